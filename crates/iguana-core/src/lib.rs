@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What both programs of Iguana need: the kernel command line, the workflow language, images and trust.
+//!
+//! Nothing here is unsafe, prints, or knows whether it runs in an initrd or on a workstation.
+#![forbid(unsafe_code)]
+
+pub mod cmdline;
+pub mod hint;
+pub mod http;
+pub mod image;
+pub mod trust;
+pub mod workflow;

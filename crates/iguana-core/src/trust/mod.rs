@@ -1,0 +1,3 @@
+//! What is believed, and why: for now the certificate authorities of TLS.
+
+pub mod tls;
