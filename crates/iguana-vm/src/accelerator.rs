@@ -1,0 +1,180 @@
+//! Which accelerator really works here. `/dev/kvm` that opens proves nothing: under some hypervisors a
+//! guest in it hangs, or is so slow that it seems to. So a tiny guest must say its line in time.
+
+use crate::{cache, proof};
+use anyhow::{Context, Result};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time in which the tiny guest must have said its line and ended. A working KVM needs 0.1 s; a longer
+/// limit makes the first start on a machine with a broken one slower, and a shorter one takes a busy
+/// machine for a broken one.
+const PROOF_TIME: Duration = Duration::from_secs(2);
+
+/// How QEMU runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The processor runs them.
+    Kvm,
+    /// QEMU translates them, each virtual CPU in its own thread.
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's `-accel` value.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg,thread=multi",
+        }
+    }
+
+    /// The accelerator that works with `program` on this machine. KVM is proved once per boot of the host;
+    /// the answer is kept in the cache folder.
+    pub fn proved(program: &Path) -> Result<Self> {
+        let memory = cache::folder().join("accelerator");
+        let key = memory_key(program)?;
+        Self::remembered(&memory, &key, Path::new("/dev/kvm"), || runs_guests(program, Self::Kvm))
+    }
+
+    fn remembered(
+        memory: &Path,
+        key: &str,
+        device: &Path,
+        prove: impl FnOnce() -> Result<bool>,
+    ) -> Result<Self> {
+        // Not to be remembered: a permission can be given at any moment.
+        if OpenOptions::new().read(true).write(true).open(device).is_err() {
+            return Ok(Self::Tcg);
+        }
+        if let Some(known) = recall(memory, key) {
+            return Ok(known);
+        }
+        let found = if prove()? { Self::Kvm } else { Self::Tcg };
+        // Without a cache folder the proof is only made again next time.
+        remember(memory, key, found).ok();
+        Ok(found)
+    }
+}
+
+/// What the answer depends on: this boot of the host, and this QEMU.
+fn memory_key(program: &Path) -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let boot = fs::read_to_string(path).with_context(|| format!("cannot read `{path}`"))?;
+    Ok(format!("{} {}", boot.trim(), program.display()))
+}
+
+fn recall(memory: &Path, key: &str) -> Option<Accelerator> {
+    let text = fs::read_to_string(memory).ok()?;
+    [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|answer| text == entry(key, *answer))
+}
+
+fn remember(memory: &Path, key: &str, answer: Accelerator) -> Result<()> {
+    let folder = memory.parent().context("the cache file has no folder")?;
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(entry(key, answer).as_bytes())?;
+    file.persist(memory)?;
+    Ok(())
+}
+
+fn entry(key: &str, answer: Accelerator) -> String {
+    format!("{key}\n{}\n", answer.argument())
+}
+
+/// Whether the tiny guest says its line and ends in time under `accelerator`.
+pub(crate) fn runs_guests(program: &Path, accelerator: Accelerator) -> Result<bool> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let firmware = folder.path().join("proof.bin");
+    fs::write(&firmware, proof::firmware())
+        .with_context(|| format!("cannot write `{}`", firmware.display()))?;
+    let said = folder.path().join("serial");
+    let mut guest = start_guest(program, accelerator, &firmware, &said)?;
+    let ended = wait_at_most(&mut guest, PROOF_TIME)?;
+    Ok(ended == Some(proof::EXIT_STATUS) && fs::read_to_string(&said).is_ok_and(|text| text == proof::LINE))
+}
+
+fn start_guest(program: &Path, accelerator: Accelerator, firmware: &PathBuf, said: &Path) -> Result<Child> {
+    let serial = fs::File::create(said).with_context(|| format!("cannot write `{}`", said.display()))?;
+    Command::new(program)
+        .args(["-nodefaults", "-display", "none", "-no-reboot", "-m", "4", "-accel", accelerator.argument()])
+        .args(["-serial", "stdio", "-device", &proof::exit_device()])
+        .arg("-bios")
+        .arg(firmware)
+        .stdin(Stdio::null())
+        .stdout(serial)
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run `{}`", program.display()))
+}
+
+/// The exit status of `guest`, or none if it had to be ended.
+fn wait_at_most(guest: &mut Child, time: Duration) -> Result<Option<i32>> {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if let Some(status) = guest.try_wait().context("cannot wait for QEMU")? {
+            return Ok(status.code());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    guest.kill().context("cannot end QEMU")?;
+    guest.wait().context("cannot wait for QEMU")?;
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_is_proved_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("cache/accelerator");
+        let first = Accelerator::remembered(&memory, "boot qemu", open_device(), || Ok(true)).unwrap();
+        let asked_again = || panic!("the answer was not remembered");
+        let second = Accelerator::remembered(&memory, "boot qemu", open_device(), asked_again).unwrap();
+        assert_eq!((first, second), (Accelerator::Kvm, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn an_answer_from_another_boot_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("accelerator");
+        Accelerator::remembered(&memory, "boot-a qemu", open_device(), || Ok(true)).unwrap();
+        let found = Accelerator::remembered(&memory, "boot-b qemu", open_device(), || Ok(false)).unwrap();
+        assert_eq!(found, Accelerator::Tcg);
+    }
+
+    #[test]
+    fn without_the_device_nothing_is_asked_nor_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("accelerator");
+        let asked = || panic!("a guest was started without the device");
+        let found = Accelerator::remembered(&memory, "key", &folder.path().join("absent"), asked).unwrap();
+        assert_eq!(found, Accelerator::Tcg);
+        assert!(!memory.exists());
+    }
+
+    #[test]
+    fn a_guest_that_hangs_is_ended() {
+        let mut guest = Command::new("sleep").arg("60").spawn().unwrap();
+        assert_eq!(wait_at_most(&mut guest, Duration::from_millis(50)).unwrap(), None);
+        assert!(guest.try_wait().unwrap().is_some());
+    }
+
+    /// The guest itself, in the accelerator that works everywhere. Needs QEMU.
+    #[test]
+    fn the_tiny_guest_says_its_line_and_ends() {
+        let program = crate::on_path("qemu-system-x86_64").expect("QEMU is on the PATH");
+        assert!(runs_guests(&program, Accelerator::Tcg).unwrap());
+    }
+
+    /// A device that opens for reading and writing.
+    fn open_device() -> &'static Path {
+        Path::new("/dev/null")
+    }
+}

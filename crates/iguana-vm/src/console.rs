@@ -1,0 +1,295 @@
+//! A running machine and its serial console.
+
+use crate::process::cpu_seconds;
+use crate::transcript::{Found, Line, Moment, Place, Transcript};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Lines of the console that a failed wait shows.
+const LINES_SHOWN: usize = 30;
+
+/// Whether a person sees the console too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// Every byte goes to our standard output as well.
+    Shown,
+    /// The log only.
+    Silent,
+}
+
+/// A running machine whose serial console we read and write. Dropping it ends the machine.
+pub struct Console {
+    machine: Child,
+    keys: ChildStdin,
+    heard: Arc<Heard>,
+    /// Before it nothing is expected any more.
+    place: Place,
+    log: PathBuf,
+}
+
+/// What the reading threads and the waiting one share.
+#[derive(Default)]
+struct Heard {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    transcript: Transcript,
+    /// Threads that have read all there was: one for the console, one for QEMU's own messages.
+    ended: usize,
+}
+
+impl State {
+    fn is_complete(&self) -> bool {
+        self.ended == 2
+    }
+}
+
+impl Console {
+    /// Runs `command`, whose standard input and output are a serial line; every line goes to `log`.
+    pub(crate) fn start(mut command: Command, log: &Path, echo: Echo) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
+        let errors = file.try_clone().context("cannot use the log twice")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = command.get_program().to_owned();
+        let start = Instant::now();
+        let mut machine = command.spawn().with_context(|| format!("cannot run `{}`", program.display()))?;
+        let pid = machine.id();
+        let keys = machine.stdin.take().context("QEMU has no standard input")?;
+        let said = machine.stdout.take().context("QEMU has no standard output")?;
+        let complaints = machine.stderr.take().context("QEMU has no standard error")?;
+        let heard = Arc::<Heard>::default();
+        let clock = Clock { start, pid };
+        listen(said, Arc::clone(&heard), clock, file, echo);
+        listen(complaints, Arc::clone(&heard), clock, errors, echo);
+        Ok(Self { machine, keys, heard, place: Place::default(), log: log.to_owned() })
+    }
+
+    /// Waits until the console says `pattern` after what was last expected, on a whole line or on one that
+    /// has not ended (a prompt), for at most `timeout`.
+    pub fn expect(&mut self, pattern: &str, timeout: Duration) -> Result<Line> {
+        self.expect_any(&[pattern], timeout).map(|(_, line)| line)
+    }
+
+    /// Waits for the first of several patterns; says which it was.
+    pub fn expect_any(&mut self, patterns: &[&str], timeout: Duration) -> Result<(usize, Line)> {
+        let found = match self.wait_for(patterns, Instant::now() + timeout) {
+            Ok(found) => found,
+            Err(why) => bail!(self.report(&format!(
+                "{why} `{}` within {} s",
+                patterns.join("` or `"),
+                timeout.as_secs_f32()
+            ))),
+        };
+        self.place = found.after;
+        Ok((found.pattern, found.line))
+    }
+
+    fn wait_for(&self, patterns: &[&str], deadline: Instant) -> Result<Found, &'static str> {
+        let mut place = self.place;
+        let mut state = self.state();
+        loop {
+            if let Some(found) = state.transcript.find(place, patterns) {
+                return Ok(found);
+            }
+            place = state.transcript.searched(place);
+            if state.is_complete() {
+                return Err("the machine ended before its console said");
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err("the console did not say");
+            }
+            let (changed, _) =
+                self.heard.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state = changed;
+        }
+    }
+
+    /// Types `keys`.
+    pub fn send(&mut self, keys: &str) -> Result<()> {
+        let sent = self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush());
+        sent.with_context(|| self.report(&format!("cannot type `{}`", keys.escape_debug())))
+    }
+
+    /// Waits for the machine's end for at most `timeout`.
+    pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.state();
+        while !state.is_complete() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(state);
+                bail!(self.report(&format!("the machine did not end within {} s", timeout.as_secs_f32())));
+            }
+            let waited = self.heard.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        self.machine.wait().context("cannot wait for QEMU")
+    }
+
+    /// All lines so far, the one that has not ended too.
+    pub fn lines(&self) -> Vec<Line> {
+        self.state().transcript.lines()
+    }
+
+    /// The file that has every line.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The process number of QEMU.
+    pub fn pid(&self) -> u32 {
+        self.machine.id()
+    }
+
+    /// CPU seconds that QEMU has used; none once its end was waited for.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        cpu_seconds(self.machine.id())
+    }
+
+    /// `what`, with the last lines and the log's place.
+    fn report(&self, what: &str) -> String {
+        let lines = self.lines();
+        let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+        let shown: String = last.iter().map(|line| format!("  | {line}\n")).collect();
+        format!("{what}; the last {} lines:\n{shown}the whole log: {}", last.len(), self.log.display())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.heard.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell.
+        self.machine.kill().ok();
+        self.machine.wait().ok();
+    }
+}
+
+/// Tells when something was heard.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+    pid: u32,
+}
+
+impl Clock {
+    fn now(self) -> Moment {
+        Moment { at: self.start.elapsed().as_secs_f64(), cpu: cpu_seconds(self.pid).unwrap_or_default() }
+    }
+}
+
+/// Reads `source` in a thread of its own until its end.
+fn listen(source: impl Read + Send + 'static, heard: Arc<Heard>, clock: Clock, mut log: File, echo: Echo) {
+    thread::spawn(move || {
+        hear(source, &heard, clock, &mut log, echo);
+        let mut state = heard.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = state.transcript.end_line() {
+            writeln!(log, "{line}").ok();
+        }
+        state.ended += 1;
+        heard.changed.notify_all();
+    });
+}
+
+fn hear(mut source: impl Read, heard: &Heard, clock: Clock, log: &mut File, echo: Echo) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = source.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        let moment = clock.now();
+        let mut state = heard.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended: String =
+            state.transcript.push(bytes, moment).iter().map(|line| format!("{line}\n")).collect();
+        // A full disk or a closed terminal must not stop the listening.
+        log.write_all(ended.as_bytes()).ok();
+        if echo == Echo::Shown {
+            let mut terminal = io::stdout().lock();
+            terminal.write_all(bytes).and_then(|()| terminal.flush()).ok();
+        }
+        heard.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn console(script: &str) -> (Console, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let console = Console::start(command, &folder.path().join("log"), Echo::Silent).unwrap();
+        (console, folder)
+    }
+
+    #[test]
+    fn a_prompt_without_line_end_is_answered() {
+        let (mut console, _folder) = console("printf 'boot\\nlogin: '; read name; echo hello $name; exit 3");
+        console.expect("boot", SOON).unwrap();
+        let prompt = console.expect("login: ", SOON).unwrap();
+        assert_eq!(prompt.text, "login: ");
+        console.send("root\n").unwrap();
+        assert!(console.expect("hello root", SOON).unwrap().at >= prompt.at);
+        assert_eq!(console.wait_exit(SOON).unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn silence_is_an_error_with_the_last_lines_and_the_log() {
+        let (mut console, folder) = console("for n in $(seq 40); do echo line $n; done; exec sleep 60");
+        console.expect("line 40", SOON).unwrap();
+        let error = console.expect("never", Duration::from_millis(100)).unwrap_err().to_string();
+        assert!(error.starts_with("the console did not say `never` within 0.1 s"), "{error}");
+        assert!(error.contains("line 11\n") && !error.contains("line 10\n"), "{error}");
+        assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn an_early_end_is_told_at_once_with_the_messages_of_qemu() {
+        let (mut console, _folder) = console("echo no such disk >&2; exit 1");
+        let start = Instant::now();
+        let error = console.expect_any(&["a", "b"], Duration::from_secs(60)).unwrap_err().to_string();
+        assert!(start.elapsed() < Duration::from_secs(30));
+        assert!(error.starts_with("the machine ended before its console said `a` or `b`"), "{error}");
+        assert!(error.contains("no such disk"), "{error}");
+    }
+
+    #[test]
+    fn every_line_is_in_the_log_with_its_time() {
+        let (mut console, _folder) = console("echo one; printf two");
+        console.wait_exit(SOON).unwrap();
+        let log = std::fs::read_to_string(console.log()).unwrap();
+        let texts: Vec<_> = log.lines().map(|line| &line[12..]).collect();
+        assert_eq!(texts, ["one", "two"]);
+        assert!(log.starts_with("[    0."), "{log}");
+    }
+
+    #[test]
+    fn dropping_ends_the_machine() {
+        let (console, _folder) = console("exec sleep 60");
+        let process = PathBuf::from(format!("/proc/{}", console.pid()));
+        assert!(process.exists());
+        drop(console);
+        assert!(!process.exists());
+    }
+
+    #[test]
+    fn a_machine_that_does_not_end_is_an_error() {
+        let (mut console, _folder) = console("exec sleep 60");
+        let error = console.wait_exit(Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(error.starts_with("the machine did not end within 0.05 s"), "{error}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The QEMU program of this machine.
+
+use crate::{Accelerator, Console, Echo, Machine};
+use anyhow::{Context, Result, anyhow};
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program that runs an x86-64 PC.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Which QEMU to run, and how it runs guests here.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    /// The program's path.
+    pub program: PathBuf,
+    /// The accelerator that was proved to work.
+    pub accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// QEMU from the PATH, with the accelerator that was proved to work with it.
+    pub fn find() -> Result<Self> {
+        let program = on_path(PROGRAM).ok_or_else(|| {
+            anyhow!(
+                "`{PROGRAM}` is not on the PATH (in the package `qemu-system-x86` of Debian and Ubuntu, \
+                 `qemu-system-x86-core` of Fedora, `qemu-x86` of openSUSE)"
+            )
+        })?;
+        let accelerator = Accelerator::proved(&program)?;
+        Ok(Self { program, accelerator })
+    }
+
+    /// All arguments for `machine`.
+    pub fn arguments(&self, machine: &Machine) -> Vec<OsString> {
+        let mut arguments = vec!["-accel".into(), self.accelerator.argument().into()];
+        arguments.extend(machine.arguments());
+        arguments
+    }
+
+    /// Starts `machine` with its serial console in our hands; `log` gets every line.
+    pub fn start(&self, machine: &Machine, log: &Path, echo: Echo) -> Result<Console> {
+        Console::start(self.command(machine), log, echo)
+    }
+
+    /// The command that runs `machine`.
+    pub fn command(&self, machine: &Machine) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments(machine));
+        command
+    }
+
+    /// Runs `machine` on the terminal that we were called from, until it ends.
+    pub fn run(&self, machine: &Machine) -> Result<()> {
+        let program = self.program.display();
+        let status = self.command(machine).status().with_context(|| format!("cannot run `{program}`"))?;
+        status.success().then_some(()).ok_or_else(|| anyhow!("`{program}` failed: {status}"))
+    }
+}
+
+/// The first executable file called `name` in the folders of the PATH.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    in_folders(env::split_paths(&env::var_os("PATH")?), name)
+}
+
+fn in_folders(mut folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
+    folders.find_map(|folder| Some(folder.join(name)).filter(|file| is_executable(file)))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_executable_file_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tool");
+        let find = || in_folders([PathBuf::from("/nowhere"), folder.path().into()].into_iter(), "tool");
+        assert_eq!(find(), None);
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(find(), None);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find(), Some(file.clone()));
+    }
+}

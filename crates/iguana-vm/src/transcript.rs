@@ -1,0 +1,201 @@
+//! What a serial console said: bytes in, time-stamped lines out, and a search over them.
+
+use std::fmt;
+
+/// One line of the console.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Host seconds from the machine's start to the line's first byte.
+    pub at: f64,
+    /// CPU seconds that QEMU had used at that moment.
+    pub cpu: f64,
+    /// The line without its end, escape sequences and control characters.
+    pub text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{:9.3}] {}", self.at, self.text)
+    }
+}
+
+/// A place in a [`Transcript`]: nothing before it is searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    line: usize,
+    offset: usize,
+}
+
+/// What was found by [`Transcript::find`].
+pub(crate) struct Found {
+    /// Which of the patterns.
+    pub(crate) pattern: usize,
+    /// The line that has it, as far as it has come.
+    pub(crate) line: Line,
+    /// The place after it.
+    pub(crate) after: Place,
+}
+
+/// When something was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moment {
+    pub(crate) at: f64,
+    pub(crate) cpu: f64,
+}
+
+/// All that a console said.
+#[derive(Default)]
+pub(crate) struct Transcript {
+    lines: Vec<Line>,
+    /// The line that has not ended yet, as raw bytes: an escape sequence may be cut in two.
+    open: Option<(Moment, Vec<u8>)>,
+}
+
+impl Transcript {
+    /// Adds `bytes`, said at `moment`; returns the lines that ended.
+    pub(crate) fn push(&mut self, bytes: &[u8], moment: Moment) -> &[Line] {
+        let before = self.lines.len();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.open.get_or_insert_with(|| (moment, Vec::new())).1.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+        &self.lines[before..]
+    }
+
+    /// Ends the open line, if there is one; returns it.
+    pub(crate) fn end_line(&mut self) -> Option<&Line> {
+        let line = self.open_line()?;
+        self.open = None;
+        self.lines.push(line);
+        self.lines.last()
+    }
+
+    /// All lines, the open one too.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.lines.iter().cloned().chain(self.open_line()).collect()
+    }
+
+    /// The first of `patterns` that occurs after `place`.
+    pub(crate) fn find(&self, place: Place, patterns: &[&str]) -> Option<Found> {
+        let ended = (place.line..self.lines.len()).map(|number| (number, self.lines[number].clone()));
+        let open = self.open_line().map(|line| (self.lines.len(), line));
+        ended.chain(open).find_map(|(number, line)| {
+            let start = if number == place.line { place.offset.min(line.text.len()) } else { 0 };
+            let (pattern, end) = first_of(&line.text[start..], patterns)?;
+            Some(Found { pattern, line, after: Place { line: number, offset: start + end } })
+        })
+    }
+
+    /// The furthest place such that all before it never changes and was searched from `place` on.
+    pub(crate) fn searched(&self, place: Place) -> Place {
+        if place.line < self.lines.len() { Place { line: self.lines.len(), offset: 0 } } else { place }
+    }
+
+    fn open_line(&self) -> Option<Line> {
+        let (moment, bytes) = self.open.as_ref()?;
+        Some(Line { at: moment.at, cpu: moment.cpu, text: printable(bytes) })
+    }
+}
+
+/// Which of `patterns` comes first in `text`, and where it ends.
+fn first_of(text: &str, patterns: &[&str]) -> Option<(usize, usize)> {
+    let places =
+        patterns.iter().enumerate().filter_map(|(number, pattern)| Some((text.find(pattern)?, number)));
+    let (start, number) = places.min()?;
+    Some((number, start + patterns[number].len()))
+}
+
+/// `bytes` as text without escape sequences (ECMA-48) and control characters.
+fn printable(bytes: &[u8]) -> String {
+    let mut rest = bytes;
+    let mut kept = Vec::with_capacity(bytes.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match byte {
+            0x1b => after_escape(after),
+            _ => after,
+        };
+        if byte == b'\t' || byte >= b' ' && byte != 0x7f {
+            kept.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// What follows the escape sequence whose bytes after ESC begin `bytes`; nothing if it is cut off.
+fn after_escape(bytes: &[u8]) -> &[u8] {
+    let after = |position: Option<usize>| position.map_or(&bytes[bytes.len()..], |last| &bytes[last + 1..]);
+    match bytes.first() {
+        // Control sequence: up to a byte from `@` to `~`.
+        Some(b'[') => after((1..bytes.len()).find(|&at| (0x40..=0x7e).contains(&bytes[at]))),
+        // A string for the terminal, such as a title: up to BEL or ESC \.
+        Some(b']' | b'P' | b'X' | b'^' | b'_') => after(
+            (1..bytes.len()).find(|&at| bytes[at] == 0x07 || bytes[at] == b'\\' && bytes[at - 1] == 0x1b),
+        ),
+        // Intermediate bytes (as in ESC ( B), then one last.
+        _ => after(bytes.iter().position(|byte| !(0x20..=0x2f).contains(byte))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pieces: &[&str]) -> Transcript {
+        let mut transcript = Transcript::default();
+        for (number, piece) in pieces.iter().enumerate() {
+            transcript.push(piece.as_bytes(), Moment { at: number as f64, cpu: 0.0 });
+        }
+        transcript
+    }
+
+    #[test]
+    fn a_line_has_the_time_of_its_first_byte() {
+        let transcript = said(&["one\r\ntw", "o\r\n", "login: "]);
+        let lines: Vec<_> = transcript.lines().iter().map(Line::to_string).collect();
+        assert_eq!(lines, ["[    0.000] one", "[    0.000] two", "[    2.000] login: "]);
+    }
+
+    #[test]
+    fn push_returns_just_the_lines_that_ended() {
+        let mut transcript = said(&["one\ntw"]);
+        let ended = transcript.push(b"o\nthree\nfo", Moment::default());
+        assert_eq!(ended.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["two", "three"]);
+    }
+
+    #[test]
+    fn escape_sequences_are_not_text_even_when_cut() {
+        assert_eq!(printable(b"\x1bc\x1b[?7l\x1b[0;32m  OK  \x1b[0m done\x1b(B!\x07"), "  OK   done!");
+        assert_eq!(printable(b"\x1b]3008;start=1\x1b\\# \x1b]0;title\x07$"), "# $");
+        assert_eq!(printable(b"a\x1b[0;3"), "a");
+        assert_eq!(said(&["\x1b[0;1", ";39mdebian", " login: "]).lines()[0].text, "debian login: ");
+    }
+
+    #[test]
+    fn a_search_goes_on_after_the_last_find() {
+        let transcript = said(&["job a: started\njob b: started\n", "# "]);
+        let first = transcript.find(Place::default(), &["started"]).unwrap();
+        assert_eq!(first.line.text, "job a: started");
+        let second = transcript.find(first.after, &["started"]).unwrap();
+        assert_eq!(second.line.text, "job b: started");
+        let prompt = transcript.find(second.after, &["# "]).unwrap();
+        assert!(transcript.find(prompt.after, &["# "]).is_none());
+    }
+
+    #[test]
+    fn the_earliest_of_several_patterns_wins() {
+        let transcript = said(&["x error: y job\n"]);
+        assert_eq!(transcript.find(Place::default(), &["job", "error"]).unwrap().pattern, 1);
+    }
+
+    #[test]
+    fn what_was_searched_is_not_searched_again_but_an_open_line_is() {
+        let transcript = said(&["one\ntwo\nthr"]);
+        let place = transcript.searched(Place::default());
+        assert!(transcript.find(place, &["one"]).is_none());
+        let open = transcript.find(place, &["th"]).unwrap();
+        assert_eq!(transcript.searched(open.after), open.after);
+        assert!(transcript.find(open.after, &["r"]).is_some());
+    }
+}
