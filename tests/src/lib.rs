@@ -1,1 +1,45 @@
-//! Placeholder.
+//! The lab: real kernels, registries, images and VMs for whole-system scenarios.
+//!
+//! What is slow to make is kept under `target/lab`, which may be deleted at any time. What a scenario
+//! starts, it stops: every process and folder here belongs to a value and goes with it.
+
+pub mod authority;
+pub mod disk;
+pub mod image;
+pub mod initrd;
+pub mod kernel;
+pub mod packages;
+pub mod payload;
+pub mod process;
+pub mod registry;
+pub mod scenario;
+pub mod site;
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The host as a guest of QEMU's user network sees it.
+pub const HOST: &str = "10.0.2.2";
+
+/// The top of the source tree.
+pub fn source_tree() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// What `cargo xtask dist` left: `iguana` or `iguana-init`.
+pub fn program(name: &str) -> PathBuf {
+    source_tree().join("target/dist").join(name)
+}
+
+/// The folder `target/lab/NAME`, made if need be.
+pub fn room(name: &str) -> Result<PathBuf> {
+    let path = source_tree().join("target/lab").join(name);
+    std::fs::create_dir_all(&path).with_context(|| format!("folder `{}`", path.display()))?;
+    Ok(path)
+}
+
+/// A folder under `target/lab/NAME` that goes with the value.
+pub fn passing_room(name: &str) -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("run-").tempdir_in(room(name)?)?)
+}

@@ -1,2 +1,57 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: every developer command, each installing what it lacks.
+
+mod bench;
+mod cargo;
+mod check;
+mod demo;
+mod dist;
+mod licenses;
+mod table;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The developer's commands of Iguana.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The main job, live: a VM boots, and installs a Debian from a registry, and hands over to it.
+    Demo(demo::Options),
+    /// All checks, unit tests and whole-system scenarios.
+    Test(test::Options),
+    /// Measures Iguana and its peer in turn.
+    #[command(subcommand)]
+    Bench(bench::What),
+    /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
+    Dist,
+    /// Format, lints, licences and sources of dependencies, shell scripts.
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(what) => bench::run(&what),
+        Command::Dist => dist::run().map(drop),
+        Command::Check => check::run(),
+    }
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# The job of the installation container: puts /debian.tar.zst on a disk and says where it is.
+#
+#   DISK       the disk to install on; without it the first one that is empty
+set -eu
+
+root_type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709 # "Linux root (x86-64)" of the Discoverable Partitions Specification
+bios_type=21686148-6449-6E6F-744E-656564454649 # "BIOS boot": room for GRUB's core
+target=/mnt
+
+say() {
+    echo "$*" > /iguana/progress
+}
+
+die() {
+    say "installation failed: $*"
+    exit 1
+}
+
+empty_disk() {
+    lsblk --nodeps --paths --noheadings --output NAME,TYPE,RO | while read -r name type read_only; do
+        case $name in /dev/zram* | /dev/fd*) continue ;; esac
+        if [ "$type" = disk ] && [ "$read_only" = 0 ] && [ -z "$(wipefs --noheadings "$name")" ]; then
+            echo "$name"
+            break
+        fi
+    done
+}
+
+await() {
+    for _ in $(seq 50); do
+        [ -b "$1" ] && return
+        sleep 0.1
+    done
+    die "partition $1 does not appear"
+}
+
+disk=${DISK:-$(empty_disk)}
+[ -n "$disk" ] || die "no empty disk; DISK=/dev/... in the workflow's env chooses one to overwrite"
+
+say "partitioning $disk"
+sfdisk --quiet --wipe always --wipe-partitions always "$disk" << TABLE
+label: gpt
+size=1MiB, type=$bios_type
+type=$root_type, name=root
+TABLE
+case $disk in
+*[0-9]) root=${disk}p2 ;;
+*) root=${disk}2 ;;
+esac
+await "$root"
+partuuid=$(sfdisk --part-uuid "$disk" 2)
+
+say "making a file system on $root"
+mkfs.ext4 -q -L root "$root"
+mount "$root" $target
+
+say "unpacking Debian"
+tar --zstd -xpf /debian.tar.zst -C $target --xattrs --numeric-owner
+
+say "configuring"
+echo "PARTUUID=$partuuid / ext4 errors=remount-ro 0 1" > $target/etc/fstab
+cp /iguana/machine-id $target/etc/machine-id
+
+say "writing to the disk"
+umount $target
+
+echo "PARTUUID=$partuuid /sysroot" > /iguana/mountlist
+say "Debian is on $root"

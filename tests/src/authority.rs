@@ -1,0 +1,80 @@
+//! Certificate authorities, and the certificate of a server that one of them vouches for.
+
+use crate::process::{self, QUICK};
+use crate::{HOST, room};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Days a certificate is good for: longer than any checkout lives.
+const DAYS: &str = "3650";
+
+/// A CA, with a server certificate for this host as seen from here and from a guest.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    home: PathBuf,
+}
+
+impl Authority {
+    /// The authority of that name; made once, kept under `target/lab/authority`.
+    pub fn named(name: &str) -> Result<Authority> {
+        let home = room("authority")?.join(name);
+        if !home.exists() {
+            let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(room("authority")?)?;
+            make(name, fresh.path()).with_context(|| format!("certificate authority `{name}`"))?;
+            if let Err(error) = fs::rename(fresh.path(), &home)
+                && !home.exists()
+            {
+                return Err(error.into());
+            }
+        }
+        Ok(Authority { home })
+    }
+
+    /// What must be trusted to trust its servers.
+    pub fn certificate(&self) -> PathBuf {
+        self.home.join("ca.pem")
+    }
+
+    /// The certificate its server shows.
+    pub fn server_certificate(&self) -> PathBuf {
+        self.home.join("server.pem")
+    }
+
+    /// The key of that certificate.
+    pub fn server_key(&self) -> PathBuf {
+        self.home.join("server.key")
+    }
+}
+
+fn make(name: &str, home: &Path) -> Result<()> {
+    let subject = format!("/CN=Iguana lab {name}");
+    let names = format!("subjectAltName=IP:{HOST},IP:127.0.0.1,DNS:localhost");
+    process::run(
+        request(home, "ca").args(["-subj", &subject]).args(extension("keyUsage=critical,keyCertSign")),
+        QUICK,
+    )?;
+    process::run(
+        request(home, "server")
+            .args(["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", &format!("/CN={HOST}")])
+            .args(extension("basicConstraints=critical,CA:FALSE"))
+            .args(extension("extendedKeyUsage=serverAuth"))
+            .args(extension(&names)),
+        QUICK,
+    )?;
+    Ok(())
+}
+
+/// A new key and certificate, `NAME.key` and `NAME.pem`, self-signed unless the caller adds a CA.
+fn request(home: &Path, name: &str) -> Command {
+    let mut command = Command::new("openssl");
+    command.current_dir(home).args(["req", "-x509", "-nodes", "-days", DAYS, "-newkey", "ec"]);
+    command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")]);
+    command
+}
+
+fn extension(text: &str) -> [&str; 2] {
+    ["-addext", text]
+}

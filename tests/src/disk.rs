@@ -1,0 +1,89 @@
+//! Disks for the VMs, and what is on them afterwards.
+
+use crate::passing_room;
+use crate::process::{self, QUICK};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
+
+/// Bytes in a sector, as partition tables of disks made here count.
+const SECTOR: u64 = 512;
+
+/// A raw disk image; sparse, and gone with the value.
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    _home: TempDir,
+}
+
+impl Disk {
+    /// An empty disk of `mib` MiB.
+    pub fn empty(mib: u64) -> Result<Disk> {
+        let home = passing_room("disk")?;
+        let image = home.path().join("disk.raw");
+        File::create(&image)?.set_len(mib * MIB)?;
+        Ok(Disk { image, _home: home })
+    }
+
+    /// A disk of `mib` MiB that is one ext4 file system with the content of `folder`.
+    pub fn ext4(mib: u64, label: &str, folder: &Path) -> Result<Disk> {
+        let disk = Disk::empty(mib)?;
+        let mut mkfs = Command::new("/sbin/mke2fs");
+        mkfs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(folder).arg(&disk.image);
+        process::run(&mut mkfs, QUICK)?;
+        Ok(disk)
+    }
+
+    /// The image file.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The content of `path` in the ext4 file system of the partition `number`, from 1; 0: the whole disk.
+    pub fn read(&self, number: usize, path: &str) -> Result<String> {
+        let place = match number {
+            0 => self.image.display().to_string(),
+            _ => format!("{}?offset={}", self.image.display(), self.partition(number)?),
+        };
+        let mut debugfs = Command::new("/sbin/debugfs");
+        process::run(debugfs.args(["-R", &format!("cat {path}"), &place]), QUICK)
+    }
+
+    /// Where the partition starts, in bytes.
+    fn partition(&self, number: usize) -> Result<u64> {
+        let table = process::run(Command::new("/sbin/sfdisk").arg("--json").arg(&self.image), QUICK)?;
+        let table: Value = serde_json::from_str(&table)?;
+        let start = table["partitiontable"]["partitions"][number - 1]["start"].as_u64();
+        Ok(start.with_context(|| format!("the disk has no partition {number}"))? * SECTOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_from_a_whole_disk_and_from_a_partition() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("name"), "iguana\n").unwrap();
+        let whole = Disk::ext4(16, "whole", folder.path()).unwrap();
+        assert_eq!(whole.read(0, "/name").unwrap(), "iguana\n");
+
+        let parted = Disk::empty(20).unwrap();
+        let script =
+            format!("echo 'start=2048, type=linux' | sfdisk -q -X gpt {0}", parted.image().display());
+        process::run(Command::new("sh").args(["-c", &script]), QUICK).unwrap();
+        let copy = ["bs=1M", "seek=1", "conv=notrunc", "status=none"];
+        let (from, to) =
+            (format!("if={}", whole.image().display()), format!("of={}", parted.image().display()));
+        process::run(Command::new("dd").args(copy).args([from, to]), QUICK).unwrap();
+        assert_eq!(parted.read(1, "/name").unwrap(), "iguana\n");
+        assert!(parted.read(2, "/name").is_err());
+    }
+}

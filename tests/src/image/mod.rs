@@ -1,0 +1,216 @@
+//! OCI images, made by the tools that people make them with.
+
+mod buildah;
+mod spec;
+mod umoci;
+
+use crate::process::{self, QUICK};
+use crate::{packages, passing_room};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Where Debian's busybox-static puts its one program.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// The search path of every image here.
+const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image is made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The layout as image-spec says it, written out by hand.
+    Spec,
+    /// `umoci`, which works on layouts.
+    Umoci,
+    /// `buildah`, which works on a store of its own and pushes from it.
+    Buildah,
+}
+
+/// How layers are packed by [`Maker::Spec`]; umoci and buildah choose gzip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// `application/vnd.oci.image.layer.v1.tar+gzip`
+    Gzip,
+    /// `application/vnd.oci.image.layer.v1.tar+zstd`
+    Zstd,
+}
+
+/// One layer to be.
+#[derive(Debug)]
+enum Layer {
+    Folder(PathBuf),
+    Tar(PathBuf),
+}
+
+impl Layer {
+    fn folder(&self) -> Result<&Path> {
+        match self {
+            Layer::Folder(folder) => Ok(folder),
+            Layer::Tar(file) => bail!("layer `{}` is not a folder", file.display()),
+        }
+    }
+}
+
+/// What an image is to hold, before it is made.
+#[derive(Debug)]
+pub struct Recipe {
+    home: TempDir,
+    layers: Vec<Layer>,
+    config: Value,
+    packing: Packing,
+}
+
+impl Recipe {
+    /// An image without a layer.
+    pub fn empty() -> Result<Recipe> {
+        let config = json!({"Env": [PATH]});
+        Ok(Recipe { home: passing_room("image")?, layers: Vec::new(), config, packing: Packing::Gzip })
+    }
+
+    /// One layer with Debian's static busybox and the folders that every system has.
+    pub fn busybox() -> Result<Recipe> {
+        let mut recipe = Recipe::empty()?;
+        busybox_root(&recipe.new_folder()?)?;
+        Ok(recipe)
+    }
+
+    /// Busybox whose command is `script`, for its shell.
+    pub fn script(script: &str) -> Result<Recipe> {
+        Ok(Recipe::busybox()?.file("/job.sh", 0o755, script)?.set("Cmd", json!(["/bin/sh", "/job.sh"])))
+    }
+
+    /// One more layer, with one file in it.
+    pub fn file(mut self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Result<Recipe> {
+        put(&self.new_folder()?, path, mode, content.as_ref())?;
+        Ok(self)
+    }
+
+    /// One more layer: a file of this host, at `path`.
+    pub fn copy(mut self, file: &Path, path: &str) -> Result<Recipe> {
+        let target = self.new_folder()?.join(path.trim_start_matches('/'));
+        fs::copy(file, target).with_context(|| format!("`{}`", file.display()))?;
+        Ok(self)
+    }
+
+    /// One more layer: a program of this host and the shared objects that it loads.
+    pub fn program(mut self, path: &str) -> Result<Recipe> {
+        let folder = self.new_folder()?;
+        for file in with_shared_objects(path)? {
+            let content = fs::read(&file).with_context(|| format!("`{file}`"))?;
+            put(&folder, &file, fs::metadata(&file)?.permissions().mode(), &content)?;
+        }
+        Ok(self)
+    }
+
+    /// One more layer, from a tar file.
+    pub fn tar(mut self, file: &Path) -> Recipe {
+        self.layers.push(Layer::Tar(file.to_owned()));
+        self
+    }
+
+    /// One key of the image's configuration, named as in image-spec: `Cmd`, `Entrypoint`, `User`, ….
+    pub fn set(mut self, key: &str, value: Value) -> Recipe {
+        self.config[key] = value;
+        self
+    }
+
+    /// Another packing than gzip.
+    pub fn packing(mut self, packing: Packing) -> Recipe {
+        self.packing = packing;
+        self
+    }
+
+    /// Makes the image.
+    pub fn make(self, maker: Maker) -> Result<Image> {
+        let layout = self.home.path().join("layout");
+        match maker {
+            Maker::Spec => spec::write(&self, &layout),
+            Maker::Umoci => umoci::make(&self, &layout),
+            Maker::Buildah => buildah::make(&self, &layout),
+        }
+        .with_context(|| format!("an image made by {maker:?}"))?;
+        Ok(Image { layout, _home: self.home })
+    }
+
+    /// An empty folder that becomes the next layer.
+    fn new_folder(&mut self) -> Result<PathBuf> {
+        let folder = self.home.path().join(format!("layer-{}", self.layers.len()));
+        fs::create_dir(&folder)?;
+        self.layers.push(Layer::Folder(folder.clone()));
+        Ok(folder)
+    }
+
+    /// The layers, all of which must be folders.
+    fn folders(&self) -> Result<Vec<&Path>> {
+        self.layers.iter().map(Layer::folder).collect()
+    }
+
+    /// The words of a list in the configuration.
+    fn words(&self, key: &str) -> Vec<&str> {
+        self.config[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+}
+
+/// A made image: an OCI layout whose tag is `latest`. Its folder goes with the value.
+#[derive(Debug)]
+pub struct Image {
+    layout: PathBuf,
+    _home: TempDir,
+}
+
+impl Image {
+    /// Its OCI layout.
+    pub fn layout(&self) -> &Path {
+        &self.layout
+    }
+
+    /// An index that offers this image for amd64 beside `other` for arm64, as `latest`.
+    pub fn beside_arm64(self, other: &Image) -> Result<Image> {
+        spec::offer_both(&self.layout, &other.layout)?;
+        Ok(self)
+    }
+}
+
+/// Fills `root` with busybox and the folders that every system has.
+pub fn busybox_root(root: &Path) -> Result<()> {
+    packages::ensure(&["busybox-static"])?;
+    for folder in ["bin", "dev", "etc", "iguana", "proc", "root", "run", "sbin", "sys", "tmp", "var"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    fs::copy(BUSYBOX, root.join("bin/busybox"))?;
+    for applet in process::run(Command::new(BUSYBOX).arg("--list"), QUICK)?.lines() {
+        if applet != "busybox" {
+            symlink("busybox", root.join("bin").join(applet))?;
+        }
+    }
+    put(
+        root,
+        "/etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\n",
+    )?;
+    put(root, "/etc/group", 0o644, b"root:x:0:\nguest:x:1000:\n")
+}
+
+/// Writes one file below `root`.
+pub fn put(root: &Path, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    let file = root.join(path.trim_start_matches('/'));
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&file, content).with_context(|| format!("`{}`", file.display()))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+/// `program`, the dynamic linker and the shared objects, as ldd(1) finds them.
+fn with_shared_objects(program: &str) -> Result<Vec<String>> {
+    let listed = process::run(Command::new("ldd").arg(program), QUICK)?;
+    let objects = listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned);
+    Ok(std::iter::once(program.to_owned()).chain(objects).collect())
+}

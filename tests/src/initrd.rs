@@ -1,0 +1,139 @@
+//! Initrds for the scenarios, made by `iguana build`; few of them, since each takes seconds.
+
+use crate::authority::Authority;
+use crate::kernel::{Flavour, Kernel};
+use crate::process;
+use crate::registry::INSECURE_PORTS;
+use crate::{HOST, program, room};
+use anyhow::{Context, Result, bail};
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A build on two busy cores: the modules of the full kernel take longest.
+const BUILD_LIMIT: Duration = Duration::from_secs(300);
+
+/// A kernel, and our initrd for it.
+#[derive(Clone, Debug)]
+pub struct Initrd {
+    /// The kernel it is for.
+    pub kernel: Kernel,
+    /// The initrd's file.
+    pub image: PathBuf,
+}
+
+impl Initrd {
+    /// What nearly all scenarios boot: trusts the lab's authority and its insecure ports, and has a shell.
+    pub fn standard(flavour: Flavour) -> Result<Initrd> {
+        Initrd::build("standard", flavour, &Trust::lab()?, &["--shell".into()])
+    }
+
+    /// As small as it gets: no shell.
+    pub fn bare(flavour: Flavour) -> Result<Initrd> {
+        Initrd::build("bare", flavour, &Trust::lab()?, &[])
+    }
+
+    /// As the standard one, with `workflow` bundled.
+    pub fn bundling(workflow: &str) -> Result<Initrd> {
+        let file = room("initrd")?.join("bundled.yaml");
+        fs::write(&file, workflow)?;
+        Initrd::build("bundling", Flavour::Cloud, &Trust::lab()?, &["--workflow".into(), file.into()])
+    }
+
+    /// One that trusts `authority` alone, and no registry without TLS.
+    pub fn trusting(authority: &Authority) -> Result<Initrd> {
+        let trust = Trust { authority: authority.clone(), registries: None };
+        Initrd::build("trusting", Flavour::Cloud, &trust, &[])
+    }
+
+    /// Builds the initrd, or finds the one made from the same programs, files and options.
+    fn build(name: &str, flavour: Flavour, trust: &Trust, options: &[OsString]) -> Result<Initrd> {
+        let kernel = Kernel::debian(flavour)?;
+        let mut arguments = trust.arguments();
+        arguments.extend_from_slice(options);
+        let key = key(&kernel, &arguments)?;
+        let home = room("initrd")?;
+        let image = home.join(format!("{name}-{flavour:?}-{key:016x}.img"));
+        let _one_at_a_time = lock(&home.join(format!("{name}-{flavour:?}.lock")))?;
+        if !image.exists() {
+            let fresh = image.with_extension("new");
+            process::run(command(&kernel, &fresh).args(&arguments), BUILD_LIMIT)?;
+            remove_older(&home, &format!("{name}-{flavour:?}-"))?;
+            fs::rename(fresh, &image)?;
+        }
+        Ok(Initrd { kernel, image })
+    }
+}
+
+/// `iguana build` for `kernel`; the caller may add options.
+pub fn command(kernel: &Kernel, output: &Path) -> Command {
+    let mut command = Command::new(program("iguana"));
+    command.arg("build").arg("--kernel").arg(&kernel.image).arg("--modules").arg(&kernel.modules);
+    command.arg("--output").arg(output);
+    command
+}
+
+/// Whom an initrd trusts.
+#[derive(Debug)]
+struct Trust {
+    authority: Authority,
+    registries: Option<PathBuf>,
+}
+
+impl Trust {
+    fn lab() -> Result<Trust> {
+        let registries = room("initrd")?.join("registries.conf");
+        let text: String = INSECURE_PORTS
+            .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"))
+            .collect();
+        if fs::read_to_string(&registries).ok().as_deref() != Some(text.as_str()) {
+            fs::write(&registries, text)?;
+        }
+        Ok(Trust { authority: Authority::named("lab")?, registries: Some(registries) })
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = vec!["--ca".into(), self.authority.certificate().into()];
+        if let Some(file) = &self.registries {
+            arguments.extend(["--registries".into(), file.into()]);
+        }
+        arguments
+    }
+}
+
+/// A hash of all that the initrd is made of.
+fn key(kernel: &Kernel, arguments: &[OsString]) -> Result<u64> {
+    let mut key = DefaultHasher::new();
+    (&kernel.release, arguments).hash(&mut key);
+    for name in ["iguana", "iguana-init"] {
+        let Ok(bytes) = fs::read(program(name)) else {
+            bail!("`{}` is not there\n  hint: `cargo xtask dist` makes it", program(name).display());
+        };
+        bytes.hash(&mut key);
+    }
+    for file in arguments.iter().map(Path::new).filter(|argument| argument.is_file()) {
+        fs::read(file)?.hash(&mut key);
+    }
+    Ok(key.finish())
+}
+
+fn lock(file: &Path) -> Result<File> {
+    let lock = File::create(file)?;
+    lock.lock().with_context(|| format!("lock `{}`", file.display()))?;
+    Ok(lock)
+}
+
+fn remove_older(home: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(home)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(prefix) && name.ends_with(".img") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Debian packages: what the lab's tools come from, installed when lacking.
+
+use crate::process::{self, LONG, QUICK};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// What building Iguana and trying it in a VM needs.
+pub const BUILD: &[&str] =
+    &["busybox-static", "kmod", "qemu-system-x86", "squashfs-tools", "zstd", "ca-certificates"];
+
+/// What the scenarios need on top: a registry, makers of images, tools for disks and certificates.
+pub const SCENARIOS: &[&str] =
+    &["docker-registry", "skopeo", "buildah", "umoci", "openssl", "e2fsprogs", "fdisk", "dpkg-dev"];
+
+/// What making a whole Debian needs.
+pub const DEBIAN: &[&str] = &["mmdebstrap", "debian-archive-keyring"];
+
+/// Makes sure that all `wanted` packages are installed: installs them as root where apt is, else says how.
+pub fn ensure(wanted: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get install --no-install-recommends {}", missing.join(" "));
+    if !has_apt() {
+        bail!(
+            "these Debian packages are missing: {}\n  hint: on Debian or Ubuntu: {by_hand}",
+            missing.join(" ")
+        );
+    }
+    if !is_root() {
+        bail!("packages are missing and only root can install them\n  hint: as root: {by_hand}");
+    }
+    eprintln!("installing {}", missing.join(" "));
+    update()?;
+    process::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing), LONG)
+        .with_context(|| format!("packages cannot be installed\n  hint: see what `{by_hand}` says"))?;
+    Ok(())
+}
+
+/// Refreshes apt's lists when this process may; else those that are there must do.
+pub fn update() -> Result<()> {
+    if is_root() {
+        process::run(apt().arg("update"), LONG).context("apt's lists cannot be refreshed")?;
+    }
+    Ok(())
+}
+
+/// `apt-get` that asks nothing and survives a busy mirror or another apt.
+pub fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]);
+    command
+}
+
+fn installed(name: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f=${db:Status-Status}", name]);
+    process::run(&mut query, QUICK).is_ok_and(|status| status == "installed")
+}
+
+fn has_apt() -> bool {
+    Path::new("/usr/bin/apt-get").exists()
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_debian_has_is_found_and_what_none_has_is_not() {
+        if has_apt() {
+            assert!(installed("dpkg"));
+            assert!(!installed("no-such-package-as-this"));
+        }
+    }
+}

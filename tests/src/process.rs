@@ -1,0 +1,114 @@
+//! Host tools run to their end, bounded in time, their words kept for the error.
+
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How much of a failed tool's standard error goes into the error's text, in lines.
+const TOLD_LINES: usize = 25;
+
+/// How often a running tool is looked at: short against the quickest tool, long against its own work.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Limit for tools that work on small local files; only a hung one reaches it.
+pub const QUICK: Duration = Duration::from_secs(60);
+
+/// Limit for tools that fetch packages or make a whole Debian, on two slow cores.
+pub const LONG: Duration = Duration::from_secs(1200);
+
+/// Runs `command` to its end within `limit`; its standard output, or an error with what it said.
+pub fn run(command: &mut Command, limit: Duration) -> Result<String> {
+    let mut out = tempfile::tempfile()?;
+    let mut err = tempfile::tempfile()?;
+    let mut child = spawn(command.stdout(out.try_clone()?).stderr(err.try_clone()?))?;
+    let status = wait(&mut child, limit).with_context(|| format!("`{}`", line(command)))?;
+    if !status.success() {
+        let said = tail(&format!("{}{}", from_start(&mut out)?, from_start(&mut err)?));
+        bail!("`{}` ended with {status}:\n{said}", line(command));
+    }
+    from_start(&mut out)
+}
+
+/// Runs `command` with everything it prints going to this terminal, and expects success.
+pub fn show(command: &mut Command, limit: Duration) -> Result<()> {
+    let mut child = spawn(command)?;
+    let status = wait(&mut child, limit).with_context(|| format!("`{}`", line(command)))?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", line(command));
+    }
+    Ok(())
+}
+
+/// True when `command` could be started and succeeded; nothing is printed.
+pub fn succeeds(command: &mut Command) -> bool {
+    run(command, QUICK).is_ok()
+}
+
+/// Waits for `child` until `limit`, after which it is killed.
+pub fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            child.kill().ok();
+            child.wait()?;
+            bail!("not finished after {} s, killed", limit.as_secs());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command.stdin(Stdio::null()).spawn().with_context(|| format!("`{}` cannot be started", line(command)))
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn from_start(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TOLD_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_of_a_success_is_returned() {
+        assert_eq!(run(&mut sh("echo out; echo err >&2"), QUICK).unwrap(), "out\n");
+    }
+
+    #[test]
+    fn failure_tells_the_command_and_what_it_said() {
+        let error = run(&mut sh("echo why >&2; exit 3"), QUICK).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("why"), "{error}");
+    }
+
+    #[test]
+    fn what_hangs_is_killed() {
+        let start = Instant::now();
+        let error = run(&mut sh("exec sleep 20"), Duration::from_millis(100)).unwrap_err();
+        assert!(format!("{error:#}").contains("killed"), "{error:#}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

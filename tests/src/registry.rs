@@ -1,0 +1,206 @@
+//! Debian's docker-registry on loopback, as a value: started, and stopped when dropped.
+
+use crate::authority::Authority;
+use crate::image::Image;
+use crate::process::{self, QUICK};
+use crate::{HOST, passing_room, room};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Ports that the lab's `registries.conf` calls insecure: registries without TLS listen on these, so
+/// that one initrd serves every scenario. As many as registries may run at once.
+pub const INSECURE_PORTS: Range<u16> = 35500..35516;
+
+/// Ports of which no `registries.conf` speaks.
+const OTHER_PORTS: Range<u16> = 35516..35580;
+
+/// Starting takes well under a second; past this it has failed.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running registry.
+#[derive(Debug)]
+pub struct Registry {
+    port: Port,
+    process: Child,
+    home: TempDir,
+    certificate: Option<PathBuf>,
+}
+
+impl Registry {
+    /// Plain http, on a port that the lab's `registries.conf` calls insecure.
+    pub fn plain() -> Result<Registry> {
+        Registry::start(INSECURE_PORTS, None)
+    }
+
+    /// Plain http, on a port that no `registries.conf` names.
+    pub fn plain_unlisted() -> Result<Registry> {
+        Registry::start(OTHER_PORTS, None)
+    }
+
+    /// https, with the certificate that `authority` vouches for.
+    pub fn tls(authority: &Authority) -> Result<Registry> {
+        Registry::start(OTHER_PORTS, Some(authority))
+    }
+
+    fn start(ports: Range<u16>, authority: Option<&Authority>) -> Result<Registry> {
+        let port = Port::free(ports)?;
+        let home = passing_room("registry")?;
+        fs::write(home.path().join("config.yml"), config(port.number, home.path(), authority))?;
+        let log = File::create(home.path().join("log"))?;
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
+            .arg(home.path().join("config.yml"))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("`docker-registry` cannot be started")?;
+        let certificate = authority.map(Authority::certificate);
+        let mut registry = Registry { port, process, home, certificate };
+        registry.await_start()?;
+        Ok(registry)
+    }
+
+    fn await_start(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while TcpStream::connect(self.here()).is_err() {
+            if self.process.try_wait()?.is_some() || Instant::now() > deadline {
+                bail!("`docker-registry` does not listen on {}:\n{}", self.here(), self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// What it logged, for error messages.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its `host:port` as a guest writes it.
+    pub fn address(&self) -> String {
+        format!("{HOST}:{}", self.port.number)
+    }
+
+    fn here(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number)
+    }
+
+    /// Takes `image` in under `name`; the reference by which a guest pulls it.
+    pub fn push(&self, image: &Image, name: &str) -> Result<String> {
+        self.copy(image, name, &[])
+    }
+
+    /// As `push`, with every layer compressed again by zstd.
+    pub fn push_as_zstd(&self, image: &Image, name: &str) -> Result<String> {
+        self.copy(image, name, &["--dest-compress-format", "zstd", "--format", "oci"])
+    }
+
+    /// As `push`, with all that an index in the layout lists, for every architecture.
+    pub fn push_all(&self, image: &Image, name: &str) -> Result<String> {
+        self.copy(image, name, &["--all"])
+    }
+
+    fn copy(&self, image: &Image, name: &str, options: &[&str]) -> Result<String> {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", "copy", "-q"]).args(options);
+        match &self.certificate {
+            Some(file) => skopeo.arg("--dest-cert-dir").arg(self.trusting(file)?),
+            None => skopeo.arg("--dest-tls-verify=false"),
+        };
+        skopeo.arg(format!("oci:{}:latest", image.layout().display()));
+        process::run(skopeo.arg(format!("docker://{}/{name}:latest", self.here())), LIMIT_OF_A_PUSH)?;
+        Ok(format!("{}/{name}", self.address()))
+    }
+
+    /// A folder as containers-certs.d(5) describes it, that trusts `ca`.
+    fn trusting(&self, ca: &Path) -> Result<PathBuf> {
+        let folder = self.home.path().join("certs");
+        fs::create_dir_all(&folder)?;
+        fs::copy(ca, folder.join("ca.crt"))?;
+        Ok(folder)
+    }
+
+    /// The files of all blobs it holds, largest first: layers before configurations and manifests.
+    pub fn blobs(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.home.path().join("data/docker/registry/v2/blobs/sha256");
+        let listed =
+            process::run(Command::new("find").arg(folder).args(["-name", "data", "-size", "+0"]), QUICK)?;
+        let mut files: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
+        files.sort_by_key(|file| std::cmp::Reverse(file.metadata().map_or(0, |data| data.len())));
+        Ok(files)
+    }
+}
+
+/// A push of the largest image on two busy cores.
+const LIMIT_OF_A_PUSH: Duration = Duration::from_secs(300);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn config(port: u16, home: &Path, authority: Option<&Authority>) -> String {
+    let home = home.display();
+    let tls = authority.map(|authority| {
+        let (certificate, key) = (authority.server_certificate(), authority.server_key());
+        format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display())
+    });
+    format!(
+        "version: 0.1\n\
+         log: {{level: warn}}\n\
+         storage:\n\
+         \x20 filesystem: {{rootdirectory: {home}/data}}\n\
+         http:\n\
+         \x20 addr: 127.0.0.1:{port}\n\
+         \x20 secret: lab\n\
+         {}",
+        tls.unwrap_or_default()
+    )
+}
+
+/// A port that is ours as long as the value lives: other labs on this machine see the lock.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    _lock: File,
+}
+
+impl Port {
+    fn free(range: Range<u16>) -> Result<Port> {
+        let room = room("ports")?;
+        for number in range.clone() {
+            let lock = File::create(room.join(number.to_string()))?;
+            if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Ok(Port { number, _lock: lock });
+            }
+        }
+        bail!("all ports from {} to {} are taken", range.start, range.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_hold_one_port() {
+        let range = 35600..35603;
+        let first = Port::free(range.clone()).unwrap();
+        let second = Port::free(range.clone()).unwrap();
+        assert_ne!(first.number, second.number);
+        let third = Port::free(range.clone()).unwrap();
+        assert!(Port::free(range.clone()).is_err());
+        drop(third);
+        assert!(Port::free(range).is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! `cargo xtask demo`: from an empty disk to a Debian's login prompt, through a container.
+
+use crate::{dist, table};
+use anyhow::{Context, Result};
+use iguana_lab::authority::Authority;
+use iguana_lab::disk::Disk;
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::initrd::Initrd;
+use iguana_lab::kernel::Kernel;
+use iguana_lab::registry::Registry;
+use iguana_lab::site::Site;
+use iguana_lab::{packages, payload, room, source_tree};
+use iguana_vm::{Console, Echo, Line, Machine, Qemu};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// The example that the demo runs.
+const EXAMPLE: &str = "examples/debian-install";
+
+/// The registry that the example's workflow names; the demo's own takes its place.
+const EXAMPLE_REGISTRY: &str = "registry.example.com";
+
+/// Enough for the installation container, the packed Debian and a page cache beside them.
+const MEMORY_MIB: u32 = 1536;
+
+/// What the example must look like on the console, in order.
+const STAGES: &[(&str, &str)] = &[
+    ("to the first container", "job install: started"),
+    ("to the end of the installation", "job install: succeeded"),
+    ("to the handover", "handover: switch root"),
+    ("to the login prompt", "login: "),
+];
+
+/// How the demo runs.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Seconds that the machine may take to its login prompt.
+    #[arg(long, default_value_t = 600)]
+    limit: u64,
+}
+
+/// Makes everything from scratch, boots, and ends at the login prompt with a table.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN].concat())?;
+    dist::run()?;
+    let authority = Authority::named("demo")?;
+    let initrd = Initrd::trusting(&authority)?;
+    let registry = Registry::tls(&authority)?;
+    registry.push(&installation_image(&initrd.kernel)?, "debian-install")?;
+    let site = Site::tls(&authority)?;
+    let workflow = fs::read_to_string(source_tree().join(EXAMPLE).join("workflow.yaml"))?;
+    let url = site.serve("/workflow.yaml", workflow.replace(EXAMPLE_REGISTRY, &registry.address()));
+    let disk = Disk::empty(4096)?;
+
+    let log = room("logs")?.join("demo.log");
+    let console = Qemu::find()?.start(&machine(&initrd, &url, &disk), &log, Echo::Shown)?;
+    let reached = watch(console, Duration::from_secs(options.limit))?;
+    println!("\n\n{}", summary(&initrd, &reached)?);
+    Ok(())
+}
+
+fn installation_image(kernel: &Kernel) -> Result<Image> {
+    let script = fs::read(source_tree().join(EXAMPLE).join("install.sh"))?;
+    Recipe::empty()?
+        .tar(&payload::installer()?)
+        .copy(&payload::installed_debian(kernel)?, "/debian.tar.zst")?
+        .file("/install.sh", 0o755, script)?
+        .set("Cmd", json!(["/install.sh"]))
+        .make(Maker::Spec)
+}
+
+fn machine(initrd: &Initrd, url: &str, disk: &Disk) -> Machine {
+    Machine {
+        initrd: Some(initrd.image.clone()),
+        append: format!("console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff rd.iguana.control_url={url}"),
+        memory_mib: MEMORY_MIB,
+        disks: vec![iguana_vm::Disk::raw(disk.image()).throw_away()],
+        ..Machine::new(&initrd.kernel.image)
+    }
+}
+
+/// When the stages were reached, and what was said about memory.
+struct Reached {
+    stages: Vec<Line>,
+    memory: Option<String>,
+}
+
+fn watch(mut console: Console, limit: Duration) -> Result<Reached> {
+    let start = std::time::Instant::now();
+    let mut stages = Vec::new();
+    for (name, text) in STAGES {
+        let left = limit.saturating_sub(start.elapsed());
+        stages.push(console.expect(text, left).with_context(|| format!("the machine did not come {name}"))?);
+    }
+    let said = console.lines();
+    let memory = said.iter().find_map(|line| line.text.split_once("memory: peak "));
+    Ok(Reached { stages, memory: memory.map(|(_, peak)| peak.to_owned()) })
+}
+
+fn summary(initrd: &Initrd, reached: &Reached) -> Result<String> {
+    let mut rows = vec![vec!["initrd".to_owned(), format!("{:.1} MB", megabytes(&initrd.image)?)]];
+    for ((name, _), line) in STAGES.iter().zip(&reached.stages) {
+        rows.push(vec![(*name).to_owned(), format!("{:.1} s", line.at)]);
+    }
+    rows.push(vec!["peak memory".to_owned(), reached.memory.clone().unwrap_or("not told".into())]);
+    Ok(table::aligned(&rows))
+}
+
+fn megabytes(file: &Path) -> Result<f64> {
+    Ok(file.metadata()?.len() as f64 / 1e6)
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask dist`: the programs as they are shipped.
+
+use crate::cargo::{cargo, show};
+use anyhow::{Context, Result};
+use iguana_lab::program;
+use std::fs;
+use std::path::Path;
+
+/// A target of its own, so that build scripts and macros are not linked statically too.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What is shipped.
+const PROGRAMS: &[&str] = &["iguana", "iguana-init"];
+
+/// Makes `target/dist/iguana` and `target/dist/iguana-init`, small and static.
+pub(crate) fn run() -> Result<()> {
+    let mut build = cargo(&["build", "--locked", "--profile", "dist", "--target", TARGET]);
+    build.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    build.env("CARGO_TARGET_DIR", "target");
+    show(&mut build)?;
+    for name in PROGRAMS {
+        install(name).with_context(|| format!("program `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn install(name: &str) -> Result<()> {
+    let target = program(name);
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder)?;
+        let built = folder.with_file_name(TARGET).join("dist").join(name);
+        replace(&built, &target)?;
+    }
+    let bytes = target.metadata()?.len();
+    eprintln!("{} ({:.1} MB)", target.display(), bytes as f64 / 1e6);
+    Ok(())
+}
+
+/// A copy in one step: the old program may be running.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    let fresh = to.with_extension("new");
+    fs::copy(from, &fresh).with_context(|| format!("copy of `{}`", from.display()))?;
+    fs::rename(fresh, to)?;
+    Ok(())
+}

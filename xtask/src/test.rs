@@ -1,0 +1,28 @@
+//! `cargo xtask test`: all that must hold before a change goes in.
+
+use crate::cargo::{cargo, show};
+use crate::{check, dist};
+use anyhow::Result;
+use iguana_lab::packages;
+
+/// Machines at a time. Two fill two cores: a machine has phases with one busy processor.
+const THREADS: &str = "--test-threads=2";
+
+/// What to test.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only tests with this in their names; the checks are left out.
+    filter: Option<String>,
+}
+
+/// Packages, programs, checks, then every test of the workspace; the last lines are cargo's own.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS].concat())?;
+    dist::run()?;
+    if options.filter.is_none() {
+        check::run()?;
+    }
+    let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+    test.args(&options.filter);
+    show(test.args(["--", THREADS]))
+}
