@@ -8,6 +8,7 @@ pub mod disk;
 pub mod image;
 pub mod initrd;
 pub mod kernel;
+pub mod monitor;
 pub mod packages;
 pub mod payload;
 pub mod process;

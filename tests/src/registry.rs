@@ -103,6 +103,11 @@ impl Registry {
         self.copy(image, name, &["--dest-compress-format", "zstd", "--format", "oci"])
     }
 
+    /// As `push`, with a manifest and configuration in Docker's own form.
+    pub fn push_as_docker(&self, image: &Image, name: &str) -> Result<String> {
+        self.copy(image, name, &["--format", "v2s2"])
+    }
+
     /// As `push`, with all that an index in the layout lists, for every architecture.
     pub fn push_all(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &["--all"])

@@ -1,15 +1,17 @@
 //! One boot, described in a few lines: which workflow, which disks, which machine.
 
 use crate::disk::Disk;
+use crate::image::{Image, Maker, Recipe};
 use crate::initrd::Initrd;
 use crate::kernel::Flavour;
+use crate::registry::Registry;
 use crate::room;
 use crate::site::Site;
 use anyhow::Result;
 use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long anything expected may take: boots take seconds, but two machines may share one slow core.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -17,12 +19,16 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// The console is the serial line, and a kernel that panics ends the machine at once.
 const APPEND: &str = "console=ttyS0 panic=-1";
 
+/// In a workflow: the address of the scenario's registry.
+const REGISTRY: &str = "REGISTRY";
+
 /// A boot to be.
 #[derive(Debug)]
 pub struct Scenario {
     machine: Machine,
     append: Vec<String>,
     workflow: Option<String>,
+    registry: Option<Registry>,
 }
 
 impl Scenario {
@@ -43,13 +49,37 @@ impl Scenario {
             memory_mib: 512,
             ..Machine::new(&initrd.kernel.image)
         };
-        Scenario { machine, append: vec![APPEND.to_owned()], workflow: None }
+        Scenario { machine, append: vec![APPEND.to_owned()], workflow: None, registry: None }
     }
 
-    /// The workflow, served by http to the machine.
+    /// The registry to use in place of a plain one of the scenario's own.
+    pub fn registry(mut self, registry: Registry) -> Scenario {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// An image in the registry.
+    pub fn image(self, name: &str, recipe: Recipe) -> Result<Scenario> {
+        self.made_image(name, &recipe.make(Maker::Spec)?)
+    }
+
+    /// An image in the registry that was made already.
+    pub fn made_image(mut self, name: &str, image: &Image) -> Result<Scenario> {
+        let registry = self.registry.take().map_or_else(Registry::plain, Ok)?;
+        registry.push_all(image, name)?;
+        self.registry = Some(registry);
+        Ok(self)
+    }
+
+    /// The workflow, served by http to the machine; `REGISTRY` in it is the registry's address.
     pub fn workflow(mut self, text: impl Into<String>) -> Scenario {
         self.workflow = Some(text.into());
         self
+    }
+
+    /// A workflow of one job, named `job`, that runs the image `job` made from `recipe`.
+    pub fn job(self, recipe: Recipe) -> Result<Scenario> {
+        Ok(self.image("job", recipe)?.workflow("jobs: {job: {container: {image: REGISTRY/job}}}"))
     }
 
     /// More of the kernel's command line.
@@ -90,23 +120,16 @@ impl Scenario {
 
     /// Starts the machine.
     pub fn boot(mut self) -> Result<Boot> {
-        let site = self.workflow.take().map(serving).transpose()?;
-        if let Some(site) = &site {
-            self.append.push(format!("rd.iguana.control_url={}", site.url(WORKFLOW)));
+        let address = self.registry.as_ref().map(Registry::address).unwrap_or_default();
+        let site = Site::plain()?;
+        if let Some(workflow) = &self.workflow {
+            let url = site.serve("/workflow.yaml", workflow.replace(REGISTRY, &address));
+            self.append.push(format!("rd.iguana.control_url={url}"));
         }
-        self.machine.append = self.append.join(" ");
-        let log = log_of_this_test()?;
-        let console = Qemu::find()?.start(&self.machine, &log, Echo::Silent)?;
-        Ok(Boot { console, start: Instant::now(), _site: site })
+        self.machine.append = self.append.join(" ").replace(REGISTRY, &address);
+        let console = Qemu::find()?.start(&self.machine, &log_of_this_test()?, Echo::Silent)?;
+        Ok(Boot { console, _site: site, _registry: self.registry })
     }
-}
-
-const WORKFLOW: &str = "/workflow.yaml";
-
-fn serving(workflow: String) -> Result<Site> {
-    let site = Site::plain()?;
-    site.serve(WORKFLOW, workflow);
-    Ok(site)
 }
 
 /// `target/lab/logs/NAME-OF-THE-TEST.log`: the test harness names its threads so.
@@ -119,8 +142,8 @@ fn log_of_this_test() -> Result<PathBuf> {
 /// A machine that boots; it ends with the value.
 pub struct Boot {
     console: Console,
-    start: Instant,
-    _site: Option<Site>,
+    _site: Site,
+    _registry: Option<Registry>,
 }
 
 impl Boot {
@@ -132,6 +155,22 @@ impl Boot {
     /// Waits for each of `texts`, in this order.
     pub fn expect_all(&mut self, texts: &[&str]) -> Result<()> {
         texts.iter().try_for_each(|text| self.expect(text).map(drop))
+    }
+
+    /// Waits for a whole error block that names `stage`, and for what is done about it; the block.
+    pub fn fails_in(&mut self, stage: &str) -> Result<String> {
+        let stage = format!("iguana:   stage: {stage}");
+        self.expect_all(&[
+            "iguana: error: ",
+            &stage,
+            "iguana:   hint: ",
+            "iguana:   log: ",
+            "iguana: on failure: ",
+        ])?;
+        let said = self.said();
+        let block = said.lines().skip_while(|line| !line.contains("iguana: error: "));
+        let block = block.take_while(|line| !line.contains("iguana: on failure: "));
+        Ok(block.collect::<Vec<_>>().join("\n"))
     }
 
     /// Types `keys` on the console.
@@ -148,10 +187,5 @@ impl Boot {
     /// All that the console has said so far.
     pub fn said(&self) -> String {
         self.console.lines().iter().map(|line| format!("{}\n", line.text)).collect()
-    }
-
-    /// How long ago the machine was started.
-    pub fn age(&self) -> Duration {
-        self.start.elapsed()
     }
 }

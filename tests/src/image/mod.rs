@@ -90,6 +90,12 @@ impl Recipe {
         Ok(self)
     }
 
+    /// One more layer, with one symbolic link in it.
+    pub fn link(mut self, path: &str, target: &str) -> Result<Recipe> {
+        symlink(target, self.new_folder()?.join(path.trim_start_matches('/')))?;
+        Ok(self)
+    }
+
     /// One more layer: a file of this host, at `path`.
     pub fn copy(mut self, file: &Path, path: &str) -> Result<Recipe> {
         let target = self.new_folder()?.join(path.trim_start_matches('/'));

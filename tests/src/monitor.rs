@@ -1,0 +1,83 @@
+//! QEMU's monitor protocol, as far as plugging things in needs it.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// QEMU answers at once, but may be starved of a processor.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a machine's monitor is to listen.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: PathBuf,
+    _home: TempDir,
+}
+
+impl Monitor {
+    /// A place for the monitor of one machine.
+    pub fn new() -> Result<Monitor> {
+        let home = tempfile::tempdir()?; // not in target: the path of a socket is short
+        Ok(Monitor { socket: home.path().join("qmp"), _home: home })
+    }
+
+    /// What QEMU must be told to listen there.
+    pub fn argument(&self) -> String {
+        format!("unix:{},server=on,wait=off", self.socket.display())
+    }
+
+    /// Plugs a device in: `driver` and its properties, all of them texts.
+    pub fn plug(&self, driver: &str, properties: &[(&str, &str)]) -> Result<()> {
+        let mut arguments = json!({ "driver": driver });
+        for (name, value) in properties {
+            arguments[name] = json!(value);
+        }
+        self.execute("device_add", &arguments).with_context(|| format!("plugging in a `{driver}`"))
+    }
+
+    fn execute(&self, command: &str, arguments: &Value) -> Result<()> {
+        let stream = UnixStream::connect(&self.socket).context("QEMU's monitor")?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut answers = BufReader::new(stream.try_clone()?);
+        send(&stream, &json!({"execute": "qmp_capabilities"}))?;
+        answer(&mut answers)?;
+        send(&stream, &json!({"execute": command, "arguments": arguments}))?;
+        answer(&mut answers)
+    }
+}
+
+fn send(mut stream: &UnixStream, message: &Value) -> Result<()> {
+    Ok(stream.write_all(format!("{message}\n").as_bytes())?)
+}
+
+/// Reads up to the next answer; the greeting and events are none.
+fn answer(stream: &mut impl BufRead) -> Result<()> {
+    for line in stream.lines() {
+        let message: Value = serde_json::from_str(&line?)?;
+        if message.get("return").is_some() {
+            return Ok(());
+        }
+        if let Some(error) = message.get("error") {
+            bail!("QEMU refuses: {}", error["desc"].as_str().unwrap_or_default());
+        }
+    }
+    bail!("QEMU closed its monitor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn greeting_and_events_are_no_answers() {
+        let mut said = "{\"QMP\": {}}\n{\"event\": \"X\"}\n{\"return\": {}}\n".as_bytes();
+        assert!(answer(&mut said).is_ok());
+        let mut refused = "{\"error\": {\"desc\": \"no such bus\"}}\n".as_bytes();
+        assert!(answer(&mut refused).unwrap_err().to_string().contains("no such bus"));
+        assert!(answer(&mut "".as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! Whole-system scenarios: each boots a machine and expects what a person at it would see.
+//!
+//! The programs are those of `cargo xtask dist`; `cargo xtask test` makes them and runs all of this.
+
+mod build;
+mod containers;
+mod failures;
+mod handover;
+mod hardware;
+mod images;
+mod install;
+mod jobs;
+
+/// What the last job of a workflow that installs nothing does.
+const POWER_OFF: &str = "echo poweroff > /iguana/kernelAction\n";
