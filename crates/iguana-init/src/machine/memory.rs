@@ -1,0 +1,75 @@
+//! How much memory there is, and how much of it was needed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// How often the use of memory is looked at; short against a pull, cheap against a boot.
+const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+
+/// Bytes, as the kernel counts them (proc(5), `/proc/meminfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) total: u64,
+    /// What new programs could use without anything being swapped.
+    pub(crate) available: u64,
+}
+
+/// The memory of now.
+pub(crate) fn read() -> Option<Memory> {
+    parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse(meminfo: &str) -> Option<Memory> {
+    let bytes = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    Some(Memory { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
+}
+
+/// Remembers the most memory that was in use.
+pub(crate) struct Watch {
+    peak: Arc<AtomicU64>,
+}
+
+impl Watch {
+    /// Looks from now on until the process ends.
+    pub(crate) fn start() -> Self {
+        let peak = Arc::new(AtomicU64::new(0));
+        let watched = Arc::clone(&peak);
+        thread::spawn(move || {
+            loop {
+                sample(&watched);
+                thread::sleep(SAMPLE_EVERY);
+            }
+        });
+        Self { peak }
+    }
+
+    /// One line for the person at the machine.
+    pub(crate) fn summary(&self) -> String {
+        sample(&self.peak);
+        let total = read().map_or(0, |memory| memory.total);
+        format!("memory: peak {} MiB of {} MiB", self.peak.load(Ordering::Relaxed) >> 20, total >> 20)
+    }
+}
+
+fn sample(peak: &AtomicU64) {
+    if let Some(memory) = read() {
+        peak.fetch_max(memory.total.saturating_sub(memory.available), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_is_read_in_bytes() {
+        let text = "MemTotal:         102400 kB\nMemFree:  1 kB\nMemAvailable:      51200 kB\n";
+        assert_eq!(parse(text), Some(Memory { total: 100 << 20, available: 50 << 20 }));
+        assert_eq!(parse("MemTotal: 1 kB\n"), None);
+    }
+}

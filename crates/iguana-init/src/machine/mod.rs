@@ -1,0 +1,10 @@
+//! The machine: what must be there before the first container.
+
+pub(crate) mod clock;
+pub(crate) mod devices;
+pub(crate) mod identity;
+pub(crate) mod memory;
+pub(crate) mod modules;
+pub(crate) mod mounts;
+pub(crate) mod network;
+pub(crate) mod release;

@@ -1,0 +1,302 @@
+//! Kernel modules: the compressed image that holds them, and kmod's indexes to it
+//! (modules.dep(5); modules.alias and modules.softdep as depmod(8) writes them).
+
+use super::release;
+use crate::report::Report;
+use crate::sys;
+use anyhow::Context as _;
+use rustix::mount::{MountFlags, mount};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Modules that are needed to mount the image, in the order of their names.
+const EARLY: &str = "/usr/lib/iguana/early";
+/// The image of all other modules.
+const IMAGE: &str = "/usr/lib/iguana/modules.squashfs";
+
+/// The modules of the running kernel, and which of them were asked for already.
+pub(crate) struct Modules {
+    folder: PathBuf,
+    index: Index,
+    loaded: HashSet<String>,
+    parameters: Vec<(String, String)>,
+}
+
+impl Modules {
+    /// Mounts the image of the modules and reads its indexes.
+    ///
+    /// # Errors
+    /// When the image is there but cannot be used. A kernel without an image has everything built in.
+    pub(crate) fn open(report: &Report) -> anyhow::Result<Self> {
+        let folder = folder();
+        if Path::new(IMAGE).exists() {
+            load_early(report)?;
+            mount_image(&folder).with_context(|| format!("cannot mount `{IMAGE}`"))?;
+        }
+        Ok(Self::read(folder))
+    }
+
+    fn read(folder: PathBuf) -> Self {
+        let index = Index::read(&folder);
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        Self { folder, index, loaded: HashSet::new(), parameters: parameters(&cmdline) }
+    }
+
+    /// How many modules the image has.
+    pub(crate) fn count(&self) -> usize {
+        self.index.modules.len()
+    }
+
+    /// Loads whatever drives the device with this modalias, or whatever has this name.
+    /// Returns how many modules that were new.
+    pub(crate) fn load(&mut self, alias: &str, report: &Report) -> usize {
+        let names = self.index.find(alias);
+        names.iter().map(|name| self.load_with_needs(name, report)).sum()
+    }
+
+    fn load_with_needs(&mut self, name: &str, report: &Report) -> usize {
+        if !self.loaded.insert(name.to_owned()) {
+            return 0;
+        }
+        let Some(module) = self.index.modules.get(name).cloned() else { return 0 };
+        let mut count = 0;
+        for need in module.before.iter().chain(module.needs.iter().rev()) {
+            count += self.load_with_needs(need, report);
+        }
+        match insert(&self.folder.join(&module.path), &self.parameters_of(name)) {
+            Ok(()) => count += 1,
+            // Many drivers look for their hardware when they are loaded, and may not find it.
+            Err(error) => report.detail(format_args!("modules: `{name}` does not load: {error:#}")),
+        }
+        for follower in &module.after {
+            count += self.load_with_needs(follower, report);
+        }
+        count
+    }
+
+    fn parameters_of(&self, name: &str) -> String {
+        let own =
+            self.parameters.iter().filter(|(module, _)| module == name).map(|(_, value)| value.as_str());
+        own.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What the kernel runs when it wants a module: `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst).
+pub(crate) fn modprobe(alias: String) -> ExitCode {
+    let report = Report::open();
+    let count = Modules::read(folder()).load(&alias, &report);
+    report.detail(format_args!("modules: the kernel asked for `{alias}`: {count} loaded"));
+    if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn folder() -> PathBuf {
+    Path::new("/lib/modules").join(release::kernel())
+}
+
+fn load_early(report: &Report) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(EARLY) else { return Ok(()) };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        insert(&path, "").with_context(|| format!("cannot load `{}`", path.display()))?;
+        report.detail(format_args!("modules: loaded `{}`", path.display()));
+    }
+    Ok(())
+}
+
+/// Gives a module to the kernel; one that it has already is fine.
+fn insert(path: &Path, parameters: &str) -> anyhow::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).map(module_name).unwrap_or_default();
+    if Path::new("/sys/module").join(name).exists() {
+        return Ok(());
+    }
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    match rustix::system::finit_module(&file, &CString::new(parameters)?, 0) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        inserted => Ok(inserted?),
+    }
+}
+
+fn mount_image(folder: &Path) -> anyhow::Result<()> {
+    let image = File::open(IMAGE)?;
+    let control = File::open("/dev/loop-control").context("no loop devices in this kernel")?;
+    let path = format!("/dev/loop{}", sys::free_loop_device(&control)?);
+    let device =
+        OpenOptions::new().read(true).open(&path).with_context(|| format!("cannot open `{path}`"))?;
+    sys::set_up_loop_device(&device, &image).with_context(|| format!("cannot set up `{path}`"))?;
+    fs::create_dir_all(folder)?;
+    Ok(mount(path.as_str(), folder, "squashfs", MountFlags::RDONLY, c"")?)
+}
+
+/// `MODULE.PARAMETER=VALUE` words of the kernel command line.
+fn parameters(cmdline: &str) -> Vec<(String, String)> {
+    let words = cmdline.split_ascii_whitespace();
+    let pairs = words.filter_map(|word| {
+        let (module, parameter) = word.split('=').next()?.split_once('.')?;
+        let value = &word[module.len() + 1..];
+        (!parameter.contains('.')).then(|| (normalized(module), value.to_owned()))
+    });
+    pairs.collect()
+}
+
+/// Module names are the same with `-` and with `_`.
+fn normalized(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Module {
+    path: PathBuf,
+    /// As modules.dep has them: the one to load first comes last.
+    needs: Vec<String>,
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+/// kmod's text indexes, parsed.
+#[derive(Debug, Default)]
+struct Index {
+    modules: HashMap<String, Module>,
+    /// Patterns and their modules, by the bus before the first `:`, because most do not concern a device at all.
+    aliases: HashMap<String, Vec<(String, String)>>,
+}
+
+impl Index {
+    fn read(folder: &Path) -> Self {
+        let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        Self::parse(&text("modules.dep"), &text("modules.alias"), &text("modules.softdep"))
+    }
+
+    fn parse(dep: &str, alias: &str, softdep: &str) -> Self {
+        let mut index = Self::default();
+        for (path, needs) in dep.lines().filter_map(|line| line.split_once(':')) {
+            let needs = needs.split_ascii_whitespace().map(module_name).collect();
+            let module = Module { path: path.into(), needs, ..Module::default() };
+            index.modules.insert(module_name(path), module);
+        }
+        for line in alias.lines() {
+            if let ["alias", pattern, module] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+                let patterns = index.aliases.entry(bus(pattern).to_owned()).or_default();
+                patterns.push((pattern.to_owned(), normalized(module)));
+            }
+        }
+        for line in softdep.lines() {
+            index.add_soft_needs(line);
+        }
+        index
+    }
+
+    /// `softdep NAME pre: A B post: C`
+    fn add_soft_needs(&mut self, line: &str) {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let Some(module) = words.next().and_then(|name| self.modules.get_mut(&normalized(name))) else {
+            return;
+        };
+        let mut side = &mut module.before;
+        for word in words {
+            match word {
+                "pre:" => side = &mut module.before,
+                "post:" => side = &mut module.after,
+                name => side.push(normalized(name)),
+            }
+        }
+    }
+
+    /// The modules that a modalias or a name asks for.
+    fn find(&self, alias: &str) -> Vec<String> {
+        let name = normalized(alias);
+        if self.modules.contains_key(&name) {
+            return vec![name];
+        }
+        let patterns = self.aliases.get(bus(alias)).into_iter().flatten();
+        patterns.filter(|(pattern, _)| matches(pattern, alias)).map(|(_, module)| module.clone()).collect()
+    }
+}
+
+fn bus(alias: &str) -> &str {
+    alias.split(':').next().unwrap_or(alias)
+}
+
+/// `kernel/fs/ext4/ext4.ko` is `ext4`.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    normalized(file.split('.').next().unwrap_or(file))
+}
+
+/// glob(7) with `*`, `?` and `[...]`, which is all that depmod writes.
+fn matches(pattern: &str, text: &str) -> bool {
+    fn from(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], []) => true,
+            ([b'*'], _) => true,
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|skip| from(rest, &text[skip..])),
+            ([b'?', rest @ ..], [_, text @ ..]) => from(rest, text),
+            ([b'[', rest @ ..], [letter, text @ ..]) => match rest.iter().position(|end| *end == b']') {
+                Some(end) => in_set(&rest[..end], *letter) && from(&rest[end + 1..], text),
+                None => false,
+            },
+            ([wanted, rest @ ..], [letter, text @ ..]) => wanted == letter && from(rest, text),
+            _ => false,
+        }
+    }
+    from(pattern.as_bytes(), text.as_bytes())
+}
+
+fn in_set(set: &[u8], letter: u8) -> bool {
+    match set {
+        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&letter) || in_set(rest, letter),
+        [one, rest @ ..] => *one == letter || in_set(rest, letter),
+        [] => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_depmod_means_them() {
+        for (pattern, text, expected) in [
+            ("virtio:d00000001v*", "virtio:d00000001v00001AF4", true),
+            ("virtio:d00000002v*", "virtio:d00000001v00001AF4", false),
+            ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
+            ("usb:v0451p[0-9A]*d?", "usb:v0451pA0d7", true),
+            ("usb:v0451p[0-9]*", "usb:v0451pB", false),
+            ("a", "", false),
+            ("", "", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn the_indexes_of_kmod_are_understood() {
+        let index = Index::parse(
+            "kernel/a/virtio-net.ko: kernel/b/failover.ko kernel/b/net_failover.ko\nkernel/b/failover.ko:\n",
+            "# comment\nalias virtio:d00000001v* virtio_net\nalias fs-ext4 ext4\n",
+            "softdep virtio_net pre: one-a two post: three\n",
+        );
+        let module = &index.modules["virtio_net"];
+        assert_eq!(module.path, PathBuf::from("kernel/a/virtio-net.ko"));
+        assert_eq!(module.needs, ["failover", "net_failover"]);
+        assert_eq!(
+            (module.before.clone(), module.after.clone()),
+            (vec!["one_a".into(), "two".into()], vec!["three".into()])
+        );
+        assert_eq!(index.find("virtio:d00000001v1"), ["virtio_net"]);
+        assert_eq!(index.find("virtio-net"), ["virtio_net"]);
+        assert_eq!(index.find("fs-ext4"), ["ext4"]);
+        assert!(index.find("fs-xfs").is_empty());
+    }
+
+    #[test]
+    fn parameters_of_modules_come_from_the_command_line() {
+        let found =
+            parameters("quiet rd.iguana.debug usb-storage.quirks=1:2:u loop.max_loop=8 console=ttyS0");
+        let expected = [("usb_storage", "quirks=1:2:u"), ("loop", "max_loop=8")];
+        assert_eq!(found, expected.map(|(module, value)| (module.to_owned(), value.to_owned())));
+    }
+}

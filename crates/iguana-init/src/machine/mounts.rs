@@ -1,0 +1,123 @@
+//! The mounts of the initrd itself, as a table.
+
+use super::memory;
+use anyhow::Context as _;
+use rustix::mount::{MountFlags, mount};
+use std::ffi::CString;
+use std::fs;
+
+/// Where images are unpacked: a tmpfs of its own, so that a full store is an error and not the
+/// end of process 1.
+pub(crate) const STORE: &str = "/run/iguana/store";
+/// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
+/// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
+const RESERVE: u64 = 16 << 20;
+
+struct Mount {
+    what: &'static str,
+    at: &'static str,
+    kind: &'static str,
+    flags: MountFlags,
+    options: &'static str,
+}
+
+const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// In order. A kernel without one of them (cgroup2, mqueue) still boots.
+const EARLY: &[Mount] = &[
+    Mount { what: "proc", at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" },
+    Mount { what: "sysfs", at: "/sys", kind: "sysfs", flags: NO_PROGRAMS, options: "" },
+    Mount { what: "devtmpfs", at: "/dev", kind: "devtmpfs", flags: MountFlags::NOSUID, options: "mode=0755" },
+    Mount {
+        what: "devpts",
+        at: "/dev/pts",
+        kind: "devpts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: "gid=5,mode=620,ptmxmode=666",
+    },
+    Mount {
+        what: "tmpfs",
+        at: "/dev/shm",
+        kind: "tmpfs",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        options: "mode=1777",
+    },
+    Mount { what: "mqueue", at: "/dev/mqueue", kind: "mqueue", flags: NO_PROGRAMS, options: "" },
+    Mount {
+        what: "tmpfs",
+        at: "/run",
+        kind: "tmpfs",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        options: "mode=0755",
+    },
+    Mount {
+        what: "cgroup2",
+        at: "/sys/fs/cgroup",
+        kind: "cgroup2",
+        flags: NO_PROGRAMS,
+        options: "nsdelegate",
+    },
+];
+
+/// Names that programs expect in `/dev` and that devtmpfs does not make.
+const LINKS: &[(&str, &str)] = &[
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+/// Mounts what every later step needs.
+///
+/// # Errors
+/// When one of them failed; the others are mounted all the same.
+pub(crate) fn early() -> anyhow::Result<()> {
+    let failed: Vec<String> = EARLY
+        .iter()
+        .filter_map(|entry| entry.mount().err().map(|error| format!("`{}`: {error}", entry.at)))
+        .collect();
+    for (link, target) in LINKS {
+        // They may be there already when devtmpfs was mounted by the kernel.
+        let _ = std::os::unix::fs::symlink(target, link);
+    }
+    anyhow::ensure!(failed.is_empty(), "cannot mount {}", failed.join(", "));
+    Ok(())
+}
+
+/// Mounts the store, as large as the memory that is free now allows.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn store() -> anyhow::Result<()> {
+    let size = memory::read().map_or(0, |memory| memory.available).saturating_sub(RESERVE);
+    fs::create_dir_all(STORE).with_context(|| format!("cannot make `{STORE}`"))?;
+    let options = CString::new(format!("mode=0755,size={size}"))?;
+    mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), options.as_c_str())
+        .with_context(|| format!("cannot mount the store at `{STORE}`"))
+}
+
+impl Mount {
+    fn mount(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.at)?;
+        let options = CString::new(self.options)?;
+        match mount(self.what, self.at, self.kind, self.flags, options.as_c_str()) {
+            // The kernel does not have it (ENODEV), or has mounted it itself (EBUSY).
+            Err(rustix::io::Errno::NODEV | rustix::io::Errno::BUSY) => Ok(()),
+            mounted => Ok(mounted?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mount_hides_an_earlier_one() {
+        for (index, entry) in EARLY.iter().enumerate() {
+            let hidden =
+                EARLY[..index].iter().find(|earlier| earlier.at.starts_with(&format!("{}/", entry.at)));
+            assert!(hidden.is_none(), "{} would hide {}", entry.at, hidden.unwrap().at);
+        }
+    }
+}

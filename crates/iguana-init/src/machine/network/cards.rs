@@ -1,0 +1,58 @@
+//! The machine's ethernet cards, as `/sys/class/net` shows them.
+
+use std::fs;
+use std::path::Path;
+
+/// The loopback interface is always the first that the kernel makes.
+pub(super) const LOOPBACK_INDEX: u32 = 1;
+/// linux/if_arp.h, `ARPHRD_ETHER`.
+const ETHERNET: &str = "1";
+
+/// A card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Card {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) hardware_address: [u8; 6],
+    /// Whether a cable is in it, with something at the other end.
+    pub(super) has_carrier: bool,
+}
+
+/// The cards of now, in the order in which the kernel found them. Bridges, tunnels and the like are not cards.
+pub(super) fn list() -> Vec<Card> {
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut cards: Vec<Card> = entries.filter_map(|entry| read(&entry.path())).collect();
+    cards.sort_by_key(|card| card.index);
+    cards
+}
+
+fn read(folder: &Path) -> Option<Card> {
+    let value = |name: &str| fs::read_to_string(folder.join(name)).ok().map(|text| text.trim().to_owned());
+    if value("type")? != ETHERNET || !folder.join("device").exists() {
+        return None;
+    }
+    Some(Card {
+        index: value("ifindex")?.parse().ok()?,
+        name: folder.file_name()?.to_str()?.into(),
+        hardware_address: parse_hardware_address(&value("address")?)?,
+        // The file cannot be read while the card is down.
+        has_carrier: value("carrier").is_some_and(|carrier| carrier == "1"),
+    })
+}
+
+fn parse_hardware_address(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_have_six_bytes() {
+        assert_eq!(parse_hardware_address("52:54:00:12:34:56"), Some([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
+        assert_eq!(parse_hardware_address("52:54:00"), None);
+        assert_eq!(parse_hardware_address(""), None);
+    }
+}

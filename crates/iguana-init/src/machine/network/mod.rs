@@ -1,0 +1,250 @@
+//! The network: waits for a card, brings it up, and gets it an address.
+
+mod cards;
+mod dhcp;
+mod netlink;
+mod resolver;
+
+use crate::report::Report;
+use anyhow::Context as _;
+use cards::Card;
+use dhcp::Lease;
+use iguana_core::cmdline::{Addressing, Settings, StaticAddress};
+use iguana_core::hint::hinted;
+use netlink::Netlink;
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a card, its carrier and an address may take together. Switches that learn spanning
+/// trees pass nothing for 30 s after a link comes up; servers answer within seconds then.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a machine may show no card at all; USB ones appear within a few seconds.
+const CARD_LIMIT: Duration = Duration::from_secs(30);
+/// How often new cards and carriers are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the person at the machine is told what is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// A network that is up. Leases are renewed until it is dropped.
+pub(crate) struct Network {
+    _renewing: Sender<()>,
+}
+
+/// What a card got, and from whom.
+struct Configured {
+    card: Card,
+    lease: Lease,
+}
+
+/// Brings the network up: returns when the first card has an address.
+///
+/// # Errors
+/// When there is no card, no carrier, or no answer in time.
+pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<Network> {
+    let (renewing, stop) = channel();
+    let network = Network { _renewing: renewing };
+    let mut netlink = Netlink::open()?;
+    netlink.set_up(cards::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
+    resolver::write(settings, None)?;
+    match &settings.addressing {
+        Addressing::Off => report.say("network: left alone (ip=off)"),
+        Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
+        Addressing::Dhcp => ask_all_cards(netlink, settings, report, stop)?,
+    }
+    Ok(network)
+}
+
+fn ask_all_cards(
+    mut netlink: Netlink,
+    settings: &Settings,
+    report: &Report,
+    stop: Receiver<()>,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let (found, leases) = channel();
+    let mut asking = Asking { known: HashSet::new(), asked: HashSet::new(), found };
+    let mut told = start;
+    loop {
+        let cards = asking.look(&mut netlink)?;
+        match leases.recv_timeout(LOOK_EVERY) {
+            Ok(Configured { card, lease }) => {
+                configure(&mut netlink, &card, &lease)?;
+                resolver::write(settings, Some(&lease))?;
+                let waited = start.elapsed().as_secs_f32();
+                report.say(format_args!(
+                    "network: {} has {} from DHCP server {} after {waited:.1} s",
+                    card.name, lease, lease.server
+                ));
+                keep_going(netlink, asking, leases, settings.clone(), report.clone(), stop);
+                return Ok(());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all DHCP clients have ended"),
+        }
+        let limit = if cards.is_empty() { CARD_LIMIT } else { LIMIT };
+        if start.elapsed() > limit {
+            return Err(nothing_came(&cards, limit));
+        }
+        if told.elapsed() > TELL_EVERY {
+            told = Instant::now();
+            let (waited, limit) = (start.elapsed().as_secs(), limit.as_secs());
+            report.say(format_args!("network: waiting for {} ({waited} s of {limit} s)", wanted(&cards)));
+        }
+    }
+}
+
+/// The cards that are being asked.
+struct Asking {
+    known: HashSet<u32>,
+    asked: HashSet<u32>,
+    found: Sender<Configured>,
+}
+
+impl Asking {
+    /// Brings up cards that are new, and has an address asked for on those that have got a carrier.
+    fn look(&mut self, netlink: &mut Netlink) -> anyhow::Result<Vec<Card>> {
+        let cards = cards::list();
+        for card in &cards {
+            if self.known.insert(card.index) {
+                netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+            }
+            if card.has_carrier && self.asked.insert(card.index) {
+                let (card, found) = (card.clone(), self.found.clone());
+                thread::spawn(move || {
+                    dhcp::hold_lease(&card.clone(), |lease| {
+                        found.send(Configured { card: card.clone(), lease }).is_ok()
+                    })
+                });
+            }
+        }
+        Ok(cards)
+    }
+}
+
+/// Configures renewed leases and cards that come later, until the network is dropped.
+fn keep_going(
+    mut netlink: Netlink,
+    mut asking: Asking,
+    leases: Receiver<Configured>,
+    settings: Settings,
+    report: Report,
+    stop: Receiver<()>,
+) {
+    let mut first_card = None;
+    thread::spawn(move || {
+        while !matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)) {
+            if let Ok(Configured { card, lease }) = leases.recv_timeout(TELL_EVERY) {
+                let is_first = *first_card.get_or_insert(card.index) == card.index;
+                let configured = configure(&mut netlink, &card, &lease)
+                    .and_then(|()| if is_first { resolver::write(&settings, Some(&lease)) } else { Ok(()) });
+                match configured {
+                    Ok(()) => report.say(format_args!("network: {} has {lease}", card.name)),
+                    Err(error) => report.say(format_args!("warning: network: {}: {error:#}", card.name)),
+                }
+            }
+            if let Err(error) = asking.look(&mut netlink) {
+                report.say(format_args!("warning: network: {error:#}"));
+            }
+        }
+    });
+}
+
+fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease) -> anyhow::Result<()> {
+    let on = || format!("on `{}`", card.name);
+    netlink
+        .set_address(card.index, lease.address, lease.prefix)
+        .with_context(|| format!("cannot set the address {} {}", lease.address, on()))?;
+    for (network, prefix, gateway) in &lease.routes {
+        netlink
+            .add_route(card.index, *network, *prefix, *gateway)
+            .with_context(|| format!("cannot set the route to {network}/{prefix} {}", on()))?;
+    }
+    Ok(())
+}
+
+fn set_static(
+    netlink: &mut Netlink,
+    fixed: &StaticAddress,
+    settings: &Settings,
+    report: &Report,
+) -> anyhow::Result<()> {
+    let card = wait_for_card(fixed.interface.as_deref(), report)?;
+    netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+    netlink
+        .set_address(card.index, fixed.address, fixed.prefix)
+        .context("cannot set the address of `ip=`")?;
+    if let Some(gateway) = fixed.gateway {
+        let anywhere = Ipv4Addr::UNSPECIFIED;
+        netlink.add_route(card.index, anywhere, 0, gateway).context("cannot set the gateway of `ip=`")?;
+    }
+    resolver::write(settings, None)?;
+    report.say(format_args!("network: {} has {}/{} from `ip=`", card.name, fixed.address, fixed.prefix));
+    Ok(())
+}
+
+/// Waits for the card of that name, or for any.
+fn wait_for_card(name: Option<&str>, report: &Report) -> anyhow::Result<Card> {
+    let start = Instant::now();
+    let mut told = start;
+    loop {
+        let cards = cards::list();
+        if let Some(card) = cards.iter().find(|card| name.is_none_or(|name| card.name == name)) {
+            return Ok(card.clone());
+        }
+        if start.elapsed() > CARD_LIMIT {
+            return Err(nothing_came(&cards, CARD_LIMIT));
+        }
+        if told.elapsed() > TELL_EVERY {
+            told = Instant::now();
+            let (what, waited) = (name.unwrap_or("a network card"), start.elapsed().as_secs());
+            report
+                .say(format_args!("network: waiting for {what} ({waited} s of {} s)", CARD_LIMIT.as_secs()));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn wanted(cards: &[Card]) -> String {
+    let names = |wanted: &dyn Fn(&&Card) -> bool| {
+        let names: Vec<&str> = cards.iter().filter(wanted).map(|card| card.name.as_str()).collect();
+        names.join(", ")
+    };
+    if cards.is_empty() {
+        return "a network card".into();
+    }
+    match names(&|card| card.has_carrier) {
+        connected if connected.is_empty() => format!("a carrier on {}", names(&|_| true)),
+        connected => format!("an answer of a DHCP server on {connected}"),
+    }
+}
+
+fn nothing_came(cards: &[Card], limit: Duration) -> anyhow::Error {
+    let remedy = if cards.is_empty() {
+        "check that the machine has one, and that the initrd has its driver"
+    } else if cards.iter().any(|card| card.has_carrier) {
+        "check that the network has a DHCP server, or give a fixed address with `ip=`"
+    } else {
+        "check the cable and the switch"
+    };
+    hinted(format!("no network: {} did not come within {} s", wanted(cards), limit.as_secs()), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(name: &str, has_carrier: bool) -> Card {
+        Card { index: 2, name: name.into(), hardware_address: [0; 6], has_carrier }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_the_next_thing_that_is_missing() {
+        assert_eq!(wanted(&[]), "a network card");
+        assert_eq!(wanted(&[card("eth0", false), card("eth1", false)]), "a carrier on eth0, eth1");
+        let asked = wanted(&[card("eth0", false), card("eth1", true)]);
+        assert_eq!(asked, "an answer of a DHCP server on eth1");
+    }
+}

@@ -1,0 +1,145 @@
+//! Process 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
+//! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here.
+
+use crate::handover::{self, Handover};
+use crate::machine::mounts;
+use crate::report::Report;
+use iguana_core::cmdline::{OnFailure, Settings};
+use rustix::process::{Pid, WaitOptions};
+use rustix::system::{RebootCommand, reboot};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// The first argument of the process that does the boot.
+pub(crate) const WORKER: &str = "boot";
+/// This program in the initrd; `/proc/self/exe` would depend on a mount.
+const PROGRAM: &str = "/init";
+/// Time in which the reason for a reboot can be read and copied.
+const REBOOT_DELAY: Duration = Duration::from_secs(10);
+/// The shell of an initrd that was built with `--shell`.
+const SHELL: &str = "/bin/sh";
+
+/// What the boot came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    /// Go on to the new system.
+    HandOver(Handover),
+    /// The failure has been shown; now do what the command line asks for.
+    Failed,
+}
+
+/// Process 1 from beginning to end.
+pub(crate) fn run() -> ExitCode {
+    let mounted = mounts::early();
+    let report = Report::open();
+    if let Err(error) = mounted {
+        report.say(format_args!("error: {error:#}"));
+    }
+    let verdict = work().unwrap_or_else(|error| {
+        report.say(format_args!("error: {error:#}"));
+        Verdict::Failed
+    });
+    let settings = Settings::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    carry_out(verdict, &settings, &report);
+    loop {
+        thread::park();
+    }
+}
+
+/// Runs the boot in a child and gives back what it decided.
+fn work() -> anyhow::Result<Verdict> {
+    let mut worker = Command::new(PROGRAM).arg(WORKER).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let status = reap_until_end_of(&worker)?;
+    read_verdict(&mut worker).ok_or_else(|| {
+        anyhow::anyhow!("the boot program ended without a decision (wait status {:#x})", status.as_raw())
+    })
+}
+
+fn reap_until_end_of(worker: &Child) -> anyhow::Result<rustix::process::WaitStatus> {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if Some(pid) == Pid::from_raw(worker.id() as i32) => return Ok(status),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn read_verdict(worker: &mut Child) -> Option<Verdict> {
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take()?).read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
+    match verdict {
+        Verdict::HandOver(Handover::SwitchRoot { init }) => {
+            let Err(error) = handover::switch_root(&init);
+            report.say(format_args!("error: cannot switch root: {error:#}"));
+            on_failure(settings, report);
+        }
+        Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, report),
+        Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, report),
+        Verdict::HandOver(Handover::Halt) => end(RebootCommand::Halt, report),
+        Verdict::Failed => on_failure(settings, report),
+    }
+}
+
+fn on_failure(settings: &Settings, report: &Report) {
+    let policy = match settings.on_failure {
+        OnFailure::Reboot if settings.debug => OnFailure::Shell,
+        policy => policy,
+    };
+    match policy {
+        OnFailure::Shell => shell(report),
+        OnFailure::PowerOff => {
+            report.say("on failure: power off (rd.iguana.on_failure=poweroff)");
+            end(RebootCommand::PowerOff, report);
+        }
+        OnFailure::Reboot | OnFailure::Local => {
+            let seconds = REBOOT_DELAY.as_secs();
+            report.say(format_args!("on failure: rebooting in {seconds} s (rd.iguana.on_failure={policy})"));
+            thread::sleep(REBOOT_DELAY);
+            end(RebootCommand::Restart, report);
+        }
+    }
+}
+
+fn shell(report: &Report) {
+    report.say("on failure: a shell (rd.iguana.on_failure=shell); its end restarts the machine");
+    if let Err(error) = run_shell() {
+        report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
+        report.say("  hint: build the initrd with `--shell`");
+        thread::sleep(REBOOT_DELAY);
+    }
+    end(RebootCommand::Restart, report);
+}
+
+fn run_shell() -> anyhow::Result<()> {
+    let mut command = Command::new(SHELL);
+    command.arg("-l").current_dir("/root").env_clear();
+    command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
+    crate::container::attach_to_terminal(&mut command)?;
+    let shell = command.spawn()?;
+    reap_until_end_of(&shell)?;
+    Ok(())
+}
+
+fn end(how: RebootCommand, report: &Report) {
+    rustix::fs::sync();
+    drain_console();
+    if let Err(error) = reboot(how) {
+        report.say(format_args!("error: the kernel refuses to end: {error}"));
+    }
+}
+
+/// Waits until a slow serial line has sent what was written to it.
+fn drain_console() {
+    if let Ok(console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
+        // A console that cannot be drained is no reason to stay.
+        let _ = rustix::termios::tcdrain(&console);
+    }
+}

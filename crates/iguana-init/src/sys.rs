@@ -1,0 +1,208 @@
+//! The only file with unsafe code: what rustix does not offer.
+#![allow(unsafe_code)]
+
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use rustix::process::Pid;
+use std::ffi::{CStr, c_char, c_int};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// The namespaces that every container has of its own; network and time stay the machine's.
+const CONTAINER_NAMESPACES: c_int =
+    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Starts this very program again as process 1 of new namespaces, under the name `name`, with
+/// `descriptors` as its 0, 1, 2, and so on. All others close by themselves.
+///
+/// # Errors
+/// When the kernel refuses (clone(2)).
+pub(crate) fn start_in_namespaces(name: &CStr, descriptors: &[BorrowedFd<'_>]) -> io::Result<Pid> {
+    let arguments = [name.as_ptr(), std::ptr::null()];
+    let environment: [*const c_char; 1] = [std::ptr::null()];
+    // Moved out of the way first, so that no target number overwrites a source.
+    let high: Vec<OwnedFd> = descriptors
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, descriptors.len() as RawFd))
+        .collect::<Result<_, _>>()?;
+    let flags = CONTAINER_NAMESPACES | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM this is fork(2): the child runs on its own copy of everything. Until it
+    // executes it makes only system calls, so locks that other threads held do not matter.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    if pid == 0 {
+        // SAFETY: system calls only; the pointers are to arrays that outlive them and end with null.
+        unsafe {
+            for (target, source) in high.iter().enumerate() {
+                libc::dup2(source.as_raw_fd(), target as c_int);
+            }
+            libc::execve(c"/proc/self/exe".as_ptr(), arguments.as_ptr(), environment.as_ptr());
+            libc::_exit(127);
+        }
+    }
+    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        Some(pid) => Ok(pid),
+        None => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Has the command run in a session of its own, its standard input as the controlling terminal if
+/// it is one, and as `identity`.
+pub(crate) fn set_up_process(command: &mut Command, identity: Identity) {
+    // SAFETY: the closure makes system calls only, on memory that was allocated before.
+    unsafe {
+        command.pre_exec(move || {
+            let none = signal_set(&[]);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+            check(libc::setsid())?;
+            if libc::isatty(0) == 1 {
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            }
+            check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
+            check(libc::setgid(identity.group))?;
+            check(libc::setuid(identity.user))?;
+            Ok(())
+        });
+    }
+}
+
+/// Kills every process but this one and the kernel's own. Only process 1 may do this.
+pub(crate) fn kill_all_others() {
+    // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+}
+
+/// Takes over a descriptor that this program was started with; programs that it starts do not get it.
+///
+/// # Errors
+/// When there is none of that number.
+pub(crate) fn take_over_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the number is one of those that `start_in_namespaces` set up, and is asked for once.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
+
+/// Blocks signals, so that [`wait_for_signal`] gets them. [`set_up_process`] unblocks them again.
+///
+/// # Errors
+/// When a number is not a signal.
+pub(crate) fn block_signals(signals: &[c_int]) -> io::Result<()> {
+    let set = signal_set(signals);
+    // SAFETY: the set is initialized, and the old mask is not asked for.
+    check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Waits for one of some blocked signals.
+///
+/// # Errors
+/// When a number is not a signal.
+pub(crate) fn wait_for_signal(signals: &[c_int]) -> io::Result<c_int> {
+    let set = signal_set(signals);
+    let mut signal = 0;
+    // SAFETY: both pointers are to initialized local values.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(signal),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+fn signal_set(signals: &[c_int]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the set before anything else touches it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Has a socket send and receive through one network card only (socket(7), `SO_BINDTODEVICE`).
+///
+/// # Errors
+/// When there is no such card.
+pub(crate) fn bind_to_card(socket: impl AsFd, card: &str) -> io::Result<()> {
+    let length = card.len() as libc::socklen_t;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `length` bytes of the name, which is alive.
+    check(unsafe {
+        libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, card.as_ptr().cast(), length)
+    })
+    .map(drop)
+}
+
+/// linux/loop.h, `LOOP_CONFIGURE` (Linux 5.8).
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+/// linux/loop.h, `LOOP_CTL_GET_FREE`.
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+/// linux/loop.h: the device goes away when it is unmounted.
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+/// linux/loop.h: nothing is written through the device.
+const LO_FLAGS_READ_ONLY: u32 = 1;
+
+/// linux/loop.h, `struct loop_config` with `struct loop_info64` inside, of which only the flags are used.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    device_inode_rdevice_offset_limit: [u64; 5],
+    number_encryption_keysize: [u32; 3],
+    flags: u32,
+    names_and_key: [u8; 64 + 64 + 32],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+/// The number of a free loop device.
+///
+/// # Errors
+/// When the kernel has none.
+pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
+    // SAFETY: this request takes no argument.
+    let number = check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) })?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Puts a file behind a loop device, read-only, until the device is unmounted.
+///
+/// # Errors
+/// When the device is in use, or the file unsuitable.
+pub(crate) fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    let config = LoopConfig {
+        fd: file.as_fd().as_raw_fd() as u32,
+        block_size: 0,
+        device_inode_rdevice_offset_limit: [0; 5],
+        number_encryption_keysize: [0; 3],
+        flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR,
+        names_and_key: [0; 160],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the kernel reads one `loop_config`, which is alive and has the C layout.
+    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loop_configuration_has_the_kernels_size() {
+        // linux/loop.h: two __u32, a loop_info64 of 232 bytes, eight __u64.
+        assert_eq!(size_of::<LoopConfig>(), 8 + 232 + 64);
+        assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
+    }
+}
