@@ -37,13 +37,14 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
     greet(settings, report);
     let memory = memory::Watch::start();
     let modules = modules::Modules::open(report).at(Stage::Modules)?;
-    devices::watch(modules, report).at(Stage::Devices)?;
+    let devices = devices::watch(modules, report).at(Stage::Devices)?;
     let network = network::bring_up(settings, report).at(Stage::Network)?;
     clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
 
     let http = trusted_http().at(Stage::ControlFile)?;
     let workflow = control::find(settings, &http, report).at(Stage::ControlFile)?;
     let plan = workflow::plan(workflow).at(Stage::Workflow)?;
+    devices.settle(report);
 
     let _shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let is_first_process = rustix::process::getpid().is_init();
     match (program.rsplit('/').next(), part.as_str()) {
         (Some(container::INIT_NAME), _) => container::init(),
-        (Some("modprobe"), _) => machine::modules::modprobe(arguments.last().unwrap_or(part)),
+        (Some("modprobe"), _) => machine::modules::modprobe(arguments.next_back().unwrap_or(part)),
         (_, supervise::WORKER) => boot::work(),
         _ if is_first_process => supervise::run(),
         (_, "--version") => report::version(),

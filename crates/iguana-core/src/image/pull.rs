@@ -264,7 +264,7 @@ fn wanted_layers(
 }
 
 fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
-    Digest::from_str(&descriptor.digest().to_string())
+    Digest::from_str(descriptor.digest().as_ref())
 }
 
 /// Fetches the layers that the store lacks, as many at once as there are processors.

@@ -58,14 +58,18 @@ impl Plan {
         stdio: Stdio,
     ) -> Self {
         let scratch = store.join("containers").join(name);
-        let mut env = contract_env(&stdio);
+        let mut env = contract_env(&stdio, &hostname());
         env.extend([workflow_env, container_env].into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
         Self { binds: binds(store, &scratch, volumes), scratch, env, stdio }
     }
 }
 
-fn contract_env(stdio: &Stdio) -> Vec<(String, String)> {
-    let mut env = vec![("IGUANA", "true"), ("iguana", "true"), ("NEWROOT", NEWROOT)];
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn contract_env(stdio: &Stdio, hostname: &str) -> Vec<(String, String)> {
+    let mut env = vec![("HOSTNAME", hostname), ("IGUANA", "true"), ("iguana", "true"), ("NEWROOT", NEWROOT)];
     if let Stdio::Terminal(path) = stdio {
         env.push(("TERM", terminal_type(path)));
     }
@@ -112,9 +116,10 @@ mod tests {
     fn later_variables_come_later() {
         let plan = plan(&[], &[("A", "workflow"), ("NEWROOT", "/mnt")], &[("A", "container")]);
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         let expected =
             ["IGUANA=true", "iguana=true", "NEWROOT=/sysroot", "A=workflow", "NEWROOT=/mnt", "A=container"];
-        assert_eq!(text, expected);
+        assert_eq!(text[1..], expected);
     }
 
     #[test]

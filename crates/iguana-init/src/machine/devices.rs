@@ -7,7 +7,10 @@ use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
 use netlink_sys::{Socket, SocketAddr};
 use std::collections::HashSet;
 use std::fs;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// The kernel's own messages, as opposed to those that udev sends on (linux/netlink.h).
 const KERNEL_GROUP: u32 = 1;
@@ -15,37 +18,118 @@ const KERNEL_GROUP: u32 = 1;
 const WAITING_BYTES: i32 = 8 << 20;
 /// Modules that no device asks for and that every boot needs.
 const ALWAYS: &[&str] = &["overlay"];
+/// Threads that load: more than processors, because drivers mostly wait for their hardware.
+const LOADERS: usize = 4;
+/// How long the drivers may take before the boot goes on without the last of them. A disk
+/// controller resets its ports one after the other, each within seconds.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Loads the drivers of all devices in the background, and of each device that appears, until
-/// the process ends.
+/// The drivers are loaded in the background, also those of devices that come later.
+pub(crate) struct Devices {
+    work: Arc<Work>,
+}
+
+/// Begins to load the drivers of all devices, and of each device that appears, until the process ends.
 ///
 /// # Errors
 /// When the kernel's messages cannot be listened to.
-pub(crate) fn watch(mut modules: Modules, report: &Report) -> anyhow::Result<()> {
+pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices> {
     // Listening begins before looking, so that no device comes unseen between the two.
     let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).context("cannot listen for devices")?;
     socket.bind(&SocketAddr::new(0, KERNEL_GROUP)).context("cannot listen for devices")?;
     socket.set_rx_buf_sz(WAITING_BYTES).context("cannot listen for devices")?;
-    let report = report.clone();
-    for name in ALWAYS {
-        modules.load(name, &report);
+    let (queue, queued) = channel();
+    let (work, queued) = (Arc::new(Work::default()), Arc::new(Mutex::new(queued)));
+    let modules = Arc::new(modules);
+    for _ in 0..LOADERS {
+        let (work, queued, modules, report) =
+            (Arc::clone(&work), Arc::clone(&queued), Arc::clone(&modules), report.clone());
+        thread::spawn(move || load_queued(&queued, &work, &modules, &report));
     }
-    let (found, loaded) = cold_plug(&mut modules, &report);
-    report.say(format_args!("devices: {loaded} of {} modules for {found} devices", modules.count()));
-    thread::spawn(move || hot_plug(&socket, &mut modules, &report));
-    Ok(())
+    let listing = Listing { queue, work: Arc::clone(&work) };
+    ALWAYS.iter().for_each(|name| listing.add((*name).to_owned()));
+    modaliases().into_iter().for_each(|alias| listing.add(alias));
+    let report = report.clone();
+    thread::spawn(move || listing.listen(&socket, &report));
+    Ok(Devices { work })
 }
 
-/// Loads the drivers of the devices that are there; again while these bring further devices.
-fn cold_plug(modules: &mut Modules, report: &Report) -> (usize, usize) {
-    let mut seen = HashSet::new();
-    let mut loaded = 0;
-    loop {
-        let new: Vec<String> = modaliases().into_iter().filter(|alias| seen.insert(alias.clone())).collect();
-        if new.is_empty() {
-            return (seen.len(), loaded);
+impl Devices {
+    /// Waits until the drivers of all devices known so far have been tried.
+    pub(crate) fn settle(&self, report: &Report) {
+        let progress = self.work.progress();
+        let settled =
+            self.work.changed.wait_timeout_while(progress, SETTLE_LIMIT, |progress| progress.pending > 0);
+        let (progress, waited) = settled.unwrap_or_else(PoisonError::into_inner);
+        let Progress { seen, loaded, pending } = &*progress;
+        report.say(format_args!("devices: {loaded} modules for {} devices", seen.len()));
+        if waited.timed_out() {
+            let limit = SETTLE_LIMIT.as_secs();
+            report.say(format_args!("warning: devices: {pending} drivers are still busy after {limit} s"));
         }
-        loaded += new.iter().map(|alias| modules.load(alias, report)).sum::<usize>();
+    }
+}
+
+/// What the loaders have done and have to do.
+#[derive(Default)]
+struct Work {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    seen: HashSet<String>,
+    pending: usize,
+    loaded: usize,
+}
+
+impl Work {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load_queued(queued: &Mutex<Receiver<String>>, work: &Work, modules: &Modules, report: &Report) {
+    loop {
+        let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(alias) = next else { return };
+        let loaded = modules.load(&alias, report);
+        let mut progress = work.progress();
+        progress.loaded += loaded;
+        progress.pending -= 1;
+        work.changed.notify_all();
+    }
+}
+
+/// Where new devices are written down.
+struct Listing {
+    queue: Sender<String>,
+    work: Arc<Work>,
+}
+
+impl Listing {
+    fn add(&self, alias: String) {
+        let mut progress = self.work.progress();
+        if progress.seen.insert(alias.clone()) && self.queue.send(alias).is_ok() {
+            progress.pending += 1;
+        }
+    }
+
+    fn listen(&self, socket: &Socket, report: &Report) {
+        loop {
+            match socket.recv_from_full() {
+                Ok((message, _)) => new_device(&message).into_iter().for_each(|alias| self.add(alias.into())),
+                // Messages were lost: look at everything again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    modaliases().into_iter().for_each(|alias| self.add(alias));
+                }
+                Err(error) => {
+                    report.say(format_args!("warning: new devices are not seen any more: {error}"));
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -56,26 +140,6 @@ fn modaliases() -> Vec<String> {
     let devices = buses.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
     let aliases = devices.filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok());
     aliases.map(|alias| alias.trim().to_owned()).filter(|alias| !alias.is_empty()).collect()
-}
-
-fn hot_plug(socket: &Socket, modules: &mut Modules, report: &Report) {
-    loop {
-        match socket.recv_from_full() {
-            Ok((message, _)) => {
-                if let Some(alias) = new_device(&message) {
-                    modules.load(alias, report);
-                }
-            }
-            // Messages were lost: look at everything again.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                cold_plug(modules, report);
-            }
-            Err(error) => {
-                report.say(format_args!("warning: new devices are not seen any more: {error}"));
-                return;
-            }
-        }
-    }
 }
 
 /// The modalias in an `add` message: `KEY=value` texts, each ended by a zero (lib/kobject_uevent.c).

@@ -11,18 +11,21 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Instant;
 
 /// Modules that are needed to mount the image, in the order of their names.
 const EARLY: &str = "/usr/lib/iguana/early";
 /// The image of all other modules.
 const IMAGE: &str = "/usr/lib/iguana/modules.squashfs";
 
-/// The modules of the running kernel, and which of them were asked for already.
+/// The modules of the running kernel. Threads may load at the same time.
 pub(crate) struct Modules {
     folder: PathBuf,
     index: Index,
-    loaded: HashSet<String>,
     parameters: Vec<(String, String)>,
+    /// One entry for each module that was asked for: whoever needs it waits until it has been tried.
+    tried: Mutex<HashMap<String, Arc<Once>>>,
 }
 
 impl Modules {
@@ -42,39 +45,33 @@ impl Modules {
     fn read(folder: PathBuf) -> Self {
         let index = Index::read(&folder);
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        Self { folder, index, loaded: HashSet::new(), parameters: parameters(&cmdline) }
+        Self { folder, index, parameters: parameters(&cmdline), tried: Mutex::default() }
     }
 
-    /// How many modules the image has.
-    pub(crate) fn count(&self) -> usize {
-        self.index.modules.len()
+    /// Loads whatever drives the device with this modalias, or whatever has this name, with all
+    /// that it needs. Returns how many modules that were new.
+    pub(crate) fn load(&self, alias: &str, report: &Report) -> usize {
+        let chains = self.index.find(alias).into_iter().map(|name| self.index.chain(&name));
+        chains.flatten().filter(|name| self.load_one(name, report)).count()
     }
 
-    /// Loads whatever drives the device with this modalias, or whatever has this name.
-    /// Returns how many modules that were new.
-    pub(crate) fn load(&mut self, alias: &str, report: &Report) -> usize {
-        let names = self.index.find(alias);
-        names.iter().map(|name| self.load_with_needs(name, report)).sum()
-    }
-
-    fn load_with_needs(&mut self, name: &str, report: &Report) -> usize {
-        if !self.loaded.insert(name.to_owned()) {
-            return 0;
-        }
-        let Some(module) = self.index.modules.get(name).cloned() else { return 0 };
-        let mut count = 0;
-        for need in module.before.iter().chain(module.needs.iter().rev()) {
-            count += self.load_with_needs(need, report);
-        }
-        match insert(&self.folder.join(&module.path), &self.parameters_of(name)) {
-            Ok(()) => count += 1,
-            // Many drivers look for their hardware when they are loaded, and may not find it.
-            Err(error) => report.detail(format_args!("modules: `{name}` does not load: {error:#}")),
-        }
-        for follower in &module.after {
-            count += self.load_with_needs(follower, report);
-        }
-        count
+    fn load_one(&self, name: &str, report: &Report) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let once = Arc::clone(tried.entry(name.to_owned()).or_insert_with(|| Arc::new(Once::new())));
+        drop(tried);
+        let mut is_loaded = false;
+        once.call_once(|| {
+            let start = Instant::now();
+            let path = self.folder.join(&self.index.modules[name].path);
+            let loaded = insert(&path, &self.parameters_of(name));
+            is_loaded = loaded.is_ok();
+            report.detail(match loaded {
+                Ok(()) => format!("modules: loaded `{name}` in {} ms", start.elapsed().as_millis()),
+                // Many drivers look for their hardware when they are loaded, and may not find it.
+                Err(error) => format!("modules: `{name}` does not load: {error:#}"),
+            });
+        });
+        is_loaded
     }
 
     fn parameters_of(&self, name: &str) -> String {
@@ -205,6 +202,26 @@ impl Index {
         }
     }
 
+    /// A module with all that it needs, in the order to load them.
+    fn chain(&self, name: &str) -> Vec<String> {
+        fn visit(index: &Index, name: &str, seen: &mut HashSet<String>, chain: &mut Vec<String>) {
+            let Some(module) = index.modules.get(name) else { return };
+            if !seen.insert(name.to_owned()) {
+                return;
+            }
+            module
+                .before
+                .iter()
+                .chain(module.needs.iter().rev())
+                .for_each(|need| visit(index, need, seen, chain));
+            chain.push(name.to_owned());
+            module.after.iter().for_each(|follower| visit(index, follower, seen, chain));
+        }
+        let mut chain = Vec::new();
+        visit(self, name, &mut HashSet::new(), &mut chain);
+        chain
+    }
+
     /// The modules that a modalias or a name asks for.
     fn find(&self, alias: &str) -> Vec<String> {
         let name = normalized(alias);
@@ -286,6 +303,7 @@ mod tests {
             (module.before.clone(), module.after.clone()),
             (vec!["one_a".into(), "two".into()], vec!["three".into()])
         );
+        assert_eq!(index.chain("virtio_net"), ["failover", "virtio_net"]);
         assert_eq!(index.find("virtio:d00000001v1"), ["virtio_net"]);
         assert_eq!(index.find("virtio-net"), ["virtio_net"]);
         assert_eq!(index.find("fs-ext4"), ["ext4"]);

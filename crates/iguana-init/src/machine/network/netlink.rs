@@ -15,6 +15,8 @@ use netlink_sys::{Socket, SocketAddr};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+/// linux/netlink.h.
+const NLMSG_ERROR: u16 = 2;
 /// A route's priority is this plus its card's index, so that cards do not take each other's place.
 const ROUTE_METRIC: u32 = 100;
 
@@ -89,9 +91,34 @@ impl Netlink {
         packet.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
         let (answer, _) = self.socket.recv_from_full()?;
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload {
-            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-            _ => Ok(()),
+        match acknowledged(&answer)? {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error)),
         }
+    }
+}
+
+/// The error number in an acknowledgement, 0 for success (netlink(7), `NLMSG_ERROR`).
+///
+/// Read by hand: the library's reader knows every message there is and is 300 kB.
+fn acknowledged(answer: &[u8]) -> io::Result<i32> {
+    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+    let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    match (kind, code) {
+        (Some(NLMSG_ERROR), Some(code)) => Ok(code),
+        _ => Err(io::Error::other("the kernel's answer is not understood")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_refusal_is_read() {
+        let mut netlink = Netlink::open().unwrap();
+        let error = netlink.set_up(u32::MAX >> 1).unwrap_err();
+        assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
+        assert!(acknowledged(&[0; 12]).is_err());
     }
 }
