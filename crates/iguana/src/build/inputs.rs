@@ -1,0 +1,151 @@
+//! The files that a person names, read and looked at before anything is made of them.
+
+use anyhow::{Context, Result, ensure};
+use iguana_core::hint::{WithHint, hinted};
+use iguana_core::image::Registries;
+use iguana_core::trust::tls::Roots;
+use iguana_vm::on_path;
+use object::elf::{EM_X86_64, PT_INTERP};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The authorities that the workstation trusts (Debian, Ubuntu, and others by a link).
+const WORKSTATION_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Where packages put the program of the initrd.
+const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
+
+/// A file's content and the time of its last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Input {
+    /// All its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Unix seconds.
+    pub(crate) mtime: i64,
+}
+
+impl Input {
+    fn read(what: &str, path: &Path) -> Result<Self> {
+        let read = || anyhow::Ok(Self { bytes: fs::read(path)?, mtime: fs::metadata(path)?.mtime() });
+        read().with_context(|| format!("cannot read {what} `{}`", path.display()))
+    }
+
+    fn text(&self, what: &str, path: &Path) -> Result<&str> {
+        std::str::from_utf8(&self.bytes).with_context(|| format!("{what} `{}` is not text", path.display()))
+    }
+}
+
+/// The workflow to bundle.
+pub(crate) fn workflow(path: &Path) -> Result<Input> {
+    let input = Input::read("the workflow", path)?;
+    input.text("the workflow", path)?;
+    Ok(input)
+}
+
+/// The text of containers-registries.conf(5).
+pub(crate) fn registries(path: &Path) -> Result<Input> {
+    let input = Input::read("the registries", path)?;
+    Registries::parse(input.text("the file of registries", path)?)
+        .with_context(|| format!("cannot use the registries in `{}`", path.display()))
+        .hint("containers-registries.conf(5) describes the format")?;
+    Ok(input)
+}
+
+/// Trusted certificates by name: those of `paths`, or those of the workstation; none if it has none.
+pub(crate) fn authorities(paths: &[PathBuf]) -> Result<Vec<(String, Input)>> {
+    let workstation = [PathBuf::from(WORKSTATION_AUTHORITIES)];
+    let paths = match paths {
+        [] if workstation[0].exists() => &workstation[..],
+        named => named,
+    };
+    let mut names = BTreeSet::new();
+    paths.iter().map(|path| Ok((unused_name(path, &mut names), authority(path)?))).collect()
+}
+
+fn authority(path: &Path) -> Result<Input> {
+    let input = Input::read("the CA certificates", path)?;
+    Roots::from_pem(&input.bytes)
+        .with_context(|| format!("cannot use the CA certificates in `{}`", path.display()))
+        .hint("`--ca` takes a PEM file: convert a DER file with `openssl x509 -inform der -in FILE`")?;
+    Ok(input)
+}
+
+/// The file's name without its ending; with a number when another has it already.
+fn unused_name(path: &Path, names: &mut BTreeSet<String>) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    let mut candidates = std::iter::once(stem.clone()).chain(numbered);
+    let name = candidates.find(|name| !names.contains(name)).unwrap_or(stem);
+    names.insert(name.clone());
+    name
+}
+
+/// The program of the initrd: `named`, else beside this program, else where packages put it.
+pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("iguana-init"));
+    let places = [beside, Some(PathBuf::from(INSTALLED_INIT))];
+    let found = || places.into_iter().flatten().find(|path| path.is_file());
+    let path = named.map(Path::to_owned).or_else(found).ok_or_else(|| {
+        hinted(
+            format!("`iguana-init` is neither beside this program nor at `{INSTALLED_INIT}`"),
+            "name it with `--init FILE`; `cargo xtask dist` makes it as `target/dist/iguana-init`",
+        )
+    })?;
+    let input = Input::read("the program of the initrd", &path)?;
+    check_static(&input.bytes)
+        .with_context(|| format!("cannot start `{}` in the initrd", path.display()))
+        .hint("`cargo xtask dist` makes a static one as `target/dist/iguana-init`")?;
+    Ok(input)
+}
+
+/// The workstation's busybox.
+pub(crate) fn shell() -> Result<Input> {
+    let path = on_path("busybox").ok_or_else(|| {
+        hinted(
+            "`busybox` is not on the PATH",
+            "`--shell` takes it along: install the package `busybox-static`",
+        )
+    })?;
+    let input = Input::read("the shell", &path)?;
+    check_static(&input.bytes)
+        .with_context(|| format!("cannot start `{}` in the initrd", path.display()))
+        .hint("install the package `busybox-static`")?;
+    Ok(input)
+}
+
+/// The initrd has no shared libraries.
+fn check_static(program: &[u8]) -> Result<()> {
+    let file = ElfFile64::<object::Endianness>::parse(program).context("it is not a 64-bit ELF program")?;
+    let endian = file.endian();
+    let machine = file.elf_header().e_machine(endian);
+    ensure!(machine == EM_X86_64, "it is not a program for x86-64");
+    let interpreter = file.elf_program_headers().iter().any(|header| header.p_type(endian) == PT_INTERP);
+    ensure!(!interpreter, "it needs shared libraries, which the initrd does not have");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_of_one_name_are_all_kept() {
+        let mut names = BTreeSet::new();
+        let mut name = |path: &str| unused_name(Path::new(path), &mut names);
+        assert_eq!(
+            [name("/a/ca.pem"), name("/b/ca.crt"), name("ca"), name("x.y.pem")],
+            ["ca", "ca-2", "ca-3", "x.y"]
+        );
+    }
+
+    #[test]
+    fn a_program_with_shared_libraries_is_refused() {
+        let own = fs::read("/proc/self/exe").unwrap();
+        let error = check_static(&own).unwrap_err().to_string();
+        assert_eq!(error, "it needs shared libraries, which the initrd does not have");
+        assert_eq!(check_static(b"#!/bin/sh").unwrap_err().to_string(), "it is not a 64-bit ELF program");
+    }
+}

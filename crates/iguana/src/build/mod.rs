@@ -1,0 +1,216 @@
+//! `iguana build`: the initrd for an installed kernel.
+
+mod cpio;
+mod initrd;
+mod inputs;
+mod kernel;
+mod modules;
+mod rules;
+
+use crate::cache::Cache;
+use anyhow::{Context, Result};
+use clap::Args;
+use iguana_core::hint::WithHint;
+use initrd::Contents;
+use inputs::Input;
+pub(crate) use kernel::Kernel;
+use modules::{Packed, Source};
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What goes into an initrd.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Recipe {
+    /// The kernel, a bootable file or the version of an installed one [default: the newest in /boot]
+    #[arg(long, value_name = "FILE|VERSION")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// The folder of that kernel's modules [default: /lib/modules/VERSION]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) modules: Option<PathBuf>,
+    /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
+    #[arg(long = "ca", value_name = "FILE")]
+    pub(crate) authorities: Vec<PathBuf>,
+    /// Which registries are insecure or have mirrors, as in containers-registries.conf(5)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registries: Option<PathBuf>,
+    /// Take a shell along, this machine's static busybox
+    #[arg(long)]
+    pub(crate) shell: bool,
+    /// The program of the initrd [default: iguana-init beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) init: Option<PathBuf>,
+    /// Make everything anew, without the cache
+    #[arg(long)]
+    pub(crate) fresh: bool,
+}
+
+/// An initrd in memory.
+pub(crate) struct Initrd {
+    /// The kernel it is for.
+    pub(crate) kernel: Kernel,
+    /// The compressed archive.
+    pub(crate) bytes: Vec<u8>,
+    /// What is worth telling about it, a line each.
+    pub(crate) facts: Vec<String>,
+}
+
+/// Makes the initrd and writes it to `output`.
+pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, output: &Path) -> Result<()> {
+    let start = Instant::now();
+    let initrd = make(recipe, workflow)?;
+    write_whole(output, &initrd.bytes)?;
+    for fact in &initrd.facts {
+        println!("{fact}");
+    }
+    let size = megabytes(initrd.bytes.len() as u64);
+    println!("wrote {size} to {} in {:.1} s", output.display(), start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Makes the initrd with `workflow` bundled.
+pub(crate) fn make(recipe: &Recipe, workflow: Option<&Path>) -> Result<Initrd> {
+    let kernel = Kernel::find(recipe.kernel.as_deref(), recipe.modules.as_deref())?;
+    let inputs = Inputs::read(recipe, workflow)?;
+    let source = Source::open(&kernel.modules)?;
+    let cache = cache(recipe);
+    let modules = Packed::of(&source, &kernel.release, &cache, |line| println!("{line}"))?;
+    let facts = facts(&kernel, &source, &modules, &inputs);
+    let contents = inputs.with(&kernel, &source, modules)?;
+    let date = contents.date;
+    let archive = initrd::archive(&initrd::tree(contents), date)?;
+    Ok(Initrd { kernel, bytes: initrd::compress(&archive)?, facts })
+}
+
+/// The files that a person named.
+struct Inputs {
+    init: Input,
+    shell: Option<Input>,
+    workflow: Option<Input>,
+    registries: Option<Input>,
+    authorities: Vec<(String, Input)>,
+}
+
+impl Inputs {
+    fn read(recipe: &Recipe, workflow: Option<&Path>) -> Result<Self> {
+        Ok(Self {
+            init: inputs::init(recipe.init.as_deref())?,
+            shell: recipe.shell.then(inputs::shell).transpose()?,
+            workflow: workflow.map(inputs::workflow).transpose()?,
+            registries: recipe.registries.as_deref().map(inputs::registries).transpose()?,
+            authorities: inputs::authorities(&recipe.authorities)?,
+        })
+    }
+
+    fn newest(&self) -> i64 {
+        let optional = [&self.shell, &self.workflow, &self.registries].into_iter().flatten();
+        let all = optional.chain(self.authorities.iter().map(|(_, input)| input)).chain([&self.init]);
+        all.map(|input| input.mtime).max().unwrap_or_default()
+    }
+
+    fn with(self, kernel: &Kernel, source: &Source, modules: Packed) -> Result<Contents> {
+        let date = date(env::var("SOURCE_DATE_EPOCH").ok(), self.newest().max(source.newest()))?;
+        let bytes = |input: Input| input.bytes;
+        Ok(Contents {
+            release: kernel.release.clone(),
+            date,
+            init: self.init.bytes,
+            shell: self.shell.map(bytes),
+            workflow: self.workflow.map(bytes),
+            registries: self.registries.map(bytes),
+            authorities: self.authorities.into_iter().map(|(name, input)| (name, input.bytes)).collect(),
+            modules,
+        })
+    }
+}
+
+/// The date that the initrd carries: what reproducible-builds.org/specs/source-date-epoch says, else that of
+/// the newest input.
+fn date(source_date_epoch: Option<String>, newest: i64) -> Result<u32> {
+    let seconds = match source_date_epoch {
+        Some(text) => {
+            text.parse().with_context(|| format!("`SOURCE_DATE_EPOCH={text}` is not a number of seconds"))?
+        }
+        None => newest,
+    };
+    u32::try_from(seconds)
+        .with_context(|| format!("the date {seconds} s does not fit into the archive's format"))
+}
+
+fn cache(recipe: &Recipe) -> Cache {
+    if recipe.fresh { Cache::Fresh } else { Cache::Kept(iguana_vm::cache_folder()) }
+}
+
+fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) -> Vec<String> {
+    let early: usize = modules.early.iter().map(|(_, module)| module.len()).sum();
+    vec![
+        format!("kernel {}, modules from {}", kernel.release, kernel.modules.display()),
+        format!(
+            "{} of {} modules: {} packed to {}, and {} to mount them",
+            modules.count,
+            source.files().len(),
+            megabytes(modules.unpacked),
+            megabytes(modules.image.len() as u64),
+            megabytes(early as u64),
+        ),
+        authorities_fact(&inputs.authorities),
+    ]
+}
+
+fn authorities_fact(authorities: &[(String, Input)]) -> String {
+    let names: Vec<_> = authorities.iter().map(|(name, _)| name.as_str()).collect();
+    match names[..] {
+        [] => "no CA certificates: https will trust nobody (name one with `--ca FILE`)".to_string(),
+        _ => format!("trusted CA certificates: {}", names.join(", ")),
+    }
+}
+
+/// In units of 1,000,000 bytes.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// Writes `bytes` to `path` so that nobody ever finds half of them there.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(".iguana-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.persist(path)?;
+        anyhow::Ok(())
+    };
+    write()
+        .with_context(|| format!("cannot write `{}`", path.display()))
+        .hint("the folder must be there, writable and not full")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_is_that_of_the_newest_input_unless_it_is_set() {
+        assert_eq!(date(None, 17).unwrap(), 17);
+        assert_eq!(date(Some("5".into()), 17).unwrap(), 5);
+        let error = date(Some("today".into()), 17).unwrap_err().to_string();
+        assert_eq!(error, "`SOURCE_DATE_EPOCH=today` is not a number of seconds");
+        assert!(date(None, -1).is_err());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("initrd");
+        fs::write(&path, "old").unwrap();
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write_whole(&folder.path().join("absent/initrd"), b"").unwrap_err().to_string();
+        assert!(error.starts_with("cannot write `"), "{error}");
+    }
+}

@@ -1,0 +1,118 @@
+//! The modules as the initrd carries them: packed in one image, beside it those that mount the image.
+
+use super::closure::Closure;
+use super::source::Source;
+use super::{squashfs, staging};
+use crate::build::rules;
+use crate::cache::Cache;
+use anyhow::{Context, Result, ensure};
+use iguana_core::hint::hinted;
+use iguana_core::image::Digest;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// What the kernel needs to mount the image.
+const MOUNTERS: [&str; 2] = ["loop", "squashfs"];
+
+/// Kernel modules, ready for the initrd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// The file-system image.
+    pub(crate) image: Vec<u8>,
+    /// Modules needed to mount it: file name and content, in the order of loading.
+    pub(crate) early: Vec<(String, Vec<u8>)>,
+    /// Number of modules in the image.
+    pub(crate) count: usize,
+    /// Bytes of all modules in the image, unpacked.
+    pub(crate) unpacked: u64,
+}
+
+impl Packed {
+    /// Packs the modules of `source`, which belong to the kernel `release`, or takes the same from the
+    /// cache. `say` is told before it takes long.
+    pub(crate) fn of(source: &Source, release: &str, cache: &Cache, say: impl FnOnce(&str)) -> Result<Self> {
+        let wanted = wanted(source);
+        let folder = cache.folder("modules", &key(source, release, &wanted), |folder| {
+            say(&format!("packing the modules of kernel {release}; this takes up to a minute"));
+            make(folder, source, release, &wanted)
+        })?;
+        Self::read(folder.path())
+    }
+
+    fn read(folder: &Path) -> Result<Self> {
+        let read = || {
+            let mut early: Vec<_> = fs::read_dir(folder.join("early"))?.collect::<Result<_, _>>()?;
+            early.sort_by_key(fs::DirEntry::file_name);
+            let early = early
+                .iter()
+                .map(|entry| Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?)));
+            let facts = fs::read_to_string(folder.join("facts"))?;
+            let (count, unpacked) = facts.trim().split_once(' ').context("the facts are not two numbers")?;
+            anyhow::Ok(Self {
+                image: fs::read(folder.join("image"))?,
+                early: early.collect::<Result<_>>()?,
+                count: count.parse()?,
+                unpacked: unpacked.parse()?,
+            })
+        };
+        read().with_context(|| format!("cannot read the packed modules in `{}`", folder.display()))
+    }
+}
+
+/// Names of the modules that the rules take.
+fn wanted(source: &Source) -> Vec<String> {
+    let files = source.files().iter();
+    files.filter(|(_, file)| rules::wants(&file.path)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Changes whenever the packed modules would.
+fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
+    let mut text = format!("{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
+    for file in source.files().values() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {} {}", file.stored, file.size, file.mtime);
+    }
+    text.push_str(source.builtin_text());
+    Digest::of(text.as_bytes())
+}
+
+fn make(folder: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<()> {
+    let staged = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let root = staged.path().join("modules");
+    let closure = staging::fill(&root, source, release, wanted)?;
+    let early = early(&closure, source)?;
+    squashfs::pack(&root, &folder.join("image"))?;
+    fs::create_dir(folder.join("early"))?;
+    for (number, name) in early.iter().enumerate() {
+        let file = format!("{number:02}-{name}.ko");
+        fs::copy(root.join(&closure.modules()[*name].path), folder.join("early").join(file))?;
+    }
+    let mut unpacked = 0;
+    for module in closure.modules().values() {
+        unpacked += root.join(&module.path).metadata()?.len();
+    }
+    fs::write(folder.join("facts"), format!("{} {unpacked}\n", closure.modules().len()))?;
+    Ok(())
+}
+
+/// Names of the modules that mount the image, in the order of loading.
+fn early<'a>(closure: &'a Closure, source: &Source) -> Result<Vec<&'a str>> {
+    let builtin = source.builtin();
+    let mut order = Vec::new();
+    for mounter in MOUNTERS {
+        ensure!(
+            builtin.contains(mounter) || closure.modules().contains_key(mounter),
+            hinted(
+                format!("this kernel has no `{mounter}`, neither as a module nor built in"),
+                "the initrd keeps its modules in a squashfs image: take a kernel that has both"
+            )
+        );
+        for name in closure.load_order(mounter) {
+            if !order.contains(&name) {
+                order.push(name);
+            }
+        }
+    }
+    Ok(order)
+}

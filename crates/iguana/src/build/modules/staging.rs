@@ -1,0 +1,68 @@
+//! The folder that is packed: the content of `/lib/modules/VERSION` in the initrd.
+
+use super::closure::{Closure, Module};
+use super::index;
+use super::modinfo::ModInfo;
+use super::source::{ModuleFile, Source};
+use anyhow::{Context, Result};
+use iguana_core::hint::hinted;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Writes the modules called `wanted`, what they need and their index to `folder`.
+pub(crate) fn fill(folder: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<Closure> {
+    make_folder(folder)?;
+    let closure = Closure::of(wanted.iter().cloned(), &source.builtin(), |name| {
+        source.files().get(name).map(|file| unpack(folder, source, file, release)).transpose()
+    })?;
+    write(folder, "modules.dep", index::dep(&closure).as_bytes())?;
+    write(folder, "modules.alias", index::alias(&closure).as_bytes())?;
+    write(folder, "modules.softdep", index::softdep(&closure).as_bytes())?;
+    write(folder, "modules.builtin", source.builtin_text().as_bytes())?;
+    Ok(closure)
+}
+
+fn unpack(folder: &Path, source: &Source, file: &ModuleFile, release: &str) -> Result<Module> {
+    let bytes = source.read(file)?;
+    let info = ModInfo::from_elf(&bytes)
+        .with_context(|| format!("cannot use the kernel module `{}`", file.stored))?;
+    check_release(file, &info, release)?;
+    write(folder, &file.path, &bytes)?;
+    Ok(Module { path: file.path.clone(), info })
+}
+
+fn check_release(file: &ModuleFile, info: &ModInfo, release: &str) -> Result<()> {
+    match &info.release {
+        Some(other) if other != release => Err(hinted(
+            format!(
+                "the kernel module `{}` was built for kernel `{other}`, not for `{release}`",
+                file.stored
+            ),
+            "`--kernel` and `--modules` must be of one kernel",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The permissions must not depend on our umask: they are in the image.
+fn write(folder: &Path, path: &str, bytes: &[u8]) -> Result<()> {
+    let file = folder.join(path);
+    let write = || {
+        file.parent().map_or(Ok(()), make_folder)?;
+        fs::write(&file, bytes)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+        anyhow::Ok(())
+    };
+    write().with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), make_folder)?;
+    fs::DirBuilder::new().mode(0o755).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
