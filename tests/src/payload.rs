@@ -1,80 +1,115 @@
-//! Whole Debians, made by mmdebstrap: one to install, and one to install it from.
+//! Whole Debians, made by mmdebstrap: to be installed, to install from, to be measured.
 
 use crate::kernel::Kernel;
 use crate::process::{self, LONG};
 use crate::room;
 use anyhow::{Context, Result};
 use std::collections::hash_map::DefaultHasher;
-use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The release of Debian that everything here is made of.
 const SUITE: &str = "bookworm";
 
-/// What an installed Debian has beyond the essential: it boots by itself, has a network and a login.
-const INSTALLED: &str = "systemd-sysv,udev,dbus,kmod,linux-base,initramfs-tools,e2fsprogs,fdisk,iproute2,\
-    ifupdown,isc-dhcp-client,login,passwd,nano,less";
-
-/// What the installation container needs: partitions, a file system, the archive.
-const INSTALLER: &str = "fdisk,e2fsprogs,zstd,tar,mount";
-
 /// Documentation and translations are a third of a small Debian.
-const NO_DOCUMENTATION: &[&str] = &[
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--dpkgopt=path-exclude=/usr/share/info/*",
-];
+const LEFT_OUT: &[&str] =
+    &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
+
+/// Where in a chroot a kernel's package is while it is installed.
+const PACKAGE: &str = "/var/cache/apt/archives/package.deb";
+
+/// A Debian to be made, and what is to be had from it.
+#[derive(Debug, Hash)]
+pub struct Debian {
+    /// What it is called among its like.
+    pub name: &'static str,
+    /// Its packages beyond the essential ones.
+    pub packages: &'static str,
+    /// Whether what these packages recommend comes too, as on a machine where a person installs them.
+    pub recommended: bool,
+    /// What is done in it at the end: mmdebstrap's customize hooks, with `$PRODUCTS` as a folder for results.
+    pub hooks: Vec<String>,
+    /// What else the result depends on.
+    pub inputs: Vec<String>,
+}
+
+impl Debian {
+    /// The tar file of the whole system, packed as `suffix` says.
+    pub fn tar(&self, suffix: &str) -> Result<PathBuf> {
+        let file = Path::new("debian").with_extension(suffix);
+        Ok(self.made(&file)?.join(file))
+    }
+
+    /// The folder that the hooks filled.
+    pub fn products(&self) -> Result<PathBuf> {
+        self.made(Path::new("/dev/null"))
+    }
+
+    /// The folder with all that comes of it; made once and kept under `target/lab/debian`.
+    fn made(&self, target: &Path) -> Result<PathBuf> {
+        let mut key = DefaultHasher::new();
+        (SUITE, LEFT_OUT, self, target).hash(&mut key);
+        let home = room("debian")?.join(format!("{}-{:016x}", self.name, key.finish()));
+        if !home.exists() {
+            eprintln!("making the Debian `{}` with mmdebstrap", self.name);
+            let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(room("debian")?)?;
+            self.make(fresh.path(), target).with_context(|| format!("the Debian `{}`", self.name))?;
+            fs::rename(fresh.keep(), &home)?;
+        }
+        Ok(home)
+    }
+
+    fn make(&self, products: &Path, target: &Path) -> Result<()> {
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        mmdebstrap.env("PRODUCTS", products).args([
+            "--quiet",
+            "--variant=minbase",
+            "--include",
+            self.packages,
+        ]);
+        mmdebstrap.arg(format!("--aptopt=APT::Install-Recommends \"{}\"", self.recommended));
+        mmdebstrap.args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));
+        mmdebstrap.args(self.hooks.iter().map(|hook| format!("--customize-hook={hook}")));
+        process::run(mmdebstrap.arg(SUITE).arg(products.join(target)), LONG)?;
+        Ok(())
+    }
+}
 
 /// A bootable Debian with systemd and `kernel`, as a tar file packed by zstd.
 pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
-    let package = kernel.package.display();
-    let hooks = [
-        format!("copy-in {package} /var/cache/apt/archives"),
-        r#"chroot "$1" dpkg -i /var/cache/apt/archives/package.deb"#.into(),
-        r#"echo iguana-demo > "$1/etc/hostname""#.into(),
-        r#"printf '127.0.0.1 localhost iguana-demo\n' > "$1/etc/hosts""#.into(),
-        r#"chroot "$1" passwd -d root"#.into(),
-        r#"printf 'auto lo\niface lo inet loopback\n' > "$1/etc/network/interfaces""#.into(),
-        r#"rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1/etc/resolv.conf""#.into(),
-        r#": > "$1/etc/machine-id""#.into(),
-    ];
-    debian("installed", INSTALLED, &hooks, "tar.zst", &kernel.release)
+    let mut hooks = install_kernel(kernel).to_vec();
+    hooks.extend(
+        [
+            r#"echo iguana-demo > "$1/etc/hostname""#,
+            r#"printf '127.0.0.1 localhost iguana-demo\n' > "$1/etc/hosts""#,
+            r#"chroot "$1" passwd --delete root"#,
+            r#"printf 'auto lo\niface lo inet loopback\n' > "$1/etc/network/interfaces""#,
+            r#"rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/archives/*.deb "$1/etc/resolv.conf""#,
+            r#": > "$1/etc/machine-id""#,
+        ]
+        .map(String::from),
+    );
+    let packages = "systemd-sysv,udev,dbus,kmod,linux-base,initramfs-tools,e2fsprogs,fdisk,iproute2,ifupdown,\
+        isc-dhcp-client,login,passwd,nano,less";
+    let inputs = vec![kernel.release.clone()];
+    Debian { name: "installed", packages, recommended: false, hooks, inputs }.tar("tar.zst")
 }
 
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
-    let hooks = [r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.to_owned()];
-    debian("installer", INSTALLER, &hooks, "tar", "")
+    let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
+    let packages = "fdisk,e2fsprogs,zstd,tar,mount";
+    Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 
-/// Makes a Debian, or finds the one that was made from the same words.
-fn debian(name: &str, packages: &str, hooks: &[String], suffix: &str, kernel: &str) -> Result<PathBuf> {
-    let mut key = DefaultHasher::new();
-    (SUITE, packages, hooks, NO_DOCUMENTATION, kernel).hash(&mut key);
-    let file = room("payload")?.join(format!("{name}-{:016x}.{suffix}", key.finish()));
-    if !file.exists() {
-        let options = hooks.iter().map(|hook| format!("--customize-hook={hook}").into());
-        eprintln!("making the Debian `{name}` with mmdebstrap");
-        let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(room("payload")?)?;
-        let made = fresh.path().join("debian").with_extension(suffix);
-        mmdebstrap(packages, options, &made).with_context(|| format!("the Debian `{name}`"))?;
-        fs::rename(made, &file)?;
-    }
-    Ok(file)
-}
-
-/// Runs mmdebstrap to its end.
-pub fn mmdebstrap(
-    packages: &str,
-    options: impl Iterator<Item = OsString>,
-    target: &std::path::Path,
-) -> Result<()> {
-    let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", "--variant=minbase", &format!("--include={packages}")]).args(NO_DOCUMENTATION);
-    process::run(command.args(options).arg(SUITE).arg(target), LONG)?;
-    Ok(())
+/// The hooks that install `kernel` from the package that it came from.
+pub fn install_kernel(kernel: &Kernel) -> [String; 3] {
+    let package = kernel.package.display();
+    [
+        format!(r#"cp '{package}' "$1{PACKAGE}""#),
+        format!(r#"chroot "$1" dpkg --install {PACKAGE}"#),
+        format!(r#"rm "$1{PACKAGE}""#),
+    ]
 }

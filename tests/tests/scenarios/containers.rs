@@ -41,7 +41,6 @@ fn environment_and_shared_files() -> Result<()> {
         check 'hostname' [ \"$(cat /etc/hostname)\" = \"$(hostname)\" ]
         check 'devices of the host' [ -b /dev/vda ]
         check 'network of the host' grep -q eth0 /proc/net/dev
-        check 'pid 1 is not of the host' [ $$ = 1 ]
         check 'proc is there' [ -d /proc/self ]
         check 'sys is there' [ -d /sys/class/net/eth0 ]
         check 'all rights' grep -qi '^CapEff:.*1ffffffffff' /proc/self/status

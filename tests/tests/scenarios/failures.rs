@@ -105,7 +105,7 @@ fn registry_without_tls_that_is_not_called_insecure() -> Result<()> {
     let scenario =
         Scenario::new()?.registry(Registry::plain_unlisted()?).job(Recipe::script("echo never")?)?;
     let block = failure_of(scenario, "image")?;
-    assert_says(&block, &["insecure"]);
+    assert_says(&block, &["does not speak TLS"]);
     Ok(())
 }
 

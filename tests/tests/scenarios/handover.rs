@@ -27,7 +27,7 @@ fn a_failed_job_gives_a_shell_when_asked_for() -> Result<()> {
     let mut boot = scenario.append("rd.iguana.on_failure=shell").boot()?;
     boot.expect("job job: failed: exit status 7")?;
     boot.fails_in("job")?;
-    boot.expect(" a shell")?;
+    boot.expect("a shell")?;
     boot.types("echo the answer is $((6 * 7))\n")?;
     boot.expect("the answer is 42")?;
     boot.types("ls -l /proc/$$/fd/0; cat /run/iguana/log | grep -c 'exit status 7'\n")?;

@@ -1,12 +1,20 @@
 //! `cargo xtask bench`: Iguana and its peer, measured in turn.
 
+mod boot;
+mod figures;
+
 use anyhow::Result;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
-pub(crate) enum What {}
+pub(crate) enum What {
+    /// Sizes of initrds, seconds to the first container, and memory; some half an hour.
+    Boot(boot::Options),
+}
 
 /// Measures, and writes the result below `bench/results`.
 pub(crate) fn run(what: &What) -> Result<()> {
-    match *what {}
+    match what {
+        What::Boot(options) => boot::run(options),
+    }
 }

@@ -1,0 +1,66 @@
+//! The benchmark's images, of three sizes; each says when its first process runs.
+
+use crate::image::{Image, Maker, Recipe};
+use crate::payload::Debian;
+use crate::source_tree;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::fs;
+
+/// How much an image holds. The figures are of one day; Debian grows slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Busybox: 1 MB packed, 2 MB unpacked.
+    Tiny,
+    /// A minimal Debian: 60 MB packed, 170 MB unpacked.
+    Medium,
+    /// That Debian and four layers of programs on it: 250 MB packed, 700 MB unpacked.
+    Large,
+}
+
+/// What each layer of the large image adds to the one before.
+const LAYERS: &[&str] = &[
+    "python3 perl ca-certificates curl",
+    "gcc g++ make",
+    "git vim rsync openssh-client",
+    "gdb btrfs-progs xfsprogs lvm2 mdadm parted cryptsetup-bin",
+];
+
+/// The image of that size.
+pub fn image(size: Size) -> Result<Image> {
+    let base = match size {
+        Size::Tiny => Recipe::busybox()?,
+        Size::Medium => with_layers(1)?,
+        Size::Large => with_layers(LAYERS.len() + 1)?,
+    };
+    let file = source_tree().join("bench/marker.sh");
+    let marker = fs::read(&file).with_context(|| format!("`{}`", file.display()))?;
+    base.file("/marker.sh", 0o755, marker)?.set("Cmd", json!(["/bin/sh", "/marker.sh"])).make(Maker::Spec)
+}
+
+fn with_layers(count: usize) -> Result<Recipe> {
+    let layers = layers().products()?;
+    let files = (0..count).map(|number| layers.join(format!("layer-{number}.tar")));
+    Ok(files.fold(Recipe::empty()?, |recipe, file| recipe.tar(&file)))
+}
+
+/// A Debian that grows by one layer after the other, each taken as the files that have changed since.
+fn layers() -> Debian {
+    let mut hooks = vec![take_layer(0, "")];
+    for (number, packages) in LAYERS.iter().enumerate() {
+        hooks.push(format!(
+            "touch \"$PRODUCTS/stamp\"; sleep 1; APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get -qq -y \
+             --no-install-recommends -o DPkg::Chroot-Directory=\"$1\" install {packages}"
+        ));
+        hooks.push(take_layer(number + 1, "-cnewer \"$PRODUCTS/stamp\""));
+    }
+    Debian { name: "layers", packages: "mount", recommended: false, hooks, inputs: Vec::new() }
+}
+
+fn take_layer(number: usize, which: &str) -> String {
+    format!(
+        "cd \"$1\" && find . -xdev {which} ! -path './var/cache/apt/*' ! -path './var/lib/apt/lists/*' \
+         ! -path './dev/*' ! -type s -print0 | sort -z | tar --null --no-recursion --files-from=- \
+         --numeric-owner -cf \"$PRODUCTS/layer-{number}.tar\""
+    )
+}

@@ -1,0 +1,34 @@
+//! The peer that the benchmark compares with: Debian's dracut initrd with Debian's podman in it.
+
+use crate::initrd::Initrd;
+use crate::kernel::Kernel;
+use crate::payload::{Debian, install_kernel};
+use crate::source_tree;
+use anyhow::{Context, Result};
+use std::fs;
+
+/// What makes the peer's initrd, and what goes into it.
+const PACKAGES: &str = "dracut,dracut-network,network-manager,systemd-sysv,udev,dbus,kmod,linux-base,podman,crun,\
+    conmon,ca-certificates,iproute2";
+
+/// The files of its dracut module, in `bench/peer`.
+const MODULE: &[&str] = &["module-setup.sh", "peer-cmdline.sh", "peer-run.sh"];
+
+/// The peer's initrd for `kernel`: all drivers in it, packed as dracut does by itself.
+pub fn initrd(kernel: &Kernel) -> Result<Initrd> {
+    let mut hooks = vec![r#"mkdir -p "$1/usr/lib/dracut/modules.d/90peer""#.to_owned()];
+    let mut inputs = vec![kernel.release.clone()];
+    for name in MODULE {
+        let file = source_tree().join("bench/peer").join(name);
+        inputs.push(fs::read_to_string(&file).with_context(|| format!("`{}`", file.display()))?);
+        hooks.push(format!(r#"cp '{}' "$1/usr/lib/dracut/modules.d/90peer/""#, file.display()));
+    }
+    hooks.extend(install_kernel(kernel));
+    let dracut = "dracut --force --no-hostonly --no-hostonly-cmdline --add peer";
+    hooks.push(format!(r#"chroot "$1" {dracut} --kver {} /peer.img"#, kernel.release));
+    hooks.push(r#"cp "$1/peer.img" "$PRODUCTS""#.to_owned());
+    let image = Debian { name: "peer", packages: PACKAGES, recommended: true, hooks, inputs }
+        .products()?
+        .join("peer.img");
+    Ok(Initrd { kernel: kernel.clone(), image })
+}

@@ -1,0 +1,259 @@
+//! From the kernel's start to the first process of a container: ours and the peer in the same VM.
+
+use super::figures::Figures;
+use crate::dist;
+use anyhow::{Context, Result, bail};
+use iguana_lab::initrd::Initrd;
+use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::marker::{self, Size};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::registry::Registry;
+use iguana_lab::{packages, peer, program, room, source_tree};
+use iguana_vm::{Echo, Machine, Qemu};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The memory that times are measured with: enough that nobody is short of it, the peer with the large image too.
+const AMPLE_MIB: u32 = 4096;
+
+/// Memory sizes that are tried with the tiny image, in MiB, up to the first that works.
+const OURS_MIB: &[u32] = &[96, 112, 128, 160, 192, 256];
+const PEER_MIB: &[u32] = &[512, 640, 768, 1024];
+
+/// One boot; the peer with the large image takes two minutes on two cores without KVM.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Boots of each kind.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Images to boot with.
+    #[arg(long, value_delimiter = ',', default_value = "tiny,large")]
+    images: Vec<String>,
+    /// Leave out the search for the smallest memory.
+    #[arg(long)]
+    no_floor: bool,
+}
+
+/// Measures, prints the tables and writes them to `bench/results`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN].concat())?;
+    dist::run()?;
+    let bench = Bench::prepare()?;
+    let mut report = bench.header(options)?;
+    report += &bench.sizes()?;
+    for name in &options.images {
+        report += &bench.times(size_named(name)?, name, options.runs)?;
+    }
+    if !options.no_floor {
+        report += &bench.floors()?;
+    }
+    let file = result_file()?;
+    fs::write(&file, &report).with_context(|| format!("`{}`", file.display()))?;
+    println!("{report}\n{}", file.display());
+    Ok(())
+}
+
+/// Who boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Ours,
+    Peer,
+}
+
+/// What is measured with.
+struct Bench {
+    qemu: Qemu,
+    registry: Registry,
+    ours: Initrd,
+    peer: Initrd,
+}
+
+/// What one boot showed.
+struct Sample {
+    /// Seconds from the kernel's start to the first process of the container, on the guest's clock.
+    container: f64,
+    /// Processor seconds that QEMU had used by then.
+    cpu: f64,
+    /// The most memory that was in use at a time, in MiB.
+    peak: f64,
+}
+
+impl Bench {
+    fn prepare() -> Result<Bench> {
+        let ours = Initrd::bare(Flavour::Cloud)?;
+        let peer = peer::initrd(&ours.kernel)?;
+        Ok(Bench { qemu: Qemu::find()?, registry: Registry::plain()?, ours, peer })
+    }
+
+    fn header(&self, options: &Options) -> Result<String> {
+        let version = process::run(Command::new(&self.qemu.program).arg("--version"), QUICK)?;
+        Ok(format!(
+            "# Boot: Iguana and its peer\n\n\
+             `{}`, {}. Medians `[least-most]` of {} boots each, ours and the peer in turn, in a VM of \
+             {AMPLE_MIB} MiB and 2 processors.\n\n\
+             Host: {}, {} processors; {}, accelerator {:?}. Kernel {}.\n\n\
+             The peer is Debian's dracut initrd with NetworkManager, podman and crun, and the hook in `bench/peer`.\n\n",
+            command_line(),
+            today()?,
+            options.runs,
+            processor()?,
+            std::thread::available_parallelism()?,
+            version.lines().next().unwrap_or_default(),
+            self.qemu.accelerator,
+            self.ours.kernel.release,
+        ))
+    }
+
+    fn sizes(&self) -> Result<String> {
+        let full = Initrd::bare(Flavour::Full)?;
+        let full_peer = peer::initrd(&Kernel::debian(Flavour::Full)?)?;
+        let mut table = String::from("| MB | ours | peer | ratio |\n| --- | --- | --- | --- |\n");
+        writeln!(table, "| `iguana-init` | {:.2} | | |", megabytes(&program("iguana-init"))?)?;
+        let pairs = [("cloud", &self.ours, &self.peer), ("hardware", &full, &full_peer)];
+        for (name, ours, peer) in pairs {
+            let (ours, peer) = (megabytes(&ours.image)?, megabytes(&peer.image)?);
+            writeln!(table, "| initrd for the {name} kernel | {ours:.2} | {peer:.2} | {:.1} |", peer / ours)?;
+        }
+        Ok(table + "\n")
+    }
+
+    fn times(&self, size: Size, name: &str, runs: usize) -> Result<String> {
+        let reference = self.registry.push(&marker::image(size)?, name)?;
+        let mut ours = Collected::default();
+        let mut peer = Collected::default();
+        for run in 1..=runs {
+            ours.add(&self.boot(Who::Ours, &reference, AMPLE_MIB)?);
+            peer.add(&self.boot(Who::Peer, &reference, AMPLE_MIB)?);
+            eprintln!("{name} {run}/{runs}: ours {}, peer {} s", ours.container, peer.container);
+        }
+        let mut table = format!("| {name} image | ours | peer | ratio |\n| --- | --- | --- | --- |\n");
+        let rows = [
+            ("kernel start to the container's first process, s", &ours.container, &peer.container),
+            ("host processor seconds to that moment", &ours.cpu, &peer.cpu),
+            ("peak memory in use, MiB", &ours.peak, &peer.peak),
+        ];
+        for (what, ours, peer) in rows {
+            writeln!(table, "| {what} | {ours} | {peer} | {:.1} |", ours.ratio_of(peer))?;
+        }
+        Ok(table + "\n")
+    }
+
+    fn floors(&self) -> Result<String> {
+        let reference = self.registry.push(&marker::image(Size::Tiny)?, "tiny")?;
+        let mut table =
+            String::from("| smallest memory with the tiny image | works | fails |\n| --- | --- | --- |\n");
+        for (who, name, sizes) in [(Who::Ours, "ours", OURS_MIB), (Who::Peer, "peer", PEER_MIB)] {
+            let floor = sizes.iter().position(|mib| self.boot(who, &reference, *mib).is_ok());
+            let works = floor.map_or("none tried".into(), |index| format!("{} MiB", sizes[index]));
+            let fails = match floor.unwrap_or(sizes.len()) {
+                0 => "none tried".into(),
+                index => format!("{} MiB", sizes[index - 1]),
+            };
+            writeln!(table, "| {name} | {works} | {fails} |")?;
+        }
+        Ok(table)
+    }
+
+    fn boot(&self, who: Who, reference: &str, memory_mib: u32) -> Result<Sample> {
+        let (initrd, append) = match who {
+            Who::Ours => {
+                (&self.ours, format!("rd.iguana.on_failure=poweroff rd.iguana.containers={reference}"))
+            }
+            Who::Peer => (&self.peer, format!("rd.neednet=1 ip=dhcp rd.shell=0 peer.image={reference}")),
+        };
+        let machine = Machine {
+            initrd: Some(initrd.image.clone()),
+            append: format!("console=ttyS0 panic=-1 {append}"),
+            memory_mib,
+            ..Machine::new(&initrd.kernel.image)
+        };
+        let log = room("logs")?.join(format!("bench-{who:?}.log"));
+        let mut console = self.qemu.start(&machine, &log, Echo::Silent)?;
+        let started = console.expect("@@MARK container ", LIMIT)?;
+        console.wait_exit(LIMIT)?;
+        let said = console.lines();
+        let texts = || said.iter().map(|line| line.text.as_str());
+        let peak = match who {
+            Who::Ours => texts().rev().find_map(|text| number_after(text, "memory: peak ")),
+            Who::Peer => texts().rev().find_map(|text| number_after(text, "@@PEAK ")).map(|kib| kib / 1024.0),
+        };
+        Ok(Sample {
+            container: number_after(&started.text, "@@MARK container ").context("the mark has no time")?,
+            cpu: started.cpu,
+            peak: peak.with_context(|| format!("peak memory is not in `{}`", log.display()))?,
+        })
+    }
+}
+
+/// The samples of one kind of boot.
+#[derive(Default)]
+struct Collected {
+    container: Figures,
+    cpu: Figures,
+    peak: Figures,
+}
+
+impl Collected {
+    fn add(&mut self, sample: &Sample) {
+        self.container.add(sample.container);
+        self.cpu.add(sample.cpu);
+        self.peak.add(sample.peak);
+    }
+}
+
+fn size_named(name: &str) -> Result<Size> {
+    Ok(match name {
+        "tiny" => Size::Tiny,
+        "medium" => Size::Medium,
+        "large" => Size::Large,
+        _ => bail!("there is no image `{name}`\n  hint: tiny, medium or large"),
+    })
+}
+
+fn number_after(text: &str, words: &str) -> Option<f64> {
+    let (_, rest) = text.split_once(words)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn megabytes(file: &Path) -> Result<f64> {
+    Ok(file.metadata().with_context(|| format!("`{}`", file.display()))?.len() as f64 / 1e6)
+}
+
+fn result_file() -> Result<PathBuf> {
+    let folder = source_tree().join("bench/results");
+    fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("boot-{}.md", today()?)))
+}
+
+fn today() -> Result<String> {
+    Ok(process::run(Command::new("date").args(["-u", "+%F"]), QUICK)?.trim().to_owned())
+}
+
+fn processor() -> Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Ok(model.map_or("unknown processor", |(_, name)| name).to_owned())
+}
+
+fn command_line() -> String {
+    let words = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    format!("cargo xtask {words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_from_lines() {
+        assert_eq!(number_after("[ 1.0] @@MARK container 4.25", "@@MARK container "), Some(4.25));
+        assert_eq!(number_after("iguana: memory: peak 61 MiB of 118 MiB", "memory: peak "), Some(61.0));
+        assert_eq!(number_after("memory: peak unknown", "memory: peak "), None);
+    }
+}
