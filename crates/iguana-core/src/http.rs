@@ -11,10 +11,9 @@ use ureq::{Agent, Body};
 
 /// Time for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// Time until the server begins to answer; a registry may have to fetch from its own upstream first.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// Time without a single byte after which a transfer counts as stalled; slow ones may go on.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
+/// have to fetch from its own upstream before it answers.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Largest document that [`Client::fetch`] takes, in bytes: far above any workflow or manifest
 /// (the distribution specification asks registries for 4 MiB), far below any machine's memory.
 pub const DOCUMENT_LIMIT: u64 = 8 << 20;
@@ -37,8 +36,8 @@ impl Client {
             .http_status_as_error(false)
             .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_recv_response(Some(ANSWER_LIMIT))
-            .timeout_per_read(Some(STALL_LIMIT))
+            .timeout_recv_response(Some(SILENCE_LIMIT))
+            .timeout_per_read(Some(SILENCE_LIMIT))
             .build();
         Self { agent: config.new_agent() }
     }
@@ -94,9 +93,8 @@ fn host(url: &str) -> &str {
 fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
     let host = host(url);
     let remedy = match &error {
-        ureq::Error::HostNotFound => {
-            Some(format!("check the name `{host}`, and that the DNS server of this network knows it"))
-        }
+        ureq::Error::HostNotFound => Some(name_remedy(host)),
+        ureq::Error::Io(cause) if is_lookup_failure(cause) => Some(name_remedy(host)),
         ureq::Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
         ureq::Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
         ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -104,11 +102,35 @@ fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
         }
         _ => certificate_remedy(&error, host),
     };
-    let failed = Err::<(), _>(error).with_context(|| format!("cannot get `{url}`"));
+    let failed = Err::<(), _>(cause(error)).with_context(|| format!("cannot get `{url}`"));
     match remedy {
         Some(remedy) => failed.hint(remedy).unwrap_err(),
         None => failed.unwrap_err(),
     }
+}
+
+fn name_remedy(host: &str) -> String {
+    format!("check the name `{host}`, and that the DNS server of this network knows it")
+}
+
+/// The error in the words of whoever found it, without those of the layers between.
+fn cause(error: ureq::Error) -> anyhow::Error {
+    match error {
+        ureq::Error::Io(cause) if is_lookup_failure(&cause) => anyhow::anyhow!("the name is not known"),
+        ureq::Error::Io(cause) => cause.into(),
+        ureq::Error::Rustls(cause) => cause.into(),
+        ureq::Error::HostNotFound => anyhow::anyhow!("the name is not known"),
+        ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            anyhow::anyhow!("no connection within {} s", CONNECT_LIMIT.as_secs())
+        }
+        ureq::Error::Timeout(_) => anyhow::anyhow!("no answer within {} s", SILENCE_LIMIT.as_secs()),
+        other => other.into(),
+    }
+}
+
+/// std has no kind of its own for the failures of getaddrinfo(3).
+fn is_lookup_failure(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
 }
 
 fn certificate_remedy(error: &ureq::Error, host: &str) -> Option<String> {

@@ -42,7 +42,8 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
     clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
 
     let http = trusted_http().at(Stage::ControlFile)?;
-    let workflow = control::find(settings, &http, report).at(Stage::ControlFile)?;
+    let control_file = control::find(settings, &http, report).at(Stage::ControlFile)?;
+    let workflow = control_file.workflow().at(Stage::Workflow)?;
     let plan = workflow::plan(workflow).at(Stage::Workflow)?;
     devices.settle(report);
 

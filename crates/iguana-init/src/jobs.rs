@@ -2,7 +2,7 @@
 
 use crate::container::{self, Container, Ended, Plan as ContainerPlan, Stdio, Terminal};
 use crate::machine::{memory, mounts};
-use crate::report::{At as _, Failure, Report, Stage};
+use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use anyhow::Context as _;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::hinted;
@@ -154,7 +154,12 @@ impl Images {
         let start = Instant::now();
         report.say(format_args!("image {reference}: resolving"));
         let room = memory::read().map_or(u64::MAX, |memory| memory.available);
-        let mut watch = |event| tell(reference, &event, start, report);
+        let what = format!("image {reference}: waiting for the registry");
+        let mut waiting = Some(Waiting::start(report, what, http::SILENCE_LIMIT));
+        let mut watch = |event| {
+            waiting = None;
+            tell(reference, &event, start, report);
+        };
         let image = pull(&self.http, &self.registries, &self.store, reference, room, &mut watch)
             .with_context(|| format!("cannot pull the image `{reference}`"))?;
         report.say(format_args!("image {reference}: ready after {:.1} s", start.elapsed().as_secs_f32()));
@@ -167,7 +172,8 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
     let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
     match event {
         PullEvent::Resolved { digest, layers, bytes } => {
-            report.say(format_args!("image {reference}: {layers} layers, {:.1} MB", megabytes(bytes)));
+            let plural = if *layers == 1 { "" } else { "s" };
+            report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
             report.detail(format_args!("image {reference}: manifest {digest}"));
         }
         PullEvent::Progress { done, bytes } => report.say(format_args!(

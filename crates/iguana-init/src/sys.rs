@@ -3,9 +3,11 @@
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use rustix::process::Pid;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 /// The namespaces that every container has of its own; network and time stay the machine's.
@@ -75,6 +77,36 @@ pub(crate) fn set_up_process(command: &mut Command, identity: Identity) {
             Ok(())
         });
     }
+}
+
+/// Has the command execute exactly this file. std's `Command` goes by execvp(3), which hands a file that
+/// the kernel cannot execute to `/bin/sh`.
+///
+/// # Errors
+/// When one of the texts holds a zero byte.
+pub(crate) fn execute_exactly(
+    command: &mut Command,
+    path: &Path,
+    arguments: &[String],
+    environment: &[String],
+) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let texts = |texts: &[String]| {
+        texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>()
+    };
+    let (arguments, environment) = (texts(arguments)?, texts(environment)?);
+    // SAFETY: the closure allocates, which is sound because process 1 of a container has one thread;
+    // the pointers are to texts that outlive the call, in arrays that end with null.
+    unsafe {
+        command.pre_exec(move || {
+            let pointers = |texts: &[CString]| {
+                texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+            };
+            libc::execve(path.as_ptr(), pointers(&arguments).as_ptr(), pointers(&environment).as_ptr());
+            Err(io::Error::last_os_error())
+        });
+    }
+    Ok(())
 }
 
 /// Kills every process but this one and the kernel's own. Only process 1 may do this.

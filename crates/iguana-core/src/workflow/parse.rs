@@ -7,7 +7,10 @@ use super::model::Workflow;
 /// # Errors
 /// When it is not YAML, or not a workflow: with line, column and the line itself.
 pub fn parse(text: &str) -> anyhow::Result<Workflow> {
-    serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))
+    serde_saphyr::from_str(text).map_err(|error| {
+        let shown = error.to_string();
+        anyhow::anyhow!("{}", shown.strip_prefix("error: ").unwrap_or(&shown))
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
 
@@ -142,9 +141,8 @@ fn program(order: &Order) -> anyhow::Result<Command> {
     let path = find(&order.arguments[0], env["PATH"])?;
     fs::create_dir_all(&order.folder)
         .with_context(|| format!("cannot make the image's working folder `{}`", order.folder))?;
-    let mut command = Command::new(path);
-    command.arg0(&order.arguments[0]).args(&order.arguments[1..]);
-    command.env_clear().envs(env).current_dir(&order.folder);
+    let mut command = Command::new(&path);
+    command.current_dir(&order.folder);
     match &order.stdio {
         Stdio::Terminal(path) => {
             let terminal = terminal::open(path)
@@ -156,6 +154,9 @@ fn program(order: &Order) -> anyhow::Result<Command> {
         }
     }
     sys::set_up_process(&mut command, user.identity);
+    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    sys::execute_exactly(&mut command, &path, &order.arguments, &env)
+        .context("the arguments or the environment hold a zero byte")?;
     Ok(command)
 }
 

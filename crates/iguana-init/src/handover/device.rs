@@ -25,7 +25,7 @@ pub(super) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
         if start.elapsed() > LIMIT {
             return Err(hinted(
                 format!("there is no device `{name}`"),
-                format!("the block devices are {}", all_names()),
+                format!("the disks and partitions of this machine are {}", all_names()),
             ));
         }
         if told.elapsed() > TELL_EVERY {
@@ -64,10 +64,14 @@ fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
-/// The kernel's names of all block devices that have something on them.
+/// Block devices in memory, the one with the kernel's modules among them: nobody's disks.
+const IN_MEMORY: &[&str] = &["loop", "ram", "zram"];
+
+/// The kernel's names of all disks and partitions that have something on them.
 fn names() -> impl Iterator<Item = String> {
     let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let names = names.filter(|name| !IN_MEMORY.iter().any(|kind| name.starts_with(kind)));
     names.filter(|name| attribute(name, "size").is_some_and(|size| size != "0"))
 }
 

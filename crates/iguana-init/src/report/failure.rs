@@ -58,7 +58,8 @@ impl<T, E: Into<anyhow::Error>> At<T> for Result<T, E> {
 impl Failure {
     /// The same failure, of a job.
     pub(crate) fn of_job(self, job: &str) -> Self {
-        Self { job: Some(job.into()), ..self }
+        let error = self.error.context(format!("the job `{job}` failed"));
+        Self { job: Some(job.into()), error, ..self }
     }
 
     /// The block that the person at the machine reads.
@@ -98,7 +99,8 @@ mod tests {
         assert_eq!(
             failure.lines(),
             [
-                "error: cannot get `http://x`",
+                "error: the job `one` failed",
+                "  why: cannot get `http://x`",
                 "  why: connection refused",
                 "  stage: image, job one",
                 "  hint: start the server",

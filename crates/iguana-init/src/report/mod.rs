@@ -1,8 +1,10 @@
 //! The only printer: the console for the person at the machine, and the log.
 
 mod failure;
+mod waiting;
 
 pub(crate) use failure::{At, Failure, Stage};
+pub(crate) use waiting::Waiting;
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};

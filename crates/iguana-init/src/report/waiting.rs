@@ -1,0 +1,29 @@
+//! Nothing waits in silence.
+
+use super::Report;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the person at the machine is told what is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// Tells what is waited for, and for how long already, until it is dropped.
+pub(crate) struct Waiting {
+    _end: Sender<()>,
+}
+
+impl Waiting {
+    /// Waits for `what` (`network: waiting for a carrier on eth0`), at most `limit`.
+    pub(crate) fn start(report: &Report, what: String, limit: Duration) -> Self {
+        let (end, ended) = channel::<()>();
+        let report = report.clone();
+        let start = Instant::now();
+        thread::spawn(move || {
+            while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
+                report.say(format_args!("{what} ({} s of {} s)", start.elapsed().as_secs(), limit.as_secs()));
+            }
+        });
+        Self { _end: end }
+    }
+}
