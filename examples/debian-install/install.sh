@@ -49,7 +49,7 @@ case $disk in
 *) root=${disk}2 ;;
 esac
 await "$root"
-partuuid=$(sfdisk --part-uuid "$disk" 2)
+partuuid=$(sfdisk --part-uuid "$disk" 2 | tr A-Z a-z)
 
 say "making a file system on $root"
 mkfs.ext4 -q -L root "$root"
@@ -61,6 +61,19 @@ tar --zstd -xpf /debian.tar.zst -C $target --xattrs --numeric-owner
 say "configuring"
 echo "PARTUUID=$partuuid / ext4 errors=remount-ro 0 1" > $target/etc/fstab
 cp /iguana/machine-id $target/etc/machine-id
+
+say "making $disk bootable by itself"
+grub-install --target=i386-pc --boot-directory=$target/boot "$disk"
+cat > $target/boot/grub/grub.cfg << MENU
+serial
+terminal_input console serial
+terminal_output console serial
+set timeout=1
+menuentry Debian {
+    linux /vmlinuz root=PARTUUID=$partuuid ro console=tty0 console=ttyS0
+    initrd /initrd.img
+}
+MENU
 
 say "writing to the disk"
 umount $target

@@ -72,9 +72,19 @@ impl Initrd {
 /// `iguana build` for `kernel`; the caller may add options.
 pub fn command(kernel: &Kernel, output: &Path) -> Command {
     let mut command = Command::new(program("iguana"));
-    command.arg("build").arg("--kernel").arg(&kernel.image).arg("--modules").arg(&kernel.modules);
-    command.arg("--output").arg(output);
+    command.arg("build").args(kernel_options(kernel)).arg("--output").arg(output);
     command
+}
+
+/// What `iguana build` and `iguana try` need to know of `kernel` and the lab.
+pub fn options(kernel: &Kernel) -> Result<Vec<OsString>> {
+    let mut options = kernel_options(kernel).to_vec();
+    options.extend(Trust::lab()?.arguments());
+    Ok(options)
+}
+
+fn kernel_options(kernel: &Kernel) -> [OsString; 4] {
+    ["--kernel".into(), kernel.image.clone().into(), "--modules".into(), kernel.modules.clone().into()]
 }
 
 /// Whom an initrd trusts.

@@ -100,7 +100,7 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
-    let packages = "fdisk,e2fsprogs,zstd,tar,mount";
+    let packages = "fdisk,e2fsprogs,zstd,tar,mount,grub-pc-bin,grub2-common";
     Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 

@@ -1,7 +1,7 @@
 //! Debian's docker-registry on loopback, as a value: started, and stopped when dropped.
 
 use crate::authority::Authority;
-use crate::image::Image;
+use crate::image::{Image, Maker, Recipe};
 use crate::process::{self, QUICK};
 use crate::{HOST, passing_room, room};
 use anyhow::{Context, Result, bail};
@@ -96,6 +96,11 @@ impl Registry {
     /// Takes `image` in under `name`; the reference by which a guest pulls it.
     pub fn push(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &[])
+    }
+
+    /// Makes the image and takes it in.
+    pub fn push_recipe(&self, recipe: Recipe, name: &str) -> Result<String> {
+        self.push(&recipe.make(Maker::Spec)?, name)
     }
 
     /// As `push`, with every layer compressed again by zstd.

@@ -25,12 +25,18 @@ const EXAMPLE_REGISTRY: &str = "registry.example.com";
 /// Enough for the installation container, the packed Debian and a page cache beside them.
 const MEMORY_MIB: u32 = 1536;
 
+/// What an installed Debian says at the end of its boot.
+const LOGIN: &str = "login: ";
+
+/// What a person types there to end it: root has no password yet.
+const POWER_OFF: &str = "root\nsystemctl poweroff\n";
+
 /// What the example must look like on the console, in order.
 const STAGES: &[(&str, &str)] = &[
     ("to the first container", "job install: started"),
     ("to the end of the installation", "job install: succeeded"),
     ("to the handover", "handover: switch root"),
-    ("to the login prompt", "login: "),
+    ("to the login prompt", LOGIN),
 ];
 
 /// How the demo runs.
@@ -39,6 +45,9 @@ pub(crate) struct Options {
     /// Seconds that the machine may take to its login prompt.
     #[arg(long, default_value_t = 600)]
     limit: u64,
+    /// Boot the disk by itself afterwards, up to its login prompt.
+    #[arg(long)]
+    reboot: bool,
 }
 
 /// Makes everything from scratch, boots, and ends at the login prompt with a table.
@@ -55,8 +64,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let disk = Disk::empty(4096)?;
 
     let log = room("logs")?.join("demo.log");
-    let console = Qemu::find()?.start(&machine(&initrd, &url, &disk), &log, Echo::Shown)?;
-    let reached = watch(console, Duration::from_secs(options.limit))?;
+    let limit = Duration::from_secs(options.limit);
+    let qemu = Qemu::find()?;
+    let mut console = qemu.start(&machine(&initrd, &url, &disk), &log, Echo::Shown)?;
+    let reached = watch(&mut console, limit)?;
+    if options.reboot {
+        console.send(POWER_OFF)?;
+        console.wait_exit(limit)?;
+        let log = log.with_file_name("demo-reboot.log");
+        qemu.start(&installed(&disk), &log, Echo::Shown)?
+            .expect(LOGIN, limit)
+            .context("the installed disk")?;
+    }
     println!("\n\n{}", summary(&initrd, &reached)?);
     Ok(())
 }
@@ -81,13 +100,17 @@ fn machine(initrd: &Initrd, url: &str, disk: &Disk) -> Machine {
     }
 }
 
+fn installed(disk: &Disk) -> Machine {
+    Machine::from_disks(vec![iguana_vm::Disk::raw(disk.image()).throw_away()])
+}
+
 /// When the stages were reached, and what was said about memory.
 struct Reached {
     stages: Vec<Line>,
     memory: Option<String>,
 }
 
-fn watch(mut console: Console, limit: Duration) -> Result<Reached> {
+fn watch(console: &mut Console, limit: Duration) -> Result<Reached> {
     let start = std::time::Instant::now();
     let mut stages = Vec::new();
     for (name, text) in STAGES {
