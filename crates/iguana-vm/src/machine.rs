@@ -90,10 +90,9 @@ impl Machine {
         }
     }
 
-    /// QEMU's arguments for this machine; all but the accelerator.
+    /// QEMU's arguments for this machine; all but the accelerator and its processor.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Arguments(Vec::new());
-        arguments.add("-cpu", "max");
         arguments.add("-m", self.memory_mib.to_string());
         arguments.add("-smp", self.cpus.to_string());
         // No display, floppy, CD-ROM or card but the ones named here, nothing to end but the machine.
@@ -213,7 +212,7 @@ mod tests {
         };
         assert_eq!(
             text(&machine),
-            "-cpu max -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio -monitor none \
+            "-m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio -monitor none \
              -kernel /boot/vmlinuz -initrd i.img -append console=ttyS0 quiet \
              -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= -device virtio-rng-pci"
         );

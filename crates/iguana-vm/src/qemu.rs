@@ -35,7 +35,9 @@ impl Qemu {
 
     /// All arguments for `machine`.
     pub fn arguments(&self, machine: &Machine) -> Vec<OsString> {
-        let mut arguments = vec!["-accel".into(), self.accelerator.argument().into()];
+        let mut arguments = ["-accel", self.accelerator.argument(), "-cpu", self.accelerator.processor()]
+            .map(OsString::from)
+            .to_vec();
         arguments.extend(machine.arguments());
         arguments
     }

@@ -1,7 +1,12 @@
 //! Pulls an image: name, manifest, configuration, layers; each verified before it is used.
 //!
-//! A layer goes from the socket through its digest on one thread, and through the decompressor,
-//! its diff-id and the unpacker on another, in bounded buffers; the compressed layer is never kept.
+//! A layer goes from the socket through its digest on one thread, and through the decompressor and
+//! the unpacker on another, in bounded buffers; the compressed layer is never kept.
+//!
+//! Layers are known by the digest of the bytes that travel. The configuration's diff-ids, digests of the
+//! unpacked bytes, are not computed: they come from the same manifest, so whoever could forge a layer could
+//! forge them, too, and they would be the most expensive step (a third of a pull's processor time without
+//! SHA instructions). Nothing may therefore ever be looked up by them.
 
 use super::digest::{Digest, Hasher};
 use super::layer::unpack;
@@ -11,7 +16,7 @@ use super::registry::Repository;
 use super::store::{Layer, Store};
 use crate::hint::{WithHint as _, hinted};
 use crate::http;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Deserialize;
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,7 +31,7 @@ use std::time::Duration;
 const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between the network and the unpacker of one layer: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
-/// Unpacked bytes hashed and handed to the unpacker at once.
+/// Unpacked bytes handed to the unpacker at once; headers are read from it in pieces of 512.
 const UNPACKED_BLOCK: usize = 128 << 10;
 /// How often [`PullEvent::Progress`] comes.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -98,8 +103,8 @@ pub fn pull(
     let repository = Repository::new(http, registries.endpoint(reference)?);
     let (digest, manifest) = resolve(&repository, reference)?;
     let configuration = configuration(&repository, &manifest)?;
-    let wanted = wanted_layers(&manifest, &configuration)?;
-    let missing: Vec<&Wanted> = wanted.iter().filter(|layer| store.find(&layer.diff_id).is_none()).collect();
+    let wanted = manifest.layers().iter().map(Wanted::new).collect::<anyhow::Result<Vec<_>>>()?;
+    let missing: Vec<&Wanted> = wanted.iter().filter(|layer| store.find(&layer.digest).is_none()).collect();
     let bytes = missing.iter().map(|layer| layer.bytes).sum();
     if bytes > room {
         return Err(hinted(
@@ -200,9 +205,18 @@ fn configuration(
 /// A layer of the image: where it is and what it must turn out to be.
 struct Wanted {
     digest: Digest,
-    diff_id: Digest,
     compression: Compression,
     bytes: u64,
+}
+
+impl Wanted {
+    fn new(descriptor: &Descriptor) -> anyhow::Result<Self> {
+        Ok(Self {
+            digest: descriptor_digest(descriptor)?,
+            compression: Compression::of(descriptor.media_type())?,
+            bytes: descriptor.size(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,28 +253,6 @@ impl Compression {
             Self::Zstd => Box::new(zstd::Decoder::with_buffer(compressed)?),
         })
     }
-}
-
-fn wanted_layers(
-    manifest: &ImageManifest,
-    configuration: &ImageConfiguration,
-) -> anyhow::Result<Vec<Wanted>> {
-    let diff_ids = configuration.rootfs().diff_ids();
-    ensure!(
-        diff_ids.len() == manifest.layers().len(),
-        "the manifest has {} layers but the configuration {}",
-        manifest.layers().len(),
-        diff_ids.len()
-    );
-    let layer = |(descriptor, diff_id): (&Descriptor, &String)| {
-        Ok(Wanted {
-            digest: descriptor_digest(descriptor)?,
-            diff_id: diff_id.parse()?,
-            compression: Compression::of(descriptor.media_type())?,
-            bytes: descriptor.size(),
-        })
-    };
-    manifest.layers().iter().zip(diff_ids).map(layer).collect()
 }
 
 fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
@@ -334,7 +326,7 @@ fn fetch_in_turn(
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let Some(layer) = wanted.get(index) else { return Ok(()) };
-        let unpacked = match store.find(&layer.diff_id) {
+        let unpacked = match store.find(&layer.digest) {
             Some(known) => known,
             None => fetch(repository, store, layer, transfer)
                 .with_context(|| format!("layer {} of {} cannot be taken in", index + 1, wanted.len()))?,
@@ -363,8 +355,8 @@ fn fetch(
         (Ok(digest), unpacked) => {
             // A wrong digest explains a failed unpacking, not the other way round.
             layer.digest.expect("the layer", digest)?;
-            layer.diff_id.expect("the unpacked layer", unpacked?)?;
-            Ok(store.admit(layer.diff_id, incoming))
+            unpacked?;
+            Ok(store.admit(layer.digest, incoming))
         }
         (Err(Interrupted::Unpacker), unpacked) => {
             Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
@@ -413,12 +405,9 @@ fn receive(
     }
 }
 
-/// Unpacks a compressed stream and says what its diff-id is.
-fn unpack_stream(compressed: Blocks, compression: Compression, incoming: &Layer) -> anyhow::Result<Digest> {
-    let mut hashing = Hashing { inner: compression.reader(compressed)?, hasher: Hasher::new() };
-    unpack(BufReader::with_capacity(UNPACKED_BLOCK, &mut hashing), incoming.folder())
-        .map_err(explain_full)?;
-    Ok(hashing.hasher.finish())
+fn unpack_stream(compressed: Blocks, compression: Compression, incoming: &Layer) -> anyhow::Result<()> {
+    let unpacked = BufReader::with_capacity(UNPACKED_BLOCK, compression.reader(compressed)?);
+    unpack(unpacked, incoming.folder()).map_err(explain_full)
 }
 
 fn explain_full(error: anyhow::Error) -> anyhow::Error {
@@ -464,20 +453,6 @@ impl Read for Blocks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
-        Ok(count)
-    }
-}
-
-/// Hashes what is read through it.
-struct Hashing<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
         Ok(count)
     }
 }

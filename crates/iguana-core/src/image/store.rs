@@ -47,9 +47,9 @@ impl Store {
         Ok(Self { root: root.into(), layers: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    /// The layer with this diff-id (OCI image-spec, config.md, "Layer DiffID"), if an image holds it.
-    pub(super) fn find(&self, diff_id: &Digest) -> Option<Arc<Layer>> {
-        self.layers.lock().ok()?.get(diff_id)?.upgrade()
+    /// The layer that came as a blob with this digest, if an image holds it.
+    pub(super) fn find(&self, digest: &Digest) -> Option<Arc<Layer>> {
+        self.layers.lock().ok()?.get(digest)?.upgrade()
     }
 
     /// An empty folder to unpack into. It stays unreachable until [`Store::admit`] takes it in.
@@ -61,11 +61,11 @@ impl Store {
     }
 
     /// Takes in a layer that was unpacked and verified.
-    pub(super) fn admit(&self, diff_id: Digest, layer: Layer) -> Arc<Layer> {
+    pub(super) fn admit(&self, digest: Digest, layer: Layer) -> Arc<Layer> {
         let layer = Arc::new(layer);
         if let Ok(mut layers) = self.layers.lock() {
             layers.retain(|_, known| known.strong_count() > 0);
-            layers.insert(diff_id, Arc::downgrade(&layer));
+            layers.insert(digest, Arc::downgrade(&layer));
         }
         layer
     }
@@ -79,17 +79,17 @@ mod tests {
     fn a_layer_lives_as_long_as_somebody_holds_it() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
-        let diff_id = Digest::of(b"layer");
+        let digest = Digest::of(b"layer");
         let incoming = store.incoming().unwrap();
         fs::write(incoming.folder().join("file"), "x").unwrap();
-        assert!(store.find(&diff_id).is_none());
-        let first = store.admit(diff_id, incoming);
-        let second = store.find(&diff_id).unwrap();
+        assert!(store.find(&digest).is_none());
+        let first = store.admit(digest, incoming);
+        let second = store.find(&digest).unwrap();
         let folder = first.folder().to_owned();
         drop(first);
         assert!(folder.join("file").exists());
         drop(second);
         assert!(!folder.exists());
-        assert!(store.find(&diff_id).is_none());
+        assert!(store.find(&digest).is_none());
     }
 }
