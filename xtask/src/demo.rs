@@ -23,7 +23,7 @@ const EXAMPLE: &str = "examples/debian-install";
 const EXAMPLE_REGISTRY: &str = "registry.example.com";
 
 /// Enough for the installation container, the packed Debian and a page cache beside them.
-const MEMORY_MIB: u32 = 1536;
+const MEMORY_MIB: u32 = 1024;
 
 /// What an installed Debian says at the end of its boot.
 const LOGIN: &str = "login: ";

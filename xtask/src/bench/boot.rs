@@ -26,6 +26,9 @@ const PEER_MIB: &[u32] = &[512, 640, 768, 1024];
 /// One boot; the peer with the large image takes two minutes on two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(420);
 
+/// What the first process of the container says, before the seconds since the kernel's start.
+const MARK: &str = "@@MARK container ";
+
 /// How to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -175,7 +178,7 @@ impl Bench {
         };
         let log = room("logs")?.join(format!("bench-{who:?}.log"));
         let mut console = self.qemu.start(&machine, &log, Echo::Silent)?;
-        let started = console.expect("@@MARK container ", LIMIT)?;
+        let cpu = console.expect(MARK, LIMIT)?.cpu;
         console.wait_exit(LIMIT)?;
         let said = console.lines();
         let texts = || said.iter().map(|line| line.text.as_str());
@@ -184,8 +187,8 @@ impl Bench {
             Who::Peer => texts().rev().find_map(|text| number_after(text, "@@PEAK ")).map(|kib| kib / 1024.0),
         };
         Ok(Sample {
-            container: number_after(&started.text, "@@MARK container ").context("the mark has no time")?,
-            cpu: started.cpu,
+            container: texts().find_map(|text| number_after(text, MARK)).context("the mark has no time")?,
+            cpu,
             peak: peak.with_context(|| format!("peak memory is not in `{}`", log.display()))?,
         })
     }
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn numbers_are_read_from_lines() {
-        assert_eq!(number_after("[ 1.0] @@MARK container 4.25", "@@MARK container "), Some(4.25));
+        assert_eq!(number_after("[ 1.0] @@MARK container 4.25", MARK), Some(4.25));
         assert_eq!(number_after("iguana: memory: peak 61 MiB of 118 MiB", "memory: peak "), Some(61.0));
         assert_eq!(number_after("memory: peak unknown", "memory: peak "), None);
     }
