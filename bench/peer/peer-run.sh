@@ -16,7 +16,7 @@ watch_memory() {
             MemAvailable:) used=$((total - value)) ;;
             esac
         done < /proc/meminfo
-        if [ $used -gt $((highest + 1024)) ]; then
+        if [ "$used" -gt $((highest + 1024)) ]; then
             highest=$used
             echo "@@PEAK $highest" > /dev/console
         fi

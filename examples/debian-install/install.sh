@@ -49,7 +49,7 @@ case $disk in
 *) root=${disk}2 ;;
 esac
 await "$root"
-partuuid=$(sfdisk --part-uuid "$disk" 2 | tr A-Z a-z)
+partuuid=$(sfdisk --part-uuid "$disk" 2 | tr '[:upper:]' '[:lower:]')
 
 say "making a file system on $root"
 mkfs.ext4 -q -L root "$root"
