@@ -69,10 +69,11 @@ pub(crate) struct Container {
 /// # Errors
 /// When its root cannot be built, or its program cannot be executed: with the reason.
 pub(crate) fn start(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Container> {
+    let order = serde_json::to_vec(&inside::Order::new(image, plan)?)?;
     let scratch = plan.scratch.clone();
     rootfs::make_scratch(&scratch)?;
     let mut container = Container { process: None, scratch };
-    let (plan_reader, mut plan_writer) = pipe()?;
+    let (order_reader, mut order_writer) = pipe()?;
     let (error_reader, error_writer) = pipe()?;
     let output = match &plan.stdio {
         Stdio::Terminal(_) | Stdio::Console => {
@@ -84,13 +85,12 @@ pub(crate) fn start(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Contai
                 .with_context(|| format!("cannot write `{}`", path.display()))?
         }
     };
-    let descriptors = [plan_reader.as_fd(), output.as_fd(), output.as_fd(), error_writer.as_fd()];
+    let descriptors = [order_reader.as_fd(), output.as_fd(), output.as_fd(), error_writer.as_fd()];
     let process = sys::start_in_namespaces(INIT_NAME_C, &descriptors).context("cannot make namespaces")?;
     container.process = Some(process);
-    drop((plan_reader, error_writer));
-    let order = inside::Order::new(image, plan)?;
-    plan_writer.write_all(&serde_json::to_vec(&order)?).context("the container's process 1 has ended")?;
-    drop(plan_writer);
+    drop((order_reader, error_writer));
+    order_writer.write_all(&order).context("the container's process 1 has ended")?;
+    drop(order_writer);
     let mut error = String::new();
     File::from(error_reader).read_to_string(&mut error)?;
     match inside::Refusal::read(&error) {

@@ -321,4 +321,49 @@ mod tests {
         answer.set_xid(question.xid().wrapping_add(1));
         assert!(!answers(&question, &answer));
     }
+
+    /// A server that gives leases of four seconds: real ones give at least two minutes.
+    fn serve_short_leases(socket: &UdpSocket) {
+        let mut buffer = [0; LARGEST_MESSAGE];
+        while let Ok(count) = socket.recv(&mut buffer) {
+            let question = Message::decode(&mut Decoder::new(&buffer[..count])).unwrap();
+            let kind = match question.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let mut answer = ack(vec![
+                DhcpOption::MessageType(kind),
+                DhcpOption::ServerIdentifier(Ipv4Addr::LOCALHOST),
+                DhcpOption::AddressLeaseTime(4),
+            ]);
+            answer.set_xid(question.xid()).set_chaddr(question.chaddr());
+            let mut bytes = Vec::new();
+            answer.encode(&mut Encoder::new(&mut bytes)).unwrap();
+            socket.send_to(&bytes, (Ipv4Addr::BROADCAST, CLIENT_PORT)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_it_ends() {
+        if !rustix::process::getuid().is_root() {
+            return; // A network of one's own is root's alone.
+        }
+        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+        super::super::netlink::Netlink::open().unwrap().set_up(1).unwrap();
+        let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).unwrap();
+        sys::bind_to_card(&server, "lo").unwrap();
+        server.set_broadcast(true).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        thread::spawn(move || serve_short_leases(&server));
+        let card = Card { index: 1, name: "lo".into(), hardware_address: [2; 6], has_carrier: true };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            hold_lease(&card, |lease| sender.send((lease.address, Instant::now())).is_ok())
+        });
+        let next = || receiver.recv_timeout(Duration::from_secs(8)).expect("no lease within 8 s");
+        let leases = [next(), next(), next()];
+        assert!(leases.iter().all(|(address, _)| *address == Ipv4Addr::new(10, 0, 2, 15)), "{leases:?}");
+        let between = leases[2].1 - leases[1].1;
+        assert!((1.5..3.5).contains(&between.as_secs_f32()), "renewed after {between:?} instead of 2 s");
+    }
 }
