@@ -227,6 +227,13 @@ pub(crate) fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Resu
     check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
 }
 
+/// Gives this thread, and those that it starts, a network without any card but loopback.
+#[cfg(test)]
+pub(crate) fn enter_empty_network() -> io::Result<()> {
+    // SAFETY: the network is no part of what threads must share.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

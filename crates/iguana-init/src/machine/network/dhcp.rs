@@ -348,7 +348,7 @@ mod tests {
         if !rustix::process::getuid().is_root() {
             return; // A network of one's own is root's alone.
         }
-        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+        sys::enter_empty_network().unwrap();
         super::super::netlink::Netlink::open().unwrap().set_up(1).unwrap();
         let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).unwrap();
         sys::bind_to_card(&server, "lo").unwrap();
