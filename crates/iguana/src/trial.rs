@@ -30,29 +30,29 @@ pub(crate) struct Trial {
 pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()> {
     let qemu = Qemu::find().hint("it runs the virtual machine: `apt install qemu-system-x86`")?;
     let disks = trial.disks.iter().map(|disk| TrialDisk::open(disk)).collect::<Result<Vec<_>>>()?;
-    let built = build::make(recipe, Some(workflow))?;
-    let kernel = built.kernel.readable_image()?;
+    let kernel = recipe.kernel()?;
+    let image = kernel.readable_image()?;
+    let built = build::make(&kernel, recipe, Some(workflow))?;
     for fact in &built.facts {
         println!("{fact}");
     }
-    let initrd = in_file(&built.bytes)?;
+    let mut initrd = tempfile::tempfile().context("cannot make a temporary file")?;
+    initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
     let machine = Machine {
-        initrd: Some(initrd.path().to_owned()),
+        initrd: Some(path_of(&initrd)),
         append: format!("{CONSOLE} {}", trial.append).trim_end().to_string(),
         memory_mib: trial.memory_mib,
         disks: disks.iter().map(TrialDisk::disk).collect(),
         serial: Serial::Terminal,
-        ..Machine::new(kernel)
+        ..Machine::new(image)
     };
     println!("starting the virtual machine ({}); Ctrl-A X ends it", qemu.accelerator.argument());
     qemu.run(&machine)
 }
 
-/// A file with these bytes that is removed when it is dropped.
-fn in_file(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-    file.write_all(bytes).with_context(|| format!("cannot write `{}`", file.path().display()))?;
-    Ok(file)
+/// A path to a temporary file without a name, for QEMU to open while we live.
+fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
 
 /// A disk of the virtual machine.
@@ -91,10 +91,7 @@ impl TrialDisk {
 
     fn disk(&self) -> Disk {
         match self {
-            Self::Temporary(file) => {
-                let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                Disk::raw(PathBuf::from(path)).throw_away()
-            }
+            Self::Temporary(file) => Disk::raw(path_of(file)).throw_away(),
             Self::Own(disk) => disk.clone(),
         }
     }

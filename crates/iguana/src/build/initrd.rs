@@ -65,7 +65,7 @@ pub(crate) struct Contents {
 }
 
 /// The tree that the kernel unpacks.
-pub(crate) fn tree(contents: Contents) -> Tree {
+fn tree(contents: Contents) -> Tree {
     let mut tree = Tree::default();
     put_constants(&mut tree);
     tree.put("etc/iguana/build", Node::file(build_facts(&contents)));
@@ -110,10 +110,11 @@ fn build_facts(contents: &Contents) -> String {
     format!("VERSION={version}\nKERNEL={}\nDATE={}\n", contents.release, contents.date)
 }
 
-/// The archive of `tree`; each entry is of `date`.
-pub(crate) fn archive(tree: &Tree, date: u32) -> Result<Vec<u8>> {
+/// The archive with these contents.
+pub(crate) fn archive(contents: Contents) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
-    tree.write(date, &mut archive).context("cannot make the archive")?;
+    let date = contents.date;
+    tree(contents).write(date, &mut archive).context("cannot make the archive")?;
     Ok(archive)
 }
 

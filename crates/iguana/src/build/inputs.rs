@@ -40,7 +40,7 @@ impl Input {
 
 /// The workflow to bundle.
 pub(crate) fn workflow(path: &Path) -> Result<Input> {
-    let input = Input::read("the workflow", path)?;
+    let input = Input::read("the workflow", path).hint("`--workflow` takes a YAML file")?;
     input.text("the workflow", path)?;
     Ok(input)
 }
@@ -66,7 +66,7 @@ pub(crate) fn authorities(paths: &[PathBuf]) -> Result<Vec<(String, Input)>> {
 }
 
 fn authority(path: &Path) -> Result<Input> {
-    let input = Input::read("the CA certificates", path)?;
+    let input = Input::read("the CA certificates", path).hint("`--ca` takes a PEM file")?;
     Roots::from_pem(&input.bytes)
         .with_context(|| format!("cannot use the CA certificates in `{}`", path.display()))
         .hint("`--ca` takes a PEM file: convert a DER file with `openssl x509 -inform der -in FILE`")?;

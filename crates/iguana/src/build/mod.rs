@@ -31,6 +31,10 @@ pub(crate) struct Recipe {
     /// The folder of that kernel's modules [default: /lib/modules/VERSION]
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
+    /// Take also the modules below this path of their folder, such as kernel/drivers/net/wireless or updates;
+    /// can be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) add_modules: Vec<String>,
     /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
     #[arg(long = "ca", value_name = "FILE")]
     pub(crate) authorities: Vec<PathBuf>,
@@ -50,8 +54,6 @@ pub(crate) struct Recipe {
 
 /// An initrd in memory.
 pub(crate) struct Initrd {
-    /// The kernel it is for.
-    pub(crate) kernel: Kernel,
     /// The compressed archive.
     pub(crate) bytes: Vec<u8>,
     /// What is worth telling about it, a line each.
@@ -61,7 +63,7 @@ pub(crate) struct Initrd {
 /// Makes the initrd and writes it to `output`.
 pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, output: &Path) -> Result<()> {
     let start = Instant::now();
-    let initrd = make(recipe, workflow)?;
+    let initrd = make(&recipe.kernel()?, recipe, workflow)?;
     write_whole(output, &initrd.bytes)?;
     for fact in &initrd.facts {
         println!("{fact}");
@@ -71,18 +73,23 @@ pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, output: &Path) -> Re
     Ok(())
 }
 
-/// Makes the initrd with `workflow` bundled.
-pub(crate) fn make(recipe: &Recipe, workflow: Option<&Path>) -> Result<Initrd> {
-    let kernel = Kernel::find(recipe.kernel.as_deref(), recipe.modules.as_deref())?;
-    let inputs = Inputs::read(recipe, workflow)?;
+impl Recipe {
+    /// The kernel that the initrd is for.
+    pub(crate) fn kernel(&self) -> Result<Kernel> {
+        Kernel::find(self.kernel.as_deref(), self.modules.as_deref())
+    }
+}
+
+/// Makes the initrd for `kernel` with `workflow` bundled.
+pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) -> Result<Initrd> {
     let source = Source::open(&kernel.modules)?;
-    let cache = cache(recipe);
-    let modules = Packed::of(&source, &kernel.release, &cache, |line| println!("{line}"))?;
-    let facts = facts(&kernel, &source, &modules, &inputs);
-    let contents = inputs.with(&kernel, &source, modules)?;
-    let date = contents.date;
-    let archive = initrd::archive(&initrd::tree(contents), date)?;
-    Ok(Initrd { kernel, bytes: initrd::compress(&archive)?, facts })
+    let inputs = Inputs::read(recipe, workflow)?;
+    let wanted = modules::wanted(&source, &recipe.add_modules)?;
+    let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| println!("{line}"))?;
+    let facts = facts(kernel, &source, &modules, &inputs);
+    let contents = inputs.with(kernel, &source, modules)?;
+    let archive = initrd::archive(contents)?;
+    Ok(Initrd { bytes: initrd::compress(&archive)?, facts })
 }
 
 /// The files that a person named.

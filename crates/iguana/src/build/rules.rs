@@ -139,7 +139,8 @@ pub(crate) fn wants(path: &str) -> bool {
     fits.max_by_key(|(prefix, ..)| prefix.len()).is_some_and(|(_, verdict, _)| *verdict == Take)
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
+/// Whether `path` is `folder` or lies below it.
+pub(crate) fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -8,5 +8,26 @@ mod source;
 mod squashfs;
 mod staging;
 
+use super::rules;
+use anyhow::{Result, ensure};
+use iguana_core::hint::hinted;
+
 pub(crate) use packed::Packed;
 pub(crate) use source::Source;
+
+/// Names of the modules that the rules take, or that lie below one of the paths `added`.
+pub(crate) fn wanted(source: &Source, added: &[String]) -> Result<Vec<String>> {
+    let is_added = |path: &str, file: &str| rules::is_below(file, path.trim_end_matches('/'));
+    for path in added {
+        ensure!(
+            source.files().values().any(|file| is_added(path, &file.path)),
+            hinted(
+                format!("there is no kernel module below `{path}`"),
+                "`--add-modules` takes a folder as in `modules.dep`, such as `kernel/drivers/net/wireless`"
+            )
+        );
+    }
+    let takes = |file: &str| rules::wants(file) || added.iter().any(|path| is_added(path, file));
+    let files = source.files().iter();
+    Ok(files.filter(|(_, file)| takes(&file.path)).map(|(name, _)| name.clone()).collect())
+}

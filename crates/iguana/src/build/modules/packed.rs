@@ -3,7 +3,6 @@
 use super::closure::Closure;
 use super::source::Source;
 use super::{squashfs, staging};
-use crate::build::rules;
 use crate::cache::Cache;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::hinted;
@@ -29,13 +28,18 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs the modules of `source`, which belong to the kernel `release`, or takes the same from the
-    /// cache. `say` is told before it takes long.
-    pub(crate) fn of(source: &Source, release: &str, cache: &Cache, say: impl FnOnce(&str)) -> Result<Self> {
-        let wanted = wanted(source);
-        let folder = cache.folder("modules", &key(source, release, &wanted), |folder| {
+    /// Packs the modules of `source` called `wanted`, with what they need, for the kernel `release`; or takes
+    /// the same from the cache. `say` is told before it takes long.
+    pub(crate) fn of(
+        source: &Source,
+        release: &str,
+        wanted: &[String],
+        cache: &Cache,
+        say: impl FnOnce(&str),
+    ) -> Result<Self> {
+        let folder = cache.folder("modules", &key(source, release, wanted), |folder| {
             say(&format!("packing the modules of kernel {release}; this takes up to a minute"));
-            make(folder, source, release, &wanted)
+            make(folder, source, release, wanted)
         })?;
         Self::read(folder.path())
     }
@@ -58,12 +62,6 @@ impl Packed {
         };
         read().with_context(|| format!("cannot read the packed modules in `{}`", folder.display()))
     }
-}
-
-/// Names of the modules that the rules take.
-fn wanted(source: &Source) -> Vec<String> {
-    let files = source.files().iter();
-    files.filter(|(_, file)| rules::wants(&file.path)).map(|(name, _)| name.clone()).collect()
 }
 
 /// Changes whenever the packed modules would.

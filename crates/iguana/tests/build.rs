@@ -1,0 +1,215 @@
+//! `iguana build`, run as a person runs it, on a small made-up system.
+
+mod system;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use system::{RELEASE, System, fails, kernel, module, succeeds, unpack};
+
+#[test]
+fn two_builds_are_identical_wherever_and_by_whomever() {
+    let system = System::new();
+    system.write("flow.yaml", b"jobs: {}\n");
+    succeeds(&mut system.build("one.img", &["--fresh", "--workflow", "flow.yaml"]));
+    let other_folder = system.path("other");
+    fs::create_dir(&other_folder).unwrap();
+    // Another umask, another temporary folder, another locale and time zone.
+    let mut other = std::process::Command::new("/bin/sh");
+    let iguana = system.build("two.img", &["--fresh", "--workflow", "flow.yaml"]);
+    other.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(iguana.get_program()).args(iguana.get_args());
+    other
+        .current_dir(system.path(""))
+        .env("TMPDIR", &other_folder)
+        .env("TZ", "Asia/Tokyo")
+        .env("LC_ALL", "C");
+    succeeds(&mut other);
+    assert_eq!(fs::read(system.path("one.img")).unwrap(), fs::read(system.path("two.img")).unwrap());
+}
+
+#[test]
+fn the_cache_gives_what_a_fresh_build_gives() {
+    let system = System::new();
+    let first = succeeds(&mut system.build("one.img", &[]));
+    let second = succeeds(&mut system.build("two.img", &[]));
+    succeeds(&mut system.build("three.img", &["--fresh"]));
+    assert!(first.contains("packing the modules") && !second.contains("packing the modules"), "{second}");
+    let read = |name| fs::read(system.path(name)).unwrap();
+    assert_eq!(read("one.img"), read("two.img"));
+    assert_eq!(read("one.img"), read("three.img"));
+}
+
+#[test]
+fn a_changed_module_is_packed_anew() {
+    let system = System::new();
+    succeeds(&mut system.build("one.img", &[]));
+    system.write_module("kernel/fs/new.ko", &module("new", "depends=", RELEASE));
+    let said = succeeds(&mut system.build("two.img", &[]));
+    assert!(said.contains("6 of 7 modules"), "{said}");
+}
+
+#[test]
+fn the_initrd_has_what_was_asked_for() {
+    let system = System::new();
+    system.write("flow.yaml", b"jobs: {}\n");
+    system.write("registries.conf", b"[[registry]]\nlocation = \"10.0.2.2:5000\"\ninsecure = true\n");
+    let more = ["--workflow", "flow.yaml", "--registries", "registries.conf"];
+    let said = succeeds(system.build("initrd", &more).env("SOURCE_DATE_EPOCH", "1700000000"));
+    assert!(said.contains("5 of 6 modules"), "{said}");
+    let folder = system.path("unpacked");
+    unpack(&system.path("initrd"), &folder);
+    let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    assert_eq!(read("etc/iguana/control.yaml"), "jobs: {}\n");
+    assert!(read("etc/containers/registries.conf").contains("10.0.2.2:5000"));
+    let version = env!("CARGO_PKG_VERSION");
+    let facts = format!("VERSION={version}\nKERNEL={RELEASE}\nDATE=1700000000\n");
+    assert_eq!(read("etc/iguana/build"), facts);
+    assert_eq!(
+        names(&folder.join("usr/lib/iguana/early")),
+        ["00-loop.ko", "01-lz4_test.ko", "02-squashfs.ko"]
+    );
+    assert_eq!(read("modules/modules.builtin"), "kernel/lib/crc16.ko\n");
+    assert!(
+        read("modules/modules.dep")
+            .contains("kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko\n")
+    );
+    assert_eq!(read("modules/modules.alias"), "alias virtio:d00000002v* virtio_blk\n");
+    assert!(folder.join("modules/kernel/drivers/virtio/virtio.ko").exists());
+    assert!(!folder.join("modules/kernel/sound").exists());
+}
+
+#[test]
+fn modules_can_be_added() {
+    let system = System::new();
+    let said = succeeds(&mut system.build("initrd", &["--add-modules", "kernel/sound/"]));
+    assert!(said.contains("6 of 6 modules"), "{said}");
+    let told = fails(&mut system.build("initrd", &["--add-modules", "kernel/absent"]));
+    assert!(told.contains("error: there is no kernel module below `kernel/absent`"), "{told}");
+}
+
+#[test]
+fn a_version_names_a_kernel_too() {
+    let system = System::new();
+    let modules = system.modules();
+    let arguments = ["build", "--init", "iguana-init", "--output", "a", "--kernel", RELEASE, "--modules"];
+    succeeds(system.iguana(&arguments).arg(&modules));
+    let arguments = ["build", "--init", "iguana-init", "--output", "b", "--modules"];
+    succeeds(system.iguana(&arguments).arg(&modules));
+    assert_eq!(fs::read(system.path("a")).unwrap(), fs::read(system.path("b")).unwrap());
+}
+
+/// Runs `build` with what is wrong, and expects what it says: the error, and a word of the hint.
+fn refuses(system: &System, more: &[&str], error: &str, hint: &str) {
+    system.write("initrd", b"old");
+    let told = fails(&mut system.build("initrd", more));
+    assert!(told.starts_with(&format!("iguana: error: {error}")), "{told}");
+    let hinted = told.lines().any(|line| line.starts_with("  hint: ") && line.contains(hint));
+    assert!(hinted, "{told}");
+    assert_eq!(fs::read(system.path("initrd")).unwrap(), b"old");
+}
+
+#[test]
+fn a_wrong_kernel_is_told() {
+    let system = System::new();
+    let refuses_kernel = |kernel: &str, error: &str| {
+        let arguments = ["build", "--init", "iguana-init", "--output", "initrd", "--kernel", kernel];
+        let told = fails(&mut system.iguana(&arguments));
+        assert!(told.starts_with(&format!("iguana: error: {error}")), "{told}");
+        assert!(told.contains("\n  hint: "), "{told}");
+    };
+    refuses_kernel("./absent", "cannot read the kernel `./absent`");
+    refuses_kernel("9.9.9-absent", "cannot read the kernel modules in `/lib/modules/9.9.9-absent`");
+    system.write("text", b"hello");
+    refuses_kernel("./text", "cannot use `./text`");
+    system.write("other", &kernel("9.9.9-other"));
+    refuses_kernel("./other", "cannot read the kernel modules in `/lib/modules/9.9.9-other`");
+}
+
+#[test]
+fn wrong_modules_are_told() {
+    let system = System::new();
+    let empty = system.path("empty");
+    fs::create_dir(&empty).unwrap();
+    refuses(&system, &["--modules", "empty"], "no kernel modules are in `empty`", "--modules");
+    refuses(&system, &["--modules", "absent"], "cannot read the kernel modules in `absent`", "--modules");
+    system.write_module("kernel/fs/other.ko", &module("other", "depends=", "5.10.0-1"));
+    let error = format!(
+        "the kernel module `kernel/fs/other.ko` was built for kernel `5.10.0-1`, not for `{RELEASE}`"
+    );
+    refuses(&system, &[], &error, "must be of one kernel");
+}
+
+#[test]
+fn a_kernel_that_cannot_mount_the_image_is_told() {
+    let system = System::new();
+    fs::remove_file(system.modules().join("kernel/fs/squashfs/squashfs.ko")).unwrap();
+    refuses(&system, &[], "this kernel has no `squashfs`", "squashfs");
+    system.write_module("modules.builtin", b"kernel/fs/squashfs/squashfs.ko\nkernel/lib/crc16.ko\n");
+    succeeds(&mut system.build("initrd", &[]));
+}
+
+#[test]
+fn a_wrong_file_is_told() {
+    let system = System::new();
+    system.write("text", b"hello");
+    system.write("bytes", b"\xff\xfe");
+    refuses(&system, &["--workflow", "absent.yaml"], "cannot read the workflow `absent.yaml`", "--workflow");
+    refuses(&system, &["--ca", "absent.pem"], "cannot read the CA certificates `absent.pem`", "--ca");
+    refuses(&system, &["--ca", "text"], "cannot use the CA certificates in `text`", "PEM");
+    refuses(&system, &["--registries", "text"], "cannot use the registries in `text`", "registries.conf");
+    let told = fails(&mut system.build("initrd", &["--workflow", "bytes"]));
+    assert!(told.starts_with("iguana: error: the workflow `bytes` is not text"), "{told}");
+}
+
+#[test]
+fn a_program_that_cannot_start_in_the_initrd_is_told() {
+    let system = System::new();
+    system.write("text", b"hello");
+    // Our own program has shared libraries.
+    for init in ["text", "/proc/self/exe"] {
+        let command = ["build", "--output", "initrd", "--init", init, "--kernel"];
+        let told = fails(system.iguana(&command).arg(system.kernel()));
+        assert!(told.starts_with(&format!("iguana: error: cannot start `{init}` in the initrd")), "{told}");
+        assert!(told.contains("  hint: `cargo xtask dist` makes a static one"), "{told}");
+    }
+}
+
+#[test]
+fn a_missing_tool_is_told_with_its_package() {
+    let system = System::new();
+    let told = fails(system.build("initrd", &[]).env("PATH", "/nowhere"));
+    assert!(told.contains("error: `mksquashfs` is not on the PATH"), "{told}");
+    assert!(told.contains("squashfs-tools"), "{told}");
+    let told = fails(system.build("initrd", &["--shell"]).env("PATH", "/nowhere"));
+    assert!(told.contains("error: `busybox` is not on the PATH"), "{told}");
+    let workflow = system.write("flow.yaml", b"jobs: {}\n");
+    let told = fails(system.iguana(&["try"]).arg(workflow).env("PATH", "/nowhere"));
+    assert!(told.contains("error: `qemu-system-x86_64` is not on the PATH"), "{told}");
+    assert!(told.contains("qemu-system-x86"), "{told}");
+}
+
+#[test]
+fn a_failed_packing_is_told_with_what_the_tool_says() {
+    let system = System::new();
+    let tool = system.write("bin/mksquashfs", b"#!/bin/sh\necho no room >&2\nexit 1\n");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", system.path("bin").display());
+    let told = fails(system.build("initrd", &[]).env("PATH", path));
+    assert!(told.contains("`mksquashfs` failed (exit status: 1): no room"), "{told}");
+    // And leaves nothing half made in the cache.
+    assert_eq!(names(&system.path("cache/iguana/modules")), Vec::<String>::new());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_told() {
+    let system = System::new();
+    let told = fails(&mut system.build("absent/initrd", &[]));
+    assert!(told.starts_with("iguana: error: cannot write `absent/initrd`"), "{told}");
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
