@@ -1,9 +1,8 @@
 //! Certificate authorities, and the certificate of a server that one of them vouches for.
 
 use crate::process::{self, QUICK};
-use crate::{HOST, room};
-use anyhow::{Context, Result};
-use std::fs;
+use crate::{HOST, kept};
+use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,17 +18,7 @@ pub struct Authority {
 impl Authority {
     /// The authority of that name; made once, kept under `target/lab/authority`.
     pub fn named(name: &str) -> Result<Authority> {
-        let home = room("authority")?.join(name);
-        if !home.exists() {
-            let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(room("authority")?)?;
-            make(name, fresh.path()).with_context(|| format!("certificate authority `{name}`"))?;
-            if let Err(error) = fs::rename(fresh.path(), &home)
-                && !home.exists()
-            {
-                return Err(error.into());
-            }
-        }
-        Ok(Authority { home })
+        Ok(Authority { home: kept("authority", name, |folder| make(name, folder))? })
     }
 
     /// What must be trusted to trust its servers.

@@ -1,14 +1,15 @@
 //! Initrds for the scenarios, made by `iguana build`; few of them, since each takes seconds.
 
 use crate::authority::Authority;
+use crate::kept::lock;
 use crate::kernel::{Flavour, Kernel};
 use crate::process;
 use crate::registry::INSECURE_PORTS;
 use crate::{HOST, program, room};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,7 +59,7 @@ impl Initrd {
         let key = key(&kernel, &arguments)?;
         let home = room("initrd")?;
         let image = home.join(format!("{name}-{flavour:?}-{key:016x}.img"));
-        let _one_at_a_time = lock(&home.join(format!("{name}-{flavour:?}.lock")))?;
+        let _one_at_a_time = lock(&home, &format!("{name}-{flavour:?}"))?;
         if !image.exists() {
             let fresh = image.with_extension("new");
             process::run(command(&kernel, &fresh).args(&arguments), BUILD_LIMIT)?;
@@ -129,12 +130,6 @@ fn key(kernel: &Kernel, arguments: &[OsString]) -> Result<u64> {
         fs::read(file)?.hash(&mut key);
     }
     Ok(key.finish())
-}
-
-fn lock(file: &Path) -> Result<File> {
-    let lock = File::create(file)?;
-    lock.lock().with_context(|| format!("lock `{}`", file.display()))?;
-    Ok(lock)
 }
 
 fn remove_older(home: &Path, prefix: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Debian's kernels, unpacked aside: nothing is installed on the machine.
 
 use crate::process::{self, LONG};
-use crate::{packages, room};
+use crate::{kept, packages};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,13 +41,7 @@ pub struct Kernel {
 impl Kernel {
     /// Debian's present kernel of that flavour; downloaded once, kept under `target/lab/kernel`.
     pub fn debian(flavour: Flavour) -> Result<Kernel> {
-        let home = room("kernel")?.join(flavour.package());
-        if !home.exists() {
-            let fresh = tempfile::Builder::new().prefix("fetch-").tempdir_in(room("kernel")?)?;
-            fetch(flavour, fresh.path()).with_context(|| format!("kernel `{}`", flavour.package()))?;
-            fs::rename(fresh.keep(), &home)?;
-        }
-        Kernel::unpacked(&home)
+        Kernel::unpacked(&kept("kernel", flavour.package(), |folder| fetch(flavour, folder))?)
     }
 
     fn unpacked(home: &Path) -> Result<Kernel> {

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod disk;
 pub mod image;
 pub mod initrd;
+mod kept;
 pub mod kernel;
 pub mod marker;
 pub mod monitor;
@@ -17,6 +18,8 @@ pub mod process;
 pub mod registry;
 pub mod scenario;
 pub mod site;
+
+pub use kept::kept;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

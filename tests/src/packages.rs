@@ -1,17 +1,19 @@
 //! Debian packages: what the lab's tools come from, installed when lacking.
 
+use crate::kept::lock;
 use crate::process::{self, LONG, QUICK};
+use crate::room;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
 
 /// What building Iguana and trying it in a VM needs.
 pub const BUILD: &[&str] =
-    &["busybox-static", "kmod", "qemu-system-x86", "squashfs-tools", "zstd", "ca-certificates"];
+    &["busybox-static", "cpio", "kmod", "qemu-system-x86", "squashfs-tools", "zstd", "ca-certificates"];
 
 /// What the scenarios need on top: a registry, makers of images, tools for disks and certificates.
 pub const SCENARIOS: &[&str] =
-    &["docker-registry", "skopeo", "buildah", "umoci", "openssl", "e2fsprogs", "fdisk", "dpkg-dev"];
+    &["docker-registry", "skopeo", "buildah", "umoci", "openssl", "e2fsprogs", "fdisk"];
 
 /// What making a whole Debian needs.
 pub const DEBIAN: &[&str] = &["mmdebstrap", "debian-archive-keyring"];
@@ -34,6 +36,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     }
     eprintln!("installing {}", missing.join(" "));
     update()?;
+    let _one_at_a_time = lock(&room("apt")?, "apt")?;
     process::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing), LONG)
         .with_context(|| format!("packages cannot be installed\n  hint: see what `{by_hand}` says"))?;
     Ok(())
@@ -42,6 +45,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
 /// Refreshes apt's lists when this process may; else those that are there must do.
 pub fn update() -> Result<()> {
     if is_root() {
+        let _one_at_a_time = lock(&room("apt")?, "apt")?;
         process::run(apt().arg("update"), LONG).context("apt's lists cannot be refreshed")?;
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! Whole Debians, made by mmdebstrap: to be installed, to install from, to be measured.
 
+use crate::kept;
 use crate::kernel::Kernel;
 use crate::process::{self, LONG};
-use crate::room;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::collections::hash_map::DefaultHasher;
-use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,17 +50,11 @@ impl Debian {
     fn made(&self, target: &Path) -> Result<PathBuf> {
         let mut key = DefaultHasher::new();
         (SUITE, LEFT_OUT, self, target).hash(&mut key);
-        let home = room("debian")?.join(format!("{}-{:016x}", self.name, key.finish()));
-        if !home.exists() {
-            eprintln!("making the Debian `{}` with mmdebstrap", self.name);
-            let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(room("debian")?)?;
-            self.make(fresh.path(), target).with_context(|| format!("the Debian `{}`", self.name))?;
-            fs::rename(fresh.keep(), &home)?;
-        }
-        Ok(home)
+        kept("debian", &format!("{}-{:016x}", self.name, key.finish()), |folder| self.make(folder, target))
     }
 
     fn make(&self, products: &Path, target: &Path) -> Result<()> {
+        eprintln!("making the Debian `{}` with mmdebstrap", self.name);
         let mut mmdebstrap = Command::new("mmdebstrap");
         mmdebstrap.env("PRODUCTS", products).args([
             "--quiet",

@@ -3,6 +3,7 @@
 use crate::cargo::{cargo, show};
 use crate::{check, dist};
 use anyhow::Result;
+use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
 
 /// Machines at a time. Two fill two cores: a machine has phases with one busy processor.
@@ -15,9 +16,11 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
-/// Packages, programs, checks, then every test of the workspace; the last lines are cargo's own.
+/// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS].concat())?;
+    Kernel::debian(Flavour::Cloud)?;
+    Kernel::debian(Flavour::Full)?;
     dist::run()?;
     if options.filter.is_none() {
         check::run()?;

@@ -1,0 +1,59 @@
+//! What is slow to make: made once, kept under `target/lab`, found again.
+
+use crate::room;
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// The folder `target/lab/ROOM/NAME`: what `make` put there the first time. Whoever else wants it while it is
+/// being made waits.
+pub fn kept(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let room = room(room_name)?;
+    let home = room.join(name);
+    let _one_at_a_time = lock(&room, name)?;
+    if !home.exists() {
+        let fresh = tempfile::Builder::new().prefix("make-").tempdir_in(&room)?;
+        make(fresh.path()).with_context(|| format!("{room_name} `{name}`"))?;
+        fs::rename(fresh.path(), &home).with_context(|| format!("`{}`", home.display()))?;
+    }
+    Ok(home)
+}
+
+/// Waits until nobody else has the lock of that name, in this process or another; ours until dropped.
+pub(crate) fn lock(room: &Path, name: &str) -> Result<File> {
+    let path = room.join(format!(".{name}.lock"));
+    let file = File::create(&path).with_context(|| format!("`{}`", path.display()))?;
+    file.lock().with_context(|| format!("lock `{}`", path.display()))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn many_want_it_and_one_makes_it() {
+        let name = format!("test-{}", std::process::id());
+        let made = AtomicUsize::new(0);
+        let make = |folder: &Path| {
+            made.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            Ok(fs::write(folder.join("result"), "done")?)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert!(kept("kept", &name, make).unwrap().join("result").exists()));
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        fs::remove_dir_all(room("kept").unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        assert!(kept("kept-failure", "x", |_| anyhow::bail!("no")).is_err());
+        assert!(kept("kept-failure", "x", |_| Ok(())).is_ok());
+        fs::remove_dir_all(room("kept-failure").unwrap()).unwrap();
+    }
+}
