@@ -61,16 +61,19 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("net/netfilter/ipset",         Leave, "large firewalls"),
     ("net/netfilter/ipvs",          Leave, "load balancers"),
     ("net/netlink",                 Take,  "what `ss` asks for"),
+    ("net/sched/sch_fq_codel",      Take,  "the usual queue of network cards"),
     ("net/packet",                  Take,  "DHCP, tcpdump"),
     ("net/tls",                     Take,  "TLS in the kernel, for disks and files"),
     ("net/unix",                    Take,  "what `ss` asks for"),
     ("net/vmw_vsock",               Take,  "guests to their host"),
     ("net/xfrm",                    Take,  "IPsec"),
 
-    // File systems.
+    // File systems, and what they reach their servers by.
     ("fs",                          Take,  "file systems and their character sets"),
     ("fs/nfsd",                     Leave, "serves files to others"),
     ("fs/smb/server",               Leave, "serves files to others"),
+    ("net/9p",                      Take,  "files of the host"),
+    ("net/sunrpc",                  Take,  "NFS"),
 
     // Keyboards, mice and what they hang on: a laptop's keyboard may be behind I2C, SPI or the Surface's bus.
     ("drivers/gpio",                Take,  "lines to I2C keyboards"),
