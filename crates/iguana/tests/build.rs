@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use system::{RELEASE, System, fails, kernel, module, succeeds, unpack};
 
+/// A workflow without a mistake.
+const FLOW: &[u8] = b"jobs: {a: {container: {image: r.example/a}}}\n";
+
 #[test]
 fn two_builds_are_identical_wherever_and_by_whomever() {
     let system = System::new();
-    system.write("flow.yaml", b"jobs: {}\n");
+    system.write("flow.yaml", FLOW);
     succeeds(&mut system.build("one.img", &["--fresh", "--workflow", "flow.yaml"]));
     let other_folder = system.path("other");
     fs::create_dir(&other_folder).unwrap();
@@ -51,7 +54,7 @@ fn a_changed_module_is_packed_anew() {
 #[test]
 fn the_initrd_has_what_was_asked_for() {
     let system = System::new();
-    system.write("flow.yaml", b"jobs: {}\n");
+    system.write("flow.yaml", FLOW);
     system.write("registries.conf", b"[[registry]]\nlocation = \"10.0.2.2:5000\"\ninsecure = true\n");
     let more = ["--workflow", "flow.yaml", "--registries", "registries.conf"];
     let said = succeeds(system.build("initrd", &more).env("SOURCE_DATE_EPOCH", "1700000000"));
@@ -59,7 +62,7 @@ fn the_initrd_has_what_was_asked_for() {
     let folder = system.path("unpacked");
     unpack(&system.path("initrd"), &folder);
     let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
-    assert_eq!(read("etc/iguana/control.yaml"), "jobs: {}\n");
+    assert_eq!(read("etc/iguana/control.yaml").as_bytes(), FLOW);
     assert!(read("etc/containers/registries.conf").contains("10.0.2.2:5000"));
     let version = env!("CARGO_PKG_VERSION");
     let facts = format!("VERSION={version}\nKERNEL={RELEASE}\nDATE=1700000000\n");
@@ -157,6 +160,9 @@ fn a_wrong_file_is_told() {
     refuses(&system, &["--ca", "absent.pem"], "cannot read the CA certificates `absent.pem`", "--ca");
     refuses(&system, &["--ca", "text"], "cannot use the CA certificates in `text`", "PEM");
     refuses(&system, &["--registries", "text"], "cannot use the registries in `text`", "registries.conf");
+    system.write("typo.yaml", b"jobs:\n  a:\n    containre: {image: x}\n");
+    let told = fails(&mut system.build("initrd", &["--workflow", "typo.yaml"]));
+    assert!(told.contains("`typo.yaml` is not a workflow") && told.contains("line 3 column 5"), "{told}");
     let told = fails(&mut system.build("initrd", &["--workflow", "bytes"]));
     assert!(told.starts_with("iguana: error: the workflow `bytes` is not text"), "{told}");
 }
@@ -182,7 +188,7 @@ fn a_missing_tool_is_told_with_its_package() {
     assert!(told.contains("squashfs-tools"), "{told}");
     let told = fails(system.build("initrd", &["--shell"]).env("PATH", "/nowhere"));
     assert!(told.contains("error: `busybox` is not on the PATH"), "{told}");
-    let workflow = system.write("flow.yaml", b"jobs: {}\n");
+    let workflow = system.write("flow.yaml", FLOW);
     let told = fails(system.iguana(&["try"]).arg(workflow).env("PATH", "/nowhere"));
     assert!(told.contains("error: `qemu-system-x86_64` is not on the PATH"), "{told}");
     assert!(told.contains("qemu-system-x86"), "{told}");

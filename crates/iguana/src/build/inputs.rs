@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::Registries;
 use iguana_core::trust::tls::Roots;
+use iguana_core::workflow;
 use iguana_vm::on_path;
 use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
@@ -41,7 +42,10 @@ impl Input {
 /// The workflow to bundle.
 pub(crate) fn workflow(path: &Path) -> Result<Input> {
     let input = Input::read("the workflow", path).hint("`--workflow` takes a YAML file")?;
-    input.text("the workflow", path)?;
+    // A machine without an operator is the wrong place to find a mistake.
+    workflow::parse(input.text("the workflow", path)?)
+        .and_then(workflow::plan)
+        .with_context(|| format!("`{}` is not a workflow", path.display()))?;
     Ok(input)
 }
 
