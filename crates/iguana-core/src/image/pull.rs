@@ -21,11 +21,12 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 use serde::Deserialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::str::FromStr as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use std::vec;
 
 /// Bytes read from the network at once.
 const BLOCK: usize = 256 << 10;
@@ -270,13 +271,16 @@ fn fetch_all(
     let transfer = Transfer::default();
     let fetched: Vec<Mutex<Option<Arc<Layer>>>> = wanted.iter().map(|_| Mutex::default()).collect();
     let workers = thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
-    let next = AtomicUsize::new(0);
+    // The largest first, so that the last ones to end are small and no processor idles.
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(wanted[*index].bytes));
+    let queue = Mutex::new(order.into_iter());
     thread::scope(|scope| -> anyhow::Result<()> {
         let (report, reports) = sync_channel(workers.max(1));
         for _ in 0..workers {
-            let (report, next, fetched, transfer) = (report.clone(), &next, &fetched, &transfer);
+            let (report, queue, fetched, transfer) = (report.clone(), &queue, &fetched, &transfer);
             scope.spawn(move || {
-                let outcome = fetch_in_turn(repository, store, wanted, next, fetched, transfer);
+                let outcome = fetch_in_turn(repository, store, wanted, queue, fetched, transfer);
                 if outcome.is_err() {
                     transfer.stopped.store(true, Ordering::Relaxed);
                 }
@@ -319,13 +323,14 @@ fn fetch_in_turn(
     repository: &Repository<'_>,
     store: &Store,
     wanted: &[Wanted],
-    next: &AtomicUsize,
+    queue: &Mutex<vec::IntoIter<usize>>,
     fetched: &[Mutex<Option<Arc<Layer>>>],
     transfer: &Transfer,
 ) -> anyhow::Result<()> {
     loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(layer) = wanted.get(index) else { return Ok(()) };
+        let next = queue.lock().expect("no thread panics with the queue").next();
+        let Some(index) = next else { return Ok(()) };
+        let layer = &wanted[index];
         let unpacked = match store.find(&layer.digest) {
             Some(known) => known,
             None => fetch(repository, store, layer, transfer)
