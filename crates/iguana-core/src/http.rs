@@ -47,7 +47,8 @@ impl Client {
     /// # Errors
     /// When no answer came, or the server could not prove who it is.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
-        let mut request = self.agent.get(url);
+        // What was asked for by https must not come by http, whatever a redirect says.
+        let mut request = self.agent.get(url).config().https_only(url.starts_with("https://")).build();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

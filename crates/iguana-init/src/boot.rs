@@ -6,6 +6,7 @@ use crate::jobs;
 use crate::machine::{clock, devices, identity, memory, modules, mounts, network, release};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
+use anyhow::Context as _;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::http;
 use iguana_core::image::{Registries, Store};
@@ -47,7 +48,7 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
     let plan = workflow::plan(workflow).at(Stage::Workflow)?;
     devices.settle(report);
 
-    let _shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
+    let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
     let failures = {
         let images = jobs::Images {
@@ -57,12 +58,19 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
         };
         jobs::run(&plan, &images, settings, report)
     };
+    shared.finish();
     report.say(memory.summary());
 
     drop(network);
     // The result files decide; without any, the first job that failed is the reason.
-    let handover = handover::decide(settings, report)?;
-    handover.ok_or_else(|| failures.into_iter().next().unwrap_or_else(handover::nothing_to_do))
+    let Some(handover) = handover::decide(settings, report)? else {
+        return Err(failures.into_iter().next().unwrap_or_else(handover::nothing_to_do));
+    };
+    for failure in failures {
+        report.failure(&failure);
+        report.say("  going on: a container wrote what comes next");
+    }
+    Ok(handover)
 }
 
 /// `rd.iguana.on_failure=local`: the system that is on the disk already.
@@ -94,6 +102,8 @@ fn trusted_http() -> anyhow::Result<http::Client> {
 fn registries() -> anyhow::Result<Registries> {
     match std::fs::read_to_string("/etc/containers/registries.conf") {
         Ok(text) => Registries::parse(&text),
-        Err(_) => Ok(Registries::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Registries::default()),
+        // Without the rules a blocked registry would be open.
+        Err(error) => Err(error).context("cannot read `/etc/containers/registries.conf`"),
     }
 }

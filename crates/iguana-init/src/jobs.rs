@@ -129,7 +129,11 @@ impl Service {
         match self.container.try_wait() {
             Some(ended) if !ended.is_success() => self.tell_early_end(ended, report),
             Some(_) => {}
-            None => self.container.stop(),
+            None => {
+                let what = format!("service {}: waiting for its end", self.name);
+                let _waiting = Waiting::start(report, what, container::STOP_GRACE);
+                self.container.stop();
+            }
         }
         report.say(format_args!("service {}: stopped", self.name));
     }

@@ -20,8 +20,9 @@ fn main() -> ExitCode {
     match (program.rsplit('/').next(), part.as_str()) {
         (Some(container::INIT_NAME), _) => container::init(),
         (Some("modprobe"), _) => machine::modules::modprobe(arguments.next_back().unwrap_or(part)),
-        (_, supervise::WORKER) => boot::work(),
+        // First: a bare word of the kernel command line is an argument of process 1.
         _ if is_first_process => supervise::run(),
+        (_, supervise::WORKER) => boot::work(),
         (_, "--version") => report::version(),
         _ => report::not_for_people(),
     }

@@ -3,8 +3,10 @@
 
 use crate::handover::{self, Handover};
 use crate::machine::mounts;
-use crate::report::Report;
+use crate::report::{Failure, Report, Stage};
+use crate::sys;
 use iguana_core::cmdline::{OnFailure, Settings};
+use iguana_core::hint::hinted;
 use rustix::process::{Pid, WaitOptions};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
@@ -39,7 +41,7 @@ pub(crate) fn run() -> ExitCode {
         report.say(format_args!("error: {error:#}"));
     }
     let verdict = work().unwrap_or_else(|error| {
-        report.say(format_args!("error: {error:#}"));
+        report.failure(&Failure { stage: Stage::Boot, job: None, error });
         Verdict::Failed
     });
     let settings = Settings::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
@@ -53,8 +55,12 @@ pub(crate) fn run() -> ExitCode {
 fn work() -> anyhow::Result<Verdict> {
     let mut worker = Command::new(PROGRAM).arg(WORKER).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let status = reap_until_end_of(&worker)?;
-    read_verdict(&mut worker).ok_or_else(|| {
-        anyhow::anyhow!("the boot program ended without a decision (wait status {:#x})", status.as_raw())
+    read_verdict(&mut worker).ok_or_else(|| match status.terminating_signal() {
+        Some(libc::SIGKILL) => {
+            hinted("the boot program was killed", "memory was full: give the machine more")
+        }
+        Some(signal) => hinted(format!("the boot program crashed by signal {signal}"), "please report this"),
+        None => hinted("the boot program ended without a decision", "please report this"),
     })
 }
 
@@ -89,12 +95,14 @@ fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
 }
 
 fn on_failure(settings: &Settings, report: &Report) {
+    // A container of a boot that crashed would go on writing to disks, and holds the terminal.
+    sys::kill_all_others();
     let policy = match settings.on_failure {
         OnFailure::Reboot if settings.debug => OnFailure::Shell,
         policy => policy,
     };
     match policy {
-        OnFailure::Shell => shell(report),
+        OnFailure::Shell => shell(report, settings),
         OnFailure::PowerOff => {
             report.say("on failure: power off (rd.iguana.on_failure=poweroff)");
             end(RebootCommand::PowerOff, report);
@@ -108,8 +116,9 @@ fn on_failure(settings: &Settings, report: &Report) {
     }
 }
 
-fn shell(report: &Report) {
-    report.say("on failure: a shell (rd.iguana.on_failure=shell); its end restarts the machine");
+fn shell(report: &Report, settings: &Settings) {
+    let why = if settings.debug { "rd.iguana.debug" } else { "rd.iguana.on_failure=shell" };
+    report.say(format_args!("on failure: a shell ({why}); its end restarts the machine"));
     if let Err(error) = run_shell() {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
         report.say("  hint: build the initrd with `--shell`");

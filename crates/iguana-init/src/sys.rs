@@ -69,7 +69,8 @@ pub(crate) fn set_up_process(command: &mut Command, identity: Identity) {
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
             check(libc::setsid())?;
             if libc::isatty(0) == 1 {
-                check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+                // 1: even if a session that is about to end still has it.
+                check(libc::ioctl(0, libc::TIOCSCTTY, 1))?;
             }
             check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
             check(libc::setgid(identity.group))?;

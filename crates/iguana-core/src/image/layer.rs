@@ -4,7 +4,7 @@
 //! The `tar` crate only parses. Every path is resolved by the kernel inside the layer's root
 //! (openat2(2), `RESOLVE_IN_ROOT`), so that neither `..` nor a link made by an earlier entry leads out.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
@@ -69,13 +69,8 @@ impl Unpacker {
         let parent = self.open_parent(path.parent().unwrap_or(Path::new("")))?;
         let parent = parent.as_fd();
         match name.as_bytes() {
-            OPAQUE => return Ok(fsetxattr(parent, "trusted.overlay.opaque", b"y", XattrFlags::empty())?),
-            bytes if bytes.starts_with(WHITEOUT) => {
-                let gone = OsStr::from_bytes(&bytes[WHITEOUT.len()..]);
-                return self.replace(parent, gone, |parent| {
-                    mknodat(parent, gone, FileType::CharacterDevice, Mode::empty(), 0)
-                });
-            }
+            OPAQUE => return make_opaque(parent),
+            bytes if bytes.starts_with(WHITEOUT) => return whiteout(parent, &bytes[WHITEOUT.len()..]),
             _ => {}
         }
         match kind {
@@ -119,13 +114,18 @@ impl Unpacker {
         path: PathBuf,
         meta: &Metadata,
     ) -> anyhow::Result<()> {
+        let hides_lower = is_whiteout(parent, name);
         match mkdirat(parent, name, Mode::RWXU) {
             Err(Errno::EXIST) if is_folder(parent, name)? => {}
             Err(Errno::EXIST) => self.replace(parent, name, |parent| mkdirat(parent, name, Mode::RWXU))?,
             made => made?,
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        meta.apply(openat(parent, name, flags, Mode::empty())?.as_fd())?;
+        let folder = openat(parent, name, flags, Mode::empty())?;
+        if hides_lower {
+            make_opaque(folder.as_fd())?;
+        }
+        meta.apply(folder.as_fd())?;
         self.folder_times.push((path, meta.mtime));
         Ok(())
     }
@@ -327,6 +327,32 @@ fn device(header: &tar::Header) -> anyhow::Result<u64> {
     Ok(makedev(header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
 }
 
+/// Says that `gone` is not there any more in the layers below. What this layer itself has under that name
+/// stays (layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
+fn whiteout(parent: BorrowedFd<'_>, gone: &[u8]) -> anyhow::Result<()> {
+    ensure!(!matches!(gone, b"" | b"." | b".."), "a whiteout without a name");
+    let gone = OsStr::from_bytes(gone);
+    match mknodat(parent, gone, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::EXIST) if is_folder(parent, gone)? => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            make_opaque(openat(parent, gone, flags, Mode::empty())?.as_fd())
+        }
+        Err(Errno::EXIST) => Ok(()),
+        made => Ok(made?),
+    }
+}
+
+fn is_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    })
+}
+
+/// Hides what the layers below have in this folder.
+fn make_opaque(folder: BorrowedFd<'_>) -> anyhow::Result<()> {
+    Ok(fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?)
+}
+
 fn is_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<bool, Errno> {
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
@@ -451,6 +477,10 @@ mod tests {
         assert!(format!("{:#}", done.unwrap_err()).contains("leads out"));
         let (_, done) = Tar::new().add(EntryType::Link, "x", "../victim", b"").unpack();
         assert!(done.is_err());
+        for name in [".wh.", ".wh..", ".wh..."] {
+            let (_, done) = Tar::new().file(name, "").unpack();
+            assert!(format!("{:#}", done.unwrap_err()).contains("without a name"), "{name}");
+        }
     }
 
     #[test]
@@ -458,14 +488,25 @@ mod tests {
         if !rustix::process::getuid().is_root() {
             return; // Device nodes and trusted attributes are root's alone.
         }
-        let (outer, done) = Tar::new().file("d/.wh.gone", "").file("d/.wh..wh..opq", "").unpack();
+        let (outer, done) = Tar::new()
+            .file("d/.wh.gone", "")
+            .file("d/.wh..wh..opq", "")
+            .file("own/file", "kept")
+            .file(".wh.own", "")
+            .file(".wh.new", "")
+            .add(EntryType::Directory, "new", "", b"")
+            .unpack();
         done.unwrap();
         let root = outer.path().join("root");
         let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
         assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
         let mut value = [0; 8];
-        let length = rustix::fs::getxattr(root.join("d"), "trusted.overlay.opaque", &mut value[..]).unwrap();
-        assert_eq!(&value[..length], b"y");
+        for folder in ["d", "own", "new"] {
+            let path = root.join(folder);
+            let length = rustix::fs::getxattr(path, "trusted.overlay.opaque", &mut value[..]).unwrap();
+            assert_eq!(&value[..length], b"y", "{folder}");
+        }
+        assert_eq!(fs::read_to_string(root.join("own/file")).unwrap(), "kept");
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn pull(
     let configuration = configuration(&repository, &manifest)?;
     let wanted = manifest.layers().iter().map(Wanted::new).collect::<anyhow::Result<Vec<_>>>()?;
     let missing: Vec<&Wanted> = wanted.iter().filter(|layer| store.find(&layer.digest).is_none()).collect();
-    let bytes = missing.iter().map(|layer| layer.bytes).sum();
+    let bytes = missing.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));
     if bytes > room {
         return Err(hinted(
             format!(

@@ -56,6 +56,8 @@ pub fn plan(workflow: Workflow) -> anyhow::Result<Plan> {
         return Err(hinted("the workflow has no jobs", "name at least one below `jobs:`"));
     }
     for (id, job) in &jobs {
+        check_id("job", id)?;
+        job.services.keys().try_for_each(|name| check_id("service", name))?;
         for need in &job.needs {
             if !jobs.contains_key(need) {
                 let known: Vec<&str> = jobs.keys().map(String::as_str).collect();
@@ -91,6 +93,19 @@ pub fn plan(workflow: Workflow) -> anyhow::Result<Plan> {
     Ok(Plan { name, env, jobs: ordered })
 }
 
+/// GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as names of folders.
+fn check_id(what: &str, id: &str) -> anyhow::Result<()> {
+    let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
+    let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    if id.starts_with(is_first) && id.chars().all(is_later) {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("`{id}` cannot be the id of a {what}"),
+        "begin with a letter or `_`, and go on with letters, digits, `-` and `_`",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +124,14 @@ mod tests {
     fn the_file_order_is_kept_but_needs_come_first() {
         assert_eq!(order(&[("b", ""), ("a", "")]).unwrap(), ["b", "a"]);
         assert_eq!(order(&[("a", "c"), ("b", ""), ("c", "")]).unwrap(), ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn ids_cannot_be_paths() {
+        for id in ["../x", "/x", "'a,b'", "''", "1a"] {
+            assert!(order(&[(id, "")]).unwrap_err().to_string().contains("cannot be the id"), "{id}");
+        }
+        assert!(order(&[("_a-1", "")]).is_ok());
     }
 
     #[test]

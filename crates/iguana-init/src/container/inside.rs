@@ -15,8 +15,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
 
-/// Where the reason is written when the program cannot be started; it closes by itself when it could.
+/// Where it is written that the program runs, or why it cannot be started.
 const ERROR_DESCRIPTOR: i32 = 3;
+/// Written when the program runs.
+const STARTED: &str = "started";
 /// podman's exit status for a container whose program could not be started.
 const NOT_STARTED: u8 = 125;
 /// The end of a child, and what is passed on to the program.
@@ -85,9 +87,15 @@ impl Refusal {
         }
     }
 
-    /// What process 1 wrote; nothing when the program was started.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        if text.is_empty() { None } else { serde_json::from_str(text).ok() }
+    /// What process 1 wrote: that the program runs, or why not.
+    pub(super) fn read(text: &str) -> Result<(), Self> {
+        if text == STARTED {
+            return Ok(());
+        }
+        Err(serde_json::from_str(text).unwrap_or_else(|_| Self {
+            chain: vec!["the container's process 1 ended before it could start the program".into()],
+            hint: Some("memory may be full; the kernel's messages say so".into()),
+        }))
     }
 
     pub(super) fn into_error(self) -> anyhow::Error {
@@ -110,6 +118,8 @@ pub(crate) fn init() -> ExitCode {
     };
     match start() {
         Ok(program) => {
+            // Nobody listens any more when the machine's side is gone.
+            let _ = (&errors).write_all(STARTED.as_bytes());
             drop(errors);
             supervise(program)
         }
@@ -230,10 +240,11 @@ mod tests {
     fn a_refusal_crosses_the_pipe_with_chain_and_hint() {
         let error = Err::<(), _>(anyhow::anyhow!("inner")).context("outer").hint("do this").unwrap_err();
         let text = serde_json::to_string(&Refusal::of(&error)).unwrap();
-        let error = Refusal::read(&text).unwrap().into_error();
+        let error = Refusal::read(&text).unwrap_err().into_error();
         assert_eq!(format!("{error:#}"), "outer: inner");
         assert_eq!(hint::of(&error), Some("do this"));
-        assert!(Refusal::read("").is_none());
+        assert!(Refusal::read(STARTED).is_ok());
+        assert!(Refusal::read("").unwrap_err().into_error().to_string().contains("process 1 ended"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 /// Time between the request to stop and the end by force; podman's default.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How often a container that was asked to stop is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -93,10 +93,8 @@ pub(crate) fn start(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Contai
     drop(order_writer);
     let mut error = String::new();
     File::from(error_reader).read_to_string(&mut error)?;
-    match inside::Refusal::read(&error) {
-        None => Ok(container),
-        Some(refusal) => Err(refusal.into_error()),
-    }
+    inside::Refusal::read(&error).map_err(inside::Refusal::into_error)?;
+    Ok(container)
 }
 
 impl Container {

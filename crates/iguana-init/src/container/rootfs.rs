@@ -11,6 +11,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change,
     mount_move, mount_remount, move_mount, open_tree,
 };
+use std::collections::HashSet;
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -47,11 +48,13 @@ pub(super) fn enter(layers: &[PathBuf], scratch: &Path, binds: &[Bind]) -> anyho
     mark_as_container()
 }
 
-/// overlayfs over the layers, the topmost first.
+/// overlayfs over the layers, the topmost first. It takes no layer twice; of a repeated one (an empty one,
+/// mostly) only the topmost place can be seen.
 fn mount_layers(layers: &[PathBuf], scratch: &Path, root: &Path) -> anyhow::Result<()> {
+    let mut seen = HashSet::new();
     let mut options = OsString::from("lowerdir=");
-    for (number, layer) in layers.iter().rev().enumerate() {
-        options.push(if number == 0 { "" } else { ":" });
+    for layer in layers.iter().rev().filter(|layer| seen.insert(*layer)) {
+        options.push(if options == "lowerdir=" { "" } else { ":" });
         options.push(layer);
     }
     options.push(",upperdir=");

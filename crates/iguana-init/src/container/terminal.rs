@@ -14,7 +14,6 @@ const ACTIVE: &str = "/sys/class/tty/console/active";
 /// A terminal, and how it was set when it was found.
 pub(crate) struct Terminal {
     path: PathBuf,
-    file: File,
     settings: Termios,
 }
 
@@ -22,9 +21,8 @@ impl Terminal {
     /// The main console, if it is a terminal.
     pub(crate) fn find() -> Option<Self> {
         let path = path()?;
-        let file = open(&path).ok()?;
-        let settings = tcgetattr(&file).ok()?;
-        Some(Self { path, file, settings })
+        let settings = tcgetattr(open(&path).ok()?).ok()?;
+        Some(Self { path, settings })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -33,8 +31,11 @@ impl Terminal {
 
     /// Sets the terminal as it was found: a killed full-screen program leaves it raw.
     pub(crate) fn restore(&self) {
-        // Nothing can be done about a terminal that is gone.
-        let _ = tcsetattr(&self.file, OptionalActions::Drain, &self.settings);
+        // Opened anew: the end of the session that it controlled has hung up all that was open before.
+        if let Ok(terminal) = open(&self.path) {
+            // Nothing can be done about a terminal that is gone.
+            let _ = tcsetattr(&terminal, OptionalActions::Drain, &self.settings);
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use mount_list::Entry;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The new system's root.
@@ -73,9 +75,10 @@ pub(crate) fn local(settings: &Settings, report: &Report) -> Result<Handover, Fa
 ///
 /// # Errors
 /// When the device does not come, cannot be mounted, or has no such file.
-pub(crate) fn peek(root: &str, mountpoint: &str, file: &str) -> anyhow::Result<String> {
+pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     fs::create_dir_all(mountpoint)?;
-    Entry::new(root, mountpoint, "ro").mount(&mut |_| {})?;
+    let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
+    Entry::new(root, mountpoint, "ro").mount(&mut wait)?;
     let path = Path::new(mountpoint).join(file);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `/{file}` there"));
     unmount(mountpoint, UnmountFlags::DETACH)?;
@@ -83,9 +86,10 @@ pub(crate) fn peek(root: &str, mountpoint: &str, file: &str) -> anyhow::Result<S
 }
 
 fn read_result(path: &str) -> Option<String> {
-    use std::io::Read as _;
+    // Whatever a container has put there: to open a FIFO could take for ever.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(RESULT_LIMIT).read_to_end(&mut bytes).ok()?;
+    file.take(RESULT_LIMIT).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }

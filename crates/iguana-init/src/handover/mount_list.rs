@@ -5,6 +5,9 @@ use super::device;
 use super::filesystem::{self, Probed};
 use anyhow::{Context as _, ensure};
 use iguana_core::hint::{WithHint as _, hinted};
+use rustix::fd::{AsRawFd as _, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fs;
@@ -53,14 +56,37 @@ impl Entry {
             .with_context(|| format!("cannot read `{shown}`"))?
             .with_context(|| format!("`{shown}` has no file system that is known here"))
             .hint("check that the installation has formatted it")?;
-        fs::create_dir_all(&self.mountpoint)
+        let mountpoint = open_mountpoint(&self.mountpoint)
             .with_context(|| format!("cannot make the mountpoint `{}`", self.mountpoint.display()))?;
         let (flags, data) = split_options(&self.options);
         let data = CString::new(data)?;
-        mount(&device, &self.mountpoint, kind, flags, data.as_c_str())
+        let target = format!("/proc/self/fd/{}", mountpoint.as_raw_fd());
+        mount(&device, target.as_str(), kind, flags, data.as_c_str())
             .with_context(|| format!("cannot mount `{shown}` ({kind}) at `{}`", self.mountpoint.display()))
             .hint("check the file system, and the options in the mount list")
     }
+}
+
+/// The folder to mount at, made if need be. A link of the new system leads where it will lead there:
+/// `/home -> /data/home` must not end in the initrd.
+fn open_mountpoint(path: &Path) -> anyhow::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(inside) = path.strip_prefix(NEW_ROOT).map(|inside| Path::new("/").join(inside)) else {
+        fs::create_dir_all(path)?;
+        return Ok(open(path, flags, Mode::empty())?);
+    };
+    fs::create_dir_all(NEW_ROOT)?;
+    let mut folder = open(NEW_ROOT, flags, Mode::empty())?;
+    let root = folder.try_clone()?;
+    for ancestor in inside.ancestors().collect::<Vec<_>>().into_iter().rev().skip(1) {
+        let name = ancestor.file_name().context("a mountpoint without a name")?;
+        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        folder = openat2(&root, ancestor, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    }
+    Ok(folder)
 }
 
 /// Divides the options of fstab(5) into those of mount(2) and those of the file system.

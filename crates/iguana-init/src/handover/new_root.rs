@@ -4,7 +4,7 @@ use super::NEW_ROOT;
 use crate::sys;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, open, openat, openat2, statat, unlinkat,
 };
@@ -18,12 +18,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Where a system has its first program, in the kernel's own order (init/main.c) with systemd's place before.
 const INITS: &[&str] =
     &["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
 /// What goes on living in the new system.
 const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
+/// How long killed processes may take to go.
+const END_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What holds memory and must not outlive the initrd; the inner ones first.
 const LEFT_BEHIND: &[&str] = &["/run/iguana/store"];
 
@@ -67,7 +72,9 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
         mount_move(*path, &target).with_context(|| format!("cannot move `{path}` to the new system"))?;
     }
     rustix::process::chdir(NEW_ROOT)?;
-    empty(old_root.as_fd(), statat(&old_root, "", AtFlags::EMPTY_PATH)?.st_dev);
+    if is_memory(&old_root)? {
+        empty(old_root.as_fd(), statat(&old_root, "", AtFlags::EMPTY_PATH)?.st_dev);
+    }
     mount_move(".", "/").context("cannot move the new system's root to `/`")?;
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
@@ -79,7 +86,11 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
 /// Nothing of ours runs any more; whatever does was left by a container.
 fn end_other_processes() {
     sys::kill_all_others();
-    while rustix::process::wait(WaitOptions::empty()).is_ok() {}
+    let start = Instant::now();
+    // One that waits for a broken disk cannot be killed; the new system has to live with it.
+    while rustix::process::wait(WaitOptions::NOHANG).is_ok() && start.elapsed() < END_LIMIT {
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn release(path: &str) -> anyhow::Result<()> {
@@ -96,6 +107,12 @@ fn release_modules() {
         // A folder that nothing is mounted at is emptied with the rest.
         let _ = unmount(entry.path(), UnmountFlags::DETACH);
     }
+}
+
+/// Whether a file system is ramfs or tmpfs (linux/magic.h): nothing else is ever emptied.
+fn is_memory(root: &OwnedFd) -> anyhow::Result<bool> {
+    let kind = rustix::fs::fstatfs(root)?.f_type;
+    Ok([0x8584_58f6, 0x0102_1994].contains(&(kind as u64)))
 }
 
 /// Removes everything on the initrd's own file system, which is memory.

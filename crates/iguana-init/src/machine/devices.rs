@@ -1,7 +1,7 @@
 //! Finds the drivers of all devices: those that are there, and those that come later.
 
 use super::modules::Modules;
-use crate::report::Report;
+use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
 use netlink_sys::{Socket, SocketAddr};
@@ -27,6 +27,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 /// The drivers are loaded in the background, also those of devices that come later.
 pub(crate) struct Devices {
     work: Arc<Work>,
+    listing: Listing,
 }
 
 /// Begins to load the drivers of all devices, and of each device that appears, until the process ends.
@@ -50,13 +51,18 @@ pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices
     ALWAYS.iter().for_each(|name| listing.add((*name).to_owned()));
     modaliases().into_iter().for_each(|alias| listing.add(alias));
     let report = report.clone();
+    let devices = Devices { work, listing: listing.clone() };
     thread::spawn(move || listing.listen(&socket, &report));
-    Ok(Devices { work })
+    Ok(devices)
 }
 
 impl Devices {
     /// Waits until the drivers of all devices known so far have been tried.
     pub(crate) fn settle(&self, report: &Report) {
+        let what = "devices: waiting for their drivers".to_owned();
+        let _waiting = Waiting::start(report, what, SETTLE_LIMIT);
+        // Devices of a bus that has just been found may not have been announced yet.
+        modaliases().into_iter().for_each(|alias| self.listing.add(alias));
         let progress = self.work.progress();
         let settled =
             self.work.changed.wait_timeout_while(progress, SETTLE_LIMIT, |progress| progress.pending > 0);
@@ -103,6 +109,7 @@ fn load_queued(queued: &Mutex<Receiver<String>>, work: &Work, modules: &Modules,
 }
 
 /// Where new devices are written down.
+#[derive(Clone)]
 struct Listing {
     queue: Sender<String>,
     work: Arc<Work>,

@@ -4,21 +4,27 @@ use crate::report::Report;
 use anyhow::Context as _;
 use iguana_core::cmdline::Settings;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The shared folder, here and in every container.
 pub(crate) const FOLDER: &str = "/iguana";
 /// How often the plain progress file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What the reader of the FIFO needs to show a line that it has got.
+const LAST_LINE_TIME: Duration = Duration::from_millis(5);
 /// Where an existing root file system is mounted to be asked for its machine-id.
 const EXISTING_ROOT: &str = "/run/iguana/root";
 
-/// Proof that `/iguana` is there.
-pub(crate) struct SharedFolder;
+/// `/iguana` is there, and what is written to its progress files is shown.
+pub(crate) struct SharedFolder {
+    fifo: File,
+    plain: Arc<Mutex<PlainProgress>>,
+}
 
 impl SharedFolder {
     /// Makes the folder, its identity, and its progress files, and shows what is written to those.
@@ -30,9 +36,21 @@ impl SharedFolder {
         let id = settings.root.as_deref().and_then(|root| existing_machine_id(root, report));
         let id = id.map_or_else(new_machine_id, Ok)?;
         fs::write("/iguana/machine-id", format!("{id}\n")).context("cannot write `/iguana/machine-id`")?;
-        show_fifo("/iguana/progress", report.clone())?;
-        show_file("/iguana/dc_progress", report.clone())?;
-        Ok(Self)
+        let fifo = show_fifo("/iguana/progress", report.clone())?;
+        let plain = show_file("/iguana/dc_progress", report.clone())?;
+        Ok(Self { fifo, plain })
+    }
+
+    /// Shows what is still to be shown: a container may write its last line and end at once.
+    pub(crate) fn finish(&self) {
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
+        let start = Instant::now();
+        while rustix::io::ioctl_fionread(&self.fifo).is_ok_and(|waiting| waiting > 0)
+            && start.elapsed() < LOOK_EVERY
+        {
+            thread::sleep(LAST_LINE_TIME);
+        }
+        thread::sleep(LAST_LINE_TIME);
     }
 }
 
@@ -48,7 +66,7 @@ fn new_machine_id() -> anyhow::Result<String> {
 
 /// The identity of the system that is on `root=` already.
 fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
-    let found = crate::handover::peek(root, EXISTING_ROOT, "etc/machine-id");
+    let found = crate::handover::peek(root, EXISTING_ROOT, "etc/machine-id", report);
     match found {
         Ok(text) => {
             let id = text.trim();
@@ -64,34 +82,46 @@ fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
 
 /// Shows the lines that are written to a FIFO. It is kept open both ways and always emptied, so
 /// that no writer waits and none is told that nobody listens.
-fn show_fifo(path: &str, report: Report) -> anyhow::Result<()> {
+fn show_fifo(path: &str, report: Report) -> anyhow::Result<File> {
     let mode = Mode::from_raw_mode(0o666);
     mknodat(CWD, path, FileType::Fifo, mode, 0).with_context(|| format!("cannot make `{path}`"))?;
     rustix::fs::chmod(path, mode)?;
     let fifo = OpenOptions::new().read(true).write(true).open(Path::new(path))?;
-    thread::spawn(move || {
-        for line in BufReader::new(fifo).split(b'\n').map_while(Result::ok) {
-            show(&line, &report);
+    let reader = BufReader::new(fifo.try_clone()?);
+    thread::spawn(move || reader.split(b'\n').map_while(Result::ok).for_each(|line| show(&line, &report)));
+    Ok(fifo)
+}
+
+/// The plain progress file, and how far it has been shown.
+struct PlainProgress {
+    path: &'static str,
+    shown: u64,
+    report: Report,
+}
+
+impl PlainProgress {
+    fn show_added(&mut self) {
+        // The file is the containers'; one that is gone has nothing to show.
+        if let Ok((lines, end)) = added_lines(self.path, self.shown) {
+            lines.iter().for_each(|line| show(line, &self.report));
+            self.shown = end;
         }
-    });
-    Ok(())
+    }
 }
 
 /// Shows the lines that are added to a plain file.
-fn show_file(path: &'static str, report: Report) -> anyhow::Result<()> {
+fn show_file(path: &'static str, report: Report) -> anyhow::Result<Arc<Mutex<PlainProgress>>> {
     fs::write(path, "").with_context(|| format!("cannot make `{path}`"))?;
     rustix::fs::chmod(path, Mode::from_raw_mode(0o666))?;
+    let progress = Arc::new(Mutex::new(PlainProgress { path, shown: 0, report }));
+    let watched = Arc::clone(&progress);
     thread::spawn(move || {
-        let mut shown = 0;
         loop {
             thread::sleep(LOOK_EVERY);
-            if let Ok((lines, end)) = added_lines(path, shown) {
-                lines.iter().for_each(|line| show(line, &report));
-                shown = end;
-            }
+            watched.lock().unwrap_or_else(PoisonError::into_inner).show_added();
         }
     });
-    Ok(())
+    Ok(progress)
 }
 
 /// The whole lines behind the first `shown` bytes of a file, and where they end.

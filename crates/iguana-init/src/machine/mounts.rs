@@ -2,6 +2,7 @@
 
 use super::memory;
 use anyhow::Context as _;
+use iguana_core::hint::hinted;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fs;
@@ -12,6 +13,9 @@ pub(crate) const STORE: &str = "/run/iguana/store";
 /// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
 /// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
 const RESERVE: u64 = 16 << 20;
+
+/// Bytes of memory that an empty file takes in the kernel: its inode and its name.
+const SMALLEST_FILE: u64 = 1024;
 
 struct Mount {
     what: &'static str,
@@ -89,9 +93,22 @@ pub(crate) fn early() -> anyhow::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn store() -> anyhow::Result<()> {
-    let size = memory::read().map_or(0, |memory| memory.available).saturating_sub(RESERVE);
+    let available = memory::read().map_or(0, |memory| memory.available);
+    // tmpfs takes a size of 0 as "no limit".
+    let size = available.checked_sub(RESERVE).filter(|size| *size > 0).ok_or_else(|| {
+        hinted(
+            format!(
+                "there is no memory for images: {} MiB are free, {} MiB are kept",
+                available >> 20,
+                RESERVE >> 20
+            ),
+            "give the machine more memory",
+        )
+    })?;
+    // The default, half of all pages, is too few where memory is small and files are smaller.
+    let files = size / SMALLEST_FILE;
     fs::create_dir_all(STORE).with_context(|| format!("cannot make `{STORE}`"))?;
-    let options = CString::new(format!("mode=0755,size={size}"))?;
+    let options = CString::new(format!("mode=0755,size={size},nr_inodes={files}"))?;
     mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), options.as_c_str())
         .with_context(|| format!("cannot mount the store at `{STORE}`"))
 }

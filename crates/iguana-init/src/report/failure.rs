@@ -6,6 +6,7 @@ use std::fmt;
 /// Where in the boot something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    Boot,
     Modules,
     Devices,
     Network,
@@ -21,6 +22,7 @@ pub(crate) enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            Self::Boot => "boot",
             Self::Modules => "kernel modules",
             Self::Devices => "devices",
             Self::Network => "network",

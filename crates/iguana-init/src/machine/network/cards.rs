@@ -28,7 +28,9 @@ pub(super) fn list() -> Vec<Card> {
 
 fn read(folder: &Path) -> Option<Card> {
     let value = |name: &str| fs::read_to_string(folder.join(name)).ok().map(|text| text.trim().to_owned());
-    if value("type")? != ETHERNET || !folder.join("device").exists() {
+    // A radio is of no use without a key, and some cannot even be brought up.
+    let is_radio = folder.join("phy80211").exists();
+    if value("type")? != ETHERNET || !folder.join("device").exists() || is_radio {
         return None;
     }
     Some(Card {

@@ -18,8 +18,15 @@ use std::time::{Duration, Instant};
 /// Time until the first repetition; each further one takes twice as long (RFC 2131, section 4.1,
 /// begins with 4 s, but a switch that drops the first packet is more common than a slow server).
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// RFC 2131, section 4.1: the longest time between repetitions.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(64);
+/// The longest time between repetitions for a machine that waits for its first address: short against
+/// the 30 s in which a switch learns its spanning tree.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
+/// Time between repetitions while a lease is held (RFC 2131, section 4.4.5, asks for at least this).
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause after a message that could not be sent: the card may be coming up, or gone for good.
+const SEND_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest lease that is believed, in seconds.
+const SHORTEST_LEASE: u32 = 4;
 /// A lease without a time, or with an endless one, is renewed once a day, in seconds.
 const DEFAULT_LEASE: u32 = 86_400;
 /// Larger than any message that an Ethernet carries unfragmented.
@@ -56,10 +63,7 @@ pub(super) fn hold_lease(card: &Card, take: impl Fn(Lease) -> bool) {
             Ok(Ended::NotWanted) => return,
             Ok(Ended::Expired) => patience = FIRST_PATIENCE,
             // Nobody answered, or the card went down; who waits for the lease says so.
-            Err(_) => {
-                patience = (patience * 2).min(LONGEST_PATIENCE);
-                thread::sleep(FIRST_PATIENCE / 10);
-            }
+            Err(_) => patience = (patience * 2).min(LONGEST_PATIENCE),
         }
     }
 }
@@ -121,10 +125,11 @@ impl Client {
                 let mut request = self.message(MessageType::Request);
                 request.set_ciaddr(lease_held.address);
                 request.opts_mut().insert(DhcpOption::ParameterRequestList(wanted()));
-                if let Ok(renewed) =
-                    self.ask(&request, server, LONGEST_PATIENCE.min(until)).and_then(|ack| lease(&ack))
-                {
-                    return Some(renewed);
+                let patience = RENEWAL_PATIENCE.min(until.saturating_sub(start.elapsed()));
+                match self.ask(&request, server, patience) {
+                    Ok(answer) if answer.opts().has_msg_type(MessageType::Nak) => return None,
+                    Ok(answer) => return lease(&answer).ok(),
+                    Err(_) => {}
                 }
             }
         }
@@ -144,7 +149,10 @@ impl Client {
     fn ask(&self, question: &Message, to: Ipv4Addr, patience: Duration) -> anyhow::Result<Message> {
         let mut bytes = Vec::new();
         question.encode(&mut Encoder::new(&mut bytes))?;
-        self.socket.send_to(&bytes, SocketAddrV4::new(to, SERVER_PORT)).context("cannot send")?;
+        if let Err(error) = self.socket.send_to(&bytes, SocketAddrV4::new(to, SERVER_PORT)) {
+            thread::sleep(SEND_PAUSE);
+            return Err(error).context("cannot send");
+        }
         let start = Instant::now();
         let mut buffer = [0; LARGEST_MESSAGE];
         loop {
@@ -192,13 +200,13 @@ fn wanted() -> Vec<OptionCode> {
 }
 
 fn answers(question: &Message, answer: &Message) -> bool {
-    let expected = match question.opts().msg_type() {
-        Some(MessageType::Discover) => MessageType::Offer,
-        _ => MessageType::Ack,
+    let expected: &[MessageType] = match question.opts().msg_type() {
+        Some(MessageType::Discover) => &[MessageType::Offer],
+        _ => &[MessageType::Ack, MessageType::Nak],
     };
     answer.xid() == question.xid()
         && answer.chaddr() == question.chaddr()
-        && answer.opts().has_msg_type(expected)
+        && expected.iter().any(|kind| answer.opts().has_msg_type(*kind))
 }
 
 fn lease(ack: &Message) -> anyhow::Result<Lease> {
@@ -212,7 +220,7 @@ fn lease(ack: &Message) -> anyhow::Result<Lease> {
         _ => ack.siaddr(),
     };
     let seconds = match option(OptionCode::AddressLeaseTime) {
-        Some(DhcpOption::AddressLeaseTime(seconds)) if *seconds > 0 && *seconds < u32::MAX => *seconds,
+        Some(DhcpOption::AddressLeaseTime(seconds)) if *seconds < u32::MAX => (*seconds).max(SHORTEST_LEASE),
         _ => DEFAULT_LEASE,
     };
     let renew = match option(OptionCode::Renewal) {

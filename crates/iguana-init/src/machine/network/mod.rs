@@ -5,7 +5,7 @@ mod dhcp;
 mod netlink;
 mod resolver;
 
-use crate::report::Report;
+use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use cards::Card;
 use dhcp::Lease;
@@ -14,7 +14,7 @@ use iguana_core::hint::hinted;
 use netlink::Netlink;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,17 +68,18 @@ fn ask_all_cards(
     let mut asking = Asking { known: HashSet::new(), asked: HashSet::new(), found };
     let mut told = start;
     loop {
-        let cards = asking.look(&mut netlink)?;
+        let cards = asking.look(&mut netlink, report);
         match leases.recv_timeout(LOOK_EVERY) {
             Ok(Configured { card, lease }) => {
-                configure(&mut netlink, &card, &lease)?;
+                configure(&mut netlink, &card, &lease, report)?;
                 resolver::write(settings, Some(&lease))?;
                 let waited = start.elapsed().as_secs_f32();
                 report.say(format_args!(
                     "network: {} has {} from DHCP server {} after {waited:.1} s",
                     card.name, lease, lease.server
                 ));
-                keep_going(netlink, asking, leases, settings.clone(), report.clone(), stop);
+                let going = Going { netlink, asking, first_card: card.index, settings: settings.clone() };
+                going.keep(leases, report.clone(), stop);
                 return Ok(());
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -105,11 +106,14 @@ struct Asking {
 
 impl Asking {
     /// Brings up cards that are new, and has an address asked for on those that have got a carrier.
-    fn look(&mut self, netlink: &mut Netlink) -> anyhow::Result<Vec<Card>> {
+    /// One that cannot be brought up must not keep the others from it.
+    fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Card> {
         let cards = cards::list();
         for card in &cards {
-            if self.known.insert(card.index) {
-                netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+            if self.known.insert(card.index)
+                && let Err(error) = netlink.set_up(card.index)
+            {
+                report.say(format_args!("warning: network: {} cannot be brought up: {error}", card.name));
             }
             if card.has_carrier && self.asked.insert(card.index) {
                 let (card, found) = (card.clone(), self.found.clone());
@@ -120,47 +124,54 @@ impl Asking {
                 });
             }
         }
-        Ok(cards)
+        cards
     }
 }
 
-/// Configures renewed leases and cards that come later, until the network is dropped.
-fn keep_going(
-    mut netlink: Netlink,
-    mut asking: Asking,
-    leases: Receiver<Configured>,
+/// The network after the first lease.
+struct Going {
+    netlink: Netlink,
+    asking: Asking,
+    /// The card whose lease says what names mean.
+    first_card: u32,
     settings: Settings,
-    report: Report,
-    stop: Receiver<()>,
-) {
-    let mut first_card = None;
-    thread::spawn(move || {
-        while !matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)) {
-            if let Ok(Configured { card, lease }) = leases.recv_timeout(TELL_EVERY) {
-                let is_first = *first_card.get_or_insert(card.index) == card.index;
-                let configured = configure(&mut netlink, &card, &lease)
-                    .and_then(|()| if is_first { resolver::write(&settings, Some(&lease)) } else { Ok(()) });
-                match configured {
-                    Ok(()) => report.say(format_args!("network: {} has {lease}", card.name)),
-                    Err(error) => report.say(format_args!("warning: network: {}: {error:#}", card.name)),
-                }
-            }
-            if let Err(error) = asking.look(&mut netlink) {
-                report.say(format_args!("warning: network: {error:#}"));
-            }
-        }
-    });
 }
 
-fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease) -> anyhow::Result<()> {
-    let on = || format!("on `{}`", card.name);
+impl Going {
+    /// Configures renewed leases and cards that come later, until the network is dropped.
+    fn keep(mut self, leases: Receiver<Configured>, report: Report, stop: Receiver<()>) {
+        thread::spawn(move || {
+            while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
+                if let Ok(configured) = leases.recv_timeout(TELL_EVERY)
+                    && let Err(error) = self.take(&configured, &report)
+                {
+                    report.say(format_args!("warning: network: {}: {error:#}", configured.card.name));
+                }
+                self.asking.look(&mut self.netlink, &report);
+            }
+        });
+    }
+
+    fn take(&mut self, Configured { card, lease }: &Configured, report: &Report) -> anyhow::Result<()> {
+        configure(&mut self.netlink, card, lease, report)?;
+        if card.index == self.first_card {
+            resolver::write(&self.settings, Some(lease))?;
+        }
+        report.detail(format_args!("network: {} has {lease}", card.name));
+        Ok(())
+    }
+}
+
+/// Gives a card its address and routes. A route that the kernel refuses does not spoil the address.
+fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease, report: &Report) -> anyhow::Result<()> {
     netlink
         .set_address(card.index, lease.address, lease.prefix)
-        .with_context(|| format!("cannot set the address {} {}", lease.address, on()))?;
+        .with_context(|| format!("cannot set the address {} on `{}`", lease.address, card.name))?;
     for (network, prefix, gateway) in &lease.routes {
-        netlink
-            .add_route(card.index, *network, *prefix, *gateway)
-            .with_context(|| format!("cannot set the route to {network}/{prefix} {}", on()))?;
+        if let Err(error) = netlink.add_route(card.index, *network, *prefix, *gateway) {
+            let route = format!("{network}/{prefix} by {gateway}");
+            report.say(format_args!("warning: network: {}: no route to {route}: {error}", card.name));
+        }
     }
     Ok(())
 }
@@ -171,8 +182,7 @@ fn set_static(
     settings: &Settings,
     report: &Report,
 ) -> anyhow::Result<()> {
-    let card = wait_for_card(fixed.interface.as_deref(), report)?;
-    netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+    let card = wait_for_card(netlink, fixed.interface.as_deref(), report)?;
     netlink
         .set_address(card.index, fixed.address, fixed.prefix)
         .context("cannot set the address of `ip=`")?;
@@ -185,23 +195,23 @@ fn set_static(
     Ok(())
 }
 
-/// Waits for the card of that name, or for any.
-fn wait_for_card(name: Option<&str>, report: &Report) -> anyhow::Result<Card> {
+/// Waits for a carrier on the card of that name, or on any.
+fn wait_for_card(netlink: &mut Netlink, name: Option<&str>, report: &Report) -> anyhow::Result<Card> {
+    let what = format!("network: waiting for a carrier on {}", name.unwrap_or("a network card"));
+    let _waiting = Waiting::start(report, what, CARD_LIMIT);
     let start = Instant::now();
-    let mut told = start;
+    let mut known = HashSet::new();
     loop {
-        let cards = cards::list();
-        if let Some(card) = cards.iter().find(|card| name.is_none_or(|name| card.name == name)) {
+        let mut cards = cards::list();
+        cards.retain(|card| name.is_none_or(|name| card.name == name));
+        for card in cards.iter().filter(|card| known.insert(card.index)) {
+            netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+        }
+        if let Some(card) = cards.iter().find(|card| card.has_carrier) {
             return Ok(card.clone());
         }
         if start.elapsed() > CARD_LIMIT {
             return Err(nothing_came(&cards, CARD_LIMIT));
-        }
-        if told.elapsed() > TELL_EVERY {
-            told = Instant::now();
-            let (what, waited) = (name.unwrap_or("a network card"), start.elapsed().as_secs());
-            report
-                .say(format_args!("network: waiting for {what} ({waited} s of {} s)", CARD_LIMIT.as_secs()));
         }
         thread::sleep(LOOK_EVERY);
     }
