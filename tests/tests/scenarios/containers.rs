@@ -129,6 +129,15 @@ fn the_job_has_the_terminal() -> Result<()> {
 }
 
 #[test]
+fn the_last_words_of_a_job_are_shown() -> Result<()> {
+    // More than a serial line sends in a second, written just before the end.
+    let job = format!("{POWER_OFF}for n in $(seq 400); do echo this is line $n of 400; done");
+    let said = Scenario::new()?.job(Recipe::script(&job)?)?.boot()?.ends()?;
+    assert!(said.contains("this is line 400 of 400"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn volumes() -> Result<()> {
     let writer = format!(
         "{CHECK}
