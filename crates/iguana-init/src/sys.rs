@@ -59,19 +59,61 @@ pub(crate) struct Identity {
     pub(crate) groups: Vec<u32>,
 }
 
-/// Has the command run in a session of its own, its standard input as the controlling terminal if
-/// it is one, and as `identity`.
-pub(crate) fn set_up_process(command: &mut Command, identity: Identity) {
+/// Makes this process the leader of a new session that the terminal controls.
+///
+/// # Errors
+/// When it leads a process group already, or the terminal is another session's.
+pub(crate) fn lead_session(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: system calls without pointers.
+    unsafe {
+        check(libc::setsid())?;
+        // 1: even if a session that is about to end still has it.
+        check(libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 1))?;
+    }
+    Ok(())
+}
+
+/// How many bytes a terminal has still to send.
+///
+/// # Errors
+/// When it is no terminal.
+pub(crate) fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
+    let mut count = 0;
+    // SAFETY: the kernel writes one number, which is alive.
+    check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
+    Ok(count)
+}
+
+/// Where a process stands to the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// It leads one of its own, which its standard input controls if that is a terminal.
+    Own,
+    /// It is in the foreground of its parent's.
+    Foreground,
+}
+
+/// Has the command run in such a session, with no signal blocked, and as `identity`.
+pub(crate) fn set_up_process(command: &mut Command, identity: Identity, session: Session) {
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
+            match session {
+                Session::Own => {
+                    check(libc::setsid())?;
+                    if libc::isatty(0) == 1 {
+                        check(libc::ioctl(0, libc::TIOCSCTTY, 1))?;
+                    }
+                }
+                Session::Foreground => {
+                    // Who takes the foreground from the background is stopped unless the signal is blocked.
+                    block_signals(&[libc::SIGTTOU])?;
+                    check(libc::setpgid(0, 0))?;
+                    check(libc::tcsetpgrp(0, libc::getpid()))?;
+                }
+            }
             let none = signal_set(&[]);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
-            check(libc::setsid())?;
-            if libc::isatty(0) == 1 {
-                // 1: even if a session that is about to end still has it.
-                check(libc::ioctl(0, libc::TIOCSCTTY, 1))?;
-            }
             check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
             check(libc::setgid(identity.group))?;
             check(libc::setuid(identity.user))?;

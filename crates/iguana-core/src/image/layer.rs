@@ -12,6 +12,7 @@ use rustix::fs::{
     statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -38,14 +39,35 @@ pub fn unpack(archive: impl Read, root: &Path) -> anyhow::Result<()> {
     let folder = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("cannot open `{}`", root.display()))?;
     let mut layer = Unpacker { root: folder, parent: None, folder_times: Vec::new(), buffer: vec![0; BLOCK] };
-    let mut archive = tar::Archive::new(archive);
+    let position = Cell::new(0);
+    let mut archive = tar::Archive::new(Counted { inner: archive, position: &position });
+    let mut content_end = 0;
     for entry in archive.entries().context("cannot read the archive")? {
-        let mut entry = entry.context("the archive is damaged")?;
+        let mut entry = match entry {
+            // umoci leaves out what should fill the last block, and GNU tar and podman read on.
+            Err(_) if position.get() == content_end => break,
+            entry => entry.context("the archive is damaged")?,
+        };
+        content_end = entry.raw_file_position() + entry.header().entry_size()?;
         let name = OsString::from_vec(entry.path_bytes().into_owned());
         layer.entry(&mut entry).with_context(|| format!("cannot unpack `{}`", name.display()))?;
     }
     io::copy(&mut archive.into_inner(), &mut io::sink()).context("cannot read the end of the archive")?;
     layer.set_folder_times()
+}
+
+/// Knows how far an archive has been read.
+struct Counted<'a, R> {
+    inner: R,
+    position: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.position.set(self.position.get() + count as u64);
+        Ok(count)
+    }
 }
 
 struct Unpacker {
@@ -515,6 +537,15 @@ mod tests {
         bytes.truncate(514);
         let root = tempfile::tempdir().unwrap();
         assert!(unpack(&bytes[..], root.path()).is_err());
+    }
+
+    #[test]
+    fn an_archive_may_end_with_its_last_byte() {
+        let mut bytes = Tar::new().file("a", "hello").0.into_inner().unwrap();
+        bytes.truncate(517);
+        let root = tempfile::tempdir().unwrap();
+        unpack(&bytes[..], root.path()).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("a")).unwrap(), "hello");
     }
 
     #[test]

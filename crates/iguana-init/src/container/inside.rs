@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, Stdio};
 use super::{rootfs, terminal, user};
-use crate::sys;
+use crate::sys::{self, Session};
 use anyhow::Context as _;
 use iguana_core::hint::{self, WithHint as _, hinted};
 use iguana_core::image::VerifiedImage;
@@ -117,11 +117,13 @@ pub(crate) fn init() -> ExitCode {
         Err(_) => return ExitCode::from(NOT_STARTED),
     };
     match start() {
-        Ok(program) => {
+        Ok((program, terminal)) => {
             // Nobody listens any more when the machine's side is gone.
             let _ = (&errors).write_all(STARTED.as_bytes());
             drop(errors);
-            supervise(program)
+            let status = supervise(program);
+            terminal.iter().for_each(terminal::drain);
+            ExitCode::from(status)
         }
         Err(error) => {
             let text = serde_json::to_string(&Refusal::of(&error)).unwrap_or_default();
@@ -132,18 +134,30 @@ pub(crate) fn init() -> ExitCode {
     }
 }
 
-fn start() -> anyhow::Result<Pid> {
+/// Starts the program; gives back the terminal, too, if it has one.
+fn start() -> anyhow::Result<(Pid, Option<File>)> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text)?;
     let order: Order = serde_json::from_slice(&text).context("the order is damaged")?;
     rootfs::enter(&order.layers, &order.scratch, &order.binds)?;
     sys::block_signals(WAITED_FOR)?;
-    let program = program(&order)?.spawn().map_err(|error| explain(error, &order.arguments[0]))?;
-    Pid::from_raw(program.id() as i32).context("the program has no process id")
+    let terminal = lead_terminal(&order.stdio)?;
+    let mut program = program(&order, terminal.as_ref())?;
+    let program = program.spawn().map_err(|error| explain(error, &order.arguments[0]))?;
+    let process = Pid::from_raw(program.id() as i32).context("the program has no process id")?;
+    Ok((process, terminal))
+}
+
+/// The terminal, its session led by this process: so it outlives the program, and what the program
+/// wrote last can still be sent.
+fn lead_terminal(stdio: &Stdio) -> anyhow::Result<Option<File>> {
+    let Stdio::Terminal(path) = stdio else { return Ok(None) };
+    let open = || terminal::open(path).and_then(|terminal| sys::lead_session(&terminal).map(|()| terminal));
+    Ok(Some(open().with_context(|| format!("cannot take the terminal `{}`", path.display()))?))
 }
 
 /// The program as the image and the plan want it.
-fn program(order: &Order) -> anyhow::Result<Command> {
+fn program(order: &Order, terminal: Option<&File>) -> anyhow::Result<Command> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let user = user::look_up(&order.user, &read("/etc/passwd"), &read("/etc/group"))?;
     let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
@@ -153,17 +167,18 @@ fn program(order: &Order) -> anyhow::Result<Command> {
         .with_context(|| format!("cannot make the image's working folder `{}`", order.folder))?;
     let mut command = Command::new(&path);
     command.current_dir(&order.folder);
-    match &order.stdio {
-        Stdio::Terminal(path) => {
-            let terminal = terminal::open(path)
-                .with_context(|| format!("cannot open the terminal `{}`", path.display()))?;
-            command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
+    let session = match terminal {
+        Some(terminal) => {
+            let copy = || terminal.try_clone();
+            command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
+            Session::Foreground
         }
-        Stdio::Console | Stdio::Log(_) => {
+        None => {
             command.stdin(process::Stdio::null());
+            Session::Own
         }
-    }
-    sys::set_up_process(&mut command, user.identity);
+    };
+    sys::set_up_process(&mut command, user.identity, session);
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     sys::execute_exactly(&mut command, &path, &order.arguments, &env)
         .context("the arguments or the environment hold a zero byte")?;
@@ -201,12 +216,12 @@ fn explain(error: io::Error, program: &str) -> anyhow::Error {
 }
 
 /// Passes signals on and reaps, until the program has ended. The kernel ends whatever is left then.
-fn supervise(program: Pid) -> ExitCode {
+fn supervise(program: Pid) -> u8 {
     loop {
         match sys::wait_for_signal(WAITED_FOR) {
             Ok(libc::SIGCHLD) => {
                 if let Some(status) = reap(program) {
-                    return ExitCode::from(status);
+                    return status;
                 }
             }
             Ok(signal) => {
@@ -215,7 +230,7 @@ fn supervise(program: Pid) -> ExitCode {
                     let _ = kill_process(program, signal);
                 }
             }
-            Err(_) => return ExitCode::from(NOT_STARTED),
+            Err(_) => return NOT_STARTED,
         }
     }
 }

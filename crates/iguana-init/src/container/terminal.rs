@@ -1,15 +1,22 @@
 //! The terminal of the person at the machine.
 
-use crate::sys::{self, Identity};
+use crate::sys::{self, Identity, Session};
 use anyhow::Context as _;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The consoles of the kernel, the main one last (Documentation/ABI/testing/sysfs-tty).
 const ACTIVE: &str = "/sys/class/tty/console/active";
+
+/// How long a terminal may take to send what was written to it: 4 KiB at 9600 Bd. One that a person has
+/// stopped with Ctrl-S must not stop the machine.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A terminal, and how it was set when it was found.
 pub(crate) struct Terminal {
@@ -47,8 +54,21 @@ pub(crate) fn attach(command: &mut Command) -> anyhow::Result<()> {
     let path = path().context("this machine has no console that is a terminal")?;
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
-    sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] });
+    sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own);
     Ok(())
+}
+
+/// Waits until a terminal has sent what was written to it: the end of its session throws the rest away.
+pub(super) fn drain(terminal: &File) {
+    let start = Instant::now();
+    while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) {
+        if start.elapsed() > DRAIN_LIMIT {
+            return;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    // Only what the line's own small buffer holds is left.
+    let _ = rustix::termios::tcdrain(terminal);
 }
 
 /// Opens a terminal without being controlled by it.
