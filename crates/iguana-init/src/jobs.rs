@@ -30,7 +30,7 @@ pub(crate) struct Images {
 type Pulled = HashMap<Reference, Arc<VerifiedImage>>;
 
 /// Runs all jobs. One that fails does not stop later ones; those that need it are skipped.
-/// Gives back the failures, the first one first.
+/// Gives back the failures that were not allowed, the first one first.
 pub(crate) fn run(plan: &Plan, images: &Images, settings: &Settings, report: &Report) -> Vec<Failure> {
     let mut pulled = Pulled::new();
     let mut unmet = HashSet::new();
@@ -44,10 +44,12 @@ pub(crate) fn run(plan: &Plan, images: &Images, settings: &Settings, report: &Re
         let outcome = run_job(job, &plan.env, images, &mut pulled, report);
         if let Err(failure) = outcome {
             report.say(format_args!("job {}: failed: {:#}", job.id, failure.error));
-            if !job.continue_on_error {
+            if job.continue_on_error {
+                report.say(format_args!("job {}: going on all the same (continue_on_error)", job.id));
+            } else {
                 unmet.insert(job.id.as_str());
+                failures.push(failure.of_job(&job.id));
             }
-            failures.push(failure.of_job(&job.id));
         }
         if !settings.debug {
             pulled.retain(|image, _| plan.needs_after(index, image));
