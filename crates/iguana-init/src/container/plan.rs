@@ -4,7 +4,7 @@ use iguana_core::workflow::{Env, Volume, VolumeSource};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The new system's root, told to every container (DESIGN's contract, section 4).
+/// The new system's root, told to every container.
 const NEWROOT: &str = "/sysroot";
 /// What every container shares with the machine.
 const ALWAYS: &[(&str, &str)] = &[
