@@ -4,7 +4,7 @@ use crate::authority::Authority;
 use crate::kept::lock;
 use crate::kernel::{Flavour, Kernel};
 use crate::process;
-use crate::registry::INSECURE_PORTS;
+use crate::registry::{INSECURE_PORTS, STAND_IN_PORT, STOOD_IN_FOR};
 use crate::{HOST, program, room};
 use anyhow::{Result, bail};
 use std::collections::hash_map::DefaultHasher;
@@ -98,9 +98,13 @@ struct Trust {
 impl Trust {
     fn lab() -> Result<Trust> {
         let registries = room("initrd")?.join("registries.conf");
-        let text: String = INSECURE_PORTS
-            .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"))
-            .collect();
+        let insecure = INSECURE_PORTS
+            .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"));
+        let elsewhere = STOOD_IN_FOR.iter().map(|(name, folder)| {
+            let location = format!("{HOST}:{STAND_IN_PORT}/{folder}");
+            format!("[[registry]]\nprefix = \"{name}\"\nlocation = \"{location}\"\ninsecure = true\n\n")
+        });
+        let text: String = insecure.chain(elsewhere).collect();
         if fs::read_to_string(&registries).ok().as_deref() != Some(text.as_str()) {
             fs::write(&registries, text)?;
         }

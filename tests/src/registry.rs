@@ -20,6 +20,19 @@ pub const INSECURE_PORTS: Range<u16> = 35500..35516;
 /// Ports of which no `registries.conf` speaks.
 const OTHER_PORTS: Range<u16> = 35516..35580;
 
+/// The port of a registry that the lab's `registries.conf` names as the place of others' images.
+pub const STAND_IN_PORT: u16 = 35499;
+
+/// The registries whose images it has, and the folders that it has them in.
+pub const STOOD_IN_FOR: &[(&str, &str)] =
+    &[("registry.opensuse.org", "opensuse"), ("registry.example", "example")];
+
+/// The name and the password that [`Registry::demanding_a_password`] wants.
+pub const CREDENTIALS: (&str, &str) = ("installer", "open sesame");
+
+/// Both as `htpasswd -B` writes them.
+const HTPASSWD: &str = "installer:$2y$05$8KBDuC5MOQKtWPjWDUZRQu9rD5R2E4qqvGFlMGndrpKD1r2RX70Ly\n";
+
 /// Starting takes well under a second; past this it has failed.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -30,28 +43,47 @@ pub struct Registry {
     process: Child,
     home: TempDir,
     certificate: Option<PathBuf>,
+    demands_a_password: bool,
+}
+
+/// What kind of registry is to be.
+#[derive(Debug, Default)]
+struct Wish<'a> {
+    authority: Option<&'a Authority>,
+    demands_a_password: bool,
 }
 
 impl Registry {
     /// Plain http, on a port that the lab's `registries.conf` calls insecure.
     pub fn plain() -> Result<Registry> {
-        Registry::start(INSECURE_PORTS, None)
+        Registry::start(INSECURE_PORTS, &Wish::default())
     }
 
     /// Plain http, on a port that no `registries.conf` names.
     pub fn plain_unlisted() -> Result<Registry> {
-        Registry::start(OTHER_PORTS, None)
+        Registry::start(OTHER_PORTS, &Wish::default())
     }
 
     /// https, with the certificate that `authority` vouches for.
     pub fn tls(authority: &Authority) -> Result<Registry> {
-        Registry::start(OTHER_PORTS, Some(authority))
+        Registry::start(OTHER_PORTS, &Wish { authority: Some(authority), ..Wish::default() })
     }
 
-    fn start(ports: Range<u16>, authority: Option<&Authority>) -> Result<Registry> {
+    /// As [`Registry::plain`], for those who know the [`CREDENTIALS`].
+    pub fn demanding_a_password() -> Result<Registry> {
+        Registry::start(INSECURE_PORTS, &Wish { demands_a_password: true, ..Wish::default() })
+    }
+
+    /// Has the images of the registries [`STOOD_IN_FOR`], so that workflows run as other people wrote them.
+    pub fn standing_for_others() -> Result<Registry> {
+        Registry::start(STAND_IN_PORT..STAND_IN_PORT + 1, &Wish::default())
+    }
+
+    fn start(ports: Range<u16>, wish: &Wish<'_>) -> Result<Registry> {
         let port = Port::free(ports)?;
         let home = passing_room("registry")?;
-        fs::write(home.path().join("config.yml"), config(port.number, home.path(), authority))?;
+        fs::write(home.path().join("config.yml"), config(port.number, home.path(), wish))?;
+        fs::write(home.path().join("htpasswd"), HTPASSWD)?;
         let log = File::create(home.path().join("log"))?;
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
@@ -62,8 +94,9 @@ impl Registry {
             .stderr(log)
             .spawn()
             .context("`docker-registry` cannot be started")?;
-        let certificate = authority.map(Authority::certificate);
-        let mut registry = Registry { port, process, home, certificate };
+        let certificate = wish.authority.map(Authority::certificate);
+        let demands_a_password = wish.demands_a_password;
+        let mut registry = Registry { port, process, home, certificate, demands_a_password };
         registry.await_start()?;
         Ok(registry)
     }
@@ -125,6 +158,9 @@ impl Registry {
             Some(file) => skopeo.arg("--dest-cert-dir").arg(self.trusting(file)?),
             None => skopeo.arg("--dest-tls-verify=false"),
         };
+        if self.demands_a_password {
+            skopeo.args(["--dest-creds", &format!("{}:{}", CREDENTIALS.0, CREDENTIALS.1)]);
+        }
         skopeo.arg(format!("oci:{}:latest", image.layout().display()));
         process::run(skopeo.arg(format!("docker://{}/{name}:latest", self.here())), LIMIT_OF_A_PUSH)?;
         Ok(format!("{}/{name}", self.address()))
@@ -159,15 +195,18 @@ impl Drop for Registry {
     }
 }
 
-fn config(port: u16, home: &Path, authority: Option<&Authority>) -> String {
+fn config(port: u16, home: &Path, wish: &Wish<'_>) -> String {
     let home = home.display();
-    let tls = authority.map(|authority| {
+    let auth = format!("auth: {{htpasswd: {{realm: lab, path: {home}/htpasswd}}}}\n");
+    let auth = if wish.demands_a_password { auth.as_str() } else { "" };
+    let tls = wish.authority.map(|authority| {
         let (certificate, key) = (authority.server_certificate(), authority.server_key());
         format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display())
     });
     format!(
         "version: 0.1\n\
          log: {{level: warn}}\n\
+         {auth}\
          storage:\n\
          \x20 filesystem: {{rootdirectory: {home}/data}}\n\
          http:\n\

@@ -4,11 +4,13 @@
 //! at white space, with double quotes around what holds some. Options that are not Iguana's
 //! keep the meaning that dracut.cmdline(7) gives them.
 
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
 
 /// What to do when the boot fails: `rd.iguana.on_failure=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnFailure {
     /// Restart the machine after a counted delay.
     #[default]
@@ -138,6 +140,17 @@ impl Settings {
         let given = if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
         self.warnings.push(format!("kernel option `{given}` is ignored: {expected}"));
     }
+}
+
+/// All options of a kernel command line by their names; of a repeated one the last. An option without `=` has
+/// no value.
+#[must_use]
+pub fn options(cmdline: &str) -> IndexMap<String, Option<String>> {
+    let option = |word: String| match word.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (word, None),
+    };
+    words(cmdline).into_iter().map(option).collect()
 }
 
 fn some(value: &str) -> Option<String> {

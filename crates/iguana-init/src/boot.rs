@@ -3,15 +3,14 @@
 use crate::control;
 use crate::handover::{self, Handover};
 use crate::jobs;
-use crate::machine::{clock, devices, identity, memory, modules, mounts, network, release};
+use crate::machine::{
+    authorities, clock, devices, facts, identity, memory, modules, mounts, network, release,
+};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
-use anyhow::Context as _;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::http;
-use iguana_core::image::{Registries, Store};
-use iguana_core::trust::tls::Roots;
-use iguana_core::workflow;
+use iguana_core::workflow::{self, Plan};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,12 +19,9 @@ pub(crate) fn work() -> ExitCode {
     let report = Report::open();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let settings = Settings::parse(&cmdline);
-    let verdict = match boot(&settings, &report).or_else(|failure| go_local(failure, &settings, &report)) {
+    let verdict = match boot(&settings, &cmdline, &report) {
         Ok(handover) => Verdict::HandOver(handover),
-        Err(failure) => {
-            report.failure(&failure);
-            Verdict::Failed
-        }
+        Err(failed) => give_up(failed, &settings, &report),
     };
     match serde_json::to_string(&verdict) {
         Ok(text) => println!("{text}"),
@@ -34,7 +30,24 @@ pub(crate) fn work() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
+/// Why a boot does not go on, and what is to be done about it.
+struct Failed {
+    failure: Failure,
+    policy: OnFailure,
+}
+
+fn boot(settings: &Settings, cmdline: &str, report: &Report) -> Result<Handover, Failed> {
+    let by_settings = |failure| Failed { failure, policy: settings.on_failure };
+    let (plan, failures) = prepare_and_run(settings, cmdline, report).map_err(by_settings)?;
+    decide(&plan, failures, settings, report)
+}
+
+/// Everything up to the last job: the plan, and the failures that were not allowed.
+fn prepare_and_run(
+    settings: &Settings,
+    cmdline: &str,
+    report: &Report,
+) -> Result<(Plan, Vec<Failure>), Failure> {
     greet(settings, report);
     let memory = memory::Watch::start();
     let modules = modules::Modules::open(report).at(Stage::Modules)?;
@@ -42,29 +55,46 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
     let network = network::bring_up(settings, report).at(Stage::Network)?;
     clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
 
-    let http = trusted_http().at(Stage::ControlFile)?;
+    let http = http::Client::new(&authorities::trusted().at(Stage::ControlFile)?);
     let control_file = control::find(settings, &http, report).at(Stage::ControlFile)?;
-    let workflow = control_file.workflow().at(Stage::Workflow)?;
-    let plan = workflow::plan(workflow).at(Stage::Workflow)?;
+    let plan = control_file.plan(report).at(Stage::Workflow)?;
     devices.settle(report);
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
-    let failures = {
-        let images = jobs::Images {
-            http,
-            registries: registries().at(Stage::Image)?,
-            store: Store::open(Path::new(mounts::STORE)).at(Stage::Image)?,
-        };
-        jobs::run(&plan, &images, settings, report)
+    let setup = jobs::Setup {
+        images: jobs::Images::open(http, Path::new(mounts::STORE)).at(Stage::Image)?,
+        store: mounts::STORE.into(),
+        machine: facts::read(),
+        cmdline: facts::cmdline(cmdline),
+        new_root: handover::NEW_ROOT.into(),
+        privileged: true,
+        keep_images: settings.debug,
+        streams: jobs::Streams::Console,
     };
+    let failures = jobs::run(&plan, &setup, report);
     shared.finish();
     report.say(memory.summary());
-
     drop(network);
-    // The result files decide; without any, the first job that failed is the reason.
-    let Some(handover) = handover::decide(settings, report)? else {
-        return Err(failures.into_iter().next().unwrap_or_else(handover::nothing_to_do));
+    Ok((plan, failures))
+}
+
+/// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
+fn decide(
+    plan: &Plan,
+    failures: Vec<Failure>,
+    settings: &Settings,
+    report: &Report,
+) -> Result<Handover, Failed> {
+    let mut failures = failures.into_iter();
+    if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.as_slice().is_empty()) {
+        let failure = failures.next().unwrap_or_else(handover::nothing_to_do);
+        failures.for_each(|failure| report.failure(&failure));
+        return Err(Failed { failure, policy });
+    }
+    let by_settings = |failure| Failed { failure, policy: settings.on_failure };
+    let Some(handover) = handover::decide(settings, report).map_err(by_settings)? else {
+        return Err(by_settings(failures.next().unwrap_or_else(handover::nothing_to_do)));
     };
     for failure in failures {
         report.failure(&failure);
@@ -73,14 +103,20 @@ fn boot(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
     Ok(handover)
 }
 
-/// `rd.iguana.on_failure=local`: the system that is on the disk already.
-fn go_local(failure: Failure, settings: &Settings, report: &Report) -> Result<Handover, Failure> {
-    if settings.on_failure != OnFailure::Local {
-        return Err(failure);
+/// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
+fn give_up(failed: Failed, settings: &Settings, report: &Report) -> Verdict {
+    report.failure(&failed.failure);
+    if failed.policy != OnFailure::Local {
+        return Verdict::Failed(failed.policy);
     }
-    report.failure(&failure);
-    report.say("on failure: the system on the disk (rd.iguana.on_failure=local)");
-    handover::local(settings, report)
+    report.say("on failure: the system on the disk (local)");
+    match handover::local(settings, report) {
+        Ok(handover) => Verdict::HandOver(handover),
+        Err(failure) => {
+            report.failure(&failure);
+            Verdict::Failed(OnFailure::Local)
+        }
+    }
 }
 
 fn greet(settings: &Settings, report: &Report) {
@@ -91,19 +127,6 @@ fn greet(settings: &Settings, report: &Report) {
     let (version, kernel) = (env!("CARGO_PKG_VERSION"), release::kernel());
     report.say(format_args!("version {version}, kernel {kernel}, {memory} MiB memory"));
     for warning in &settings.warnings {
-        report.say(format_args!("warning: {warning}"));
-    }
-}
-
-fn trusted_http() -> anyhow::Result<http::Client> {
-    Ok(http::Client::new(&Roots::from_folder(Path::new("/etc/containers/ca"))?))
-}
-
-fn registries() -> anyhow::Result<Registries> {
-    match std::fs::read_to_string("/etc/containers/registries.conf") {
-        Ok(text) => Registries::parse(&text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Registries::default()),
-        // Without the rules a blocked registry would be open.
-        Err(error) => Err(error).context("cannot read `/etc/containers/registries.conf`"),
+        report.warn(warning);
     }
 }

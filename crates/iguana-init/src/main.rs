@@ -7,23 +7,26 @@ mod handover;
 mod jobs;
 mod machine;
 mod report;
+mod run;
 mod supervise;
 mod sys;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    let program = arguments.next().unwrap_or_default();
-    let part = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = std::env::args().collect();
+    let word = |place: usize| arguments.get(place).map(String::as_str).unwrap_or_default();
+    let rest = |first: usize| arguments.iter().skip(first).cloned();
     let is_first_process = rustix::process::getpid().is_init();
-    match (program.rsplit('/').next(), part.as_str()) {
+    match (word(0).rsplit('/').next(), word(1)) {
         (Some(container::INIT_NAME), _) => container::init(),
-        (Some("modprobe"), _) => machine::modules::modprobe(arguments.next_back().unwrap_or(part)),
+        (Some("modprobe"), _) => machine::modules::modprobe(rest(1).next_back().unwrap_or_default()),
         // First: a bare word of the kernel command line is an argument of process 1.
         _ if is_first_process => supervise::run(),
+        (_, "--version" | "-V") => report::version(),
+        (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),
+        (_, run::COMMAND) => run::main(rest(2)),
         (_, supervise::WORKER) => boot::work(),
-        (_, "--version") => report::version(),
         _ => report::not_for_people(),
     }
 }

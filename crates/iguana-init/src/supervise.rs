@@ -29,8 +29,8 @@ const SHELL: &str = "/bin/sh";
 pub(crate) enum Verdict {
     /// Go on to the new system.
     HandOver(Handover),
-    /// The failure has been shown; now do what the command line asks for.
-    Failed,
+    /// The failure has been shown; now do what the workflow or the command line asks for.
+    Failed(OnFailure),
 }
 
 /// Process 1 from beginning to end.
@@ -40,11 +40,11 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = mounted {
         report.say(format_args!("error: {error:#}"));
     }
+    let settings = Settings::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let verdict = work().unwrap_or_else(|error| {
         report.failure(&Failure { stage: Stage::Boot, job: None, error });
-        Verdict::Failed
+        Verdict::Failed(settings.on_failure)
     });
-    let settings = Settings::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
     carry_out(verdict, &settings, &report);
     loop {
         thread::park();
@@ -85,39 +85,43 @@ fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
         Verdict::HandOver(Handover::SwitchRoot { init }) => {
             let Err(error) = handover::switch_root(&init);
             report.say(format_args!("error: cannot switch root: {error:#}"));
-            on_failure(settings, report);
+            on_failure(settings.on_failure, settings, report);
         }
         Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, report),
         Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, report),
         Verdict::HandOver(Handover::Halt) => end(RebootCommand::Halt, report),
-        Verdict::Failed => on_failure(settings, report),
+        Verdict::Failed(policy) => on_failure(policy, settings, report),
     }
 }
 
-fn on_failure(settings: &Settings, report: &Report) {
+fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
     // A container of a boot that crashed would go on writing to disks, and holds the terminal.
     sys::kill_all_others();
-    let policy = match settings.on_failure {
+    let policy = match policy {
         OnFailure::Reboot if settings.debug => OnFailure::Shell,
         policy => policy,
     };
+    let why = match policy {
+        OnFailure::Shell if settings.debug => "rd.iguana.debug".into(),
+        policy if policy == settings.on_failure => format!("rd.iguana.on_failure={policy}"),
+        policy => format!("`on-failure: {policy}` of the workflow"),
+    };
     match policy {
-        OnFailure::Shell => shell(report, settings),
+        OnFailure::Shell => shell(&why, report),
         OnFailure::PowerOff => {
-            report.say("on failure: power off (rd.iguana.on_failure=poweroff)");
+            report.say(format_args!("on failure: power off ({why})"));
             end(RebootCommand::PowerOff, report);
         }
         OnFailure::Reboot | OnFailure::Local => {
             let seconds = REBOOT_DELAY.as_secs();
-            report.say(format_args!("on failure: rebooting in {seconds} s (rd.iguana.on_failure={policy})"));
+            report.say(format_args!("on failure: rebooting in {seconds} s ({why})"));
             thread::sleep(REBOOT_DELAY);
             end(RebootCommand::Restart, report);
         }
     }
 }
 
-fn shell(report: &Report, settings: &Settings) {
-    let why = if settings.debug { "rd.iguana.debug" } else { "rd.iguana.on_failure=shell" };
+fn shell(why: &str, report: &Report) {
     report.say(format_args!("on failure: a shell ({why}); its end restarts the machine"));
     if let Err(error) = run_shell() {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));

@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use rustix::mount::MountFlags;
 use rustix::process::Pid;
-use std::ffi::{CStr, CString, c_char, c_int};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -12,18 +14,23 @@ use std::process::Command;
 
 /// The namespaces that every container has of its own; network and time stay the machine's.
 const CONTAINER_NAMESPACES: c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Starts this very program again as process 1 of new namespaces, under the name `name`, with
-/// `descriptors` as its 0, 1, 2, and so on. All others close by themselves.
+/// Starts this very program again as the first process of new namespaces, under the name `name`, with
+/// `descriptors` as its 0, 1, 2, and so on, and no others. With `pid_host` it is one of
+/// the machine's processes; without, process 1.
 ///
 /// # Errors
 /// When the kernel refuses (clone(2)).
-pub(crate) fn start_in_namespaces(name: &CStr, descriptors: &[BorrowedFd<'_>]) -> io::Result<Pid> {
+pub(crate) fn start_in_namespaces(
+    name: &CStr,
+    descriptors: &[BorrowedFd<'_>],
+    pid_host: bool,
+) -> io::Result<Pid> {
     let arguments = [name.as_ptr(), std::ptr::null()];
     let environment: [*const c_char; 1] = [std::ptr::null()];
     // Moved out of the way first, so that no target number overwrites a source.
@@ -31,7 +38,8 @@ pub(crate) fn start_in_namespaces(name: &CStr, descriptors: &[BorrowedFd<'_>]) -
         .iter()
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, descriptors.len() as RawFd))
         .collect::<Result<_, _>>()?;
-    let flags = CONTAINER_NAMESPACES | libc::SIGCHLD;
+    let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
+    let flags = CONTAINER_NAMESPACES | processes | libc::SIGCHLD;
     // SAFETY: without CLONE_VM this is fork(2): the child runs on its own copy of everything. Until it
     // executes it makes only system calls, so locks that other threads held do not matter.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
@@ -41,6 +49,8 @@ pub(crate) fn start_in_namespaces(name: &CStr, descriptors: &[BorrowedFd<'_>]) -
             for (target, source) in high.iter().enumerate() {
                 libc::dup2(source.as_raw_fd(), target as c_int);
             }
+            // Those that this program was started with; a kernel before 5.9 leaves them open.
+            libc::syscall(libc::SYS_close_range, descriptors.len(), c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
             libc::execve(c"/proc/self/exe".as_ptr(), arguments.as_ptr(), environment.as_ptr());
             libc::_exit(127);
         }
@@ -59,18 +69,13 @@ pub(crate) struct Identity {
     pub(crate) groups: Vec<u32>,
 }
 
-/// Makes this process the leader of a new session that the terminal controls.
+/// Has this process' session, which it leads, be controlled by a terminal.
 ///
 /// # Errors
-/// When it leads a process group already, or the terminal is another session's.
-pub(crate) fn lead_session(terminal: impl AsFd) -> io::Result<()> {
-    // SAFETY: system calls without pointers.
-    unsafe {
-        check(libc::setsid())?;
-        // 1: even if a session that is about to end still has it.
-        check(libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 1))?;
-    }
-    Ok(())
+/// When another terminal controls it already.
+pub(crate) fn control_by_terminal(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: a system call without pointers. 1: even if a session that is about to end still has it.
+    check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 1) }).map(drop)
 }
 
 /// How many bytes a terminal has still to send.
@@ -93,8 +98,14 @@ pub(crate) enum Session {
     Foreground,
 }
 
-/// Has the command run in such a session, with no signal blocked, and as `identity`.
-pub(crate) fn set_up_process(command: &mut Command, identity: Identity, session: Session) {
+/// Has the command run in such a session, with no signal blocked, as `identity`; and, where `capabilities`
+/// are given, with no others, now and later.
+pub(crate) fn set_up_process(
+    command: &mut Command,
+    identity: Identity,
+    session: Session,
+    capabilities: Option<CapabilitySet>,
+) {
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
@@ -114,12 +125,39 @@ pub(crate) fn set_up_process(command: &mut Command, identity: Identity, session:
             }
             let none = signal_set(&[]);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+            if let Some(capabilities) = capabilities {
+                bound_capabilities(capabilities)?;
+            }
             check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
             check(libc::setgid(identity.group))?;
             check(libc::setuid(identity.user))?;
+            if let Some(capabilities) = capabilities {
+                limit_capabilities(capabilities, identity.user)?;
+            }
             Ok(())
         });
     }
+}
+
+/// Has no program that this process executes gain other capabilities, not even one that is set-user-ID.
+fn bound_capabilities(capabilities: CapabilitySet) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    for number in (0..u64::BITS).filter(|number| capabilities.bits() >> number & 1 == 0) {
+        // SAFETY: a system call without pointers.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, c_ulong::from(number), 0, 0, 0) }) {
+            // The kernel does not have so many.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            result => result?,
+        };
+    }
+    Ok(())
+}
+
+/// Takes all other capabilities from this process; users besides root have none at all.
+fn limit_capabilities(capabilities: CapabilitySet, user: u32) -> io::Result<()> {
+    let own = if user == 0 { capabilities } else { CapabilitySet::empty() };
+    let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
 /// Has the command execute exactly this file. std's `Command` goes by execvp(3), which hands a file that
@@ -152,6 +190,15 @@ pub(crate) fn execute_exactly(
     Ok(())
 }
 
+/// Gives this process mounts of its own. Only while it has one thread: others would keep those that they have.
+///
+/// # Errors
+/// When the kernel refuses (unshare(2)).
+pub(crate) fn leave_mounts_of_others() -> io::Result<()> {
+    // SAFETY: no thread relies on sharing mounts.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
 /// Kills every process but this one and the kernel's own. Only process 1 may do this.
 pub(crate) fn kill_all_others() {
     // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
@@ -169,7 +216,7 @@ pub(crate) fn take_over_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// Blocks signals, so that [`wait_for_signal`] gets them. [`set_up_process`] unblocks them again.
+/// Blocks signals, so that a [`signal_descriptor`] gets them. [`set_up_process`] unblocks them again.
 ///
 /// # Errors
 /// When a number is not a signal.
@@ -179,18 +226,64 @@ pub(crate) fn block_signals(signals: &[c_int]) -> io::Result<()> {
     check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }).map(drop)
 }
 
-/// Waits for one of some blocked signals.
+/// A descriptor that some blocked signals can be read from, by [`read_signal`].
 ///
 /// # Errors
-/// When a number is not a signal.
-pub(crate) fn wait_for_signal(signals: &[c_int]) -> io::Result<c_int> {
+/// When there are no descriptors left.
+pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
     let set = signal_set(signals);
-    let mut signal = 0;
-    // SAFETY: both pointers are to initialized local values.
-    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
-        0 => Ok(signal),
-        error => Err(io::Error::from_raw_os_error(error)),
+    // SAFETY: the set is initialized; -1 asks for a new descriptor, which nobody else owns.
+    unsafe {
+        let descriptor = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
     }
+}
+
+/// The next signal of a [`signal_descriptor`], if one has come.
+///
+/// # Errors
+/// When it is another descriptor.
+pub(crate) fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
+    let mut block = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut block)) {
+        Ok(_) => {
+            let [a, b, c, d, ..] = block;
+            // signalfd_siginfo begins with the number, ssi_signo.
+            Ok(Some(c_int::from_ne_bytes([a, b, c, d])))
+        }
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a signal, also a real-time one, to the process group that `leader` leads.
+///
+/// # Errors
+/// When there is no such group, or no such signal.
+pub(crate) fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    check(unsafe { libc::killpg(leader.as_raw_pid(), signal) }).map(drop)
+}
+
+/// Restricts the mount at `path`, with `recursive` also all below it, by `flags` (read-only, no devices, no
+/// set-user-ID), and changes nothing else of them (mount_setattr(2), Linux 5.12).
+///
+/// # Errors
+/// When it is no mount, or the kernel is older.
+pub(crate) fn restrict_mounts(path: &Path, flags: MountFlags, recursive: bool) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a structure of numbers, for which zero means "no change".
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    // These three have the numbers that mount(2) gives them (linux/mount.h).
+    let restrictions = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    attributes.attr_set = u64::from((flags & restrictions).bits());
+    let reach = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads the path and the structure, which are alive, and is told its size.
+    let result = unsafe {
+        let (number, size) = (libc::SYS_mount_setattr, size_of::<libc::mount_attr>());
+        libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), reach, &raw const attributes, size)
+    };
+    check(result as c_int).map(drop)
 }
 
 fn signal_set(signals: &[c_int]) -> libc::sigset_t {
@@ -277,9 +370,34 @@ pub(crate) fn enter_empty_network() -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
 }
 
+/// Has the program of the unit tests, too, be process 1 of a container when it is called by that name: so
+/// they can start real containers. The loader calls what is in this section before `main`.
+#[cfg(test)]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static PROCESS_1_OF_TESTS: extern "C" fn() = {
+    extern "C" fn be_process_1() {
+        if std::env::args().next().as_deref() == Some(crate::container::INIT_NAME) {
+            crate::container::init();
+            std::process::exit(0);
+        }
+    }
+    be_process_1
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn restrictions_of_mounts_have_the_same_numbers_for_both_calls() {
+        let pairs = [
+            (MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
+            (MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
+            (MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
+        ];
+        assert!(pairs.iter().all(|(flag, attribute)| u64::from(flag.bits()) == *attribute));
+    }
 
     #[test]
     fn the_loop_configuration_has_the_kernels_size() {

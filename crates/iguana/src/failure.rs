@@ -1,18 +1,50 @@
-//! How a failure is told: what failed, why, and what to do.
+//! How this program ends: its exit codes, and how a failure is told: what failed, why, and what to do.
 
 use anyhow::{Error, Result};
 use iguana_core::hint;
 use std::process::ExitCode;
 
-/// Tells a failure on standard error.
-pub(crate) fn exit_code(done: Result<()>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprint!("{}", block(&error));
-            ExitCode::FAILURE
-        }
+/// How this program ends. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It did what it should, and nothing is wrong.
+    Fine = 0,
+    /// It could not do what it should.
+    Failed = 1,
+    /// Its command line is wrong; the number is clap's.
+    Usage = 2,
+    /// It did what it should, and found errors.
+    Findings = 3,
+}
+
+impl Exit {
+    const ALL: [(Self, &str); 4] = [
+        (Self::Fine, "nothing is wrong; there may be warnings and notes"),
+        (Self::Failed, "the program failed: a file cannot be read, say"),
+        (Self::Usage, "the command line is wrong"),
+        (Self::Findings, "a workflow has errors"),
+    ];
+
+    /// The codes and what they mean, for `--help`.
+    pub(crate) fn help() -> String {
+        let line = |(exit, meaning): &(Self, &str)| format!("  {}  {meaning}\n", *exit as u8);
+        format!("Exit codes:\n{}", Self::ALL.iter().map(line).collect::<String>())
     }
+}
+
+/// Tells a failure on standard error.
+pub(crate) fn exit_code(done: Result<Exit>) -> ExitCode {
+    let exit = done.unwrap_or_else(|error| {
+        tell(&error);
+        Exit::Failed
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// Tells what failed, for a program that goes on.
+pub(crate) fn tell(error: &Error) {
+    eprint!("{}", block(error));
 }
 
 fn block(error: &Error) -> String {
@@ -40,5 +72,11 @@ mod tests {
         let expected = "iguana: error: cannot write `a`\n  why: disk: no space\n  hint: make room\n";
         assert_eq!(block(&failed.unwrap_err()), expected);
         assert_eq!(block(&anyhow!("no")), "iguana: error: no\n");
+    }
+
+    #[test]
+    fn the_help_tells_every_code() {
+        assert!(Exit::help().starts_with("Exit codes:\n  0  nothing is wrong"));
+        assert!(Exit::help().ends_with("  3  a workflow has errors\n"));
     }
 }

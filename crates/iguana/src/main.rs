@@ -1,17 +1,22 @@
-//! The workstation tool of Iguana: makes its initrd, and tries a workflow in a virtual machine.
+//! The workstation tool of Iguana: checks workflows, makes the initrd, and tries a workflow in a virtual machine.
 
 mod build;
 mod cache;
+mod check;
 mod failure;
+mod output;
+mod schema;
 mod trial;
 
+use anyhow::Result;
 use build::Recipe;
 use clap::{Parser, Subcommand};
+use failure::Exit;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trial::Trial;
 
-/// Makes the initrd that runs containers before the system is there, and tries workflows in a virtual machine
+/// Makes the initrd that runs containers before the system is there, and checks and tries workflows
 #[derive(Parser)]
 #[command(name = "iguana", version)]
 struct Cli {
@@ -21,6 +26,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say everything that is wrong with workflows
+    #[command(after_help = Exit::help())]
+    Check(check::Options),
+    /// Print the JSON Schema of workflows, for editors and other programs
+    Schema,
     /// Make the initrd for a kernel
     Build {
         #[command(flatten)]
@@ -51,11 +61,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Build { recipe, workflow, output } => build::run(&recipe, workflow.as_deref(), &output),
+    failure::exit_code(run(Cli::parse().command))
+}
+
+fn run(command: Command) -> Result<Exit> {
+    match command {
+        Command::Check(options) => return check::run(&options),
+        Command::Schema => output::write(std::io::stdout(), &schema::text())?,
+        Command::Build { recipe, workflow, output } => build::run(&recipe, workflow.as_deref(), &output)?,
         Command::Try { workflow, recipe, memory, disks, append } => {
-            trial::run(&recipe, &workflow, &Trial { memory_mib: memory, disks, append })
+            trial::run(&recipe, &workflow, &Trial { memory_mib: memory, disks, append })?;
         }
-    };
-    failure::exit_code(done)
+    }
+    Ok(Exit::Fine)
 }

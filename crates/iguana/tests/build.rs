@@ -155,16 +155,34 @@ fn a_kernel_that_cannot_mount_the_image_is_told() {
 fn a_wrong_file_is_told() {
     let system = System::new();
     system.write("text", b"hello");
-    system.write("bytes", b"\xff\xfe");
     refuses(&system, &["--workflow", "absent.yaml"], "cannot read the workflow `absent.yaml`", "--workflow");
     refuses(&system, &["--ca", "absent.pem"], "cannot read the CA certificates `absent.pem`", "--ca");
     refuses(&system, &["--ca", "text"], "cannot use the CA certificates in `text`", "PEM");
     refuses(&system, &["--registries", "text"], "cannot use the registries in `text`", "registries.conf");
-    system.write("typo.yaml", b"jobs:\n  a:\n    containre: {image: x}\n");
+}
+
+#[test]
+fn a_workflow_is_checked_and_all_its_findings_are_told() {
+    let system = System::new();
+    system.write("typo.yaml", b"jobs:\n  a:\n    containre: {image: x}\n  b: {}\n");
     let told = fails(&mut system.build("initrd", &["--workflow", "typo.yaml"]));
-    assert!(told.contains("`typo.yaml` is not a workflow") && told.contains("line 3 column 5"), "{told}");
+    for part in ["typo.yaml:3:5", "did you mean `container`?", "typo.yaml:4:6", "correct what is told above"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!system.path("initrd").exists());
+    system.write("bytes", b"\xff\xfe");
     let told = fails(&mut system.build("initrd", &["--workflow", "bytes"]));
-    assert!(told.starts_with("iguana: error: the workflow `bytes` is not text"), "{told}");
+    assert!(told.contains("not text in UTF-8") && told.contains("`bytes` is not a workflow"), "{told}");
+}
+
+#[test]
+fn a_workflow_that_is_only_warned_of_is_taken() {
+    let system = System::new();
+    system.write("noted.yaml", b"on: push\njobs: {a: {container: r.example/a}}\n");
+    let mut build = system.build("initrd", &["--workflow", "noted.yaml"]);
+    let output = build.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("note: `on` has no effect"), "{told}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod hardware;
 mod images;
 mod install;
 mod jobs;
+mod language;
 mod trial;
 
 /// What the last job of a workflow that installs nothing does.

@@ -13,4 +13,5 @@ pub use layer::unpack;
 pub use pull::{PullEvent, VerifiedImage, pull};
 pub use reference::Reference;
 pub use registries::{Endpoint, Registries};
+pub use registry::Credentials;
 pub use store::{Layer, Store};

@@ -12,7 +12,7 @@ use super::digest::{Digest, Hasher};
 use super::layer::unpack;
 use super::reference::Reference;
 use super::registries::Registries;
-use super::registry::Repository;
+use super::registry::{Credentials, Repository};
 use super::store::{Layer, Store};
 use crate::hint::{WithHint as _, hinted};
 use crate::http;
@@ -88,7 +88,7 @@ impl VerifiedImage {
 
 /// Pulls an image into the store.
 ///
-/// `room` is how many bytes the store can still take; an image whose compressed layers alone are
+/// `credentials` are for a registry that demands them. `room` is how many bytes the store can still take; an image whose compressed layers alone are
 /// larger is refused before the first of them is fetched. `watch` is told what happens.
 ///
 /// # Errors
@@ -98,10 +98,11 @@ pub fn pull(
     registries: &Registries,
     store: &Store,
     reference: &Reference,
+    credentials: Option<&Credentials>,
     room: u64,
     watch: &mut dyn FnMut(PullEvent),
 ) -> anyhow::Result<VerifiedImage> {
-    let repository = Repository::new(http, registries.endpoint(reference)?);
+    let repository = Repository::new(http, registries.endpoint(reference)?, credentials);
     let (digest, manifest) = resolve(&repository, reference)?;
     let configuration = configuration(&repository, &manifest)?;
     let wanted = manifest.layers().iter().map(Wanted::new).collect::<anyhow::Result<Vec<_>>>()?;

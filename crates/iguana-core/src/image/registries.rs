@@ -93,6 +93,12 @@ impl Endpoint {
         Self { scheme, host: host.into(), repository: repository.into() }
     }
 
+    /// Whether it is reached without encryption, because registries.conf says so.
+    #[must_use]
+    pub fn insecure(&self) -> bool {
+        self.scheme == "http"
+    }
+
     /// The API's address for this repository, without a slash at the end.
     #[must_use]
     pub fn base(&self) -> String {

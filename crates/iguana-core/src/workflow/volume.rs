@@ -1,13 +1,10 @@
 //! One entry of `volumes:`.
 
-use serde::Deserialize;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use super::model::Image;
+use std::path::{Component, Path, PathBuf};
 
-/// Something that a container shares with the machine or with other containers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// Something that a container shares with the machine or with other containers, or that is mounted into it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Volume {
     /// Where it comes from.
     pub source: VolumeSource,
@@ -18,7 +15,7 @@ pub struct Volume {
 }
 
 /// Where a volume comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum VolumeSource {
     /// `/path`: a fresh folder of this container's own.
     Anonymous,
@@ -26,63 +23,69 @@ pub enum VolumeSource {
     Named(String),
     /// `/host:/path`: a path of the machine.
     Host(PathBuf),
+    /// `type: tmpfs`: an empty file system of its own, of at most so many bytes.
+    Tmpfs(Option<u64>),
+    /// `type: image`: the tree of another image, read-only.
+    Image(Box<Image>),
 }
 
-/// Why a text is not a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeError(String);
-
-impl fmt::Display for VolumeError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+impl Volume {
+    /// The image that is mounted, if it is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        match &self.source {
+            VolumeSource::Image(image) => Some(image),
+            _ => None,
+        }
     }
-}
 
-impl std::error::Error for VolumeError {}
-
-impl TryFrom<String> for Volume {
-    type Error = VolumeError;
-
-    fn try_from(text: String) -> Result<Self, VolumeError> {
-        text.parse()
-    }
-}
-
-impl FromStr for Volume {
-    type Err = VolumeError;
-
-    fn from_str(text: &str) -> Result<Self, VolumeError> {
-        let bad = |why: &str| VolumeError(format!("`{text}` is not a volume: {why}"));
+    /// Reads the short form, `[SOURCE:]TARGET[:ro|rw]`.
+    ///
+    /// # Errors
+    /// Why it is not one.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let fields: Vec<&str> = text.split(':').collect();
         let (source, target, mode) = match fields[..] {
             [target] => (None, target, "rw"),
-            [source, mode @ ("ro" | "rw")] => (None, source, mode),
+            [target, mode @ ("ro" | "rw")] => (None, target, mode),
             [source, target] => (Some(source), target, "rw"),
             [source, target, mode] => (Some(source), target, mode),
-            _ => return Err(bad("more than three fields")),
-        };
-        if !target.starts_with('/') {
-            return Err(bad("the path in the container must begin with `/`"));
-        }
-        let target = PathBuf::from(target);
-        if target.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(bad("the path in the container must not hold `..`"));
-        }
-        let source = match source {
-            None => VolumeSource::Anonymous,
-            Some(path) if path.starts_with('/') => VolumeSource::Host(path.into()),
-            Some(name) if is_name(name) => VolumeSource::Named(name.into()),
-            Some(_) => {
-                return Err(bad("its source is neither an absolute path nor a name of [a-zA-Z0-9_.-]"));
-            }
+            _ => return Err("it has more than three fields".into()),
         };
         let read_only = match mode {
             "ro" => true,
             "rw" => false,
-            _ => return Err(bad("its mode must be `ro` or `rw`")),
+            _ => return Err(format!("its mode is `{mode}`, but must be `ro` or `rw`")),
         };
-        Ok(Self { source, target, read_only })
+        let source = source.map_or(Ok(VolumeSource::Anonymous), VolumeSource::parse)?;
+        Ok(Self { source, target: target_path(target)?, read_only })
     }
+}
+
+impl VolumeSource {
+    /// A path of the machine, or a name.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            path if path.starts_with('/') => Ok(Self::Host(path.into())),
+            name if is_name(name) => Ok(Self::Named(name.into())),
+            _ => Err(format!("its source `{text}` is neither an absolute path nor a name of [a-zA-Z0-9_.-]")),
+        }
+    }
+}
+
+/// The place in the container: below its root, as it stands.
+pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return Err(format!("its path in the container, `{text}`, does not begin with `/`"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("its path in the container, `{text}`, holds `..`"));
+    }
+    if path.components().count() == 1 {
+        return Err("its path in the container is the root itself".into());
+    }
+    Ok(path.components().collect())
 }
 
 /// podman's rule for volume names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
 
     fn volume(text: &str) -> Volume {
-        text.parse().unwrap()
+        Volume::parse(text).unwrap()
     }
 
     #[test]
@@ -108,20 +111,22 @@ mod tests {
         assert_eq!(host.target, PathBuf::from("/data"));
         assert!(host.read_only);
         assert!(volume("/data:ro").read_only);
+        assert_eq!(volume("/data//x/").target, PathBuf::from("/data/x"));
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for (text, why) in [
-            ("data", "must begin with `/`"),
-            ("a:b", "must begin with `/`"),
+            ("data", "begin with `/`"),
+            ("a:b", "begin with `/`"),
             ("a/b:/c", "neither an absolute path nor a name"),
             ("a:/b:rx", "`ro` or `rw`"),
             ("a:/b/../c", "`..`"),
+            ("a:/", "the root itself"),
             ("a:/b:ro:z", "more than three"),
         ] {
-            let error = text.parse::<Volume>().unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains(text), "{text}: {error}");
+            let error = Volume::parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 }

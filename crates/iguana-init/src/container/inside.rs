@@ -1,271 +1,286 @@
-//! Process 1 of a container: builds the root, starts the program, passes signals on, reaps.
+//! Process 1 of a container: builds the root, starts programs, passes signals on, reaps.
+//!
+//! One loop without threads: requests come from the machine's side by a socket, ends of children and
+//! signals by another descriptor.
 
-use super::plan::{Plan, Stdio};
-use super::{rootfs, terminal, user};
-use crate::sys::{self, Session};
+use super::protocol::{self, Answer, Execution, Inbox, Order, Refusal, Request};
+use super::{privileges, program, rootfs, terminal};
+use crate::sys;
 use anyhow::Context as _;
-use iguana_core::hint::{self, WithHint as _, hinted};
-use iguana_core::image::VerifiedImage;
-use indexmap::IndexMap;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitCode};
+use iguana_core::hint::hinted;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// Where it is written that the program runs, or why it cannot be started.
-const ERROR_DESCRIPTOR: i32 = 3;
-/// Written when the program runs.
-const STARTED: &str = "started";
-/// podman's exit status for a container whose program could not be started.
-const NOT_STARTED: u8 = 125;
-/// The end of a child, and what is passed on to the program.
-const WAITED_FOR: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-/// podman's, for images that set none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where requests come from.
+const SOCKET: i32 = 0;
+/// The end of a child, and what is passed on to the programs.
+const WATCHED: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+/// Stops whoever sets a terminal from the background, as this process does between two programs.
+const NEVER_WANTED: &[i32] = &[libc::SIGTTOU];
+/// How long the kernel may take to end all that is left. What waits for a disk takes longer, and is left.
+const END_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// All that process 1 of a container must know.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
-    layers: Vec<PathBuf>,
-    scratch: PathBuf,
-    binds: Vec<super::plan::Bind>,
-    arguments: Vec<String>,
-    env: Vec<(String, String)>,
-    folder: String,
-    user: String,
-    stdio: Stdio,
+/// The life of process 1. Nobody asks for its exit status.
+pub(crate) fn init() -> ExitCode {
+    match Server::open() {
+        Ok(mut server) => {
+            server.serve();
+            server.end();
+            ExitCode::SUCCESS
+        }
+        // The machine's side has been told, or is gone.
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
-impl Order {
-    /// Puts together what the image says (OCI image-spec, config.md, "Properties") and what is planned.
-    pub(super) fn new(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Self> {
-        let config = image.configuration().config().clone().unwrap_or_default();
-        let lists = [config.entrypoint(), config.cmd()];
-        let arguments: Vec<String> = lists.into_iter().flatten().flatten().cloned().collect();
-        if arguments.is_empty() {
+struct Server {
+    inbox: Inbox,
+    signals: OwnedFd,
+    privileged: bool,
+    programs: HashMap<Pid, Program>,
+    /// The terminal of the last program that had one. Its session is led by this process: so it outlives
+    /// the program, and what the program wrote last can still be sent.
+    terminal: Option<File>,
+    children: Children,
+}
+
+struct Program {
+    id: u64,
+    has_terminal: bool,
+}
+
+impl Server {
+    /// Builds the root that the first message orders, and says how that went.
+    fn open() -> anyhow::Result<Self> {
+        let mut inbox = Inbox::new(sys::take_over_descriptor(SOCKET)?);
+        let order = first_message(&mut inbox)?;
+        let opened = prepare(&order);
+        let answer =
+            opened.as_ref().map_or_else(|error| Answer::Refused(Refusal::of(error)), |_| Answer::Ready);
+        protocol::send(inbox.socket(), &answer, None)?;
+        let (signals, children) = opened?;
+        let (programs, terminal) = (HashMap::new(), None);
+        Ok(Self { inbox, signals, privileged: order.privileged, programs, terminal, children })
+    }
+
+    /// Does what it is asked to until the machine's side is gone.
+    fn serve(&mut self) {
+        while self.take_requests().is_ok_and(|is_open| is_open) {}
+    }
+
+    /// Waits for something to happen and deals with it; `false` when the machine's side is gone.
+    fn take_requests(&mut self) -> anyhow::Result<bool> {
+        let (requests, signals) = self.wait()?;
+        if signals {
+            while let Some(signal) = sys::read_signal(&self.signals)? {
+                self.take_signal(signal)?;
+            }
+        }
+        if !requests {
+            return Ok(true);
+        }
+        let is_open = self.inbox.receive()?;
+        while let Some(request) = self.inbox.next() {
+            match request? {
+                Request::Run(execution) => self.run(&execution)?,
+                Request::Signal { id, signal } => self.signal(id, signal),
+            }
+        }
+        Ok(is_open)
+    }
+
+    /// Whether there are requests, and signals.
+    fn wait(&self) -> io::Result<(bool, bool)> {
+        let mut waited_for =
+            [self.inbox.socket(), &self.signals].map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
+        rustix::io::retry_on_intr(|| poll(&mut waited_for, None))?;
+        let [requests, signals] = waited_for.map(|descriptor| !descriptor.revents().is_empty());
+        Ok((requests, signals))
+    }
+
+    fn run(&mut self, execution: &Execution) -> io::Result<()> {
+        let id = execution.id;
+        let answer = match self.start(execution) {
+            Ok(()) => Answer::Started { id },
+            Err(error) => Answer::NotStarted { id, refusal: Refusal::of(&error) },
+        };
+        protocol::send(self.inbox.socket(), &answer, None)
+    }
+
+    fn start(&mut self, execution: &Execution) -> anyhow::Result<()> {
+        let output = File::from(self.inbox.descriptor()?);
+        let has_terminal = execution.terminal.is_some();
+        if let Some(path) = &execution.terminal {
+            self.lead_terminal(&output)
+                .with_context(|| format!("cannot take the terminal `{}`", path.display()))?;
+            if !self.privileged {
+                privileges::show_terminal(path, &output)?;
+            }
+        }
+        match program::start(execution, &output, self.privileged) {
+            Ok(process) => {
+                self.programs.insert(process, Program { id: execution.id, has_terminal });
+                Ok(())
+            }
+            Err(error) => {
+                if has_terminal {
+                    self.take_terminal_back();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn lead_terminal(&mut self, terminal: &File) -> anyhow::Result<()> {
+        if self.programs.values().any(|program| program.has_terminal) {
             return Err(hinted(
-                format!("the image `{}` has neither an entrypoint nor a command", image.reference()),
-                "set `ENTRYPOINT` or `CMD` when the image is built",
+                "another program of this container has it",
+                "give the terminal to one program at a time",
             ));
         }
-        let image_env = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
-        let mut env: Vec<(String, String)> =
-            image_env.map(|(key, value)| (key.into(), value.into())).collect();
-        env.extend(plan.env.iter().cloned());
-        Ok(Self {
-            layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect(),
-            scratch: plan.scratch.clone(),
-            binds: plan.binds.clone(),
-            arguments,
-            env,
-            folder: config
-                .working_dir()
-                .clone()
-                .filter(|path| !path.is_empty())
-                .unwrap_or_else(|| "/".into()),
-            user: config.user().clone().unwrap_or_default(),
-            stdio: plan.stdio.clone(),
-        })
+        sys::control_by_terminal(terminal)?;
+        self.terminal = Some(terminal.try_clone()?);
+        Ok(())
     }
-}
 
-/// Why a container's program does not run.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Refusal {
-    chain: Vec<String>,
-    hint: Option<String>,
-}
-
-impl Refusal {
-    fn of(error: &anyhow::Error) -> Self {
-        Self {
-            chain: error.chain().map(ToString::to_string).collect(),
-            hint: hint::of(error).map(Into::into),
+    fn signal(&self, id: u64, signal: i32) {
+        for (process, _) in self.programs.iter().filter(|(_, program)| program.id == id) {
+            // The program may just have ended; that is told by its SIGCHLD.
+            let _ = sys::signal_group(*process, signal);
         }
     }
 
-    /// What process 1 wrote: that the program runs, or why not.
-    pub(super) fn read(text: &str) -> Result<(), Self> {
-        if text == STARTED {
-            return Ok(());
+    fn take_signal(&mut self, signal: i32) -> io::Result<()> {
+        if signal == libc::SIGCHLD {
+            return self.reap();
         }
-        Err(serde_json::from_str(text).unwrap_or_else(|_| Self {
-            chain: vec!["the container's process 1 ended before it could start the program".into()],
-            hint: Some("memory may be full; the kernel's messages say so".into()),
-        }))
+        for process in self.programs.keys() {
+            // As above.
+            let _ = sys::signal_group(*process, signal);
+        }
+        Ok(())
     }
 
-    pub(super) fn into_error(self) -> anyhow::Error {
-        let mut causes = self.chain.into_iter().rev();
-        let innermost = anyhow::Error::msg(causes.next().unwrap_or_default());
-        let error = causes.fold(innermost, |error, context| error.context(context));
-        match self.hint {
-            Some(hint) => Err::<(), _>(error).hint(hint).unwrap_err(),
-            None => error,
+    /// Reaps all that have ended, and tells of those that were asked for.
+    fn reap(&mut self) -> io::Result<()> {
+        while let Ok(Some((process, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            if status.stopped() {
+                self.go_on(process, status);
+                continue;
+            }
+            let Some(program) = self.programs.remove(&process) else { continue };
+            if program.has_terminal {
+                self.take_terminal_back();
+            }
+            let answer = Answer::Ended { id: program.id, status: as_shells_count(status) };
+            protocol::send(self.inbox.socket(), &answer, None)?;
         }
+        Ok(())
+    }
+
+    /// Ctrl-Z has nobody here who would put the program into the foreground again.
+    fn go_on(&self, process: Pid, status: WaitStatus) {
+        if status.stopping_signal() == Some(libc::SIGTSTP) && self.programs.contains_key(&process) {
+            // It may have been killed meanwhile.
+            let _ = sys::signal_group(process, libc::SIGCONT);
+        }
+    }
+
+    /// What a program left in the background must not read what is meant for the next one.
+    fn take_terminal_back(&self) {
+        if let Some(terminal) = &self.terminal {
+            // A terminal that is gone is nobody's.
+            let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
+        }
+    }
+
+    /// Ends all that is left, and stays until the terminal has sent their last words.
+    fn end(&mut self) {
+        self.children.end();
+        self.terminal.iter().for_each(terminal::drain);
     }
 }
 
-/// The life of process 1. Its exit status is the program's.
-pub(crate) fn init() -> ExitCode {
-    // Closes by itself when the program runs or this process ends.
-    let errors = match sys::take_over_descriptor(ERROR_DESCRIPTOR) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(_) => return ExitCode::from(NOT_STARTED),
-    };
-    match start() {
-        Ok((program, terminal)) => {
-            // Nobody listens any more when the machine's side is gone.
-            let _ = (&errors).write_all(STARTED.as_bytes());
-            drop(errors);
-            let status = supervise(program);
-            terminal.iter().for_each(terminal::drain);
-            ExitCode::from(status)
-        }
-        Err(error) => {
-            let text = serde_json::to_string(&Refusal::of(&error)).unwrap_or_default();
-            // Nobody listens any more when the machine's side is gone.
-            let _ = (&errors).write_all(text.as_bytes());
-            ExitCode::from(NOT_STARTED)
-        }
-    }
-}
-
-/// Starts the program; gives back the terminal, too, if it has one.
-fn start() -> anyhow::Result<(Pid, Option<File>)> {
-    let mut text = Vec::new();
-    io::stdin().read_to_end(&mut text)?;
-    let order: Order = serde_json::from_slice(&text).context("the order is damaged")?;
-    rootfs::enter(&order.layers, &order.scratch, &order.binds)?;
-    sys::block_signals(WAITED_FOR)?;
-    let terminal = lead_terminal(&order.stdio)?;
-    let mut program = program(&order, terminal.as_ref())?;
-    let program = program.spawn().map_err(|error| explain(error, &order.arguments[0]))?;
-    let process = Pid::from_raw(program.id() as i32).context("the program has no process id")?;
-    Ok((process, terminal))
-}
-
-/// The terminal, its session led by this process: so it outlives the program, and what the program
-/// wrote last can still be sent.
-fn lead_terminal(stdio: &Stdio) -> anyhow::Result<Option<File>> {
-    let Stdio::Terminal(path) = stdio else { return Ok(None) };
-    let open = || terminal::open(path).and_then(|terminal| sys::lead_session(&terminal).map(|()| terminal));
-    Ok(Some(open().with_context(|| format!("cannot take the terminal `{}`", path.display()))?))
-}
-
-/// The program as the image and the plan want it.
-fn program(order: &Order, terminal: Option<&File>) -> anyhow::Result<Command> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let user = user::look_up(&order.user, &read("/etc/passwd"), &read("/etc/group"))?;
-    let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
-    env.extend(order.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    let path = find(&order.arguments[0], env["PATH"])?;
-    fs::create_dir_all(&order.folder)
-        .with_context(|| format!("cannot make the image's working folder `{}`", order.folder))?;
-    let mut command = Command::new(&path);
-    command.current_dir(&order.folder);
-    let session = match terminal {
-        Some(terminal) => {
-            let copy = || terminal.try_clone();
-            command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
-            Session::Foreground
-        }
-        None => {
-            command.stdin(process::Stdio::null());
-            Session::Own
-        }
-    };
-    sys::set_up_process(&mut command, user.identity, session);
-    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    sys::execute_exactly(&mut command, &path, &order.arguments, &env)
-        .context("the arguments or the environment hold a zero byte")?;
-    Ok(command)
-}
-
-/// Looks a program up as a shell does.
-fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
-    if name.contains('/') {
-        return Ok(name.into());
-    }
-    let candidates = search_path.split(':').map(|folder| Path::new(folder).join(name));
-    let is_program = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    candidates.into_iter().find(is_program).ok_or_else(|| {
-        hinted(
-            format!("there is no program `{name}` in the image"),
-            format!("its `PATH` is `{search_path}`; check the image's entrypoint and command"),
-        )
-    })
-}
-
-fn explain(error: io::Error, program: &str) -> anyhow::Error {
-    let remedy = match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "the file, or the interpreter that it names, is not in the image; check the image's entrypoint and command"
-        }
-        Some(libc::ENOEXEC) => "it is for another processor architecture, or a script without a `#!` line",
-        Some(libc::EACCES) => "it is not executable: `chmod +x` it when the image is built",
-        _ => "check the image's entrypoint and command",
-    };
-    let failed = Err::<(), _>(error).with_context(|| format!("cannot execute `{program}`"));
-    failed.hint(remedy).unwrap_err()
-}
-
-/// Passes signals on and reaps, until the program has ended. The kernel ends whatever is left then.
-fn supervise(program: Pid) -> u8 {
+fn first_message(inbox: &mut Inbox) -> anyhow::Result<Order> {
     loop {
-        match sys::wait_for_signal(WAITED_FOR) {
-            Ok(libc::SIGCHLD) => {
-                if let Some(status) = reap(program) {
-                    return status;
-                }
-            }
-            Ok(signal) => {
-                if let Some(signal) = Signal::from_named_raw(signal) {
-                    // The program may just have ended; the next signal is then its SIGCHLD.
-                    let _ = kill_process(program, signal);
-                }
-            }
-            Err(_) => return NOT_STARTED,
+        if let Some(order) = inbox.next() {
+            return order.context("the order is damaged");
         }
+        anyhow::ensure!(inbox.receive()?, "the machine's side is gone");
     }
 }
 
-/// Reaps all that have ended; the program's exit status if it is among them.
-fn reap(program: Pid) -> Option<u8> {
-    let mut result = None;
-    while let Ok(Some((process, status))) = wait(WaitOptions::NOHANG) {
-        if process == program {
-            let signal = || status.terminating_signal().map(|signal| 128 + signal);
-            result = status.exit_status().or_else(signal).map(|status| status as u8);
-        }
-    }
-    result
+fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
+    sys::block_signals(&[WATCHED, NEVER_WANTED].concat())?;
+    let signals = sys::signal_descriptor(WATCHED)?;
+    // Away from the machine's session, to lead that of the programs' terminal.
+    rustix::process::setsid()?;
+    rootfs::enter(order)?;
+    let children = Children::adopt().context("cannot adopt the container's orphans")?;
+    Ok((signals, children))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn as_shells_count(status: WaitStatus) -> u8 {
+    let signal = || status.terminating_signal().map(|signal| 128 + signal);
+    status.exit_status().or_else(signal).map_or(u8::MAX, |status| status as u8)
+}
 
-    #[test]
-    fn a_refusal_crosses_the_pipe_with_chain_and_hint() {
-        let error = Err::<(), _>(anyhow::anyhow!("inner")).context("outer").hint("do this").unwrap_err();
-        let text = serde_json::to_string(&Refusal::of(&error)).unwrap();
-        let error = Refusal::read(&text).unwrap_err().into_error();
-        assert_eq!(format!("{error:#}"), "outer: inner");
-        assert_eq!(hint::of(&error), Some("do this"));
-        assert!(Refusal::read(STARTED).is_ok());
-        assert!(Refusal::read("").unwrap_err().into_error().to_string().contains("process 1 ended"));
+/// All processes of the container but this one.
+enum Children {
+    /// This is process 1 of a process namespace: they are whoever is in it.
+    OfNamespace,
+    /// This is one of the machine's processes, whose orphaned descendants become its children; they are
+    /// in this file of the kernel's.
+    OfProcess(File),
+}
+
+impl Children {
+    fn adopt() -> io::Result<Self> {
+        let process = rustix::process::getpid();
+        if process.is_init() {
+            return Ok(Self::OfNamespace);
+        }
+        rustix::process::set_child_subreaper(Some(process))?;
+        Ok(Self::OfProcess(File::open(format!("/proc/self/task/{}/children", process.as_raw_pid()))?))
     }
 
-    #[test]
-    fn programs_are_found_along_the_path() {
-        assert_eq!(find("sh", "/nonexistent:/bin").unwrap(), PathBuf::from("/bin/sh"));
-        assert_eq!(find("./x", "").unwrap(), PathBuf::from("./x"));
-        assert!(find("no-such-program", "/bin").unwrap_err().to_string().contains("`no-such-program`"));
+    /// Kills them all. Grandchildren of a killed child come up as children in the next round.
+    fn end(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < END_LIMIT {
+            self.kill();
+            loop {
+                match wait(WaitOptions::NOHANG) {
+                    Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::OfNamespace => sys::kill_all_others(),
+            Self::OfProcess(list) => {
+                let mut text = String::new();
+                // A list that cannot be read leaves them to whoever adopts them next.
+                let _ = list.rewind().and_then(|()| list.read_to_string(&mut text));
+                for child in text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?))
+                {
+                    // It may just have ended.
+                    let _ = kill_process(child, Signal::KILL);
+                }
+            }
+        }
     }
 }

@@ -1,180 +1,185 @@
-//! Containers: from a verified image to a process and its exit status.
+//! Containers: from a verified image to programs and their exit statuses.
 //!
-//! [`start`] plans everything outside and sends the plan to a second copy of this program, which is
-//! process 1 of the container's namespaces ([`init`]): it builds the root, starts the program, reaps.
+//! [`start`] sends a plan to a second copy of this program, which is process 1 of the container's
+//! namespaces ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It
+//! ends, and everything in the container with it, when the machine's side closes the socket or dies.
 
+mod image;
 mod inside;
+mod link;
+mod mounts;
 mod plan;
+mod privileges;
+mod program;
+mod protocol;
 mod rootfs;
+mod running;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub(crate) use inside::init;
-pub(crate) use plan::{Plan, Stdio};
+#[allow(unused_imports, reason = "for the steps of jobs")]
+pub(crate) use plan::{Command, EXCHANGE_INSIDE};
+pub(crate) use plan::{Mount, Plan, Program, STOP_GRACE, Source, Stdio};
+pub(crate) use running::{Ended, Running};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
 
-use crate::sys;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use iguana_core::image::VerifiedImage;
+use image::Image;
+use link::Link;
+use protocol::{Execution, Order};
 use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The name under which this program is process 1 of a container.
 pub(crate) const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
-/// Time between the request to stop and the end by force; podman's default.
-pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How often a container that was asked to stop is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How a container's program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// With this exit status; 128 and more is a signal, as shells count.
-    With(u8),
-    /// The container's process 1 itself was killed by this signal.
-    Killed(i32),
-}
-
-impl Ended {
-    pub(crate) fn is_success(self) -> bool {
-        self == Self::With(0)
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::With(status @ 129..=192) => write!(out, "exit status {status} (signal {})", status - 128),
-            Self::With(status) => write!(out, "exit status {status}"),
-            Self::Killed(signal) => write!(out, "killed by signal {signal}"),
-        }
-    }
-}
-
-/// A container that runs. Dropping it ends it and frees all that was its own.
+/// A container. Dropping it ends it and frees all that was its own.
 pub(crate) struct Container {
-    process: Option<Pid>,
-    scratch: PathBuf,
+    image: Image,
+    env: Vec<(String, String)>,
+    stop_grace: Duration,
+    exchange: PathBuf,
+    // In this order: what it has written can be removed when nothing runs any more.
+    link: Closing,
+    _scratch: Scratch,
 }
 
-/// Starts a container. Returns when its program runs.
+/// Starts a container. Returns when its root is built; nothing runs in it yet.
 ///
 /// # Errors
-/// When its root cannot be built, or its program cannot be executed: with the reason.
+/// When its root cannot be built: with the reason.
 pub(crate) fn start(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Container> {
-    let order = serde_json::to_vec(&inside::Order::new(image, plan)?)?;
-    let scratch = plan.scratch.clone();
-    rootfs::make_scratch(&scratch)?;
-    let mut container = Container { process: None, scratch };
-    let (order_reader, mut order_writer) = pipe()?;
-    let (error_reader, error_writer) = pipe()?;
-    let output = match &plan.stdio {
-        Stdio::Terminal(_) | Stdio::Console => {
-            open("/dev/console", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?
-        }
-        Stdio::Log(path) => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-            open(path.as_path(), flags, Mode::from_raw_mode(0o600))
-                .with_context(|| format!("cannot write `{}`", path.display()))?
-        }
+    start_from(Image::of(image)?, plan)
+}
+
+fn start_from(image: Image, plan: &Plan) -> anyhow::Result<Container> {
+    let scratch = Scratch(plan.scratch.clone());
+    rootfs::make_scratch(&plan.scratch, &plan.exchange())?;
+    let order = Order {
+        layers: image.layers.clone(),
+        scratch: plan.scratch.clone(),
+        mounts: plan.all_mounts(),
+        folder: image.folder.clone(),
+        read_only: plan.read_only,
+        privileged: plan.privileged,
     };
-    let descriptors = [order_reader.as_fd(), output.as_fd(), output.as_fd(), error_writer.as_fd()];
-    let process = sys::start_in_namespaces(INIT_NAME_C, &descriptors).context("cannot make namespaces")?;
-    container.process = Some(process);
-    drop((order_reader, error_writer));
-    order_writer.write_all(&order).context("the container's process 1 has ended")?;
-    drop(order_writer);
-    let mut error = String::new();
-    File::from(error_reader).read_to_string(&mut error)?;
-    inside::Refusal::read(&error).map_err(inside::Refusal::into_error)?;
-    Ok(container)
+    let link = Closing(Link::open(plan.pid_host)?);
+    link.0.build(&order)?;
+    Ok(Container {
+        image,
+        env: plan.env.clone(),
+        stop_grace: plan.stop_grace,
+        exchange: plan.exchange(),
+        link,
+        _scratch: scratch,
+    })
 }
 
 impl Container {
-    /// Waits for the end of the program.
+    /// Starts a program. Returns when it runs.
     ///
     /// # Errors
-    /// When the kernel does not know the container any more.
-    pub(crate) fn wait(&mut self) -> anyhow::Result<Ended> {
-        let Some(process) = self.process else { bail!("the container has ended before") };
-        loop {
-            match waitpid(Some(process), WaitOptions::empty()) {
-                Ok(Some((_, status))) => {
-                    self.process = None;
-                    return Ok(ended(status));
-                }
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("cannot wait for the container"),
-            }
-        }
+    /// When it cannot be executed: with the reason.
+    pub(crate) fn run(&self, program: &Program) -> anyhow::Result<Running> {
+        let output = open_output(&program.stdio)?;
+        let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
+        let execution = Execution {
+            id: 0,
+            arguments: self.image.arguments(&program.command)?,
+            env: env.into_iter().flatten().cloned().collect(),
+            folder: program.folder.clone().unwrap_or_else(|| self.image.folder.clone()),
+            user: program.user.clone().unwrap_or_else(|| self.image.user.clone()),
+            terminal: match &program.stdio {
+                Stdio::Terminal(path) => Some(path.clone()),
+                Stdio::Console | Stdio::Log(_) | Stdio::Inherited => None,
+            },
+        };
+        let id = self.link.0.run(execution, output.as_fd())?;
+        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace))
     }
 
-    /// The end of the program, if it has come.
-    pub(crate) fn try_wait(&mut self) -> Option<Ended> {
-        let (_, status) = waitpid(Some(self.process?), WaitOptions::NOHANG).ok()??;
-        self.process = None;
-        Some(ended(status))
+    /// The container's `/`, for looking up paths in it (openat2(2), `RESOLVE_IN_ROOT`).
+    ///
+    /// # Errors
+    /// When the container has ended.
+    #[allow(dead_code, reason = "for the steps of jobs")]
+    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+        let ended = || io::Error::other("the container has ended");
+        let pid = self.link.0.pid().ok_or_else(ended)?;
+        let path = format!("/proc/{}/root", pid.as_raw_pid());
+        let root = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // Asked again: it may have ended meanwhile, and its number gone to another process.
+        self.link.0.pid().map(|_| root).ok_or_else(ended)
     }
 
-    /// Asks the program to end, and ends it by force when it does not.
+    /// Whether there is something at this path in the container.
+    #[allow(dead_code, reason = "for the steps of jobs")]
+    pub(crate) fn has_path(&self, path: &Path) -> bool {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok())
+    }
+
+    /// The folder that the container has at [`EXCHANGE_INSIDE`], as the machine sees it.
+    #[allow(dead_code, reason = "for the steps of jobs")]
+    pub(crate) fn exchange(&self) -> &Path {
+        &self.exchange
+    }
+
+    /// Asks all programs to end, and ends them by force when they do not within the plan's `stop_grace`.
     pub(crate) fn stop(&mut self) {
-        let Some(process) = self.process else { return };
-        // A failure means that it is gone, which the next line finds out.
-        let _ = kill_process(process, Signal::TERM);
-        let start = Instant::now();
-        while self.try_wait().is_none() && self.process.is_some() {
-            if start.elapsed() > STOP_GRACE {
-                self.kill();
-                return;
-            }
-            thread::sleep(LOOK_EVERY);
+        for program in self.link.0.running() {
+            self.link.0.signal(program, self.image.stop_signal);
         }
-    }
-
-    fn kill(&mut self) {
-        if let Some(process) = self.process {
-            let _ = kill_process(process, Signal::KILL);
-            let _ = self.wait();
-        }
+        self.link.0.is_quiet_within(self.stop_grace);
+        self.link.0.close();
     }
 }
 
-impl Drop for Container {
+/// What a program has as standard output and error; a terminal as standard input, too.
+fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
+    let write = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let append = write | OFlags::CREATE | OFlags::APPEND;
+    let (path, flags) = match stdio {
+        Stdio::Terminal(path) => {
+            let terminal = terminal::open(path);
+            let terminal =
+                terminal.with_context(|| format!("cannot take the terminal `{}`", path.display()))?;
+            return Ok(terminal.into());
+        }
+        Stdio::Console => (Path::new("/dev/console"), write),
+        Stdio::Log(path) => (path.as_path(), append),
+        Stdio::Inherited => return Ok(io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    open(path, flags, Mode::from_raw_mode(0o600))
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Ends the container when it is dropped.
+struct Closing(Arc<Link>);
+
+impl Drop for Closing {
     fn drop(&mut self) {
-        self.kill();
-        // Its mounts went with its namespaces; what is left is memory.
-        let _ = fs::remove_dir_all(&self.scratch);
+        // What the kernel cannot end keeps what it has; nothing can be done about it.
+        self.0.close();
     }
 }
 
-fn ended(status: WaitStatus) -> Ended {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(status), _) => Ended::With(status as u8),
-        (None, Some(signal)) => Ended::Killed(signal),
-        (None, None) => Ended::With(u8::MAX),
-    }
-}
+/// A folder that is removed when it is dropped.
+struct Scratch(PathBuf);
 
-fn pipe() -> anyhow::Result<(OwnedFd, File)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok((reader, writer.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_told_as_shells_count() {
-        assert_eq!(Ended::With(3).to_string(), "exit status 3");
-        assert_eq!(Ended::With(137).to_string(), "exit status 137 (signal 9)");
-        assert!(Ended::With(0).is_success() && !Ended::Killed(9).is_success());
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Its mounts went with the namespaces; what is left is memory.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

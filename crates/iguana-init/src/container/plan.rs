@@ -1,66 +1,159 @@
-//! What a container is to be, as data.
+//! What a container is to be, and what is to run in it, as data.
 
-use iguana_core::workflow::{Env, Volume, VolumeSource};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The new system's root, told to every container.
 const NEWROOT: &str = "/sysroot";
 /// What every container shares with the machine.
-const ALWAYS: &[(&str, &str)] = &[
-    ("/dev", "/dev"),
-    ("/sys", "/sys"),
-    ("/iguana", "/iguana"),
-    ("/etc/resolv.conf", "/etc/resolv.conf"),
-    ("/etc/hosts", "/etc/hosts"),
-    ("/etc/hostname", "/etc/hostname"),
-];
+const SHARED: &[&str] = &["/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+/// What one with all rights shares, too; others have their own.
+const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
+/// Where a container with a read-only root can write; podman's `--read-only-tmpfs`.
+const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
+/// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The exchange folder as a container sees it.
+pub(crate) const EXCHANGE_INSIDE: &str = "/run/iguana";
 
 /// Everything about one container besides its image.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// A folder of its own in the store's file system, for what it writes.
     pub(crate) scratch: PathBuf,
-    /// What is bound into its root, in order.
-    pub(crate) binds: Vec<Bind>,
-    /// Variables after those of the image.
+    /// What is mounted into its root, in order.
+    pub(crate) mounts: Vec<Mount>,
+    /// Variables for all its programs, after those of the image.
     pub(crate) env: Vec<(String, String)>,
+    /// Its root takes no changes; only [`WRITABLE`] and its mounts do.
+    pub(crate) read_only: bool,
+    /// It has all rights, and the machine's devices. Without: podman's default rights, and devices that
+    /// only make or take bytes.
+    pub(crate) privileged: bool,
+    /// It sees the machine's processes.
+    pub(crate) pid_host: bool,
+    /// Time between the request to stop and the end by force.
+    pub(crate) stop_grace: Duration,
+}
+
+/// Something that is mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) source: Source,
+    pub(crate) target: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Source {
+    /// A path of the machine; one that is missing is made as a folder.
+    Bind(PathBuf),
+    /// Memory, at most `size` bytes (else the kernel's limit: half of all). It has the owner and the mode
+    /// of the folder that it covers.
+    Tmpfs { size: Option<u64> },
+    /// An image's layers, the lowest first. Nothing can be written to it.
+    Image { layers: Vec<PathBuf> },
+}
+
+/// One program to run in a container.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) command: Command,
+    /// Variables after those of the image and of the container's plan.
+    pub(crate) env: Vec<(String, String)>,
+    /// In place of the image's working folder.
+    pub(crate) folder: Option<String>,
+    /// In place of the image's user, and written as there.
+    pub(crate) user: Option<String>,
     pub(crate) stdio: Stdio,
 }
 
-/// Where a container's program reads and writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// What the image says, changed as podman's `--entrypoint` and arguments change it.
+    FromImage { entrypoint: Option<Vec<String>>, command: Option<Vec<String>> },
+    #[allow(dead_code, reason = "for the steps of jobs")]
+    /// These words, whatever the image says.
+    Exactly(Vec<String>),
+}
+
+/// Where a program reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stdio {
-    /// The terminal at this path, which it controls.
+    /// The terminal at this path, which controls it. One program of a container at a time can have it.
     Terminal(PathBuf),
     /// Writes to the console, reads nothing: there is no terminal.
     Console,
     /// Writes to this file, reads nothing.
     Log(PathBuf),
-}
-
-/// A path of the machine that a container sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Bind {
-    pub(crate) source: PathBuf,
-    pub(crate) target: PathBuf,
-    pub(crate) read_only: bool,
+    /// Writes to this program's own standard output, reads nothing.
+    Inherited,
 }
 
 impl Plan {
-    /// The plan for a container called `name` among those that run at the same time.
-    pub(crate) fn new(
-        store: &Path,
-        name: &str,
-        volumes: &[Volume],
-        workflow_env: &Env,
-        container_env: &Env,
-        stdio: Stdio,
-    ) -> Self {
-        let scratch = store.join("containers").join(name);
-        let mut env = contract_env(&stdio, &hostname());
-        env.extend([workflow_env, container_env].into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
-        Self { binds: binds(store, &scratch, volumes), scratch, env, stdio }
+    /// A container with all rights and what the contract gives to every one (DESIGN.md, section 4).
+    pub(crate) fn new(scratch: PathBuf) -> Self {
+        Self {
+            scratch,
+            mounts: SHARED.iter().map(Mount::same).collect(),
+            env: contract_env(&hostname()),
+            read_only: false,
+            privileged: true,
+            pid_host: false,
+            stop_grace: STOP_GRACE,
+        }
+    }
+
+    /// The folder that the container has at [`EXCHANGE_INSIDE`].
+    pub(super) fn exchange(&self) -> PathBuf {
+        self.scratch.join("exchange")
+    }
+
+    /// All that is mounted, in order: what is planned may cover what every container has.
+    pub(super) fn all_mounts(&self) -> Vec<Mount> {
+        let machine = if self.privileged { SHARED_BY_PRIVILEGED } else { &[] };
+        let writable = if self.read_only { WRITABLE } else { &[] };
+        let exchange = Mount::bind(self.exchange(), EXCHANGE_INSIDE);
+        let machine = machine.iter().map(Mount::same);
+        let writable = writable.iter().map(Mount::memory);
+        machine.chain(writable).chain(self.mounts.iter().cloned()).chain([exchange]).collect()
+    }
+}
+
+impl Mount {
+    pub(crate) fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self { source: Source::Bind(source.into()), target: target.into(), read_only: false }
+    }
+
+    /// A path of the machine at the same path in the container.
+    fn same(path: &&str) -> Self {
+        Self::bind(*path, *path)
+    }
+
+    fn memory(target: &&str) -> Self {
+        Self { source: Source::Tmpfs { size: None }, target: target.into(), read_only: false }
+    }
+}
+
+impl Program {
+    /// What the image says, unchanged.
+    #[cfg(test)]
+    pub(super) fn of_image(stdio: Stdio) -> Self {
+        let command = Command::FromImage { entrypoint: None, command: None };
+        Self { command, env: Vec::new(), folder: None, user: None, stdio }
+    }
+}
+
+impl Stdio {
+    /// `TERM` for a program with a terminal; the container's plan and the program may change it.
+    pub(super) fn env(&self) -> Option<(String, String)> {
+        match self {
+            Self::Terminal(path) => Some(("TERM".into(), terminal_type(path).into())),
+            Self::Console | Self::Log(_) | Self::Inherited => None,
+        }
     }
 }
 
@@ -68,11 +161,8 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn contract_env(stdio: &Stdio, hostname: &str) -> Vec<(String, String)> {
-    let mut env = vec![("HOSTNAME", hostname), ("IGUANA", "true"), ("iguana", "true"), ("NEWROOT", NEWROOT)];
-    if let Stdio::Terminal(path) = stdio {
-        env.push(("TERM", terminal_type(path)));
-    }
+fn contract_env(hostname: &str) -> Vec<(String, String)> {
+    let env = [("HOSTNAME", hostname), ("IGUANA", "true"), ("iguana", "true"), ("NEWROOT", NEWROOT)];
     env.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
@@ -83,53 +173,39 @@ fn terminal_type(path: &Path) -> &'static str {
     if is_screen { "linux" } else { "vt220" }
 }
 
-fn binds(store: &Path, scratch: &Path, volumes: &[Volume]) -> Vec<Bind> {
-    let always = ALWAYS.iter().map(|(source, target)| Bind {
-        source: source.into(),
-        target: target.into(),
-        read_only: false,
-    });
-    let asked = volumes.iter().enumerate().map(|(number, volume)| Bind {
-        source: match &volume.source {
-            VolumeSource::Anonymous => scratch.join(format!("volume-{number}")),
-            VolumeSource::Named(name) => store.join("volumes").join(name),
-            VolumeSource::Host(path) => path.clone(),
-        },
-        target: volume.target.clone(),
-        read_only: volume.read_only,
-    });
-    always.chain(asked).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan(volumes: &[&str], workflow: &[(&str, &str)], container: &[(&str, &str)]) -> Plan {
-        let volumes: Vec<Volume> = volumes.iter().map(|text| text.parse().unwrap()).collect();
-        let env =
-            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Env>();
-        Plan::new(Path::new("/store"), "job", &volumes, &env(workflow), &env(container), Stdio::Console)
+    fn targets(plan: &Plan) -> Vec<String> {
+        plan.all_mounts().iter().map(|mount| mount.target.display().to_string()).collect()
     }
 
     #[test]
-    fn later_variables_come_later() {
-        let plan = plan(&[], &[("A", "workflow"), ("NEWROOT", "/mnt")], &[("A", "container")]);
+    fn every_container_has_what_the_contract_says() {
+        let plan = Plan::new("/store/job".into());
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
+        assert_eq!(text[1..], ["IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
         let expected =
-            ["IGUANA=true", "iguana=true", "NEWROOT=/sysroot", "A=workflow", "NEWROOT=/mnt", "A=container"];
-        assert_eq!(text[1..], expected);
+            ["/dev", "/sys", "/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/iguana"];
+        assert_eq!(targets(&plan), expected);
     }
 
     #[test]
-    fn volumes_come_from_where_they_say() {
-        let plan = plan(&["/own", "bus:/run/bus", "/srv:/data:ro"], &[], &[]);
-        let sources: Vec<&Path> =
-            plan.binds[ALWAYS.len()..].iter().map(|bind| bind.source.as_path()).collect();
-        let expected = ["/store/containers/job/volume-0", "/store/volumes/bus", "/srv"].map(Path::new);
-        assert_eq!(sources, expected);
-        assert!(plan.binds.last().unwrap().read_only);
+    fn one_with_less_rights_gets_no_devices_of_the_machine() {
+        let plan = Plan { privileged: false, ..Plan::new("/store/job".into()) };
+        assert!(!targets(&plan).iter().any(|target| target == "/dev" || target == "/sys"));
+    }
+
+    #[test]
+    fn a_volume_covers_what_a_read_only_root_makes_writable_but_not_the_exchange() {
+        let mut plan = Plan { read_only: true, ..Plan::new("/store/job".into()) };
+        plan.mounts.push(Mount::bind("/srv", "/run"));
+        let targets = targets(&plan);
+        let first = targets.iter().position(|target| target == "/run").unwrap();
+        let last = targets.iter().rposition(|target| target == "/run").unwrap();
+        assert!(first < last && targets.last().unwrap() == "/run/iguana", "{targets:?}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn attach(command: &mut Command) -> anyhow::Result<()> {
     let path = path().context("this machine has no console that is a terminal")?;
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
-    sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own);
+    sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);
     Ok(())
 }
 

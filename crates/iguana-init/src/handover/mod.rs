@@ -20,7 +20,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The new system's root.
-const NEW_ROOT: &str = "/sysroot";
+pub(crate) const NEW_ROOT: &str = "/sysroot";
 /// What a container writes to end the boot otherwise than with a switch of the root.
 const KERNEL_ACTION: &str = "/iguana/kernelAction";
 /// What a container writes to have the new system mounted.

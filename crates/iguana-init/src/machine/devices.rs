@@ -71,7 +71,7 @@ impl Devices {
         report.say(format_args!("devices: {loaded} modules for {} devices", seen.len()));
         if waited.timed_out() {
             let limit = SETTLE_LIMIT.as_secs();
-            report.say(format_args!("warning: devices: {pending} drivers are still busy after {limit} s"));
+            report.warn(format_args!("devices: {pending} drivers are still busy after {limit} s"));
         }
     }
 }
@@ -132,7 +132,7 @@ impl Listing {
                     modaliases().into_iter().for_each(|alias| self.add(alias));
                 }
                 Err(error) => {
-                    report.say(format_args!("warning: new devices are not seen any more: {error}"));
+                    report.warn(format_args!("new devices are not seen any more: {error}"));
                     return;
                 }
             }

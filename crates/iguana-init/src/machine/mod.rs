@@ -1,7 +1,9 @@
 //! The machine: what must be there before the first container.
 
+pub(crate) mod authorities;
 pub(crate) mod clock;
 pub(crate) mod devices;
+pub(crate) mod facts;
 pub(crate) mod identity;
 pub(crate) mod memory;
 pub(crate) mod modules;

@@ -45,6 +45,12 @@ pub(crate) struct Failure {
     pub(crate) error: anyhow::Error,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:#}", self.error)
+    }
+}
+
 /// Says where a result came from.
 pub(crate) trait At<T> {
     /// The result, its error with the stage.
@@ -65,7 +71,7 @@ impl Failure {
     }
 
     /// The block that the person at the machine reads.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self, log: Option<&str>) -> Vec<String> {
         let mut chain = self.error.chain().map(ToString::to_string);
         let mut lines = vec![format!("error: {}", indented(&chain.next().unwrap_or_default()))];
         lines.extend(chain.map(|cause| format!("  why: {}", indented(&cause))));
@@ -74,7 +80,7 @@ impl Failure {
             None => format!("  stage: {}", self.stage),
         });
         lines.extend(hint::of(&self.error).map(|hint| format!("  hint: {hint}")));
-        lines.push(format!("  log: {}", super::LOG));
+        lines.extend(log.map(|log| format!("  log: {log}")));
         lines
     }
 }
@@ -99,7 +105,7 @@ mod tests {
             .unwrap_err()
             .of_job("one");
         assert_eq!(
-            failure.lines(),
+            failure.lines(Some("/run/iguana/log")),
             [
                 "error: the job `one` failed",
                 "  why: cannot get `http://x`",

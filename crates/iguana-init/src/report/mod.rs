@@ -9,6 +9,7 @@ pub(crate) use waiting::Waiting;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,10 +23,21 @@ pub(crate) struct Report {
     outputs: Arc<Mutex<Outputs>>,
 }
 
+/// How much is shown; each level shows those before it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
 struct Outputs {
     console: Option<File>,
     log: Option<File>,
-    debug: bool,
+    level: Level,
+    /// The kernel's time before each line on the console.
+    timed: bool,
 }
 
 impl Report {
@@ -37,31 +49,45 @@ impl Report {
             let _ = std::fs::create_dir_all(folder);
         }
         let log = OpenOptions::new().append(true).create(true).open(LOG).ok();
-        Self { outputs: Arc::new(Mutex::new(Outputs { console, log, debug: false })) }
+        Self::with(Outputs { console, log, level: Level::Info, timed: true })
+    }
+
+    /// Speaks to standard error, for whoever called this program.
+    pub(crate) fn to_caller(level: Level) -> Self {
+        let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from);
+        Self::with(Outputs { console, log: None, level, timed: false })
+    }
+
+    fn with(outputs: Outputs) -> Self {
+        Self { outputs: Arc::new(Mutex::new(outputs)) }
     }
 
     /// Shows on the console what [`Report::detail`] says, too.
     pub(crate) fn show_details(&self) {
-        self.outputs().debug = true;
+        self.outputs().level = Level::Debug;
     }
 
     /// Tells the person at the machine.
     pub(crate) fn say(&self, text: impl Display) {
-        self.outputs().write(&text.to_string(), true);
+        self.outputs().write(&text.to_string(), Level::Info);
+    }
+
+    /// Tells what may be wrong.
+    pub(crate) fn warn(&self, text: impl Display) {
+        self.outputs().write(&format!("warning: {text}"), Level::Warn);
     }
 
     /// For the log; shown only with `rd.iguana.debug`.
     pub(crate) fn detail(&self, text: impl Display) {
-        let mut outputs = self.outputs();
-        let show = outputs.debug;
-        outputs.write(&text.to_string(), show);
+        self.outputs().write(&text.to_string(), Level::Debug);
     }
 
     /// One block that says what failed, why, where, and what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut outputs = self.outputs();
-        for line in failure.lines() {
-            outputs.write(&line, true);
+        let log = outputs.log.is_some().then_some(LOG);
+        for line in failure.lines(log) {
+            outputs.write(&line, Level::Error);
         }
     }
 
@@ -72,15 +98,15 @@ impl Report {
 }
 
 impl Outputs {
-    fn write(&mut self, text: &str, show: bool) {
+    fn write(&mut self, text: &str, level: Level) {
         let uptime = uptime();
         for line in text.lines() {
-            let line = format!("[{uptime:9.3}] iguana: {line}\n");
-            let shown = if show { self.console.as_mut() } else { None };
-            for output in shown.into_iter().chain(self.log.as_mut()) {
-                // Nobody is left to be told when a console cannot be written.
-                let _ = output.write_all(line.as_bytes());
-            }
+            let timed = format!("[{uptime:9.3}] iguana: {line}\n");
+            let plain = if self.timed { &timed } else { &format!("iguana: {line}\n") };
+            let console = self.console.as_mut().filter(|_| level <= self.level);
+            // Nobody is left to be told when a console or the log cannot be written.
+            let _ = console.map(|console| console.write_all(plain.as_bytes()));
+            let _ = self.log.as_mut().map(|log| log.write_all(timed.as_bytes()));
         }
     }
 }
@@ -101,7 +127,8 @@ pub(crate) fn version() -> ExitCode {
 pub(crate) fn not_for_people() -> ExitCode {
     eprintln!(
         "iguana-init: error: this program runs as process 1 of an initrd\n  \
-         hint: make one with `iguana build`, or try a workflow with `iguana try WORKFLOW`"
+         hint: make one with `iguana build`, try a workflow with `iguana try WORKFLOW`, or run one on this \
+         system with `iguana-init run WORKFLOW`"
     );
     ExitCode::from(2)
 }

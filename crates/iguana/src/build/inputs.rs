@@ -1,5 +1,7 @@
 //! The files that a person names, read and looked at before anything is made of them.
 
+use crate::check;
+use crate::output::{self, Color};
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::Registries;
@@ -10,6 +12,7 @@ use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -39,14 +42,17 @@ impl Input {
     }
 }
 
-/// The workflow to bundle.
+/// The workflow to bundle. What is to be said about it is told on standard error.
 pub(crate) fn workflow(path: &Path) -> Result<Input> {
     let input = Input::read("the workflow", path).hint("`--workflow` takes a YAML file")?;
+    let checked = workflow::check(&input.bytes);
+    let is_styled = Color::Auto.is_for(&stderr());
+    output::write(stderr(), &check::blocks(&path.display().to_string(), &checked, is_styled))?;
     // A machine without an operator is the wrong place to find a mistake.
-    workflow::parse(input.text("the workflow", path)?)
-        .and_then(workflow::plan)
-        .with_context(|| format!("`{}` is not a workflow", path.display()))?;
-    Ok(input)
+    match checked.plan {
+        Some(_) => Ok(input),
+        None => Err(hinted(format!("`{}` is not a workflow", path.display()), "correct what is told above")),
+    }
 }
 
 /// The text of containers-registries.conf(5).

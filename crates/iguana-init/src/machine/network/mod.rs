@@ -113,7 +113,7 @@ impl Asking {
             if self.known.insert(card.index)
                 && let Err(error) = netlink.set_up(card.index)
             {
-                report.say(format_args!("warning: network: {} cannot be brought up: {error}", card.name));
+                report.warn(format_args!("network: {} cannot be brought up: {error}", card.name));
             }
             if card.has_carrier && self.asked.insert(card.index) {
                 let (card, found) = (card.clone(), self.found.clone());
@@ -145,7 +145,7 @@ impl Going {
                 if let Ok(configured) = leases.recv_timeout(TELL_EVERY)
                     && let Err(error) = self.take(&configured, &report)
                 {
-                    report.say(format_args!("warning: network: {}: {error:#}", configured.card.name));
+                    report.warn(format_args!("network: {}: {error:#}", configured.card.name));
                 }
                 self.asking.look(&mut self.netlink, &report);
             }
@@ -170,7 +170,7 @@ fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease, report: &Report)
     for (network, prefix, gateway) in &lease.routes {
         if let Err(error) = netlink.add_route(card.index, *network, *prefix, *gateway) {
             let route = format!("{network}/{prefix} by {gateway}");
-            report.say(format_args!("warning: network: {}: no route to {route}: {error}", card.name));
+            report.warn(format_args!("network: {}: no route to {route}: {error}", card.name));
         }
     }
     Ok(())

@@ -1,0 +1,329 @@
+//! The expression language: what stands in `${{ … }}` and in `if:`.
+//!
+//! It is the language of GitHub Actions: what is well-formed there is so here, and has the same value. Where the
+//! two differ, a comment at the place says why. All errors are those of parsing; evaluating has none.
+
+mod bounded;
+mod evaluate;
+mod functions;
+mod syntax;
+mod template;
+mod token;
+mod value;
+
+pub use template::Template;
+pub use value::Value;
+
+use std::fmt;
+use std::ops::Range;
+use syntax::Syntax;
+
+/// How long an expression may be, in characters: GitHub's limit.
+const MAX_LENGTH: usize = 21_000;
+
+/// Why a text is not an expression, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpressionError {
+    /// Where the fault begins: a byte of the text that was parsed.
+    pub offset: usize,
+    /// How many bytes of the text are at fault.
+    pub length: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ExpressionError {
+    fn new(span: &Range<usize>, message: impl Into<String>) -> Self {
+        Self { offset: span.start, length: span.len(), message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for ExpressionError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ExpressionError {}
+
+/// What an expression asks about the jobs and steps before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `success()`: nothing failed so far.
+    Success,
+    /// `failure()`: something failed.
+    Failure,
+    /// `always()`: whatever happened.
+    Always,
+    /// `cancelled()`: the workflow was cancelled.
+    Cancelled,
+}
+
+/// Where an expression finds what it names.
+pub trait Scope {
+    /// The context of this name, in lower case; [`Value::Null`] when there is none.
+    fn context(&self, name: &str) -> Value;
+
+    /// Whether this is how things stand.
+    fn status(&self, status: Status) -> bool;
+}
+
+/// A value that an expression takes from a context: `needs.build.outputs.x` or `env['A']`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The context in lower case, then the keys as written, up to the first that is not known before the run.
+    pub path: Vec<String>,
+    /// Where it begins: a byte of the text that was parsed.
+    pub offset: usize,
+    /// How many bytes of the text it takes.
+    pub length: usize,
+}
+
+/// An expression that is well-formed.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    text: String,
+    syntax: Syntax,
+}
+
+/// Equal texts are equal expressions.
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Expression {}
+
+impl Expression {
+    /// Parses what stands between `${{` and `}}`.
+    ///
+    /// # Errors
+    /// The text is not an expression, or calls a function that is not known, or one with the wrong arguments.
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        Self::parse_part(text, 0..text.len())
+    }
+
+    /// Parses the condition of an `if:`, with or without `${{ }}` around the whole of it.
+    ///
+    /// # Errors
+    /// As [`Expression::parse`]; also when `${{ }}` is around a part of it only.
+    pub fn condition(text: &str) -> Result<Self, ExpressionError> {
+        Self::parse_part(text, template::condition(text)?)
+    }
+
+    fn parse_part(text: &str, part: Range<usize>) -> Result<Self, ExpressionError> {
+        let length = text[part.clone()].chars().count();
+        if length > MAX_LENGTH {
+            let message = format!("the expression has {length} characters, and {MAX_LENGTH} is the limit");
+            return Err(
+                ExpressionError::new(&part, message).hint("split it, or move a part of it into `env`")
+            );
+        }
+        Ok(Self { text: text.to_owned(), syntax: Syntax::parse(text, part)? })
+    }
+
+    /// The text as written, with `${{ }}` where it had them.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.text
+    }
+
+    /// The value of the expression.
+    #[must_use]
+    pub fn evaluate(&self, scope: &dyn Scope) -> Value {
+        self.syntax.root.evaluate(scope).value
+    }
+
+    /// What the expression takes from contexts, in the order of its text.
+    #[must_use]
+    pub fn names(&self) -> &[Name] {
+        &self.syntax.names
+    }
+
+    /// Whether it calls `success()`, `failure()`, `always()` or `cancelled()`.
+    #[must_use]
+    pub fn asks_for_status(&self) -> bool {
+        self.syntax.asks_for_status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scope with every kind of value, in which nothing failed. The context `never` must not be asked for.
+    pub(super) struct Sample;
+
+    impl Scope for Sample {
+        fn context(&self, name: &str) -> Value {
+            let text = |text: &str| Value::Text(text.into());
+            let map = |entries: &[(&str, Value)]| {
+                Value::Map(entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect())
+            };
+            let tags = Value::List(vec![text("x"), text("y")]);
+            let disks = [
+                map(&[("name", text("sda")), ("tags", tags)]),
+                map(&[("name", text("sdb")), ("size", Value::Number(8.0))]),
+                text("none"),
+            ];
+            match name {
+                "env" => {
+                    map(&[("Name", text("Ada")), ("EMPTY", text("")), ("a", text("1")), ("A", text("2"))])
+                }
+                "words" => Value::List(vec![text("zero"), text("One"), text("two"), Value::Number(3.0)]),
+                "disks" => Value::List(disks.into()),
+                "needs" => map(&[("b", map(&[("result", text("success"))])), ("c", map(&[]))]),
+                "never" => panic!("`never` was evaluated"),
+                _ => Value::Null,
+            }
+        }
+
+        fn status(&self, status: Status) -> bool {
+            matches!(status, Status::Success | Status::Always)
+        }
+    }
+
+    /// The value of an expression as JSON on one line.
+    pub(super) fn value(text: &str) -> String {
+        let expression = Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let value = expression.evaluate(&Sample);
+        functions::call(functions::Function::ToJson, &[value], &Sample)
+            .to_string()
+            .replace("\n", "")
+            .replace("  ", "")
+    }
+
+    pub(super) fn assert_values(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            assert_eq!(value(text), *expected, "{text}");
+        }
+    }
+
+    /// Each case: the text, what of it is at fault, and a part of the message and the hint.
+    pub(super) fn assert_faults(cases: &[(&str, &str, &str)]) {
+        for (text, at_fault, expected) in cases {
+            let error = Expression::condition(text).expect_err(text);
+            let said = format!("{error}; {}", error.hint.as_deref().unwrap_or_default());
+            assert_eq!(&text[error.offset..error.offset + error.length], *at_fault, "{text}: {said}");
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn names_are_what_is_known_of_them_before_the_run() {
+        let cases: [(&str, &[(&str, &str)]); 8] = [
+            ("needs.build.outputs.x == 'y'", &[("needs.build.outputs.x", "needs/build/outputs/x")]),
+            ("ENV['A b'] [ 'C' ]", &[("ENV['A b'] [ 'C' ]", "env/A b/C")]),
+            ("words[1].x", &[("words[1].x", "words/1/x")]),
+            ("needs.*.result", &[("needs", "needs")]),
+            ("env[needs.a].b", &[("env", "env"), ("needs.a", "needs/a")]),
+            ("!a.b && contains(c . d, 'e.f')", &[("a.b", "a/b"), ("c . d", "c/d")]),
+            ("(a.b).c", &[("a.b", "a/b")]),
+            ("'é' == steps.x.outputs", &[("steps.x.outputs", "steps/x/outputs")]),
+        ];
+        for (text, expected) in cases {
+            let expression = Expression::parse(text).unwrap();
+            let names: Vec<_> = expression
+                .names()
+                .iter()
+                .map(|name| (&text[name.offset..name.offset + name.length], name.path.join("/")))
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|(part, path)| (*part, (*path).to_owned())).collect();
+            assert_eq!(names, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn places_in_a_condition_are_those_of_the_whole_text() {
+        let expression = Expression::condition(" ${{ env.A }}\n").unwrap();
+        assert_eq!(expression.names()[0].offset, 5);
+        assert_faults(&[("${{ env.A b }}", "b", "unexpected `b`")]);
+    }
+
+    #[test]
+    fn a_call_for_the_status_is_seen_at_any_depth() {
+        for (text, expected) in [
+            ("true", false),
+            ("env.success", false),
+            ("'success()'", false),
+            ("Always()", true),
+            ("format('{0}', env[failure()])", true),
+            ("false && !(cancelled())", true),
+        ] {
+            assert_eq!(Expression::parse(text).unwrap().asks_for_status(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expression_is_no_longer_than_on_github() {
+        let of = |length: usize| format!("'{}'", "é".repeat(length - 2));
+        assert!(Expression::parse(&of(MAX_LENGTH)).is_ok());
+        let text = of(MAX_LENGTH + 1);
+        let error = Expression::parse(&text).unwrap_err();
+        assert_eq!((error.offset, error.length), (0, text.len()));
+        assert!(error.message.contains("21001 characters"), "{error}");
+    }
+
+    #[test]
+    fn hostile_texts_are_refused_and_do_no_harm() {
+        let hostile = [
+            "(".repeat(20_000),
+            "!".repeat(20_000),
+            "[".repeat(20_000),
+            "a[".repeat(10_000),
+            "a.".repeat(10_000) + "a",
+            "a".to_owned() + &"[0]".repeat(6_000),
+            "a".to_owned() + &".*".repeat(9_000),
+            "a".to_owned() + &"<a".repeat(10_000),
+            "format(".repeat(2_900),
+            "'".repeat(20_001),
+            "\"".repeat(20_000),
+            "-".repeat(20_000),
+            "x".repeat(20_000) + "()",
+            "a\0b".into(),
+            "\0".into(),
+            "é".into(),
+            "\u{1b}[2J".into(),
+        ];
+        for text in &hostile {
+            let error = Expression::parse(text).expect_err(text);
+            assert!(text.get(error.offset..error.offset + error.length).is_some(), "{error}");
+            assert!(!error.message.contains(char::is_control), "{error:?}");
+            assert!(error.message.len() < 200, "{error}");
+            assert!(Template::parse(&format!("${{{{{text}}}}}")).is_err());
+        }
+    }
+
+    #[test]
+    fn long_chains_are_not_deep() {
+        assert_eq!(value(&("true && ".repeat(2_500) + "1")), "1");
+        assert_eq!(value(&("false || ".repeat(2_000) + "1")), "1");
+    }
+
+    #[test]
+    fn no_prefix_and_no_gap_makes_it_panic() {
+        for text in [
+            "format('{{}} {0} {1}', env['Näme'].x, 0x1F) != '}}''' && !contains(disks.*.name, -1.5e3)",
+            "${{ always() && (words[0] >= .5 || needs.*['é'] < null) }}",
+            "é ${{ toJSON(join(env.*, ', ')) }} ${{ 'it''s }}' }} \u{1f600}",
+        ] {
+            for (cut, letter) in text.char_indices() {
+                let gap = [&text[..cut], &text[cut + letter.len_utf8()..]].concat();
+                for text in [&text[..cut], &text[cut..], &gap] {
+                    for parsed in [Expression::parse(text), Expression::condition(text)] {
+                        let _ = parsed.map(|expression| expression.evaluate(&Sample).to_string());
+                    }
+                    let _ = Template::parse(text).map(|template| template.evaluate(&Sample));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The words and signs of an expression.
+
+use super::ExpressionError;
+use super::value::{Value, parse_number};
+use std::ops::Range;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    /// `null`, `true`, `0x1F`, `'a text'`.
+    Literal(Value),
+    /// The name of a context, a key or a function.
+    Name,
+    Sign(&'static str),
+    End,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) span: Range<usize>,
+}
+
+/// Of two signs that begin alike, the longer comes first.
+const SIGNS: [&str; 16] =
+    ["==", "!=", "<=", ">=", "&&", "||", "(", ")", "[", "]", ",", ".", "*", "!", "<", ">"];
+
+/// How much of a wrong word an error quotes, in characters.
+const MAX_QUOTED: usize = 40;
+
+/// Splits a part of `text`; the spans are bytes of the whole `text`.
+pub(super) fn tokens(text: &str, part: Range<usize>) -> Result<Vec<Token>, ExpressionError> {
+    let text = &text[..part.end];
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut at = part.start;
+    loop {
+        at += length_while(&text[at..], char::is_whitespace);
+        if at == text.len() {
+            return Ok(tokens);
+        }
+        let token = token(text, at, tokens.last().map(|token| &token.kind))?;
+        at = token.span.end;
+        tokens.push(token);
+    }
+}
+
+fn token(text: &str, start: usize, before: Option<&Kind>) -> Result<Token, ExpressionError> {
+    let rest = &text[start..];
+    match rest.as_bytes()[0] {
+        b'\'' => return quoted(text, start),
+        b'"' => return Err(double_quoted(text, start)),
+        b'0'..=b'9' | b'+' | b'-' => return number(text, start),
+        b'.' if expects_value(before) => return number(text, start),
+        _ => {}
+    }
+    match SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
+        Some(sign) => Ok(Token { kind: Kind::Sign(sign), span: start..start + sign.len() }),
+        None => word(text, start, before == Some(&Kind::Sign("."))),
+    }
+}
+
+fn expects_value(before: Option<&Kind>) -> bool {
+    match before {
+        None => true,
+        Some(Kind::Sign(sign)) => !matches!(*sign, ")" | "]" | "*" | "."),
+        Some(_) => false,
+    }
+}
+
+fn quoted(text: &str, start: usize) -> Result<Token, ExpressionError> {
+    let mut value = String::new();
+    let mut at = start + 1;
+    while let Some(length) = text[at..].find('\'') {
+        value.push_str(&text[at..at + length]);
+        at += length + 1;
+        if !text[at..].starts_with('\'') {
+            return Ok(Token { kind: Kind::Literal(Value::Text(value)), span: start..at });
+        }
+        value.push('\'');
+        at += 1;
+    }
+    Err(ExpressionError::new(&(start..text.len()), "the text that begins with this `'` does not end")
+        .hint("close it with `'`; a quote inside of it is written `''`"))
+}
+
+fn double_quoted(text: &str, start: usize) -> ExpressionError {
+    let after = start + 1;
+    let end = text[after..].find('"').map_or(text.len(), |length| after + length + 1);
+    unexpected(text, &(start..end))
+}
+
+fn number(text: &str, start: usize) -> Result<Token, ExpressionError> {
+    // The first character is taken unseen: it may be a point, or a sign.
+    let length = 1 + length_while(&text[start + 1..], |letter| letter == '.' || !ends_word(letter));
+    let span = start..start + length;
+    let number = parse_number(&text[span.clone()]);
+    if number.is_nan() {
+        return Err(unexpected(text, &span));
+    }
+    Ok(Token { kind: Kind::Literal(Value::Number(number)), span })
+}
+
+fn word(text: &str, start: usize, is_key: bool) -> Result<Token, ExpressionError> {
+    let first = text[start..].chars().next().map_or(0, char::len_utf8);
+    let length = first + length_while(&text[start + first..], |letter| !ends_word(letter));
+    let span = start..start + length;
+    let word = &text[span.clone()];
+    if !is_name(word) {
+        return Err(unexpected(text, &span));
+    }
+    let kind = if is_key { None } else { constant(word).map(Kind::Literal) };
+    Ok(Token { kind: kind.unwrap_or(Kind::Name), span })
+}
+
+fn constant(word: &str) -> Option<Value> {
+    Some(match word {
+        "null" => Value::Null,
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        "NaN" => Value::Number(f64::NAN),
+        "Infinity" => Value::Number(f64::INFINITY),
+        _ => return None,
+    })
+}
+
+fn is_name(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-')
+}
+
+fn ends_word(letter: char) -> bool {
+    letter.is_whitespace() || "()[],.!<>=&|".contains(letter)
+}
+
+fn length_while(text: &str, holds: impl Fn(char) -> bool) -> usize {
+    text.find(|letter| !holds(letter)).unwrap_or(text.len())
+}
+
+/// The error about something that cannot stand where it stands.
+pub(super) fn unexpected(text: &str, span: &Range<usize>) -> ExpressionError {
+    let word = &text[span.clone()];
+    let error = ExpressionError::new(span, format!("unexpected `{}`", shown(word)));
+    match remedy(word) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+const NO_ARITHMETIC: &str = "there is no arithmetic in expressions";
+const TWO_VALUES: &str = "put an operator such as `==` or `&&` between two values";
+
+fn remedy(word: &str) -> Option<&'static str> {
+    let first = word.chars().next()?;
+    Some(match word.to_ascii_lowercase().as_str() {
+        _ if word.contains('"') => "put text in single quotes: `'text'`",
+        "and" => "write `&&`",
+        "or" => "write `||`",
+        "not" => "write `!`",
+        "*" => NO_ARITHMETIC,
+        _ if SIGNS.contains(&word) => return None,
+        _ => match first {
+            '=' => "equality is `==`",
+            '&' => "and is `&&`",
+            '|' => "or is `||`",
+            '+' | '-' | '/' | '%' => NO_ARITHMETIC,
+            '$' | '{' | '}' => "there is no `${{ }}` inside of an expression",
+            '0'..='9' | '.' if parse_number(word).is_nan() => {
+                "a number is written as `42`, `-1.5`, `1e3`, `0x1F` or `0o17`; text stands in single quotes"
+            }
+            '0'..='9' | '.' | '\'' => TWO_VALUES,
+            _ if is_name(word) => TWO_VALUES,
+            _ if first.is_alphabetic() || first == '_' => {
+                "a name has letters of ASCII, digits, `_` and `-`; a key with others is written as `['key']`"
+            }
+            _ => return None,
+        },
+    })
+}
+
+/// A part of the source as a person can read it: short, and without characters that steer a terminal.
+pub(super) fn shown(source: &str) -> String {
+    let mut shown = String::new();
+    for (count, letter) in source.chars().enumerate() {
+        if count == MAX_QUOTED {
+            shown.push('…');
+            break;
+        }
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_faults, assert_values};
+
+    #[test]
+    fn literals_are_read_as_on_github() {
+        assert_values(&[
+            ("null", "null"),
+            (" true ", "true"),
+            ("'it''s'", "\"it's\""),
+            ("''", "\"\""),
+            ("''''", "\"'\""),
+            ("'a\"é\n'", "\"a\\\"é\\n\""),
+            ("1", "1"),
+            ("-1.50", "-1.5"),
+            ("+.5", "0.5"),
+            ("1.", "1"),
+            ("1E+3", "1000"),
+            ("0xfF", "255"),
+            ("0o17", "15"),
+            ("-Infinity", "-Infinity"),
+            ("NaN", "NaN"),
+        ]);
+    }
+
+    #[test]
+    fn a_constant_after_a_point_is_a_key() {
+        assert_values(&[("needs.true", "null"), ("needs.Infinity.null", "null")]);
+    }
+
+    #[test]
+    fn what_is_no_word_is_an_error_with_its_place() {
+        assert_faults(&[
+            ("env.A == \"a b\" || x", "\"a b\"", "single quotes"),
+            ("\"a", "\"a", "single quotes"),
+            ("a\"b\"", "a\"b\"", "single quotes"),
+            ("'é' == 'a", "'a", "does not end"),
+            ("'it's'", "s'", "unexpected `s'`"),
+            ("a = 1", "=", "`==`"),
+            ("1 =2", "=2", "`==`"),
+            ("a & b", "&", "`&&`"),
+            ("a | b", "|", "`||`"),
+            ("a and b", "and", "`&&`"),
+            ("a OR b", "OR", "`||`"),
+            ("not a", "a", "operator"),
+            ("a + b", "+", "no arithmetic"),
+            ("a * b", "*", "no arithmetic"),
+            ("a -1", "-1", "no arithmetic"),
+            ("0x", "0x", "a number is written"),
+            ("0xFG", "0xFG", "a number is written"),
+            ("-0xF", "-0xF", "unexpected `-0xF`"),
+            ("0o8", "0o8", "a number is written"),
+            ("1.2.3", "1.2.3", "a number is written"),
+            ("..a", "..a", "a number is written"),
+            ("inf == -inf", "-inf", "unexpected `-inf`"),
+            ("env.é == 1", "é", "['key']"),
+            ("a@b", "a@b", "['key']"),
+            ("a }}", "}}", "inside of an expression"),
+            ("a\0", "a\0", "unexpected `a\\u{0}`"),
+        ]);
+    }
+}

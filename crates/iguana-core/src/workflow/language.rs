@@ -1,0 +1,240 @@
+//! Every key of the language. What a key means to a machine is in `read`; what is demanded of it is here.
+//!
+//! The spellings are GitHub's (docs.github.com, "Workflow syntax for GitHub Actions") where it has the key, and
+//! those of the first Iguana, which wrote `_` for `-`, beside them.
+
+use super::schema::{Key, Kind, Object};
+
+const TEXT: &Kind = &Kind::Text;
+const SCALAR: &Kind = &Kind::Scalar;
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, aliases: &[], kind, required: false, doc }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, aliases: &[], kind, required: true, doc }
+}
+
+const fn alias(name: &'static str, aliases: &'static [&'static str], kind: Kind, doc: &'static str) -> Key {
+    Key { name, aliases, kind, required: false, doc }
+}
+
+/// The whole document.
+pub const WORKFLOW: Object = Object {
+    name: "a workflow",
+    keys: &[
+        key("name", Kind::Scalar, "what the person at the machine is shown"),
+        key("description", Kind::Scalar, "for the reader of the file"),
+        key("env", Kind::Map(SCALAR), "variables of every container"),
+        key("defaults", Kind::Object(&DEFAULTS), "what steps do unless they say otherwise"),
+        alias(
+            "on-failure",
+            &["on_failure"],
+            Kind::Choice(&["continue", "reboot", "shell", "poweroff", "local"]),
+            "what happens after the last job when one failed that was not allowed to; `continue`, the default, \
+             lets the result files decide",
+        ),
+        required(
+            "jobs",
+            Kind::Ids(&Kind::Object(&JOB)),
+            "the jobs by their ids, in the order in which they run",
+        ),
+        key("on", Kind::Ignored, "a workflow runs when its machine boots"),
+        key("run-name", Kind::Ignored, "a workflow runs once in a boot"),
+        key("permissions", Kind::Ignored, "there is no GitHub token"),
+    ],
+};
+
+/// `defaults:`.
+pub const DEFAULTS: Object = Object {
+    name: "`defaults`",
+    keys: &[required("run", Kind::Object(&RUN_DEFAULTS), "for steps with `run`")],
+};
+
+/// `defaults.run:`.
+pub const RUN_DEFAULTS: Object = Object {
+    name: "`defaults.run`",
+    keys: &[
+        key("shell", Kind::Text, "the shell of the steps"),
+        alias("working-directory", &["working_directory"], Kind::Text, "the folder in which the steps start"),
+    ],
+};
+
+const NEEDS: Kind = Kind::Either(&[Kind::Text, Kind::List(TEXT)]);
+const WORDS: Kind = Kind::Either(&[Kind::Scalar, Kind::List(SCALAR)]);
+const CONTAINER_OR_IMAGE: Kind = Kind::Either(&[Kind::Text, Kind::Object(&CONTAINER)]);
+
+/// One of `jobs:`.
+pub const JOB: Object = Object {
+    name: "a job",
+    keys: &[
+        key("name", Kind::Scalar, "what the person at the machine is shown instead of the id"),
+        required("container", CONTAINER_OR_IMAGE, "the container that does the work: an image, or a map"),
+        key("services", Kind::Ids(&Kind::Object(&SERVICE)), "containers that run beside it, by name"),
+        key("needs", NEEDS, "jobs that must have succeeded before: an id, or a list of ids"),
+        key("if", Kind::Scalar, "an expression; when it is false the job is skipped"),
+        key("env", Kind::Map(SCALAR), "variables of the job's containers and steps"),
+        key(
+            "steps",
+            Kind::List(&Kind::Object(&STEP)),
+            "what to run in the container instead of its own program",
+        ),
+        key("outputs", Kind::Map(SCALAR), "texts for jobs that need this one"),
+        key("defaults", Kind::Object(&DEFAULTS), "what steps do unless they say otherwise"),
+        alias(
+            "continue-on-error",
+            &["continue_on_error"],
+            Kind::Bool,
+            "whether a failure counts as success for others",
+        ),
+        key("timeout", Kind::Duration, "the longest time that the job may take, from its first program on"),
+        alias("timeout-minutes", &["timeout_minutes"], Kind::Minutes, "the same in minutes"),
+        key("retries", RETRIES_KIND, "how often to try again after a failure"),
+        key("runs-on", Kind::Ignored, "a job runs on the machine that boots"),
+        key("permissions", Kind::Ignored, "there is no GitHub token"),
+    ],
+};
+
+const RETRIES_KIND: Kind = Kind::Either(&[Kind::Integer(0, 1000), Kind::Object(&RETRIES)]);
+
+/// `retries:` in long form.
+pub const RETRIES: Object = Object {
+    name: "`retries`",
+    keys: &[
+        required("times", Kind::Integer(0, 1000), "how many times to try again"),
+        key("delay", Kind::Duration, "how long to wait before each"),
+    ],
+};
+
+/// One of `steps:`.
+pub const STEP: Object = Object {
+    name: "a step",
+    keys: &[
+        key("id", Kind::Id, "a name for expressions: `steps.ID.outputs`"),
+        key("name", Kind::Scalar, "what the person at the machine is shown"),
+        key("if", Kind::Scalar, "an expression; when it is false the step is skipped"),
+        key("run", Kind::Scalar, "a script for the shell"),
+        key("uses", Kind::Text, "`docker://IMAGE`: another container, run as a step"),
+        key("with", Kind::Object(&WITH), "what the container of `uses` runs"),
+        key("env", Kind::Map(SCALAR), "variables of this step"),
+        key("shell", Kind::Text, "`bash`, `sh`, `python`, or a command with `{0}` for the script's file"),
+        alias("working-directory", &["working_directory"], Kind::Text, "the folder in which it starts"),
+        alias(
+            "continue-on-error",
+            &["continue_on_error"],
+            Kind::Bool,
+            "whether the job goes on after a failure",
+        ),
+        key("timeout", Kind::Duration, "the longest time that one try may take"),
+        alias("timeout-minutes", &["timeout_minutes"], Kind::Minutes, "the same in minutes"),
+        key("retries", RETRIES_KIND, "how often to try again after a failure"),
+    ],
+};
+
+/// `with:` of a step that uses a container.
+pub const WITH: Object = Object {
+    name: "`with`",
+    keys: &[
+        key("entrypoint", WORDS, "the program instead of the image's"),
+        key("args", WORDS, "its arguments instead of the image's"),
+    ],
+};
+
+/// `container:` in long form.
+pub const CONTAINER: Object = Object {
+    name: "a container",
+    keys: &[
+        required("image", Kind::Text, "the image to pull"),
+        key(
+            "env",
+            Kind::Map(SCALAR),
+            "variables of this container; they win over the workflow's and the job's",
+        ),
+        key("volumes", Kind::List(&VOLUME_KIND), "folders, files and sockets that it shares, and images"),
+        key("entrypoint", WORDS, "the program instead of the image's"),
+        key("command", WORDS, "its arguments instead of the image's"),
+        key("user", Kind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
+        key("workdir", Kind::Text, "the folder in which it starts, instead of the image's"),
+        key("tty", Kind::Bool, "whether it has the machine's terminal; `true` unless it is a service"),
+        key("privileged", Kind::Bool, "`false`: it gets no more rights than podman gives by default"),
+        alias("read-only", &["read_only"], Kind::Bool, "whether its root file system is read-only"),
+        key("pid", Kind::Choice(&["host"]), "`host`: it sees and may end the machine's processes"),
+        key("credentials", Kind::Object(&CREDENTIALS), "for a registry that demands a name"),
+        key("options", Kind::Text, "options of `docker create` that have a meaning here"),
+    ],
+};
+
+/// `credentials:`.
+pub const CREDENTIALS: Object = Object {
+    name: "`credentials`",
+    keys: &[
+        required("username", Kind::Scalar, "who pulls"),
+        required("password", Kind::Scalar, "with which password or token"),
+    ],
+};
+
+const VOLUME_KIND: Kind = Kind::Either(&[Kind::Text, Kind::Object(&VOLUME)]);
+
+/// One of `volumes:` in long form.
+pub const VOLUME: Object = Object {
+    name: "a volume",
+    keys: &[
+        key(
+            "type",
+            Kind::Choice(&["volume", "bind", "tmpfs", "image"]),
+            "what it is; `volume` unless it says otherwise",
+        ),
+        key("source", Kind::Text, "a name, a path of the machine, or an image"),
+        required("target", Kind::Text, "the path in the container"),
+        alias("read-only", &["read_only"], Kind::Bool, "whether the container may only read it"),
+        key("size", Kind::Size, "of a tmpfs: the most that it may hold"),
+    ],
+};
+
+/// One of `services:`.
+pub const SERVICE: Object = Object {
+    name: "a service",
+    keys: &[
+        CONTAINER.keys[0],
+        CONTAINER.keys[1],
+        CONTAINER.keys[2],
+        CONTAINER.keys[3],
+        CONTAINER.keys[4],
+        CONTAINER.keys[5],
+        CONTAINER.keys[6],
+        CONTAINER.keys[8],
+        CONTAINER.keys[9],
+        CONTAINER.keys[10],
+        CONTAINER.keys[11],
+        CONTAINER.keys[12],
+        key("ready", Kind::Object(&READY), "when it counts as started; its job begins then"),
+    ],
+};
+
+/// `ready:`; one of its first three keys.
+pub const READY: Object = Object {
+    name: "`ready`",
+    keys: &[
+        key("command", WORDS, "a command in the service's container that succeeds"),
+        key("port", Kind::Integer(1, 65535), "a TCP port of the machine that takes connections"),
+        key("path", Kind::Text, "a path in the service's container that appears"),
+        key("timeout", Kind::Duration, "how long to wait for it; 60 s unless it says otherwise"),
+    ],
+};
+
+/// The objects of the language, each with the path of keys that leads to it.
+pub const OBJECTS: &[(&str, &Object)] = &[
+    ("", &WORKFLOW),
+    ("jobs.ID", &JOB),
+    ("jobs.ID.steps[]", &STEP),
+    ("jobs.ID.steps[].with", &WITH),
+    ("jobs.ID.container", &CONTAINER),
+    ("jobs.ID.container.volumes[]", &VOLUME),
+    ("jobs.ID.container.credentials", &CREDENTIALS),
+    ("jobs.ID.services.NAME", &SERVICE),
+    ("jobs.ID.services.NAME.ready", &READY),
+    ("retries", &RETRIES),
+    ("defaults", &DEFAULTS),
+    ("defaults.run", &RUN_DEFAULTS),
+];

@@ -1,0 +1,182 @@
+//! `container.options`: what people know from `docker create` and `podman create`.
+
+use super::Reader;
+use crate::workflow::document::Node;
+use crate::workflow::duration;
+use crate::workflow::expression::Template;
+use crate::workflow::finding::Severity;
+use crate::workflow::model::Container;
+use crate::workflow::nearest::nearest;
+use crate::workflow::volume::{Volume, VolumeSource, target_path};
+use std::iter::Peekable;
+use std::ops::Range;
+use std::path::Path;
+
+/// How an option is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// By itself, or with `=true` or `=false`.
+    Flag,
+    /// With a value.
+    Value,
+}
+
+use Form::{Flag, Value};
+
+/// The options that change something, by their long and short names.
+const EFFECTIVE: &[(&str, &str, Form)] = &[
+    ("entrypoint", "", Value),
+    ("env", "e", Value),
+    ("pid", "", Value),
+    ("privileged", "", Flag),
+    ("read-only", "", Flag),
+    ("tmpfs", "", Value),
+    ("tty", "t", Flag),
+    ("user", "u", Value),
+    ("volume", "v", Value),
+    ("workdir", "w", Value),
+];
+
+/// Those whose wish is granted to every container.
+const GRANTED: &[(&str, &str, Form)] = &[
+    ("cap-add", "", Value),
+    ("device", "", Value),
+    ("init", "", Flag),
+    ("interactive", "i", Flag),
+    ("ipc", "", Value),
+    ("net", "", Value),
+    ("network", "", Value),
+    ("rm", "", Flag),
+    ("security-opt", "", Value),
+];
+
+impl Reader<'_> {
+    /// Applies the options to the container.
+    pub(super) fn options(&mut self, node: &Node, container: &mut Container) {
+        let Some(words) = self.plain_words(node).filter(|_| node.is_text()) else { return };
+        let mut words = words.into_iter().peekable();
+        while let Some(word) = words.next() {
+            if self.findings.are_enough() {
+                return;
+            }
+            if let Err((message, hint)) = self.option(node, &word, &mut words, container) {
+                let span = self.word(node, &word);
+                self.findings.error("options", &span, message, hint);
+            }
+        }
+    }
+
+    /// Where a word stands; the first of its kind when there are several.
+    fn word(&self, node: &Node, word: &str) -> Range<usize> {
+        let text = node.text().unwrap_or_default();
+        match text.find(word) {
+            Some(offset) => self.place(node, text, offset, word.len()),
+            None => node.span.clone(),
+        }
+    }
+
+    fn option(
+        &mut self,
+        node: &Node,
+        word: &str,
+        rest: &mut Peekable<impl Iterator<Item = String>>,
+        container: &mut Container,
+    ) -> Result<(), (String, String)> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word, None),
+        };
+        let Some((known, form)) = find(name) else {
+            // What follows is its value, rather than one more mistake.
+            let _ = rest.next_if(|next| value.is_none() && !next.starts_with('-'));
+            return Err(unknown(name));
+        };
+        let value = match (form, value) {
+            (_, Some(value)) => value,
+            (Flag, None) => "true".into(),
+            (Value, None) => rest.next_if(|next| !next.starts_with('-')).ok_or_else(|| {
+                (format!("`{name}` needs a value"), format!("write `{name} VALUE` or `--{known}=VALUE`"))
+            })?,
+        };
+        if GRANTED.iter().any(|(granted, ..)| *granted == known) {
+            return self.granted(node, word, known, &value);
+        }
+        apply(known, &value, container).map_err(|why| (format!("`{word}`: {why}"), remedy(known)))
+    }
+
+    fn granted(&mut self, node: &Node, word: &str, name: &str, value: &str) -> Result<(), (String, String)> {
+        if ["net", "network"].contains(&name) && value != "host" {
+            let message =
+                format!("`--{name}={value}` cannot be had: every container is in the machine's network");
+            return Err((message, "remove it".into()));
+        }
+        let message = format!("`--{name}` has no effect: every container has it");
+        let span = self.word(node, word);
+        self.findings.add(Severity::Note, "options", &span, message, Some("it may be removed".into()));
+        Ok(())
+    }
+}
+
+fn find(name: &str) -> Option<(&'static str, Form)> {
+    let mut all = EFFECTIVE.iter().chain(GRANTED);
+    let is_it = |(long, short): (&str, &str)| match name.strip_prefix("--") {
+        Some(name) => name == long,
+        None => name.strip_prefix('-').is_some_and(|name| !name.is_empty() && name == short),
+    };
+    all.find(|(long, short, _)| is_it((long, short))).map(|(long, _, form)| (*long, *form))
+}
+
+fn unknown(name: &str) -> (String, String) {
+    if !name.starts_with('-') {
+        let hint = "the image belongs into `image`, and its arguments into `command`";
+        return (format!("`{name}` is not an option"), hint.into());
+    }
+    let names: Vec<&str> = EFFECTIVE.iter().chain(GRANTED).map(|(long, ..)| *long).collect();
+    let hint = match nearest(name.trim_start_matches('-'), names.iter().copied()) {
+        Some(near) => format!("did you mean `--{near}`?"),
+        None => format!("there are `--{}`", names.join("`, `--")),
+    };
+    (format!("the option `{name}` is not known"), hint)
+}
+
+fn remedy(name: &str) -> String {
+    let value = match name {
+        "env" => "NAME=VALUE",
+        "pid" => "host",
+        "tmpfs" => "/PATH:size=64M",
+        "volume" => "SOURCE:/PATH",
+        "workdir" => "/PATH",
+        _ => return format!("write `--{name}` or `--{name}=false`"),
+    };
+    format!("write `--{name}={value}`")
+}
+
+fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), String> {
+    let flag = || value.parse::<bool>().map_err(|_| format!("`{value}` is neither `true` nor `false`"));
+    match name {
+        "entrypoint" => container.entrypoint = Some(vec![Template::literal(value)]),
+        "env" => {
+            let (key, value) = value.split_once('=').ok_or("it must be `NAME=VALUE`")?;
+            container.env.insert(key.to_owned(), Template::literal(value));
+        }
+        "pid" if value == "host" => container.pid_host = true,
+        "pid" => return Err("only `host` is possible".into()),
+        "privileged" => container.privileged = flag()?,
+        "read-only" => container.read_only = flag()?,
+        "tmpfs" => container.volumes.push(tmpfs(value)?),
+        "tty" => container.tty = flag()?,
+        "user" => container.user = Some(value.to_owned()),
+        "volume" => container.volumes.push(Volume::parse(value)?),
+        "workdir" if Path::new(value).is_absolute() => container.folder = Some(value.to_owned()),
+        _ => return Err(format!("`{value}` is not an absolute path")),
+    }
+    Ok(())
+}
+
+/// `PATH[:OPTION,…]`, of whose options `size=` counts.
+fn tmpfs(value: &str) -> Result<Volume, String> {
+    let (path, options) = value.split_once(':').unwrap_or((value, ""));
+    let size = options.split(',').find_map(|option| option.strip_prefix("size="));
+    let size = size.map(|size| duration::bytes(size).ok_or(format!("`{size}` is not a size"))).transpose()?;
+    Ok(Volume { source: VolumeSource::Tmpfs(size), target: target_path(path)?, read_only: false })
+}

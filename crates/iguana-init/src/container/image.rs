@@ -1,0 +1,148 @@
+//! What an image says about running it (OCI image-spec, config.md, "Properties"), and what is made of it.
+
+use super::plan::Command;
+use anyhow::Context as _;
+use iguana_core::hint::{WithHint as _, hinted};
+use iguana_core::image::VerifiedImage;
+use std::path::PathBuf;
+
+/// The signals that an image may ask to be stopped by, as `kill -l` names them (signal(7), x86 and Arm).
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CONT", libc::SIGCONT),
+    ("WINCH", libc::SIGWINCH),
+    ("PWR", libc::SIGPWR),
+];
+/// The first real-time signal that a C library leaves to programs (glibc; signal(7)).
+const RTMIN: i32 = 34;
+const LAST_SIGNAL: i32 = 64;
+
+/// An image, as far as running it goes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Image {
+    pub(super) name: String,
+    pub(super) layers: Vec<PathBuf>,
+    pub(super) entrypoint: Vec<String>,
+    pub(super) command: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) folder: String,
+    pub(super) user: String,
+    pub(super) stop_signal: i32,
+}
+
+impl Image {
+    /// # Errors
+    /// When it wants to be stopped by a signal that there is not.
+    pub(super) fn of(image: &VerifiedImage) -> anyhow::Result<Self> {
+        let config = image.configuration().config().clone().unwrap_or_default();
+        let pairs = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
+        let folder = config.working_dir().clone().filter(|path| !path.is_empty());
+        let stop_signal = config.stop_signal().as_deref().filter(|name| !name.is_empty());
+        Ok(Self {
+            name: image.reference().to_string(),
+            layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect(),
+            entrypoint: config.entrypoint().clone().unwrap_or_default(),
+            command: config.cmd().clone().unwrap_or_default(),
+            env: pairs.map(|(key, value)| (key.into(), value.into())).collect(),
+            folder: folder.unwrap_or_else(|| "/".into()),
+            user: config.user().clone().unwrap_or_default(),
+            stop_signal: stop_signal.map_or(Ok(libc::SIGTERM), signal)?,
+        })
+    }
+
+    /// The words to execute. As with podman, another entrypoint takes the image's command away.
+    pub(super) fn arguments(&self, wanted: &Command) -> anyhow::Result<Vec<String>> {
+        let (entrypoint, command): (&[String], &[String]) = match wanted {
+            Command::Exactly(words) => (words, &[]),
+            Command::FromImage { entrypoint: Some(entrypoint), command } => {
+                (entrypoint, command.as_deref().unwrap_or_default())
+            }
+            Command::FromImage { entrypoint: None, command } => {
+                (&self.entrypoint, command.as_deref().unwrap_or(&self.command))
+            }
+        };
+        let arguments = [entrypoint, command].concat();
+        if !arguments.is_empty() {
+            return Ok(arguments);
+        }
+        Err(match wanted {
+            Command::FromImage { entrypoint: None, command: None } => hinted(
+                format!("the image `{}` has neither an entrypoint nor a command", self.name),
+                "set `ENTRYPOINT` or `CMD` when the image is built, or a command in the workflow",
+            ),
+            _ => hinted(
+                format!("nothing is to be executed in the image `{}`", self.name),
+                "the workflow sets an empty entrypoint or command: name a program there",
+            ),
+        })
+    }
+}
+
+/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+fn signal(text: &str) -> anyhow::Result<i32> {
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let named = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    let real_time = || {
+        let offset = name.strip_prefix("RTMIN")?;
+        if offset.is_empty() {
+            Some(RTMIN)
+        } else {
+            Some(RTMIN + offset.strip_prefix('+')?.parse::<i32>().ok()?)
+        }
+    };
+    let number = name.parse().ok().or_else(named).or_else(real_time);
+    number
+        .filter(|number| (1..=LAST_SIGNAL).contains(number))
+        .with_context(|| format!("the image wants to be stopped by `{text}`, which is no signal"))
+        .hint("correct `STOPSIGNAL` when the image is built")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(Into::into).collect()
+    }
+
+    fn arguments(entrypoint: Option<&str>, command: Option<&str>) -> String {
+        let image = Image { entrypoint: words("entry -e"), command: words("cmd -c"), ..Image::default() };
+        let wanted = Command::FromImage { entrypoint: entrypoint.map(words), command: command.map(words) };
+        image.arguments(&wanted).map_or_else(|error| error.to_string(), |words| words.join(" "))
+    }
+
+    #[test]
+    fn overrides_are_podmans() {
+        assert_eq!(arguments(None, None), "entry -e cmd -c");
+        assert_eq!(arguments(None, Some("other")), "entry -e other");
+        assert_eq!(arguments(Some("mine"), None), "mine");
+        assert_eq!(arguments(Some("mine"), Some("other")), "mine other");
+        assert_eq!(arguments(Some(""), Some("other")), "other");
+        assert!(arguments(Some(""), None).contains("nothing is to be executed"));
+    }
+
+    #[test]
+    fn exact_words_stand_for_themselves() {
+        let image = Image { entrypoint: words("entry"), ..Image::default() };
+        assert_eq!(image.arguments(&Command::Exactly(words("sh -e"))).unwrap(), ["sh", "-e"]);
+        let nothing = Image { name: "x/y".into(), ..Image::default() };
+        let error = nothing.arguments(&Command::FromImage { entrypoint: None, command: None });
+        assert!(error.unwrap_err().to_string().contains("`x/y` has neither"));
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        let numbers = ["SIGTERM", "QUIT", "15", "SIGRTMIN+3", "RTMIN"].map(|text| signal(text).unwrap());
+        assert_eq!(numbers, [15, 3, 15, 37, 34]);
+        for wrong in ["SIGNOTHING", "0", "65", "SIGRTMIN+99", "RTMIN3"] {
+            assert!(signal(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Process 1 of a container as the machine's side knows it: what was asked of it, what it has said.
+
+use super::protocol::{self, Answer, Execution, Order, Refusal, Request};
+use super::{Ended, INIT_NAME_C};
+use crate::sys;
+use anyhow::{Context as _, anyhow};
+use iguana_core::hint::{WithHint as _, hinted};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a root may take to be built, or a program to be executed: both are work in memory, but a volume
+/// may be on a network that is slow to answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long the end by force may take: the drain of the terminal (5 s), and the kernel's own work.
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// A process 1. It and all in its container end when the link is closed.
+pub(super) struct Link {
+    socket: UnixStream,
+    pid: Pid,
+    process: OwnedFd,
+    /// Held while something is sent: the lines of two threads must not mix.
+    sending: Mutex<()>,
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+/// What process 1 has said.
+#[derive(Default)]
+pub(super) struct Known {
+    root: Option<Result<(), Refusal>>,
+    programs: HashMap<u64, State>,
+    next: u64,
+    /// How it ended itself.
+    end: Option<Ended>,
+}
+
+enum State {
+    Asked,
+    Refused(Refusal),
+    Runs,
+    Ended(u8),
+}
+
+impl Link {
+    /// Starts a process 1.
+    pub(super) fn open(pid_host: bool) -> anyhow::Result<Arc<Self>> {
+        let link = Arc::new(Self::start_process(pid_host).context("cannot make namespaces")?);
+        let listener = Arc::clone(&link);
+        thread::spawn(move || listener.listen());
+        Ok(link)
+    }
+
+    /// Has the root built.
+    pub(super) fn build(&self, order: &Order) -> anyhow::Result<()> {
+        self.send(order, None);
+        match self.wait(Some(START_LIMIT), |known| known.root.take().or(known.end.map(|_| Err(gone())))) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(refusal)) => Err(refusal.into_error()),
+            None => Err(too_slow("the container's root was not built")),
+        }
+    }
+
+    fn start_process(pid_host: bool) -> std::io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // For what the program itself may have to say when it breaks.
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let console = open("/dev/console", flags, Mode::empty())
+            .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
+        let descriptors = [theirs.as_fd(), console.as_fd(), console.as_fd()];
+        let pid = sys::start_in_namespaces(INIT_NAME_C, &descriptors, pid_host)?;
+        // Until somebody has waited for it, the number cannot be another process'.
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self {
+            socket: ours,
+            pid,
+            process,
+            sending: Mutex::default(),
+            known: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Notes what process 1 says, to its end.
+    fn listen(&self) {
+        for line in BufReader::new(&self.socket).lines() {
+            let answer = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            let Some(answer) = answer else { break };
+            self.known().note(answer);
+            self.changed.notify_all();
+        }
+        let status =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED));
+        let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
+        // Where process 1 has ended by itself, the kernel has killed the rest.
+        let killed = Ended::With(128 + libc::SIGKILL as u8);
+        self.known().end = Some(signal.map_or(killed, Ended::Killed));
+        self.changed.notify_all();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What is known is whole after each line.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds something; at most for `limit`.
+    pub(super) fn wait<T>(
+        &self,
+        limit: Option<Duration>,
+        mut look: impl FnMut(&mut Known) -> Option<T>,
+    ) -> Option<T> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut known = self.known();
+        loop {
+            if let Some(found) = look(&mut known) {
+                return Some(found);
+            }
+            known = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return None,
+                Some(left) => {
+                    self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Has a program started. Its number is chosen here.
+    pub(super) fn run(&self, mut program: Execution, output: BorrowedFd<'_>) -> anyhow::Result<u64> {
+        let id = self.known().ask();
+        program.id = id;
+        self.send(&Request::Run(program), Some(output));
+        match self.wait(Some(START_LIMIT), |known| known.started(id)) {
+            Some(Ok(())) => Ok(id),
+            Some(Err(refusal)) => Err(refusal.into_error()),
+            None => Err(too_slow("the program was not started")),
+        }
+    }
+
+    /// Sends a signal to a program's process group. One that has ended does not get it.
+    pub(super) fn signal(&self, id: u64, signal: i32) {
+        self.send(&Request::Signal { id, signal }, None);
+    }
+
+    fn send(&self, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) {
+        let _one_at_a_time = self.sending.lock();
+        // A failure means that process 1 has ended, which every wait finds out.
+        let _ = protocol::send(&self.socket, message, descriptor);
+    }
+
+    /// The end of a program, if it came within the limit.
+    pub(super) fn end_of(&self, id: u64, limit: Option<Duration>) -> Option<Ended> {
+        self.wait(limit, |known| known.end_of(id))
+    }
+
+    /// The numbers of the programs that run.
+    pub(super) fn running(&self) -> Vec<u64> {
+        self.known().running()
+    }
+
+    /// Waits until no program runs; `false` when the limit came first.
+    pub(super) fn is_quiet_within(&self, limit: Duration) -> bool {
+        self.wait(Some(limit), |known| (known.end.is_some() || known.running().is_empty()).then_some(()))
+            .is_some()
+    }
+
+    /// The process' number in the machine, while it is that process'.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.known().end.is_none().then_some(self.pid)
+    }
+
+    /// Has process 1 and everything in its container end; `false` when the kernel cannot do it.
+    pub(super) fn close(&self) -> bool {
+        // A failure means that it has ended.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        if self.has_ended_within(END_LIMIT) {
+            return true;
+        }
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
+        self.has_ended_within(END_LIMIT)
+    }
+
+    fn has_ended_within(&self, limit: Duration) -> bool {
+        self.wait(Some(limit), |known| known.end).is_some()
+    }
+}
+
+impl Known {
+    /// A number for a program that is asked for.
+    fn ask(&mut self) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.programs.insert(id, State::Asked);
+        id
+    }
+
+    fn note(&mut self, answer: Answer) {
+        let (id, state) = match answer {
+            Answer::Ready => return self.root = Some(Ok(())),
+            Answer::Refused(refusal) => return self.root = Some(Err(refusal)),
+            Answer::Started { id } => (id, State::Runs),
+            Answer::NotStarted { id, refusal } => (id, State::Refused(refusal)),
+            Answer::Ended { id, status } => (id, State::Ended(status)),
+        };
+        self.programs.insert(id, state);
+    }
+
+    /// Whether a program was started, once that is known.
+    fn started(&mut self, id: u64) -> Option<Result<(), Refusal>> {
+        match self.programs.get(&id)? {
+            State::Asked => self.end.map(|_| Err(gone())),
+            State::Runs | State::Ended(_) => Some(Ok(())),
+            State::Refused(_) => match self.programs.remove(&id)? {
+                State::Refused(refusal) => Some(Err(refusal)),
+                _ => None,
+            },
+        }
+    }
+
+    /// How a program ended, once that is known; it is forgotten then.
+    fn end_of(&mut self, id: u64) -> Option<Ended> {
+        let ended = match self.programs.get(&id) {
+            Some(State::Ended(status)) => Some(Ended::With(*status)),
+            _ => self.end,
+        };
+        if ended.is_some() {
+            self.programs.remove(&id);
+        }
+        ended
+    }
+
+    fn running(&self) -> Vec<u64> {
+        let runs = self.programs.iter().filter(|(_, state)| matches!(state, State::Asked | State::Runs));
+        runs.map(|(id, _)| *id).collect()
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::of(&hinted(
+        "the container's process 1 has ended before it could do this",
+        "memory may be full; the kernel's messages say so",
+    ))
+}
+
+fn too_slow(what: &str) -> anyhow::Error {
+    let error = Err::<(), _>(anyhow!("{what} within {} s", START_LIMIT.as_secs()));
+    error.hint("a volume may be on a disk or a network that does not answer").unwrap_err()
+}

@@ -1,0 +1,170 @@
+//! What is mounted into a container: taken hold of in the machine's tree, attached in the container's.
+
+pub(super) use super::plan::Mount;
+use super::plan::Source;
+use crate::sys;
+use anyhow::Context as _;
+use rustix::fd::OwnedFd;
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount, mount_remount, move_mount, open_tree,
+};
+use std::collections::HashSet;
+use std::ffi::{CString, OsString};
+use std::fs::{self, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+/// The mode of memory that covers no folder: everybody's, as Docker's.
+const EVERYBODYS: &str = "1777";
+
+/// An image that is mounted gives files, and no rights.
+const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
+
+/// A mount that is not attached anywhere yet.
+pub(super) struct Tree {
+    descriptor: OwnedFd,
+    is_folder: bool,
+    is_memory: bool,
+}
+
+impl Tree {
+    /// Takes hold of a source; an image's layers are put together at `place`.
+    pub(super) fn take(source: &Source, place: &Path) -> anyhow::Result<Self> {
+        match source {
+            Source::Bind(path) => Self::of_path(path),
+            Source::Tmpfs { size } => Self::of_memory(*size),
+            Source::Image { layers } => Self::of_layers(layers, place),
+        }
+    }
+
+    fn of_path(path: &Path) -> anyhow::Result<Self> {
+        if !path.exists() {
+            fs::create_dir_all(path)
+                .with_context(|| format!("cannot make the volume `{}`", path.display()))?;
+        }
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let descriptor = open_tree(CWD, path, flags)
+            .with_context(|| format!("cannot take hold of `{}`", path.display()))?;
+        Ok(Self { descriptor, is_folder: path.is_dir(), is_memory: false })
+    }
+
+    fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {
+        let memory = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&memory, "mode", EVERYBODYS)?;
+        if let Some(size) = size {
+            fsconfig_set_string(&memory, "size", size.to_string())?;
+        }
+        fsconfig_create(&memory).context("cannot make a tmpfs")?;
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let descriptor = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+        Ok(Self { descriptor, is_folder: true, is_memory: true })
+    }
+
+    /// overlayfs takes no single layer without one to write to.
+    fn of_layers(layers: &[PathBuf], place: &Path) -> anyhow::Result<Self> {
+        let path = match layers {
+            [layer] => layer.as_path(),
+            _ => place,
+        };
+        fs::create_dir_all(path)?;
+        if layers.len() > 1 {
+            let options = CString::new(lower_folders(layers).into_encoded_bytes())?;
+            mount("overlay", path, "overlay", MountFlags::RDONLY, options.as_c_str())
+                .context("cannot put the image's layers together")?;
+        }
+        Self::of_path(path)
+    }
+
+    pub(super) fn attach(&self, mount: &Mount) -> anyhow::Result<()> {
+        let target = mount.target.as_path();
+        let covered = fs::metadata(target).ok();
+        make_target(target, self.is_folder)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        move_mount(&self.descriptor, "", CWD, target, flags)?;
+        if let Some(covered) = covered.filter(|_| self.is_memory) {
+            take_after(target, &covered)?;
+        }
+        if matches!(mount.source, Source::Image { .. }) {
+            return Ok(restrict(target, OF_IMAGE, Reach::WholeTree)?);
+        }
+        if mount.read_only {
+            make_read_only(target, Reach::WholeTree)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a folder the owner and the mode of another.
+fn take_after(folder: &Path, other: &Metadata) -> io::Result<()> {
+    chown(folder, Some(other.uid()), Some(other.gid()))?;
+    fs::set_permissions(folder, Permissions::from_mode(other.permissions().mode()))
+}
+
+/// Makes what a mount can be attached to.
+fn make_target(target: &Path, is_folder: bool) -> anyhow::Result<()> {
+    if is_folder {
+        return Ok(fs::create_dir_all(target)?);
+    }
+    let leads_nowhere = target.is_symlink() && !target.exists();
+    if leads_nowhere {
+        // `/etc/resolv.conf` of many images points to a service that does not run there.
+        fs::remove_file(target)?;
+    }
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if !fs::metadata(target).is_ok_and(|found| found.is_file() || found.file_type().is_socket()) {
+        fs::write(target, "")?;
+    }
+    Ok(())
+}
+
+/// How far a change of a mount goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    ThisMount,
+    /// And those below it.
+    WholeTree,
+}
+
+/// Makes the mount at `path` read-only. What else sees the same files may write.
+pub(super) fn make_read_only(path: &Path, reach: Reach) -> io::Result<()> {
+    restrict(path, MountFlags::RDONLY, reach)
+}
+
+fn restrict(path: &Path, flags: MountFlags, reach: Reach) -> io::Result<()> {
+    match sys::restrict_mounts(path, flags, reach == Reach::WholeTree) {
+        // A kernel before 5.12; and then only the one mount.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            Ok(mount_remount(path, MountFlags::BIND | flags, "")?)
+        }
+        result => result,
+    }
+}
+
+/// overlayfs' option for layers to read from, the topmost first. It takes no layer twice; of a repeated one
+/// (an empty one, mostly) only the topmost place can be seen.
+pub(super) fn lower_folders(layers: &[PathBuf]) -> OsString {
+    let mut seen = HashSet::new();
+    let mut option = OsString::from("lowerdir=");
+    for layer in layers.iter().rev().filter(|layer| seen.insert(*layer)) {
+        option.push(if option == "lowerdir=" { "" } else { ":" });
+        option.push(layer);
+    }
+    option
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_given_topmost_first_and_once() {
+        let layers = ["/s/0", "/s/1", "/s/0"].map(PathBuf::from);
+        assert_eq!(lower_folders(&layers), "lowerdir=/s/0:/s/1");
+    }
+}

@@ -1,0 +1,164 @@
+//! What a container with less than all rights has, and what it does not see; podman's choice
+//! (containers-common: `default_capabilities`, `masked_paths`, `read_only_paths`).
+
+use super::mounts::{Reach, make_read_only};
+use anyhow::Context as _;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::thread::CapabilitySet;
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+/// What root may do in such a container.
+pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SYS_CHROOT);
+
+const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+const READ_ONLY: MountFlags = NO_PROGRAMS.union(MountFlags::RDONLY);
+
+struct KernelMount {
+    at: &'static str,
+    kind: &'static str,
+    flags: MountFlags,
+    options: &'static str,
+}
+
+const PROC: KernelMount = KernelMount { at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" };
+
+/// In place of the machine's own `/dev` and `/sys`, in order.
+const OWN: &[KernelMount] = &[
+    KernelMount {
+        at: "/dev",
+        kind: "tmpfs",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: "mode=755,size=64k",
+    },
+    KernelMount {
+        at: "/dev/pts",
+        kind: "devpts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: "newinstance,gid=5,mode=620,ptmxmode=666",
+    },
+    // 64000 KiB: podman's default (`--shm-size`).
+    KernelMount { at: "/dev/shm", kind: "tmpfs", flags: NO_PROGRAMS, options: "mode=1777,size=64000k" },
+    KernelMount { at: "/dev/mqueue", kind: "mqueue", flags: NO_PROGRAMS, options: "" },
+    KernelMount { at: "/sys", kind: "sysfs", flags: READ_ONLY, options: "" },
+    KernelMount { at: "/sys/fs/cgroup", kind: "cgroup2", flags: READ_ONLY, options: "" },
+];
+
+/// Name, mode, major and minor number (Documentation/admin-guide/devices.txt).
+const DEVICES: &[(&str, u32, u32, u32)] = &[
+    ("/dev/null", 0o666, 1, 3),
+    ("/dev/zero", 0o666, 1, 5),
+    ("/dev/full", 0o666, 1, 7),
+    ("/dev/random", 0o666, 1, 8),
+    ("/dev/urandom", 0o666, 1, 9),
+    ("/dev/tty", 0o666, 5, 0),
+    ("/dev/console", 0o600, 5, 1),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("/dev/ptmx", "pts/ptmx"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+/// Cannot be read. Not every kernel has each.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+];
+
+/// Cannot be written.
+const FIXED: &[&str] =
+    &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Mounts `/proc`, and for a container with less rights its own `/dev` and `/sys`.
+pub(super) fn mount_kernel_file_systems(privileged: bool) -> anyhow::Result<()> {
+    PROC.mount()?;
+    if privileged {
+        return Ok(());
+    }
+    OWN.iter().try_for_each(KernelMount::mount)?;
+    for (path, mode, major, minor) in DEVICES {
+        make_device(Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
+    }
+    for (link, target) in LINKS {
+        symlink(target, link).with_context(|| format!("cannot make `{link}`"))?;
+    }
+    Ok(())
+}
+
+/// Takes from sight what tells too much about the machine, or changes it.
+pub(super) fn hide() -> anyhow::Result<()> {
+    for path in MASKED.iter().map(Path::new).filter(|path| path.exists()) {
+        mask(path).with_context(|| format!("cannot hide `{}`", path.display()))?;
+    }
+    for path in FIXED.iter().map(Path::new).filter(|path| path.exists()) {
+        let fixed =
+            mount_bind(path, path).map_err(Into::into).and_then(|()| make_read_only(path, Reach::WholeTree));
+        fixed.with_context(|| format!("cannot make `{}` read-only", path.display()))?;
+    }
+    // Nor are the machine's files to be had through process 1, whose program is one of them.
+    let whole = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(whole).context("cannot shut process 1 off")
+}
+
+fn mask(path: &Path) -> rustix::io::Result<()> {
+    if path.is_dir() {
+        return mount("tmpfs", path, "tmpfs", READ_ONLY, c"size=0");
+    }
+    mount_bind("/dev/null", path)
+}
+
+/// Has a terminal's device be in the container's own `/dev`: programs look there for the terminal's name.
+pub(super) fn show_terminal(path: &Path, terminal: &File) -> anyhow::Result<()> {
+    if path.starts_with("/dev") && !path.starts_with("/dev/pts") && !path.exists() {
+        make_device(path, 0o620, rustix::fs::fstat(terminal)?.st_rdev)?;
+    }
+    Ok(())
+}
+
+fn make_device(path: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Result<()> {
+    let made = mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(mode), device);
+    made.with_context(|| format!("cannot make the device `{}`", path.display()))?;
+    // The mask that this process was started with has taken some of the mode away.
+    Ok(fs::set_permissions(path, Permissions::from_mode(mode))?)
+}
+
+impl KernelMount {
+    fn mount(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.at)?;
+        let options = CString::new(self.options)?;
+        match mount(self.kind, self.at, self.kind, self.flags, options.as_c_str()) {
+            // A kernel may lack one that containers can do without.
+            Err(Errno::NODEV) if self.kind == "mqueue" || self.kind == "cgroup2" => Ok(()),
+            mounted => mounted.with_context(|| format!("cannot mount `{}`", self.at)),
+        }
+    }
+}

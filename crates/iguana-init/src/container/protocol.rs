@@ -1,0 +1,228 @@
+//! What the machine's side and process 1 of a container say to each other: a line of JSON each, over a
+//! stream socket. A descriptor travels with the first byte of the message that it belongs to.
+
+use super::plan::Mount;
+use iguana_core::hint::{self, WithHint as _};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::path::PathBuf;
+
+/// Bytes received at once; a step's whole request is smaller, mostly.
+const BLOCK: usize = 16 << 10;
+/// Descriptors that one read can bring: a read ends with the message that brought one.
+const DESCRIPTORS_AT_ONCE: usize = 1;
+
+/// The first message: the root to build. [`Answer::Ready`] or [`Answer::Refused`] comes back.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// The lowest first.
+    pub(super) layers: Vec<PathBuf>,
+    pub(super) scratch: PathBuf,
+    pub(super) mounts: Vec<Mount>,
+    /// The image's working folder: made before the root may become read-only.
+    pub(super) folder: String,
+    pub(super) read_only: bool,
+    pub(super) privileged: bool,
+}
+
+/// All later messages to process 1.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// A descriptor comes with it: what the program has as standard output and error. Answered by
+    /// [`Answer::Started`] or [`Answer::NotStarted`].
+    Run(Execution),
+    /// For the program's whole process group.
+    Signal { id: u64, signal: i32 },
+}
+
+/// One program, all that is open decided.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Execution {
+    /// Chosen by the machine's side.
+    pub(super) id: u64,
+    pub(super) arguments: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) folder: String,
+    pub(super) user: String,
+    /// The descriptor is the terminal of this path, and controls the program.
+    pub(super) terminal: Option<PathBuf>,
+}
+
+/// What process 1 says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The root is built.
+    Ready,
+    /// The root cannot be built.
+    Refused(Refusal),
+    /// The program runs.
+    Started {
+        id: u64,
+    },
+    NotStarted {
+        id: u64,
+        refusal: Refusal,
+    },
+    /// The program has ended; 128 and more is a signal, as shells count.
+    Ended {
+        id: u64,
+        status: u8,
+    },
+}
+
+/// Why something does not run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    chain: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &anyhow::Error) -> Self {
+        Self {
+            chain: error.chain().map(ToString::to_string).collect(),
+            hint: hint::of(error).map(Into::into),
+        }
+    }
+
+    pub(super) fn into_error(self) -> anyhow::Error {
+        let mut causes = self.chain.into_iter().rev();
+        let innermost = anyhow::Error::msg(causes.next().unwrap_or_default());
+        let error = causes.fold(innermost, |error, context| error.context(context));
+        match self.hint {
+            Some(hint) => Err::<(), _>(error).hint(hint).unwrap_err(),
+            None => error,
+        }
+    }
+}
+
+/// Sends one message, and a descriptor with it.
+///
+/// # Errors
+/// When the other side is gone.
+pub(super) fn send(
+    socket: impl AsFd,
+    message: &impl Serialize,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    // JSON has no line break but the one between two messages.
+    let line = serde_json::to_string(message)? + "\n";
+    let mut rest = line.as_bytes();
+    let descriptor: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptor.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptor));
+    }
+    while !rest.is_empty() {
+        let sent = rustix::io::retry_on_intr(|| {
+            sendmsg(&socket, &[IoSlice::new(rest)], &mut ancillary, SendFlags::NOSIGNAL)
+        })?;
+        rest = &rest[sent..];
+        ancillary.clear();
+    }
+    Ok(())
+}
+
+/// What has arrived and is not taken yet.
+pub(super) struct Inbox {
+    socket: OwnedFd,
+    bytes: Vec<u8>,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Inbox {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, bytes: Vec::new(), descriptors: VecDeque::new() }
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Waits for the next bytes; `false` when the other side is gone.
+    pub(super) fn receive(&mut self) -> io::Result<bool> {
+        let mut block = [0; BLOCK];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let blocks = &mut [IoSliceMut::new(&mut block)];
+            recvmsg(&self.socket, blocks, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        self.bytes.extend_from_slice(&block[..received.bytes]);
+        Ok(received.bytes > 0)
+    }
+
+    /// The oldest message, if all of it has arrived.
+    pub(super) fn next<M: DeserializeOwned>(&mut self) -> Option<serde_json::Result<M>> {
+        let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = self.bytes.drain(..=end).collect();
+        Some(serde_json::from_slice(&line))
+    }
+
+    /// The descriptor that came with the message that was taken last.
+    pub(super) fn descriptor(&mut self) -> io::Result<OwnedFd> {
+        self.descriptors.pop_front().ok_or_else(|| io::Error::other("no descriptor came with the request"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+    use std::fs::File;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    #[test]
+    fn a_refusal_crosses_with_chain_and_hint() {
+        let error = Err::<(), _>(anyhow::anyhow!("inner")).context("outer").hint("do this").unwrap_err();
+        let text = serde_json::to_string(&Refusal::of(&error)).unwrap();
+        let error = serde_json::from_str::<Refusal>(&text).unwrap().into_error();
+        assert_eq!(format!("{error:#}"), "outer: inner");
+        assert_eq!(hint::of(&error), Some("do this"));
+    }
+
+    #[test]
+    fn long_messages_arrive_whole_each_with_its_own_descriptor() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        // Longer than a socket takes at once, with line breaks inside.
+        let long = "a line\n".repeat(100_000);
+        let messages: Vec<String> = vec![long, "second".into(), "third".into()];
+        let to_send = messages.clone();
+        let sender = thread::spawn(move || {
+            for (message, path) in to_send.iter().zip(["/dev/null", "/dev/zero", "/dev/full"]) {
+                let file = File::open(path).unwrap();
+                send(&ours, message, Some(file.as_fd())).unwrap();
+            }
+        });
+        let mut inbox = Inbox::new(theirs.into());
+        let mut devices = Vec::new();
+        let mut received = Vec::new();
+        while inbox.receive().unwrap() {
+            while let Some(message) = inbox.next::<String>() {
+                received.push(message.unwrap());
+                let descriptor = inbox.descriptor().unwrap();
+                devices.push(rustix::fs::minor(rustix::fs::fstat(&descriptor).unwrap().st_rdev));
+            }
+        }
+        sender.join().unwrap();
+        assert_eq!(received, messages);
+        // Documentation/admin-guide/devices.txt: null, zero, full.
+        assert_eq!(devices, [3, 5, 7]);
+        assert!(inbox.descriptor().is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! From a container of the workflow to one that can be started.
+
+use super::images::Pulled;
+use super::scope::{Scope, Texts};
+use super::{Setup, outputs};
+use crate::container::{self, Command, EXCHANGE_INSIDE, Mount, Plan, Program, Source, Stdio};
+use anyhow::Context as _;
+use iguana_core::workflow::{self, Volume, VolumeSource};
+use std::path::Path;
+
+/// Starts a container, without a program in it yet. `name` is its own among those that run at the same time;
+/// `scope` is that of its job.
+pub(super) fn start(
+    name: &str,
+    container: &workflow::Container,
+    volumes: &[Volume],
+    scope: &Scope,
+    pulled: &Pulled,
+    setup: &Setup,
+) -> anyhow::Result<container::Container> {
+    let scope = scope.with_env(&container.env);
+    let mut plan = Plan::new(setup.store.join("containers").join(name));
+    plan.read_only = container.read_only;
+    plan.privileged = container.privileged && setup.privileged;
+    plan.pid_host = container.pid_host;
+    plan.env.push(("NEWROOT".into(), setup.new_root.clone()));
+    plan.env.extend(scope.env().clone());
+    let inside = format!("{EXCHANGE_INSIDE}/{}", outputs::NAME);
+    plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), inside.clone())));
+    for (number, volume) in volumes.iter().enumerate() {
+        plan.mounts.push(mount(volume, number, &plan.scratch, &scope, pulled, &setup.store)?);
+    }
+    let container = container::start(pulled.get(&container.image, &scope)?, &plan)?;
+    outputs::prepare(container.exchange())?;
+    Ok(container)
+}
+
+fn mount(
+    volume: &Volume,
+    number: usize,
+    scratch: &Path,
+    scope: &Scope,
+    pulled: &Pulled,
+    store: &Path,
+) -> anyhow::Result<Mount> {
+    let source = match &volume.source {
+        VolumeSource::Anonymous => Source::Bind(scratch.join(format!("volume-{number}"))),
+        VolumeSource::Named(name) => Source::Bind(store.join("volumes").join(name)),
+        VolumeSource::Host(path) => Source::Bind(path.clone()),
+        VolumeSource::Tmpfs(size) => Source::Tmpfs { size: *size },
+        VolumeSource::Image(image) => {
+            let image = pulled.get(image, scope).context("cannot mount an image")?;
+            Source::Image { layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect() }
+        }
+    };
+    Ok(Mount { source, target: volume.target.clone(), read_only: volume.read_only })
+}
+
+/// The container's own program: the image's, changed as the workflow says.
+pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio: Stdio) -> Program {
+    let scope = scope.with_env(&container.env);
+    let words = |words: &Option<Vec<_>>| words.as_ref().map(|words| scope.words(words));
+    Program {
+        command: Command::FromImage {
+            entrypoint: words(&container.entrypoint),
+            command: words(&container.command),
+        },
+        env: Vec::new(),
+        folder: container.folder.clone(),
+        user: container.user.clone(),
+        stdio,
+    }
+}
+
+/// Another program in the same container.
+pub(super) fn other_program(container: &workflow::Container, words: Vec<String>, stdio: Stdio) -> Program {
+    Program {
+        command: Command::Exactly(words),
+        env: Vec::new(),
+        folder: container.folder.clone(),
+        user: container.user.clone(),
+        stdio,
+    }
+}
+
+/// Variables as programs get them.
+pub(super) fn pairs(env: &Texts) -> Vec<(String, String)> {
+    env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}

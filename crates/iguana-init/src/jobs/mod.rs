@@ -1,0 +1,253 @@
+//! Runs a plan: for each job its images, its services, itself, and then the cleaning up.
+
+mod containers;
+mod images;
+mod outputs;
+mod scope;
+mod services;
+mod steps;
+mod streams;
+
+pub(crate) use images::Images;
+pub(crate) use streams::Streams;
+
+use crate::report::{At as _, Failure, Report, Stage, Waiting};
+use iguana_core::hint::hinted;
+use iguana_core::workflow::expression::Value;
+use iguana_core::workflow::{Container, Job, Limits, Plan};
+use images::Pulled;
+use indexmap::IndexMap;
+use scope::{JobResult, Outcome, Scope, Texts};
+use services::Service;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+use steps::Steps;
+
+/// All that a plan needs besides itself.
+pub(crate) struct Setup {
+    pub(crate) images: Images,
+    /// The folder of the store's file system.
+    pub(crate) store: PathBuf,
+    /// What expressions see as `machine`.
+    pub(crate) machine: Value,
+    /// What expressions see as `cmdline`.
+    pub(crate) cmdline: Value,
+    /// What containers see as `NEWROOT`.
+    pub(crate) new_root: String,
+    /// Whether containers may have all rights.
+    pub(crate) privileged: bool,
+    /// Whether images stay after their last job.
+    pub(crate) keep_images: bool,
+    pub(crate) streams: Streams,
+}
+
+/// Runs all jobs. One that fails does not stop later ones; those that need it are skipped unless they say
+/// otherwise. Gives back the failures that were not allowed, the first one first.
+pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
+    let scope = Scope::new(setup.machine.clone(), setup.cmdline.clone()).with_env(&plan.env);
+    let mut runner = Runner { setup, report, scope, pulled: Pulled::default(), results: IndexMap::new() };
+    let mut failures = Vec::new();
+    for (index, (id, job)) in plan.jobs.iter().enumerate() {
+        failures.extend(runner.job(id, job));
+        if !setup.keep_images {
+            runner.pulled.keep(|image| plan.needs_after(index, image));
+        }
+    }
+    failures
+}
+
+struct Runner<'a> {
+    setup: &'a Setup,
+    report: &'a Report,
+    /// What every job sees.
+    scope: Scope,
+    pulled: Pulled,
+    results: IndexMap<String, JobResult>,
+}
+
+impl Runner<'_> {
+    /// Runs one job, or skips it. Its failure, unless it is allowed to fail.
+    fn job(&mut self, id: &str, job: &Job) -> Option<Failure> {
+        let ancestors = self.ancestors(job);
+        let scope = self.scope_of(job, &ancestors);
+        if !scope.allows(job.condition.as_ref()) {
+            self.report.say(format_args!("job {id}: skipped: {}", self.why_skipped(job, &ancestors)));
+            self.note(id, Outcome::Skipped, Texts::new(), ancestors);
+            return None;
+        }
+        let scope = scope.with_env(&job.env);
+        if let Some(name) = &job.name {
+            self.report.say(format_args!("job {id}: {}", name.evaluate(&scope)));
+        }
+        let report = self.report;
+        let mut written = Texts::new();
+        let ended = attempts(&job.limits, &format!("job {id}"), report, || {
+            self.run_job(id, job, &scope, &mut written)
+        });
+        let Err(failure) = ended else {
+            self.note(id, Outcome::Success, written, ancestors);
+            return None;
+        };
+        report.say(format_args!("job {id}: failed: {:#}", failure.error));
+        if job.continue_on_error {
+            report.say(format_args!("job {id}: going on all the same (continue-on-error)"));
+            self.note(id, Outcome::Success, written, ancestors);
+            return None;
+        }
+        self.note(id, Outcome::Failure, written, ancestors);
+        Some(failure.of_job(id))
+    }
+
+    /// All jobs that this one needs, directly or not.
+    fn ancestors(&self, job: &Job) -> Vec<String> {
+        let mut ancestors: Vec<String> = Vec::new();
+        for need in &job.needs {
+            let further = self.results.get(&need.value).map(|result| &result.ancestors[..]);
+            for id in [&need.value].into_iter().chain(further.unwrap_or_default()) {
+                if !ancestors.contains(id) {
+                    ancestors.push(id.clone());
+                }
+            }
+        }
+        ancestors
+    }
+
+    fn scope_of(&self, job: &Job, ancestors: &[String]) -> Scope {
+        let needs = job.needs.iter().filter_map(|need| self.results.get_key_value(&need.value));
+        let outcome = |id: &String| self.results.get(id).map(|result| result.outcome);
+        let outcomes: Vec<Outcome> = ancestors.iter().filter_map(outcome).collect();
+        self.scope.with_needs(needs, &outcomes)
+    }
+
+    fn why_skipped(&self, job: &Job, ancestors: &[String]) -> String {
+        let is_unmet =
+            |id: &&String| self.results.get(*id).is_some_and(|result| result.outcome != Outcome::Success);
+        match (ancestors.iter().find(is_unmet), &job.condition) {
+            (Some(need), _) => format!("needs `{need}`"),
+            (None, Some(condition)) => format!("`{}` is false", condition.source().trim()),
+            (None, None) => "nothing asks for it".into(),
+        }
+    }
+
+    fn note(&mut self, id: &str, outcome: Outcome, outputs: Texts, ancestors: Vec<String>) {
+        self.results.insert(id.to_owned(), JobResult { outcome, outputs, ancestors });
+    }
+
+    /// Images, services, the job, and the end of the services.
+    fn run_job(&mut self, id: &str, job: &Job, scope: &Scope, written: &mut Texts) -> Result<(), Failure> {
+        for container in job.containers() {
+            self.setup.images.provide(container, scope, &mut self.pulled, self.report).at(Stage::Image)?;
+        }
+        let (services, started) = self.start_services(id, job, scope);
+        let ended = match started {
+            Ok(()) => self.run_attached(id, job, scope, written).at(Stage::Job),
+            Err(error) => Err(error).at(Stage::Service),
+        };
+        services.into_iter().rev().for_each(|service| service.stop(self.report));
+        ended
+    }
+
+    /// Starts them in order, each when those before it are ready. Those that run are given back whatever happens.
+    fn start_services(&self, id: &str, job: &Job, scope: &Scope) -> (Vec<Service>, anyhow::Result<()>) {
+        let mut services = Vec::new();
+        for (name, service) in &job.services {
+            match Service::start(id, name, service, scope, &self.pulled, self.setup, self.report) {
+                Ok(service) => services.push(service),
+                Err(error) => return (services, Err(error)),
+            }
+        }
+        (services, Ok(()))
+    }
+
+    /// The job's own container, with the terminal, to its end.
+    fn run_attached(&self, id: &str, job: &Job, scope: &Scope, written: &mut Texts) -> anyhow::Result<()> {
+        let own = &job.container;
+        let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
+        let start = Instant::now();
+        let deadline = Deadline { start, limit: job.limits.timeout };
+        self.report.say(format_args!("job {id}: started"));
+        let scope = scope.with_env(&own.env);
+        if job.steps.is_empty() {
+            let ran = self.own_program(&container, own, &scope, &deadline);
+            *written = outputs_of(job, &scope, outputs::read(container.exchange())?);
+            ran?;
+        } else {
+            let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
+            let steps = Steps { id, job, container: &container, pulled, setup, deadline, report };
+            let (scope, all, ran) = steps.run(&scope);
+            *written = outputs_of(job, &scope, all);
+            ran?;
+        }
+        self.report.say(format_args!("job {id}: succeeded in {:.1} s", start.elapsed().as_secs_f32()));
+        Ok(())
+    }
+
+    fn own_program(
+        &self,
+        container: &crate::container::Container,
+        own: &Container,
+        scope: &Scope,
+        deadline: &Deadline,
+    ) -> anyhow::Result<()> {
+        let ended = self.setup.streams.attached(own.tty, |stdio| {
+            let program = containers::own_program(own, scope, stdio);
+            container.run(&program)?.wait(deadline.limit(None)?)
+        })?;
+        if ended.is_success() {
+            return Ok(());
+        }
+        Err(hinted(ended.to_string(), "the container's own messages are above"))
+    }
+}
+
+/// The outputs that a job names, else all that was written.
+fn outputs_of(job: &Job, scope: &Scope, written: Texts) -> Texts {
+    if job.outputs.is_empty() {
+        return written;
+    }
+    job.outputs.iter().map(|(name, value)| (name.clone(), value.evaluate(scope))).collect()
+}
+
+/// When a job must have ended.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    start: Instant,
+    limit: Option<Duration>,
+}
+
+impl Deadline {
+    /// How long something in the job may take that may take `own` by itself.
+    ///
+    /// # Errors
+    /// When the job's time is over.
+    fn limit(&self, own: Option<Duration>) -> anyhow::Result<Option<Duration>> {
+        let Some(limit) = self.limit else { return Ok(own) };
+        let left = limit.saturating_sub(self.start.elapsed());
+        if left.is_zero() {
+            let message = format!("the job's time of {} s is over", limit.as_secs_f32());
+            return Err(hinted(message, "give it a longer `timeout`"));
+        }
+        Ok(Some(own.map_or(left, |own| own.min(left))))
+    }
+}
+
+/// Tries until it succeeds, or has been tried as often as it may.
+fn attempts<T, E: std::fmt::Display>(
+    limits: &Limits,
+    label: &str,
+    report: &Report,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for number in 1..=limits.retries {
+        match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => report.say(format_args!("{label}: failed: {error:#}")),
+        }
+        let what = format!("{label}: waiting to try again ({number} of {})", limits.retries);
+        report.say(format_args!("{what}, {} s", limits.delay.as_secs_f32()));
+        let _waiting = Waiting::start(report, what, limits.delay);
+        thread::sleep(limits.delay);
+    }
+    attempt()
+}

@@ -1,0 +1,211 @@
+//! What expressions see while a plan runs.
+
+use iguana_core::workflow::Env;
+use iguana_core::workflow::expression::{self, Status, Template, Value};
+use indexmap::IndexMap;
+
+/// How a job or a step came out; the words are GitHub's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Success,
+    Failure,
+    Skipped,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Texts by their names, in the order in which they came.
+pub(super) type Texts = IndexMap<String, String>;
+
+/// What a job left for others.
+#[derive(Debug, Clone)]
+pub(super) struct JobResult {
+    pub(super) outcome: Outcome,
+    pub(super) outputs: Texts,
+    /// All that it needed, directly or not.
+    pub(super) ancestors: Vec<String>,
+}
+
+/// What a step left for later ones.
+#[derive(Debug, Clone)]
+pub(super) struct StepResult {
+    pub(super) outcome: Outcome,
+    /// The outcome, but a failure that was allowed is a success.
+    pub(super) conclusion: Outcome,
+    pub(super) outputs: Texts,
+}
+
+/// The values of all contexts at one place of a workflow.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    /// Facts of the machine and the kernel command line.
+    fixed: IndexMap<&'static str, Value>,
+    env: Texts,
+    needs: IndexMap<String, Value>,
+    steps: IndexMap<String, Value>,
+    succeeded: bool,
+    failed: bool,
+}
+
+impl Scope {
+    pub(super) fn new(machine: Value, cmdline: Value) -> Self {
+        let fixed = IndexMap::from([("machine", machine), ("cmdline", cmdline)]);
+        Self { fixed, succeeded: true, ..Self::default() }
+    }
+
+    /// The same with more variables, which may be made from those that are there.
+    pub(super) fn with_env(&self, env: &Env) -> Self {
+        let more: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.evaluate(self))).collect();
+        let mut scope = self.clone();
+        scope.env.extend(more);
+        scope
+    }
+
+    /// The same for a job that needs these.
+    pub(super) fn with_needs<'a>(
+        &self,
+        needs: impl Iterator<Item = (&'a String, &'a JobResult)>,
+        ancestors: &[Outcome],
+    ) -> Self {
+        let mut scope = self.clone();
+        for (id, result) in needs {
+            let entry = [
+                ("result".into(), Value::Text(result.outcome.word().into())),
+                ("outputs".into(), map(&result.outputs)),
+            ];
+            scope.needs.insert(id.clone(), Value::Map(IndexMap::from(entry)));
+        }
+        scope.succeeded = ancestors.iter().all(|outcome| *outcome == Outcome::Success);
+        scope.failed = ancestors.contains(&Outcome::Failure);
+        scope
+    }
+
+    /// The same inside of a job, whose first step has nothing before it.
+    pub(super) fn within_job(&self) -> Self {
+        Self { succeeded: true, failed: false, ..self.clone() }
+    }
+
+    /// Notes a step that has come to its end.
+    pub(super) fn add_step(&mut self, id: Option<&str>, step: &StepResult) {
+        if step.conclusion == Outcome::Failure {
+            (self.succeeded, self.failed) = (false, true);
+        }
+        let Some(id) = id else { return };
+        let entry = [
+            ("outcome".into(), Value::Text(step.outcome.word().into())),
+            ("conclusion".into(), Value::Text(step.conclusion.word().into())),
+            ("outputs".into(), map(&step.outputs)),
+        ];
+        self.steps.insert(id.to_owned(), Value::Map(IndexMap::from(entry)));
+    }
+
+    /// Whether something is to run: GitHub's rule, that `success()` is meant where no status is asked for.
+    pub(super) fn allows(&self, condition: Option<&expression::Expression>) -> bool {
+        match condition {
+            None => self.succeeded,
+            Some(condition) if condition.asks_for_status() => condition.evaluate(self).is_true(),
+            Some(condition) => self.succeeded && condition.evaluate(self).is_true(),
+        }
+    }
+
+    pub(super) fn env(&self) -> &Texts {
+        &self.env
+    }
+
+    pub(super) fn words(&self, words: &[Template]) -> Vec<String> {
+        words.iter().map(|word| word.evaluate(self)).collect()
+    }
+}
+
+fn map(texts: &Texts) -> Value {
+    Value::Map(texts.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect())
+}
+
+impl expression::Scope for Scope {
+    fn context(&self, name: &str) -> Value {
+        match name {
+            "env" => map(&self.env),
+            "needs" => Value::Map(self.needs.clone()),
+            "steps" => Value::Map(self.steps.clone()),
+            _ => self.fixed.get(name).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn status(&self, status: Status) -> bool {
+        match status {
+            Status::Always => true,
+            Status::Success => self.succeeded,
+            Status::Failure => self.failed,
+            // Nothing cancels a boot.
+            Status::Cancelled => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iguana_core::workflow::expression::Expression;
+
+    fn job(outcome: Outcome) -> JobResult {
+        let outputs = Texts::from([("disk".into(), "/dev/vda".into())]);
+        JobResult { outcome, outputs, ancestors: Vec::new() }
+    }
+
+    fn allows(scope: &Scope, condition: &str) -> bool {
+        scope.allows(Some(&Expression::condition(condition).unwrap()))
+    }
+
+    #[test]
+    fn a_job_sees_what_it_needs() {
+        let (id, result) = ("build".to_owned(), job(Outcome::Success));
+        let scope = Scope::new(Value::Null, Value::Null)
+            .with_needs([(&id, &result)].into_iter(), &[Outcome::Success]);
+        assert!(allows(&scope, "needs.build.outputs.disk == '/dev/vda' && needs.build.result == 'success'"));
+        assert!(!allows(&scope, "failure()"));
+    }
+
+    #[test]
+    fn after_a_failure_only_those_run_that_ask_for_it() {
+        let (id, result) = ("build".to_owned(), job(Outcome::Failure));
+        let scope = Scope::new(Value::Null, Value::Null)
+            .with_needs([(&id, &result)].into_iter(), &[Outcome::Failure]);
+        assert!(!scope.allows(None) && !allows(&scope, "true"));
+        assert!(allows(&scope, "failure()") && allows(&scope, "always()"));
+        assert!(scope.within_job().allows(None));
+    }
+
+    #[test]
+    fn a_skipped_job_holds_back_but_is_no_failure() {
+        let (id, result) = ("build".to_owned(), job(Outcome::Skipped));
+        let scope = Scope::new(Value::Null, Value::Null)
+            .with_needs([(&id, &result)].into_iter(), &[Outcome::Skipped]);
+        assert!(!scope.allows(None) && !allows(&scope, "failure()") && allows(&scope, "always()"));
+    }
+
+    #[test]
+    fn variables_are_made_from_outer_ones() {
+        let outer = Env::from([("A".to_owned(), Template::literal("1"))]);
+        let inner = Env::from([("B".to_owned(), Template::parse("${{ env.A }}2").unwrap())]);
+        let scope = Scope::new(Value::Null, Value::Null).with_env(&outer).with_env(&inner);
+        assert_eq!(scope.env()["B"], "12");
+    }
+
+    #[test]
+    fn a_failure_that_is_allowed_holds_nothing_back() {
+        let mut scope = Scope::new(Value::Null, Value::Null);
+        let step = |conclusion| StepResult { outcome: Outcome::Failure, conclusion, outputs: Texts::new() };
+        scope.add_step(Some("one"), &step(Outcome::Success));
+        assert!(allows(&scope, "steps.one.outcome == 'failure'"));
+        scope.add_step(None, &step(Outcome::Failure));
+        assert!(!scope.allows(None) && allows(&scope, "failure()"));
+    }
+}

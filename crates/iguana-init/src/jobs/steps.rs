@@ -1,0 +1,198 @@
+//! The steps of a job, one after the other in its one container.
+
+use super::images::Pulled;
+use super::scope::{Outcome, Scope, StepResult, Texts};
+use super::{Deadline, Setup, attempts, containers, outputs};
+use crate::container::{Command, Container, EXCHANGE_INSIDE, Ended, Program};
+use crate::report::Report;
+use anyhow::Context as _;
+use iguana_core::hint::hinted;
+use iguana_core::workflow::{self, Action, Job, Step};
+use rustix::fs::Mode;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+/// Where a shell may be that GitHub prefers.
+const BASH: &[&str] = &["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+
+/// A job whose container is there, and whose steps run.
+pub(super) struct Steps<'a> {
+    pub(super) id: &'a str,
+    pub(super) job: &'a Job,
+    pub(super) container: &'a Container,
+    pub(super) pulled: &'a Pulled,
+    pub(super) setup: &'a Setup,
+    pub(super) deadline: Deadline,
+    pub(super) report: &'a Report,
+}
+
+impl Steps<'_> {
+    /// Runs them. Gives back what expressions see behind the last one; the first failure that was not allowed
+    /// is the job's.
+    pub(super) fn run(&self, scope: &Scope) -> (Scope, Texts, anyhow::Result<()>) {
+        let mut scope = scope.within_job();
+        let mut written = Texts::new();
+        let mut failure = None;
+        for (number, step) in self.job.steps.iter().enumerate() {
+            let inner = scope.with_env(&step.env);
+            let title = self.title(number, step, &inner);
+            let (result, error) = self.step(number, step, &title, &inner);
+            written.extend(result.outputs.clone());
+            scope.add_step(step.id.as_deref(), &result);
+            let error = error.map(|error| error.context(format!("{title} failed")));
+            match (result.conclusion, error) {
+                (Outcome::Failure, error) => failure = failure.or(error),
+                (_, Some(error)) => {
+                    let going_on = "going on all the same (continue-on-error)";
+                    self.report.say(format_args!("job {}: {error:#}; {going_on}", self.id));
+                }
+                _ => {}
+            }
+        }
+        (scope, written, failure.map_or(Ok(()), Err))
+    }
+
+    fn title(&self, number: usize, step: &Step, scope: &Scope) -> String {
+        let number = format!("step {} of {}", number + 1, self.job.steps.len());
+        let name = match (&step.name, &step.action) {
+            (Some(name), _) => name.evaluate(scope),
+            (None, Action::Run { script, .. }) => {
+                shortened(script.source().trim().lines().next().unwrap_or_default())
+            }
+            (None, Action::Use(container)) => container.image.name.evaluate(scope),
+        };
+        format!("{number} (`{name}`)")
+    }
+
+    fn step(
+        &self,
+        number: usize,
+        step: &Step,
+        title: &str,
+        scope: &Scope,
+    ) -> (StepResult, Option<anyhow::Error>) {
+        if !scope.allows(step.condition.as_ref()) {
+            if step.condition.is_some() {
+                self.report.say(format_args!("job {}: {title}: skipped", self.id));
+            }
+            let skipped = Outcome::Skipped;
+            return (StepResult { outcome: skipped, conclusion: skipped, outputs: Texts::new() }, None);
+        }
+        let start = Instant::now();
+        self.report.say(format_args!("job {}: {title}: started", self.id));
+        let label = format!("job {}: {title}", self.id);
+        let mut written = Texts::new();
+        let ran = attempts(&step.limits, &label, self.report, || {
+            outputs::prepare(self.container.exchange())?;
+            let ran = self.act(number, step, scope);
+            // What a failed step wrote counts, as it does for GitHub.
+            written = outputs::read(self.container.exchange())?;
+            ran
+        });
+        if ran.is_ok() {
+            let seconds = start.elapsed().as_secs_f32();
+            self.report.detail(format_args!("job {}: {title}: succeeded in {seconds:.1} s", self.id));
+        }
+        let outcome = if ran.is_ok() { Outcome::Success } else { Outcome::Failure };
+        let conclusion = if step.continue_on_error { Outcome::Success } else { outcome };
+        (StepResult { outcome, conclusion, outputs: written }, ran.err())
+    }
+
+    fn act(&self, number: usize, step: &Step, scope: &Scope) -> anyhow::Result<()> {
+        let ended = match &step.action {
+            Action::Run { script, shell, folder } => {
+                let script = script.evaluate(scope);
+                self.run_script(number, step, &script, shell.as_deref(), folder.as_deref(), scope)?
+            }
+            Action::Use(container) => self.run_container(number, step, container, scope)?,
+        };
+        if ended.is_success() {
+            return Ok(());
+        }
+        Err(hinted(ended.to_string(), "the step's own messages are above"))
+    }
+
+    fn run_script(
+        &self,
+        number: usize,
+        step: &Step,
+        script: &str,
+        shell: Option<&str>,
+        folder: Option<&str>,
+        scope: &Scope,
+    ) -> anyhow::Result<Ended> {
+        let name = format!("step-{}", number + 1);
+        write_script(&self.container.exchange().join(&name), script)?;
+        let words = self.shell(shell, &format!("{EXCHANGE_INSIDE}/{name}"))?;
+        let own = &self.job.container;
+        self.setup.streams.attached(own.tty, |stdio| {
+            let program = Program {
+                command: Command::Exactly(words),
+                env: containers::pairs(scope.env()),
+                folder: folder.map(Into::into).or_else(|| own.folder.clone()),
+                user: own.user.clone(),
+                stdio,
+            };
+            self.container.run(&program)?.wait(self.deadline.limit(step.limits.timeout)?)
+        })
+    }
+
+    /// The command that runs a script's file: GitHub's (workflow syntax, `jobs.<job_id>.steps[*].shell`).
+    fn shell(&self, shell: Option<&str>, file: &str) -> anyhow::Result<Vec<String>> {
+        let has_bash = || BASH.iter().any(|path| self.container.has_path(Path::new(path)));
+        let words = match shell {
+            None if has_bash() => vec!["bash", "-e", file],
+            None | Some("sh") => vec!["sh", "-e", file],
+            Some("bash") => vec!["bash", "--noprofile", "--norc", "-eo", "pipefail", file],
+            Some("python") => vec!["python", file],
+            Some(other) => {
+                let words = shell_words::split(other).with_context(|| format!("the shell `{other}`"))?;
+                return Ok(words.iter().map(|word| word.replace("{0}", file)).collect());
+            }
+        };
+        Ok(words.into_iter().map(Into::into).collect())
+    }
+
+    /// A step that is a container of its own, beside the job's and with its volumes.
+    fn run_container(
+        &self,
+        number: usize,
+        step: &Step,
+        own: &workflow::Container,
+        scope: &Scope,
+    ) -> anyhow::Result<Ended> {
+        let name = format!("{}.step-{}", self.id, number + 1);
+        let volumes = &self.job.container.volumes;
+        let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
+        let ended = self.setup.streams.attached(own.tty, |stdio| {
+            let program = containers::own_program(own, scope, stdio);
+            container.run(&program)?.wait(self.deadline.limit(step.limits.timeout)?)
+        });
+        copy_outputs(&container, self.container)?;
+        ended
+    }
+}
+
+/// As much of a script's first line as a line of the console can take.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+fn write_script(path: &Path, script: &str) -> anyhow::Result<()> {
+    let _ = fs::remove_file(path);
+    fs::write(path, script).with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(0o755))?)
+}
+
+/// What the container of a step wrote is the step's.
+fn copy_outputs(from: &Container, to: &Container) -> anyhow::Result<()> {
+    let text: String = outputs::read(from.exchange())?
+        .iter()
+        .map(|(name, value)| format!("{name}<<iguana-end-of-output\n{value}\niguana-end-of-output\n"))
+        .collect();
+    Ok(fs::write(to.exchange().join(outputs::NAME), text)?)
+}

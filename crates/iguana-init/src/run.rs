@@ -1,0 +1,112 @@
+//! A workflow on a system that is up: `iguana-init run FILE`, and the classic `iguana-workflow FILE`.
+//!
+//! The network, the devices and the clock are the system's. There is no handover: what the containers wrote to
+//! `/iguana` is for whoever called.
+
+mod arguments;
+mod rehearsal;
+
+use crate::control;
+use crate::jobs::{self, Images, Setup, Streams};
+use crate::machine::{authorities, facts, identity, memory, mounts};
+use crate::report::{At as _, Failure, Report, Stage};
+use anyhow::Context as _;
+use arguments::Arguments;
+use iguana_core::cmdline::Settings;
+use iguana_core::hint::WithHint as _;
+use iguana_core::http;
+use iguana_core::workflow::Plan;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The classic name of this program.
+pub(crate) const CLASSIC_NAME: &str = "iguana-workflow";
+/// The first argument that asks for this.
+pub(crate) const COMMAND: &str = "run";
+
+/// How a run ends; the numbers are a promise to scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Every job that had to has succeeded.
+    Succeeded = 0,
+    /// A job failed that was not allowed to, or the run could not begin.
+    Failed = 1,
+    /// The command line was wrong.
+    Usage = 2,
+    /// The workflow has a mistake; nothing was run. `iguana check` has the same number.
+    Mistake = 3,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        Self::from(end as u8)
+    }
+}
+
+/// The command from its arguments to its exit status.
+pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let arguments = match arguments::parse(arguments) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            print!("{}", arguments::HELP);
+            return End::Succeeded.into();
+        }
+        Err(error) => {
+            eprintln!(
+                "iguana-workflow: error: {error:#}\n  hint: `iguana-workflow --help` shows what there is"
+            );
+            return End::Usage.into();
+        }
+    };
+    let report = Report::to_caller(arguments.level);
+    let end = run(&arguments, &report).unwrap_or_else(|failure| {
+        report.failure(&failure);
+        if failure.stage == Stage::Workflow { End::Mistake } else { End::Failed }
+    });
+    end.into()
+}
+
+fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
+    let bytes = std::fs::read(&arguments.file)
+        .with_context(|| format!("cannot read the workflow `{}`", arguments.file))
+        .at(Stage::ControlFile)?;
+    let plan = control::plan(&arguments.file, &bytes, report).at(Stage::Workflow)?;
+    if arguments.dry_run {
+        rehearsal::tell(&plan, &arguments.new_root);
+        return Ok(End::Succeeded);
+    }
+    let failures = run_plan(&plan, arguments, report)?;
+    failures.iter().for_each(|failure| report.failure(failure));
+    Ok(if failures.is_empty() { End::Succeeded } else { End::Failed })
+}
+
+fn run_plan(plan: &Plan, arguments: &Arguments, report: &Report) -> Result<Vec<Failure>, Failure> {
+    leave_no_mounts().at(Stage::Boot)?;
+    let memory = memory::Watch::start();
+    let http = http::Client::new(&authorities::trusted().at(Stage::Image)?);
+    let shared = identity::SharedFolder::create(&Settings::default(), report).at(Stage::Job)?;
+    mounts::store().at(Stage::Image)?;
+    let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let setup = Setup {
+        images: Images::open(http, Path::new(mounts::STORE)).at(Stage::Image)?,
+        store: mounts::STORE.into(),
+        machine: facts::read(),
+        cmdline: facts::cmdline(&cmdline),
+        new_root: arguments.new_root.clone(),
+        privileged: !arguments.unprivileged,
+        keep_images: arguments.debug,
+        streams: Streams::Caller,
+    };
+    let failures = jobs::run(plan, &setup, report);
+    shared.finish();
+    report.say(memory.summary());
+    Ok(failures)
+}
+
+/// From here on this process has mounts of its own, which go with it; those that the system makes are seen.
+fn leave_no_mounts() -> anyhow::Result<()> {
+    crate::sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context("cannot detach the mounts from the system's")
+}

@@ -1,0 +1,211 @@
+//! `--dry-run`: what would be done, in order, without doing it.
+
+use iguana_core::workflow::expression::Template;
+use iguana_core::workflow::{
+    Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, Volume, VolumeSource,
+};
+
+/// Prints the plan to standard output.
+pub(super) fn tell(plan: &Plan, new_root: &str) {
+    print!("{}", rehearse(plan, new_root));
+}
+
+fn rehearse(plan: &Plan, new_root: &str) -> String {
+    let mut lines = Lines::default();
+    if let Some(name) = &plan.name {
+        lines.add(0, format!("workflow {name}"));
+    }
+    lines.add(0, format!("every container gets IGUANA=true iguana=true NEWROOT={new_root} and /iguana"));
+    lines.env(0, &plan.env);
+    for (number, (id, job)) in plan.jobs.iter().enumerate() {
+        lines.job(number + 1, id, job);
+    }
+    lines.add(0, format!("after a failed job: {}", policy(plan)));
+    lines.0
+}
+
+fn policy(plan: &Plan) -> String {
+    match plan.on_failure {
+        iguana_core::workflow::OnFailure::Continue => "the result files in /iguana decide".into(),
+        iguana_core::workflow::OnFailure::Do(policy) => policy.to_string(),
+    }
+}
+
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, depth: usize, line: String) {
+        self.0 += &format!("{}{line}\n", "  ".repeat(depth));
+    }
+
+    fn env(&mut self, depth: usize, env: &Env) {
+        for (name, value) in env {
+            self.add(depth, format!("set {name}={}", value.source()));
+        }
+    }
+
+    fn job(&mut self, number: usize, id: &str, job: &Job) {
+        self.add(0, format!("{number}. job {id}"));
+        if !job.needs.is_empty() {
+            let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
+            self.add(1, format!("needs {}", needs.join(", ")));
+        }
+        if let Some(condition) = &job.condition {
+            self.add(1, format!("only if {}", condition.source()));
+        }
+        self.limits(1, &job.limits);
+        self.env(1, &job.env);
+        for image in job.containers().flat_map(Container::images) {
+            self.add(1, format!("pull {}", image_name(image)));
+        }
+        for (name, service) in &job.services {
+            self.service(name, service);
+        }
+        self.add(1, format!("start a container of {}", image_name(&job.container.image)));
+        self.container(2, &job.container);
+        match job.steps.is_empty() {
+            true => self.program(2, &job.container),
+            false => job.steps.iter().enumerate().for_each(|(number, step)| self.step(number + 1, step)),
+        }
+        for name in job.services.keys().rev() {
+            self.add(1, format!("stop the service {name}"));
+        }
+        if job.continue_on_error {
+            self.add(1, "a failure counts as success".into());
+        }
+    }
+
+    fn service(&mut self, name: &str, service: &Service) {
+        self.add(1, format!("start the service {name} of {}", image_name(&service.container.image)));
+        self.container(2, &service.container);
+        self.program(2, &service.container);
+        if let Some(ready) = &service.ready {
+            let sign = match &ready.sign {
+                Sign::Command(words) => format!("success of {}", words.join(" ")),
+                Sign::Port(port) => format!("connections to port {port}"),
+                Sign::Path(path) => format!("{}", path.display()),
+            };
+            self.add(2, format!("wait at most {} s for {sign}", ready.limit.as_secs_f32()));
+        }
+    }
+
+    fn container(&mut self, depth: usize, container: &Container) {
+        self.env(depth, &container.env);
+        for volume in &container.volumes {
+            self.add(depth, format!("mount {}", describe(volume)));
+        }
+        let rights = [
+            (!container.privileged, "with podman's default rights only"),
+            (container.read_only, "with a read-only root"),
+            (container.pid_host, "in the machine's process namespace"),
+            (container.credentials.is_some(), "pulled with credentials"),
+        ];
+        for (_, text) in rights.iter().filter(|(is_so, _)| *is_so) {
+            self.add(depth, (*text).into());
+        }
+    }
+
+    fn program(&mut self, depth: usize, container: &Container) {
+        let words = |given: &Option<Vec<Template>>, otherwise: &str| match given {
+            Some(words) => words.iter().map(Template::source).collect::<Vec<_>>().join(" "),
+            None => otherwise.to_owned(),
+        };
+        let entrypoint = words(&container.entrypoint, "the image's entrypoint");
+        let command = match (&container.entrypoint, &container.command) {
+            (Some(_), None) => "nothing".into(),
+            (_, command) => words(command, "the image's command"),
+        };
+        self.add(depth, format!("run {entrypoint} with {command}"));
+    }
+
+    fn step(&mut self, number: usize, step: &Step) {
+        let name = step.name.as_ref().map(|name| format!(": {}", name.source())).unwrap_or_default();
+        self.add(2, format!("step {number}{name}"));
+        if let Some(condition) = &step.condition {
+            self.add(3, format!("only if {}", condition.source()));
+        }
+        self.limits(3, &step.limits);
+        self.env(3, &step.env);
+        match &step.action {
+            Action::Run { script, shell, folder } => {
+                let shell = shell.as_deref().unwrap_or("bash, or else sh,");
+                let folder = folder.as_ref().map(|folder| format!(" in {folder}")).unwrap_or_default();
+                self.add(3, format!("run with {shell}{folder}:"));
+                script.source().lines().for_each(|line| self.add(4, line.into()));
+            }
+            Action::Use(container) => {
+                self.add(3, format!("start a container of {}", image_name(&container.image)));
+                self.program(3, container);
+            }
+        }
+        if step.continue_on_error {
+            self.add(3, "the job goes on after a failure".into());
+        }
+    }
+
+    fn limits(&mut self, depth: usize, limits: &Limits) {
+        if let Some(timeout) = limits.timeout {
+            self.add(depth, format!("for at most {} s", timeout.as_secs_f32()));
+        }
+        if limits.retries > 0 {
+            let delay = limits.delay.as_secs_f32();
+            self.add(depth, format!("again up to {} times after a failure, {delay} s later", limits.retries));
+        }
+    }
+}
+
+fn image_name(image: &iguana_core::workflow::Image) -> String {
+    image.reference.as_ref().map_or_else(|| image.name.source().to_owned(), ToString::to_string)
+}
+
+fn describe(volume: &Volume) -> String {
+    let source = match &volume.source {
+        VolumeSource::Anonymous => "a fresh folder".into(),
+        VolumeSource::Named(name) => format!("the volume {name}"),
+        VolumeSource::Host(path) => format!("the machine's {}", path.display()),
+        VolumeSource::Tmpfs(None) => "a tmpfs".into(),
+        VolumeSource::Tmpfs(Some(size)) => format!("a tmpfs of {size} bytes"),
+        VolumeSource::Image(image) => format!("the image {}", image_name(image)),
+    };
+    let mode = if volume.read_only { ", read-only" } else { "" };
+    format!("{source} at {}{mode}", volume.target.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_would_be_done_is_told_in_order() {
+        let text = b"
+env: {A: '1'}
+jobs:
+  b: {needs: a, container: r.example/b, steps: [{run: echo hello, timeout: 5s}]}
+  a:
+    container: {image: r.example/a, volumes: [data:/data:ro], command: install}
+    services: {db: {image: r.example/db, ready: {port: 80}}}
+";
+        let plan = iguana_core::workflow::check(text).plan.unwrap();
+        let told = rehearse(&plan, "/mnt");
+        let mut rest = told.as_str();
+        for expected in [
+            "NEWROOT=/mnt",
+            "set A=1",
+            "1. job a",
+            "pull r.example/db:latest",
+            "start the service db",
+            "wait at most 60 s for connections to port 80",
+            "mount the volume data at /data, read-only",
+            "run the image's entrypoint with install",
+            "stop the service db",
+            "2. job b",
+            "needs a",
+            "for at most 5 s",
+            "echo hello",
+        ] {
+            let at = rest.find(expected).unwrap_or_else(|| panic!("`{expected}` is not in:\n{told}"));
+            rest = &rest[at..];
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What programs are told about a finding, in whichever format.
+
+use super::Document;
+use iguana_core::workflow::{Finding, Position};
+
+/// A finding with its document and its place in lines and columns.
+pub(super) struct Told<'a> {
+    pub(super) document: &'a Document,
+    pub(super) finding: &'a Finding,
+    /// Its first character.
+    pub(super) start: Position,
+    /// The character behind its last.
+    pub(super) end: Position,
+}
+
+/// The findings of a document.
+pub(super) fn of(document: &Document) -> impl Iterator<Item = Told<'_>> {
+    document.checked.findings.iter().map(move |finding| {
+        let source = &document.checked.source;
+        let (start, end) = (source.position(finding.span.start), source.position(finding.span.end));
+        Told { document, finding, start, end }
+    })
+}
+
+impl Told<'_> {
+    /// The message, and the hint below it.
+    pub(super) fn text(&self) -> String {
+        match &self.finding.hint {
+            Some(hint) => format!("{}\nhint: {hint}", self.finding.message),
+            None => self.finding.message.clone(),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Findings, and the order of the jobs, as one JSON document.
+
+use super::findings::{self, Told};
+use super::{Document, order};
+use serde_json::{Value, json};
+
+/// All findings; with `has_plans` also the order of the jobs, null for a workflow that cannot run.
+pub(super) fn text(documents: &[Document], has_plans: bool) -> String {
+    let files: Vec<Value> = documents.iter().map(|document| file(document, has_plans)).collect();
+    format!("{:#}\n", json!({ "files": files }))
+}
+
+fn file(document: &Document, has_plan: bool) -> Value {
+    let findings: Vec<Value> = findings::of(document).map(|told| finding(&told)).collect();
+    let mut file = json!({ "file": document.name, "findings": findings });
+    if has_plan {
+        file["plan"] = document.checked.plan.as_ref().map_or(Value::Null, order::value);
+    }
+    file
+}
+
+fn finding(told: &Told<'_>) -> Value {
+    json!({
+        "severity": told.finding.severity.to_string(),
+        "rule": told.finding.rule,
+        "message": told.finding.message,
+        "line": told.start.line,
+        "column": told.start.column,
+        "end_line": told.end.line,
+        "end_column": told.end.column,
+        "hint": told.finding.hint,
+    })
+}

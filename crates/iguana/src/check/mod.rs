@@ -1,0 +1,129 @@
+//! `iguana check`: everything that is wrong with workflows, at once, for people and for programs.
+
+mod findings;
+mod github;
+mod human;
+mod json;
+mod order;
+mod rules;
+mod sarif;
+
+use crate::failure::{self, Exit};
+use crate::output::{self, Color};
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use iguana_core::hint::WithHint;
+use iguana_core::workflow::{self, Checked, Severity};
+use std::fs::File;
+use std::io::{self, Read, stderr, stdout};
+use std::path::{Path, PathBuf};
+
+pub(crate) use human::blocks;
+
+/// What to check, and how to tell.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The workflows; `-` is the standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How the findings are written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Show the order in which the jobs run, and what each runs
+    #[arg(long)]
+    plan: bool,
+    /// When the findings are coloured
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    color: Color,
+}
+
+/// How findings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people: the lines, with a mark where something is wrong
+    #[default]
+    Human,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, which code hosts and editors show at the lines
+    Sarif,
+    /// Commands to GitHub's runner, which shows them at the lines
+    Github,
+}
+
+/// A workflow that has been read.
+#[derive(Debug)]
+struct Document {
+    /// How it is called in what is written.
+    name: String,
+    checked: Checked,
+}
+
+impl Document {
+    fn has_errors(&self) -> bool {
+        self.checked.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// Reads and checks all the files. One that cannot be read keeps none of the others from being told.
+pub(crate) fn run(options: &Options) -> Result<Exit> {
+    options.refuse_a_plan_without_a_place();
+    let mut unreadable = false;
+    let mut documents = Vec::new();
+    for path in &options.files {
+        match document(path) {
+            Ok(document) => documents.push(document),
+            Err(error) => {
+                failure::tell(&error);
+                unreadable = true;
+            }
+        }
+    }
+    options.write(&documents)?;
+    Ok(match documents.iter().any(Document::has_errors) {
+        _ if unreadable => Exit::Failed,
+        true => Exit::Findings,
+        false => Exit::Fine,
+    })
+}
+
+fn document(path: &Path) -> Result<Document> {
+    if path == Path::new("-") {
+        return Ok(Document { name: "stdin".into(), checked: checked(io::stdin())? });
+    }
+    let read = || checked(File::open(path)?);
+    let checked = read()
+        .with_context(|| format!("cannot read the workflow `{}`", path.display()))
+        .hint("name a YAML file, or `-` for the standard input")?;
+    Ok(Document { name: path.display().to_string(), checked })
+}
+
+/// Reads no more than it takes to see that a file is too large.
+fn checked(file: impl Read) -> Result<Checked> {
+    let mut bytes = Vec::new();
+    file.take(workflow::LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(workflow::check(&bytes))
+}
+
+impl Options {
+    fn refuse_a_plan_without_a_place(&self) {
+        if self.plan && matches!(self.format, Format::Sarif | Format::Github) {
+            let message = "`--plan` goes with `--format human` and `--format json`";
+            crate::Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
+    }
+
+    fn write(&self, documents: &[Document]) -> Result<()> {
+        match self.format {
+            Format::Human if self.plan => {
+                output::write(stderr(), &human::text(documents, self.color.is_for(&stderr())))?;
+                output::write(stdout(), &order::tables(documents))
+            }
+            Format::Human => output::write(stdout(), &human::text(documents, self.color.is_for(&stdout()))),
+            Format::Json => output::write(stdout(), &json::text(documents, self.plan)),
+            Format::Sarif => output::write(stdout(), &sarif::text(documents)),
+            Format::Github => output::write(stdout(), &github::text(documents)),
+        }
+    }
+}

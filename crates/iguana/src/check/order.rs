@@ -1,0 +1,310 @@
+//! The order in which jobs run, as a table for people and as JSON.
+
+use super::Document;
+use iguana_core::workflow::expression::Expression;
+use iguana_core::workflow::{
+    Action, Container, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How much of one cell is shown, in characters: a table of all columns still fits on a wide terminal.
+const WIDEST: usize = 36;
+
+/// A table for each workflow that can run, its name above it when there are several.
+pub(super) fn tables(documents: &[Document]) -> String {
+    let named = |(name, plan): (&str, &Plan)| match documents {
+        [_] => table(plan),
+        _ => format!("{name}\n{}\n", table(plan)),
+    };
+    let plans = documents.iter().filter_map(|document| {
+        document.checked.plan.as_ref().map(|plan| (document.name.as_str(), plan))
+    });
+    plans.map(named).collect()
+}
+
+const HEADINGS: [&str; 10] =
+    ["#", "job", "image", "services", "needs", "volumes", "if", "steps", "timeout", "retries"];
+
+fn table(plan: &Plan) -> String {
+    let jobs = plan.jobs.iter().enumerate();
+    let rows: Vec<[String; 10]> = jobs.map(|(index, (id, job))| row(index + 1, id, job)).collect();
+    aligned(&rows)
+}
+
+fn row(number: usize, id: &str, job: &Job) -> [String; 10] {
+    let services: Vec<&str> = job.services.keys().map(String::as_str).collect();
+    let volumes: Vec<String> = job.container.volumes.iter().map(short_form).collect();
+    [
+        number.to_string(),
+        head(id),
+        tail(job.container.image.name.source()),
+        head(&services.join(", ")),
+        head(&needs(job).join(", ")),
+        head(&volumes.join(", ")),
+        head(job.condition.as_ref().map(Expression::source).unwrap_or_default()),
+        some(job.steps.len()),
+        job.limits.timeout.map(readable).unwrap_or_default(),
+        retries(&job.limits),
+    ]
+}
+
+/// The rows below their headings, without the columns in which there is nothing.
+fn aligned(rows: &[[String; 10]]) -> String {
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<(usize, usize)> = (0..HEADINGS.len())
+        .map(|column| (column, widest(column)))
+        .filter(|(_, widest)| *widest > 0)
+        .map(|(column, widest)| (column, widest.max(HEADINGS[column].len())))
+        .collect();
+    let line = |cells: &[String; 10]| {
+        let cells = widths.iter().map(|(column, width)| match column {
+            0 => format!("{:>width$}", cells[0]),
+            _ => format!("{:<width$}", cells[*column]),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    [HEADINGS.map(str::to_owned)].iter().chain(rows).map(line).collect()
+}
+
+/// The beginning of a text, on one line.
+fn head(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// The end of a text: what tells one image from the next.
+fn tail(text: &str) -> String {
+    match text.chars().count().checked_sub(WIDEST) {
+        None | Some(0) => text.to_owned(),
+        Some(cut) => format!("…{}", text.chars().skip(cut).collect::<String>()),
+    }
+}
+
+fn some(count: usize) -> String {
+    if count == 0 { String::new() } else { count.to_string() }
+}
+
+fn retries(limits: &Limits) -> String {
+    match (limits.retries, limits.delay) {
+        (0, _) => String::new(),
+        (times, Duration::ZERO) => times.to_string(),
+        (times, delay) => format!("{times} after {}", readable(delay)),
+    }
+}
+
+/// `1h 30m`: a length of time as the workflow writes it.
+fn readable(time: Duration) -> String {
+    let milliseconds = time.as_millis();
+    let parts = [
+        (milliseconds / 86_400_000, "d"),
+        (milliseconds / 3_600_000 % 24, "h"),
+        (milliseconds / 60_000 % 60, "m"),
+        (milliseconds / 1000 % 60, "s"),
+        (milliseconds % 1000, "ms"),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0);
+    parts.map(|(number, unit)| format!("{number}{unit}")).collect::<Vec<_>>().join(" ")
+}
+
+fn needs(job: &Job) -> Vec<&str> {
+    job.needs.iter().map(|need| need.value.as_str()).collect()
+}
+
+fn short_form(volume: &Volume) -> String {
+    let mode = if volume.read_only { ":ro" } else { "" };
+    let target = volume.target.display();
+    match source(&volume.source) {
+        Some(source) => format!("{source}:{target}{mode}"),
+        None => format!("{target}{mode}"),
+    }
+}
+
+fn source(source: &VolumeSource) -> Option<String> {
+    match source {
+        VolumeSource::Anonymous => None,
+        VolumeSource::Named(name) => Some(name.clone()),
+        VolumeSource::Host(path) => Some(path.display().to_string()),
+        VolumeSource::Tmpfs(_) => Some("tmpfs".into()),
+        VolumeSource::Image(image) => Some(image.name.source().to_owned()),
+    }
+}
+
+/// The plan for programs. Variables and credentials are left out: the order does not depend on them, and what
+/// is written ends up in logs.
+pub(super) fn value(plan: &Plan) -> Value {
+    let jobs = plan.jobs.iter().enumerate();
+    json!({
+        "name": plan.name,
+        "on_failure": on_failure(plan.on_failure),
+        "jobs": jobs.map(|(index, (id, job))| job_value(index + 1, id, job)).collect::<Vec<_>>(),
+    })
+}
+
+fn on_failure(action: OnFailure) -> &'static str {
+    use iguana_core::cmdline::OnFailure as Action;
+    match action {
+        OnFailure::Continue => "continue",
+        OnFailure::Do(Action::Reboot) => "reboot",
+        OnFailure::Do(Action::Shell) => "shell",
+        OnFailure::Do(Action::PowerOff) => "poweroff",
+        OnFailure::Do(Action::Local) => "local",
+    }
+}
+
+fn job_value(number: usize, id: &str, job: &Job) -> Value {
+    let services = job.services.iter().map(|(name, service)| service_value(name, service));
+    let mut value = json!({
+        "number": number,
+        "id": id,
+        "name": job.name.as_ref().map(|name| name.source()),
+        "services": services.collect::<Vec<_>>(),
+        "needs": needs(job),
+        "if": job.condition.as_ref().map(Expression::source),
+        "steps": job.steps.iter().map(step_value).collect::<Vec<_>>(),
+        "continue_on_error": job.continue_on_error,
+    });
+    extend(&mut value, container_value(&job.container));
+    extend(&mut value, limits_value(&job.limits));
+    value
+}
+
+fn service_value(name: &str, service: &Service) -> Value {
+    let ready = service.ready.as_ref().map(|ready| {
+        let sign = match &ready.sign {
+            Sign::Command(words) => json!({ "command": words }),
+            Sign::Port(port) => json!({ "port": port }),
+            Sign::Path(path) => json!({ "path": path }),
+        };
+        let mut ready = json!({ "timeout_seconds": ready.limit.as_secs_f64() });
+        extend(&mut ready, sign);
+        ready
+    });
+    let mut value = json!({ "name": name, "ready": ready });
+    extend(&mut value, container_value(&service.container));
+    value
+}
+
+fn step_value(step: &Step) -> Value {
+    let mut value = json!({
+        "id": step.id,
+        "name": step.name.as_ref().map(|name| name.source()),
+        "if": step.condition.as_ref().map(Expression::source),
+        "continue_on_error": step.continue_on_error,
+    });
+    extend(&mut value, limits_value(&step.limits));
+    extend(&mut value, match &step.action {
+        Action::Run { script, shell, folder } => {
+            json!({ "run": script.source(), "shell": shell, "working_directory": folder })
+        }
+        Action::Use(container) => container_value(container),
+    });
+    value
+}
+
+fn container_value(container: &Container) -> Value {
+    json!({
+        "image": container.image.name.source(),
+        "volumes": container.volumes.iter().map(volume_value).collect::<Vec<_>>(),
+    })
+}
+
+fn volume_value(volume: &Volume) -> Value {
+    let kind = match &volume.source {
+        VolumeSource::Anonymous | VolumeSource::Named(_) => "volume",
+        VolumeSource::Host(_) => "bind",
+        VolumeSource::Tmpfs(_) => "tmpfs",
+        VolumeSource::Image(_) => "image",
+    };
+    json!({
+        "type": kind,
+        "source": source(&volume.source).filter(|_| kind != "tmpfs"),
+        "target": volume.target,
+        "read_only": volume.read_only,
+    })
+}
+
+fn limits_value(limits: &Limits) -> Value {
+    json!({
+        "timeout_seconds": limits.timeout.map(|time| time.as_secs_f64()),
+        "retries": limits.retries,
+        "retry_delay_seconds": limits.delay.as_secs_f64(),
+    })
+}
+
+fn extend(value: &mut Value, more: Value) {
+    if let (Value::Object(keys), Value::Object(more)) = (value, more) {
+        keys.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iguana_core::workflow::check;
+
+    fn plan(text: &str) -> Plan {
+        check(text.as_bytes()).into_plan("flow.yaml").unwrap()
+    }
+
+    #[test]
+    fn a_table_has_the_columns_that_say_something() {
+        let plan = plan(
+            "jobs:\n  \
+             second: {container: r.example/two, needs: first, timeout: 90s, retries: {times: 2, delay: 5s}}\n  \
+             first: {container: {image: r.example/one, volumes: ['a:/b:ro', {type: tmpfs, target: /t}]}}\n",
+        );
+        let expected = "\
+#  job     image          needs  volumes           timeout  retries
+1  first   r.example/one         a:/b:ro, tmpfs:/t
+2  second  r.example/two  first                    1m 30s   2 after 5s
+";
+        assert_eq!(table(&plan), expected);
+    }
+
+    #[test]
+    fn a_hundred_jobs_with_long_texts_stay_readable() {
+        let image = format!("r.example/{}/installer:latest", "folder/".repeat(9));
+        let job = |number| {
+            format!("  job-{number}: {{container: '{image}', if: \"env.A == '{}'\"}}\n", "é ".repeat(90))
+        };
+        let jobs: String = (0..100).map(job).collect();
+        let table = table(&plan(&format!("env: {{A: b}}\njobs:\n{jobs}")));
+        assert_eq!(table.lines().count(), 101);
+        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        assert!(table.contains("/installer:latest") && table.contains("env.A == 'é é"), "{table}");
+        assert!(table.lines().nth(100).unwrap().starts_with("100  job-99  …"), "{table}");
+    }
+
+    #[test]
+    fn times_are_written_as_in_a_workflow() {
+        for (milliseconds, expected) in
+            [(250, "250ms"), (90_000, "1m 30s"), (3_600_000, "1h"), (90_061_001, "1d 1h 1m 1s 1ms")]
+        {
+            assert_eq!(readable(Duration::from_millis(milliseconds)), expected);
+        }
+    }
+
+    #[test]
+    fn programs_get_everything_but_what_is_secret() {
+        let plan = plan(
+            "on-failure: shell\n\
+             env: {TOKEN: hush}\n\
+             jobs:\n  \
+             a:\n    \
+             container: {image: r.example/a, credentials: {username: me, password: hush}}\n    \
+             services: {db: {image: r.example/db, ready: {port: 5432}}}\n    \
+             steps: [{run: make, id: s}, {uses: 'docker://r.example/c', timeout: 1m}]\n",
+        );
+        let value = value(&plan);
+        assert!(!value.to_string().contains("hush"), "{value}");
+        assert_eq!(value["on_failure"], "shell");
+        let job = &value["jobs"][0];
+        assert_eq!(job["services"][0]["ready"], json!({ "port": 5432, "timeout_seconds": 60.0 }));
+        assert_eq!((&job["steps"][0]["run"], &job["steps"][0]["id"]), (&json!("make"), &json!("s")));
+        assert_eq!(job["steps"][1]["timeout_seconds"], 60.0);
+    }
+}

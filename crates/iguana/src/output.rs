@@ -1,0 +1,66 @@
+//! What this program writes for people and other programs.
+
+use anyhow::{Context, Result};
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// When text is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set (no-color.org).
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+impl Color {
+    /// Whether text for `stream` is coloured.
+    pub(crate) fn is_for(self, stream: &impl IsTerminal) -> bool {
+        let unwanted = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Auto => stream.is_terminal() && !unwanted(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Writes all of `text`. A reader that has seen enough, such as `head`, is no failure.
+pub(crate) fn write(mut stream: impl Write, text: &str) -> Result<()> {
+    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write the output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    struct Refusing(ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_leaves_is_no_failure_and_a_full_disk_is() {
+        assert!(write(Refusing(ErrorKind::BrokenPipe), "text").is_ok());
+        assert!(write(Refusing(ErrorKind::StorageFull), "text").is_err());
+    }
+
+    #[test]
+    fn a_file_has_no_colour_unless_it_is_wanted() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(!Color::Auto.is_for(&file) && !Color::Never.is_for(&file) && Color::Always.is_for(&file));
+    }
+}

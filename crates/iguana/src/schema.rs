@@ -1,0 +1,128 @@
+//! `iguana schema`: the language's table of keys as a JSON Schema (json-schema.org/draft/2020-12).
+
+use iguana_core::workflow::duration;
+use iguana_core::workflow::language::{OBJECTS, WORKFLOW};
+use iguana_core::workflow::schema::{ID_PATTERN, Key, Kind, LONGEST_ID, Object};
+use serde_json::{Map, Value, json};
+
+/// Where the schema is published: `docs/workflow.schema.json` of the repository.
+const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/workflow.schema.json");
+
+/// The schema of a workflow.
+pub(crate) fn text() -> String {
+    format!("{:#}\n", schema())
+}
+
+fn schema() -> Value {
+    let parts = OBJECTS.iter().filter(|(path, _)| !path.is_empty());
+    let parts: Map<String, Value> = parts.map(|(_, part)| (name(part).into(), object(part))).collect();
+    let mut schema = object(&WORKFLOW);
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["$id"] = ID.into();
+    schema["title"] = "a workflow of Iguana".into();
+    schema["description"] = "what runs in which containers before a system is there".into();
+    schema["$defs"] = parts.into();
+    schema
+}
+
+/// `job` for an object that a person calls `a job`.
+fn name(object: &Object) -> &'static str {
+    object.name.trim_start_matches("a ").trim_matches('`')
+}
+
+fn object(object: &Object) -> Value {
+    let properties: Map<String, Value> = object.keys.iter().flat_map(properties).collect();
+    let required: Vec<&str> = object.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let mut schema = json!({
+        "title": object.name,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema
+}
+
+/// A key under its name, and under each of its other spellings.
+fn properties(key: &'static Key) -> impl Iterator<Item = (String, Value)> {
+    let mut schema = kind(&key.kind);
+    schema["description"] = key.doc.into();
+    let mut deprecated = schema.clone();
+    deprecated["deprecated"] = true.into();
+    let aliases = key.aliases.iter().map(move |alias| ((*alias).to_owned(), deprecated.clone()));
+    [(key.name.to_owned(), schema)].into_iter().chain(aliases)
+}
+
+fn kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Id => id(),
+        Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Integer(first, last) => json!({ "type": "integer", "minimum": first, "maximum": last }),
+        Kind::Minutes => {
+            json!({ "type": "number", "exclusiveMinimum": 0, "maximum": duration::LONGEST / 60 })
+        }
+        Kind::Duration => json!({ "type": "string", "pattern": duration::PATTERN }),
+        Kind::Size => size(),
+        Kind::Choice(words) => json!({ "enum": words }),
+        Kind::List(item) => json!({ "type": "array", "items": self::kind(item) }),
+        Kind::Map(value) => json!({ "type": "object", "additionalProperties": self::kind(value) }),
+        Kind::Ids(value) => {
+            json!({ "type": "object", "propertyNames": id(), "additionalProperties": self::kind(value) })
+        }
+        Kind::Object(object) => json!({ "$ref": format!("#/$defs/{}", name(object)) }),
+        Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>() }),
+        Kind::Ignored => json!({}),
+    }
+}
+
+fn id() -> Value {
+    json!({ "type": "string", "pattern": ID_PATTERN, "maxLength": LONGEST_ID })
+}
+
+fn size() -> Value {
+    let text = json!({ "type": "string", "pattern": duration::SIZE_PATTERN });
+    json!({ "anyOf": [text, { "type": "integer", "minimum": 1 }] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_schema_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/workflow.schema.json");
+        let published = std::fs::read_to_string(path).unwrap_or_default();
+        let remedy = "`docs/workflow.schema.json` is old: cargo run -p iguana -- schema > docs/workflow.schema.json";
+        assert!(published == text(), "{remedy}");
+    }
+
+    #[test]
+    fn every_object_has_a_name_of_its_own_and_is_found_by_it() {
+        let schema = schema();
+        let parts = schema["$defs"].as_object().unwrap();
+        assert_eq!(parts.len(), OBJECTS.len() - 1);
+        let text = schema.to_string();
+        for reference in text.split("\"$ref\":\"#/$defs/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(parts.contains_key(name), "{name}");
+        }
+    }
+
+    /// `required` below takes no other spelling.
+    #[test]
+    fn no_required_key_has_another_spelling() {
+        let mut keys = OBJECTS.iter().flat_map(|(_, object)| object.keys);
+        assert!(keys.all(|key| !key.required || key.aliases.is_empty()));
+    }
+
+    #[test]
+    fn another_spelling_is_there_and_deprecated() {
+        let schema = schema();
+        assert_eq!(schema["properties"]["on_failure"]["deprecated"], true);
+        assert_eq!(schema["properties"]["on-failure"].get("deprecated"), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! `docs/workflow.md` and the language say the same: each failure tells what to write where.
+
+use iguana_core::workflow::language::{CONTAINER, OBJECTS, SERVICE};
+use iguana_core::workflow::schema::{Key, Kind, Object};
+use iguana_core::workflow::{MACHINE, check};
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCUMENT: &str = "docs/workflow.md";
+const TABLE: &str = "## Every key and the test that runs it";
+/// What a failure puts where only a person knows what belongs there.
+const NO_TEST: &str = "`MODULE::TEST`";
+/// Where the module in a test's name may be.
+const MODULES: &[&str] = &[
+    "tests/tests/scenarios",
+    "crates/iguana-core/src/workflow",
+    "crates/iguana-init/src",
+    "crates/iguana/src",
+    "crates/iguana/tests",
+];
+/// Where a case file may be.
+const CASES: &str = "crates/iguana/tests";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn document() -> String {
+    fs::read_to_string(root().join(DOCUMENT)).unwrap()
+}
+
+/// Fails with all that is to be done, not only with the first of it.
+fn assert_nothing_to_do(where_to: &str, to_do: &[String]) {
+    assert!(to_do.is_empty(), "{DOCUMENT}, {where_to}:\n\n{}\n", to_do.join("\n"));
+}
+
+/// All keys, each with its object.
+fn keys() -> impl Iterator<Item = (&'static Object, &'static Key)> {
+    OBJECTS.iter().flat_map(|(_, object)| object.keys.iter().map(move |key| (*object, key)))
+}
+
+fn spellings(key: &Key) -> impl Iterator<Item = &'static str> {
+    [key.name].into_iter().chain(key.aliases.iter().copied())
+}
+
+/// What a key takes, in words.
+fn in_words(kind: &Kind) -> String {
+    match kind {
+        Kind::Text => "text".into(),
+        Kind::Id => "id".into(),
+        Kind::Scalar => "scalar".into(),
+        Kind::Bool => "boolean".into(),
+        Kind::Integer(first, last) => format!("whole number from {first} to {last}"),
+        Kind::Minutes => "minutes".into(),
+        Kind::Duration => "time".into(),
+        Kind::Size => "size".into(),
+        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::List(item) => format!("list: {}", in_words(item)),
+        Kind::Map(value) => format!("map: {}", in_words(value)),
+        Kind::Ids(value) => format!("map by id: {}", in_words(value)),
+        Kind::Object(object) => object.name.into(),
+        Kind::Either(kinds) => kinds.iter().map(in_words).collect::<Vec<_>>().join(", or "),
+        Kind::Ignored => "anything".into(),
+    }
+}
+
+/// What the table says about a key, but for its tests.
+type Facts = [String; 4];
+
+fn facts(object: &Object, key: &Key) -> Facts {
+    let names: Vec<String> = spellings(key).map(|name| format!("`{name}`")).collect();
+    let required = if key.required { "required; " } else { "" };
+    let takes = format!("{required}{}", in_words(&key.kind));
+    [object.name.into(), names.join(", "), takes, key.doc.replace('|', "\\|")]
+}
+
+/// The rows of the table: the facts, and the tests.
+fn rows(document: &str) -> Vec<(Facts, String)> {
+    let (_, table) = document.split_once(TABLE).unwrap_or_else(|| panic!("{DOCUMENT} has no `{TABLE}`"));
+    let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
+    lines.map(row).collect()
+}
+
+fn row(line: &str) -> (Facts, String) {
+    let cells: Vec<String> =
+        line.trim_matches([' ', '|']).split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    let [object, key, takes, meaning, tests] = <[String; 5]>::try_from(cells)
+        .unwrap_or_else(|cells| panic!("{DOCUMENT}: a row has five cells, not {}: {line}", cells.len()));
+    ([object, key, takes, meaning], tests)
+}
+
+fn line(facts: &Facts, tests: &str) -> String {
+    format!("| {} | {tests} |", facts.join(" | "))
+}
+
+#[test]
+fn the_table_has_one_row_for_each_key() {
+    let document = document();
+    let rows = rows(&document);
+    let expected: Vec<Facts> = keys().map(|(object, key)| facts(object, key)).collect();
+    let mut to_do = Vec::new();
+    for facts in expected.iter().filter(|facts| !rows.iter().any(|(row, _)| row == *facts)) {
+        let old = rows.iter().find(|(row, _)| row[..2] == facts[..2]);
+        to_do.push(format!("add:    {}", line(facts, old.map_or(NO_TEST, |(_, tests)| tests))));
+    }
+    let mut seen = HashSet::new();
+    for (facts, tests) in rows.iter().filter(|(facts, _)| !expected.contains(facts) || !seen.insert(facts)) {
+        to_do.push(format!("remove: {}", line(facts, tests)));
+    }
+    assert_nothing_to_do(TABLE, &to_do);
+}
+
+#[test]
+fn every_named_test_is_there_and_uses_its_key() {
+    let document = document();
+    let rows = rows(&document);
+    let mut to_do = Vec::new();
+    for (object, key) in keys() {
+        let facts = facts(object, key);
+        let tests = rows.iter().find(|(row, _)| row[..2] == facts[..2]).map_or("", |(_, tests)| tests);
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if named.is_empty() {
+            to_do.push(format!("name a test: {}", line(&facts, NO_TEST)));
+        }
+        let wrong = named.iter().filter_map(|name| why_not(name, key));
+        to_do.extend(wrong.map(|why| format!("{why}: {}", line(&facts, tests))));
+    }
+    assert_nothing_to_do(TABLE, &to_do);
+}
+
+/// What is wrong with the name of a test of this key.
+fn why_not(name: &str, key: &Key) -> Option<String> {
+    let text = if name.ends_with(".yaml") {
+        fs::read_to_string(root().join(CASES).join(name)).ok()
+    } else {
+        test(name)
+    };
+    match text {
+        None => Some(format!("there is no test `{name}`; name another")),
+        Some(text) if !spellings(key).any(|spelling| has_key(&text, spelling)) => {
+            Some(format!("`{name}` has no `{}:` in it; name another", key.name))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The source of a test, with what stands between it and the next.
+fn test(name: &str) -> Option<String> {
+    let (module, function) = name.rsplit_once("::")?;
+    let file = format!("{}.rs", module.replace("::", "/"));
+    MODULES.iter().find_map(|folder| {
+        let source = fs::read_to_string(root().join(folder).join(&file)).ok()?;
+        let mut tests = source.split("#[test]").skip(1);
+        tests.find(|test| test.trim_start().starts_with(&format!("fn {function}("))).map(ToOwned::to_owned)
+    })
+}
+
+/// Whether a key is given somewhere in a text, in block or flow style.
+fn has_key(text: &str, key: &str) -> bool {
+    let is_word = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter);
+    text.match_indices(&format!("{key}:")).any(|(at, _)| !text[..at].ends_with(is_word))
+}
+
+#[test]
+fn every_key_has_a_paragraph_in_the_section_of_its_object() {
+    let document = document();
+    let mut to_do = Vec::new();
+    for (object, key) in keys() {
+        let is_told_of_containers = object.name == SERVICE.name && CONTAINER.find(key.name).is_some();
+        let heading = format!("\n## Keys of {}\n", object.name);
+        let section = document.split_once(&heading).map_or("", |(_, rest)| rest);
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let paragraph = format!("\n**`{}`**", key.name);
+        if !is_told_of_containers && !section.contains(&paragraph) {
+            to_do.push(format!("add below `{}`:\n\n{}: {}.\n", heading.trim(), paragraph.trim(), key.doc));
+        }
+    }
+    assert_nothing_to_do("the sections `Keys of …`", &to_do);
+}
+
+/// A block of YAML in the document.
+struct Example<'a> {
+    line: usize,
+    /// What stands behind `yaml` in the line that opens it.
+    words: Vec<&'a str>,
+    text: String,
+}
+
+fn examples(document: &str) -> Vec<Example<'_>> {
+    let mut examples = Vec::new();
+    let mut lines = document.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let Some(words) = line.strip_prefix("```") else { continue };
+        let text: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        if let Some(words) = words.strip_prefix("yaml") {
+            let words = words.split_whitespace().collect();
+            examples.push(Example { line: number + 1, words, text: text.join("\n") + "\n" });
+        }
+    }
+    examples
+}
+
+const IMAGE: &str = "registry.example.com/tool";
+
+impl Example<'_> {
+    /// The workflow that a fragment is a part of, by its word `fragment=PART`; else the example itself.
+    fn workflow(&self) -> Result<String, String> {
+        let part = self.words.iter().find_map(|word| word.strip_prefix("fragment="));
+        Ok(match part {
+            None if self.text.lines().any(|line| line.starts_with("jobs:")) => self.text.clone(),
+            None => return Err("has no `jobs:`; mark it as a part: ```yaml fragment=job".into()),
+            Some("workflow") => format!("{}\njobs: {{example: {{container: {IMAGE}}}}}\n", self.text),
+            Some("job") => job(&self.text),
+            Some("step") => job(&below("steps", &self.text)),
+            Some("container") => job(&container("container", &self.text)),
+            Some("volumes") => job(&container("container", &below("volumes", &self.text))),
+            Some("service") => job(&below("services", &container("example", &self.text))),
+            Some(part) => return Err(format!("has an unknown `fragment={part}`")),
+        })
+    }
+
+    /// What is to be done about it.
+    fn fault(&self) -> Option<String> {
+        let told = match self.workflow() {
+            Ok(workflow) => self.fault_of(&workflow),
+            Err(fault) => Some(fault),
+        };
+        told.map(|fault| format!("the example in line {} {fault}", self.line))
+    }
+
+    /// A mistake; with the word `refused` there must be one, with `notes` there may be less than an error.
+    fn fault_of(&self, workflow: &str) -> Option<String> {
+        let has = |word| self.words.contains(&word);
+        let checked = check(workflow.as_bytes());
+        let is_clean = checked.findings.is_empty() || has("notes");
+        match checked.into_plan("it") {
+            Ok(_) if has("refused") => Some("is a workflow: remove the word `refused`, or correct the text".into()),
+            Ok(_) if !is_clean => Some("has a warning or a note: correct it, or add the word `notes`".into()),
+            Err(error) if !has("refused") => Some(format!("is no workflow: correct it.\n{error}\n")),
+            _ => None,
+        }
+    }
+}
+
+fn job(keys: &str) -> String {
+    below("jobs", &below("example", &with_key("container", keys)))
+}
+
+fn container(name: &str, keys: &str) -> String {
+    below(name, &with_key("image", keys))
+}
+
+fn with_key(key: &str, keys: &str) -> String {
+    match keys.lines().any(|line| line.starts_with(&format!("{key}:"))) {
+        true => keys.to_owned(),
+        false => format!("{key}: {IMAGE}\n{keys}"),
+    }
+}
+
+fn below(key: &str, text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("  {line}\n")).collect();
+    format!("{key}:\n{lines}")
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let document = document();
+    let examples = examples(&document);
+    assert!(!examples.is_empty());
+    let to_do: Vec<String> = examples.iter().filter_map(Example::fault).collect();
+    assert_nothing_to_do("the blocks of YAML", &to_do);
+}
+
+#[test]
+fn every_fact_of_the_machine_is_told_and_no_other() {
+    let document = document();
+    let told = |name: &str| document.contains(&format!("\n| `machine.{name}` | "));
+    let missing = MACHINE.iter().filter(|name| !told(name));
+    let mut to_do: Vec<String> = missing.map(|name| format!("add: | `machine.{name}` | MEANING |")).collect();
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `machine.")?.split('`').next());
+    let foreign = rows.filter(|name| !MACHINE.contains(name));
+    to_do.extend(foreign.map(|name| format!("remove the row of `machine.{name}`")));
+    assert_nothing_to_do("the table of `machine`", &to_do);
+}
