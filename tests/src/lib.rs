@@ -9,6 +9,7 @@ pub mod image;
 pub mod initrd;
 mod kept;
 pub mod kernel;
+pub mod live;
 pub mod marker;
 pub mod monitor;
 pub mod packages;

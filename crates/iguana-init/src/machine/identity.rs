@@ -84,6 +84,8 @@ fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
 /// that no writer waits and none is told that nobody listens.
 fn show_fifo(path: &str, report: Report) -> anyhow::Result<File> {
     let mode = Mode::from_raw_mode(0o666);
+    // On a system that is up, one of an earlier run may be there.
+    let _ = fs::remove_file(path);
     mknodat(CWD, path, FileType::Fifo, mode, 0).with_context(|| format!("cannot make `{path}`"))?;
     rustix::fs::chmod(path, mode)?;
     let fifo = OpenOptions::new().read(true).write(true).open(Path::new(path))?;

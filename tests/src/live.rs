@@ -1,0 +1,65 @@
+//! A system that is up and may be written to: this host's files under an overlay, with mounts of its own.
+
+use crate::registry::Registry;
+use crate::{HOST, passing_room};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// Makes the overlay at `$1`, with the registries.conf `$2`, and runs the rest in it. All of it goes with the
+/// mount namespace.
+const ENTER: &str = r#"
+set -e
+room=$1 registries=$2
+shift 2
+mount -t tmpfs tmpfs "$room/live"
+mkdir "$room/live/upper" "$room/live/work" "$room/live/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$room/live/upper,workdir=$room/live/work" "$room/live/root"
+cd "$room/live/root"
+for folder in proc sys dev; do mount --rbind "/$folder" "$folder"; done
+mount --rbind "$room" ".$room"
+mount -t tmpfs tmpfs run
+mkdir -p etc/containers
+cat "$registries" > etc/containers/registries.conf
+exec chroot . "$@"
+"#;
+
+/// A system with a registry that it may pull from.
+#[derive(Debug)]
+pub struct LiveSystem {
+    room: TempDir,
+    registry: Registry,
+}
+
+impl LiveSystem {
+    /// The same system for every test; `registry` is on its loopback.
+    pub fn new(registry: Registry) -> Result<LiveSystem> {
+        let room = passing_room("live")?;
+        fs::create_dir(room.path().join("live"))?;
+        let location = registry.address().replace(HOST, "127.0.0.1");
+        let text = format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n");
+        fs::write(room.path().join("registries.conf"), text)?;
+        Ok(LiveSystem { room, registry })
+    }
+
+    /// Writes a workflow, in which `REGISTRY` is the registry's address; its path.
+    pub fn workflow(&self, text: &str) -> Result<String> {
+        let address = self.registry.address().replace(HOST, "127.0.0.1");
+        let path = self.room.path().join("workflow.yaml");
+        fs::write(&path, text.replace("REGISTRY", &address))?;
+        Ok(path.display().to_string())
+    }
+
+    /// Runs `program` under the name `name` with `arguments`; what it said and how it ended.
+    pub fn run(&self, program: &Path, name: &str, arguments: &[&str]) -> Result<Output> {
+        let link = self.room.path().join(name);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(program, &link)?;
+        let mut command = Command::new("timeout");
+        command.args(["120", "unshare", "--mount", "sh", "-c", ENTER, "sh"]);
+        command.arg(self.room.path()).arg(self.room.path().join("registries.conf")).arg(link).args(arguments);
+        command.stdin(Stdio::null()).output().context("`unshare` cannot be started")
+    }
+}
