@@ -15,6 +15,12 @@ pub const BUILD: &[&str] =
 pub const SCENARIOS: &[&str] =
     &["docker-registry", "skopeo", "buildah", "umoci", "openssl", "e2fsprogs", "fdisk"];
 
+/// What the fuzzing engine is built with.
+pub const FUZZING: &[&str] = &["g++"];
+
+/// What compares workflows with their JSON Schema: another maker's validator.
+pub const VALIDATOR: &[&str] = &["python3-jsonschema", "python3-yaml"];
+
 /// What making a whole Debian needs.
 pub const DEBIAN: &[&str] = &["mmdebstrap", "debian-archive-keyring"];
 

@@ -1,10 +1,12 @@
 //! The lab itself, without a VM: what the scenarios rely on.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use iguana_lab::authority::Authority;
 use iguana_lab::image::{Maker, Packing, Recipe};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::registry::Registry;
+use iguana_lab::{program, source_tree};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn manifest(registry: &Registry, name: &str) -> Result<String> {
@@ -42,4 +44,94 @@ fn an_image_for_two_architectures_stays_one() -> Result<()> {
     registry.push_all(&image, "hello")?;
     assert!(manifest(&registry, "hello")?.contains("arm64"));
     Ok(())
+}
+
+/// Reads workflows as YAML 1.2 does it, and says of each whether the schema, which comes first, takes it.
+const VALIDATE: &str = r#"
+import json, re, sys, yaml
+from jsonschema import Draft202012Validator
+
+class Core(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}
+
+def implicit(tag, pattern, first):
+    Core.add_implicit_resolver("tag:yaml.org,2002:" + tag, re.compile("^(?:" + pattern + ")$"), first)
+
+implicit("null", "~|null|Null|NULL|", ["~", "n", "N", ""])
+implicit("bool", "true|True|TRUE|false|False|FALSE", list("tTfF"))
+implicit("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789"))
+implicit("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789"))
+implicit("merge", "<<", ["<"])
+Core.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0 if "x" in node.value or "o" in node.value else 10))
+
+def as_json(value):
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else value
+
+def refusal(path):
+    try:
+        document = as_json(yaml.load(open(path, encoding="utf-8-sig"), Core))
+    except (yaml.YAMLError, TypeError, UnicodeError) as error:
+        return "not YAML: " + str(error)
+    errors = validator.iter_errors(document)
+    return "; ".join(error.json_path + ": " + error.message for error in errors)
+
+schema = json.load(open(sys.argv[1]))
+Draft202012Validator.check_schema(schema)
+validator = Draft202012Validator(schema)
+print(json.dumps([refusal(path) for path in sys.argv[2:]]))
+"#;
+
+fn workflows(folder: &str) -> Result<Vec<PathBuf>> {
+    let folder = source_tree().join(folder);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("`{}`", folder.display()))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(paths.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect())
+}
+
+/// What another maker's validator has against each workflow; nothing when it takes it.
+fn refusals(workflows: &[PathBuf]) -> Result<Vec<String>> {
+    let mut python = Command::new("python3");
+    python.args(["-c", VALIDATE]).arg(source_tree().join("docs/workflow.schema.json")).args(workflows);
+    Ok(serde_json::from_str(&process::run(&mut python, QUICK)?)?)
+}
+
+#[test]
+fn the_schema_takes_every_workflow_that_is_right() -> Result<()> {
+    let mut paths = workflows("crates/iguana/tests/valid")?;
+    for example in std::fs::read_dir(source_tree().join("examples"))? {
+        let example = example?;
+        if example.file_type()?.is_dir() {
+            paths.extend(workflows(&format!("examples/{}", example.file_name().display()))?);
+        }
+    }
+    assert!(paths.len() > 12);
+    for (path, refusal) in paths.iter().zip(refusals(&paths)?) {
+        assert!(refusal.is_empty(), "{}: {refusal}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_schema_refuses_every_workflow_of_a_wrong_shape() -> Result<()> {
+    let mut paths = Vec::new();
+    for path in workflows("crates/iguana/tests/invalid")? {
+        paths.extend(is_of_a_wrong_shape(&path)?.then_some(path));
+    }
+    assert!(paths.len() > 30);
+    for (path, refusal) in paths.iter().zip(refusals(&paths)?) {
+        assert!(!refusal.is_empty(), "{} is taken", path.display());
+    }
+    Ok(())
+}
+
+/// Whether one of the mistakes is one that a schema can see.
+fn is_of_a_wrong_shape(workflow: &Path) -> Result<bool> {
+    let mut check = Command::new(program("iguana"));
+    let output = check.args(["check", "--format", "json"]).arg(workflow).output()?;
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let findings = document["files"][0]["findings"].as_array().context("no findings")?;
+    let structural = ["type", "unknown-key", "missing-key", "id"];
+    Ok(findings.iter().any(|finding| structural.iter().any(|rule| finding["rule"] == *rule)))
 }

@@ -5,6 +5,7 @@ mod cargo;
 mod check;
 mod demo;
 mod dist;
+mod fuzz;
 mod licenses;
 mod table;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     /// Measures Iguana and its peer in turn.
     #[command(subcommand)]
     Bench(bench::What),
+    /// Feeds hostile input to whatever reads the bytes of others.
+    Fuzz(fuzz::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
     Dist,
     /// Format, lints, licences and sources of dependencies, shell scripts.
@@ -51,6 +54,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(what) => bench::run(&what),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Check => check::run(),
     }

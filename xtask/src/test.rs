@@ -1,13 +1,16 @@
 //! `cargo xtask test`: all that must hold before a change goes in.
 
 use crate::cargo::{cargo, show};
-use crate::{check, dist};
+use crate::{check, dist, fuzz};
 use anyhow::Result;
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
 
 /// Machines at a time. Two fill two cores: a machine has phases with one busy processor.
 const THREADS: &str = "--test-threads=2";
+
+/// Of each fuzz target: some ten seconds each. `cargo xtask fuzz` does a million.
+const EXECUTIONS: u64 = 50_000;
 
 /// What to test.
 #[derive(clap::Args)]
@@ -18,12 +21,13 @@ pub(crate) struct Options {
 
 /// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::ensure(&[packages::BUILD, packages::SCENARIOS].concat())?;
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR].concat())?;
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
     dist::run()?;
     if options.filter.is_none() {
         check::run()?;
+        fuzz::run(&fuzz::Options { target: None, runs: EXECUTIONS })?;
     }
     let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     test.args(&options.filter);

@@ -58,6 +58,7 @@ fn prepare_and_run(
     let http = http::Client::new(&authorities::trusted().at(Stage::ControlFile)?);
     let control_file = control::find(settings, &http, report).at(Stage::ControlFile)?;
     let plan = control_file.plan(report).at(Stage::Workflow)?;
+    plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     devices.settle(report);
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;

@@ -98,6 +98,7 @@ fn run_plan(plan: &Plan, arguments: &Arguments, report: &Report) -> Result<Vec<F
         keep_images: arguments.debug,
         streams: Streams::Caller,
     };
+    plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     let failures = jobs::run(plan, &setup, report);
     shared.finish();
     report.say(memory.summary());

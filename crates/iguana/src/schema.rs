@@ -96,7 +96,8 @@ mod tests {
     fn the_published_schema_is_this_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/workflow.schema.json");
         let published = std::fs::read_to_string(path).unwrap_or_default();
-        let remedy = "`docs/workflow.schema.json` is old: cargo run -p iguana -- schema > docs/workflow.schema.json";
+        let remedy =
+            "`docs/workflow.schema.json` is old: cargo run -p iguana -- schema > docs/workflow.schema.json";
         assert!(published == text(), "{remedy}");
     }
 

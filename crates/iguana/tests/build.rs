@@ -166,7 +166,8 @@ fn a_workflow_is_checked_and_all_its_findings_are_told() {
     let system = System::new();
     system.write("typo.yaml", b"jobs:\n  a:\n    containre: {image: x}\n  b: {}\n");
     let told = fails(&mut system.build("initrd", &["--workflow", "typo.yaml"]));
-    for part in ["typo.yaml:3:5", "did you mean `container`?", "typo.yaml:4:6", "correct what is told above"] {
+    for part in ["typo.yaml:3:5", "did you mean `container`?", "typo.yaml:4:3", "correct what is told above"]
+    {
         assert!(told.contains(part), "{part}: {told}");
     }
     assert!(!system.path("initrd").exists());

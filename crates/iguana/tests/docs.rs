@@ -118,7 +118,7 @@ fn every_named_test_is_there_and_uses_its_key() {
     let mut to_do = Vec::new();
     for (object, key) in keys() {
         let facts = facts(object, key);
-        let tests = rows.iter().find(|(row, _)| row[..2] == facts[..2]).map_or("", |(_, tests)| tests);
+        let Some((_, tests)) = rows.iter().find(|(row, _)| row[..2] == facts[..2]) else { continue };
         let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         if named.is_empty() {
             to_do.push(format!("name a test: {}", line(&facts, NO_TEST)));
@@ -156,7 +156,7 @@ fn test(name: &str) -> Option<String> {
     })
 }
 
-/// Whether a key is given somewhere in a text, in block or flow style.
+/// Whether a key is given somewhere in a text, in block or flow style; whose key it is cannot be seen.
 fn has_key(text: &str, key: &str) -> bool {
     let is_word = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter);
     text.match_indices(&format!("{key}:")).any(|(at, _)| !text[..at].ends_with(is_word))
@@ -171,7 +171,7 @@ fn every_key_has_a_paragraph_in_the_section_of_its_object() {
         let heading = format!("\n## Keys of {}\n", object.name);
         let section = document.split_once(&heading).map_or("", |(_, rest)| rest);
         let section = section.split("\n## ").next().unwrap_or_default();
-        let paragraph = format!("\n**`{}`**", key.name);
+        let paragraph = format!("**`{}`**", key.name);
         if !is_told_of_containers && !section.contains(&paragraph) {
             to_do.push(format!("add below `{}`:\n\n{}: {}.\n", heading.trim(), paragraph.trim(), key.doc));
         }
@@ -192,7 +192,8 @@ fn examples(document: &str) -> Vec<Example<'_>> {
     let mut lines = document.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(words) = line.strip_prefix("```") else { continue };
-        let text: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let text: Vec<&str> =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
         if let Some(words) = words.strip_prefix("yaml") {
             let words = words.split_whitespace().collect();
             examples.push(Example { line: number + 1, words, text: text.join("\n") + "\n" });
@@ -235,7 +236,9 @@ impl Example<'_> {
         let checked = check(workflow.as_bytes());
         let is_clean = checked.findings.is_empty() || has("notes");
         match checked.into_plan("it") {
-            Ok(_) if has("refused") => Some("is a workflow: remove the word `refused`, or correct the text".into()),
+            Ok(_) if has("refused") => {
+                Some("is a workflow: remove the word `refused`, or correct the text".into())
+            }
             Ok(_) if !is_clean => Some("has a warning or a note: correct it, or add the word `notes`".into()),
             Err(error) if !has("refused") => Some(format!("is no workflow: correct it.\n{error}\n")),
             _ => None,

@@ -1,6 +1,7 @@
 //! From the kernel's start to the first process of a container: ours and the peer in the same VM.
 
 use super::figures::Figures;
+use super::result;
 use crate::dist;
 use anyhow::{Context, Result, bail};
 use iguana_lab::initrd::Initrd;
@@ -8,11 +9,10 @@ use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::marker::{self, Size};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::registry::Registry;
-use iguana_lab::{packages, peer, program, room, source_tree};
+use iguana_lab::{packages, peer, program, room};
 use iguana_vm::{Echo, Machine, Qemu};
 use std::fmt::Write;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -56,10 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_floor {
         report += &bench.floors()?;
     }
-    let file = result_file()?;
-    fs::write(&file, &report).with_context(|| format!("`{}`", file.display()))?;
-    println!("{report}\n{}", file.display());
-    Ok(())
+    result::keep("boot", &report)
 }
 
 /// Who boots.
@@ -102,10 +99,10 @@ impl Bench {
              {AMPLE_MIB} MiB and 2 processors.\n\n\
              Host: {}, {} processors; {}, accelerator {:?}. Kernel {}.\n\n\
              The peer is Debian's dracut initrd with NetworkManager, podman and crun, and the hook in `bench/peer`.\n\n",
-            command_line(),
-            today()?,
+            result::command_line(),
+            result::today()?,
             options.runs,
-            processor()?,
+            result::processor()?,
             std::thread::available_parallelism()?,
             version.lines().next().unwrap_or_default(),
             self.qemu.accelerator,
@@ -226,27 +223,6 @@ fn number_after(text: &str, words: &str) -> Option<f64> {
 
 fn megabytes(file: &Path) -> Result<f64> {
     Ok(file.metadata().with_context(|| format!("`{}`", file.display()))?.len() as f64 / 1e6)
-}
-
-fn result_file() -> Result<PathBuf> {
-    let folder = source_tree().join("bench/results");
-    fs::create_dir_all(&folder)?;
-    Ok(folder.join(format!("boot-{}.md", today()?)))
-}
-
-fn today() -> Result<String> {
-    Ok(process::run(Command::new("date").args(["-u", "+%F"]), QUICK)?.trim().to_owned())
-}
-
-fn processor() -> Result<String> {
-    let text = fs::read_to_string("/proc/cpuinfo")?;
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    Ok(model.map_or("unknown processor", |(_, name)| name).to_owned())
-}
-
-fn command_line() -> String {
-    let words = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    format!("cargo xtask {words}")
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod boot;
 mod figures;
+mod language;
+mod result;
 
 use anyhow::Result;
 
@@ -10,11 +12,14 @@ use anyhow::Result;
 pub(crate) enum What {
     /// Sizes of initrds, seconds to the first container, and memory; some half an hour.
     Boot(boot::Options),
+    /// How long workflows are checked, good and hostile ones.
+    Language(language::Options),
 }
 
 /// Measures, and writes the result below `bench/results`.
 pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Boot(options) => boot::run(options),
+        What::Language(options) => language::run(options),
     }
 }

@@ -190,6 +190,28 @@ jobs:
     }
 
     #[test]
+    fn no_number_of_notes_hides_an_error() {
+        let noted = |id: usize| format!("  j{id}: {{container: r.example/a, runs-on: x}}\n");
+        let notes: String = (0..500).map(noted).collect();
+        let checked = check(format!("jobs:\n{notes}  last: {{}}\n").as_bytes());
+        assert!(checked.plan.is_none());
+        assert!(checked.findings.iter().any(|finding| finding.rule == "missing-key"));
+        assert_eq!(checked.findings.last().map(|finding| finding.rule), Some("more"));
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_short_and_steers_no_terminal() {
+        let checked =
+            check(format!("jobs: {{a: {{container: a, \"\\e[31m{}\": 1}}}}", "k".repeat(900)).as_bytes());
+        let message = &checked.findings[0].message;
+        assert!(
+            message.starts_with(r"a job has no key `\u{1b}[31mkkk") && message.ends_with('…'),
+            "{message}"
+        );
+        assert!(message.len() < 600, "{message}");
+    }
+
+    #[test]
     fn hostile_documents_cost_little() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..30 {

@@ -34,7 +34,7 @@ pub(super) struct Node {
 pub(super) enum Content {
     Scalar(Scalar),
     List(Vec<Rc<Node>>),
-    Map(Vec<(Rc<Key>, Rc<Node>)>),
+    Map(Vec<Entry>),
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ pub(super) struct Scalar {
     /// Without quotes, so that YAML gives it a type.
     plain: bool,
 }
+
+/// A key and its value.
+pub(super) type Entry = (Rc<Key>, Rc<Node>);
 
 #[derive(Debug, Clone)]
 pub(super) struct Key {
@@ -152,7 +155,7 @@ impl Node {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Null)
     }
 
-    pub(super) fn entries(&self) -> &[(Rc<Key>, Rc<Node>)] {
+    pub(super) fn entries(&self) -> &[Entry] {
         match &self.content {
             Content::Map(entries) => entries,
             _ => &[],
@@ -382,7 +385,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries, and where they end.
-    fn map(&mut self, depth: usize) -> Result<(Vec<(Rc<Key>, Rc<Node>)>, usize), Stop> {
+    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, usize), Stop> {
         let mut map = MapReader::default();
         let mut last = 0;
         loop {
@@ -413,7 +416,7 @@ impl<'a> Reader<'a> {
 /// A map that is being read.
 #[derive(Default)]
 struct MapReader {
-    entries: Vec<(Rc<Key>, Rc<Node>)>,
+    entries: Vec<Entry>,
     names: HashSet<String>,
     merged: Vec<Rc<Node>>,
 }
@@ -454,7 +457,7 @@ impl MapReader {
     }
 
     /// The entries, and behind them what was merged: a key that is there already wins.
-    fn merged(mut self) -> Vec<(Rc<Key>, Rc<Node>)> {
+    fn merged(mut self) -> Vec<Entry> {
         for source in self.merged {
             for (key, value) in source.entries() {
                 if self.names.insert(key.name.clone()) {

@@ -249,6 +249,11 @@ impl Container {
         }
     }
 
+    /// [`Container::images`], to be changed.
+    pub fn images_mut(&mut self) -> impl Iterator<Item = &mut Image> {
+        [&mut self.image].into_iter().chain(self.volumes.iter_mut().filter_map(Volume::image_mut))
+    }
+
     /// The images that it needs: its own, and those that it mounts.
     pub fn images(&self) -> impl Iterator<Item = &Image> {
         [&self.image].into_iter().chain(self.volumes.iter().filter_map(Volume::image))
@@ -264,5 +269,15 @@ impl Job {
             Action::Run { .. } => None,
         });
         services.chain([&self.container]).chain(steps)
+    }
+
+    /// [`Job::containers`], to be changed.
+    pub fn containers_mut(&mut self) -> impl Iterator<Item = &mut Container> {
+        let services = self.services.values_mut().map(|service| &mut service.container);
+        let steps = self.steps.iter_mut().filter_map(|step| match &mut step.action {
+            Action::Use(container) => Some(&mut **container),
+            Action::Run { .. } => None,
+        });
+        services.chain([&mut self.container]).chain(steps)
     }
 }

@@ -39,6 +39,14 @@ impl Volume {
         }
     }
 
+    /// [`Volume::image`], to be changed.
+    pub(super) fn image_mut(&mut self) -> Option<&mut Image> {
+        match &mut self.source {
+            VolumeSource::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
     /// Reads the short form, `[SOURCE:]TARGET[:ro|rw]`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::plan::Command;
 use anyhow::Context as _;
 use iguana_core::hint::{WithHint as _, hinted};
 use iguana_core::image::VerifiedImage;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The signals that an image may ask to be stopped by, as `kill -l` names them (signal(7), x86 and Arm).
 const SIGNALS: &[(&str, i32)] = &[
@@ -38,6 +38,14 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// Where a program starts; a relative folder is below the image's own.
+    pub(super) fn folder_for(&self, folder: Option<&str>) -> String {
+        match folder {
+            Some(folder) => Path::new(&self.folder).join(folder).to_string_lossy().into_owned(),
+            None => self.folder.clone(),
+        }
+    }
+
     /// # Errors
     /// When it wants to be stopped by a signal that there is not.
     pub(super) fn of(image: &VerifiedImage) -> anyhow::Result<Self> {

@@ -20,9 +20,7 @@ mod tests;
 mod user;
 
 pub(crate) use inside::init;
-#[allow(unused_imports, reason = "for the steps of jobs")]
-pub(crate) use plan::{Command, EXCHANGE_INSIDE};
-pub(crate) use plan::{Mount, Plan, Program, STOP_GRACE, Source, Stdio};
+pub(crate) use plan::{Command, EXCHANGE_INSIDE, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
 pub(crate) use running::{Ended, Running};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
 
@@ -97,7 +95,7 @@ impl Container {
             id: 0,
             arguments: self.image.arguments(&program.command)?,
             env: env.into_iter().flatten().cloned().collect(),
-            folder: program.folder.clone().unwrap_or_else(|| self.image.folder.clone()),
+            folder: self.image.folder_for(program.folder.as_deref()),
             user: program.user.clone().unwrap_or_else(|| self.image.user.clone()),
             terminal: match &program.stdio {
                 Stdio::Terminal(path) => Some(path.clone()),
@@ -112,7 +110,6 @@ impl Container {
     ///
     /// # Errors
     /// When the container has ended.
-    #[allow(dead_code, reason = "for the steps of jobs")]
     pub(crate) fn root(&self) -> io::Result<OwnedFd> {
         let ended = || io::Error::other("the container has ended");
         let pid = self.link.0.pid().ok_or_else(ended)?;
@@ -123,14 +120,12 @@ impl Container {
     }
 
     /// Whether there is something at this path in the container.
-    #[allow(dead_code, reason = "for the steps of jobs")]
     pub(crate) fn has_path(&self, path: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok())
     }
 
     /// The folder that the container has at [`EXCHANGE_INSIDE`], as the machine sees it.
-    #[allow(dead_code, reason = "for the steps of jobs")]
     pub(crate) fn exchange(&self) -> &Path {
         &self.exchange
     }

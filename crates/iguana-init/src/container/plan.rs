@@ -75,7 +75,6 @@ pub(crate) struct Program {
 pub(crate) enum Command {
     /// What the image says, changed as podman's `--entrypoint` and arguments change it.
     FromImage { entrypoint: Option<Vec<String>>, command: Option<Vec<String>> },
-    #[allow(dead_code, reason = "for the steps of jobs")]
     /// These words, whatever the image says.
     Exactly(Vec<String>),
 }
@@ -94,7 +93,7 @@ pub(crate) enum Stdio {
 }
 
 impl Plan {
-    /// A container with all rights and what the contract gives to every one (DESIGN.md, section 4).
+    /// A container with all rights and what the contract gives to every one.
     pub(crate) fn new(scratch: PathBuf) -> Self {
         Self {
             scratch,

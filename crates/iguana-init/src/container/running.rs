@@ -36,7 +36,8 @@ impl fmt::Display for Ended {
                 write!(out, "stopped after {:.1} s, its limit", limit.as_secs_f32())
             }
             Self::TimedOut { limit, by_force: true } => {
-                write!(out, "killed after {limit:?}, its limit: it did not stop when asked to")
+                let limit = limit.as_secs_f32();
+                write!(out, "killed after {limit:.1} s, its limit: it did not stop when asked to")
             }
         }
     }
@@ -111,6 +112,6 @@ mod tests {
         let limit = Duration::from_secs(90);
         assert_eq!(Ended::TimedOut { limit, by_force: false }.to_string(), "stopped after 90.0 s, its limit");
         let killed = Ended::TimedOut { limit, by_force: true }.to_string();
-        assert_eq!(killed, "killed after 90s, its limit: it did not stop when asked to");
+        assert_eq!(killed, "killed after 90.0 s, its limit: it did not stop when asked to");
     }
 }

@@ -28,9 +28,9 @@ pub(super) fn start(
     let inside = format!("{EXCHANGE_INSIDE}/{}", outputs::NAME);
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), inside.clone())));
     for (number, volume) in volumes.iter().enumerate() {
-        plan.mounts.push(mount(volume, number, &plan.scratch, &scope, pulled, &setup.store)?);
+        plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
-    let container = container::start(pulled.get(&container.image, &scope)?, &plan)?;
+    let container = container::start(pulled.get(&container.image)?, &plan)?;
     outputs::prepare(container.exchange())?;
     Ok(container)
 }
@@ -39,7 +39,6 @@ fn mount(
     volume: &Volume,
     number: usize,
     scratch: &Path,
-    scope: &Scope,
     pulled: &Pulled,
     store: &Path,
 ) -> anyhow::Result<Mount> {
@@ -49,7 +48,7 @@ fn mount(
         VolumeSource::Host(path) => Source::Bind(path.clone()),
         VolumeSource::Tmpfs(size) => Source::Tmpfs { size: *size },
         VolumeSource::Image(image) => {
-            let image = pulled.get(image, scope).context("cannot mount an image")?;
+            let image = pulled.get(image).context("cannot mount an image")?;
             Source::Image { layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect() }
         }
     };

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http;
 use iguana_core::image::{Credentials, PullEvent, Reference, Registries, Store, VerifiedImage, pull};
-use iguana_core::workflow::{self, Container};
+use iguana_core::workflow::{self, Container, Job};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
@@ -31,10 +31,10 @@ pub(crate) struct Images {
 pub(super) struct Pulled(HashMap<Reference, Arc<VerifiedImage>>);
 
 impl Pulled {
-    /// The image of this name, which a job has provided for itself.
-    pub(super) fn get(&self, image: &workflow::Image, scope: &Scope) -> anyhow::Result<&VerifiedImage> {
-        let reference = resolve(image, scope)?;
-        self.0.get(&reference).map(|image| &**image).with_context(|| format!("`{reference}` was not pulled"))
+    /// The image that a container of a [`resolved`] job names.
+    pub(super) fn get(&self, image: &workflow::Image) -> anyhow::Result<&VerifiedImage> {
+        let found = image.reference.as_ref().and_then(|reference| self.0.get(reference));
+        found.map(|image| &**image).with_context(|| format!("`{}` was not pulled", image.name.source()))
     }
 
     /// Frees what is not needed any more.
@@ -43,7 +43,21 @@ impl Pulled {
     }
 }
 
-/// The image that is meant, when all expressions in its name have their values.
+/// The job with every image known that it names.
+///
+/// # Errors
+/// When an expression does not give the name of an image.
+pub(super) fn resolved(job: &Job, scope: &Scope) -> anyhow::Result<Job> {
+    let mut job = job.clone();
+    for container in job.containers_mut() {
+        let scope = scope.with_env(&container.env);
+        for image in container.images_mut() {
+            image.reference = Some(resolve(image, &scope)?);
+        }
+    }
+    Ok(job)
+}
+
 fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> {
     if let Some(reference) = &image.reference {
         return Ok(reference.clone());
@@ -63,7 +77,8 @@ impl Images {
         Ok(Self { http, registries: registries()?, store: Store::open(store)? })
     }
 
-    /// Pulls the images of a container that are not there yet.
+    /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
+    /// image: no other gets to see them.
     pub(super) fn provide(
         &self,
         container: &Container,
@@ -76,10 +91,11 @@ impl Images {
             username: credentials.username.evaluate(&scope),
             password: credentials.password.evaluate(&scope),
         });
-        for image in container.images() {
-            if let Entry::Vacant(missing) = pulled.0.entry(resolve(image, &scope)?) {
-                let image = self.pull(missing.key(), credentials.as_ref(), report)?;
-                missing.insert(Arc::new(image));
+        let own = container.image.reference.as_ref().map(Reference::registry);
+        for reference in container.images().filter_map(|image| image.reference.as_ref()) {
+            let credentials = credentials.as_ref().filter(|_| own == Some(reference.registry()));
+            if let Entry::Vacant(missing) = pulled.0.entry(reference.clone()) {
+                missing.insert(Arc::new(self.pull(reference, credentials, report)?));
             }
         }
         Ok(())

@@ -82,8 +82,10 @@ impl Runner<'_> {
         }
         let report = self.report;
         let mut written = Texts::new();
-        let ended = attempts(&job.limits, &format!("job {id}"), report, || {
-            self.run_job(id, job, &scope, &mut written)
+        let ended = images::resolved(job, &scope).at(Stage::Image).and_then(|job| {
+            attempts(&job.limits, None, &format!("job {id}"), report, || {
+                self.run_job(id, &job, &scope, &mut written)
+            })
         });
         let Err(failure) = ended else {
             self.note(id, Outcome::Success, written, ancestors);
@@ -170,8 +172,10 @@ impl Runner<'_> {
         let scope = scope.with_env(&own.env);
         if job.steps.is_empty() {
             let ran = self.own_program(&container, own, &scope, &deadline);
-            *written = outputs_of(job, &scope, outputs::read(container.exchange())?);
-            ran?;
+            let read = outputs::read(container.exchange());
+            // What a failed program wrote counts, too; but its failure is the one to tell.
+            *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
+            ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
             let steps = Steps { id, job, container: &container, pulled, setup, deadline, report };
@@ -190,9 +194,9 @@ impl Runner<'_> {
         scope: &Scope,
         deadline: &Deadline,
     ) -> anyhow::Result<()> {
+        let limit = deadline.limit(None)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
-            let program = containers::own_program(own, scope, stdio);
-            container.run(&program)?.wait(deadline.limit(None)?)
+            container.run(&containers::own_program(own, scope, stdio))?.wait(limit)
         })?;
         if ended.is_success() {
             return Ok(());
@@ -217,6 +221,11 @@ struct Deadline {
 }
 
 impl Deadline {
+    /// Whether it comes before this time has passed.
+    fn is_within(&self, time: Duration) -> bool {
+        self.limit.is_some_and(|limit| self.start.elapsed() + time >= limit)
+    }
+
     /// How long something in the job may take that may take `own` by itself.
     ///
     /// # Errors
@@ -232,9 +241,10 @@ impl Deadline {
     }
 }
 
-/// Tries until it succeeds, or has been tried as often as it may.
+/// Tries until it succeeds, or has been tried as often as it may, or the time of all is over.
 fn attempts<T, E: std::fmt::Display>(
     limits: &Limits,
+    deadline: Option<&Deadline>,
     label: &str,
     report: &Report,
     mut attempt: impl FnMut() -> Result<T, E>,
@@ -242,6 +252,9 @@ fn attempts<T, E: std::fmt::Display>(
     for number in 1..=limits.retries {
         match attempt() {
             Ok(done) => return Ok(done),
+            Err(error) if deadline.is_some_and(|deadline| deadline.is_within(limits.delay)) => {
+                return Err(error);
+            }
             Err(error) => report.say(format_args!("{label}: failed: {error:#}")),
         }
         let what = format!("{label}: waiting to try again ({number} of {})", limits.retries);

@@ -83,12 +83,13 @@ impl Steps<'_> {
         self.report.say(format_args!("job {}: {title}: started", self.id));
         let label = format!("job {}: {title}", self.id);
         let mut written = Texts::new();
-        let ran = attempts(&step.limits, &label, self.report, || {
+        let ran = attempts(&step.limits, Some(&self.deadline), &label, self.report, || {
             outputs::prepare(self.container.exchange())?;
             let ran = self.act(number, step, scope);
-            // What a failed step wrote counts, as it does for GitHub.
-            written = outputs::read(self.container.exchange())?;
-            ran
+            // What a failed step wrote counts, as it does for GitHub; but its failure is the one to tell.
+            let read = outputs::read(self.container.exchange());
+            written = read.as_ref().cloned().unwrap_or_default();
+            ran.and(read.map(drop))
         });
         if ran.is_ok() {
             let seconds = start.elapsed().as_secs_f32();
@@ -126,15 +127,16 @@ impl Steps<'_> {
         write_script(&self.container.exchange().join(&name), script)?;
         let words = self.shell(shell, &format!("{EXCHANGE_INSIDE}/{name}"))?;
         let own = &self.job.container;
+        let limit = self.deadline.limit(step.limits.timeout)?;
         self.setup.streams.attached(own.tty, |stdio| {
             let program = Program {
                 command: Command::Exactly(words),
                 env: containers::pairs(scope.env()),
-                folder: folder.map(Into::into).or_else(|| own.folder.clone()),
+                folder: below(own.folder.as_deref(), folder),
                 user: own.user.clone(),
                 stdio,
             };
-            self.container.run(&program)?.wait(self.deadline.limit(step.limits.timeout)?)
+            self.container.run(&program)?.wait(limit)
         })
     }
 
@@ -165,12 +167,12 @@ impl Steps<'_> {
         let name = format!("{}.step-{}", self.id, number + 1);
         let volumes = &self.job.container.volumes;
         let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
+        let limit = self.deadline.limit(step.limits.timeout)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
-            let program = containers::own_program(own, scope, stdio);
-            container.run(&program)?.wait(self.deadline.limit(step.limits.timeout)?)
-        });
-        copy_outputs(&container, self.container)?;
-        ended
+            container.run(&containers::own_program(own, scope, stdio))?.wait(limit)
+        })?;
+        let copied = copy_outputs(&container, self.container);
+        if ended.is_success() { copied.map(|()| ended) } else { Ok(ended) }
     }
 }
 
@@ -180,6 +182,15 @@ fn shortened(line: &str) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     }
+}
+
+/// A step's folder, which may be relative to that of the container.
+fn below(folder: Option<&str>, step: Option<&str>) -> Option<String> {
+    let path = match (folder, step) {
+        (Some(folder), Some(step)) => Path::new(folder).join(step).to_string_lossy().into_owned(),
+        (folder, step) => step.or(folder)?.to_owned(),
+    };
+    Some(path)
 }
 
 fn write_script(path: &Path, script: &str) -> anyhow::Result<()> {

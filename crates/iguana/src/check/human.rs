@@ -17,9 +17,8 @@ pub(super) fn text(documents: &[Document], styled: bool) -> String {
 /// The findings of one workflow, an empty line behind each.
 pub(crate) fn blocks(name: &str, checked: &Checked, styled: bool) -> String {
     let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
-    let block = |finding: &iguana_core::workflow::Finding| {
-        finding.render(name, &checked.source, &renderer) + "\n\n"
-    };
+    let block =
+        |finding: &iguana_core::workflow::Finding| finding.render(name, &checked.source, &renderer) + "\n\n";
     checked.findings.iter().map(block).collect()
 }
 
@@ -52,8 +51,7 @@ mod tests {
     use iguana_core::workflow::check;
 
     fn summed_up(texts: &[&str]) -> String {
-        let document =
-            |text: &&str| Document { name: "flow.yaml".into(), checked: check(text.as_bytes()) };
+        let document = |text: &&str| Document { name: "flow.yaml".into(), checked: check(text.as_bytes()) };
         summary(&texts.iter().map(document).collect::<Vec<_>>())
     }
 

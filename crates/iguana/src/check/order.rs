@@ -17,9 +17,9 @@ pub(super) fn tables(documents: &[Document]) -> String {
         [_] => table(plan),
         _ => format!("{name}\n{}\n", table(plan)),
     };
-    let plans = documents.iter().filter_map(|document| {
-        document.checked.plan.as_ref().map(|plan| (document.name.as_str(), plan))
-    });
+    let plans = documents
+        .iter()
+        .filter_map(|document| document.checked.plan.as_ref().map(|plan| (document.name.as_str(), plan)));
     plans.map(named).collect()
 }
 
@@ -38,7 +38,7 @@ fn row(number: usize, id: &str, job: &Job) -> [String; 10] {
     [
         number.to_string(),
         head(id),
-        tail(job.container.image.name.source()),
+        image(job.container.image.name.source()),
         head(&services.join(", ")),
         head(&needs(job).join(", ")),
         head(&volumes.join(", ")),
@@ -70,17 +70,28 @@ fn aligned(rows: &[[String; 10]]) -> String {
 /// The beginning of a text, on one line.
 fn head(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(WIDEST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    if line.chars().count() <= WIDEST {
+        return line;
+    }
+    line.chars().take(WIDEST - 1).chain(['…']).collect()
+}
+
+/// The name of an image with the beginning of its digest.
+fn image(name: &str) -> String {
+    match name.split_once("@sha256:") {
+        Some((name, digest)) => {
+            let digest = format!("@sha256:{}…", digest.chars().take(8).collect::<String>());
+            tail(name, WIDEST - digest.chars().count()) + &digest
+        }
+        None => tail(name, WIDEST),
     }
 }
 
 /// The end of a text: what tells one image from the next.
-fn tail(text: &str) -> String {
-    match text.chars().count().checked_sub(WIDEST) {
+fn tail(text: &str, widest: usize) -> String {
+    match text.chars().count().checked_sub(widest) {
         None | Some(0) => text.to_owned(),
-        Some(cut) => format!("…{}", text.chars().skip(cut).collect::<String>()),
+        Some(cut) => format!("…{}", text.chars().skip(cut + 1).collect::<String>()),
     }
 }
 
@@ -196,12 +207,15 @@ fn step_value(step: &Step) -> Value {
         "continue_on_error": step.continue_on_error,
     });
     extend(&mut value, limits_value(&step.limits));
-    extend(&mut value, match &step.action {
-        Action::Run { script, shell, folder } => {
-            json!({ "run": script.source(), "shell": shell, "working_directory": folder })
-        }
-        Action::Use(container) => container_value(container),
-    });
+    extend(
+        &mut value,
+        match &step.action {
+            Action::Run { script, shell, folder } => {
+                json!({ "run": script.source(), "shell": shell, "working_directory": folder })
+            }
+            Action::Use(container) => container_value(container),
+        },
+    );
     value
 }
 
@@ -258,16 +272,16 @@ mod tests {
              first: {container: {image: r.example/one, volumes: ['a:/b:ro', {type: tmpfs, target: /t}]}}\n",
         );
         let expected = "\
-#  job     image          needs  volumes           timeout  retries
+#  job     image          needs  volumes            timeout  retries
 1  first   r.example/one         a:/b:ro, tmpfs:/t
-2  second  r.example/two  first                    1m 30s   2 after 5s
+2  second  r.example/two  first                     1m 30s   2 after 5s
 ";
         assert_eq!(table(&plan), expected);
     }
 
     #[test]
     fn a_hundred_jobs_with_long_texts_stay_readable() {
-        let image = format!("r.example/{}/installer:latest", "folder/".repeat(9));
+        let image = format!("r.example/{}installer:latest", "folder/".repeat(9));
         let job = |number| {
             format!("  job-{number}: {{container: '{image}', if: \"env.A == '{}'\"}}\n", "é ".repeat(90))
         };
@@ -277,6 +291,16 @@ mod tests {
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
         assert!(table.contains("/installer:latest") && table.contains("env.A == 'é é"), "{table}");
         assert!(table.lines().nth(100).unwrap().starts_with("100  job-99  …"), "{table}");
+    }
+
+    #[test]
+    fn an_image_is_known_by_the_end_of_its_name_and_the_beginning_of_its_digest() {
+        let digest = "0123456789abcdef".repeat(4);
+        assert_eq!(image("busybox"), "busybox");
+        assert_eq!(image(&format!("r.example/a@sha256:{digest}")), "r.example/a@sha256:01234567…");
+        let long = format!("registry.example.com/folder/tool@sha256:{digest}");
+        assert_eq!(image(&long), "…le.com/folder/tool@sha256:01234567…");
+        assert_eq!(image(&long).chars().count(), WIDEST);
     }
 
     #[test]

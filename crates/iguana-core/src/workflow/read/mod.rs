@@ -8,7 +8,7 @@ mod expressions;
 mod job;
 mod options;
 
-use super::document::{Key, Node};
+use super::document::{Entry, Key, Node};
 use super::finding::Findings;
 use super::language::WORKFLOW;
 use super::model::{Env, OnFailure, Workflow};
@@ -86,7 +86,7 @@ struct Fields<'a>(Vec<(&'static str, &'a Rc<Node>)>);
 
 impl<'a> Fields<'a> {
     fn of(node: &'a Node, object: &schema::Object) -> Self {
-        let known = |(key, value): &'a (Rc<Key>, Rc<Node>)| Some((object.find(&key.name)?.name, value));
+        let known = |(key, value): &'a Entry| Some((object.find(&key.name)?.name, value));
         Self(node.entries().iter().filter_map(known).collect())
     }
 

@@ -1,0 +1,35 @@
+//! Where measurements are kept, and what must be known to read them.
+
+use anyhow::{Context, Result};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::source_tree;
+use std::fs;
+use std::process::Command;
+
+/// Prints a report, and keeps it as `bench/results/NAME-DATE.md`.
+pub(super) fn keep(name: &str, report: &str) -> Result<()> {
+    let folder = source_tree().join("bench/results");
+    fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{name}-{}.md", today()?));
+    fs::write(&file, report).with_context(|| format!("`{}`", file.display()))?;
+    println!("{report}\n{}", file.display());
+    Ok(())
+}
+
+/// The day, in UTC.
+pub(super) fn today() -> Result<String> {
+    Ok(process::run(Command::new("date").args(["-u", "+%F"]), QUICK)?.trim().to_owned())
+}
+
+/// The host's processor.
+pub(super) fn processor() -> Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Ok(model.map_or("unknown processor", |(_, name)| name).to_owned())
+}
+
+/// What was called.
+pub(super) fn command_line() -> String {
+    let words = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    format!("cargo xtask {words}")
+}

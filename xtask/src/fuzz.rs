@@ -1,0 +1,72 @@
+//! `cargo xtask fuzz`: libFuzzer over whatever reads bytes that others wrote.
+
+use crate::cargo::{cargo, show};
+use anyhow::{Context, Result};
+use iguana_lab::{packages, process, source_tree};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The programs in `fuzz/`, and the folders whose files they begin with.
+const TARGETS: &[(&str, &[&str])] = &[
+    ("document", &["crates/iguana/tests/valid", "crates/iguana/tests/invalid", "examples"]),
+    ("expression", &[]),
+    ("check", &[]),
+];
+
+/// Tells libFuzzer which code an input has reached (clang's SanitizerCoverage, as cargo-fuzz sets it); all of it
+/// is in the stable compiler.
+const RUSTFLAGS: &str = "--cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
+     -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
+     -C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1 -C debug-assertions";
+
+/// A campaign over a night is not for this command.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+/// How much to do.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this target
+    pub(crate) target: Option<String>,
+    /// Executions of each target
+    #[arg(long, default_value = "1000000")]
+    pub(crate) runs: u64,
+}
+
+/// Runs the targets; what breaks one lies below `target/fuzz` then.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(packages::FUZZING)?;
+    let folder = source_tree().join("target/fuzz");
+    build(&folder)?;
+    let wanted = |name: &str| options.target.as_deref().is_none_or(|target| target == name);
+    for (name, seeds) in TARGETS.iter().filter(|(name, _)| wanted(name)) {
+        execute(&folder, name, seeds, options.runs).with_context(|| format!("fuzz target `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn build(folder: &Path) -> Result<()> {
+    // A target by name keeps the flags away from build scripts and macros.
+    let target = "x86_64-unknown-linux-gnu";
+    let mut build =
+        cargo(&["build", "--locked", "--release", "--package", "iguana-fuzz", "--target", target]);
+    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder);
+    show(&mut build)
+}
+
+fn execute(folder: &Path, name: &str, seeds: &[&str], runs: u64) -> Result<()> {
+    let corpus = folder.join("corpus").join(name);
+    fs::create_dir_all(&corpus)?;
+    let program = folder.join("x86_64-unknown-linux-gnu/release").join(name);
+    let mut command = Command::new(program);
+    command.arg(format!("-runs={runs}")).arg("-timeout=5").arg("-rss_limit_mb=512").arg("-max_len=4096");
+    command.arg(format!("-artifact_prefix={}/{name}-", folder.display())).arg("-print_final_stats=1");
+    command.args(["-seed=1", "-verbosity=0", "-print_funcs=0"]).arg(corpus).args(existing(seeds));
+    eprintln!("fuzz target {name}: {runs} executions");
+    process::show(&mut command, LIMIT)
+}
+
+fn existing(folders: &[&str]) -> Vec<PathBuf> {
+    folders.iter().map(|folder| source_tree().join(folder)).filter(|folder| folder.is_dir()).collect()
+}
