@@ -121,6 +121,48 @@ jobs:
 }
 
 #[test]
+fn a_service_is_changed_as_the_workflow_says() -> Result<()> {
+    let mut boot = boot(
+        r#"
+jobs:
+  work:
+    container: {image: REGISTRY/tool, command: "true"}
+    services:
+      changed:
+        image: REGISTRY/tool
+        env: {E: service}
+        user: guest
+        workdir: /etc
+        options: -e F=option
+        entrypoint: [sh, -c]
+        command: ['echo "$E $F $(id -un) in $(pwd)" > /iguana/progress; touch /tmp/told; exec sleep 99']
+        ready: {path: /tmp/told}
+      few:
+        image: REGISTRY/tool
+        privileged: false
+        read-only: true
+        command: [sh, -c, 'mount -t tmpfs none /mnt || touch /x || echo few rights > /iguana/progress; touch /tmp/told; exec sleep 99']
+        ready: {path: /tmp/told}
+      host:
+        image: REGISTRY/tool
+        pid: host
+        command: [sh, -c, 'ps | grep -q "[/]init boot" && echo sees the machine > /iguana/progress; touch /tmp/told; exec sleep 99']
+        ready: {path: /tmp/told}
+  end: {container: REGISTRY/end}
+"#,
+    )?;
+    boot.expect_all(&[
+        "progress: service option guest in /etc",
+        "progress: few rights",
+        "progress: sees the machine",
+        "job work: succeeded",
+        "handover: power off",
+    ])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
 fn a_service_that_is_never_ready_fails_its_job() -> Result<()> {
     let mut boot = boot(
         r#"
@@ -368,7 +410,9 @@ fn a_registry_may_demand_credentials() -> Result<()> {
 jobs:
   wrong: {{container: {{image: REGISTRY/end, credentials: {{username: {name}, password: wrong}}}}}}
   none: {{container: REGISTRY/end}}
-  right: {{container: {{image: REGISTRY/end, credentials: {{username: {name}, password: '${{{{ cmdline.secret }}}}'}}}}}}
+  right:
+    container: &right {{image: REGISTRY/end, credentials: {{username: {name}, password: '${{{{ cmdline.secret }}}}'}}}}
+    services: {{beside: {{<<: *right, command: sleep 99}}}}
 "
     );
     let mut boot = Scenario::new()?

@@ -310,7 +310,7 @@ impl<'a> Reader<'a> {
             _ => return Err(Stop),
         };
         self.check_tag(tag.as_deref(), &span);
-        self.check_entries(&content, &span)?;
+        self.check_entries(content.entry_count(), &span)?;
         self.count(content.own_weight(), &span)?;
         let weight = content.own_weight() + content.weight_below();
         let node = Rc::new(Node { span: span.start..end, content, weight });
@@ -321,12 +321,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Later stages compare entries with each other.
-    fn check_entries(&mut self, content: &Content, span: &Range<usize>) -> Result<(), Stop> {
-        let count = content.entry_count();
+    fn check_entries(&mut self, count: usize, span: &Range<usize>) -> Result<(), Stop> {
         if count <= MOST_ENTRIES {
             return Ok(());
         }
-        let message = format!("this has {count} entries; a list or a map may have {MOST_ENTRIES} at most");
+        let message = format!("a list or a map may have {MOST_ENTRIES} entries at most");
         self.findings.error("too-large", span, message, "check that this is the workflow");
         Err(Stop)
     }
@@ -374,7 +373,10 @@ impl<'a> Reader<'a> {
                     let last = items.last().map_or(0, |item| item.span.end);
                     return Ok((items, last.max(self.closing(&span, "]"))));
                 }
-                (event, span) => items.push(self.node(event, span, depth + 1)?),
+                (event, span) => {
+                    self.check_entries(items.len() + 1, &span)?;
+                    items.push(self.node(event, span, depth + 1)?);
+                }
             }
         }
     }
@@ -393,6 +395,7 @@ impl<'a> Reader<'a> {
             if event == Event::MappingEnd {
                 return Ok((map.merged(), last.max(self.closing(&span, "}"))));
             }
+            self.check_entries(map.entries.len() + 1, &span)?;
             let key = self.node(event, span.clone(), depth + 1)?;
             let (event, value_span) = self.next()?;
             let is_alias = matches!(event, Event::Alias(_));

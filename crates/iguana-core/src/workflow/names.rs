@@ -17,9 +17,9 @@ pub(super) struct Names<'a> {
     /// Shared: each step has them, and most add none.
     pub(super) env: Rc<[&'a str]>,
     /// The jobs that this one needs.
-    pub(super) needs: Vec<&'a str>,
+    pub(super) needs: Rc<[&'a str]>,
     /// The steps before this one; nothing outside of steps.
-    pub(super) steps: Option<Vec<&'a str>>,
+    pub(super) steps: Option<&'a [&'a str]>,
     pub(super) outputs: &'a DeclaredOutputs<'a>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Names<'a> {
                 self.check_result(job, rest)
             }
             ("steps", [step, rest @ ..]) if self.steps.is_some() => {
-                let known = self.steps.as_deref().unwrap_or_default();
+                let known = self.steps.unwrap_or_default();
                 let remedy = format!("give the `id: {step}` to a step before this place");
                 one_of("there is no earlier step", step, known, &remedy)?;
                 match rest {
@@ -120,7 +120,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("matrix", "there is no matrix: write one job for each case"),
     ("runner", "`machine` tells where the workflow runs"),
     ("secrets", "put what is secret into `credentials`, or into the container"),
-    ("steps", "it is for steps and for the job's `outputs`"),
+    ("steps", "steps and the job's `outputs` know it, nothing that comes before the first step"),
     ("strategy", "there is no matrix: write one job for each case"),
     ("vars", "define variables below `env:`"),
 ];

@@ -5,6 +5,7 @@ use super::document::{Content, Key as DocumentKey, Node, Scalar, ScalarType};
 use super::duration;
 use super::finding::{Findings, Severity};
 use super::nearest::nearest;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// A map with fixed keys.
@@ -140,8 +141,18 @@ fn check_node(node: &Node, kind: &Kind, owner: &Range<usize>, findings: &mut Fin
             }
         }
         Kind::Ids(kind) => {
+            let mut known = HashSet::new();
             for (id, value) in node.entries() {
                 check_id(&id.name, &id.span, findings);
+                if !known.insert(id.name.to_ascii_lowercase()) {
+                    let message = format!("`{}` and an id before it differ in case only", id.name);
+                    findings.error(
+                        "id",
+                        &id.span,
+                        message,
+                        "expressions could not tell them apart: rename one",
+                    );
+                }
                 check_value(id, value, kind, "write its keys below it", findings);
             }
         }

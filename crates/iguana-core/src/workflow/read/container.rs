@@ -115,7 +115,13 @@ impl Reader<'_> {
             return None;
         }
         let source = self.long_source(node, &fields, &kind, names)?;
-        let read_only = fields.is_true("read-only") || matches!(source, VolumeSource::Image(_));
+        let is_image = matches!(source, VolumeSource::Image(_));
+        if let (true, Some(false), Some(node)) = (is_image, fields.bool("read-only"), fields.get("read-only"))
+        {
+            let hint = "remove it, or copy the image's files to a volume";
+            self.findings.error("volume", &node.span, "an image cannot be written to", hint);
+        }
+        let read_only = fields.is_true("read-only") || is_image;
         Some(Volume { source, target, read_only })
     }
 

@@ -9,6 +9,7 @@ use crate::workflow::language::{DEFAULTS, JOB, READY, RETRIES, RUN_DEFAULTS, SER
 use crate::workflow::model::{Action, Container, Job, Limits, Placed, Ready, Service, Sign, Step};
 use crate::workflow::names::Names;
 use indexmap::IndexMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,8 +67,14 @@ impl Reader<'_> {
         let container = fields.get("container").and_then(|node| self.container_or_image(node, &inner));
         let services = fields.get("services").map(|node| self.services(node, &inner)).unwrap_or_default();
         let defaults = self.defaults(defaults, fields.get("defaults"));
-        let steps = self.steps(fields.get("steps"), &inner, &defaults);
-        let after_steps = Names { steps: Some(step_ids(fields.get("steps")).collect()), ..inner.clone() };
+        let limits = self.limits(&fields);
+        let steps = fields.get("steps").map(|node| node.items()).unwrap_or_default();
+        let ids: Vec<&str> = steps.iter().filter_map(|step| id_of(step)).collect();
+        let after_steps = Names { steps: Some(&ids), ..inner.clone() };
+        let mut steps = self.steps(steps, &ids, &inner, &defaults, limits.timeout);
+        if let Some(container) = &container {
+            steps.iter_mut().for_each(|step| step.inherit(container));
+        }
         let job = Job {
             span: id.span.clone(),
             name: fields.get("name").and_then(|node| self.template(node, &inner)),
@@ -76,14 +83,13 @@ impl Reader<'_> {
             condition: fields.get("if").and_then(|node| self.condition(node, &names)),
             env: self.env(fields.get("env"), &names),
             outputs: self.env(fields.get("outputs"), &after_steps),
-            limits: self.limits(&fields),
+            limits,
             continue_on_error: fields.is_true("continue-on-error"),
             steps,
             // Without a container there is an error already; anything will do to go on.
             ..Job::of(container.unwrap_or_else(Container::unknown))
         };
         self.check_unused_program(&job, fields.get("container"));
-        self.check_times(&job, fields.get("steps"));
         (id.name.clone(), job)
     }
 
@@ -100,25 +106,25 @@ impl Reader<'_> {
     /// The image's own program does not run when there are steps.
     fn check_unused_program(&mut self, job: &Job, container: Option<&Rc<Node>>) {
         let (Some(node), false) = (container, job.steps.is_empty()) else { return };
-        let program = |key: &Key| ["entrypoint", "command"].contains(&key.name.as_str());
-        for (key, _) in node.entries().iter().filter(|(key, _)| program(key)) {
-            let message = format!("`{}` has no effect: the job has steps, and they run instead", key.name);
+        let given = [("entrypoint", &job.container.entrypoint), ("command", &job.container.command)];
+        for (name, _) in given.iter().filter(|(_, words)| words.is_some()) {
+            let named = |key: &&str| node.entries().iter().find(|(given, _)| given.name == **key);
+            let key = [*name, "options"].iter().find_map(named);
+            let span = key.map_or(&node.span, |(key, _)| &key.span);
+            let message = format!("`{name}` has no effect: the job has steps, and they run instead");
             let hint = Some("remove it, or make it a step".into());
-            self.findings.add(Severity::Warning, "unused-program", &key.span, message, hint);
+            self.findings.add(Severity::Warning, "unused-program", span, message, hint);
         }
     }
 
     /// A step that may take longer than its job never gets its time.
-    fn check_times(&mut self, job: &Job, steps: Option<&Rc<Node>>) {
-        let (Some(most), Some(nodes)) = (job.limits.timeout, steps) else { return };
-        for (step, node) in job.steps.iter().zip(nodes.items()) {
-            if step.limits.timeout.is_some_and(|timeout| timeout > most) {
-                let fields = Fields::of(node, &STEP);
-                let place = fields.get("timeout").or(fields.get("timeout-minutes")).unwrap_or(node);
-                let message = "this step may take longer than its whole job".to_owned();
-                let hint = Some("give the job more time, or the step less".into());
-                self.findings.add(Severity::Warning, "timeout", &place.span, message, hint);
-            }
+    fn check_time(&mut self, step: &Step, node: &Node, most: Option<Duration>) {
+        if step.limits.timeout.zip(most).is_some_and(|(timeout, most)| timeout > most) {
+            let fields = Fields::of(node, &STEP);
+            let place = fields.get("timeout").or(fields.get("timeout-minutes")).map_or(node, |node| node);
+            let message = "this step may take longer than its whole job".to_owned();
+            let hint = Some("give the job more time, or the step less".into());
+            self.findings.add(Severity::Warning, "timeout", &place.span, message, hint);
         }
     }
 
@@ -176,27 +182,34 @@ impl Reader<'_> {
         None
     }
 
-    fn steps(&mut self, node: Option<&Rc<Node>>, names: &Names<'_>, defaults: &Defaults) -> Vec<Step> {
-        let nodes = node.map(|node| node.items()).unwrap_or_default();
-        let mut earlier = Vec::new();
+    /// `ids` are those of the steps that have one; `most` is the time of the job.
+    fn steps(
+        &mut self,
+        nodes: &[Rc<Node>],
+        ids: &[&str],
+        names: &Names<'_>,
+        defaults: &Defaults,
+        most: Option<Duration>,
+    ) -> Vec<Step> {
+        let mut known = HashSet::new();
+        let mut before = 0;
         let mut steps = Vec::new();
         for node in nodes {
-            let names = Names { steps: Some(earlier.clone()), ..names.clone() };
-            steps.extend(self.step(node, &names, defaults));
+            let names = Names { steps: Some(&ids[..before]), ..names.clone() };
+            if let Some(step) = self.step(node, &names, defaults) {
+                self.check_time(&step, node, most);
+                steps.push(step);
+            }
             if let Some(id) = id_of(node) {
-                self.check_step_id(node, id, &earlier);
-                earlier.push(id);
+                before += 1;
+                if !known.insert(id.to_ascii_lowercase()) {
+                    let span = Fields::of(node, &STEP).get("id").map_or(&node.span, |node| &node.span);
+                    let message = format!("two steps of this job have the id `{id}`");
+                    self.findings.error("step-id", span, message, "give each its own");
+                }
             }
         }
         steps
-    }
-
-    fn check_step_id(&mut self, node: &Node, id: &str, earlier: &[&str]) {
-        let span = Fields::of(node, &STEP).get("id").map_or(&node.span, |node| &node.span);
-        if earlier.iter().any(|other| other.eq_ignore_ascii_case(id)) {
-            let message = format!("two steps of this job have the id `{id}`");
-            self.findings.error("step-id", span, message, "give each its own");
-        }
     }
 
     fn step(&mut self, node: &Node, names: &Names<'_>, defaults: &Defaults) -> Option<Step> {
@@ -205,7 +218,7 @@ impl Reader<'_> {
         let env = self.env(fields.get("env"), names);
         let action = match (fields.get("run"), fields.get("uses")) {
             (Some(run), None) => self.run(run, &fields, &inner, defaults),
-            (None, Some(uses)) => self.uses(uses, &fields, &inner),
+            (None, Some(uses)) => self.uses(uses, &fields, &inner, names),
             // Something else is wrong with it.
             (None, None) if node.scalar().is_some() || fields.has_unknown(node) => None,
             (run, _) => {
@@ -251,10 +264,22 @@ impl Reader<'_> {
             self.findings.error("shell", &node.span, message, hint);
             return None;
         }
+        if shell_words::split(&shell).is_err() {
+            let message = format!("in `{shell}` a quote is opened and not closed");
+            self.findings.error("shell", &node.span, message, "close it");
+            return None;
+        }
         Some(shell)
     }
 
-    fn uses(&mut self, uses: &Rc<Node>, fields: &Fields<'_>, names: &Names<'_>) -> Option<Action> {
+    /// `names` are those of the step, `outer` those of its job.
+    fn uses(
+        &mut self,
+        uses: &Rc<Node>,
+        fields: &Fields<'_>,
+        names: &Names<'_>,
+        outer: &Names<'_>,
+    ) -> Option<Action> {
         self.without(fields, &["shell", "working-directory"], "is for a step with `run`");
         let text = uses.text().filter(|_| uses.is_text())?;
         if !text.starts_with("docker://") {
@@ -263,7 +288,9 @@ impl Reader<'_> {
             self.findings.error("uses", &uses.span, message, hint);
             return None;
         }
-        let mut container = Container::named(self.image(uses, names)?);
+        // It is pulled before the first step runs.
+        let outside = Names { steps: None, ..outer.clone() };
+        let mut container = Container::named(self.image(uses, &outside)?);
         if let Some(with) = fields.get("with").map(|node| Fields::of(node, &WITH)) {
             container.entrypoint = with.get("entrypoint").and_then(|node| self.words(node, names));
             container.command = with.get("args").and_then(|node| self.words(node, names));
@@ -278,8 +305,14 @@ impl Reader<'_> {
     }
 }
 
-fn step_ids(steps: Option<&Rc<Node>>) -> impl Iterator<Item = &str> {
-    steps.map(|steps| steps.items()).unwrap_or_default().iter().filter_map(|step| id_of(step))
+impl Step {
+    /// A step's own container has no more rights than its job's, and the same credentials.
+    fn inherit(&mut self, job: &Container) {
+        if let Action::Use(container) = &mut self.action {
+            container.privileged = job.privileged;
+            container.credentials = job.credentials.clone();
+        }
+    }
 }
 
 fn id_of(step: &Node) -> Option<&str> {

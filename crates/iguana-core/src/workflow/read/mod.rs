@@ -27,7 +27,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
         findings.error("no-jobs", &jobs.span, "the workflow has no jobs", "name at least one below `jobs:`");
     }
     let outputs = declared_outputs(jobs);
-    let names = Names { env: Rc::new([]), needs: Vec::new(), steps: None, outputs: &outputs };
+    let names = Names { env: Rc::new([]), needs: Rc::new([]), steps: None, outputs: &outputs };
     let mut reader = Reader { text, findings };
     let env = reader.env(fields.get("env"), &names);
     let names = names.with_env(env_names(fields.get("env")));

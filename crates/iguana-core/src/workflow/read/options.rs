@@ -39,22 +39,23 @@ const EFFECTIVE: &[(&str, &str, Form)] = &[
 
 /// Those whose wish is granted to every container.
 const GRANTED: &[(&str, &str, Form)] = &[
-    ("cap-add", "", Value),
-    ("device", "", Value),
     ("init", "", Flag),
     ("interactive", "i", Flag),
     ("ipc", "", Value),
     ("net", "", Value),
     ("network", "", Value),
     ("rm", "", Flag),
-    ("security-opt", "", Value),
 ];
+
+/// Those whose wish is granted to containers that have all rights, and to no other.
+const GRANTED_TO_PRIVILEGED: &[(&str, &str, Form)] =
+    &[("cap-add", "", Value), ("device", "", Value), ("security-opt", "", Value)];
 
 impl Reader<'_> {
     /// Applies the options to the container.
     pub(super) fn options(&mut self, node: &Node, container: &mut Container) {
         let Some(words) = self.plain_words(node).filter(|_| node.is_text()) else { return };
-        let mut words = words.into_iter().peekable();
+        let mut words = words.into_iter().flat_map(single_flags).peekable();
         while let Some(word) = words.next() {
             if self.findings.are_enough() {
                 return;
@@ -98,7 +99,12 @@ impl Reader<'_> {
                 (format!("`{name}` needs a value"), format!("write `{name} VALUE` or `--{known}=VALUE`"))
             })?,
         };
-        if GRANTED.iter().any(|(granted, ..)| *granted == known) {
+        let is_among = |options: &[(&str, &str, Form)]| options.iter().any(|(name, ..)| *name == known);
+        if is_among(GRANTED_TO_PRIVILEGED) && !container.privileged {
+            let message = format!("`--{known}` cannot be had with `privileged: false`");
+            return Err((message, "remove one of them".into()));
+        }
+        if is_among(GRANTED) || is_among(GRANTED_TO_PRIVILEGED) {
             return self.granted(node, word, known, &value);
         }
         apply(known, &value, container).map_err(|why| (format!("`{word}`: {why}"), remedy(known)))
@@ -117,8 +123,23 @@ impl Reader<'_> {
     }
 }
 
+/// `-it` is `-i -t`.
+fn single_flags(word: String) -> Vec<String> {
+    let is_flag = |letter: char| all().any(|(_, short, form)| *form == Flag && short.chars().eq([letter]));
+    match word.strip_prefix('-') {
+        Some(letters) if letters.len() > 1 && letters.chars().all(is_flag) => {
+            letters.chars().map(|letter| format!("-{letter}")).collect()
+        }
+        _ => vec![word],
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static (&'static str, &'static str, Form)> {
+    EFFECTIVE.iter().chain(GRANTED).chain(GRANTED_TO_PRIVILEGED)
+}
+
 fn find(name: &str) -> Option<(&'static str, Form)> {
-    let mut all = EFFECTIVE.iter().chain(GRANTED);
+    let mut all = all();
     let is_it = |(long, short): (&str, &str)| match name.strip_prefix("--") {
         Some(name) => name == long,
         None => name.strip_prefix('-').is_some_and(|name| !name.is_empty() && name == short),
@@ -131,7 +152,13 @@ fn unknown(name: &str) -> (String, String) {
         let hint = "the image belongs into `image`, and its arguments into `command`";
         return (format!("`{name}` is not an option"), hint.into());
     }
-    let names: Vec<&str> = EFFECTIVE.iter().chain(GRANTED).map(|(long, ..)| *long).collect();
+    if name.starts_with("--health") {
+        return (
+            format!("the option `{name}` is not known"),
+            "give the service `ready: {command: …}`".into(),
+        );
+    }
+    let names: Vec<&str> = all().map(|(long, ..)| *long).collect();
     let hint = match nearest(name.trim_start_matches('-'), names.iter().copied()) {
         Some(near) => format!("did you mean `--{near}`?"),
         None => format!("there are `--{}`", names.join("`, `--")),
@@ -144,6 +171,7 @@ fn remedy(name: &str) -> String {
         "env" => "NAME=VALUE",
         "pid" => "host",
         "tmpfs" => "/PATH:size=64M",
+        "user" => "NAME",
         "volume" => "SOURCE:/PATH",
         "workdir" => "/PATH",
         _ => return format!("write `--{name}` or `--{name}=false`"),
@@ -156,7 +184,8 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
     match name {
         "entrypoint" => container.entrypoint = Some(vec![Template::literal(value)]),
         "env" => {
-            let (key, value) = value.split_once('=').ok_or("it must be `NAME=VALUE`")?;
+            let (key, value) =
+                value.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("it must be `NAME=VALUE`")?;
             container.env.insert(key.to_owned(), Template::literal(value));
         }
         "pid" if value == "host" => container.pid_host = true,
@@ -165,6 +194,7 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
         "read-only" => container.read_only = flag()?,
         "tmpfs" => container.volumes.push(tmpfs(value)?),
         "tty" => container.tty = flag()?,
+        "user" if value.is_empty() => return Err("it names nobody".into()),
         "user" => container.user = Some(value.to_owned()),
         "volume" => container.volumes.push(Volume::parse(value)?),
         "workdir" if Path::new(value).is_absolute() => container.folder = Some(value.to_owned()),
@@ -176,6 +206,10 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
 /// `PATH[:OPTION,…]`, of whose options `size=` counts.
 fn tmpfs(value: &str) -> Result<Volume, String> {
     let (path, options) = value.split_once(':').unwrap_or((value, ""));
+    if let Some(other) = options.split(',').find(|option| !option.is_empty() && !option.starts_with("size="))
+    {
+        return Err(format!("`{other}` has no meaning here: there is only `size=`"));
+    }
     let size = options.split(',').find_map(|option| option.strip_prefix("size="));
     let size = size.map(|size| duration::bytes(size).ok_or(format!("`{size}` is not a size"))).transpose()?;
     Ok(Volume { source: VolumeSource::Tmpfs(size), target: target_path(path)?, read_only: false })
