@@ -126,7 +126,7 @@ fn a_service_is_changed_as_the_workflow_says() -> Result<()> {
         r#"
 jobs:
   work:
-    container: {image: REGISTRY/tool, command: "true"}
+    container: {image: REGISTRY/tool, command: sleep 1}
     services:
       changed:
         image: REGISTRY/tool
@@ -135,8 +135,8 @@ jobs:
         workdir: /etc
         options: -e F=option
         entrypoint: [sh, -c]
-        command: ['echo "$E $F $(id -un) in $(pwd)" > /iguana/progress; touch /tmp/told; exec sleep 99']
-        ready: {path: /tmp/told}
+        command: ['echo "$E $F $(id -un) in $(pwd)" > /iguana/progress; exec sleep 99']
+        ready: {command: [test, -w, /iguana/progress]}
       few:
         image: REGISTRY/tool
         privileged: false
@@ -540,6 +540,91 @@ env:
         .append("rd.iguana.on_failure=poweroff")
         .boot()?;
     boot.expect_all(&["test_env and test_global_env", "job one: succeeded", "job two: succeeded"])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn shells_are_those_of_github() -> Result<()> {
+    let bash = Recipe::busybox()?.program("/bin/bash")?;
+    let workflow = r#"
+jobs:
+  shells:
+    container: REGISTRY/bash
+    steps:
+      - run: 'echo "1 ${BASH_VERSION:+bash} $-"; false | true; echo "1 goes on"'
+      - run: 'echo "2 ${BASH_VERSION:+bash}"; false | true; echo "2 never"'
+        shell: bash
+        continue-on-error: true
+      - run: 'echo "3 ${BASH_VERSION:-no bash}"'
+        shell: sh
+      - run: 'BEGIN {print "4 awk"}'
+        shell: awk -f {0}
+  without: {container: REGISTRY/tool, steps: [{run: 'echo "5 ${BASH_VERSION:-no bash} $-"; false; echo never'}], continue_on_error: true}
+  end: {container: REGISTRY/end}
+"#;
+    let mut boot = running(workflow)?.image("bash", bash)?.boot()?;
+    boot.expect_all(&["1 bash ehB", "1 goes on", "2 bash", "3 no bash", "4 awk", "job shells: succeeded"])?;
+    boot.expect_all(&[
+        "5 no bash e",
+        "job without: failed",
+        "job without: going on all the same",
+        "power off",
+    ])?;
+    let said = boot.ends()?;
+    assert!(!said.contains("never\r") && !said.contains("\n2 never"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn one_workflow_uses_it_all() -> Result<()> {
+    let data = Recipe::busybox()?.file("/data/size", 0o644, "42")?;
+    let workflow = r#"
+name: Everything at once
+env: {SITE: berlin}
+on_failure: poweroff
+jobs:
+  prepare:
+    container:
+      image: REGISTRY/tool
+      volumes: [tries:/tries, {type: image, source: REGISTRY/data, target: /mnt/data, read_only: true}]
+    services:
+      web: {image: REGISTRY/tool, command: "sh -c 'sleep 1; exec nc -ll -p 8081 -e cat /etc/hostname'", ready: {port: 8081, timeout: 30s}}
+    outputs: {size: "${{ steps.read.outputs.size }}"}
+    timeout_minutes: 1
+    retries: {times: 2, delay: 1s}
+    steps:
+      - id: read
+        working_directory: /mnt
+        run: echo "size=$(cat data/data/size)" >> $GITHUB_OUTPUT
+      - if: steps.read.outputs.size >= 40 && env.SITE == 'BERLIN'
+        run: echo x >> /tries/x; [ $(wc -l < /tries/x) -gt 1 ]
+      - run: sleep 99
+        timeout: 1s
+        continue_on_error: true
+      - run: nc 127.0.0.1 8081 < /dev/null > /dev/null && echo the service answers
+  install:
+    needs: [prepare]
+    if: "needs.prepare.outputs.size == 42"
+    container: {image: REGISTRY/tool, command: [echo, "installing ${{ needs.prepare.outputs.size }}"]}
+  never: {needs: install, if: failure(), container: REGISTRY/tool}
+  end: {if: always(), needs: [never], container: REGISTRY/end}
+"#;
+    let mut boot = running(workflow)?.image("data", data)?.boot()?;
+    boot.expect_all(&[
+        "workflow: Everything at once",
+        "service web: ready after",
+        "job prepare: failed: step 2 of 4",
+        "waiting to try again (1 of 2), 1 s",
+        "service web: ready after",
+        "step 3 of 4 (`sleep 99`) failed: stopped after 1.0 s",
+        "the service answers",
+        "job prepare: succeeded",
+        "installing 42",
+        "job never: skipped",
+        "job end: succeeded",
+        "handover: power off",
+    ])?;
     boot.ends()?;
     Ok(())
 }

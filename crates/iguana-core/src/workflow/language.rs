@@ -141,28 +141,31 @@ pub const WITH: Object = Object {
     ],
 };
 
+/// What jobs' containers and services have in common.
+const OF_CONTAINERS: [Key; 14] = [
+    required("image", Kind::Text, "the image to pull"),
+    key("env", Kind::Map(SCALAR), "variables of this container; they win over the workflow's and the job's"),
+    key("volumes", Kind::List(&VOLUME_KIND), "folders, files and sockets that it shares, and images"),
+    key("entrypoint", WORDS, "the program instead of the image's"),
+    key("command", WORDS, "its arguments instead of the image's"),
+    key("user", Kind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
+    key("workdir", Kind::Text, "the folder in which it starts, instead of the image's"),
+    key("privileged", Kind::Bool, "`false`: it gets no more rights than podman gives by default"),
+    alias("read-only", &["read_only"], Kind::Bool, "whether its root file system is read-only"),
+    key("pid", Kind::Choice(&["host"]), "`host`: it sees and may end the machine's processes"),
+    key("credentials", Kind::Object(&CREDENTIALS), "for a registry that demands a name"),
+    key("options", Kind::Text, "options of `docker create` that have a meaning here"),
+    key("memory", Kind::Size, "the most memory that it may use, files in its root included"),
+    key("pids", Kind::Integer(1, 4_194_304), "the most processes and threads that it may have"),
+];
+
 /// `container:` in long form.
 pub const CONTAINER: Object = Object {
     name: "a container",
-    keys: &[
-        required("image", Kind::Text, "the image to pull"),
-        key(
-            "env",
-            Kind::Map(SCALAR),
-            "variables of this container; they win over the workflow's and the job's",
-        ),
-        key("volumes", Kind::List(&VOLUME_KIND), "folders, files and sockets that it shares, and images"),
-        key("entrypoint", WORDS, "the program instead of the image's"),
-        key("command", WORDS, "its arguments instead of the image's"),
-        key("user", Kind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
-        key("workdir", Kind::Text, "the folder in which it starts, instead of the image's"),
-        key("tty", Kind::Bool, "whether it has the machine's terminal; `true` unless it is a service"),
-        key("privileged", Kind::Bool, "`false`: it gets no more rights than podman gives by default"),
-        alias("read-only", &["read_only"], Kind::Bool, "whether its root file system is read-only"),
-        key("pid", Kind::Choice(&["host"]), "`host`: it sees and may end the machine's processes"),
-        key("credentials", Kind::Object(&CREDENTIALS), "for a registry that demands a name"),
-        key("options", Kind::Text, "options of `docker create` that have a meaning here"),
-    ],
+    keys: &joined::<1, 15>(
+        OF_CONTAINERS,
+        [key("tty", Kind::Bool, "whether it has the machine's terminal; `true` unless it is a service")],
+    ),
 };
 
 /// `credentials:`.
@@ -195,22 +198,29 @@ pub const VOLUME: Object = Object {
 /// One of `services:`.
 pub const SERVICE: Object = Object {
     name: "a service",
-    keys: &[
-        CONTAINER.keys[0],
-        CONTAINER.keys[1],
-        CONTAINER.keys[2],
-        CONTAINER.keys[3],
-        CONTAINER.keys[4],
-        CONTAINER.keys[5],
-        CONTAINER.keys[6],
-        CONTAINER.keys[8],
-        CONTAINER.keys[9],
-        CONTAINER.keys[10],
-        CONTAINER.keys[11],
-        CONTAINER.keys[12],
-        key("ready", Kind::Object(&READY), "when it counts as started; its job begins then"),
-    ],
+    keys: &joined::<2, 16>(
+        OF_CONTAINERS,
+        [
+            key(
+                "restart",
+                Kind::Choice(&["never", "on-failure", "always"]),
+                "what happens when it ends before its job: `never`, the default, fails the job",
+            ),
+            key("ready", Kind::Object(&READY), "when it counts as started; its job begins then"),
+        ],
+    ),
 };
+
+/// The common keys and some more; `ALL` is how many that are.
+const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 14], more: [Key; MORE]) -> [Key; ALL] {
+    let mut all = [common[0]; ALL];
+    let mut at = 0;
+    while at < ALL {
+        all[at] = if at < common.len() { common[at] } else { more[at - common.len()] };
+        at += 1;
+    }
+    all
+}
 
 /// `ready:`; one of its first three keys.
 pub const READY: Object = Object {

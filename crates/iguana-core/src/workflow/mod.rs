@@ -21,8 +21,8 @@ pub use check::{Checked, check};
 pub use document::LARGEST;
 pub use finding::{Finding, Position, Severity, Source};
 pub use model::{
-    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Placed, Ready, Service, Sign, Step,
-    Workflow,
+    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Placed, Ready, Restart, Service,
+    Sign, Step, Workflow,
 };
 pub use names::MACHINE;
 pub use nearest::nearest;

@@ -143,6 +143,10 @@ pub struct Container {
     pub pid_host: bool,
     /// For a registry that demands a name.
     pub credentials: Option<Credentials>,
+    /// The most memory that it may use, in bytes.
+    pub memory: Option<u64>,
+    /// The most processes and threads that it may have.
+    pub pids: Option<u64>,
 }
 
 /// The name of an image, perhaps one that only the run decides.
@@ -172,6 +176,20 @@ pub struct Service {
     pub container: Container,
     /// When it counts as started.
     pub ready: Option<Ready>,
+    /// What happens when it ends before its job.
+    pub restart: Restart,
+}
+
+/// `restart:` of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// Its end fails the job.
+    #[default]
+    Never,
+    /// It is started again after a failure; an end with success is allowed.
+    OnFailure,
+    /// It is started again.
+    Always,
 }
 
 /// When a service counts as started.
@@ -246,6 +264,8 @@ impl Container {
             read_only: false,
             pid_host: false,
             credentials: None,
+            memory: None,
+            pids: None,
         }
     }
 

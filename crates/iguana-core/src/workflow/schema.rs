@@ -266,7 +266,7 @@ fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
     let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
     if !id.starts_with(is_first) || !id.chars().all(is_later) {
         let hint = "begin with a letter or `_`, and go on with letters, digits, `-` and `_`";
-        findings.error("id", span, format!("`{id}` cannot be an id"), hint);
+        findings.error("duplicate-key", span, format!("`{id}` cannot be an id"), hint);
     } else if id.len() > LONGEST_ID {
         let hint = "choose a shorter one, and put the rest into `name:`";
         findings.error("id", span, format!("this id has more than {LONGEST_ID} characters"), hint);

@@ -95,6 +95,9 @@ impl Lines {
         for volume in &container.volumes {
             self.add(depth, format!("mount {}", describe(volume)));
         }
+        for (what, limit) in [("bytes of memory", container.memory), ("processes", container.pids)] {
+            limit.into_iter().for_each(|limit| self.add(depth, format!("with at most {limit} {what}")));
+        }
         let rights = [
             (!container.privileged, "with podman's default rights only"),
             (container.read_only, "with a read-only root"),

@@ -37,6 +37,8 @@ impl Reader<'_> {
         container.privileged = fields.bool("privileged").unwrap_or(true);
         container.read_only = fields.is_true("read-only");
         container.pid_host = fields.get("pid").is_some();
+        container.memory = fields.text("memory").and_then(|text| duration::bytes(&text));
+        container.pids = fields.text("pids").and_then(|text| text.parse().ok());
         container.credentials = fields.get("credentials").and_then(|node| self.credentials(node, names));
         let volumes = fields.get("volumes").map(|node| node.items()).unwrap_or_default();
         let mut places = Vec::new();

@@ -6,7 +6,7 @@ use crate::workflow::duration;
 use crate::workflow::expression::Template;
 use crate::workflow::finding::Severity;
 use crate::workflow::language::{DEFAULTS, JOB, READY, RETRIES, RUN_DEFAULTS, SERVICE, STEP, WITH};
-use crate::workflow::model::{Action, Container, Job, Limits, Placed, Ready, Service, Sign, Step};
+use crate::workflow::model::{Action, Container, Job, Limits, Placed, Ready, Restart, Service, Sign, Step};
 use crate::workflow::names::Names;
 use indexmap::IndexMap;
 use std::collections::HashSet;
@@ -143,8 +143,14 @@ impl Reader<'_> {
         let mut services = IndexMap::new();
         for (name, node) in node.entries() {
             if let Some(container) = self.container(node, &SERVICE, names) {
-                let ready = Fields::of(node, &SERVICE).get("ready").and_then(|node| self.ready(node));
-                services.insert(name.name.clone(), Service { container, ready });
+                let fields = Fields::of(node, &SERVICE);
+                let ready = fields.get("ready").and_then(|node| self.ready(node));
+                let restart = match fields.text("restart").as_deref() {
+                    Some("on-failure") => Restart::OnFailure,
+                    Some("always") => Restart::Always,
+                    _ => Restart::Never,
+                };
+                services.insert(name.name.clone(), Service { container, ready, restart });
             }
         }
         services

@@ -27,7 +27,9 @@ use Form::{Flag, Value};
 const EFFECTIVE: &[(&str, &str, Form)] = &[
     ("entrypoint", "", Value),
     ("env", "e", Value),
+    ("memory", "m", Value),
     ("pid", "", Value),
+    ("pids-limit", "", Value),
     ("privileged", "", Flag),
     ("read-only", "", Flag),
     ("tmpfs", "", Value),
@@ -169,7 +171,9 @@ fn unknown(name: &str) -> (String, String) {
 fn remedy(name: &str) -> String {
     let value = match name {
         "env" => "NAME=VALUE",
+        "memory" => "64M",
         "pid" => "host",
+        "pids-limit" => "100",
         "tmpfs" => "/PATH:size=64M",
         "user" => "NAME",
         "volume" => "SOURCE:/PATH",
@@ -187,6 +191,14 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
             let (key, value) =
                 value.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("it must be `NAME=VALUE`")?;
             container.env.insert(key.to_owned(), Template::literal(value));
+        }
+        "memory" => {
+            let size = duration::bytes(value).ok_or(format!("`{value}` is not a size"))?;
+            container.memory = Some(size);
+        }
+        "pids-limit" => {
+            let count = value.parse().ok().filter(|count| *count > 0);
+            container.pids = Some(count.ok_or(format!("`{value}` is not a number of processes"))?);
         }
         "pid" if value == "host" => container.pid_host = true,
         "pid" => return Err("only `host` is possible".into()),
