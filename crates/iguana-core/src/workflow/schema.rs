@@ -147,7 +147,7 @@ fn check_node(node: &Node, kind: &Kind, owner: &Range<usize>, findings: &mut Fin
                 if !known.insert(id.name.to_ascii_lowercase()) {
                     let message = format!("`{}` and an id before it differ in case only", id.name);
                     findings.error(
-                        "id",
+                        "duplicate-key",
                         &id.span,
                         message,
                         "expressions could not tell them apart: rename one",
