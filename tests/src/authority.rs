@@ -26,6 +26,17 @@ impl Authority {
         self.home.join("ca.pem")
     }
 
+    /// Makes the certificate of a client, `client.cert` and `client.key`, in the folder `into`.
+    pub fn certify_client(&self, into: &Path) -> Result<()> {
+        let (ca, key) = (self.certificate(), self.home.join("ca.key"));
+        let mut command = request(into, "client");
+        command.arg("-CA").arg(ca).arg("-CAkey").arg(key).args(["-subj", "/CN=client"]);
+        command.args(extension("basicConstraints=critical,CA:FALSE"));
+        process::run(command.args(extension("extendedKeyUsage=clientAuth")), QUICK)?;
+        std::fs::rename(into.join("client.pem"), into.join("client.cert"))?;
+        Ok(())
+    }
+
     /// The certificate its server shows.
     pub fn server_certificate(&self) -> PathBuf {
         self.home.join("server.pem")

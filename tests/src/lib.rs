@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod disk;
+pub mod front;
 pub mod image;
 pub mod initrd;
 mod kept;

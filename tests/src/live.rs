@@ -46,20 +46,39 @@ impl LiveSystem {
 
     /// Writes a workflow, in which `REGISTRY` is the registry's address; its path.
     pub fn workflow(&self, text: &str) -> Result<String> {
-        let address = self.registry.address().replace(HOST, "127.0.0.1");
-        let path = self.room.path().join("workflow.yaml");
-        fs::write(&path, text.replace("REGISTRY", &address))?;
+        let path = self.room().join("workflow.yaml");
+        fs::write(&path, text.replace("REGISTRY", &self.registry_address()))?;
         Ok(path.display().to_string())
+    }
+
+    /// How the system names an image of its registry.
+    pub fn reference(&self, image: &str) -> String {
+        format!("{}/{image}", self.registry_address())
+    }
+
+    /// A folder that the system and this host have at the same path.
+    pub fn room(&self) -> &Path {
+        self.room.path()
+    }
+
+    fn registry_address(&self) -> String {
+        self.registry.address().replace(HOST, "127.0.0.1")
     }
 
     /// Runs `program` under the name `name` with `arguments`; what it said and how it ended.
     pub fn run(&self, program: &Path, name: &str, arguments: &[&str]) -> Result<Output> {
+        self.command(program, name, arguments)?.output().context("`unshare` cannot be started")
+    }
+
+    /// What runs `program` under the name `name` with `arguments`.
+    pub fn command(&self, program: &Path, name: &str, arguments: &[&str]) -> Result<Command> {
         let link = self.room.path().join(name);
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(program, &link)?;
         let mut command = Command::new("timeout");
         command.args(["120", "unshare", "--mount", "sh", "-c", ENTER, "sh"]);
         command.arg(self.room.path()).arg(self.room.path().join("registries.conf")).arg(link).args(arguments);
-        command.stdin(Stdio::null()).output().context("`unshare` cannot be started")
+        command.stdin(Stdio::null());
+        Ok(command)
     }
 }

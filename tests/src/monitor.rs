@@ -1,4 +1,4 @@
-//! QEMU's monitor protocol, as far as plugging things in needs it.
+//! QEMU's monitor protocol, as far as plugging things in and pressing keys needs it.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -10,6 +10,10 @@ use tempfile::TempDir;
 
 /// QEMU answers at once, but may be starved of a processor.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Milliseconds for which a key is held down. A slow guest must have taken the last ones from its keyboard, which
+/// remembers 16 bytes, four of them for a key with Shift.
+const HELD: u64 = 10;
 
 /// Where a machine's monitor is to listen.
 #[derive(Debug)]
@@ -39,6 +43,16 @@ impl Monitor {
         self.execute("device_add", &arguments).with_context(|| format!("plugging in a `{driver}`"))
     }
 
+    /// Presses the keys of an American keyboard that make `text`.
+    pub fn types(&self, text: &str) -> Result<()> {
+        for letter in text.chars() {
+            let keys = keys(letter).with_context(|| format!("there is no key for {letter:?}"))?;
+            let keys: Vec<Value> = keys.iter().map(|key| json!({"type": "qcode", "data": key})).collect();
+            self.execute("send-key", &json!({"keys": keys, "hold-time": HELD}))?;
+        }
+        Ok(())
+    }
+
     fn execute(&self, command: &str, arguments: &Value) -> Result<()> {
         let stream = UnixStream::connect(&self.socket).context("QEMU's monitor")?;
         stream.set_read_timeout(Some(LIMIT))?;
@@ -47,6 +61,45 @@ impl Monitor {
         answer(&mut answers)?;
         send(&stream, &json!({"execute": command, "arguments": arguments}))?;
         answer(&mut answers)
+    }
+}
+
+/// Keys besides letters and digits: QEMU's names, and what they make without and with Shift.
+const KEYS: &[(&str, char, char)] = &[
+    ("spc", ' ', ' '),
+    ("ret", '\n', '\n'),
+    ("tab", '\t', '\t'),
+    ("esc", '\x1b', '\x1b'),
+    ("minus", '-', '_'),
+    ("equal", '=', '+'),
+    ("semicolon", ';', ':'),
+    ("apostrophe", '\'', '"'),
+    ("backslash", '\\', '|'),
+    ("comma", ',', '<'),
+    ("dot", '.', '>'),
+    ("slash", '/', '?'),
+    ("1", '1', '!'),
+    ("2", '2', '@'),
+    ("4", '4', '$'),
+    ("7", '7', '&'),
+    ("8", '8', '*'),
+    ("9", '9', '('),
+    ("0", '0', ')'),
+];
+
+/// The keys to press at once for a character.
+fn keys(letter: char) -> Option<Vec<String>> {
+    if let Some((name, plain, _)) =
+        KEYS.iter().find(|(_, plain, shifted)| [*plain, *shifted].contains(&letter))
+    {
+        let shift = (*plain != letter).then(|| "shift".to_owned());
+        return Some(shift.into_iter().chain([(*name).to_owned()]).collect());
+    }
+    match letter {
+        'a'..='z' | '0'..='9' => Some(vec![letter.into()]),
+        'A'..='Z' => Some(vec!["shift".into(), letter.to_ascii_lowercase().into()]),
+        '\x01'..='\x1a' => Some(vec!["ctrl".into(), char::from(letter as u8 + b'a' - 1).into()]),
+        _ => None,
     }
 }
 
@@ -71,6 +124,17 @@ fn answer(stream: &mut impl BufRead) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_are_made_by_keys() {
+        let pressed = |letter| keys(letter).unwrap().join("-");
+        let all = ['a', 'Z', '3', '$', ':', '\n', '\x03', '\x1a', '\x1b'].map(pressed);
+        assert_eq!(
+            all,
+            ["a", "shift-z", "3", "shift-4", "shift-semicolon", "ret", "ctrl-c", "ctrl-z", "esc"]
+        );
+        assert_eq!(keys('é'), None);
+    }
 
     #[test]
     fn greeting_and_events_are_no_answers() {

@@ -12,8 +12,19 @@ pub const BUILD: &[&str] =
     &["busybox-static", "cpio", "kmod", "qemu-system-x86", "squashfs-tools", "zstd", "ca-certificates"];
 
 /// What the scenarios need on top: a registry, makers of images, tools for disks and certificates.
-pub const SCENARIOS: &[&str] =
-    &["docker-registry", "skopeo", "buildah", "umoci", "openssl", "e2fsprogs", "fdisk"];
+pub const SCENARIOS: &[&str] = &[
+    "docker-registry",
+    "skopeo",
+    "buildah",
+    "umoci",
+    "openssl",
+    "e2fsprogs",
+    "fdisk",
+    "dmsetup",
+    "kbd",
+    "socat",
+    "whiptail",
+];
 
 /// What the fuzzing engine is built with.
 pub const FUZZING: &[&str] = &["g++"];

@@ -97,6 +97,14 @@ pub fn installer() -> Result<PathBuf> {
     Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 
+/// A small Debian with tools for everything that can be made on a disk, and udev, as a tar file.
+pub fn disk_tools() -> Result<PathBuf> {
+    let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
+    let packages = "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
+        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage";
+    Debian { name: "disk-tools", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
+}
+
 /// The hooks that install `kernel` from the package that it came from.
 pub fn install_kernel(kernel: &Kernel) -> [String; 3] {
     let package = kernel.package.display();

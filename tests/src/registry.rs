@@ -51,6 +51,7 @@ pub struct Registry {
 struct Wish<'a> {
     authority: Option<&'a Authority>,
     demands_a_password: bool,
+    demands_a_certificate: bool,
 }
 
 impl Registry {
@@ -67,6 +68,15 @@ impl Registry {
     /// https, with the certificate that `authority` vouches for.
     pub fn tls(authority: &Authority) -> Result<Registry> {
         Registry::start(OTHER_PORTS, &Wish { authority: Some(authority), ..Wish::default() })
+    }
+
+    /// As [`Registry::tls`], for those who show a certificate of the same authority.
+    pub fn demanding_a_certificate(authority: &Authority) -> Result<Registry> {
+        let wish = Wish { authority: Some(authority), demands_a_certificate: true, ..Wish::default() };
+        let registry = Registry::start(OTHER_PORTS, &wish)?;
+        fs::create_dir(registry.home.path().join("certs"))?;
+        authority.certify_client(&registry.home.path().join("certs"))?;
+        Ok(registry)
     }
 
     /// As [`Registry::plain`], for those who know the [`CREDENTIALS`].
@@ -167,6 +177,7 @@ impl Registry {
     }
 
     /// A folder as containers-certs.d(5) describes it, that trusts `ca`.
+    /// With a client's certificate if one is demanded.
     fn trusting(&self, ca: &Path) -> Result<PathBuf> {
         let folder = self.home.path().join("certs");
         fs::create_dir_all(&folder)?;
@@ -201,7 +212,10 @@ fn config(port: u16, home: &Path, wish: &Wish<'_>) -> String {
     let auth = if wish.demands_a_password { auth.as_str() } else { "" };
     let tls = wish.authority.map(|authority| {
         let (certificate, key) = (authority.server_certificate(), authority.server_key());
-        format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display())
+        let clients = authority.certificate();
+        let clients = format!(", clientcas: [{}]", clients.display());
+        let clients = if wish.demands_a_certificate { clients.as_str() } else { "" };
+        format!("  tls: {{certificate: {}, key: {}{clients}}}\n", certificate.display(), key.display())
     });
     format!(
         "version: 0.1\n\

@@ -4,6 +4,7 @@ use crate::disk::Disk;
 use crate::image::{Image, Maker, Recipe};
 use crate::initrd::Initrd;
 use crate::kernel::Flavour;
+use crate::monitor::Monitor;
 use crate::registry::Registry;
 use crate::room;
 use crate::site::Site;
@@ -29,6 +30,8 @@ pub struct Scenario {
     append: Vec<String>,
     workflow: Option<String>,
     registry: Option<Registry>,
+    /// Of a machine with a screen.
+    monitor: Option<Monitor>,
 }
 
 impl Scenario {
@@ -49,7 +52,7 @@ impl Scenario {
             memory_mib: 512,
             ..Machine::new(&initrd.kernel.image)
         };
-        Scenario { machine, append: vec![APPEND.to_owned()], workflow: None, registry: None }
+        Scenario { machine, append: vec![APPEND.to_owned()], workflow: None, registry: None, monitor: None }
     }
 
     /// The registry to use in place of a plain one of the scenario's own.
@@ -100,6 +103,14 @@ impl Scenario {
         self
     }
 
+    /// A screen, which is the main console, and a keyboard, which [`Boot::types`] presses. On the serial line there
+    /// is then only what the kernel says, and what a container writes to it.
+    pub fn screen(self) -> Result<Scenario> {
+        let monitor = Monitor::new()?;
+        let scenario = self.append("console=tty0").extra(["-device", "VGA", "-qmp", &monitor.argument()]);
+        Ok(Scenario { monitor: Some(monitor), ..scenario })
+    }
+
     /// No network card.
     pub fn no_network(mut self) -> Scenario {
         self.machine.network = Network::Absent;
@@ -128,7 +139,7 @@ impl Scenario {
         }
         self.machine.append = self.append.join(" ").replace(REGISTRY, &address);
         let console = Qemu::find()?.start(&self.machine, &log_of_this_test()?, Echo::Silent)?;
-        Ok(Boot { console, _site: site, _registry: self.registry })
+        Ok(Boot { console, keyboard: self.monitor, _site: site, _registry: self.registry })
     }
 }
 
@@ -142,6 +153,7 @@ fn log_of_this_test() -> Result<PathBuf> {
 /// A machine that boots; it ends with the value.
 pub struct Boot {
     console: Console,
+    keyboard: Option<Monitor>,
     _site: Site,
     _registry: Option<Registry>,
 }
@@ -173,9 +185,12 @@ impl Boot {
         Ok(block.collect::<Vec<_>>().join("\n"))
     }
 
-    /// Types `keys` on the console.
+    /// Types `keys` on the main console: control characters are keys with Ctrl.
     pub fn types(&mut self, keys: &str) -> Result<()> {
-        self.console.send(keys)
+        match &self.keyboard {
+            Some(keyboard) => keyboard.types(keys),
+            None => self.console.send(keys),
+        }
     }
 
     /// Waits for the machine's end, a power-off or a reset; all that its console said.

@@ -90,6 +90,10 @@ pub struct Settings {
     pub addressing: Addressing,
     /// `nameserver=`, in the order given.
     pub nameservers: Vec<Ipv4Addr>,
+    /// `proxy=` (dracut's url-lib, linuxrc): the URL of the proxy for http and https.
+    pub proxy: Option<String>,
+    /// `rd.iguana.no_proxy=a,b`: hosts that are reached without it, as in the variable `NO_PROXY`.
+    pub no_proxy: Option<String>,
     /// What was not understood, for the log: each a sentence with the literal in backticks.
     pub warnings: Vec<String>,
 }
@@ -119,6 +123,8 @@ impl Settings {
                 Some(policy) => self.on_failure = policy,
                 None => self.warn(key, value, "expected `reboot`, `shell`, `poweroff` or `local`"),
             },
+            "proxy" => self.proxy = some(value),
+            "rd.iguana.no_proxy" => self.no_proxy = some(value),
             "root" => self.root = some(value),
             "init" => self.init = some(value),
             "ip" => match addressing(value) {
@@ -207,7 +213,8 @@ mod tests {
     fn every_option_of_iguana_is_read() {
         let settings = Settings::parse(
             "BOOT_IMAGE=x rd.iguana.control_url=http://a/b.yaml rd.iguana.containers=one,two:3 \
-             rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 quiet",
+             rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 \
+             proxy=http://p:3128 rd.iguana.no_proxy=a,b quiet",
         );
         assert_eq!(settings.control_url.as_deref(), Some("http://a/b.yaml"));
         assert_eq!(settings.containers, ["one", "two:3"]);
@@ -216,6 +223,8 @@ mod tests {
         assert_eq!(settings.root.as_deref(), Some("/dev/vda1"));
         assert_eq!(settings.init.as_deref(), Some("/bin/x"));
         assert_eq!(settings.nameservers, [Ipv4Addr::new(9, 9, 9, 9)]);
+        assert_eq!(settings.proxy.as_deref(), Some("http://p:3128"));
+        assert_eq!(settings.no_proxy.as_deref(), Some("a,b"));
         assert!(settings.warnings.is_empty());
     }
 

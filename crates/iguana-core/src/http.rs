@@ -1,13 +1,20 @@
 //! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
 
+mod place;
+mod proxies;
+
+pub use proxies::Proxies;
+
 use crate::hint::{WithHint as _, hinted};
-use crate::trust::tls::Roots;
+use crate::trust::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
-use std::sync::Arc;
+use place::Place;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use ureq::http::Response;
+use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 /// Time for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -18,41 +25,122 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// (the distribution specification asks registries for 4 MiB), far below any machine's memory.
 pub const DOCUMENT_LIMIT: u64 = 8 << 20;
 
-/// Makes requests; connections are kept and shared between threads.
+/// How many times one request may be sent elsewhere, as in Go's net/http; a registry needs one or two.
+const REDIRECT_LIMIT: usize = 10;
+
+/// Makes requests; connections are kept and shared between threads and copies.
 #[derive(Debug, Clone)]
 pub struct Client {
-    agent: Agent,
+    terms: Arc<Terms>,
+    /// Made when they are first needed.
+    agents: Arc<Mutex<HashMap<Route, Agent>>>,
+}
+
+/// Whom a client believes, and how it gets out.
+#[derive(Debug, Clone, Default)]
+struct Terms {
+    roots: Roots,
+    proxies: Proxies,
+    certificates: RegistryCertificates,
+    /// Who shows which certificate to which host.
+    identity: Option<(String, Identity)>,
+}
+
+/// What tells one kind of connection from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Route {
+    is_secure: bool,
+    is_proxied: bool,
+    is_identified: bool,
 }
 
 impl Client {
     /// A client that believes the servers whose certificates lead to `roots`.
     #[must_use]
     pub fn new(roots: &Roots) -> Self {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots.certificates().to_vec())))
-            .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_recv_response(Some(SILENCE_LIMIT))
-            .timeout_per_read(Some(SILENCE_LIMIT))
-            .build();
-        Self { agent: config.new_agent() }
+        Self::with(Terms { roots: roots.clone(), ..Terms::default() })
     }
 
-    /// Asks for `url` and gives back whatever the server answers.
+    fn with(terms: Terms) -> Self {
+        Self { terms: Arc::new(terms), agents: Arc::default() }
+    }
+
+    /// The same, through proxies.
+    #[must_use]
+    pub fn through(&self, proxies: Proxies) -> Self {
+        Self::with(Terms { proxies, ..Terms::clone(&self.terms) })
+    }
+
+    /// The same, with certificates for some registries.
+    #[must_use]
+    pub fn with_certificates(&self, certificates: RegistryCertificates) -> Self {
+        Self::with(Terms { certificates, ..Terms::clone(&self.terms) })
+    }
+
+    /// One that also believes whom the certs.d folder of `registry` names, wherever the registry may send us, as
+    /// containers/image does; but shows the certificate in it to nobody else.
+    #[must_use]
+    pub(crate) fn for_registry(&self, registry: &str) -> Self {
+        let Some(certificates) = self.terms.certificates.of(registry) else { return self.clone() };
+        Self::with(Terms {
+            roots: self.terms.roots.and(certificates.authorities()),
+            identity: certificates.identity().map(|identity| (registry.to_owned(), identity.clone())),
+            ..Terms::clone(&self.terms)
+        })
+    }
+
+    /// Asks for `url` and gives back whatever the server answers, or the one that it sends us to. An
+    /// `Authorization` goes only to the server that `url` names.
     ///
     /// # Errors
-    /// When no answer came, or the server could not prove who it is.
+    /// When no answer came, or a server could not prove who it is.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
-        // What was asked for by https must not come by http, whatever a redirect says.
-        let mut request = self.agent.get(url).config().https_only(url.starts_with("https://")).build();
+        let mut headers = headers.to_vec();
+        let mut place = Place::parse(url).map_err(|error| explain(error, url))?;
+        for _ in 0..=REDIRECT_LIMIT {
+            let response = self.ask(&place, &headers)?;
+            let Some(next) = redirection(&response, &place)? else { return Ok(response) };
+            if next.origin() != place.origin() {
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::AUTHORIZATION.as_str()));
+            }
+            place = next;
+        }
+        Err(hinted(
+            format!("`{url}` leads to ever other places, {REDIRECT_LIMIT} so far"),
+            format!("look into `{}`: it redirects in a circle", host(url)),
+        ))
+    }
+
+    fn ask(&self, place: &Place, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
+        let mut request = self.agent(place).get(&place.url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().map_err(|error| explain(error, url))
+        request.call().map_err(|error| explain(error, &place.url))
+    }
+
+    /// Sends a form (`application/x-www-form-urlencoded`), and follows nowhere: it may hold a secret.
+    ///
+    /// # Errors
+    /// When no answer came, or the server could not prove who it is.
+    pub(crate) fn post(&self, url: &str, form: &str) -> anyhow::Result<Response<Body>> {
+        let place = Place::parse(url).map_err(|error| explain(error, url))?;
+        let request = self.agent(&place).post(url);
+        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.send(form).map_err(|error| explain(error, url))
+    }
+
+    fn agent(&self, place: &Place) -> Agent {
+        let proxy = self.terms.proxies.for_server(place.is_secure, place.host(), place.port());
+        let identity = self.terms.identity.as_ref().filter(|(host, _)| *host == place.authority);
+        let route = Route {
+            is_secure: place.is_secure,
+            is_proxied: proxy.is_some(),
+            is_identified: identity.is_some() && place.is_secure,
+        };
+        let mut agents = self.agents.lock().expect("no thread panics with the agents");
+        let make = || agent(&self.terms.roots, proxy, identity.map(|(_, identity)| identity), route);
+        agents.entry(route).or_insert_with(make).clone()
     }
 
     /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes.
@@ -72,6 +160,71 @@ impl Client {
     }
 }
 
+fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, route: Route) -> Agent {
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(roots.certificates().to_vec())))
+        .client_cert(identity.filter(|_| route.is_identified).map(Identity::certificate));
+    let config = Agent::config_builder()
+        .tls_config(tls.build())
+        // Not what the environment says: the kernel puts words of its command line there.
+        .proxy(proxy.cloned())
+        .https_only(route.is_secure)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .timeout_recv_response(Some(SILENCE_LIMIT))
+        .timeout_per_read(Some(SILENCE_LIMIT))
+        .build();
+    config.new_agent()
+}
+
+/// Where the answer sends us, if it does.
+fn redirection(response: &Response<Body>, from: &Place) -> anyhow::Result<Option<Place>> {
+    let is_redirection = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(header::LOCATION).filter(|_| is_redirection);
+    let Some(location) = location else { return Ok(None) };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let to =
+        from.follow(&location).map_err(|_| anyhow::anyhow!("`{}` redirects to `{location}`", from.url))?;
+    if from.is_secure && !to.is_secure {
+        return Err(hinted(
+            format!("`{}` redirects to `{}`, which is not encrypted", from.url, to.url),
+            "what was asked for by https must not come by http: correct the server",
+        ));
+    }
+    Ok(Some(to))
+}
+
+/// Whether the same request may well succeed a little later: the connection failed, or was lost.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let is_broken = |cause: &std::io::Error| {
+        matches!(
+            cause.kind(),
+            Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::BrokenPipe
+                | Kind::UnexpectedEof
+                | Kind::TimedOut
+                | Kind::NetworkUnreachable
+                | Kind::HostUnreachable
+        )
+    };
+    let is_broken = |cause: &(dyn std::error::Error + 'static)| {
+        let own = cause.downcast_ref::<ureq::Error>().is_some_and(|error| match error {
+            ureq::Error::Io(error) => is_broken(error),
+            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        });
+        own || cause.downcast_ref::<std::io::Error>().is_some_and(is_broken)
+    };
+    error.chain().any(is_broken)
+}
+
 /// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes.
 ///
 /// # Errors
@@ -86,7 +239,7 @@ pub(crate) fn read_document(response: &mut Response<Body>) -> anyhow::Result<Vec
 }
 
 /// The host (and port) of a URL, for messages.
-fn host(url: &str) -> &str {
+pub(crate) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
 }
@@ -97,6 +250,10 @@ fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
         ureq::Error::HostNotFound => Some(name_remedy(host)),
         ureq::Error::Io(cause) if is_lookup_failure(cause) => Some(name_remedy(host)),
         ureq::Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
+        ureq::Error::ConnectProxyFailed(_) => Some(format!(
+            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
+             and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
+        )),
         ureq::Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
         ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
             Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
@@ -122,11 +279,16 @@ fn cause(error: ureq::Error) -> anyhow::Error {
         ureq::Error::Rustls(cause) => cause.into(),
         ureq::Error::HostNotFound => anyhow::anyhow!("the name is not known"),
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            anyhow::anyhow!("no connection within {} s", CONNECT_LIMIT.as_secs())
+            timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs()))
         }
-        ureq::Error::Timeout(_) => anyhow::anyhow!("no answer within {} s", SILENCE_LIMIT.as_secs()),
+        ureq::Error::Timeout(_) => timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())),
+        ureq::Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
         other => other.into(),
     }
+}
+
+fn timed_out(message: String) -> anyhow::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
 }
 
 /// std has no kind of its own for the failures of getaddrinfo(3).
@@ -155,6 +317,14 @@ fn certificate_remedy(error: &ureq::Error, host: &str) -> Option<String> {
         InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
             format!("the certificate is for another name than `{host}`: use the name that it is made for")
         }
+        rustls::Error::AlertReceived(
+            rustls::AlertDescription::CertificateRequired
+            | rustls::AlertDescription::BadCertificate
+            | rustls::AlertDescription::HandshakeFailure,
+        ) => format!(
+            "`{host}` may want to see a certificate: put it into `/etc/containers/certs.d/{host}` \
+             as `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
+        ),
         rustls::Error::InvalidMessage(_) => {
             format!("`{host}` does not speak TLS there: http instead of https?")
         }

@@ -1,15 +1,16 @@
 //! One boot, in order. The only file that knows the order.
 
+use crate::container::Cgroups;
 use crate::control;
 use crate::handover::{self, Handover};
 use crate::jobs;
 use crate::machine::{
-    authorities, clock, devices, facts, identity, memory, modules, mounts, network, release,
+    authorities, clock, devices, facts, identity, logins, memory, modules, mounts, network, release,
 };
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
-use iguana_core::http;
+use iguana_core::http::Proxies;
 use iguana_core::workflow::{self, Plan};
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,7 +56,8 @@ fn prepare_and_run(
     let network = network::bring_up(settings, report).at(Stage::Network)?;
     clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
 
-    let http = http::Client::new(&authorities::trusted().at(Stage::ControlFile)?);
+    let proxies = proxies(settings).at(Stage::ControlFile)?;
+    let http = authorities::client().at(Stage::ControlFile)?.through(proxies);
     let control_file = control::find(settings, &http, report).at(Stage::ControlFile)?;
     let plan = control_file.plan(report).at(Stage::Workflow)?;
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
@@ -64,20 +66,28 @@ fn prepare_and_run(
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
     let setup = jobs::Setup {
-        images: jobs::Images::open(http, Path::new(mounts::STORE)).at(Stage::Image)?,
+        images: jobs::Images::open(http, logins::baked_in, Path::new(mounts::STORE), report)
+            .at(Stage::Image)?,
         store: mounts::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(cmdline),
         new_root: handover::NEW_ROOT.into(),
         privileged: true,
-        keep_images: settings.debug,
+        debug: settings.debug,
+        cgroups: Cgroups::open(),
         streams: jobs::Streams::Console,
+        job_ended: Box::new(move || devices.refresh_links()),
     };
     let failures = jobs::run(&plan, &setup, report);
     shared.finish();
     report.say(memory.summary());
     drop(network);
     Ok((plan, failures))
+}
+
+fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
+    let except = settings.no_proxy.as_deref().unwrap_or_default();
+    settings.proxy.as_ref().map_or(Ok(Proxies::default()), |proxy| Proxies::one(proxy, except))
 }
 
 /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.

@@ -1,5 +1,6 @@
 //! The program in the initrd. One file plays every part there; the name and the first argument say which.
 
+mod block;
 mod boot;
 mod container;
 mod control;

@@ -6,15 +6,16 @@
 mod arguments;
 mod rehearsal;
 
+use crate::container::Cgroups;
 use crate::control;
 use crate::jobs::{self, Images, Setup, Streams};
-use crate::machine::{authorities, facts, identity, memory, mounts};
+use crate::machine::{authorities, facts, identity, logins, memory, mounts};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::Context as _;
 use arguments::Arguments;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::WithHint as _;
-use iguana_core::http;
+use iguana_core::http::Proxies;
 use iguana_core::workflow::Plan;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::path::Path;
@@ -84,19 +85,23 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
 fn run_plan(plan: &Plan, arguments: &Arguments, report: &Report) -> Result<Vec<Failure>, Failure> {
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
-    let http = http::Client::new(&authorities::trusted().at(Stage::Image)?);
+    let proxies = Proxies::from_environment(|name| std::env::var(name).ok()).at(Stage::Image)?;
+    let http = authorities::client().at(Stage::Image)?.through(proxies);
     let shared = identity::SharedFolder::create(&Settings::default(), report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let setup = Setup {
-        images: Images::open(http, Path::new(mounts::STORE)).at(Stage::Image)?,
+        images: Images::open(http, logins::of_caller, Path::new(mounts::STORE), report).at(Stage::Image)?,
         store: mounts::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(&cmdline),
         new_root: arguments.new_root.clone(),
         privileged: !arguments.unprivileged,
-        keep_images: arguments.debug,
+        debug: arguments.debug,
+        cgroups: Cgroups::open(),
         streams: Streams::Caller,
+        // The system's udev sees what happens to disks.
+        job_ended: Box::new(|| ()),
     };
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     let failures = jobs::run(plan, &setup, report);

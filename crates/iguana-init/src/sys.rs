@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use seccompiler::BpfProgram;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,9 +14,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// The namespaces that every container has of its own; network and time stay the machine's.
-const CONTAINER_NAMESPACES: c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+/// The namespaces that every container has of its own; network and time stay the machine's. That of cgroups
+/// has to wait for the container's own cgroup: see [`make_own_cgroup_the_root`].
+const CONTAINER_NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// linux/sched.h (Linux 5.7). The libc crate's is too narrow to hold it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// How readily the kernel kills a process when memory is full (proc_pid_oom_score_adj(5)).
+pub(crate) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -22,14 +29,15 @@ fn check(result: c_int) -> io::Result<c_int> {
 
 /// Starts this very program again as the first process of new namespaces, under the name `name`, with
 /// `descriptors` as its 0, 1, 2, and so on, and no others. With `pid_host` it is one of
-/// the machine's processes; without, process 1.
+/// the machine's processes; without, process 1. It begins in `cgroup`, the folder of one of version 2.
 ///
 /// # Errors
-/// When the kernel refuses (clone(2)).
+/// When the kernel refuses (clone(2)); one before 5.7 cannot have it begin in a cgroup.
 pub(crate) fn start_in_namespaces(
     name: &CStr,
     descriptors: &[BorrowedFd<'_>],
     pid_host: bool,
+    cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Pid> {
     let arguments = [name.as_ptr(), std::ptr::null()];
     let environment: [*const c_char; 1] = [std::ptr::null()];
@@ -39,10 +47,22 @@ pub(crate) fn start_in_namespaces(
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, descriptors.len() as RawFd))
         .collect::<Result<_, _>>()?;
     let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
-    let flags = CONTAINER_NAMESPACES | processes | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM this is fork(2): the child runs on its own copy of everything. Until it
-    // executes it makes only system calls, so locks that other threads held do not matter.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    let flags = CONTAINER_NAMESPACES | processes;
+    // SAFETY: without CLONE_VM both are fork(2): the child runs on its own copy of everything. Until it
+    // executes it makes only system calls, so locks that other threads held do not matter. The structure is
+    // one of numbers, for which zero means "nothing"; the kernel is told its size.
+    let pid = unsafe {
+        match cgroup {
+            None => libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0),
+            Some(cgroup) => {
+                let mut wish: libc::clone_args = std::mem::zeroed();
+                wish.flags = flags as u64 | CLONE_INTO_CGROUP;
+                wish.exit_signal = libc::SIGCHLD as u64;
+                wish.cgroup = cgroup.as_raw_fd() as u64;
+                libc::syscall(libc::SYS_clone3, &raw const wish, size_of::<libc::clone_args>())
+            }
+        }
+    };
     if pid == 0 {
         // SAFETY: system calls only; the pointers are to arrays that outlive them and end with null.
         unsafe {
@@ -89,6 +109,24 @@ pub(crate) fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
     Ok(count)
 }
 
+/// Has a screen of this machine show text, and its keyboard give characters (`linux/kd.h`), whatever a killed
+/// program had them do.
+///
+/// # Errors
+/// When it is no such screen.
+pub(crate) fn show_text(screen: impl AsFd) -> io::Result<()> {
+    const KDSETMODE: libc::Ioctl = 0x4B3A;
+    const KD_TEXT: c_ulong = 0;
+    const KDSKBMODE: libc::Ioctl = 0x4B45;
+    /// What the kernel begins with.
+    const K_UNICODE: c_ulong = 3;
+    for (request, mode) in [(KDSETMODE, KD_TEXT), (KDSKBMODE, K_UNICODE)] {
+        // SAFETY: both requests take a number.
+        check(unsafe { libc::ioctl(screen.as_fd().as_raw_fd(), request, mode) })?;
+    }
+    Ok(())
+}
+
 /// Where a process stands to the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Session {
@@ -109,6 +147,7 @@ pub(crate) fn set_up_process(
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
+            be_killed_as_others();
             match session {
                 Session::Own => {
                     check(libc::setsid())?;
@@ -139,6 +178,14 @@ pub(crate) fn set_up_process(
     }
 }
 
+/// Process 1 of a container is spared when memory is full; what it starts must not be.
+fn be_killed_as_others() {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    // A process that was more likely to be killed than others may lack the right to change that; so be it.
+    let _ =
+        rustix::fs::open(OOM_SCORE_C, flags, Mode::empty()).and_then(|file| rustix::io::write(&file, b"0"));
+}
+
 /// Has no program that this process executes gain other capabilities, not even one that is set-user-ID.
 fn bound_capabilities(capabilities: CapabilitySet) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
@@ -158,6 +205,23 @@ fn limit_capabilities(capabilities: CapabilitySet, user: u32) -> io::Result<()> 
     let own = if user == 0 { capabilities } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// Has the command, and whatever it starts, make only the system calls that all filters let through. Where
+/// several refuse one, the last says how.
+pub(crate) fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProgram; COUNT]) {
+    // SAFETY: applying a filter makes system calls only, on memory that was allocated before.
+    unsafe {
+        command.pre_exec(move || {
+            filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| {
+                match error {
+                    seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+                    // The others are of filters that are empty, or for several threads.
+                    _ => io::ErrorKind::InvalidInput.into(),
+                }
+            })
+        });
+    }
 }
 
 /// Has the command execute exactly this file. std's `Command` goes by execvp(3), which hands a file that
@@ -197,6 +261,25 @@ pub(crate) fn execute_exactly(
 pub(crate) fn leave_mounts_of_others() -> io::Result<()> {
     // SAFETY: no thread relies on sharing mounts.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
+/// Has the cgroup that this process is in be the root of all that it can see. Only while it has one thread.
+///
+/// # Errors
+/// When the kernel refuses (unshare(2)). One without such namespaces is no failure.
+pub(crate) fn make_own_cgroup_the_root() -> io::Result<()> {
+    // SAFETY: a view of cgroups is no part of what threads must share.
+    match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) } {
+        Err(rustix::io::Errno::INVAL) => Ok(()),
+        made => Ok(made?),
+    }
+}
+
+/// Leaves the machine's session keyring for an empty one, which the programs of this process have, too.
+pub(crate) fn leave_keyring() {
+    // SAFETY: a system call; the null pointer asks for a keyring without a name. A kernel without keys has
+    // nothing to be left.
+    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>()) };
 }
 
 /// Kills every process but this one and the kernel's own. Only process 1 may do this.
@@ -310,6 +393,18 @@ pub(crate) fn bind_to_card(socket: impl AsFd, card: &str) -> io::Result<()> {
         libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, card.as_ptr().cast(), length)
     })
     .map(drop)
+}
+
+/// linux/fs.h, `BLKRRPART`.
+const BLKRRPART: libc::Ioctl = 0x125f;
+
+/// Has the kernel read a disk's partition table again.
+///
+/// # Errors
+/// When one of the partitions that it knows is in use.
+pub(crate) fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
+    // SAFETY: this request takes no argument.
+    check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKRRPART) }).map(drop)
 }
 
 /// linux/loop.h, `LOOP_CONFIGURE` (Linux 5.8).

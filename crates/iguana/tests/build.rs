@@ -159,6 +159,35 @@ fn a_wrong_file_is_told() {
     refuses(&system, &["--ca", "absent.pem"], "cannot read the CA certificates `absent.pem`", "--ca");
     refuses(&system, &["--ca", "text"], "cannot use the CA certificates in `text`", "PEM");
     refuses(&system, &["--registries", "text"], "cannot use the registries in `text`", "registries.conf");
+    refuses(&system, &["--auth", "text"], "cannot use the logins in `text`", "auth.json");
+    system.write("helper.json", b"{\"credHelpers\": {\"r.example\": \"pass\"}}");
+    let helper = fails(&mut system.build("initrd", &["--auth", "helper.json"]));
+    assert!(
+        helper.contains("docker-credential-pass") && helper.contains("hint: Iguana runs no such"),
+        "{helper}"
+    );
+    refuses(&system, &["--certs", "text"], "cannot read the folder `text`", "certs.d");
+    fs::create_dir_all(system.path("certs/r.example:5000")).unwrap();
+    system.write("certs/r.example:5000/me.key", b"");
+    let half = fails(&mut system.build("initrd", &["--certs", "certs"]));
+    assert!(half.contains("`me.key` is there without `me.cert`") && half.contains("hint: "), "{half}");
+}
+
+#[test]
+fn an_initrd_with_logins_is_its_owners_alone() {
+    let system = System::new();
+    let mode = || fs::metadata(system.path("initrd")).unwrap().permissions().mode() & 0o777;
+    succeeds(&mut system.build("initrd", &[]));
+    assert_eq!(mode(), 0o644);
+    system.write("auth.json", b"{\"auths\": {\"r.example\": {\"auth\": \"YTpi\"}}}");
+    let said = succeeds(&mut system.build("initrd", &["--auth", "auth.json"]));
+    assert!(said.contains("only its owner may read it"), "{said}");
+    assert_eq!(mode(), 0o600);
+    let folder = system.path("unpacked");
+    unpack(&system.path("initrd"), &folder);
+    let logins = folder.join("etc/containers/auth.json");
+    assert_eq!(fs::metadata(&logins).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(logins).unwrap().contains("YTpi"));
 }
 
 #[test]

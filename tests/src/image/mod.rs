@@ -92,7 +92,9 @@ impl Recipe {
 
     /// One more layer, with one symbolic link in it.
     pub fn link(mut self, path: &str, target: &str) -> Result<Recipe> {
-        symlink(target, self.new_folder()?.join(path.trim_start_matches('/')))?;
+        let link = self.new_folder()?.join(path.trim_start_matches('/'));
+        link.parent().map_or(Ok(()), fs::create_dir_all)?;
+        symlink(target, link)?;
         Ok(self)
     }
 

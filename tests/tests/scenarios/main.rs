@@ -4,6 +4,8 @@
 
 mod build;
 mod containers;
+mod contract;
+mod devices;
 mod failures;
 mod handover;
 mod hardware;
@@ -11,6 +13,8 @@ mod images;
 mod install;
 mod jobs;
 mod language;
+mod limits;
+mod terminal;
 mod trial;
 
 /// What the last job of a workflow that installs nothing does.

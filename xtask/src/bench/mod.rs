@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: Iguana and its peer, measured in turn.
 
 mod boot;
+mod containers;
 mod figures;
 mod language;
 mod result;
@@ -12,6 +13,8 @@ use anyhow::Result;
 pub(crate) enum What {
     /// Sizes of initrds, seconds to the first container, and memory; some half an hour.
     Boot(boot::Options),
+    /// Milliseconds of a container that does nothing: ours, crun's, runc's, podman's; some ten minutes.
+    Containers(containers::Options),
     /// How long workflows are checked, good and hostile ones.
     Language(language::Options),
 }
@@ -20,6 +23,7 @@ pub(crate) enum What {
 pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Boot(options) => boot::run(options),
+        What::Containers(options) => containers::run(options),
         What::Language(options) => language::run(options),
     }
 }

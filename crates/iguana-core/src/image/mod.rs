@@ -1,16 +1,21 @@
 //! Images: their names, the registries that have them, and the store that holds them unpacked.
 
+mod auth;
 mod digest;
 mod layer;
+mod patience;
+mod platform;
 mod pull;
 mod reference;
+mod refusal;
 mod registries;
 mod registry;
 mod store;
 
+pub use auth::{Login, Logins};
 pub use digest::{Digest, Hasher};
 pub use layer::unpack;
-pub use pull::{PullEvent, VerifiedImage, pull};
+pub use pull::{PullEvent, Puller, VerifiedImage};
 pub use reference::Reference;
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 /// The name of an image, complete: registry, repository, and a tag or a digest.
 ///
-/// Names without a registry mean Docker Hub, as for docker and podman: `busybox` is
-/// `docker.io/library/busybox:latest`.
+/// Names without a registry mean Docker Hub, as for docker: `busybox` is `docker.io/library/busybox:latest`,
+/// unless registries.conf has an alias for it or says which registries are searched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Reference {
@@ -16,9 +16,29 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    /// What stood there, if no registry did.
+    short: Option<String>,
 }
 
 impl Reference {
+    /// The name as it was written, without tag and digest, if it has no registry in it.
+    #[must_use]
+    pub fn short_name(&self) -> Option<&str> {
+        self.short.as_deref()
+    }
+
+    /// Registry and repository.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// The image with the same tag and digest in the repository `name`, which has a registry.
+    pub(super) fn moved_to(&self, name: &str) -> Result<Self, ReferenceError> {
+        let place: Self = name.parse()?;
+        Ok(Self { tag: self.tag.clone(), digest: self.digest, ..place })
+    }
+
     /// The registry's host, with its port if it has one.
     #[must_use]
     pub fn registry(&self) -> &str {
@@ -105,10 +125,9 @@ impl FromStr for Reference {
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(bad("its tag must be at most 128 of [a-zA-Z0-9_.-]"));
         }
-        let (registry, repository) = match name.split_once('/') {
-            Some((first, rest)) if is_host(first) => (first, rest.to_owned()),
-            Some(_) => ("docker.io", name.to_owned()),
-            None => ("docker.io", format!("library/{name}")),
+        let (registry, repository, short) = match name.split_once('/') {
+            Some((first, rest)) if is_host(first) => (first, rest.to_owned(), None),
+            _ => ("docker.io", name.to_owned(), Some(name.to_owned())),
         };
         let repository = match registry {
             "docker.io" if !repository.contains('/') => format!("library/{repository}"),
@@ -126,7 +145,7 @@ impl FromStr for Reference {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(ToOwned::to_owned),
         };
-        Ok(Self { registry: registry.into(), repository, tag, digest })
+        Ok(Self { registry: registry.into(), repository, tag, digest, short })
     }
 }
 

@@ -1,11 +1,14 @@
 //! One repository of one registry: the pulling half of the OCI Distribution Specification,
 //! which Docker Registry's v2 API is the ancestor of.
 
+use super::auth::Login;
 use super::digest::Digest;
+use super::patience::Failure;
+use super::refusal::{Asker, refusal};
 use super::registries::Endpoint;
 use crate::hint::hinted;
 use crate::http;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -43,32 +46,36 @@ impl Credentials {
 }
 
 /// A repository to pull from.
-pub(super) struct Repository<'a> {
-    http: &'a http::Client,
+pub(super) struct Repository {
+    http: http::Client,
     endpoint: Endpoint,
-    credentials: Option<&'a Credentials>,
-    /// What the registry has asked for: `Bearer …` or `Basic …`.
+    login: Option<Login>,
+    asker: Asker,
+    /// What the registry has asked for: `Bearer …` or `Basic …`. A token is for this repository alone, and is
+    /// asked for again when it has run out.
     authorization: Mutex<Option<String>>,
 }
 
-impl<'a> Repository<'a> {
-    pub(super) fn new(
-        http: &'a http::Client,
-        endpoint: Endpoint,
-        credentials: Option<&'a Credentials>,
-    ) -> Self {
-        Self { http, endpoint, credentials, authorization: Mutex::new(None) }
+impl Repository {
+    pub(super) fn new(http: &http::Client, endpoint: Endpoint, login: Option<Login>, asker: Asker) -> Self {
+        let http = http.for_registry(endpoint.host());
+        Self { http, endpoint, login, asker, authorization: Mutex::new(None) }
+    }
+
+    /// Registry and repository.
+    pub(super) fn name(&self) -> String {
+        self.endpoint.name()
     }
 
     /// The manifest or index behind a tag or digest.
-    pub(super) fn manifest(&self, identifier: &str) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
-        http::read_document(&mut self.get(&url, MANIFEST_TYPES)?)
-            .with_context(|| format!("cannot read `{url}`"))
+        let mut response = self.get(&url, MANIFEST_TYPES)?;
+        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
     }
 
     /// A small blob, whole and verified.
-    pub(super) fn document(&self, digest: Digest) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
         let mut response = self.blob(digest)?;
         let bytes = http::read_document(&mut response)?;
         digest.verify("the image's configuration", &bytes)?;
@@ -76,87 +83,107 @@ impl<'a> Repository<'a> {
     }
 
     /// A blob as a stream, not verified.
-    pub(super) fn blob(&self, digest: Digest) -> anyhow::Result<Response<Body>> {
+    pub(super) fn blob(&self, digest: Digest) -> Result<Response<Body>, Failure> {
         self.get(&format!("{}/blobs/{digest}", self.endpoint.base()), "*/*")
     }
 
-    fn get(&self, url: &str, accept: &str) -> anyhow::Result<Response<Body>> {
-        let response = self.try_get(url, accept)?;
-        let response = match challenge(&response) {
-            Some(challenge) => {
-                let authorization = self.answer(&challenge)?;
-                *self.authorization.lock().expect("no thread panics with it") = Some(authorization);
-                self.try_get(url, accept)?
-            }
-            None => response,
-        };
-        match response.status() {
-            status if status.is_success() => Ok(response),
-            StatusCode::NOT_FOUND => Err(hinted(
-                format!("`{}` has no `{url}`", self.endpoint.host),
-                "check the image's name and tag",
-            )),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(hinted(
-                format!("`{}` answered `{status}` for `{url}`", self.endpoint.host),
-                match self.credentials {
-                    Some(_) => "check the container's `credentials`, and the image's name",
-                    None => "the image does not exist or is not public; `credentials:` name who pulls",
-                },
-            )),
-            status => Err(anyhow::anyhow!("`{}` answered `{status}` for `{url}`", self.endpoint.host)),
+    /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
+    fn get(&self, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
+        let shown = self.authorization.lock().expect("no thread panics with it").clone();
+        let response = self.send(url, accept, shown.as_deref())?;
+        let Some(challenge) = challenge(&response) else { return self.judge(url, response) };
+        let answer = self.authorize(&challenge, shown.as_deref())?;
+        if shown.as_ref() == Some(&answer) {
+            return self.judge(url, response);
         }
+        self.judge(url, self.send(url, accept, Some(&answer))?)
     }
 
-    fn try_get(&self, url: &str, accept: &str) -> anyhow::Result<Response<Body>> {
-        let authorization = self.authorization.lock().expect("no thread panics with it").clone();
-        match authorization {
-            Some(authorization) => {
-                self.http.get(url, &[("accept", accept), ("authorization", &authorization)])
-            }
-            None => self.http.get(url, &[("accept", accept)]),
+    fn judge(&self, url: &str, response: Response<Body>) -> Result<Response<Body>, Failure> {
+        if response.status().is_success() {
+            return Ok(response);
         }
+        Err(refusal(self.endpoint.host(), url, self.asker, response))
+    }
+
+    fn send(&self, url: &str, accept: &str, shown: Option<&str>) -> anyhow::Result<Response<Body>> {
+        let authorization = shown.map(|shown| ("authorization", shown));
+        let headers: Vec<(&str, &str)> = [("accept", accept)].into_iter().chain(authorization).collect();
+        self.http.get(url, &headers)
+    }
+
+    /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
+    fn authorize(&self, challenge: &Challenge, refused: Option<&str>) -> Result<String, Failure> {
+        let mut current = self.authorization.lock().expect("no thread panics with it");
+        if let Some(newer) = current.as_ref().filter(|newer| Some(newer.as_str()) != refused) {
+            return Ok(newer.clone());
+        }
+        let answer = self.answer(challenge)?;
+        *current = Some(answer.clone());
+        Ok(answer)
     }
 
     /// What is sent to a registry that asks who we are.
-    fn answer(&self, challenge: &Challenge) -> anyhow::Result<String> {
-        match (challenge, self.credentials) {
-            (Challenge::Bearer { .. }, _) => Ok(format!("Bearer {}", self.new_token(challenge)?)),
-            (Challenge::Basic, Some(credentials)) => Ok(credentials.basic()),
-            (Challenge::Basic, None) => Err(hinted(
-                format!("`{}` demands a name and a password", self.endpoint.host),
-                "give the container `credentials:`",
-            )),
+    fn answer(&self, challenge: &Challenge) -> Result<String, Failure> {
+        match (challenge, &self.login) {
+            (Challenge::Bearer { realm, service }, _) => {
+                Ok(format!("Bearer {}", self.new_token(realm, service)?))
+            }
+            (Challenge::Basic, Some(Login::Password(credentials))) => Ok(credentials.basic()),
+            (Challenge::Basic, Some(Login::Token(_))) => Err(Failure::for_good(hinted(
+                format!(
+                    "`{}` demands a name and a password, and auth.json has a token",
+                    self.endpoint.host()
+                ),
+                format!("log in anew: `skopeo login --authfile auth.json {}`", self.endpoint.registry),
+            ))),
+            (Challenge::Basic, None) => Err(Failure::for_good(hinted(
+                format!("`{}` demands a name and a password", self.endpoint.host()),
+                "give the container `credentials:`, or the initrd an auth.json (`iguana build --auth FILE`)",
+            ))),
         }
     }
 
-    /// Asks the authorization server for a token: that of the credentials, else one that anybody may have
-    /// (distribution's docs/spec/auth/token.md).
-    fn new_token(&self, challenge: &Challenge) -> anyhow::Result<String> {
-        #[derive(Deserialize)]
-        struct Answer {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let Challenge::Bearer { realm, service } = challenge else { bail!("no token is asked for") };
-        let scope = format!("repository:{}:pull", self.endpoint.repository);
-        let separator = if realm.contains('?') { '&' } else { '?' };
-        let url = format!("{realm}{separator}service={}&scope={}", percent(service), percent(&scope));
-        let basic = self.credentials.map(Credentials::basic);
-        if basic.is_some() && !realm.starts_with("https://") && !self.endpoint.insecure() {
+    /// Asks the authorization server for a token: that of the login, else one that anybody may have
+    /// (distribution's docs/spec/auth/token.md and oauth.md).
+    fn new_token(&self, realm: &str, service: &str) -> Result<String, Failure> {
+        if self.login.is_some() && !realm.starts_with("https://") && !self.endpoint.insecure() {
             let message = format!("`{realm}` wants the password without encryption");
-            return Err(hinted(message, "the registry's token server must be reached by https"));
+            let hint = "the registry's token server must be reached by https";
+            return Err(Failure::for_good(hinted(message, hint)));
         }
-        let headers: Vec<(&str, &str)> =
-            basic.iter().map(|basic| ("authorization", basic.as_str())).collect();
-        let mut response = self.http.get(&url, &headers)?;
+        let scope = percent(&format!("repository:{}:pull", self.endpoint.repository));
+        let wanted = format!("service={}&scope={scope}", percent(service));
+        let separator = if realm.contains('?') { '&' } else { '?' };
+        let url = format!("{realm}{separator}{wanted}");
+        let response = match &self.login {
+            Some(Login::Token(token)) => {
+                let token = percent(token);
+                let form =
+                    format!("grant_type=refresh_token&refresh_token={token}&client_id=iguana&{wanted}");
+                self.http.post(realm, &form)?
+            }
+            Some(Login::Password(credentials)) => {
+                self.http.get(&url, &[("authorization", &credentials.basic())])?
+            }
+            None => self.http.get(&url, &[])?,
+        };
         if !response.status().is_success() {
-            let message = format!("`{url}` answered `{}`", response.status());
-            return Err(hinted(message, "check the container's `credentials`"));
+            return Err(refusal(http::host(realm), &url, self.asker, response));
         }
-        let answer: Answer = serde_json::from_slice(&http::read_document(&mut response)?)
-            .with_context(|| format!("`{url}` did not answer with a token"))?;
-        answer.token.or(answer.access_token).with_context(|| format!("`{url}` answered without a token"))
+        Ok(read_token(response).with_context(|| format!("`{url}` did not answer with a token"))?)
     }
+}
+
+fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    // Words about where the text is wrong could show a part of it.
+    let answer: Option<Answer> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
+    answer.and_then(|answer| answer.token.or(answer.access_token)).context("it is not JSON with a `token`")
 }
 
 /// RFC 3986, section 2.3: everything but unreserved characters as `%` and two digits.

@@ -1,8 +1,10 @@
-//! The certificate authorities that a TLS server's certificate must lead to.
+//! The certificate authorities that a TLS server's certificate must lead to, and what single registries add to them.
 
+use crate::hint::hinted;
 use anyhow::Context as _;
+use std::collections::BTreeMap;
 use std::path::Path;
-use ureq::tls::{Certificate, PemItem, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, parse_pem};
 
 /// Trusted certificate authorities.
 ///
@@ -58,9 +60,141 @@ impl Roots {
         self.0.is_empty()
     }
 
+    /// These and `more`.
+    pub(crate) fn and(&self, more: &Self) -> Self {
+        Self(self.0.iter().chain(&more.0).cloned().collect())
+    }
+
     pub(crate) fn certificates(&self) -> &[Certificate<'static>] {
         &self.0
     }
+}
+
+/// A certificate that a client shows, and its key.
+#[derive(Clone)]
+pub struct Identity(ClientCert);
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Identity(…)")
+    }
+}
+
+impl Identity {
+    /// Reads a certificate, perhaps with those between it and the authority, and its key, both in PEM.
+    ///
+    /// # Errors
+    /// When one of them is not in its text, or is damaged.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> anyhow::Result<Self> {
+        let chain = Roots::from_pem(certificate)?;
+        let mut items = parse_pem(key).filter_map(Result::ok);
+        let key = items.find_map(|item| match item {
+            PemItem::PrivateKey(key) => Some(key),
+            _ => None,
+        });
+        let key = key.context("no `BEGIN PRIVATE KEY` in the key")?;
+        Ok(Self(ClientCert::new_with_certs(&chain.0, key)))
+    }
+
+    pub(crate) fn certificate(&self) -> ClientCert {
+        self.0.clone()
+    }
+}
+
+/// What one folder of containers-certs.d(5) holds.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates {
+    authorities: Roots,
+    identity: Option<Identity>,
+}
+
+impl Certificates {
+    /// Takes the files of one folder, by their names: `*.crt` are authorities that are believed beside the others,
+    /// `NAME.cert` with `NAME.key` is shown to the registry. Other files have no meaning.
+    ///
+    /// # Errors
+    /// When a file is damaged, or a certificate or a key lacks the other.
+    pub fn of_files(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        for (name, content) in files {
+            let fails = || format!("cannot use `{name}`");
+            if name.ends_with(".crt") {
+                let more = Roots::from_pem(content).with_context(fails)?;
+                found.authorities.0.extend(more.0);
+            } else if let Some(stem) = name.strip_suffix(".cert") {
+                let key = other_half(files, name, &format!("{stem}.key"))?;
+                // Several are nobody's need: servers do not say which one they would believe.
+                found.identity.get_or_insert(Identity::from_pem(content, key).with_context(fails)?);
+            } else if let Some(stem) = name.strip_suffix(".key") {
+                other_half(files, name, &format!("{stem}.cert"))?;
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn authorities(&self) -> &Roots {
+        &self.authorities
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+}
+
+fn other_half<'a>(
+    files: &'a BTreeMap<String, Vec<u8>>,
+    name: &str,
+    other: &str,
+) -> anyhow::Result<&'a Vec<u8>> {
+    files.get(other).ok_or_else(|| {
+        hinted(
+            format!("`{name}` is there without `{other}`"),
+            "a client's certificate is `NAME.cert` with `NAME.key`; an authority's is `NAME.crt`",
+        )
+    })
+}
+
+/// Certificates of single registries, by `HOST[:PORT]`: containers-certs.d(5).
+#[derive(Debug, Clone, Default)]
+pub struct RegistryCertificates(BTreeMap<String, Certificates>);
+
+impl RegistryCertificates {
+    /// Reads a folder of folders; one that is not there holds none.
+    ///
+    /// # Errors
+    /// When something in it cannot be read, or is damaged.
+    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        let mut all = BTreeMap::new();
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Self::default()) };
+        for entry in entries {
+            let path = entry?.path();
+            if let (true, Some(registry)) = (path.is_dir(), path.file_name()) {
+                let files = files(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+                let certificates = Certificates::of_files(&files)
+                    .with_context(|| format!("cannot use the certificates in `{}`", path.display()))?;
+                all.insert(registry.to_string_lossy().into_owned(), certificates);
+            }
+        }
+        Ok(Self(all))
+    }
+
+    pub(crate) fn of(&self, registry: &str) -> Option<&Certificates> {
+        self.0.get(registry)
+    }
+}
+
+/// The files of one folder of certs.d by their names.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+        if let (Some("crt" | "cert" | "key"), Some(name)) = (ending, path.file_name()) {
+            let content = std::fs::read(&path).with_context(|| format!("`{}`", path.display()))?;
+            files.insert(name.to_string_lossy().into_owned(), content);
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -71,6 +205,21 @@ mod tests {
     fn text_without_a_certificate_is_refused() {
         let error = Roots::from_pem(b"hello").unwrap_err();
         assert!(error.to_string().contains("BEGIN CERTIFICATE"), "{error}");
+    }
+
+    #[test]
+    fn the_halves_of_an_identity_belong_together() {
+        let files = |names: &[&str]| names.iter().map(|name| (name.to_string(), Vec::new())).collect();
+        for (names, missing) in
+            [(&["me.key", "x.cert"][..], "`me.cert`"), (&["me.cert", "you.key"], "`me.key`")]
+        {
+            let error = Certificates::of_files(&files(names)).unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+        }
+        let error = Certificates::of_files(&files(&["ca.crt"])).unwrap_err();
+        assert!(format!("{error:#}").contains("`ca.crt`"), "{error:#}");
+        let nothing = Certificates::of_files(&files(&["readme", "ca.pem"])).unwrap();
+        assert!(nothing.authorities().is_empty() && nothing.identity().is_none());
     }
 
     #[test]

@@ -93,7 +93,18 @@ pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
     if path.components().count() == 1 {
         return Err("its path in the container is the root itself".into());
     }
+    if let Some(folder) = hidden_by(path) {
+        let reason = format!("is in `{folder}`, which every container has already");
+        return Err(format!("its path in the container, `{text}`, {reason}"));
+    }
     Ok(path.components().collect())
+}
+
+/// The folder of the kernel's, which programs cannot do without, that a volume at this path would hide. In
+/// `/dev` a socket or a file may be of use.
+fn hidden_by(path: &Path) -> Option<&'static str> {
+    let holds_all = ["/proc", "/sys"].into_iter().find(|folder| path.starts_with(folder));
+    holds_all.or((path == Path::new("/dev")).then_some("/dev"))
 }
 
 /// podman's rule for volume names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
@@ -120,6 +131,8 @@ mod tests {
         assert!(host.read_only);
         assert!(volume("/data:ro").read_only);
         assert_eq!(volume("/data//x/").target, PathBuf::from("/data/x"));
+        assert_eq!(volume("log:/dev/log").target, PathBuf::from("/dev/log"));
+        assert_eq!(volume("/process").target, PathBuf::from("/process"));
     }
 
     #[test]
@@ -131,6 +144,9 @@ mod tests {
             ("a:/b:rx", "`ro` or `rw`"),
             ("a:/b/../c", "`..`"),
             ("a:/", "the root itself"),
+            ("a:/proc", "in `/proc`"),
+            ("a:/sys//class/", "in `/sys`"),
+            ("/dev/", "in `/dev`"),
             ("a:/b:ro:z", "more than three"),
         ] {
             let error = Volume::parse(text).unwrap_err();

@@ -4,15 +4,18 @@
 //! signals by another descriptor.
 
 use super::protocol::{self, Answer, Execution, Inbox, Order, Refusal, Request};
-use super::{privileges, program, rootfs, terminal};
+use super::{INIT_NAME_C, privileges, program, rootfs, terminal};
 use crate::sys;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::fs::Mode;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, setrlimit, wait,
+};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::process::ExitCode;
 use std::thread;
@@ -24,6 +27,13 @@ const SOCKET: i32 = 0;
 const WATCHED: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 /// Stops whoever sets a terminal from the background, as this process does between two programs.
 const NEVER_WANTED: &[i32] = &[libc::SIGTTOU];
+/// Everybody may read and execute what a program makes, as everywhere.
+const UMASK: Mode = Mode::from_raw_mode(0o022);
+/// Open files of a program, soft and hard limit: systemd's (systemd-system.conf(5), `DefaultLimitNOFILE=`).
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+/// Of all in the container this process is the last that lack of memory should end: it has to tell of it
+/// (proc_pid_oom_score_adj(5)).
+const NEVER_KILLED: &str = "-1000";
 /// How long the kernel may take to end all that is left. What waits for a disk takes longer, and is left.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -223,9 +233,28 @@ fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     let signals = sys::signal_descriptor(WATCHED)?;
     // Away from the machine's session, to lead that of the programs' terminal.
     rustix::process::setsid()?;
+    // In place of `exe`, under which it was executed.
+    rustix::thread::set_name(INIT_NAME_C)?;
+    sys::leave_keyring();
+    sys::make_own_cgroup_the_root().context("cannot make a cgroup namespace")?;
+    rustix::process::umask(UMASK);
+    limit_open_files();
     rootfs::enter(order)?;
     let children = Children::adopt().context("cannot adopt the container's orphans")?;
+    // Without the right to do so (CAP_SYS_RESOURCE) it ends with the programs.
+    let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
     Ok((signals, children))
+}
+
+/// Where it may not be raised (no CAP_SYS_RESOURCE) the machine's limit stays.
+fn limit_open_files() {
+    let (soft, hard) = OPEN_FILES;
+    let own = getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
+    let set = |hard: u64| {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) })
+    };
+    // What a process may open already it may always lower.
+    let _ = set(hard).or_else(|_| set(own));
 }
 
 fn as_shells_count(status: WaitStatus) -> u8 {

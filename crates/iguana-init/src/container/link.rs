@@ -1,5 +1,6 @@
 //! Process 1 of a container as the machine's side knows it: what was asked of it, what it has said.
 
+use super::cgroup::Cgroup;
 use super::protocol::{self, Answer, Execution, Order, Refusal, Request};
 use super::{Ended, INIT_NAME_C};
 use crate::sys;
@@ -54,9 +55,9 @@ enum State {
 }
 
 impl Link {
-    /// Starts a process 1.
-    pub(super) fn open(pid_host: bool) -> anyhow::Result<Arc<Self>> {
-        let link = Arc::new(Self::start_process(pid_host).context("cannot make namespaces")?);
+    /// Starts a process 1, in its cgroup.
+    pub(super) fn open(pid_host: bool, cgroup: &Cgroup) -> anyhow::Result<Arc<Self>> {
+        let link = Arc::new(Self::start_process(pid_host, cgroup).context("cannot make namespaces")?);
         let listener = Arc::clone(&link);
         thread::spawn(move || listener.listen());
         Ok(link)
@@ -72,14 +73,17 @@ impl Link {
         }
     }
 
-    fn start_process(pid_host: bool) -> std::io::Result<Self> {
+    fn start_process(pid_host: bool, cgroup: &Cgroup) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         // For what the program itself may have to say when it breaks.
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let console = open("/dev/console", flags, Mode::empty())
             .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
         let descriptors = [theirs.as_fd(), console.as_fd(), console.as_fd()];
-        let pid = sys::start_in_namespaces(INIT_NAME_C, &descriptors, pid_host)?;
+        let start = |folder: Option<BorrowedFd<'_>>| {
+            sys::start_in_namespaces(INIT_NAME_C, &descriptors, pid_host, folder)
+        };
+        let pid = cgroup.admit(start)?;
         // Until somebody has waited for it, the number cannot be another process'.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self {
@@ -159,9 +163,22 @@ impl Link {
         let _ = protocol::send(&self.socket, message, descriptor);
     }
 
-    /// The end of a program, if it came within the limit.
-    pub(super) fn end_of(&self, id: u64, limit: Option<Duration>) -> Option<Ended> {
-        self.wait(limit, |known| known.end_of(id))
+    /// The end of a program, if it came within the limit and before the wait was called off.
+    pub(super) fn end_of(
+        &self,
+        id: u64,
+        limit: Option<Duration>,
+        is_called_off: impl Fn() -> bool,
+    ) -> Option<Ended> {
+        self.wait(limit, |known| known.end_of(id).map(Some).or_else(|| is_called_off().then_some(None)))
+            .flatten()
+    }
+
+    /// Has all that wait look again whether there is what they wait for.
+    pub(super) fn look_again(&self) {
+        // Whoever has looked, and does not wait yet, has this lock.
+        drop(self.known());
+        self.changed.notify_all();
     }
 
     /// The numbers of the programs that run.

@@ -4,6 +4,7 @@
 //! namespaces ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It
 //! ends, and everything in the container with it, when the machine's side closes the socket or dies.
 
+mod cgroup;
 mod image;
 mod inside;
 mod link;
@@ -14,17 +15,21 @@ mod program;
 mod protocol;
 mod rootfs;
 mod running;
+mod seccomp;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod user;
 
+pub(crate) use cgroup::Cgroups;
 pub(crate) use inside::init;
 pub(crate) use plan::{Command, EXCHANGE_INSIDE, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
-pub(crate) use running::{Ended, Running};
+pub(crate) use running::{Ended, Recall, Running};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
 
 use anyhow::Context as _;
+use cgroup::Cgroup;
+use iguana_core::hint::WithHint as _;
 use iguana_core::image::VerifiedImage;
 use image::Image;
 use link::Link;
@@ -49,6 +54,7 @@ pub(crate) struct Container {
     exchange: PathBuf,
     // In this order: what it has written can be removed when nothing runs any more.
     link: Closing,
+    cgroup: Cgroup,
     _scratch: Scratch,
 }
 
@@ -71,16 +77,27 @@ fn start_from(image: Image, plan: &Plan) -> anyhow::Result<Container> {
         read_only: plan.read_only,
         privileged: plan.privileged,
     };
-    let link = Closing(Link::open(plan.pid_host)?);
-    link.0.build(&order)?;
+    let cgroup = Cgroup::make(plan)?;
+    let link = Closing(Link::open(plan.pid_host, &cgroup)?);
+    link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
     Ok(Container {
         image,
         env: plan.env.clone(),
         stop_grace: plan.stop_grace,
         exchange: plan.exchange(),
         link,
+        cgroup,
         _scratch: scratch,
     })
+}
+
+/// What was too much for the container's limit did not fail by itself.
+fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
+    match cgroup.memory().kills() {
+        0 => Err(error),
+        _ => Err(anyhow::Error::msg(cgroup.memory().shortage().to_string()))
+            .hint("raise the container's `memory`: some MiB are needed to start it"),
+    }
 }
 
 impl Container {
@@ -102,8 +119,10 @@ impl Container {
                 Stdio::Console | Stdio::Log(_) | Stdio::Inherited => None,
             },
         };
+        let memory = self.cgroup.memory().clone();
+        let kills = memory.kills();
         let id = self.link.0.run(execution, output.as_fd())?;
-        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace))
+        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, memory, kills))
     }
 
     /// The container's `/`, for looking up paths in it (openat2(2), `RESOLVE_IN_ROOT`).

@@ -1,11 +1,12 @@
 //! What is mounted into a container: taken hold of in the machine's tree, attached in the container's.
 
 pub(super) use super::plan::Mount;
-use super::plan::Source;
+use super::plan::{KernelFiles, Source};
 use crate::sys;
 use anyhow::Context as _;
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount, mount_remount, move_mount, open_tree,
@@ -31,13 +32,28 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Takes hold of a source; an image's layers are put together at `place`.
-    pub(super) fn take(source: &Source, place: &Path) -> anyhow::Result<Self> {
+    /// Takes hold of a source; an image's layers are put together at `place`. Nothing where the kernel does not
+    /// have what the source asks for, and a container can do without.
+    pub(super) fn take(source: &Source, place: &Path) -> anyhow::Result<Option<Self>> {
         match source {
-            Source::Bind(path) => Self::of_path(path),
-            Source::Tmpfs { size } => Self::of_memory(*size),
-            Source::Image { layers } => Self::of_layers(layers, place),
+            Source::Bind(path) => Self::of_path(path).map(Some),
+            Source::Tmpfs { size } => Self::of_memory(*size).map(Some),
+            Source::Image { layers } => Self::of_layers(layers, place).map(Some),
+            Source::Kernel(files) => Self::of_kernel(*files),
         }
+    }
+
+    fn of_kernel(files: KernelFiles) -> anyhow::Result<Option<Self>> {
+        let context = match fsopen(files.kind(), FsOpenFlags::FSOPEN_CLOEXEC) {
+            Err(Errno::NODEV) => return Ok(None),
+            opened => opened?,
+        };
+        fsconfig_create(&context).with_context(|| format!("cannot make a file system `{}`", files.kind()))?;
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let descriptor = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+        Ok(Some(Self { descriptor, is_folder: true, is_memory: false }))
     }
 
     fn of_path(path: &Path) -> anyhow::Result<Self> {
@@ -81,6 +97,10 @@ impl Tree {
 
     pub(super) fn attach(&self, mount: &Mount) -> anyhow::Result<()> {
         let target = mount.target.as_path();
+        if matches!(mount.source, Source::Kernel(_)) && !target.is_dir() {
+            // To make it would be to make it in the machine's `/dev` or `/sys`.
+            return Ok(());
+        }
         let covered = fs::metadata(target).ok();
         make_target(target, self.is_folder)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;

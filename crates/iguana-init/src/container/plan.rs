@@ -1,5 +1,7 @@
 //! What a container is to be, and what is to run in it, as data.
 
+use super::cgroup::Cgroups;
+use super::terminal;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +37,12 @@ pub(crate) struct Plan {
     pub(crate) pid_host: bool,
     /// Time between the request to stop and the end by force.
     pub(crate) stop_grace: Duration,
+    /// Where its cgroup is made, by the name of its scratch folder.
+    pub(crate) cgroups: Cgroups,
+    /// The most memory in bytes that it may use, files in its root included.
+    pub(crate) memory: Option<u64>,
+    /// The most processes and threads that it may have.
+    pub(crate) pids: Option<u64>,
 }
 
 /// Something that is mounted into a container.
@@ -55,6 +63,26 @@ pub(crate) enum Source {
     Tmpfs { size: Option<u64> },
     /// An image's layers, the lowest first. Nothing can be written to it.
     Image { layers: Vec<PathBuf> },
+    /// What the kernel shows of the container's own namespaces. Where the kernel does not have it, or the
+    /// machine no folder for it, there is nothing.
+    Kernel(KernelFiles),
+}
+
+/// File systems of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum KernelFiles {
+    MessageQueues,
+    Cgroups,
+}
+
+impl KernelFiles {
+    /// As mount(8) calls it.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::MessageQueues => "mqueue",
+            Self::Cgroups => "cgroup2",
+        }
+    }
 }
 
 /// One program to run in a container.
@@ -103,6 +131,9 @@ impl Plan {
             privileged: true,
             pid_host: false,
             stop_grace: STOP_GRACE,
+            cgroups: Cgroups::default(),
+            memory: None,
+            pids: None,
         }
     }
 
@@ -113,12 +144,19 @@ impl Plan {
 
     /// All that is mounted, in order: what is planned may cover what every container has.
     pub(super) fn all_mounts(&self) -> Vec<Mount> {
-        let machine = if self.privileged { SHARED_BY_PRIVILEGED } else { &[] };
+        let machine = if self.privileged { self.of_machine() } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
         let exchange = Mount::bind(self.exchange(), EXCHANGE_INSIDE);
-        let machine = machine.iter().map(Mount::same);
         let writable = writable.iter().map(Mount::memory);
-        machine.chain(writable).chain(self.mounts.iter().cloned()).chain([exchange]).collect()
+        machine.into_iter().chain(writable).chain(self.mounts.iter().cloned()).chain([exchange]).collect()
+    }
+
+    /// What one with all rights shares with the machine, without what in it is of namespaces.
+    fn of_machine(&self) -> Vec<Mount> {
+        let shared = SHARED_BY_PRIVILEGED.iter().map(Mount::same);
+        let own = [Mount::memory(&"/dev/shm"), Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues)];
+        let cgroups = Mount::kernel("/sys/fs/cgroup", KernelFiles::Cgroups);
+        shared.chain(own).chain(self.cgroups.are_unified().then_some(cgroups)).collect()
     }
 }
 
@@ -130,6 +168,10 @@ impl Mount {
     /// A path of the machine at the same path in the container.
     fn same(path: &&str) -> Self {
         Self::bind(*path, *path)
+    }
+
+    fn kernel(target: &str, files: KernelFiles) -> Self {
+        Self { source: Source::Kernel(files), target: target.into(), read_only: false }
     }
 
     fn memory(target: &&str) -> Self {
@@ -167,9 +209,7 @@ fn contract_env(hostname: &str) -> Vec<(String, String)> {
 
 /// systemd's rule: `linux` on the machine's own screen, `vt220` on anything that may be far away.
 fn terminal_type(path: &Path) -> &'static str {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_screen = name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    if is_screen { "linux" } else { "vt220" }
+    if terminal::is_screen(path) { "linux" } else { "vt220" }
 }
 
 #[cfg(test)]
@@ -186,9 +226,9 @@ mod tests {
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         assert_eq!(text[1..], ["IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
-        let expected =
-            ["/dev", "/sys", "/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/iguana"];
-        assert_eq!(targets(&plan), expected);
+        let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue"];
+        let shared = ["/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/iguana"];
+        assert_eq!(targets(&plan), [&machine[..], &shared[..]].concat());
     }
 
     #[test]

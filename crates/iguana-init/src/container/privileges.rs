@@ -66,7 +66,6 @@ const DEVICES: &[(&str, u32, u32, u32)] = &[
     ("/dev/random", 0o666, 1, 8),
     ("/dev/urandom", 0o666, 1, 9),
     ("/dev/tty", 0o666, 5, 0),
-    ("/dev/console", 0o600, 5, 1),
 ];
 
 const LINKS: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
 //! Starts one program in a container whose root is built already.
 
-use super::{privileges, protocol::Execution, user};
+use super::{privileges, protocol::Execution, seccomp, user};
 use crate::sys::{self, Session};
 use anyhow::Context as _;
 use iguana_core::hint::{WithHint as _, hinted};
@@ -38,6 +38,12 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     let session = if has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if privileged { None } else { Some(privileges::CAPABILITIES) };
     sys::set_up_process(&mut command, user.identity, session, capabilities);
+    if !privileged {
+        sys::filter_calls(
+            &mut command,
+            seccomp::filters().context("cannot make the filter of system calls")?,
+        );
+    }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     sys::execute_exactly(&mut command, &path, &program.arguments, &env)
         .context("the arguments or the environment hold a zero byte")?;
@@ -69,6 +75,7 @@ fn explain(error: io::Error, program: &str) -> anyhow::Error {
         Some(libc::ENOEXEC) => "it is for another processor architecture, or a script without a `#!` line",
         Some(libc::EACCES) => "it is not executable: `chmod +x` it when the image is built",
         Some(libc::E2BIG) => "its arguments or its environment are too long: pass them in a file",
+        Some(libc::EAGAIN) => "its container has as many processes as it may have: raise `pids`",
         _ => "check the image's entrypoint and command",
     };
     let failed = Err::<(), _>(error).with_context(|| format!("cannot execute `{program}`"));

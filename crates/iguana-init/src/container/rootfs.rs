@@ -7,11 +7,15 @@ use super::mounts::{self, Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
 use anyhow::Context as _;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_move, unmount,
+};
+use rustix::process::pivot_root;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 /// The exchange folder: everybody may look, and write to what the machine's side made for that.
@@ -38,12 +42,14 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     become_root(&root)?;
     privileges::mount_kernel_file_systems(order.privileged)?;
     for (tree, mount) in trees.iter().zip(&order.mounts) {
+        let Some(tree) = tree else { continue };
         tree.attach(mount)
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
     }
     fs::create_dir_all(&order.folder)
         .with_context(|| format!("cannot make the image's working folder `{}`", order.folder))?;
     mark_as_container();
+    show_mounts();
     if !order.privileged {
         privileges::hide()?;
     }
@@ -71,7 +77,7 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     Ok(mount("overlay", root, "overlay", flags, options.as_c_str())?)
 }
 
-fn take_trees(order: &Order) -> anyhow::Result<Vec<Tree>> {
+fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<Tree>>> {
     let numbered = order.mounts.iter().enumerate();
     let tree = |(number, mount): (usize, &mounts::Mount)| {
         Tree::take(&mount.source, &order.scratch.join(format!("image-{number}")))
@@ -80,12 +86,26 @@ fn take_trees(order: &Order) -> anyhow::Result<Vec<Tree>> {
     numbered.map(tree).collect()
 }
 
-/// The way of switch_root(8): pivot_root(2) refuses in an initramfs, whose root cannot be unmounted.
+/// pivot_root(2), behind which nothing of the machine's root is left to get back to. It refuses (`EINVAL`) where
+/// the root is that of an initramfs, which cannot be unmounted: there the way of switch_root(8).
 fn become_root(root: &Path) -> anyhow::Result<()> {
     rustix::process::chdir(root)?;
-    mount_move(".", "/").context("cannot move the container's root to `/`")?;
-    rustix::process::chroot(".")?;
+    match pivot_root(".", ".") {
+        // The old root is now mounted above the new one.
+        Ok(()) => unmount(".", UnmountFlags::DETACH).context("cannot leave the machine's root")?,
+        Err(Errno::INVAL) => {
+            mount_move(".", "/").context("cannot move the container's root to `/`")?;
+            rustix::process::chroot(".")?;
+        }
+        refused => refused.context("cannot make the container's root the only one")?,
+    }
     Ok(rustix::process::chdir("/")?)
+}
+
+/// Old programs look for their mounts here; images that have thought of it have the same link.
+fn show_mounts() {
+    // One without `/etc` has no old programs.
+    let _ = symlink("/proc/mounts", "/etc/mtab");
 }
 
 /// podman's mark, which programs look for.

@@ -1,13 +1,17 @@
 //! A program that runs in a container, and how it ends.
 
+use super::cgroup::MemoryAccount;
 use super::link::Link;
 use iguana_core::hint::hinted;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long the kernel may take to end what was killed.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The exit status of what `SIGKILL` ended.
+const KILLED: u8 = 128 + libc::SIGKILL as u8;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +22,46 @@ pub(crate) enum Ended {
     Killed(i32),
     /// Not within its limit. `by_force`: nor within the plan's `stop_grace` after it was asked to.
     TimedOut { limit: Duration, by_force: bool },
+    /// As it was asked to, because of a [`Recall`].
+    Recalled { by_force: bool },
+    /// With this exit status, after the kernel had killed it, or a part of it, for want of memory.
+    OutOfMemory { status: u8, shortage: Shortage },
+}
+
+/// What is known where memory did not suffice, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// The container's own limit; without one it was the machine's memory that was full.
+    pub(super) limit: Option<u64>,
+    /// The most that the container has used. Not every kernel counts it.
+    pub(super) peak: Option<u64>,
 }
 
 impl Ended {
     pub(crate) fn is_success(self) -> bool {
         self == Self::With(0)
+    }
+
+    /// What to do about it, where more is known than what the program itself has said.
+    pub(crate) fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::OutOfMemory { shortage: Shortage { limit: Some(_), .. }, .. } => {
+                Some("raise the container's `memory`; files in its root and in a tmpfs count, too")
+            }
+            Self::OutOfMemory { .. } => {
+                Some("give the machine more memory, or have the container write to a disk")
+            }
+            _ => None,
+        }
+    }
+
+    /// The same, if the kernel has killed something of the program for want of memory.
+    fn for_want_of_memory(self, shortage: Shortage) -> Self {
+        match self {
+            Self::With(status) if status != 0 => Self::OutOfMemory { status, shortage },
+            Self::Killed(libc::SIGKILL) => Self::OutOfMemory { status: KILLED, shortage },
+            ended => ended,
+        }
     }
 }
 
@@ -39,7 +78,75 @@ impl fmt::Display for Ended {
                 let limit = limit.as_secs_f32();
                 write!(out, "killed after {limit:.1} s, its limit: it did not stop when asked to")
             }
+            Self::Recalled { by_force: false } => write!(out, "stopped"),
+            Self::Recalled { by_force: true } => write!(out, "killed: it did not stop when asked to"),
+            Self::OutOfMemory { status: KILLED, shortage } => {
+                write!(out, "killed by signal {}: {shortage}", libc::SIGKILL)
+            }
+            Self::OutOfMemory { status, shortage } => {
+                write!(out, "exit status {status} after a part of it was killed: {shortage}")
+            }
         }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limit {
+            Some(limit) => write!(out, "it used more memory than its limit of {}", in_words(limit))?,
+            None => write!(out, "the machine's memory was full")?,
+        }
+        match self.peak {
+            Some(peak) => write!(out, " (peak {})", in_words(peak)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn in_words(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
+}
+
+/// Has whoever waits for a program by [`Running::wait_unless`] stop it: the one that waits now, else the next.
+#[derive(Default)]
+pub(crate) struct Recall(Mutex<Calls>);
+
+#[derive(Default)]
+struct Calls {
+    is_open: bool,
+    waiting: Weak<Link>,
+}
+
+impl Recall {
+    pub(crate) fn call(&self) {
+        let waiting = {
+            let mut calls = self.calls();
+            calls.is_open = true;
+            calls.waiting.upgrade()
+        };
+        if let Some(link) = waiting {
+            link.look_again();
+        }
+    }
+
+    fn is_called(&self) -> bool {
+        self.calls().is_open
+    }
+
+    fn has_waiting(&self, link: &Arc<Link>) {
+        self.calls().waiting = Arc::downgrade(link);
+    }
+
+    fn is_answered(&self) {
+        self.calls().is_open = false;
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        // Each change is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,12 +155,21 @@ pub(crate) struct Running {
     link: Arc<Link>,
     id: u64,
     stop_grace: Duration,
+    /// The container's, and how often its memory had not sufficed before this program.
+    memory: MemoryAccount,
+    kills_before: u64,
     ended: Option<Ended>,
 }
 
 impl Running {
-    pub(super) fn new(link: Arc<Link>, id: u64, stop_grace: Duration) -> Self {
-        Self { link, id, stop_grace, ended: None }
+    pub(super) fn new(
+        link: Arc<Link>,
+        id: u64,
+        stop_grace: Duration,
+        memory: MemoryAccount,
+        kills_before: u64,
+    ) -> Self {
+        Self { link, id, stop_grace, memory, kills_before, ended: None }
     }
 
     /// Waits for its end. At the limit it is asked to end (`SIGTERM`), and killed after the plan's
@@ -62,10 +178,31 @@ impl Running {
     /// # Errors
     /// When the kernel does not end it: it waits for a disk or a network.
     pub(crate) fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<Ended> {
-        if let Some(ended) = self.ends_within(limit) {
+        self.wait_unless(&Recall::default(), limit)
+    }
+
+    /// The same; at a recall, too, it is asked to end, and killed.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub(crate) fn wait_unless(&mut self, recall: &Recall, limit: Option<Duration>) -> anyhow::Result<Ended> {
+        recall.has_waiting(&self.link);
+        if let Some(ended) = self.ends_unless(recall, limit) {
             return Ok(ended);
         }
-        let limit = limit.unwrap_or_default();
+        let by_force = self.stop()?;
+        let ended = if recall.is_called() {
+            recall.is_answered();
+            Ended::Recalled { by_force }
+        } else {
+            Ended::TimedOut { limit: limit.unwrap_or_default(), by_force }
+        };
+        self.ended = Some(ended);
+        Ok(ended)
+    }
+
+    /// Asks it to end, and ends it by force if it does not; whether that was needed.
+    fn stop(&mut self) -> anyhow::Result<bool> {
         let by_force = !self.ends_by(libc::SIGTERM, self.stop_grace);
         if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) {
             return Err(hinted(
@@ -73,13 +210,12 @@ impl Running {
                 "it waits for a disk or a network that does not answer; the kernel's messages may say which",
             ));
         }
-        let ended = Ended::TimedOut { limit, by_force };
-        self.ended = Some(ended);
-        Ok(ended)
+        Ok(by_force)
     }
 
     /// Its end, if it has come.
-    pub(crate) fn try_wait(&mut self) -> Option<Ended> {
+    #[cfg(test)]
+    pub(super) fn try_wait(&mut self) -> Option<Ended> {
         self.ends_within(Some(Duration::ZERO))
     }
 
@@ -89,10 +225,22 @@ impl Running {
     }
 
     fn ends_within(&mut self, limit: Option<Duration>) -> Option<Ended> {
+        self.ends_unless(&Recall::default(), limit)
+    }
+
+    fn ends_unless(&mut self, recall: &Recall, limit: Option<Duration>) -> Option<Ended> {
         if self.ended.is_none() {
-            self.ended = self.link.end_of(self.id, limit);
+            let ended = self.link.end_of(self.id, limit, || recall.is_called());
+            self.ended = ended.map(|ended| self.explained(ended));
         }
         self.ended
+    }
+
+    fn explained(&self, ended: Ended) -> Ended {
+        if self.memory.kills() > self.kills_before {
+            return ended.for_want_of_memory(self.memory.shortage());
+        }
+        ended
     }
 }
 
@@ -113,5 +261,24 @@ mod tests {
         assert_eq!(Ended::TimedOut { limit, by_force: false }.to_string(), "stopped after 90.0 s, its limit");
         let killed = Ended::TimedOut { limit, by_force: true }.to_string();
         assert_eq!(killed, "killed after 90.0 s, its limit: it did not stop when asked to");
+    }
+
+    #[test]
+    fn a_kill_for_want_of_memory_is_told_with_the_limit_and_the_peak() {
+        let limited = Shortage { limit: Some(64 << 20), peak: Some(64 << 20) };
+        assert_eq!(
+            Ended::With(137).for_want_of_memory(limited).to_string(),
+            "killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)"
+        );
+        let unlimited = Shortage { limit: None, peak: None };
+        let killed = Ended::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
+        assert_eq!(killed.to_string(), "killed by signal 9: the machine's memory was full");
+        assert!(killed.remedy().unwrap().contains("machine"));
+        let small = Shortage { limit: Some(300 << 10), peak: None };
+        assert_eq!(
+            Ended::With(2).for_want_of_memory(small).to_string(),
+            "exit status 2 after a part of it was killed: it used more memory than its limit of 300 KiB"
+        );
+        assert!(Ended::With(0).for_want_of_memory(small).is_success());
     }
 }

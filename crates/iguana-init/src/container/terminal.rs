@@ -2,8 +2,11 @@
 
 use crate::sys::{self, Identity, Session};
 use anyhow::Context as _;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    Action, OptionalActions, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +21,23 @@ const ACTIVE: &str = "/sys/class/tty/console/active";
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+/// The size of a terminal that has none, as on a serial line: a VT100's, which everything at the other end of
+/// such a line can show.
+const USUAL_SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+
+/// Undoes what a full-screen program does to a terminal (xterm's ctlseqs, console_codes(4)). What one kind of
+/// terminal does not know it ignores. Nothing that is shown goes away but what such a program drew below.
+const RESET: &str = concat!(
+    "\x1b[!p",                           // soft reset, where there is one
+    "\x1b[0m\x1b(B\x0f",                 // no colours, no line drawing
+    "\x1b[4l\x1b[?7h\x1b[?25h",          // no inserting, lines wrap, the cursor is seen
+    "\x1b[?1l\x1b>",                     // keys as they are labelled
+    "\x1b[?1000l\x1b[?1006l\x1b[?2004l", // no mouse, no marks around what is pasted
+    "\x1b7\x1b[?6l\x1b[r\x1b8",          // all lines scroll; this alone would move the cursor
+    "\x1b7\x1b[?1049l",                  // the ordinary screen; on it already, the cursor stays
+    "\x1b[J",
+);
+
 /// A terminal, and how it was set when it was found.
 pub(crate) struct Terminal {
     path: PathBuf,
@@ -28,7 +48,9 @@ impl Terminal {
     /// The main console, if it is a terminal.
     pub(crate) fn find() -> Option<Self> {
         let path = path()?;
-        let settings = tcgetattr(open(&path).ok()?).ok()?;
+        let terminal = open(&path).ok()?;
+        let settings = tcgetattr(&terminal).ok()?;
+        give_size(&terminal);
         Some(Self { path, settings })
     }
 
@@ -36,14 +58,43 @@ impl Terminal {
         &self.path
     }
 
-    /// Sets the terminal as it was found: a killed full-screen program leaves it raw.
+    /// Sets the terminal as it was found: a killed full-screen program leaves it raw, and its picture on it.
     pub(crate) fn restore(&self) {
         // Opened anew: the end of the session that it controlled has hung up all that was open before.
         if let Ok(terminal) = open(&self.path) {
             // Nothing can be done about a terminal that is gone.
-            let _ = tcsetattr(&terminal, OptionalActions::Drain, &self.settings);
+            let _ = self.restore_through(&terminal);
         }
     }
+
+    fn restore_through(&self, terminal: &File) -> io::Result<()> {
+        let is_left_otherwise = !are_equal(&tcgetattr(terminal)?, &self.settings);
+        go_on(terminal)?;
+        drain(terminal);
+        tcsetattr(terminal, OptionalActions::Now, &self.settings)?;
+        // Lines may go to a log, where the sequence is garbage, and need it only after a full-screen program;
+        // such a program, when it ends by itself, leaves the settings as they were.
+        if is_screen(&self.path) {
+            sys::show_text(terminal)?;
+        } else if !is_left_otherwise {
+            return Ok(());
+        }
+        (&*terminal).write_all(RESET.as_bytes())
+    }
+}
+
+/// Shows again what is written: whoever has stopped the terminal with Ctrl-S did so for a program that has ended.
+fn go_on(terminal: &File) -> io::Result<()> {
+    // The second undoes the first, and a Ctrl-S with it (n_tty_ioctl_helper in the kernel).
+    tcflow(terminal, Action::OOff)?;
+    Ok(tcflow(terminal, Action::OOn)?)
+}
+
+fn are_equal(one: &Termios, other: &Termios) -> bool {
+    let modes = |settings: &Termios| {
+        (settings.input_modes, settings.output_modes, settings.control_modes, settings.local_modes)
+    };
+    modes(one) == modes(other)
 }
 
 /// Has a command run on the main console, in a session of its own that the terminal controls.
@@ -53,9 +104,24 @@ impl Terminal {
 pub(crate) fn attach(command: &mut Command) -> anyhow::Result<()> {
     let path = path().context("this machine has no console that is a terminal")?;
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    give_size(&terminal);
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);
     Ok(())
+}
+
+/// Full-screen programs draw nothing on a terminal of no lines.
+fn give_size(terminal: &File) {
+    if tcgetwinsize(terminal).is_ok_and(|size| size.ws_row == 0 || size.ws_col == 0) {
+        // Without one, a program can still write lines.
+        let _ = tcsetwinsize(terminal, USUAL_SIZE);
+    }
+}
+
+/// Whether a terminal is one of the machine's own screens, and not a line to somewhere.
+pub(super) fn is_screen(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|letter| letter.is_ascii_digit()))
 }
 
 /// Waits until a terminal has sent what was written to it: the end of its session throws the rest away.
@@ -72,7 +138,7 @@ pub(super) fn drain(terminal: &File) {
 }
 
 /// Opens a terminal without being controlled by it.
-pub(super) fn open(path: &Path) -> std::io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)
 }
 
@@ -90,11 +156,74 @@ fn main_console(active: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::LocalModes;
+    use std::io::Read as _;
+    use std::os::unix::ffi::OsStringExt as _;
+
+    /// A line to somewhere: who is there, and the terminal here, which somebody has open.
+    fn line() -> (File, Terminal, File) {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let path = std::ffi::OsString::from_vec(ptsname(&person, Vec::new()).unwrap().into_bytes());
+        let user = open(Path::new(&path)).unwrap();
+        let settings = tcgetattr(&user).unwrap();
+        (person.into(), Terminal { path: path.into(), settings }, user)
+    }
+
+    /// What the person sees up to a mark.
+    fn seen(mut person: &File, mut user: &File) -> String {
+        user.write_all(b"#").unwrap();
+        let mut seen = String::new();
+        while !seen.ends_with('#') {
+            let mut block = [0; 1024];
+            let count = person.read(&mut block).unwrap();
+            seen += std::str::from_utf8(&block[..count]).unwrap();
+        }
+        seen
+    }
 
     #[test]
     fn the_last_console_is_the_main_one() {
         assert_eq!(main_console("tty0 ttyS0\n"), Some("/dev/ttyS0".into()));
         assert_eq!(main_console("ttyS0 tty0\n"), Some("/dev/tty1".into()));
         assert_eq!(main_console(""), None);
+    }
+
+    #[test]
+    fn a_line_sees_no_sequences_of_ours_after_an_ordinary_program() {
+        let (person, terminal, mut user) = line();
+        user.write_all(b"a line\n").unwrap();
+        terminal.restore();
+        assert_eq!(seen(&person, &user), "a line\r\n#");
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_undone() {
+        let (person, terminal, user) = line();
+        let mut raw = terminal.settings.clone();
+        raw.make_raw();
+        tcsetattr(&user, OptionalActions::Now, &raw).unwrap();
+        terminal.restore();
+        assert!(tcgetattr(&user).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
+        assert_eq!(seen(&person, &user), format!("{RESET}#"));
+    }
+
+    #[test]
+    fn a_line_without_a_size_gets_the_usual_one_and_others_keep_theirs() {
+        let (_person, _terminal, user) = line();
+        give_size(&user);
+        assert_eq!(tcgetwinsize(&user).unwrap(), USUAL_SIZE);
+        let large = Winsize { ws_row: 50, ws_col: 132, ..USUAL_SIZE };
+        tcsetwinsize(&user, large).unwrap();
+        give_size(&user);
+        assert_eq!(tcgetwinsize(&user).unwrap(), large);
+    }
+
+    #[test]
+    fn screens_are_told_from_lines() {
+        assert!(is_screen(Path::new("/dev/tty1")));
+        assert!(!is_screen(Path::new("/dev/ttyS0")) && !is_screen(Path::new("/dev/pts/0")));
     }
 }

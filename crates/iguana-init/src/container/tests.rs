@@ -3,7 +3,7 @@
 use super::image::Image;
 use super::*;
 use iguana_core::hint;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -43,13 +43,16 @@ impl Lab {
             ..Image::default()
         };
         let plan = Plan {
-            scratch: folder.join("scratch"),
+            scratch: folder.join(format!("lab-{number}")),
             mounts: Vec::new(),
             env: Vec::new(),
             read_only: false,
             privileged: true,
             pid_host: false,
             stop_grace: SOON,
+            cgroups: Cgroups::open(),
+            memory: None,
+            pids: None,
         };
         Self { image, plan, log: folder.join("log"), folder: Scratch(folder) }
     }
@@ -178,6 +181,18 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     let no_user = Program { user: Some("nobody-here".into()), ..lab.script("") };
     assert!(container.run(&no_user).map(drop).unwrap_err().to_string().contains("`nobody-here`"));
     assert_eq!(lab.says(&container, "echo alive"), "alive");
+}
+
+#[test]
+fn a_megabyte_of_arguments_is_refused_with_what_to_do() {
+    let lab = Lab::new();
+    let container = lab.start();
+    let command = Command::Exactly(["echo".into(), "x".repeat(1 << 20)].into());
+    let error = container.run(&Program { command, ..lab.script("") }).map(drop).unwrap_err();
+    assert_eq!(hint::of(&error), Some("its arguments or its environment are too long: pass them in a file"));
+    let many = ["sh".into(), "-c".into(), "echo $#".into()].into_iter();
+    let command = Command::Exactly(many.chain((0..10_000).map(|_| "x".repeat(100))).collect());
+    assert_eq!(lab.said(&container, &Program { command, ..lab.script("") }), "9999\n");
 }
 
 #[test]
@@ -405,7 +420,7 @@ fn fewer_rights_see_little_of_the_machine() {
     let says = |script: &str| lab.says(&container, script);
     assert_eq!(
         says("ls /dev | tr '\\n' ' '"),
-        "console fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
     );
     assert_eq!(
         says(
@@ -547,4 +562,232 @@ fn a_program_without_a_terminal_reads_nothing_and_has_no_descriptors_but_three()
     // 3 is the folder that is listed.
     let script = "cat; [ -t 0 ] || echo none; exec ls /proc/self/fd";
     assert_eq!(lab.says(&container, script), "none\n0\n1\n2\n3");
+}
+
+/// The cgroups of all containers of this process, in every hierarchy.
+fn cgroups_of(process: u32) -> Vec<PathBuf> {
+    let prefix = format!("iguana-{process}.");
+    let mut found = Vec::new();
+    let mut to_search = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = to_search.pop() {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let is_containers = entry.file_name().to_string_lossy().starts_with(&prefix);
+            if is_containers { &mut found } else { &mut to_search }.push(entry.path());
+        }
+    }
+    found
+}
+
+fn cgroups_of_lab(lab: &Lab) -> Vec<PathBuf> {
+    let name = lab.plan.scratch.file_name().unwrap().to_string_lossy().into_owned();
+    let mut found = cgroups_of(process::id());
+    found.retain(|folder| folder.to_string_lossy().ends_with(&format!(".{name}")));
+    found
+}
+
+#[test]
+fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
+    for mut lab in [Lab::new(), Lab::unprivileged()] {
+        (lab.plan.memory, lab.plan.pids) = (Some(256 << 20), Some(100));
+        let container = lab.start();
+        assert!(!cgroups_of_lab(&lab).is_empty());
+        for folder in cgroups_of_lab(&lab) {
+            let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+            assert_eq!(
+                processes.trim(),
+                container.link.0.pid().unwrap().as_raw_pid().to_string(),
+                "{folder:?}"
+            );
+        }
+        // The tree of a named hierarchy, which limits nothing, is the machine's.
+        let script = "grep -E '^0:|memory|pids' /proc/self/cgroup | grep -cv ':/$' || true
+            cat /sys/fs/cgroup/cgroup.procs | grep -c '^1$'; ls -d /sys/fs/cgroup/iguana-* 2>/dev/null || true";
+        assert_eq!(lab.says(&container, script), "0\n1");
+        drop(container);
+        assert!(cgroups_of_lab(&lab).is_empty(), "{:?}", cgroups_of_lab(&lab));
+    }
+}
+
+#[test]
+fn more_memory_than_the_limit_is_told_as_that() {
+    let mut lab = Lab::new();
+    lab.plan.memory = Some(64 << 20);
+    let container = lab.start();
+    let ended = container.run(&lab.script("exit 1")).unwrap().wait(Some(SOON)).unwrap();
+    assert_eq!(ended, Ended::With(1));
+    let ended = container.run(&lab.script("tail /dev/zero")).unwrap().wait(Some(SOON)).unwrap();
+    let told = ended.to_string();
+    assert!(told.starts_with("killed by signal 9: it used more memory than its limit of 64 MiB"), "{told}");
+    assert!(ended.remedy().unwrap().contains("`memory`"));
+}
+
+#[test]
+fn a_limit_too_low_to_start_is_told() {
+    let mut lab = Lab::new();
+    lab.plan.memory = Some(4 << 10);
+    let error = start_from(lab.image.clone(), &lab.plan).map(drop).unwrap_err();
+    assert!(error.to_string().contains("its limit of 4 KiB"), "{error:#}");
+    assert!(cgroups_of_lab(&lab).is_empty());
+}
+
+#[test]
+fn no_more_processes_than_the_limit() {
+    let mut lab = Lab::new();
+    lab.plan.pids = Some(10);
+    let container = lab.start();
+    // The shell is one of the ten.
+    let script =
+        "n=1; while [ $n -le 9 ]; do sleep 1000 & n=$((n + 1)); done; echo nine; sleep 1000 & echo ten";
+    let mut program = container.run(&lab.script(script)).unwrap();
+    assert!(!program.wait(Some(SOON)).unwrap().is_success());
+    assert!(lab.log().contains("nine") && !lab.log().contains("ten"), "{}", lab.log());
+    assert!(lab.log().contains("fork"), "{}", lab.log());
+    container.run(&lab.script("exec sleep 1000")).unwrap();
+    let error = container.run(&lab.script("never")).map(drop).unwrap_err();
+    assert!(hint::of(&error).unwrap().contains("`pids`"), "{error:#}");
+}
+
+#[test]
+fn what_outlives_process_1_ends_with_the_container() {
+    let mut lab = Lab::new();
+    lab.plan.pid_host = true;
+    let container = lab.start();
+    let orphan = lab.says(&container, "setsid sleep 1000 >/dev/null 2>&1 & echo $!");
+    let orphan = Pid::from_raw(orphan.parse().unwrap()).unwrap();
+    kill_process(container.link.0.pid().unwrap(), Signal::KILL).unwrap();
+    until("the end of process 1", || container.link.0.pid().is_none());
+    assert!(lives(orphan));
+    drop(container);
+    until("the end of the orphan", || !lives(orphan));
+    assert!(cgroups_of_lab(&lab).is_empty());
+}
+
+#[test]
+fn shared_memory_is_the_containers_own() {
+    let (one, two) = (Lab::new(), Lab::new());
+    let (first, second) = (one.start(), two.start());
+    assert_eq!(
+        one.says(&first, "touch /dev/shm/of-first; stat -f -c %T /dev/shm; stat -c %a /dev/shm"),
+        "tmpfs\n1777"
+    );
+    assert_eq!(two.says(&second, "ls /dev/shm"), "");
+    assert!(!Path::new("/dev/shm/of-first").exists());
+    let queues = "[ ! -d /dev/mqueue ] || grep -c '^mqueue /dev/mqueue' /proc/mounts";
+    assert!(["", "1"].contains(&one.says(&first, queues).as_str()));
+}
+
+#[test]
+fn the_machines_root_is_not_below_the_containers() {
+    let lab = Lab::new();
+    let container = lab.start();
+    // Takes the root away, and enters the container's mounts anew, at what is left.
+    let script = "cd /proc/self/ns; umount -l / && echo away
+        nsenter --mount=mnt /bin/ls /etc >/dev/null 2>&1 && echo out || echo nothing";
+    assert_eq!(lab.says(&container, script), "away\nnothing");
+}
+
+#[test]
+fn programs_begin_as_everywhere() {
+    // What they must not get from whoever calls this program.
+    rustix::process::umask(Mode::from_raw_mode(0o002));
+    let own = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1023), ..own }).unwrap();
+    for lab in [Lab::new(), Lab::unprivileged()] {
+        let container = lab.start();
+        let script = "umask; ulimit -Sn; cat /proc/self/oom_score_adj";
+        assert_eq!(lab.says(&container, script), "0022\n1024\n0");
+    }
+}
+
+#[test]
+fn variables_may_have_several_lines() {
+    let mut lab = Lab::new();
+    lab.plan.env = vec![("TEXT".into(), "one\n\"two\"\n\nfour\\n".into())];
+    assert_eq!(lab.says(&lab.start(), "printf %s \"$TEXT\""), "one\n\"two\"\n\nfour\\n");
+}
+
+#[test]
+fn a_recall_stops_the_program_that_is_waited_for_and_no_other() {
+    let lab = Lab::impatient();
+    let container = lab.start();
+    let recall = Recall::default();
+    let start = Instant::now();
+    for (script, by_force) in [("sleep 1000", false), ("trap '' TERM; sleep 1000; sleep 1000", true)] {
+        let mut program = container.run(&lab.script(script)).unwrap();
+        let ended = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                recall.call();
+            });
+            program.wait_unless(&recall, Some(SOON)).unwrap()
+        });
+        assert_eq!(ended, Ended::Recalled { by_force });
+    }
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    recall.call();
+    let mut next = container.run(&lab.script("sleep 1000")).unwrap();
+    assert_eq!(next.wait_unless(&recall, Some(SOON)).unwrap(), Ended::Recalled { by_force: false });
+    let mut last = container.run(&lab.script("exit 4")).unwrap();
+    assert_eq!(last.wait_unless(&recall, Some(SOON)).unwrap(), Ended::With(4));
+}
+
+/// All that a container could leave behind in this process and its machine.
+fn what_is_there(folder: &Path) -> Vec<String> {
+    let count = |path: &str| fs::read_dir(path).unwrap().count();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let children = fs::read_dir("/proc/self/task").unwrap().flatten().filter_map(|thread| {
+        fs::read_to_string(thread.path().join("children")).ok().filter(|list| !list.is_empty())
+    });
+    let mut there = vec![
+        format!("{} descriptors", count("/proc/self/fd")),
+        format!("{} threads", count("/proc/self/task")),
+        format!("{mounts} mounts"),
+        format!(
+            "{} loop devices",
+            fs::read_dir("/sys/block")
+                .unwrap()
+                .flatten()
+                .filter(|device| device.path().join("loop/backing_file").exists())
+                .count()
+        ),
+    ];
+    there.extend(children.map(|list| format!("children: {list}")));
+    there.extend(cgroups_of(process::id()).iter().map(|cgroup| cgroup.display().to_string()));
+    there.extend(fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path().display().to_string()));
+    there.sort();
+    there
+}
+
+/// For [`two_hundred_containers_leave_nothing`], which gives it a process of its own.
+#[test]
+#[ignore = "counts what this process has, so no other test may run in it"]
+fn alone_two_hundred_containers_leave_nothing() {
+    let mut lab = Lab::new();
+    (lab.plan.memory, lab.plan.pids) = (Some(64 << 20), Some(50));
+    let run = |count: u32| {
+        (0..count).for_each(|_| {
+            let container = lab.start();
+            lab.says(
+                &container,
+                "echo; sleep 1000 & mount -t tmpfs none /tmp; echo > /tmp/x; setsid sleep 1000 &",
+            );
+        })
+    };
+    run(3);
+    // Whatever has the container's name would be the same each time.
+    assert!(cgroups_of(process::id()).is_empty() && !lab.plan.scratch.exists());
+    // A thread that is told to end takes its time.
+    let before = what_is_there(&lab.folder.0);
+    run(200);
+    until(&format!("as before: {before:#?}"), || what_is_there(&lab.folder.0) == before);
+}
+
+#[test]
+fn two_hundred_containers_leave_nothing() {
+    let program = std::env::current_exe().unwrap();
+    let name = "container::tests::alone_two_hundred_containers_leave_nothing";
+    let ran = process::Command::new(program).args(["--exact", name, "--ignored"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
 }

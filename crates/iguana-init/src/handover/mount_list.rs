@@ -2,7 +2,7 @@
 
 use super::NEW_ROOT;
 use super::device;
-use super::filesystem::{self, Probed};
+use super::filesystem;
 use anyhow::{Context as _, ensure};
 use iguana_core::hint::{WithHint as _, hinted};
 use rustix::fd::{AsRawFd as _, OwnedFd};
@@ -52,10 +52,7 @@ impl Entry {
     pub(super) fn mount(&self, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
         let device = device::wait_for(&self.device, waiting)?;
         let shown = device.display();
-        let Probed { kind, .. } = filesystem::probe(&device)
-            .with_context(|| format!("cannot read `{shown}`"))?
-            .with_context(|| format!("`{shown}` has no file system that is known here"))
-            .hint("check that the installation has formatted it")?;
+        let kind = filesystem::kind(&device)?;
         let mountpoint = open_mountpoint(&self.mountpoint)
             .with_context(|| format!("cannot make the mountpoint `{}`", self.mountpoint.display()))?;
         let (flags, data) = split_options(&self.options);

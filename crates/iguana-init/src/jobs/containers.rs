@@ -5,11 +5,27 @@ use super::scope::{Scope, Texts};
 use super::{Setup, outputs};
 use crate::container::{self, Command, EXCHANGE_INSIDE, Mount, Plan, Program, Source, Stdio};
 use anyhow::Context as _;
+use iguana_core::image::VerifiedImage;
 use iguana_core::workflow::{self, Volume, VolumeSource};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Starts a container, without a program in it yet. `name` is its own among those that run at the same time;
-/// `scope` is that of its job.
+/// A container that can be started, and after its end started anew.
+pub(super) struct Prepared {
+    image: Arc<VerifiedImage>,
+    plan: Plan,
+}
+
+impl Prepared {
+    /// Starts it, without a program in it yet.
+    pub(super) fn start(&self) -> anyhow::Result<container::Container> {
+        let container = container::start(&self.image, &self.plan)?;
+        outputs::prepare(container.exchange())?;
+        Ok(container)
+    }
+}
+
+/// Prepares a container and starts it.
 pub(super) fn start(
     name: &str,
     container: &workflow::Container,
@@ -18,11 +34,25 @@ pub(super) fn start(
     pulled: &Pulled,
     setup: &Setup,
 ) -> anyhow::Result<container::Container> {
+    prepare(name, container, volumes, scope, pulled, setup)?.start()
+}
+
+/// Plans a container. `name` is its own among those that run at the same time; `scope` is that of its job.
+pub(super) fn prepare(
+    name: &str,
+    container: &workflow::Container,
+    volumes: &[Volume],
+    scope: &Scope,
+    pulled: &Pulled,
+    setup: &Setup,
+) -> anyhow::Result<Prepared> {
     let scope = scope.with_env(&container.env);
     let mut plan = Plan::new(setup.store.join("containers").join(name));
     plan.read_only = container.read_only;
     plan.privileged = container.privileged && setup.privileged;
     plan.pid_host = container.pid_host;
+    plan.cgroups = setup.cgroups.clone();
+    (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.push(("NEWROOT".into(), setup.new_root.clone()));
     plan.env.extend(scope.env().clone());
     let inside = format!("{EXCHANGE_INSIDE}/{}", outputs::NAME);
@@ -30,9 +60,7 @@ pub(super) fn start(
     for (number, volume) in volumes.iter().enumerate() {
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
-    let container = container::start(pulled.get(&container.image)?, &plan)?;
-    outputs::prepare(container.exchange())?;
-    Ok(container)
+    Ok(Prepared { image: Arc::clone(pulled.get(&container.image)?), plan })
 }
 
 fn mount(

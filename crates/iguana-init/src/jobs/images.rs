@@ -6,25 +6,25 @@ use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http;
-use iguana_core::image::{Credentials, PullEvent, Reference, Registries, Store, VerifiedImage, pull};
+use iguana_core::image::{
+    Credentials, Logins, PullEvent, Puller, Reference, Registries, Store, VerifiedImage,
+};
 use iguana_core::workflow::{self, Container, Job};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Which registries are insecure, blocked or elsewhere.
 const REGISTRIES: &str = "/etc/containers/registries.conf";
+/// Files that change it: containers-registries.conf.d(5).
+const DROP_INS: &str = "/etc/containers/registries.conf.d";
 
 /// Where images come from and go to.
-pub(crate) struct Images {
-    http: http::Client,
-    registries: Registries,
-    store: Store,
-}
+pub(crate) struct Images(Puller);
 
 /// The images that are there.
 #[derive(Default)]
@@ -32,9 +32,9 @@ pub(super) struct Pulled(HashMap<Reference, Arc<VerifiedImage>>);
 
 impl Pulled {
     /// The image that a container of a [`resolved`] job names.
-    pub(super) fn get(&self, image: &workflow::Image) -> anyhow::Result<&VerifiedImage> {
+    pub(super) fn get(&self, image: &workflow::Image) -> anyhow::Result<&Arc<VerifiedImage>> {
         let found = image.reference.as_ref().and_then(|reference| self.0.get(reference));
-        found.map(|image| &**image).with_context(|| format!("`{}` was not pulled", image.name.source()))
+        found.with_context(|| format!("`{}` was not pulled", image.name.source()))
     }
 
     /// Frees what is not needed any more.
@@ -69,12 +69,20 @@ fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> 
 }
 
 impl Images {
-    /// Those that the registries.conf of this machine allows, unpacked into the folder `store`.
+    /// Those that the registries.conf of this machine allows, pulled by who is in `logins`, unpacked into the
+    /// folder `store`.
     ///
     /// # Errors
     /// When one of them cannot be read.
-    pub(crate) fn open(http: http::Client, store: &Path) -> anyhow::Result<Self> {
-        Ok(Self { http, registries: registries()?, store: Store::open(store)? })
+    pub(crate) fn open(
+        http: http::Client,
+        logins: impl FnOnce() -> anyhow::Result<Logins>,
+        store: &Path,
+        report: &Report,
+    ) -> anyhow::Result<Self> {
+        let registries = registries()?;
+        registries.warnings().iter().for_each(|warning| report.warn(warning));
+        Ok(Self(Puller { http, registries, logins: logins()?, store: Store::open(store)? }))
     }
 
     /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
@@ -110,32 +118,74 @@ impl Images {
         let start = Instant::now();
         report.say(format_args!("image {reference}: resolving"));
         let room = memory::read().map_or(u64::MAX, |memory| memory.available);
-        let what = format!("image {reference}: waiting for the registry");
-        let mut waiting = Some(Waiting::start(report, what, http::SILENCE_LIMIT));
+        let wait_for =
+            |limit| Waiting::start(report, format!("image {reference}: waiting for the registry"), limit);
+        let mut waiting = Some(wait_for(http::SILENCE_LIMIT));
         let mut watch = |event| {
-            waiting = None;
+            waiting = match &event {
+                PullEvent::Elsewhere { .. } => Some(wait_for(http::SILENCE_LIMIT)),
+                PullEvent::Waiting { wait, .. } => Some(wait_for(*wait + http::SILENCE_LIMIT)),
+                PullEvent::Resolved { .. } | PullEvent::Progress { .. } => None,
+            };
             tell(reference, &event, start, report);
         };
-        let image = pull(&self.http, &self.registries, &self.store, reference, credentials, room, &mut watch)
+        let image = self
+            .0
+            .pull(reference, credentials, room, &mut watch)
             .with_context(|| format!("cannot pull the image `{reference}`"))?;
         report.say(format_args!("image {reference}: ready after {:.1} s", start.elapsed().as_secs_f32()));
         Ok(image)
     }
 }
 
+/// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
 fn registries() -> anyhow::Result<Registries> {
-    match fs::read_to_string(REGISTRIES) {
-        Ok(text) => Registries::parse(&text).with_context(|| format!("cannot use `{REGISTRIES}`")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Registries::default()),
-        // Without the rules a blocked registry would be open.
-        Err(error) => Err(error).with_context(|| format!("cannot read `{REGISTRIES}`")),
+    let mut registries = registries_of(Path::new(REGISTRIES))?.unwrap_or_default();
+    for path in drop_ins()? {
+        if let Some(later) = registries_of(&path)? {
+            registries.overlay(later);
+        }
     }
+    Ok(registries)
+}
+
+fn registries_of(path: &Path) -> anyhow::Result<Option<Registries>> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let registries = Registries::parse(&text);
+            Ok(Some(registries.with_context(|| format!("cannot use `{}`", path.display()))?))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Without the rules a blocked registry would be open.
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+fn drop_ins() -> anyhow::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(DROP_INS) {
+        Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let entries = entries.with_context(|| format!("cannot read `{DROP_INS}`"))?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "conf") && !path.is_dir());
+    paths.sort();
+    Ok(paths)
 }
 
 fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Report) {
     let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
     match event {
-        PullEvent::Resolved { digest, layers, bytes } => {
+        PullEvent::Elsewhere { place, why } => {
+            report.warn(format_args!("image {reference}: not from `{place}`: {why}"));
+        }
+        PullEvent::Waiting { why, wait, tried, tries } => report.warn(format_args!(
+            "image {reference}: {why}; trying again in {:.1} s ({tried} of {tries})",
+            wait.as_secs_f32()
+        )),
+        PullEvent::Resolved { place, digest, layers, bytes } => {
+            place.iter().for_each(|place| report.say(format_args!("image {reference}: from {place}")));
             let plural = if *layers == 1 { "" } else { "s" };
             report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
             report.detail(format_args!("image {reference}: manifest {digest}"));

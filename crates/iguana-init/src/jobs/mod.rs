@@ -11,6 +11,7 @@ mod streams;
 pub(crate) use images::Images;
 pub(crate) use streams::Streams;
 
+use crate::container::Cgroups;
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use iguana_core::hint::hinted;
 use iguana_core::workflow::expression::Value;
@@ -18,8 +19,9 @@ use iguana_core::workflow::{Container, Job, Limits, Plan};
 use images::Pulled;
 use indexmap::IndexMap;
 use scope::{JobResult, Outcome, Scope, Texts};
-use services::Service;
+use services::{Alarm, Service};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use steps::Steps;
@@ -37,20 +39,26 @@ pub(crate) struct Setup {
     pub(crate) new_root: String,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
-    /// Whether images stay after their last job.
-    pub(crate) keep_images: bool,
+    /// Whether images stay after their last job, and what services wrote is shown.
+    pub(crate) debug: bool,
+    /// Where containers have their cgroups.
+    pub(crate) cgroups: Cgroups,
     pub(crate) streams: Streams,
+    /// Called when the containers of a job are gone: what is on disks may be other than it was.
+    pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Runs all jobs. One that fails does not stop later ones; those that need it are skipped unless they say
 /// otherwise. Gives back the failures that were not allowed, the first one first.
 pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
+    report.detail(setup.cgroups.describe());
     let scope = Scope::new(setup.machine.clone(), setup.cmdline.clone()).with_env(&plan.env);
     let mut runner = Runner { setup, report, scope, pulled: Pulled::default(), results: IndexMap::new() };
     let mut failures = Vec::new();
     for (index, (id, job)) in plan.jobs.iter().enumerate() {
         failures.extend(runner.job(id, job));
-        if !setup.keep_images {
+        (setup.job_ended)();
+        if !setup.debug {
             runner.pulled.keep(|image| plan.needs_after(index, image));
         }
     }
@@ -83,7 +91,8 @@ impl Runner<'_> {
         let report = self.report;
         let mut written = Texts::new();
         let ended = images::resolved(job, &scope).at(Stage::Image).and_then(|job| {
-            attempts(&job.limits, None, &format!("job {id}"), report, || {
+            let is_last = || false;
+            attempts(&job.limits, is_last, &format!("job {id}"), report, || {
                 self.run_job(id, &job, &scope, &mut written)
             })
         });
@@ -141,20 +150,28 @@ impl Runner<'_> {
         for container in job.containers() {
             self.setup.images.provide(container, scope, &mut self.pulled, self.report).at(Stage::Image)?;
         }
-        let (services, started) = self.start_services(id, job, scope);
+        let alarm = Arc::new(Alarm::default());
+        let (services, started) = self.start_services(id, job, scope, &alarm);
         let ended = match started {
-            Ok(()) => self.run_attached(id, job, scope, written).at(Stage::Job),
+            Ok(()) => self.run_attached(id, job, scope, &alarm, written).at(Stage::Job),
             Err(error) => Err(error).at(Stage::Service),
         };
-        services.into_iter().rev().for_each(|service| service.stop(self.report));
+        services.into_iter().rev().for_each(Service::stop);
         ended
     }
 
     /// Starts them in order, each when those before it are ready. Those that run are given back whatever happens.
-    fn start_services(&self, id: &str, job: &Job, scope: &Scope) -> (Vec<Service>, anyhow::Result<()>) {
+    fn start_services(
+        &self,
+        id: &str,
+        job: &Job,
+        scope: &Scope,
+        alarm: &Arc<Alarm>,
+    ) -> (Vec<Service>, anyhow::Result<()>) {
         let mut services = Vec::new();
         for (name, service) in &job.services {
-            match Service::start(id, name, service, scope, &self.pulled, self.setup, self.report) {
+            let prepared = Service::prepare(id, name, service, scope, &self.pulled, self.setup);
+            match prepared.and_then(|prepared| prepared.start(service, alarm, self.report)) {
                 Ok(service) => services.push(service),
                 Err(error) => return (services, Err(error)),
             }
@@ -163,7 +180,15 @@ impl Runner<'_> {
     }
 
     /// The job's own container, with the terminal, to its end.
-    fn run_attached(&self, id: &str, job: &Job, scope: &Scope, written: &mut Texts) -> anyhow::Result<()> {
+    fn run_attached(
+        &self,
+        id: &str,
+        job: &Job,
+        scope: &Scope,
+        alarm: &Alarm,
+        written: &mut Texts,
+    ) -> anyhow::Result<()> {
+        alarm.check()?;
         let own = &job.container;
         let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();
@@ -171,18 +196,20 @@ impl Runner<'_> {
         self.report.say(format_args!("job {id}: started"));
         let scope = scope.with_env(&own.env);
         if job.steps.is_empty() {
-            let ran = self.own_program(&container, own, &scope, &deadline);
+            let ran = self.own_program(&container, own, &scope, &deadline, alarm);
             let read = outputs::read(container.exchange());
             // What a failed program wrote counts, too; but its failure is the one to tell.
             *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
             ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
-            let steps = Steps { id, job, container: &container, pulled, setup, deadline, report };
+            let steps = Steps { id, job, container: &container, pulled, setup, deadline, alarm, report };
             let (scope, all, ran) = steps.run(&scope);
             *written = outputs_of(job, &scope, all);
             ran?;
         }
+        // Also where a step may fail, or nothing waited at that moment.
+        alarm.check()?;
         self.report.say(format_args!("job {id}: succeeded in {:.1} s", start.elapsed().as_secs_f32()));
         Ok(())
     }
@@ -193,15 +220,16 @@ impl Runner<'_> {
         own: &Container,
         scope: &Scope,
         deadline: &Deadline,
+        alarm: &Alarm,
     ) -> anyhow::Result<()> {
         let limit = deadline.limit(None)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
-            container.run(&containers::own_program(own, scope, stdio))?.wait(limit)
+            alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
         })?;
         if ended.is_success() {
             return Ok(());
         }
-        Err(hinted(ended.to_string(), "the container's own messages are above"))
+        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the container's own messages are above")))
     }
 }
 
@@ -241,10 +269,10 @@ impl Deadline {
     }
 }
 
-/// Tries until it succeeds, or has been tried as often as it may, or the time of all is over.
+/// Tries until it succeeds, or has been tried as often as it may, or there is no use in trying again.
 fn attempts<T, E: std::fmt::Display>(
     limits: &Limits,
-    deadline: Option<&Deadline>,
+    is_last: impl Fn() -> bool,
     label: &str,
     report: &Report,
     mut attempt: impl FnMut() -> Result<T, E>,
@@ -252,9 +280,7 @@ fn attempts<T, E: std::fmt::Display>(
     for number in 1..=limits.retries {
         match attempt() {
             Ok(done) => return Ok(done),
-            Err(error) if deadline.is_some_and(|deadline| deadline.is_within(limits.delay)) => {
-                return Err(error);
-            }
+            Err(error) if is_last() => return Err(error),
             Err(error) => report.say(format_args!("{label}: failed: {error:#}")),
         }
         let what = format!("{label}: waiting to try again ({number} of {})", limits.retries);

@@ -1,151 +1,363 @@
 //! Containers that run detached beside a job.
 
+use super::Setup;
+use super::containers::{self, Prepared};
 use super::images::Pulled;
 use super::scope::Scope;
-use super::{Setup, containers};
-use crate::container::{Container, Ended, Running, STOP_GRACE, Stdio};
+use crate::container::{Container, Ended, Program, Recall, Running, STOP_GRACE, Stdio};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
-use iguana_core::workflow::{self, Ready, Sign};
-use std::fs;
+use iguana_core::workflow::{self, Ready, Restart, Sign};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Where the services' output is kept.
 const LOGS: &str = "/run/iguana/services";
 /// How much of a failed service's output is shown, in lines.
 const LINES_SHOWN: usize = 10;
+/// How much of a service's output is ever shown, in bytes from its end: a screen can take no more.
+const BYTES_SHOWN: u64 = 64 << 10;
 /// How often a service is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the loopback may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait before a service is started again; twice as long each time, up to the longest. One that ran
+/// for longer than that counts as new.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// A service that was started.
-pub(super) struct Service {
+/// Rings when a service has ended that its job cannot do without: the job's program is stopped then.
+#[derive(Default)]
+pub(super) struct Alarm {
+    recall: Recall,
+    /// What the first service to end came to, and what to do about it.
+    reason: Mutex<Option<(String, &'static str)>>,
+}
+
+impl Alarm {
+    fn ring(&self, reason: String, remedy: &'static str) {
+        self.reason().get_or_insert((reason, remedy));
+        self.recall.call();
+    }
+
+    /// # Errors
+    /// When it has rung.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match &*self.reason() {
+            None => Ok(()),
+            Some((reason, remedy)) => Err(hinted(reason.clone(), *remedy)),
+        }
+    }
+
+    /// Waits for the end of a program of the job.
+    ///
+    /// # Errors
+    /// When it was stopped because this rang.
+    pub(super) fn wait(&self, mut program: Running, limit: Option<Duration>) -> anyhow::Result<Ended> {
+        let ended = program.wait_unless(&self.recall, limit)?;
+        if let Ended::Recalled { .. } = ended {
+            self.check()?;
+        }
+        Ok(ended)
+    }
+
+    fn reason(&self) -> MutexGuard<'_, Option<(String, &'static str)>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A service that can be started.
+pub(super) struct PreparedService {
     name: String,
-    container: Container,
-    program: Running,
+    container: Prepared,
+    program: Program,
+    restart: Restart,
     log: PathBuf,
+    shows_log: bool,
+}
+
+/// A service that was started. A thread of its own watches it.
+pub(super) struct Service {
+    watched: Arc<Watched>,
+    watcher: JoinHandle<()>,
+}
+
+/// What the watcher and the job's side know of a service.
+struct Watched {
+    service: PreparedService,
+    alarm: Arc<Alarm>,
+    report: Report,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    phase: Phase,
+    /// None while it is started again.
+    container: Option<Container>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Runs,
+    /// It has ended by itself, and stays so.
+    Over(Ended),
+    /// The job has ended.
+    Stops,
 }
 
 impl Service {
-    pub(super) fn start(
+    pub(super) fn prepare(
         job: &str,
         name: &str,
         service: &workflow::Service,
         scope: &Scope,
         pulled: &Pulled,
         setup: &Setup,
-        report: &Report,
-    ) -> anyhow::Result<Self> {
-        fs::create_dir_all(LOGS)?;
-        let log = Path::new(LOGS).join(format!("{job}.{name}.log"));
-        let mut started = Self::run(job, name, service, scope, pulled, setup, log)
-            .with_context(|| format!("cannot start the service `{name}`"))?;
-        report.say(format_args!("service {name}: started"));
-        if let Some(ready) = &service.ready {
-            let start = Instant::now();
-            started.wait_until_ready(service, ready, report)?;
-            report.say(format_args!("service {name}: ready after {:.1} s", start.elapsed().as_secs_f32()));
-        }
-        Ok(started)
-    }
-
-    fn run(
-        job: &str,
-        name: &str,
-        service: &workflow::Service,
-        scope: &Scope,
-        pulled: &Pulled,
-        setup: &Setup,
-        log: PathBuf,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<PreparedService> {
         let own = &service.container;
-        let container = containers::start(&format!("{job}.{name}"), own, &own.volumes, scope, pulled, setup)?;
-        let program = container.run(&containers::own_program(own, scope, Stdio::Log(log.clone())))?;
-        Ok(Self { name: name.into(), container, program, log })
+        let log = Path::new(LOGS).join(format!("{job}.{name}.log"));
+        let container =
+            containers::prepare(&format!("{job}.{name}"), own, &own.volumes, scope, pulled, setup);
+        Ok(PreparedService {
+            name: name.into(),
+            container: container.with_context(|| format!("cannot start the service `{name}`"))?,
+            program: containers::own_program(own, scope, Stdio::Log(log.clone())),
+            restart: service.restart,
+            log,
+            shows_log: setup.debug,
+        })
     }
 
-    fn wait_until_ready(
-        &mut self,
+    /// Stops it.
+    pub(super) fn stop(self) {
+        let service = &self.watched.service;
+        self.watched.stop();
+        // It has nothing left to wait for.
+        let _ = self.watcher.join();
+        let report = &self.watched.report;
+        if service.shows_log {
+            service.written().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
+        }
+        report.say(format_args!("{service}: stopped"));
+    }
+}
+
+impl fmt::Display for PreparedService {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "service {}", self.name)
+    }
+}
+
+impl PreparedService {
+    /// Starts it, and waits until it is ready.
+    pub(super) fn start(
+        self,
         service: &workflow::Service,
-        ready: &Ready,
+        alarm: &Arc<Alarm>,
         report: &Report,
-    ) -> anyhow::Result<()> {
-        let sign = describe(&ready.sign);
-        let what = format!("service {}: waiting for {sign}", self.name);
-        let _waiting = Waiting::start(report, what, ready.limit);
+    ) -> anyhow::Result<Service> {
+        fs::create_dir_all(LOGS)?;
+        let (container, program) =
+            self.run().with_context(|| format!("cannot start the service `{}`", self.name))?;
+        report.say(format_args!("{self}: started"));
+        let watched = Arc::new(Watched {
+            service: self,
+            alarm: Arc::clone(alarm),
+            report: report.clone(),
+            state: Mutex::new(State { phase: Phase::Runs, container: Some(container) }),
+            changed: Condvar::new(),
+        });
+        let watcher = Arc::clone(&watched);
+        let watcher = thread::spawn(move || watcher.watch(program));
+        let started = Service { watched, watcher };
+        match &service.ready {
+            Some(ready) => started.when_ready(service, ready),
+            None => Ok(started),
+        }
+    }
+
+    fn run(&self) -> anyhow::Result<(Container, Running)> {
+        let container = self.container.start()?;
+        let program = container.run(&self.program)?;
+        Ok((container, program))
+    }
+
+    fn starts_again_after(&self, ended: Ended) -> bool {
+        match self.restart {
+            Restart::Never => false,
+            Restart::OnFailure => !ended.is_success(),
+            Restart::Always => true,
+        }
+    }
+
+    /// The end of what it wrote.
+    fn written(&self) -> String {
+        let mut bytes = Vec::new();
+        // A log that cannot be read has nothing to show.
+        let _ = self.read_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn read_end(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let mut log = File::open(&self.log)?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(BYTES_SHOWN)))?;
+        log.take(BYTES_SHOWN).read_to_end(bytes)
+    }
+
+    fn show_last_lines(&self, report: &Report) {
+        let written = self.written();
+        let lines: Vec<&str> = written.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
+            report.warn(format_args!("{self}: | {line}"));
+        }
+    }
+}
+
+impl Service {
+    fn when_ready(self, service: &workflow::Service, ready: &Ready) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        if let Err(error) = self.watched.wait_until_ready(service, ready) {
+            self.watched.stop();
+            let _ = self.watcher.join();
+            return Err(error);
+        }
+        let seconds = start.elapsed().as_secs_f32();
+        self.watched.report.say(format_args!("{}: ready after {seconds:.1} s", self.watched.service));
+        Ok(self)
+    }
+}
+
+impl Watched {
+    /// Deals with each end of the program, until there is nothing more to start.
+    fn watch(&self, program: Running) {
+        let mut delay = FIRST_DELAY;
+        let mut running = Ok(program);
+        loop {
+            let start = Instant::now();
+            let ended = running.and_then(|mut program| program.wait(None));
+            if self.state().phase == Phase::Stops {
+                return;
+            }
+            let how = match ended {
+                Ok(ended) if !self.service.starts_again_after(ended) => return self.stays_ended(ended),
+                Ok(ended) => ended.to_string(),
+                Err(error) => format!("{error:#}"),
+            };
+            if start.elapsed() > LONGEST_DELAY {
+                delay = FIRST_DELAY;
+            }
+            let seconds = delay.as_secs();
+            self.report.warn(format_args!("{}: ended: {how}; starting again in {seconds} s", self.service));
+            if self.stops_within(delay) {
+                return;
+            }
+            delay = LONGEST_DELAY.min(2 * delay);
+            running = self.start_again();
+        }
+    }
+
+    fn stays_ended(&self, ended: Ended) {
+        if self.service.restart == Restart::OnFailure {
+            return self.report.say(format_args!("{}: ended", self.service));
+        }
+        self.report.warn(format_args!("{}: ended: {ended}", self.service));
+        self.service.show_last_lines(&self.report);
+        self.state().phase = Phase::Over(ended);
+        self.changed.notify_all();
+        let reason = format!("the service `{}` ended while the job ran: {ended}", self.service.name);
+        let remedy = "its own messages are above; with `restart: on-failure` it would be started again";
+        self.alarm.ring(reason, ended.remedy().unwrap_or(remedy));
+    }
+
+    /// Ends what is left of it, and waits; whether its job has ended meanwhile.
+    fn stops_within(&self, delay: Duration) -> bool {
+        let mut state = self.state();
+        state.container = None;
+        let waited = self.changed.wait_timeout_while(state, delay, |state| state.phase != Phase::Stops);
+        waited.unwrap_or_else(PoisonError::into_inner).0.phase == Phase::Stops
+    }
+
+    fn start_again(&self) -> anyhow::Result<Running> {
+        // Held all the time: its job's end waits for the start, and then ends it.
+        let mut state = self.state();
+        anyhow::ensure!(state.phase != Phase::Stops, "its job has ended");
+        let (container, program) = self.service.run()?;
+        state.container = Some(container);
+        self.report.say(format_args!("{}: started again", self.service));
+        Ok(program)
+    }
+
+    fn stop(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Stops;
+        self.changed.notify_all();
+        if let Some(mut container) = state.container.take() {
+            let what = format!("{}: waiting for its end", self.service);
+            let _waiting = Waiting::start(&self.report, what, STOP_GRACE);
+            container.stop();
+        }
+    }
+
+    fn wait_until_ready(&self, service: &workflow::Service, ready: &Ready) -> anyhow::Result<()> {
+        let (name, sign) = (&self.service.name, describe(&ready.sign));
+        let what = format!("{}: waiting for {sign}", self.service);
+        let _waiting = Waiting::start(&self.report, what, ready.limit);
         let start = Instant::now();
         loop {
             if self.shows(&ready.sign, service, ready.limit.saturating_sub(start.elapsed()))? {
                 return Ok(());
             }
-            if let Some(ended) = self.program.try_wait() {
-                self.show_log(report);
-                let message = format!("the service `{}` ended before it was ready: {ended}", self.name);
+            let state = self.state();
+            if let Phase::Over(ended) = state.phase {
+                let message = format!("the service `{name}` ended before it was ready: {ended}");
                 return Err(hinted(message, "its own messages are above"));
             }
             if start.elapsed() >= ready.limit {
-                self.show_log(report);
+                self.service.show_last_lines(&self.report);
                 let seconds = ready.limit.as_secs_f32();
-                let message = format!("the service `{}` did not show {sign} in {seconds} s", self.name);
+                let message = format!("the service `{name}` did not show {sign} in {seconds} s");
                 return Err(hinted(
                     message,
                     "its own messages are above; `ready: {timeout: …}` gives it longer",
                 ));
             }
-            thread::sleep(ASK_EVERY);
+            // An end is told at once.
+            let _ = self.changed.wait_timeout(state, ASK_EVERY);
         }
     }
 
     fn shows(&self, sign: &Sign, service: &workflow::Service, left: Duration) -> anyhow::Result<bool> {
+        let state = self.state();
+        let Some(container) = &state.container else { return Ok(false) };
         match sign {
-            Sign::Path(path) => Ok(self.container.has_path(path)),
+            Sign::Path(path) => Ok(container.has_path(path)),
             Sign::Port(port) => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
                 Ok(TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
             }
             Sign::Command(words) => {
-                let log = Stdio::Log(self.log.clone());
+                let log = Stdio::Log(self.service.log.clone());
                 let program = containers::other_program(&service.container, words.clone(), log);
-                let mut command = self
-                    .container
-                    .run(&program)
-                    .with_context(|| format!("cannot ask the service `{}` whether it is ready", self.name))?;
+                let mut command = container.run(&program).with_context(|| {
+                    format!("cannot ask the service `{}` whether it is ready", self.service.name)
+                })?;
                 Ok(command.wait(Some(left.max(ASK_EVERY)))?.is_success())
             }
         }
     }
 
-    /// Stops it; tells when it had ended by itself before its job.
-    pub(super) fn stop(mut self, report: &Report) {
-        match self.program.try_wait() {
-            Some(ended) if !ended.is_success() => self.tell_early_end(ended, report),
-            Some(_) => {}
-            None => {
-                let what = format!("service {}: waiting for its end", self.name);
-                let _waiting = Waiting::start(report, what, STOP_GRACE);
-                self.container.stop();
-            }
-        }
-        report.say(format_args!("service {}: stopped", self.name));
-    }
-
-    fn tell_early_end(&self, ended: Ended, report: &Report) {
-        report.warn(format_args!("service {}: it had ended before its job: {ended}", self.name));
-        self.show_log(report);
-    }
-
-    fn show_log(&self, report: &Report) {
-        let output = fs::read(&self.log).unwrap_or_default();
-        let output = String::from_utf8_lossy(&output);
-        let lines: Vec<&str> = output.lines().collect();
-        for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-            report.warn(format_args!("service {}: | {line}", self.name));
-        }
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::images::Pulled;
 use super::scope::{Outcome, Scope, StepResult, Texts};
+use super::services::Alarm;
 use super::{Deadline, Setup, attempts, containers, outputs};
 use crate::container::{Command, Container, EXCHANGE_INSIDE, Ended, Program};
 use crate::report::Report;
@@ -24,6 +25,7 @@ pub(super) struct Steps<'a> {
     pub(super) pulled: &'a Pulled,
     pub(super) setup: &'a Setup,
     pub(super) deadline: Deadline,
+    pub(super) alarm: &'a Alarm,
     pub(super) report: &'a Report,
 }
 
@@ -83,7 +85,8 @@ impl Steps<'_> {
         self.report.say(format_args!("job {}: {title}: started", self.id));
         let label = format!("job {}: {title}", self.id);
         let mut written = Texts::new();
-        let ran = attempts(&step.limits, Some(&self.deadline), &label, self.report, || {
+        let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
+        let ran = attempts(&step.limits, is_last, &label, self.report, || {
             outputs::prepare(self.container.exchange())?;
             let ran = self.act(number, step, scope);
             // What a failed step wrote counts, as it does for GitHub; but its failure is the one to tell.
@@ -111,7 +114,7 @@ impl Steps<'_> {
         if ended.is_success() {
             return Ok(());
         }
-        Err(hinted(ended.to_string(), "the step's own messages are above"))
+        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the step's own messages are above")))
     }
 
     fn run_script(
@@ -136,7 +139,7 @@ impl Steps<'_> {
                 user: own.user.clone(),
                 stdio,
             };
-            self.container.run(&program)?.wait(limit)
+            self.alarm.wait(self.container.run(&program)?, limit)
         })
     }
 
@@ -169,7 +172,7 @@ impl Steps<'_> {
         let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
         let limit = self.deadline.limit(step.limits.timeout)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
-            container.run(&containers::own_program(own, scope, stdio))?.wait(limit)
+            self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
         })?;
         let copied = copy_outputs(&container, self.container);
         if ended.is_success() { copied.map(|()| ended) } else { Ok(ended) }

@@ -35,6 +35,11 @@ impl Node {
         Self::File { mode: 0o644, content: content.into() }
     }
 
+    /// A file for root alone.
+    pub(crate) fn secret(content: impl Into<Vec<u8>>) -> Self {
+        Self::File { mode: 0o600, content: content.into() }
+    }
+
     /// A file for everyone to run.
     pub(crate) fn program(content: impl Into<Vec<u8>>) -> Self {
         Self::File { mode: 0o755, content: content.into() }

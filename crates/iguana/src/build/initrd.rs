@@ -58,6 +58,10 @@ pub(crate) struct Contents {
     pub(crate) workflow: Option<Vec<u8>>,
     /// The text of registries.conf.
     pub(crate) registries: Option<Vec<u8>>,
+    /// The text of auth.json.
+    pub(crate) logins: Option<Vec<u8>>,
+    /// Files of certs.d: path in it and content.
+    pub(crate) certificates: Vec<(String, Vec<u8>)>,
     /// Trusted certificates in PEM: name and content.
     pub(crate) authorities: Vec<(String, Vec<u8>)>,
     /// The kernel modules.
@@ -79,6 +83,12 @@ fn tree(contents: Contents) -> Tree {
     }
     if let Some(registries) = contents.registries {
         tree.put("etc/containers/registries.conf", Node::file(registries));
+    }
+    if let Some(logins) = contents.logins {
+        tree.put("etc/containers/auth.json", Node::secret(logins));
+    }
+    for (path, content) in contents.certificates {
+        tree.put(format!("etc/containers/certs.d/{path}"), Node::secret(content));
     }
     for (name, certificates) in contents.authorities {
         tree.put(format!("etc/containers/ca/{name}.pem"), Node::file(certificates));
@@ -143,6 +153,8 @@ mod tests {
             shell: None,
             workflow: None,
             registries: None,
+            logins: None,
+            certificates: Vec::new(),
             authorities: Vec::new(),
             modules: Packed {
                 image: b"image".to_vec(),
@@ -179,6 +191,8 @@ mod tests {
             shell: Some(b"busybox".to_vec()),
             workflow: Some(b"jobs:".to_vec()),
             registries: Some(Vec::new()),
+            logins: Some(b"{}".to_vec()),
+            certificates: vec![("r.example:5000/ca.crt".into(), b"pem".to_vec())],
             authorities: vec![("company".into(), b"pem".to_vec())],
             ..contents()
         };
@@ -189,13 +203,18 @@ mod tests {
             "bin/busybox",
             "bin/sh",
             "etc/containers",
+            "etc/containers/auth.json",
             "etc/containers/ca",
             "etc/containers/ca/company.pem",
+            "etc/containers/certs.d",
+            "etc/containers/certs.d/r.example:5000",
+            "etc/containers/certs.d/r.example:5000/ca.crt",
             "etc/containers/registries.conf",
             "etc/iguana/control.yaml",
         ];
         assert_eq!(added, expected);
         assert_eq!(node(full.clone(), "bin/sh"), Node::Link { target: "busybox".into() });
+        assert_eq!(node(full.clone(), "etc/containers/auth.json"), Node::secret("{}"));
         assert_eq!(node(full, "etc/iguana/control.yaml"), Node::file("jobs:"));
     }
 

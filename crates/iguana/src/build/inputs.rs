@@ -3,14 +3,15 @@
 use crate::check;
 use crate::output::{self, Color};
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{WithHint, hinted};
-use iguana_core::image::Registries;
-use iguana_core::trust::tls::Roots;
+use iguana_core::hint::{self, WithHint, hinted};
+use iguana_core::image::{Logins, Registries};
+use iguana_core::trust::tls::{Certificates, Roots};
 use iguana_core::workflow;
 use iguana_vm::on_path;
 use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
@@ -58,10 +59,72 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
 /// The text of containers-registries.conf(5).
 pub(crate) fn registries(path: &Path) -> Result<Input> {
     let input = Input::read("the registries", path)?;
-    Registries::parse(input.text("the file of registries", path)?)
-        .with_context(|| format!("cannot use the registries in `{}`", path.display()))
-        .hint("containers-registries.conf(5) describes the format")?;
+    let parsed = Registries::parse(input.text("the file of registries", path)?);
+    let parsed = or_see("containers-registries.conf(5) describes the format", parsed)
+        .with_context(|| format!("cannot use the registries in `{}`", path.display()))?;
+    for warning in parsed.warnings() {
+        output::write(stderr(), &format!("warning: {}: {warning}\n", path.display()))?;
+    }
     Ok(input)
+}
+
+/// The text of containers-auth.json(5).
+pub(crate) fn logins(path: &Path) -> Result<Input> {
+    let input =
+        Input::read("the logins", path).hint("`--auth` takes an auth.json, as `skopeo login` writes it")?;
+    let checked = Logins::parse(input.text("the file of logins", path)?).and_then(|logins| logins.check());
+    or_see("containers-auth.json(5) describes the format", checked)
+        .with_context(|| format!("cannot use the logins in `{}`", path.display()))?;
+    Ok(input)
+}
+
+/// The files of a folder as containers-certs.d(5) describes it, by their paths in it.
+pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
+    let expected =
+        "`--certs` takes a folder of folders named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
+    let mut found = Vec::new();
+    for registry in names_in(folder).hint(expected)? {
+        let home = folder.join(&registry);
+        if !home.is_dir() {
+            let message = format!("`{}` is not the folder of a registry", home.display());
+            return Err(hinted(message, expected));
+        }
+        let files = names_in(&home)?.into_iter().filter(|name| is_certificate_or_key(name));
+        let read =
+            |name: String| anyhow::Ok((name.clone(), Input::read("the certificate", &home.join(name))?));
+        let files = files.map(read).collect::<Result<Vec<_>>>()?;
+        let contents = files.iter().map(|(name, input)| (name.clone(), input.bytes.clone())).collect();
+        let kinds =
+            "`*.crt` are of authorities; `NAME.cert` and `NAME.key` are shown to the registry; all in PEM";
+        or_see(kinds, Certificates::of_files(&contents))
+            .with_context(|| format!("cannot use the certificates in `{}`", home.display()))?;
+        found.extend(files.into_iter().map(|(name, input)| (format!("{registry}/{name}"), input)));
+    }
+    Ok(found)
+}
+
+fn is_certificate_or_key(name: &str) -> bool {
+    matches!(Path::new(name).extension().and_then(OsStr::to_str), Some("crt" | "cert" | "key"))
+}
+
+/// Hints at what holds in general, where the failure itself has no hint.
+fn or_see<T>(general: &str, result: Result<T>) -> Result<T> {
+    result.or_else(|error| match hint::of(&error) {
+        Some(_) => Err(error),
+        None => Err(error).hint(general),
+    })
+}
+
+/// Sorted, so that equal folders make equal initrds.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Trusted certificates by name: those of `paths`, or those of the workstation; none if it has none.

@@ -41,6 +41,13 @@ pub(crate) struct Recipe {
     /// Which registries are insecure or have mirrors, as in containers-registries.conf(5)
     #[arg(long, value_name = "FILE")]
     pub(crate) registries: Option<PathBuf>,
+    /// Who pulls from registries that demand to know, as in containers-auth.json(5); whoever can read the initrd can
+    /// read it
+    #[arg(long = "auth", value_name = "FILE")]
+    pub(crate) logins: Option<PathBuf>,
+    /// CA and client certificates of single registries, in folders named HOST[:PORT], as in containers-certs.d(5)
+    #[arg(long = "certs", value_name = "DIR")]
+    pub(crate) certificates: Option<PathBuf>,
     /// Take a shell along, this machine's static busybox
     #[arg(long)]
     pub(crate) shell: bool,
@@ -58,13 +65,15 @@ pub(crate) struct Initrd {
     pub(crate) bytes: Vec<u8>,
     /// What is worth telling about it, a line each.
     pub(crate) facts: Vec<String>,
+    /// Whether there is in it what only its owner should know.
+    pub(crate) is_secret: bool,
 }
 
 /// Makes the initrd and writes it to `output`.
 pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, output: &Path) -> Result<()> {
     let start = Instant::now();
     let initrd = make(&recipe.kernel()?, recipe, workflow)?;
-    write_whole(output, &initrd.bytes)?;
+    write_whole(output, &initrd.bytes, if initrd.is_secret { 0o600 } else { 0o644 })?;
     for fact in &initrd.facts {
         println!("{fact}");
     }
@@ -87,9 +96,10 @@ pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) ->
     let wanted = modules::wanted(&source, &recipe.add_modules)?;
     let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| println!("{line}"))?;
     let facts = facts(kernel, &source, &modules, &inputs);
+    let is_secret = inputs.are_secret();
     let contents = inputs.with(kernel, &source, modules)?;
     let archive = initrd::archive(contents)?;
-    Ok(Initrd { bytes: initrd::compress(&archive)?, facts })
+    Ok(Initrd { bytes: initrd::compress(&archive)?, facts, is_secret })
 }
 
 /// The files that a person named.
@@ -98,7 +108,9 @@ struct Inputs {
     shell: Option<Input>,
     workflow: Option<Input>,
     registries: Option<Input>,
+    logins: Option<Input>,
     authorities: Vec<(String, Input)>,
+    certificates: Vec<(String, Input)>,
 }
 
 impl Inputs {
@@ -108,19 +120,30 @@ impl Inputs {
             shell: recipe.shell.then(inputs::shell).transpose()?,
             workflow: workflow.map(inputs::workflow).transpose()?,
             registries: recipe.registries.as_deref().map(inputs::registries).transpose()?,
+            logins: recipe.logins.as_deref().map(inputs::logins).transpose()?,
             authorities: inputs::authorities(&recipe.authorities)?,
+            certificates: recipe.certificates.as_deref().map_or(Ok(Vec::new()), inputs::certificates)?,
         })
     }
 
     fn newest(&self) -> i64 {
-        let optional = [&self.shell, &self.workflow, &self.registries].into_iter().flatten();
-        let all = optional.chain(self.authorities.iter().map(|(_, input)| input)).chain([&self.init]);
+        let optional = [&self.shell, &self.workflow, &self.registries, &self.logins].into_iter().flatten();
+        let named = self.authorities.iter().chain(&self.certificates).map(|(_, input)| input);
+        let all = optional.chain(named).chain([&self.init]);
         all.map(|input| input.mtime).max().unwrap_or_default()
+    }
+
+    /// Passwords, and the keys of client certificates.
+    fn are_secret(&self) -> bool {
+        self.logins.is_some() || self.certificates.iter().any(|(name, _)| name.ends_with(".key"))
     }
 
     fn with(self, kernel: &Kernel, source: &Source, modules: Packed) -> Result<Contents> {
         let date = date(env::var("SOURCE_DATE_EPOCH").ok(), self.newest().max(source.newest()))?;
         let bytes = |input: Input| input.bytes;
+        let named = |inputs: Vec<(String, Input)>| {
+            inputs.into_iter().map(|(name, input)| (name, input.bytes)).collect::<Vec<_>>()
+        };
         Ok(Contents {
             release: kernel.release.clone(),
             date,
@@ -128,7 +151,9 @@ impl Inputs {
             shell: self.shell.map(bytes),
             workflow: self.workflow.map(bytes),
             registries: self.registries.map(bytes),
-            authorities: self.authorities.into_iter().map(|(name, input)| (name, input.bytes)).collect(),
+            logins: self.logins.map(bytes),
+            authorities: named(self.authorities),
+            certificates: named(self.certificates),
             modules,
         })
     }
@@ -153,7 +178,7 @@ fn cache(recipe: &Recipe) -> Cache {
 
 fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) -> Vec<String> {
     let early: usize = modules.early.iter().map(|(_, module)| module.len()).sum();
-    vec![
+    let mut facts = vec![
         format!("kernel {}, modules from {}", kernel.release, kernel.modules.display()),
         format!(
             "{} of {} modules: {} packed to {}, and {} to mount them",
@@ -164,7 +189,11 @@ fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) ->
             megabytes(early as u64),
         ),
         authorities_fact(&inputs.authorities),
-    ]
+    ];
+    if inputs.are_secret() {
+        facts.push("it holds logins or keys: only its owner may read it, and so should who serves it".into());
+    }
+    facts
 }
 
 fn authorities_fact(authorities: &[(String, Input)]) -> String {
@@ -181,12 +210,12 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// Writes `bytes` to `path` so that nobody ever finds half of them there.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = tempfile::Builder::new().prefix(".iguana-").tempfile_in(folder)?;
         file.write_all(bytes)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
         file.persist(path)?;
         anyhow::Ok(())
     };
@@ -213,11 +242,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("initrd");
         fs::write(&path, "old").unwrap();
-        write_whole(&path, b"new").unwrap();
+        write_whole(&path, b"new", 0o640).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write_whole(&folder.path().join("absent/initrd"), b"").unwrap_err().to_string();
+        let error = write_whole(&folder.path().join("absent/initrd"), b"", 0o644).unwrap_err().to_string();
         assert!(error.starts_with("cannot write `"), "{error}");
     }
 }

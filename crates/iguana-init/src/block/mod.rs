@@ -1,0 +1,98 @@
+//! What is on a block device, from its bytes. Whoever makes links to devices and whoever mounts them reads it
+//! here; the parsers do no I/O, and a read is never longer than a few dozen KiB.
+
+mod raid;
+mod superblock;
+mod table;
+mod text;
+
+pub(crate) use raid::Array;
+pub(crate) use superblock::{Superblock, Usage};
+pub(crate) use table::{Partition, Table};
+pub(crate) use text::encoded;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// Opens a device to look at what is on it. A drive without a medium does not keep us, and its tray stays open.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// The superblock on a device; `None` when it is of no kind that is known here.
+pub(crate) fn superblock(device: &File) -> io::Result<Option<Superblock>> {
+    let start = read(device, 0, superblock::START)?;
+    if let Some(member) = array(device, &start)? {
+        return Ok(Some(member.superblock()));
+    }
+    Ok(superblock::identify(&start))
+}
+
+/// The array that a device is a member of.
+pub(crate) fn array_of_member(member: &File) -> io::Result<Option<Array>> {
+    array(member, &read(member, 0, superblock::START)?)
+}
+
+/// The superblock of an array's member may also be at the device's end.
+fn array(mut device: &File, start: &[u8]) -> io::Result<Option<Array>> {
+    if let Some(found) = raid::identify_start(start) {
+        return Ok(Some(found));
+    }
+    let size = device.seek(SeekFrom::End(0))?;
+    for place in raid::places_at_end(size) {
+        if let Some(found) = raid::identify(&read(device, place, raid::LENGTH)?) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The partition table of a disk; `None` when it is of no kind that is known here.
+pub(crate) fn table(disk: &File, block_size: u64) -> io::Result<Option<Table>> {
+    let first = read(disk, 0, table::MBR_LENGTH)?;
+    if table::is_protected(&first) {
+        let header = read(disk, block_size, table::GPT_HEADER_LENGTH)?;
+        if let Some(place) = table::place_of_entries(&header, block_size) {
+            let entries = read(disk, place.start, place.length)?;
+            return Ok(Some(table::gpt(&entries, place.entry_length, block_size)));
+        }
+    }
+    Ok(table::mbr(&first))
+}
+
+/// The bytes at an offset, fewer where the device ends.
+fn read(device: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match device.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Bytes of a format, asked for by their offsets.
+#[derive(Clone, Copy)]
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// Nothing when they are not all there.
+    fn at(self, offset: usize, length: usize) -> &'a [u8] {
+        offset.checked_add(length).and_then(|end| self.0.get(offset..end)).unwrap_or_default()
+    }
+
+    fn u32(self, offset: usize) -> Option<u32> {
+        Some(u32::from_le_bytes(self.at(offset, 4).try_into().ok()?))
+    }
+
+    fn u64(self, offset: usize) -> Option<u64> {
+        Some(u64::from_le_bytes(self.at(offset, 8).try_into().ok()?))
+    }
+}

@@ -1,0 +1,198 @@
+//! Partition tables: the GPT (UEFI specification, section 5.3) and the MBR.
+
+use super::{Bytes, text};
+
+/// Bytes of the first sector.
+pub(super) const MBR_LENGTH: usize = 512;
+/// Bytes of the GPT's header that are looked at.
+pub(super) const GPT_HEADER_LENGTH: usize = 92;
+/// Bytes of a sector in which the kernel counts, whatever the disk's own are.
+const SECTOR: u64 = 512;
+/// Entries, and bytes per entry, that are looked at; every tool makes 128 of 128.
+const AT_MOST: usize = 1024;
+const ENTRY_LENGTH: usize = 128;
+/// Where the MBR has its four entries of 16 bytes, and its signature.
+const MBR_ENTRIES: usize = 446;
+const MBR_SIGNATURE: (usize, [u8; 2]) = (510, [0x55, 0xaa]);
+/// The type of the entry that covers a disk with a GPT.
+const PROTECTED: u8 = 0xee;
+
+/// A partition table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// Those that the table itself has; an MBR's chain of logical ones is not followed.
+    pub(crate) partitions: Vec<Partition>,
+    /// An MBR's own number, of which the UUIDs of all its partitions are made.
+    disk_id: Option<u32>,
+}
+
+/// What a table says of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Partition {
+    /// From 1.
+    pub(crate) number: u32,
+    /// In sectors of 512 bytes.
+    pub(crate) start: u64,
+    pub(crate) uuid: String,
+    /// Empty when it has none; an MBR has none at all.
+    pub(crate) label: String,
+}
+
+impl Table {
+    /// The partition that the kernel knows by this number and start, in sectors of 512 bytes. Where it starts
+    /// elsewhere, the table is newer than what the kernel knows.
+    pub(crate) fn partition(&self, number: u32, start: u64) -> Option<Partition> {
+        let found = self.partitions.iter().find(|it| (it.number, it.start) == (number, start));
+        found.cloned().or_else(|| self.logical(number, start))
+    }
+
+    fn logical(&self, number: u32, start: u64) -> Option<Partition> {
+        let disk_id = self.disk_id.filter(|_| number > 4)?;
+        Some(Partition { number, start, uuid: mbr_uuid(disk_id, number), label: String::new() })
+    }
+
+    /// Whether the kernel, which knows these numbers and starts, knows other partitions than there are.
+    pub(crate) fn differs_from(&self, known: &[(u32, u64)]) -> bool {
+        let is_primary = |number: u32| self.disk_id.is_none() || number <= 4;
+        let mut known: Vec<_> = known.iter().copied().filter(|(number, _)| is_primary(*number)).collect();
+        let mut written: Vec<_> = self.partitions.iter().map(|it| (it.number, it.start)).collect();
+        known.sort_unstable();
+        written.sort_unstable();
+        known != written
+    }
+}
+
+/// Whether the first sector says that the disk has a GPT.
+pub(super) fn is_protected(first: &[u8]) -> bool {
+    is_mbr(first) && mbr_entries(first).any(|(_, entry)| entry[4] == PROTECTED)
+}
+
+fn is_mbr(first: &[u8]) -> bool {
+    Bytes(first).at(MBR_SIGNATURE.0, 2) == MBR_SIGNATURE.1
+}
+
+fn mbr_entries(first: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    (1..).zip(Bytes(first).at(MBR_ENTRIES, 64).chunks_exact(16))
+}
+
+/// Where a GPT has its entries, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) start: u64,
+    pub(super) length: usize,
+    pub(super) entry_length: usize,
+}
+
+/// Where the entries are that a GPT's header tells of.
+pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<Place> {
+    let header = Bytes(header);
+    if header.at(0, 8) != b"EFI PART" {
+        return None;
+    }
+    let start = header.u64(72)?.checked_mul(block_size)?;
+    let count = usize::try_from(header.u32(80)?).ok()?.min(AT_MOST);
+    let entry_length = usize::try_from(header.u32(84)?).ok()?;
+    let is_sound = (ENTRY_LENGTH..=AT_MOST).contains(&entry_length);
+    is_sound.then_some(Place { start, length: count * entry_length, entry_length })
+}
+
+/// The partitions of a GPT from its entries.
+pub(super) fn gpt(entries: &[u8], entry_length: usize, block_size: u64) -> Table {
+    let entries = (1..).zip(entries.chunks_exact(entry_length));
+    let partitions = entries.filter_map(|(number, entry)| {
+        let entry = Bytes(entry);
+        let is_used = entry.at(0, 16).iter().any(|byte| *byte != 0);
+        let start = entry.u64(32)?.checked_mul(block_size)? / SECTOR;
+        let (uuid, label) = (text::guid(entry.at(16, 16)), text::wide_label(entry.at(56, 72)));
+        is_used.then_some(Partition { number, start, uuid, label })
+    });
+    Table { partitions: partitions.collect(), disk_id: None }
+}
+
+/// The primary partitions of an MBR.
+pub(super) fn mbr(first: &[u8]) -> Option<Table> {
+    if !is_mbr(first) {
+        return None;
+    }
+    let disk_id = Bytes(first).u32(440)?;
+    let partitions = mbr_entries(first).filter_map(|(number, entry)| {
+        let (start, length) = (Bytes(entry).u32(8)?, Bytes(entry).u32(12)?);
+        let (uuid, label) = (mbr_uuid(disk_id, number), String::new());
+        (length > 0).then_some(Partition { number, start: start.into(), uuid, label })
+    });
+    Some(Table { partitions: partitions.collect(), disk_id: Some(disk_id) })
+}
+
+/// As the kernel makes it (block/partitions/msdos.c); without a number of the disk's there is none.
+fn mbr_uuid(disk_id: u32, number: u32) -> String {
+    if disk_id == 0 { String::new() } else { format!("{disk_id:08x}-{number:02x}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_sector(kind: u8) -> Vec<u8> {
+        let mut first = vec![0; MBR_LENGTH];
+        first[440..444].copy_from_slice(&0x1234_abcd_u32.to_le_bytes());
+        first[446 + 4] = kind;
+        first[446 + 8..446 + 12].copy_from_slice(&2048_u32.to_le_bytes());
+        first[446 + 12] = 8;
+        first[510..].copy_from_slice(&MBR_SIGNATURE.1);
+        first
+    }
+
+    fn gpt_of_one() -> Table {
+        let mut entries = vec![0; 4 * ENTRY_LENGTH];
+        let entry = &mut entries[ENTRY_LENGTH..];
+        entry[0] = 1;
+        entry[16..32].copy_from_slice(&(0..16).collect::<Vec<u8>>());
+        entry[32] = 40;
+        entry[56..60].copy_from_slice(&[b'o', 0, b's', 0]);
+        gpt(&entries, ENTRY_LENGTH, 4096)
+    }
+
+    #[test]
+    fn a_gpt_names_its_partitions() {
+        let found = gpt_of_one().partition(2, 320).unwrap();
+        assert_eq!(found.uuid, "03020100-0504-0706-0809-0a0b0c0d0e0f");
+        assert_eq!(found.label, "os");
+        assert_eq!(gpt_of_one().partition(2, 40), None, "counted in sectors of 512 bytes");
+        assert_eq!(gpt_of_one().partition(1, 0), None, "not in use");
+    }
+
+    #[test]
+    fn a_header_says_where_the_entries_are() {
+        let mut header = vec![0; GPT_HEADER_LENGTH];
+        header[..8].copy_from_slice(b"EFI PART");
+        (header[72], header[80], header[84]) = (2, 128, 128);
+        let place = Place { start: 8192, length: 128 * 128, entry_length: 128 };
+        assert_eq!(place_of_entries(&header, 4096), Some(place));
+        header[84] = 0;
+        assert_eq!(place_of_entries(&header, 512), None);
+        assert_eq!(place_of_entries(b"EFI PART", 512), None);
+        assert_eq!(place_of_entries(&[0; 92], 512), None);
+    }
+
+    #[test]
+    fn an_mbr_is_told_from_the_one_that_protects_a_gpt() {
+        assert!(is_protected(&first_sector(PROTECTED)));
+        assert!(!is_protected(&first_sector(0x83)));
+        let table = mbr(&first_sector(0x83)).unwrap();
+        assert_eq!(table.partition(1, 2048).unwrap().uuid, "1234abcd-01");
+        assert_eq!(table.partition(5, 4096).unwrap().uuid, "1234abcd-05");
+        assert_eq!(mbr(&[0; 512]), None);
+        assert_eq!(mbr(&[]), None);
+    }
+
+    #[test]
+    fn the_kernel_may_know_an_older_table() {
+        let gpt = gpt_of_one();
+        assert!(!gpt.differs_from(&[(2, 320)]));
+        assert!(
+            gpt.differs_from(&[(2, 2048)]) && gpt.differs_from(&[]) && gpt.differs_from(&[(2, 320), (3, 9)])
+        );
+        let mbr = mbr(&first_sector(0x83)).unwrap();
+        assert!(!mbr.differs_from(&[(1, 2048), (5, 4096)]));
+    }
+}

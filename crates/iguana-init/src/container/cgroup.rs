@@ -1,0 +1,438 @@
+//! The cgroup of a container (cgroups(7)): what it uses is counted and limited there, and nothing that it has
+//! started can get out of it.
+//!
+//! A container's first process is made in its cgroup of version 2. To move a process that is there already the
+//! kernel waits for all processors (measured: 5 to 16 ms, a third of a container's whole start), so a hierarchy
+//! of version 1 is used only where a limit needs it.
+
+use super::plan::Plan;
+use super::running::Shortage;
+use anyhow::Context as _;
+use iguana_core::hint::{WithHint as _, hinted};
+use rustix::fd::{AsFd as _, BorrowedFd};
+use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
+};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MOUNTS: &str = "/proc/self/mountinfo";
+const OWN: &str = "/proc/self/cgroup";
+
+/// How long the kernel may take to end what was killed. What waits for a disk takes longer, and is left.
+const END_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Process 1 of a container is ours, and does not count.
+const OUR_PROCESSES: u64 = 1;
+
+/// Where in the machine's cgroups those of containers are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cgroups {
+    /// The folder in the hierarchy of version 2.
+    unified: Option<PathBuf>,
+    memory: Option<Controller>,
+    pids: Option<Controller>,
+}
+
+/// Where something is limited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Controller {
+    /// In the hierarchy of version 2.
+    Unified,
+    /// In this folder of one of version 1.
+    Own(PathBuf),
+}
+
+impl Cgroups {
+    /// Those of this machine, with the controllers switched on that containers need.
+    pub(crate) fn open() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let (mounts, own) = (read(MOUNTS), read(OWN));
+        let is_writable = |folder: &PathBuf| access(folder, Access::WRITE_OK).is_ok();
+        let mut cgroups = Self::default();
+        if let Some(place) = Place::unified(&mounts, &own).filter(|place| is_writable(&place.own)) {
+            let (folder, enabled) = place.enable();
+            let is_enabled = |name: &str| enabled.contains(&name).then_some(Controller::Unified);
+            (cgroups.memory, cgroups.pids) = (is_enabled("memory"), is_enabled("pids"));
+            cgroups.unified = Some(folder);
+        }
+        let of_version_1 =
+            |name: &str| Place::of_version_1(name, &mounts, &own).map(|place| place.own).filter(is_writable);
+        cgroups.memory = cgroups.memory.or_else(|| of_version_1("memory").map(Controller::Own));
+        cgroups.pids = cgroups.pids.or_else(|| of_version_1("pids").map(Controller::Own));
+        cgroups
+    }
+
+    /// Whether a container has a view of its own at `/sys/fs/cgroup`.
+    pub(super) fn are_unified(&self) -> bool {
+        self.unified.is_some()
+    }
+
+    /// One line for the log.
+    pub(crate) fn describe(&self) -> String {
+        let say = |name: &str, controller: &Option<Controller>| match controller {
+            Some(Controller::Unified) => format!("{name} is counted"),
+            Some(Controller::Own(_)) => format!("{name} is counted where it is limited (version 1)"),
+            None => format!("{name} is not counted"),
+        };
+        let what = [say("memory", &self.memory), say("the number of processes", &self.pids)].join(", ");
+        match &self.unified {
+            Some(folder) => format!("cgroups: made in `{}`; {what}", folder.display()),
+            None => format!("cgroups: none of version 2; {what}"),
+        }
+    }
+}
+
+/// Where this process is in a hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    mount: PathBuf,
+    own: PathBuf,
+}
+
+impl Place {
+    fn unified(mounts: &str, own: &str) -> Option<Self> {
+        Self::find(mounts, own, |kind, _| kind == "cgroup2", "")
+    }
+
+    fn of_version_1(controller: &str, mounts: &str, own: &str) -> Option<Self> {
+        let has = |options: &str| options.split(',').any(|option| option == controller);
+        Self::find(mounts, own, |kind, options| kind == "cgroup" && has(options), controller)
+    }
+
+    /// From the texts of proc_pid_mountinfo(5) and of `/proc/self/cgroup`; `controller` is none for version 2.
+    fn find(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool, controller: &str) -> Option<Self> {
+        let (root, mount) = mounts.lines().find_map(|line| {
+            let (place, kind) = line.split_once(" - ")?;
+            let mut kind = kind.split(' ');
+            let (kind, options) = (kind.next()?, kind.nth(1)?);
+            let mut place = place.split(' ').skip(3);
+            is_it(kind, options).then_some((place.next()?, place.next()?))
+        })?;
+        let own = own.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            controllers.split(',').any(|name| name == controller).then_some(path)
+        });
+        let below = own.and_then(|own| Path::new(own).strip_prefix(root).ok());
+        // What is outside of the mount, or of the cgroup namespace, cannot be seen.
+        let below = below.filter(|below| !below.starts_with("..")).unwrap_or(Path::new(""));
+        Some(Self { mount: mount.into(), own: Path::new(mount).join(below).components().collect() })
+    }
+
+    /// Switches on what the machine has of the controllers. Gives back where they are on for new cgroups, and
+    /// which: mostly not where this process is, since a cgroup with processes of its own, but for the root of
+    /// all, cannot have them on ("no internal processes").
+    fn enable(&self) -> (PathBuf, Vec<&'static str>) {
+        let offered = controllers(&self.mount.join("cgroup.controllers"));
+        let wish: String = offered.iter().map(|name| format!("+{name} ")).collect();
+        let folders = self.own.ancestors().take_while(|folder| folder.starts_with(&self.mount));
+        for folder in folders {
+            let file = folder.join("cgroup.subtree_control");
+            // What the kernel refuses here it may allow further up.
+            let _ = write(&file, &wish);
+            if controllers(&file) == offered {
+                return (folder.into(), offered);
+            }
+        }
+        (self.own.clone(), controllers(&self.own.join("cgroup.subtree_control")))
+    }
+}
+
+/// Which of those that containers need are in a list of the kernel's.
+fn controllers(list: &Path) -> Vec<&'static str> {
+    let list = fs::read_to_string(list).unwrap_or_default();
+    ["memory", "pids"]
+        .into_iter()
+        .filter(|name| list.split_whitespace().any(|found| found == *name))
+        .collect()
+}
+
+/// The cgroup of one container. Dropping it kills all that is in it, and removes it.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    unified: Option<PathBuf>,
+    /// The same in hierarchies of version 1.
+    others: Vec<PathBuf>,
+    memory: MemoryAccount,
+}
+
+/// What a container has used of the memory. It can be asked as long as there is the cgroup.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryAccount {
+    /// The folder of the cgroup that counts it, and what its files are called.
+    counted: Option<(PathBuf, &'static MemoryFiles)>,
+    limit: Option<u64>,
+}
+
+/// What the two versions call the same.
+#[derive(Debug)]
+struct MemoryFiles {
+    limit: &'static str,
+    /// Has a line `oom_kill NUMBER`.
+    kills: &'static str,
+    /// Version 2: since Linux 5.19.
+    peak: &'static str,
+}
+
+const UNIFIED: MemoryFiles = MemoryFiles { limit: "memory.max", kills: "memory.events", peak: "memory.peak" };
+const VERSION_1: MemoryFiles = MemoryFiles {
+    limit: "memory.limit_in_bytes",
+    kills: "memory.oom_control",
+    peak: "memory.max_usage_in_bytes",
+};
+
+impl Cgroup {
+    /// Makes it, with the limits of the plan.
+    ///
+    /// # Errors
+    /// When a limit cannot be enforced here.
+    pub(super) fn make(plan: &Plan) -> anyhow::Result<Self> {
+        let name = plan.scratch.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("iguana-{}.{name}", std::process::id());
+        let memory = MemoryAccount { counted: None, limit: plan.memory };
+        let mut cgroup = Self { unified: None, others: Vec::new(), memory };
+        if let Some(folder) = &plan.cgroups.unified {
+            cgroup.unified = Some(make_folder(folder.join(&name))?);
+        }
+        cgroup.memory.counted = match (&plan.cgroups.memory, plan.memory) {
+            (Some(Controller::Own(folder)), Some(_)) => Some((cgroup.make_other(folder, &name)?, &VERSION_1)),
+            (Some(Controller::Unified), _) => cgroup.unified.clone().zip(Some(&UNIFIED)),
+            _ => None,
+        };
+        if let Some(limit) = plan.memory {
+            cgroup.limit_memory(limit)?;
+        }
+        if let Some(limit) = plan.pids {
+            cgroup.limit_processes(limit, plan.cgroups.pids.as_ref(), &name)?;
+        }
+        Ok(cgroup)
+    }
+
+    fn make_other(&mut self, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = folder.join(name);
+        if !self.others.contains(&folder) {
+            self.others.push(make_folder(folder.clone())?);
+        }
+        Ok(folder)
+    }
+
+    fn limit_memory(&self, limit: u64) -> anyhow::Result<()> {
+        let Some((folder, files)) = &self.memory.counted else {
+            return Err(cannot_limit("memory", "CONFIG_MEMCG"));
+        };
+        set(&folder.join(files.limit), limit)?;
+        // What is left of a program whose process was killed is seldom of use. Version 1 has no such file.
+        let _ = write(&folder.join("memory.oom.group"), "1");
+        Ok(())
+    }
+
+    fn limit_processes(
+        &mut self,
+        limit: u64,
+        controller: Option<&Controller>,
+        name: &str,
+    ) -> anyhow::Result<()> {
+        let folder = match controller {
+            Some(Controller::Unified) => self.unified.clone(),
+            Some(Controller::Own(folder)) => Some(self.make_other(folder, name)?),
+            None => None,
+        };
+        let folder = folder.ok_or_else(|| cannot_limit("pids", "CONFIG_CGROUP_PIDS"))?;
+        set(&folder.join("pids.max"), limit + OUR_PROCESSES)
+    }
+
+    /// Starts a process in it. `start` gets the folder in which the kernel is to make it, if it can do that.
+    pub(super) fn admit(&self, start: impl Fn(Option<BorrowedFd<'_>>) -> io::Result<Pid>) -> io::Result<Pid> {
+        let mut to_join: Vec<&PathBuf> = self.others.iter().collect();
+        let started = self.unified.as_ref().map(|folder| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            start(Some(open(folder, flags, Mode::empty())?.as_fd()))
+        });
+        let process = match started {
+            Some(Ok(process)) => process,
+            // A kernel before 5.7.
+            _ => {
+                to_join.extend(&self.unified);
+                start(None)?
+            }
+        };
+        let joined = to_join
+            .into_iter()
+            .try_for_each(|folder| write(&folder.join("cgroup.procs"), &process.as_raw_pid().to_string()));
+        if joined.is_err() {
+            // It is this process' own child, and is not known to anybody else yet.
+            let _ = kill_process(process, Signal::KILL);
+            let _ = rustix::io::retry_on_intr(|| waitpid(Some(process), WaitOptions::empty()));
+        }
+        joined.map(|()| process)
+    }
+
+    pub(super) fn memory(&self) -> &MemoryAccount {
+        &self.memory
+    }
+}
+
+impl MemoryAccount {
+    /// How often the kernel has killed something in it for want of memory.
+    pub(super) fn kills(&self) -> u64 {
+        let Some((folder, files)) = &self.counted else { return 0 };
+        let text = fs::read_to_string(folder.join(files.kills)).unwrap_or_default();
+        number_of(&text, "oom_kill").unwrap_or(0)
+    }
+
+    /// What is known of such a kill.
+    pub(super) fn shortage(&self) -> Shortage {
+        let peak = self.counted.as_ref().and_then(|(folder, files)| {
+            fs::read_to_string(folder.join(files.peak)).ok()?.trim().parse().ok()
+        });
+        Shortage { limit: self.limit, peak }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        self.unified.iter().chain(&self.others).for_each(|folder| end(folder));
+    }
+}
+
+fn make_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
+    if folder.exists() {
+        // An earlier container of the name, which the kernel could not end in time.
+        end(&folder);
+    }
+    fs::create_dir(&folder).with_context(|| format!("cannot make the cgroup `{}`", folder.display()))?;
+    Ok(folder)
+}
+
+fn cannot_limit(key: &str, option: &str) -> anyhow::Error {
+    hinted(
+        format!("the limit `{key}` cannot be enforced: no cgroup on this machine has the controller"),
+        format!("remove `{key}`, or use a kernel with `{option}` and without `cgroup_disable={key}`"),
+    )
+}
+
+fn set(file: &Path, limit: u64) -> anyhow::Result<()> {
+    write(file, &limit.to_string())
+        .with_context(|| format!("cannot set the limit `{}` to {limit}", file.display()))
+        .hint("the kernel's own limit may be lower: see the file of that name further up")
+}
+
+/// Writes a file of the kernel's, which is never made.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
+}
+
+fn number_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Kills all that is in a cgroup and in those below, and removes them.
+fn end(folder: &Path) {
+    let start = Instant::now();
+    while remove(folder).is_err() && start.elapsed() < END_LIMIT {
+        kill(folder);
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Removes a cgroup and those below, if nothing is in them.
+fn remove(folder: &Path) -> io::Result<()> {
+    below(folder).iter().try_for_each(|inner| remove(inner))?;
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn kill(folder: &Path) {
+    // Since Linux 5.14, in version 2: at once, however fast they multiply.
+    if write(&folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    below(folder).iter().for_each(|inner| kill(inner));
+    for process in processes(folder) {
+        let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { continue };
+        // Asked again: its number may have gone to another process before it was held.
+        if processes(folder).contains(&process) {
+            let _ = pidfd_send_signal(handle, Signal::KILL);
+        }
+    }
+}
+
+fn processes(folder: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIFIED_MOUNTS: &str = "\
+24 1 0:22 / /proc rw,relatime - proc proc rw
+28 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
+";
+    const HYBRID_MOUNTS: &str = "\
+28 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755
+29 28 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+30 28 0:28 /job /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+31 28 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+
+    fn place(mount: &str, own: &str) -> Option<Place> {
+        Some(Place { mount: mount.into(), own: own.into() })
+    }
+
+    #[test]
+    fn a_process_finds_where_it_is() {
+        let top = "/sys/fs/cgroup";
+        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/\n"), place(top, top));
+        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/a/b\n"), place(top, "/sys/fs/cgroup/a/b"));
+        // Outside of what its cgroup namespace shows.
+        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/../a\n"), place(top, top));
+        assert_eq!(Place::of_version_1("memory", UNIFIED_MOUNTS, "0::/\n"), None);
+        let own = "3:memory:/job/inner\n2:cpu,cpuacct:/\n0::/x\n";
+        assert_eq!(
+            Place::of_version_1("memory", HYBRID_MOUNTS, own),
+            place("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/inner")
+        );
+        let unified = "/sys/fs/cgroup/unified";
+        assert_eq!(Place::unified(HYBRID_MOUNTS, own), place(unified, &format!("{unified}/x")));
+        assert_eq!(Place::of_version_1("pids", HYBRID_MOUNTS, own), None);
+        assert_eq!(Place::unified("", own), None);
+    }
+
+    #[test]
+    fn a_limit_without_its_controller_is_refused_with_a_hint() {
+        let plan = Plan::new("/nowhere/job".into());
+        let unlimited = Cgroup::make(&plan).unwrap();
+        assert!(unlimited.unified.is_none() && unlimited.others.is_empty());
+        for plan in [Plan { memory: Some(1 << 20), ..plan.clone() }, Plan { pids: Some(9), ..plan }] {
+            let error = Cgroup::make(&plan).unwrap_err();
+            assert!(error.to_string().contains("cannot be enforced"), "{error:#}");
+            assert!(iguana_core::hint::of(&error).unwrap().contains("cgroup_disable="));
+        }
+    }
+
+    #[test]
+    fn kills_are_read_in_both_versions() {
+        assert_eq!(
+            number_of("low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 1\n", "oom_kill"),
+            Some(1)
+        );
+        assert_eq!(number_of("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n", "oom_kill"), Some(7));
+        assert_eq!(number_of("oom_kill_disable 0\n", "oom_kill"), None);
+    }
+}

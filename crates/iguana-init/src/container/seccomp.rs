@@ -1,0 +1,430 @@
+//! Which system calls a container with less than all rights can make: podman's choice for its default
+//! capabilities (containers-common 0.64, `seccomp.json`).
+//!
+//! A call that is not named here gets `ENOSYS`, as from a kernel that does not have it: so programs fall back
+//! to an older one. A 32-bit program is ended by `SIGSYS`: podman knows its calls, the filters' compiler does
+//! not.
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::ffi::c_long;
+
+/// Let through.
+const ALLOWED: &[c_long] = {
+    use libc::*;
+    &[
+        SYS_accept,
+        SYS_accept4,
+        SYS_adjtimex,
+        SYS_bind,
+        SYS_brk,
+        SYS_capget,
+        SYS_capset,
+        SYS_chdir,
+        SYS_chroot,
+        SYS_clock_adjtime,
+        SYS_clock_getres,
+        SYS_clock_gettime,
+        SYS_clock_nanosleep,
+        SYS_clone,
+        SYS_clone3,
+        SYS_close,
+        SYS_close_range,
+        SYS_connect,
+        SYS_copy_file_range,
+        SYS_dup,
+        SYS_dup3,
+        SYS_epoll_create1,
+        SYS_epoll_ctl,
+        SYS_epoll_pwait,
+        SYS_epoll_pwait2,
+        SYS_eventfd2,
+        SYS_execve,
+        SYS_execveat,
+        SYS_exit,
+        SYS_exit_group,
+        SYS_faccessat,
+        SYS_faccessat2,
+        SYS_fadvise64,
+        SYS_fallocate,
+        SYS_fanotify_init,
+        SYS_fanotify_mark,
+        SYS_fchdir,
+        SYS_fchmod,
+        SYS_fchmodat,
+        SYS_fchown,
+        SYS_fchownat,
+        SYS_fcntl,
+        SYS_fdatasync,
+        SYS_fgetxattr,
+        SYS_flistxattr,
+        SYS_flock,
+        SYS_fremovexattr,
+        SYS_fsconfig,
+        SYS_fsetxattr,
+        SYS_fsmount,
+        SYS_fsopen,
+        SYS_fspick,
+        SYS_fstat,
+        SYS_fstatfs,
+        SYS_fsync,
+        SYS_ftruncate,
+        SYS_futex,
+        SYS_get_mempolicy,
+        SYS_get_robust_list,
+        SYS_getcpu,
+        SYS_getcwd,
+        SYS_getdents64,
+        SYS_getegid,
+        SYS_geteuid,
+        SYS_getgid,
+        SYS_getgroups,
+        SYS_getitimer,
+        SYS_getpeername,
+        SYS_getpgid,
+        SYS_getpid,
+        SYS_getppid,
+        SYS_getpriority,
+        SYS_getrandom,
+        SYS_getresgid,
+        SYS_getresuid,
+        SYS_getrusage,
+        SYS_getsid,
+        SYS_getsockname,
+        SYS_getsockopt,
+        SYS_gettid,
+        SYS_gettimeofday,
+        SYS_getuid,
+        SYS_getxattr,
+        SYS_inotify_add_watch,
+        SYS_inotify_init1,
+        SYS_inotify_rm_watch,
+        SYS_io_cancel,
+        SYS_io_destroy,
+        SYS_io_getevents,
+        SYS_io_setup,
+        SYS_io_submit,
+        SYS_ioctl,
+        SYS_ioprio_get,
+        SYS_ioprio_set,
+        SYS_keyctl,
+        SYS_kill,
+        SYS_landlock_add_rule,
+        SYS_landlock_create_ruleset,
+        SYS_landlock_restrict_self,
+        SYS_lgetxattr,
+        SYS_linkat,
+        SYS_listen,
+        SYS_listxattr,
+        SYS_llistxattr,
+        SYS_lremovexattr,
+        SYS_lseek,
+        SYS_lsetxattr,
+        SYS_madvise,
+        SYS_mbind,
+        SYS_membarrier,
+        SYS_memfd_create,
+        SYS_memfd_secret,
+        SYS_mincore,
+        SYS_mkdirat,
+        SYS_mknodat,
+        SYS_mlock,
+        SYS_mlock2,
+        SYS_mlockall,
+        SYS_mmap,
+        SYS_mount,
+        SYS_mount_setattr,
+        SYS_move_mount,
+        SYS_mprotect,
+        SYS_mq_getsetattr,
+        SYS_mq_notify,
+        SYS_mq_open,
+        SYS_mq_timedreceive,
+        SYS_mq_timedsend,
+        SYS_mq_unlink,
+        SYS_mremap,
+        SYS_msgctl,
+        SYS_msgget,
+        SYS_msgrcv,
+        SYS_msgsnd,
+        SYS_msync,
+        SYS_munlock,
+        SYS_munlockall,
+        SYS_munmap,
+        SYS_name_to_handle_at,
+        SYS_nanosleep,
+        SYS_newfstatat,
+        SYS_open_tree,
+        SYS_openat,
+        SYS_openat2,
+        SYS_pidfd_getfd,
+        SYS_pidfd_open,
+        SYS_pidfd_send_signal,
+        SYS_pipe2,
+        SYS_pivot_root,
+        SYS_pkey_alloc,
+        SYS_pkey_free,
+        SYS_pkey_mprotect,
+        SYS_ppoll,
+        SYS_prctl,
+        SYS_pread64,
+        SYS_preadv,
+        SYS_preadv2,
+        SYS_prlimit64,
+        SYS_process_mrelease,
+        SYS_process_vm_readv,
+        SYS_process_vm_writev,
+        SYS_pselect6,
+        SYS_ptrace,
+        SYS_pwrite64,
+        SYS_pwritev,
+        SYS_pwritev2,
+        SYS_read,
+        SYS_readahead,
+        SYS_readlinkat,
+        SYS_readv,
+        SYS_reboot,
+        SYS_recvfrom,
+        SYS_recvmmsg,
+        SYS_recvmsg,
+        SYS_remap_file_pages,
+        SYS_removexattr,
+        SYS_renameat2,
+        SYS_restart_syscall,
+        SYS_rseq,
+        SYS_rt_sigaction,
+        SYS_rt_sigpending,
+        SYS_rt_sigprocmask,
+        SYS_rt_sigqueueinfo,
+        SYS_rt_sigreturn,
+        SYS_rt_sigsuspend,
+        SYS_rt_sigtimedwait,
+        SYS_rt_tgsigqueueinfo,
+        SYS_sched_get_priority_max,
+        SYS_sched_get_priority_min,
+        SYS_sched_getaffinity,
+        SYS_sched_getattr,
+        SYS_sched_getparam,
+        SYS_sched_getscheduler,
+        SYS_sched_rr_get_interval,
+        SYS_sched_setaffinity,
+        SYS_sched_setattr,
+        SYS_sched_setparam,
+        SYS_sched_setscheduler,
+        SYS_sched_yield,
+        SYS_seccomp,
+        SYS_semctl,
+        SYS_semget,
+        SYS_semop,
+        SYS_semtimedop,
+        SYS_sendfile,
+        SYS_sendmmsg,
+        SYS_sendmsg,
+        SYS_sendto,
+        SYS_set_mempolicy,
+        SYS_set_robust_list,
+        SYS_set_tid_address,
+        SYS_setfsgid,
+        SYS_setfsuid,
+        SYS_setgid,
+        SYS_setgroups,
+        SYS_setitimer,
+        SYS_setns,
+        SYS_setpgid,
+        SYS_setpriority,
+        SYS_setregid,
+        SYS_setresgid,
+        SYS_setresuid,
+        SYS_setreuid,
+        SYS_setsid,
+        SYS_setsockopt,
+        SYS_setuid,
+        SYS_setxattr,
+        SYS_shmat,
+        SYS_shmctl,
+        SYS_shmdt,
+        SYS_shmget,
+        SYS_shutdown,
+        SYS_sigaltstack,
+        SYS_signalfd4,
+        SYS_socket,
+        SYS_socketpair,
+        SYS_splice,
+        SYS_statfs,
+        SYS_statx,
+        SYS_symlinkat,
+        SYS_sync,
+        SYS_syncfs,
+        SYS_sysinfo,
+        SYS_syslog,
+        SYS_tee,
+        SYS_tgkill,
+        SYS_timer_create,
+        SYS_timer_delete,
+        SYS_timer_getoverrun,
+        SYS_timer_gettime,
+        SYS_timer_settime,
+        SYS_timerfd_create,
+        SYS_timerfd_gettime,
+        SYS_timerfd_settime,
+        SYS_times,
+        SYS_tkill,
+        SYS_truncate,
+        SYS_umask,
+        SYS_umount2,
+        SYS_uname,
+        SYS_unlinkat,
+        SYS_unshare,
+        SYS_utimensat,
+        SYS_wait4,
+        SYS_waitid,
+        SYS_write,
+        SYS_writev,
+    ]
+};
+
+/// Let through where there are such calls.
+const ALLOWED_OF_THIS_ARCHITECTURE: &[c_long] = {
+    use libc::*;
+    &[
+        SYS_access,
+        SYS_alarm,
+        SYS_arch_prctl,
+        SYS_chmod,
+        SYS_chown,
+        SYS_creat,
+        SYS_dup2,
+        SYS_epoll_create,
+        SYS_epoll_ctl_old,
+        SYS_epoll_wait,
+        SYS_epoll_wait_old,
+        SYS_eventfd,
+        SYS_fchmodat2,
+        SYS_fork,
+        SYS_futimesat,
+        SYS_get_thread_area,
+        SYS_getdents,
+        SYS_getpgrp,
+        SYS_getrlimit,
+        SYS_inotify_init,
+        SYS_lchown,
+        SYS_link,
+        SYS_lstat,
+        SYS_mkdir,
+        SYS_mknod,
+        SYS_modify_ldt,
+        SYS_open,
+        SYS_pause,
+        SYS_pipe,
+        SYS_poll,
+        SYS_readlink,
+        SYS_rename,
+        SYS_renameat,
+        SYS_rmdir,
+        SYS_select,
+        SYS_set_thread_area,
+        SYS_setrlimit,
+        SYS_signalfd,
+        SYS_stat,
+        SYS_symlink,
+        SYS_sync_file_range,
+        SYS_time,
+        SYS_unlink,
+        SYS_utime,
+        SYS_utimes,
+        SYS_vfork,
+    ]
+};
+
+/// Refused by `EPERM`.
+const REFUSED: &[c_long] = {
+    use libc::*;
+    &[
+        SYS_acct,
+        SYS_bpf,
+        SYS_clock_settime,
+        SYS_delete_module,
+        SYS_finit_module,
+        SYS_init_module,
+        SYS_kcmp,
+        SYS_kexec_file_load,
+        SYS_kexec_load,
+        SYS_lookup_dcookie,
+        SYS_migrate_pages,
+        SYS_move_pages,
+        SYS_nfsservctl,
+        SYS_open_by_handle_at,
+        SYS_perf_event_open,
+        SYS_process_madvise,
+        SYS_quotactl,
+        SYS_setdomainname,
+        SYS_sethostname,
+        SYS_settimeofday,
+        SYS_swapoff,
+        SYS_swapon,
+        SYS_userfaultfd,
+        SYS_vhangup,
+        SYS_vmsplice,
+    ]
+};
+
+/// As above.
+const REFUSED_OF_THIS_ARCHITECTURE: &[c_long] = {
+    use libc::*;
+    &[SYS_ioperm, SYS_iopl, SYS_sysfs, SYS_uselib, SYS_ustat]
+};
+
+/// Refused by `EPERM`, too; libc does not name them (asm/unistd_64.h).
+#[cfg(target_arch = "x86_64")]
+const REFUSED_WITHOUT_A_NAME: &[c_long] = &[QUERY_MODULE, IO_PGETEVENTS];
+#[cfg(target_arch = "x86_64")]
+const QUERY_MODULE: c_long = 178;
+#[cfg(target_arch = "x86_64")]
+const IO_PGETEVENTS: c_long = 333;
+
+/// personality(2): Linux, 32-bit Linux, each also with the host name as `UNAME26` changes it, and the question
+/// which it is.
+const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+/// The filters, to be applied in this order: of two that refuse a call, the later one says how.
+pub(super) fn filters() -> Result<[BpfProgram; 3], BackendError> {
+    Ok([
+        filter(allowed()?, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
+        filter(refused(), SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
+        filter(unsupported()?, SeccompAction::Allow, SeccompAction::Errno(libc::EINVAL as u32))?,
+    ])
+}
+
+fn filter(rules: Rules, others: SeccompAction, these: SeccompAction) -> Result<BpfProgram, BackendError> {
+    SeccompFilter::new(rules, others, these, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+fn allowed() -> Result<Rules, BackendError> {
+    let mut rules = whatever_their_arguments(&[ALLOWED, ALLOWED_OF_THIS_ARCHITECTURE]);
+    let personalities = PERSONALITIES.iter().map(|value| SeccompRule::new(vec![argument(0, *value)?]));
+    rules.insert(libc::SYS_personality, personalities.collect::<Result<_, _>>()?);
+    Ok(rules)
+}
+
+fn refused() -> Rules {
+    whatever_their_arguments(&[REFUSED, REFUSED_OF_THIS_ARCHITECTURE, REFUSED_WITHOUT_A_NAME])
+}
+
+/// The kernel's audit cannot be spoken to; programs take `EINVAL` for a kernel without it.
+fn unsupported() -> Result<Rules, BackendError> {
+    let to_audit = [argument(0, libc::AF_NETLINK as u64)?, argument(2, libc::NETLINK_AUDIT as u64)?];
+    Ok(Rules::from([(libc::SYS_socket, vec![SeccompRule::new(to_audit.into())?])]))
+}
+
+fn whatever_their_arguments(tables: &[&[c_long]]) -> Rules {
+    tables.iter().copied().flatten().map(|call| (*call, Vec::new())).collect()
+}
+
+fn argument(number: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(number, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)
+}

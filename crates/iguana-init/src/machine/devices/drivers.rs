@@ -1,0 +1,115 @@
+//! Loads the drivers of devices, in the background.
+
+use crate::machine::modules::Modules;
+use crate::report::{Report, Waiting};
+use std::collections::HashSet;
+use std::fs;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Modules that no device asks for: what every boot needs, and md, which mdadm(8) cannot make an array without: the
+/// kernel loads it when the array's node is opened, but that opening fails.
+const ALWAYS: &[&str] = &["overlay", "md_mod"];
+/// Threads that load: more than processors, because drivers mostly wait for their hardware.
+const LOADERS: usize = 4;
+/// How long the drivers may take before the boot goes on without the last of them. A disk
+/// controller resets its ports one after the other, each within seconds.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Loads what devices want. Copies load the same.
+#[derive(Clone)]
+pub(super) struct Drivers {
+    queue: Sender<String>,
+    work: Arc<Work>,
+}
+
+impl Drivers {
+    /// Begins with the drivers of no device; [`ALWAYS`] are loaded.
+    pub(super) fn start(modules: Modules, report: &Report) -> Self {
+        let (queue, queued) = channel();
+        let (work, queued) = (Arc::new(Work::default()), Arc::new(Mutex::new(queued)));
+        let modules = Arc::new(modules);
+        for _ in 0..LOADERS {
+            let (work, queued, modules, report) =
+                (Arc::clone(&work), Arc::clone(&queued), Arc::clone(&modules), report.clone());
+            thread::spawn(move || load_queued(&queued, &work, &modules, &report));
+        }
+        let drivers = Self { queue, work };
+        ALWAYS.iter().for_each(|name| drivers.load(name));
+        drivers
+    }
+
+    /// Loads the drivers of a device that says this about itself.
+    pub(super) fn load(&self, modalias: &str) {
+        let mut progress = self.work.progress();
+        if progress.seen.insert(modalias.to_owned()) && self.queue.send(modalias.to_owned()).is_ok() {
+            progress.pending += 1;
+        }
+    }
+
+    /// Loads the drivers of all devices that are there.
+    pub(super) fn load_all(&self) {
+        modaliases().iter().for_each(|modalias| self.load(modalias));
+    }
+
+    /// Waits until the drivers of all devices known so far have been tried.
+    pub(super) fn settle(&self, report: &Report) {
+        let what = "devices: waiting for their drivers".to_owned();
+        let _waiting = Waiting::start(report, what, SETTLE_LIMIT);
+        // Devices of a bus that has just been found may not have been announced yet.
+        self.load_all();
+        let progress = self.work.progress();
+        let settled =
+            self.work.changed.wait_timeout_while(progress, SETTLE_LIMIT, |progress| progress.pending > 0);
+        let (progress, waited) = settled.unwrap_or_else(PoisonError::into_inner);
+        let Progress { seen, loaded, pending } = &*progress;
+        report.say(format_args!("devices: {loaded} modules for {} devices", seen.len()));
+        if waited.timed_out() {
+            let limit = SETTLE_LIMIT.as_secs();
+            report.warn(format_args!("devices: {pending} drivers are still busy after {limit} s"));
+        }
+    }
+}
+
+/// What the loaders have done and have to do.
+#[derive(Default)]
+struct Work {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    seen: HashSet<String>,
+    pending: usize,
+    loaded: usize,
+}
+
+impl Work {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load_queued(queued: &Mutex<Receiver<String>>, work: &Work, modules: &Modules, report: &Report) {
+    loop {
+        let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(alias) = next else { return };
+        let loaded = modules.load(&alias, report);
+        let mut progress = work.progress();
+        progress.loaded += loaded;
+        progress.pending -= 1;
+        work.changed.notify_all();
+    }
+}
+
+/// What the devices of all buses say about themselves.
+fn modaliases() -> Vec<String> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let buses = entries("/sys/bus").filter_map(|bus| bus.path().join("devices").to_str().map(str::to_owned));
+    let devices = buses.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
+    let aliases = devices.filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok());
+    aliases.map(|alias| alias.trim().to_owned()).filter(|alias| !alias.is_empty()).collect()
+}

@@ -1,0 +1,207 @@
+//! Which device has which link, and the links themselves.
+
+use super::names::Priority;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+/// A link in the making; its name is not one of a device.
+const UNFINISHED: &str = ".iguana-link";
+
+/// Who claims which link. Of several the one with the highest priority has it, of those the one that has
+/// claimed it first.
+pub(super) struct Claims {
+    /// `/dev`
+    folder: PathBuf,
+    /// By the links' paths in it.
+    links: BTreeMap<String, Vec<Claim>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    /// The device's node, as a path in the folder.
+    node: String,
+    priority: Priority,
+    /// When it was claimed.
+    turn: u64,
+}
+
+impl Claims {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), links: BTreeMap::new() }
+    }
+
+    /// Has a device claim these links, and give up all others, and makes them so; each may fail by itself.
+    /// What it has claimed before keeps its turn.
+    pub(super) fn replace(
+        &mut self,
+        node: &str,
+        priority: Priority,
+        turn: u64,
+        names: &[String],
+        failed: &mut dyn FnMut(&str, io::Error),
+    ) {
+        for name in self.drop_others(node, names) {
+            self.make(&name).unwrap_or_else(|error| failed(&name, error));
+        }
+        self.add(node, priority, turn, names, failed);
+        self.links.retain(|_, claims| !claims.is_empty());
+    }
+
+    /// Has a device claim these links, too.
+    pub(super) fn add(
+        &mut self,
+        node: &str,
+        priority: Priority,
+        turn: u64,
+        names: &[String],
+        failed: &mut dyn FnMut(&str, io::Error),
+    ) {
+        for name in names {
+            self.claim(name, Claim { node: node.to_owned(), priority, turn });
+            self.make(name).unwrap_or_else(|error| failed(name, error));
+        }
+    }
+
+    fn drop_others(&mut self, node: &str, kept: &[String]) -> Vec<String> {
+        let mut dropped = Vec::new();
+        for (name, claims) in self.links.iter_mut().filter(|(name, _)| !kept.contains(name)) {
+            let before = claims.len();
+            claims.retain(|claim| claim.node != node);
+            if claims.len() < before {
+                dropped.push(name.clone());
+            }
+        }
+        dropped
+    }
+
+    fn claim(&mut self, name: &str, claim: Claim) {
+        let claims = self.links.entry(name.to_owned()).or_default();
+        match claims.iter_mut().find(|other| other.node == claim.node) {
+            Some(other) => other.priority = claim.priority,
+            None => claims.push(claim),
+        }
+        claims.sort_by_key(|claim| (-claim.priority, claim.turn));
+    }
+
+    fn make(&self, name: &str) -> io::Result<()> {
+        match self.links.get(name).and_then(|claims| claims.first()) {
+            Some(claim) => self.lead(name, &claim.node),
+            None => self.take_away(name),
+        }
+    }
+
+    fn lead(&self, name: &str, node: &str) -> io::Result<()> {
+        let (link, device) = (self.folder.join(name), self.folder.join(node));
+        if is_same_device(&link, &device) || is_node(&link) {
+            // LVM and dmsetup make nodes and links of their own where no udev runs.
+            return Ok(());
+        }
+        link.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let unfinished = self.folder.join(UNFINISHED);
+        let _ = fs::remove_file(&unfinished);
+        symlink(target(name, node), &unfinished)?;
+        fs::rename(unfinished, link)
+    }
+
+    fn take_away(&self, name: &str) -> io::Result<()> {
+        let link = self.folder.join(name);
+        if !link.is_symlink() {
+            return Ok(());
+        }
+        fs::remove_file(&link)?;
+        // LVM takes a folder with a group's name for the group.
+        let folders = link.ancestors().skip(1).take_while(|folder| *folder != self.folder);
+        folders.map_while(|folder| fs::remove_dir(folder).ok()).for_each(drop);
+        Ok(())
+    }
+}
+
+/// A link's text: relative, because `/dev` is moved into the new system.
+fn target(name: &str, node: &str) -> String {
+    "../".repeat(name.matches('/').count()) + node
+}
+
+fn is_same_device(link: &Path, device: &Path) -> bool {
+    match (fs::metadata(link), fs::metadata(device)) {
+        (Ok(link), Ok(device)) => link.file_type().is_block_device() && link.rdev() == device.rdev(),
+        _ => false,
+    }
+}
+
+fn is_node(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| !found.is_symlink())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims in a folder of their own.
+    fn claims(name: &str) -> Claims {
+        let folder = std::env::temp_dir().join(format!("iguana-claims-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Claims::new(&folder)
+    }
+
+    fn claim(claims: &mut Claims, node: &str, priority: Priority, turn: u64, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        claims.replace(node, priority, turn, &names, &mut |name, error| panic!("{name}: {error}"));
+    }
+
+    fn leads_to(claims: &Claims, name: &str) -> Option<String> {
+        fs::read_link(claims.folder.join(name)).ok().map(|target| target.display().to_string())
+    }
+
+    const LABEL: &str = "disk/by-label/ROOT";
+
+    #[test]
+    fn a_link_is_relative_and_goes_with_its_device() {
+        let mut claims = claims("one");
+        claim(&mut claims, "vda1", 0, 1, &[LABEL, "cdrom"]);
+        assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vda1"));
+        assert_eq!(leads_to(&claims, "cdrom").as_deref(), Some("vda1"));
+        claim(&mut claims, "vda1", 0, 2, &["cdrom"]);
+        assert!(!claims.folder.join("disk").exists(), "its folder is gone, too");
+        claim(&mut claims, "vda1", 0, 3, &[]);
+        assert_eq!(fs::read_dir(&claims.folder).unwrap().count(), 0);
+        fs::remove_dir_all(&claims.folder).unwrap();
+    }
+
+    #[test]
+    fn of_two_with_one_label_the_first_has_the_link() {
+        let mut claims = claims("two");
+        claim(&mut claims, "vdb1", 0, 2, &[LABEL]);
+        claim(&mut claims, "vda1", 0, 1, &[LABEL]);
+        assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vda1"), "looked at earlier, known later");
+        claim(&mut claims, "vdc1", 0, 3, &[LABEL]);
+        claim(&mut claims, "vda1", 0, 4, &[LABEL]);
+        assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vda1"), "looked at again");
+        claim(&mut claims, "vda1", 0, 5, &[]);
+        assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vdb1"), "the next one has it");
+        fs::remove_dir_all(&claims.folder).unwrap();
+    }
+
+    #[test]
+    fn an_array_comes_before_its_members() {
+        let mut claims = claims("array");
+        claim(&mut claims, "vda1", 0, 1, &[LABEL]);
+        claim(&mut claims, "md0", 100, 2, &[LABEL]);
+        assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../md0"));
+        fs::remove_dir_all(&claims.folder).unwrap();
+    }
+
+    #[test]
+    fn what_others_have_made_stays() {
+        let mut claims = claims("others");
+        fs::create_dir_all(claims.folder.join("mapper")).unwrap();
+        fs::write(claims.folder.join("mapper/root"), "").unwrap();
+        claim(&mut claims, "dm-0", 100, 1, &["mapper/root"]);
+        claim(&mut claims, "dm-0", 100, 2, &[]);
+        assert!(claims.folder.join("mapper/root").is_file());
+        fs::remove_dir_all(&claims.folder).unwrap();
+    }
+}

@@ -1,0 +1,242 @@
+//! What is known of each device, and who looks at it: one at a time, and again when something happened meanwhile.
+
+use super::claims::Claims;
+use super::look::{self, Sight};
+use super::sysfs::Device;
+use super::writes::Writes;
+use crate::block::Table;
+use crate::report::Report;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Knows all devices and their links.
+pub(super) struct Keeper {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The devices to be looked at.
+    queue: Sender<String>,
+    /// `None` when there is nothing left to watch with.
+    writes: Option<Writes>,
+    report: Report,
+}
+
+struct State {
+    /// By the kernel's names.
+    devices: HashMap<String, Known>,
+    claims: Claims,
+    turn: u64,
+}
+
+/// What is known of a device.
+#[derive(Default)]
+struct Known {
+    /// When the present look was asked for, among all looks.
+    turn: u64,
+    looking: Looking,
+    /// It has kept somebody waiting: nobody waits for it any more.
+    is_slow: bool,
+    node: String,
+    fingerprint: Option<String>,
+    /// A disk's partition table, once it has been looked at.
+    table: Option<Option<Table>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Looking {
+    #[default]
+    Not,
+    Soon,
+    Now,
+    /// Something has happened since this look began.
+    NowAndAgain,
+}
+
+impl Keeper {
+    pub(super) fn new(queue: Sender<String>, writes: Option<Writes>, report: &Report) -> Self {
+        let state = State { devices: HashMap::new(), claims: Claims::new(Path::new("/dev")), turn: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new(), queue, writes, report: report.clone() }
+    }
+
+    pub(super) fn writes(&self) -> Option<&Writes> {
+        self.writes.as_ref()
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.state().devices.keys().cloned().collect()
+    }
+
+    /// Whether a device has been looked at since it had this fingerprint.
+    pub(super) fn is_up_to_date(&self, name: &str, fingerprint: &str) -> bool {
+        self.state().devices.get(name).is_some_and(|known| known.fingerprint.as_deref() == Some(fingerprint))
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.state().is_busy()
+    }
+
+    /// Has a device looked at soon.
+    pub(super) fn ask(&self, name: &str) {
+        self.state().ask(name, &self.queue);
+    }
+
+    /// Takes the links to a device away.
+    pub(super) fn forget(&self, name: &str) {
+        let mut state = self.state();
+        if let Some(known) = state.devices.remove(name) {
+            state.claims.replace(&known.node, 0, 0, &[], &mut self.told());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until all looks that were asked for have been taken; gives back the names of those that took too long.
+    pub(super) fn wait(&self, limit: Duration) -> Vec<String> {
+        let waited = self.changed.wait_timeout_while(self.state(), limit, |state| state.is_busy());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let late = state.devices.iter_mut().filter(|(_, known)| known.is_waited_for());
+        let mark = |(name, known): (&String, &mut Known)| {
+            known.is_slow = true;
+            name.clone()
+        };
+        late.map(mark).collect()
+    }
+
+    /// Looks at a device that was asked for.
+    pub(super) fn look(&self, name: &str) {
+        let Some((turn, table)) = self.begin(name) else { return };
+        let Some(device) = Device::block(name) else { return self.forget(name) };
+        if let Some(writes) = &self.writes {
+            // The watch begins first, so that nothing is written unseen between the two. A device without a node
+            // yet: the kernel's message is still to come.
+            let _ = writes.watch(&look::node(&device), name);
+        }
+        let mut sight = Sight::from_outside(&device);
+        self.note_outside(&device, turn, &sight);
+        let inside = sight.look_inside(&device, table.as_ref());
+        self.note(name, turn, inside.map(|()| sight));
+    }
+
+    fn begin(&self, name: &str) -> Option<(u64, Option<Option<Table>>)> {
+        let mut state = self.state();
+        let known = state.devices.get_mut(name).filter(|known| known.looking == Looking::Soon)?;
+        known.looking = Looking::Now;
+        Some((known.turn, known.table.clone()))
+    }
+
+    /// What is known without reading from the device has its links at once: LVM makes none of its own, and expects
+    /// them to be there.
+    fn note_outside(&self, device: &Device, turn: u64, sight: &Sight) {
+        let mut state = self.state();
+        let (node, facts) = (device.node(), &sight.facts);
+        if let Some(known) = state.known(device.name(), turn) {
+            known.node.clone_from(&node);
+            state.claims.add(&node, facts.priority(), turn, &facts.names(), &mut self.told());
+        }
+    }
+
+    fn note(&self, name: &str, turn: u64, sight: io::Result<Sight>) {
+        let mut state = self.state();
+        // It may have gone meanwhile, and another one come in its place.
+        let Some(known) = state.known(name, turn) else { return };
+        let again = known.looking == Looking::NowAndAgain;
+        (known.looking, known.is_slow) = (Looking::Not, false);
+        match sight {
+            Ok(Sight { facts, table, fingerprint }) => {
+                (known.fingerprint, known.table) = (Some(fingerprint), Some(table));
+                let node = known.node.clone();
+                state.claims.replace(&node, facts.priority(), turn, &facts.names(), &mut self.told());
+            }
+            // The links stay as they are.
+            Err(error) => self.report.detail(format_args!("devices: `{name}` is in use: {error}")),
+        }
+        if again {
+            state.ask(name, &self.queue);
+        }
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of links that cannot be made.
+    fn told(&self) -> impl FnMut(&str, io::Error) {
+        |name, error| {
+            self.report.detail(format_args!("devices: the link `/dev/{name}` cannot be made: {error}"));
+        }
+    }
+}
+
+impl State {
+    /// The device, if the look at it is still the one of this turn.
+    fn known(&mut self, name: &str, turn: u64) -> Option<&mut Known> {
+        self.devices.get_mut(name).filter(|known| known.turn == turn)
+    }
+
+    fn ask(&mut self, name: &str, queue: &Sender<String>) {
+        self.turn += 1;
+        let known = self.devices.entry(name.to_owned()).or_default();
+        if known.looking == Looking::Not && queue.send(name.to_owned()).is_ok() {
+            known.turn = self.turn;
+        }
+        known.looking = known.looking.once_asked();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.devices.values().any(Known::is_waited_for)
+    }
+}
+
+impl Known {
+    fn is_waited_for(&self) -> bool {
+        self.looking != Looking::Not && !self.is_slow
+    }
+}
+
+impl Looking {
+    fn once_asked(self) -> Self {
+        match self {
+            Self::Not | Self::Soon => Self::Soon,
+            Self::Now | Self::NowAndAgain => Self::NowAndAgain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// No block device has these names.
+    const NAMES: [&str; 2] = ["iguana-test-1", "iguana-test-2"];
+
+    #[test]
+    fn a_device_is_looked_at_once_however_often_it_is_asked_for() {
+        let (queue, queued) = channel();
+        let keeper = Keeper::new(queue, None, &Report::to_caller(crate::report::Level::Error));
+        NAMES.iter().chain(&NAMES).for_each(|name| keeper.ask(name));
+        assert_eq!(queued.try_iter().collect::<Vec<_>>(), NAMES);
+        let (turn, _) = keeper.begin(NAMES[0]).unwrap();
+        assert!(keeper.begin(NAMES[0]).is_none(), "somebody looks at it already");
+        keeper.ask(NAMES[0]);
+        assert_eq!(queued.try_iter().count(), 0, "not yet");
+        keeper.note(NAMES[0], turn, Err(io::Error::other("in use")));
+        assert_eq!(queued.try_iter().collect::<Vec<_>>(), [NAMES[0]]);
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_waited_for_once() {
+        let (queue, _queued) = channel();
+        let keeper = Keeper::new(queue, None, &Report::to_caller(crate::report::Level::Error));
+        keeper.ask(NAMES[0]);
+        assert_eq!(keeper.wait(Duration::from_millis(5)), [NAMES[0]]);
+        assert!(!keeper.is_busy());
+        keeper.ask(NAMES[1]);
+        assert!(keeper.is_busy());
+        keeper.look(NAMES[1]);
+        assert!(keeper.wait(Duration::from_secs(60)).is_empty(), "it is gone");
+    }
+}

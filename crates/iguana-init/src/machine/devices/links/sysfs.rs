@@ -1,0 +1,249 @@
+//! Disks and partitions as sysfs shows them.
+
+use super::names::Mapped;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a sector in which sysfs counts.
+const SECTOR: u64 = 512;
+/// Kinds of devices that nobody finds by what is on them: memory, and what only takes long to say nothing.
+const LEFT_OUT: &[&str] = &["ram", "zram", "fd", "mtdblock"];
+/// The field of `stat` with the sectors written, from 0 (Documentation/block/stat.rst).
+const SECTORS_WRITTEN: usize = 6;
+
+/// Sectors that an optical drive has without a medium (drivers/scsi/sr.c); with one it is a multiple of four.
+const UNKNOWN_SIZE: u64 = 0x1f_ffff;
+
+/// A device's folder.
+#[derive(Debug, Clone)]
+pub(super) struct Device(PathBuf);
+
+/// The kernel's names of all disks and partitions: the shorter ones, disks, first.
+pub(super) fn block_devices() -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| is_of_interest(name)).collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    names
+}
+
+/// Whether links are made to a device of this name.
+pub(super) fn is_of_interest(name: &str) -> bool {
+    let kind = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    !LEFT_OUT.contains(&kind)
+}
+
+impl Device {
+    /// The disk or partition with the kernel's name `name`; `None` when it is not there any more.
+    pub(super) fn block(name: &str) -> Option<Self> {
+        fs::canonicalize(Path::new("/sys/class/block").join(name)).ok().map(Self)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    pub(super) fn has(&self, attribute: &str) -> bool {
+        self.0.join(attribute).exists()
+    }
+
+    /// `None` when it is missing or empty.
+    pub(super) fn attribute(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.0.join(name)).ok()?;
+        let text = text.trim_end_matches(['\n', ' ', '\0']);
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// The attribute of this device, or of the nearest one above that has it.
+    pub(super) fn attribute_above(&self, name: &str) -> Option<String> {
+        std::iter::once(self.clone()).chain(self.ancestors()).find_map(|device| device.attribute(name))
+    }
+
+    pub(super) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.0.join(name)).ok()
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.attribute(name)?.parse().ok()
+    }
+
+    /// The devices that it hangs on, the nearest first, and folders between them.
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = Device> {
+        let folders: Vec<_> = self.0.ancestors().skip(1).map(|folder| Device(folder.to_owned())).collect();
+        folders.into_iter()
+    }
+
+    /// Names of what is beside it, its own among them.
+    pub(super) fn siblings(&self) -> impl Iterator<Item = String> {
+        let folder = self.0.parent().and_then(|folder| fs::read_dir(folder).ok());
+        folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
+    }
+
+    pub(super) fn subsystem(&self) -> Option<String> {
+        let target = fs::read_link(self.0.join("subsystem")).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Host, channel, target and unit of a device whose name is these.
+    pub(super) fn scsi_address(&self) -> Option<[String; 4]> {
+        let parts: Vec<String> = self.name().split(':').map(str::to_owned).collect();
+        let is_number = |part: &String| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit());
+        parts.iter().all(is_number).then(|| parts.try_into().ok())?
+    }
+
+    /// The node below `/dev`: a `!` in the kernel's name stands for a `/` there.
+    pub(super) fn node(&self) -> String {
+        self.name().replace('!', "/")
+    }
+
+    pub(super) fn partition_number(&self) -> Option<u32> {
+        self.attribute("partition")?.parse().ok()
+    }
+
+    /// The disk of a partition, else itself.
+    pub(super) fn disk(&self) -> Self {
+        let disk = self.0.parent().filter(|_| self.has("partition"));
+        disk.map_or_else(|| self.clone(), |disk| Self(disk.to_owned()))
+    }
+
+    /// The names of a disk's partitions.
+    pub(super) fn partitions(&self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.map(|entry| Self(entry.path())).filter(|device| device.has("partition")).collect()
+    }
+
+    /// In sectors of 512 bytes.
+    pub(super) fn start(&self) -> u64 {
+        self.number("start").unwrap_or_default()
+    }
+
+    /// Nothing can be read from a device of size 0.
+    pub(super) fn is_empty(&self) -> bool {
+        self.number("size").unwrap_or_default() == 0
+    }
+
+    /// Whether it is an optical drive that is empty: to read from it would only make the kernel complain.
+    pub(super) fn lacks_medium(&self) -> bool {
+        self.name().starts_with("sr") && self.number("size") == Some(UNKNOWN_SIZE)
+    }
+
+    /// Bytes of a disk's own blocks.
+    pub(super) fn block_size(&self) -> u64 {
+        self.number("queue/logical_block_size").unwrap_or(SECTOR)
+    }
+
+    pub(super) fn mapped(&self) -> Option<Mapped> {
+        let name = self.attribute("dm/name")?;
+        Some(Mapped { name, uuid: self.attribute("dm/uuid").unwrap_or_default() })
+    }
+
+    /// Whoever reads from a mapped device that is suspended waits until it is resumed.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.attribute("dm/suspended").is_some_and(|suspended| suspended != "0")
+    }
+
+    /// The first member of an array that has been started.
+    pub(super) fn first_member(&self) -> Option<Self> {
+        let state = self.attribute("md/array_state")?;
+        if matches!(state.as_str(), "clear" | "inactive") {
+            return None;
+        }
+        let mut members: Vec<_> = fs::read_dir(self.0.join("slaves")).ok()?.flatten().collect();
+        members.sort_by_key(fs::DirEntry::file_name);
+        Self::block(members.first()?.file_name().to_str()?)
+    }
+
+    /// All that changes when what is on it may have changed; the disk's count of written sectors above all.
+    pub(super) fn fingerprint(&self) -> String {
+        let stat = self.disk().attribute("stat").unwrap_or_default();
+        let written = stat.split_ascii_whitespace().nth(SECTORS_WRITTEN).unwrap_or_default().to_owned();
+        let rest = ["size", "start", "dm/name", "dm/uuid", "dm/suspended", "md/array_state"];
+        let rest = rest.map(|name| self.attribute(name).unwrap_or_default());
+        format!("{written} {}", rest.join(" "))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Something like `/sys/devices`, gone with the value.
+    pub(in super::super) struct Tree(PathBuf);
+
+    impl Tree {
+        pub(in super::super) fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("iguana-sysfs-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            Self(folder)
+        }
+
+        pub(in super::super) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+            self
+        }
+
+        pub(in super::super) fn link(self, path: &str, target: &str) -> Self {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, path).unwrap();
+            self
+        }
+
+        pub(in super::super) fn subsystem(self, path: &str, name: &str) -> Self {
+            self.link(&format!("{path}/subsystem"), &format!("/sys/bus/{name}"))
+        }
+
+        pub(in super::super) fn device(&self, path: &str) -> Device {
+            let path = self.0.join(path);
+            fs::create_dir_all(&path).unwrap();
+            Device(path)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn memory_is_no_disk() {
+        assert!(
+            ["vda", "vda1", "loop0", "dm-0", "md127", "sr0", "nvme0n1p2"].iter().all(|it| is_of_interest(it))
+        );
+        assert!(["ram0", "zram1", "fd0", "mtdblock3"].iter().all(|it| !is_of_interest(it)));
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_what_is_written_to_the_disk() {
+        let stat = |written: u32| format!("1 2 3 4 5 6 {written} 8 9 10 11\n");
+        let print = |written, size: &str| {
+            let tree = Tree::new(&format!("fingerprint-{written}-{size}"))
+                .file("block/vda/stat", stat(written))
+                .file("block/vda/vda1/partition", "1\n")
+                .file("block/vda/vda1/size", size);
+            tree.device("block/vda/vda1").fingerprint()
+        };
+        assert_eq!(print(7, "8"), print(7, "8"));
+        assert_ne!(print(7, "8"), print(8, "8"));
+        assert_ne!(print(7, "8"), print(7, "16"));
+    }
+
+    #[test]
+    fn a_partition_belongs_to_a_disk() {
+        let tree = Tree::new("parts").file("block/vda/vda2/partition", "2\n").file("block/vda/size", "9\n");
+        let disk = tree.device("block/vda");
+        assert_eq!(disk.partitions()[0].name(), "vda2");
+        assert_eq!(disk.partitions()[0].disk().name(), "vda");
+        assert_eq!(disk.disk().name(), "vda");
+        assert_eq!((disk.partition_number(), disk.partitions()[0].partition_number()), (None, Some(2)));
+        assert!(!disk.is_empty() && disk.partitions()[0].is_empty());
+    }
+}

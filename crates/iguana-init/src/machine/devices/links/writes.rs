@@ -1,0 +1,101 @@
+//! Tells when somebody who may have written to a device has closed it, as udev's `watch` option does. The
+//! kernel sends no message for that.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bytes for what has happened since the last time: some hundred events.
+const BUFFER: usize = 8 << 10;
+/// Where dmsetup and LVM make nodes of their own if they find no link there.
+const MAPPER: &str = "/dev/mapper";
+
+/// Watches devices' nodes.
+pub(super) struct Writes {
+    inotify: OwnedFd,
+    /// The devices' names by the watches' numbers.
+    watched: Mutex<HashMap<i32, String>>,
+}
+
+/// What may have been written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Written {
+    Device(String),
+    /// One that device-mapper has made.
+    Mapped,
+    /// Nobody knows: there was more than could be remembered.
+    Anything,
+}
+
+impl Writes {
+    pub(super) fn new() -> rustix::io::Result<Self> {
+        Ok(Self { inotify: inotify::init(CreateFlags::CLOEXEC)?, watched: Mutex::default() })
+    }
+
+    /// Watches all mapped devices, also by nodes that others make of them.
+    pub(super) fn watch_mapped(&self) -> std::io::Result<()> {
+        std::fs::create_dir_all(MAPPER)?;
+        inotify::add_watch(&self.inotify, MAPPER, WatchFlags::CLOSE_WRITE)?;
+        Ok(())
+    }
+
+    /// Watches a device as long as its node is there.
+    pub(super) fn watch(&self, node: &Path, name: &str) -> rustix::io::Result<()> {
+        let mut watched = self.watched();
+        let number = inotify::add_watch(&self.inotify, node, WatchFlags::CLOSE_WRITE)?;
+        watched.insert(number, name.to_owned());
+        Ok(())
+    }
+
+    /// Tells of everything that happens, until reading fails.
+    pub(super) fn listen(&self, mut tell: impl FnMut(Written)) -> Errno {
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
+        let mut events = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => tell(Written::Anything),
+                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
+                    self.watched().remove(&event.wd());
+                }
+                Ok(event) => tell(self.device(event.wd())),
+                Err(Errno::INTR) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn device(&self, number: i32) -> Written {
+        self.watched().get(&number).cloned().map_or(Written::Mapped, Written::Device)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<i32, String>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File, OpenOptions};
+    use std::sync::{Arc, mpsc};
+
+    #[test]
+    fn closing_after_writing_is_told_and_reading_is_not() {
+        let path = std::env::temp_dir().join(format!("iguana-writes-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        let writes = Arc::new(Writes::new().unwrap());
+        writes.watch(&path, "vda").unwrap();
+        let (sender, told) = mpsc::channel();
+        let listener = Arc::clone(&writes);
+        std::thread::spawn(move || listener.listen(|written| drop(sender.send(written))));
+        drop(File::open(&path).unwrap());
+        drop(OpenOptions::new().write(true).open(&path).unwrap());
+        assert_eq!(told.recv().unwrap(), Written::Device("vda".into()));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(told.recv_timeout(std::time::Duration::from_millis(50)).ok(), None);
+    }
+}

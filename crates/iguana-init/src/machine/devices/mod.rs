@@ -1,0 +1,85 @@
+//! The devices of the machine, those that are there and those that come later: their drivers, and the links to
+//! what is on disks.
+
+mod drivers;
+mod links;
+mod uevent;
+
+use super::modules::Modules;
+use crate::report::Report;
+use anyhow::Context as _;
+use drivers::Drivers;
+use links::Links;
+use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
+use netlink_sys::{Socket, SocketAddr};
+use std::thread;
+use uevent::Uevent;
+
+/// Bytes of waiting messages: a machine with thousands of devices announces them within a second.
+const WAITING_BYTES: i32 = 8 << 20;
+
+/// The drivers are loaded, and the links kept, in the background.
+#[derive(Clone)]
+pub(crate) struct Devices {
+    drivers: Drivers,
+    links: Links,
+}
+
+/// Begins to load the drivers of all devices, and of each device that appears, and to keep the links to all
+/// disks, until the process ends.
+///
+/// # Errors
+/// When the kernel's messages cannot be listened to.
+pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices> {
+    // Listening begins before looking, so that no device comes unseen between the two.
+    let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).context("cannot listen for devices")?;
+    socket.bind(&SocketAddr::new(0, uevent::KERNEL_GROUP)).context("cannot listen for devices")?;
+    socket.set_rx_buf_sz(WAITING_BYTES).context("cannot listen for devices")?;
+    let devices = Devices { drivers: Drivers::start(modules, report), links: Links::start(report) };
+    devices.look_at_everything();
+    let (listener, report) = (devices.clone(), report.clone());
+    thread::spawn(move || listener.listen(&socket, &report));
+    Ok(devices)
+}
+
+impl Devices {
+    /// Waits until the drivers of all devices known so far have been tried, and what is on disks can be found.
+    pub(crate) fn settle(&self, report: &Report) {
+        self.drivers.settle(report);
+        self.links.refresh();
+    }
+
+    /// Returns when the links to disks are those to what is on them now.
+    pub(crate) fn refresh_links(&self) {
+        self.links.refresh();
+    }
+
+    fn look_at_everything(&self) {
+        self.drivers.load_all();
+        self.links.look_at_changed();
+    }
+
+    fn listen(&self, socket: &Socket, report: &Report) {
+        loop {
+            match socket.recv_from_full() {
+                Ok((message, _)) => self.hear(&message),
+                // Messages were lost.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.look_at_everything(),
+                Err(error) => {
+                    report.warn(format_args!("new devices are not seen any more: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, message: &[u8]) {
+        match uevent::parse(message) {
+            Some(Uevent::WantsDriver(modalias)) => self.drivers.load(modalias),
+            Some(Uevent::BlockDevice(name)) => self.links.look_at(name),
+            Some(Uevent::BlockDeviceGone(name)) => self.links.forget(name),
+            Some(Uevent::BlockDeviceMoved) => self.links.look_at_changed(),
+            None => {}
+        }
+    }
+}

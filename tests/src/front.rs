@@ -1,0 +1,155 @@
+//! What stands before a registry and misbehaves: passes requests on, answers them itself, or breaks off.
+
+use crate::HOST;
+use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A client that says nothing for this long is given up.
+const CLIENT_LIMIT: Duration = Duration::from_secs(60);
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What comes after the method.
+    pub target: String,
+    /// All of the head.
+    pub head: String,
+    /// How many requests for this target came before.
+    pub before: usize,
+}
+
+impl Request {
+    /// Whether its head has these letters, in whatever case.
+    pub fn says(&self, words: &str) -> bool {
+        self.head.to_lowercase().contains(&words.to_lowercase())
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// What the server behind answers.
+    Pass,
+    /// Only so many bytes of that.
+    Cut(usize),
+    /// A status, headers and a body.
+    Answer(&'static str, Vec<(&'static str, String)>, String),
+    /// A tunnel to the port that the target names, on loopback: what a proxy does.
+    Tunnel,
+}
+
+type Rule = dyn Fn(&Request) -> Action + Send + Sync;
+
+/// A running front; stopped when dropped.
+pub struct Front {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    closing: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Front {
+    /// One before the server `behind` (an address as a guest writes it), that does what `rule` says.
+    pub fn before(behind: &str, rule: impl Fn(&Request) -> Action + Send + Sync + 'static) -> Result<Front> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
+        let address = listener.local_addr()?;
+        let (requests, closing) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(AtomicBool::new(false)));
+        let behind = behind.replace(HOST, "127.0.0.1");
+        let rule: Arc<Rule> = Arc::new(rule);
+        let acceptor = std::thread::spawn({
+            let (requests, closing) = (requests.clone(), closing.clone());
+            move || {
+                for stream in listener.incoming().flatten() {
+                    if closing.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let (behind, rule, requests) = (behind.clone(), rule.clone(), requests.clone());
+                    std::thread::spawn(move || converse(stream, &behind, &*rule, &requests));
+                }
+            }
+        });
+        Ok(Front { address, requests, closing, acceptor: Some(acceptor) })
+    }
+
+    /// Its `host:port` on this machine.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().map(|requests| requests.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        TcpStream::connect(self.address).ok();
+        if let Some(acceptor) = self.acceptor.take() {
+            acceptor.join().ok();
+        }
+    }
+}
+
+/// One request; the connection ends with its answer.
+fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<Request>>) -> Option<()> {
+    stream.set_read_timeout(Some(CLIENT_LIMIT)).ok()?;
+    let mut client = BufReader::new(stream);
+    let head = head(&mut client)?;
+    let target = head.split(' ').nth(1)?.to_owned();
+    let request = {
+        let mut requests = requests.lock().ok()?;
+        let before = requests.iter().filter(|other| other.target == target).count();
+        requests.push(Request { target, head, before });
+        requests.last()?.clone()
+    };
+    let client = client.get_mut();
+    match rule(&request) {
+        Action::Pass => pass(&request.head, behind, client, u64::MAX),
+        Action::Cut(bytes) => pass(&request.head, behind, client, bytes as u64),
+        Action::Answer(status, headers, body) => answer(client, status, &headers, &body),
+        Action::Tunnel => tunnel(client, &request.target),
+    }
+}
+
+fn head(client: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        (client.read_line(&mut head).ok()? > 0).then_some(())?;
+    }
+    Some(head)
+}
+
+fn pass(head: &str, behind: &str, client: &mut TcpStream, limit: u64) -> Option<()> {
+    let mut server = TcpStream::connect(behind).ok()?;
+    let once = head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    server.write_all(once.as_bytes()).ok()?;
+    std::io::copy(&mut server.take(limit), client).ok()?;
+    Some(())
+}
+
+fn answer(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &str) -> Option<()> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    client.write_all(format!("{head}{body}").as_bytes()).ok()
+}
+
+fn tunnel(client: &mut TcpStream, target: &str) -> Option<()> {
+    let port: u16 = target.rsplit(':').next()?.parse().ok()?;
+    let mut server = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
+    let (mut from_client, mut to_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
+    std::thread::spawn(move || {
+        std::io::copy(&mut from_client, &mut to_server).ok();
+        to_server.shutdown(std::net::Shutdown::Write).ok();
+    });
+    std::io::copy(&mut server, client).ok();
+    Some(())
+}

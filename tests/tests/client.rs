@@ -1,0 +1,441 @@
+//! The client of registries against real ones, and against one with trouble before it: on a system that is up, where
+//! it does not need a machine.
+
+use anyhow::Result;
+use iguana_lab::authority::Authority;
+use iguana_lab::front::{Action, Front, Request};
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::live::LiveSystem;
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::registry::{CREDENTIALS, Registry};
+use iguana_lab::scenario::Scenario;
+use iguana_lab::{HOST, program};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A layer that takes more than one read.
+const LAYER_BYTES: usize = 3 << 20;
+
+/// A system that pulls as its files in `/etc/containers` say.
+struct Puller {
+    system: LiveSystem,
+}
+
+impl Puller {
+    fn new() -> Result<Puller> {
+        // The system wants a registry of its own; it is not asked.
+        Ok(Puller { system: LiveSystem::new(Registry::plain_unlisted()?)? })
+    }
+
+    fn with(registries: &str) -> Result<Puller> {
+        let puller = Puller::new()?;
+        puller.file("registries.conf", registries)?;
+        Ok(puller)
+    }
+
+    /// Puts a file below `/etc/containers`; its path on the system as this host sees it.
+    fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let target = self.system.room().join("containers").join(path);
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&target, content)?;
+        Ok(target)
+    }
+
+    /// Runs the container of `image`, with `variables` in the environment.
+    fn run(&self, image: &str, variables: &str) -> Result<Output> {
+        self.run_workflow(&format!("jobs: {{pulled: {{container: '{image}'}}}}"), variables)
+    }
+
+    fn run_workflow(&self, workflow: &str, variables: &str) -> Result<Output> {
+        let file = self.system.workflow(workflow)?;
+        let (room, init) = (self.system.room().display(), program("iguana-init"));
+        fs::create_dir_all(self.system.room().join("containers"))?;
+        let script = format!(
+            "cp -r {room}/containers/. /etc/containers/ && exec env {variables} {} run {file}",
+            init.display()
+        );
+        self.system.run("/bin/sh".as_ref(), "sh", &["-c", &script])
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn succeeds(output: &Output, words: &[&str]) {
+    says(output, 0, words);
+    assert!(text(output).contains("it runs"), "{}", text(output));
+}
+
+fn fails(output: &Output, words: &[&str]) {
+    says(output, 1, words);
+}
+
+fn says(output: &Output, status: i32, words: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(status), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in\n{text}");
+    }
+}
+
+fn here(registry: &Registry) -> String {
+    registry.address().replace(HOST, "127.0.0.1")
+}
+
+/// Has the image `tool`.
+fn filled(registry: Registry) -> Result<Registry> {
+    let mut random = vec![0; LAYER_BYTES];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
+    registry
+        .push(&Recipe::script("echo it runs")?.file("/random", 0o644, random)?.make(Maker::Spec)?, "tool")?;
+    Ok(registry)
+}
+
+fn digest(registry: &Registry) -> Result<String> {
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+    Ok(process::run(skopeo.arg(format!("docker://{}/tool", here(registry))), QUICK)?.trim().to_owned())
+}
+
+fn insecure(location: &str) -> String {
+    format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n")
+}
+
+fn mirror(location: &str) -> String {
+    format!("[[registry.mirror]]\nlocation = \"{location}\"\ninsecure = true\n")
+}
+
+fn auth_json(key: &str, name: &str, password: &str) -> Result<String> {
+    let mut base64 = Command::new("sh");
+    let login =
+        process::run(base64.args(["-c", &format!("printf '%s' '{name}:{password}' | base64 -w0")]), QUICK)?;
+    Ok(format!("{{\"auths\": {{\"{key}\": {{\"auth\": \"{login}\"}}}}}}"))
+}
+
+fn pass(_: &Request) -> Action {
+    Action::Pass
+}
+
+#[test]
+fn mirrors_are_tried_in_order_and_the_location_at_last() -> Result<()> {
+    let (has, lacks) = (filled(Registry::plain()?)?, Registry::plain()?);
+    let down = "[[registry]]\nprefix = \"main.example\"\nlocation = \"127.0.0.1:2\"\ninsecure = true\n";
+    let puller = Puller::with(&format!("{down}{}{}", mirror("127.0.0.1:1"), mirror(&here(&has))))?;
+    let from = format!("from {}/tool", here(&has));
+    succeeds(&puller.run("main.example/tool", "")?, &["not from `127.0.0.1:1/tool`: ", &from]);
+    puller.file("registries.conf", format!("{down}{}", mirror(&here(&lacks))))?;
+    let refused = puller.run("main.example/tool", "")?;
+    fails(&refused, &["manifest unknown", "trying again in", "(4 of 5)", "`127.0.0.1:2` was reached"]);
+    let location = down.replace("127.0.0.1:2", &here(&has));
+    puller.file("registries.conf", format!("{location}{}", mirror(&here(&lacks))))?;
+    succeeds(&puller.run("main.example/tool", "")?, &[&from]);
+    Ok(())
+}
+
+#[test]
+fn a_mirror_for_digests_is_not_asked_for_tags() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let front = Front::before(&registry.address(), pass)?;
+    let table =
+        format!("{}mirror-by-digest-only = true\n{}", insecure(&here(&registry)), mirror(&front.address()));
+    let puller = Puller::with(&table)?;
+    succeeds(&puller.run(&format!("{}/tool", here(&registry)), "")?, &[]);
+    assert!(front.requests().is_empty());
+    let by_digest = format!("{}/tool@{}", here(&registry), digest(&registry)?);
+    succeeds(&puller.run(&by_digest, "")?, &[&format!("from {}/tool", front.address())]);
+    assert!(!front.requests().is_empty());
+    Ok(())
+}
+
+#[test]
+fn drop_ins_change_what_is_blocked_and_what_short_names_mean() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let conf = format!("{}blocked = true\n", insecure(&here(&registry)));
+    let puller = Puller::with(&conf)?;
+    let image = format!("{}/tool", here(&registry));
+    fails(&puller.run(&image, "")?, &[&format!("registries.conf blocks `{}`", here(&registry))]);
+    puller.file("registries.conf.d/50-open.conf", insecure(&here(&registry)))?;
+    succeeds(&puller.run(&image, "")?, &[]);
+    let search = format!("unqualified-search-registries = ['127.0.0.1:1', '{}']\n", here(&registry));
+    puller.file(
+        "registries.conf.d/60-search.conf",
+        format!("{search}short-name-mode = 'enforcing'\nnew = 1\n"),
+    )?;
+    let told = ["`tool` may be of any of the registries", "warning: `new` in registries.conf has no effect"];
+    fails(&puller.run("tool", "")?, &told);
+    puller.file("registries.conf.d/70-permissive.conf", "short-name-mode = 'permissive'\n")?;
+    succeeds(&puller.run("tool", "")?, &["not from `127.0.0.1:1/tool`", &format!("from {image}")]);
+    puller.file("registries.conf.d/80-alias.conf", format!("[aliases]\ntool = '{image}'\n"))?;
+    let output = puller.run("tool", "")?;
+    succeeds(&output, &[&format!("from {image}")]);
+    assert!(!text(&output).contains("not from"));
+    Ok(())
+}
+
+#[test]
+fn logins_are_found_by_registry_and_by_repository() -> Result<()> {
+    let registry = filled(Registry::demanding_a_password()?)?;
+    let (name, password) = CREDENTIALS;
+    let puller = Puller::with(&insecure(&here(&registry)))?;
+    let image = format!("{}/tool", here(&registry));
+    fails(&puller.run(&image, "")?, &["demands a name and a password", "iguana build --auth FILE"]);
+    puller.file("auth.json", auth_json(&here(&registry), name, "wrong")?)?;
+    fails(&puller.run(&image, "")?, &["401", "check the login in auth.json"]);
+    let chosen = puller.file("chosen.json", auth_json(&image, name, password)?)?;
+    succeeds(&puller.run(&image, &format!("REGISTRY_AUTH_FILE={}", chosen.display()))?, &[]);
+    puller.file("auth.json", auth_json(&here(&registry), name, password)?)?;
+    let output = puller.run(&image, "")?;
+    succeeds(&output, &[]);
+    assert!(!text(&output).contains(password));
+    puller.file("auth.json", format!("{{\"credHelpers\": {{\"{}\": \"pass\"}}}}", here(&registry)))?;
+    fails(&puller.run(&image, "")?, &["docker-credential-pass", "skopeo login"]);
+    Ok(())
+}
+
+#[test]
+fn credentials_of_a_container_go_to_no_mirror() -> Result<()> {
+    let registry = filled(Registry::demanding_a_password()?)?;
+    let front = Front::before(&registry.address(), pass)?;
+    let puller = Puller::with(&format!("{}{}", insecure(&here(&registry)), mirror(&front.address())))?;
+    let (name, password) = CREDENTIALS;
+    let workflow = format!(
+        "jobs: {{own: {{container: {{image: '{}/tool', credentials: {{username: {name}, password: {password}}}}}}}}}",
+        here(&registry)
+    );
+    succeeds(&puller.run_workflow(&workflow, "")?, &["not from", "demands a name and a password"]);
+    assert!(!front.requests().is_empty());
+    assert!(front.requests().iter().all(|request| !request.says("authorization:")));
+    Ok(())
+}
+
+#[test]
+fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
+    let authority = Authority::named("lab")?;
+    let registry = filled(Registry::demanding_a_certificate(&authority)?)?;
+    let (image, puller) = (format!("{}/tool", here(&registry)), Puller::with("")?);
+    fails(&puller.run(&image, "")?, &["UnknownIssuer"]);
+    let folder = format!("certs.d/{}", here(&registry));
+    let ca = puller.file(&format!("{folder}/ca.crt"), fs::read(authority.certificate())?)?;
+    fails(&puller.run(&image, "")?, &["may want to see a certificate"]);
+    authority.certify_client(ca.parent().unwrap_or(&ca))?;
+    succeeds(&puller.run(&image, "")?, &[]);
+    Ok(())
+}
+
+#[test]
+fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
+    let authority = Authority::named("lab")?;
+    let registry = filled(Registry::tls(&authority)?)?;
+    let proxy = Front::before("", |request| {
+        // dXNlcjpvcGVuQHNlc2FtZQ== is `user:open@sesame`.
+        if request.says("proxy-authorization: basic dXNlcjpvcGVuQHNlc2FtZQ==") {
+            return Action::Tunnel;
+        }
+        Action::Answer("407 Proxy Authentication Required", Vec::new(), String::new())
+    })?;
+    // No address of this machine but loopback is known to the certificate, and loopback is never asked for by proxy.
+    let (image, puller) = (
+        format!("{HOST}:{}/tool", here(&registry).rsplit(':').next().unwrap_or_default()),
+        Puller::with("")?,
+    );
+    puller.file(
+        &format!("certs.d/{}/ca.crt", image.trim_end_matches("/tool")),
+        fs::read(authority.certificate())?,
+    )?;
+    let right = format!("HTTPS_PROXY=http://user:open%40sesame@{}", proxy.address());
+    succeeds(&puller.run(&image, &right)?, &[]);
+    assert!(proxy.requests().iter().all(|request| request.head.starts_with(&format!("CONNECT {HOST}:"))));
+    let asked = proxy.requests().len();
+    let wrong = format!("https_proxy=http://user:secret@{}", proxy.address());
+    let refused = puller.run(&image, &wrong)?;
+    fails(&refused, &["the proxy does not connect us", "407", "rd.iguana.no_proxy="]);
+    assert!(!text(&refused).contains("secret"));
+    let asked_then = proxy.requests().len();
+    assert!(asked_then > asked);
+    let direct = image.replace(HOST, "127.0.0.1");
+    puller.file(&format!("certs.d/{}/ca.crt", here(&registry)), fs::read(authority.certificate())?)?;
+    succeeds(&puller.run(&direct, &right)?, &[]);
+    assert_eq!(proxy.requests().len(), asked_then);
+    Ok(())
+}
+
+#[test]
+fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let front = Front::before(&registry.address(), |request| {
+        let told = |message| format!("{{\"errors\": [{{\"code\": \"X\", \"message\": \"{message}\"}}]}}");
+        match (
+            request.target.contains("/manifests/latest"),
+            request.target.contains("/blobs/"),
+            request.before,
+        ) {
+            (true, _, 0) => Action::Answer(
+                "503 Service Unavailable",
+                vec![("Retry-After", "2".into())],
+                told("upgrading the database"),
+            ),
+            (true, _, 1) => {
+                Action::Answer("429 Too Many Requests", vec![("Retry-After", "1".into())], told("slow down"))
+            }
+            (_, true, 0) => Action::Answer("500 Internal Server Error", Vec::new(), "<html>".into()),
+            _ => Action::Pass,
+        }
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    let told = [
+        "503 Service Unavailable",
+        "upgrading the database",
+        "trying again in 2.0 s (1 of 5)",
+        "slow down",
+        "500",
+    ];
+    succeeds(&output, &told);
+    Ok(())
+}
+
+#[test]
+fn a_registry_that_puts_us_off_for_long_is_given_up() -> Result<()> {
+    let front = Front::before("", |_| {
+        Action::Answer("429 Too Many Requests", vec![("Retry-After", "3600".into())], String::new())
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    fails(&output, &["has had too many requests from here", "asked again in 3600 s"]);
+    assert_eq!(front.requests().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_layer_whose_connection_breaks_is_fetched_again() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let front = Front::before(&registry.address(), |request| {
+        if request.target.contains("/blobs/") && request.before == 0 {
+            Action::Cut(LAYER_BYTES / 2)
+        } else {
+            Action::Pass
+        }
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    succeeds(&output, &["the connection broke after", "trying again in"]);
+    Ok(())
+}
+
+#[test]
+fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let elsewhere = Front::before(&registry.address(), pass)?;
+    let target = elsewhere.address();
+    let front = Front::before(&registry.address(), move |request| {
+        if !request.says("authorization: basic") {
+            let challenge = vec![("WWW-Authenticate", "Basic realm=\"lab\"".into())];
+            return Action::Answer("401 Unauthorized", challenge, String::new());
+        }
+        if request.target.contains("/blobs/") && !request.target.contains("?again") {
+            // First to itself, where the credentials are known already.
+            return Action::Answer(
+                "307 Temporary Redirect",
+                vec![("Location", format!("{}?again", request.target))],
+                String::new(),
+            );
+        }
+        if request.target.contains("/blobs/") {
+            let location = format!("http://{target}{}", request.target);
+            return Action::Answer("302 Found", vec![("Location", location)], String::new());
+        }
+        Action::Pass
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    puller.file("auth.json", auth_json(&front.address(), "user", "secret")?)?;
+    succeeds(&puller.run(&format!("{}/tool", front.address()), "")?, &[]);
+    assert!(!elsewhere.requests().is_empty());
+    assert!(elsewhere.requests().iter().all(|request| !request.says("authorization")));
+    Ok(())
+}
+
+#[test]
+fn redirects_in_a_circle_end() -> Result<()> {
+    let front = Front::before("", |request| {
+        Action::Answer("302 Found", vec![("Location", format!("{}x", request.target))], String::new())
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    fails(&output, &["leads to ever other places", "redirects in a circle"]);
+    assert_eq!(front.requests().len(), 11);
+    Ok(())
+}
+
+#[test]
+fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
+    let registry = filled(Registry::plain()?)?;
+    let authorizer = Front::before("", |request| {
+        assert!(request.says("authorization: basic"));
+        Action::Answer("200 OK", Vec::new(), format!("{{\"token\": \"number-{}\"}}", request.before))
+    })?;
+    let realm = format!("http://{}/token", authorizer.address());
+    let front = Front::before(&registry.address(), move |request| {
+        // Layers and configuration want a second token.
+        let wanted = if request.target.contains("/blobs/") { "bearer number-1" } else { "bearer number-" };
+        if request.says(&format!("authorization: {wanted}")) {
+            return Action::Pass;
+        }
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"lab\"");
+        Action::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new())
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    puller.file("auth.json", auth_json(&front.address(), "user", "secret")?)?;
+    succeeds(&puller.run(&format!("{}/tool", front.address()), "")?, &[]);
+    let asked = authorizer.requests();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].target.contains("scope=repository%3Atool%3Apull"));
+    Ok(())
+}
+
+#[test]
+fn what_is_no_image_is_refused_by_its_name() -> Result<()> {
+    let manifest = |target: &str| match target {
+        "/v2/old/manifests/latest" => r#"{"schemaVersion": 1, "name": "old", "fsLayers": []}"#,
+        _ => {
+            r#"{"schemaVersion": 2, "layers": [], "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json",
+            "size": 2, "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}"#
+        }
+    };
+    let front = Front::before("", move |request| {
+        Action::Answer("200 OK", Vec::new(), manifest(&request.target).to_owned())
+    })?;
+    let puller = Puller::with(&insecure(&front.address()))?;
+    let old = puller.run(&format!("{}/old", front.address()), "")?;
+    fails(&old, &["schema version 1", "push the image again"]);
+    let chart = puller.run(&format!("{}/chart", front.address()), "")?;
+    fails(&chart, &["artifact of the type `application/vnd.cncf.helm.config.v1+json`"]);
+    Ok(())
+}
+
+#[test]
+fn a_machine_goes_through_the_proxy_of_its_command_line() -> Result<()> {
+    let proxy = Front::before("", |_| Action::Tunnel)?;
+    let start = || Scenario::new()?.registry(Registry::tls(&Authority::named("lab")?)?).image("end", end()?);
+    let through = format!("proxy=http://{}", proxy.address().replace("127.0.0.1", HOST));
+    let mut boot = start()?.workflow("jobs: {end: {container: REGISTRY/end}}").append(&through).boot()?;
+    boot.expect_all(&["workflow: from http", "job end: succeeded", "handover: power off"])?;
+    boot.ends()?;
+    let asked = proxy.requests();
+    assert!(
+        asked.len() > 1 && asked.iter().all(|request| request.head.starts_with(&format!("CONNECT {HOST}:")))
+    );
+    let except = format!("{through} rd.iguana.no_proxy=other.example,{HOST}");
+    let mut boot = start()?.workflow("jobs: {end: {container: REGISTRY/end}}").append(except).boot()?;
+    boot.expect_all(&["job end: succeeded", "handover: power off"])?;
+    boot.ends()?;
+    assert_eq!(proxy.requests().len(), asked.len());
+    Ok(())
+}
+
+fn end() -> Result<Recipe> {
+    Recipe::script("echo poweroff > /iguana/kernelAction")
+}
