@@ -184,14 +184,15 @@ mod tests {
 
     #[test]
     fn sata_disks_are_named_by_model_and_serial_number() {
-        let t10 = format!("ATA     {:<40}{:<20}", "QEMU HARDDISK", "QM00001");
+        let longest_model = "M".repeat(40);
+        let t10 = format!("ATA     {longest_model}{:<20}", "QM 0001");
         let page = page(&[(2, 0, b"QM00001"), (2, 1, t10.as_bytes()), WORLD_WIDE]);
         let tree = Tree::new("sata")
             .file(&format!("{SATA}/vendor"), "ATA     \n")
             .file(&format!("{SATA}/vpd_pg83"), page)
             .link(&format!("{SATA}/block/sda/device"), "../../../0:0:0:0");
         let disk = tree.device(&format!("{SATA}/block/sda"));
-        assert_eq!(ids(&disk), ["ata-QEMU_HARDDISK_QM00001", "wwn-0x5001020304050607"]);
+        assert_eq!(ids(&disk), [format!("ata-{longest_model}_QM_0001"), "wwn-0x5001020304050607".into()]);
     }
 
     #[test]
