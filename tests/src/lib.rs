@@ -16,6 +16,7 @@ pub mod monitor;
 pub mod packages;
 pub mod payload;
 pub mod peer;
+pub mod podman;
 pub mod process;
 pub mod registry;
 pub mod scenario;

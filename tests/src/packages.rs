@@ -26,6 +26,9 @@ pub const SCENARIOS: &[&str] = &[
     "whiptail",
 ];
 
+/// What runs containers beside Iguana, to compare: another maker's engine and runtime.
+pub const ORACLE: &[&str] = &["podman", "crun"];
+
 /// What the fuzzing engine is built with.
 pub const FUZZING: &[&str] = &["g++"];
 

@@ -21,7 +21,9 @@ pub(crate) struct Options {
 
 /// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR].concat())?;
+    packages::ensure(
+        &[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR, packages::ORACLE].concat(),
+    )?;
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
     dist::run()?;

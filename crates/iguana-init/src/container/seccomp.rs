@@ -428,3 +428,29 @@ fn whatever_their_arguments(tables: &[&[c_long]]) -> Rules {
 fn argument(number: u8, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(number, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_in_one_table_only() {
+        let tables = [
+            ALLOWED,
+            ALLOWED_OF_THIS_ARCHITECTURE,
+            REFUSED,
+            REFUSED_OF_THIS_ARCHITECTURE,
+            REFUSED_WITHOUT_A_NAME,
+            &[libc::SYS_personality],
+        ];
+        let all: Vec<c_long> = tables.concat();
+        let rules = whatever_their_arguments(&tables);
+        assert_eq!(rules.len(), all.len(), "a call is named twice");
+    }
+
+    #[test]
+    fn the_filters_are_within_the_kernels_limit() {
+        // linux/bpf_common.h: BPF_MAXINSNS.
+        assert!(filters().unwrap().iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));
+    }
+}

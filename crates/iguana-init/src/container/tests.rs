@@ -401,6 +401,24 @@ fn fewer_rights_are_podmans() {
 }
 
 #[test]
+fn fewer_rights_make_podmans_calls_only() {
+    // Whoever makes a user namespace has all rights in it: then it is the filter that refuses.
+    let script = "grep -E '^Seccomp:' /proc/self/status | cut -f2
+        linux32 true && unshare -Uru true && echo allowed
+        unshare -Uru hostname other 2>/dev/null || echo refused
+        echo piped | cat
+        echo | nc 127.0.0.1 1 2>&1 | grep -o refused";
+    let lab = Lab::new();
+    assert_eq!(lab.says(&lab.start(), script), "0\nallowed\npiped\nrefused");
+    let lab = Lab::unprivileged();
+    let container = lab.start();
+    let guest = Program { user: Some("guest".into()), ..lab.script(script) };
+    for program in [lab.script(script), guest] {
+        assert_eq!(lab.said(&container, &program), "2\nallowed\nrefused\npiped\nrefused\n");
+    }
+}
+
+#[test]
 fn devices_in_an_image_are_of_use_only_with_all_rights() {
     for (lab, expected) in [(Lab::new(), "usable"), (Lab::unprivileged(), "not")] {
         let layer = &lab.image.layers[0];

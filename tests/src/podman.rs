@@ -1,0 +1,68 @@
+//! podman on a [`LiveSystem`]: the oracle of what a container finds.
+
+use crate::live::LiveSystem;
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::process::Output;
+
+/// Runs the rest where there is one tree of cgroups, as on every recent system: crun refuses the mixture that
+/// some machines still have.
+const ONE_CGROUP_TREE: &str = r#"
+if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
+    umount -R /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+exec "$@"
+"#;
+
+/// Images and volumes stay in the system's folder; `cgroupfs` and no events need no systemd. crun hands on
+/// whatever it has open, which here may be a lock of whoever runs the tests; podman keeps its own locks in
+/// `/dev/shm`, and leaves cgroups behind.
+const PODMAN: &str = r#"
+exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+mount -t tmpfs tmpfs /dev/shm
+podman --root "$ROOM/podman" --runroot /run/podman --storage-driver overlay \
+    --cgroup-manager cgroupfs --events-backend none "$@"
+status=$?
+find /sys/fs/cgroup/libpod_parent -depth -type d -exec rmdir {} + 2> /dev/null
+exit $status
+"#;
+
+/// A root user without CAP_SYS_RESOURCE, as in many a CI, cannot raise its limits to podman's defaults.
+const WITHIN_ITS_LIMITS: &[&str] =
+    &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit=-1"];
+
+/// podman with images that it has pulled.
+#[derive(Debug)]
+pub struct Podman<'a> {
+    system: &'a LiveSystem,
+}
+
+impl<'a> Podman<'a> {
+    /// Pulls `images` from the system's registry.
+    pub fn with_images(system: &'a LiveSystem, images: &[&str]) -> Result<Podman<'a>> {
+        let podman = Podman { system };
+        for image in images {
+            let pulled = podman.does(&["pull", "--quiet", &system.reference(image)])?;
+            ensure!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+        }
+        Ok(podman)
+    }
+
+    /// Runs a container of `image` to its end; what it said and how it ended.
+    pub fn run(&self, options: &[&str], image: &str, words: &[&str]) -> Result<Output> {
+        let image = self.system.reference(image);
+        let command = ["run", "--rm", "--network=host"];
+        self.does(&[&command, WITHIN_ITS_LIMITS, options, &[&image], words].concat())
+    }
+
+    fn does(&self, words: &[&str]) -> Result<Output> {
+        let script = format!("ROOM={}{PODMAN}", self.system.room().display());
+        run_in_one_cgroup_tree(self.system, &[&["sh", "-c", &script, "podman"], words].concat())
+    }
+}
+
+/// Runs `words` on the system, with one tree of cgroups.
+pub fn run_in_one_cgroup_tree(system: &LiveSystem, words: &[&str]) -> Result<Output> {
+    system.run(Path::new("/bin/sh"), "sh", &[&["-c", ONE_CGROUP_TREE, "sh"], words].concat())
+}
