@@ -12,6 +12,10 @@ const THREADS: &str = "--test-threads=2";
 /// Of each fuzz target: some ten seconds each. `cargo xtask fuzz` does a million.
 const EXECUTIONS: u64 = 50_000;
 
+/// What the tests use of Debian's.
+const PACKAGES: &[&[&str]] =
+    &[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR, packages::ORACLE, packages::DEBIAN];
+
 /// What to test.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -21,9 +25,7 @@ pub(crate) struct Options {
 
 /// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::ensure(
-        &[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR, packages::ORACLE].concat(),
-    )?;
+    packages::ensure(&PACKAGES.concat())?;
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
     dist::run()?;
