@@ -2,7 +2,7 @@
 
 use crate::container::Cgroups;
 use crate::control;
-use crate::handover::{self, Handover};
+use crate::handover::{self, Before, Circumstances, Handover};
 use crate::jobs;
 use crate::machine::{
     authorities, clock, devices, facts, identity, logins, memory, modules, mounts, network, release,
@@ -20,9 +20,12 @@ pub(crate) fn work() -> ExitCode {
     let report = Report::open();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let settings = Settings::parse(&cmdline);
-    let verdict = match boot(&settings, &cmdline, &report) {
+    let mut before = Before::default();
+    let verdict = match boot(&settings, &cmdline, &mut before, &report) {
         Ok(handover) => Verdict::HandOver(handover),
-        Err(failed) => give_up(failed, &settings, &report),
+        Err(failed) => {
+            give_up(failed, &Circumstances { settings: &settings, before: &before, report: &report })
+        }
     };
     match serde_json::to_string(&verdict) {
         Ok(text) => println!("{text}"),
@@ -37,16 +40,22 @@ struct Failed {
     policy: OnFailure,
 }
 
-fn boot(settings: &Settings, cmdline: &str, report: &Report) -> Result<Handover, Failed> {
+fn boot(
+    settings: &Settings,
+    cmdline: &str,
+    before: &mut Before,
+    report: &Report,
+) -> Result<Handover, Failed> {
     let by_settings = |failure| Failed { failure, policy: settings.on_failure };
-    let (plan, failures) = prepare_and_run(settings, cmdline, report).map_err(by_settings)?;
-    decide(&plan, failures, settings, report)
+    let (plan, failures) = prepare_and_run(settings, cmdline, before, report).map_err(by_settings)?;
+    decide(&plan, failures, &Circumstances { settings, before, report })
 }
 
 /// Everything up to the last job: the plan, and the failures that were not allowed.
 fn prepare_and_run(
     settings: &Settings,
     cmdline: &str,
+    before: &mut Before,
     report: &Report,
 ) -> Result<(Plan, Vec<Failure>), Failure> {
     greet(settings, report);
@@ -65,6 +74,7 @@ fn prepare_and_run(
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
+    *before = Before::now();
     let setup = jobs::Setup {
         images: jobs::Images::open(http, logins::baked_in, Path::new(mounts::STORE), report)
             .at(Stage::Image)?,
@@ -91,37 +101,40 @@ fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
 }
 
 /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
-fn decide(
-    plan: &Plan,
-    failures: Vec<Failure>,
-    settings: &Settings,
-    report: &Report,
-) -> Result<Handover, Failed> {
-    let mut failures = failures.into_iter();
-    if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.as_slice().is_empty()) {
-        let failure = failures.next().unwrap_or_else(handover::nothing_to_do);
-        failures.for_each(|failure| report.failure(&failure));
-        return Err(Failed { failure, policy });
+fn decide(plan: &Plan, failures: Vec<Failure>, around: &Circumstances<'_>) -> Result<Handover, Failed> {
+    if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
+        return Err(Failed { failure: first_of(failures, around.report), policy });
     }
-    let by_settings = |failure| Failed { failure, policy: settings.on_failure };
-    let Some(handover) = handover::decide(settings, report).map_err(by_settings)? else {
-        return Err(by_settings(failures.next().unwrap_or_else(handover::nothing_to_do)));
-    };
-    for failure in failures {
-        report.failure(&failure);
-        report.say("  going on: a container wrote what comes next");
+    let by_settings = |failure| Failed { failure, policy: around.settings.on_failure };
+    match handover::decide(around).map_err(by_settings)? {
+        Some(handover) => {
+            for failure in failures {
+                around.report.failure(&failure);
+                around.report.say("  going on: a container wrote what comes next");
+            }
+            Ok(handover)
+        }
+        None if failures.is_empty() => handover::discover(around).map_err(by_settings),
+        None => Err(by_settings(first_of(failures, around.report))),
     }
-    Ok(handover)
+}
+
+/// The first failure, which is the reason; the others are told.
+fn first_of(mut failures: Vec<Failure>, report: &Report) -> Failure {
+    let first = failures.remove(0);
+    failures.iter().for_each(|failure| report.failure(failure));
+    first
 }
 
 /// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
-fn give_up(failed: Failed, settings: &Settings, report: &Report) -> Verdict {
+fn give_up(failed: Failed, around: &Circumstances<'_>) -> Verdict {
+    let report = around.report;
     report.failure(&failed.failure);
     if failed.policy != OnFailure::Local {
         return Verdict::Failed(failed.policy);
     }
     report.say("on failure: the system on the disk (local)");
-    match handover::local(settings, report) {
+    match handover::local(around) {
         Ok(handover) => Verdict::HandOver(handover),
         Err(failure) => {
             report.failure(&failure);

@@ -7,6 +7,7 @@ mod control;
 mod handover;
 mod jobs;
 mod machine;
+mod pattern;
 mod report;
 mod run;
 mod supervise;

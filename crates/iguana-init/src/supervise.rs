@@ -87,6 +87,12 @@ fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
             report.say(format_args!("error: cannot switch root: {error:#}"));
             on_failure(settings.on_failure, settings, report);
         }
+        Verdict::HandOver(Handover::Kexec) => {
+            drain_console();
+            let Err(error) = handover::start_loaded_kernel();
+            report.say(format_args!("error: {error:#}"));
+            on_failure(settings.on_failure, settings, report);
+        }
         Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, report),
         Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, report),
         Verdict::HandOver(Handover::Halt) => end(RebootCommand::Halt, report),

@@ -458,6 +458,34 @@ pub(crate) fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Resu
     check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
 }
 
+/// linux/kexec.h, `KEXEC_FILE_NO_INITRAMFS`.
+const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
+
+/// Loads a kernel to be started in the place of the one that runs (kexec_file_load(2)).
+///
+/// # Errors
+/// When the running kernel refuses it.
+pub(crate) fn load_kernel(
+    image: impl AsFd,
+    initrd: Option<impl AsFd>,
+    cmdline: &std::ffi::CStr,
+) -> io::Result<()> {
+    let flags = if initrd.is_some() { 0 } else { KEXEC_FILE_NO_INITRAMFS };
+    let initrd = initrd.as_ref().map_or(-1, |initrd| initrd.as_fd().as_raw_fd());
+    // SAFETY: the kernel reads both files, which are open, and the text, of which it is told the length with its end.
+    let loaded = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            image.as_fd().as_raw_fd(),
+            initrd,
+            cmdline.count_bytes() + 1,
+            cmdline.as_ptr(),
+            flags,
+        )
+    };
+    if loaded == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives this thread, and those that it starts, a network without any card but loopback.
 #[cfg(test)]
 pub(crate) fn enter_empty_network() -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What is on a block device, from its bytes. Whoever makes links to devices and whoever mounts them reads it
 //! here; the parsers do no I/O, and a read is never longer than a few dozen KiB.
 
+pub(crate) mod device;
 mod raid;
 mod superblock;
 mod table;

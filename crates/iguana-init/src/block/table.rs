@@ -36,6 +36,10 @@ pub(crate) struct Partition {
     pub(crate) uuid: String,
     /// Empty when it has none; an MBR has none at all.
     pub(crate) label: String,
+    /// A GPT's type, as text; empty in an MBR, whose types say little.
+    pub(crate) kind: String,
+    /// A GPT's attributes (UEFI specification, section 5.3.3); what their upper 16 bits mean is the type's affair.
+    pub(crate) attributes: u64,
 }
 
 impl Table {
@@ -48,7 +52,7 @@ impl Table {
 
     fn logical(&self, number: u32, start: u64) -> Option<Partition> {
         let disk_id = self.disk_id.filter(|_| number > 4)?;
-        Some(Partition { number, start, uuid: mbr_uuid(disk_id, number), label: String::new() })
+        Some(Partition::of_mbr(disk_id, number, start))
     }
 
     /// Whether the kernel, which knows these numbers and starts, knows other partitions than there are.
@@ -103,8 +107,10 @@ pub(super) fn gpt(entries: &[u8], entry_length: usize, block_size: u64) -> Table
         let entry = Bytes(entry);
         let is_used = entry.at(0, 16).iter().any(|byte| *byte != 0);
         let start = entry.u64(32)?.checked_mul(block_size)? / SECTOR;
-        let (uuid, label) = (text::guid(entry.at(16, 16)), text::wide_label(entry.at(56, 72)));
-        is_used.then_some(Partition { number, start, uuid, label })
+        let attributes = entry.u64(48)?;
+        let [kind, uuid] = [0, 16].map(|offset| text::guid(entry.at(offset, 16)));
+        let label = text::wide_label(entry.at(56, 72));
+        is_used.then_some(Partition { number, start, uuid, label, kind, attributes })
     });
     Table { partitions: partitions.collect(), disk_id: None }
 }
@@ -117,10 +123,16 @@ pub(super) fn mbr(first: &[u8]) -> Option<Table> {
     let disk_id = Bytes(first).u32(440)?;
     let partitions = mbr_entries(first).filter_map(|(number, entry)| {
         let (start, length) = (Bytes(entry).u32(8)?, Bytes(entry).u32(12)?);
-        let (uuid, label) = (mbr_uuid(disk_id, number), String::new());
-        (length > 0).then_some(Partition { number, start: start.into(), uuid, label })
+        (length > 0).then(|| Partition::of_mbr(disk_id, number, start.into()))
     });
     Some(Table { partitions: partitions.collect(), disk_id: Some(disk_id) })
+}
+
+impl Partition {
+    fn of_mbr(disk_id: u32, number: u32, start: u64) -> Self {
+        let uuid = mbr_uuid(disk_id, number);
+        Self { number, start, uuid, label: String::new(), kind: String::new(), attributes: 0 }
+    }
 }
 
 /// As the kernel makes it (block/partitions/msdos.c); without a number of the disk's there is none.
@@ -146,6 +158,7 @@ mod tests {
         let mut entries = vec![0; 4 * ENTRY_LENGTH];
         let entry = &mut entries[ENTRY_LENGTH..];
         entry[0] = 1;
+        entry[55] = 0x80;
         entry[16..32].copy_from_slice(&(0..16).collect::<Vec<u8>>());
         entry[32] = 40;
         entry[56..60].copy_from_slice(&[b'o', 0, b's', 0]);
@@ -157,6 +170,8 @@ mod tests {
         let found = gpt_of_one().partition(2, 320).unwrap();
         assert_eq!(found.uuid, "03020100-0504-0706-0809-0a0b0c0d0e0f");
         assert_eq!(found.label, "os");
+        assert_eq!(found.kind, "00000001-0000-0000-0000-000000000000");
+        assert_eq!(found.attributes, 1 << 63);
         assert_eq!(gpt_of_one().partition(2, 40), None, "counted in sectors of 512 bytes");
         assert_eq!(gpt_of_one().partition(1, 0), None, "not in use");
     }

@@ -1,25 +1,57 @@
-//! What kind of file system a mount list's device has.
+//! What is on a device of the mount list.
 
 use crate::block::{self, Superblock, Usage};
 use anyhow::Context as _;
 use iguana_core::hint::{WithHint as _, hinted};
 use std::path::Path;
 
-/// The kernel's name of the file system on a device.
-pub(super) fn kind(device: &Path) -> anyhow::Result<&'static str> {
+/// What is done with a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It is mounted as this: the kernel's name of the file system.
+    FileSystem(&'static str),
+    /// It has to be opened with a key first.
+    Encrypted {
+        /// Of the encryption.
+        uuid: String,
+    },
+}
+
+/// Looks at a device.
+///
+/// # Errors
+/// When it cannot be read, or has neither a file system nor what could be opened to one.
+pub(super) fn content(device: &Path) -> anyhow::Result<Content> {
     let shown = device.display();
-    let found = block::open(device).and_then(|device| block::superblock(&device));
-    let Superblock { kind, usage, .. } = found
+    let found = superblock(device)
         .with_context(|| format!("cannot read `{shown}`"))?
         .with_context(|| format!("`{shown}` has no file system that is known here"))
         .hint("check that the installation has formatted it")?;
+    let Superblock { kind, usage, uuid, .. } = found;
     let hint = match usage {
-        Usage::FileSystem => return Ok(kind),
-        Usage::Encrypted => "have the container open it and name the device in `/dev/mapper`",
+        Usage::FileSystem => return Ok(Content::FileSystem(kind)),
+        Usage::Encrypted => return Ok(Content::Encrypted { uuid }),
         Usage::Swap => "leave it out of the mount list; the new system has it in its own `/etc/fstab`",
         Usage::Member => "name the device that is made of it, in `/dev/md`, `/dev/mapper` or `/dev/VG/LV`",
     };
     Err(hinted(format!("`{shown}` has no file system, it has `{kind}`"), hint))
+}
+
+/// The UUID of what is on a device; nothing when there is none.
+pub(super) fn uuid(device: &Path) -> Option<String> {
+    superblock(device).ok()?.map(|found| found.uuid).filter(|uuid| !uuid.is_empty())
+}
+
+fn superblock(device: &Path) -> std::io::Result<Option<Superblock>> {
+    block::superblock(&block::open(device)?)
+}
+
+/// A device that is needed now, and that nobody has opened.
+pub(super) fn closed(device: &Path) -> anyhow::Error {
+    hinted(
+        format!("`{}` is encrypted, and nobody has opened it", device.display()),
+        "have the container open it and name the device in `/dev/mapper`",
+    )
 }
 
 #[cfg(test)]
@@ -28,22 +60,30 @@ mod tests {
     use std::fs;
 
     /// What is said of a device with these bytes at this offset.
-    fn kind_of(name: &str, offset: usize, bytes: &[u8]) -> anyhow::Result<&'static str> {
+    fn content_of(name: &str, offset: usize, bytes: &[u8]) -> anyhow::Result<Content> {
         let path = std::env::temp_dir().join(format!("iguana-kind-{name}-{}", std::process::id()));
         let mut content = vec![0; 8192];
         content[offset..offset + bytes.len()].copy_from_slice(bytes);
         fs::write(&path, content).unwrap();
-        let kind = kind(&path);
+        let found = super::content(&path);
         fs::remove_file(&path).unwrap();
-        kind
+        found
     }
 
     #[test]
     fn only_file_systems_are_mounted() {
-        assert_eq!(kind_of("xfs", 0, b"XFSB").unwrap(), "xfs");
-        let error = format!("{:#}", kind_of("luks", 0, b"LUKS\xba\xbe\0\x02").unwrap_err());
-        assert!(error.contains("has no file system, it has `crypto_LUKS`"), "{error}");
-        let error = format!("{:#}", kind_of("none", 0, b"").unwrap_err());
+        assert_eq!(content_of("xfs", 0, b"XFSB").unwrap(), Content::FileSystem("xfs"));
+        assert!(matches!(content_of("luks", 0, b"LUKS\xba\xbe\0\x02").unwrap(), Content::Encrypted { .. }));
+        let error = format!("{:#}", content_of("lvm", 512, &lvm_label()).unwrap_err());
+        assert!(error.contains("has no file system, it has `LVM2_member`"), "{error}");
+        let error = format!("{:#}", content_of("none", 0, b"").unwrap_err());
         assert!(error.contains("has no file system that is known here"), "{error}");
+    }
+
+    fn lvm_label() -> Vec<u8> {
+        let mut label = b"LABELONE".to_vec();
+        label.resize(24, 0);
+        label.extend(b"LVM2 001");
+        label
     }
 }

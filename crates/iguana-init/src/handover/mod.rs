@@ -1,23 +1,36 @@
-//! The end of the boot: what the containers asked for, and the way into the new system.
+//! The end of the boot: what the containers asked for, and the way into the new system. docs/handover.md has the
+//! picture.
 
+mod action;
 mod device;
+mod discovery;
 mod filesystem;
+mod glimpse;
+mod init;
+mod kernel;
+mod kexec;
 mod mount_list;
-mod new_root;
+mod partitions;
+mod switch_root;
+mod system;
+mod traces;
 
-pub(crate) use new_root::switch_root;
+pub(crate) use partitions::Before;
+pub(crate) use switch_root::{start_loaded_kernel, switch_root};
 
 use crate::report::{At as _, Failure, Report, Stage};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use glimpse::Glimpse;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::{WithHint as _, hinted};
+use kernel::Fit;
 use mount_list::Entry;
-use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use system::{Root, System};
 
 /// The new system's root.
 pub(crate) const NEW_ROOT: &str = "/sysroot";
@@ -25,7 +38,7 @@ pub(crate) const NEW_ROOT: &str = "/sysroot";
 const KERNEL_ACTION: &str = "/iguana/kernelAction";
 /// What a container writes to have the new system mounted.
 const MOUNT_LIST: &str = "/iguana/mountlist";
-/// Bytes that are read of either file; a real one has a few hundred.
+/// Bytes of either file; a real one has a few hundred.
 const RESULT_LIMIT: u64 = 64 << 10;
 
 /// What happens after the last job.
@@ -35,40 +48,140 @@ pub(crate) enum Handover {
     SwitchRoot {
         init: String,
     },
+    /// Start the kernel that is loaded.
+    Kexec,
     Reboot,
     PowerOff,
     Halt,
+}
+
+/// What is decided with.
+pub(crate) struct Circumstances<'a> {
+    pub(crate) settings: &'a Settings,
+    /// The disks before the first job.
+    pub(crate) before: &'a Before,
+    pub(crate) report: &'a Report,
 }
 
 /// Reads the result files and prepares what they ask for; `None` when no container wrote any.
 ///
 /// # Errors
 /// When what they ask for cannot be done.
-pub(crate) fn decide(settings: &Settings, report: &Report) -> Result<Option<Handover>, Failure> {
+pub(crate) fn decide(around: &Circumstances<'_>) -> Result<Option<Handover>, Failure> {
     let handover = match (read_result(KERNEL_ACTION), read_result(MOUNT_LIST)) {
-        (Some(action), _) => kernel_action(&action).at(Stage::Handover)?,
-        (None, Some(list)) => mount_all(&list, settings, report).at(Stage::Handover)?,
+        (Some(action), _) => action.and_then(|action| action::parse(&action)),
+        (None, Some(list)) => list.and_then(|list| enter(&mount_list::parse(&list)?, around)),
         (None, None) => return Ok(None),
     };
+    handover.at(Stage::Handover).map(|handover| Some(told(handover, around.report)))
+}
+
+/// Without result files: goes on as the system that is found by the types of partitions.
+///
+/// # Errors
+/// When none is found, or more than one, or that system cannot be mounted.
+pub(crate) fn discover(around: &Circumstances<'_>) -> Result<Handover, Failure> {
+    let handover = find_root(around).context("no job said what comes next").hint(format!(
+        "have a job write `DEVICE {NEW_ROOT}` to `{MOUNT_LIST}`, or `reboot` to `{KERNEL_ACTION}`"
+    ));
+    handover.at(Stage::Handover).map(|handover| told(handover, around.report))
+}
+
+/// Goes on as the system that was on the disk before: that of `root=`, or the one that is found.
+///
+/// # Errors
+/// When there is none, it cannot be mounted, or a job has begun to change a disk.
+pub(crate) fn local(around: &Circumstances<'_>) -> Result<Handover, Failure> {
+    let handover = local_system(around);
+    handover.at(Stage::Handover).map(|handover| told(handover, around.report))
+}
+
+fn local_system(around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+    if let [disk, ..] = around.before.written_since().as_slice() {
+        return Err(hinted(
+            format!(
+                "the disk `{}` was written to: the system on it may be half of a new one",
+                disk.display()
+            ),
+            "look at what the job has done before the machine is started from its disk",
+        ));
+    }
+    match &around.settings.root {
+        Some(root) => enter(&mount_list::parse(&format!("{root} {NEW_ROOT}"))?, around),
+        None => find_root(around).hint("add `root=DEVICE` to the kernel command line"),
+    }
+}
+
+fn find_root(around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+    let found = discovery::choose(&partitions::disks(around.before))?;
+    around.report.say(format_args!("handover: the root was found by its type: {}", found.reason));
+    enter(&found.entries, around)
+}
+
+/// Says what is not said where it is decided.
+fn told(handover: Handover, report: &Report) -> Handover {
     match &handover {
         Handover::Reboot => report.say("handover: reboot"),
         Handover::PowerOff => report.say("handover: power off"),
         Handover::Halt => report.say("handover: halt"),
+        Handover::Kexec => report.say("handover: start the loaded kernel (kexec)"),
         Handover::SwitchRoot { .. } => {}
     }
-    Ok(Some(handover))
+    handover
 }
 
-/// Goes on as the system of `root=`.
-///
-/// # Errors
-/// When there is no such option, or that system cannot be mounted.
-pub(crate) fn local(settings: &Settings, report: &Report) -> Result<Handover, Failure> {
-    let root = settings.root.as_deref().ok_or_else(|| {
-        hinted("the command line does not say where the system on the disk is", "add `root=DEVICE` to it")
-    });
-    let list = format!("{} {NEW_ROOT}", root.at(Stage::Handover)?);
-    mount_all(&list, settings, report).at(Stage::Handover)
+/// Mounts a system, and goes on as it: by a switch of the root where the running kernel fits, else by its own kernel.
+fn enter(list: &[Entry], around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+    let report = around.report;
+    let system = System::mount(list, report)?;
+    if let Root::Closed { device, .. } = &system.root {
+        let why =
+            format!("the root `{}` is encrypted and closed: its own initrd has to ask", device.display());
+        return start_its_kernel(&system, &why, around);
+    }
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    match kernel::fit(Path::new(NEW_ROOT), &release) {
+        Fit::Modules => {
+            report.say(format_args!("handover: the new system has the modules of kernel {release}"))
+        }
+        Fit::OthersOnly(others) => {
+            let why = format!("the new system has modules of {} only, not of {release}", others.join(", "));
+            return start_its_kernel(&system, &why, around);
+        }
+        Fit::Nothing => match kernel::installed(&system, around.before, report) {
+            Some(_) => {
+                return start_its_kernel(&system, "the new system has a kernel without modules", around);
+            }
+            None => report
+                .say(format_args!("handover: the new system has no kernel: it gets this one, {release}")),
+        },
+    }
+    switch_to(system, around)
+}
+
+fn switch_to(system: System, around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+    let init = init::find(Path::new(NEW_ROOT), around.settings.init.as_deref())?;
+    let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
+    around.report.say(format_args!("handover: switch root to {name}, init {init}"));
+    system.keep();
+    traces::leave(around.report);
+    Ok(Handover::SwitchRoot { init })
+}
+
+/// The system's own kernel is started; without one, or where that is impossible, the firmware has to do it.
+fn start_its_kernel(system: &System, why: &str, around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+    let report = around.report;
+    report.say(format_args!("handover: {why}"));
+    let Some(kernel) = kernel::installed(system, around.before, report) else {
+        report.say("handover: no kernel of its own was found: the firmware has to start it");
+        return Ok(Handover::Reboot);
+    };
+    if let Err(error) = kexec::load(&kernel) {
+        report.say(format_args!("handover: {error:#}: the firmware has to start it"));
+        return Ok(Handover::Reboot);
+    }
+    report.say(format_args!("handover: kexec into {} with `{}`", kernel.name, kernel.cmdline));
+    Ok(Handover::Kexec)
 }
 
 /// Reads one file of the root file system on a device, which is mounted read-only meanwhile.
@@ -76,69 +189,23 @@ pub(crate) fn local(settings: &Settings, report: &Report) -> Result<Handover, Fa
 /// # Errors
 /// When the device does not come, cannot be mounted, or has no such file.
 pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
-    fs::create_dir_all(mountpoint)?;
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
-    Entry::new(root, mountpoint, "ro").mount(&mut wait)?;
-    let path = Path::new(mountpoint).join(file);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `/{file}` there"));
-    unmount(mountpoint, UnmountFlags::DETACH)?;
-    text
+    let glimpse = Glimpse::of(&device::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
+    let opened = system::open_inside(glimpse.folder(), Path::new(file));
+    let text = opened.map_err(std::io::Error::from).and_then(std::io::read_to_string);
+    text.with_context(|| format!("cannot read `/{file}` there"))
 }
 
-fn read_result(path: &str) -> Option<String> {
+/// What a container has written to a file; nothing when it has not.
+fn read_result(path: &str) -> Option<anyhow::Result<String>> {
     // Whatever a container has put there: to open a FIFO could take for ever.
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     let mut bytes = Vec::new();
-    file.take(RESULT_LIMIT).read_to_end(&mut bytes).ok()?;
+    file.take(RESULT_LIMIT + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > RESULT_LIMIT {
+        let error = format!("`{path}` is longer than {} KiB", RESULT_LIMIT >> 10);
+        return Some(Err(hinted(error, "have the job write a few lines only")));
+    }
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    (!text.is_empty()).then_some(text)
-}
-
-fn kernel_action(action: &str) -> anyhow::Result<Handover> {
-    match action.to_ascii_lowercase().as_str() {
-        "reboot" => Ok(Handover::Reboot),
-        "poweroff" => Ok(Handover::PowerOff),
-        "halt" => Ok(Handover::Halt),
-        _ => Err(hinted(
-            format!("`{KERNEL_ACTION}` asks for `{action}`, which is not known"),
-            "write `reboot`, `poweroff` or `halt`",
-        )),
-    }
-}
-
-/// All jobs went well, and none wrote a result file.
-pub(crate) fn nothing_to_do() -> Failure {
-    let error = hinted(
-        "no job said what comes next",
-        format!("have a job write `DEVICE {NEW_ROOT}` to `{MOUNT_LIST}`, or `reboot` to `{KERNEL_ACTION}`"),
-    );
-    Failure { stage: Stage::Handover, job: None, error }
-}
-
-fn mount_all(list: &str, settings: &Settings, report: &Report) -> anyhow::Result<Handover> {
-    let entries = mount_list::parse(list)?;
-    let root = entries.iter().find(|entry| entry.mountpoint == Path::new(NEW_ROOT));
-    let device = root
-        .map(|entry| entry.device.clone())
-        .with_context(|| format!("the mount list does not mount anything at `{NEW_ROOT}`"))
-        .hint(format!("add a line `DEVICE {NEW_ROOT}`"))?;
-    let mut wait = |waiting: &str| report.say(format_args!("handover: waiting for {waiting}"));
-    for entry in &entries {
-        entry.mount(&mut wait)?;
-    }
-    let init = new_root::find_init(Path::new(NEW_ROOT), settings.init.as_deref())?;
-    report.say(format_args!("handover: switch root to {device}, init {init}"));
-    Ok(Handover::SwitchRoot { init })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_actions_are_read_as_containers_write_them() {
-        assert_eq!(kernel_action("reboot").unwrap(), Handover::Reboot);
-        assert_eq!(kernel_action("PowerOff").unwrap(), Handover::PowerOff);
-        assert!(kernel_action("explode").unwrap_err().to_string().contains("`explode`"));
-    }
+    (!text.is_empty()).then_some(Ok(text))
 }

@@ -1,16 +1,9 @@
 //! The mount list: lines of `device mountpoint [options]`, in order.
 
 use super::NEW_ROOT;
-use super::device;
-use super::filesystem;
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use iguana_core::hint::{WithHint as _, hinted};
-use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
-use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
-use std::ffi::CString;
-use std::fs;
+use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};
 
 /// One line.
@@ -21,10 +14,35 @@ pub(super) struct Entry {
     options: String,
 }
 
+/// What a line has mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// What is on a device.
+    Device,
+    /// A file system of the kernel's, by the name that stands in the device's place.
+    Kernel(&'static str),
+    /// A folder, or a file, that is there already; with what is mounted below it, or without.
+    Path { with_mounts: bool },
+}
+
+/// The file systems that have no device.
+const WITHOUT_DEVICE: &[&str] = &["tmpfs", "ramfs", "overlay"];
+
 /// Reads a mount list. Empty lines and those that begin with `#` mean nothing.
+///
+/// # Errors
+/// When a line is not understood, or none mounts the new root.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
+    ensure!(!text.contains('\0'), "the mount list is not text");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(parse_line).collect()
+    let entries: Vec<Entry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
+    if !entries.iter().any(Entry::is_root) {
+        return Err(hinted(
+            format!("the mount list does not mount anything at `{NEW_ROOT}`"),
+            format!("add a line `DEVICE {NEW_ROOT}`"),
+        ));
+    }
+    Ok(entries)
 }
 
 fn parse_line(line: &str) -> anyhow::Result<Entry> {
@@ -36,10 +54,12 @@ fn parse_line(line: &str) -> anyhow::Result<Entry> {
         ));
     };
     let path = Path::new(mountpoint);
-    ensure!(
-        path.starts_with(NEW_ROOT) && !path.components().any(|part| part == Component::ParentDir),
-        "the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`"
-    );
+    let is_below = path.starts_with(NEW_ROOT) && !path.components().any(|part| part == Component::ParentDir);
+    if !is_below {
+        return Err(anyhow::anyhow!("the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`")).hint(
+            format!("write `{NEW_ROOT}` before it: the new system's `/home` is `{NEW_ROOT}/home` here"),
+        );
+    }
     Ok(Entry::new(device, mountpoint, fields.next().unwrap_or("defaults")))
 }
 
@@ -48,69 +68,56 @@ impl Entry {
         Self { device: device.into(), mountpoint: mountpoint.into(), options: options.into() }
     }
 
-    /// Mounts it, once its device is there. `waiting` is told what is waited for, again and again.
-    pub(super) fn mount(&self, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-        let device = device::wait_for(&self.device, waiting)?;
-        let shown = device.display();
-        let kind = filesystem::kind(&device)?;
-        let mountpoint = open_mountpoint(&self.mountpoint)
-            .with_context(|| format!("cannot make the mountpoint `{}`", self.mountpoint.display()))?;
-        let (flags, data) = split_options(&self.options);
-        let data = CString::new(data)?;
-        let target = format!("/proc/self/fd/{}", mountpoint.as_raw_fd());
-        mount(&device, target.as_str(), kind, flags, data.as_c_str())
-            .with_context(|| format!("cannot mount `{shown}` ({kind}) at `{}`", self.mountpoint.display()))
-            .hint("check the file system, and the options in the mount list")
+    /// Whether it is the new root.
+    pub(super) fn is_root(&self) -> bool {
+        self.mountpoint == Path::new(NEW_ROOT)
     }
-}
 
-/// The folder to mount at, made if need be. A link of the new system leads where it will lead there:
-/// `/home -> /data/home` must not end in the initrd.
-fn open_mountpoint(path: &Path) -> anyhow::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(inside) = path.strip_prefix(NEW_ROOT).map(|inside| Path::new("/").join(inside)) else {
-        fs::create_dir_all(path)?;
-        return Ok(open(path, flags, Mode::empty())?);
-    };
-    fs::create_dir_all(NEW_ROOT)?;
-    let mut folder = open(NEW_ROOT, flags, Mode::empty())?;
-    let root = folder.try_clone()?;
-    for ancestor in inside.ancestors().collect::<Vec<_>>().into_iter().rev().skip(1) {
-        let name = ancestor.file_name().context("a mountpoint without a name")?;
-        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        folder = openat2(&root, ancestor, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    /// Whether the system can do without it (systemd.mount(5), `nofail`). It cannot do without its root.
+    pub(super) fn may_fail(&self) -> bool {
+        !self.is_root() && self.has("nofail")
     }
-    Ok(folder)
-}
 
-/// Divides the options of fstab(5) into those of mount(2) and those of the file system.
-fn split_options(options: &str) -> (MountFlags, String) {
-    let mut flags = MountFlags::empty();
-    let mut data = Vec::new();
-    for option in options.split(',') {
-        match option {
-            "ro" => flags |= MountFlags::RDONLY,
-            "nosuid" => flags |= MountFlags::NOSUID,
-            "nodev" => flags |= MountFlags::NODEV,
-            "noexec" => flags |= MountFlags::NOEXEC,
-            "noatime" => flags |= MountFlags::NOATIME,
-            "nodiratime" => flags |= MountFlags::NODIRATIME,
-            "relatime" => flags |= MountFlags::RELATIME,
-            "strictatime" => flags |= MountFlags::STRICTATIME,
-            "sync" => flags |= MountFlags::SYNCHRONOUS,
-            "dirsync" => flags |= MountFlags::DIRSYNC,
-            "lazytime" => flags |= MountFlags::LAZYTIME,
-            // What mount(8) keeps to itself.
-            "" | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "auto" | "noauto" | "nofail"
-            | "_netdev" => {}
-            option if option.starts_with("x-") => {}
-            option => data.push(option),
+    pub(super) fn source(&self) -> Source {
+        let without = WITHOUT_DEVICE.iter().find(|kind| **kind == self.device);
+        match (without, self.has("bind"), self.has("rbind")) {
+            (_, _, true) => Source::Path { with_mounts: true },
+            (_, true, _) => Source::Path { with_mounts: false },
+            (Some(kind), ..) => Source::Kernel(kind),
+            (None, ..) => Source::Device,
         }
     }
-    (flags, data.join(","))
+
+    fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|it| it == option)
+    }
+
+    /// The options of fstab(5), divided into those of mount(2) and those of the file system.
+    pub(super) fn flags_and_data(&self) -> (MountFlags, String) {
+        let mut flags = MountFlags::empty();
+        let mut data = Vec::new();
+        for option in self.options.split(',') {
+            match option {
+                "ro" => flags |= MountFlags::RDONLY,
+                "nosuid" => flags |= MountFlags::NOSUID,
+                "nodev" => flags |= MountFlags::NODEV,
+                "noexec" => flags |= MountFlags::NOEXEC,
+                "noatime" => flags |= MountFlags::NOATIME,
+                "nodiratime" => flags |= MountFlags::NODIRATIME,
+                "relatime" => flags |= MountFlags::RELATIME,
+                "strictatime" => flags |= MountFlags::STRICTATIME,
+                "sync" => flags |= MountFlags::SYNCHRONOUS,
+                "dirsync" => flags |= MountFlags::DIRSYNC,
+                "lazytime" => flags |= MountFlags::LAZYTIME,
+                // What mount(8) keeps to itself.
+                "" | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "auto" | "noauto" | "nofail"
+                | "_netdev" | "bind" | "rbind" => {}
+                option if option.starts_with("x-") => {}
+                option => data.push(option),
+            }
+        }
+        (flags, data.join(","))
+    }
 }
 
 #[cfg(test)]
@@ -124,19 +131,33 @@ mod tests {
         assert_eq!(list[0], Entry::new("/dev/vda1", "/sysroot", "defaults"));
         assert_eq!(list[1], Entry::new("UUID=1", "/sysroot/boot", "ro,nodev"));
         assert!(parse("/dev/vda1").unwrap_err().to_string().contains("`/dev/vda1`"));
+        assert!(parse("/dev/vda1 /sysroot/home").unwrap_err().to_string().contains("anything at `/sysroot`"));
+        assert!(parse("\0\0").unwrap_err().to_string().contains("not text"));
     }
 
     #[test]
     fn mountpoints_stay_in_the_new_root() {
         for line in ["/dev/vda1 /", "/dev/vda1 /sysroots", "/dev/vda1 /sysroot/../etc"] {
-            assert!(parse(line).is_err(), "{line}");
+            assert!(parse(line).unwrap_err().to_string().contains("not below"), "{line}");
         }
     }
 
     #[test]
     fn options_go_where_they_belong() {
-        let (flags, data) = split_options("defaults,ro,noatime,subvol=@,x-systemd.growfs,errors=remount-ro");
-        assert_eq!(flags, MountFlags::RDONLY | MountFlags::NOATIME);
-        assert_eq!(data, "subvol=@,errors=remount-ro");
+        let options = "defaults,ro,noatime,subvol=@,x-systemd.growfs,nofail,errors=remount-ro";
+        let entry = Entry::new("/dev/vda1", "/sysroot/home", options);
+        let expected = (MountFlags::RDONLY | MountFlags::NOATIME, "subvol=@,errors=remount-ro".to_owned());
+        assert_eq!(entry.flags_and_data(), expected);
+        assert!(entry.may_fail() && !Entry::new("/dev/vda1", NEW_ROOT, "nofail").may_fail());
+    }
+
+    #[test]
+    fn not_everything_is_on_a_device() {
+        let source = |device, options| Entry::new(device, "/sysroot/x", options).source();
+        assert_eq!(source("/dev/vda1", "ro"), Source::Device);
+        assert_eq!(source("tmpfs", "size=1m"), Source::Kernel("tmpfs"));
+        assert_eq!(source("overlay", "lowerdir=/a"), Source::Kernel("overlay"));
+        assert_eq!(source("/sysroot/data", "bind,ro"), Source::Path { with_mounts: false });
+        assert_eq!(source("/dev", "rbind"), Source::Path { with_mounts: true });
     }
 }

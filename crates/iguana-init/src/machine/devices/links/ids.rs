@@ -2,7 +2,7 @@
 //! for itself (`ata_id` of optical drives) is left out.
 
 use super::names::replaced;
-use super::sysfs::Device;
+use crate::block::device::Device;
 
 /// The names of a whole disk.
 pub(super) fn ids(disk: &Device) -> Vec<String> {
@@ -146,8 +146,8 @@ fn squeezed(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sysfs::tests::Tree;
     use super::*;
+    use crate::block::device::tests::Tree;
 
     /// A page with designators of these kinds.
     fn page(designators: &[(u8, u8, &[u8])]) -> Vec<u8> {

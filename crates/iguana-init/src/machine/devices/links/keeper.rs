@@ -2,9 +2,9 @@
 
 use super::claims::Claims;
 use super::look::{self, Sight};
-use super::sysfs::Device;
 use super::writes::Writes;
 use crate::block::Table;
+use crate::block::device::Device;
 use crate::report::Report;
 use std::collections::HashMap;
 use std::io;

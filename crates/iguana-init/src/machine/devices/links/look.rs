@@ -1,8 +1,8 @@
 //! A look at one disk or partition: what sysfs says of it, and what is on it.
 
 use super::names::Facts;
-use super::sysfs::Device;
 use super::{ids, route};
+use crate::block::device::Device;
 use crate::block::{self, Array, Table};
 use crate::sys;
 use rustix::fs::{FlockOperation, flock};

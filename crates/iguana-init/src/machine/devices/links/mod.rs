@@ -10,9 +10,9 @@ mod keeper;
 mod look;
 mod names;
 mod route;
-mod sysfs;
 mod writes;
 
+use crate::block::device::{self, Device};
 use crate::report::{Report, Waiting};
 use keeper::Keeper;
 use std::fs;
@@ -21,7 +21,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-use sysfs::Device;
 use writes::{Writes, Written};
 
 /// Threads that look at devices: a few, so that one that does not answer keeps none of the others.
@@ -61,7 +60,7 @@ impl Links {
 
     /// Has a device looked at soon.
     pub(super) fn look_at(&self, name: &str) {
-        if sysfs::is_of_interest(name) {
+        if device::is_of_interest(name) {
             self.keeper.ask(name);
         }
     }
@@ -78,7 +77,7 @@ impl Links {
     pub(super) fn look_at_changed(&self) {
         let known = self.keeper.names();
         known.iter().filter(|name| Device::block(name).is_none()).for_each(|name| self.keeper.forget(name));
-        for name in sysfs::block_devices() {
+        for name in device::block_devices() {
             let Some(device) = Device::block(&name) else { continue };
             if !self.keeper.is_up_to_date(&name, &device.fingerprint()) {
                 self.keeper.ask(&name);
@@ -119,10 +118,10 @@ impl Links {
         let error = writes.listen(|written| match written {
             Written::Device(name) => self.look_at_with_partitions(&name),
             Written::Mapped => {
-                let names = sysfs::block_devices();
+                let names = device::block_devices();
                 names.iter().filter(|name| name.starts_with("dm-")).for_each(|name| self.look_at(name));
             }
-            Written::Anything => sysfs::block_devices().iter().for_each(|name| self.look_at(name)),
+            Written::Anything => device::block_devices().iter().for_each(|name| self.look_at(name)),
         });
         self.report.warn(not_watched(&error.into()));
     }

@@ -1,6 +1,7 @@
 //! Which links lead to a device, as udev's rules have it: 60-persistent-storage, 60-cdrom_id, 55-dm,
 //! 60-persistent-storage-dm, 11-dm-lvm, 63-md-raid-arrays.
 
+use crate::block::device::Mapped;
 use crate::block::{Array, Partition, Superblock, Usage, encoded};
 
 /// All that links are made of.
@@ -23,13 +24,6 @@ pub(super) struct Facts {
     /// What the partition table says of a partition.
     pub(super) partition: Option<Partition>,
     pub(super) content: Option<Superblock>,
-}
-
-/// A device that device-mapper has made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Mapped {
-    pub(super) name: String,
-    pub(super) uuid: String,
 }
 
 /// Of two devices that claim a link, the one with more gets it (udev's `link_priority`).
@@ -196,7 +190,14 @@ mod tests {
 
     #[test]
     fn a_partition_is_found_by_all_that_is_known_of_it() {
-        let partition = Partition { number: 2, start: 0, uuid: "ab-cd".into(), label: "my root".into() };
+        let partition = Partition {
+            number: 2,
+            start: 0,
+            uuid: "ab-cd".into(),
+            label: "my root".into(),
+            kind: String::new(),
+            attributes: 0,
+        };
         let facts = Facts {
             number: Some(2),
             partition: Some(partition),

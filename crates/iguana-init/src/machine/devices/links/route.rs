@@ -1,7 +1,7 @@
 //! A disk's names in `by-path`: the way to it through the machine's buses, as udev-builtin-path_id.c writes it.
 //! Disks behind SAS, Fibre Channel and iSCSI have none here: theirs are made of what the other side says.
 
-use super::sysfs::Device;
+use crate::block::device::Device;
 
 /// What the kernel names in the paths of disks that have another way than their controller's.
 const ELSEWHERE: &[&str] = &["/virtual/", "/rport-", "/end_device-", "/session", "/vmbus_", "/VMBUS"];
@@ -126,8 +126,8 @@ fn host_of_controller(device: &Device, host: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sysfs::tests::Tree;
     use super::*;
+    use crate::block::device::tests::Tree;
 
     const CONTROLLER: &str = "pci0000:00/0000:00:1f.2";
 

@@ -1,6 +1,5 @@
 //! Disks and partitions as sysfs shows them.
 
-use super::names::Mapped;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +13,19 @@ const SECTORS_WRITTEN: usize = 6;
 /// Sectors that an optical drive has without a medium (drivers/scsi/sr.c); with one it is a multiple of four.
 const UNKNOWN_SIZE: u64 = 0x1f_ffff;
 
+/// A device that device-mapper has made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+}
+
 /// A device's folder.
 #[derive(Debug, Clone)]
-pub(super) struct Device(PathBuf);
+pub(crate) struct Device(PathBuf);
 
 /// The kernel's names of all disks and partitions: the shorter ones, disks, first.
-pub(super) fn block_devices() -> Vec<String> {
+pub(crate) fn block_devices() -> Vec<String> {
     let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| is_of_interest(name)).collect();
@@ -28,42 +34,42 @@ pub(super) fn block_devices() -> Vec<String> {
 }
 
 /// Whether links are made to a device of this name.
-pub(super) fn is_of_interest(name: &str) -> bool {
+pub(crate) fn is_of_interest(name: &str) -> bool {
     let kind = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
     !LEFT_OUT.contains(&kind)
 }
 
 impl Device {
     /// The disk or partition with the kernel's name `name`; `None` when it is not there any more.
-    pub(super) fn block(name: &str) -> Option<Self> {
+    pub(crate) fn block(name: &str) -> Option<Self> {
         fs::canonicalize(Path::new("/sys/class/block").join(name)).ok().map(Self)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
-    pub(super) fn has(&self, attribute: &str) -> bool {
+    pub(crate) fn has(&self, attribute: &str) -> bool {
         self.0.join(attribute).exists()
     }
 
     /// `None` when it is missing or empty.
-    pub(super) fn attribute(&self, name: &str) -> Option<String> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<String> {
         let text = fs::read_to_string(self.0.join(name)).ok()?;
         let text = text.trim_end_matches(['\n', ' ', '\0']);
         (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// The attribute of this device, or of the nearest one above that has it.
-    pub(super) fn attribute_above(&self, name: &str) -> Option<String> {
+    pub(crate) fn attribute_above(&self, name: &str) -> Option<String> {
         std::iter::once(self.clone()).chain(self.ancestors()).find_map(|device| device.attribute(name))
     }
 
-    pub(super) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.0.join(name)).ok()
     }
 
@@ -72,95 +78,106 @@ impl Device {
     }
 
     /// The devices that it hangs on, the nearest first, and folders between them.
-    pub(super) fn ancestors(&self) -> impl Iterator<Item = Device> {
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = Device> {
         let folders: Vec<_> = self.0.ancestors().skip(1).map(|folder| Device(folder.to_owned())).collect();
         folders.into_iter()
     }
 
     /// Names of what is beside it, its own among them.
-    pub(super) fn siblings(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn siblings(&self) -> impl Iterator<Item = String> {
         let folder = self.0.parent().and_then(|folder| fs::read_dir(folder).ok());
         folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
     }
 
-    pub(super) fn subsystem(&self) -> Option<String> {
+    pub(crate) fn subsystem(&self) -> Option<String> {
         let target = fs::read_link(self.0.join("subsystem")).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
     /// Host, channel, target and unit of a device whose name is these.
-    pub(super) fn scsi_address(&self) -> Option<[String; 4]> {
+    pub(crate) fn scsi_address(&self) -> Option<[String; 4]> {
         let parts: Vec<String> = self.name().split(':').map(str::to_owned).collect();
         let is_number = |part: &String| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit());
         parts.iter().all(is_number).then(|| parts.try_into().ok())?
     }
 
     /// The node below `/dev`: a `!` in the kernel's name stands for a `/` there.
-    pub(super) fn node(&self) -> String {
+    pub(crate) fn node(&self) -> String {
         self.name().replace('!', "/")
     }
 
-    pub(super) fn partition_number(&self) -> Option<u32> {
+    pub(crate) fn partition_number(&self) -> Option<u32> {
         self.attribute("partition")?.parse().ok()
     }
 
     /// The disk of a partition, else itself.
-    pub(super) fn disk(&self) -> Self {
+    pub(crate) fn disk(&self) -> Self {
         let disk = self.0.parent().filter(|_| self.has("partition"));
         disk.map_or_else(|| self.clone(), |disk| Self(disk.to_owned()))
     }
 
     /// The names of a disk's partitions.
-    pub(super) fn partitions(&self) -> Vec<Self> {
+    pub(crate) fn partitions(&self) -> Vec<Self> {
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
         entries.map(|entry| Self(entry.path())).filter(|device| device.has("partition")).collect()
     }
 
     /// In sectors of 512 bytes.
-    pub(super) fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.number("start").unwrap_or_default()
     }
 
     /// Nothing can be read from a device of size 0.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.number("size").unwrap_or_default() == 0
     }
 
     /// Whether it is an optical drive that is empty: to read from it would only make the kernel complain.
-    pub(super) fn lacks_medium(&self) -> bool {
+    pub(crate) fn lacks_medium(&self) -> bool {
         self.name().starts_with("sr") && self.number("size") == Some(UNKNOWN_SIZE)
     }
 
     /// Bytes of a disk's own blocks.
-    pub(super) fn block_size(&self) -> u64 {
+    pub(crate) fn block_size(&self) -> u64 {
         self.number("queue/logical_block_size").unwrap_or(SECTOR)
     }
 
-    pub(super) fn mapped(&self) -> Option<Mapped> {
+    pub(crate) fn mapped(&self) -> Option<Mapped> {
         let name = self.attribute("dm/name")?;
         Some(Mapped { name, uuid: self.attribute("dm/uuid").unwrap_or_default() })
     }
 
     /// Whoever reads from a mapped device that is suspended waits until it is resumed.
-    pub(super) fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.attribute("dm/suspended").is_some_and(|suspended| suspended != "0")
     }
 
     /// The first member of an array that has been started.
-    pub(super) fn first_member(&self) -> Option<Self> {
+    pub(crate) fn first_member(&self) -> Option<Self> {
         let state = self.attribute("md/array_state")?;
         if matches!(state.as_str(), "clear" | "inactive") {
             return None;
         }
-        let mut members: Vec<_> = fs::read_dir(self.0.join("slaves")).ok()?.flatten().collect();
-        members.sort_by_key(fs::DirEntry::file_name);
-        Self::block(members.first()?.file_name().to_str()?)
+        self.first_part()
+    }
+
+    /// What a device is made of, the first of several.
+    pub(crate) fn first_part(&self) -> Option<Self> {
+        let mut parts: Vec<_> = fs::read_dir(self.0.join("slaves")).ok()?.flatten().collect();
+        parts.sort_by_key(fs::DirEntry::file_name);
+        Self::block(parts.first()?.file_name().to_str()?)
+    }
+
+    /// Sectors of 512 bytes that were written to the disk since the kernel knows it.
+    pub(crate) fn sectors_written(&self) -> u64 {
+        let stat = self.disk().attribute("stat").unwrap_or_default();
+        let written = stat.split_ascii_whitespace().nth(SECTORS_WRITTEN);
+        written.and_then(|written| written.parse().ok()).unwrap_or_default()
     }
 
     /// All that changes when what is on it may have changed; the disk's count of written sectors above all.
-    pub(super) fn fingerprint(&self) -> String {
-        let stat = self.disk().attribute("stat").unwrap_or_default();
-        let written = stat.split_ascii_whitespace().nth(SECTORS_WRITTEN).unwrap_or_default().to_owned();
+    pub(crate) fn fingerprint(&self) -> String {
+        let written = self.sectors_written();
         let rest = ["size", "start", "dm/name", "dm/uuid", "dm/suspended", "md/array_state"];
         let rest = rest.map(|name| self.attribute(name).unwrap_or_default());
         format!("{written} {}", rest.join(" "))
@@ -168,39 +185,39 @@ impl Device {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
     /// Something like `/sys/devices`, gone with the value.
-    pub(in super::super) struct Tree(PathBuf);
+    pub(crate) struct Tree(PathBuf);
 
     impl Tree {
-        pub(in super::super) fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             let folder = std::env::temp_dir().join(format!("iguana-sysfs-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&folder);
             Self(folder)
         }
 
-        pub(in super::super) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
             self
         }
 
-        pub(in super::super) fn link(self, path: &str, target: &str) -> Self {
+        pub(crate) fn link(self, path: &str, target: &str) -> Self {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             symlink(target, path).unwrap();
             self
         }
 
-        pub(in super::super) fn subsystem(self, path: &str, name: &str) -> Self {
+        pub(crate) fn subsystem(self, path: &str, name: &str) -> Self {
             self.link(&format!("{path}/subsystem"), &format!("/sys/bus/{name}"))
         }
 
-        pub(in super::super) fn device(&self, path: &str) -> Device {
+        pub(crate) fn device(&self, path: &str) -> Device {
             let path = self.0.join(path);
             fs::create_dir_all(&path).unwrap();
             Device(path)

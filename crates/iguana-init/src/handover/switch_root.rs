@@ -1,29 +1,23 @@
-//! Into the new system: its first program, and the switch of the root (switch_root(8)).
+//! The switch to the new system's root (switch_root(8)).
 
 use super::NEW_ROOT;
 use crate::sys;
-use anyhow::Context as _;
-use iguana_core::hint::hinted;
+use anyhow::{Context as _, bail};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, open, openat, openat2, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::WaitOptions;
+use rustix::system::RebootCommand;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where a system has its first program, in the kernel's own order (init/main.c) with systemd's place before.
-const INITS: &[&str] =
-    &["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
 /// What goes on living in the new system.
 const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 /// How long killed processes may take to go.
@@ -32,39 +26,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What holds memory and must not outlive the initrd; the inner ones first.
 const LEFT_BEHIND: &[&str] = &["/run/iguana/store"];
 
-/// The new system's first program, as a path in it.
-pub(super) fn find_init(root: &Path, wanted: Option<&str>) -> anyhow::Result<String> {
-    let folder = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let is_program = |path: &str| {
-        let file =
-            openat2(&folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
-        let stat = file.and_then(|file| rustix::fs::fstat(&file));
-        stat.is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0
-        })
-    };
-    let candidates = wanted.map_or(INITS.to_vec(), |path| vec![path]);
-    candidates.iter().find(|path| is_program(path)).map(|path| (*path).to_owned()).ok_or_else(|| {
-        hinted(
-            format!("the new system has no program at `{}`", candidates.join("`, `")),
-            match wanted {
-                Some(_) => "correct `init=` on the kernel command line",
-                None => "check that the installation is complete, or name its first program with `init=`",
-            },
-        )
-    })
-}
-
 /// Ends the initrd and goes on as the new system's first program. Only process 1 can do this.
 ///
 /// # Errors
 /// Only when it fails.
 pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     end_other_processes();
-    for path in LEFT_BEHIND {
-        release(path)?;
-    }
-    release_modules();
+    let_go()?;
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for path in MOVED {
         let target = format!("{NEW_ROOT}{path}");
@@ -81,6 +49,24 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     // The kernel gave the words behind `--` to us for the new system's first program.
     let error = Command::new(init).args(std::env::args_os().skip(1)).exec();
     Err(error).with_context(|| format!("cannot execute `{init}`"))
+}
+
+/// Lets go of what holds memory and disks.
+fn let_go() -> anyhow::Result<()> {
+    LEFT_BEHIND.iter().try_for_each(|path| release(path))?;
+    release_modules();
+    Ok(())
+}
+
+/// Ends the initrd and starts the kernel that was loaded. Only process 1 can do this.
+///
+/// # Errors
+/// Only when it fails.
+pub(crate) fn start_loaded_kernel() -> anyhow::Result<Infallible> {
+    end_other_processes();
+    rustix::fs::sync();
+    rustix::system::reboot(RebootCommand::Kexec).context("cannot start the loaded kernel")?;
+    bail!("the loaded kernel did not start")
 }
 
 /// Nothing of ours runs any more; whatever does was left by a container.
@@ -137,28 +123,5 @@ fn empty(folder: BorrowedFd<'_>, device: u64) {
         }
         // A mountpoint cannot be removed, and must not be.
         let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    #[test]
-    fn the_first_program_is_found_inside_the_new_root() {
-        let root = std::env::temp_dir().join(format!("iguana-root-{}", std::process::id()));
-        fs::create_dir_all(root.join("usr/lib/systemd")).unwrap();
-        fs::create_dir_all(root.join("sbin")).unwrap();
-        symlink("/usr/lib/systemd/systemd", root.join("sbin/init")).unwrap();
-        assert!(find_init(&root, None).is_err());
-        let program = root.join("usr/lib/systemd/systemd");
-        fs::write(&program, "").unwrap();
-        assert!(find_init(&root, None).is_err(), "it is not executable");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find_init(&root, None).unwrap(), "/sbin/init");
-        let error = find_init(&root, Some("/bin/none")).unwrap_err();
-        assert!(error.to_string().contains("`/bin/none`"));
-        fs::remove_dir_all(&root).unwrap();
     }
 }

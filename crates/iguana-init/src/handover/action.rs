@@ -1,0 +1,60 @@
+//! The kernel action: one word, as containers write it.
+
+use super::{Handover, KERNEL_ACTION, kexec};
+use iguana_core::hint::hinted;
+
+/// What the word asks for. White space around it and capitals do not matter.
+///
+/// # Errors
+/// When it is unknown, or asks for a kernel that nobody has loaded.
+pub(super) fn parse(word: &str) -> anyhow::Result<Handover> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "reboot" => Ok(Handover::Reboot),
+        "poweroff" => Ok(Handover::PowerOff),
+        "halt" => Ok(Handover::Halt),
+        "kexec" if kexec::is_loaded() => Ok(Handover::Kexec),
+        "kexec" => Err(hinted(
+            format!("`{KERNEL_ACTION}` asks for `kexec`, but no kernel is loaded"),
+            "have the job load one before it ends: `kexec --load KERNEL --initrd=INITRD --command-line=…`",
+        )),
+        _ => Err(hinted(
+            format!("`{KERNEL_ACTION}` asks for `{}`, which is not known", shown(word)),
+            "write `kexec`, `reboot`, `poweroff` or `halt`",
+        )),
+    }
+}
+
+/// The beginning of what may be anything.
+fn shown(word: &str) -> String {
+    /// Letters: enough to recognize what was written by mistake.
+    const AT_MOST: usize = 40;
+    let word = word.trim();
+    let start: String = word.chars().take(AT_MOST).map(|it| if it.is_control() { '�' } else { it }).collect();
+    if start.len() < word.len() { format!("{start}…") } else { start }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_containers_write_them() {
+        for (word, expected) in [
+            ("reboot", Handover::Reboot),
+            (" PowerOff\r\n", Handover::PowerOff),
+            ("\tHALT\n\n", Handover::Halt),
+        ] {
+            assert_eq!(parse(word).unwrap(), expected, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_shown() {
+        let error = |word: &str| parse(word).unwrap_err().to_string();
+        assert!(error("explode").contains("`explode`"));
+        assert!(error("reboot now").contains("`reboot now`"));
+        assert!(error("\x1b[2J").contains("`�[2J`"));
+        assert!(error(&"x".repeat(1000)).contains(&format!("`{}…`", "x".repeat(40))));
+        assert!(error("kexec").contains("no kernel is loaded"));
+    }
+}

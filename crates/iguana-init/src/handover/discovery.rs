@@ -1,0 +1,171 @@
+//! The new system without a mount list: found by the types of partitions, as systemd-gpt-auto-generator(8) does it.
+
+use super::NEW_ROOT;
+use super::mount_list::Entry;
+use super::partitions::{Disk, TYPES, Typed};
+use anyhow::bail;
+use iguana_core::hint::hinted;
+
+/// What was found, and why it is the one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) entries: Vec<Entry>,
+    /// The disk, with the reason for it.
+    pub(super) reason: String,
+}
+
+/// A kind of disks, and how that is said.
+type Preference = (fn(&Disk) -> bool, &'static str);
+
+/// Which disks go first: those to which a container has just written, then the one that the machine was started from.
+const PREFERENCES: &[Preference] = &[
+    (|disk| disk.is_written, "the disk that was written to"),
+    (|disk| disk.is_boot, "the disk that the machine was started from"),
+    (|_| true, "the only disk with a root"),
+];
+
+/// The root on one of the disks, and its `/usr`.
+///
+/// # Errors
+/// When there is none, more than one, or one that only verity can check.
+pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<Found> {
+    for (is_preferred, reason) in PREFERENCES {
+        let preferred: Vec<&Disk> = disks.iter().filter(|disk| is_preferred(disk)).collect();
+        let roots = preferred
+            .iter()
+            .flat_map(|disk| disk.automatic(TYPES.root).into_iter().map(move |it| (disk, it)));
+        match *roots.collect::<Vec<_>>() {
+            [] => {}
+            [(disk, root)] => return on(disk, root, reason),
+            ref several => return Err(ambiguous(several.iter().map(|(_, root)| *root), reason)),
+        }
+    }
+    bail!("no disk has a root by its type: {}", overview(disks))
+}
+
+fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<Found> {
+    if let Some(hashes) = disk.partitions.iter().find(|it| TYPES.verity.iter().any(|kind| it.is(kind))) {
+        return Err(hinted(
+            format!(
+                "the root `{}` is protected by verity (`{}`), which Iguana cannot set up",
+                root.node.display(),
+                hashes.node.display()
+            ),
+            format!(
+                "have a job open it with `veritysetup` and write `/dev/mapper/NAME {NEW_ROOT}` to the mount list"
+            ),
+        ));
+    }
+    let usr = disk.automatic(TYPES.usr);
+    if usr.len() > 1 {
+        return Err(ambiguous(usr.into_iter(), "for `/usr`"));
+    }
+    let entries = [entry(root, NEW_ROOT)]
+        .into_iter()
+        .chain(usr.iter().map(|usr| entry(usr, &format!("{NEW_ROOT}/usr"))));
+    Ok(Found { entries: entries.collect(), reason: format!("`{}`, {reason}", disk.node.display()) })
+}
+
+fn entry(partition: &Typed, mountpoint: &str) -> Entry {
+    let options = if partition.is_read_only() { "ro" } else { "defaults" };
+    Entry::new(&partition.node.display().to_string(), mountpoint, options)
+}
+
+fn ambiguous<'a>(found: impl Iterator<Item = &'a Typed>, where_: &str) -> anyhow::Error {
+    let list: Vec<String> = found.map(|it| format!("`{}`", it.node.display())).collect();
+    hinted(
+        format!("there are {} candidates for the new system ({where_}): {}", list.len(), list.join(", ")),
+        format!(
+            "have a job write `DEVICE {NEW_ROOT}` to `/iguana/mountlist`, or set the flag `no-auto` of the others"
+        ),
+    )
+}
+
+/// Why nothing was found, disk by disk.
+fn overview(disks: &[Disk]) -> String {
+    let why = |disk: &Disk| {
+        let why = match disk.partitions.as_slice() {
+            [] => "no GPT, and an MBR's types do not tell a root".into(),
+            parts if parts.iter().any(|it| it.is(TYPES.root)) => "its root has the flag `no-auto`".into(),
+            parts => format!("none of {} partitions is a root of `{}`", parts.len(), std::env::consts::ARCH),
+        };
+        format!("`{}` ({why})", disk.node.display())
+    };
+    let disks: Vec<String> = disks.iter().map(why).collect();
+    if disks.is_empty() { "there is no disk".into() } else { disks.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Partition;
+
+    const OTHER: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+
+    fn disk(name: &str, kinds: &[(&str, u64)]) -> Disk {
+        let partition = |(number, (kind, attributes)): (u32, &(&str, u64))| Typed {
+            node: format!("/dev/{name}{number}").into(),
+            partition: Partition {
+                number,
+                start: 0,
+                uuid: String::new(),
+                label: String::new(),
+                kind: (*kind).into(),
+                attributes: *attributes,
+            },
+        };
+        let partitions = (1..).zip(kinds).map(partition).collect();
+        Disk { node: format!("/dev/{name}").into(), partitions, ..Disk::default() }
+    }
+
+    fn error(disks: &[Disk]) -> String {
+        choose(disks).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_only_root_is_taken_with_its_usr() {
+        let disks =
+            [disk("vda", &[(OTHER, 0)]), disk("vdb", &[(OTHER, 0), (TYPES.root, 0), (TYPES.usr, 1 << 60)])];
+        let found = choose(&disks).unwrap();
+        let expected =
+            [Entry::new("/dev/vdb2", "/sysroot", "defaults"), Entry::new("/dev/vdb3", "/sysroot/usr", "ro")];
+        assert_eq!(found.entries, expected);
+        assert_eq!(found.reason, "`/dev/vdb`, the only disk with a root");
+    }
+
+    #[test]
+    fn the_disk_that_was_written_to_goes_first_and_then_the_one_of_the_boot() {
+        let plain = || disk("vda", &[(TYPES.root, 0)]);
+        let boot = || Disk { is_boot: true, ..disk("vdb", &[(TYPES.root, 0)]) };
+        let written = Disk { is_written: true, ..disk("vdc", &[(TYPES.root, 0)]) };
+        let root_of = |disks: &[Disk]| choose(disks).unwrap().entries[0].device.clone();
+        assert_eq!(root_of(&[plain(), boot(), written.clone()]), "/dev/vdc1");
+        assert_eq!(root_of(&[plain(), boot()]), "/dev/vdb1");
+        let data = Disk { is_written: true, ..disk("vdc", &[(OTHER, 0)]) };
+        assert_eq!(root_of(&[data, plain()]), "/dev/vda1", "the disk written to has no root");
+    }
+
+    #[test]
+    fn several_are_listed() {
+        let found = error(&[disk("vda", &[(TYPES.root, 0)]), disk("vdb", &[(TYPES.root, 0)])]);
+        assert!(found.contains("`/dev/vda1`, `/dev/vdb1`"), "{found}");
+        let usr = error(&[disk("vda", &[(TYPES.root, 0), (TYPES.usr, 0), (TYPES.usr, 0)])]);
+        assert!(usr.contains("`/dev/vda2`, `/dev/vda3`"), "{usr}");
+        let marked = [disk("vda", &[(TYPES.root, 1 << 63), (TYPES.root, 0)])];
+        assert_eq!(choose(&marked).unwrap().entries[0].device, "/dev/vda2");
+    }
+
+    #[test]
+    fn what_is_not_taken_is_said_with_its_reason() {
+        assert!(error(&[]).contains("there is no disk"));
+        let none =
+            error(&[disk("vda", &[]), disk("vdb", &[(OTHER, 0)]), disk("vdc", &[(TYPES.root, 1 << 63)])]);
+        for part in
+            ["`/dev/vda` (no GPT", "`/dev/vdb` (none of 1 partitions", "`/dev/vdc` (its root has the flag"]
+        {
+            assert!(none.contains(part), "{none}");
+        }
+        let verity = error(&[disk("vda", &[(TYPES.root, 0), (TYPES.verity[0], 0)])]);
+        assert!(verity.contains("protected by verity (`/dev/vda2`)"), "{verity}");
+    }
+}

@@ -1,0 +1,42 @@
+//! A file system that is only looked at.
+
+use super::filesystem::{self, Content};
+use anyhow::Context as _;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Mounted read-only, until the value is dropped.
+pub(super) struct Glimpse(PathBuf);
+
+/// Nothing on it is executed, and nobody else uses it.
+const FLAGS: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+impl Glimpse {
+    /// Mounts what is on `device` at `folder`, which is made.
+    ///
+    /// # Errors
+    /// When there is nothing that can be mounted.
+    pub(super) fn of(device: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let kind = match filesystem::content(device)? {
+            Content::FileSystem(kind) => kind,
+            Content::Encrypted { .. } => return Err(filesystem::closed(device)),
+        };
+        fs::create_dir_all(folder)?;
+        mount(device, folder, kind, FLAGS, None)
+            .with_context(|| format!("cannot mount `{}` ({kind}) to look at it", device.display()))?;
+        Ok(Self(folder.to_owned()))
+    }
+
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Glimpse {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}

@@ -1,0 +1,193 @@
+//! The entries of boot loaders: Boot Loader Specification (uapi-group.org), types 1 and 2, their order and their default.
+
+use super::Place;
+use super::unified;
+use crate::pattern;
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashSet;
+use uapi_version::strverscmp;
+
+/// Where entries of type 1 are, and of type 2.
+const TEXTS: &str = "loader/entries";
+const IMAGES: &str = "EFI/Linux";
+/// systemd-boot's own settings (loader.conf(5)).
+const SETTINGS: &str = "loader/loader.conf";
+
+/// One way to start a system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The file's name, without the count of tries.
+    pub(super) id: String,
+    sort_key: String,
+    machine_id: String,
+    version: String,
+    architecture: String,
+    /// It was tried as often as it may be, and never worked.
+    is_bad: bool,
+    pub(super) linux: Option<String>,
+    /// A kernel with all that belongs to it in one file.
+    pub(super) unified: Option<String>,
+    pub(super) initrds: Vec<String>,
+    pub(super) options: Vec<String>,
+}
+
+/// All entries of this architecture: the default first, then as the specification sorts them, the newest of a kind
+/// first.
+pub(super) fn in_order(places: &[Place]) -> Vec<(&Place, Entry)> {
+    let mut seen = HashSet::new();
+    let mut entries: Vec<(&Place, Entry)> = places
+        .iter()
+        .flat_map(|place| of(place).into_iter().map(move |entry| (place, entry)))
+        .filter(|(_, entry)| entry.is_for_this_machine() && seen.insert(entry.id.clone()))
+        .collect();
+    let default = places.iter().find_map(|place| default(&place.text(SETTINGS)?));
+    let is_default = |entry: &Entry| default.as_ref().is_some_and(|it| pattern::matches(it, &entry.id));
+    entries.sort_by(|(_, one), (_, other)| {
+        Reverse(is_default(one)).cmp(&Reverse(is_default(other))).then_with(|| one.compare(other))
+    });
+    entries
+}
+
+fn of(place: &Place) -> Vec<Entry> {
+    let texts = place.names(TEXTS).into_iter().filter_map(|name| {
+        let text = place.text(&format!("{TEXTS}/{name}"))?;
+        name.ends_with(".conf").then(|| parse(&name, &text))
+    });
+    let images = place.names(IMAGES).into_iter().filter_map(|name| {
+        let path = format!("{IMAGES}/{name}");
+        let release = name.ends_with(".efi").then(|| unified::os_release(&place.open(&path).ok()?))??;
+        Some(of_image(&name, path, &release))
+    });
+    texts.chain(images).collect()
+}
+
+fn parse(name: &str, text: &str) -> Entry {
+    let (id, is_bad) = without_tries(name);
+    let mut entry = Entry { id, is_bad, ..Entry::default() };
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let (key, value) =
+            line.split_once([' ', '\t']).map_or((line, ""), |(key, value)| (key, value.trim()));
+        let value = value.to_owned();
+        match key {
+            "sort-key" => entry.sort_key = value,
+            "machine-id" => entry.machine_id = value,
+            "version" => entry.version = value,
+            "architecture" => entry.architecture = value,
+            "linux" => entry.linux = Some(value),
+            "uki" | "efi" => entry.unified = Some(value),
+            "initrd" => entry.initrds.push(value),
+            "options" => entry.options.push(value),
+            _ => {}
+        }
+    }
+    entry
+}
+
+/// An entry of type 2 says by its os-release(5) what one of type 1 says by its keys.
+fn of_image(name: &str, path: String, release: &str) -> Entry {
+    let (id, is_bad) = without_tries(name);
+    let value = |key: &str| {
+        let lines = release.lines();
+        let value = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).next();
+        value.map(|value| value.trim_matches(['"', '\'']).to_owned())
+    };
+    let first = |keys: &[&str]| keys.iter().find_map(|key| value(key)).unwrap_or_default();
+    Entry {
+        id,
+        is_bad,
+        sort_key: first(&["IMAGE_ID", "ID"]),
+        version: first(&["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"]),
+        unified: Some(path),
+        ..Entry::default()
+    }
+}
+
+/// `name+LEFT-DONE.conf` (section "Boot counting"): the name without the count, and whether no try is left.
+fn without_tries(name: &str) -> (String, bool) {
+    let counted = || {
+        let (stem, ending) = name.rsplit_once('.')?;
+        let (stem, count) = stem.rsplit_once('+')?;
+        let left = count.split('-').next()?.parse::<u32>().ok()?;
+        Some((format!("{stem}.{ending}"), left == 0))
+    };
+    counted().unwrap_or_else(|| (name.to_owned(), false))
+}
+
+/// The pattern of `default` in loader.conf. `@saved` and its like are in firmware variables of the boot loader.
+fn default(settings: &str) -> Option<String> {
+    let lines = settings.lines().filter_map(|line| line.trim().strip_prefix("default"));
+    let value = lines.filter(|value| value.starts_with([' ', '\t'])).map(str::trim).next_back()?;
+    (!value.is_empty() && !value.starts_with('@')).then(|| value.to_owned())
+}
+
+impl Entry {
+    fn is_for_this_machine(&self) -> bool {
+        /// As the specification calls architectures: by EFI's names.
+        const NAMES: &[(&str, &str)] = &[("x86_64", "x64"), ("aarch64", "aa64")];
+        let name =
+            NAMES.iter().find(|(ours, _)| *ours == std::env::consts::ARCH).map_or("", |(_, name)| name);
+        self.architecture.is_empty() || self.architecture.eq_ignore_ascii_case(name)
+    }
+
+    /// Section "Sorting"; what comes first is less.
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_tries = self.is_bad.cmp(&other.is_bad);
+        let by_presence = self.sort_key.is_empty().cmp(&other.sort_key.is_empty());
+        let by_keys = || {
+            let same_kind =
+                self.sort_key.cmp(&other.sort_key).then_with(|| self.machine_id.cmp(&other.machine_id));
+            same_kind.then_with(|| strverscmp(&other.version, &self.version))
+        };
+        let sorted = by_tries.then(by_presence);
+        let sorted = if self.sort_key.is_empty() { sorted } else { sorted.then_with(by_keys) };
+        sorted.then_with(|| strverscmp(&other.id, &self.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::folder;
+    use super::*;
+
+    const FEDORA: &str = "title Fedora\nversion 6.9.5\nlinux /vmlinuz-6.9.5\ninitrd /initramfs-6.9.5.img\n\
+        initrd /extra.img $tuned_initrd\noptions root=UUID=1 ro\noptions quiet\n# no comment\n";
+
+    #[test]
+    fn an_entry_is_read() {
+        let entry = parse("fedora+0-3.conf", FEDORA);
+        assert_eq!((entry.id.as_str(), entry.is_bad), ("fedora.conf", true));
+        assert_eq!(entry.linux.as_deref(), Some("/vmlinuz-6.9.5"));
+        assert_eq!((entry.initrds.len(), entry.options.join(" ")), (2, "root=UUID=1 ro quiet".to_owned()));
+        assert_eq!(without_tries("a+2.conf"), ("a.conf".into(), false));
+        assert_eq!(without_tries("a+b.conf"), ("a+b.conf".into(), false));
+    }
+
+    #[test]
+    fn the_newest_goes_first_and_the_default_before_it() {
+        let files = [
+            ("loader/entries/plain-9.conf", "linux /a\n"),
+            ("loader/entries/os-6.9.conf", "sort-key os\nversion 6.9\nlinux /a\n"),
+            ("loader/entries/os-6.10.conf", "sort-key os\nversion 6.10\nlinux /a\n"),
+            ("loader/entries/os-7+0.conf", "sort-key os\nversion 7\nlinux /a\n"),
+            ("loader/entries/arm.conf", "sort-key a\narchitecture aa64\nlinux /a\n"),
+            ("loader/entries/not-an-entry", "linux /a\n"),
+        ];
+        let ids = |files: &[(&str, &str)]| {
+            let (_home, place) = folder(files);
+            let places = [place];
+            in_order(&places).into_iter().map(|(_, entry)| entry.id).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ids(&files), "os-6.10.conf os-6.9.conf plain-9.conf os-7.conf");
+        let with_default = [&files[..], &[("loader/loader.conf", "timeout 3\ndefault os-6.9*\n")]].concat();
+        assert!(ids(&with_default).starts_with("os-6.9.conf os-6.10.conf"), "{}", ids(&with_default));
+        let saved = [&files[..], &[("loader/loader.conf", "default @saved\n")]].concat();
+        assert_eq!(ids(&saved), ids(&files));
+    }
+
+    #[test]
+    fn an_image_is_sorted_by_its_os_release() {
+        let entry =
+            of_image("x.efi", "EFI/Linux/x.efi".into(), "ID=debian\nVERSION_ID=\"12\"\nIMAGE_VERSION=7\n");
+        assert_eq!((entry.sort_key.as_str(), entry.version.as_str()), ("debian", "7"));
+    }
+}

@@ -1,0 +1,232 @@
+//! Which kernel the new system goes on with: the one that runs, or one that it has itself.
+
+mod cmdline;
+mod entries;
+mod files;
+mod unified;
+
+use super::NEW_ROOT;
+use super::glimpse::Glimpse;
+use super::partitions::{self, Before, ESP, XBOOTLDR};
+use super::system::{Root, System, open_inside};
+use crate::report::Report;
+use anyhow::Context as _;
+use entries::Entry;
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::{self, File};
+use std::io::{self, Seek as _};
+use std::path::{Path, PathBuf};
+
+/// Where a system has its kernels' modules.
+const MODULES: &[&str] = &["lib/modules", "usr/lib/modules"];
+/// Written by depmod(8): without it no module of a folder is found.
+const INDEX: &str = "modules.dep";
+/// Where a system has what its boot loader reads: mountpoints of boot partitions, or folders.
+const BOOT_FOLDERS: &[&str] = &["boot", "efi", "boot/efi"];
+/// Where boot partitions are looked at that the mount list does not name.
+const GLIMPSES: &str = "/run/iguana/boot";
+
+/// What the new system has for the running kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Its modules.
+    Modules,
+    /// Modules of other kernels only, these.
+    OthersOnly(Vec<String>),
+    /// No modules at all.
+    Nothing,
+}
+
+/// Compares the new system with the kernel of this release.
+pub(super) fn fit(root: &Path, release: &str) -> Fit {
+    let folders =
+        MODULES.iter().filter_map(|folder| fs::read_dir(root.join(folder)).ok()).flatten().flatten();
+    let indexed = folders.filter(|folder| folder.path().join(INDEX).exists());
+    let mut releases: Vec<String> =
+        indexed.filter_map(|folder| folder.file_name().into_string().ok()).collect();
+    releases.sort();
+    releases.dedup();
+    match releases.as_slice() {
+        [] => Fit::Nothing,
+        known if known.iter().any(|it| it == release) => Fit::Modules,
+        _ => Fit::OthersOnly(releases),
+    }
+}
+
+/// A kernel of the new system's own, ready to be loaded.
+pub(super) struct Installed {
+    /// For the person at the machine.
+    pub(super) name: String,
+    pub(super) image: File,
+    pub(super) initrd: Option<File>,
+    pub(super) cmdline: String,
+}
+
+/// Something in which kernels are looked for.
+struct Place {
+    /// The top of a boot partition, or the folder that stands for one.
+    folder: PathBuf,
+    /// What a boot loader calls this folder, when it is on the root's own file system.
+    prefix: Option<String>,
+    /// For the person at the machine.
+    name: String,
+    /// Keeps it there.
+    _glimpse: Option<Glimpse>,
+}
+
+impl Place {
+    /// Opens a file by the name that a boot loader has for it.
+    fn open(&self, path: &str) -> anyhow::Result<File> {
+        let relative = path.trim_start_matches('/');
+        let inner = self.prefix.as_ref().and_then(|prefix| relative.strip_prefix(prefix.as_str()));
+        let inner = inner.filter(|inner| inner.starts_with('/'));
+        open_inside(&self.folder, Path::new(inner.unwrap_or(relative)))
+            .with_context(|| format!("{} has no file `{path}`", self.name))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        io::read_to_string(self.open(path).ok()?).ok()
+    }
+
+    /// Names in a folder.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.join(folder)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+}
+
+/// The kernel that the system would be started with: what its boot loader's entries say first, else what lies in
+/// `/boot`. An entry that cannot be used is passed over, with the reason.
+pub(super) fn installed(system: &System, before: &Before, report: &Report) -> Option<Installed> {
+    let places = places(system, before);
+    let own = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    for (place, entry) in entries::in_order(&places) {
+        match entry.open(place) {
+            Ok(installed) => return Some(installed),
+            Err(error) => report.warn(format_args!("the boot entry `{}` is of no use: {error:#}", entry.id)),
+        }
+    }
+    places.iter().find_map(|place| files::newest(place, &places, system, &own))
+}
+
+/// The system's folders, then the boot partitions of its disk.
+fn places(system: &System, before: &Before) -> Vec<Place> {
+    let folders = BOOT_FOLDERS.iter().map(|folder| Place {
+        folder: Path::new(NEW_ROOT).join(folder),
+        prefix: Some((*folder).into()),
+        name: format!("`/{folder}`"),
+        _glimpse: None,
+    });
+    let disk = match &system.root {
+        Root::Open { device, .. } => device.as_deref(),
+        Root::Closed { device, .. } => Some(device.as_path()),
+    };
+    let disk = disk.and_then(partitions::disk_of);
+    let disks = partitions::disks(before).into_iter().filter(|it| Some(&it.node) == disk.as_ref());
+    let partitions: Vec<PathBuf> = disks
+        .flat_map(|disk| {
+            [XBOOTLDR, ESP].map(|kind| disk.automatic(kind).into_iter().cloned().collect::<Vec<_>>())
+        })
+        .flatten()
+        .map(|partition| partition.node)
+        .collect();
+    let partitions = partitions.into_iter().enumerate().filter_map(|(number, node)| {
+        // One that is in use already is among the folders.
+        let glimpse = Glimpse::of(&node, &Path::new(GLIMPSES).join(number.to_string())).ok()?;
+        let folder = glimpse.folder().to_owned();
+        Some(Place { folder, prefix: None, name: format!("`{}`", node.display()), _glimpse: Some(glimpse) })
+    });
+    folders.chain(partitions).collect()
+}
+
+/// One file of several, as the kernel takes them: an initrd may be several archives one behind the other
+/// (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+fn joined(files: Vec<File>) -> io::Result<Option<File>> {
+    if files.len() < 2 {
+        return Ok(files.into_iter().next());
+    }
+    let mut whole = in_memory("initrd")?;
+    for mut file in files {
+        io::copy(&mut file, &mut whole)?;
+        // Each begins at a multiple of four bytes.
+        let end = whole.stream_position()?.next_multiple_of(4);
+        whole.set_len(end)?;
+        whole.seek(io::SeekFrom::End(0))?;
+    }
+    Ok(Some(whole))
+}
+
+fn in_memory(name: &str) -> io::Result<File> {
+    Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
+}
+
+impl Entry {
+    /// Opens all that it names.
+    fn open(&self, place: &Place) -> anyhow::Result<Installed> {
+        let name = format!("`{}` of {}", self.id, place.name);
+        if let Some(unified) = &self.unified {
+            return unified::open(&place.open(unified)?, name);
+        }
+        let kernel = self.linux.as_deref().context("it names no kernel")?;
+        let initrds = self.initrds.iter().map(|path| place.open(path)).collect::<anyhow::Result<_>>()?;
+        Ok(Installed {
+            name,
+            image: place.open(kernel)?,
+            initrd: joined(initrds)?,
+            cmdline: cmdline::without_variables(&self.options.join(" "), place),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    /// A folder with these files, gone with the value.
+    pub(super) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
+        let home = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = home.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let folder = home.path().to_owned();
+        (home, Place { folder, prefix: Some("boot".into()), name: "`/boot`".into(), _glimpse: None })
+    }
+
+    #[test]
+    fn a_system_fits_by_its_modules() {
+        let (home, _) = folder(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
+        assert_eq!(fit(home.path(), "6.1"), Fit::Modules);
+        assert_eq!(fit(home.path(), "6.9"), Fit::OthersOnly(vec!["6.1".into()]), "a folder without an index");
+        assert_eq!(fit(&home.path().join("usr"), "6.1"), Fit::Nothing);
+    }
+
+    #[test]
+    fn a_boot_folder_is_known_with_its_name_and_without() {
+        let (_home, place) = folder(&[("vmlinuz", "kernel"), ("bootx", "other")]);
+        for path in ["/vmlinuz", "vmlinuz", "/boot/vmlinuz"] {
+            assert!(place.open(path).is_ok(), "{path}");
+        }
+        assert!(place.open("/bootx").is_ok());
+        let error = format!("{:#}", place.open("/vmlinux").unwrap_err());
+        assert!(error.contains("`/boot` has no file `/vmlinux`"), "{error}");
+    }
+
+    #[test]
+    fn archives_are_joined_at_multiples_of_four() {
+        let file = |text: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.rewind().unwrap();
+            file
+        };
+        assert!(joined(Vec::new()).unwrap().is_none());
+        let mut whole = joined(vec![file("micro"), file("initrd")]).unwrap().unwrap();
+        let mut text = String::new();
+        whole.rewind().unwrap();
+        whole.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "micro\0\0\0initrd\0\0");
+    }
+}

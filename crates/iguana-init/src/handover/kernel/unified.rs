@@ -1,0 +1,155 @@
+//! Unified kernel images: a PE file with the kernel, its initrd and its command line as sections (UAPI group, Unified
+//! Kernel Image; Microsoft, PE Format).
+
+use super::{Installed, in_memory, joined};
+use anyhow::{Context as _, ensure};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes that are read of the headers; they have a few hundred.
+const HEADERS: usize = 64 << 10;
+/// Where a file for DOS says that its PE header is.
+const PE_OFFSET: usize = 0x3c;
+const PE_MAGIC: &[u8] = b"PE\0\0";
+/// Bytes of the COFF header with the magic number, and of one row of the table of sections.
+const COFF_LENGTH: usize = 24;
+const SECTION_LENGTH: usize = 40;
+/// Bytes of a text section that are read: the kernel takes 2 KiB of a command line, an os-release has a few hundred.
+const TEXT_LIMIT: u64 = 64 << 10;
+
+/// A section's place in the file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Section {
+    offset: u64,
+    length: u64,
+}
+
+/// Takes an image apart.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn open(file: &File, name: String) -> anyhow::Result<Installed> {
+    let sections = sections(file)?;
+    let image = sections.copy(".linux")?.context("it has no section `.linux`")?;
+    let initrds = [".ucode", ".initrd"].into_iter().filter_map(|name| sections.copy(name).transpose());
+    let initrd = joined(initrds.collect::<io::Result<_>>()?)?;
+    Ok(Installed { name, image, initrd, cmdline: sections.text(".cmdline").unwrap_or_default() })
+}
+
+/// What an image says of its system; nothing when it is none.
+pub(super) fn os_release(file: &File) -> Option<String> {
+    sections(file).ok()?.text(".osrel")
+}
+
+struct Sections<'a> {
+    file: &'a File,
+    found: Vec<(String, Section)>,
+}
+
+fn sections(file: &File) -> anyhow::Result<Sections<'_>> {
+    let mut headers = Vec::new();
+    let mut start = file;
+    start.seek(SeekFrom::Start(0))?;
+    start.take(HEADERS as u64).read_to_end(&mut headers)?;
+    let found = table(&headers).context("it is no PE file")?;
+    ensure!(!found.is_empty(), "it has no sections");
+    Ok(Sections { file, found })
+}
+
+fn table(headers: &[u8]) -> Option<Vec<(String, Section)>> {
+    let bytes = |offset: usize, length: usize| headers.get(offset..offset.checked_add(length)?);
+    let number = |offset: usize| Some(u32::from_le_bytes(bytes(offset, 4)?.try_into().ok()?));
+    let short = |offset: usize| Some(u16::from_le_bytes(bytes(offset, 2)?.try_into().ok()?));
+    let pe = number(PE_OFFSET)? as usize;
+    if bytes(pe, PE_MAGIC.len())? != PE_MAGIC {
+        return None;
+    }
+    let (count, optional) = (short(pe + 6)?, short(pe + 20)?);
+    let first = pe + COFF_LENGTH + usize::from(optional);
+    let row = |index: usize| {
+        let start = first + index * SECTION_LENGTH;
+        let name = bytes(start, 8)?.split(|letter| *letter == 0).next()?;
+        // In the file a section is padded; in memory it has its own length, unless the file has less.
+        let (length, in_file) = (number(start + 8)?, number(start + 16)?);
+        let section = Section { offset: number(start + 20)?.into(), length: length.min(in_file).into() };
+        Some((String::from_utf8_lossy(name).into_owned(), section))
+    };
+    (0..usize::from(count)).map(row).collect()
+}
+
+impl Sections<'_> {
+    fn find(&self, name: &str) -> Option<Section> {
+        self.found.iter().find(|(known, _)| known == name).map(|(_, section)| *section)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let section = self.find(name)?;
+        let mut bytes = vec![0; usize::try_from(section.length.min(TEXT_LIMIT)).ok()?];
+        self.file.read_exact_at(&mut bytes, section.offset).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n', ' ']).to_owned())
+    }
+
+    /// A section as a file of its own, in memory.
+    fn copy(&self, name: &str) -> io::Result<Option<File>> {
+        let Some(section) = self.find(name) else { return Ok(None) };
+        let (mut from, mut to) = (self.file, in_memory(name)?);
+        from.seek(SeekFrom::Start(section.offset))?;
+        io::copy(&mut from.take(section.length), &mut to)?;
+        to.seek(SeekFrom::Start(0))?;
+        Ok(Some(to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    /// A PE file of nothing but sections.
+    fn image(sections: &[(&str, &str)]) -> File {
+        let mut bytes = vec![0; 512];
+        bytes[PE_OFFSET] = 64;
+        bytes[64..68].copy_from_slice(PE_MAGIC);
+        bytes[70] = sections.len() as u8;
+        for (index, (name, content)) in sections.iter().enumerate() {
+            let start = 64 + COFF_LENGTH + index * SECTION_LENGTH;
+            bytes[start..start + name.len()].copy_from_slice(name.as_bytes());
+            bytes[start + 8] = content.len() as u8;
+            bytes[start + 16..start + 18].copy_from_slice(&512_u16.to_le_bytes());
+            let offset = bytes.len() as u32;
+            bytes[start + 20..start + 24].copy_from_slice(&offset.to_le_bytes());
+            bytes.extend(content.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_image_is_taken_apart() {
+        let file = image(&[
+            (".osrel", "ID=debian\n"),
+            (".cmdline", "root=UUID=1 ro\n"),
+            (".linux", "kernel"),
+            (".initrd", "initrd"),
+        ]);
+        assert_eq!(os_release(&file).unwrap(), "ID=debian");
+        let installed = open(&file, "it".into()).unwrap();
+        assert_eq!(installed.cmdline, "root=UUID=1 ro");
+        assert_eq!(io::read_to_string(installed.image).unwrap(), "kernel");
+        assert_eq!(io::read_to_string(installed.initrd.unwrap()).unwrap(), "initrd");
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let refused = |file: File| open(&file, "it".into()).err().unwrap().to_string();
+        assert!(refused(image(&[(".cmdline", "x")])).contains("no section `.linux`"));
+        assert!(refused(image(&[])).contains("no sections"));
+        assert!(refused(tempfile::tempfile().unwrap()).contains("no PE file"));
+        let mut cut = tempfile::tempfile().unwrap();
+        cut.write_all(&[0xff; 100]).unwrap();
+        assert!(refused(cut).contains("no PE file"));
+    }
+}

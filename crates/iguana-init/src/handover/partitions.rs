@@ -1,0 +1,178 @@
+//! Partitions by their types: the Discoverable Partitions Specification (uapi-group.org), "Defined Partition Type
+//! UUIDs" and "Partition Flags".
+
+use crate::block::device::{self, Device};
+use crate::block::{self, Partition};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The types that depend on the architecture.
+pub(super) struct Types {
+    pub(super) root: &'static str,
+    pub(super) usr: &'static str,
+    /// Hashes of a root or usr, and their signatures.
+    pub(super) verity: [&'static str; 4],
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) const TYPES: Types = Types {
+    root: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+    usr: "8484680c-9521-48c6-9c11-b0720656f69e",
+    verity: [
+        "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
+        "77ff5f63-e7b6-4633-acf4-1565b864c0e6",
+        "41092b05-9fc8-4523-994f-2def0408b176",
+        "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
+    ],
+};
+
+#[cfg(target_arch = "aarch64")]
+pub(super) const TYPES: Types = Types {
+    root: "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    usr: "b0e01050-ee5f-4390-949a-9101b17104e9",
+    verity: [
+        "df3300ce-d69f-4c92-978c-9bfb0f38d820",
+        "6e11a4e7-fbca-4ded-b9e9-e1a512bb664e",
+        "6db69de6-29f4-4758-a7a5-962190f00ce3",
+        "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a",
+    ],
+};
+
+/// The EFI system partition.
+pub(super) const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+/// The Extended Boot Loader Partition.
+pub(super) const XBOOTLDR: &str = "bc13c2ff-59e6-4262-a352-b275fd6f7172";
+
+/// "This partition is not mounted automatically."
+const NO_AUTO: u64 = 1 << 63;
+/// "This partition is mounted read-only."
+const READ_ONLY: u64 = 1 << 60;
+
+/// Where the boot loader says which partition it came from (Boot Loader Interface, `LoaderDevicePartUUID`).
+const LOADER_PARTITION: &str = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+const FIRMWARE_VARIABLES: &str = "/sys/firmware/efi/efivars";
+/// Bytes before a variable's value: its attributes (Linux, Documentation/filesystems/efivarfs.rst).
+const VARIABLE_ATTRIBUTES: usize = 4;
+
+/// A disk that can be read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk {
+    /// The node in `/dev`.
+    pub(super) node: PathBuf,
+    /// Something has been written to it since the first job.
+    pub(super) is_written: bool,
+    /// The machine was started from it.
+    pub(super) is_boot: bool,
+    /// In a GPT.
+    pub(super) partitions: Vec<Typed>,
+}
+
+/// A partition whose type is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Typed {
+    /// The node in `/dev`.
+    pub(super) node: PathBuf,
+    pub(super) partition: Partition,
+}
+
+impl Typed {
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.partition.kind == kind
+    }
+
+    pub(super) fn is_automatic(&self) -> bool {
+        self.partition.attributes & NO_AUTO == 0
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.partition.attributes & READ_ONLY != 0
+    }
+}
+
+impl Disk {
+    /// Those of a type that may be used without being asked for.
+    pub(super) fn automatic(&self, kind: &str) -> Vec<&Typed> {
+        self.partitions.iter().filter(|it| it.is(kind) && it.is_automatic()).collect()
+    }
+}
+
+/// How much was written to each disk before the first job: the kernel itself writes, too, when it mounts a file
+/// system that was not unmounted.
+#[derive(Debug, Default)]
+pub(crate) struct Before(HashMap<PathBuf, u64>);
+
+impl Before {
+    /// The state of now.
+    pub(crate) fn now() -> Self {
+        Self(whole_disks().map(|disk| (node(&disk), disk.sectors_written())).collect())
+    }
+
+    /// The disks to which something was written since.
+    pub(super) fn written_since(&self) -> Vec<PathBuf> {
+        whole_disks().filter(|disk| self.is_written(disk)).map(|disk| node(&disk)).collect()
+    }
+
+    fn is_written(&self, disk: &Device) -> bool {
+        disk.sectors_written() > self.0.get(&node(disk)).copied().unwrap_or_default()
+    }
+}
+
+/// All disks of the machine, in the kernel's order.
+pub(super) fn disks(before: &Before) -> Vec<Disk> {
+    let origin = boot_partition();
+    whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect()
+}
+
+fn whole_disks() -> impl Iterator<Item = Device> {
+    let devices = device::block_devices().into_iter().filter_map(|name| Device::block(&name));
+    devices.filter(|it| it.partition_number().is_none() && !it.is_empty() && !it.lacks_medium())
+}
+
+fn node(device: &Device) -> PathBuf {
+    Path::new("/dev").join(device.node())
+}
+
+/// The disk that a device is on; of one that is made of several the first.
+pub(super) fn disk_of(path: &Path) -> Option<PathBuf> {
+    let name = fs::canonicalize(path).ok()?.file_name()?.to_str()?.to_owned();
+    let mut found = Device::block(&name)?;
+    while let Some(part) = found.first_part() {
+        found = part;
+    }
+    Some(node(&found.disk()))
+}
+
+fn look(disk: &Device, origin: Option<&str>, before: &Before) -> Disk {
+    let table = block::open(&node(disk)).and_then(|opened| block::table(&opened, disk.block_size()));
+    let table = table.ok().flatten();
+    let mut partitions: Vec<_> = disk
+        .partitions()
+        .iter()
+        .filter_map(|known| {
+            let found = table.as_ref()?.partition(known.partition_number()?, known.start())?;
+            let is_typed = !found.kind.is_empty();
+            is_typed.then(|| Typed { node: node(known), partition: found })
+        })
+        .collect();
+    partitions.sort_by_key(|it| it.partition.number);
+    let is_boot = partitions.iter().any(|it| Some(it.partition.uuid.as_str()) == origin);
+    Disk { node: node(disk), is_written: before.is_written(disk), is_boot, partitions }
+}
+
+/// The partition that the boot loader came from, by its UUID. Only UEFI loaders that keep to the interface tell.
+fn boot_partition() -> Option<String> {
+    // It is mounted for the moment only: nobody else should find the firmware's variables open.
+    let is_there = fs::read_dir(FIRMWARE_VARIABLES).is_ok_and(|mut entries| entries.next().is_some());
+    if !is_there {
+        mount("efivarfs", FIRMWARE_VARIABLES, "efivarfs", MountFlags::RDONLY, None).ok()?;
+    }
+    let value = fs::read(Path::new(FIRMWARE_VARIABLES).join(LOADER_PARTITION));
+    if !is_there {
+        let _ = unmount(FIRMWARE_VARIABLES, UnmountFlags::DETACH);
+    }
+    let text = value.ok()?.get(VARIABLE_ATTRIBUTES..)?.chunks_exact(2).map(|it| it[0]).collect();
+    let text = String::from_utf8(text).ok()?;
+    Some(text.trim_end_matches('\0').to_ascii_lowercase())
+}

@@ -1,0 +1,221 @@
+//! The new system as it is mounted below `/sysroot`. What was mounted is unmounted again unless the machine goes on
+//! as that system: whatever goes wrong leaves no file system half in use.
+
+use super::NEW_ROOT;
+use super::device;
+use super::filesystem::{self, Content};
+use super::mount_list::{Entry, Source};
+use crate::report::Report;
+use anyhow::Context as _;
+use iguana_core::hint::WithHint as _;
+use rustix::fd::{AsRawFd as _, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_remount, unmount,
+};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What is mounted, until the value is dropped.
+pub(super) struct System {
+    /// In order.
+    mountpoints: Vec<PathBuf>,
+    pub(super) root: Root,
+}
+
+/// What the new root is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Root {
+    /// It is mounted.
+    Open {
+        /// As the mount list calls it.
+        name: String,
+        /// In `/dev`; nothing for one that is on no device.
+        device: Option<PathBuf>,
+        /// What mount(2) was told for it, `ro` left out.
+        options: String,
+    },
+    /// It is encrypted, and nobody has opened it.
+    Closed {
+        device: PathBuf,
+        /// Of the encryption.
+        uuid: String,
+    },
+}
+
+/// What mounting one line came to.
+enum Mounted {
+    At(PathBuf, Option<PathBuf>),
+    Closed { device: PathBuf, uuid: String },
+}
+
+impl System {
+    /// Mounts everything in the list, in order, each once its device is there.
+    ///
+    /// # Errors
+    /// When a line fails that the system cannot do without. Nothing stays mounted then.
+    pub(super) fn mount(list: &[Entry], report: &Report) -> anyhow::Result<Self> {
+        let name = list.iter().find(|entry| entry.is_root()).map_or("nothing", |root| &root.device);
+        let root = Root::Open { name: name.into(), device: None, options: String::new() };
+        let mut system = Self { mountpoints: Vec::new(), root };
+        for entry in list {
+            match mount_one(entry, report) {
+                Ok(mounted) => system.take(entry, mounted, report)?,
+                Err(error) if entry.may_fail() => report.warn(format_args!(
+                    "`{}` is not mounted at `{}` (`nofail`): {error:#}",
+                    entry.device,
+                    entry.mountpoint.display()
+                )),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(system)
+    }
+
+    fn take(&mut self, entry: &Entry, mounted: Mounted, report: &Report) -> anyhow::Result<()> {
+        match mounted {
+            Mounted::Closed { device, uuid } if entry.is_root() => self.root = Root::Closed { device, uuid },
+            Mounted::Closed { device, .. } => return Err(filesystem::closed(&device)),
+            Mounted::At(place, device) => {
+                report.detail(format_args!("handover: mounted `{}` at `{}`", entry.device, place.display()));
+                self.mountpoints.push(place);
+                if entry.is_root() {
+                    let (name, options) = (entry.device.clone(), entry.flags_and_data().1);
+                    self.root = Root::Open { name, device, options };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file of the new system. Its links lead where they will lead there.
+    pub(super) fn file(&self, path: &str) -> Result<File, Errno> {
+        open_inside(Path::new(NEW_ROOT), Path::new(path))
+    }
+
+    /// Leaves everything mounted: the machine goes on as this system.
+    pub(super) fn keep(mut self) {
+        self.mountpoints.clear();
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for place in self.mountpoints.drain(..).rev() {
+            // What is busy is let go of as soon as it is not.
+            if unmount(&place, UnmountFlags::empty()).is_err() {
+                let _ = unmount(&place, UnmountFlags::DETACH);
+            }
+        }
+    }
+}
+
+/// Opens a file below a folder that is not trusted.
+pub(super) fn open_inside(root: &Path, path: &Path) -> Result<File, Errno> {
+    let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // A FIFO in a file's place must not keep us.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(&root, path, flags, Mode::empty(), inside).map(File::from)
+}
+
+fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
+    let shown = entry.mountpoint.display();
+    match entry.source() {
+        Source::Device => mount_device(entry, report),
+        Source::Kernel(kind) => {
+            let target = mountpoint(entry)?;
+            let (flags, data) = entry.flags_and_data();
+            mount(kind, target.handle(), kind, flags, CString::new(data)?.as_c_str())
+                .with_context(|| format!("cannot mount `{kind}` at `{shown}`"))
+                .hint("check its options in the mount list")?;
+            Ok(Mounted::At(target.path, None))
+        }
+        Source::Path { with_mounts } => {
+            bind(entry, with_mounts).with_context(|| format!("cannot bind `{}` to `{shown}`", entry.device))
+        }
+    }
+}
+
+fn mount_device(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
+    let mut wait = |waiting: &str| report.say(format_args!("handover: waiting for {waiting}"));
+    let device = device::wait_for(&entry.device, &mut wait)?;
+    let kind = match filesystem::content(&device)? {
+        Content::FileSystem(kind) => kind,
+        Content::Encrypted { uuid } => return Ok(Mounted::Closed { device, uuid }),
+    };
+    let target = mountpoint(entry)?;
+    let (flags, data) = entry.flags_and_data();
+    mount(&device, target.handle(), kind, flags, CString::new(data)?.as_c_str())
+        .with_context(|| {
+            format!("cannot mount `{}` ({kind}) at `{}`", device.display(), entry.mountpoint.display())
+        })
+        .hint("check the file system, and the options in the mount list")?;
+    Ok(Mounted::At(target.path, Some(device)))
+}
+
+/// What is named below the new root is found as the new system will find it.
+fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
+    let source = Path::new(&entry.device);
+    let opened = match source.strip_prefix(NEW_ROOT) {
+        Ok(inside) if !inside.as_os_str().is_empty() => {
+            OwnedFd::from(open_inside(Path::new(NEW_ROOT), inside)?)
+        }
+        _ => open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+    };
+    let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let target = mountpoint(entry)?;
+    if with_mounts {
+        mount_bind_recursive(source, target.handle())?;
+    } else {
+        mount_bind(source, target.handle())?;
+    }
+    let (flags, _) = entry.flags_and_data();
+    if !flags.is_empty() {
+        mount_remount(&target.path, MountFlags::BIND | flags, "")?;
+    }
+    Ok(Mounted::At(target.path, None))
+}
+
+fn mountpoint(entry: &Entry) -> anyhow::Result<Mountpoint> {
+    Mountpoint::open(&entry.mountpoint)
+        .with_context(|| format!("cannot make the mountpoint `{}`", entry.mountpoint.display()))
+}
+
+/// A folder to mount at, whatever happens to its path meanwhile.
+struct Mountpoint {
+    descriptor: OwnedFd,
+    /// Where it is, all links followed.
+    path: PathBuf,
+}
+
+impl Mountpoint {
+    fn handle(&self) -> String {
+        format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
+    }
+
+    /// The folder to mount at, made if need be. A link of the new system leads where it will lead there:
+    /// `/home -> /data/home` must not end in the initrd.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let inside = path.strip_prefix(NEW_ROOT).with_context(|| format!("it is not below `{NEW_ROOT}`"))?;
+        fs::create_dir_all(NEW_ROOT)?;
+        let mut folder = open(NEW_ROOT, FOLDER, Mode::empty())?;
+        let root = folder.try_clone()?;
+        let ancestors: Vec<&Path> = inside.ancestors().filter(|it| !it.as_os_str().is_empty()).collect();
+        for ancestor in ancestors.into_iter().rev() {
+            let name = ancestor.file_name().context("a mountpoint without a name")?;
+            match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+                // On a read-only file system the folder may be there all the same.
+                Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
+                Err(error) => return Err(error.into()),
+            }
+            folder = openat2(&root, ancestor, FOLDER, Mode::empty(), ResolveFlags::IN_ROOT)?;
+        }
+        let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+        Ok(Self { descriptor: folder, path })
+    }
+}
