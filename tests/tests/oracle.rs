@@ -10,6 +10,7 @@ use iguana_lab::{packages, program, source_tree};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 const DOCUMENT: &str = "docs/containers.md";
 const ASK: &str = include_str!("oracle/ask.sh");
@@ -160,7 +161,11 @@ fn has_test(name: &str) -> bool {
     sources.filter_map(|path| fs::read_to_string(path).ok()).any(is_here)
 }
 
+/// Two that listen at the same port of the machine would be in each other's way.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 fn compare(section: &str, runs: &[Run], privileged: bool) -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     packages::ensure(packages::ORACLE)?;
     let system = LiveSystem::new(registry()?)?;
     let machine = machine(&system)?;

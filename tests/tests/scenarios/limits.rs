@@ -7,7 +7,7 @@ use iguana_lab::scenario::{Boot, Scenario};
 use std::fmt::Write as _;
 
 /// How many jobs the long run has, and after which of them it first looks at the machine.
-const JOBS: u32 = 300;
+const JOBS: u32 = 500;
 const FIRST_LOOK: u32 = 20;
 /// How much less memory may be there at the end, in KiB: the log of the jobs, and what the kernel keeps for later.
 const MEMORY_KEPT: i64 = 4 << 10;
@@ -245,7 +245,7 @@ fn figures(said: &str, job: u32) -> Result<Vec<(&str, i64)>> {
 }
 
 #[test]
-fn nothing_is_left_of_three_hundred_jobs() -> Result<()> {
+fn nothing_is_left_of_five_hundred_jobs() -> Result<()> {
     let mut workflow = "jobs:\n".to_owned();
     for number in 1..=JOBS {
         match number {

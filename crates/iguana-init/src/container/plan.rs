@@ -203,7 +203,14 @@ fn hostname() -> String {
 }
 
 fn contract_env(hostname: &str) -> Vec<(String, String)> {
-    let env = [("HOSTNAME", hostname), ("IGUANA", "true"), ("iguana", "true"), ("NEWROOT", NEWROOT)];
+    let env = [
+        ("HOSTNAME", hostname),
+        // systemd's Container Interface: by this programs know that they are in one, and whose.
+        ("container", "iguana"),
+        ("IGUANA", "true"),
+        ("iguana", "true"),
+        ("NEWROOT", NEWROOT),
+    ];
     env.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
@@ -225,7 +232,7 @@ mod tests {
         let plan = Plan::new("/store/job".into());
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
-        assert_eq!(text[1..], ["IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
+        assert_eq!(text[1..], ["container=iguana", "IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
         let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue"];
         let shared = ["/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/iguana"];
         assert_eq!(targets(&plan), [&machine[..], &shared[..]].concat());
