@@ -22,6 +22,17 @@ pub struct Disk {
     _home: TempDir,
 }
 
+/// One partition to be.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Its size.
+    pub mib: u64,
+    /// What sfdisk(8) is told of it besides: `type=…, attrs=…`.
+    pub row: &'a str,
+    /// What is on it.
+    pub folder: &'a Path,
+}
+
 impl Disk {
     /// An empty disk of `mib` MiB.
     pub fn empty(mib: u64) -> Result<Disk> {
@@ -37,6 +48,23 @@ impl Disk {
         let mut mkfs = Command::new("/sbin/mke2fs");
         mkfs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(folder).arg(&disk.image);
         process::run(&mut mkfs, QUICK)?;
+        Ok(disk)
+    }
+
+    /// A disk with a GPT, each of its partitions an ext4 file system.
+    pub fn gpt(parts: &[Part]) -> Result<Disk> {
+        let disk = Disk::empty(parts.iter().map(|part| part.mib).sum::<u64>() + 2)?;
+        let rows = parts.iter().map(|part| format!("size={}MiB, {}\n", part.mib, part.row));
+        let script = format!("label: gpt\n{}", rows.collect::<String>());
+        let mut sfdisk = Command::new("sh");
+        sfdisk.args(["-c", r#"printf %s "$1" | /sbin/sfdisk --quiet "$0""#]).arg(&disk.image).arg(script);
+        process::run(&mut sfdisk, QUICK)?;
+        for (number, part) in (1..).zip(parts) {
+            let offset = format!("offset={}", disk.partition(number)?);
+            let mut mkfs = Command::new("/sbin/mke2fs");
+            mkfs.args(["-q", "-F", "-t", "ext4", "-E", &offset, "-d"]).arg(part.folder).arg(&disk.image);
+            process::run(mkfs.arg(format!("{}M", part.mib)), QUICK)?;
+        }
         Ok(disk)
     }
 

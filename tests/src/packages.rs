@@ -22,6 +22,7 @@ pub const SCENARIOS: &[&str] = &[
     "fdisk",
     "dmsetup",
     "kbd",
+    "kexec-tools",
     "socat",
     "whiptail",
 ];

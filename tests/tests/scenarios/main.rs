@@ -14,6 +14,7 @@ mod install;
 mod jobs;
 mod language;
 mod limits;
+mod successors;
 mod terminal;
 mod trial;
 
