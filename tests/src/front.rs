@@ -37,8 +37,14 @@ pub enum Action {
     Pass,
     /// Only so many bytes of that.
     Cut(usize),
+    /// What the server behind answers when the client does not send this header.
+    PassWithout(&'static str),
+    /// So many bytes of what the server behind answers, and then silence.
+    Stall(usize),
     /// A status, headers and a body.
-    Answer(&'static str, Vec<(&'static str, String)>, String),
+    Answer(&'static str, Vec<(&'static str, String)>, Vec<u8>),
+    /// A body of zeros that does not end.
+    Endless,
     /// A tunnel to the port that the target names, on loopback: what a proxy does.
     Tunnel,
 }
@@ -113,6 +119,13 @@ fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<R
     match rule(&request) {
         Action::Pass => pass(&request.head, behind, client, u64::MAX),
         Action::Cut(bytes) => pass(&request.head, behind, client, bytes as u64),
+        Action::PassWithout(header) => pass(&without(&request.head, header), behind, client, u64::MAX),
+        Action::Stall(bytes) => {
+            pass(&request.head, behind, client, bytes as u64)?;
+            // Until the client has had enough.
+            client.read(&mut [0]).ok().map(drop)
+        }
+        Action::Endless => endless(client),
         Action::Answer(status, headers, body) => answer(client, status, &headers, &body),
         Action::Tunnel => tunnel(client, &request.target),
     }
@@ -134,11 +147,22 @@ fn pass(head: &str, behind: &str, client: &mut TcpStream, limit: u64) -> Option<
     Some(())
 }
 
-fn answer(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &str) -> Option<()> {
+fn answer(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &[u8]) -> Option<()> {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
-    client.write_all(format!("{head}{body}").as_bytes()).ok()
+    client.write_all(&[head.as_bytes(), body].concat()).ok()
+}
+
+fn without(head: &str, header: &str) -> String {
+    let is_other = |line: &&str| !line.to_lowercase().starts_with(&format!("{}:", header.to_lowercase()));
+    head.split_inclusive("\r\n").filter(is_other).collect()
+}
+
+/// Bounded by the client, which must go, or by a gigabyte.
+fn endless(client: &mut TcpStream) -> Option<()> {
+    client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").ok()?;
+    (0..1024).try_for_each(|_| client.write_all(&[0; 1 << 20]).ok())
 }
 
 fn tunnel(client: &mut TcpStream, target: &str) -> Option<()> {

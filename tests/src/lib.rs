@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod disk;
+pub mod forgery;
 pub mod front;
 pub mod image;
 pub mod initrd;
@@ -18,6 +19,7 @@ pub mod payload;
 pub mod peer;
 pub mod podman;
 pub mod process;
+pub mod puller;
 pub mod registry;
 pub mod scenario;
 pub mod site;

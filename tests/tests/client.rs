@@ -2,89 +2,19 @@
 //! it does not need a machine.
 
 use anyhow::Result;
+use iguana_lab::HOST;
 use iguana_lab::authority::Authority;
 use iguana_lab::front::{Action, Front, Request};
 use iguana_lab::image::{Maker, Recipe};
-use iguana_lab::live::LiveSystem;
 use iguana_lab::process::{self, QUICK};
+use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
 use iguana_lab::registry::{CREDENTIALS, Registry};
 use iguana_lab::scenario::Scenario;
-use iguana_lab::{HOST, program};
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// A layer that takes more than one read.
 const LAYER_BYTES: usize = 3 << 20;
-
-/// A system that pulls as its files in `/etc/containers` say.
-struct Puller {
-    system: LiveSystem,
-}
-
-impl Puller {
-    fn new() -> Result<Puller> {
-        // The system wants a registry of its own; it is not asked.
-        Ok(Puller { system: LiveSystem::new(Registry::plain_unlisted()?)? })
-    }
-
-    fn with(registries: &str) -> Result<Puller> {
-        let puller = Puller::new()?;
-        puller.file("registries.conf", registries)?;
-        Ok(puller)
-    }
-
-    /// Puts a file below `/etc/containers`; its path on the system as this host sees it.
-    fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
-        let target = self.system.room().join("containers").join(path);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(&target, content)?;
-        Ok(target)
-    }
-
-    /// Runs the container of `image`, with `variables` in the environment.
-    fn run(&self, image: &str, variables: &str) -> Result<Output> {
-        self.run_workflow(&format!("jobs: {{pulled: {{container: '{image}'}}}}"), variables)
-    }
-
-    fn run_workflow(&self, workflow: &str, variables: &str) -> Result<Output> {
-        let file = self.system.workflow(workflow)?;
-        let (room, init) = (self.system.room().display(), program("iguana-init"));
-        fs::create_dir_all(self.system.room().join("containers"))?;
-        let script = format!(
-            "cp -r {room}/containers/. /etc/containers/ && exec env {variables} {} run {file}",
-            init.display()
-        );
-        self.system.run("/bin/sh".as_ref(), "sh", &["-c", &script])
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn succeeds(output: &Output, words: &[&str]) {
-    says(output, 0, words);
-    assert!(text(output).contains("it runs"), "{}", text(output));
-}
-
-fn fails(output: &Output, words: &[&str]) {
-    says(output, 1, words);
-}
-
-fn says(output: &Output, status: i32, words: &[&str]) {
-    let text = text(output);
-    assert_eq!(output.status.code(), Some(status), "{text}");
-    for word in words {
-        assert!(text.contains(word), "`{word}` is not in\n{text}");
-    }
-}
-
-fn here(registry: &Registry) -> String {
-    registry.address().replace(HOST, "127.0.0.1")
-}
 
 /// Has the image `tool`.
 fn filled(registry: Registry) -> Result<Registry> {
@@ -99,14 +29,6 @@ fn digest(registry: &Registry) -> Result<String> {
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
     Ok(process::run(skopeo.arg(format!("docker://{}/tool", here(registry))), QUICK)?.trim().to_owned())
-}
-
-fn insecure(location: &str) -> String {
-    format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n")
-}
-
-fn mirror(location: &str) -> String {
-    format!("[[registry.mirror]]\nlocation = \"{location}\"\ninsecure = true\n")
 }
 
 fn auth_json(key: &str, name: &str, password: &str) -> Result<String> {
@@ -235,7 +157,7 @@ fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
         if request.says("proxy-authorization: basic dXNlcjpvcGVuQHNlc2FtZQ==") {
             return Action::Tunnel;
         }
-        Action::Answer("407 Proxy Authentication Required", Vec::new(), String::new())
+        Action::Answer("407 Proxy Authentication Required", Vec::new(), Vec::new())
     })?;
     // No address of this machine but loopback is known to the certificate, and loopback is never asked for by proxy.
     let (image, puller) = (
@@ -276,11 +198,13 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
             (true, _, 0) => Action::Answer(
                 "503 Service Unavailable",
                 vec![("Retry-After", "2".into())],
-                told("upgrading the database"),
+                told("upgrading the database").into(),
             ),
-            (true, _, 1) => {
-                Action::Answer("429 Too Many Requests", vec![("Retry-After", "1".into())], told("slow down"))
-            }
+            (true, _, 1) => Action::Answer(
+                "429 Too Many Requests",
+                vec![("Retry-After", "1".into())],
+                told("slow down").into(),
+            ),
             (_, true, 0) => Action::Answer("500 Internal Server Error", Vec::new(), "<html>".into()),
             _ => Action::Pass,
         }
@@ -301,7 +225,7 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
 #[test]
 fn a_registry_that_puts_us_off_for_long_is_given_up() -> Result<()> {
     let front = Front::before("", |_| {
-        Action::Answer("429 Too Many Requests", vec![("Retry-After", "3600".into())], String::new())
+        Action::Answer("429 Too Many Requests", vec![("Retry-After", "3600".into())], Vec::new())
     })?;
     let puller = Puller::with(&insecure(&front.address()))?;
     let output = puller.run(&format!("{}/tool", front.address()), "")?;
@@ -334,19 +258,19 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
     let front = Front::before(&registry.address(), move |request| {
         if !request.says("authorization: basic") {
             let challenge = vec![("WWW-Authenticate", "Basic realm=\"lab\"".into())];
-            return Action::Answer("401 Unauthorized", challenge, String::new());
+            return Action::Answer("401 Unauthorized", challenge, Vec::new());
         }
         if request.target.contains("/blobs/") && !request.target.contains("?again") {
             // First to itself, where the credentials are known already.
             return Action::Answer(
                 "307 Temporary Redirect",
                 vec![("Location", format!("{}?again", request.target))],
-                String::new(),
+                Vec::new(),
             );
         }
         if request.target.contains("/blobs/") {
             let location = format!("http://{target}{}", request.target);
-            return Action::Answer("302 Found", vec![("Location", location)], String::new());
+            return Action::Answer("302 Found", vec![("Location", location)], Vec::new());
         }
         Action::Pass
     })?;
@@ -361,7 +285,7 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
 #[test]
 fn redirects_in_a_circle_end() -> Result<()> {
     let front = Front::before("", |request| {
-        Action::Answer("302 Found", vec![("Location", format!("{}x", request.target))], String::new())
+        Action::Answer("302 Found", vec![("Location", format!("{}x", request.target))], Vec::new())
     })?;
     let puller = Puller::with(&insecure(&front.address()))?;
     let output = puller.run(&format!("{}/tool", front.address()), "")?;
@@ -375,7 +299,7 @@ fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     let authorizer = Front::before("", |request| {
         assert!(request.says("authorization: basic"));
-        Action::Answer("200 OK", Vec::new(), format!("{{\"token\": \"number-{}\"}}", request.before))
+        Action::Answer("200 OK", Vec::new(), format!("{{\"token\": \"number-{}\"}}", request.before).into())
     })?;
     let realm = format!("http://{}/token", authorizer.address());
     let front = Front::before(&registry.address(), move |request| {
@@ -385,7 +309,7 @@ fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
             return Action::Pass;
         }
         let challenge = format!("Bearer realm=\"{realm}\",service=\"lab\"");
-        Action::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new())
+        Action::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge)], Vec::new())
     })?;
     let puller = Puller::with(&insecure(&front.address()))?;
     puller.file("auth.json", auth_json(&front.address(), "user", "secret")?)?;
@@ -406,7 +330,7 @@ fn what_is_no_image_is_refused_by_its_name() -> Result<()> {
         }
     };
     let front = Front::before("", move |request| {
-        Action::Answer("200 OK", Vec::new(), manifest(&request.target).to_owned())
+        Action::Answer("200 OK", Vec::new(), manifest(&request.target).into())
     })?;
     let puller = Puller::with(&insecure(&front.address()))?;
     let old = puller.run(&format!("{}/old", front.address()), "")?;

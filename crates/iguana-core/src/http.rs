@@ -287,6 +287,14 @@ fn cause(error: ureq::Error) -> anyhow::Error {
     }
 }
 
+/// Why an answer could not be read on, in our words: a server may be as slow as it likes, but not silent.
+pub(crate) fn broken(error: std::io::Error) -> anyhow::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(ureq::Error::Timeout(_)) => timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())),
+        _ => error.into(),
+    }
+}
+
 fn timed_out(message: String) -> anyhow::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
 }

@@ -77,7 +77,8 @@ impl Patience {
         }
     }
 
-    fn wait_out(&mut self, failure: Failure, listener: &Listener<'_>) -> anyhow::Result<()> {
+    /// Waits before the next try, or says that there is none.
+    pub(super) fn wait_out(&mut self, failure: Failure, listener: &Listener<'_>) -> anyhow::Result<()> {
         self.tried += 1;
         if !failure.may_pass || self.tried >= self.tries {
             return Err(failure.error);

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::Mutex;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
@@ -70,33 +71,51 @@ impl Repository {
     /// The manifest or index behind a tag or digest.
     pub(super) fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
-        let mut response = self.get(&url, MANIFEST_TYPES)?;
+        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
         Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
     }
 
     /// A small blob, whole and verified.
     pub(super) fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        let mut response = self.blob(digest)?;
+        let mut response = self.get(&self.blob_url(digest), "*/*", None)?;
         let bytes = http::read_document(&mut response)?;
         digest.verify("the image's configuration", &bytes)?;
         Ok(bytes)
     }
 
-    /// A blob as a stream, not verified.
-    pub(super) fn blob(&self, digest: Digest) -> Result<Response<Body>, Failure> {
-        self.get(&format!("{}/blobs/{digest}", self.endpoint.base()), "*/*")
+    /// A blob as a stream from one of its bytes on, not verified. A server that knows no ranges (RFC 9110, section 14)
+    /// sends it from the beginning; what comes before the byte is then passed over.
+    pub(super) fn blob(&self, digest: Digest, start: u64) -> Result<impl Read + use<>, Failure> {
+        let url = self.blob_url(digest);
+        let range = (start > 0).then(|| format!("bytes={start}-"));
+        let response = self.get(&url, "*/*", range.as_deref())?;
+        let begins =
+            if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
+        if begins > start {
+            return Err(Failure::for_good(anyhow::anyhow!(
+                "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
+            )));
+        }
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let passed_over = io::copy(&mut (&mut body).take(start - begins), &mut io::sink());
+        passed_over.with_context(|| format!("cannot read `{url}`"))?;
+        Ok(body)
+    }
+
+    fn blob_url(&self, digest: Digest) -> String {
+        format!("{}/blobs/{digest}", self.endpoint.base())
     }
 
     /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
-    fn get(&self, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
+    fn get(&self, url: &str, accept: &str, range: Option<&str>) -> Result<Response<Body>, Failure> {
         let shown = self.authorization.lock().expect("no thread panics with it").clone();
-        let response = self.send(url, accept, shown.as_deref())?;
+        let response = self.send(url, accept, range, shown.as_deref())?;
         let Some(challenge) = challenge(&response) else { return self.judge(url, response) };
         let answer = self.authorize(&challenge, shown.as_deref())?;
         if shown.as_ref() == Some(&answer) {
             return self.judge(url, response);
         }
-        self.judge(url, self.send(url, accept, Some(&answer))?)
+        self.judge(url, self.send(url, accept, range, Some(&answer))?)
     }
 
     fn judge(&self, url: &str, response: Response<Body>) -> Result<Response<Body>, Failure> {
@@ -106,9 +125,17 @@ impl Repository {
         Err(refusal(self.endpoint.host(), url, self.asker, response))
     }
 
-    fn send(&self, url: &str, accept: &str, shown: Option<&str>) -> anyhow::Result<Response<Body>> {
+    fn send(
+        &self,
+        url: &str,
+        accept: &str,
+        range: Option<&str>,
+        shown: Option<&str>,
+    ) -> anyhow::Result<Response<Body>> {
+        let range = range.map(|range| ("range", range));
         let authorization = shown.map(|shown| ("authorization", shown));
-        let headers: Vec<(&str, &str)> = [("accept", accept)].into_iter().chain(authorization).collect();
+        let headers: Vec<(&str, &str)> =
+            [("accept", accept)].into_iter().chain(range).chain(authorization).collect();
         self.http.get(url, &headers)
     }
 
@@ -173,6 +200,14 @@ impl Repository {
         }
         Ok(read_token(response).with_context(|| format!("`{url}` did not answer with a token"))?)
     }
+}
+
+/// Where a part begins: `Content-Range: bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).
+fn first_byte(response: &Response<Body>) -> anyhow::Result<u64> {
+    let header = response.headers().get(header::CONTENT_RANGE).and_then(|header| header.to_str().ok());
+    let first =
+        header.and_then(|header| header.trim().strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
+    first.with_context(|| format!("a part was sent without saying which: `{}`", header.unwrap_or_default()))
 }
 
 fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {

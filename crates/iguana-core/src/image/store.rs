@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// By their diff-ids.
     layers: Mutex<HashMap<Digest, Weak<Layer>>>,
     next: AtomicU64,
 }
@@ -47,9 +48,9 @@ impl Store {
         Ok(Self { root: root.into(), layers: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    /// The layer that came as a blob with this digest, if an image holds it.
-    pub(super) fn find(&self, digest: &Digest) -> Option<Arc<Layer>> {
-        self.layers.lock().ok()?.get(digest)?.upgrade()
+    /// The layer with this diff-id, if an image holds it.
+    pub(super) fn find(&self, diff_id: &Digest) -> Option<Arc<Layer>> {
+        self.layers.lock().ok()?.get(diff_id)?.upgrade()
     }
 
     /// An empty folder to unpack into. It stays unreachable until [`Store::admit`] takes it in.
@@ -61,11 +62,11 @@ impl Store {
     }
 
     /// Takes in a layer that was unpacked and verified.
-    pub(super) fn admit(&self, digest: Digest, layer: Layer) -> Arc<Layer> {
+    pub(super) fn admit(&self, diff_id: Digest, layer: Layer) -> Arc<Layer> {
         let layer = Arc::new(layer);
         if let Ok(mut layers) = self.layers.lock() {
             layers.retain(|_, known| known.strong_count() > 0);
-            layers.insert(digest, Arc::downgrade(&layer));
+            layers.insert(diff_id, Arc::downgrade(&layer));
         }
         layer
     }

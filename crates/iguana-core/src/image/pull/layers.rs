@@ -1,0 +1,211 @@
+//! The layers of an image: what they must turn out to be, and fetching them side by side.
+
+use super::manifest::descriptor_digest;
+use super::stream::{Sources, fetch};
+use super::{PullEvent, Transfer};
+use crate::hint::hinted;
+use crate::image::digest::Digest;
+use crate::image::patience::Listener;
+use crate::image::store::{Layer, Store};
+use anyhow::{Context as _, ensure};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use std::collections::HashSet;
+use std::io::{BufRead, Read};
+use std::str::FromStr as _;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+use std::vec;
+
+/// How often [`PullEvent::Progress`] comes.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// A layer of the image: where it is and what it must turn out to be.
+pub(super) struct Wanted {
+    /// Of the bytes that travel.
+    pub(super) digest: Digest,
+    /// Of the bytes when they are unpacked: by it a layer is the same however it is packed.
+    pub(super) diff_id: Digest,
+    pub(super) compression: Compression,
+    /// How many travel.
+    pub(super) bytes: u64,
+}
+
+impl Wanted {
+    /// All layers of an image, the lowest first (OCI image-spec, config.md, `rootfs`).
+    pub(super) fn all(
+        manifest: &ImageManifest,
+        configuration: &ImageConfiguration,
+    ) -> anyhow::Result<Vec<Self>> {
+        let diff_ids = configuration.rootfs().diff_ids();
+        let layers = manifest.layers();
+        ensure!(
+            layers.len() == diff_ids.len(),
+            "the manifest has {} layers, and the configuration tells of {}",
+            layers.len(),
+            diff_ids.len()
+        );
+        layers.iter().zip(diff_ids).map(|(layer, diff_id)| Self::new(layer, diff_id)).collect()
+    }
+
+    fn new(descriptor: &Descriptor, diff_id: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            digest: descriptor_digest(descriptor)?,
+            diff_id: Digest::from_str(diff_id)?,
+            compression: Compression::of(descriptor.media_type())?,
+            bytes: descriptor.size(),
+        })
+    }
+}
+
+/// Those that the store lacks, each once: an image may have the same layer twice.
+pub(super) fn missing<'a>(wanted: &'a [Wanted], store: &Store) -> Vec<&'a Wanted> {
+    let mut seen = HashSet::new();
+    wanted.iter().filter(|layer| store.find(&layer.diff_id).is_none() && seen.insert(layer.diff_id)).collect()
+}
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// By media type: OCI image-spec, layer.md, and Docker's image manifest v2 schema 2.
+    fn of(media_type: &MediaType) -> anyhow::Result<Self> {
+        Ok(match media_type.to_string().as_str() {
+            "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
+                Self::None
+            }
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Self::Gzip,
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Self::Zstd,
+            foreign if foreign.contains("foreign") || foreign.contains("nondistributable") => {
+                return Err(hinted(
+                    format!("a layer is not in the registry: its type is `{foreign}`"),
+                    "such layers are of Windows, and must be fetched from their maker; use an image of Linux",
+                ));
+            }
+            other => {
+                return Err(hinted(
+                    format!("a layer has the unknown media type `{other}`"),
+                    "push the image with gzip or zstd layers",
+                ));
+            }
+        })
+    }
+
+    pub(super) fn reader<'a>(self, compressed: impl BufRead + 'a) -> anyhow::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::None => Box::new(compressed),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
+            Self::Zstd => Box::new(zstd::Decoder::with_buffer(compressed)?),
+        })
+    }
+}
+
+/// Fetches layers, as many at once as there are processors.
+pub(super) fn fetch_all(
+    sources: &Sources<'_>,
+    store: &Store,
+    missing: &[&Wanted],
+    bytes: u64,
+    tell: &dyn Fn(PullEvent),
+) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let transfer = Transfer::default();
+    let fetched: Mutex<Vec<Arc<Layer>>> = Mutex::default();
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    // The largest first, so that the last ones to end are small and no processor idles.
+    let mut order = missing.to_vec();
+    order.sort_by_key(|layer| std::cmp::Reverse(layer.bytes));
+    let queue = Mutex::new(order.into_iter());
+    thread::scope(|scope| -> anyhow::Result<()> {
+        let (reports, arriving) = sync_channel(workers.max(1));
+        for _ in 0..workers {
+            let (reports, queue, fetched, transfer) = (reports.clone(), &queue, &fetched, &transfer);
+            scope.spawn(move || {
+                // The other end is gone only when the pull has failed already.
+                let tell = |event| drop(reports.send(WorkerReport::Event(event)));
+                let listener = Listener { tell: &tell, has_left: &transfer.stopped };
+                let outcome = fetch_in_turn(sources, store, queue, fetched, transfer, &listener);
+                if outcome.is_err() {
+                    transfer.stopped.store(true, Ordering::Relaxed);
+                }
+                drop(reports.send(WorkerReport::Ended(outcome)));
+            });
+        }
+        drop(reports);
+        wait_for_workers(&arriving, &transfer, bytes, tell)
+    })?;
+    fetched.into_inner().map_err(|_| anyhow::anyhow!("a thread crashed while it fetched a layer"))
+}
+
+/// What a thread says to the one that waits for all.
+enum WorkerReport {
+    Event(PullEvent),
+    Ended(anyhow::Result<()>),
+}
+
+/// Returns the first failure at once, so that its cause is not hidden behind those that follow from it.
+fn wait_for_workers(
+    arriving: &Receiver<WorkerReport>,
+    transfer: &Transfer,
+    bytes: u64,
+    tell: &dyn Fn(PullEvent),
+) -> anyhow::Result<()> {
+    use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
+    loop {
+        match arriving.recv_timeout(PROGRESS_EVERY) {
+            Ok(WorkerReport::Ended(outcome)) => outcome?,
+            Ok(WorkerReport::Event(event)) => tell(event),
+            Err(Timeout) => tell(PullEvent::Progress { done: transfer.done.load(Ordering::Relaxed), bytes }),
+            Err(Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn fetch_in_turn(
+    sources: &Sources<'_>,
+    store: &Store,
+    queue: &Mutex<vec::IntoIter<&Wanted>>,
+    fetched: &Mutex<Vec<Arc<Layer>>>,
+    transfer: &Transfer,
+    listener: &Listener<'_>,
+) -> anyhow::Result<()> {
+    loop {
+        let next = queue.lock().expect("no thread panics with the queue").next();
+        let Some(layer) = next else { return Ok(()) };
+        let unpacked = fetch(sources, store, layer, transfer, listener)
+            .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
+        fetched.lock().expect("no thread panics with the layers").push(unpacked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_docker_and_oci_are_known_by_media_type() {
+        for (text, expected) in [
+            ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+            ("application/vnd.oci.image.layer.v1.tar", Compression::None),
+        ] {
+            assert_eq!(Compression::of(&MediaType::from(text)).unwrap(), expected);
+        }
+        assert!(Compression::of(&MediaType::from("text/plain")).is_err());
+        for foreign in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        ] {
+            let error = Compression::of(&MediaType::from(foreign)).unwrap_err();
+            assert!(error.to_string().contains("not in the registry"), "{error}");
+        }
+    }
+}

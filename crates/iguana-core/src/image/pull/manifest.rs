@@ -1,0 +1,149 @@
+//! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
+
+use crate::hint::hinted;
+use crate::image::digest::Digest;
+use crate::image::patience::{Failure, Listener, Patience};
+use crate::image::platform::Machine;
+use crate::image::reference::Reference;
+use crate::image::registry::Repository;
+use anyhow::Context as _;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use serde::Deserialize;
+use std::str::FromStr as _;
+
+/// The types of the configurations of images: OCI image-spec, config.md, and Docker's schema 2.
+const CONFIGURATIONS: &[&str] =
+    &["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+/// The manifest for this machine, from whatever stands behind the name.
+pub(super) fn resolve(
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<(Digest, ImageManifest), Failure> {
+    let bytes = repository.manifest(&reference.identifier())?;
+    if let Some(digest) = reference.digest() {
+        digest.verify("the manifest", &bytes)?;
+    }
+    if let Document::Manifest(manifest) = Document::parse(&bytes)? {
+        return Ok((Digest::of(&bytes), *manifest));
+    }
+    let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let digest = descriptor_digest(Machine::this().choose(&index)?)?;
+    let bytes = repository.manifest(&digest.to_string())?;
+    digest.verify("the manifest", &bytes)?;
+    match Document::parse(&bytes)? {
+        Document::Manifest(manifest) => Ok((digest, *manifest)),
+        Document::Index => Err(Failure::for_good(hinted(
+            "the image's index lists another index",
+            "push the image with one index, which lists the manifests",
+        ))),
+    }
+}
+
+/// What may stand behind a name.
+#[derive(Debug)]
+enum Document {
+    /// A list of manifests.
+    Index,
+    /// The manifest of an image.
+    Manifest(Box<ImageManifest>),
+}
+
+impl Document {
+    /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
+    fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape {
+            schema_version: u32,
+            manifests: Option<serde::de::IgnoredAny>,
+            artifact_type: Option<String>,
+            config: Option<Config>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Config {
+            media_type: String,
+        }
+        let shape: Shape = serde_json::from_slice(bytes).context("the manifest is not understood")?;
+        if shape.schema_version != 2 {
+            return Err(hinted(
+                format!("the manifest has schema version {}, which cannot be verified", shape.schema_version),
+                "push the image again with a tool of this decade, for instance `skopeo copy --format oci`",
+            ));
+        }
+        if shape.manifests.is_some() {
+            return Ok(Self::Index);
+        }
+        if let Some(config) = shape.config.filter(|config| !CONFIGURATIONS.contains(&&*config.media_type)) {
+            let kind = shape.artifact_type.filter(|kind| !kind.is_empty()).unwrap_or(config.media_type);
+            return Err(hinted(
+                format!("it is an artifact of the type `{kind}`, not the image of a container"),
+                "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
+            ));
+        }
+        let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
+        Ok(Self::Manifest(Box::new(manifest)))
+    }
+}
+
+/// The configuration that a manifest names, if it is for this machine.
+pub(super) fn configuration(
+    repository: &Repository,
+    manifest: &ImageManifest,
+    listener: &Listener<'_>,
+) -> anyhow::Result<ImageConfiguration> {
+    let digest = descriptor_digest(manifest.config())?;
+    let bytes = Patience::usual().until_done(listener, || repository.document(digest))?;
+    let configuration =
+        ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is not understood")?;
+    let machine = Machine::this();
+    let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
+    if machine.rank(architecture, variant).is_none() {
+        let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+        return Err(hinted(
+            format!("the image is for `{architecture}{variant}`, this machine is `{machine}`"),
+            "build the image for this machine's architecture",
+        ));
+    }
+    Ok(configuration)
+}
+
+/// The address of what a descriptor describes.
+pub(super) fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
+    Digest::from_str(descriptor.digest().as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_an_image_is_refused_by_its_name() {
+        assert!(matches!(Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#), Ok(Document::Index)));
+        let manifest = |config: &str, more: &str| {
+            let digest = Digest::of(b"");
+            let text = format!(
+                r#"{{"schemaVersion":2,{more}"layers":[],
+                "config":{{"mediaType":"{config}","digest":"{digest}","size":2}}}}"#
+            );
+            Document::parse(text.as_bytes())
+        };
+        for config in CONFIGURATIONS {
+            assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
+        }
+        let empty = "application/vnd.oci.empty.v1+json";
+        for (outcome, expected) in [
+            (Document::parse(br#"{"schemaVersion":1}"#), "schema version 1"),
+            (Document::parse(b"<html>"), "not understood"),
+            (
+                manifest("application/vnd.cncf.helm.config.v1+json", ""),
+                "`application/vnd.cncf.helm.config.v1+json`",
+            ),
+            (manifest(empty, r#""artifactType":"application/spdx+json","#), "`application/spdx+json`"),
+        ] {
+            let error = outcome.map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Pulls an image: name, manifest, configuration, layers; each verified before it is used.
+//!
+//! A layer is known by its diff-id, the digest of its unpacked bytes, which is computed while it is unpacked: so images
+//! share it however it is packed.
+
+mod layers;
+mod manifest;
+mod stream;
+
+use super::auth::{Login, Logins};
+use super::digest::Digest;
+use super::patience::{Listener, Patience};
+use super::reference::Reference;
+use super::refusal::Asker;
+use super::registries::{Endpoint, Registries};
+use super::registry::{Credentials, Repository};
+use super::store::{Layer, Store};
+use crate::hint::hinted;
+use crate::http;
+use anyhow::{Context as _, bail};
+use layers::Wanted;
+use oci_spec::image::{ImageConfiguration, ImageManifest};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+use stream::Sources;
+
+/// What happens during a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullEvent {
+    /// The image is known and its layers begin to arrive.
+    Resolved {
+        /// The registry and repository that has it, when it is another than the name says.
+        place: Option<String>,
+        /// The digest of the manifest for this architecture.
+        digest: Digest,
+        /// How many layers must be fetched.
+        layers: usize,
+        /// Their compressed bytes.
+        bytes: u64,
+    },
+    /// One of several places does not have the image, or cannot be reached; the next is asked.
+    Elsewhere {
+        /// Registry and repository.
+        place: String,
+        /// What it said.
+        why: String,
+    },
+    /// Something failed that may pass; it is tried again.
+    Waiting {
+        /// What failed.
+        why: String,
+        /// How long the wait is.
+        wait: Duration,
+        /// How often it was tried.
+        tried: u32,
+        /// How often it will be tried at most.
+        tries: u32,
+    },
+    /// Some layers are still on their way.
+    Progress {
+        /// Compressed bytes that have arrived.
+        done: u64,
+        /// Compressed bytes of all layers.
+        bytes: u64,
+    },
+}
+
+/// An image whose every byte had the digest that its manifest says. Only [`Puller::pull`] makes one.
+#[derive(Debug)]
+pub struct VerifiedImage {
+    reference: Reference,
+    configuration: ImageConfiguration,
+    layers: Vec<Arc<Layer>>,
+}
+
+impl VerifiedImage {
+    /// The name it was pulled by.
+    #[must_use]
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// What the image says about running it (OCI image-spec, config.md).
+    #[must_use]
+    pub fn configuration(&self) -> &ImageConfiguration {
+        &self.configuration
+    }
+
+    /// Its layers, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+}
+
+/// Where images come from and go to.
+#[derive(Debug)]
+pub struct Puller {
+    /// Makes the requests.
+    pub http: http::Client,
+    /// Which registries are elsewhere, insecure or blocked.
+    pub registries: Registries,
+    /// Who pulls from registries that demand to know.
+    pub logins: Logins,
+    /// Holds the layers.
+    pub store: Store,
+}
+
+/// An image that was found: what is known before its layers come.
+struct Found {
+    repository: Repository,
+    /// What has not been asked yet. Layers are the same wherever they come from.
+    others: Vec<Repository>,
+    digest: Digest,
+    manifest: ImageManifest,
+}
+
+impl Puller {
+    /// Pulls an image into the store.
+    ///
+    /// `credentials` are for the registry that `reference` names, and for no other that the image may come from.
+    /// `room` is how many bytes the store can still take; an image whose compressed layers alone are
+    /// larger is refused before the first of them is fetched. `watch` is told what happens.
+    ///
+    /// # Errors
+    /// When the image cannot be had, is not for this machine, does not have its digests, or does not fit.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        room: u64,
+        watch: &mut dyn FnMut(PullEvent),
+    ) -> anyhow::Result<VerifiedImage> {
+        let watch = RefCell::new(watch);
+        let tell = |event| (watch.borrow_mut())(event);
+        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
+        let Found { repository, others, digest, manifest } = self.find(reference, credentials, &listener)?;
+        let configuration = manifest::configuration(&repository, &manifest, &listener)?;
+        let wanted = Wanted::all(&manifest, &configuration)?;
+        // Held from here on, lest one is freed before the others have come.
+        let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
+        let missing = layers::missing(&wanted, &self.store);
+        let bytes = missing.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));
+        if bytes > room {
+            return Err(hinted(
+                format!(
+                    "the image does not fit: {} MB compressed, {} MB of room",
+                    bytes / 1_000_000,
+                    room / 1_000_000
+                ),
+                "give the machine more memory, or use a smaller image",
+            ));
+        }
+        let place = Some(repository.name()).filter(|place| *place != reference.name());
+        tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
+        let sources = Sources { first: &repository, others: &others };
+        let fetched = layers::fetch_all(&sources, &self.store, &missing, bytes, &tell)?;
+        let layers = wanted.iter().map(|layer| self.store.find(&layer.diff_id)).collect::<Option<Vec<_>>>();
+        let layers = layers.context("a layer is missing although no fetch failed")?;
+        drop((known, fetched));
+        Ok(VerifiedImage { reference: reference.clone(), configuration, layers })
+    }
+
+    /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
+    fn find(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Found> {
+        let places = self.places(reference)?;
+        // A name that may be of several registries does not say whose credentials they are.
+        let is_certain = places.iter().all(|(candidate, _)| candidate == &places[0].0);
+        let credentials = credentials.filter(|_| is_certain);
+        let mut places = places.into_iter().peekable();
+        while let Some((candidate, endpoint)) = places.next() {
+            let place = endpoint.name();
+            let is_last = places.peek().is_none();
+            let patience = if is_last { Patience::usual() } else { Patience::none() };
+            let found = self.repository(&candidate, endpoint, credentials).and_then(|repository| {
+                let (digest, manifest) =
+                    patience.until_done(listener, || manifest::resolve(&repository, &candidate))?;
+                Ok(Found { repository, others: Vec::new(), digest, manifest })
+            });
+            match found {
+                Err(error) if !is_last => {
+                    (listener.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
+                }
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    let others = places
+                        .map(|(candidate, endpoint)| self.repository(&candidate, endpoint, credentials));
+                    return Ok(Found { others: others.collect::<anyhow::Result<_>>()?, ..found });
+                }
+            }
+        }
+        bail!("there is no place to pull from")
+    }
+
+    /// What the name may mean, and where that may be.
+    fn places(&self, reference: &Reference) -> anyhow::Result<Vec<(Reference, Endpoint)>> {
+        let mut places = Vec::new();
+        let mut refused = None;
+        for candidate in self.registries.candidates(reference)? {
+            match self.registries.sources(&candidate) {
+                Ok(sources) => places.extend(sources.into_iter().map(|source| (candidate.clone(), source))),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.filter(|_| places.is_empty()).map_or(Ok(places), Err)
+    }
+
+    fn repository(
+        &self,
+        candidate: &Reference,
+        endpoint: Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> anyhow::Result<Repository> {
+        let own = credentials.filter(|_| endpoint.registry == candidate.registry());
+        let (login, asker) = match own {
+            Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
+            None => match self.logins.find(&endpoint.name())? {
+                Some(login) => (Some(login), Asker::AuthFile),
+                None => (None, Asker::Nobody),
+            },
+        };
+        Ok(Repository::new(&self.http, endpoint, login, asker))
+    }
+}
+
+/// What the threads of one pull share.
+#[derive(Default)]
+struct Transfer {
+    done: AtomicU64,
+    stopped: AtomicBool,
+}

@@ -1,0 +1,299 @@
+//! One layer on its way: from the socket through its digest, the decompressor, the digest of what was unpacked, and
+//! into the store. Three threads with bounded buffers between them; the compressed layer is never kept.
+//!
+//! A connection that breaks is taken up again at the byte that was reached: both digests and the unpacker go on as if
+//! nothing had happened.
+
+use super::layers::{Compression, Wanted};
+use super::{PullEvent, Transfer};
+use crate::hint::WithHint as _;
+use crate::http;
+use crate::image::digest::{Digest, Hasher};
+use crate::image::layer::unpack;
+use crate::image::patience::{Failure, Listener, Patience};
+use crate::image::registry::Repository;
+use crate::image::store::{Layer, Store};
+use anyhow::{Context as _, bail};
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+/// Bytes handed on at once, from the network and from the decompressor.
+const BLOCK: usize = 256 << 10;
+/// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
+const BLOCKS_WAITING: usize = 4;
+/// Unpacked bytes handed to the unpacker at once; headers are read from it in pieces of 512.
+const UNPACKED_BLOCK: usize = 128 << 10;
+
+/// Where a layer may be had: the place that had the manifest, then the others.
+pub(super) struct Sources<'a> {
+    pub(super) first: &'a Repository,
+    pub(super) others: &'a [Repository],
+}
+
+impl Sources<'_> {
+    fn all(&self) -> Vec<&Repository> {
+        [self.first].into_iter().chain(self.others).collect()
+    }
+}
+
+/// Fetches, verifies and unpacks one layer. It is reachable only when both of its digests are right.
+pub(super) fn fetch(
+    sources: &Sources<'_>,
+    store: &Store,
+    layer: &Wanted,
+    transfer: &Transfer,
+    listener: &Listener<'_>,
+) -> anyhow::Result<Arc<Layer>> {
+    let incoming = store.incoming()?;
+    let (compressed, unpacked) = thread::scope(|scope| {
+        let (sender, packed) = sync_channel(BLOCKS_WAITING);
+        let (inflated, arriving) = sync_channel(BLOCKS_WAITING);
+        let inflater = scope.spawn(move || inflate(Blocks::new(packed), layer.compression, &inflated));
+        let unpacker = scope.spawn(|| unpack_counted(Blocks::new(arriving), &incoming));
+        let mut download = Download { layer, transfer, hasher: Hasher::new(), received: 0, blocks: sender };
+        let received = download.take_from_any(sources, listener);
+        // The end of the download is the end of the stream.
+        let compressed = received.map(|()| download.finish());
+        let inflated = inflater.join().unwrap_or_else(|_| bail!("the decompressor crashed"));
+        let unpacked = unpacker.join().unwrap_or_else(|_| bail!("the unpacker crashed"));
+        // What the decompressor finds wrong explains what the unpacker lacks.
+        (compressed, inflated.and(unpacked))
+    });
+    match (compressed, unpacked) {
+        (Ok(digest), unpacked) => {
+            // A wrong digest explains a failed unpacking, not the other way round.
+            layer.digest.expect("the layer", digest)?;
+            layer.diff_id.expect("the unpacked layer", unpacked?)?;
+            Ok(store.admit(layer.diff_id, incoming))
+        }
+        (Err(Interrupted::Unpacker), unpacked) => {
+            Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
+        }
+        (Err(Interrupted::Network(error)), _) => Err(error),
+    }
+}
+
+/// Why not all of a layer was received.
+enum Interrupted {
+    /// The unpacker has given up; it says why.
+    Unpacker,
+    Network(anyhow::Error),
+}
+
+/// A layer that is being received.
+struct Download<'a> {
+    layer: &'a Wanted,
+    transfer: &'a Transfer,
+    hasher: Hasher,
+    received: u64,
+    blocks: SyncSender<Vec<u8>>,
+}
+
+impl Download<'_> {
+    /// Receives all of it, if need be from several places. Whoever has a successor is asked once; the last one is asked
+    /// with patience.
+    fn take_from_any(&mut self, sources: &Sources<'_>, listener: &Listener<'_>) -> Result<(), Interrupted> {
+        let sources = sources.all();
+        for (number, source) in (1..).zip(&sources) {
+            let is_last = number == sources.len();
+            let patience = if is_last { Patience::usual } else { Patience::none };
+            match self.take_from_one(source, patience, listener) {
+                Err(Interrupted::Network(error)) if !is_last => {
+                    (listener.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
+                }
+                done => return done,
+            }
+        }
+        Err(Interrupted::Network(anyhow::anyhow!("there is no place to fetch it from")))
+    }
+
+    /// Receives what is left, with new patience after each byte that came.
+    fn take_from_one(
+        &mut self,
+        source: &Repository,
+        patience: fn() -> Patience,
+        listener: &Listener<'_>,
+    ) -> Result<(), Interrupted> {
+        let mut left = patience();
+        loop {
+            let before = self.received;
+            let failure = match self.receive(source) {
+                Ok(()) => return Ok(()),
+                Err(Stopped::Unpacker) => return Err(Interrupted::Unpacker),
+                Err(Stopped::Network(failure)) => failure,
+            };
+            if self.received > before {
+                left = patience();
+            }
+            left.wait_out(failure, listener).map_err(Interrupted::Network)?;
+        }
+    }
+
+    /// Receives until the end, or until the connection breaks.
+    fn receive(&mut self, source: &Repository) -> Result<(), Stopped> {
+        let mut body = source.blob(self.layer.digest, self.received)?;
+        loop {
+            let mut block = Vec::with_capacity(BLOCK);
+            // What came before it broke counts: it need not come again.
+            let outcome = (&mut body).take(BLOCK as u64).read_to_end(&mut block);
+            let is_end = block.is_empty();
+            self.hand_on(block)?;
+            outcome
+                .map_err(http::broken)
+                .with_context(|| self.broken())
+                .hint("check the network between this machine and the registry")?;
+            if is_end {
+                return self.check_length();
+            }
+        }
+    }
+
+    fn hand_on(&mut self, block: Vec<u8>) -> Result<(), Stopped> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        self.received += block.len() as u64;
+        self.transfer.done.fetch_add(block.len() as u64, Ordering::Relaxed);
+        if self.received > self.layer.bytes {
+            let error =
+                anyhow::anyhow!("the layer is longer than the {} bytes of its manifest", self.layer.bytes);
+            return Err(Failure::for_good(error).into());
+        }
+        if self.transfer.stopped.load(Ordering::Relaxed) {
+            return Err(Failure::for_good(anyhow::anyhow!("stopped because another layer failed")).into());
+        }
+        self.hasher.update(&block);
+        self.blocks.send(block).map_err(|_| Stopped::Unpacker)
+    }
+
+    /// A server that says "that was all" too early may have more at the next time.
+    fn check_length(&self) -> Result<(), Stopped> {
+        if self.received == self.layer.bytes {
+            return Ok(());
+        }
+        let early = io::Error::new(io::ErrorKind::UnexpectedEof, "the server says that this is all");
+        Err(Failure::from(anyhow::Error::from(early).context(self.broken())).into())
+    }
+
+    fn broken(&self) -> String {
+        format!("the connection broke after {} of {} bytes", self.received, self.layer.bytes)
+    }
+
+    fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+/// Why one connection brought no more.
+enum Stopped {
+    Unpacker,
+    Network(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Stopped {
+    fn from(failure: E) -> Self {
+        Self::Network(failure.into())
+    }
+}
+
+/// Decompresses a layer for the unpacker.
+fn inflate(packed: Blocks, compression: Compression, inflated: &SyncSender<Vec<u8>>) -> anyhow::Result<()> {
+    let mut reader = compression.reader(packed)?;
+    loop {
+        let mut block = Vec::with_capacity(BLOCK);
+        let count = (&mut reader).take(BLOCK as u64).read_to_end(&mut block);
+        count.context("it cannot be decompressed")?;
+        // The unpacker says itself why it takes no more.
+        if block.is_empty() || inflated.send(block).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Unpacks a layer, and says what the digest of its unpacked bytes is.
+fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<Digest> {
+    let mut hashed = Hashed { inner: inflated, hasher: Hasher::new() };
+    unpack(BufReader::with_capacity(UNPACKED_BLOCK, &mut hashed), incoming.folder()).map_err(explain_full)?;
+    Ok(hashed.hasher.finish())
+}
+
+fn explain_full(error: anyhow::Error) -> anyhow::Error {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let by_io = cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
+        by_io || cause.downcast_ref() == Some(&rustix::io::Errno::NOSPC)
+    };
+    if !error.chain().any(is_full) {
+        return error;
+    }
+    let full = Err::<(), _>(error).context("the memory for images is full");
+    full.hint("give the machine more memory, or use a smaller image").unwrap_err()
+}
+
+/// The receiving end of a channel of blocks, as a reader.
+struct Blocks {
+    arriving: Receiver<Vec<u8>>,
+    block: Vec<u8>,
+    used: usize,
+}
+
+impl Blocks {
+    fn new(arriving: Receiver<Vec<u8>>) -> Self {
+        Self { arriving, block: Vec::new(), used: 0 }
+    }
+}
+
+impl BufRead for Blocks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.used == self.block.len() {
+            self.block = self.arriving.recv().unwrap_or_default();
+            self.used = 0;
+        }
+        Ok(&self.block[self.used..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.used += amount;
+    }
+}
+
+impl Read for Blocks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Hashes what is read.
+struct Hashed {
+    inner: Blocks,
+    hasher: Hasher,
+}
+
+impl Read for Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_read_as_one_stream() {
+        let (blocks, arriving) = sync_channel(4);
+        for block in ["hel", "lo ", "world"] {
+            blocks.send(block.as_bytes().to_vec()).unwrap();
+        }
+        drop(blocks);
+        let mut text = String::new();
+        Blocks::new(arriving).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello world");
+    }
+}

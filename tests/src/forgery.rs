@@ -1,0 +1,100 @@
+//! Images that no tool would make, and no registry would take: told to a client by a [`Front`] alone.
+
+use crate::front::{Action, Front, Request};
+use crate::process::{self, QUICK};
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// What is said of a layer, true or not.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// What the server sends.
+    pub sent: Vec<u8>,
+    /// The end of its media type: `tar`, `tar+gzip`, `tar+zstd`.
+    pub packing: &'static str,
+    /// Its descriptor's digest.
+    pub digest: String,
+    /// Its descriptor's size in bytes.
+    pub size: usize,
+    /// What the configuration says of it unpacked.
+    pub diff_id: String,
+}
+
+impl Layer {
+    /// A layer of which everything is true: the content of `folder`, packed by gzip.
+    pub fn of_folder(folder: &Path) -> Result<Layer> {
+        let tar = output("exec tar --sort=name --mtime=@0 -C \"$0\" -c . > \"$1\"", folder)?;
+        Layer::of_tar(&tar)
+    }
+
+    /// The same of an archive.
+    pub fn of_tar(tar: &[u8]) -> Result<Layer> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), tar)?;
+        let sent = output("exec gzip -n -c \"$0\" > \"$1\"", file.path())?;
+        let (digest, size) = (digest(&sent)?, sent.len());
+        Ok(Layer { digest, size, diff_id: self::digest(tar)?, sent, packing: "tar+gzip" })
+    }
+}
+
+/// What a script writes to the file `$1` of the path `$0`.
+fn output(script: &str, path: &Path) -> Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new()?;
+    process::run(Command::new("sh").args(["-c", script]).arg(path).arg(file.path()), QUICK)?;
+    Ok(fs::read(file.path())?)
+}
+
+/// The address of some bytes.
+pub fn digest(bytes: &[u8]) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), bytes)?;
+    let sum = process::run(Command::new("sha256sum").arg(file.path()), QUICK)?;
+    Ok(format!("sha256:{}", sum.split(' ').next().unwrap_or_default()))
+}
+
+/// A server with one image of these layers, whose command is `command`. `rule` may do something else with a request.
+pub fn server(
+    layers: Vec<Layer>,
+    command: &[&str],
+    rule: impl Fn(&Request) -> Option<Action> + Send + Sync + 'static,
+) -> Result<Front> {
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let config = json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Cmd": command, "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config = config.to_string().into_bytes();
+    let described: Vec<Value> = layers
+        .iter()
+        .map(|layer| {
+            let kind = format!("application/vnd.oci.image.layer.v1.{}", layer.packing);
+            json!({"mediaType": kind, "digest": layer.digest, "size": layer.size})
+        })
+        .collect();
+    let kind = "application/vnd.oci.image.config.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": kind, "digest": digest(&config)?, "size": config.len()},
+        "layers": described,
+    });
+    let mut documents = HashMap::from([(digest(&config)?, config)]);
+    documents.extend(layers.into_iter().map(|layer| (layer.digest, layer.sent)));
+    Front::before("", move |request| {
+        let name = request.target.rsplit('/').next().unwrap_or_default();
+        let known = || match documents.get(name) {
+            Some(document) => ("200 OK", document.clone()),
+            None if request.target.contains("/manifests/") => ("200 OK", manifest.to_string().into_bytes()),
+            None => ("404 Not Found", Vec::new()),
+        };
+        rule(request).unwrap_or_else(|| {
+            let (status, body) = known();
+            Action::Answer(status, Vec::new(), body)
+        })
+    })
+}

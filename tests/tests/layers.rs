@@ -1,0 +1,241 @@
+//! Layers on their way: connections that break, servers that lie, and content that is not what was said of it.
+
+use anyhow::{Context as _, Result};
+use iguana_lab::forgery::{self, Layer, digest};
+use iguana_lab::front::{Action, Front, Request};
+use iguana_lab::image::{Maker, Packing, Recipe, busybox_root};
+use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
+use iguana_lab::registry::Registry;
+use std::io::Read as _;
+use std::process::Output;
+
+/// A layer that takes more than one read.
+const LAYER_BYTES: usize = 3 << 20;
+
+/// Has the image `tool`.
+fn filled() -> Result<Registry> {
+    let registry = Registry::plain()?;
+    let mut random = vec![0; LAYER_BYTES];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let recipe = Recipe::script("echo it runs")?.file("/random", 0o644, random)?;
+    registry.push(&recipe.make(Maker::Spec)?, "tool")?;
+    Ok(registry)
+}
+
+fn pulled_from(front: &Front) -> Result<Output> {
+    Puller::with(&insecure(&front.address()))?.run(&format!("{}/tool", front.address()), "")
+}
+
+/// The requests for the layer that is large, without those for its place elsewhere.
+fn ranges(front: &Front, is_of_layer: impl Fn(&Request) -> bool) -> Vec<Option<String>> {
+    let range = |request: &Request| {
+        let lines = request.head.lines().map(str::to_lowercase);
+        lines.filter_map(|line| line.strip_prefix("range: ").map(str::to_owned)).next()
+    };
+    front.requests().iter().filter(|request| is_of_layer(request)).map(range).collect()
+}
+
+#[test]
+fn a_download_goes_on_where_it_broke() -> Result<()> {
+    let registry = filled()?;
+    let front = Front::before(&registry.address(), |request| match request.before {
+        0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
+        // Progress makes patience new: this is more often than one thing is asked for.
+        1..=6 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 20),
+        _ => Action::Pass,
+    })?;
+    let output = pulled_from(&front)?;
+    succeeds(&output, &["the connection broke after", "trying again in", "(1 of 5)"]);
+    let asked: Vec<_> =
+        ranges(&front, |request| request.target.contains("/blobs/")).into_iter().flatten().collect();
+    assert!(asked.len() >= 7, "{asked:?}");
+    let starts =
+        asked.iter().map(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>());
+    let starts = starts.collect::<Result<Vec<_>, _>>().context("a start")?;
+    assert!(starts[0] > LAYER_BYTES / 3 && starts.windows(2).all(|pair| pair[0] < pair[1]), "{starts:?}");
+    Ok(())
+}
+
+#[test]
+fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
+    let registry = filled()?;
+    let broken = Front::before(&registry.address(), |request| {
+        if request.target.contains("/blobs/") { Action::Cut(LAYER_BYTES / 2) } else { Action::Pass }
+    })?;
+    let second = Front::before(&registry.address(), |_| Action::Pass)?;
+    let name = here(&registry);
+    let registries = insecure(&name) + &mirror(&broken.address()) + &mirror(&second.address());
+    let output = Puller::with(&registries)?.run(&format!("{name}/tool"), "")?;
+    succeeds(&output, &["the connection broke after", "not from"]);
+    let ranges = ranges(&second, |request| request.target.contains("/blobs/"));
+    assert!(ranges.iter().flatten().count() >= 1, "{ranges:?}");
+    Ok(())
+}
+
+#[test]
+fn a_server_without_ranges_sends_it_all_again() -> Result<()> {
+    let registry = filled()?;
+    let front = Front::before(&registry.address(), |request| match request.before {
+        0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
+        _ => Action::PassWithout("range"),
+    })?;
+    succeeds(&pulled_from(&front)?, &["the connection broke after", "trying again in"]);
+    Ok(())
+}
+
+/// A forged image of busybox, as the server tells it after `change`.
+fn forged(
+    change: impl Fn(&mut Layer),
+    rule: impl Fn(&Request) -> Option<Action> + Send + Sync + 'static,
+) -> Result<Front> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    let mut layer = Layer::of_folder(root.path())?;
+    change(&mut layer);
+    forgery::server(vec![layer], &["echo", "it runs"], rule)
+}
+
+#[test]
+fn a_forged_image_runs_when_all_is_true() -> Result<()> {
+    succeeds(&pulled_from(&forged(|_| (), |_| None)?)?, &[]);
+    Ok(())
+}
+
+#[test]
+fn what_is_not_what_was_said_of_it_is_refused() -> Result<()> {
+    type Change = fn(&mut Layer);
+    let cases: &[(&str, Change, &[&str])] = &[
+        (
+            "other bytes than the manifest says",
+            |layer| layer.sent[4] ^= 1,
+            &["the layer has digest `sha256:", "instead of", "the registry's data is damaged"],
+        ),
+        (
+            "other content than the configuration says",
+            |layer| layer.diff_id = format!("sha256:{}", "0".repeat(64)),
+            &["the unpacked layer has digest `sha256:", "instead of `sha256:0000"],
+        ),
+        (
+            "more bytes than the manifest says",
+            |layer| layer.size -= 1000,
+            &["the layer is longer than the", "bytes of its manifest"],
+        ),
+        (
+            "content that is damaged, and was when it was pushed",
+            |layer| {
+                let middle = layer.sent.len() / 2;
+                layer.sent[middle..middle + 64].fill(0xaa);
+                layer.digest = digest(&layer.sent).unwrap_or_default();
+            },
+            &["it cannot be decompressed"],
+        ),
+        (
+            "content that was cut before it was pushed",
+            |layer| {
+                layer.sent.truncate(layer.sent.len() / 2);
+                layer.size = layer.sent.len();
+                layer.digest = digest(&layer.sent).unwrap_or_default();
+            },
+            &["it cannot be decompressed"],
+        ),
+        ("another packing than it has", |layer| layer.packing = "tar+zstd", &["it cannot be decompressed"]),
+    ];
+    for (name, change, words) in cases {
+        let output = pulled_from(&forged(change, |_| None)?)?;
+        assert!(!text(&output).contains("it runs"), "{name}");
+        fails(&output, &[&["the layer `sha256:"][..], words].concat());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_lies_is_found_out() -> Result<()> {
+    type Lie = fn(&Request) -> Option<Action>;
+    let cases: &[(&str, Lie, &[&str])] = &[
+        (
+            "a part that begins behind what was asked for",
+            |request| part(request, "bytes 999999999-1000000000/1000000001"),
+            &["was asked for from byte", "and begins with byte 999999999"],
+        ),
+        (
+            "a part of which nobody knows which",
+            |request| part(request, "pages 1-2/3"),
+            &["a part was sent without saying which"],
+        ),
+        (
+            "no part at all",
+            |request| {
+                request
+                    .says("\r\nrange:")
+                    .then(|| Action::Answer("416 Range Not Satisfiable", Vec::new(), Vec::new()))
+            },
+            &["416"],
+        ),
+    ];
+    for (name, lie, words) in cases {
+        let registry = filled()?;
+        let lie = *lie;
+        let front = Front::before(&registry.address(), move |request| match lie(request) {
+            Some(action) => action,
+            None if request.target.contains("/blobs/") && request.before == 0 => Action::Cut(LAYER_BYTES / 2),
+            None => Action::Pass,
+        })?;
+        let output = pulled_from(&front)?;
+        fails(&output, words);
+        assert!(!text(&output).contains("it runs"), "{name}");
+    }
+    Ok(())
+}
+
+fn part(request: &Request, range: &str) -> Option<Action> {
+    let headers = vec![("Content-Range", range.to_owned())];
+    request.says("\r\nrange:").then(|| Action::Answer("206 Partial Content", headers, vec![0; 100]))
+}
+
+#[test]
+fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
+    let front = forged(
+        |layer| {
+            // Zeros are the end of an archive: nobody but the count of bytes finds fault with them.
+            layer.packing = "tar";
+            layer.digest = format!("sha256:{}", "1".repeat(64));
+        },
+        |request| request.target.ends_with(&"1".repeat(64)).then_some(Action::Endless),
+    )?;
+    fails(&pulled_from(&front)?, &["the layer is longer than the", "bytes of its manifest"]);
+    Ok(())
+}
+
+#[test]
+fn silence_is_given_up_and_the_rest_fetched_anew() -> Result<()> {
+    let registry = filled()?;
+    let front = Front::before(&registry.address(), |request| match request.before {
+        0 if request.target.contains("/blobs/") => Action::Stall(LAYER_BYTES / 2),
+        _ => Action::Pass,
+    })?;
+    succeeds(
+        &pulled_from(&front)?,
+        &["the connection broke after", "nothing came for 30 s", "trying again in"],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_layer_is_the_same_however_it_is_packed() -> Result<()> {
+    let registry = Registry::plain()?;
+    for (name, packing) in [("one", Packing::Gzip), ("other", Packing::Zstd)] {
+        registry.push(&Recipe::script("echo it runs")?.packing(packing).make(Maker::Spec)?, name)?;
+    }
+    let name = here(&registry);
+    let workflow = format!(
+        "jobs:\n  one:\n    container: {name}/one\n    services: {{other: {{image: '{name}/other', restart: on-failure}}}}\n"
+    );
+    let output = Puller::with(&insecure(&name))?.run_workflow(&workflow, "")?;
+    let said = text(&output);
+    // Services are pulled first.
+    assert!(
+        said.contains("/other:latest: 2 layers") && said.contains("/one:latest: 0 layers, 0.0 MB"),
+        "{said}"
+    );
+    Ok(())
+}
