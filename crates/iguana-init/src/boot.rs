@@ -2,7 +2,7 @@
 
 use crate::container::Cgroups;
 use crate::control;
-use crate::handover::{self, Before, Circumstances, Handover};
+use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
 use crate::machine::{
     authorities, clock, devices, facts, identity, logins, memory, modules, mounts, network, release,
@@ -47,17 +47,31 @@ fn boot(
     report: &Report,
 ) -> Result<Handover, Failed> {
     let by_settings = |failure| Failed { failure, policy: settings.on_failure };
-    let (plan, failures) = prepare_and_run(settings, cmdline, before, report).map_err(by_settings)?;
-    decide(&plan, failures, &Circumstances { settings, before, report })
+    let run = prepare_and_run(settings, cmdline, before, report).map_err(by_settings)?;
+    let failed_job = run.failures.first().map(ToString::to_string);
+    let decided = decide(&run.plan, run.failures, &Circumstances { settings, before, report });
+    if let Some(state) = run.state {
+        let why = failed_job.or_else(|| decided.as_ref().err().map(|failed| failed.failure.to_string()));
+        state.end(why.as_deref(), report);
+    }
+    decided
 }
 
-/// Everything up to the last job: the plan, and the failures that were not allowed.
+/// What the last job leaves behind.
+struct Run {
+    plan: Plan,
+    /// Those that were not allowed.
+    failures: Vec<Failure>,
+    state: Option<State>,
+}
+
+/// Everything up to the last job.
 fn prepare_and_run(
     settings: &Settings,
     cmdline: &str,
     before: &mut Before,
     report: &Report,
-) -> Result<(Plan, Vec<Failure>), Failure> {
+) -> Result<Run, Failure> {
     greet(settings, report);
     let memory = memory::Watch::start();
     let modules = modules::Modules::open(report).at(Stage::Modules)?;
@@ -74,6 +88,7 @@ fn prepare_and_run(
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
+    let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
     let setup = jobs::Setup {
         images: jobs::Images::open(http, logins::baked_in, Path::new(mounts::STORE), report)
@@ -92,7 +107,7 @@ fn prepare_and_run(
     shared.finish();
     report.say(memory.summary());
     drop(network);
-    Ok((plan, failures))
+    Ok(Run { plan, failures, state })
 }
 
 fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {

@@ -19,8 +19,8 @@ use std::time::Duration;
 pub(crate) const WORKER: &str = "boot";
 /// This program in the initrd; `/proc/self/exe` would depend on a mount.
 const PROGRAM: &str = "/init";
-/// Time in which the reason for a reboot can be read and copied.
-const REBOOT_DELAY: Duration = Duration::from_secs(10);
+/// Seconds before a reboot at which they are told; the first is the time in which the reason can be read and copied.
+const COUNT: &[u64] = &[10, 5, 3, 2, 1];
 /// The shell of an initrd that was built with `--shell`.
 const SHELL: &str = "/bin/sh";
 
@@ -119,9 +119,7 @@ fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
             end(RebootCommand::PowerOff, report);
         }
         OnFailure::Reboot | OnFailure::Local => {
-            let seconds = REBOOT_DELAY.as_secs();
-            report.say(format_args!("on failure: rebooting in {seconds} s ({why})"));
-            thread::sleep(REBOOT_DELAY);
+            count_down(&why, report);
             end(RebootCommand::Restart, report);
         }
     }
@@ -132,9 +130,21 @@ fn shell(why: &str, report: &Report) {
     if let Err(error) = run_shell() {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
         report.say("  hint: build the initrd with `--shell`");
-        thread::sleep(REBOOT_DELAY);
+        count_down("there is no shell", report);
     }
     end(RebootCommand::Restart, report);
+}
+
+/// The reason stays on the screen meanwhile.
+fn count_down(why: &str, report: &Report) {
+    for (place, seconds) in COUNT.iter().enumerate() {
+        match place {
+            0 => report.say(format_args!("on failure: rebooting in {seconds} s ({why})")),
+            _ => report.say(format_args!("rebooting in {seconds} s")),
+        }
+        let next = COUNT.get(place + 1).copied().unwrap_or_default();
+        thread::sleep(Duration::from_secs(seconds - next));
+    }
 }
 
 fn run_shell() -> anyhow::Result<()> {

@@ -2,7 +2,8 @@
 
 use crate::POWER_OFF;
 use anyhow::Result;
-use iguana_lab::image::Recipe;
+use iguana_lab::disk::Disk;
+use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::scenario::Scenario;
 
 #[test]
@@ -43,6 +44,62 @@ fn a_failed_job_reboots_by_default() -> Result<()> {
     boot.expect("job job: failed: ")?;
     boot.fails_in("job")?;
     boot.expect("rebooting in 10 s (rd.iguana.on_failure=reboot)")?;
+    boot.expect_all(&["rebooting in 5 s", "rebooting in 1 s"])?;
     assert!(boot.ends()?.contains("reboot: Restarting system"));
+    Ok(())
+}
+
+/// A disk with a system that says so.
+fn installed() -> Result<Disk> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    put(root.path(), "/sbin/init", 0o755, b"#!/bin/sh\necho the system of before\npoweroff -f\n")?;
+    Disk::ext4(16, "system", root.path())
+}
+
+#[test]
+fn the_system_on_the_disk_goes_on_when_the_server_cannot_be_reached() -> Result<()> {
+    let disk = installed()?;
+    let local = "rd.iguana.on_failure=local root=LABEL=system rd.iguana.control_url=http://10.0.2.2:9/none";
+    let mut boot = Scenario::new()?.disk(&disk).append(local).boot()?;
+    boot.fails_in("control file")?;
+    boot.expect_all(&[
+        "the system on the disk (local)",
+        "switch root to LABEL=system",
+        "the system of before",
+    ])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_a_failed_job_has_written_to_is_not_started() -> Result<()> {
+    let disk = installed()?;
+    let job = "mount /dev/vda /tmp; echo half > /tmp/file; umount /tmp; exit 1";
+    let scenario = Scenario::new()?.job(Recipe::script(job)?)?.disk(&disk);
+    let mut boot = scenario.append("rd.iguana.on_failure=local root=LABEL=system").boot()?;
+    boot.fails_in("job")?;
+    boot.expect("the disk `/dev/vda` was written to: the system on it may be half of a new one")?;
+    boot.expect("rebooting in 10 s")?;
+    assert!(!boot.ends()?.contains("the system of before"));
+    Ok(())
+}
+
+#[test]
+fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
+    let disk = installed()?;
+    let boot = |script: &str| -> Result<String> {
+        let workflow = "name: try it\nstate: LABEL=system\njobs: {job: {container: REGISTRY/job}}";
+        let scenario = Scenario::new()?.image("job", Recipe::script(script)?)?.disk(&disk).workflow(workflow);
+        scenario.append("rd.iguana.on_failure=poweroff").boot()?.ends()
+    };
+    assert!(!boot("cat /nothing; exit 3")?.contains("state: "));
+    let said = boot("echo o > /proc/sysrq-trigger; sleep 60")?;
+    assert!(said.contains("state: the last workflow (`try it`) failed: the job `job` failed"), "{said}");
+    let said = boot(POWER_OFF)?;
+    assert!(said.contains("state: the last workflow (`try it`) was cut off"), "{said}");
+    let said = boot(POWER_OFF)?;
+    assert!(said.contains("state: the last workflow (`try it`) succeeded"), "{said}");
+    assert_eq!(disk.read(0, "/iguana/workflow")?, "succeeded\ntry it\n\n");
     Ok(())
 }

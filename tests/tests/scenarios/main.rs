@@ -14,6 +14,8 @@ mod install;
 mod jobs;
 mod language;
 mod limits;
+mod refusals;
+mod stack;
 mod successors;
 mod terminal;
 mod trial;

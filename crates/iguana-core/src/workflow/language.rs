@@ -35,6 +35,12 @@ pub const WORKFLOW: Object = Object {
             "what happens after the last job when one failed that was not allowed to; `continue`, the default, \
              lets the result files decide",
         ),
+        key(
+            "state",
+            Kind::Text,
+            "where it is noted what became of the workflow, for the next boot: `esp`, or a file system as in the mount \
+             list",
+        ),
         required(
             "jobs",
             Kind::Ids(&Kind::Object(&JOB)),

@@ -29,6 +29,8 @@ pub struct Workflow {
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.
     pub on_failure: OnFailure,
+    /// Where it is noted what became of it.
+    pub state: Option<String>,
     /// The jobs by their ids, in file order.
     pub jobs: IndexMap<String, Job>,
 }

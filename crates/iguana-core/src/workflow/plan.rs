@@ -15,6 +15,8 @@ pub struct Plan {
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.
     pub on_failure: OnFailure,
+    /// Where it is noted, for the next boot, what became of it: `esp`, or a file system as in the mount list.
+    pub state: Option<String>,
     /// Each job, with its id, comes after all those that it needs.
     pub jobs: Vec<(String, Job)>,
 }
@@ -23,11 +25,11 @@ impl Plan {
     /// Puts the jobs in order: the file's, except that a job waits for those it needs. With errors among the
     /// findings, jobs that wait for each other are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
-        let Workflow { name, env, on_failure, jobs } = workflow;
+        let Workflow { name, env, on_failure, state, jobs } = workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
         let order = order(&jobs.iter().flatten().collect::<Vec<_>>(), findings);
         let jobs = order.into_iter().filter_map(|index| jobs[index].take()).collect();
-        Self { name, env, on_failure, jobs }
+        Self { name, env, on_failure, state, jobs }
     }
 
     /// The plan for `rd.iguana.containers=`: the images one after the other.

@@ -47,7 +47,8 @@ pub(super) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
     }
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// The path of a device that is there already.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = match name.split_once('=') {
         None => PathBuf::from(name),
         Some((tag, value)) => {

@@ -24,7 +24,8 @@ pub(super) enum Content {
 pub(super) fn content(device: &Path) -> anyhow::Result<Content> {
     let shown = device.display();
     let found = superblock(device)
-        .with_context(|| format!("cannot read `{shown}`"))?
+        .with_context(|| format!("cannot read `{shown}`"))
+        .hint("check the disk and its cable; what the kernel says of it is above")?
         .with_context(|| format!("`{shown}` has no file system that is known here"))
         .hint("check that the installation has formatted it")?;
     let Superblock { kind, usage, uuid, .. } = found;

@@ -3,6 +3,7 @@
 use super::filesystem::{self, Content};
 use anyhow::Context as _;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,17 @@ pub(super) struct Glimpse(PathBuf);
 const FLAGS: MountFlags =
     MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// File systems that write down what their journal holds even when they are mounted read-only, unless they are told so.
+const WITHOUT_JOURNAL: &[(&str, &str)] = &[
+    ("ext3", "noload"),
+    ("ext4", "noload"),
+    ("xfs", "norecovery"),
+    ("btrfs", "rescue=nologreplay"),
+    ("f2fs", "norecovery"),
+];
+
 impl Glimpse {
-    /// Mounts what is on `device` at `folder`, which is made.
+    /// Mounts what is on `device` at `folder`, which is made. Nothing is written to the device.
     ///
     /// # Errors
     /// When there is nothing that can be mounted.
@@ -24,7 +34,9 @@ impl Glimpse {
             Content::Encrypted { .. } => return Err(filesystem::closed(device)),
         };
         fs::create_dir_all(folder)?;
-        mount(device, folder, kind, FLAGS, None)
+        let options =
+            WITHOUT_JOURNAL.iter().find(|(name, _)| *name == kind).map_or("", |(_, option)| *option);
+        mount(device, folder, kind, FLAGS, CString::new(options)?.as_c_str())
             .with_context(|| format!("cannot mount `{}` ({kind}) to look at it", device.display()))?;
         Ok(Self(folder.to_owned()))
     }

@@ -11,11 +11,13 @@ mod kernel;
 mod kexec;
 mod mount_list;
 mod partitions;
+mod state;
 mod switch_root;
 mod system;
 mod traces;
 
 pub(crate) use partitions::Before;
+pub(crate) use state::State;
 pub(crate) use switch_root::{start_loaded_kernel, switch_root};
 
 use crate::report::{At as _, Failure, Report, Stage};
@@ -68,7 +70,8 @@ pub(crate) struct Circumstances<'a> {
 /// # Errors
 /// When what they ask for cannot be done.
 pub(crate) fn decide(around: &Circumstances<'_>) -> Result<Option<Handover>, Failure> {
-    let handover = match (read_result(KERNEL_ACTION), read_result(MOUNT_LIST)) {
+    let action = read_result(KERNEL_ACTION).filter(|read| !read.as_ref().is_ok_and(String::is_empty));
+    let handover = match (action, read_result(MOUNT_LIST)) {
         (Some(action), _) => action.and_then(|action| action::parse(&action)),
         (None, Some(list)) => list.and_then(|list| enter(&mount_list::parse(&list)?, around)),
         (None, None) => return Ok(None),
@@ -196,16 +199,55 @@ pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) ->
     text.with_context(|| format!("cannot read `/{file}` there"))
 }
 
-/// What a container has written to a file; nothing when it has not.
+/// What a container has written to a file, white space around it left out; nothing when there is no such file.
 fn read_result(path: &str) -> Option<anyhow::Result<String>> {
     // Whatever a container has put there: to open a FIFO could take for ever.
-    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        opened => opened,
+    };
     let mut bytes = Vec::new();
-    file.take(RESULT_LIMIT + 1).read_to_end(&mut bytes).ok()?;
+    let read = file.and_then(|file| file.take(RESULT_LIMIT + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let read = Err(error).with_context(|| format!("cannot read `{path}`"));
+        return Some(read.hint("have the job write a plain file"));
+    }
     if bytes.len() as u64 > RESULT_LIMIT {
         let error = format!("`{path}` is longer than {} KiB", RESULT_LIMIT >> 10);
         return Some(Err(hinted(error, "have the job write a few lines only")));
     }
-    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    (!text.is_empty()).then_some(Ok(text))
+    Some(Ok(String::from_utf8_lossy(&bytes).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_files_may_be_anything() {
+        let home = tempfile::tempdir().unwrap();
+        let read = |name: &str| read_result(home.path().join(name).to_str().unwrap());
+        let put = |name: &str, content: &[u8]| fs::write(home.path().join(name), content).unwrap();
+        put("word", b" reboot\r\n");
+        put("empty", b" \n");
+        put("binary", &[0xff, b'x']);
+        put("gigantic", &vec![b'x'; 1 << 20]);
+        fs::create_dir(home.path().join("folder")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            home.path().join("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(read("none").is_none());
+        for (name, expected) in [("word", "reboot"), ("empty", ""), ("fifo", ""), ("binary", "\u{fffd}x")] {
+            assert_eq!(read(name).unwrap().unwrap(), expected, "{name}");
+        }
+        for (name, expected) in [("gigantic", "longer than 64 KiB"), ("folder", "cannot read")] {
+            assert!(read(name).unwrap().unwrap_err().to_string().contains(expected), "{name}");
+        }
+    }
 }

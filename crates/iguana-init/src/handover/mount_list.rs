@@ -1,7 +1,6 @@
 //! The mount list: lines of `device mountpoint [options]`, in order.
 
 use super::NEW_ROOT;
-use anyhow::ensure;
 use iguana_core::hint::{WithHint as _, hinted};
 use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};
@@ -28,12 +27,26 @@ pub(super) enum Source {
 /// The file systems that have no device.
 const WITHOUT_DEVICE: &[&str] = &["tmpfs", "ramfs", "overlay"];
 
-/// Reads a mount list. Empty lines and those that begin with `#` mean nothing.
+/// Reads a mount list. Empty lines and those that begin with `#` mean nothing; what stands in a field for white space
+/// is written as in fstab(5), `\040`.
 ///
 /// # Errors
-/// When a line is not understood, or none mounts the new root.
+/// When it is no text or empty, a line is not understood, or none mounts the new root.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
-    ensure!(!text.contains('\0'), "the mount list is not text");
+    let is_binary =
+        |it: char| it == char::REPLACEMENT_CHARACTER || it.is_control() && !it.is_ascii_whitespace();
+    if text.contains(is_binary) {
+        return Err(hinted(
+            "the mount list is not text",
+            "have the job write lines of `DEVICE MOUNTPOINT [OPTIONS]`",
+        ));
+    }
+    if text.trim().is_empty() {
+        return Err(hinted(
+            "the mount list is empty",
+            format!("add a line `DEVICE {NEW_ROOT}`, or do not make it: then the root is found by its type"),
+        ));
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let entries: Vec<Entry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
     if !entries.iter().any(Entry::is_root) {
@@ -46,21 +59,36 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 fn parse_line(line: &str) -> anyhow::Result<Entry> {
-    let mut fields = line.split_ascii_whitespace();
+    let mut fields = line.split_ascii_whitespace().map(unescaped);
     let (Some(device), Some(mountpoint)) = (fields.next(), fields.next()) else {
         return Err(hinted(
             format!("`{line}` is not a line of a mount list"),
             format!("write `DEVICE MOUNTPOINT [OPTIONS]`, the new root's mountpoint is `{NEW_ROOT}`"),
         ));
     };
-    let path = Path::new(mountpoint);
+    let path = Path::new(&mountpoint);
     let is_below = path.starts_with(NEW_ROOT) && !path.components().any(|part| part == Component::ParentDir);
     if !is_below {
         return Err(anyhow::anyhow!("the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`")).hint(
             format!("write `{NEW_ROOT}` before it: the new system's `/home` is `{NEW_ROOT}/home` here"),
         );
     }
-    Ok(Entry::new(device, mountpoint, fields.next().unwrap_or("defaults")))
+    let options = fields.next();
+    Ok(Entry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
+}
+
+/// A field with each `\ooo` as the letter of that octal number.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let number = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match number.filter(u8::is_ascii) {
+            Some(number) => text.extend([char::from(number)].into_iter().chain(part[3..].chars())),
+            None => text.extend(['\\'].into_iter().chain(part.chars())),
+        }
+    }
+    text
 }
 
 impl Entry {
@@ -132,7 +160,21 @@ mod tests {
         assert_eq!(list[1], Entry::new("UUID=1", "/sysroot/boot", "ro,nodev"));
         assert!(parse("/dev/vda1").unwrap_err().to_string().contains("`/dev/vda1`"));
         assert!(parse("/dev/vda1 /sysroot/home").unwrap_err().to_string().contains("anything at `/sysroot`"));
-        assert!(parse("\0\0").unwrap_err().to_string().contains("not text"));
+        for binary in ["\0\0", "\x7fELF\u{fffd}\u{1}"] {
+            assert!(parse(binary).unwrap_err().to_string().contains("not text"), "{binary:?}");
+        }
+        for empty in ["", " \n\t\n"] {
+            assert!(parse(empty).unwrap_err().to_string().contains("is empty"), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_in_a_field_is_escaped() {
+        let list =
+            parse("LABEL=my\\040root\t/sysroot\nLABEL=a\\b /sysroot/with\\040space\\134 ro 0 0\n").unwrap();
+        assert_eq!(list[0], Entry::new("LABEL=my root", "/sysroot", "defaults"));
+        assert_eq!(list[1], Entry::new(r"LABEL=a\b", r"/sysroot/with space\", "ro"));
+        assert_eq!(unescaped(r"\04é\999\"), r"\04é\999\");
     }
 
     #[test]

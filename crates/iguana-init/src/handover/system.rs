@@ -17,6 +17,7 @@ use rustix::mount::{
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -63,8 +64,16 @@ impl System {
         let root = Root::Open { name: name.into(), device: None, options: String::new() };
         let mut system = Self { mountpoints: Vec::new(), root };
         for entry in list {
+            let start = Instant::now();
             match mount_one(entry, report) {
-                Ok(mounted) => system.take(entry, mounted, report)?,
+                Ok(mounted) => {
+                    system.take(entry, mounted)?;
+                    report.detail(format_args!(
+                        "handover: line for `{}` done in {} ms",
+                        entry.mountpoint.display(),
+                        start.elapsed().as_millis()
+                    ));
+                }
                 Err(error) if entry.may_fail() => report.warn(format_args!(
                     "`{}` is not mounted at `{}` (`nofail`): {error:#}",
                     entry.device,
@@ -76,12 +85,11 @@ impl System {
         Ok(system)
     }
 
-    fn take(&mut self, entry: &Entry, mounted: Mounted, report: &Report) -> anyhow::Result<()> {
+    fn take(&mut self, entry: &Entry, mounted: Mounted) -> anyhow::Result<()> {
         match mounted {
             Mounted::Closed { device, uuid } if entry.is_root() => self.root = Root::Closed { device, uuid },
             Mounted::Closed { device, .. } => return Err(filesystem::closed(&device)),
             Mounted::At(place, device) => {
-                report.detail(format_args!("handover: mounted `{}` at `{}`", entry.device, place.display()));
                 self.mountpoints.push(place);
                 if entry.is_root() {
                     let (name, options) = (entry.device.clone(), entry.flags_and_data().1);
@@ -136,7 +144,10 @@ fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
             Ok(Mounted::At(target.path, None))
         }
         Source::Path { with_mounts } => {
-            bind(entry, with_mounts).with_context(|| format!("cannot bind `{}` to `{shown}`", entry.device))
+            let bound = bind(entry, with_mounts);
+            bound
+                .with_context(|| format!("cannot bind `{}` to `{shown}`", entry.device))
+                .hint("check that it is there: what is in the new system begins with `/sysroot`, too")
         }
     }
 }
@@ -184,6 +195,9 @@ fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
 fn mountpoint(entry: &Entry) -> anyhow::Result<Mountpoint> {
     Mountpoint::open(&entry.mountpoint)
         .with_context(|| format!("cannot make the mountpoint `{}`", entry.mountpoint.display()))
+        .hint(
+            "check the folders and links on the way to it: links lead where they will lead in the new system",
+        )
 }
 
 /// A folder to mount at, whatever happens to its path meanwhile.

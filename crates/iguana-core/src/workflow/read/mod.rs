@@ -36,6 +36,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
         name: fields.text("name"),
         env,
         on_failure: on_failure(fields.text("on-failure").as_deref()),
+        state: fields.text("state"),
         jobs: jobs.entries().iter().map(|(id, node)| reader.job(id, node, &names, &defaults)).collect(),
     }
 }

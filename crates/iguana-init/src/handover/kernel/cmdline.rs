@@ -72,7 +72,8 @@ fn made(root: &Root, own: &str) -> String {
 
 /// By UUID: the names of disks may be others under another kernel. What device-mapper has made keeps its name.
 fn root_name(name: &str, device: Option<&Path>) -> String {
-    let Some(device) = device.filter(|_| !name.contains('=')) else { return name.into() };
+    let is_tag = name.contains('=') && !name.contains(char::is_whitespace);
+    let Some(device) = device.filter(|_| !is_tag) else { return name.into() };
     let uuid = filesystem::uuid(device).filter(|_| !device.starts_with("/dev/mapper"));
     uuid.map_or_else(|| device.display().to_string(), |uuid| format!("UUID={uuid}"))
 }
@@ -108,6 +109,7 @@ mod tests {
         };
         for (root, expected) in [
             (root("LABEL=os", Some("/dev/none1"), "subvol=@"), "root=LABEL=os ro rootflags=subvol=@"),
+            (root("LABEL=my os", Some("/dev/none1"), ""), "root=/dev/none1 ro"),
             (root("/dev/vg/root", Some("/dev/mapper/vg-root"), ""), "root=/dev/mapper/vg-root ro"),
             (root("/dev/none1", Some("/dev/none1"), ""), "root=/dev/none1 ro"),
             (Root::Closed { device: "/dev/x".into(), uuid: "1-2".into() }, "rd.luks.uuid=1-2"),

@@ -1,0 +1,164 @@
+//! What became of the workflow, told on the next boot: a small file on a file system that outlives this one (`state:` of
+//! a workflow). The file system is mounted for the moments of reading and writing only: a job may do as it likes with it.
+
+use super::device;
+use super::filesystem::{self, Content};
+use super::partitions::{self, Before, ESP};
+use crate::report::Report;
+use anyhow::{Context as _, bail};
+use iguana_core::hint::hinted;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The word for the EFI system partition.
+const ON_ESP: &str = "esp";
+/// Where the file system is mounted for the moment.
+const MOUNTPOINT: &str = "/run/iguana/state";
+/// The file there.
+const FOLDER: &str = "iguana";
+const FILE: &str = "workflow";
+/// Bytes that are read of the file, and letters that are written of a reason.
+const LIMIT: u64 = 4096;
+const REASON_LIMIT: usize = 1000;
+/// How far a workflow came.
+const BEGUN: &str = "begun";
+const SUCCEEDED: &str = "succeeded";
+const FAILED: &str = "failed";
+
+/// A workflow whose end will be noted.
+pub(crate) struct State {
+    place: String,
+    workflow: String,
+}
+
+impl State {
+    /// Tells what became of the workflow of the last boot, and notes that this one has begun. What does not work is
+    /// told: it is no reason not to run the workflow.
+    pub(crate) fn begin(place: &str, workflow: Option<&str>, report: &Report) -> Self {
+        let state = Self { place: place.into(), workflow: workflow.unwrap_or("without a name").into() };
+        let begun = state.text(BEGUN, "");
+        match look_and_note(place, &begun) {
+            Ok(last) => last.iter().for_each(|last| tell(last, report)),
+            Err(error) => report.warn(format_args!("state: nothing is noted at `{place}`: {error:#}")),
+        }
+        state
+    }
+
+    /// Notes how the workflow ended; with `why` when it failed.
+    pub(crate) fn end(&self, why: Option<&str>, report: &Report) {
+        let text = self.text(if why.is_some() { FAILED } else { SUCCEEDED }, why.unwrap_or_default());
+        if let Err(error) = look_and_note(&self.place, &text) {
+            report.warn(format_args!("state: the end is not noted at `{}`: {error:#}", self.place));
+        }
+    }
+
+    /// Three lines: how far it came, its name, and why.
+    fn text(&self, outcome: &str, why: &str) -> String {
+        let one_line = |text: &str| -> String {
+            text.chars().take(REASON_LIMIT).map(|it| if it.is_control() { ' ' } else { it }).collect()
+        };
+        format!("{outcome}\n{}\n{}\n", one_line(&self.workflow), one_line(why))
+    }
+}
+
+fn tell(last: &str, report: &Report) {
+    match told(last) {
+        (true, words) => report.say(words),
+        (false, words) => report.warn(words),
+    }
+}
+
+/// What a file says, in words, and whether it is good.
+fn told(last: &str) -> (bool, String) {
+    let shown: String = last.chars().filter(|it| *it == '\n' || !it.is_control()).collect();
+    let mut lines = shown.lines();
+    let [outcome, workflow, why] = [(); 3].map(|()| lines.next().unwrap_or_default());
+    let words = match outcome {
+        SUCCEEDED => format!("the last workflow (`{workflow}`) succeeded"),
+        FAILED => format!("the last workflow (`{workflow}`) failed: {why}"),
+        BEGUN => format!("the last workflow (`{workflow}`) was cut off: it began and did not end"),
+        _ => "what the last workflow left is not understood".into(),
+    };
+    (outcome == SUCCEEDED, format!("state: {words}"))
+}
+
+/// Writes the file, and gives back what it held.
+fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
+    let device = find(place)?;
+    let Content::FileSystem(kind) = filesystem::content(&device)? else {
+        return Err(filesystem::closed(&device));
+    };
+    fs::create_dir_all(MOUNTPOINT)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(&device, MOUNTPOINT, kind, flags, None)
+        .with_context(|| format!("cannot mount `{}` ({kind})", device.display()))?;
+    let replaced = replace(&Path::new(MOUNTPOINT).join(FOLDER), text);
+    unmount(MOUNTPOINT, UnmountFlags::empty()).context("cannot unmount it")?;
+    Ok(replaced?)
+}
+
+/// In one step: whoever reads finds the old text or the new one, also after the power has failed.
+fn replace(folder: &Path, text: &str) -> io::Result<Option<String>> {
+    fs::create_dir_all(folder)?;
+    let (file, fresh) = (folder.join(FILE), folder.join("workflow.new"));
+    let mut old = String::new();
+    let read = File::open(&file).and_then(|file| file.take(LIMIT).read_to_string(&mut old));
+    let mut new = File::create(&fresh)?;
+    new.write_all(text.as_bytes())?;
+    new.sync_all()?;
+    fs::rename(&fresh, &file)?;
+    File::open(folder)?.sync_all()?;
+    Ok(read.is_ok().then_some(old))
+}
+
+/// Devices are there by now, or are not meant to be: a new disk has no such place before the job.
+fn find(place: &str) -> anyhow::Result<PathBuf> {
+    if !place.eq_ignore_ascii_case(ON_ESP) {
+        return device::find(place).with_context(|| format!("there is no device `{place}`"));
+    }
+    let disks = partitions::disks(&Before::default());
+    let of = |wanted: &dyn Fn(&partitions::Disk) -> bool| -> Vec<PathBuf> {
+        let disks = disks.iter().filter(|disk| wanted(disk));
+        disks.flat_map(|disk| disk.automatic(ESP)).map(|partition| partition.node.clone()).collect()
+    };
+    let booted = of(&|disk| disk.is_boot);
+    match (if booted.is_empty() { of(&|_| true) } else { booted }).as_slice() {
+        [] => bail!("there is no EFI system partition"),
+        [one] => Ok(one.clone()),
+        several => Err(hinted(
+            format!("there are {} EFI system partitions", several.len()),
+            "name one of them in `state`, for example by `PARTUUID=`",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_told() {
+        let state = State { place: String::new(), workflow: "install\nit".into() };
+        assert_eq!(
+            told(&state.text(SUCCEEDED, "")),
+            (true, "state: the last workflow (`install it`) succeeded".into())
+        );
+        assert!(told(&state.text(FAILED, "no\x1b[2J disk")).1.ends_with("failed: no [2J disk"));
+        assert!(told(&state.text(BEGUN, "")).1.contains("was cut off"));
+        for odd in ["", "\n\n", "x\ny\nz", "\u{1b}[2J"] {
+            assert!(told(odd).1.ends_with("is not understood"), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_replaced_and_the_old_text_given_back() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("iguana");
+        assert_eq!(replace(&folder, "one").unwrap(), None);
+        assert_eq!(replace(&folder, "two").unwrap().as_deref(), Some("one"));
+        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "two");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+}
