@@ -11,6 +11,7 @@ pub mod image;
 pub mod initrd;
 mod kept;
 pub mod kernel;
+pub mod layout;
 pub mod live;
 pub mod marker;
 pub mod monitor;

@@ -2,7 +2,9 @@
 
 use crate::kept;
 use crate::kernel::Kernel;
+use crate::packages;
 use crate::process::{self, LONG};
+use crate::source_tree;
 use anyhow::Result;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -101,8 +103,65 @@ pub fn installer() -> Result<PathBuf> {
 pub fn disk_tools() -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let packages = "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
-        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage";
+        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd";
     Debian { name: "disk-tools", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
+}
+
+/// A Debian that finds its root on whatever there is, and what comes of it: the system as [`SYSTEM`], and the unified
+/// image [`UNIFIED`] of its kernel, which takes the partition named `root` for its root.
+pub fn system_for_any_disk(kernel: &Kernel) -> Result<PathBuf> {
+    packages::ensure(&["binutils", "systemd-boot-efi"])?;
+    let mut hooks = vec![
+        // Without a word on the disk of its own root it would leave that out.
+        r#"echo CRYPTSETUP=y >> "$1/etc/cryptsetup-initramfs/conf-hook""#.into(),
+    ];
+    hooks.extend(install_kernel(kernel));
+    hooks.push(format!(
+        r#"echo root=PARTLABEL=root ro console=ttyS0 > "$PRODUCTS/cmdline"
+        objcopy --add-section .osrel="$1/usr/lib/os-release" --change-section-vma .osrel=0x20000 \
+            --add-section .cmdline="$PRODUCTS/cmdline" --change-section-vma .cmdline=0x30000 \
+            --add-section .linux="$(ls "$1"/boot/vmlinuz-*)" --change-section-vma .linux=0x2000000 \
+            --add-section .initrd="$(ls "$1"/boot/initrd.img-*)" --change-section-vma .initrd=0x3000000 \
+            /usr/lib/systemd/boot/efi/linuxx64.efi.stub "$PRODUCTS/{UNIFIED}""#
+    ));
+    hooks.extend(finish());
+    let packages = "systemd-sysv,udev,dbus,kmod,linux-base,initramfs-tools,lvm2,mdadm,cryptsetup,cryptsetup-initramfs,\
+        btrfs-progs,xfsprogs,e2fsprogs,dosfstools,login,passwd,mount";
+    let inputs = vec![kernel.release.clone(), FACTS.into()];
+    let debian = Debian { name: "any-disk", packages, recommended: false, hooks, inputs };
+    Ok(debian.tar("tar.zst")?.with_file_name(""))
+}
+
+/// The system in the folder of [`system_for_any_disk`], a tar file.
+pub const SYSTEM: &str = "debian.tar.zst";
+/// The unified kernel image there.
+pub const UNIFIED: &str = "debian.efi";
+
+/// A Debian without a kernel and without systemd: `init` is the package with its first program.
+pub fn other_init(init: &'static str) -> Result<PathBuf> {
+    let packages = match init {
+        "openrc" => "openrc,sysvinit-core,udev,kmod,login,passwd,mount",
+        _ => "sysvinit-core,udev,kmod,login,passwd,mount",
+    };
+    let mut hooks =
+        vec![r#"echo 'T0:23:respawn:/sbin/getty -L ttyS0 115200 vt100' >> "$1/etc/inittab""#.into()];
+    hooks.extend(finish());
+    Debian { name: init, packages, recommended: false, hooks, inputs: vec![FACTS.into()] }.tar("tar.zst")
+}
+
+/// What tells in a new system what came of the handover.
+pub const FACTS: &str = include_str!("layout/facts.sh");
+
+/// Root logs in without a password, and asks for the facts of the handover by `/facts`.
+fn finish() -> [String; 5] {
+    let facts = source_tree().join("tests/src/layout/facts.sh");
+    [
+        format!(r#"install -m 755 '{}' "$1/facts""#, facts.display()),
+        r#"echo lab > "$1/etc/hostname""#.into(),
+        r#"chroot "$1" passwd --delete root"#.into(),
+        r#"rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/archives/*.deb "$1/etc/resolv.conf""#.into(),
+        r#": > "$1/etc/machine-id""#.into(),
+    ]
 }
 
 /// The hooks that install `kernel` from the package that it came from.

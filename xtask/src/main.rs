@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod dist;
 mod fuzz;
+mod handover;
 mod licenses;
 mod table;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     /// Measures Iguana and its peer in turn.
     #[command(subcommand)]
     Bench(bench::What),
+    /// Layouts of disks, each up to the login prompt of what was installed on it, or its refusal.
+    Handover(handover::Options),
     /// Feeds hostile input to whatever reads the bytes of others.
     Fuzz(fuzz::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
@@ -54,6 +57,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(what) => bench::run(&what),
+        Command::Handover(options) => handover::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Check => check::run(),

@@ -3,8 +3,9 @@
 mod boot;
 mod containers;
 mod figures;
+mod handover;
 mod language;
-mod result;
+pub(crate) mod result;
 
 use anyhow::Result;
 
@@ -15,6 +16,8 @@ pub(crate) enum What {
     Boot(boot::Options),
     /// Milliseconds of a container that does nothing: ours, crun's, runc's, podman's; some ten minutes.
     Containers(containers::Options),
+    /// Milliseconds from the last job to the new init, and memory that stays in use; some minutes.
+    Handover(handover::Options),
     /// How long workflows are checked, good and hostile ones.
     Language(language::Options),
 }
@@ -24,6 +27,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Boot(options) => boot::run(options),
         What::Containers(options) => containers::run(options),
+        What::Handover(options) => handover::run(options),
         What::Language(options) => language::run(options),
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 /// Prints a report, and keeps it as `bench/results/NAME-DATE.md`.
-pub(super) fn keep(name: &str, report: &str) -> Result<()> {
+pub(crate) fn keep(name: &str, report: &str) -> Result<()> {
     let folder = source_tree().join("bench/results");
     fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{name}-{}.md", today()?));
@@ -17,19 +17,19 @@ pub(super) fn keep(name: &str, report: &str) -> Result<()> {
 }
 
 /// The day, in UTC.
-pub(super) fn today() -> Result<String> {
+pub(crate) fn today() -> Result<String> {
     Ok(process::run(Command::new("date").args(["-u", "+%F"]), QUICK)?.trim().to_owned())
 }
 
 /// The host's processor.
-pub(super) fn processor() -> Result<String> {
+pub(crate) fn processor() -> Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Ok(model.map_or("unknown processor", |(_, name)| name).to_owned())
 }
 
 /// What was called.
-pub(super) fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let words = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     format!("cargo xtask {words}")
 }
