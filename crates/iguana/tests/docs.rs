@@ -14,6 +14,7 @@ const NO_TEST: &str = "`MODULE::TEST`";
 /// Where the module in a test's name may be.
 const MODULES: &[&str] = &[
     "tests/tests/scenarios",
+    "tests/tests",
     "crates/iguana-core/src/workflow",
     "crates/iguana-init/src",
     "crates/iguana/src",
@@ -148,9 +149,12 @@ fn why_not(name: &str, key: &Key) -> Option<String> {
 /// The source of a test, with what stands between it and the next.
 fn test(name: &str) -> Option<String> {
     let (module, function) = name.rsplit_once("::")?;
-    let file = format!("{}.rs", module.replace("::", "/"));
-    MODULES.iter().find_map(|folder| {
-        let source = fs::read_to_string(root().join(folder).join(&file)).ok()?;
+    let module = module.replace("::", "/");
+    let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
+    let files =
+        MODULES.iter().flat_map(|folder| files.iter().map(move |file| root().join(folder).join(file)));
+    files.into_iter().find_map(|file| {
+        let source = fs::read_to_string(file).ok()?;
         let mut tests = source.split("#[test]").skip(1);
         tests.find(|test| test.trim_start().starts_with(&format!("fn {function}("))).map(ToOwned::to_owned)
     })
@@ -285,4 +289,35 @@ fn every_fact_of_the_machine_is_told_and_no_other() {
     let foreign = rows.filter(|name| !MACHINE.contains(name));
     to_do.extend(foreign.map(|name| format!("remove the row of `machine.{name}`")));
     assert_nothing_to_do("the table of `machine`", &to_do);
+}
+
+const HANDOVER: &str = "docs/handover.md";
+/// Arrows in its picture.
+const ARROWS: usize = 17;
+
+#[test]
+fn every_arrow_of_the_handover_has_a_test_that_is_there() {
+    let document = fs::read_to_string(root().join(HANDOVER)).unwrap();
+    let layouts = fs::read_to_string(root().join("tests/src/layout/rows.rs")).unwrap();
+    let (picture, table) = document.split_once("| arrow | tests |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows: Vec<Vec<&str>> = rows.map(|line| line.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows.len(), ARROWS);
+    for (number, row) in (1..).zip(&rows) {
+        assert!(row[1].starts_with(&format!("{number} ")), "{HANDOVER}: the rows are in order: {row:?}");
+        let words = picture.split(|letter: char| !letter.is_ascii_alphanumeric());
+        assert!(words.clone().any(|word| word == number.to_string()), "the picture has no arrow {number}");
+        let tests: Vec<&str> = row[2].split('`').skip(1).step_by(2).collect();
+        let named: Vec<&str> = row[2].split(['“', '”']).skip(1).step_by(2).collect();
+        assert!(!tests.is_empty() || !named.is_empty(), "{HANDOVER}: name a test of arrow {number}");
+        for name in tests {
+            assert!(test(name).is_some(), "{HANDOVER}: there is no test `{name}`");
+        }
+        for name in named {
+            assert!(
+                layouts.contains(&format!("name: \"{name}\"")),
+                "{HANDOVER}: there is no layout `{name}`"
+            );
+        }
+    }
 }
