@@ -67,7 +67,7 @@ pub const LAYOUTS: &[Layout] = &[
         steps: &[
             Says("is encrypted and closed: its own initrd has to ask"),
             Says(KEXEC),
-            Says("secret"),
+            Says("unlock disk secret"),
             Types("secret\n"),
             Login(&["init: systemd"]),
         ],
