@@ -20,44 +20,65 @@ pub(crate) struct Options {
     at_once: usize,
 }
 
-/// Tries the layouts, and tells and keeps the table.
+/// Tries the layouts. The table is kept after each: a campaign that is ended early has its part.
 pub(crate) fn run(options: &Options) -> Result<()> {
     dist::run()?;
     let wanted =
         |layout: &&Layout| options.filter.as_ref().is_none_or(|part| layout.name.contains(part.as_str()));
     let layouts: Vec<&Layout> = LAYOUTS.iter().filter(wanted).collect();
-    let outcomes = try_all(&Lab::prepare(&layouts)?, &layouts, options.at_once);
-    let table = table(&layouts, &outcomes);
-    match options.filter {
-        None => result::keep("handover", &format!("{}{table}", header()?))?,
-        Some(_) => println!("{table}"),
-    }
-    let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
-    ensure!(failed == 0, "{failed} of {} layouts did not end as they must", layouts.len());
+    let lab = Lab::prepare(&layouts)?;
+    let campaign = Campaign {
+        header: header()?,
+        is_whole: options.filter.is_none(),
+        next: AtomicUsize::new(0),
+        outcomes: Mutex::new(layouts.iter().map(|_| None).collect()),
+        layouts,
+    };
+    thread::scope(|scope| {
+        (0..options.at_once.max(1)).for_each(|_| drop(scope.spawn(|| campaign.work(&lab))))
+    });
+    let outcomes = campaign.outcomes.into_inner().unwrap_or_default();
+    println!("{}", table(&campaign.layouts, &outcomes));
+    let good = outcomes.iter().filter(|outcome| matches!(outcome, Some(Ok(_)))).count();
+    ensure!(
+        good == campaign.layouts.len(),
+        "{good} of {} layouts ended as they must",
+        campaign.layouts.len()
+    );
     Ok(())
 }
 
-/// Each outcome in its layout's place.
-fn try_all(lab: &Lab, layouts: &[&Layout], at_once: usize) -> Vec<Result<Outcome>> {
-    let next = AtomicUsize::new(0);
-    let outcomes: Vec<Mutex<Option<Result<Outcome>>>> = layouts.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
+struct Campaign<'a> {
+    header: String,
+    layouts: Vec<&'a Layout>,
+    /// Whether the table is worth keeping.
+    is_whole: bool,
+    next: AtomicUsize,
+    /// In the places of their layouts.
+    outcomes: Mutex<Vec<Option<Result<Outcome>>>>,
+}
+
+impl Campaign<'_> {
+    /// Tries one layout after the other until none is left.
+    fn work(&self, lab: &Lab) {
         loop {
-            let place = next.fetch_add(1, Ordering::SeqCst);
-            let Some(layout) = layouts.get(place) else { return };
+            let place = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(layout) = self.layouts.get(place) else { return };
             let outcome = lab.try_out(layout);
             match &outcome {
                 Ok(outcome) => eprintln!("{}: {} ({:.0} s)", layout.name, outcome.end, outcome.seconds),
                 Err(error) => eprintln!("{}: FAILED: {error:#}", layout.name),
             }
-            if let Ok(mut slot) = outcomes[place].lock() {
-                *slot = Some(outcome);
+            let Ok(mut outcomes) = self.outcomes.lock() else { return };
+            outcomes[place] = Some(outcome);
+            if self.is_whole
+                && let Err(error) =
+                    result::write("handover", &format!("{}{}", self.header, table(&self.layouts, &outcomes)))
+            {
+                eprintln!("the table cannot be kept: {error:#}");
             }
         }
-    };
-    thread::scope(|scope| (0..at_once.max(1)).for_each(|_| drop(scope.spawn(work))));
-    let taken = outcomes.into_iter().map(|slot| slot.into_inner().ok().flatten());
-    taken.map(|outcome| outcome.unwrap_or_else(|| Err(anyhow::anyhow!("it was not tried")))).collect()
+    }
 }
 
 fn header() -> Result<String> {
@@ -72,7 +93,7 @@ fn header() -> Result<String> {
     ))
 }
 
-fn table(layouts: &[&Layout], outcomes: &[Result<Outcome>]) -> String {
+fn table(layouts: &[&Layout], outcomes: &[Option<Result<Outcome>>]) -> String {
     let mut table = String::from("| layout | firmware | way | end | s |\n| --- | --- | --- | --- | --- |\n");
     for (layout, outcome) in layouts.iter().zip(outcomes) {
         let firmware = match layout.firmware {
@@ -80,8 +101,11 @@ fn table(layouts: &[&Layout], outcomes: &[Result<Outcome>]) -> String {
             Firmware::Ovmf => "UEFI",
         };
         let (way, end, seconds) = match outcome {
-            Ok(outcome) => (outcome.way.join("; "), outcome.end.clone(), format!("{:.0}", outcome.seconds)),
-            Err(error) => (String::new(), format!("**failed**: {}", first_line(error)), String::new()),
+            None => (String::new(), "not tried".into(), String::new()),
+            Some(Ok(outcome)) => {
+                (outcome.way.join("; "), outcome.end.clone(), format!("{:.0}", outcome.seconds))
+            }
+            Some(Err(error)) => (String::new(), format!("**failed**: {}", first_line(error)), String::new()),
         };
         let cell = |text: &str| text.replace('|', "\\|");
         // Writing to a string does not fail.

@@ -4,16 +4,23 @@ use anyhow::{Context, Result};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::source_tree;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Prints a report, and keeps it as `bench/results/NAME-DATE.md`.
 pub(crate) fn keep(name: &str, report: &str) -> Result<()> {
+    let file = write(name, report)?;
+    println!("{report}\n{}", file.display());
+    Ok(())
+}
+
+/// Keeps a report in the place of an older one of the day.
+pub(crate) fn write(name: &str, report: &str) -> Result<PathBuf> {
     let folder = source_tree().join("bench/results");
     fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{name}-{}.md", today()?));
     fs::write(&file, report).with_context(|| format!("`{}`", file.display()))?;
-    println!("{report}\n{}", file.display());
-    Ok(())
+    Ok(file)
 }
 
 /// The day, in UTC.
