@@ -124,6 +124,7 @@ ROWS
     luks /dev/vda2
     mkfs.ext4 -q /dev/mapper/secret
     mount /dev/mapper/secret /mnt
+    mkdir /mnt/boot
     mount /dev/vda1 /mnt/boot
     unpack
     mkdir -p /mnt/boot/loader/entries

@@ -87,7 +87,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "UKI on the ESP, another kernel than the initrd's",
         script: "unified",
         kernel: Flavour::Full,
-        steps: &[Says("handover: kexec into `debian.efi`"), Login(&["mounts: ext4 on /"])],
+        steps: &[Says("handover: kexec into `debian.efi`"), Login(&["init: systemd"])],
         ..PLAIN
     },
     Layout {
@@ -134,7 +134,7 @@ pub const LAYOUTS: &[Layout] = &[
         script: "no_kexec",
         kernel: Flavour::Full,
         firmware: Firmware::Ovmf,
-        steps: &[Says("the firmware has to start it"), FirmwareStarts, Login(&["mounts: ext4 on /"])],
+        steps: &[Says("the firmware has to start it"), FirmwareStarts, Login(&["init: systemd"])],
         ..PLAIN
     },
     Layout {
@@ -146,7 +146,7 @@ pub const LAYOUTS: &[Layout] = &[
         steps: &[
             Says("kexec does not work on machines of the kind `innotek GmbH VirtualBox`"),
             FirmwareStarts,
-            Login(&["mounts: ext4 on /"]),
+            Login(&["init: systemd"]),
         ],
         ..PLAIN
     },

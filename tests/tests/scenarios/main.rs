@@ -15,7 +15,6 @@ mod jobs;
 mod language;
 mod limits;
 mod refusals;
-mod stack;
 mod successors;
 mod terminal;
 mod trial;

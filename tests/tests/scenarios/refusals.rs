@@ -60,7 +60,10 @@ fn a_list_that_is_not_one_touches_no_disk() -> Result<()> {
 
 #[test]
 fn a_root_without_a_first_program_for_this_machine() -> Result<()> {
-    let none = system(|root| Ok(fs::remove_file(root.join("sbin/init"))?))?;
+    let none = system(|root| {
+        fs::remove_file(root.join("bin/init"))?;
+        Ok(fs::remove_file(root.join("sbin/init"))?)
+    })?;
     let block = refused(&list("/dev/vda /sysroot ro\\n"), &[&none])?;
     assert_says(
         &block,
