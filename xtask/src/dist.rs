@@ -2,7 +2,7 @@
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result};
-use iguana_lab::{program, source_tree};
+use iguana_lab::program;
 use std::fs;
 use std::path::Path;
 
@@ -16,10 +16,11 @@ const RUSTFLAGS: &[&str] = &[
     "-Ctarget-feature=+crt-static",
     "-Cforce-unwind-tables=no",
     "-Clink-arg=-Wl,-z,pack-relative-relocs,--icf=all,--no-eh-frame-hdr",
+    NO_UNWINDING,
 ];
 
-/// A script of the linker, beside the manifest of this crate.
-const NO_UNWINDING: &str = "xtask/no-unwinding.ld";
+/// Cargo links at the top of the source tree; the same words in every tree keep builds alike.
+const NO_UNWINDING: &str = "-Clink-arg=-Wl,-T,xtask/no-unwinding.ld";
 
 /// What is shipped.
 const PROGRAMS: &[&str] = &["iguana", "iguana-init"];
@@ -28,19 +29,13 @@ const PROGRAMS: &[&str] = &["iguana", "iguana-init"];
 pub(crate) fn run() -> Result<()> {
     let mut build = cargo(&["build", "--locked", "--profile", "dist", "--target", TARGET]);
     build.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
-    build.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    build.env("RUSTFLAGS", RUSTFLAGS.join(" "));
     build.env("CARGO_TARGET_DIR", "target");
     show(&mut build)?;
     for name in PROGRAMS {
         install(name).with_context(|| format!("program `{name}`"))?;
     }
     Ok(())
-}
-
-/// Cargo parts these by a character that no path has.
-fn rustflags() -> String {
-    let script = format!("-Clink-arg=-Wl,-T,{}", source_tree().join(NO_UNWINDING).display());
-    RUSTFLAGS.iter().copied().chain([script.as_str()]).collect::<Vec<_>>().join("\u{1f}")
 }
 
 fn install(name: &str) -> Result<()> {
