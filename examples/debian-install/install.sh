@@ -1,7 +1,9 @@
 #!/bin/sh
 # The job of the installation container: puts /debian.tar.zst on a disk and says where it is.
 #
-#   DISK       the disk to install on; without it the first one that is empty
+#   DISK          the disk to install on; without it the first one that is empty
+#   NAME          the name of the new system
+#   INTERACTIVE   `true`: asks for both on the terminal
 set -eu
 
 root_type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709 # "Linux root (x86-64)" of the Discoverable Partitions Specification
@@ -27,6 +29,21 @@ empty_disk() {
     done
 }
 
+disks() {
+    lsblk --nodeps --paths --noheadings --output NAME,SIZE,TYPE,RO | while read -r name size type read_only; do
+        case $name in /dev/zram* | /dev/fd*) continue ;; esac
+        [ "$type" = disk ] && [ "$read_only" = 0 ] && printf '%s %s ' "$name" "$size"
+    done
+}
+
+ask() {
+    # shellcheck disable=SC2046 # Each disk is two words: its name and its size.
+    DISK=$(whiptail --title 'Debian installation' --menu 'Everything on the disk will be lost.' 15 60 6 $(disks) \
+        3>&1 1>&2 2>&3) || die "nobody chose a disk"
+    new_name=$(whiptail --title 'Debian installation' --inputbox 'Name of the new system' 10 60 "$new_name" \
+        3>&1 1>&2 2>&3) || die "nobody gave a name"
+}
+
 await() {
     for _ in $(seq 50); do
         [ -b "$1" ] && return
@@ -35,6 +52,8 @@ await() {
     die "partition $1 does not appear"
 }
 
+new_name=${NAME:-debian}
+[ "${INTERACTIVE:-}" = true ] && ask
 disk=${DISK:-$(empty_disk)}
 [ -n "$disk" ] || die "no empty disk; DISK=/dev/... in the workflow's env chooses one to overwrite"
 
@@ -61,6 +80,8 @@ tar --zstd -xpf /debian.tar.zst -C $target --xattrs --numeric-owner
 say "configuring"
 echo "PARTUUID=$partuuid / ext4 errors=remount-ro 0 1" > $target/etc/fstab
 cp /iguana/machine-id $target/etc/machine-id
+echo "$new_name" > $target/etc/hostname
+printf '127.0.0.1 localhost %s\n' "$new_name" > $target/etc/hosts
 
 say "making $disk bootable by itself"
 grub-install --target=i386-pc --boot-directory=$target/boot "$disk"

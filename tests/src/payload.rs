@@ -77,8 +77,6 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
     let mut hooks = install_kernel(kernel).to_vec();
     hooks.extend(
         [
-            r#"echo iguana-demo > "$1/etc/hostname""#,
-            r#"printf '127.0.0.1 localhost iguana-demo\n' > "$1/etc/hosts""#,
             r#"chroot "$1" passwd --delete root"#,
             r#"printf 'auto lo\niface lo inet loopback\n' > "$1/etc/network/interfaces""#,
             r#"rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/archives/*.deb "$1/etc/resolv.conf""#,
@@ -95,7 +93,7 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
-    let packages = "fdisk,e2fsprogs,zstd,tar,mount,grub-pc-bin,grub2-common";
+    let packages = "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common";
     Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 
