@@ -14,6 +14,7 @@ use iguana_core::http::Proxies;
 use iguana_core::workflow::{self, Plan};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The process that does the boot: decides, and tells process 1 on standard output.
 pub(crate) fn work() -> ExitCode {
@@ -100,6 +101,7 @@ fn prepare_and_run(
         privileged: true,
         debug: settings.debug,
         cgroups: Cgroups::open(),
+        zygote: Arc::default(),
         streams: jobs::Streams::Console,
         job_ended: Box::new(move || devices.refresh_links()),
     };

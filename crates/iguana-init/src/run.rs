@@ -20,6 +20,7 @@ use iguana_core::workflow::Plan;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The classic name of this program.
 pub(crate) const CLASSIC_NAME: &str = "iguana-workflow";
@@ -99,6 +100,7 @@ fn run_plan(plan: &Plan, arguments: &Arguments, report: &Report) -> Result<Vec<F
         privileged: !arguments.unprivileged,
         debug: arguments.debug,
         cgroups: Cgroups::open(),
+        zygote: Arc::default(),
         streams: Streams::Caller,
         // The system's udev sees what happens to disks.
         job_ended: Box::new(|| ()),

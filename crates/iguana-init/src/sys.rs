@@ -1,18 +1,19 @@
 //! The only file with unsafe code: what rustix does not offer.
 #![allow(unsafe_code)]
 
-use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::BpfProgram;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 /// The namespaces that every container has of its own; network and time stay the machine's. That of cgroups
 /// has to wait for the container's own cgroup: see [`make_own_cgroup_the_root`].
@@ -27,58 +28,53 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Starts this very program again as the first process of new namespaces, under the name `name`, with
-/// `descriptors` as its 0, 1, 2, and so on, and no others. With `pid_host` it is one of
-/// the machine's processes; without, process 1. It begins in `cgroup`, the folder of one of version 2.
+/// Starts this very program again under the name `name`: with `input` as its standard input, `output` as its
+/// standard output and error, no environment, and no other file that this one was started with.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn start_again(name: &str, input: OwnedFd, output: &File) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(name).env_clear().stdin(input).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    // SAFETY: the closure makes a system call without pointers.
+    unsafe {
+        command.pre_exec(|| {
+            let first = libc::STDERR_FILENO + 1;
+            // A kernel before 5.11 leaves them open.
+            libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// Makes a copy of this process, as fork(2) does: the first process of new namespaces, and a child of this one's
+/// parent. `None` in the copy. With `pid_host` it is one of the machine's processes; without, process 1. It
+/// begins in `cgroup`, the folder of one of version 2. Only while this process has one thread.
 ///
 /// # Errors
 /// When the kernel refuses (clone(2)); one before 5.7 cannot have it begin in a cgroup.
-pub(crate) fn start_in_namespaces(
-    name: &CStr,
-    descriptors: &[BorrowedFd<'_>],
+pub(crate) fn copy_into_namespaces(
     pid_host: bool,
     cgroup: Option<BorrowedFd<'_>>,
-) -> io::Result<Pid> {
-    let arguments = [name.as_ptr(), std::ptr::null()];
-    let environment: [*const c_char; 1] = [std::ptr::null()];
-    // Moved out of the way first, so that no target number overwrites a source.
-    let high: Vec<OwnedFd> = descriptors
-        .iter()
-        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, descriptors.len() as RawFd))
-        .collect::<Result<_, _>>()?;
+) -> io::Result<Option<Pid>> {
     let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
-    let flags = CONTAINER_NAMESPACES | processes;
-    // SAFETY: without CLONE_VM both are fork(2): the child runs on its own copy of everything. Until it
-    // executes it makes only system calls, so locks that other threads held do not matter. The structure is
-    // one of numbers, for which zero means "nothing"; the kernel is told its size.
+    let flags = CONTAINER_NAMESPACES | processes | libc::CLONE_PARENT;
+    // SAFETY: without CLONE_VM both are fork(2): the copy runs on its own copy of everything, where no other
+    // thread can have held a lock. The structure is one of numbers, for which zero means "nothing"; the kernel
+    // is told its size.
     let pid = unsafe {
         match cgroup {
-            None => libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0),
+            None => libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0),
             Some(cgroup) => {
                 let mut wish: libc::clone_args = std::mem::zeroed();
                 wish.flags = flags as u64 | CLONE_INTO_CGROUP;
-                wish.exit_signal = libc::SIGCHLD as u64;
                 wish.cgroup = cgroup.as_raw_fd() as u64;
                 libc::syscall(libc::SYS_clone3, &raw const wish, size_of::<libc::clone_args>())
             }
         }
     };
-    if pid == 0 {
-        // SAFETY: system calls only; the pointers are to arrays that outlive them and end with null.
-        unsafe {
-            for (target, source) in high.iter().enumerate() {
-                libc::dup2(source.as_raw_fd(), target as c_int);
-            }
-            // Those that this program was started with; a kernel before 5.9 leaves them open.
-            libc::syscall(libc::SYS_close_range, descriptors.len(), c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            libc::execve(c"/proc/self/exe".as_ptr(), arguments.as_ptr(), environment.as_ptr());
-            libc::_exit(127);
-        }
-    }
-    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        Some(pid) => Ok(pid),
-        None => Err(io::Error::last_os_error()),
-    }
+    Ok(Pid::from_raw(check(pid as c_int)?))
 }
 
 /// Who a process runs as.
@@ -286,17 +282,6 @@ pub(crate) fn leave_keyring() {
 pub(crate) fn kill_all_others() {
     // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
     unsafe { libc::kill(-1, libc::SIGKILL) };
-}
-
-/// Takes over a descriptor that this program was started with; programs that it starts do not get it.
-///
-/// # Errors
-/// When there is none of that number.
-pub(crate) fn take_over_descriptor(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the number is one of those that `start_in_namespaces` set up, and is asked for once.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(descriptor)
 }
 
 /// Blocks signals, so that a [`signal_descriptor`] gets them. [`set_up_process`] unblocks them again.

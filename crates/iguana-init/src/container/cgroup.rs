@@ -9,8 +9,7 @@ use super::plan::Plan;
 use super::running::Shortage;
 use anyhow::Context as _;
 use iguana_core::hint::{WithHint as _, hinted};
-use rustix::fd::{AsFd as _, BorrowedFd};
-use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::fs::{Access, access};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
 };
@@ -246,12 +245,9 @@ impl Cgroup {
     }
 
     /// Starts a process in it. `start` gets the folder in which the kernel is to make it, if it can do that.
-    pub(super) fn admit(&self, start: impl Fn(Option<BorrowedFd<'_>>) -> io::Result<Pid>) -> io::Result<Pid> {
+    pub(super) fn admit(&self, start: impl Fn(Option<&Path>) -> io::Result<Pid>) -> io::Result<Pid> {
         let mut to_join: Vec<&PathBuf> = self.others.iter().collect();
-        let started = self.unified.as_ref().map(|folder| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            start(Some(open(folder, flags, Mode::empty())?.as_fd()))
-        });
+        let started = self.unified.as_ref().map(|folder| start(Some(folder)));
         let process = match started {
             Some(Ok(process)) => process,
             // A kernel before 5.7.

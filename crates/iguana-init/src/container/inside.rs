@@ -4,7 +4,7 @@
 //! signals by another descriptor.
 
 use super::protocol::{self, Answer, Execution, Inbox, Order, Refusal, Request};
-use super::{INIT_NAME_C, privileges, program, rootfs, terminal};
+use super::{privileges, program, rootfs, terminal, zygote};
 use crate::sys;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
@@ -21,8 +21,6 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where requests come from.
-const SOCKET: i32 = 0;
 /// The end of a child, and what is passed on to the programs.
 const WATCHED: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 /// Stops whoever sets a terminal from the background, as this process does between two programs.
@@ -38,9 +36,10 @@ const NEVER_KILLED: &str = "-1000";
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// The life of process 1. Nobody asks for its exit status.
+/// The life of the zygote, and of each of its copies, which are process 1 of a container. Nobody asks for its
+/// exit status.
 pub(crate) fn init() -> ExitCode {
-    match Server::open() {
+    match zygote::live().map_err(Into::into).and_then(Server::open) {
         Ok(mut server) => {
             server.serve();
             server.end();
@@ -69,9 +68,9 @@ struct Program {
 
 impl Server {
     /// Builds the root that the first message orders, and says how that went.
-    fn open() -> anyhow::Result<Self> {
-        let mut inbox = Inbox::new(sys::take_over_descriptor(SOCKET)?);
-        let order = first_message(&mut inbox)?;
+    fn open(socket: OwnedFd) -> anyhow::Result<Self> {
+        let mut inbox = Inbox::new(socket);
+        let order = inbox.wait_for_next()?;
         let opened = prepare(&order);
         let answer =
             opened.as_ref().map_or_else(|error| Answer::Refused(Refusal::of(error)), |_| Answer::Ready);
@@ -219,22 +218,11 @@ impl Server {
     }
 }
 
-fn first_message(inbox: &mut Inbox) -> anyhow::Result<Order> {
-    loop {
-        if let Some(order) = inbox.next() {
-            return order.context("the order is damaged");
-        }
-        anyhow::ensure!(inbox.receive()?, "the machine's side is gone");
-    }
-}
-
 fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     sys::block_signals(&[WATCHED, NEVER_WANTED].concat())?;
     let signals = sys::signal_descriptor(WATCHED)?;
     // Away from the machine's session, to lead that of the programs' terminal.
     rustix::process::setsid()?;
-    // In place of `exe`, under which it was executed.
-    rustix::thread::set_name(INIT_NAME_C)?;
     sys::leave_keyring();
     sys::make_own_cgroup_the_root().context("cannot make a cgroup namespace")?;
     rustix::process::umask(UMASK);

@@ -1,13 +1,12 @@
 //! Process 1 of a container as the machine's side knows it: what was asked of it, what it has said.
 
+use super::Ended;
 use super::cgroup::Cgroup;
-use super::protocol::{self, Answer, Execution, Order, Refusal, Request};
-use super::{Ended, INIT_NAME_C};
-use crate::sys;
+use super::protocol::{self, Answer, Birth, Execution, Order, Refusal, Request};
+use super::zygote::Zygote;
 use anyhow::{Context as _, anyhow};
 use iguana_core::hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -56,8 +55,8 @@ enum State {
 
 impl Link {
     /// Starts a process 1, in its cgroup.
-    pub(super) fn open(pid_host: bool, cgroup: &Cgroup) -> anyhow::Result<Arc<Self>> {
-        let link = Arc::new(Self::start_process(pid_host, cgroup).context("cannot make namespaces")?);
+    pub(super) fn open(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> anyhow::Result<Arc<Self>> {
+        let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).context("cannot make namespaces")?);
         let listener = Arc::clone(&link);
         thread::spawn(move || listener.listen());
         Ok(link)
@@ -73,17 +72,11 @@ impl Link {
         }
     }
 
-    fn start_process(pid_host: bool, cgroup: &Cgroup) -> std::io::Result<Self> {
+    fn start_process(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        // For what the program itself may have to say when it breaks.
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let console = open("/dev/console", flags, Mode::empty())
-            .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
-        let descriptors = [theirs.as_fd(), console.as_fd(), console.as_fd()];
-        let start = |folder: Option<BorrowedFd<'_>>| {
-            sys::start_in_namespaces(INIT_NAME_C, &descriptors, pid_host, folder)
-        };
-        let pid = cgroup.admit(start)?;
+        let pid = cgroup.admit(|folder| {
+            zygote.bear(&Birth { pid_host, cgroup: folder.map(Into::into) }, theirs.as_fd())
+        })?;
         // Until somebody has waited for it, the number cannot be another process'.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self {

@@ -1,8 +1,8 @@
 //! Containers: from a verified image to programs and their exit statuses.
 //!
-//! [`start`] sends a plan to a second copy of this program, which is process 1 of the container's
-//! namespaces ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It
-//! ends, and everything in the container with it, when the machine's side closes the socket or dies.
+//! [`start`] sends a plan to a copy of the [`Zygote`], which is process 1 of the container's namespaces
+//! ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It ends, and
+//! everything in the container with it, when the machine's side closes the socket or dies.
 
 mod cgroup;
 mod image;
@@ -20,12 +20,14 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod user;
+mod zygote;
 
 pub(crate) use cgroup::Cgroups;
 pub(crate) use inside::init;
 pub(crate) use plan::{Command, EXCHANGE_INSIDE, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
 pub(crate) use running::{Ended, Recall, Running};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
+pub(crate) use zygote::Zygote;
 
 use anyhow::Context as _;
 use cgroup::Cgroup;
@@ -42,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The name under which this program is process 1 of a container.
+/// The name under which this program is the [`Zygote`], and process 1 of a container.
 pub(crate) const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 
@@ -62,11 +64,11 @@ pub(crate) struct Container {
 ///
 /// # Errors
 /// When its root cannot be built: with the reason.
-pub(crate) fn start(image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Container> {
-    start_from(Image::of(image)?, plan)
+pub(crate) fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
+    start_from(Image::of(image)?, plan, zygote)
 }
 
-fn start_from(image: Image, plan: &Plan) -> anyhow::Result<Container> {
+fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
     let scratch = Scratch(plan.scratch.clone());
     rootfs::make_scratch(&plan.scratch, &plan.exchange())?;
     let order = Order {
@@ -78,7 +80,7 @@ fn start_from(image: Image, plan: &Plan) -> anyhow::Result<Container> {
         privileged: plan.privileged,
     };
     let cgroup = Cgroup::make(plan)?;
-    let link = Closing(Link::open(plan.pid_host, &cgroup)?);
+    let link = Closing(Link::open(plan.pid_host, &cgroup, zygote)?);
     link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
     Ok(Container {
         image,

@@ -20,7 +20,16 @@ const BLOCK: usize = 16 << 10;
 /// Descriptors that one read can bring: a read ends with the message that brought one.
 const DESCRIPTORS_AT_ONCE: usize = 1;
 
-/// The first message: the root to build. [`Answer::Ready`] or [`Answer::Refused`] comes back.
+/// What the zygote is asked for: a copy. The socket of the copy's orders comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Birth {
+    /// It is one of the machine's processes; without, process 1 of its own.
+    pub(super) pid_host: bool,
+    /// The folder of version 2 in which it begins.
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+/// The first message to a copy: the root to build. [`Answer::Ready`] or [`Answer::Refused`] comes back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     /// The lowest first.
@@ -133,6 +142,7 @@ pub(super) fn send(
 }
 
 /// What has arrived and is not taken yet.
+#[derive(Debug)]
 pub(super) struct Inbox {
     socket: OwnedFd,
     bytes: Vec<u8>,
@@ -171,6 +181,18 @@ impl Inbox {
         let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
         let line: Vec<u8> = self.bytes.drain(..=end).collect();
         Some(serde_json::from_slice(&line))
+    }
+
+    /// Waits for the next message.
+    pub(super) fn wait_for_next<M: DeserializeOwned>(&mut self) -> io::Result<M> {
+        loop {
+            if let Some(message) = self.next() {
+                return Ok(message?);
+            }
+            if !self.receive()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
 
     /// The descriptor that came with the message that was taken last.

@@ -22,6 +22,7 @@ const SOON: Duration = Duration::from_secs(10);
 struct Lab {
     image: Image,
     plan: Plan,
+    zygote: Arc<Zygote>,
     log: PathBuf,
     folder: Scratch,
 }
@@ -54,7 +55,7 @@ impl Lab {
             memory: None,
             pids: None,
         };
-        Self { image, plan, log: folder.join("log"), folder: Scratch(folder) }
+        Self { image, plan, zygote: Arc::default(), log: folder.join("log"), folder: Scratch(folder) }
     }
 
     fn unprivileged() -> Self {
@@ -70,7 +71,11 @@ impl Lab {
     }
 
     fn start(&self) -> Container {
-        start_from(self.image.clone(), &self.plan).unwrap()
+        self.try_start().unwrap()
+    }
+
+    fn try_start(&self) -> anyhow::Result<Container> {
+        start_from(self.image.clone(), &self.plan, &self.zygote)
     }
 
     fn script(&self, script: &str) -> Program {
@@ -199,7 +204,7 @@ fn a_megabyte_of_arguments_is_refused_with_what_to_do() {
 fn a_root_that_cannot_be_built_is_told_and_leaves_nothing() {
     let mut lab = Lab::new();
     lab.plan.mounts = vec![Mount::bind("/etc/passwd/none", "/x")];
-    let error = start_from(lab.image.clone(), &lab.plan).map(drop).unwrap_err();
+    let error = lab.try_start().map(drop).unwrap_err();
     assert!(format!("{error:#}").contains("cannot make the volume `/etc/passwd/none`"), "{error:#}");
     assert!(!lab.plan.scratch.exists());
 }
@@ -644,7 +649,7 @@ fn more_memory_than_the_limit_is_told_as_that() {
 fn a_limit_too_low_to_start_is_told() {
     let mut lab = Lab::new();
     lab.plan.memory = Some(4 << 10);
-    let error = start_from(lab.image.clone(), &lab.plan).map(drop).unwrap_err();
+    let error = lab.try_start().map(drop).unwrap_err();
     assert!(error.to_string().contains("its limit of 4 KiB"), "{error:#}");
     assert!(cgroups_of_lab(&lab).is_empty());
 }
@@ -748,6 +753,35 @@ fn a_recall_stops_the_program_that_is_waited_for_and_no_other() {
     assert_eq!(next.wait_unless(&recall, Some(SOON)).unwrap(), Ended::Recalled { by_force: false });
     let mut last = container.run(&lab.script("exit 4")).unwrap();
     assert_eq!(last.wait_unless(&recall, Some(SOON)).unwrap(), Ended::With(4));
+}
+
+#[test]
+fn a_copy_of_the_zygote_has_nothing_of_other_containers() {
+    let (lab, mut other) = (Lab::new(), Lab::new());
+    other.zygote = Arc::clone(&lab.zygote);
+    let (first, second) = (lab.start(), other.start());
+    for container in [&first, &second] {
+        let folder = format!("/proc/{}/fd", container.link.0.pid().unwrap().as_raw_pid());
+        let files = fs::read_dir(folder).unwrap().flatten().flat_map(|entry| fs::read_link(entry.path()));
+        let sockets = files.filter(|file| file.to_string_lossy().starts_with("socket:"));
+        assert_eq!(sockets.count(), 1, "its own orders, and no others");
+    }
+    drop(first);
+    assert_eq!(other.says(&second, "echo $PPID"), "1");
+}
+
+#[test]
+fn a_zygote_that_was_killed_is_replaced() {
+    let lab = Lab::new();
+    let container = lab.start();
+    let killed = lab.zygote.pid().unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    until("the end of the zygote", || !lives(killed));
+    assert_eq!(lab.says(&container, "echo as before"), "as before");
+    drop(container);
+    let container = lab.start();
+    assert_eq!(lab.says(&container, "echo from another"), "from another");
+    assert_ne!(lab.zygote.pid(), Some(killed));
 }
 
 /// All that a container could leave behind in this process and its machine.

@@ -3,7 +3,7 @@
 use super::images::Pulled;
 use super::scope::{Scope, Texts};
 use super::{Setup, outputs};
-use crate::container::{self, Command, EXCHANGE_INSIDE, Mount, Plan, Program, Source, Stdio};
+use crate::container::{self, Command, EXCHANGE_INSIDE, Mount, Plan, Program, Source, Stdio, Zygote};
 use anyhow::Context as _;
 use iguana_core::image::VerifiedImage;
 use iguana_core::workflow::{self, Volume, VolumeSource};
@@ -14,12 +14,13 @@ use std::sync::Arc;
 pub(super) struct Prepared {
     image: Arc<VerifiedImage>,
     plan: Plan,
+    zygote: Arc<Zygote>,
 }
 
 impl Prepared {
     /// Starts it, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<container::Container> {
-        let container = container::start(&self.image, &self.plan)?;
+        let container = container::start(&self.image, &self.plan, &self.zygote)?;
         outputs::prepare(container.exchange())?;
         Ok(container)
     }
@@ -60,7 +61,8 @@ pub(super) fn prepare(
     for (number, volume) in volumes.iter().enumerate() {
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
-    Ok(Prepared { image: Arc::clone(pulled.get(&container.image)?), plan })
+    let image = Arc::clone(pulled.get(&container.image)?);
+    Ok(Prepared { image, plan, zygote: Arc::clone(&setup.zygote) })
 }
 
 fn mount(

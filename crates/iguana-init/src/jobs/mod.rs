@@ -11,7 +11,7 @@ mod streams;
 pub(crate) use images::Images;
 pub(crate) use streams::Streams;
 
-use crate::container::Cgroups;
+use crate::container::{Cgroups, Zygote};
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use iguana_core::hint::hinted;
 use iguana_core::workflow::expression::Value;
@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) debug: bool,
     /// Where containers have their cgroups.
     pub(crate) cgroups: Cgroups,
+    /// What containers begin as.
+    pub(crate) zygote: Arc<Zygote>,
     pub(crate) streams: Streams,
     /// Called when the containers of a job are gone: what is on disks may be other than it was.
     pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
