@@ -172,6 +172,12 @@ fn what_the_image_says_can_be_changed() {
 #[test]
 fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     let lab = Lab::new();
+    // elf(5), `e_machine`: of a processor that there is not.
+    let mut foreign = fs::read(BUSYBOX).unwrap();
+    foreign[18..20].fill(0xFE);
+    let path = lab.image.layers[0].join("foreign");
+    fs::write(&path, foreign).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let container = lab.start();
     let refused = |words: &[&str]| {
         let command = Command::Exactly(words.iter().map(|word| (*word).into()).collect());
@@ -181,6 +187,7 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     };
     assert!(refused(&["no-such-program"]).contains("there is no program `no-such-program`"));
     assert!(refused(&["/etc/passwd"]).contains("cannot execute `/etc/passwd`: Permission denied"));
+    assert!(refused(&["/foreign"]).contains("cannot execute `/foreign`: Exec format error"));
     assert!(refused(&["sh", &"x".repeat(200 << 10)]).contains("Argument list too long"));
     assert!(refused(&[]).contains("nothing is to be executed"));
     let no_user = Program { user: Some("nobody-here".into()), ..lab.script("") };
