@@ -108,7 +108,7 @@ fn what_is_not_what_was_said_of_it_is_refused() -> Result<()> {
         (
             "other bytes than the manifest says",
             |layer| layer.sent[4] ^= 1,
-            &["the layer has digest `sha256:", "instead of", "the registry's data is damaged"],
+            &["the layer has digest `sha256:", "instead of", "its data is damaged"],
         ),
         (
             "other content than the configuration says",

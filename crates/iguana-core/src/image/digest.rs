@@ -35,7 +35,7 @@ impl Digest {
         }
         Err(crate::hint::hinted(
             format!("{what} has digest `{found}` instead of `{self}`"),
-            "the registry's data is damaged or was changed: push the image again",
+            "its data is damaged or was changed: push or copy the image again",
         ))
     }
 }

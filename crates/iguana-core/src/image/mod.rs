@@ -3,6 +3,7 @@
 mod auth;
 mod digest;
 mod layer;
+mod local;
 mod patience;
 mod platform;
 mod pull;
@@ -10,13 +11,14 @@ mod reference;
 mod refusal;
 mod registries;
 mod registry;
+mod source;
 mod store;
 
 pub use auth::{Login, Logins};
 pub use digest::{Digest, Hasher};
 pub use layer::unpack;
 pub use pull::{PullEvent, Puller, VerifiedImage};
-pub use reference::Reference;
+pub use reference::{Local, Named, Reference, ReferenceError, Transport};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;
 pub use store::{Layer, Store};

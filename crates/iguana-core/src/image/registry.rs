@@ -6,6 +6,7 @@ use super::digest::Digest;
 use super::patience::Failure;
 use super::refusal::{Asker, refusal};
 use super::registries::Endpoint;
+use super::source::Source;
 use crate::hint::hinted;
 use crate::http;
 use anyhow::Context as _;
@@ -61,45 +62,6 @@ impl Repository {
     pub(super) fn new(http: &http::Client, endpoint: Endpoint, login: Option<Login>, asker: Asker) -> Self {
         let http = http.for_registry(endpoint.host());
         Self { http, endpoint, login, asker, authorization: Mutex::new(None) }
-    }
-
-    /// Registry and repository.
-    pub(super) fn name(&self) -> String {
-        self.endpoint.name()
-    }
-
-    /// The manifest or index behind a tag or digest.
-    pub(super) fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
-        let url = format!("{}/manifests/{identifier}", self.endpoint.base());
-        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
-        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
-    }
-
-    /// A small blob, whole and verified.
-    pub(super) fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        let mut response = self.get(&self.blob_url(digest), "*/*", None)?;
-        let bytes = http::read_document(&mut response)?;
-        digest.verify("the image's configuration", &bytes)?;
-        Ok(bytes)
-    }
-
-    /// A blob as a stream from one of its bytes on, not verified. A server that knows no ranges (RFC 9110, section 14)
-    /// sends it from the beginning; what comes before the byte is then passed over.
-    pub(super) fn blob(&self, digest: Digest, start: u64) -> Result<impl Read + use<>, Failure> {
-        let url = self.blob_url(digest);
-        let range = (start > 0).then(|| format!("bytes={start}-"));
-        let response = self.get(&url, "*/*", range.as_deref())?;
-        let begins =
-            if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
-        if begins > start {
-            return Err(Failure::for_good(anyhow::anyhow!(
-                "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
-            )));
-        }
-        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        let passed_over = io::copy(&mut (&mut body).take(start - begins), &mut io::sink());
-        passed_over.with_context(|| format!("cannot read `{url}`"))?;
-        Ok(body)
     }
 
     fn blob_url(&self, digest: Digest) -> String {
@@ -199,6 +161,45 @@ impl Repository {
             return Err(refusal(http::host(realm), &url, self.asker, response));
         }
         Ok(read_token(response).with_context(|| format!("`{url}` did not answer with a token"))?)
+    }
+}
+
+impl Source for Repository {
+    fn name(&self) -> String {
+        self.endpoint.name()
+    }
+
+    /// The manifest or index behind a tag or digest.
+    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+        let url = format!("{}/manifests/{identifier}", self.endpoint.base());
+        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
+        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
+    }
+
+    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+        let mut response = self.get(&self.blob_url(digest), "*/*", None)?;
+        let bytes = http::read_document(&mut response)?;
+        digest.verify("the image's configuration", &bytes)?;
+        Ok(bytes)
+    }
+
+    /// A server that knows no ranges (RFC 9110, section 14) sends the blob from the beginning; what comes before the byte
+    /// is then passed over.
+    fn blob(&self, digest: Digest, _: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
+        let url = self.blob_url(digest);
+        let range = (start > 0).then(|| format!("bytes={start}-"));
+        let response = self.get(&url, "*/*", range.as_deref())?;
+        let begins =
+            if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
+        if begins > start {
+            return Err(Failure::for_good(anyhow::anyhow!(
+                "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
+            )));
+        }
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let passed_over = io::copy(&mut (&mut body).take(start - begins), &mut io::sink());
+        passed_over.with_context(|| format!("cannot read `{url}`"))?;
+        Ok(Box::new(body))
     }
 }
 

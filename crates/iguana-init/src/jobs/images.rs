@@ -99,9 +99,10 @@ impl Images {
             username: credentials.username.evaluate(&scope),
             password: credentials.password.evaluate(&scope),
         });
-        let own = container.image.reference.as_ref().map(Reference::registry);
+        let registry = |reference: &Reference| reference.named().map(|named| named.registry().to_owned());
+        let own = container.image.reference.as_ref().and_then(registry);
         for reference in container.images().filter_map(|image| image.reference.as_ref()) {
-            let credentials = credentials.as_ref().filter(|_| own == Some(reference.registry()));
+            let credentials = credentials.as_ref().filter(|_| own == registry(reference));
             if let Entry::Vacant(missing) = pulled.0.entry(reference.clone()) {
                 missing.insert(Arc::new(self.pull(reference, credentials, report)?));
             }
@@ -118,8 +119,9 @@ impl Images {
         let start = Instant::now();
         report.say(format_args!("image {reference}: resolving"));
         let room = memory::read().map_or(u64::MAX, |memory| memory.available);
+        let place = reference.named().map_or("its files", |_| "the registry");
         let wait_for =
-            |limit| Waiting::start(report, format!("image {reference}: waiting for the registry"), limit);
+            |limit| Waiting::start(report, format!("image {reference}: waiting for {place}"), limit);
         let mut waiting = Some(wait_for(http::SILENCE_LIMIT));
         let mut watch = |event| {
             waiting = match &event {

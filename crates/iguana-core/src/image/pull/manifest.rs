@@ -4,8 +4,7 @@ use crate::hint::hinted;
 use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::platform::Machine;
-use crate::image::reference::Reference;
-use crate::image::registry::Repository;
+use crate::image::source::Source;
 use anyhow::Context as _;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Deserialize;
@@ -17,11 +16,12 @@ const CONFIGURATIONS: &[&str] =
 
 /// The manifest for this machine, from whatever stands behind the name.
 pub(super) fn resolve(
-    repository: &Repository,
-    reference: &Reference,
+    source: &dyn Source,
+    identifier: &str,
+    digest: Option<Digest>,
 ) -> Result<(Digest, ImageManifest), Failure> {
-    let bytes = repository.manifest(&reference.identifier())?;
-    if let Some(digest) = reference.digest() {
+    let bytes = source.manifest(identifier)?;
+    if let Some(digest) = digest {
         digest.verify("the manifest", &bytes)?;
     }
     if let Document::Manifest(manifest) = Document::parse(&bytes)? {
@@ -29,7 +29,7 @@ pub(super) fn resolve(
     }
     let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
     let digest = descriptor_digest(Machine::this().choose(&index)?)?;
-    let bytes = repository.manifest(&digest.to_string())?;
+    let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
     match Document::parse(&bytes)? {
         Document::Manifest(manifest) => Ok((digest, *manifest)),
@@ -89,12 +89,12 @@ impl Document {
 
 /// The configuration that a manifest names, if it is for this machine.
 pub(super) fn configuration(
-    repository: &Repository,
+    source: &dyn Source,
     manifest: &ImageManifest,
     listener: &Listener<'_>,
 ) -> anyhow::Result<ImageConfiguration> {
     let digest = descriptor_digest(manifest.config())?;
-    let bytes = Patience::usual().until_done(listener, || repository.document(digest))?;
+    let bytes = Patience::usual().until_done(listener, || source.document(digest))?;
     let configuration =
         ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is not understood")?;
     let machine = Machine::this();

@@ -9,11 +9,13 @@ mod stream;
 
 use super::auth::{Login, Logins};
 use super::digest::Digest;
+use super::local;
 use super::patience::{Listener, Patience};
-use super::reference::Reference;
+use super::reference::{Local, Named, Reference};
 use super::refusal::Asker;
 use super::registries::{Endpoint, Registries};
 use super::registry::{Credentials, Repository};
+use super::source::Source;
 use super::store::{Layer, Store};
 use crate::hint::hinted;
 use crate::http;
@@ -110,11 +112,20 @@ pub struct Puller {
 
 /// An image that was found: what is known before its layers come.
 struct Found {
-    repository: Repository,
+    source: Box<dyn Source>,
     /// What has not been asked yet. Layers are the same wherever they come from.
-    others: Vec<Repository>,
+    others: Vec<Box<dyn Source>>,
     digest: Digest,
     manifest: ImageManifest,
+}
+
+impl Found {
+    /// In files of this machine.
+    fn here(local: &Local) -> anyhow::Result<Self> {
+        let source = local::open(local)?;
+        let found = manifest::resolve(&*source, local.name(), None).map_err(|failure| failure.error);
+        found.map(|(digest, manifest)| Self { source, others: Vec::new(), digest, manifest })
+    }
 }
 
 impl Puller {
@@ -136,8 +147,11 @@ impl Puller {
         let watch = RefCell::new(watch);
         let tell = |event| (watch.borrow_mut())(event);
         let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { repository, others, digest, manifest } = self.find(reference, credentials, &listener)?;
-        let configuration = manifest::configuration(&repository, &manifest, &listener)?;
+        let Found { source, others, digest, manifest } = match reference {
+            Reference::Registry(named) => self.find(named, credentials, &listener)?,
+            Reference::Local(local) => Found::here(local)?,
+        };
+        let configuration = manifest::configuration(&*source, &manifest, &listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
@@ -153,9 +167,10 @@ impl Puller {
                 "give the machine more memory, or use a smaller image",
             ));
         }
-        let place = Some(repository.name()).filter(|place| *place != reference.name());
+        let elsewhere = reference.named().map(|named| (named.name(), source.name()));
+        let place = elsewhere.filter(|(named, place)| named != place).map(|(_, place)| place);
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
-        let sources = Sources { first: &repository, others: &others };
+        let sources = Sources { first: &*source, others: &others };
         let fetched = layers::fetch_all(&sources, &self.store, &missing, bytes, &tell)?;
         let layers = wanted.iter().map(|layer| self.store.find(&layer.diff_id)).collect::<Option<Vec<_>>>();
         let layers = layers.context("a layer is missing although no fetch failed")?;
@@ -166,7 +181,7 @@ impl Puller {
     /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
     fn find(
         &self,
-        reference: &Reference,
+        reference: &Named,
         credentials: Option<&Credentials>,
         listener: &Listener<'_>,
     ) -> anyhow::Result<Found> {
@@ -180,9 +195,10 @@ impl Puller {
             let is_last = places.peek().is_none();
             let patience = if is_last { Patience::usual() } else { Patience::none() };
             let found = self.repository(&candidate, endpoint, credentials).and_then(|repository| {
-                let (digest, manifest) =
-                    patience.until_done(listener, || manifest::resolve(&repository, &candidate))?;
-                Ok(Found { repository, others: Vec::new(), digest, manifest })
+                let (digest, manifest) = patience.until_done(listener, || {
+                    manifest::resolve(&*repository, &candidate.identifier(), candidate.digest())
+                })?;
+                Ok(Found { source: repository, others: Vec::new(), digest, manifest })
             });
             match found {
                 Err(error) if !is_last => {
@@ -200,7 +216,7 @@ impl Puller {
     }
 
     /// What the name may mean, and where that may be.
-    fn places(&self, reference: &Reference) -> anyhow::Result<Vec<(Reference, Endpoint)>> {
+    fn places(&self, reference: &Named) -> anyhow::Result<Vec<(Named, Endpoint)>> {
         let mut places = Vec::new();
         let mut refused = None;
         for candidate in self.registries.candidates(reference)? {
@@ -214,10 +230,10 @@ impl Puller {
 
     fn repository(
         &self,
-        candidate: &Reference,
+        candidate: &Named,
         endpoint: Endpoint,
         credentials: Option<&Credentials>,
-    ) -> anyhow::Result<Repository> {
+    ) -> anyhow::Result<Box<dyn Source>> {
         let own = credentials.filter(|_| endpoint.registry == candidate.registry());
         let (login, asker) = match own {
             Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
@@ -226,7 +242,7 @@ impl Puller {
                 None => (None, Asker::Nobody),
             },
         };
-        Ok(Repository::new(&self.http, endpoint, login, asker))
+        Ok(Box::new(Repository::new(&self.http, endpoint, login, asker)))
     }
 }
 

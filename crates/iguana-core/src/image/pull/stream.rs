@@ -11,7 +11,7 @@ use crate::http;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::layer::unpack;
 use crate::image::patience::{Failure, Listener, Patience};
-use crate::image::registry::Repository;
+use crate::image::source::Source;
 use crate::image::store::{Layer, Store};
 use anyhow::{Context as _, bail};
 use std::io::{self, BufRead, BufReader, Read};
@@ -29,13 +29,13 @@ const UNPACKED_BLOCK: usize = 128 << 10;
 
 /// Where a layer may be had: the place that had the manifest, then the others.
 pub(super) struct Sources<'a> {
-    pub(super) first: &'a Repository,
-    pub(super) others: &'a [Repository],
+    pub(super) first: &'a dyn Source,
+    pub(super) others: &'a [Box<dyn Source>],
 }
 
 impl Sources<'_> {
-    fn all(&self) -> Vec<&Repository> {
-        [self.first].into_iter().chain(self.others).collect()
+    fn all(&self) -> Vec<&dyn Source> {
+        [self.first].into_iter().chain(self.others.iter().map(AsRef::as_ref)).collect()
     }
 }
 
@@ -100,7 +100,7 @@ impl Download<'_> {
         for (number, source) in (1..).zip(&sources) {
             let is_last = number == sources.len();
             let patience = if is_last { Patience::usual } else { Patience::none };
-            match self.take_from_one(source, patience, listener) {
+            match self.take_from_one(*source, patience, listener) {
                 Err(Interrupted::Network(error)) if !is_last => {
                     (listener.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
                 }
@@ -113,7 +113,7 @@ impl Download<'_> {
     /// Receives what is left, with new patience after each byte that came.
     fn take_from_one(
         &mut self,
-        source: &Repository,
+        source: &dyn Source,
         patience: fn() -> Patience,
         listener: &Listener<'_>,
     ) -> Result<(), Interrupted> {
@@ -133,8 +133,8 @@ impl Download<'_> {
     }
 
     /// Receives until the end, or until the connection breaks.
-    fn receive(&mut self, source: &Repository) -> Result<(), Stopped> {
-        let mut body = source.blob(self.layer.digest, self.received)?;
+    fn receive(&mut self, source: &dyn Source) -> Result<(), Stopped> {
+        let mut body = source.blob(self.layer.digest, self.layer.bytes, self.received)?;
         loop {
             let mut block = Vec::with_capacity(BLOCK);
             // What came before it broke counts: it need not come again.

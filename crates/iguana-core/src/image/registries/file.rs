@@ -193,8 +193,8 @@ fn check_search_registry(registry: &str) -> anyhow::Result<()> {
 
 /// Both sides of an alias are names without tag and digest; the left one lacks a registry, the right one has one.
 fn check_alias(name: &str, value: &str) -> anyhow::Result<()> {
-    use crate::image::Reference;
-    let whole = |text: &str| text.parse::<Reference>().ok().filter(|_| !text.contains('@'));
+    use crate::image::Named;
+    let whole = |text: &str| text.parse::<Named>().ok().filter(|_| !text.contains('@'));
     let left = whole(name).filter(|reference| reference.short_name() == Some(name));
     ensure!(left.is_some(), "the alias `{name}` is not the name of an image without registry and tag");
     let right = whole(value).filter(|reference| reference.short_name().is_none());

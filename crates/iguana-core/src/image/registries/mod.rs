@@ -7,7 +7,7 @@
 
 mod file;
 
-use super::reference::Reference;
+use super::reference::Named;
 use crate::hint::{WithHint as _, hinted};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -113,7 +113,7 @@ impl Registries {
     ///
     /// # Errors
     /// When such a name means nothing, or too much.
-    pub fn candidates(&self, reference: &Reference) -> anyhow::Result<Vec<Reference>> {
+    pub fn candidates(&self, reference: &Named) -> anyhow::Result<Vec<Named>> {
         let Some(short) = reference.short_name() else { return Ok(vec![reference.clone()]) };
         if let Some(alias) = self.aliases.get(short).filter(|alias| !alias.is_empty()) {
             return Ok(vec![reference.moved_to(alias)?]);
@@ -140,7 +140,7 @@ impl Registries {
     ///
     /// # Errors
     /// When the image is blocked.
-    pub fn sources(&self, reference: &Reference) -> anyhow::Result<Vec<Endpoint>> {
+    pub fn sources(&self, reference: &Named) -> anyhow::Result<Vec<Endpoint>> {
         let name = reference.name();
         let Some(rule) = self.rule(&name) else { return Ok(vec![Endpoint::new(false, &name)]) };
         if rule.blocked {
@@ -205,8 +205,7 @@ impl Rule {
     fn moved(&self, name: &str, location: Option<&str>) -> anyhow::Result<String> {
         let (Some(location), Some(covered)) = (location, self.covered(name)) else { return Ok(name.into()) };
         let moved = format!("{location}{}", &name[covered..]);
-        let checked =
-            moved.parse::<Reference>().with_context(|| format!("registries.conf leads `{name}` there"));
+        let checked = moved.parse::<Named>().with_context(|| format!("registries.conf leads `{name}` there"));
         checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
         Ok(moved)
     }

@@ -182,6 +182,9 @@ fn image_hint(name: &str) -> String {
     if let Some((scheme, rest)) = name.split_once("://").filter(|(scheme, _)| *scheme != "docker") {
         return format!("write it without `{scheme}://`: `{rest}`");
     }
+    if let Some((transport, _)) = name.split_once(':').filter(|(_, details)| details.is_empty()) {
+        return format!("write `{transport}:PATH`, with `:NAME` behind it if there are several");
+    }
     let lower = name.to_lowercase();
     match lower != name && lower.parse::<Reference>().is_ok() {
         true => format!("write it in lower case: `{lower}`"),

@@ -1,17 +1,16 @@
-//! Names of images: `[docker://]REGISTRY/REPOSITORY[:TAG][@DIGEST]`.
+//! Names of images in registries: `[docker://]REGISTRY/REPOSITORY[:TAG][@DIGEST]`.
 
-use super::digest::Digest;
-use serde::Deserialize;
+use super::ReferenceError;
+use crate::image::digest::Digest;
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of an image, complete: registry, repository, and a tag or a digest.
+/// The name of an image in a registry, complete: registry, repository, and a tag or a digest.
 ///
 /// Names without a registry mean Docker Hub, as for docker: `busybox` is `docker.io/library/busybox:latest`,
 /// unless registries.conf has an alias for it or says which registries are searched.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Reference {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Named {
     registry: String,
     repository: String,
     tag: Option<String>,
@@ -20,7 +19,7 @@ pub struct Reference {
     short: Option<String>,
 }
 
-impl Reference {
+impl Named {
     /// The name as it was written, without tag and digest, if it has no registry in it.
     #[must_use]
     pub fn short_name(&self) -> Option<&str> {
@@ -34,7 +33,7 @@ impl Reference {
     }
 
     /// The image with the same tag and digest in the repository `name`, which has a registry.
-    pub(super) fn moved_to(&self, name: &str) -> Result<Self, ReferenceError> {
+    pub(in crate::image) fn moved_to(&self, name: &str) -> Result<Self, ReferenceError> {
         let place: Self = name.parse()?;
         Ok(Self { tag: self.tag.clone(), digest: self.digest, ..place })
     }
@@ -68,7 +67,7 @@ impl Reference {
     }
 }
 
-impl fmt::Display for Reference {
+impl fmt::Display for Named {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.registry, self.repository)?;
         if let Some(tag) = &self.tag {
@@ -81,31 +80,11 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Why a text is not the name of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReferenceError(String);
-
-impl fmt::Display for ReferenceError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ReferenceError {}
-
-impl TryFrom<String> for Reference {
-    type Error = ReferenceError;
-
-    fn try_from(text: String) -> Result<Self, ReferenceError> {
-        text.parse()
-    }
-}
-
-impl FromStr for Reference {
+impl FromStr for Named {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let bad = |why: &str| ReferenceError(format!("`{text}` is not the name of an image: {why}"));
+        let bad = |why: &str| ReferenceError::of(text, why);
         let name = text.strip_prefix("docker://").unwrap_or(text);
         let (name, digest) = match name.split_once('@') {
             Some((name, digest)) => (
@@ -183,14 +162,14 @@ mod tests {
             ("10.0.2.2:5000/x", "10.0.2.2:5000/x:latest"),
             ("localhost/x:y", "localhost/x:y"),
         ] {
-            assert_eq!(short.parse::<Reference>().unwrap().to_string(), full);
+            assert_eq!(short.parse::<Named>().unwrap().to_string(), full);
         }
     }
 
     #[test]
     fn a_digest_wins_over_a_tag() {
         let digest = Digest::of(b"");
-        let name: Reference = format!("r.example/x:1@{digest}").parse().unwrap();
+        let name: Named = format!("r.example/x:1@{digest}").parse().unwrap();
         assert_eq!(name.identifier(), digest.to_string());
         assert_eq!(name.digest(), Some(digest));
     }
@@ -207,7 +186,7 @@ mod tests {
             "r.example/x@sha256:0",
             "../x",
         ] {
-            let error = text.parse::<Reference>().unwrap_err().to_string();
+            let error = text.parse::<Named>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is not")), "{error}");
         }
     }

@@ -1,0 +1,26 @@
+//! Images in files of this machine: containers-transports(5).
+
+mod docker;
+mod files;
+mod layout;
+
+use super::reference::{Local, Transport};
+use super::source::Source;
+use docker::DockerArchive;
+use files::{Files, Packed};
+use layout::Layout;
+
+/// Opens the place that a name leads to.
+pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {
+    let path = local.path();
+    Ok(match local.transport() {
+        Transport::Layout => Box::new(Layout::open(Files::Folder(path.into()))?),
+        Transport::LayoutArchive => Box::new(Layout::open(Files::Packed(Packed::open(path)?))?),
+        Transport::DockerArchive => Box::new(DockerArchive::open(Packed::open(path)?, local.name())?),
+    })
+}
+
+/// The place from 0 on that `@N` means.
+fn place(name: &str) -> Option<usize> {
+    name.strip_prefix('@')?.parse().ok()
+}

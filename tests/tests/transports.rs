@@ -1,0 +1,120 @@
+//! Images in files of the machine, written by other makers' tools: `oci:`, `oci-archive:`, `docker-archive:`.
+
+use anyhow::{Context as _, Result};
+use iguana_lab::image::{Image, Maker, Packing, Recipe};
+use iguana_lab::passing_room;
+use iguana_lab::process::{self, LONG, QUICK};
+use iguana_lab::puller::{Puller, fails, says, succeeds, text};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn image(maker: Maker) -> Result<Image> {
+    Recipe::script("echo it runs")?.file("/data", 0o644, vec![7; 3 << 20])?.make(maker)
+}
+
+/// Writes the image as another transport has it.
+fn copy(image: &Image, target: &str) -> Result<()> {
+    let source = format!("oci:{}:latest", image.layout().display());
+    process::run(
+        Command::new("skopeo").args(["--insecure-policy", "copy", "-q", &source]).arg(target),
+        LONG,
+    )?;
+    Ok(())
+}
+
+fn shell(script: &str, folder: &Path) -> Result<String> {
+    Ok(process::run(Command::new("sh").args(["-ec", script]).current_dir(folder), QUICK)?)
+}
+
+#[test]
+fn a_layout_of_every_maker_is_run_from_its_folder() -> Result<()> {
+    let puller = Puller::new()?;
+    let zstd = Recipe::script("echo it runs")?.packing(Packing::Zstd).make(Maker::Spec)?;
+    for image in [image(Maker::Umoci)?, image(Maker::Buildah)?, zstd] {
+        for name in ["", ":latest", ":@0"] {
+            let output = puller.run(&format!("oci:{}{name}", image.layout().display()), "")?;
+            succeeds(&output, &["layers, "]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn archives_are_run_without_unpacking_them() -> Result<()> {
+    let (puller, room) = (Puller::new()?, passing_room("archives")?);
+    let (image, path) = (image(Maker::Umoci)?, room.path().display());
+    copy(&image, &format!("oci-archive:{path}/a.tar:r.example/tool:1"))?;
+    copy(&image, &format!("docker-archive:{path}/b.tar:r.example/tool:1"))?;
+    for name in ["", ":r.example/tool:1", ":@0"] {
+        for archive in ["oci-archive:PATH/a.tar", "docker-archive:PATH/b.tar"] {
+            let output = puller.run(&format!("{}{name}", archive.replace("PATH", &path.to_string())), "")?;
+            succeeds(&output, &["layers, "]);
+        }
+    }
+    let missing = puller.run(&format!("docker-archive:{path}/b.tar:r.example/tool"), "")?;
+    fails(&missing, &["has no image `r.example/tool`", "`r.example/tool:1`"]);
+    let mixed_up = puller.run(&format!("docker-archive:{path}/a.tar"), "")?;
+    fails(&mixed_up, &["is not what `docker save` writes", "`oci-archive:`"]);
+    fails(
+        &puller.run(&format!("oci-archive:{path}/b.tar"), "")?,
+        &["has no `oci-layout`", "`docker-archive:`"],
+    );
+    Ok(())
+}
+
+/// Docker with containerd's store saves the layers as they came.
+#[test]
+fn a_docker_archive_may_have_compressed_layers() -> Result<()> {
+    let (puller, room) = (Puller::new()?, passing_room("archives")?);
+    let archive = format!("docker-archive:{}/a.tar", room.path().display());
+    copy(&image(Maker::Umoci)?, &format!("{archive}:r.example/tool:1"))?;
+    shell(
+        "mkdir x; tar -C x -xf a.tar; cd x
+         for layer in $(sed 's/.*\"Layers\":\\[//; s/\\].*//; s/[\",]/ /g' manifest.json); do
+             gzip -c $layer > new; rm $layer; mv new $layer
+         done
+         tar -cf ../a.tar *",
+        room.path(),
+    )?;
+    succeeds(&puller.run(&archive, "")?, &["layers, "]);
+    Ok(())
+}
+
+/// The largest blob: a layer.
+fn layer(image: &Image) -> Result<PathBuf> {
+    let largest = shell("ls -S blobs/sha256 | head -n 1", image.layout())?;
+    Ok(image.layout().join("blobs/sha256").join(largest.trim()))
+}
+
+#[test]
+fn what_is_damaged_in_a_file_is_found_out_at_once() -> Result<()> {
+    let puller = Puller::new()?;
+    type Damage = fn(&Path) -> Result<()>;
+    let cases: &[(Damage, &[&str])] = &[
+        (
+            |layer| {
+                let mut bytes = fs::read(layer)?;
+                *bytes.get_mut(5).context("a layer of nothing")? ^= 1;
+                Ok(fs::write(layer, bytes)?)
+            },
+            &["the layer has digest `sha256:", "push or copy the image again"],
+        ),
+        (
+            |layer| Ok(fs::File::options().write(true).open(layer)?.set_len(1000)?),
+            &["has 1000 bytes of `sha256:", "the copy is not whole"],
+        ),
+        (|layer| Ok(fs::remove_file(layer)?), &["has no `blobs/sha256/", "the copy is not whole"]),
+    ];
+    for (damage, words) in cases {
+        let image = image(Maker::Spec)?;
+        damage(&layer(&image)?)?;
+        let output = puller.run(&format!("oci:{}", image.layout().display()), "")?;
+        fails(&output, words);
+        assert!(!text(&output).contains("trying again"), "{}", text(&output));
+    }
+    let missing = puller.run("oci:/no/such/folder", "")?;
+    fails(&missing, &["`/no/such/folder` is not an OCI image layout", "no `oci-layout`"]);
+    says(&puller.run("dir:/some/where", "")?, 3, &["nothing is pulled from `dir:`", "`skopeo copy`"]);
+    Ok(())
+}
