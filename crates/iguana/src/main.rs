@@ -1,10 +1,11 @@
-//! The workstation tool of Iguana: checks workflows, makes the initrd, and tries a workflow in a virtual machine.
+//! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
 
 mod build;
 mod cache;
 mod check;
 mod failure;
 mod output;
+mod pull;
 mod schema;
 mod trial;
 
@@ -42,6 +43,8 @@ enum Command {
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Fetch an image, and unpack its tree into a folder
+    Pull(pull::Options),
     /// Boot a virtual machine that runs a workflow, on this terminal
     Try {
         /// The workflow
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<Exit> {
         Command::Check(options) => return check::run(&options),
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
         Command::Build { recipe, workflow, output } => build::run(&recipe, workflow.as_deref(), &output)?,
+        Command::Pull(options) => pull::run(&options)?,
         Command::Try { workflow, recipe, memory, disks, append } => {
             trial::run(&recipe, &workflow, &Trial { memory_mib: memory, disks, append })?;
         }

@@ -11,14 +11,17 @@ mod reference;
 mod refusal;
 mod registries;
 mod registry;
+mod rootfs;
 mod source;
 mod store;
 
 pub use auth::{Login, Logins};
 pub use digest::{Digest, Hasher};
 pub use layer::unpack;
-pub use pull::{PullEvent, Puller, VerifiedImage};
+pub use platform::Machine;
+pub use pull::{LayerProgress, PullEvent, Puller, VerifiedImage};
 pub use reference::{Local, Named, Reference, ReferenceError, Transport};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;
+pub use rootfs::settle;
 pub use store::{Layer, Store};

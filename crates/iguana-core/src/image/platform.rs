@@ -3,10 +3,11 @@
 
 use crate::hint::hinted;
 use oci_spec::image::{Arch, Descriptor, ImageIndex, Os};
+use std::str::FromStr;
 
 /// What a processor runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Machine {
+pub struct Machine {
     architecture: Arch,
     /// The best first.
     variants: Vec<String>,
@@ -14,7 +15,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The one that this program runs on.
-    pub(super) fn this() -> Self {
+    #[must_use]
+    pub fn this() -> Self {
         match std::env::consts::ARCH {
             "x86_64" => Self::new(Arch::Amd64, amd64_level()),
             "aarch64" => Self::new(Arch::ARM64, 8),
@@ -63,6 +65,26 @@ impl Machine {
                 },
             )
         })
+    }
+}
+
+impl FromStr for Machine {
+    type Err = anyhow::Error;
+
+    /// `linux/ARCHITECTURE[/VARIANT]`, as Go and OCI name them. Without a variant it is the one that is usual.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let fields: Vec<&str> = text.split('/').collect();
+        let (architecture, variant) = match fields[..] {
+            ["linux", architecture] => (Arch::from(architecture), ""),
+            ["linux", architecture, variant] => (Arch::from(architecture), variant),
+            _ => anyhow::bail!(
+                "`{text}` is not the platform of a container: \
+                 write `linux/ARCHITECTURE[/VARIANT]`, such as `linux/arm64/v8`"
+            ),
+        };
+        let variant = usual(&architecture, variant);
+        let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
+        Ok(Self::new(architecture, newest))
     }
 }
 
@@ -168,6 +190,19 @@ mod tests {
                 "{machine}: {platforms:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_platform_is_read_as_others_write_it() {
+        for (text, expected) in [
+            ("linux/arm64", "linux/arm64/v8"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("linux/amd64", "linux/amd64/v1"),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            assert_eq!(text.parse::<Machine>().unwrap().to_string(), expected);
+        }
+        assert!("arm64".parse::<Machine>().is_err() && "windows/amd64".parse::<Machine>().is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http;
 use iguana_core::image::{
-    Credentials, Logins, PullEvent, Puller, Reference, Registries, Store, VerifiedImage,
+    Credentials, Logins, Machine, PullEvent, Puller, Reference, Registries, Store, VerifiedImage,
 };
 use iguana_core::workflow::{self, Container, Job};
 use std::collections::HashMap;
@@ -16,12 +16,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which registries are insecure, blocked or elsewhere.
 const REGISTRIES: &str = "/etc/containers/registries.conf";
 /// Files that change it: containers-registries.conf.d(5).
 const DROP_INS: &str = "/etc/containers/registries.conf.d";
+
+/// How often it is said how far a pull is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Where images come from and go to.
 pub(crate) struct Images(Puller);
@@ -82,7 +85,9 @@ impl Images {
     ) -> anyhow::Result<Self> {
         let registries = registries()?;
         registries.warnings().iter().for_each(|warning| report.warn(warning));
-        Ok(Self(Puller { http, registries, logins: logins()?, store: Store::open(store)? }))
+        let (logins, store) = (logins()?, Store::open(store)?);
+        let machine = Machine::this();
+        Ok(Self(Puller { http, registries, logins, store, machine, progress_every: PROGRESS_EVERY }))
     }
 
     /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
@@ -192,7 +197,7 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
             report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
             report.detail(format_args!("image {reference}: manifest {digest}"));
         }
-        PullEvent::Progress { done, bytes } => report.say(format_args!(
+        PullEvent::Progress { done, bytes, .. } => report.say(format_args!(
             "image {reference}: {:.1} of {:.1} MB after {} s",
             megabytes(done),
             megabytes(bytes),

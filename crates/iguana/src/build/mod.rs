@@ -2,7 +2,7 @@
 
 mod cpio;
 mod initrd;
-mod inputs;
+pub(crate) mod inputs;
 mod kernel;
 mod modules;
 mod rules;

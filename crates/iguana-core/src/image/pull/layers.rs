@@ -2,7 +2,7 @@
 
 use super::manifest::descriptor_digest;
 use super::stream::{Sources, fetch};
-use super::{PullEvent, Transfer};
+use super::{LayerProgress, PullEvent};
 use crate::hint::hinted;
 use crate::image::digest::Digest;
 use crate::image::patience::Listener;
@@ -12,15 +12,12 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
 use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::str::FromStr as _;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use std::vec;
-
-/// How often [`PullEvent::Progress`] comes.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// A layer of the image: where it is and what it must turn out to be.
 pub(super) struct Wanted {
@@ -114,35 +111,62 @@ pub(super) fn fetch_all(
     sources: &Sources<'_>,
     store: &Store,
     missing: &[&Wanted],
-    bytes: u64,
+    progress_every: Duration,
     tell: &dyn Fn(PullEvent),
 ) -> anyhow::Result<Vec<Arc<Layer>>> {
-    let transfer = Transfer::default();
+    let progress = Progress::of(missing);
+    let stopped = AtomicBool::new(false);
     let fetched: Mutex<Vec<Arc<Layer>>> = Mutex::default();
     let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     // The largest first, so that the last ones to end are small and no processor idles.
-    let mut order = missing.to_vec();
-    order.sort_by_key(|layer| std::cmp::Reverse(layer.bytes));
+    let mut order: Vec<_> = missing.iter().copied().zip(&progress.arrived).collect();
+    order.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.bytes));
     let queue = Mutex::new(order.into_iter());
     thread::scope(|scope| -> anyhow::Result<()> {
         let (reports, arriving) = sync_channel(workers.max(1));
         for _ in 0..workers {
-            let (reports, queue, fetched, transfer) = (reports.clone(), &queue, &fetched, &transfer);
+            let (reports, queue, fetched, stopped) = (reports.clone(), &queue, &fetched, &stopped);
             scope.spawn(move || {
                 // The other end is gone only when the pull has failed already.
                 let tell = |event| drop(reports.send(WorkerReport::Event(event)));
-                let listener = Listener { tell: &tell, has_left: &transfer.stopped };
-                let outcome = fetch_in_turn(sources, store, queue, fetched, transfer, &listener);
+                let listener = Listener { tell: &tell, has_left: stopped };
+                let outcome = fetch_in_turn(sources, store, queue, fetched, &listener);
                 if outcome.is_err() {
-                    transfer.stopped.store(true, Ordering::Relaxed);
+                    stopped.store(true, Ordering::Relaxed);
                 }
                 drop(reports.send(WorkerReport::Ended(outcome)));
             });
         }
         drop(reports);
-        wait_for_workers(&arriving, &transfer, bytes, tell)
+        wait_for_workers(&arriving, &progress, progress_every, tell)
     })?;
     fetched.into_inner().map_err(|_| anyhow::anyhow!("a thread crashed while it fetched a layer"))
+}
+
+/// How far layers are.
+struct Progress<'a> {
+    layers: &'a [&'a Wanted],
+    /// Bytes of each.
+    arrived: Vec<AtomicU64>,
+}
+
+impl<'a> Progress<'a> {
+    fn of(layers: &'a [&'a Wanted]) -> Self {
+        Self { layers, arrived: layers.iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn event(&self) -> PullEvent {
+        let each = self.layers.iter().zip(&self.arrived);
+        let layers: Vec<_> = each
+            .map(|(layer, arrived)| LayerProgress {
+                digest: layer.digest,
+                done: arrived.load(Ordering::Relaxed),
+                bytes: layer.bytes,
+            })
+            .collect();
+        let sum = |of: fn(&LayerProgress) -> u64| layers.iter().map(of).fold(0, u64::saturating_add);
+        PullEvent::Progress { done: sum(|layer| layer.done), bytes: sum(|layer| layer.bytes), layers }
+    }
 }
 
 /// What a thread says to the one that waits for all.
@@ -154,16 +178,16 @@ enum WorkerReport {
 /// Returns the first failure at once, so that its cause is not hidden behind those that follow from it.
 fn wait_for_workers(
     arriving: &Receiver<WorkerReport>,
-    transfer: &Transfer,
-    bytes: u64,
+    progress: &Progress<'_>,
+    progress_every: Duration,
     tell: &dyn Fn(PullEvent),
 ) -> anyhow::Result<()> {
     use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
     loop {
-        match arriving.recv_timeout(PROGRESS_EVERY) {
+        match arriving.recv_timeout(progress_every) {
             Ok(WorkerReport::Ended(outcome)) => outcome?,
             Ok(WorkerReport::Event(event)) => tell(event),
-            Err(Timeout) => tell(PullEvent::Progress { done: transfer.done.load(Ordering::Relaxed), bytes }),
+            Err(Timeout) => tell(progress.event()),
             Err(Disconnected) => return Ok(()),
         }
     }
@@ -172,15 +196,14 @@ fn wait_for_workers(
 fn fetch_in_turn(
     sources: &Sources<'_>,
     store: &Store,
-    queue: &Mutex<vec::IntoIter<&Wanted>>,
+    queue: &Mutex<vec::IntoIter<(&Wanted, &AtomicU64)>>,
     fetched: &Mutex<Vec<Arc<Layer>>>,
-    transfer: &Transfer,
     listener: &Listener<'_>,
 ) -> anyhow::Result<()> {
     loop {
         let next = queue.lock().expect("no thread panics with the queue").next();
-        let Some(layer) = next else { return Ok(()) };
-        let unpacked = fetch(sources, store, layer, transfer, listener)
+        let Some((layer, arrived)) = next else { return Ok(()) };
+        let unpacked = fetch(sources, store, layer, arrived, listener)
             .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
         fetched.lock().expect("no thread panics with the layers").push(unpacked);
     }

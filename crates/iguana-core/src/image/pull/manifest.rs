@@ -19,6 +19,7 @@ pub(super) fn resolve(
     source: &dyn Source,
     identifier: &str,
     digest: Option<Digest>,
+    machine: &Machine,
 ) -> Result<(Digest, ImageManifest), Failure> {
     let bytes = source.manifest(identifier)?;
     if let Some(digest) = digest {
@@ -28,7 +29,7 @@ pub(super) fn resolve(
         return Ok((Digest::of(&bytes), *manifest));
     }
     let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
-    let digest = descriptor_digest(Machine::this().choose(&index)?)?;
+    let digest = descriptor_digest(machine.choose(&index)?)?;
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
     match Document::parse(&bytes)? {
@@ -91,19 +92,19 @@ impl Document {
 pub(super) fn configuration(
     source: &dyn Source,
     manifest: &ImageManifest,
+    machine: &Machine,
     listener: &Listener<'_>,
 ) -> anyhow::Result<ImageConfiguration> {
     let digest = descriptor_digest(manifest.config())?;
     let bytes = Patience::usual().until_done(listener, || source.document(digest))?;
     let configuration =
         ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is not understood")?;
-    let machine = Machine::this();
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
     if machine.rank(architecture, variant).is_none() {
         let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
         return Err(hinted(
-            format!("the image is for `{architecture}{variant}`, this machine is `{machine}`"),
-            "build the image for this machine's architecture",
+            format!("the image is for `{architecture}{variant}`, wanted is one for `{machine}`"),
+            "build the image for that architecture, too",
         ));
     }
     Ok(configuration)

@@ -11,6 +11,7 @@ use super::auth::{Login, Logins};
 use super::digest::Digest;
 use super::local;
 use super::patience::{Listener, Patience};
+use super::platform::Machine;
 use super::reference::{Local, Named, Reference};
 use super::refusal::Asker;
 use super::registries::{Endpoint, Registries};
@@ -24,7 +25,7 @@ use layers::Wanted;
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use stream::Sources;
 
@@ -66,13 +67,27 @@ pub enum PullEvent {
         done: u64,
         /// Compressed bytes of all layers.
         bytes: u64,
+        /// Each of them, in the order of the image.
+        layers: Vec<LayerProgress>,
     },
+}
+
+/// How far one layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerProgress {
+    /// Its digest.
+    pub digest: Digest,
+    /// Compressed bytes that have arrived.
+    pub done: u64,
+    /// Its compressed bytes.
+    pub bytes: u64,
 }
 
 /// An image whose every byte had the digest that its manifest says. Only [`Puller::pull`] makes one.
 #[derive(Debug)]
 pub struct VerifiedImage {
     reference: Reference,
+    digest: Digest,
     configuration: ImageConfiguration,
     layers: Vec<Arc<Layer>>,
 }
@@ -82,6 +97,12 @@ impl VerifiedImage {
     #[must_use]
     pub fn reference(&self) -> &Reference {
         &self.reference
+    }
+
+    /// The digest of its manifest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// What the image says about running it (OCI image-spec, config.md).
@@ -108,6 +129,10 @@ pub struct Puller {
     pub logins: Logins,
     /// Holds the layers.
     pub store: Store,
+    /// What the images are to run on.
+    pub machine: Machine,
+    /// How often [`PullEvent::Progress`] comes.
+    pub progress_every: Duration,
 }
 
 /// An image that was found: what is known before its layers come.
@@ -121,9 +146,9 @@ struct Found {
 
 impl Found {
     /// In files of this machine.
-    fn here(local: &Local) -> anyhow::Result<Self> {
+    fn here(local: &Local, machine: &Machine) -> anyhow::Result<Self> {
         let source = local::open(local)?;
-        let found = manifest::resolve(&*source, local.name(), None).map_err(|failure| failure.error);
+        let found = manifest::resolve(&*source, local.name(), None, machine).map_err(|failure| failure.error);
         found.map(|(digest, manifest)| Self { source, others: Vec::new(), digest, manifest })
     }
 }
@@ -149,9 +174,9 @@ impl Puller {
         let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
         let Found { source, others, digest, manifest } = match reference {
             Reference::Registry(named) => self.find(named, credentials, &listener)?,
-            Reference::Local(local) => Found::here(local)?,
+            Reference::Local(local) => Found::here(local, &self.machine)?,
         };
-        let configuration = manifest::configuration(&*source, &manifest, &listener)?;
+        let configuration = manifest::configuration(&*source, &manifest, &self.machine, &listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
@@ -171,11 +196,11 @@ impl Puller {
         let place = elsewhere.filter(|(named, place)| named != place).map(|(_, place)| place);
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
         let sources = Sources { first: &*source, others: &others };
-        let fetched = layers::fetch_all(&sources, &self.store, &missing, bytes, &tell)?;
+        let fetched = layers::fetch_all(&sources, &self.store, &missing, self.progress_every, &tell)?;
         let layers = wanted.iter().map(|layer| self.store.find(&layer.diff_id)).collect::<Option<Vec<_>>>();
         let layers = layers.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
-        Ok(VerifiedImage { reference: reference.clone(), configuration, layers })
+        Ok(VerifiedImage { reference: reference.clone(), digest, configuration, layers })
     }
 
     /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
@@ -196,7 +221,8 @@ impl Puller {
             let patience = if is_last { Patience::usual() } else { Patience::none() };
             let found = self.repository(&candidate, endpoint, credentials).and_then(|repository| {
                 let (digest, manifest) = patience.until_done(listener, || {
-                    manifest::resolve(&*repository, &candidate.identifier(), candidate.digest())
+                    let (identifier, digest) = (candidate.identifier(), candidate.digest());
+                    manifest::resolve(&*repository, &identifier, digest, &self.machine)
                 })?;
                 Ok(Found { source: repository, others: Vec::new(), digest, manifest })
             });
@@ -244,11 +270,4 @@ impl Puller {
         };
         Ok(Box::new(Repository::new(&self.http, endpoint, login, asker)))
     }
-}
-
-/// What the threads of one pull share.
-#[derive(Default)]
-struct Transfer {
-    done: AtomicU64,
-    stopped: AtomicBool,
 }

@@ -4,8 +4,8 @@
 //! A connection that breaks is taken up again at the byte that was reached: both digests and the unpacker go on as if
 //! nothing had happened.
 
+use super::PullEvent;
 use super::layers::{Compression, Wanted};
-use super::{PullEvent, Transfer};
 use crate::hint::WithHint as _;
 use crate::http;
 use crate::image::digest::{Digest, Hasher};
@@ -15,9 +15,10 @@ use crate::image::source::Source;
 use crate::image::store::{Layer, Store};
 use anyhow::{Context as _, bail};
 use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 /// Bytes handed on at once, from the network and from the decompressor.
@@ -44,16 +45,16 @@ pub(super) fn fetch(
     sources: &Sources<'_>,
     store: &Store,
     layer: &Wanted,
-    transfer: &Transfer,
+    arrived: &AtomicU64,
     listener: &Listener<'_>,
 ) -> anyhow::Result<Arc<Layer>> {
     let incoming = store.incoming()?;
     let (compressed, unpacked) = thread::scope(|scope| {
-        let (sender, packed) = sync_channel(BLOCKS_WAITING);
-        let (inflated, arriving) = sync_channel(BLOCKS_WAITING);
-        let inflater = scope.spawn(move || inflate(Blocks::new(packed), layer.compression, &inflated));
-        let unpacker = scope.spawn(|| unpack_counted(Blocks::new(arriving), &incoming));
-        let mut download = Download { layer, transfer, hasher: Hasher::new(), received: 0, blocks: sender };
+        let (blocks, packed) = belt();
+        let (inflated, arriving) = belt();
+        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated));
+        let unpacker = scope.spawn(|| unpack_counted(arriving, &incoming));
+        let mut download = Download { layer, arrived, hasher: Hasher::new(), received: 0, blocks };
         let received = download.take_from_any(sources, listener);
         // The end of the download is the end of the stream.
         let compressed = received.map(|()| download.finish());
@@ -86,10 +87,10 @@ enum Interrupted {
 /// A layer that is being received.
 struct Download<'a> {
     layer: &'a Wanted,
-    transfer: &'a Transfer,
+    arrived: &'a AtomicU64,
     hasher: Hasher,
     received: u64,
-    blocks: SyncSender<Vec<u8>>,
+    blocks: Belt,
 }
 
 impl Download<'_> {
@@ -120,7 +121,7 @@ impl Download<'_> {
         let mut left = patience();
         loop {
             let before = self.received;
-            let failure = match self.receive(source) {
+            let failure = match self.receive(source, listener) {
                 Ok(()) => return Ok(()),
                 Err(Stopped::Unpacker) => return Err(Interrupted::Unpacker),
                 Err(Stopped::Network(failure)) => failure,
@@ -133,14 +134,14 @@ impl Download<'_> {
     }
 
     /// Receives until the end, or until the connection breaks.
-    fn receive(&mut self, source: &dyn Source) -> Result<(), Stopped> {
+    fn receive(&mut self, source: &dyn Source, listener: &Listener<'_>) -> Result<(), Stopped> {
         let mut body = source.blob(self.layer.digest, self.layer.bytes, self.received)?;
         loop {
-            let mut block = Vec::with_capacity(BLOCK);
+            let mut block = self.blocks.take_empty();
             // What came before it broke counts: it need not come again.
-            let outcome = (&mut body).take(BLOCK as u64).read_to_end(&mut block);
+            let outcome = fill(&mut block, &mut body);
             let is_end = block.is_empty();
-            self.hand_on(block)?;
+            self.hand_on(block, listener)?;
             outcome
                 .map_err(http::broken)
                 .with_context(|| self.broken())
@@ -151,22 +152,22 @@ impl Download<'_> {
         }
     }
 
-    fn hand_on(&mut self, block: Vec<u8>) -> Result<(), Stopped> {
+    fn hand_on(&mut self, block: Vec<u8>, listener: &Listener<'_>) -> Result<(), Stopped> {
         if block.is_empty() {
             return Ok(());
         }
         self.received += block.len() as u64;
-        self.transfer.done.fetch_add(block.len() as u64, Ordering::Relaxed);
+        self.arrived.store(self.received, Ordering::Relaxed);
         if self.received > self.layer.bytes {
             let error =
                 anyhow::anyhow!("the layer is longer than the {} bytes of its manifest", self.layer.bytes);
             return Err(Failure::for_good(error).into());
         }
-        if self.transfer.stopped.load(Ordering::Relaxed) {
+        if listener.has_left.load(Ordering::Relaxed) {
             return Err(Failure::for_good(anyhow::anyhow!("stopped because another layer failed")).into());
         }
         self.hasher.update(&block);
-        self.blocks.send(block).map_err(|_| Stopped::Unpacker)
+        self.blocks.hand_on(block).map_err(|Gone| Stopped::Unpacker)
     }
 
     /// A server that says "that was all" too early may have more at the next time.
@@ -200,14 +201,13 @@ impl<E: Into<Failure>> From<E> for Stopped {
 }
 
 /// Decompresses a layer for the unpacker.
-fn inflate(packed: Blocks, compression: Compression, inflated: &SyncSender<Vec<u8>>) -> anyhow::Result<()> {
+fn inflate(packed: Blocks, compression: Compression, inflated: &Belt) -> anyhow::Result<()> {
     let mut reader = compression.reader(packed)?;
     loop {
-        let mut block = Vec::with_capacity(BLOCK);
-        let count = (&mut reader).take(BLOCK as u64).read_to_end(&mut block);
-        count.context("it cannot be decompressed")?;
+        let mut block = inflated.take_empty();
+        fill(&mut block, &mut reader).context("it cannot be decompressed")?;
         // The unpacker says itself why it takes no more.
-        if block.is_empty() || inflated.send(block).is_err() {
+        if block.is_empty() || inflated.hand_on(block).is_err() {
             return Ok(());
         }
     }
@@ -232,23 +232,63 @@ fn explain_full(error: anyhow::Error) -> anyhow::Error {
     full.hint("give the machine more memory, or use a smaller image").unwrap_err()
 }
 
-/// The receiving end of a channel of blocks, as a reader.
-struct Blocks {
-    arriving: Receiver<Vec<u8>>,
-    block: Vec<u8>,
-    used: usize,
+/// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each
+/// of its 64 pages.
+fn belt() -> (Belt, Blocks) {
+    let (full, arriving) = sync_channel(BLOCKS_WAITING);
+    let (back, empty) = channel();
+    (Belt { full, empty }, Blocks { arriving, back, block: Vec::new(), used: 0 })
 }
 
-impl Blocks {
-    fn new(arriving: Receiver<Vec<u8>>) -> Self {
-        Self { arriving, block: Vec::new(), used: 0 }
+/// The sending end.
+struct Belt {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+/// Nobody reads any more.
+struct Gone;
+
+impl Belt {
+    fn take_empty(&self) -> Vec<u8> {
+        self.empty.try_recv().unwrap_or_default()
     }
+
+    fn hand_on(&self, block: Vec<u8>) -> Result<(), Gone> {
+        self.full.send(block).map_err(|_| Gone)
+    }
+}
+
+/// Reads until the block is full or there is no more; after a failure the block holds what came before it.
+fn fill(block: &mut Vec<u8>, reader: &mut impl Read) -> io::Result<()> {
+    block.resize(BLOCK, 0);
+    let mut filled = 0;
+    let outcome = loop {
+        match reader.read(&mut block[filled..]) {
+            Ok(0) => break Ok(()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    block.truncate(filled);
+    outcome
+}
+
+/// The receiving end, as a reader.
+struct Blocks {
+    arriving: Receiver<Vec<u8>>,
+    back: Sender<Vec<u8>>,
+    block: Vec<u8>,
+    used: usize,
 }
 
 impl BufRead for Blocks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.used == self.block.len() {
-            self.block = self.arriving.recv().unwrap_or_default();
+            let read = mem::replace(&mut self.block, self.arriving.recv().unwrap_or_default());
+            // Whoever fills blocks may have ended.
+            let _ = self.back.send(read);
             self.used = 0;
         }
         Ok(&self.block[self.used..])
@@ -287,13 +327,34 @@ mod tests {
 
     #[test]
     fn blocks_read_as_one_stream() {
-        let (blocks, arriving) = sync_channel(4);
+        let (sender, mut blocks) = belt();
         for block in ["hel", "lo ", "world"] {
-            blocks.send(block.as_bytes().to_vec()).unwrap();
+            assert!(sender.hand_on(block.as_bytes().to_vec()).is_ok());
         }
-        drop(blocks);
-        let mut text = String::new();
-        Blocks::new(arriving).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "hello world");
+        let mut text = [0; 8];
+        blocks.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"hello wo");
+        // The first one of all is of nobody.
+        assert_eq!([sender.take_empty(), sender.take_empty()], [b"".to_vec(), b"hel".to_vec()]);
+        drop(sender);
+        let mut rest = String::new();
+        blocks.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "rld");
+    }
+
+    #[test]
+    fn a_block_keeps_what_came_before_a_failure() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        let mut block = vec![1; 7];
+        assert!(fill(&mut block, &mut b"abc".chain(Broken)).is_err());
+        assert_eq!(block, b"abc");
+        fill(&mut block, &mut io::repeat(2)).unwrap();
+        assert_eq!(block.len(), BLOCK);
+        assert!(fill(&mut block, &mut io::empty()).is_ok() && block.is_empty());
     }
 }

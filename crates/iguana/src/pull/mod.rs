@@ -1,0 +1,161 @@
+//! `iguana pull`: the tree of an image in a folder, fetched and unpacked as a boot does it.
+
+mod progress;
+
+use crate::build::inputs;
+use anyhow::{Context, Result};
+use clap::Args;
+use iguana_core::hint::{WithHint, hinted};
+use iguana_core::http::{Client, Proxies};
+use iguana_core::image::{Logins, Machine, Puller, Reference, Registries, Store, settle};
+use iguana_core::trust::tls::{RegistryCertificates, Roots};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where layers are unpacked, in the folder itself: moving them to their place costs nothing within a file system.
+const STORE: &str = ".iguana-pull";
+/// What mkfs.ext4 leaves in a file system that is new.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What to pull.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The image: a name in a registry, oci:DIR[:NAME], oci-archive:FILE[:NAME], or docker-archive:FILE[:REFERENCE]
+    image: Reference,
+    /// The folder that becomes the image's tree, which must be empty; it is made if need be
+    folder: PathBuf,
+    /// Of an image for several platforms, the one for this [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Machine>,
+    /// Write the digest of the image's manifest there
+    #[arg(long, value_name = "FILE")]
+    digest_file: Option<PathBuf>,
+    /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
+    #[arg(long = "ca", value_name = "FILE")]
+    authorities: Vec<PathBuf>,
+    /// Which registries are insecure or have mirrors, as in containers-registries.conf(5)
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
+    /// Who pulls from registries that demand to know, as in containers-auth.json(5)
+    #[arg(long = "auth", value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    logins: Option<PathBuf>,
+    /// CA and client certificates of single registries, in folders named HOST[:PORT], as in containers-certs.d(5)
+    #[arg(long = "certs", value_name = "DIR")]
+    certificates: Option<PathBuf>,
+}
+
+/// Pulls the image, and prints the digest of its manifest.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure_root()?;
+    let room = Room::prepare(&options.folder)?;
+    let puller = options.puller(&room)?;
+    let image = {
+        let mut teller = progress::Teller::new(&options.image);
+        let pulled = puller.pull(&options.image, None, u64::MAX, &mut |event| teller.tell(event));
+        pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
+    };
+    let digest = image.digest();
+    settle(image, &options.folder)
+        .and_then(|()| room.leave())
+        .with_context(|| format!("cannot fill `{}`", options.folder.display()))?;
+    if let Some(file) = &options.digest_file {
+        let written = fs::write(file, digest.to_string());
+        written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
+    }
+    println!("{digest}");
+    Ok(())
+}
+
+impl Options {
+    fn puller(&self, room: &Room) -> Result<Puller> {
+        let mut roots = Vec::new();
+        for (_, authority) in inputs::authorities(&self.authorities)? {
+            roots.extend_from_slice(&authority.bytes);
+            roots.push(b'\n');
+        }
+        let roots = if roots.is_empty() { Roots::default() } else { Roots::from_pem(&roots)? };
+        let mut http =
+            Client::new(&roots).through(Proxies::from_environment(|name| std::env::var(name).ok())?);
+        if let Some(folder) = &self.certificates {
+            inputs::certificates(folder)?;
+            http = http.with_certificates(RegistryCertificates::from_folder(folder)?);
+        }
+        let text = |input: inputs::Input| String::from_utf8(input.bytes);
+        let registries = match &self.registries {
+            Some(file) => Registries::parse(&text(inputs::registries(file)?)?)?,
+            None => Registries::default(),
+        };
+        let logins = match &self.logins {
+            Some(file) => Logins::parse(&text(inputs::logins(file)?)?)?,
+            None => Logins::default(),
+        };
+        Ok(Puller {
+            http,
+            registries,
+            logins,
+            store: Store::open(&room.store)?,
+            machine: self.platform.clone().unwrap_or_else(Machine::this),
+            progress_every: progress::interval(),
+        })
+    }
+}
+
+/// Files get the owners, devices and attributes of the image, which only root may give.
+fn ensure_root() -> Result<()> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if is_root {
+        return Ok(());
+    }
+    Err(hinted(
+        "only root can make the files of an image: they have owners, devices and capabilities",
+        "run it with `sudo`, or in a user namespace: `unshare --map-auto --map-root-user iguana pull …`",
+    ))
+}
+
+/// The folder to fill, and the one in it where layers are unpacked; that goes with the value.
+struct Room {
+    folder: PathBuf,
+    store: PathBuf,
+}
+
+impl Room {
+    fn prepare(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder `{}`", folder.display()))
+            .hint("the second word is the folder that becomes the image's tree")?;
+        let cannot = || format!("cannot read the folder `{}`", folder.display());
+        for entry in fs::read_dir(folder).with_context(cannot)? {
+            let name = entry.with_context(cannot)?.file_name();
+            if name != LOST_AND_FOUND && name != STORE {
+                return Err(hinted(
+                    format!("`{}` is not empty: it has `{}`", folder.display(), name.display()),
+                    "name a folder that is empty or not there yet",
+                ));
+            }
+        }
+        let room = Self { folder: folder.into(), store: folder.join(STORE) };
+        // What a pull left that was killed.
+        room.clear();
+        Ok(room)
+    }
+
+    /// Leaves the folder as the image has it: its time, too.
+    fn leave(self) -> Result<()> {
+        let folder = fs::File::open(&self.folder)?;
+        let time = folder.metadata()?.modified()?;
+        self.clear();
+        Ok(folder.set_modified(time)?)
+    }
+
+    fn clear(&self) {
+        // If it stays, making it anew says why.
+        let _ = fs::remove_dir_all(&self.store);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,109 @@
+//! How far a pull is: bars on a terminal, and lines elsewhere, both on standard error.
+
+use iguana_core::image::{LayerProgress, PullEvent, Reference};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+/// On a terminal: often enough to look smooth.
+const BARS_EVERY: Duration = Duration::from_millis(100);
+/// Elsewhere: as in a boot.
+const LINES_EVERY: Duration = Duration::from_secs(5);
+/// Digits of a digest that tell one layer from another, as podman and docker show them.
+const DIGITS: usize = 12;
+/// Layer, bar, bytes, rate, time left.
+const BAR: &str = "{prefix} {bar:30} {bytes:>11} of {total_bytes:<11} {bytes_per_sec:>13}  {eta:>4} left";
+/// The same of a layer that is there.
+const FULL_BAR: &str = "{prefix} {bar:30} {total_bytes:>11}";
+
+/// How often somebody wants to know.
+pub(super) fn interval() -> Duration {
+    if stderr().is_terminal() { BARS_EVERY } else { LINES_EVERY }
+}
+
+/// Tells a person, or a log.
+pub(super) struct Teller<'a> {
+    image: &'a Reference,
+    start: Instant,
+    bars: MultiProgress,
+    layers: Vec<ProgressBar>,
+    is_terminal: bool,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(image: &'a Reference) -> Self {
+        let is_terminal = stderr().is_terminal();
+        Self { image, start: Instant::now(), bars: MultiProgress::new(), layers: Vec::new(), is_terminal }
+    }
+
+    pub(super) fn tell(&mut self, event: PullEvent) {
+        let image = self.image;
+        match event {
+            PullEvent::Elsewhere { place, why } => self.line(&format!("not from `{place}`: {why}")),
+            PullEvent::Waiting { why, wait, tried, tries } => {
+                let wait = wait.as_secs_f32();
+                self.line(&format!("{why}; trying again in {wait:.1} s ({tried} of {tries})"));
+            }
+            PullEvent::Resolved { place, layers, bytes, .. } => {
+                let place = place.map(|place| format!(" from {place}")).unwrap_or_default();
+                let plural = if layers == 1 { "" } else { "s" };
+                self.line(&format!("{image}{place}: {layers} layer{plural}, {}", megabytes(bytes)));
+            }
+            PullEvent::Progress { layers, .. } if self.is_terminal => self.draw(&layers),
+            PullEvent::Progress { done, bytes, .. } => {
+                let seconds = self.start.elapsed().as_secs();
+                self.line(&format!("{image}: {} of {} after {seconds} s", megabytes(done), megabytes(bytes)));
+            }
+        }
+    }
+
+    fn line(&self, text: &str) {
+        self.bars.suspend(|| eprintln!("{text}"));
+    }
+
+    fn draw(&mut self, layers: &[LayerProgress]) {
+        if self.layers.is_empty() {
+            self.layers = layers.iter().map(|layer| self.bars.add(bar(layer))).collect();
+        }
+        for (bar, layer) in self.layers.iter().zip(layers) {
+            bar.set_position(layer.done);
+            if layer.done == layer.bytes && !bar.is_finished() {
+                bar.set_style(style(FULL_BAR));
+                bar.finish();
+            }
+        }
+    }
+}
+
+impl Drop for Teller<'_> {
+    /// Bars are of the moment: what follows them says how it ended.
+    fn drop(&mut self) {
+        self.layers.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+fn bar(layer: &LayerProgress) -> ProgressBar {
+    let digest = layer.digest.to_string();
+    let digits = digest.trim_start_matches("sha256:").chars().take(DIGITS).collect::<String>();
+    ProgressBar::new(layer.bytes).with_prefix(digits).with_style(style(BAR))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bars_are_understood() {
+        for template in [BAR, FULL_BAR] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `iguana pull`: images of other makers in a folder of the workstation.
+
+use anyhow::{Context as _, Result};
+use iguana_lab::front::{Action, Front};
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::process::{self, LONG, QUICK};
+use iguana_lab::puller::{fails, here, insecure, says, text};
+use iguana_lab::registry::{CREDENTIALS, Registry};
+use iguana_lab::{passing_room, program};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A workstation: a folder to pull to, and the files that a person names.
+struct Workstation(TempDir);
+
+impl Workstation {
+    fn new() -> Result<Workstation> {
+        Ok(Workstation(passing_room("pull")?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn pull(&self, image: &str, options: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program("iguana"));
+        command.args(["pull", image]).arg(self.path("root")).args(options);
+        command.output().context("`iguana` cannot be started")
+    }
+
+    /// From a registry without TLS.
+    fn pull_from(&self, registry: &str, image: &str, options: &[&str]) -> Result<Output> {
+        let conf = self.path("registries.conf");
+        fs::write(&conf, insecure(registry))?;
+        let conf = conf.display().to_string();
+        self.pull(&format!("{registry}/{image}"), &[&["--registries", &conf], options].concat())
+    }
+}
+
+/// Every file below a folder, with all that a layer says of it.
+fn tree(folder: &Path) -> Result<String> {
+    let script = "find . -printf '%P %y %m %U:%G %T@ %l %n\\n' | sort
+                  find . -type f -exec sha256sum {} + | sort -k 2
+                  getfattr -R -h -d -m - . 2> /dev/null | sort";
+    Ok(process::run(Command::new("sh").args(["-ec", script]).current_dir(folder), LONG)?)
+}
+
+/// As umoci unpacks it: the witness.
+fn unpacked_by_umoci(image: &Image, room: &Path) -> Result<String> {
+    let source = format!("{}:latest", image.layout().display());
+    process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(room.join("umoci")), LONG)?;
+    tree(&room.join("umoci/rootfs"))
+}
+
+/// Layers that hide each other: a file over a file, a whiteout, an opaque folder.
+fn layered() -> Result<Image> {
+    Recipe::busybox()?
+        .file("/etc/motd", 0o644, "first")?
+        .file("/opt/a/old", 0o600, "old")?
+        .file("/etc/motd", 0o640, "second")?
+        .file("/bin/.wh.ls", 0o644, "")?
+        .file("/opt/a/.wh..wh..opq", 0o644, "")?
+        .file("/opt/a/new", 0o755, "new")?
+        .link("/opt/link", "a/new")?
+        .make(Maker::Spec)
+}
+
+#[test]
+fn a_folder_gets_the_tree_that_the_layers_make() -> Result<()> {
+    let (registry, image) = (Registry::plain()?, layered()?);
+    registry.push(&image, "tool")?;
+    let workstation = Workstation::new()?;
+    let file = workstation.path("digest");
+    let output =
+        workstation.pull_from(&here(&registry), "tool", &["--digest-file", &file.display().to_string()])?;
+    says(&output, 0, &["layers, ", "MB"]);
+    assert_eq!(tree(&workstation.path("root"))?, unpacked_by_umoci(&image, workstation.0.path())?);
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+    let digest = process::run(skopeo.arg(format!("docker://{}/tool", here(&registry))), QUICK)?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), digest.trim());
+    assert_eq!(fs::read_to_string(file)?, digest.trim());
+    let again = workstation.pull_from(&here(&registry), "tool", &[])?;
+    fails(&again, &["is not empty: it has `", "name a folder that is empty"]);
+    Ok(())
+}
+
+#[test]
+fn another_platform_is_pulled_when_it_is_named() -> Result<()> {
+    let registry = Registry::plain()?;
+    let marked = |mark: &str| Recipe::busybox()?.file("/mark", 0o644, mark)?.make(Maker::Spec);
+    let other = marked("arm64")?;
+    registry.push_all(&marked("amd64")?.beside_arm64(&other)?, "tool")?;
+    let own = Workstation::new()?;
+    says(&own.pull_from(&here(&registry), "tool", &[])?, 0, &[]);
+    assert_eq!(fs::read_to_string(own.path("root/mark"))?, "amd64");
+    let other = Workstation::new()?;
+    let output = other.pull_from(&here(&registry), "tool", &["--platform", "linux/riscv64"])?;
+    fails(&output, &["not there for `linux/riscv64`", "`linux/arm64`"]);
+    assert!(fs::read_dir(other.path("root"))?.next().is_none(), "a pull that failed leaves something");
+    says(&other.pull_from(&here(&registry), "tool", &["--platform", "arm64"])?, 2, &["write `linux/"]);
+    Ok(())
+}
+
+#[test]
+fn a_login_and_an_archive_are_taken() -> Result<()> {
+    let (registry, image) = (Registry::demanding_a_password()?, layered()?);
+    registry.push(&image, "tool")?;
+    let workstation = Workstation::new()?;
+    let refused = workstation.pull_from(&here(&registry), "tool", &[])?;
+    fails(&refused, &["cannot pull the image", "demands a name and a password"]);
+    let auth = workstation.path("auth.json").display().to_string();
+    let mut login = Command::new("skopeo");
+    login.args(["login", "--tls-verify=false", "--authfile", &auth, "-u", CREDENTIALS.0, "-p"]);
+    process::run(login.args([CREDENTIALS.1, &here(&registry)]), QUICK)?;
+    says(&workstation.pull_from(&here(&registry), "tool", &["--auth", &auth])?, 0, &[]);
+    let archived = Workstation::new()?;
+    let archive = format!("docker-archive:{}", archived.path("image.tar").display());
+    let source = format!("oci:{}:latest", image.layout().display());
+    let target = format!("{archive}:r.example/tool:1");
+    process::run(Command::new("skopeo").args(["--insecure-policy", "copy", "-q", &source, &target]), LONG)?;
+    says(&archived.pull(&archive, &[])?, 0, &[]);
+    assert_eq!(tree(&archived.path("root"))?, tree(&workstation.path("root"))?);
+    Ok(())
+}
+
+#[test]
+fn what_breaks_is_told_in_plain_lines() -> Result<()> {
+    let registry = Registry::plain()?;
+    registry.push(&Recipe::busybox()?.file("/data", 0o644, vec![1; 1 << 20])?.make(Maker::Spec)?, "tool")?;
+    let front = Front::before(&registry.address(), |request| match request.before {
+        0 if request.target.contains("/blobs/") => Action::Cut(100_000),
+        _ => Action::Pass,
+    })?;
+    let workstation = Workstation::new()?;
+    let output = workstation.pull_from(&front.address(), "tool", &[])?;
+    says(&output, 0, &["the connection broke after", "trying again in", "(1 of 5)"]);
+    assert!(!text(&output).contains('\u{1b}'), "{}", text(&output));
+    Ok(())
+}
