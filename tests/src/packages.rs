@@ -25,6 +25,7 @@ pub const SCENARIOS: &[&str] = &[
     "kexec-tools",
     "socat",
     "whiptail",
+    "python3",
 ];
 
 /// What runs containers beside Iguana, to compare: another maker's engine and runtime.

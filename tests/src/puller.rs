@@ -11,13 +11,14 @@ use std::process::Output;
 /// A system that pulls as its files in `/etc/containers` say.
 pub struct Puller {
     system: LiveSystem,
+    free_mib: Option<u64>,
 }
 
 impl Puller {
     /// One whose files say nothing.
     pub fn new() -> Result<Puller> {
         // The system wants a registry of its own; it is not asked.
-        Ok(Puller { system: LiveSystem::new(Registry::plain_unlisted()?)? })
+        Ok(Puller { system: LiveSystem::new(Registry::plain_unlisted()?)?, free_mib: None })
     }
 
     /// One with this registries.conf.
@@ -25,6 +26,12 @@ impl Puller {
         let puller = Puller::new()?;
         puller.file("registries.conf", registries)?;
         Ok(puller)
+    }
+
+    /// The same system, which the kernel tells that only so much memory is free.
+    pub fn with_free_memory(mut self, mib: u64) -> Puller {
+        self.free_mib = Some(mib);
+        self
     }
 
     /// Puts a file below `/etc/containers`; its path on the system as this host sees it.
@@ -47,8 +54,15 @@ impl Puller {
         let file = self.system.workflow(workflow)?;
         let (room, init) = (self.system.room().display(), program("iguana-init"));
         fs::create_dir_all(self.system.room().join("containers"))?;
+        let little = self.free_mib.map_or(String::new(), |mib| {
+            let kib = mib << 10;
+            format!(
+                "sed 's/^MemAvailable:.*/MemAvailable: {kib} kB/' /proc/meminfo > {room}/meminfo && \
+                 mount --bind {room}/meminfo /proc/meminfo && "
+            )
+        });
         let script = format!(
-            "cp -r {room}/containers/. /etc/containers/ && exec env {variables} {} run {file}",
+            "{little}cp -r {room}/containers/. /etc/containers/ && exec env {variables} {} run {file}",
             init.display()
         );
         self.system.run("/bin/sh".as_ref(), "sh", &["-c", &script])

@@ -4,13 +4,18 @@ use anyhow::{Context as _, Result};
 use iguana_lab::forgery::{self, Layer, digest};
 use iguana_lab::front::{Action, Front, Request};
 use iguana_lab::image::{Maker, Packing, Recipe, busybox_root};
+use iguana_lab::process::{self, LONG};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
 use iguana_lab::registry::Registry;
 use std::io::Read as _;
+use std::process::Command;
 use std::process::Output;
 
 /// A layer that takes more than one read.
 const LAYER_BYTES: usize = 3 << 20;
+
+/// Memory of a machine for which 200 MB are too many.
+const FREE_MIB: u64 = 80;
 
 /// Has the image `tool`.
 fn filled() -> Result<Registry> {
@@ -237,5 +242,68 @@ fn a_layer_is_the_same_however_it_is_packed() -> Result<()> {
         said.contains("/other:latest: 2 layers") && said.contains("/one:latest: 0 layers, 0.0 MB"),
         "{said}"
     );
+    Ok(())
+}
+
+/// A layer that a script writes as an archive to `$1`, in an empty folder.
+fn scripted(script: &str) -> Result<Layer> {
+    let folder = tempfile::tempdir()?;
+    let file = tempfile::NamedTempFile::new()?;
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &format!("cd \"$0\"; {script}")]).arg(folder.path()).arg(file.path());
+    process::run(&mut shell, LONG)?;
+    Layer::of_tar(&std::fs::read(file.path())?)
+}
+
+/// Every digest of these is right: they were made to do harm.
+#[test]
+fn hostile_archives_are_refused() -> Result<()> {
+    const FULL: &str = "the memory for images is full";
+    const LONGER: &str = "the unpacked archive is longer than the";
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "a file of zeros that never fits",
+            "truncate -s 200M f; tar -cf $1 f",
+            &[FULL, "give the machine more memory"],
+        ),
+        (
+            "zeros behind the end of the archive",
+            "echo x > f; tar -cf $1 f; truncate -s +200M $1",
+            &[LONGER, "that fit into the file system"],
+        ),
+        ("a file again and again", "truncate -s 20M f; tar -cf $1 f f f f f f f f f f", &[LONGER]),
+        (
+            "a cut archive in a whole stream",
+            "head -c 100000 /dev/urandom > f; tar -cf $1 f; truncate -s 50000 $1",
+            &["cannot unpack `f`", "the archive ends in the middle of it"],
+        ),
+        ("no archive", "head -c 4096 /dev/urandom > $1", &["there is no header of a tar archive at byte 0"]),
+        (
+            "an archive of something else",
+            "echo f > f; echo f | cpio -o -H newc > $1",
+            &["no header of a tar archive"],
+        ),
+        (
+            "a name that leads out",
+            "echo x > f; tar -P --transform 's,^,../../,' -cf $1 f",
+            &["cannot unpack `../../f`", "its name leads out of the image"],
+        ),
+        (
+            "a hard link that leads out",
+            "echo x > f; ln f g; tar -P --transform 'flags=h;s,^,../../etc/,' -cf $1 f g",
+            &["cannot unpack `g`", "its name leads out of the image"],
+        ),
+        (
+            "a link to itself on the way",
+            "ln -s l l; tar -cf $1 l; rm l; mkdir l; echo x > l/x; tar --append -f $1 l/x",
+            &["`l` leads through too many links"],
+        ),
+    ];
+    for (name, script, words) in cases {
+        let front = forgery::server(vec![scripted(script).context(*name)?], &["true"], |_| None)?;
+        let puller = Puller::with(&insecure(&front.address()))?.with_free_memory(FREE_MIB);
+        let output = puller.run(&format!("{}/tool", front.address()), "")?;
+        fails(&output, &[&["the layer `sha256:"][..], words].concat());
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result};
-use iguana_lab::{packages, process, source_tree};
+use iguana_lab::{equality, packages, process, source_tree};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,10 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("document", &["crates/iguana/tests/valid", "crates/iguana/tests/invalid", "examples"]),
     ("expression", &[]),
     ("check", &[]),
+    ("untar", &[SEEDS_OF_UNTAR]),
 ];
+/// Small layers of every oddity, written before they are used.
+const SEEDS_OF_UNTAR: &str = "target/fuzz/layers";
 
 /// Tells libFuzzer which code an input has reached (clang's SanitizerCoverage, as cargo-fuzz sets it); all of it
 /// is in the stable compiler.
@@ -39,6 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(packages::FUZZING)?;
     let folder = source_tree().join("target/fuzz");
     build(&folder)?;
+    equality::write_layers(&source_tree().join(SEEDS_OF_UNTAR))?;
     let wanted = |name: &str| options.target.as_deref().is_none_or(|target| target == name);
     for (name, seeds) in TARGETS.iter().filter(|(name, _)| wanted(name)) {
         execute(&folder, name, seeds, options.runs).with_context(|| format!("fuzz target `{name}`"))?;

@@ -5,6 +5,7 @@ mod cargo;
 mod check;
 mod demo;
 mod dist;
+mod equality;
 mod fuzz;
 mod handover;
 mod licenses;
@@ -34,6 +35,8 @@ enum Command {
     Bench(bench::What),
     /// Layouts of disks, each up to the login prompt of what was installed on it, or its refusal.
     Handover(handover::Options),
+    /// Images of every oddity, and whether they unpack to what the specification says.
+    Equality(equality::Options),
     /// Feeds hostile input to whatever reads the bytes of others.
     Fuzz(fuzz::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Bench(what) => bench::run(&what),
         Command::Handover(options) => handover::run(&options),
+        Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Check => check::run(),

@@ -17,7 +17,7 @@ mod store;
 
 pub use auth::{Login, Logins};
 pub use digest::{Digest, Hasher};
-pub use layer::unpack;
+pub use layer::{Ties, take_after, unpack};
 pub use platform::Machine;
 pub use pull::{LayerProgress, PullEvent, Puller, VerifiedImage};
 pub use reference::{Local, Named, Reference, ReferenceError, Transport};

@@ -1,6 +1,7 @@
 //! The RAM area in which unpacked layers live.
 
 use super::digest::Digest;
+use super::layer::Ties;
 use anyhow::Context as _;
 use std::collections::HashMap;
 use std::fs;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, Weak};
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// By their diff-ids.
+    /// By their diff-ids, or ChainIDs.
     layers: Mutex<HashMap<Digest, Weak<Layer>>>,
     next: AtomicU64,
 }
@@ -21,6 +22,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Layer {
     folder: PathBuf,
+    ties: Ties,
 }
 
 impl Layer {
@@ -28,6 +30,11 @@ impl Layer {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What of it depends on the layers below.
+    pub(super) fn ties(&self) -> &Ties {
+        &self.ties
     }
 }
 
@@ -58,11 +65,13 @@ impl Store {
         // Short names, because overlayfs takes at most a page of them.
         let folder = self.root.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-        Ok(Layer { folder })
+        Ok(Layer { folder, ties: Ties::default() })
     }
 
-    /// Takes in a layer that was unpacked and verified.
-    pub(super) fn admit(&self, diff_id: Digest, layer: Layer) -> Arc<Layer> {
+    /// Takes in a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it
+    /// (OCI image-spec, config.md, "Layer ChainID").
+    pub(super) fn admit(&self, diff_id: Digest, mut layer: Layer, ties: Ties) -> Arc<Layer> {
+        layer.ties = ties;
         let layer = Arc::new(layer);
         if let Ok(mut layers) = self.layers.lock() {
             layers.retain(|_, known| known.strong_count() > 0);
@@ -84,7 +93,7 @@ mod tests {
         let incoming = store.incoming().unwrap();
         fs::write(incoming.folder().join("file"), "x").unwrap();
         assert!(store.find(&digest).is_none());
-        let first = store.admit(digest, incoming);
+        let first = store.admit(digest, incoming, Ties::default());
         let second = store.find(&digest).unwrap();
         let folder = first.folder().to_owned();
         drop(first);

@@ -4,6 +4,7 @@ pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, Source};
 use crate::sys;
 use anyhow::Context as _;
+use iguana_core::hint::hinted;
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -23,6 +24,9 @@ const EVERYBODYS: &str = "1777";
 
 /// An image that is mounted gives files, and no rights.
 const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
+
+/// As many does overlayfs take (`OVL_MAX_STACK`, fs/overlayfs/params.h).
+const LAYERS_LIMIT: usize = 500;
 
 /// A mount that is not attached anywhere yet.
 pub(super) struct Tree {
@@ -80,19 +84,20 @@ impl Tree {
         Ok(Self { descriptor, is_folder: true, is_memory: true })
     }
 
-    /// overlayfs takes no single layer without one to write to.
+    /// overlayfs takes no single layer without one to write to: an empty one lies below it.
     fn of_layers(layers: &[PathBuf], place: &Path) -> anyhow::Result<Self> {
-        let path = match layers {
-            [layer] => layer.as_path(),
-            _ => place,
-        };
-        fs::create_dir_all(path)?;
-        if layers.len() > 1 {
-            let options = CString::new(lower_folders(layers).into_encoded_bytes())?;
-            mount("overlay", path, "overlay", MountFlags::RDONLY, options.as_c_str())
-                .context("cannot put the image's layers together")?;
+        fs::create_dir_all(place)?;
+        if let [layer] = layers {
+            let below = place.with_extension("below");
+            fs::create_dir_all(&below)?;
+            mount_overlay(place, &[below, layer.clone()], None, MountFlags::RDONLY)
+        } else if layers.is_empty() {
+            Ok(())
+        } else {
+            mount_overlay(place, layers, None, MountFlags::RDONLY)
         }
-        Self::of_path(path)
+        .context("cannot put the image's layers together")?;
+        Self::of_path(place)
     }
 
     pub(super) fn attach(&self, mount: &Mount) -> anyhow::Result<()> {
@@ -166,14 +171,46 @@ fn restrict(path: &Path, flags: MountFlags, reach: Reach) -> io::Result<()> {
     }
 }
 
+/// Mounts layers on each other at `target`; and above them, if there is one, what is written: the folders `upper` and
+/// `work` in `writable`.
+///
+/// mount(2) takes no more than a page of options. Names that are relative to the store are short enough for as many
+/// layers as overlayfs takes, with any kernel.
+pub(super) fn mount_overlay(
+    target: &Path,
+    layers: &[PathBuf],
+    writable: Option<&Path>,
+    flags: MountFlags,
+) -> anyhow::Result<()> {
+    if layers.len() > LAYERS_LIMIT {
+        return Err(hinted(
+            format!("the image has {} layers, and overlayfs takes at most {LAYERS_LIMIT}", layers.len()),
+            "build the image with fewer layers, for example with `buildah build --layers=false`",
+        ));
+    }
+    let store = layers.last().and_then(|layer| layer.parent()).unwrap_or(Path::new("/"));
+    let mut options = lower_folders(layers, store);
+    if let Some(writable) = writable {
+        for (key, name) in [(",upperdir=", "upper"), (",workdir=", "work")] {
+            options.push(key);
+            options.push(writable.join(name));
+        }
+    }
+    let options = CString::new(options.into_encoded_bytes())?;
+    rustix::process::chdir(store)?;
+    let mounted = mount("overlay", target, "overlay", flags, options.as_c_str());
+    rustix::process::chdir("/")?;
+    Ok(mounted?)
+}
+
 /// overlayfs' option for layers to read from, the topmost first. It takes no layer twice; of a repeated one
 /// (an empty one, mostly) only the topmost place can be seen.
-pub(super) fn lower_folders(layers: &[PathBuf]) -> OsString {
+fn lower_folders(layers: &[PathBuf], store: &Path) -> OsString {
     let mut seen = HashSet::new();
     let mut option = OsString::from("lowerdir=");
     for layer in layers.iter().rev().filter(|layer| seen.insert(*layer)) {
         option.push(if option == "lowerdir=" { "" } else { ":" });
-        option.push(layer);
+        option.push(layer.strip_prefix(store).unwrap_or(layer));
     }
     option
 }
@@ -183,8 +220,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_given_topmost_first_and_once() {
-        let layers = ["/s/0", "/s/1", "/s/0"].map(PathBuf::from);
-        assert_eq!(lower_folders(&layers), "lowerdir=/s/0:/s/1");
+    fn layers_are_given_topmost_first_once_and_by_short_names() {
+        let layers = ["/s/0", "/s/1", "/s/0", "/t/2"].map(PathBuf::from);
+        assert_eq!(lower_folders(&layers, Path::new("/s")), "lowerdir=/t/2:0:1");
+        let many: Vec<PathBuf> = (0..LAYERS_LIMIT).map(|number| format!("/s/{number}").into()).collect();
+        // mount(2): options are "no more than PAGE_SIZE bytes".
+        assert!(lower_folders(&many, Path::new("/s")).len() < 4096 - 256);
     }
 }

@@ -7,12 +7,12 @@ use super::mounts::{self, Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
 use anyhow::Context as _;
+use iguana_core::image::take_after;
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_move, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move, unmount,
 };
 use rustix::process::pivot_root;
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -66,15 +66,13 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
         // An image may have no layer at all: its root is then what is mounted into it.
         return Ok(mount_bind(scratch.join("upper"), root)?);
     }
-    let mut options = mounts::lower_folders(&order.layers);
-    for (key, name) in [(",upperdir=", "upper"), (",workdir=", "work")] {
-        options.push(key);
-        options.push(scratch.join(name));
-    }
-    let options = CString::new(options.into_encoded_bytes())?;
     // A layer may have a disk's device in it.
     let flags = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
-    Ok(mount("overlay", root, "overlay", flags, options.as_c_str())?)
+    if let Some(topmost) = order.layers.last() {
+        // What is written lies above all layers, and so its root is the one that is seen.
+        take_after(&scratch.join("upper"), topmost).context("cannot describe the image's root")?;
+    }
+    mounts::mount_overlay(root, &order.layers, Some(scratch), flags)
 }
 
 fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<Tree>>> {

@@ -9,6 +9,7 @@ mod stream;
 
 use super::auth::{Login, Logins};
 use super::digest::Digest;
+use super::layer::assemble;
 use super::local;
 use super::patience::{Listener, Patience};
 use super::platform::Machine;
@@ -197,9 +198,11 @@ impl Puller {
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
         let sources = Sources { first: &*source, others: &others };
         let fetched = layers::fetch_all(&sources, &self.store, &missing, self.progress_every, &tell)?;
-        let layers = wanted.iter().map(|layer| self.store.find(&layer.diff_id)).collect::<Option<Vec<_>>>();
-        let layers = layers.context("a layer is missing although no fetch failed")?;
+        let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
+        let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
+        let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
+        let layers = assemble(&self.store, unpacked).context("cannot put the image's layers together")?;
         Ok(VerifiedImage { reference: reference.clone(), digest, configuration, layers })
     }
 

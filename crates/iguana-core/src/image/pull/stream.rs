@@ -9,12 +9,12 @@ use super::layers::{Compression, Wanted};
 use crate::hint::WithHint as _;
 use crate::http;
 use crate::image::digest::{Digest, Hasher};
-use crate::image::layer::unpack;
+use crate::image::layer::{Ties, unpack};
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::source::Source;
 use crate::image::store::{Layer, Store};
 use anyhow::{Context as _, bail};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +25,6 @@ use std::thread;
 const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
-/// Unpacked bytes handed to the unpacker at once; headers are read from it in pieces of 512.
-const UNPACKED_BLOCK: usize = 128 << 10;
 
 /// Where a layer may be had: the place that had the manifest, then the others.
 pub(super) struct Sources<'a> {
@@ -67,8 +65,9 @@ pub(super) fn fetch(
         (Ok(digest), unpacked) => {
             // A wrong digest explains a failed unpacking, not the other way round.
             layer.digest.expect("the layer", digest)?;
-            layer.diff_id.expect("the unpacked layer", unpacked?)?;
-            Ok(store.admit(layer.diff_id, incoming))
+            let (digest, ties) = unpacked?;
+            layer.diff_id.expect("the unpacked layer", digest)?;
+            Ok(store.admit(layer.diff_id, incoming, ties))
         }
         (Err(Interrupted::Unpacker), unpacked) => {
             Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
@@ -214,10 +213,10 @@ fn inflate(packed: Blocks, compression: Compression, inflated: &Belt) -> anyhow:
 }
 
 /// Unpacks a layer, and says what the digest of its unpacked bytes is.
-fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<Digest> {
+fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest, Ties)> {
     let mut hashed = Hashed { inner: inflated, hasher: Hasher::new() };
-    unpack(BufReader::with_capacity(UNPACKED_BLOCK, &mut hashed), incoming.folder()).map_err(explain_full)?;
-    Ok(hashed.hasher.finish())
+    let ties = unpack(&mut hashed, incoming.folder()).map_err(explain_full)?;
+    Ok((hashed.hasher.finish(), ties))
 }
 
 fn explain_full(error: anyhow::Error) -> anyhow::Error {
@@ -307,16 +306,28 @@ impl Read for Blocks {
     }
 }
 
-/// Hashes what is read.
+/// Hashes what is read, where it lies.
 struct Hashed {
     inner: Blocks,
     hasher: Hasher,
 }
 
+impl BufRead for Hashed {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        let rest = &self.inner.block[self.inner.used..];
+        self.hasher.update(&rest[..amount]);
+        self.inner.consume(amount);
+    }
+}
+
 impl Read for Hashed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

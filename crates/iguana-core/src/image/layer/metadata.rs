@@ -1,0 +1,147 @@
+//! What an entry says of itself besides its content, and giving it to what was made.
+
+use super::archive::Entry;
+use anyhow::Context as _;
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
+    fgetxattr, flistxattr, fsetxattr, fstat, futimens, lsetxattr, utimensat,
+};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// By these overlayfs knows what to hide and where to look: an image has no say in that.
+const OVERLAY: &[u8] = b"trusted.overlay.";
+/// Attributes that the kernel gives only to files and folders (xattr(7)).
+const USER: &[u8] = b"user.";
+/// The most that a list of attributes and the value of one may have (linux/limits.h).
+const XATTR_LIST_MAX: usize = 64 << 10;
+const XATTR_SIZE_MAX: usize = 64 << 10;
+
+/// Owner, mode, time and extended attributes.
+#[derive(PartialEq)]
+pub(super) struct Metadata {
+    owner: Uid,
+    group: Gid,
+    pub(super) mode: Mode,
+    mtime: Timespec,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Metadata {
+    pub(super) fn of(entry: &mut Entry) -> Self {
+        let mut xattrs = std::mem::take(&mut entry.xattrs);
+        xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
+        Self {
+            owner: Uid::from_raw(entry.owner),
+            group: Gid::from_raw(entry.group),
+            mode: Mode::from_raw_mode(entry.mode),
+            mtime: entry.mtime,
+            xattrs,
+        }
+    }
+
+    /// Of a folder that is there.
+    pub(super) fn of_folder(folder: BorrowedFd<'_>) -> anyhow::Result<Self> {
+        let stat = fstat(folder)?;
+        let mut names = vec![0; XATTR_LIST_MAX];
+        let length = match flistxattr(folder, &mut names[..]) {
+            Err(Errno::OPNOTSUPP) => 0,
+            length => length?,
+        };
+        let mut xattrs = Vec::new();
+        for name in names[..length].split(|byte| *byte == 0) {
+            if !name.is_empty() && !name.starts_with(OVERLAY) {
+                let mut value = vec![0; XATTR_SIZE_MAX];
+                let length = fgetxattr(folder, OsStr::from_bytes(name), &mut value[..])?;
+                value.truncate(length);
+                xattrs.push((name.to_vec(), value));
+            }
+        }
+        Ok(Self {
+            owner: Uid::from_raw(stat.st_uid),
+            group: Gid::from_raw(stat.st_gid),
+            mode: Mode::from_raw_mode(stat.st_mode),
+            mtime: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+            xattrs,
+        })
+    }
+
+    /// Of a folder that no entry describes: the specification says nothing, and so it is the same every time.
+    pub(super) fn unknown() -> Self {
+        Self {
+            owner: Uid::ROOT,
+            group: Gid::ROOT,
+            mode: Mode::from_raw_mode(0o755),
+            mtime: Timespec { tv_sec: 0, tv_nsec: 0 },
+            xattrs: Vec::new(),
+        }
+    }
+
+    /// For files and folders. Owner first: changing it clears the set-user-id bit and the capabilities.
+    pub(super) fn apply(&self, file: BorrowedFd<'_>, maker: &Maker) -> anyhow::Result<()> {
+        if !maker.owns_as(self) {
+            fchown(file, Some(self.owner), Some(self.group)).context("cannot set its owner")?;
+        }
+        fchmod(file, self.mode).context("cannot set its mode")?;
+        for (name, value) in &self.xattrs {
+            check(name, fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty()))?;
+        }
+        futimens(file, &self.times()).context("cannot set its time")
+    }
+
+    /// For what must not be opened: links and special files.
+    pub(super) fn apply_at(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        maker: &Maker,
+    ) -> anyhow::Result<()> {
+        if !maker.owns_as(self) {
+            let owner = chownat(parent, name, Some(self.owner), Some(self.group), AtFlags::SYMLINK_NOFOLLOW);
+            owner.context("cannot set its owner")?;
+        }
+        if kind != FileType::Symlink {
+            // mknod(2) leaves out the bits of the umask.
+            chmodat(parent, name, self.mode, AtFlags::empty()).context("cannot set its mode")?;
+        }
+        for (attribute, value) in self.xattrs.iter().filter(|(name, _)| !name.starts_with(USER)) {
+            let path = Path::new("/proc/self/fd").join(parent.as_fd().as_raw_fd().to_string()).join(name);
+            check(attribute, lsetxattr(path, OsStr::from_bytes(attribute), value, XattrFlags::empty()))?;
+        }
+        utimensat(parent, name, &self.times(), AtFlags::SYMLINK_NOFOLLOW).context("cannot set its time")
+    }
+
+    fn times(&self) -> Timestamps {
+        Timestamps { last_access: self.mtime, last_modification: self.mtime }
+    }
+}
+
+fn check(name: &[u8], set: Result<(), Errno>) -> anyhow::Result<()> {
+    match set {
+        // tmpfs before Linux 6.6 has no `user.` attributes; podman drops them there, too.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        set => set.with_context(|| format!("cannot set its attribute `{}`", name.escape_ascii())),
+    }
+}
+
+/// Whose new files are without a change of owner.
+pub(super) struct Maker {
+    owner: Uid,
+    group: Gid,
+}
+
+impl Maker {
+    /// This process.
+    pub(super) fn this() -> Self {
+        Self { owner: geteuid(), group: getegid() }
+    }
+
+    fn owns_as(&self, wanted: &Metadata) -> bool {
+        (self.owner, self.group) == (wanted.owner, wanted.group)
+    }
+}

@@ -1,0 +1,110 @@
+//! Files with holes (GNU tar's manual, "Storing Sparse Files"): where in the file the bytes of the archive belong.
+
+use super::archive::number;
+use super::pax::decimal;
+use anyhow::{Context as _, ensure};
+
+/// Bytes of one piece in a map of GNU tar's old format: two numbers.
+const OLD_PIECE: usize = 24;
+
+/// Some content between holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// Where the map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// PAX 0.0 and 0.1.
+    InRecords,
+    /// PAX 1.0.
+    InContent,
+}
+
+/// What extended headers say with `GNU.sparse.`
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) name: Option<Vec<u8>>,
+    major: Option<i64>,
+    size: Option<i64>,
+    /// Offsets and lengths by turns.
+    numbers: Vec<i64>,
+}
+
+impl Records {
+    pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+        match key {
+            b"name" => self.name = Some(value.to_vec()),
+            b"major" => self.major = Some(decimal(value)?),
+            b"size" | b"realsize" => self.size = Some(decimal(value)?),
+            b"offset" | b"numbytes" => self.numbers.push(decimal(value)?),
+            b"map" => {
+                let numbers = value.split(|byte| *byte == b',').filter(|number| !number.is_empty());
+                self.numbers = numbers.map(decimal).collect::<anyhow::Result<_>>()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        match self.major {
+            Some(1..) => Some(Version::InContent),
+            _ => self.size.map(|_| Version::InRecords),
+        }
+    }
+
+    /// Of the file with its holes.
+    pub(super) fn size(&self) -> anyhow::Result<u64> {
+        Ok(self.size.context("it lacks the file's size")?.try_into()?)
+    }
+
+    pub(super) fn map(&self) -> anyhow::Result<Vec<Piece>> {
+        in_pairs(&self.numbers)
+    }
+}
+
+/// Some pieces in GNU tar's old format; those not used are empty.
+pub(super) fn pieces(map: &[u8]) -> anyhow::Result<Vec<Piece>> {
+    let used = map.chunks_exact(OLD_PIECE).take_while(|piece| piece[0] != 0);
+    used.map(|piece| {
+        Ok(Piece { offset: number(&piece[..12])?.try_into()?, length: number(&piece[12..])?.try_into()? })
+    })
+    .collect()
+}
+
+/// The map in front of the content: how many pieces, then offsets and lengths, each in a line. Nothing when it goes on.
+pub(super) fn parse_lines(text: &[u8]) -> anyhow::Result<Option<Vec<Piece>>> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let count = usize::try_from(decimal(lines.next().unwrap_or_default())?)?;
+    let complete = text.iter().filter(|byte| **byte == b'\n').count();
+    if complete == 0 || (complete - 1) / 2 < count {
+        return Ok(None);
+    }
+    in_pairs(&lines.take(2 * count).map(decimal).collect::<anyhow::Result<Vec<_>>>()?).map(Some)
+}
+
+fn in_pairs(numbers: &[i64]) -> anyhow::Result<Vec<Piece>> {
+    ensure!(numbers.len().is_multiple_of(2), "it ends behind an offset");
+    let piece = |pair: &[i64]| Ok(Piece { offset: pair[0].try_into()?, length: pair[1].try_into()? });
+    numbers.chunks_exact(2).map(piece).collect()
+}
+
+/// Pieces follow each other inside the file, and are all the content that there is.
+pub(super) fn check(pieces: &[Piece], size: u64, stored: u64) -> anyhow::Result<()> {
+    ensure!(i64::try_from(size).is_ok(), "the file has an impossible size");
+    let (mut end, mut content) = (0, 0_u64);
+    for piece in pieces {
+        ensure!(piece.offset >= end, "its pieces overlap");
+        end = piece
+            .offset
+            .checked_add(piece.length)
+            .filter(|end| *end <= size)
+            .context("it goes beyond the file")?;
+        content += piece.length;
+    }
+    ensure!(content == stored, "it tells of {content} bytes, and there are {stored}");
+    Ok(())
+}

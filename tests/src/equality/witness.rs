@@ -1,0 +1,62 @@
+//! Other makers' tools that unpack images. They are witnesses and not judges: each is known to err.
+
+use super::{LISTING, Listing, Subject, listing};
+use crate::process::{self, LONG};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Who unpacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// `umoci unpack`.
+    Umoci,
+    /// An image that podman has pulled and mounted, with overlayfs.
+    Podman,
+}
+
+/// Unpacks the layout `$1` below `$2` and lists it to `$3` with the script `$4`.
+const UMOCI: &str = r#"
+mkdir -p "$2/trees" "$3"
+umoci unpack --image "$1:latest" "$2/bundle" >&2
+mv "$2/bundle/rootfs" "$2/trees/tree"
+python3 "$4" "$2/trees" "$3"
+"#;
+
+/// The same with podman, whose store is in memory, as Iguana's is.
+const PODMAN: &str = r#"
+mkdir -p "$2" "$3"
+mount -t tmpfs tmpfs "$2"
+mkdir "$2/trees" "$2/trees/tree"
+cd "$2"
+engine="podman --root $2/root --runroot $2/run --storage-driver overlay --events-backend none"
+image=$($engine pull -q "oci:$1:latest")
+mount --bind "$($engine image mount "$image")" "$2/trees/tree"
+python3 "$4" "$2/trees" "$3"
+"#;
+
+impl Witness {
+    /// The tree that it makes of an image.
+    pub(super) fn tree(self, room: &Path, subject: &Subject) -> Result<Listing> {
+        let script = match self {
+            Witness::Umoci => UMOCI,
+            Witness::Podman => PODMAN,
+        };
+        let file = room.join("listing.py");
+        fs::write(&file, LISTING)?;
+        let (work, out) = (room.join(format!("{}-work", subject.name)), room.join(&subject.name));
+        let script = format!("set -e\n{script}");
+        let mut shell = Command::new("unshare");
+        shell
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .arg(&subject.layout)
+            .arg(&work)
+            .arg(&out)
+            .arg(file);
+        process::run(&mut shell, LONG)?;
+        let text = fs::read_to_string(out.join("tree")).context("it listed nothing")?;
+        let _ = fs::remove_dir_all(work);
+        listing(&text)
+    }
+}

@@ -1,0 +1,24 @@
+//! Every oddity that a layer may have, seen by a container, is what the OCI image-spec's layer rules say.
+//! `cargo xtask equality` asks other makers' tools, too. It must be run by root.
+
+use anyhow::{Result, ensure};
+use iguana_lab::equality::{Campaign, differences};
+
+/// `cargo xtask equality` has 100,000.
+const MANY: usize = 3000;
+
+#[test]
+fn images_unpack_to_what_the_specification_says() -> Result<()> {
+    let campaign = Campaign::new(MANY)?;
+    let mut wrong = String::new();
+    for ((subject, expected), seen) in
+        campaign.subjects().iter().zip(campaign.expected()?).zip(campaign.seen()?)
+    {
+        ensure!(expected.len() > 1, "the model finds nothing in `{}`", subject.oddity);
+        for difference in differences(&expected, &seen) {
+            wrong += &format!("{} ({}): {difference}\n", subject.oddity, subject.name);
+        }
+    }
+    ensure!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
