@@ -82,6 +82,8 @@ pub struct Settings {
     pub debug: bool,
     /// `rd.iguana.on_failure=`.
     pub on_failure: OnFailure,
+    /// Whether nobody gets a shell, whatever else is asked for: the trust says so, no option.
+    pub no_shell: bool,
     /// `root=`: a root file system that is on the disk already.
     pub root: Option<String>,
     /// `init=`: the program that the new system starts with.
@@ -103,10 +105,19 @@ impl Settings {
     /// because a machine with a mistyped option must still come up far enough to say so.
     #[must_use]
     pub fn parse(cmdline: &str) -> Self {
+        Self::parse_allowed(cmdline, |_| true)
+    }
+
+    /// The same for those options only whose key is allowed.
+    #[must_use]
+    pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str) -> bool) -> Self {
         let mut settings = Self::default();
         for word in words(cmdline) {
             let (key, value) = word.split_once('=').unwrap_or((&word, ""));
-            settings.take(key, value);
+            match is_allowed(key) {
+                true => settings.take(key, value),
+                false => settings.warn(key, value, "the trust in this initrd does not allow it"),
+            }
         }
         settings
     }

@@ -1,5 +1,6 @@
 //! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
 
+mod certificate;
 mod place;
 mod proxies;
 
@@ -258,7 +259,7 @@ fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
         ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
             Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
         }
-        _ => certificate_remedy(&error, host),
+        _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
     };
     let failed = Err::<(), _>(cause(error)).with_context(|| format!("cannot get `{url}`"));
     match remedy {
@@ -273,6 +274,9 @@ fn name_remedy(host: &str) -> String {
 
 /// The error in the words of whoever found it, without those of the layers between.
 fn cause(error: ureq::Error) -> anyhow::Error {
+    if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
+        return anyhow::Error::msg(told);
+    }
     match error {
         ureq::Error::Io(cause) if is_lookup_failure(&cause) => anyhow::anyhow!("the name is not known"),
         ureq::Error::Io(cause) => cause.into(),
@@ -302,42 +306,6 @@ fn timed_out(message: String) -> anyhow::Error {
 /// std has no kind of its own for the failures of getaddrinfo(3).
 fn is_lookup_failure(error: &std::io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address information")
-}
-
-fn certificate_remedy(error: &ureq::Error, host: &str) -> Option<String> {
-    use rustls::{CertificateError as Bad, Error::InvalidCertificate};
-    let cause = match error {
-        ureq::Error::Rustls(cause) => cause,
-        ureq::Error::Io(cause) => cause.get_ref()?.downcast_ref::<rustls::Error>()?,
-        _ => return None,
-    };
-    Some(match cause {
-        InvalidCertificate(Bad::UnknownIssuer) => format!(
-            "`{host}` is not certified by an authority of this initrd; \
-             if it should be, build the initrd with `--ca FILE`"
-        ),
-        InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            format!("renew the certificate of `{host}`, or set this machine's clock right")
-        }
-        InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
-            "set this machine's clock right: the certificate is not valid yet".into()
-        }
-        InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            format!("the certificate is for another name than `{host}`: use the name that it is made for")
-        }
-        rustls::Error::AlertReceived(
-            rustls::AlertDescription::CertificateRequired
-            | rustls::AlertDescription::BadCertificate
-            | rustls::AlertDescription::HandshakeFailure,
-        ) => format!(
-            "`{host}` may want to see a certificate: put it into `/etc/containers/certs.d/{host}` \
-             as `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
-        ),
-        rustls::Error::InvalidMessage(_) => {
-            format!("`{host}` does not speak TLS there: http instead of https?")
-        }
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@ use crate::container::Cgroups;
 use crate::control;
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
-use crate::machine::{
-    authorities, clock, devices, facts, identity, logins, memory, modules, mounts, network, release,
-};
+use crate::machine::{clock, devices, facts, identity, memory, modules, mounts, network, release};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::http::Proxies;
+use iguana_core::trust::{self, Trust};
 use iguana_core::workflow::{self, Plan};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,9 +19,10 @@ use std::sync::Arc;
 pub(crate) fn work() -> ExitCode {
     let report = Report::open();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let settings = Settings::parse(&cmdline);
+    let trust = Trust::from_folder(Path::new(trust::HOME)).at(Stage::Trust);
+    let settings = settings(trust.as_ref().ok(), &cmdline);
     let mut before = Before::default();
-    let verdict = match boot(&settings, &cmdline, &mut before, &report) {
+    let verdict = match boot(trust, &settings, &cmdline, &mut before, &report) {
         Ok(handover) => Verdict::HandOver(handover),
         Err(failed) => {
             give_up(failed, &Circumstances { settings: &settings, before: &before, report: &report })
@@ -42,13 +42,17 @@ struct Failed {
 }
 
 fn boot(
+    trust: Result<Trust, Failure>,
     settings: &Settings,
     cmdline: &str,
     before: &mut Before,
     report: &Report,
 ) -> Result<Handover, Failed> {
     let by_settings = |failure| Failed { failure, policy: settings.on_failure };
-    let run = prepare_and_run(settings, cmdline, before, report).map_err(by_settings)?;
+    greet(settings, report);
+    let trust = trust.map_err(by_settings)?;
+    trust.laxity().iter().for_each(|laxity| report.say(format_args!("trust: TLS is verified; {laxity}")));
+    let run = prepare_and_run(trust, settings, cmdline, before, report).map_err(by_settings)?;
     let failed_job = run.failures.first().map(ToString::to_string);
     let decided = decide(&run.plan, run.failures, &Circumstances { settings, before, report });
     if let Some(state) = run.state {
@@ -56,6 +60,11 @@ fn boot(
         state.end(why.as_deref(), report);
     }
     decided
+}
+
+/// What the command line asks for and the trust allows; nothing where the trust cannot be read.
+fn settings(trust: Option<&Trust>, cmdline: &str) -> Settings {
+    trust.map_or(Settings { no_shell: true, ..Settings::default() }, |trust| trust.rules.settings(cmdline))
 }
 
 /// What the last job leaves behind.
@@ -68,12 +77,12 @@ struct Run {
 
 /// Everything up to the last job.
 fn prepare_and_run(
+    trust: Trust,
     settings: &Settings,
     cmdline: &str,
     before: &mut Before,
     report: &Report,
 ) -> Result<Run, Failure> {
-    greet(settings, report);
     let memory = memory::Watch::start();
     let modules = modules::Modules::open(report).at(Stage::Modules)?;
     let devices = devices::watch(modules, report).at(Stage::Devices)?;
@@ -81,9 +90,11 @@ fn prepare_and_run(
     clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
 
     let proxies = proxies(settings).at(Stage::ControlFile)?;
-    let http = authorities::client().at(Stage::ControlFile)?.through(proxies);
-    let control_file = control::find(settings, &http, report).at(Stage::ControlFile)?;
+    let http = trust.client().through(proxies);
+    let control_file = control::find(settings, &http, &trust.rules, report).at(Stage::ControlFile)?;
     let plan = control_file.plan(report).at(Stage::Workflow)?;
+    trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
+    let pins = control_file.pins(&plan, &http, &trust.rules, report).at(Stage::Trust)?;
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     devices.settle(report);
 
@@ -92,8 +103,7 @@ fn prepare_and_run(
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
     let setup = jobs::Setup {
-        images: jobs::Images::open(http, logins::baked_in, Path::new(mounts::STORE), report)
-            .at(Stage::Image)?,
+        images: jobs::Images::open(http, trust, pins, Path::new(mounts::STORE), report).at(Stage::Image)?,
         store: mounts::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(cmdline),

@@ -9,13 +9,15 @@ mod rehearsal;
 use crate::container::Cgroups;
 use crate::control;
 use crate::jobs::{self, Images, Setup, Streams};
-use crate::machine::{authorities, facts, identity, logins, memory, mounts};
+use crate::machine::{facts, identity, logins, memory, mounts};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::Context as _;
 use arguments::Arguments;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http::Proxies;
+use iguana_core::trust::pins::Pins;
+use iguana_core::trust::{self, Trust};
 use iguana_core::workflow::Plan;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::path::Path;
@@ -70,29 +72,43 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
+    let folder = arguments.trust.as_deref().unwrap_or(Path::new(trust::HOME));
+    let trust = Trust::from_folder(folder).at(Stage::Trust)?;
     let bytes = std::fs::read(&arguments.file)
         .with_context(|| format!("cannot read the workflow `{}`", arguments.file))
         .at(Stage::ControlFile)?;
+    let get = |path: &str| std::fs::read(path).with_context(|| format!("cannot read `{path}`"));
+    control::authenticate(&arguments.file, &bytes, &trust.rules, report, get).at(Stage::Trust)?;
     let plan = control::plan(&arguments.file, &bytes, report).at(Stage::Workflow)?;
+    trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
+    let pins = control::pins(&arguments.file, &plan, &trust.rules, report, get).at(Stage::Trust)?;
     if arguments.dry_run {
         rehearsal::tell(&plan, &arguments.new_root);
         return Ok(End::Succeeded);
     }
-    let failures = run_plan(&plan, arguments, report)?;
+    let failures = run_plan(&plan, trust, pins, arguments, report)?;
     failures.iter().for_each(|failure| report.failure(failure));
     Ok(if failures.is_empty() { End::Succeeded } else { End::Failed })
 }
 
-fn run_plan(plan: &Plan, arguments: &Arguments, report: &Report) -> Result<Vec<Failure>, Failure> {
+fn run_plan(
+    plan: &Plan,
+    trust: Trust,
+    pins: Pins,
+    arguments: &Arguments,
+    report: &Report,
+) -> Result<Vec<Failure>, Failure> {
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok()).at(Stage::Image)?;
-    let http = authorities::client().at(Stage::Image)?.through(proxies);
+    let http = trust.client().through(proxies);
+    let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
+    let trust = Trust { logins, ..trust };
     let shared = identity::SharedFolder::create(&Settings::default(), report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let setup = Setup {
-        images: Images::open(http, logins::of_caller, Path::new(mounts::STORE), report).at(Stage::Image)?,
+        images: Images::open(http, trust, pins, Path::new(mounts::STORE), report).at(Stage::Image)?,
         store: mounts::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(&cmdline),

@@ -7,10 +7,13 @@ use crate::report::{Failure, Report, Stage};
 use crate::sys;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::hint::hinted;
+use iguana_core::trust;
+use iguana_core::trust::rules::Rules;
 use rustix::process::{Pid, WaitOptions};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -40,7 +43,7 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = mounted {
         report.say(format_args!("error: {error:#}"));
     }
-    let settings = Settings::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let settings = settings(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let verdict = work().unwrap_or_else(|error| {
         report.failure(&Failure { stage: Stage::Boot, job: None, error });
         Verdict::Failed(settings.on_failure)
@@ -49,6 +52,12 @@ pub(crate) fn run() -> ExitCode {
     loop {
         thread::park();
     }
+}
+
+/// What the command line asks for and the trust allows; nothing where the trust cannot be read.
+fn settings(cmdline: &str) -> Settings {
+    let rules = Rules::from_folder(Path::new(trust::HOME));
+    rules.map_or(Settings { no_shell: true, ..Settings::default() }, |rules| rules.settings(cmdline))
 }
 
 /// Runs the boot in a child and gives back what it decided.
@@ -104,7 +113,11 @@ fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
     // A container of a boot that crashed would go on writing to disks, and holds the terminal.
     sys::kill_all_others();
     let policy = match policy {
-        OnFailure::Reboot if settings.debug => OnFailure::Shell,
+        OnFailure::Shell if settings.no_shell => {
+            report.say("on failure: no shell: the trust in this initrd allows none");
+            OnFailure::Reboot
+        }
+        OnFailure::Reboot if settings.debug && !settings.no_shell => OnFailure::Shell,
         policy => policy,
     };
     let why = match policy {

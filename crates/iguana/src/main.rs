@@ -8,6 +8,7 @@ mod output;
 mod pull;
 mod schema;
 mod trial;
+mod trust;
 
 use anyhow::Result;
 use build::Recipe;
@@ -45,6 +46,11 @@ enum Command {
     },
     /// Fetch an image, and unpack its tree into a folder
     Pull(pull::Options),
+    /// Write down which images the names in a workflow mean today, by digest
+    Lock(trust::LockOptions),
+    /// Make and question the folder of keys and policies that an initrd believes
+    #[command(subcommand)]
+    Trust(trust::Command),
     /// Boot a virtual machine that runs a workflow, on this terminal
     Try {
         /// The workflow
@@ -73,6 +79,8 @@ fn run(command: Command) -> Result<Exit> {
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
         Command::Build { recipe, workflow, output } => build::run(&recipe, workflow.as_deref(), &output)?,
         Command::Pull(options) => pull::run(&options)?,
+        Command::Lock(options) => trust::lock(&options)?,
+        Command::Trust(command) => trust::run(&command)?,
         Command::Try { workflow, recipe, memory, disks, append } => {
             trial::run(&recipe, &workflow, &Trial { memory_mib: memory, disks, append })?;
         }

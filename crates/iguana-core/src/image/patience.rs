@@ -23,19 +23,21 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Failure {
     pub(super) error: anyhow::Error,
     pub(super) may_pass: bool,
+    /// Whether the server has no such thing.
+    pub(super) is_absent: bool,
     /// What the server says (`Retry-After`).
     pub(super) not_before: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn for_good(error: anyhow::Error) -> Self {
-        Self { error, may_pass: false, not_before: None }
+        Self { error, may_pass: false, is_absent: false, not_before: None }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { may_pass: http::may_pass(&error), error, not_before: None }
+        Self { may_pass: http::may_pass(&error), error, is_absent: false, not_before: None }
     }
 }
 
@@ -129,7 +131,7 @@ mod tests {
 
     fn failure(not_before: u64) -> Failure {
         let not_before = Some(Duration::from_millis(not_before));
-        Failure { error: anyhow::anyhow!("out of order"), may_pass: true, not_before }
+        Failure { error: anyhow::anyhow!("out of order"), may_pass: true, is_absent: false, not_before }
     }
 
     fn tried(

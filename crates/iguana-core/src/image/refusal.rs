@@ -34,7 +34,8 @@ pub(super) fn refusal(host: &str, url: &str, asker: Asker, mut response: Respons
     };
     // RFC 9110: 408, 429 and all but a few of 5xx are of the moment.
     let may_pass = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
-    Failure { error, may_pass, not_before: retry_after(response.headers()) }
+    let is_absent = status == StatusCode::NOT_FOUND;
+    Failure { error, may_pass, is_absent, not_before: retry_after(response.headers()) }
 }
 
 fn explain(status: StatusCode, host: &str, url: &str, asker: Asker) -> (String, String) {

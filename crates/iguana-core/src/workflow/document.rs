@@ -23,7 +23,7 @@ const BYTES_PER_WEIGHT: usize = 16;
 
 /// A part of the document.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub(super) span: Range<usize>,
     pub(super) content: Content,
     /// What it and all below it cost to read.
@@ -31,25 +31,25 @@ pub(super) struct Node {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Scalar(Scalar),
     List(Vec<Rc<Node>>),
     Map(Vec<Entry>),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     pub(super) text: String,
     /// Without quotes, so that YAML gives it a type.
     plain: bool,
 }
 
 /// A key and its value.
-pub(super) type Entry = (Rc<Key>, Rc<Node>);
+pub(crate) type Entry = (Rc<Key>, Rc<Node>);
 
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) name: String,
+pub(crate) struct Key {
+    pub(crate) name: String,
     pub(super) span: Range<usize>,
 }
 
@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// The text of a scalar that is not null, whatever type YAML gives it.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         self.scalar().filter(|scalar| scalar.kind() != ScalarType::Null).map(|scalar| scalar.text.as_str())
     }
 
@@ -155,7 +155,7 @@ impl Node {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Null)
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.content {
             Content::Map(entries) => entries,
             _ => &[],

@@ -26,6 +26,11 @@ pub const WORKFLOW: Object = Object {
     keys: &[
         key("name", Kind::Scalar, "what the person at the machine is shown"),
         key("description", Kind::Scalar, "for the reader of the file"),
+        key(
+            "serial",
+            Kind::Integer(0, 1 << 53),
+            "a number that grows with each version, so that a trust with `min-serial` runs no old one",
+        ),
         key("env", Kind::Map(SCALAR), "variables of every container"),
         key("defaults", Kind::Object(&DEFAULTS), "what steps do unless they say otherwise"),
         alias(

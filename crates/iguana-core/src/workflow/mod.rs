@@ -16,6 +16,7 @@ mod plan;
 mod read;
 pub mod schema;
 mod volume;
+pub(crate) mod yaml;
 
 pub use check::{Checked, check};
 pub use document::LARGEST;

@@ -25,6 +25,8 @@ pub struct Placed<T> {
 pub struct Workflow {
     /// Shown to the person at the machine.
     pub name: Option<String>,
+    /// Which version it is, for a trust that runs no old one.
+    pub serial: Option<u64>,
     /// Variables of every container.
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.

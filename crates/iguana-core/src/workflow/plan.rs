@@ -11,6 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 pub struct Plan {
     /// The workflow's name, if it has one.
     pub name: Option<String>,
+    /// Which version it is, for a trust that runs no old one.
+    pub serial: Option<u64>,
     /// Variables of every container.
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.
@@ -25,17 +27,23 @@ impl Plan {
     /// Puts the jobs in order: the file's, except that a job waits for those it needs. With errors among the
     /// findings, jobs that wait for each other are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
-        let Workflow { name, env, on_failure, state, jobs } = workflow;
+        let Workflow { name, serial, env, on_failure, state, jobs } = workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
         let order = order(&jobs.iter().flatten().collect::<Vec<_>>(), findings);
         let jobs = order.into_iter().filter_map(|index| jobs[index].take()).collect();
-        Self { name, env, on_failure, state, jobs }
+        Self { name, serial, env, on_failure, state, jobs }
     }
 
     /// The plan for `rd.iguana.containers=`: the images one after the other.
     #[must_use]
     pub fn of_images(images: Vec<Reference>) -> Self {
         Self::of(Workflow::from_images(images), &mut Findings::default())
+    }
+
+    /// The images that are named in full, not by an expression.
+    pub fn images(&self) -> impl Iterator<Item = &Reference> {
+        let containers = self.jobs.iter().flat_map(|(_, job)| job.containers());
+        containers.flat_map(Container::images).filter_map(|image| image.reference.as_ref())
     }
 
     /// Whether a job after the one at `index` may use `image`.

@@ -6,28 +6,25 @@ use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http;
-use iguana_core::image::{
-    Credentials, Logins, Machine, PullEvent, Puller, Reference, Registries, Store, VerifiedImage,
-};
+use iguana_core::image::{Credentials, Machine, PullEvent, Puller, Reference, Store, VerifiedImage};
+use iguana_core::trust::Trust;
+use iguana_core::trust::pins::Pins;
 use iguana_core::workflow::{self, Container, Job};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Which registries are insecure, blocked or elsewhere.
-const REGISTRIES: &str = "/etc/containers/registries.conf";
-/// Files that change it: containers-registries.conf.d(5).
-const DROP_INS: &str = "/etc/containers/registries.conf.d";
 
 /// How often it is said how far a pull is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Where images come from and go to.
-pub(crate) struct Images(Puller);
+pub(crate) struct Images {
+    puller: Puller,
+    /// By which digests they are wanted.
+    pins: Pins,
+}
 
 /// The images that are there.
 #[derive(Default)]
@@ -72,22 +69,23 @@ fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> 
 }
 
 impl Images {
-    /// Those that the registries.conf of this machine allows, pulled by who is in `logins`, unpacked into the
-    /// folder `store`.
+    /// Those that the trust allows, asked for by `http`, unpacked into the folder `store`.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// When the store cannot be opened.
     pub(crate) fn open(
         http: http::Client,
-        logins: impl FnOnce() -> anyhow::Result<Logins>,
+        trust: Trust,
+        pins: Pins,
         store: &Path,
         report: &Report,
     ) -> anyhow::Result<Self> {
-        let registries = registries()?;
+        let Trust { registries, logins, policy, attachments, .. } = trust;
         registries.warnings().iter().for_each(|warning| report.warn(warning));
-        let (logins, store) = (logins()?, Store::open(store)?);
-        let machine = Machine::this();
-        Ok(Self(Puller { http, registries, logins, store, machine, progress_every: PROGRESS_EVERY }))
+        let (store, machine) = (Store::open(store)?, Machine::this());
+        let progress_every = PROGRESS_EVERY;
+        let puller = Puller { http, registries, logins, policy, attachments, store, machine, progress_every };
+        Ok(Self { puller, pins })
     }
 
     /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
@@ -132,53 +130,17 @@ impl Images {
             waiting = match &event {
                 PullEvent::Elsewhere { .. } => Some(wait_for(http::SILENCE_LIMIT)),
                 PullEvent::Waiting { wait, .. } => Some(wait_for(*wait + http::SILENCE_LIMIT)),
-                PullEvent::Resolved { .. } | PullEvent::Progress { .. } => None,
+                PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => None,
             };
             tell(reference, &event, start, report);
         };
         let image = self
-            .0
-            .pull(reference, credentials, room, &mut watch)
+            .puller
+            .pull(&self.pins.pin(reference)?, credentials, room, &mut watch)
             .with_context(|| format!("cannot pull the image `{reference}`"))?;
         report.say(format_args!("image {reference}: ready after {:.1} s", start.elapsed().as_secs_f32()));
         Ok(image)
     }
-}
-
-/// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
-fn registries() -> anyhow::Result<Registries> {
-    let mut registries = registries_of(Path::new(REGISTRIES))?.unwrap_or_default();
-    for path in drop_ins()? {
-        if let Some(later) = registries_of(&path)? {
-            registries.overlay(later);
-        }
-    }
-    Ok(registries)
-}
-
-fn registries_of(path: &Path) -> anyhow::Result<Option<Registries>> {
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let registries = Registries::parse(&text);
-            Ok(Some(registries.with_context(|| format!("cannot use `{}`", path.display()))?))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // Without the rules a blocked registry would be open.
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-    }
-}
-
-fn drop_ins() -> anyhow::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(DROP_INS) {
-        Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    let entries = entries.with_context(|| format!("cannot read `{DROP_INS}`"))?;
-    let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "conf") && !path.is_dir());
-    paths.sort();
-    Ok(paths)
 }
 
 fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Report) {
@@ -191,6 +153,9 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
             "image {reference}: {why}; trying again in {:.1} s ({tried} of {tries})",
             wait.as_secs_f32()
         )),
+        PullEvent::Approved { reason } => {
+            report.detail(format_args!("image {reference}: may run {reason}"));
+        }
         PullEvent::Resolved { place, digest, layers, bytes } => {
             place.iter().for_each(|place| report.say(format_args!("image {reference}: from {place}")));
             let plural = if *layers == 1 { "" } else { "s" };

@@ -1,34 +1,34 @@
 //! Who pulls from registries that demand to know: containers-auth.json(5).
 
-use anyhow::Context as _;
 use iguana_core::image::Logins;
+use iguana_core::trust::folder;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Where `iguana build --auth` puts its file.
-const BAKED_IN: &str = "/etc/containers/auth.json";
-
-/// The logins that were baked into the initrd.
-///
-/// # Errors
-/// When they cannot be read.
-pub(crate) fn baked_in() -> anyhow::Result<Logins> {
-    first_to_last(&[BAKED_IN.into()])
-}
-
-/// Those of whoever calls, on a system that is up; after them those of the machine.
+/// Those of whoever calls, on a system that is up; after them those of the trust.
 ///
 /// # Errors
 /// When a file is there and cannot be read.
-pub(crate) fn of_caller() -> anyhow::Result<Logins> {
+pub(crate) fn of_caller(of_trust: Logins) -> anyhow::Result<Logins> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let user = rustix::process::getuid().as_raw();
-    first_to_last(&places(variable, user))
+    let is_chosen = variable(CHOSEN).is_some();
+    let mut logins = Logins::default();
+    for path in places(variable, user) {
+        logins.then(folder::logins(&path)?);
+    }
+    if !is_chosen {
+        logins.then(of_trust);
+    }
+    Ok(logins)
 }
 
-/// The order of containers-auth.json(5): `REGISTRY_AUTH_FILE` is podman's, and alone where it is set.
+/// podman's variable: the one file that counts where it is set.
+const CHOSEN: &str = "REGISTRY_AUTH_FILE";
+
+/// The order of containers-auth.json(5).
 fn places(variable: impl Fn(&str) -> Option<PathBuf>, user: u32) -> Vec<PathBuf> {
-    if let Some(chosen) = variable("REGISTRY_AUTH_FILE") {
+    if let Some(chosen) = variable(CHOSEN) {
         return vec![chosen];
     }
     let home = variable("HOME").unwrap_or_else(|| "/root".into());
@@ -40,19 +40,7 @@ fn places(variable: impl Fn(&str) -> Option<PathBuf>, user: u32) -> Vec<PathBuf>
     let own =
         variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers/auth.json");
     let docker = variable("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")).join("config.json");
-    vec![primary, own, docker, BAKED_IN.into()]
-}
-
-fn first_to_last(places: &[PathBuf]) -> anyhow::Result<Logins> {
-    let mut logins = Logins::default();
-    for path in places.iter().filter(|path| path.exists()) {
-        logins.then(read(path).with_context(|| format!("cannot use the logins in `{}`", path.display()))?);
-    }
-    Ok(logins)
-}
-
-fn read(path: &Path) -> anyhow::Result<Logins> {
-    Logins::parse(&std::fs::read_to_string(path)?)
+    vec![primary, own, docker]
 }
 
 #[cfg(test)]
@@ -69,12 +57,7 @@ mod tests {
     fn the_files_are_looked_through_in_the_manuals_order() {
         assert_eq!(
             listed(&[("HOME", "/h")]),
-            [
-                "/run/containers/7/auth.json",
-                "/h/.config/containers/auth.json",
-                "/h/.docker/config.json",
-                "/etc/containers/auth.json"
-            ]
+            ["/run/containers/7/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"]
         );
         let set = [("XDG_RUNTIME_DIR", "/r"), ("XDG_CONFIG_HOME", "/c"), ("DOCKER_CONFIG", "/d")];
         assert_eq!(

@@ -1,6 +1,5 @@
 //! The machine: what must be there before the first container.
 
-pub(crate) mod authorities;
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod facts;

@@ -7,6 +7,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Boot,
+    Trust,
     Modules,
     Devices,
     Network,
@@ -23,6 +24,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Boot => "boot",
+            Self::Trust => "trust",
             Self::Modules => "kernel modules",
             Self::Devices => "devices",
             Self::Network => "network",

@@ -3,6 +3,7 @@
 use crate::report::Level;
 use anyhow::bail;
 use lexopt::prelude::*;
+use std::path::PathBuf;
 
 /// What `--help` prints.
 pub(super) const HELP: &str = "\
@@ -13,6 +14,7 @@ Usage: iguana-init run [OPTIONS] FILE
 
 Options:
       --newroot DIR       What containers see as NEWROOT [default: /sysroot]
+      --trust DIR         The keys, policies and registries that count [default: /etc/containers]
       --dry-run           Print what would be done, and do nothing
       --log-level LEVEL   error, warn, info or debug [default: info]
       --debug             The same as `--log-level debug`; images are kept until the end
@@ -29,6 +31,7 @@ Exit status: 0 all went well, 1 a job failed or the run could not begin, 2 wrong
 pub(super) struct Arguments {
     pub(super) file: String,
     pub(super) new_root: String,
+    pub(super) trust: Option<PathBuf>,
     pub(super) dry_run: bool,
     pub(super) level: Level,
     pub(super) debug: bool,
@@ -42,6 +45,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<O
     let mut parsed = Arguments {
         file: String::new(),
         new_root: crate::handover::NEW_ROOT.into(),
+        trust: None,
         dry_run: false,
         level: Level::Info,
         debug: false,
@@ -50,6 +54,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<O
     while let Some(argument) = parser.next()? {
         match argument {
             Long("newroot") => parsed.new_root = parser.value()?.string()?,
+            Long("trust") => parsed.trust = Some(parser.value()?.into()),
             Long("dry-run") => parsed.dry_run = true,
             Long("log-level") => parsed.level = level(&parser.value()?.string()?)?,
             Long("debug") => (parsed.debug, parsed.level) = (true, Level::Debug),
@@ -90,6 +95,7 @@ mod tests {
         let expected = Arguments {
             file: "w.yaml".into(),
             new_root: "/mnt".into(),
+            trust: None,
             dry_run: true,
             level: Level::Warn,
             debug: false,

@@ -64,6 +64,8 @@ pub(crate) struct Contents {
     pub(crate) certificates: Vec<(String, Vec<u8>)>,
     /// Trusted certificates in PEM: name and content.
     pub(crate) authorities: Vec<(String, Vec<u8>)>,
+    /// Files of the trust folder: path in it and content.
+    pub(crate) trust: Vec<(String, Vec<u8>)>,
     /// The kernel modules.
     pub(crate) modules: Packed,
 }
@@ -92,6 +94,9 @@ fn tree(contents: Contents) -> Tree {
     }
     for (name, certificates) in contents.authorities {
         tree.put(format!("etc/containers/ca/{name}.pem"), Node::file(certificates));
+    }
+    for (path, content) in contents.trust {
+        tree.put(format!("etc/containers/{path}"), Node::secret(content));
     }
     for (file, module) in contents.modules.early {
         tree.put(format!("usr/lib/iguana/early/{file}"), Node::file(module));
@@ -155,6 +160,7 @@ mod tests {
             registries: None,
             logins: None,
             certificates: Vec::new(),
+            trust: Vec::new(),
             authorities: Vec::new(),
             modules: Packed {
                 image: b"image".to_vec(),

@@ -2,6 +2,7 @@
 
 use crate::check;
 use crate::output::{self, Color};
+use crate::trust;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{self, WithHint, hinted};
 use iguana_core::image::{Logins, Registries};
@@ -101,6 +102,17 @@ pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
         found.extend(files.into_iter().map(|(name, input)| (format!("{registry}/{name}"), input)));
     }
     Ok(found)
+}
+
+/// The files of a trust folder by their paths in it.
+pub(crate) fn trust(folder: &Path) -> Result<Vec<(String, Input)>> {
+    let fails = || format!("cannot use the trust folder `{}`", folder.display());
+    let files = trust::files(folder).with_context(fails)?;
+    let read = |path: PathBuf| {
+        let input = Input::read("the file of the trust", &folder.join(&path))?;
+        Ok((path.display().to_string(), input))
+    };
+    files.into_iter().map(read).collect()
 }
 
 fn is_certificate_or_key(name: &str) -> bool {

@@ -35,6 +35,9 @@ pub(crate) struct Recipe {
     /// can be repeated
     #[arg(long, value_name = "PATH")]
     pub(crate) add_modules: Vec<String>,
+    /// The folder of keys, policies, registries and certificates that the initrd believes; `iguana trust init` makes one
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
+    pub(crate) trust: Option<PathBuf>,
     /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
     #[arg(long = "ca", value_name = "FILE")]
     pub(crate) authorities: Vec<PathBuf>,
@@ -111,31 +114,39 @@ struct Inputs {
     logins: Option<Input>,
     authorities: Vec<(String, Input)>,
     certificates: Vec<(String, Input)>,
+    trust: Vec<(String, Input)>,
 }
 
 impl Inputs {
     fn read(recipe: &Recipe, workflow: Option<&Path>) -> Result<Self> {
+        let trust = recipe.trust.as_deref().map_or(Ok(Vec::new()), inputs::trust)?;
+        let has_authorities = trust.iter().any(|(path, _)| path.starts_with("ca/"));
+        let authorities =
+            if has_authorities { Vec::new() } else { inputs::authorities(&recipe.authorities)? };
         Ok(Self {
             init: inputs::init(recipe.init.as_deref())?,
             shell: recipe.shell.then(inputs::shell).transpose()?,
             workflow: workflow.map(inputs::workflow).transpose()?,
             registries: recipe.registries.as_deref().map(inputs::registries).transpose()?,
             logins: recipe.logins.as_deref().map(inputs::logins).transpose()?,
-            authorities: inputs::authorities(&recipe.authorities)?,
+            authorities,
+            trust,
             certificates: recipe.certificates.as_deref().map_or(Ok(Vec::new()), inputs::certificates)?,
         })
     }
 
     fn newest(&self) -> i64 {
         let optional = [&self.shell, &self.workflow, &self.registries, &self.logins].into_iter().flatten();
-        let named = self.authorities.iter().chain(&self.certificates).map(|(_, input)| input);
+        let named =
+            self.authorities.iter().chain(&self.certificates).chain(&self.trust).map(|(_, input)| input);
         let all = optional.chain(named).chain([&self.init]);
         all.map(|input| input.mtime).max().unwrap_or_default()
     }
 
     /// Passwords, and the keys of client certificates.
     fn are_secret(&self) -> bool {
-        self.logins.is_some() || self.certificates.iter().any(|(name, _)| name.ends_with(".key"))
+        let is_secret = |(path, _): &(String, Input)| path.ends_with(".key") || path == "auth.json";
+        self.logins.is_some() || self.certificates.iter().chain(&self.trust).any(is_secret)
     }
 
     fn with(self, kernel: &Kernel, source: &Source, modules: Packed) -> Result<Contents> {
@@ -154,6 +165,7 @@ impl Inputs {
             logins: self.logins.map(bytes),
             authorities: named(self.authorities),
             certificates: named(self.certificates),
+            trust: named(self.trust),
             modules,
         })
     }
@@ -188,7 +200,7 @@ fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) ->
             megabytes(modules.image.len() as u64),
             megabytes(early as u64),
         ),
-        authorities_fact(&inputs.authorities),
+        authorities_fact(inputs),
     ];
     if inputs.are_secret() {
         facts.push("it holds logins or keys: only its owner may read it, and so should who serves it".into());
@@ -196,8 +208,9 @@ fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) ->
     facts
 }
 
-fn authorities_fact(authorities: &[(String, Input)]) -> String {
-    let names: Vec<_> = authorities.iter().map(|(name, _)| name.as_str()).collect();
+fn authorities_fact(inputs: &Inputs) -> String {
+    let of_trust = inputs.trust.iter().filter_map(|(path, _)| path.strip_prefix("ca/"));
+    let names: Vec<_> = inputs.authorities.iter().map(|(name, _)| name.as_str()).chain(of_trust).collect();
     match names[..] {
         [] => "no CA certificates: https will trust nobody (name one with `--ca FILE`)".to_string(),
         _ => format!("trusted CA certificates: {}", names.join(", ")),

@@ -6,8 +6,12 @@ use crate::build::inputs;
 use anyhow::{Context, Result};
 use clap::Args;
 use iguana_core::hint::{WithHint, hinted};
-use iguana_core::http::{Client, Proxies};
+use iguana_core::http::Proxies;
 use iguana_core::image::{Logins, Machine, Puller, Reference, Registries, Store, settle};
+use iguana_core::trust::Trust;
+use iguana_core::trust::attachments::Attachments;
+use iguana_core::trust::policy::Policy;
+use iguana_core::trust::rules::Rules;
 use iguana_core::trust::tls::{RegistryCertificates, Roots};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -31,6 +35,9 @@ pub(crate) struct Options {
     /// Write the digest of the image's manifest there
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
+    /// The folder of keys, policies, registries and certificates that decides; `iguana trust init` makes one
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
+    trust: Option<PathBuf>,
     /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
     #[arg(long = "ca", value_name = "FILE")]
     authorities: Vec<PathBuf>,
@@ -55,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let pulled = puller.pull(&options.image, None, u64::MAX, &mut |event| teller.tell(event));
         pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
     };
-    let digest = image.digest();
+    let digest = image.approval().manifest();
     settle(image, &options.folder)
         .and_then(|()| room.leave())
         .with_context(|| format!("cannot fill `{}`", options.folder.display()))?;
@@ -69,18 +76,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 impl Options {
     fn puller(&self, room: &Room) -> Result<Puller> {
+        let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
+        let trust = match &self.trust {
+            Some(folder) => crate::trust::open(folder)?,
+            None => self.trust_of_options()?,
+        };
+        Ok(Puller {
+            http: trust.client().through(proxies),
+            registries: trust.registries,
+            logins: trust.logins,
+            policy: trust.policy,
+            attachments: trust.attachments,
+            store: Store::open(&room.store)?,
+            machine: self.platform.clone().unwrap_or_else(Machine::this),
+            progress_every: progress::interval(),
+        })
+    }
+
+    /// Whatever TLS can prove is believed, and no signature is demanded.
+    fn trust_of_options(&self) -> Result<Trust> {
         let mut roots = Vec::new();
         for (_, authority) in inputs::authorities(&self.authorities)? {
             roots.extend_from_slice(&authority.bytes);
             roots.push(b'\n');
         }
-        let roots = if roots.is_empty() { Roots::default() } else { Roots::from_pem(&roots)? };
-        let mut http =
-            Client::new(&roots).through(Proxies::from_environment(|name| std::env::var(name).ok())?);
-        if let Some(folder) = &self.certificates {
-            inputs::certificates(folder)?;
-            http = http.with_certificates(RegistryCertificates::from_folder(folder)?);
-        }
+        let certificates = match &self.certificates {
+            Some(folder) => {
+                inputs::certificates(folder)?;
+                RegistryCertificates::from_folder(folder)?
+            }
+            None => RegistryCertificates::default(),
+        };
         let text = |input: inputs::Input| String::from_utf8(input.bytes);
         let registries = match &self.registries {
             Some(file) => Registries::parse(&text(inputs::registries(file)?)?)?,
@@ -90,13 +116,14 @@ impl Options {
             Some(file) => Logins::parse(&text(inputs::logins(file)?)?)?,
             None => Logins::default(),
         };
-        Ok(Puller {
-            http,
+        Ok(Trust {
+            roots: if roots.is_empty() { Roots::default() } else { Roots::from_pem(&roots)? },
+            certificates,
             registries,
             logins,
-            store: Store::open(&room.store)?,
-            machine: self.platform.clone().unwrap_or_else(Machine::this),
-            progress_every: progress::interval(),
+            policy: Policy::absent(),
+            attachments: Attachments::default(),
+            rules: Rules::default(),
         })
     }
 }

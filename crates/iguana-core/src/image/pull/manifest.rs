@@ -5,9 +5,11 @@ use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::platform::Machine;
 use crate::image::source::Source;
+use crate::trust::pins::Locked;
 use anyhow::Context as _;
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 /// The types of the configurations of images: OCI image-spec, config.md, and Docker's schema 2.
@@ -39,6 +41,31 @@ pub(super) fn resolve(
             "push the image with one index, which lists the manifests",
         ))),
     }
+}
+
+/// What stands behind a name, by its digests; `judged` is the manifest for this machine, which must be part of it.
+pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
+    let digest = Digest::of(bytes);
+    let mut platforms = BTreeMap::new();
+    match Document::parse(bytes)? {
+        Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
+        Document::Index => {
+            let index = ImageIndex::from_reader(bytes).context("the image's index is not understood")?;
+            for entry in index.manifests() {
+                if let Some(platform) =
+                    entry.platform().as_ref().filter(|platform| *platform.os() == Os::Linux)
+                {
+                    let variant = platform.variant().iter().map(|variant| format!("/{variant}"));
+                    let name = format!("linux/{}{}", platform.architecture(), variant.collect::<String>());
+                    platforms.insert(name, descriptor_digest(entry)?);
+                }
+            }
+        }
+    }
+    if !platforms.values().any(|known| *known == judged) && digest != judged {
+        return Err(hinted("the tag was moved while it was looked at", "try again"));
+    }
+    Ok(Locked { digest, platforms })
 }
 
 /// What may stand behind a name.

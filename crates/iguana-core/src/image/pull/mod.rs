@@ -3,6 +3,7 @@
 //! A layer is known by its diff-id, the digest of its unpacked bytes, which is computed while it is unpacked: so images
 //! share it however it is packed.
 
+mod approval;
 mod layers;
 mod manifest;
 mod stream;
@@ -21,6 +22,9 @@ use super::source::Source;
 use super::store::{Layer, Store};
 use crate::hint::hinted;
 use crate::http;
+use crate::trust::attachments::Attachments;
+use crate::trust::pins::Locked;
+use crate::trust::policy::{Approval, Policy};
 use anyhow::{Context as _, bail};
 use layers::Wanted;
 use oci_spec::image::{ImageConfiguration, ImageManifest};
@@ -62,6 +66,11 @@ pub enum PullEvent {
         /// How often it will be tried at most.
         tries: u32,
     },
+    /// The policy lets the image run.
+    Approved {
+        /// Which rule decided, and who has signed.
+        reason: String,
+    },
     /// Some layers are still on their way.
     Progress {
         /// Compressed bytes that have arrived.
@@ -84,11 +93,12 @@ pub struct LayerProgress {
     pub bytes: u64,
 }
 
-/// An image whose every byte had the digest that its manifest says. Only [`Puller::pull`] makes one.
+/// An image that the policy lets run, and whose every byte had the digest that its manifest says. Only
+/// [`Puller::pull`] makes one.
 #[derive(Debug)]
 pub struct VerifiedImage {
     reference: Reference,
-    digest: Digest,
+    approval: Approval,
     configuration: ImageConfiguration,
     layers: Vec<Arc<Layer>>,
 }
@@ -100,10 +110,10 @@ impl VerifiedImage {
         &self.reference
     }
 
-    /// The digest of its manifest.
+    /// Why the policy lets it run, and the digest of its manifest.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.digest
+    pub fn approval(&self) -> &Approval {
+        &self.approval
     }
 
     /// What the image says about running it (OCI image-spec, config.md).
@@ -128,6 +138,10 @@ pub struct Puller {
     pub registries: Registries,
     /// Who pulls from registries that demand to know.
     pub logins: Logins,
+    /// Which images may run.
+    pub policy: Policy,
+    /// Where signatures are looked for.
+    pub attachments: Attachments,
     /// Holds the layers.
     pub store: Store,
     /// What the images are to run on.
@@ -141,17 +155,8 @@ struct Found {
     source: Box<dyn Source>,
     /// What has not been asked yet. Layers are the same wherever they come from.
     others: Vec<Box<dyn Source>>,
-    digest: Digest,
+    approval: Approval,
     manifest: ImageManifest,
-}
-
-impl Found {
-    /// In files of this machine.
-    fn here(local: &Local, machine: &Machine) -> anyhow::Result<Self> {
-        let source = local::open(local)?;
-        let found = manifest::resolve(&*source, local.name(), None, machine).map_err(|failure| failure.error);
-        found.map(|(digest, manifest)| Self { source, others: Vec::new(), digest, manifest })
-    }
 }
 
 impl Puller {
@@ -173,10 +178,7 @@ impl Puller {
         let watch = RefCell::new(watch);
         let tell = |event| (watch.borrow_mut())(event);
         let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { source, others, digest, manifest } = match reference {
-            Reference::Registry(named) => self.find(named, credentials, &listener)?,
-            Reference::Local(local) => Found::here(local, &self.machine)?,
-        };
+        let Found { source, others, approval, manifest } = self.look_up(reference, credentials, &listener)?;
         let configuration = manifest::configuration(&*source, &manifest, &self.machine, &listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
@@ -195,6 +197,8 @@ impl Puller {
         }
         let elsewhere = reference.named().map(|named| (named.name(), source.name()));
         let place = elsewhere.filter(|(named, place)| named != place).map(|(_, place)| place);
+        tell(PullEvent::Approved { reason: approval.reason().to_owned() });
+        let digest = approval.manifest();
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
         let sources = Sources { first: &*source, others: &others };
         let fetched = layers::fetch_all(&sources, &self.store, &missing, self.progress_every, &tell)?;
@@ -203,7 +207,57 @@ impl Puller {
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
         let layers = assemble(&self.store, unpacked).context("cannot put the image's layers together")?;
-        Ok(VerifiedImage { reference: reference.clone(), digest, configuration, layers })
+        Ok(VerifiedImage { reference: reference.clone(), approval, configuration, layers })
+    }
+
+    /// What the policy says about an image, without its layers.
+    ///
+    /// # Errors
+    /// When it rejects the image, or the image cannot be had.
+    pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
+        let watch = RefCell::new(watch);
+        let tell = |event| (watch.borrow_mut())(event);
+        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
+        Ok(self.look_up(reference, None, &listener)?.approval)
+    }
+
+    /// What stands behind a name that the policy lets run, by its digests.
+    ///
+    /// # Errors
+    /// When the policy rejects the image, or it cannot be had.
+    pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
+        let watch = RefCell::new(watch);
+        let tell = |event| (watch.borrow_mut())(event);
+        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
+        let Found { source, approval, .. } = self.look_up(reference, None, &listener)?;
+        let identifier = match reference {
+            Reference::Registry(named) => named.identifier(),
+            Reference::Local(local) => local.name().to_owned(),
+        };
+        let bytes = Patience::usual().until_done(&listener, || source.manifest(&identifier))?;
+        manifest::locked(&bytes, approval.manifest())
+    }
+
+    /// The image, wherever its name leads, if the policy lets it run.
+    fn look_up(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Found> {
+        match reference {
+            Reference::Registry(named) => self.find(named, credentials, listener),
+            Reference::Local(local) => self.find_here(reference, local),
+        }
+    }
+
+    /// The image in files of this machine.
+    fn find_here(&self, reference: &Reference, local: &Local) -> anyhow::Result<Found> {
+        let source = local::open(local)?;
+        let found = manifest::resolve(&*source, local.name(), None, &self.machine);
+        let (digest, manifest) = found.map_err(|failure| failure.error)?;
+        let approval = self.approve_local(reference, digest)?;
+        Ok(Found { source, others: Vec::new(), approval, manifest })
     }
 
     /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
@@ -225,9 +279,10 @@ impl Puller {
             let found = self.repository(&candidate, endpoint, credentials).and_then(|repository| {
                 let (digest, manifest) = patience.until_done(listener, || {
                     let (identifier, digest) = (candidate.identifier(), candidate.digest());
-                    manifest::resolve(&*repository, &identifier, digest, &self.machine)
+                    manifest::resolve(&repository, &identifier, digest, &self.machine)
                 })?;
-                Ok(Found { source: repository, others: Vec::new(), digest, manifest })
+                let approval = self.approve(&candidate, &repository, digest, listener)?;
+                Ok(Found { source: Box::new(repository), others: Vec::new(), approval, manifest })
             });
             match found {
                 Err(error) if !is_last => {
@@ -235,8 +290,10 @@ impl Puller {
                 }
                 Err(error) => return Err(error),
                 Ok(found) => {
-                    let others = places
-                        .map(|(candidate, endpoint)| self.repository(&candidate, endpoint, credentials));
+                    let others = places.map(|(candidate, endpoint)| {
+                        let repository = self.repository(&candidate, endpoint, credentials)?;
+                        Ok(Box::new(repository) as Box<dyn Source>)
+                    });
                     return Ok(Found { others: others.collect::<anyhow::Result<_>>()?, ..found });
                 }
             }
@@ -262,7 +319,7 @@ impl Puller {
         candidate: &Named,
         endpoint: Endpoint,
         credentials: Option<&Credentials>,
-    ) -> anyhow::Result<Box<dyn Source>> {
+    ) -> anyhow::Result<Repository> {
         let own = credentials.filter(|_| endpoint.registry == candidate.registry());
         let (login, asker) = match own {
             Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
@@ -271,6 +328,6 @@ impl Puller {
                 None => (None, Asker::Nobody),
             },
         };
-        Ok(Box::new(Repository::new(&self.http, endpoint, login, asker)))
+        Ok(Repository::new(&self.http, endpoint, login, asker))
     }
 }

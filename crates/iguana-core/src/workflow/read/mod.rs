@@ -34,6 +34,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
     let defaults = reader.defaults(&job::Defaults::default(), fields.get("defaults"));
     Workflow {
         name: fields.text("name"),
+        serial: fields.text("serial").and_then(|text| text.parse().ok()),
         env,
         on_failure: on_failure(fields.text("on-failure").as_deref()),
         state: fields.text("state"),

@@ -1,0 +1,96 @@
+//! What is wrong with a server's certificate, in words that name the remedy.
+
+use rustls::pki_types::UnixTime;
+use rustls::{CertificateError as Bad, Error::InvalidCertificate};
+
+/// What TLS found, if it was TLS.
+pub(super) fn fault(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(fault) => Some(fault),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// A certificate that is too old or too new: with the clock's date and its own, for either may be wrong.
+pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
+    match fault {
+        InvalidCertificate(Bad::NotValidYetContext { time, not_before }) => Some(format!(
+            "its certificate is valid from {} on, and this machine's clock says {}",
+            date(*not_before),
+            date(*time)
+        )),
+        InvalidCertificate(Bad::ExpiredContext { time, not_after }) => Some(format!(
+            "its certificate was valid until {}, and this machine's clock says {}",
+            date(*not_after),
+            date(*time)
+        )),
+        _ => None,
+    }
+}
+
+/// What to do about it.
+pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
+    Some(match fault {
+        InvalidCertificate(Bad::UnknownIssuer) => format!(
+            "`{host}` is not certified by an authority of this initrd; \
+             if it should be, build the initrd with `--ca FILE`"
+        ),
+        InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            format!("renew the certificate of `{host}`, or set this machine's clock right")
+        }
+        InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            "set this machine's clock right: the certificate is not valid yet".into()
+        }
+        InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            format!("the certificate is for another name than `{host}`: use the name that it is made for")
+        }
+        rustls::Error::AlertReceived(
+            rustls::AlertDescription::CertificateRequired
+            | rustls::AlertDescription::BadCertificate
+            | rustls::AlertDescription::HandshakeFailure,
+        ) => format!(
+            "`{host}` may want to see a certificate: put it into `/etc/containers/certs.d/{host}` \
+             as `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
+        ),
+        rustls::Error::InvalidMessage(_) => {
+            format!("`{host}` does not speak TLS there: http instead of https?")
+        }
+        _ => return None,
+    })
+}
+
+/// `2026-01-31 23:59:59 UTC`, by the proleptic Gregorian calendar.
+fn date(time: UnixTime) -> String {
+    let seconds = time.as_secs();
+    // Years begin in March here, so that leap days come last; 719,468 days from then to 1970.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = 400 * era + year + later;
+    let clock = seconds % 86_400;
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", clock / 3600, clock / 60 % 60, clock % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_200, "2024-03-01 00:00:00 UTC"),
+            (4_102_444_799, "2099-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(date(UnixTime::since_unix_epoch(Duration::from_secs(seconds))), expected);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The trust folder: `/etc/containers` of an initrd, or one on a workstation that becomes it. The files in it are those
+//! that podman knows, and `iguana.conf`.
+
+use super::attachments::Attachments;
+use super::policy::Policy;
+use super::rules::Rules;
+use super::tls::{RegistryCertificates, Roots};
+use crate::http;
+use crate::image::{Logins, Registries};
+use anyhow::Context as _;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Where the trust folder is in an initrd.
+pub const HOME: &str = "/etc/containers";
+
+/// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
+/// trust folder names none.
+const OF_SYSTEMS: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// All that a trust folder says.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Whose certificates are believed: `ca/`, else the system's.
+    pub roots: Roots,
+    /// Certificates of single registries: `certs.d/`.
+    pub certificates: RegistryCertificates,
+    /// Where images are: `registries.conf`, `registries.conf.d/`.
+    pub registries: Registries,
+    /// Who pulls: `auth.json`.
+    pub logins: Logins,
+    /// Which images may run: `policy.json`.
+    pub policy: Policy,
+    /// Where signatures are looked for: `registries.d/`.
+    pub attachments: Attachments,
+    /// What else is demanded: `iguana.conf`.
+    pub rules: Rules,
+}
+
+impl Trust {
+    /// Reads a folder. What is not there says nothing.
+    ///
+    /// # Errors
+    /// When something is there and cannot be read or understood.
+    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            roots: roots(&folder.join("ca"))?,
+            certificates: RegistryCertificates::from_folder(&folder.join("certs.d"))?,
+            registries: registries(folder)?,
+            logins: logins(&folder.join("auth.json"))?,
+            policy: Policy::from_folder(folder)?,
+            attachments: Attachments::from_folder(&folder.join("registries.d"))?,
+            rules: Rules::from_folder(folder)?,
+        })
+    }
+
+    /// A client that believes the trusted authorities, and for single registries those of `certs.d`, too.
+    #[must_use]
+    pub fn client(&self) -> http::Client {
+        http::Client::new(&self.roots).with_certificates(self.certificates.clone())
+    }
+
+    /// What is not demanded, for whoever starts a machine with it: nothing where everything is.
+    #[must_use]
+    pub fn laxity(&self) -> Option<&'static str> {
+        match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
+            (true, false) => Some("signatures are not demanded, neither of the workflow nor of all images"),
+            (true, true) => Some("signatures are not demanded of all images"),
+            (false, false) => Some("a signature of the workflow is not demanded"),
+            (false, true) => None,
+        }
+    }
+}
+
+fn roots(folder: &Path) -> anyhow::Result<Roots> {
+    match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
+        Some(path) if !folder.exists() => {
+            let pem = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
+            Roots::from_pem(&pem).with_context(|| format!("cannot use `{path}`"))
+        }
+        _ => Roots::from_folder(folder),
+    }
+}
+
+/// The logins of an auth.json; none where it is not there.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub fn logins(path: &Path) -> anyhow::Result<Logins> {
+    let text = present(std::fs::read_to_string(path));
+    let logins = text.with_context(|| format!("cannot read `{}`", path.display()))?;
+    let logins = logins.map_or(Ok(Logins::default()), |text| Logins::parse(&text));
+    logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
+}
+
+/// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
+fn registries(folder: &Path) -> anyhow::Result<Registries> {
+    let mut registries = Registries::default();
+    for path in
+        [folder.join("registries.conf")].into_iter().chain(drop_ins(&folder.join("registries.conf.d"))?)
+    {
+        // Without the rules a blocked registry would be open.
+        let text = present(std::fs::read_to_string(&path));
+        if let Some(text) = text.with_context(|| format!("cannot read `{}`", path.display()))? {
+            let later = Registries::parse(&text);
+            registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
+        }
+    }
+    Ok(registries)
+}
+
+fn drop_ins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = || present(std::fs::read_dir(folder))?.map_or(Ok(Vec::new()), Iterator::collect);
+    let entries: Vec<std::fs::DirEntry> =
+        listed().with_context(|| format!("cannot read `{}`", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "conf") && !path.is_dir());
+    paths.sort();
+    Ok(paths)
+}
+
+fn present<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}

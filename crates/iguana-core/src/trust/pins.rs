@@ -1,0 +1,171 @@
+//! Images by digest: `require-digest` of the trust, and the lock file of a workflow that names the digests.
+
+use super::json::Json;
+use crate::hint::hinted;
+use crate::image::{Digest, Reference};
+use crate::workflow::Plan;
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeMap;
+
+/// The version of the format that is written and read.
+const VERSION: i64 = 1;
+
+/// A lock file: which image each name of a workflow meant when it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lock(BTreeMap<String, Locked>);
+
+/// One image of a lock file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    /// Of what stands behind the name, an index or a manifest. It is what counts: an index has the digests of all its
+    /// manifests in it.
+    pub digest: Digest,
+    /// Of the manifests in it, by `OS/ARCHITECTURE[/VARIANT]`, for people and other programs.
+    pub platforms: BTreeMap<String, Digest>,
+}
+
+impl Lock {
+    /// Reads a lock file.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let mut whole = Json::parse(text)?.object()?;
+        let version = whole.need("version")?.integer().context("`version`")?;
+        ensure!(version == VERSION, "it is of version {version}, and known is {VERSION}");
+        let mut images = BTreeMap::new();
+        for (name, locked) in whole.need_object("images")?.rest() {
+            let locked = Self::locked(locked).with_context(|| format!("`{name}`"))?;
+            images.insert(name, locked);
+        }
+        whole.end()?;
+        Ok(Self(images))
+    }
+
+    fn locked(value: Json) -> anyhow::Result<Locked> {
+        let mut object = value.object()?;
+        let digest = object.need_text("digest")?.parse()?;
+        let platforms = object.need_object("platforms")?.rest().into_iter();
+        let platforms = platforms.map(|(name, digest)| Ok((name, digest.text()?.parse()?)));
+        let platforms = platforms.collect::<anyhow::Result<_>>()?;
+        object.end()?;
+        Ok(Locked { digest, platforms })
+    }
+
+    /// Takes an image in.
+    pub fn insert(&mut self, name: &Reference, locked: Locked) {
+        self.0.insert(name.to_string(), locked);
+    }
+
+    /// How many images it names.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it names none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The text of the file, the same for the same images.
+impl std::fmt::Display for Lock {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let image = |locked: &Locked| {
+            let platforms = locked.platforms.iter();
+            let platforms: serde_json::Map<_, _> =
+                platforms.map(|(name, digest)| (name.clone(), digest.to_string().into())).collect();
+            serde_json::json!({"digest": locked.digest.to_string(), "platforms": platforms})
+        };
+        let images: serde_json::Map<_, _> =
+            self.0.iter().map(|(name, locked)| (name.clone(), image(locked))).collect();
+        write!(out, "{:#}", serde_json::json!({"version": VERSION, "images": images}))
+    }
+}
+
+/// By which digests images are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Pins {
+    are_demanded: bool,
+    lock: Lock,
+}
+
+impl Pins {
+    /// Every image has to be named by digest, or be in `lock`.
+    #[must_use]
+    pub fn demanded(lock: Lock) -> Self {
+        Self { are_demanded: true, lock }
+    }
+
+    /// The name by which an image is to be pulled.
+    ///
+    /// # Errors
+    /// When a digest is demanded, and it has none.
+    pub fn pin(&self, reference: &Reference) -> anyhow::Result<Reference> {
+        if !self.are_demanded {
+            return Ok(reference.clone());
+        }
+        let Some(named) = reference.named() else {
+            return Err(hinted(
+                format!("the trust demands digests, and `{reference}` cannot have one"),
+                "have the image in a registry, and name it by its digest there",
+            ));
+        };
+        if named.digest().is_some() {
+            return Ok(reference.clone());
+        }
+        let locked = self.lock.0.get(&reference.to_string()).ok_or_else(|| {
+            hinted(
+                format!("the trust demands digests, and `{reference}` has none"),
+                "write it as `NAME@sha256:…`, or pin it: `iguana lock WORKFLOW`, and sign WORKFLOW.lock",
+            )
+        })?;
+        Ok(format!("{reference}@{}", locked.digest).parse()?)
+    }
+
+    /// Whether every image can be pinned that is named in full in a plan: nothing runs before that is known.
+    ///
+    /// # Errors
+    /// For the first that cannot.
+    pub fn check(&self, plan: &Plan) -> anyhow::Result<()> {
+        plan.images().try_for_each(|image| self.pin(image).map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_pins_the_names_in_it_and_no_others() {
+        let (digest, name) = (Digest::of(b""), "r.example/x:1".parse::<Reference>().unwrap());
+        let mut lock = Lock::default();
+        let platforms = BTreeMap::from([("linux/amd64".to_owned(), Digest::of(b"x"))]);
+        lock.insert(&name, Locked { digest, platforms });
+        assert_eq!(Lock::parse(lock.to_string().as_bytes()).unwrap(), lock);
+        let pins = Pins::demanded(lock);
+        assert_eq!(pins.pin(&name).unwrap().to_string(), format!("r.example/x:1@{digest}"));
+        let by_digest: Reference = format!("r.example/y@{digest}").parse().unwrap();
+        assert_eq!(pins.pin(&by_digest).unwrap(), by_digest);
+        let other: Reference = "r.example/x:2".parse().unwrap();
+        assert!(pins.pin(&other).unwrap_err().to_string().contains("`r.example/x:2` has none"));
+        assert_eq!(Pins::default().pin(&other).unwrap(), other);
+    }
+
+    #[test]
+    fn what_is_no_lock_is_refused() {
+        let image = r#""r.example/x:1": {"digest": "sha256:0", "platforms": {}}"#;
+        for (text, expected) in [
+            ("{}".to_owned(), "`version` is missing"),
+            (r#"{"version": 2, "images": {}}"#.into(), "version 2"),
+            (r#"{"version": 1, "images": {}, "more": 1}"#.into(), "`more`"),
+            (format!(r#"{{"version": 1, "images": {{{image}}}}}"#), "not a digest"),
+            ("jobs: {}".into(), "expected"),
+        ] {
+            let error = format!("{:#}", Lock::parse(text.as_bytes()).unwrap_err());
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One signature of an image as cosign makes them: a payload that says what is signed and as what, and beside it the
+//! signature of these bytes ("simple signing", sigstore/cosign's SIGNATURE_SPEC.md).
+
+use super::json::Json;
+use super::key::PublicKey;
+use super::rekor;
+use crate::image::Digest;
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use std::collections::HashMap;
+
+/// The type of the payload, as a layer's media type.
+pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// What `critical.type` has to say.
+const PURPOSE: &str = "cosign container image signature";
+/// The annotation that holds the signature in base64.
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The annotation that holds what the transparency log says about it.
+const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
+
+/// A signature as it was found: nothing of it is believed.
+#[derive(Debug, Clone)]
+pub(crate) struct Signature {
+    /// The bytes that are signed.
+    pub(crate) payload: Vec<u8>,
+    /// What stands beside them.
+    pub(crate) annotations: HashMap<String, String>,
+}
+
+/// What a signature says, once a key vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// The digest of the manifest.
+    pub(super) manifest: Digest,
+    /// The name that the image was signed as.
+    pub(super) name: String,
+}
+
+impl Signature {
+    /// What it says, if one of `keys` has made it, and, where there are keys of a log, the log vouches for that.
+    ///
+    /// # Errors
+    /// When none has, or it does not say what a signature says.
+    pub(super) fn statement<'a>(
+        &self,
+        keys: &'a [PublicKey],
+        log: Option<&[PublicKey]>,
+    ) -> anyhow::Result<(Statement, &'a PublicKey)> {
+        let text = self.annotations.get(SIGNATURE).with_context(|| format!("`{SIGNATURE}` is missing"))?;
+        let signature = BASE64_STANDARD.decode(text).context("the signature is not base64")?;
+        let signer = keys.iter().find(|key| key.has_signed(&self.payload, &signature));
+        let signer = signer.context("no key of the policy has made it")?;
+        if let Some(log) = log {
+            let entry = self.annotations.get(LOG_ENTRY);
+            let entry = entry.with_context(|| format!("`{LOG_ENTRY}`, the log's promise, is missing"))?;
+            let signed = rekor::Signed { payload: &self.payload, signature: &signature, key: signer };
+            rekor::verify(entry, log, &signed).context("the transparency log does not vouch for it")?;
+        }
+        Ok((Statement::parse(&self.payload).context("its payload is malformed")?, signer))
+    }
+}
+
+impl Statement {
+    /// As strict as containers/image: everything in `critical` must be known.
+    fn parse(payload: &[u8]) -> anyhow::Result<Self> {
+        let mut whole = Json::parse(payload)?.object()?;
+        let (mut critical, optional) = (whole.need_object("critical")?, whole.need("optional")?);
+        whole.end()?;
+        check_optional(optional).context("`optional`")?;
+        let purpose = critical.need_text("type")?;
+        ensure!(purpose == PURPOSE, "it is a `{purpose}`, not a `{PURPOSE}`");
+        let (mut image, mut identity) = (critical.need_object("image")?, critical.need_object("identity")?);
+        critical.end()?;
+        let manifest = image.need_text("docker-manifest-digest")?.parse()?;
+        image.end()?;
+        let name = identity.need_text("docker-reference")?;
+        identity.end()?;
+        Ok(Self { manifest, name })
+    }
+}
+
+/// cosign writes `null` where there is nothing.
+fn check_optional(optional: Json) -> anyhow::Result<()> {
+    if optional == Json::Null {
+        return Ok(());
+    }
+    let mut optional = optional.object()?;
+    optional.take("creator").map_or(Ok(()), |creator| creator.text().map(drop)).context("`creator`")?;
+    match optional.take("timestamp").map(Json::integer) {
+        Some(Err(error)) => bail!(error.context("`timestamp`")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(critical: &str, optional: &str) -> Vec<u8> {
+        format!("{{\"critical\": {critical}, \"optional\": {optional}}}").into_bytes()
+    }
+
+    #[test]
+    fn a_payload_says_what_and_as_what_and_nothing_unknown() {
+        let digest = Digest::of(b"");
+        let critical = |kind: &str, more: &str| {
+            format!(
+                r#"{{"type": "{kind}", "image": {{"docker-manifest-digest": "{digest}"}},
+                "identity": {{"docker-reference": "r.example/x:1"}}{more}}}"#
+            )
+        };
+        let good = critical(PURPOSE, "");
+        for optional in ["null", "{}", r#"{"creator": "me", "timestamp": 7, "x": [1]}"#] {
+            let statement = Statement::parse(&payload(&good, optional)).unwrap();
+            assert_eq!(statement, Statement { manifest: digest, name: "r.example/x:1".into() });
+        }
+        for (bad, expected) in [
+            (payload(&good, r#"{"timestamp": 1.5}"#), "`timestamp`"),
+            (payload(&good, r#"{"creator": 1}"#), "`creator`"),
+            (payload(&critical("atomic container signature", ""), "null"), "not a `cosign"),
+            (payload(&critical(PURPOSE, r#", "more": 1"#), "null"), "no key `more`"),
+            (payload(&good.replace("sha256", "md5"), "null"), "not a digest"),
+            (payload(&good.replace("docker-reference", "name"), "null"), "`docker-reference` is missing"),
+            (payload("[]", "null"), "a list, not an object"),
+            (format!("{{\"critical\": {good}}}").into_bytes(), "`optional` is missing"),
+            (b"{}".to_vec(), "`critical` is missing"),
+            (payload(&good, "null")[..40].to_vec(), "EOF"),
+        ] {
+            let error = format!("{:#}", Statement::parse(&bad).unwrap_err());
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `iguana lock`: which images the names in a workflow mean today, by digest.
+
+use super::{open, puller, tell};
+use anyhow::{Context, Result};
+use iguana_core::hint::WithHint;
+use iguana_core::trust::HOME;
+use iguana_core::trust::pins::Lock;
+use iguana_core::workflow;
+use std::fs;
+use std::path::PathBuf;
+
+/// Which workflow, and whom to believe.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The workflow; beside it WORKFLOW.lock is written
+    workflow: PathBuf,
+    /// The trust folder
+    #[arg(long, value_name = "DIR", default_value = HOME)]
+    trust: PathBuf,
+}
+
+/// Writes the lock file. An image that the policy rejects is not pinned, and no file is written then.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let name = options.workflow.display().to_string();
+    let bytes = fs::read(&options.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
+    let plan = workflow::check(&bytes).into_plan(&name)?;
+    let puller = puller(&open(&options.trust)?)?;
+    let mut lock = Lock::default();
+    for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
+        let locked = puller.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
+        println!("{image} is {}", locked.digest);
+        lock.insert(image, locked);
+    }
+    let target = format!("{name}.lock");
+    fs::write(&target, format!("{lock}\n"))
+        .with_context(|| format!("cannot write `{target}`"))
+        .hint("the folder of the workflow must be writable")?;
+    println!(
+        "wrote {target} with {} images; sign it: `cosign sign-blob --key KEY {target} > {target}.sig`",
+        lock.len()
+    );
+    Ok(())
+}

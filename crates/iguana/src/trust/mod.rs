@@ -1,0 +1,128 @@
+//! `iguana trust`: the folder of keys, policies and certificates that an initrd believes, and what it decides.
+
+mod explain;
+mod lock;
+mod template;
+
+use anyhow::{Context, Result};
+use iguana_core::hint::{WithHint, hinted};
+use iguana_core::http::Proxies;
+use iguana_core::image::{Machine, PullEvent, Puller, Store};
+use iguana_core::trust::{HOME, Trust};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What may be in a trust folder.
+const KNOWN: &[&str] = &[
+    "auth.json",
+    "ca",
+    "certs.d",
+    "iguana.conf",
+    "keys",
+    "policy.json",
+    "registries.conf",
+    "registries.conf.d",
+    "registries.d",
+];
+
+/// What to do with a trust folder.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub(crate) enum Command {
+    /// Make a strict one, with comments: nothing runs until keys are put in
+    Init {
+        /// The folder, which must be new or empty
+        folder: PathBuf,
+    },
+    /// Say whether an image or a workflow may run, by which rule, and why
+    Explain {
+        /// The name of an image, or the file of a workflow
+        subject: String,
+        /// The trust folder
+        #[arg(long, value_name = "DIR", default_value = HOME)]
+        trust: PathBuf,
+    },
+}
+
+/// Pins the images of a workflow.
+pub(crate) use lock::Options as LockOptions;
+pub(crate) use lock::run as lock;
+
+/// Does it.
+pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Init { folder } => template::write(folder),
+        Command::Explain { subject, trust } => explain::run(subject, &open(trust)?),
+    }
+}
+
+/// Reads a folder that a person named.
+pub(crate) fn open(folder: &Path) -> Result<Trust> {
+    fs::read_dir(folder)
+        .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
+        .hint("`iguana trust init DIR` makes one")?;
+    Trust::from_folder(folder)
+}
+
+/// Where images are asked for as the trust says; no layer is ever taken.
+fn puller(trust: &Trust) -> Result<Puller> {
+    let nowhere = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
+    Ok(Puller {
+        http: trust.client().through(proxies),
+        registries: trust.registries.clone(),
+        logins: trust.logins.clone(),
+        policy: trust.policy.clone(),
+        attachments: trust.attachments.clone(),
+        store: Store::open(nowhere.path())?,
+        machine: Machine::this(),
+        progress_every: Duration::MAX,
+    })
+}
+
+/// Tells what a person who waits should know.
+fn tell(event: PullEvent) {
+    match event {
+        PullEvent::Elsewhere { place, why } => eprintln!("warning: not from `{place}`: {why}"),
+        PullEvent::Waiting { why, .. } => eprintln!("warning: {why}; trying again"),
+        _ => {}
+    }
+}
+
+/// The files of a folder that is to be baked in, by their paths in it, once every one is known to be of use.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let trust = open(folder)?;
+    trust.policy.check_keys()?;
+    trust.rules.workflow_keys()?;
+    let mut found = Vec::new();
+    for name in names_in(folder)? {
+        if name.to_ascii_uppercase().starts_with("README") {
+            continue;
+        }
+        if !KNOWN.contains(&name.as_str()) {
+            let message = format!("`{name}` in the trust folder `{}` has no meaning", folder.display());
+            return Err(hinted(message, format!("a trust folder has `{}`", KNOWN.join("`, `"))));
+        }
+        collect(folder, Path::new(&name), &mut found)?;
+    }
+    Ok(found)
+}
+
+fn collect(folder: &Path, path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let place = folder.join(path);
+    if !place.is_dir() {
+        found.push(path.to_owned());
+        return Ok(());
+    }
+    names_in(&place)?.iter().try_for_each(|name| collect(folder, &path.join(name), found))
+}
+
+/// Sorted, so that equal folders make equal initrds.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
