@@ -1,10 +1,11 @@
 //! Initrds for the scenarios, made by `iguana build`; few of them, since each takes seconds.
 
 use crate::authority::Authority;
-use crate::kept::lock;
+use crate::kept::{kept, lock};
 use crate::kernel::{Flavour, Kernel};
 use crate::process;
 use crate::registry::{INSECURE_PORTS, STAND_IN_PORT, STOOD_IN_FOR};
+use crate::signing::Key;
 use crate::{HOST, program, room};
 use anyhow::{Result, bail};
 use std::collections::hash_map::DefaultHasher;
@@ -51,18 +52,37 @@ impl Initrd {
         Initrd::build("trusting", Flavour::Cloud, &trust, &[])
     }
 
+    /// One that runs workflows signed by the key beside it, gives no shell, and heeds two options of the command line.
+    pub fn strict() -> Result<(Initrd, Key)> {
+        let folder = kept("trust", "strict", |folder| {
+            let (trust, keys) = (folder.join("trust"), folder.join("trust/keys"));
+            fs::create_dir_all(&keys)?;
+            let key = Key::usual(folder, "key")?;
+            fs::copy(&key.public, keys.join("workflow.pub"))?;
+            fs::write(trust.join("policy.json"), r#"{"default": [{"type": "reject"}]}"#)?;
+            let rules = "[workflow]\nkeys = ['keys/workflow.pub']\n[command-line]\nshell = false\n\
+                         allow = ['rd.iguana.control_url', 'rd.iguana.on_failure']\n";
+            Ok(fs::write(trust.join("iguana.conf"), rules)?)
+        })?;
+        let options = ["--shell".into(), "--trust".into(), folder.join("trust").into()];
+        let initrd = Initrd::build_by("strict", Flavour::Cloud, &options)?;
+        Ok((initrd, Key::kept(&folder, "key")))
+    }
+
     /// Builds the initrd, or finds the one made from the same programs, files and options.
     fn build(name: &str, flavour: Flavour, trust: &Trust, options: &[OsString]) -> Result<Initrd> {
+        Initrd::build_by(name, flavour, &[&trust.arguments(), options].concat())
+    }
+
+    fn build_by(name: &str, flavour: Flavour, arguments: &[OsString]) -> Result<Initrd> {
         let kernel = Kernel::debian(flavour)?;
-        let mut arguments = trust.arguments();
-        arguments.extend_from_slice(options);
-        let key = key(&kernel, &arguments)?;
+        let key = key(&kernel, arguments)?;
         let home = room("initrd")?;
         let image = home.join(format!("{name}-{flavour:?}-{key:016x}.img"));
         let _one_at_a_time = lock(&home, &format!("{name}-{flavour:?}"))?;
         if !image.exists() {
             let fresh = image.with_extension("new");
-            process::run(command(&kernel, &fresh).args(&arguments), BUILD_LIMIT)?;
+            process::run(command(&kernel, &fresh).args(arguments), BUILD_LIMIT)?;
             remove_older(&home, &format!("{name}-{flavour:?}-"))?;
             fs::rename(fresh, &image)?;
         }

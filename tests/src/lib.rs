@@ -9,6 +9,7 @@ pub mod equality;
 pub mod forgery;
 pub mod front;
 pub mod image;
+pub mod imposter;
 pub mod initrd;
 mod kept;
 pub mod kernel;
@@ -24,7 +25,9 @@ pub mod process;
 pub mod puller;
 pub mod registry;
 pub mod scenario;
+pub mod signing;
 pub mod site;
+pub mod skopeo;
 
 pub use kept::kept;
 

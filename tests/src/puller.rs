@@ -44,6 +44,11 @@ impl Puller {
         Ok(target)
     }
 
+    /// Puts a file beside the workflow, whose name is the workflow's and `ending`.
+    pub fn beside_workflow(&self, ending: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        Ok(fs::write(self.system.room().join(format!("workflow.yaml{ending}")), content)?)
+    }
+
     /// Runs the container of `image`, with `variables` in the environment.
     pub fn run(&self, image: &str, variables: &str) -> Result<Output> {
         self.run_workflow(&format!("jobs: {{pulled: {{container: '{image}'}}}}"), variables)

@@ -29,6 +29,8 @@ pub struct Scenario {
     machine: Machine,
     append: Vec<String>,
     workflow: Option<String>,
+    /// What is served beside it: its ending and its content.
+    beside: Vec<(String, Vec<u8>)>,
     registry: Option<Registry>,
     /// Of a machine with a screen.
     monitor: Option<Monitor>,
@@ -52,7 +54,14 @@ impl Scenario {
             memory_mib: 512,
             ..Machine::new(&initrd.kernel.image)
         };
-        Scenario { machine, append: vec![APPEND.to_owned()], workflow: None, registry: None, monitor: None }
+        Scenario {
+            machine,
+            append: vec![APPEND.to_owned()],
+            workflow: None,
+            beside: Vec::new(),
+            registry: None,
+            monitor: None,
+        }
     }
 
     /// The registry to use in place of a plain one of the scenario's own.
@@ -77,6 +86,12 @@ impl Scenario {
     /// The workflow, served by http to the machine; `REGISTRY` in it is the registry's address.
     pub fn workflow(mut self, text: impl Into<String>) -> Scenario {
         self.workflow = Some(text.into());
+        self
+    }
+
+    /// A file served beside the workflow, whose name is the workflow's and `ending`.
+    pub fn beside_workflow(mut self, ending: &str, content: impl Into<Vec<u8>>) -> Scenario {
+        self.beside.push((ending.to_owned(), content.into()));
         self
     }
 
@@ -134,6 +149,9 @@ impl Scenario {
         let address = self.registry.as_ref().map(Registry::address).unwrap_or_default();
         let site = Site::plain()?;
         if let Some(workflow) = &self.workflow {
+            for (ending, content) in &self.beside {
+                site.serve(&format!("/workflow.yaml{ending}"), content.clone());
+            }
             let url = site.serve("/workflow.yaml", workflow.replace(REGISTRY, &address));
             self.append.push(format!("rd.iguana.control_url={url}"));
         }

@@ -321,3 +321,21 @@ fn every_arrow_of_the_handover_has_a_test_that_is_there() {
         }
     }
 }
+
+#[test]
+fn the_tests_that_the_page_about_security_names_are_there() {
+    let page = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+    let (_, attacks) = page.split_once("\n## Attacks\n").expect("a section `Attacks`");
+    let rows = attacks.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
+    let rows: Vec<&str> = rows.filter(|line| !line.starts_with("| ---")).collect();
+    assert!(rows.len() > 10);
+    let mut to_do = Vec::new();
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let missing = named.iter().filter(|name| test(name).is_none());
+        to_do.extend(missing.map(|name| format!("there is no test `{name}`: {row}")));
+        to_do.extend(named.is_empty().then(|| format!("name a test: {row}")));
+    }
+    assert_nothing_to_do("docs/security.md", &to_do);
+}

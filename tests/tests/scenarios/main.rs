@@ -18,6 +18,7 @@ mod refusals;
 mod successors;
 mod terminal;
 mod trial;
+mod trust;
 
 /// What the last job of a workflow that installs nothing does.
 const POWER_OFF: &str = "echo poweroff > /iguana/kernelAction\n";

@@ -1,0 +1,51 @@
+//! skopeo 1.18 of Debian 13, which signs and judges by sigstore: that of Debian 12 has it switched off.
+
+use crate::kept::kept;
+use crate::packages;
+use crate::process::{self, LONG, QUICK};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A skopeo that is unpacked and not installed.
+#[derive(Debug)]
+pub struct Skopeo {
+    root: PathBuf,
+}
+
+impl Skopeo {
+    /// Fetched once.
+    pub fn of_debian_13() -> Result<Skopeo> {
+        packages::ensure(packages::DEBIAN)?;
+        let make = |folder: &Path| {
+            let mut mmdebstrap = Command::new("mmdebstrap");
+            mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", "trixie"]);
+            process::run(mmdebstrap.arg(folder.join("root")), LONG).map(drop)
+        };
+        Ok(Skopeo { root: kept("skopeo", "trixie", make)?.join("root") })
+    }
+
+    /// It, with its own libraries and this host's files.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.root.join("usr/lib64/ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(self.root.join("usr/lib/x86_64-linux-gnu"));
+        command.arg(self.root.join("usr/bin/skopeo"));
+        command
+    }
+
+    /// Makes a key as cosign has them: `PREFIX.private`, locked by the words in the file `passphrase`, and `PREFIX.pub`.
+    pub fn make_key(&self, prefix: &Path, passphrase: &Path) -> Result<()> {
+        let mut command = self.command();
+        command.arg("generate-sigstore-key").arg("--output-prefix").arg(prefix);
+        process::run(command.arg("--passphrase-file").arg(passphrase), QUICK).map(drop)
+    }
+
+    /// Copies an image under a policy; what it said and how it ended.
+    pub fn judge(&self, policy: &Path, registries_d: &Path, image: &str, to: &Path) -> Result<Output> {
+        let mut command = self.command();
+        command.arg("--policy").arg(policy).arg("--registries.d").arg(registries_d);
+        command.args(["copy", "-q", "--src-tls-verify=false", &format!("docker://{image}")]);
+        command.arg(format!("dir:{}", to.display()));
+        command.output().context("skopeo cannot be started")
+    }
+}

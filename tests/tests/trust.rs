@@ -1,0 +1,323 @@
+//! What somebody may try who owns a registry, a mirror, a web server or the network: each is refused with its own words,
+//! and nothing of it runs. On a system that is up, with the files of a trust in `/etc/containers`.
+
+use anyhow::Result;
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::imposter::{Dater, Imposter};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::puller::{Puller, fails, here, insecure, mirror, says, succeeds, text};
+use iguana_lab::registry::Registry;
+use iguana_lab::signing::{self, Attachment, Key, MANIFEST, Repository, SIGNATURE};
+use iguana_lab::{passing_room, program};
+use serde_json::json;
+use std::fs;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A registry, the key that its images are signed by, and a system that demands that.
+struct Lab {
+    registry: Registry,
+    puller: Puller,
+    room: TempDir,
+    key: Key,
+    other: Key,
+    image: Image,
+}
+
+impl Lab {
+    fn new() -> Result<Lab> {
+        let registry = Registry::plain()?;
+        let room = passing_room("trust")?;
+        let (key, other) = (Key::usual(room.path(), "key")?, Key::usual(room.path(), "other")?);
+        let puller = Puller::with(&insecure(&here(&registry)))?;
+        puller.file("keys/images.pub", key.pem()?)?;
+        puller.file("registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n")?;
+        let demand = json!({"type": "sigstoreSigned", "keyPath": "/etc/containers/keys/images.pub"});
+        puller.file("policy.json", json!({"default": [demand]}).to_string())?;
+        let image = Recipe::script("echo it runs")?.make(Maker::Spec)?;
+        Ok(Lab { registry, puller, room, key, other, image })
+    }
+
+    fn name(&self, image: &str) -> String {
+        format!("{}/{image}:latest", here(&self.registry))
+    }
+
+    fn repository(&self, image: &str) -> Repository {
+        Repository::new(&here(&self.registry), image)
+    }
+
+    /// Pushes the image under a name; the digest of its manifest.
+    fn push(&self, name: &str) -> Result<String> {
+        self.registry.push(&self.image, name)?;
+        signing::digest(&self.repository(name).manifest("latest")?)
+    }
+
+    fn signed(&self, name: &str, key: &Key) -> Result<()> {
+        let digest = self.push(name)?;
+        let signature = Attachment::new(key, &digest, &self.name(name))?;
+        self.repository(name).attach(&digest, &[signature])
+    }
+
+    fn is_refused(&self, name: &str, words: &[&str]) -> Result<()> {
+        refused(&self.puller.run(&self.name(name), "")?, words);
+        Ok(())
+    }
+}
+
+fn refused(output: &Output, words: &[&str]) {
+    fails(output, words);
+    assert!(!text(output).contains("it runs"), "{}", text(output));
+}
+
+#[test]
+fn images_run_that_are_signed() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.signed("good", &lab.key)?;
+    succeeds(&lab.puller.run(&lab.name("good"), "")?, &[]);
+    lab.push("unsigned")?;
+    lab.is_refused("unsigned", &["the policy rejects it", "it is not signed", "hint: sign each manifest"])?;
+    lab.signed("by-other", &lab.other)?;
+    lab.is_refused("by-other", &["no key of the policy has made it"])
+}
+
+#[test]
+fn a_signature_is_for_one_image_under_one_name() -> Result<()> {
+    let lab = Lab::new()?;
+    let digest = lab.push("x")?;
+    let other = signing::digest(b"another image")?;
+    let attach = |digest_in_it: &str, name: &str| {
+        let signature = Attachment::new(&lab.key, digest_in_it, &lab.name(name))?;
+        lab.repository("x").attach(&digest, &[signature])
+    };
+    attach(&other, "x")?;
+    lab.is_refused("x", &["it is of another image"])?;
+    attach(&digest, "y")?;
+    lab.is_refused("x", &["it is signed as", "and wanted is"])?;
+    attach(&digest, "x")?;
+    succeeds(&lab.puller.run(&lab.name("x"), "")?, &[]);
+    // The tag is moved to another image; the signature of the first stays.
+    let moved = Recipe::script("echo it runs otherwise")?.make(Maker::Spec)?;
+    lab.registry.push(&moved, "x")?;
+    lab.is_refused("x", &["it is not signed"])
+}
+
+#[test]
+fn truncated_and_malformed_signatures_are_none() -> Result<()> {
+    let lab = Lab::new()?;
+    let digest = lab.push("x")?;
+    let good = Attachment::new(&lab.key, &digest, &lab.name("x"))?;
+    let short = good.annotations[SIGNATURE].as_str().unwrap_or_default()[..40].to_owned();
+    for (attachment, words) in [
+        (good.clone().annotated(SIGNATURE, Some(short)), "no key of the policy has made it"),
+        (good.clone().annotated(SIGNATURE, Some("%".into())), "the signature is not base64"),
+        (good.clone().annotated(SIGNATURE, None), "is missing"),
+        (Attachment::of(&lab.key, "{}")?, "its payload is malformed"),
+        (Attachment { payload: good.payload[..50].to_vec(), ..good }, "no key of the policy has made it"),
+    ] {
+        lab.repository("x").attach(&digest, &[attachment])?;
+        lab.is_refused("x", &[words])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_signature_of_the_index_does_not_cover_a_manifest() -> Result<()> {
+    let lab = Lab::new()?;
+    let digest = lab.push("x")?;
+    let repository = lab.repository("x");
+    let size = repository.manifest("latest")?.len();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let entry = json!({"mediaType": MANIFEST, "digest": digest, "size": size,
+        "platform": {"os": "linux", "architecture": "amd64"}});
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).to_string();
+    repository.put_manifest("latest", kind, index.as_bytes())?;
+    let of_index = signing::digest(index.as_bytes())?;
+    repository.attach(&of_index, &[Attachment::new(&lab.key, &of_index, &lab.name("x"))?])?;
+    lab.is_refused("x", &["it is not signed", "a signature of the index alone does not do"])
+}
+
+#[test]
+fn a_mirror_cannot_serve_other_content() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.signed("tool", &lab.key)?;
+    let evil = Registry::plain()?;
+    evil.push_recipe(Recipe::script("echo it runs, and is evil")?, "tool")?;
+    lab.puller
+        .file("registries.conf", format!("{}{}", insecure(&here(&lab.registry)), mirror(&here(&evil))))?;
+    let output = lab.puller.run(&lab.name("tool"), "")?;
+    succeeds(&output, &[&format!("not from `{}/tool`", here(&evil)), "it is not signed"]);
+    assert!(!text(&output).contains("evil"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.signed("x", &lab.key)?;
+    for (policy, words) in [
+        (
+            r#"{"default": [{"type": "insecureAcceptAnything"}], "defualt": 1}"#,
+            "there is no key `defualt` here",
+        ),
+        (r#"{"default": [{"type": "insecureAcceptAnything", "x": 1}]}"#, "there is no key `x` here"),
+        ("", "cannot use the policy"),
+        (
+            r#"{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/a"}]}"#,
+            "Iguana does not check",
+        ),
+    ] {
+        lab.puller.file("policy.json", policy)?;
+        lab.is_refused("x", &[words])?;
+    }
+    let unreadable = Puller::with(&insecure(&here(&lab.registry)))?;
+    unreadable.file("policy.json/x", "")?;
+    refused(&unreadable.run(&lab.name("x"), "")?, &["cannot read the policy `/etc/containers/policy.json`"]);
+    Ok(())
+}
+
+/// The workflow of [`a_workflow`], and a trust that demands its signature.
+fn lab_of_workflows(more: &str) -> Result<Lab> {
+    let lab = Lab::new()?;
+    lab.puller.file("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)?;
+    lab.puller.file("iguana.conf", format!("[workflow]\nkeys = [\"keys/images.pub\"]\n{more}"))?;
+    lab.push("x")?;
+    Ok(lab)
+}
+
+fn a_workflow(lab: &Lab, more: &str) -> String {
+    format!("{more}\njobs: {{only: {{container: '{}'}}}}\n", lab.name("x"))
+}
+
+#[test]
+fn workflows_run_that_are_signed() -> Result<()> {
+    let lab = lab_of_workflows("")?;
+    let workflow = a_workflow(&lab, "");
+    refused(
+        &lab.puller.run_workflow(&workflow, "")?,
+        &["does not let", "there is no signature of it", "stage: trust"],
+    );
+    let raw = lab.key.sign(workflow.as_bytes())?;
+    lab.puller.beside_workflow(".sig", signing::base64(&raw)?)?;
+    succeeds(&lab.puller.run_workflow(&workflow, "")?, &["workflow: signed by ECDSA P-256 sha256:"]);
+    lab.puller.beside_workflow(".sig", &raw)?;
+    succeeds(&lab.puller.run_workflow(&workflow, "")?, &[]);
+    // What is not signed is not even read.
+    refused(&lab.puller.run_workflow("jobs: [", "")?, &["no key of the trust has signed it"]);
+    for (signature, words) in [
+        (lab.other.sign(workflow.as_bytes())?, "no key of the trust has signed it"),
+        (raw[..20].to_vec(), "no key of the trust has signed it"),
+        (vec![b'A'; 10_000], "the signature is larger than"),
+    ] {
+        lab.puller.beside_workflow(".sig", signature)?;
+        refused(&lab.puller.run_workflow(&workflow, "")?, &[words]);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_old_workflow_is_a_replay() -> Result<()> {
+    let lab = lab_of_workflows("min-serial = 7\n")?;
+    for (serial, told) in [("", "no `serial`"), ("serial: 6", "the serial number 6"), ("serial: 7", "")] {
+        let workflow = a_workflow(&lab, serial);
+        lab.puller.beside_workflow(".sig", lab.key.sign(workflow.as_bytes())?)?;
+        let output = lab.puller.run_workflow(&workflow, "")?;
+        match told {
+            "" => succeeds(&output, &[]),
+            told => refused(&output, &[told, "the trust demands 7 at least"]),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn images_are_named_by_digest_or_pinned_by_a_signed_lock() -> Result<()> {
+    let lab = lab_of_workflows("require-digest = true\n")?;
+    let workflow = a_workflow(&lab, "");
+    lab.puller.beside_workflow(".sig", lab.key.sign(workflow.as_bytes())?)?;
+    refused(&lab.puller.run_workflow(&workflow, "")?, &["the trust demands digests", "iguana lock WORKFLOW"]);
+    let lock = lab.lock(&workflow)?;
+    lab.puller.beside_workflow(".lock", &lock)?;
+    refused(&lab.puller.run_workflow(&workflow, "")?, &[".lock` run", "there is no signature of it"]);
+    lab.puller.beside_workflow(".lock.sig", lab.key.sign(&lock)?)?;
+    succeeds(&lab.puller.run_workflow(&workflow, "")?, &["its images are pinned by"]);
+    // The tag leads to another image now, and still what was pinned runs.
+    lab.registry.push(&Recipe::script("echo something else")?.make(Maker::Spec)?, "x")?;
+    succeeds(&lab.puller.run_workflow(&workflow, "")?, &["it runs"]);
+    Ok(())
+}
+
+impl Lab {
+    /// What `iguana lock` makes of a workflow.
+    fn lock(&self, workflow: &str) -> Result<Vec<u8>> {
+        let trust = self.room.path().join("trust");
+        fs::create_dir_all(&trust)?;
+        fs::write(trust.join("registries.conf"), insecure(&here(&self.registry)))?;
+        let file = self.room.path().join("workflow.yaml");
+        fs::write(&file, workflow)?;
+        let mut iguana = Command::new(program("iguana"));
+        process::run(iguana.arg("lock").arg(&file).arg("--trust").arg(trust), QUICK)?;
+        Ok(fs::read(self.room.path().join("workflow.yaml.lock"))?)
+    }
+}
+
+#[test]
+fn a_trust_that_is_not_understood_lets_nothing_run() -> Result<()> {
+    let lab = lab_of_workflows("require-digests = true\n")?;
+    refused(
+        &lab.puller.run_workflow(&a_workflow(&lab, ""), "")?,
+        &["cannot use `/etc/containers/iguana.conf`"],
+    );
+    says(&lab.puller.run_workflow("jobs: [", "")?, 1, &["unknown field `require-digests`"]);
+    Ok(())
+}
+
+#[test]
+fn certificates_are_verified_in_every_way() -> Result<()> {
+    let room = passing_room("trust")?;
+    let dater = Dater::new(room.path())?;
+    let own = "IP:127.0.0.1";
+    let good = dater.certify("good", own, 2020, 2090)?;
+    let old: &[&str] = &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"];
+    for (certified, options, words) in [
+        (good.clone(), &["-tls1_2"][..], &["is the name", "answered"][..1]),
+        (
+            dater.certify("expired", own, 2000, 2001)?,
+            &[],
+            &["its certificate was valid until 2001-01-01", "clock says 20"],
+        ),
+        (
+            dater.certify("early", own, 2090, 2091)?,
+            &[],
+            &["its certificate is valid from 2090-01-01", "clock says 20"],
+        ),
+        (dater.certify("elsewhere", "DNS:other.example", 2020, 2090)?, &[], &["is for another name than"]),
+        (dater.self_signed("self", "/CN=self")?, &[], &["invalid peer certificate"]),
+        (good, old, &["ProtocolVersion"]),
+    ] {
+        let server = Imposter::start(&certified, room.path(), options)?;
+        let puller = Puller::new()?;
+        puller.file("ca/lab.pem", fs::read(dater.authority())?)?;
+        let output = puller.run(&format!("{}/x", server.address), "")?;
+        match words {
+            ["is the name"] => assert!(!text(&output).contains("certificate"), "{}", text(&output)),
+            words => refused(&output, words),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn https_leads_nowhere_without_encryption() -> Result<()> {
+    let room = passing_room("trust")?;
+    let dater = Dater::new(room.path())?;
+    let manifests = room.path().join("v2/x/manifests");
+    fs::create_dir_all(&manifests)?;
+    let answer = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    fs::write(manifests.join("latest"), answer)?;
+    let server = Imposter::start(&dater.certify("good", "IP:127.0.0.1", 2020, 2090)?, room.path(), &[])?;
+    let puller = Puller::new()?;
+    puller.file("ca/lab.pem", fs::read(dater.authority())?)?;
+    let output = puller.run(&format!("{}/x", server.address), "")?;
+    refused(&output, &["redirects to `http://127.0.0.1:1/x`, which is not encrypted"]);
+    Ok(())
+}

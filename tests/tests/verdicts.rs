@@ -1,0 +1,647 @@
+//! Verdicts about images, compared with skopeo's under the same policy.json and registries.d: they agree, or ours is the
+//! stricter one for a reason that stands beside it.
+
+use anyhow::{Context, Result, ensure};
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::puller::here;
+use iguana_lab::registry::Registry;
+use iguana_lab::signing::{self, Attachment, BUNDLE, Key, MANIFEST, PURPOSE, Repository, SIGNATURE};
+use iguana_lab::skopeo::Skopeo;
+use iguana_lab::{packages, passing_room, program};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// How many pairs there are at least.
+const FEWEST: usize = 60;
+
+/// What skopeo is known to say, and we with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Accepted,
+    Rejected,
+    /// skopeo accepts it, we do not.
+    Stricter(&'static str),
+}
+use Verdict::{Accepted, Rejected, Stricter};
+
+/// Images with all kinds of signatures, and the keys.
+struct Lab {
+    registry: Registry,
+    skopeo: Skopeo,
+    room: tempfile::TempDir,
+    /// Of the one manifest that all images have.
+    manifest: String,
+    keys: Keys,
+}
+
+struct Keys {
+    usual: Key,
+    other: Key,
+    p384: Key,
+    p521: Key,
+    rsa: Key,
+    small_rsa: Key,
+    ed25519: Key,
+    log: Key,
+    /// Of skopeo's own making.
+    skopeo: PathBuf,
+}
+
+impl Keys {
+    fn make(folder: &Path, skopeo: &Skopeo) -> Result<Keys> {
+        let curve = |name: &str| {
+            ["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{name}")].map(String::from)
+        };
+        let ec = |file: &str, name: &str| {
+            let words = curve(name);
+            Key::make(folder, file, &words.each_ref().map(String::as_str))
+        };
+        let rsa = |file: &str, bits: &str| {
+            Key::make(folder, file, &["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
+        };
+        fs::write(folder.join("passphrase"), "open sesame")?;
+        skopeo.make_key(&folder.join("skopeo"), &folder.join("passphrase"))?;
+        Ok(Keys {
+            usual: Key::usual(folder, "usual")?,
+            other: Key::usual(folder, "other")?,
+            p384: ec("p384", "P-384")?,
+            p521: ec("p521", "P-521")?,
+            rsa: rsa("rsa", "2048")?,
+            small_rsa: rsa("small-rsa", "1024")?,
+            ed25519: Key::make(folder, "ed25519", &["-algorithm", "ed25519"])?,
+            log: Key::usual(folder, "log")?,
+            skopeo: folder.join("skopeo.pub"),
+        })
+    }
+}
+
+impl Lab {
+    fn new() -> Result<Lab> {
+        packages::ensure(packages::SCENARIOS)?;
+        let (registry, skopeo) = (Registry::plain_unlisted()?, Skopeo::of_debian_13()?);
+        let room = passing_room("verdicts")?;
+        let keys = Keys::make(room.path(), &skopeo)?;
+        let address = here(&registry);
+        let files = [
+            ("registries.d/lab.yaml", format!("docker:\n  {address}:\n    use-sigstore-attachments: true\n")),
+            ("blind/none.yaml", String::new()),
+            ("registries.conf", format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n")),
+        ];
+        for (path, text) in files {
+            let path = room.path().join(path);
+            fs::create_dir_all(path.parent().unwrap_or(room.path()))?;
+            fs::write(path, text)?;
+        }
+        let image = Recipe::empty()?.make(Maker::Spec)?;
+        registry.push(&image, "unsigned")?;
+        let source = Repository::new(&address, "unsigned");
+        let manifest = signing::digest(&source.manifest("latest")?)?;
+        let lab = Lab { registry, skopeo, room, manifest, keys };
+        lab.sign_by_skopeo(image.layout())?;
+        lab.sign_by_hand(&image)?;
+        Ok(lab)
+    }
+
+    fn address(&self) -> String {
+        here(&self.registry)
+    }
+
+    fn name(&self, repository: &str) -> String {
+        format!("{}/{repository}:latest", self.address())
+    }
+
+    fn sign_by_skopeo(&self, layout: &Path) -> Result<()> {
+        let room = self.room.path();
+        let mut command = self.skopeo.command();
+        command.arg("--insecure-policy").arg("--registries.d").arg(room.join("registries.d"));
+        command.args(["copy", "-q", "--dest-tls-verify=false", "--sign-by-sigstore-private-key"]);
+        command.arg(room.join("skopeo.private")).arg("--sign-passphrase-file").arg(room.join("passphrase"));
+        command
+            .arg(format!("oci:{}:latest", layout.display()))
+            .arg(format!("docker://{}", self.name("by-skopeo")));
+        process::run(&mut command, QUICK).map(drop)
+    }
+
+    /// Repositories with the same image, each with its own signatures.
+    fn sign_by_hand(&self, image: &iguana_lab::image::Image) -> Result<()> {
+        let (keys, digest) = (&self.keys, self.manifest.as_str());
+        let good = |repository: &str, key: &Key| Attachment::new(key, digest, &self.name(repository));
+        let of = |payload: Value| Attachment::of(&keys.usual, &payload.to_string());
+        let payload = |repository: &str| signing::payload(digest, &self.name(repository));
+        let with = |repository: &str, pointer: &str, value: Value| {
+            let mut payload = payload(repository);
+            if let Some(place) = payload.pointer_mut(pointer) {
+                *place = value;
+            }
+            of(payload)
+        };
+        let raw = |repository: &str| payload(repository).to_string();
+        let other_image = signing::digest(b"another image")?;
+        let base64 = |bytes: &[u8]| signing::base64(bytes).map(Some);
+        let promised = |repository: &str| good(repository, &keys.usual)?.promised(&keys.log, &keys.usual);
+        let bundle = |attachment: Attachment, from: &str, to: &str| {
+            let text = attachment.annotations[BUNDLE].as_str().unwrap_or_default().replace(from, to);
+            attachment.annotated(BUNDLE, Some(text))
+        };
+        let kinds: Vec<(&str, Vec<Attachment>)> = vec![
+            ("usual", vec![good("usual", &keys.usual)?]),
+            ("p384", vec![good("p384", &keys.p384)?]),
+            ("p521", vec![good("p521", &keys.p521)?]),
+            ("rsa", vec![good("rsa", &keys.rsa)?]),
+            ("small-rsa", vec![good("small-rsa", &keys.small_rsa)?]),
+            ("ed25519", vec![good("ed25519", &keys.ed25519)?]),
+            ("by-other", vec![good("by-other", &keys.other)?]),
+            ("beside-other", vec![good("beside-other", &keys.other)?, good("beside-other", &keys.usual)?]),
+            ("of-other", vec![Attachment::new(&keys.usual, &other_image, &self.name("of-other"))?]),
+            (
+                "as-other-tag",
+                vec![Attachment::new(
+                    &keys.usual,
+                    digest,
+                    &self.name("as-other-tag").replace("latest", "old"),
+                )?],
+            ),
+            ("as-other-name", vec![good("usual", &keys.usual)?]),
+            (
+                "as-repository",
+                vec![Attachment::new(
+                    &keys.usual,
+                    digest,
+                    self.name("as-repository").trim_end_matches(":latest"),
+                )?],
+            ),
+            (
+                "as-digest",
+                vec![Attachment::new(
+                    &keys.usual,
+                    digest,
+                    &format!("{}/as-digest@{digest}", self.address()),
+                )?],
+            ),
+            ("as-nonsense", vec![Attachment::new(&keys.usual, digest, "No Name")?]),
+            (
+                "as-remote",
+                vec![Attachment::new(&keys.usual, digest, "registry.example/team/as-remote:latest")?],
+            ),
+            ("no-signature", vec![good("no-signature", &keys.usual)?.annotated(SIGNATURE, None)]),
+            ("no-base64", vec![good("no-base64", &keys.usual)?.annotated(SIGNATURE, Some("%%%".into()))]),
+            (
+                "empty-signature",
+                vec![good("empty-signature", &keys.usual)?.annotated(SIGNATURE, Some(String::new()))],
+            ),
+            (
+                "truncated",
+                vec![
+                    good("truncated", &keys.usual)?
+                        .annotated(SIGNATURE, base64(&keys.usual.sign(raw("truncated").as_bytes())?[..40])?),
+                ],
+            ),
+            (
+                "of-other-bytes",
+                vec![
+                    good("of-other-bytes", &keys.usual)?
+                        .annotated(SIGNATURE, base64(&keys.usual.sign(b"other")?)?),
+                ],
+            ),
+            ("no-json", vec![Attachment::of(&keys.usual, "hello")?]),
+            ("truncated-payload", vec![Attachment::of(&keys.usual, &raw("truncated-payload")[..60])?]),
+            (
+                "other-purpose",
+                vec![with("other-purpose", "/critical/type", json!("atomic container signature"))?],
+            ),
+            (
+                "creator",
+                vec![with("creator", "/optional", json!({"creator": "me", "timestamp": 7, "more": [1]}))?],
+            ),
+            ("bad-creator", vec![with("bad-creator", "/optional", json!({"creator": 7}))?]),
+            ("bad-timestamp", vec![with("bad-timestamp", "/optional", json!({"timestamp": 1.5}))?]),
+            (
+                "more-critical",
+                vec![with(
+                    "more-critical",
+                    "/critical/image",
+                    json!({"docker-manifest-digest": digest, "x": 1}),
+                )?],
+            ),
+            ("more", vec![Attachment::of(&keys.usual, &raw("more").replacen('{', "{\"more\": 1, ", 1))?]),
+            (
+                "twice",
+                vec![Attachment::of(
+                    &keys.usual,
+                    &raw("twice").replace("\"type\":", &format!("\"type\": \"{PURPOSE}\", \"type\":")),
+                )?],
+            ),
+            (
+                "no-optional",
+                vec![Attachment::of(
+                    &keys.usual,
+                    &json!({"critical": payload("no-optional")["critical"]}).to_string(),
+                )?],
+            ),
+            (
+                "no-digest",
+                vec![with("no-digest", "/critical/image", json!({"docker-manifest-digest": "latest"}))?],
+            ),
+            (
+                "other-type",
+                vec![Attachment { media_type: "text/plain".into(), ..good("other-type", &keys.usual)? }],
+            ),
+            (
+                "beside-malformed",
+                vec![Attachment::of(&keys.usual, "hello")?, good("beside-malformed", &keys.usual)?],
+            ),
+            (
+                "beside-attestation",
+                vec![
+                    Attachment {
+                        media_type: "application/vnd.dsse.envelope.v1+json".into(),
+                        ..good("beside-attestation", &keys.usual)?
+                    },
+                    good("beside-attestation", &keys.usual)?,
+                ],
+            ),
+            ("promised", vec![promised("promised")?]),
+            (
+                "promised-otherwise",
+                vec![good("promised-otherwise", &keys.usual)?.promised(&keys.other, &keys.usual)?],
+            ),
+            ("promised-key", vec![good("promised-key", &keys.usual)?.promised(&keys.log, &keys.other)?]),
+            ("promised-later", vec![bundle(promised("promised-later")?, "1700000000", "1800000000")]),
+            (
+                "promised-more",
+                vec![bundle(
+                    promised("promised-more")?,
+                    "{\"SignedEntryTimestamp\"",
+                    "{\"more\":1,\"SignedEntryTimestamp\"",
+                )],
+            ),
+            (
+                "promised-elsewhere",
+                vec![good("promised-elsewhere", &keys.usual)?.annotated(
+                    BUNDLE,
+                    promised("promised")?.annotations[BUNDLE].as_str().map(str::to_owned),
+                )],
+            ),
+        ];
+        for (name, attachments) in kinds {
+            self.registry.push(image, name)?;
+            Repository::new(&self.address(), name).attach(digest, &attachments)?;
+        }
+        self.make_indexes(image)
+    }
+
+    /// Images of several architectures, of which the index, or the manifest, is signed.
+    fn make_indexes(&self, image: &iguana_lab::image::Image) -> Result<()> {
+        for name in ["index-only", "manifest-only", "index-and-manifest"] {
+            self.registry.push(image, name)?;
+            let repository = Repository::new(&self.address(), name);
+            let size = repository.manifest(&self.manifest)?.len();
+            let one = |architecture: &str, digest: &str| {
+                json!({"mediaType": MANIFEST, "digest": digest, "size": size,
+                    "platform": {"os": "linux", "architecture": architecture}})
+            };
+            let kind = "application/vnd.oci.image.index.v1+json";
+            let list = [one("s390x", &self.manifest), one("amd64", &self.manifest)];
+            let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": list}).to_string();
+            repository.put_manifest("latest", kind, index.as_bytes())?;
+            for digest in [signing::digest(index.as_bytes())?, self.manifest.clone()] {
+                let of_index = digest != self.manifest;
+                if (of_index && name != "manifest-only") || (!of_index && name != "index-only") {
+                    let signature = Attachment::new(&self.keys.usual, &digest, &self.name(name))?;
+                    repository.attach(&digest, &[signature])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `sigstoreSigned` by a key, with more of its keys.
+    fn signed(&self, key: &Key, more: Value) -> Value {
+        let mut demand = json!({"type": "sigstoreSigned", "keyPath": key.public});
+        if let (Some(demand), Some(more)) = (demand.as_object_mut(), more.as_object()) {
+            demand.extend(more.clone());
+        }
+        demand
+    }
+
+    fn by_skopeo(&self, policy: &str, registries_d: &str, image: &str) -> Result<Output> {
+        let room = self.room.path();
+        fs::write(room.join("policy.json"), policy)?;
+        let target = room.join("copy");
+        let _ = fs::remove_dir_all(&target);
+        self.skopeo.judge(&room.join("policy.json"), &room.join(registries_d), image, &target)
+    }
+
+    fn by_us(&self, policy: &str, registries_d: &str, image: &str) -> Result<Output> {
+        let trust = passing_room("verdicts")?;
+        fs::write(trust.path().join("policy.json"), policy)?;
+        fs::copy(self.room.path().join("registries.conf"), trust.path().join("registries.conf"))?;
+        std::os::unix::fs::symlink(self.room.path().join(registries_d), trust.path().join("registries.d"))?;
+        let mut command = Command::new(program("iguana"));
+        command.args(["trust", "explain", image, "--trust"]).arg(trust.path());
+        command.output().context("`iguana` cannot be started")
+    }
+
+    /// What is wrong with the two verdicts about one pair.
+    fn compare(
+        &self,
+        image: &str,
+        registries_d: &str,
+        policy: &str,
+        expected: Verdict,
+    ) -> Result<Option<String>> {
+        let (theirs, ours) =
+            (self.by_skopeo(policy, registries_d, image)?, self.by_us(policy, registries_d, image)?);
+        let fits = (theirs.status.success() == (expected != Rejected))
+            && (ours.status.success() == (expected == Accepted));
+        let text = |output: &Output| {
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        };
+        let told = format!(
+            "{image}: expected {expected:?}\n{policy}\nskopeo: {}\niguana: {}",
+            text(&theirs),
+            text(&ours)
+        );
+        // A program that could not judge has not rejected.
+        let is_told = ours.status.success()
+            || ["policy rejects", "cannot use the policy"].iter().any(|words| text(&ours).contains(words));
+        Ok((!fits || !is_told).then_some(told))
+    }
+}
+
+/// Images by their repositories, and what is said under a policy that demands the usual key.
+const UNDER_THE_USUAL_POLICY: &[(&str, Verdict)] = &[
+    ("unsigned", Rejected),
+    ("usual", Accepted),
+    ("by-skopeo", Rejected),
+    ("by-other", Rejected),
+    ("p384", Rejected),
+    ("beside-other", Accepted),
+    ("of-other", Rejected),
+    ("as-other-tag", Rejected),
+    ("as-other-name", Rejected),
+    ("as-repository", Rejected),
+    ("as-digest", Rejected),
+    ("as-nonsense", Rejected),
+    ("no-signature", Rejected),
+    ("no-base64", Rejected),
+    ("empty-signature", Rejected),
+    ("truncated", Rejected),
+    ("of-other-bytes", Rejected),
+    ("no-json", Rejected),
+    ("truncated-payload", Rejected),
+    ("other-purpose", Rejected),
+    ("creator", Accepted),
+    ("bad-creator", Rejected),
+    ("bad-timestamp", Rejected),
+    ("more-critical", Rejected),
+    ("more", Rejected),
+    ("twice", Rejected),
+    ("no-optional", Rejected),
+    ("no-digest", Rejected),
+    ("other-type", Rejected),
+    ("beside-malformed", Accepted),
+    ("beside-attestation", Accepted),
+    ("index-only", Rejected),
+    ("manifest-only", Accepted),
+    ("index-and-manifest", Accepted),
+    ("promised", Accepted),
+];
+
+/// Texts of a policy that are none, or nearly.
+const TEXTS: &[(&str, Verdict)] = &[
+    ("", Rejected),
+    ("{}", Rejected),
+    (r#"{"default": []}"#, Rejected),
+    (r#"{"default": [{"type": "insecureAcceptAnything"}]}"#, Accepted),
+    (r#"{"default": [{"type": "insecureAcceptAnything", "x": 1}]}"#, Rejected),
+    (r#"{"default": [{"type": "insecureAcceptAnything", "type": "insecureAcceptAnything"}]}"#, Rejected),
+    (r#"{"default": [{"type": "insecureAcceptAnything"}], "x": 1}"#, Rejected),
+    (
+        r#"{"default": [{"type": "insecureAcceptAnything"}], "default": [{"type": "insecureAcceptAnything"}]}"#,
+        Rejected,
+    ),
+    (r#"{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": {"": []}}}"#, Rejected),
+    (
+        r#"{"default": [{"type": "insecureAcceptAnything"}], "transports": {"unheard-of": {"x": [{"type": "reject"}]}}}"#,
+        Accepted,
+    ),
+    (
+        r#"{"default": [{"type": "insecureAcceptAnything"}], "transports": {"dir": {"x": [{"type": "reject"}]}}}"#,
+        Rejected,
+    ),
+    (
+        r#"{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker-archive": {"/x": [{"type": "reject"}]}}}"#,
+        Rejected,
+    ),
+    (r#"{"default": [{"type": "insecureAcceptAnything"}, {"type": "reject"}]}"#, Rejected),
+    (r#"{"default": [{"type": "reject"}]}"#, Rejected),
+    (r#"{"default": [{"type": "acceptAnything"}]}"#, Rejected),
+    (r#"{"default": [{"type": "sigstoreSigned"}]}"#, Rejected),
+    (r#"{"default": [{"type": "sigstoreSigned", "keyPath": "/nonexistent"}]}"#, Rejected),
+    (r#"{"default": [{"type": "sigstoreSigned", "keyPaths": []}]}"#, Rejected),
+    (r#"{"default": [{"type": "sigstoreSigned", "keyData": "bm8ga2V5"}]}"#, Rejected),
+    (r#"{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/nonexistent"}]}"#, Rejected),
+    (r#"{"default": [{"type": "signedBaseLayer", "baseLayerIdentity": {"type": "matchExact"}}]}"#, Rejected),
+];
+
+/// Policies for images with signatures by other kinds of keys, as other names, and with a log.
+fn special(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
+    let (keys, address) = (&lab.keys, lab.address());
+    let default = |list: Value| json!({"default": list});
+    let by = |key: &Key| default(json!([lab.signed(key, json!({}))]));
+    let as_identity =
+        |identity: Value| default(json!([lab.signed(&keys.usual, json!({"signedIdentity": identity}))]));
+    let of_type = |kind: &str| as_identity(json!({"type": kind}));
+    let logged = |more: Value| default(json!([lab.signed(&keys.usual, more)]));
+    let by_log = || logged(json!({"rekorPublicKeyPath": keys.log.public}));
+    let data = |key: &Key| -> Result<String> { signing::base64(key.pem()?.as_bytes()) };
+    let signed = |more: Value| -> Value {
+        let mut demand = json!({"type": "sigstoreSigned"});
+        demand
+            .as_object_mut()
+            .into_iter()
+            .zip(more.as_object())
+            .for_each(|(to, from)| to.extend(from.clone()));
+        default(json!([demand]))
+    };
+    let scoped = |scopes: Value| json!({"default": [{"type": "reject"}], "transports": {"docker": scopes}});
+    let usual = || json!([lab.signed(&keys.usual, json!({}))]);
+    let anything = || json!([{"type": "insecureAcceptAnything"}]);
+    let by_digest = |repository: &str| format!("{address}/{repository}@{}", lab.manifest);
+    let latest = |repository: &str| lab.name(repository);
+    Ok(vec![
+        (latest("by-skopeo"), signed(json!({"keyPath": keys.skopeo})), Accepted),
+        (by_digest("by-skopeo"), signed(json!({"keyPath": keys.skopeo})), Accepted),
+        (latest("p384"), by(&keys.p384), Accepted),
+        (latest("p521"), by(&keys.p521), Stricter("ring does not know P-521")),
+        (latest("rsa"), by(&keys.rsa), Accepted),
+        (latest("small-rsa"), by(&keys.small_rsa), Stricter("RSA below 2048 bits can be broken")),
+        (latest("ed25519"), by(&keys.ed25519), Accepted),
+        (latest("usual"), by(&keys.ed25519), Rejected),
+        (latest("usual"), signed(json!({"keyData": data(&keys.usual)?})), Accepted),
+        (latest("usual"), signed(json!({"keyDatas": [data(&keys.other)?, data(&keys.usual)?]})), Accepted),
+        (latest("usual"), signed(json!({"keyPaths": [keys.other.public, keys.usual.public]})), Accepted),
+        (latest("usual"), signed(json!({"keyPaths": [keys.other.public, "/nonexistent"]})), Rejected),
+        (
+            latest("usual"),
+            signed(json!({"keyPath": keys.usual.public, "keyData": data(&keys.usual)?})),
+            Rejected,
+        ),
+        (
+            latest("usual"),
+            default(json!([lab.signed(&keys.usual, json!({})), lab.signed(&keys.other, json!({}))])),
+            Rejected,
+        ),
+        (
+            latest("beside-other"),
+            default(json!([lab.signed(&keys.usual, json!({})), lab.signed(&keys.other, json!({}))])),
+            Accepted,
+        ),
+        (latest("usual"), of_type("matchExact"), Accepted),
+        (by_digest("usual"), of_type("matchExact"), Rejected),
+        (by_digest("as-digest"), of_type("matchExact"), Accepted),
+        (by_digest("usual"), of_type("matchRepoDigestOrExact"), Accepted),
+        (by_digest("as-other-tag"), of_type("matchRepoDigestOrExact"), Accepted),
+        (by_digest("as-repository"), of_type("matchRepoDigestOrExact"), Rejected),
+        (by_digest("of-other"), of_type("matchRepoDigestOrExact"), Rejected),
+        (latest("as-other-tag"), of_type("matchRepository"), Accepted),
+        (latest("as-repository"), of_type("matchRepository"), Accepted),
+        (latest("as-other-name"), of_type("matchRepository"), Rejected),
+        (
+            latest("as-other-name"),
+            as_identity(json!({"type": "exactReference", "dockerReference": latest("usual")})),
+            Accepted,
+        ),
+        (
+            latest("usual"),
+            as_identity(json!({"type": "exactReference", "dockerReference": latest("by-other")})),
+            Rejected,
+        ),
+        (
+            latest("usual"),
+            as_identity(json!({"type": "exactReference", "dockerReference": address})),
+            Rejected,
+        ),
+        (
+            latest("as-other-name"),
+            as_identity(json!({"type": "exactRepository", "dockerRepository": format!("{address}/usual")})),
+            Accepted,
+        ),
+        (
+            latest("as-other-name"),
+            as_identity(json!({"type": "exactRepository", "dockerRepository": format!("{address}/us")})),
+            Rejected,
+        ),
+        (
+            latest("as-remote"),
+            as_identity(
+                json!({"type": "remapIdentity", "prefix": address, "signedPrefix": "registry.example/team"}),
+            ),
+            Accepted,
+        ),
+        (
+            latest("as-remote"),
+            as_identity(
+                json!({"type": "remapIdentity", "prefix": address, "signedPrefix": "registry.example"}),
+            ),
+            Rejected,
+        ),
+        (
+            latest("usual"),
+            as_identity(
+                json!({"type": "remapIdentity", "prefix": "other.example", "signedPrefix": "x.example"}),
+            ),
+            Accepted,
+        ),
+        (
+            latest("usual"),
+            as_identity(
+                json!({"type": "remapIdentity", "prefix": "Bad Prefix", "signedPrefix": "x.example"}),
+            ),
+            Rejected,
+        ),
+        (latest("usual"), of_type("matchAnything"), Rejected),
+        (latest("promised"), by_log(), Accepted),
+        (
+            latest("promised"),
+            logged(json!({"rekorPublicKeyDatas": [data(&keys.other)?, data(&keys.log)?]})),
+            Accepted,
+        ),
+        (latest("promised"), logged(json!({"rekorPublicKeyPath": keys.other.public})), Rejected),
+        (latest("promised"), logged(json!({"rekorPublicKeyPath": keys.rsa.public})), Rejected),
+        (latest("usual"), by_log(), Rejected),
+        (latest("promised-otherwise"), by_log(), Rejected),
+        (latest("promised-key"), by_log(), Rejected),
+        (latest("promised-later"), by_log(), Rejected),
+        (latest("promised-more"), by_log(), Rejected),
+        (latest("promised-elsewhere"), by_log(), Rejected),
+        (latest("unsigned"), scoped(json!({latest("unsigned"): anything(), &address: usual()})), Accepted),
+        (
+            latest("unsigned"),
+            scoped(json!({format!("{address}/unsigned"): usual(), &address: anything()})),
+            Rejected,
+        ),
+        (by_digest("unsigned"), scoped(json!({by_digest("unsigned"): anything()})), Accepted),
+        (by_digest("unsigned"), scoped(json!({latest("unsigned"): anything()})), Rejected),
+        (latest("unsigned"), scoped(json!({"*.0.0.1": anything()})), Accepted),
+        (latest("unsigned"), scoped(json!({"*.1": anything()})), Accepted),
+        (latest("unsigned"), scoped(json!({"127.0.0.1": anything()})), Rejected),
+        (latest("unsigned"), scoped(json!({format!("{address}/un"): anything()})), Rejected),
+        (latest("unsigned"), scoped(json!({"": anything()})), Accepted),
+        (latest("usual"), scoped(json!({"": usual()})), Accepted),
+    ])
+}
+
+#[test]
+fn verdicts_are_skopeos_or_stricter() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    let mut compare = |image: &str, registries_d: &str, policy: &str, expected: Verdict| -> Result<()> {
+        count += 1;
+        wrong.extend(lab.compare(image, registries_d, policy, expected)?);
+        Ok(())
+    };
+    let usual = json!({"default": [lab.signed(&lab.keys.usual, json!({}))]}).to_string();
+    for (repository, expected) in UNDER_THE_USUAL_POLICY {
+        compare(&lab.name(repository), "registries.d", &usual, *expected)?;
+    }
+    // Without a word about signatures in registries.d none is looked for.
+    compare(&lab.name("usual"), "blind", &usual, Rejected)?;
+    for (policy, expected) in TEXTS {
+        compare(&lab.name("unsigned"), "registries.d", policy, *expected)?;
+    }
+    for (image, policy, expected) in special(&lab)? {
+        compare(&image, "registries.d", &policy.to_string(), expected)?;
+    }
+    println!("{count} pairs of a policy and an image");
+    ensure!(
+        wrong.is_empty(),
+        "{} of {count} verdicts are not as expected:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    ensure!(count >= FEWEST, "{count} pairs are too few");
+    Ok(())
+}
+
+/// skopeo does not look there; cosign writes them with `--registry-referrers-mode=oci-1-1`.
+#[test]
+fn signatures_are_found_among_the_referrers() -> Result<()> {
+    let lab = Lab::new()?;
+    let policy = json!({"default": [lab.signed(&lab.keys.usual, json!({}))]}).to_string();
+    let repository = Repository::new(&lab.address(), "unsigned");
+    let refused = lab.by_us(&policy, "registries.d", &lab.name("unsigned"))?;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("it is not signed"));
+    for (key, accepted) in [(&lab.keys.other, false), (&lab.keys.usual, true)] {
+        let signature = Attachment::new(key, &lab.manifest, &lab.name("unsigned"))?;
+        repository.refer(&lab.manifest, &[signature])?;
+        let verdict = lab.by_us(&policy, "registries.d", &lab.name("unsigned"))?;
+        assert_eq!(verdict.status.success(), accepted, "{}", String::from_utf8_lossy(&verdict.stderr));
+    }
+    Ok(())
+}
