@@ -58,7 +58,8 @@ impl Key {
             false => openssl(&["dgst", "-sha256", "-sign"]),
         };
         command.arg(&self.private);
-        command.args(if self.signs_unhashed { &["-in"][..] } else { &[] }).arg(&from).arg("-out").arg(&to);
+        command.arg("-out").arg(&to);
+        command.args(if self.signs_unhashed { &["-in"][..] } else { &[] }).arg(&from);
         process::run(&mut command, QUICK)?;
         Ok(fs::read(to)?)
     }

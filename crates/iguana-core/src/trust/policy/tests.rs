@@ -53,7 +53,7 @@ fn one_good_signature_among_others_is_enough() {
         (&[by_other], "no key of the policy has made it"),
         (std::slice::from_ref(&of_other), "it is of another image"),
         (std::slice::from_ref(&as_other), "signed as `r.example/x:2`, and wanted is `r.example/x:1`"),
-        (&[of_other, as_other], "none of its 2 signatures"),
+        (&[of_other.clone(), as_other.clone()], "none of its 2 signatures"),
     ] {
         let error = format!("{:#}", judge(signatures).unwrap_err());
         assert!(error.contains(expected), "{expected}: {error}");
