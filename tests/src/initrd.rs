@@ -110,13 +110,13 @@ fn kernel_options(kernel: &Kernel) -> [OsString; 4] {
 
 /// Whom an initrd trusts.
 #[derive(Debug)]
-struct Trust {
-    authority: Authority,
-    registries: Option<PathBuf>,
+pub(crate) struct Trust {
+    pub(crate) authority: Authority,
+    pub(crate) registries: Option<PathBuf>,
 }
 
 impl Trust {
-    fn lab() -> Result<Trust> {
+    pub(crate) fn lab() -> Result<Trust> {
         let registries = room("initrd")?.join("registries.conf");
         let insecure = INSECURE_PORTS
             .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"));

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod disk;
+pub mod dracut;
 pub mod equality;
 pub mod forgery;
 pub mod front;

@@ -16,6 +16,7 @@ pub const SCENARIOS: &[&str] = &[
     "docker-registry",
     "skopeo",
     "buildah",
+    "dbus-bin",
     "umoci",
     "openssl",
     "e2fsprogs",

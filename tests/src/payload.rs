@@ -43,6 +43,12 @@ impl Debian {
         Ok(self.made(&file)?.join(file))
     }
 
+    /// The whole system as a folder, which whoever uses it may change.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = Path::new("root");
+        Ok(self.made(folder)?.join(folder))
+    }
+
     /// The folder that the hooks filled.
     pub fn products(&self) -> Result<PathBuf> {
         self.made(Path::new("/dev/null"))

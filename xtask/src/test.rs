@@ -21,6 +21,9 @@ const PACKAGES: &[&[&str]] =
 pub(crate) struct Options {
     /// Only tests with this in their names; the checks are left out.
     filter: Option<String>,
+    /// Also tests that take minutes.
+    #[arg(long)]
+    long: bool,
 }
 
 /// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
@@ -35,5 +38,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     test.args(&options.filter);
-    show(test.args(["--", THREADS]))
+    test.args(["--", THREADS]).args(options.long.then_some("--include-ignored"));
+    show(&mut test)
 }

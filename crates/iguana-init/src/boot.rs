@@ -15,24 +15,48 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The process that does the boot: decides, and tells process 1 on standard output.
+/// Whose initrd it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Initrd {
+    /// Ours, from process 1 on: nobody else looks after the machine.
+    Standalone,
+    /// dracut's: modules, devices, network and clock are its own.
+    Dracut,
+}
+
+/// The process that does the boot of the standalone initrd: decides, and tells process 1 on standard output.
 pub(crate) fn work() -> ExitCode {
-    let report = Report::open();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let trust = Trust::from_folder(Path::new(trust::HOME)).at(Stage::Trust);
-    let settings = settings(trust.as_ref().ok(), &cmdline);
-    let mut before = Before::default();
-    let verdict = match boot(trust, &settings, &cmdline, &mut before, &report) {
-        Ok(handover) => Verdict::HandOver(handover),
-        Err(failed) => {
-            give_up(failed, &Circumstances { settings: &settings, before: &before, report: &report })
-        }
-    };
+    let report = Report::open();
+    let (trust, settings) = beliefs(&cmdline);
+    let verdict = run(Initrd::Standalone, trust, &cmdline, &settings, &report);
     match serde_json::to_string(&verdict) {
         Ok(text) => println!("{text}"),
         Err(_) => return ExitCode::FAILURE,
     }
     ExitCode::SUCCESS
+}
+
+/// What the initrd believes, and what of the command line that lets pass.
+pub(crate) fn beliefs(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
+    let trust = Trust::from_folder(Path::new(trust::HOME)).at(Stage::Trust);
+    let settings = settings(trust.as_ref().ok(), cmdline);
+    (trust, settings)
+}
+
+/// The boot, from the settings to what is to be done at its end.
+pub(crate) fn run(
+    initrd: Initrd,
+    trust: Result<Trust, Failure>,
+    cmdline: &str,
+    settings: &Settings,
+    report: &Report,
+) -> Verdict {
+    let mut before = Before::default();
+    match boot(initrd, trust, settings, cmdline, &mut before, report) {
+        Ok(handover) => Verdict::HandOver(handover),
+        Err(failed) => give_up(failed, &Circumstances { settings, before: &before, report }),
+    }
 }
 
 /// Why a boot does not go on, and what is to be done about it.
@@ -42,6 +66,7 @@ struct Failed {
 }
 
 fn boot(
+    initrd: Initrd,
     trust: Result<Trust, Failure>,
     settings: &Settings,
     cmdline: &str,
@@ -52,7 +77,7 @@ fn boot(
     greet(settings, report);
     let trust = trust.map_err(by_settings)?;
     trust.laxity().iter().for_each(|laxity| report.say(format_args!("trust: TLS is verified; {laxity}")));
-    let run = prepare_and_run(trust, settings, cmdline, before, report).map_err(by_settings)?;
+    let run = prepare_and_run(initrd, trust, settings, cmdline, before, report).map_err(by_settings)?;
     let failed_job = run.failures.first().map(ToString::to_string);
     let decided = decide(&run.plan, run.failures, &Circumstances { settings, before, report });
     if let Some(state) = run.state {
@@ -77,6 +102,7 @@ struct Run {
 
 /// Everything up to the last job.
 fn prepare_and_run(
+    initrd: Initrd,
     trust: Trust,
     settings: &Settings,
     cmdline: &str,
@@ -84,10 +110,13 @@ fn prepare_and_run(
     report: &Report,
 ) -> Result<Run, Failure> {
     let memory = memory::Watch::start();
-    let modules = modules::Modules::open(report).at(Stage::Modules)?;
-    let devices = devices::watch(modules, report).at(Stage::Devices)?;
-    let network = network::bring_up(settings, report).at(Stage::Network)?;
-    clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
+    let machine = match initrd {
+        Initrd::Standalone => Some(Machine::bring_up(settings, report)?),
+        Initrd::Dracut => {
+            network::wait_for_others(cmdline, report);
+            None
+        }
+    };
 
     let proxies = proxies(settings).at(Stage::ControlFile)?;
     let http = trust.client().through(proxies);
@@ -96,7 +125,7 @@ fn prepare_and_run(
     trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
     let pins = control_file.pins(&plan, &http, &trust.rules, report).at(Stage::Trust)?;
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
-    devices.settle(report);
+    machine.iter().for_each(|machine| machine.devices.settle(report));
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
     mounts::store().at(Stage::Image)?;
@@ -113,13 +142,29 @@ fn prepare_and_run(
         cgroups: Cgroups::open(),
         zygote: Arc::default(),
         streams: jobs::Streams::Console,
-        job_ended: Box::new(move || devices.refresh_links()),
+        // Where it is not ours to keep, udev keeps the links to disks.
+        job_ended: Box::new(move || machine.iter().for_each(|machine| machine.devices.refresh_links())),
     };
     let failures = jobs::run(&plan, &setup, report);
     shared.finish();
     report.say(memory.summary());
-    drop(network);
     Ok(Run { plan, failures, state })
+}
+
+/// What the standalone initrd looks after, until the value is dropped.
+struct Machine {
+    devices: devices::Devices,
+    _network: network::Network,
+}
+
+impl Machine {
+    fn bring_up(settings: &Settings, report: &Report) -> Result<Self, Failure> {
+        let modules = modules::Modules::open(report).at(Stage::Modules)?;
+        let devices = devices::watch(modules, report).at(Stage::Devices)?;
+        let network = network::bring_up(settings, report).at(Stage::Network)?;
+        clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
+        Ok(Self { devices, _network: network })
+    }
 }
 
 fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {

@@ -10,7 +10,7 @@ use iguana_core::trust::rules::Rules;
 use iguana_core::workflow::{self, Plan, Severity};
 
 /// Where `iguana build --workflow` puts the bundled workflow.
-const BUNDLED: &str = "/etc/iguana/control.yaml";
+pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";
 /// The lock file that it puts there, too.
 const LOCK: &str = "/etc/iguana/control.yaml.lock";
 

@@ -4,6 +4,7 @@ mod block;
 mod boot;
 mod container;
 mod control;
+mod dracut;
 mod handover;
 mod jobs;
 mod machine;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),
         (_, run::COMMAND) => run::main(rest(2)),
         (_, supervise::WORKER) => boot::work(),
+        (_, dracut::COMMAND) => dracut::main(rest(2)),
         _ => report::not_for_people(),
     }
 }

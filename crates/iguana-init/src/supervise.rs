@@ -112,6 +112,11 @@ fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
 fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
     // A container of a boot that crashed would go on writing to disks, and holds the terminal.
     sys::kill_all_others();
+    follow(policy, settings, report, |why| shell(why, report));
+}
+
+/// Does what is to be done after a failure; `shell` gets the reason for one.
+pub(crate) fn follow(policy: OnFailure, settings: &Settings, report: &Report, shell: impl FnOnce(&str)) {
     let policy = match policy {
         OnFailure::Shell if settings.no_shell => {
             report.say("on failure: no shell: the trust in this initrd allows none");
@@ -126,7 +131,7 @@ fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
         policy => format!("`on-failure: {policy}` of the workflow"),
     };
     match policy {
-        OnFailure::Shell => shell(&why, report),
+        OnFailure::Shell => shell(&why),
         OnFailure::PowerOff => {
             report.say(format_args!("on failure: power off ({why})"));
             end(RebootCommand::PowerOff, report);
@@ -170,7 +175,8 @@ fn run_shell() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn end(how: RebootCommand, report: &Report) {
+/// Ends the machine, or starts the loaded kernel.
+pub(crate) fn end(how: RebootCommand, report: &Report) {
     rustix::fs::sync();
     drain_console();
     if let Err(error) = reboot(how) {

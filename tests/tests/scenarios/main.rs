@@ -6,6 +6,7 @@ mod build;
 mod containers;
 mod contract;
 mod devices;
+mod dracut;
 mod failures;
 mod handover;
 mod hardware;

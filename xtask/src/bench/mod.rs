@@ -2,6 +2,7 @@
 
 mod boot;
 mod containers;
+mod dracut;
 mod figures;
 mod handover;
 mod language;
@@ -18,6 +19,8 @@ pub(crate) enum What {
     Containers(containers::Options),
     /// Milliseconds from the last job to the new init, and memory that stays in use; some minutes.
     Handover(handover::Options),
+    /// Sizes of dracut's initrds with our module and without.
+    Dracut,
     /// How long workflows are checked, good and hostile ones.
     Language(language::Options),
 }
@@ -28,6 +31,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Boot(options) => boot::run(options),
         What::Containers(options) => containers::run(options),
         What::Handover(options) => handover::run(options),
+        What::Dracut => dracut::run(),
         What::Language(options) => language::run(options),
     }
 }

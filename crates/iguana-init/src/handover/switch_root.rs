@@ -53,9 +53,17 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
 
 /// Lets go of what holds memory and disks.
 fn let_go() -> anyhow::Result<()> {
-    LEFT_BEHIND.iter().try_for_each(|path| release(path))?;
+    release_store()?;
     release_modules();
     Ok(())
+}
+
+/// Lets go of the images.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn release_store() -> anyhow::Result<()> {
+    LEFT_BEHIND.iter().try_for_each(|path| release(path))
 }
 
 /// Ends the initrd and starts the kernel that was loaded. Only process 1 can do this.

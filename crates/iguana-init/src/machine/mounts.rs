@@ -6,6 +6,8 @@ use iguana_core::hint::hinted;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// Where images are unpacked: a tmpfs of its own, so that a full store is an error and not the
 /// end of process 1.
@@ -71,7 +73,7 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
-/// Mounts what every later step needs.
+/// Mounts what every later step needs and what is not mounted yet.
 ///
 /// # Errors
 /// When one of them failed; the others are mounted all the same.
@@ -116,13 +118,22 @@ pub(crate) fn store() -> anyhow::Result<()> {
 impl Mount {
     fn mount(&self) -> anyhow::Result<()> {
         fs::create_dir_all(self.at)?;
+        if is_mountpoint(Path::new(self.at))? {
+            return Ok(());
+        }
         let options = CString::new(self.options)?;
         match mount(self.what, self.at, self.kind, self.flags, options.as_c_str()) {
-            // The kernel does not have it (ENODEV), or has mounted it itself (EBUSY).
-            Err(rustix::io::Errno::NODEV | rustix::io::Errno::BUSY) => Ok(()),
+            // The kernel does not have it.
+            Err(rustix::io::Errno::NODEV) => Ok(()),
             mounted => Ok(mounted?),
         }
     }
+}
+
+/// Whether something is mounted there: the kernel mounts `/dev` itself, and dracut nearly all.
+fn is_mountpoint(folder: &Path) -> std::io::Result<bool> {
+    let above = folder.parent().unwrap_or(folder);
+    Ok(fs::metadata(folder)?.dev() != fs::metadata(above)?.dev())
 }
 
 #[cfg(test)]

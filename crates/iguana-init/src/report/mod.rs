@@ -1,6 +1,7 @@
 //! The only printer: the console for the person at the machine, and the log.
 
 mod failure;
+mod splash;
 mod waiting;
 
 pub(crate) use failure::{At, Failure, Stage};
@@ -36,8 +37,8 @@ struct Outputs {
     console: Option<File>,
     log: Option<File>,
     level: Level,
-    /// The kernel's time before each line on the console.
-    timed: bool,
+    /// The console is the machine's: the kernel's time stands before each line, and a splash screen has it, too.
+    at_machine: bool,
 }
 
 impl Report {
@@ -49,13 +50,13 @@ impl Report {
             let _ = std::fs::create_dir_all(folder);
         }
         let log = OpenOptions::new().append(true).create(true).open(LOG).ok();
-        Self::with(Outputs { console, log, level: Level::Info, timed: true })
+        Self::with(Outputs { console, log, level: Level::Info, at_machine: true })
     }
 
     /// Speaks to standard error, for whoever called this program.
     pub(crate) fn to_caller(level: Level) -> Self {
         let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from);
-        Self::with(Outputs { console, log: None, level, timed: false })
+        Self::with(Outputs { console, log: None, level, at_machine: false })
     }
 
     fn with(outputs: Outputs) -> Self {
@@ -102,7 +103,10 @@ impl Outputs {
         let uptime = uptime();
         for line in text.lines() {
             let timed = format!("[{uptime:9.3}] iguana: {line}\n");
-            let plain = if self.timed { &timed } else { &format!("iguana: {line}\n") };
+            let plain = if self.at_machine { &timed } else { &format!("iguana: {line}\n") };
+            if self.at_machine && level <= Level::Info {
+                splash::show(line);
+            }
             let console = self.console.as_mut().filter(|_| level <= self.level);
             // Nobody is left to be told when a console or the log cannot be written.
             let _ = console.map(|console| console.write_all(plain.as_bytes()));

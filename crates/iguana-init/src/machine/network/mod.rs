@@ -3,10 +3,13 @@
 mod cards;
 mod dhcp;
 mod netlink;
+mod others;
 mod resolver;
 
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
+pub(crate) use others::wait_for_others;
+
 use cards::Card;
 use dhcp::Lease;
 use iguana_core::cmdline::{Addressing, Settings, StaticAddress};

@@ -1,0 +1,173 @@
+//! Iguana as a module of dracut: what the hooks in `dracut/50iguana` call. dracut.bootup(7) has their order.
+//!
+//! dracut loads drivers, brings up the network and switches the root; Iguana runs between, in the place of whatever
+//! else would mount the new root.
+
+use crate::boot::{self, Initrd};
+use crate::control;
+use crate::handover::{self, Handover};
+use crate::machine::mounts;
+use crate::report::{self, Report};
+use crate::supervise::{self, Verdict};
+use anyhow::Context as _;
+use iguana_core::cmdline::{self, Settings};
+use rustix::system::RebootCommand;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// The first argument of what dracut's hooks call.
+pub(crate) const COMMAND: &str = "dracut";
+
+/// More for the command line, in dracut's order: the kernel's own comes last, and the last of an option counts.
+const OPTIONS: &str = "/etc/cmdline.d";
+const MORE_OPTIONS: &str = "/etc/cmdline";
+/// dracut.cmdline(7): the network is wanted though the root does not need it. `rd.neednet=0` undoes it.
+const DEMAND: (&str, &str) = ("/etc/cmdline.d/50-iguana.conf", "rd.neednet=1\n");
+
+/// What systemd's generators made of `root=`, and what goes before it (systemd.unit(5), "Unit File Load Path").
+const GENERATED: &str = "/run/systemd/generator";
+const OVERRIDES: &str = "/run/systemd/system";
+const ROOT_UNIT: &str = "sysroot.mount";
+/// The new root's mount has nothing left to do once Iguana has ended.
+const ROOT_UNIT_TEXT: &str = "\
+[Unit]
+Description=The new root, which Iguana mounts
+DefaultDependencies=no
+After=dracut-pre-mount.service
+Before=initrd-root-fs.target
+[Mount]
+What=iguana
+Where=/sysroot
+";
+/// Files there that have systemd wait for the device of `root=`: folder, and how they end.
+const WAITS: &[(&str, &str)] =
+    &[("initrd-root-device.target.d", "root-device.conf"), ("initrd.target.wants", ".device")];
+
+/// One of the hooks. What it decides is its exit status.
+pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let words: Vec<String> = arguments.collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["cmdline", hooks] => cmdline(Path::new(hooks)),
+        ["pre-mount"] => pre_mount(),
+        _ => report::not_for_people(),
+    }
+}
+
+/// In dracut's hook `cmdline`: succeeds when this boot is Iguana's, and then sees to it that dracut and systemd bring
+/// up the network and leave the root alone.
+fn cmdline(hooks: &Path) -> ExitCode {
+    if !is_ours(&command_line(), Path::new(control::BUNDLED).exists()) {
+        return ExitCode::FAILURE;
+    }
+    let report = Report::open();
+    if let Err(error) = fs::write(DEMAND.0, DEMAND.1) {
+        report.warn(format_args!("the network is not demanded: cannot write `{}`: {error}", DEMAND.0));
+    }
+    if let Err(error) = leave_root_alone(hooks) {
+        report.warn(format_args!("dracut may wait for the device of `root=`: {error:#}"));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Whether Iguana is asked for, or there is nothing else to do: a `root=` alone is for others.
+fn is_ours(cmdline: &str, is_bundled: bool) -> bool {
+    let options = cmdline::options(cmdline);
+    let is_asked_for = options.keys().any(|name| name.starts_with("rd.iguana."));
+    is_asked_for || is_bundled && !options.contains_key("root")
+}
+
+/// What dracut takes for the command line.
+fn command_line() -> String {
+    let mut files: Vec<_> =
+        fs::read_dir(OPTIONS).into_iter().flatten().flatten().map(|it| it.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|it| it == "conf"));
+    files.sort();
+    files.extend([MORE_OPTIONS, "/proc/cmdline"].map(Into::into));
+    files.iter().map(|path| fs::read_to_string(path).unwrap_or_default() + "\n").collect()
+}
+
+/// `root=` names the system that was there before, or one that is still to be installed: nobody is to wait for its
+/// device, or to mount it.
+fn leave_root_alone(hooks: &Path) -> anyhow::Result<()> {
+    if Path::new(GENERATED).join(ROOT_UNIT).exists() {
+        override_units()?;
+    }
+    // Last: a generator that systemd runs again would make them anew.
+    for wait in matching(&hooks.join("initqueue/finished"), |name| name.starts_with("devexists-")) {
+        fs::remove_file(&wait).with_context(|| format!("cannot remove `{}`", wait.display()))?;
+    }
+    Ok(())
+}
+
+/// Has systemd mount nothing at the new root, and wait for no device of it.
+fn override_units() -> anyhow::Result<()> {
+    let generated = Path::new(GENERATED);
+    let overrides = Path::new(OVERRIDES);
+    for (folder, end) in WAITS {
+        for wait in matching(&generated.join(folder), |name| name.ends_with(end)) {
+            let masked = overrides.join(wait.strip_prefix(generated)?);
+            fs::create_dir_all(overrides.join(folder))?;
+            symlink("/dev/null", &masked).with_context(|| format!("cannot make `{}`", masked.display()))?;
+        }
+    }
+    fs::write(overrides.join(ROOT_UNIT), ROOT_UNIT_TEXT)?;
+    let reloaded = Command::new("systemctl").arg("daemon-reload").status()?;
+    anyhow::ensure!(reloaded.success(), "`systemctl daemon-reload` ended with {reloaded}");
+    Ok(())
+}
+
+fn matching(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|it| it.file_name().to_str().is_some_and(&is_meant)).map(|it| it.path()).collect()
+}
+
+/// In dracut's hook `pre-mount`: the boot. Succeeds when dracut is to go on with what is mounted; a failure asks for
+/// dracut's shell.
+fn pre_mount() -> ExitCode {
+    let cmdline = command_line();
+    let (trust, settings) = boot::beliefs(&cmdline);
+    let report = Report::open();
+    if let Err(error) = mounts::early() {
+        report.warn(format_args!("{error:#}"));
+    }
+    let verdict = boot::run(Initrd::Dracut, trust, &cmdline, &settings, &report);
+    if let Err(error) = handover::release_store() {
+        report.warn(format_args!("the images stay in memory: {error:#}"));
+    }
+    carry_out(verdict, &settings, &report)
+}
+
+/// Ends the machine where that is asked for.
+fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) -> ExitCode {
+    let how = match verdict {
+        Verdict::HandOver(Handover::SwitchRoot { .. }) => return ExitCode::SUCCESS,
+        Verdict::HandOver(Handover::Kexec) => RebootCommand::Kexec,
+        Verdict::HandOver(Handover::Reboot) => RebootCommand::Restart,
+        Verdict::HandOver(Handover::PowerOff) => RebootCommand::PowerOff,
+        Verdict::HandOver(Handover::Halt) => RebootCommand::Halt,
+        Verdict::Failed(policy) => {
+            supervise::follow(policy, settings, report, |why| {
+                report.say(format_args!("on failure: the shell of dracut ({why})"));
+            });
+            return ExitCode::FAILURE;
+        }
+    };
+    supervise::end(how, report);
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_alone_is_for_others() {
+        assert!(is_ours("quiet rd.iguana.containers=a", false));
+        assert!(is_ours("root=/dev/vda1 rd.iguana.control_url=http://a/b", false));
+        assert!(is_ours("quiet", true));
+        assert!(!is_ours("root=/dev/vda1 quiet", true));
+        assert!(!is_ours("quiet", false), "there is nothing to run");
+    }
+}

@@ -1,0 +1,140 @@
+//! Debian's dracut, and the initrds that it makes with our module in them.
+
+use crate::initrd::{Initrd, Trust};
+use crate::kept::lock;
+use crate::kernel::Kernel;
+use crate::payload::Debian;
+use crate::process::{self, LONG};
+use crate::{program, room, source_tree};
+use anyhow::{Context, Result};
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// dracut with two of its ways to a network, as a person would install it.
+const PACKAGES: &str = "dracut,dracut-network,network-manager,isc-dhcp-client,iputils-arping,procps,systemd-sysv,udev,\
+    dbus,kmod,mawk,iproute2,plymouth,zstd,ca-certificates";
+
+/// Where the packages dracut-iguana and iguana-workflow have them.
+const MODULE: &str = "usr/lib/dracut/modules.d/50iguana";
+const PROGRAM: &str = "usr/lib/iguana/iguana-init";
+
+/// Enters the folder `$0` as its own system, with mounts that nobody else sees.
+const ENTER: &str = r#"mount -t proc proc "$0/proc" && mount -t sysfs -o ro sysfs "$0/sys" &&
+    mount --rbind /dev "$0/dev" && exec chroot "$0" "$@""#;
+
+/// Who runs dracut's hooks in the initrd, and brings up the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// systemd, and NetworkManager with its D-Bus.
+    Systemd,
+    /// dracut's own scripts alone, and dhclient.
+    Scripts,
+}
+
+impl Kind {
+    /// Options of dracut(8).
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Kind::Systemd => &["--add", "network network-manager"],
+            Kind::Scripts => &[
+                "--add",
+                "network network-legacy",
+                "--omit",
+                "systemd systemd-initrd dracut-systemd dbus network-manager systemd-networkd plymouth",
+            ],
+        }
+    }
+}
+
+/// A Debian with dracut and a kernel's modules, in a folder.
+#[derive(Debug)]
+pub struct Dracut {
+    kernel: Kernel,
+    root: PathBuf,
+}
+
+impl Dracut {
+    /// The one for `kernel`; made once.
+    pub fn of(kernel: &Kernel) -> Result<Dracut> {
+        let modules = kernel.modules.display();
+        let hooks = vec![
+            r#"mkdir -p "$1/usr/lib/modules" "$1/usr/lib/iguana""#.into(),
+            format!(r#"cp -r '{modules}' "$1/usr/lib/modules/""#),
+            format!(r#"chroot "$1" depmod {}"#, kernel.release),
+        ];
+        let inputs = vec![kernel.release.clone()];
+        let debian = Debian { name: "dracut", packages: PACKAGES, recommended: false, hooks, inputs };
+        Ok(Dracut { kernel: kernel.clone(), root: debian.folder()? })
+    }
+
+    /// An initrd of that kind with our module, which trusts what the lab's other initrds trust.
+    pub fn initrd(&self, kind: Kind) -> Result<Initrd> {
+        let options = [kind.options(), &["--add", "iguana", "--compress", "zstd -3"]].concat();
+        let mut key = DefaultHasher::new();
+        (&self.root, &options, fs::read(program("iguana-init"))?).hash(&mut key);
+        for file in module_files()? {
+            fs::read(file)?.hash(&mut key);
+        }
+        let image = room("initrd")?.join(format!("dracut-{kind:?}-{:016x}.img", key.finish()));
+        if !image.exists() {
+            self.make(&options, &image)?;
+        }
+        Ok(Initrd { kernel: self.kernel.clone(), image })
+    }
+
+    /// Makes an initrd for any machine by dracut with `options`.
+    pub fn make(&self, options: &[&str], image: &Path) -> Result<()> {
+        let _one_at_a_time = self.with_our_files()?;
+        self.run(options)?;
+        fs::rename(self.root.join("initrd.img"), image).with_context(|| format!("`{}`", image.display()))
+    }
+
+    /// What dracut says when it cannot make one, without the file `missing`.
+    pub fn complains(&self, options: &[&str], missing: Option<&str>) -> Result<String> {
+        let _one_at_a_time = self.with_our_files()?;
+        if let Some(path) = missing {
+            fs::remove_file(self.root.join(path))?;
+        }
+        match self.run(options) {
+            Ok(_) => anyhow::bail!("dracut made an initrd"),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    }
+
+    fn run(&self, options: &[&str]) -> Result<String> {
+        let fixed = ["--force", "--no-hostonly", "--no-hostonly-cmdline", "--kver", &self.kernel.release];
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--fork", "sh", "-c", ENTER]).arg(&self.root).arg("dracut");
+        process::run(command.args(fixed).args(options).arg("/initrd.img"), LONG)
+    }
+
+    /// Puts module, program and trust where their packages and people put them; the lock on all that.
+    fn with_our_files(&self) -> Result<fs::File> {
+        let lock = lock(&room("dracut")?, "debian")?;
+        let put = |from: &Path, to: &str| -> Result<()> {
+            let to = self.root.join(to);
+            to.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::copy(from, to).map(drop).with_context(|| format!("`{}`", from.display()))
+        };
+        for file in module_files()? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            put(&file, &format!("{MODULE}/{name}"))?;
+        }
+        put(&program("iguana-init"), PROGRAM)?;
+        let trust = Trust::lab()?;
+        put(&trust.authority.certificate(), "etc/containers/ca/lab.pem")?;
+        trust.registries.iter().try_for_each(|file| put(file, "etc/containers/registries.conf"))?;
+        Ok(lock)
+    }
+}
+
+fn module_files() -> Result<Vec<PathBuf>> {
+    let folder = source_tree().join("dracut/50iguana");
+    let entries = fs::read_dir(&folder).with_context(|| format!("`{}`", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}

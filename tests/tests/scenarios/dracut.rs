@@ -1,0 +1,163 @@
+//! Iguana as a module of dracut, on a Debian.
+
+use anyhow::Result;
+use iguana_lab::disk::Disk;
+use iguana_lab::dracut::{Dracut, Kind};
+use iguana_lab::image::{Recipe, busybox_root, put};
+use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::scenario::Scenario;
+
+/// Enough for dracut's initrd, unpacked.
+const MEMORY_MIB: u32 = 1024;
+
+/// What the disk's system says of itself.
+const INIT: &str = "#!/bin/sh
+mount -t proc proc /proc 2>/dev/null
+echo \"system: pid $$ on $(awk '$2 == \"/\" {print $3}' /proc/mounts | tail -n 1), \
+$(grep -c iguana /proc/mounts) mounts left, $(cat /data/name)\"
+poweroff -f
+";
+
+/// A container with the machine's bus has NetworkManager answer, as Agama's does.
+const ASK_NETWORK_MANAGER: &str = "
+export DBUS_SYSTEM_BUS_ADDRESS=unix:path=/var/run/dbus/system_bus_socket
+/usr/bin/dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager /org/freedesktop/NetworkManager \
+    org.freedesktop.DBus.Properties.Get string:org.freedesktop.NetworkManager string:Version &&
+    echo 'the bus answers' > /iguana/progress
+";
+
+const WORKFLOW: &str = "
+jobs:
+  network:
+    container:
+      image: REGISTRY/tool
+      command: [sh, -c, '[ ! -S /var/run/dbus/system_bus_socket ] || sh /ask.sh']
+      volumes: ['/var/run/dbus/system_bus_socket:/var/run/dbus/system_bus_socket']
+  install:
+    container:
+      image: REGISTRY/tool
+      command: [sh, -c, 'tty > /iguana/progress; echo LABEL=system /sysroot > /iguana/mountlist;
+        echo LABEL=data /sysroot/data ro >> /iguana/mountlist']
+";
+
+fn machine(kind: Kind) -> Result<Scenario> {
+    let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?)?.initrd(kind)?;
+    Ok(Scenario::with(&initrd).memory(MEMORY_MIB))
+}
+
+/// What is installed, and a second file system for it.
+fn disks() -> Result<[Disk; 2]> {
+    let (root, data) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    busybox_root(root.path())?;
+    put(root.path(), "/data/.keep", 0o644, b"")?;
+    put(root.path(), "/etc/os-release", 0o644, b"NAME=installed\n")?;
+    put(root.path(), "/sbin/init", 0o755, INIT.as_bytes())?;
+    put(data.path(), "/name", 0o644, b"with its data\n")?;
+    Ok([Disk::ext4(32, "system", root.path())?, Disk::ext4(16, "data", data.path())?])
+}
+
+fn installing(kind: Kind, disks: &[Disk; 2]) -> Result<Scenario> {
+    let tool =
+        Recipe::busybox()?.program("/usr/bin/dbus-send")?.file("/ask.sh", 0o755, ASK_NETWORK_MANAGER)?;
+    let scenario = machine(kind)?.image("tool", tool)?.workflow(WORKFLOW);
+    Ok(scenario.disk(&disks[0]).disk(&disks[1]).append("rd.iguana.on_failure=poweroff"))
+}
+
+#[test]
+fn systemd_switches_to_what_a_container_has_installed() -> Result<()> {
+    let disks = disks()?;
+    let mut boot = installing(Kind::Systemd, &disks)?.boot()?;
+    boot.expect_all(&["job network: started", "progress: the bus answers", "job network: succeeded"])?;
+    boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
+    boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "long"]
+fn scripts_switch_to_what_a_container_has_installed() -> Result<()> {
+    let disks = disks()?;
+    let mut boot = installing(Kind::Scripts, &disks)?.boot()?;
+    boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
+    boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
+    boot.ends()?;
+    Ok(())
+}
+
+/// The disk that is there is booted as if there were no Iguana.
+fn steps_aside(kind: Kind) -> Result<()> {
+    let disks = disks()?;
+    let scenario = machine(kind)?.disk(&disks[0]).append("root=LABEL=system");
+    let mut boot = scenario.boot()?;
+    boot.expect("system: pid 1 on ext4")?;
+    assert!(!boot.ends()?.contains("iguana:"));
+    Ok(())
+}
+
+#[test]
+#[ignore = "long"]
+fn a_root_alone_is_left_to_systemd() -> Result<()> {
+    steps_aside(Kind::Systemd)
+}
+
+#[test]
+#[ignore = "long"]
+fn a_root_alone_is_left_to_scripts() -> Result<()> {
+    steps_aside(Kind::Scripts)
+}
+
+#[test]
+#[ignore = "long"]
+fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
+    for kind in [Kind::Systemd, Kind::Scripts] {
+        let disks = disks()?;
+        let mut boot = installing(kind, &disks)?.append("root=/dev/vdz1").boot()?;
+        boot.expect("no machine-id is taken over from `root=/dev/vdz1`")?;
+        boot.expect("handover: switch root to LABEL=system")?;
+        boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
+        boot.ends()?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "long"]
+fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
+    for kind in [Kind::Systemd, Kind::Scripts] {
+        let scenario =
+            machine(kind)?.job(Recipe::script("exit 7")?)?.append("rd.iguana.debug rd.break=pre-mount");
+        let mut boot = scenario.boot()?;
+        boot.expect("pre-mount:/")?;
+        boot.types("exit\n")?;
+        boot.fails_in("job")?;
+        boot.expect("the shell of dracut (rd.iguana.debug)")?;
+        boot.expect("iguana:/")?;
+        boot.types("echo the answer is $((6 * 7)); grep -c 'exit status 7' /run/iguana/log\n")?;
+        boot.expect("the answer is 42")?;
+        boot.types("echo o > /proc/sysrq-trigger\n")?;
+        boot.ends()?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "long"]
+fn a_kernel_action_ends_the_machine() -> Result<()> {
+    let mut boot =
+        machine(Kind::Systemd)?.job(Recipe::script("echo reboot > /iguana/kernelAction")?)?.boot()?;
+    boot.expect("handover: reboot")?;
+    assert!(boot.ends()?.contains("reboot: Restarting system"));
+    Ok(())
+}
+
+#[test]
+fn what_is_missing_is_said_when_the_initrd_is_made() -> Result<()> {
+    let dracut = Dracut::of(&Kernel::debian(Flavour::Cloud)?)?;
+    let iguana = ["--add", "iguana"];
+    let program = dracut.complains(&iguana, Some("usr/lib/iguana/iguana-init"))?;
+    assert!(program.contains("install the package iguana-workflow"), "{program}");
+    let network = dracut.complains(&[&iguana[..], &["--omit", "network"]].concat(), None)?;
+    assert!(network.contains("'iguana' depends on 'network', which can't be installed"), "{network}");
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Bytes of dracut's initrds, with our module and without.
+
+use super::result;
+use crate::dist;
+use anyhow::Result;
+use iguana_lab::dracut::{Dracut, Kind};
+use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::{packages, passing_room};
+use std::fmt::Write;
+
+/// The first Iguana's initrd: dracut 059 with NetworkManager, podman and crun, gzip, the cloud kernel.
+const ORIGINAL: u64 = 81_019_452;
+
+/// What is to be held: at most this part of the original's, and at most so many bytes beside dracut's own.
+const PART: f64 = 0.45;
+const ADDED: u64 = 8_000_000;
+
+/// How dracut packs.
+const PACKINGS: &[&str] = &["gzip -9", "zstd -19"];
+
+/// Makes them and keeps the table.
+pub(super) fn run() -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::DEBIAN].concat())?;
+    dist::run()?;
+    let kernel = Kernel::debian(Flavour::Cloud)?;
+    let dracut = Dracut::of(&kernel)?;
+    let mut table = format!(
+        "# dracut's initrd with Iguana in it\n\n`{}`, {}. Debian's dracut 059, kernel {}, `--no-hostonly`. To be held: at \
+         most {:.0} % of the original's {ORIGINAL} bytes, at most {ADDED} bytes added.\n\n\
+         | network | packed by | dracut's own, bytes | with Iguana, bytes | added | of the original's |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+        result::command_line(),
+        result::today()?,
+        kernel.release,
+        PART * 100.0,
+    );
+    for (kind, name) in [(Kind::Systemd, "systemd, NetworkManager"), (Kind::Scripts, "scripts, dhclient")] {
+        for packing in PACKINGS {
+            let options = [kind.options(), &["--compress", packing]].concat();
+            let own = size(&dracut, &options)?;
+            let ours = size(&dracut, &[&options[..], &["--add", "iguana"]].concat())?;
+            let part = ours as f64 / ORIGINAL as f64;
+            let held = if part <= PART && ours - own <= ADDED { "" } else { ", not held" };
+            writeln!(
+                table,
+                "| {name} | {packing} | {own} | {ours} | {} | {:.1} %{held} |",
+                ours - own,
+                part * 100.0
+            )?;
+        }
+    }
+    result::keep("dracut", &table)
+}
+
+fn size(dracut: &Dracut, options: &[&str]) -> Result<u64> {
+    let room = passing_room("dracut")?;
+    let image = room.path().join("initrd.img");
+    dracut.make(options, &image)?;
+    Ok(image.metadata()?.len())
+}
