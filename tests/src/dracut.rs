@@ -88,7 +88,7 @@ impl Dracut {
     /// Makes an initrd for any machine by dracut with `options`.
     pub fn make(&self, options: &[&str], image: &Path) -> Result<()> {
         let _one_at_a_time = self.with_our_files()?;
-        self.run(options)?;
+        process::run(&mut self.command(options), LONG)?;
         fs::rename(self.root.join("initrd.img"), image).with_context(|| format!("`{}`", image.display()))
     }
 
@@ -98,17 +98,17 @@ impl Dracut {
         if let Some(path) = missing {
             fs::remove_file(self.root.join(path))?;
         }
-        match self.run(options) {
-            Ok(_) => anyhow::bail!("dracut made an initrd"),
-            Err(error) => Ok(format!("{error:#}")),
-        }
+        let said = self.command(options).output().context("`unshare` cannot be started")?;
+        anyhow::ensure!(!said.status.success(), "dracut made an initrd");
+        Ok(String::from_utf8_lossy(&said.stderr).into_owned())
     }
 
-    fn run(&self, options: &[&str]) -> Result<String> {
+    fn command(&self, options: &[&str]) -> Command {
         let fixed = ["--force", "--no-hostonly", "--no-hostonly-cmdline", "--kver", &self.kernel.release];
         let mut command = Command::new("unshare");
         command.args(["--mount", "--fork", "sh", "-c", ENTER]).arg(&self.root).arg("dracut");
-        process::run(command.args(fixed).args(options).arg("/initrd.img"), LONG)
+        command.args(fixed).args(options).arg("/initrd.img");
+        command
     }
 
     /// Puts module, program and trust where their packages and people put them; the lock on all that.

@@ -5,7 +5,7 @@ use iguana_lab::disk::Disk;
 use iguana_lab::dracut::{Dracut, Kind};
 use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::kernel::{Flavour, Kernel};
-use iguana_lab::scenario::Scenario;
+use iguana_lab::scenario::{Boot, Scenario};
 
 /// Enough for dracut's initrd, unpacked.
 const MEMORY_MIB: u32 = 1024;
@@ -121,6 +121,21 @@ fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
     Ok(())
 }
 
+/// systemd's shell asks before it begins; that of scripts has a prompt at once.
+fn enter_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Systemd => boot.expect("or press Control-D to continue").and_then(|_| boot.types("\n")),
+        Kind::Scripts => boot.expect("Dropping to debug shell").map(drop),
+    }
+}
+
+fn leave_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
+    enter_shell(boot, kind)?;
+    boot.types("echo here $((40 + 2))\n")?;
+    boot.expect("here 42")?;
+    boot.types("exit\n")
+}
+
 #[test]
 #[ignore = "long"]
 fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
@@ -128,11 +143,10 @@ fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
         let scenario =
             machine(kind)?.job(Recipe::script("exit 7")?)?.append("rd.iguana.debug rd.break=pre-mount");
         let mut boot = scenario.boot()?;
-        boot.expect("pre-mount:/")?;
-        boot.types("exit\n")?;
+        leave_shell(&mut boot, kind)?;
         boot.fails_in("job")?;
         boot.expect("the shell of dracut (rd.iguana.debug)")?;
-        boot.expect("iguana:/")?;
+        enter_shell(&mut boot, kind)?;
         boot.types("echo the answer is $((6 * 7)); grep -c 'exit status 7' /run/iguana/log\n")?;
         boot.expect("the answer is 42")?;
         boot.types("echo o > /proc/sysrq-trigger\n")?;
