@@ -16,6 +16,7 @@ const MODULES: &[&str] = &[
     "tests/tests/scenarios",
     "tests/tests",
     "crates/iguana-core/src/workflow",
+    "crates/iguana-core/src",
     "crates/iguana-init/src",
     "crates/iguana/src",
     "crates/iguana/tests",
