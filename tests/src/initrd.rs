@@ -104,6 +104,11 @@ pub fn options(kernel: &Kernel) -> Result<Vec<OsString>> {
     Ok(options)
 }
 
+/// Whom the lab's initrds trust, for `iguana build`.
+pub fn lab_trust() -> Result<Vec<OsString>> {
+    Ok(Trust::lab()?.arguments())
+}
+
 fn kernel_options(kernel: &Kernel) -> [OsString; 4] {
     ["--kernel".into(), kernel.image.clone().into(), "--modules".into(), kernel.modules.clone().into()]
 }

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod disk;
 pub mod dracut;
 pub mod equality;
+pub mod firmware;
 pub mod forgery;
 pub mod front;
 pub mod image;
@@ -26,9 +27,11 @@ pub mod process;
 pub mod puller;
 pub mod registry;
 pub mod scenario;
+pub mod segment;
 pub mod signing;
 pub mod site;
 pub mod skopeo;
+pub mod way;
 
 pub use kept::kept;
 

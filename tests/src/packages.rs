@@ -29,6 +29,21 @@ pub const SCENARIOS: &[&str] = &[
     "python3",
 ];
 
+/// What `iguana build` calls for images that machines boot from, and the firmware and servers that boot them.
+pub const MEDIA: &[&str] = &[
+    "dnsmasq-base",
+    "fdisk",
+    "grub-common",
+    "grub-pc-bin",
+    "ipxe-qemu",
+    "iproute2",
+    "mtools",
+    "ovmf",
+    "sbsigntool",
+    "systemd-boot-efi",
+    "xorriso",
+];
+
 /// What runs containers beside Iguana, to compare: another maker's engine and runtime.
 pub const ORACLE: &[&str] = &["podman", "crun"];
 

@@ -11,6 +11,7 @@ mod handover;
 mod licenses;
 mod table;
 mod test;
+mod ways;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Command {
     Equality(equality::Options),
     /// Feeds hostile input to whatever reads the bytes of others.
     Fuzz(fuzz::Options),
+    /// Every way by which Iguana comes to a machine, by BIOS and by UEFI; some half an hour.
+    Ways(ways::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
     Dist,
     /// Format, lints, licences and sources of dependencies, shell scripts.
@@ -63,6 +66,7 @@ fn run(command: Command) -> Result<()> {
         Command::Handover(options) => handover::run(&options),
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Ways(options) => ways::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Check => check::run(),
     }

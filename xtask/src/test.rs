@@ -13,8 +13,14 @@ const THREADS: &str = "--test-threads=2";
 const EXECUTIONS: u64 = 50_000;
 
 /// What the tests use of Debian's.
-const PACKAGES: &[&[&str]] =
-    &[packages::BUILD, packages::SCENARIOS, packages::VALIDATOR, packages::ORACLE, packages::DEBIAN];
+const PACKAGES: &[&[&str]] = &[
+    packages::BUILD,
+    packages::SCENARIOS,
+    packages::MEDIA,
+    packages::VALIDATOR,
+    packages::ORACLE,
+    packages::DEBIAN,
+];
 
 /// What to test.
 #[derive(clap::Args)]

@@ -175,7 +175,8 @@ fn some(value: &str) -> Option<String> {
 }
 
 /// Splits at white space that is not between double quotes; the quotes themselves go away.
-fn words(cmdline: &str) -> Vec<String> {
+#[must_use]
+pub fn words(cmdline: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
     for letter in cmdline.chars() {

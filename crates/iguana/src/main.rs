@@ -11,7 +11,7 @@ mod trial;
 mod trust;
 
 use anyhow::Result;
-use build::Recipe;
+use build::{Delivery, Recipe};
 use clap::{Parser, Subcommand};
 use failure::Exit;
 use std::path::PathBuf;
@@ -33,16 +33,15 @@ enum Command {
     Check(check::Options),
     /// Print the JSON Schema of workflows, for editors and other programs
     Schema,
-    /// Make the initrd for a kernel
+    /// Make the initrd for a kernel, alone or in a form that machines boot from
     Build {
         #[command(flatten)]
         recipe: Recipe,
         /// The workflow to run when the kernel's command line names none
         #[arg(long, value_name = "FILE")]
         workflow: Option<PathBuf>,
-        /// Where the initrd goes
-        #[arg(long, short, value_name = "FILE")]
-        output: PathBuf,
+        #[command(flatten)]
+        delivery: Delivery,
     },
     /// Fetch an image, and unpack its tree into a folder
     Pull(pull::Options),
@@ -77,7 +76,7 @@ fn run(command: Command) -> Result<Exit> {
     match command {
         Command::Check(options) => return check::run(&options),
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
-        Command::Build { recipe, workflow, output } => build::run(&recipe, workflow.as_deref(), &output)?,
+        Command::Build { recipe, workflow, delivery } => build::run(&recipe, workflow.as_deref(), &delivery)?,
         Command::Pull(options) => pull::run(&options)?,
         Command::Lock(options) => trust::lock(&options)?,
         Command::Trust(command) => trust::run(&command)?,

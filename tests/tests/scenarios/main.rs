@@ -15,6 +15,7 @@ mod install;
 mod jobs;
 mod language;
 mod limits;
+mod media;
 mod refusals;
 mod successors;
 mod terminal;

@@ -3,7 +3,7 @@
 mod boot;
 mod containers;
 mod dracut;
-mod figures;
+pub(crate) mod figures;
 mod handover;
 mod language;
 pub(crate) mod result;

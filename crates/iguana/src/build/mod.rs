@@ -1,15 +1,18 @@
-//! `iguana build`: the initrd for an installed kernel.
+//! `iguana build`: the initrd for an installed kernel, and the ways by which both come to a machine.
 
 mod cpio;
+mod format;
 mod initrd;
 pub(crate) mod inputs;
 mod kernel;
 mod modules;
 mod rules;
+mod tool;
 
 use crate::cache::Cache;
 use anyhow::{Context, Result};
 use clap::Args;
+pub(crate) use format::Delivery;
 use iguana_core::hint::WithHint;
 use initrd::Contents;
 use inputs::Input;
@@ -70,18 +73,21 @@ pub(crate) struct Initrd {
     pub(crate) facts: Vec<String>,
     /// Whether there is in it what only its owner should know.
     pub(crate) is_secret: bool,
+    /// Unix seconds of the newest thing in it.
+    pub(crate) date: u32,
 }
 
-/// Makes the initrd and writes it to `output`.
-pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, output: &Path) -> Result<()> {
+/// Makes the initrd and delivers it.
+pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, delivery: &Delivery) -> Result<()> {
     let start = Instant::now();
-    let initrd = make(&recipe.kernel()?, recipe, workflow)?;
-    write_whole(output, &initrd.bytes, if initrd.is_secret { 0o600 } else { 0o644 })?;
+    let order = delivery.order()?;
+    let kernel = recipe.kernel()?;
+    let initrd = make(&kernel, recipe, workflow)?;
     for fact in &initrd.facts {
         println!("{fact}");
     }
-    let size = megabytes(initrd.bytes.len() as u64);
-    println!("wrote {size} to {} in {:.1} s", output.display(), start.elapsed().as_secs_f64());
+    let size = megabytes(order.deliver(&kernel, initrd, &delivery.output)? as u64);
+    println!("wrote {size} to {} in {:.1} s", delivery.output.display(), start.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -101,8 +107,9 @@ pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) ->
     let facts = facts(kernel, &source, &modules, &inputs);
     let is_secret = inputs.are_secret();
     let contents = inputs.with(kernel, &source, modules)?;
+    let date = contents.date;
     let archive = initrd::archive(contents)?;
-    Ok(Initrd { bytes: initrd::compress(&archive)?, facts, is_secret })
+    Ok(Initrd { bytes: initrd::compress(&archive)?, facts, is_secret, date })
 }
 
 /// The files that a person named.

@@ -1,13 +1,12 @@
 //! Packs a folder as a read-only file-system image.
 
-use anyhow::{Context, Result};
-use iguana_core::hint::{WithHint, hinted};
-use iguana_vm::on_path;
+use crate::build::tool::{self, Tool};
+use anyhow::Result;
+use iguana_core::hint::WithHint;
 use std::path::Path;
-use std::process::Command;
 
 /// The program that makes the image.
-const PROGRAM: &str = "mksquashfs";
+const PROGRAM: Tool = Tool { program: "mksquashfs", package: "squashfs-tools" };
 
 /// How it is told to.
 ///
@@ -36,25 +35,9 @@ pub(crate) const OPTIONS: &[&str] = &[
 
 /// Packs `folder` as the file `image`.
 pub(crate) fn pack(folder: &Path, image: &Path) -> Result<()> {
-    let program = on_path(PROGRAM).ok_or_else(|| {
-        hinted(
-            format!("`{PROGRAM}` is not on the PATH"),
-            "install the package `squashfs-tools`: `apt install squashfs-tools`",
-        )
-    })?;
-    let output = Command::new(program)
-        .arg(folder)
-        .arg(image)
-        .args(OPTIONS)
-        // It refuses this variable beside the options for times.
-        .env_remove("SOURCE_DATE_EPOCH")
-        .output()
-        .with_context(|| format!("cannot run `{PROGRAM}`"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    output
-        .status
-        .success()
-        .then_some(())
-        .with_context(|| format!("`{PROGRAM}` failed ({}): {}", output.status, said.trim()))
-        .hint("version 4.4 or newer is needed, and room in the temporary folder")
+    let mut command = PROGRAM.command()?;
+    command.arg(folder).arg(image).args(OPTIONS);
+    // It refuses this variable beside the options for times.
+    let done = tool::run(command.env_remove("SOURCE_DATE_EPOCH")).map(drop);
+    done.hint("version 4.4 or newer is needed, and room in the temporary folder")
 }

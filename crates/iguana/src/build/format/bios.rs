@@ -1,0 +1,97 @@
+//! GRUB, for machines whose firmware is a BIOS.
+
+use crate::build::tool::{self, Tool, packaged_file};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::Path;
+
+/// Where GRUB's parts for a BIOS are.
+const HOME: &str = "/usr/lib/grub/i386-pc";
+
+/// The package that they are in.
+const PACKAGE: &str = "grub-pc-bin";
+
+const MKIMAGE: Tool = Tool { program: "grub-mkimage", package: "grub-common" };
+
+/// Bytes in a sector.
+const SECTOR: usize = 512;
+
+/// Bytes of code in a master boot record; the disk's identity and its partitions follow.
+const CODE: usize = 440;
+
+/// In `boot.img`: where the first sector of GRUB's core is (`GRUB_BOOT_MACHINE_KERNEL_SECTOR` in its `boot.h`).
+const CORE_PLACE: usize = 0x5c;
+
+/// In `boot.img`: a jump that must be two times `nop` on a hard disk, for BIOSes that tell another drive
+/// (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
+const DRIVE_CHECK: usize = 0x66;
+
+const NOP: u8 = 0x90;
+
+/// In the core's first sector: where its second one is (`GRUB_BOOT_MACHINE_LIST_SIZE` before the sector's end).
+const REST_PLACE: usize = SECTOR - 12;
+
+/// GRUB's configuration, in the medium's file system.
+pub(super) const CONFIGURATION: &str = "boot/grub/grub.cfg";
+
+/// What starts from an optical disc, with its configuration on the ISO 9660 file system.
+pub(super) fn for_disc() -> Result<Vec<u8>> {
+    core("i386-pc-eltorito", "/boot/grub", &["iso9660"])
+}
+
+/// What starts from an ISO image that lies on a hard disk or a stick.
+pub(super) fn hybrid_record() -> Result<Vec<u8>> {
+    packaged_file(&Path::new(HOME).join("boot_hybrid.img"), PACKAGE)
+}
+
+/// GRUB on a disk.
+pub(super) struct OnDisk {
+    /// The code of the master boot record.
+    pub(super) record: Vec<u8>,
+    /// The content of the BIOS boot partition.
+    pub(super) core: Vec<u8>,
+}
+
+/// What starts from a disk whose BIOS boot partition begins at `sector`, with its configuration on a FAT file system in
+/// the partition `number`.
+pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
+    let mut record = packaged_file(&Path::new(HOME).join("boot.img"), PACKAGE)?;
+    let mut core = core("i386-pc", &format!("(,gpt{number})/boot/grub"), &["part_gpt", "fat"])?;
+    ensure!(record.len() == SECTOR && core.len() > SECTOR, "the files of `{PACKAGE}` are not as expected");
+    record[CORE_PLACE..CORE_PLACE + 8].copy_from_slice(&sector.to_le_bytes());
+    record[DRIVE_CHECK..DRIVE_CHECK + 2].fill(NOP);
+    record.truncate(CODE);
+    core[REST_PLACE..REST_PLACE + 8].copy_from_slice(&(sector + 1).to_le_bytes());
+    Ok(OnDisk { record, core })
+}
+
+/// GRUB's core for `target` with `drivers` of file systems, which looks for its configuration in the folder `prefix`.
+fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
+    packaged_file(&Path::new(HOME).join("modinfo.sh"), PACKAGE)?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let image = folder.path().join("core.img");
+    let mut make = MKIMAGE.command()?;
+    make.args(["--directory", HOME, "--format", target, "--prefix", prefix, "--output"]).arg(&image);
+    tool::run(make.args(["biosdisk", "normal", "linux"]).args(drivers))?;
+    fs::read(&image).context("cannot read what `grub-mkimage` wrote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_core_is_made_twice() {
+        assert!(for_disc().unwrap() == for_disc().unwrap());
+    }
+
+    #[test]
+    fn record_and_core_know_where_they_lie() {
+        let made = for_disk(2048, 2).unwrap();
+        assert_eq!(made.record.len(), CODE);
+        assert_eq!(made.record[CORE_PLACE..CORE_PLACE + 4], [0, 8, 0, 0]);
+        assert_eq!(made.core[REST_PLACE..REST_PLACE + 4], [1, 8, 0, 0]);
+        let sectors = u16::from_le_bytes([made.core[REST_PLACE + 8], made.core[REST_PLACE + 9]]);
+        assert_eq!(usize::from(sectors), made.core.len().div_ceil(SECTOR) - 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! A FAT file system, which UEFI reads, made by the mtools.
+
+use super::files::{Files, folders, stage};
+use crate::build::tool::{self, Tool};
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+const MFORMAT: Tool = Tool { program: "mformat", package: "mtools" };
+const MMD: Tool = Tool { program: "mmd", package: "mtools" };
+const MCOPY: Tool = Tool { program: "mcopy", package: "mtools" };
+
+/// What a file system has besides its files, in bytes: tables and the ends of clusters, and 4 MiB of room for a note
+/// or two.
+const OVERHEAD: u64 = 4 << 20;
+
+/// The tables are below a hundredth of the content.
+const TABLES: u64 = 100;
+
+/// Smallest file system, in bytes: a FAT16 has more than 4,084 clusters, and firmware may not know FAT12.
+const SMALLEST: u64 = 32 << 20;
+
+/// Sizes are multiples of this, in bytes: whole tracks for firmware that still counts in cylinders.
+const GRAIN: u64 = 1 << 20;
+
+/// Bytes in a sector.
+const SECTOR: u64 = 512;
+
+/// Serial number of the file system: the same bytes for the same files. It is ASCII for `IGUA`.
+const SERIAL: &str = "49475541";
+
+/// The bytes of a file system called `label` with `files` in it, all of them as old as `date`.
+pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
+    fs::create_dir(&tree).context("cannot make a temporary folder")?;
+    stage(files, &tree, date)?;
+    let size = size_for(files);
+    File::create(&image).and_then(|file| file.set_len(size)).context("cannot make a temporary file")?;
+
+    let call = |tool: Tool| mtool(tool, &image, date);
+    let sectors = (size / SECTOR).to_string();
+    let shape = ["-h", "64", "-s", "32", "-T", &sectors, "-N", SERIAL, "-v", label, "::"];
+    tool::run(call(MFORMAT)?.args(shape))?;
+    for path in folders(files) {
+        tool::run(call(MMD)?.arg(format!("::{path}")))?;
+    }
+    for (path, _) in files {
+        tool::run(call(MCOPY)?.arg("-m").arg(tree.join(path)).arg(format!("::{path}")))?;
+    }
+    fs::read(&image).context("cannot read what the mtools wrote")
+}
+
+/// A call of one of the mtools that depends on nothing of this machine.
+fn mtool(tool: Tool, image: &Path, date: u32) -> Result<Command> {
+    let mut command = tool.command()?;
+    command.arg("-i").arg(image).env("MTOOLSRC", "/dev/null").env("TZ", "UTC");
+    command.env("SOURCE_DATE_EPOCH", date.to_string());
+    Ok(command)
+}
+
+fn size_for(files: &Files) -> u64 {
+    let content: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
+    (content + content / TABLES + OVERHEAD).max(SMALLEST).next_multiple_of(GRAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Files {
+        vec![
+            ("EFI/BOOT/BOOTX64.EFI".into(), b"program".to_vec()),
+            ("iguana/grub.cfg".into(), b"text".to_vec()),
+        ]
+    }
+
+    #[test]
+    fn two_file_systems_of_the_same_files_are_identical() {
+        let first = image("IGUANA", &files(), 1_700_000_000).unwrap();
+        // FAT counts in units of two seconds.
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        assert!(first == image("IGUANA", &files(), 1_700_000_000).unwrap());
+    }
+
+    #[test]
+    fn another_program_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        fs::write(&path, image("IGUANA", &files(), 1_700_000_000).unwrap()).unwrap();
+        let mut read = Tool { program: "mtype", package: "mtools" }.command().unwrap();
+        let said = tool::run(read.arg("-i").arg(&path).arg("::EFI/BOOT/BOOTX64.EFI")).unwrap();
+        assert_eq!(said, "program");
+    }
+
+    #[test]
+    fn the_size_follows_the_content() {
+        assert_eq!(size_for(&files()), SMALLEST);
+        let large = vec![("f".to_string(), vec![0; 100 << 20])];
+        assert_eq!(size_for(&large), 105 << 20);
+    }
+}

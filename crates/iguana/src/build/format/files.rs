@@ -1,0 +1,29 @@
+//! Files on their way to a medium.
+
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Paths, with `/` between folders, and contents.
+pub(super) type Files = Vec<(String, Vec<u8>)>;
+
+/// Every folder of `files`, each before those in it.
+pub(super) fn folders(files: &Files) -> BTreeSet<&str> {
+    files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect()
+}
+
+/// Writes `files` below `folder`, all of them as old as `date` (Unix seconds).
+pub(super) fn stage(files: &Files, folder: &Path, date: u32) -> Result<()> {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date.into());
+    let write = |path: &str, content: &[u8]| {
+        let place = folder.join(path);
+        fs::create_dir_all(place.parent().unwrap_or(folder))?;
+        fs::write(&place, content)?;
+        File::open(&place)?.set_modified(time)
+    };
+    files.iter().try_for_each(|(path, content)| {
+        write(path, content).with_context(|| format!("cannot write `{path}` into a temporary folder"))
+    })
+}

@@ -1,0 +1,52 @@
+//! The ISO image: for optical discs and, written to one as it is, for sticks; with BIOS and with UEFI. Made by xorriso,
+//! in the way of `grub-mkrescue`.
+
+use super::files::{Files, stage};
+use super::medium::{self, LABEL};
+use super::parts::Parts;
+use super::{bios, fat};
+use crate::build::tool::{self, Tool};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const XORRISO: Tool = Tool { program: "xorriso", package: "xorriso" };
+
+/// Where GRUB lies on the image, for a BIOS.
+const BIOS_PROGRAM: &str = "boot/grub/bios.img";
+
+/// The name of the file system for UEFI, which holds nothing else.
+const UEFI_LABEL: &str = "IGUANA-EFI";
+
+/// The bytes of the image of `parts`.
+pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
+    XORRISO.command()?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let at = |name: &str| folder.path().join(name);
+    let mut files: Files = medium::for_bios(parts);
+    files.push((BIOS_PROGRAM.into(), bios::for_disc()?));
+    files.extend(parts.added.iter().cloned());
+    stage(&files, &at("tree"), parts.date)?;
+    let uefi = fat::image(UEFI_LABEL, &medium::for_uefi(parts)?, parts.date)?;
+    let beside = vec![("uefi".to_string(), uefi), ("record".to_string(), bios::hybrid_record()?)];
+    stage(&beside, folder.path(), parts.date)?;
+    tool::run(&mut command(folder.path(), parts.date)?)?;
+    fs::read(at("image")).context("cannot read what `xorriso` wrote")
+}
+
+/// Makes `image` of `tree`, `uefi` and `record`, all of them in `folder`.
+fn command(folder: &Path, date: u32) -> Result<Command> {
+    let mut command = XORRISO.command()?;
+    command.current_dir(folder).env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC");
+    command.args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-o", "image", "-r", "-J", "-iso-level", "3"]);
+    command.arg("--set_all_file_dates").arg(format!("={date}"));
+    // With a BIOS, from a disc and from a stick.
+    command.args(["-b", BIOS_PROGRAM, "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]);
+    command.args(["--grub2-boot-info", "--grub2-mbr", "record", "-partition_offset", "16"]);
+    // With UEFI: a partition on a stick, and the same bytes on a disc. The type is that of an EFI system partition.
+    command.args(["-append_partition", "2", "0xef", "uefi", "-appended_part_as_gpt"]);
+    command.args(["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);
+    command.arg("tree");
+    Ok(command)
+}

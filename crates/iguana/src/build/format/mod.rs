@@ -1,0 +1,142 @@
+//! What `iguana build` makes of a kernel and our initrd for it: the ways by which they come to a machine.
+
+mod bios;
+mod cmdline;
+mod fat;
+mod files;
+mod iso;
+mod loaders;
+mod medium;
+mod parts;
+mod pe;
+mod pxe;
+mod sign;
+mod uki;
+mod usb;
+
+use super::{Initrd, Kernel, write_whole};
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use cmdline::CommandLine;
+use iguana_core::hint::{WithHint, hinted};
+use parts::Parts;
+use sign::Signer;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The form in which kernel and initrd are delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The initrd alone
+    #[default]
+    Initrd,
+    /// A unified kernel image, which UEFI starts and one signature covers
+    Uki,
+    /// An image for optical discs and sticks, with BIOS and with UEFI
+    Iso,
+    /// An image for sticks and disks (GPT), with BIOS and with UEFI
+    Usb,
+    /// A folder for a boot server: iPXE, PXELINUX, GRUB, UEFI's HTTP boot
+    Pxe,
+}
+
+/// How what is built is delivered.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Delivery {
+    /// What to make
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The kernel's command line; in every format but `initrd`, whose boot loader has it
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// The private key that signs what UEFI starts, in PEM
+    #[arg(long, value_name = "FILE", requires = "sign_cert")]
+    sign_key: Option<PathBuf>,
+    /// The certificate of that key, in PEM
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    sign_cert: Option<PathBuf>,
+    /// One more file for the top of an `iso` or `usb`; can be repeated
+    #[arg(long = "add", value_name = "FILE")]
+    added: Vec<PathBuf>,
+    /// Where it goes; with `pxe` a folder
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: PathBuf,
+}
+
+/// A delivery whose options are known to fit together.
+pub(super) struct Order {
+    format: Format,
+    cmdline: CommandLine,
+    signer: Option<Signer>,
+    added: Vec<(String, Vec<u8>)>,
+}
+
+impl Delivery {
+    /// Looks at the options before anything is made.
+    pub(super) fn order(&self) -> Result<Order> {
+        let has_medium = matches!(self.format, Format::Iso | Format::Usb);
+        let useless = [
+            (
+                self.cmdline.is_some() && self.format == Format::Initrd,
+                "--cmdline",
+                "uki`, `iso`, `usb` or `pxe",
+            ),
+            (
+                self.sign_key.is_some() && self.format == Format::Initrd,
+                "--sign-key",
+                "uki`, `iso`, `usb` or `pxe",
+            ),
+            (!self.added.is_empty() && !has_medium, "--add", "iso` or `usb"),
+        ];
+        if let Some((_, option, formats)) = useless.iter().find(|(is_useless, ..)| *is_useless) {
+            let format =
+                self.format.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
+            let message = format!("`{option}` has no place in the format `{format}`");
+            return Err(hinted(message, format!("it is for `--format {formats}`")));
+        }
+        let cmdline = self.cmdline.as_deref().map_or_else(|| Ok(CommandLine::default()), CommandLine::parse);
+        let pair = self.sign_key.clone().zip(self.sign_cert.clone());
+        let signer = pair.map(|(key, certificate)| Signer::new(key, certificate)).transpose()?;
+        let added = self.added.iter().map(|path| added(path)).collect::<Result<_>>()?;
+        Ok(Order { format: self.format, cmdline: cmdline.context("cannot use `--cmdline`")?, signer, added })
+    }
+}
+
+fn added(path: &Path) -> Result<(String, Vec<u8>)> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.with_context(|| format!("`--add {}` names no file", path.display()))?;
+    let content = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+    Ok((name, content.hint("`--add` takes a file for the medium")?))
+}
+
+impl Order {
+    /// Writes `initrd`, and with it `kernel`, to `output`; how many bytes.
+    pub(super) fn deliver(self, kernel: &Kernel, initrd: Initrd, output: &Path) -> Result<usize> {
+        let mode = if initrd.is_secret { 0o600 } else { 0o644 };
+        let bytes = match self.format {
+            Format::Initrd => initrd.bytes,
+            Format::Uki => uki::image(&self.parts(kernel, initrd)?)?,
+            Format::Iso => iso::image(&self.parts(kernel, initrd)?)?,
+            Format::Usb => usb::image(&self.parts(kernel, initrd)?)?,
+            Format::Pxe => return pxe::write(&self.parts(kernel, initrd)?, output, mode),
+        };
+        write_whole(output, &bytes, mode)?;
+        Ok(bytes.len())
+    }
+
+    fn parts(self, kernel: &Kernel, initrd: Initrd) -> Result<Parts> {
+        let image = kernel.readable_image()?;
+        let bytes =
+            fs::read(image).with_context(|| format!("cannot read the kernel `{}`", image.display()))?;
+        ensure!(!bytes.is_empty(), "the kernel `{}` is empty", image.display());
+        Ok(Parts {
+            kernel: bytes,
+            release: kernel.release.clone(),
+            initrd: initrd.bytes,
+            cmdline: self.cmdline,
+            date: initrd.date,
+            signer: self.signer,
+            added: self.added,
+        })
+    }
+}

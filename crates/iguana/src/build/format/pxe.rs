@@ -1,0 +1,75 @@
+//! The folder for a server that machines boot from: by iPXE, PXELINUX or GRUB, or by UEFI itself.
+
+use super::files::Files;
+use super::parts::Parts;
+use super::{loaders, uki};
+use crate::build::write_whole;
+use anyhow::{Context, Result};
+use iguana_core::hint::hinted;
+use std::fs;
+use std::path::Path;
+
+const KERNEL: &str = "vmlinuz";
+const INITRD: &str = "iguana.img";
+
+/// All in one, for UEFI's own PXE and HTTP boot.
+const UEFI_PROGRAM: &str = "iguana.efi";
+
+/// Writes the folder, how many bytes; what of it others made stays.
+pub(super) fn write(parts: &Parts, folder: &Path, mode: u32) -> Result<usize> {
+    let configurations = configurations(parts);
+    for (path, _) in &configurations {
+        check_ours(&folder.join(path))?;
+    }
+    let mut files = configurations;
+    files.push((UEFI_PROGRAM.into(), uki::image(parts)?));
+    files.push((KERNEL.into(), parts.kernel.clone()));
+    files.push((INITRD.into(), parts.initrd.clone()));
+    for (path, content) in &files {
+        let place = folder.join(path);
+        let home = place.parent().unwrap_or(folder);
+        fs::create_dir_all(home).with_context(|| format!("cannot make the folder `{}`", home.display()))?;
+        write_whole(&place, content, mode)?;
+    }
+    Ok(files.iter().map(|(_, content)| content.len()).sum())
+}
+
+/// GRUB finds kernel and initrd at the top of its server, so the folder is to be that.
+fn configurations(parts: &Parts) -> Files {
+    let grub = loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline);
+    vec![
+        ("boot.ipxe".into(), loaders::ipxe(KERNEL, INITRD, &parts.cmdline).into()),
+        ("pxelinux.cfg/default".into(), loaders::pxelinux(KERNEL, INITRD, &parts.cmdline).into()),
+        ("grub/grub.cfg".into(), grub.into()),
+    ]
+}
+
+/// Someone's own configuration is not replaced.
+fn check_ours(file: &Path) -> Result<()> {
+    match fs::read(file) {
+        Ok(text) if !String::from_utf8_lossy(&text).contains(loaders::MARK) => Err(hinted(
+            format!("`{}` is there and not made by this program", file.display()),
+            "name a new folder with `--output`, and join the two by hand",
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parts::tests::parts;
+    use super::*;
+
+    #[test]
+    fn a_configuration_of_somebody_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = folder.path().join("grub/grub.cfg");
+        fs::create_dir(theirs.parent().unwrap()).unwrap();
+        fs::write(&theirs, "menuentry other {}\n").unwrap();
+        let error = write(&parts(), folder.path(), 0o644).unwrap_err().to_string();
+        assert!(error.ends_with("grub.cfg` is there and not made by this program"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline)).unwrap();
+        check_ours(&theirs).unwrap();
+    }
+}

@@ -1,0 +1,73 @@
+//! Signatures that the firmware checks under Secure Boot (Authenticode), made by `sbsign`.
+
+use crate::build::tool::{self, Tool};
+use anyhow::{Context, Result, ensure};
+use iguana_core::hint::{WithHint, hinted};
+use std::fs;
+use std::path::PathBuf;
+
+const SBSIGN: Tool = Tool { program: "sbsign", package: "sbsigntool" };
+
+const SBVERIFY: Tool = Tool { program: "sbverify", package: "sbsigntool" };
+
+/// What `sbsign` says of a key that is another one's than the certificate's.
+const MISMATCH: &str = "key values mismatch";
+
+/// Who signs.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer {
+    /// The private key, in PEM.
+    key: PathBuf,
+    /// The certificate of that key, in PEM.
+    certificate: PathBuf,
+}
+
+impl Signer {
+    /// The signer with that key and certificate, which must both be readable.
+    pub(crate) fn new(key: PathBuf, certificate: PathBuf) -> Result<Self> {
+        for (what, option, path) in
+            [("key", "--sign-key", &key), ("certificate", "--sign-cert", &certificate)]
+        {
+            let pem = fs::read(path).with_context(|| format!("cannot read the {what} `{}`", path.display()));
+            let pem = pem.hint(format!("`{option}` takes a file in PEM"))?;
+            let is_pem = pem.windows(11).any(|bytes| bytes == b"-----BEGIN ");
+            ensure!(
+                is_pem,
+                hinted(
+                    format!("the {what} `{}` is not in PEM", path.display()),
+                    "convert it: `openssl x509 -inform der -in FILE`, for a key `openssl pkey -inform der -in FILE`"
+                )
+            );
+        }
+        SBSIGN.command()?;
+        Ok(Self { key, certificate })
+    }
+
+    /// `program` with a signature, which was verified. It carries the time at which it was made.
+    pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| folder.path().join(name));
+        fs::write(&unsigned, program).context("cannot write into a temporary folder")?;
+        let mut sign = SBSIGN.command()?;
+        sign.arg("--key").arg(&self.key).arg("--cert").arg(&self.certificate);
+        let done = tool::run(sign.arg("--output").arg(&signed).arg(&unsigned));
+        done.map_err(|error| self.explained(error))?;
+        let mut verify = SBVERIFY.command()?;
+        tool::run(verify.arg("--cert").arg(&self.certificate).arg(&signed))?;
+        fs::read(&signed).context("cannot read what `sbsign` wrote")
+    }
+
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        if !error.to_string().contains(MISMATCH) {
+            return error.context("cannot sign");
+        }
+        hinted(
+            format!(
+                "the key `{}` is not that of the certificate `{}`",
+                self.key.display(),
+                self.certificate.display()
+            ),
+            "`openssl x509 -pubkey -noout -in CERT` and `openssl pkey -pubout -in KEY` print the same for a pair",
+        )
+    }
+}

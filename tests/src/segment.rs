@@ -1,0 +1,116 @@
+//! A network of its own, with a machine's card at one end and dnsmasq at the other.
+
+use crate::passing_room;
+use crate::process::{self, QUICK};
+use crate::{HOST, room};
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The card's end of it; QEMU opens it.
+const TAP: &str = "tap0";
+
+/// The host's end, with the address [`HOST`].
+const BRIDGE: &str = "br0";
+
+/// Starting takes well under a second; past this it has failed.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A network segment. It is that of the thread that made it, and of all that the thread starts from then on: nothing
+/// outside sees it, and it sees nothing outside.
+#[derive(Debug)]
+pub struct Segment {
+    helpers: Vec<Child>,
+    home: TempDir,
+}
+
+impl Segment {
+    /// Takes this thread into a new network, which has a bridge with a card's place.
+    pub fn enter() -> Result<Segment> {
+        unshare(CloneFlags::CLONE_NEWNET).context("a network of our own (are we root?)")?;
+        for line in [
+            "link set lo up".to_owned(),
+            format!("link add {BRIDGE} type bridge forward_delay 0"),
+            format!("address add {HOST}/24 dev {BRIDGE}"),
+            format!("tuntap add {TAP} mode tap"),
+            format!("link set {TAP} master {BRIDGE} up"),
+            format!("link set {BRIDGE} up"),
+        ] {
+            process::run(Command::new("ip").args(line.split(' ')), QUICK)?;
+        }
+        Ok(Segment { helpers: Vec::new(), home: passing_room("segment")? })
+    }
+
+    /// The options of QEMU's `-netdev` for the card.
+    pub fn card() -> String {
+        format!("tap,id=net0,ifname={TAP},script=no,downscript=no")
+    }
+
+    /// Lets machines reach what listens on this thread's loopback at `port`.
+    pub fn offer(&mut self, port: &str) -> Result<()> {
+        let listen = format!("TCP-LISTEN:{port},bind={HOST},fork,reuseaddr");
+        self.start(Command::new("socat").args([listen, format!("TCP:127.0.0.1:{port}")]), "socat")
+    }
+
+    /// Gives addresses by DHCP and the files of `folder` by TFTP, with more of dnsmasq's `options`.
+    pub fn serve(&mut self, folder: &Path, options: &[String]) -> Result<()> {
+        let mut dnsmasq = Command::new("/usr/sbin/dnsmasq");
+        dnsmasq.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--user=root",
+            "--pid-file=",
+        ]);
+        dnsmasq.args([
+            "--log-facility=-",
+            "--log-dhcp",
+            "--bind-interfaces",
+            "--enable-tftp",
+            "--dhcp-no-override",
+        ]);
+        dnsmasq.arg(format!("--interface={BRIDGE}")).arg("--dhcp-range=10.0.2.50,10.0.2.99,1h");
+        dnsmasq.arg(format!("--dhcp-leasefile={}", self.home.path().join("leases").display()));
+        dnsmasq.arg(format!("--tftp-root={}", folder.display())).args(options);
+        self.start(&mut dnsmasq, "dnsmasq")?;
+        self.await_log("dnsmasq", "TFTP root is")
+    }
+
+    fn start(&mut self, command: &mut Command, name: &str) -> Result<()> {
+        let log = File::create(self.log(name)).context("a log")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.helpers.push(command.spawn().with_context(|| format!("`{name}` cannot be started"))?);
+        Ok(())
+    }
+
+    fn await_log(&self, name: &str, words: &str) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        let said = || fs::read_to_string(self.log(name)).unwrap_or_default();
+        while !said().contains(words) {
+            anyhow::ensure!(Instant::now() < deadline, "`{name}` does not start:\n{}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> std::path::PathBuf {
+        self.home.path().join(name).with_extension("log")
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        for helper in &mut self.helpers {
+            helper.kill().ok();
+            helper.wait().ok();
+        }
+        // For a look after a failure.
+        if let Ok(logs) = room("logs") {
+            fs::copy(self.log("dnsmasq"), logs.join("dnsmasq.log")).ok();
+        }
+    }
+}

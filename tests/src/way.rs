@@ -1,0 +1,244 @@
+//! The ways by which Iguana comes to a machine, each as a boot from the machine's start to a container.
+
+use crate::firmware::Firmware;
+use crate::image::Image;
+use crate::initrd;
+use crate::kernel::{Flavour, Kernel};
+use crate::process::{self, LONG};
+use crate::registry::Registry;
+use crate::segment::Segment;
+use crate::site::Site;
+use crate::{passing_room, room};
+use anyhow::{Context, Result};
+use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The machine's console is the serial line, and whatever goes wrong ends it.
+const CMDLINE: &str = "console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff";
+
+/// The card's address.
+const MAC: &str = "52:54:00:12:34:56";
+
+/// Enough for a firmware, the medium's content and the initrd beside it.
+const MEMORY_MIB: u32 = 1024;
+
+/// How long any step of a boot may take: firmware is slow without KVM.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// A way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// QEMU's own loader: nothing before the kernel.
+    Kernel,
+    /// A disc, BIOS.
+    IsoBios,
+    /// A disc, UEFI.
+    IsoUefi,
+    /// The same image written to a stick, BIOS.
+    IsoStickBios,
+    /// The same image written to a stick, UEFI.
+    IsoStickUefi,
+    /// The image for sticks, BIOS.
+    UsbBios,
+    /// The image for sticks, UEFI.
+    UsbUefi,
+    /// The unified kernel image on a disk's EFI system partition.
+    Uki,
+    /// The card's own iPXE loads kernel and initrd by TFTP, BIOS.
+    PxeBios,
+    /// UEFI's PXE loads the unified kernel image by TFTP.
+    PxeUefi,
+    /// UEFI loads the unified kernel image by HTTP.
+    HttpUefi,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Way; 11] = [
+        Way::Kernel,
+        Way::IsoBios,
+        Way::IsoUefi,
+        Way::IsoStickBios,
+        Way::IsoStickUefi,
+        Way::UsbBios,
+        Way::UsbUefi,
+        Way::Uki,
+        Way::PxeBios,
+        Way::PxeUefi,
+        Way::HttpUefi,
+    ];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Kernel => "kernel and initrd from QEMU",
+            Way::IsoBios => "ISO as a disc, BIOS",
+            Way::IsoUefi => "ISO as a disc, UEFI",
+            Way::IsoStickBios => "ISO on a stick, BIOS",
+            Way::IsoStickUefi => "ISO on a stick, UEFI",
+            Way::UsbBios => "USB image, BIOS",
+            Way::UsbUefi => "USB image, UEFI",
+            Way::Uki => "UKI on an ESP, UEFI",
+            Way::PxeBios => "PXE: iPXE by TFTP, BIOS",
+            Way::PxeUefi => "PXE: UKI by TFTP, UEFI",
+            Way::HttpUefi => "HTTP boot: UKI, UEFI",
+        }
+    }
+
+    fn format(self) -> &'static str {
+        match self {
+            Way::Kernel => "initrd",
+            Way::IsoBios | Way::IsoUefi | Way::IsoStickBios | Way::IsoStickUefi => "iso",
+            Way::UsbBios | Way::UsbUefi => "usb",
+            Way::Uki => "uki",
+            Way::PxeBios | Way::PxeUefi | Way::HttpUefi => "pxe",
+        }
+    }
+
+    fn has_uefi(self) -> bool {
+        use Way::{HttpUefi, IsoStickUefi, IsoUefi, PxeUefi, Uki, UsbUefi};
+        matches!(self, IsoUefi | IsoStickUefi | UsbUefi | Uki | PxeUefi | HttpUefi)
+    }
+
+    fn is_network(self) -> bool {
+        self.format() == "pxe"
+    }
+
+    /// Starts a machine that comes this way and runs `image` as its only job; its log is `target/lab/logs/LOG.log`. A
+    /// way over the network takes this thread into a network of its own.
+    pub fn start(self, image: &Image, log: &str) -> Result<Journey> {
+        let mut segment = if self.is_network() { Some(Segment::enter()?) } else { None };
+        let (registry, site, home) = (Registry::plain()?, Site::plain()?, passing_room("way")?);
+        registry.push(image, "job")?;
+        let workflow = format!("jobs: {{job: {{container: {{image: {}/job}}}}}}", registry.address());
+        let page = if self == Way::PxeBios { MAC } else { "any" };
+        let url = site.serve(&format!("/{page}.yaml"), workflow);
+        // iPXE knows its own card.
+        let url = if self == Way::PxeBios { url.replace(MAC, "${mac}") } else { url };
+        let built = self.build(&url, home.path())?;
+        if let Some(segment) = &mut segment {
+            for address in [registry.address(), site.url("")] {
+                segment.offer(address.rsplit(':').next().unwrap_or_default())?;
+            }
+            segment.serve(&built, &self.dnsmasq(&built, &site)?)?;
+        }
+        let firmware = if self.has_uefi() { Some(Firmware::lenient()?) } else { None };
+        let machine = self.machine(&built, &url, firmware.as_ref())?;
+        let log = room("logs")?.join(log).with_extension("log");
+        let console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
+        Ok(Journey { console, _kept: (segment, registry, site, home, firmware) })
+    }
+
+    /// What `iguana build` makes for this way.
+    fn build(self, url: &str, home: &Path) -> Result<PathBuf> {
+        let output = match self {
+            // A whole disk, as QEMU makes it of a folder.
+            Way::Uki => home.join("esp/EFI/BOOT/BOOTX64.EFI"),
+            _ => home.join("built"),
+        };
+        fs::create_dir_all(output.parent().context("a folder")?)?;
+        build(self.format(), &format!("{CMDLINE} rd.iguana.control_url={url}"), &output, &[])?;
+        Ok(output)
+    }
+
+    /// Whom dnsmasq offers what.
+    fn dnsmasq(self, built: &Path, site: &Site) -> Result<Vec<String>> {
+        let options = match self {
+            Way::PxeBios => vec!["--dhcp-boot=boot.ipxe".to_owned()],
+            // Option 93 is the client's architecture (RFC 4578), 16 that of UEFI's HTTP boot on x86-64.
+            Way::HttpUefi => {
+                let url = site.serve("/iguana.efi", fs::read(built.join("iguana.efi"))?);
+                vec![
+                    "--dhcp-match=set:http,option:client-arch,16".to_owned(),
+                    "--dhcp-option-force=tag:http,option:vendor-class,HTTPClient".to_owned(),
+                    format!("--dhcp-boot=tag:http,{url}"),
+                ]
+            }
+            _ => vec!["--dhcp-boot=iguana.efi".to_owned()],
+        };
+        Ok(options)
+    }
+
+    fn machine(self, built: &Path, url: &str, firmware: Option<&Firmware>) -> Result<Machine> {
+        let kernel = Kernel::debian(Flavour::Cloud)?.image;
+        let mut machine = match self {
+            Way::Kernel => Machine {
+                initrd: Some(built.to_owned()),
+                append: format!("{CMDLINE} rd.iguana.control_url={url}"),
+                ..Machine::new(kernel)
+            },
+            _ => Machine::from_disks(Vec::new()),
+        };
+        machine.memory_mib = MEMORY_MIB;
+        let mut extra = match self {
+            Way::IsoBios | Way::IsoUefi => disc(built),
+            Way::IsoStickBios | Way::IsoStickUefi | Way::UsbBios | Way::UsbUefi => stick(built),
+            Way::Uki => esp(built),
+            _ => Vec::new(),
+        };
+        if self.is_network() {
+            machine.network = Network::Absent;
+            // UEFI has its own driver, and its own PXE; the BIOS has what the card brings: iPXE.
+            let rom = if self.has_uefi() { ",romfile=" } else { "" };
+            let card = format!("virtio-net-pci,netdev=net0,mac={MAC},bootindex=0{rom}");
+            extra.extend(["-netdev".into(), Segment::card(), "-device".into(), card]);
+        }
+        extra.extend(firmware.map(Firmware::arguments).unwrap_or_default());
+        machine.extra = extra.into_iter().map(Into::into).collect();
+        Ok(machine)
+    }
+}
+
+fn disc(image: &Path) -> Vec<String> {
+    let drive = format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", image.display());
+    ["-drive", &drive, "-device", "ide-cd,drive=disc"].map(str::to_owned).to_vec()
+}
+
+fn stick(image: &Path) -> Vec<String> {
+    let drive = format!("if=none,id=stick,format=raw,file={}", image.display());
+    let controller = ["-device", "qemu-xhci"];
+    [&controller[..], &["-drive", &drive, "-device", "usb-storage,drive=stick"]]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A disk with one FAT partition, which QEMU makes of the folder above `program`'s three.
+fn esp(program: &Path) -> Vec<String> {
+    let folder = program.ancestors().nth(3).unwrap_or(program);
+    let drive = format!("if=none,id=esp,format=raw,readonly=on,file=fat:{}", folder.display());
+    ["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(str::to_owned).to_vec()
+}
+
+/// Runs `iguana build` for the lab's cloud kernel with further `options`.
+pub fn build(format: &str, cmdline: &str, output: &Path, options: &[OsString]) -> Result<()> {
+    let mut command = initrd::command(&Kernel::debian(Flavour::Cloud)?, output);
+    command.args(initrd::lab_trust()?).args(["--format", format]);
+    if format != "initrd" {
+        command.args(["--cmdline", cmdline]);
+    }
+    process::run(command.args(options), LONG).map(drop)
+}
+
+/// A machine on its way; it ends with the value.
+pub struct Journey {
+    console: Console,
+    _kept: (Option<Segment>, Registry, Site, TempDir, Option<Firmware>),
+}
+
+impl Journey {
+    /// Waits until the console says `text` after what was last expected.
+    pub fn expect(&mut self, text: &str) -> Result<Line> {
+        self.console.expect(text, LIMIT)
+    }
+
+    /// Waits for the machine's end.
+    pub fn ends(&mut self) -> Result<()> {
+        self.console.wait_exit(LIMIT).map(drop)
+    }
+}

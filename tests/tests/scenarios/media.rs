@@ -1,0 +1,183 @@
+//! Machines that boot what `iguana build` makes, by firmware. `cargo xtask ways` takes every way; here is one of each
+//! kind, and what Secure Boot lets pass.
+
+use crate::POWER_OFF;
+use anyhow::{Context, Result, ensure};
+use iguana_lab::firmware::{Firmware, Owner};
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::process::{self, LONG, QUICK};
+use iguana_lab::registry::Registry;
+use iguana_lab::way::{self, LIMIT, Way};
+use iguana_lab::{passing_room, program, room};
+use iguana_vm::{Disk, Echo, Machine, Qemu};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn takes_the_way(way: Way, log: &str) -> Result<()> {
+    let image = Recipe::script(&format!("echo first words\n{POWER_OFF}"))?.make(Maker::Spec)?;
+    let mut journey = way.start(&image, log)?;
+    journey.expect("first words")?;
+    journey.expect("handover: power off")?;
+    journey.ends()
+}
+
+#[test]
+fn an_iso_boots_with_a_bios() -> Result<()> {
+    takes_the_way(Way::IsoBios, "media-iso-bios")
+}
+
+#[test]
+fn a_card_boots_from_the_network() -> Result<()> {
+    takes_the_way(Way::PxeBios, "media-pxe-bios")
+}
+
+/// Builds a stick for `signer`'s machines that runs the container at `reference`.
+fn stick(path: &Path, reference: &str, signer: Option<&Owner>) -> Result<PathBuf> {
+    way::build("usb", &cmdline(reference), path, &signer.map(signing).unwrap_or_default())?;
+    Ok(path.to_owned())
+}
+
+fn cmdline(reference: &str) -> String {
+    format!("console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff rd.iguana.containers={reference}")
+}
+
+fn signing(owner: &Owner) -> Vec<std::ffi::OsString> {
+    vec!["--sign-key".into(), owner.key().into(), "--sign-cert".into(), owner.certificate().into()]
+}
+
+/// Changes a letter of the command line that the signature covers.
+fn changed(original: &Path, path: &Path, reference: &str) -> Result<PathBuf> {
+    let mut bytes = fs::read(original)?;
+    let words = cmdline(reference).into_bytes();
+    let place = bytes.windows(words.len()).position(|window| window == words);
+    let place = place.context("the command line is not on the stick")?;
+    bytes[place] = b'k';
+    fs::write(path, bytes)?;
+    Ok(path.to_owned())
+}
+
+/// One machine is offered four sticks, one after the other.
+#[test]
+fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
+    let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
+    let home = passing_room("media")?;
+    let at = |name: &str| home.path().join(name);
+    let registry = Registry::plain()?;
+    let reference = registry.push_recipe(Recipe::script(POWER_OFF)?, "job")?;
+    let good = stick(&at("good"), &reference, Some(&owner))?;
+    let sticks = [
+        stick(&at("unsigned"), &reference, None)?,
+        stick(&at("foreign"), &reference, Some(&stranger))?,
+        changed(&good, &at("changed"), &reference)?,
+        good,
+    ];
+    let firmware = Firmware::trusting(&owner)?;
+    let machine = Machine {
+        extra: firmware.arguments().into_iter().map(Into::into).collect(),
+        ..Machine::from_disks(sticks.iter().map(Disk::raw).collect())
+    };
+    let log = room("logs")?.join("media-secure-boot.log");
+    let mut console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
+    for _ in 0..sticks.len() - 1 {
+        console.expect("Access Denied", LIMIT)?;
+    }
+    console.expect("Secure boot enabled", LIMIT)?;
+    console.expect("handover: power off", LIMIT)?;
+    console.wait_exit(LIMIT)?;
+    let started = console.lines().iter().filter(|line| line.text.contains("Linux version")).count();
+    ensure!(started == 1, "{started} kernels were started");
+    Ok(())
+}
+
+#[test]
+fn another_makers_program_accepts_the_signature() -> Result<()> {
+    let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
+    let home = passing_room("media")?;
+    let image = home.path().join("iguana.efi");
+    way::build("uki", "quiet", &image, &signing(&owner))?;
+    let verify = |owner: &Owner| {
+        let mut verify = Command::new("sbverify");
+        process::run(verify.arg("--cert").arg(owner.certificate()).arg(&image), QUICK)
+    };
+    verify(&owner)?;
+    assert!(verify(&stranger).is_err());
+    Ok(())
+}
+
+#[test]
+fn two_builds_of_each_format_are_identical() -> Result<()> {
+    let home = passing_room("media")?;
+    for format in ["uki", "iso", "usb", "pxe"] {
+        let [one, two] = ["one", "two"].map(|name| home.path().join(format!("{format}-{name}")));
+        for output in [&one, &two] {
+            way::build(format, "quiet", output, &[])?;
+        }
+        process::run(Command::new("diff").arg("-r").args([one, two]), QUICK).context(format)?;
+    }
+    Ok(())
+}
+
+/// What `iguana build` for `kernel` says when it fails.
+fn failure(kernel: &Path, change: impl FnOnce(&mut Command)) -> Result<String> {
+    let mut build = Command::new(program("iguana"));
+    build.args(["build", "--output", "/dev/null", "--kernel"]).arg(kernel);
+    change(build.arg("--modules").arg(Kernel::debian(Flavour::Cloud)?.modules));
+    Ok(format!("{:#}", process::run(&mut build, LONG).expect_err("it must fail")))
+}
+
+fn says(said: &str, words: &[&str]) {
+    words.iter().for_each(|word| assert!(said.contains(word), "no `{word}` in {said}"));
+}
+
+#[test]
+fn options_that_do_not_fit_are_told() -> Result<()> {
+    let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
+    let kernel = Kernel::debian(Flavour::Cloud)?.image;
+    let mixed = [owner.key(), stranger.certificate()];
+    let said = failure(&kernel, |build| {
+        build.args(["--format", "uki", "--sign-key"]).arg(&mixed[0]).arg("--sign-cert").arg(&mixed[1]);
+    })?;
+    says(&said, &["is not that of the certificate", "hint: ", "openssl"]);
+    let said = failure(&kernel, |build| {
+        build.args(["--format", "uki", "--sign-key", "/none", "--sign-cert", "/none"]);
+    })?;
+    says(&said, &["cannot read the key `/none`", "hint: "]);
+    let said = failure(&kernel, |build| _ = build.args(["--cmdline", "quiet"]))?;
+    says(&said, &["`--cmdline` has no place in the format `initrd`", "hint: "]);
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_is_cut_off_is_told() -> Result<()> {
+    let home = passing_room("media")?;
+    let cut = home.path().join("vmlinuz");
+    let whole = fs::read(Kernel::debian(Flavour::Cloud)?.image)?;
+    for length in [100, 1000, 1 << 20] {
+        fs::write(&cut, &whole[..length])?;
+        let said = failure(&cut, |build| _ = build.args(["--format", "uki"]))?;
+        says(&said, &["iguana: error: ", "hint: "]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_tool_is_told_with_its_package() -> Result<()> {
+    let home = passing_room("media")?;
+    let kernel = Kernel::debian(Flavour::Cloud)?.image;
+    for (format, tool, package) in [("iso", "xorriso", "xorriso"), ("usb", "mformat", "mtools")] {
+        let bin = home.path().join(format);
+        fs::create_dir(&bin)?;
+        for needed in ["mksquashfs", "grub-mkimage"] {
+            let found = iguana_vm::on_path(needed).with_context(|| format!("`{needed}` on the PATH"))?;
+            std::os::unix::fs::symlink(found, bin.join(needed))?;
+        }
+        let said = failure(&kernel, |build| _ = build.args(["--format", format]).env("PATH", &bin))?;
+        says(
+            &said,
+            &[&format!("`{tool}` is not on the PATH"), &format!("hint: install the package `{package}`")],
+        );
+    }
+    Ok(())
+}

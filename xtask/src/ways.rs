@@ -1,0 +1,93 @@
+//! `cargo xtask ways`: every way by which Iguana comes to a machine, taken and timed.
+
+use crate::bench::figures::Figures;
+use crate::bench::result;
+use crate::dist;
+use anyhow::{Context, Result, anyhow};
+use iguana_lab::image::Image;
+use iguana_lab::marker::{self, Size};
+use iguana_lab::packages;
+use iguana_lab::way::Way;
+use std::fmt::Write;
+use std::thread;
+
+/// What the first process of the container says, before the seconds since the kernel's start.
+const MARK: &str = "@@MARK container ";
+
+/// How to take them.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Boots of each way.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only ways with this in their names; the first, without a loader, is always taken.
+    filter: Option<String>,
+}
+
+/// What boots of one way showed, in seconds.
+#[derive(Default)]
+struct Taken {
+    /// From the machine's start to the first process of the container.
+    all: Figures,
+    /// The part of it that the kernel's clock has counted.
+    kernel: Figures,
+    /// The part before: firmware and boot loader.
+    loader: Figures,
+}
+
+/// Takes each way, prints the table and writes it to `bench/results`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::MEDIA, packages::DEBIAN].concat())?;
+    dist::run()?;
+    let image = marker::image(Size::Tiny)?;
+    let wanted = |way: &Way| {
+        *way == Way::Kernel || options.filter.as_ref().is_none_or(|text| way.name().contains(text.as_str()))
+    };
+    let ways: Vec<Way> = Way::ALL.into_iter().filter(wanted).collect();
+    let mut taken: Vec<Taken> = ways.iter().map(|_| Taken::default()).collect();
+    for run in 1..=options.runs {
+        for (way, taken) in ways.iter().zip(&mut taken) {
+            take(*way, &image, taken).with_context(|| way.name())?;
+            eprintln!("{run}/{}: {}: {} s", options.runs, way.name(), taken.all);
+        }
+    }
+    result::keep("ways", &report(&ways, &taken, options)?)
+}
+
+/// One boot, in a thread: a way over the network takes its thread into a network of its own.
+fn take(way: Way, image: &Image, taken: &mut Taken) -> Result<()> {
+    let boot = || -> Result<(f64, f64)> {
+        let mut journey = way.start(image, "way")?;
+        let line = journey.expect(MARK)?;
+        journey.expect("handover: reboot")?;
+        journey.ends()?;
+        let (_, seconds) = line.text.split_once(MARK).context("the mark has no time")?;
+        Ok((line.at, seconds.trim().parse()?))
+    };
+    let ended = thread::scope(|scope| scope.spawn(boot).join());
+    let (all, kernel) = ended.map_err(|_| anyhow!("it panicked"))??;
+    taken.all.add(all);
+    taken.kernel.add(kernel);
+    taken.loader.add(all - kernel);
+    Ok(())
+}
+
+fn report(ways: &[Way], taken: &[Taken], options: &Options) -> Result<String> {
+    let mut text = format!(
+        "# Ways to a machine\n\n`{}`, {}. Medians `[least-most]` of {} boots each, in turn, from the machine's start to \
+         the first process of a busybox container, then to the handover. Host: {}, {} processors.\n\n\
+         | way | to the container, s | firmware and loader, s | kernel to container, s | to the first way's |\n\
+         | --- | --- | --- | --- | --- |\n",
+        result::command_line(),
+        result::today()?,
+        options.runs,
+        result::processor()?,
+        thread::available_parallelism()?,
+    );
+    for (way, figures) in ways.iter().zip(taken) {
+        let ratio = taken[0].kernel.ratio_of(&figures.kernel);
+        let Taken { all, kernel, loader } = figures;
+        writeln!(text, "| {} | {all} | {loader} | {kernel} | {ratio:.2} |", way.name())?;
+    }
+    Ok(text)
+}
