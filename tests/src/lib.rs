@@ -56,7 +56,8 @@ pub fn program(name: &str) -> PathBuf {
 pub fn room(name: &str) -> Result<PathBuf> {
     let path = source_tree().join("target/lab").join(name);
     std::fs::create_dir_all(&path).with_context(|| format!("folder `{}`", path.display()))?;
-    Ok(path)
+    // Without links, so that it is the same place in a root that is mounted elsewhere.
+    Ok(path.canonicalize()?)
 }
 
 /// A folder under `target/lab/NAME` that goes with the value.

@@ -1,5 +1,5 @@
-"""The layer rules of the OCI image-spec (layer.md), and nothing else: `model.py LAYOUT` tells of the tree that the
-image in an OCI layout has, an object of JSON for each thing in it.
+"""The layer rules of the OCI image-spec (layer.md), and nothing else: `model.py LISTINGS LAYOUT…` tells of the trees
+that the images in OCI layouts have, in files with their numbers, an object of JSON for each thing in a tree.
 
 It knows nothing of file systems: a tree is folders with names in them, and layers are read by Python's tarfile.
 """
@@ -146,7 +146,7 @@ def unpacked(content):
     return content
 
 
-def tell(tree):
+def tell(tree, out):
     """The same as listing.py tells of a folder."""
     found, places = [], {}
     left = [("", tree.root)]
@@ -161,14 +161,14 @@ def tell(tree):
             told["target"] = printable(told["target"])
         if node.kind != "folder" and len(places[id(node)]) > 1:
             told["links"] = sorted(map(printable, places[id(node)]))
-        print(json.dumps(told, sort_keys=True))
+        print(json.dumps(told, sort_keys=True), file=out)
 
 
 def printable(text):
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def main(layout):
+def tree_of(layout):
     with open(os.path.join(layout, "index.json")) as file:
         index = json.load(file)
     manifest = json.loads(blob(layout, index["manifests"][0]["digest"]))
@@ -180,7 +180,13 @@ def main(layout):
         if content:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:", errors="surrogateescape") as archive:
                 tree.apply(archive)
-    tell(tree)
+    return tree
 
 
-main(sys.argv[1])
+def main(listings, *layouts):
+    for number, layout in enumerate(layouts):
+        with open(os.path.join(listings, str(number)), "w") as out:
+            tell(tree_of(layout), out)
+
+
+main(*sys.argv[1:])

@@ -8,7 +8,7 @@
 use super::Ties;
 use super::metadata::{Maker, Metadata};
 use super::root::make_opaque;
-use super::view::{Seen, Sheet, View, is_opaque, is_whiteout, metadata};
+use super::view::{Folder, Seen, Sheet, View, is_opaque, is_whiteout, metadata};
 use crate::hint::hinted;
 use crate::image::digest::Digest;
 use crate::image::store::{Layer, Store};
@@ -233,16 +233,16 @@ fn described<'a>(view: &View<'a>) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> 
     let mut described = BTreeMap::new();
     let tied: BTreeSet<&PathBuf> = view.0.iter().flat_map(|sheet| &sheet.ties.folders).collect();
     for path in tied {
-        let (found_at, Seen::Folder(layers)) = view.find(path, false)? else { continue };
-        let describing = describing(view, path, &layers);
-        let is_right = describing == layers[0]
-            || attributes(view, describing, path)? == attributes(view, layers[0], path)?;
+        let (found_at, Seen::Folder(folder)) = view.find(path, false)? else { continue };
+        let (topmost, describing) = topmost_and_describing(&folder);
+        let is_right =
+            describing == topmost || attributes(view, describing, path)? == attributes(view, topmost, path)?;
         if found_at != *path || is_right {
             continue;
         }
         for place in path.ancestors() {
-            if let (_, Seen::Folder(layers)) = view.find(place, false)? {
-                let sheet = view.0[self::describing(view, place, &layers)];
+            if let (_, Seen::Folder(folder)) = view.find(place, false)? {
+                let sheet = view.0[topmost_and_describing(&folder).1];
                 described.insert(place.to_owned(), sheet.folder.join(place));
             }
         }
@@ -250,10 +250,10 @@ fn described<'a>(view: &View<'a>) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> 
     Ok(described)
 }
 
-/// The layer whose folder says what a folder is that several layers have.
-fn describing(view: &View<'_>, path: &Path, layers: &[usize]) -> usize {
-    let is_tied = |layer: usize| view.0[layer].ties.folders.contains(path);
-    layers.iter().copied().find(|layer| !is_tied(*layer)).unwrap_or(layers[0])
+/// The layer whose folder overlayfs shows, and the one whose folder says what is to be shown.
+fn topmost_and_describing(folder: &Folder) -> (usize, usize) {
+    let topmost = folder.layers[0];
+    (topmost, folder.described_by.unwrap_or(topmost))
 }
 
 fn attributes(view: &View<'_>, layer: usize, path: &Path) -> anyhow::Result<Metadata> {

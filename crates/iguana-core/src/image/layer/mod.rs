@@ -206,14 +206,15 @@ impl Unpacker {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             self.replace(place, name, |parent| openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
-        let end = match &entry.pieces {
+        match &entry.pieces {
             None => copy(archive, file.as_fd(), 0, entry.size)?,
-            Some(pieces) => pieces
-                .iter()
-                .try_fold(0, |_, piece| copy(archive, file.as_fd(), piece.offset, piece.length))?,
-        };
-        if end < entry.size {
-            ftruncate(&file, entry.size).context("cannot set its size")?;
+            Some(pieces) => {
+                // First, because there may be a hole at the end.
+                ftruncate(&file, entry.size).context("cannot set its size")?;
+                pieces
+                    .iter()
+                    .try_for_each(|piece| copy(archive, file.as_fd(), piece.offset, piece.length))?;
+            }
         }
         meta.apply(file.as_fd(), &self.maker)
     }
@@ -335,8 +336,8 @@ impl Unpacker {
     }
 }
 
-/// Moves `length` bytes of the entry's content to the file, and says where they end.
-fn copy(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> anyhow::Result<u64> {
+/// Moves `length` bytes of the entry's content to the file.
+fn copy(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> anyhow::Result<()> {
     let end = offset + length;
     let mut here = offset;
     while here < end {
@@ -347,5 +348,5 @@ fn copy(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u6
         archive.consume(written)?;
         here += written as u64;
     }
-    Ok(end)
+    Ok(())
 }

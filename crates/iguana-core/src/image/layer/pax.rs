@@ -93,11 +93,11 @@ mod tests {
 
     #[test]
     fn values_may_hold_anything() {
-        let records = Records::read(b"18 path=a\n\xffb=c \nd\n23 SCHILY.xattr.user.x=\n\n").unwrap();
+        let records = Records::read(b"18 path=a\n\xffb=c \nd\n25 SCHILY.xattr.user.x=\n\n").unwrap();
         assert_eq!(records.path.unwrap(), b"a\n\xffb=c \nd");
         assert_eq!(records.xattrs, [(b"user.x".to_vec(), b"\n".to_vec())]);
         for damaged in [
-            &b"9 path=a\n"[..],
+            &b"8 path=a\n"[..],
             b"x path=a\n",
             b"99 path=a\n",
             b"8 path=a",

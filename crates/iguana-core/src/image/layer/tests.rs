@@ -275,7 +275,6 @@ fn a_damaged_archive_is_an_error() {
     let mut noise = cut(2048);
     noise.0[1030] ^= 1;
     assert!(noise.error().contains("no header of a tar archive at byte 1024"));
-    assert!(Tar::new().pax(&[]).error().contains("ends behind an extension") == false);
     assert!(Tar::new().pax(&[("path", b"x")]).error().contains("ends behind an extension"));
     let mut long = Tar::header(EntryType::GNULongName, "l", "", 2 << 20);
     assert!(Tar::new().raw(&mut long, b"").error().contains("an extension of 2097152 bytes"));

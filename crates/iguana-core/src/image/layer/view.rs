@@ -20,12 +20,20 @@ pub(super) struct Sheet<'a> {
 /// Layers on each other, the lowest first.
 pub(super) struct View<'a>(pub(super) Vec<Sheet<'a>>);
 
+/// A folder that layers have in one place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// Those whose content is seen, the topmost first.
+    pub(super) layers: Vec<usize>,
+    /// The topmost that has an entry for it, which may be below one that hides the content of others.
+    pub(super) described_by: Option<usize>,
+}
+
 /// What is seen at a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nothing,
-    /// A folder: the numbers of the layers that have it, the topmost first.
-    Folder(Vec<usize>),
+    Folder(Folder),
     /// A link, the layer that has it, and where it leads.
     Link(usize, PathBuf),
     /// Something else, and the layer that has it.
@@ -39,14 +47,14 @@ impl View<'_> {
         let mut trail = vec![(PathBuf::new(), self.root()?)];
         let mut links = 0;
         while let Some(name) = left.pop_front() {
-            let (here, folders) = trail.last().expect("the root is never left");
+            let (here, folder) = trail.last().expect("the root is never left");
             if name == ".." {
                 trail.truncate((trail.len() - 1).max(1));
                 continue;
             }
             let next = here.join(&name);
-            match self.step(folders, &next)? {
-                Seen::Folder(folders) => trail.push((next, folders)),
+            match self.step(&folder.layers, &next)? {
+                Seen::Folder(folder) => trail.push((next, folder)),
                 Seen::Link(_, target) if follows_last || !left.is_empty() => {
                     links += 1;
                     ensure!(links <= LINKS_LIMIT, "`{}` leads through too many links", path.display());
@@ -56,52 +64,52 @@ impl View<'_> {
                     parts(&target).rev().for_each(|part| left.push_front(part));
                 }
                 // It may be made, with what is to be in it.
-                Seen::Nothing => trail.push((next, Vec::new())),
+                Seen::Nothing => trail.push((next, Folder::default())),
                 seen => return Ok((next, seen)),
             }
         }
-        let (path, folders) = trail.pop().expect("the root is never left");
-        Ok((path, if folders.is_empty() { Seen::Nothing } else { Seen::Folder(folders) }))
+        let (path, folder) = trail.pop().expect("the root is never left");
+        Ok((path, if folder.layers.is_empty() { Seen::Nothing } else { Seen::Folder(folder) }))
     }
 
-    fn root(&self) -> io::Result<Vec<usize>> {
-        let mut folders = Vec::new();
-        for number in (0..self.0.len()).rev() {
-            folders.push(number);
-            if is_opaque(self.0[number].folder)? {
-                break;
-            }
-        }
-        Ok(folders)
+    fn root(&self) -> io::Result<Folder> {
+        self.step(&(0..self.0.len()).rev().collect::<Vec<_>>(), Path::new("")).map(|seen| match seen {
+            Seen::Folder(folder) => folder,
+            _ => Folder::default(),
+        })
     }
 
     /// What is seen at a path in a folder that these layers have. A folder without an entry hides no link.
     fn step(&self, layers: &[usize], path: &Path) -> io::Result<Seen> {
-        let mut folders = Vec::new();
-        let mut may_be_link = true;
-        let mut is_hidden = false;
+        let mut seen = Folder::default();
+        let mut is_opaque_so_far = false;
         for &number in layers {
             let sheet = &self.0[number];
-            let Some(found) = metadata(&sheet.folder.join(path))? else { continue };
-            let is_tied = sheet.ties.folders.contains(path);
-            if is_whiteout(&found) {
-                break;
-            } else if found.is_dir() && !is_hidden {
-                folders.push(number);
-                may_be_link &= is_tied;
-                is_hidden = is_opaque(&sheet.folder.join(path))?;
-            } else if found.is_symlink() && may_be_link {
-                return Ok(Seen::Link(number, fs::read_link(sheet.folder.join(path))?));
-            } else if folders.is_empty() {
+            let place = sheet.folder.join(path);
+            let Some(found) = metadata(&place)? else { continue };
+            if found.is_dir() {
+                if !is_opaque_so_far {
+                    seen.layers.push(number);
+                    is_opaque_so_far = is_opaque(&place)?;
+                }
+                if seen.described_by.is_none() && !sheet.ties.folders.contains(path) {
+                    seen.described_by = Some(number);
+                }
+            } else if found.is_symlink() {
+                return Ok(match seen {
+                    Folder { described_by: None, .. } => Seen::Link(number, fs::read_link(place)?),
+                    seen => Seen::Folder(seen),
+                });
+            } else if seen.layers.is_empty() && !is_whiteout(&found) {
                 return Ok(Seen::Other(number));
             } else {
                 break;
             }
-            if is_hidden && !may_be_link {
+            if is_opaque_so_far && seen.described_by.is_some() {
                 break;
             }
         }
-        Ok(if folders.is_empty() { Seen::Nothing } else { Seen::Folder(folders) })
+        Ok(if seen.layers.is_empty() { Seen::Nothing } else { Seen::Folder(seen) })
     }
 }
 
