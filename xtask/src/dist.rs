@@ -10,17 +10,13 @@ use std::path::Path;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Static, and small: packed relocations (-0.16 MB, and the program can stay position-independent), equal functions
-/// once (-0.05 MB), and no tables for unwinding (-0.4 MB of ours, and by [`NO_UNWINDING`] -0.55 MB of the standard
-/// library's and of C), because a panic aborts.
+/// once (-0.05 MB), and no tables for unwinding of ours (-0.4 MB), because a panic aborts. What is left of them goes
+/// out of `iguana-init` by its build script.
 const RUSTFLAGS: &[&str] = &[
     "-Ctarget-feature=+crt-static",
     "-Cforce-unwind-tables=no",
-    "-Clink-arg=-Wl,-z,pack-relative-relocs,--icf=all,--no-eh-frame-hdr",
-    NO_UNWINDING,
+    "-Clink-arg=-Wl,-z,pack-relative-relocs,--icf=all",
 ];
-
-/// Cargo links at the top of the source tree; the same words in every tree keep builds alike.
-const NO_UNWINDING: &str = "-Clink-arg=-Wl,-T,xtask/no-unwinding.ld";
 
 /// What is shipped.
 const PROGRAMS: &[&str] = &["iguana", "iguana-init"];

@@ -17,6 +17,7 @@ mod sys;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sys::want_no_backtrace();
     let arguments: Vec<String> = std::env::args().collect();
     let word = |place: usize| arguments.get(place).map(String::as_str).unwrap_or_default();
     let rest = |first: usize| arguments.iter().skip(first).cloned();

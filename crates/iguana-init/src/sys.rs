@@ -24,6 +24,15 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
 
+/// Has errors and panics come without a backtrace, which this program cannot make and would abort over (`build.rs`).
+/// Only before the first thread and the first error.
+pub(crate) fn want_no_backtrace() {
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // SAFETY: the environment is nobody else's while there is one thread.
+        unsafe { std::env::remove_var(name) }
+    }
+}
+
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
