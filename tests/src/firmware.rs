@@ -47,7 +47,10 @@ impl Firmware {
         let flash = |unit: u8, rest: String| format!("if=pflash,format=raw,unit={unit},{rest}");
         let code = flash(0, format!("readonly=on,file={OVMF}/{code}"));
         let variables = flash(1, format!("file={}", self.home.path().join("variables").display()));
-        let secure = format!("driver=cfi.pflash01,property=secure,value={}", u8::from(self.is_secure));
+        let secure = format!(
+            "driver=cfi.pflash01,property=secure,value={}",
+            if self.is_secure { "on" } else { "off" }
+        );
         let arguments = ["-machine", machine, "-global", &secure, "-drive", &code, "-drive", &variables];
         arguments.map(str::to_owned).to_vec()
     }
