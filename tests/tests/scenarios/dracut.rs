@@ -124,9 +124,11 @@ fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
 /// systemd's shell asks before it begins; that of scripts has a prompt at once.
 fn enter_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
     match kind {
-        Kind::Systemd => boot.expect("or press Control-D to continue").and_then(|_| boot.types("\n")),
-        Kind::Scripts => boot.expect("Dropping to debug shell").map(drop),
+        Kind::Systemd => boot.expect("or press Control-D to continue").and_then(|_| boot.types("\n"))?,
+        Kind::Scripts => boot.expect("Dropping to debug shell").map(drop)?,
     }
+    // What is typed before the prompt is thrown away.
+    boot.expect("# ").map(drop)
 }
 
 fn leave_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
