@@ -83,7 +83,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "empty and repeated",
-        "“What has no entry is not changed”: as for a folder without an entry, so for the root.",
+        "The specification has no sentence of its own for it; we leave unchanged what has no entry, the root as any folder.",
     ),
     ("127", "“One or more layers are applied on top of each other to create a complete filesystem.”"),
     ("", "“the archive is extracted like a regular tar archive”"),
