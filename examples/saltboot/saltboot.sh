@@ -17,9 +17,12 @@ mount "$DEVICE" "$NEWROOT"
 
 tar -xzf /system.tar.gz -C "$NEWROOT"
 total=$(find "$NEWROOT" | wc -l)
+number=0
 find "$NEWROOT" | while read -r file; do
     number=$((number + 1))
-    [ $((number % 50)) = 0 ] && echo "saltboot: $number of $total: $file" > /progress
+    if [ $((number % 50)) = 0 ]; then
+        echo "saltboot: $number of $total: $file" > /progress
+    fi
 done
 cp /iguana/machine-id "$NEWROOT/etc/machine-id"
 

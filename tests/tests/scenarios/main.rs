@@ -7,6 +7,7 @@ mod containers;
 mod contract;
 mod devices;
 mod dracut;
+mod examples;
 mod failures;
 mod handover;
 mod hardware;
