@@ -261,17 +261,21 @@ fn what_does_not_stop_is_stopped_by_force() {
 
 #[test]
 fn a_limit_ends_a_program_and_not_its_container() {
+    let limit = Duration::from_millis(100);
+    let patient = Lab::new();
+    let container = patient.start();
+    let ended = container.run(&patient.script("sleep 1000")).unwrap().wait(Some(limit)).unwrap();
+    assert_eq!(ended, Ended::TimedOut { limit, by_force: false });
     let lab = Lab::impatient();
     let container = lab.start();
-    let limit = Duration::from_millis(100);
-    let ended = container.run(&lab.script("sleep 1000")).unwrap().wait(Some(limit)).unwrap();
-    assert_eq!(ended, Ended::TimedOut { limit, by_force: false });
     // The shell ignores the signal, and so does what it starts.
-    let mut stubborn = container.run(&lab.script("trap '' TERM; sleep 1000; sleep 1000")).unwrap();
+    let script = "trap '' TERM; echo up; sleep 1000; sleep 1000";
+    let mut stubborn = container.run(&lab.script(script)).unwrap();
+    until("start", || !lab.log().is_empty());
     let ended = stubborn.wait(Some(limit)).unwrap();
     assert_eq!(ended, Ended::TimedOut { limit, by_force: true });
     assert_eq!(stubborn.wait(None).unwrap(), ended);
-    assert_eq!(lab.says(&container, "ps | grep -c '[s]leep 1000' || true"), "0");
+    until("end of all", || lab.says(&container, "ps | grep -c '[s]leep 1000' || true") == "0");
 }
 
 #[test]
