@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const OWN: &str = "/proc/self/cgroup";
+/// Has a line `oom_kill NUMBER`, since Linux 4.13.
+const KILLS_OF_ALL: &str = "/proc/vmstat";
 
 /// How long the kernel may take to end what was killed. What waits for a disk takes longer, and is left.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -273,11 +275,12 @@ impl Cgroup {
 }
 
 impl MemoryAccount {
-    /// How often the kernel has killed something in it for want of memory.
+    /// How often the kernel has killed something in it for want of memory; on the whole machine, where nothing else
+    /// is counted.
     pub(super) fn kills(&self) -> u64 {
-        let Some((folder, files)) = &self.counted else { return 0 };
-        let text = fs::read_to_string(folder.join(files.kills)).unwrap_or_default();
-        number_of(&text, "oom_kill").unwrap_or(0)
+        let of_cgroup = self.counted.as_ref().map(|(folder, files)| folder.join(files.kills));
+        let text = fs::read_to_string(of_cgroup.as_deref().unwrap_or(Path::new(KILLS_OF_ALL)));
+        number_of(&text.unwrap_or_default(), "oom_kill").unwrap_or(0)
     }
 
     /// What is known of such a kill.
