@@ -4,7 +4,7 @@ use crate::container::Cgroups;
 use crate::control;
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
-use crate::machine::{clock, devices, facts, identity, memory, modules, mounts, network, release};
+use crate::machine::{clock, devices, facts, identity, memory, modules, network, release};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
@@ -128,12 +128,12 @@ fn prepare_and_run(
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
-    mounts::store().at(Stage::Image)?;
+    let space = memory::Space::mount(true, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
     let setup = jobs::Setup {
-        images: jobs::Images::open(http, trust, pins, Path::new(mounts::STORE), report).at(Stage::Image)?,
-        store: mounts::STORE.into(),
+        images: jobs::Images::open(http, trust, pins, space, report).at(Stage::Image)?.into(),
+        store: memory::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(cmdline),
         new_root: handover::NEW_ROOT.into(),

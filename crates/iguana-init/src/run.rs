@@ -9,7 +9,7 @@ mod rehearsal;
 use crate::container::Cgroups;
 use crate::control;
 use crate::jobs::{self, Images, Setup, Streams};
-use crate::machine::{facts, identity, logins, memory, mounts};
+use crate::machine::{facts, identity, logins, memory};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::Context as _;
 use arguments::Arguments;
@@ -105,11 +105,12 @@ fn run_plan(
     let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
     let trust = Trust { logins, ..trust };
     let shared = identity::SharedFolder::create(&Settings::default(), report).at(Stage::Job)?;
-    mounts::store().at(Stage::Image)?;
+    // The system's swap is its own.
+    let space = memory::Space::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let setup = Setup {
-        images: Images::open(http, trust, pins, Path::new(mounts::STORE), report).at(Stage::Image)?,
-        store: mounts::STORE.into(),
+        images: Images::open(http, trust, pins, space, report).at(Stage::Image)?.into(),
+        store: memory::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(&cmdline),
         new_root: arguments.new_root.clone(),

@@ -433,6 +433,26 @@ pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
     u32::try_from(number).map_err(io::Error::other)
 }
 
+/// Has the kernel swap to a device (swapon(2)).
+///
+/// # Errors
+/// When the device has no header of a swap area, or is in use.
+pub(crate) fn swap_on(device: &Path) -> io::Result<()> {
+    let device = CString::new(device.as_os_str().as_bytes())?;
+    // SAFETY: a string that outlives the call.
+    check(unsafe { libc::swapon(device.as_ptr(), 0) }).map(drop)
+}
+
+/// Ends that, and brings back what lies there.
+///
+/// # Errors
+/// When it does not fit into memory.
+pub(crate) fn swap_off(device: &Path) -> io::Result<()> {
+    let device = CString::new(device.as_os_str().as_bytes())?;
+    // SAFETY: a string that outlives the call.
+    check(unsafe { libc::swapoff(device.as_ptr()) }).map(drop)
+}
+
 /// Puts a file behind a loop device, read-only, until the device is unmounted.
 ///
 /// # Errors

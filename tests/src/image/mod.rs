@@ -101,6 +101,7 @@ impl Recipe {
     /// One more layer: a file of this host, at `path`.
     pub fn copy(mut self, file: &Path, path: &str) -> Result<Recipe> {
         let target = self.new_folder()?.join(path.trim_start_matches('/'));
+        target.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::copy(file, target).with_context(|| format!("`{}`", file.display()))?;
         Ok(self)
     }

@@ -17,6 +17,7 @@ mod jobs;
 mod language;
 mod limits;
 mod media;
+mod memory;
 mod refusals;
 mod successors;
 mod terminal;

@@ -1,6 +1,7 @@
 //! Images: their names, the registries that have them, and the store that holds them unpacked.
 
 mod auth;
+mod capacity;
 mod digest;
 mod layer;
 mod local;
@@ -16,10 +17,11 @@ mod source;
 mod store;
 
 pub use auth::{Login, Logins};
+pub use capacity::{Capacity, Unlimited};
 pub use digest::{Digest, Hasher};
 pub use layer::{Ties, take_after, unpack};
 pub use platform::Machine;
-pub use pull::{LayerProgress, PullEvent, Puller, VerifiedImage};
+pub use pull::{LayerProgress, Need, PullEvent, Puller, VerifiedImage};
 pub use reference::{Local, Named, Reference, ReferenceError, Transport};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

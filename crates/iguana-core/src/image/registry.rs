@@ -208,6 +208,19 @@ impl Source for Repository {
         passed_over.with_context(|| format!("cannot read `{url}`"))?;
         Ok(Box::new(body))
     }
+
+    /// A server that knows no ranges would send all of it, and is not listened to.
+    fn part(&self, digest: Digest, _: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
+        let range = format!("bytes={start}-{}", start.saturating_add(count).saturating_sub(1));
+        let response = self.get(&self.blob_url(digest), "*/*", Some(&range))?;
+        if response.status() != StatusCode::PARTIAL_CONTENT || first_byte(&response)? != start {
+            return Ok(None);
+        }
+        let mut part = Vec::new();
+        let read = response.into_body().into_reader().take(count).read_to_end(&mut part);
+        read.context("the part cannot be read")?;
+        Ok((part.len() as u64 == count).then_some(part))
+    }
 }
 
 /// Where a part begins: `Content-Range: bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).

@@ -2,6 +2,7 @@
 
 use super::digest::Digest;
 use super::patience::Failure;
+use anyhow::Context as _;
 use std::io::Read;
 
 /// A place that has manifests and blobs. Nobody believes it: what it gives is compared with its digest by whoever asks.
@@ -17,4 +18,13 @@ pub(super) trait Source: Send + Sync {
 
     /// A blob of `size` bytes as a stream from one of its bytes on; not verified.
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure>;
+
+    /// `count` bytes of a blob from one of its bytes on, without the others; not verified. Nothing, where that cannot
+    /// be had.
+    fn part(&self, digest: Digest, size: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
+        let mut part = Vec::new();
+        let read = self.blob(digest, size, start)?.take(count).read_to_end(&mut part);
+        read.context("the part cannot be read")?;
+        Ok((part.len() as u64 == count).then_some(part))
+    }
 }

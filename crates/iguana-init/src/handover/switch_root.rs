@@ -1,6 +1,7 @@
 //! The switch to the new system's root (switch_root(8)).
 
 use super::NEW_ROOT;
+use crate::machine::memory;
 use crate::sys;
 use anyhow::{Context as _, bail};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +55,7 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
 /// Lets go of what holds memory and disks.
 fn let_go() -> anyhow::Result<()> {
     release_store()?;
+    memory::stop_swapping();
     release_modules();
     Ok(())
 }

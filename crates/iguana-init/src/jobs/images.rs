@@ -1,7 +1,8 @@
 //! The images of a workflow: pulled when a job needs them, freed after the last one that does.
 
+use super::ahead::{self, Ahead};
 use super::scope::Scope;
-use crate::machine::memory;
+use crate::machine::memory::{STORE, Space, Spare};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How often it is said how far a pull is.
@@ -24,22 +26,44 @@ pub(crate) struct Images {
     puller: Puller,
     /// By which digests they are wanted.
     pins: Pins,
+    space: Space,
 }
 
-/// The images that are there.
+/// The images that are there, and those that are on their way.
 #[derive(Default)]
-pub(super) struct Pulled(HashMap<Reference, Arc<VerifiedImage>>);
+pub(super) struct Pulled {
+    here: HashMap<Reference, Arc<VerifiedImage>>,
+    ahead: Option<Ahead>,
+}
 
 impl Pulled {
     /// The image that a container of a [`resolved`] job names.
     pub(super) fn get(&self, image: &workflow::Image) -> anyhow::Result<&Arc<VerifiedImage>> {
-        let found = image.reference.as_ref().and_then(|reference| self.0.get(reference));
+        let found = image.reference.as_ref().and_then(|reference| self.here.get(reference));
         found.with_context(|| format!("`{}` was not pulled", image.name.source()))
     }
 
     /// Frees what is not needed any more.
     pub(super) fn keep(&mut self, is_needed: impl Fn(&Reference) -> bool) {
-        self.0.retain(|reference, _| is_needed(reference));
+        self.here.retain(|reference, _| is_needed(reference));
+    }
+
+    /// Begins to pull what the next job needs, while the present one runs.
+    pub(super) fn look_ahead(&mut self, images: &Arc<Images>, next: &Job, report: &Report) {
+        let missing: Vec<_> =
+            ahead::known(next).filter(|image| !self.here.contains_key(image)).cloned().collect();
+        if self.ahead.is_none() && !missing.is_empty() {
+            self.ahead = Some(Ahead::start(Arc::clone(images), missing, report.clone()));
+        }
+    }
+
+    /// Takes in what was pulled ahead for a job. What it does not need is not waited for.
+    pub(super) fn settle(&mut self, job: &Job, report: &Report) {
+        let Some(ahead) = self.ahead.take() else { return };
+        let is_needed = |image: &Reference| ahead.has(image);
+        if ahead::known(job).any(is_needed) {
+            self.here.extend(ahead.finish(report));
+        }
     }
 }
 
@@ -77,15 +101,15 @@ impl Images {
         http: http::Client,
         trust: Trust,
         pins: Pins,
-        store: &Path,
+        space: Space,
         report: &Report,
     ) -> anyhow::Result<Self> {
         let Trust { registries, logins, policy, attachments, .. } = trust;
         registries.warnings().iter().for_each(|warning| report.warn(warning));
-        let (store, machine) = (Store::open(store)?, Machine::this());
+        let (store, machine) = (Store::open(Path::new(STORE))?, Machine::this());
         let progress_every = PROGRESS_EVERY;
         let puller = Puller { http, registries, logins, policy, attachments, store, machine, progress_every };
-        Ok(Self { puller, pins })
+        Ok(Self { puller, pins, space })
     }
 
     /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
@@ -106,7 +130,7 @@ impl Images {
         let own = container.image.reference.as_ref().and_then(registry);
         for reference in container.images().filter_map(|image| image.reference.as_ref()) {
             let credentials = credentials.as_ref().filter(|_| own == registry(reference));
-            if let Entry::Vacant(missing) = pulled.0.entry(reference.clone()) {
+            if let Entry::Vacant(missing) = pulled.here.entry(reference.clone()) {
                 missing.insert(Arc::new(self.pull(reference, credentials, report)?));
             }
         }
@@ -121,7 +145,6 @@ impl Images {
     ) -> anyhow::Result<VerifiedImage> {
         let start = Instant::now();
         report.say(format_args!("image {reference}: resolving"));
-        let room = memory::read().map_or(u64::MAX, |memory| memory.available);
         let place = reference.named().map_or("its files", |_| "the registry");
         let wait_for =
             |limit| Waiting::start(report, format!("image {reference}: waiting for {place}"), limit);
@@ -136,10 +159,28 @@ impl Images {
         };
         let image = self
             .puller
-            .pull(&self.pins.pin(reference)?, credentials, room, &mut watch)
+            .pull(&self.pins.pin(reference)?, credentials, &self.space, &mut watch)
             .with_context(|| format!("cannot pull the image `{reference}`"))?;
         report.say(format_args!("image {reference}: ready after {:.1} s", start.elapsed().as_secs_f32()));
         Ok(image)
+    }
+
+    /// Pulls an image that is not needed yet, into memory that nobody needs now. It goes into the log only: the console
+    /// is the present job's.
+    pub(super) fn pull_ahead(
+        &self,
+        reference: &Reference,
+        has_time: &AtomicBool,
+        report: &Report,
+    ) -> anyhow::Result<VerifiedImage> {
+        let spare = Spare::of(&self.space, has_time);
+        let mut watch = |event| {
+            if let PullEvent::Resolved { bytes, .. } = event {
+                let megabytes = bytes as f64 / 1e6;
+                report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
+            }
+        };
+        self.puller.pull(&self.pins.pin(reference)?, None, &spare, &mut watch)
     }
 }
 
@@ -156,11 +197,15 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
         PullEvent::Approved { reason } => {
             report.detail(format_args!("image {reference}: may run {reason}"));
         }
-        PullEvent::Resolved { place, digest, layers, bytes } => {
+        PullEvent::Resolved { place, digest, layers, bytes, need } => {
             place.iter().for_each(|place| report.say(format_args!("image {reference}: from {place}")));
             let plural = if *layers == 1 { "" } else { "s" };
             report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
-            report.detail(format_args!("image {reference}: manifest {digest}"));
+            let about = if need.is_known() { "" } else { "about " };
+            let unpacked = megabytes(&need.about);
+            report.detail(format_args!(
+                "image {reference}: {about}{unpacked:.1} MB unpacked; manifest {digest}"
+            ));
         }
         PullEvent::Progress { done, bytes, .. } => report.say(format_args!(
             "image {reference}: {:.1} of {:.1} MB after {} s",

@@ -1,5 +1,6 @@
 //! Runs a plan: for each job its images, its services, itself, and then the cleaning up.
 
+mod ahead;
 mod containers;
 mod images;
 mod outputs;
@@ -28,7 +29,7 @@ use steps::Steps;
 
 /// All that a plan needs besides itself.
 pub(crate) struct Setup {
-    pub(crate) images: Images,
+    pub(crate) images: Arc<Images>,
     /// The folder of the store's file system.
     pub(crate) store: PathBuf,
     /// What expressions see as `machine`.
@@ -55,9 +56,11 @@ pub(crate) struct Setup {
 pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
     report.detail(setup.cgroups.describe());
     let scope = Scope::new(setup.machine.clone(), setup.cmdline.clone()).with_env(&plan.env);
-    let mut runner = Runner { setup, report, scope, pulled: Pulled::default(), results: IndexMap::new() };
+    let pulled = Pulled::default();
+    let mut runner = Runner { setup, report, scope, pulled, results: IndexMap::new(), next: None };
     let mut failures = Vec::new();
     for (index, (id, job)) in plan.jobs.iter().enumerate() {
+        runner.next = plan.jobs.get(index + 1).map(|(_, next)| next);
         failures.extend(runner.job(id, job));
         (setup.job_ended)();
         if !setup.debug {
@@ -74,6 +77,8 @@ struct Runner<'a> {
     scope: Scope,
     pulled: Pulled,
     results: IndexMap<String, JobResult>,
+    /// The job after this one, if it is not the last.
+    next: Option<&'a Job>,
 }
 
 impl Runner<'_> {
@@ -149,8 +154,12 @@ impl Runner<'_> {
 
     /// Images, services, the job, and the end of the services.
     fn run_job(&mut self, id: &str, job: &Job, scope: &Scope, written: &mut Texts) -> Result<(), Failure> {
+        self.pulled.settle(job, self.report);
         for container in job.containers() {
             self.setup.images.provide(container, scope, &mut self.pulled, self.report).at(Stage::Image)?;
+        }
+        if let Some(next) = self.next {
+            self.pulled.look_ahead(&self.setup.images, next, self.report);
         }
         let alarm = Arc::new(Alarm::default());
         let (services, started) = self.start_services(id, job, scope, &alarm);

@@ -82,6 +82,12 @@ impl Modules {
     }
 }
 
+/// Loads the module of this name, as the kernel has it done when it wants one. Whether it is there then is seen by
+/// whoever wants it.
+pub(crate) fn want(name: &str) {
+    let _ = modprobe(name.to_owned());
+}
+
 /// What the kernel runs when it wants a module: `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst).
 pub(crate) fn modprobe(alias: String) -> ExitCode {
     let report = Report::open();

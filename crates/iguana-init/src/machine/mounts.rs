@@ -1,23 +1,10 @@
 //! The mounts of the initrd itself, as a table.
 
-use super::memory;
-use anyhow::Context as _;
-use iguana_core::hint::hinted;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-
-/// Where images are unpacked: a tmpfs of its own, so that a full store is an error and not the
-/// end of process 1.
-pub(crate) const STORE: &str = "/run/iguana/store";
-/// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
-/// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
-const RESERVE: u64 = 16 << 20;
-
-/// Bytes of memory that an empty file takes in the kernel: its inode and its name.
-const SMALLEST_FILE: u64 = 1024;
 
 struct Mount {
     what: &'static str,
@@ -88,31 +75,6 @@ pub(crate) fn early() -> anyhow::Result<()> {
     }
     anyhow::ensure!(failed.is_empty(), "cannot mount {}", failed.join(", "));
     Ok(())
-}
-
-/// Mounts the store, as large as the memory that is free now allows.
-///
-/// # Errors
-/// When the kernel refuses.
-pub(crate) fn store() -> anyhow::Result<()> {
-    let available = memory::read().map_or(0, |memory| memory.available);
-    // tmpfs takes a size of 0 as "no limit".
-    let size = available.checked_sub(RESERVE).filter(|size| *size > 0).ok_or_else(|| {
-        hinted(
-            format!(
-                "there is no memory for images: {} MiB are free, {} MiB are kept",
-                available >> 20,
-                RESERVE >> 20
-            ),
-            "give the machine more memory",
-        )
-    })?;
-    // The default, half of all pages, is too few where memory is small and files are smaller.
-    let files = size / SMALLEST_FILE;
-    fs::create_dir_all(STORE).with_context(|| format!("cannot make `{STORE}`"))?;
-    let options = CString::new(format!("mode=0755,size={size},nr_inodes={files}"))?;
-    mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), options.as_c_str())
-        .with_context(|| format!("cannot mount the store at `{STORE}`"))
 }
 
 impl Mount {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::http::Proxies;
-use iguana_core::image::{Logins, Machine, Puller, Reference, Registries, Store, settle};
+use iguana_core::image::{Logins, Machine, Puller, Reference, Registries, Store, Unlimited, settle};
 use iguana_core::trust::Trust;
 use iguana_core::trust::attachments::Attachments;
 use iguana_core::trust::policy::Policy;
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let puller = options.puller(&room)?;
     let image = {
         let mut teller = progress::Teller::new(&options.image);
-        let pulled = puller.pull(&options.image, None, u64::MAX, &mut |event| teller.tell(event));
+        let pulled = puller.pull(&options.image, None, &Unlimited, &mut |event| teller.tell(event));
         pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
     };
     let digest = image.approval().manifest();

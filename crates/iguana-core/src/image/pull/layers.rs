@@ -1,7 +1,7 @@
 //! The layers of an image: what they must turn out to be, and fetching them side by side.
 
 use super::manifest::descriptor_digest;
-use super::stream::{Sources, fetch};
+use super::stream::{Sources, Target, fetch};
 use super::{LayerProgress, PullEvent};
 use crate::hint::hinted;
 use crate::image::digest::Digest;
@@ -109,7 +109,7 @@ impl Compression {
 /// Fetches layers, as many at once as there are processors.
 pub(super) fn fetch_all(
     sources: &Sources<'_>,
-    store: &Store,
+    into: Target<'_>,
     missing: &[&Wanted],
     progress_every: Duration,
     tell: &dyn Fn(PullEvent),
@@ -130,7 +130,7 @@ pub(super) fn fetch_all(
                 // The other end is gone only when the pull has failed already.
                 let tell = |event| drop(reports.send(WorkerReport::Event(event)));
                 let listener = Listener { tell: &tell, has_left: stopped };
-                let outcome = fetch_in_turn(sources, store, queue, fetched, &listener);
+                let outcome = fetch_in_turn(sources, into, queue, fetched, &listener);
                 if outcome.is_err() {
                     stopped.store(true, Ordering::Relaxed);
                 }
@@ -195,7 +195,7 @@ fn wait_for_workers(
 
 fn fetch_in_turn(
     sources: &Sources<'_>,
-    store: &Store,
+    into: Target<'_>,
     queue: &Mutex<vec::IntoIter<(&Wanted, &AtomicU64)>>,
     fetched: &Mutex<Vec<Arc<Layer>>>,
     listener: &Listener<'_>,
@@ -203,7 +203,7 @@ fn fetch_in_turn(
     loop {
         let next = queue.lock().expect("no thread panics with the queue").next();
         let Some((layer, arrived)) = next else { return Ok(()) };
-        let unpacked = fetch(sources, store, layer, arrived, listener)
+        let unpacked = fetch(sources, into, layer, arrived, listener)
             .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
         fetched.lock().expect("no thread panics with the layers").push(unpacked);
     }

@@ -6,9 +6,11 @@
 mod approval;
 mod layers;
 mod manifest;
+mod need;
 mod stream;
 
 use super::auth::{Login, Logins};
+use super::capacity::Capacity;
 use super::digest::Digest;
 use super::layer::assemble;
 use super::local;
@@ -26,13 +28,15 @@ use crate::trust::attachments::Attachments;
 use crate::trust::pins::Locked;
 use crate::trust::policy::{Approval, Policy};
 use anyhow::{Context as _, bail};
+pub use need::Need;
+
 use layers::Wanted;
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use stream::Sources;
+use stream::{Sources, Target};
 
 /// What happens during a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub enum PullEvent {
         layers: usize,
         /// Their compressed bytes.
         bytes: u64,
+        /// Their unpacked bytes.
+        need: Need,
     },
     /// One of several places does not have the image, or cannot be reached; the next is asked.
     Elsewhere {
@@ -150,6 +156,44 @@ pub struct Puller {
     pub progress_every: Duration,
 }
 
+/// Packed bytes that are unpacked without asking, each for so many of those that the store can take.
+const SURELY_FITTING: u64 = 16;
+
+/// Sees to it that the layers fit. What they will take is asked for only where it might be too much: each answer costs
+/// a way to the registry and back.
+fn make_room(
+    source: &dyn Source,
+    missing: &[&Wanted],
+    packed: u64,
+    capacity: &dyn Capacity,
+) -> anyhow::Result<Need> {
+    if packed.saturating_mul(SURELY_FITTING) <= capacity.left() {
+        return Ok(Need::guess(packed));
+    }
+    let need = Need::ask(source, missing);
+    if need.about > capacity.left() {
+        capacity.stretch(need.about);
+    }
+    let left = capacity.left();
+    if need.at_least <= left {
+        return Ok(need);
+    }
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    let least = if need.is_known() { "" } else { "at least " };
+    Err(hinted(
+        format!(
+            "the image does not fit: it takes {least}{} MB unpacked ({} MB packed), and there is room for {} MB",
+            megabytes(need.at_least),
+            megabytes(packed),
+            left / 1_000_000
+        ),
+        format!(
+            "give the machine {} MB more memory, or use a smaller image",
+            megabytes(need.at_least - left)
+        ),
+    ))
+}
+
 /// An image that was found: what is known before its layers come.
 struct Found {
     source: Box<dyn Source>,
@@ -163,8 +207,8 @@ impl Puller {
     /// Pulls an image into the store.
     ///
     /// `credentials` are for the registry that `reference` names, and for no other that the image may come from.
-    /// `room` is how many bytes the store can still take; an image whose compressed layers alone are
-    /// larger is refused before the first of them is fetched. `watch` is told what happens.
+    /// `capacity` knows how much the store can still take: an image that is larger is refused before the first of its
+    /// layers is fetched, and one that turns out to be larger while it is unpacked. `watch` is told what happens.
     ///
     /// # Errors
     /// When the image cannot be had, is not for this machine, does not have its digests, or does not fit.
@@ -172,7 +216,7 @@ impl Puller {
         &self,
         reference: &Reference,
         credentials: Option<&Credentials>,
-        room: u64,
+        capacity: &dyn Capacity,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<VerifiedImage> {
         let watch = RefCell::new(watch);
@@ -185,23 +229,15 @@ impl Puller {
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
         let missing = layers::missing(&wanted, &self.store);
         let bytes = missing.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));
-        if bytes > room {
-            return Err(hinted(
-                format!(
-                    "the image does not fit: {} MB compressed, {} MB of room",
-                    bytes / 1_000_000,
-                    room / 1_000_000
-                ),
-                "give the machine more memory, or use a smaller image",
-            ));
-        }
+        let need = make_room(&*source, &missing, bytes, capacity)?;
         let elsewhere = reference.named().map(|named| (named.name(), source.name()));
         let place = elsewhere.filter(|(named, place)| named != place).map(|(_, place)| place);
         tell(PullEvent::Approved { reason: approval.reason().to_owned() });
         let digest = approval.manifest();
-        tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes });
+        tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
         let sources = Sources { first: &*source, others: &others };
-        let fetched = layers::fetch_all(&sources, &self.store, &missing, self.progress_every, &tell)?;
+        let into = Target { store: &self.store, capacity };
+        let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, &tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;

@@ -6,8 +6,9 @@
 
 use super::PullEvent;
 use super::layers::{Compression, Wanted};
-use crate::hint::WithHint as _;
+use crate::hint::{WithHint as _, hinted};
 use crate::http;
+use crate::image::capacity::Capacity;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::layer::{Ties, unpack};
 use crate::image::patience::{Failure, Listener, Patience};
@@ -26,6 +27,16 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 
+/// Unpacked bytes after which it is asked how much the store can still take.
+const ASK_EVERY: u64 = 4 << 20;
+
+/// Where layers go to.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) store: &'a Store,
+    pub(super) capacity: &'a dyn Capacity,
+}
+
 /// Where a layer may be had: the place that had the manifest, then the others.
 pub(super) struct Sources<'a> {
     pub(super) first: &'a dyn Source,
@@ -41,16 +52,16 @@ impl Sources<'_> {
 /// Fetches, verifies and unpacks one layer. It is reachable only when both of its digests are right.
 pub(super) fn fetch(
     sources: &Sources<'_>,
-    store: &Store,
+    into: Target<'_>,
     layer: &Wanted,
     arrived: &AtomicU64,
     listener: &Listener<'_>,
 ) -> anyhow::Result<Arc<Layer>> {
-    let incoming = store.incoming()?;
+    let incoming = into.store.incoming()?;
     let (compressed, unpacked) = thread::scope(|scope| {
         let (blocks, packed) = belt();
         let (inflated, arriving) = belt();
-        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated));
+        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated, into.capacity));
         let unpacker = scope.spawn(|| unpack_counted(arriving, &incoming));
         let mut download = Download { layer, arrived, hasher: Hasher::new(), received: 0, blocks };
         let received = download.take_from_any(sources, listener);
@@ -67,7 +78,7 @@ pub(super) fn fetch(
             layer.digest.expect("the layer", digest)?;
             let (digest, ties) = unpacked?;
             layer.diff_id.expect("the unpacked layer", digest)?;
-            Ok(store.admit(layer.diff_id, incoming, ties))
+            Ok(into.store.admit(layer.diff_id, incoming, ties))
         }
         (Err(Interrupted::Unpacker), unpacked) => {
             Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
@@ -199,12 +210,26 @@ impl<E: Into<Failure>> From<E> for Stopped {
     }
 }
 
-/// Decompresses a layer for the unpacker.
-fn inflate(packed: Blocks, compression: Compression, inflated: &Belt) -> anyhow::Result<()> {
+/// Decompresses a layer for the unpacker, as long as there is room for it: the kernel says so only where the file system
+/// is full, and not where memory is.
+fn inflate(
+    packed: Blocks,
+    compression: Compression,
+    inflated: &Belt,
+    capacity: &dyn Capacity,
+) -> anyhow::Result<()> {
     let mut reader = compression.reader(packed)?;
+    let mut unasked = 0;
     loop {
         let mut block = inflated.take_empty();
         fill(&mut block, &mut reader).context("it cannot be decompressed")?;
+        unasked += block.len() as u64;
+        if unasked > ASK_EVERY {
+            unasked = 0;
+            if capacity.left() == 0 {
+                return Err(hinted(FULL, MORE_MEMORY));
+            }
+        }
         // The unpacker says itself why it takes no more.
         if block.is_empty() || inflated.hand_on(block).is_err() {
             return Ok(());
@@ -219,6 +244,9 @@ fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest,
     Ok((hashed.hasher.finish(), ties))
 }
 
+const FULL: &str = "the memory for images is full";
+const MORE_MEMORY: &str = "give the machine more memory, or use a smaller image";
+
 fn explain_full(error: anyhow::Error) -> anyhow::Error {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let by_io = cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
@@ -227,8 +255,7 @@ fn explain_full(error: anyhow::Error) -> anyhow::Error {
     if !error.chain().any(is_full) {
         return error;
     }
-    let full = Err::<(), _>(error).context("the memory for images is full");
-    full.hint("give the machine more memory, or use a smaller image").unwrap_err()
+    Err::<(), _>(error).context(FULL).hint(MORE_MEMORY).unwrap_err()
 }
 
 /// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each

@@ -1,5 +1,11 @@
 //! How much memory there is, and how much of it was needed.
 
+mod store;
+mod zram;
+
+pub(crate) use store::{STORE, Space, Spare};
+pub(crate) use zram::stop as stop_swapping;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -14,6 +20,9 @@ pub(crate) struct Memory {
     pub(crate) total: u64,
     /// What new programs could use without anything being swapped.
     pub(crate) available: u64,
+    /// What lies in file systems in memory, and is not swapped.
+    pub(crate) shared: u64,
+    pub(crate) swap_free: u64,
 }
 
 /// The memory of now.
@@ -26,7 +35,12 @@ fn parse(meminfo: &str) -> Option<Memory> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
         Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
     };
-    Some(Memory { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
+    Some(Memory {
+        total: bytes("MemTotal")?,
+        available: bytes("MemAvailable")?,
+        shared: bytes("Shmem").unwrap_or_default(),
+        swap_free: bytes("SwapFree").unwrap_or_default(),
+    })
 }
 
 /// Remembers the most memory that was in use.
@@ -68,8 +82,10 @@ mod tests {
 
     #[test]
     fn meminfo_is_read_in_bytes() {
-        let text = "MemTotal:         102400 kB\nMemFree:  1 kB\nMemAvailable:      51200 kB\n";
-        assert_eq!(parse(text), Some(Memory { total: 100 << 20, available: 50 << 20 }));
+        let text =
+            "MemTotal:         102400 kB\nMemFree:  1 kB\nMemAvailable:      51200 kB\nShmem: 1024 kB\n";
+        let expected = Memory { total: 100 << 20, available: 50 << 20, shared: 1 << 20, swap_free: 0 };
+        assert_eq!(parse(text), Some(expected));
         assert_eq!(parse("MemTotal: 1 kB\n"), None);
     }
 }

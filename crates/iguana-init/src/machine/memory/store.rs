@@ -1,0 +1,232 @@
+//! The store's file system: a tmpfs of its own, so that a full store is an error and not the end of process 1.
+
+use super::zram::{Content, Zram};
+use super::{Memory, read};
+use crate::report::Report;
+use anyhow::Context as _;
+use iguana_core::hint::hinted;
+use iguana_core::image::Capacity;
+use rustix::mount::{MountFlags, mount, mount_remount};
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+/// Where images are unpacked and containers write.
+pub(crate) const STORE: &str = "/run/iguana/store";
+/// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
+/// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
+const RESERVE: u64 = 16 << 20;
+/// The same where the store may be swapped: what is unpacked or read at the moment must be in memory.
+const RESERVE_OF_SWAP: u64 = 32 << 20;
+/// Bytes of memory that an empty file takes in the kernel: its inode and its name.
+const SMALLEST_FILE: u64 = 1024;
+/// What compression is expected to save, in hundredths, as long as too little was compressed to know (zram.rst, "we
+/// expect a 2:1 compression ratio").
+const EXPECTED: u64 = 200;
+/// Compressed bytes that say how well the rest will do.
+const ENOUGH_TO_KNOW: u64 = 32 << 20;
+/// More is not believed: what comes next may be packed already.
+const MOST_BELIEVED: u64 = 300;
+
+/// How often the limit follows what compression saves: a fast container writes some 100 MB in that time.
+const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+
+/// The store's memory. Threads may ask at the same time.
+#[derive(Clone)]
+pub(crate) struct Space(Arc<Shared>);
+
+struct Shared {
+    report: Report,
+    may_swap: bool,
+    swap: Mutex<Swap>,
+}
+
+enum Swap {
+    Untried,
+    On(Zram),
+    No,
+}
+
+impl Space {
+    /// Mounts the store, as large as the memory that is free now allows; `may_swap`, if the machine is ours to have it
+    /// swap.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is no memory.
+    pub(crate) fn mount(may_swap: bool, report: &Report) -> anyhow::Result<Self> {
+        let available = read().map_or(0, |memory| memory.available);
+        // tmpfs takes a size of 0 as "no limit".
+        let size = available.checked_sub(RESERVE).filter(|size| *size > 0).ok_or_else(|| {
+            hinted(
+                format!(
+                    "there is no memory for images: {} MiB are free, {} MiB are kept",
+                    available >> 20,
+                    RESERVE >> 20
+                ),
+                "give the machine more memory",
+            )
+        })?;
+        fs::create_dir_all(STORE).with_context(|| format!("cannot make `{STORE}`"))?;
+        mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), limits(size)?.as_c_str())
+            .with_context(|| format!("cannot mount the store at `{STORE}`"))?;
+        Ok(Self(Arc::new(Shared { report: report.clone(), may_swap, swap: Mutex::new(Swap::Untried) })))
+    }
+}
+
+impl Shared {
+    fn swap(&self) -> MutexGuard<'_, Swap> {
+        // Each change is whole.
+        self.swap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn swap_on(&self, memory: Memory) -> Swap {
+        match Zram::start(memory.total) {
+            Ok(zram) => {
+                self.report.say(format_args!(
+                    "memory: {} MiB are not enough for the images: they are compressed ({})",
+                    memory.total >> 20,
+                    zram.algorithm()
+                ));
+                Swap::On(zram)
+            }
+            Err(error) => {
+                self.report.warn(format_args!("memory cannot be compressed: {error:#}"));
+                Swap::No
+            }
+        }
+    }
+
+    /// Where memory is swapped, the file system's limit follows what compression turns out to save: a container that
+    /// writes there, too, gets an error before the kernel has to kill somebody.
+    fn left(&self) -> u64 {
+        let Some(memory) = read() else { return u64::MAX };
+        let held = Held::read();
+        match &*self.swap() {
+            Swap::On(zram) => {
+                let left = left_with(memory, zram.content());
+                let size = limits(held.used.saturating_add(left).max(1));
+                // The kernel refuses a limit below what is there: then nothing is left in any case.
+                let _ = size.map(|size| mount_remount(STORE, MountFlags::empty(), size.as_c_str()));
+                left
+            }
+            Swap::Untried | Swap::No => held.free.min(memory.available.saturating_sub(RESERVE)),
+        }
+    }
+}
+
+impl Capacity for Space {
+    fn left(&self) -> u64 {
+        self.0.left()
+    }
+
+    fn stretch(&self, _: u64) {
+        let mut swap = self.0.swap();
+        if let (Swap::Untried, true, Some(memory)) = (&*swap, self.0.may_swap, read()) {
+            *swap = self.0.swap_on(memory);
+            if let Swap::On(_) = *swap {
+                follow(Arc::downgrade(&self.0));
+            }
+        }
+    }
+}
+
+/// Keeps the limit right as long as there is the store.
+fn follow(shared: Weak<Shared>) {
+    thread::spawn(move || {
+        while let Some(shared) = shared.upgrade() {
+            shared.left();
+            drop(shared);
+            thread::sleep(FOLLOW_EVERY);
+        }
+    });
+}
+
+/// Half of what is left in a store, for what may as well be fetched later; nothing is stretched for that.
+pub(crate) struct Spare<'a> {
+    space: &'a Space,
+    kept: u64,
+    /// Nothing is left when the time for it is over.
+    has_time: &'a AtomicBool,
+}
+
+impl<'a> Spare<'a> {
+    pub(crate) fn of(space: &'a Space, has_time: &'a AtomicBool) -> Self {
+        Self { space, kept: space.left() / 2, has_time }
+    }
+}
+
+impl Capacity for Spare<'_> {
+    fn left(&self) -> u64 {
+        if self.has_time.load(Ordering::Relaxed) { self.space.left().saturating_sub(self.kept) } else { 0 }
+    }
+
+    fn stretch(&self, _: u64) {}
+}
+
+/// What can still be unpacked when it, and what is there already, may be compressed.
+fn left_with(memory: Memory, content: Option<Content>) -> u64 {
+    let ratio = content.map_or(EXPECTED, ratio);
+    let resident = memory.shared;
+    let usable = (memory.available + resident).saturating_sub(RESERVE_OF_SWAP);
+    let all = usable.saturating_mul(ratio) / 100;
+    all.saturating_sub(resident).min(memory.swap_free.saturating_add(memory.available))
+}
+
+/// How well it compresses, in hundredths.
+fn ratio(content: Content) -> u64 {
+    if content.original < ENOUGH_TO_KNOW {
+        return EXPECTED;
+    }
+    (content.original.saturating_mul(100) / content.used.max(1)).clamp(100, MOST_BELIEVED)
+}
+
+/// Bytes in the store's file system.
+struct Held {
+    used: u64,
+    free: u64,
+}
+
+impl Held {
+    fn read() -> Self {
+        rustix::fs::statvfs(Path::new(STORE)).map_or(Self { used: 0, free: u64::MAX }, |stat| Self {
+            used: (stat.f_blocks - stat.f_bfree) * stat.f_frsize,
+            free: stat.f_bfree * stat.f_frsize,
+        })
+    }
+}
+
+/// Options of tmpfs(5). Its default for files, half of all pages, is too few where memory is small and files are smaller.
+fn limits(size: u64) -> anyhow::Result<CString> {
+    Ok(CString::new(format!("mode=0755,size={size},nr_inodes={}", size / SMALLEST_FILE))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn memory(available: u64, shared: u64) -> Memory {
+        Memory { total: 512 * MIB, available: available * MIB, shared: shared * MIB, swap_free: 1024 * MIB }
+    }
+
+    #[test]
+    fn an_empty_store_takes_twice_what_is_free_but_for_the_reserve() {
+        assert_eq!(left_with(memory(432, 0), None), 800 * MIB);
+        // What is in memory takes half when it is swapped.
+        assert_eq!(left_with(memory(232, 200), None), 600 * MIB);
+        assert_eq!(left_with(memory(20, 10), None), 0);
+    }
+
+    #[test]
+    fn what_does_not_compress_leaves_what_is_free() {
+        let content = Some(Content { original: 100 * MIB, used: 101 * MIB });
+        assert_eq!(left_with(memory(132, 100), content), 100 * MIB);
+        assert_eq!(ratio(Content { original: 100 * MIB, used: 10 * MIB }), MOST_BELIEVED);
+        assert_eq!(ratio(Content { original: MIB, used: MIB }), EXPECTED);
+    }
+}

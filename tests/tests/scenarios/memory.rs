@@ -1,0 +1,96 @@
+//! Memory: what does not fit is told before it is fetched, or is made to fit; what is not needed any more is given back.
+
+use crate::POWER_OFF;
+use anyhow::{Context as _, Result};
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::payload;
+use iguana_lab::scenario::Scenario;
+use std::fs;
+
+const MIB: u64 = 1 << 20;
+
+/// A Debian's files, and them again so many times as the archives that they came in. What it says at the end is how
+/// much of that can be read.
+fn debian(copies: usize, script: &str) -> Result<(Image, u64)> {
+    let tar = payload::disk_tools()?;
+    let mut recipe = Recipe::empty()?.tar(&tar);
+    for number in 0..copies {
+        recipe = recipe.copy(&tar, &format!("/copy/{number}"))?;
+    }
+    let bytes = fs::metadata(&tar)?.len() * (1 + copies as u64);
+    let image = recipe.set("Cmd", serde_json::json!(["/bin/sh", "-c", script])).make(Maker::Spec)?;
+    Ok((image, bytes))
+}
+
+fn mebibytes(bytes: u64, hundredths: u64) -> Result<u32> {
+    u32::try_from(bytes * hundredths / 100 / MIB).context("too large for a machine")
+}
+
+/// The number behind the last `key` on the console.
+fn number(said: &str, key: &str) -> Option<u64> {
+    let (_, rest) = said.rsplit_once(key)?;
+    rest.trim_start().split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[test]
+fn an_image_larger_than_memory_is_compressed() -> Result<()> {
+    let script = format!("echo \"read: $(cat /copy/* | wc -c)\"\n{POWER_OFF}");
+    let (image, bytes) = debian(2, &script)?;
+    let memory = mebibytes(bytes, 80)?;
+    let mut boot = Scenario::new()?
+        .memory(memory)
+        .made_image("large", &image)?
+        .append("rd.iguana.containers=REGISTRY/large")
+        .boot()?;
+    boot.expect(" MiB are not enough for the images: they are compressed (zstd)")?;
+    boot.expect(&format!("read: {}", bytes / 3 * 2))?;
+    boot.expect("handover: power off")?;
+    let said = boot.ends()?;
+    assert!(!said.contains("Out of memory"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_image_that_no_compression_fits_is_refused_before_it_is_fetched() -> Result<()> {
+    let (image, bytes) = debian(2, "echo never")?;
+    let mut boot = Scenario::new()?
+        .memory(256)
+        .made_image("large", &image)?
+        .append("rd.iguana.containers=REGISTRY/large")
+        .boot()?;
+    boot.expect("the image does not fit: it takes ")?;
+    boot.expect("MB more memory, or use a smaller image")?;
+    let said = boot.ends()?;
+    let told = number(&said, "it takes ").context("no figure")?;
+    assert!(told.abs_diff(bytes / 1_000_000) < 20, "{told} of {bytes}:\n{said}");
+    assert!(!said.contains("3 layers,"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_next_jobs_image_comes_while_a_job_runs_and_goes_after_it() -> Result<()> {
+    const SAY: &str = "echo \"$1 $(sed -n 's/^MemAvailable: *//p' /proc/meminfo)\"";
+    let tool = Recipe::busybox()?.file("/say", 0o755, format!("#!/bin/sh\n{SAY}\n"))?;
+    let (image, bytes) = debian(0, "echo large one runs")?;
+    let mut boot = Scenario::new()?
+        .memory(1024)
+        .made_image("large", &image)?
+        .image("tool", tool)?
+        .workflow(
+            "
+jobs:
+  first: {container: {image: REGISTRY/tool, command: [sh, -c, '/say before: ; sleep 30; echo first ends']}}
+  large: {container: REGISTRY/large}
+  last: {container: {image: REGISTRY/tool, command: [sh, -c, '/say after: ; echo poweroff > /iguana/kernelAction']}}
+",
+        )
+        .boot()?;
+    boot.expect_all(&["job first: started", "first ends", "ready, pulled while the job before ran"])?;
+    boot.expect_all(&["large one runs", "job last: started", "handover: power off"])?;
+    let said = boot.ends()?;
+    let available = |key| number(&said, key).context("no figure");
+    let (before, after) = (available("before: ")?, available("after: ")?);
+    let lost = before.saturating_sub(after) << 10;
+    assert!(lost < bytes / 10, "{lost} of {bytes} bytes are not given back:\n{said}");
+    Ok(())
+}
