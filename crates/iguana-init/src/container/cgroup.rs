@@ -167,6 +167,8 @@ pub(super) struct MemoryAccount {
     /// The folder of the cgroup that counts it, and what its files are called.
     counted: Option<(PathBuf, &'static MemoryFiles)>,
     limit: Option<u64>,
+    /// What the whole machine's count was at the beginning.
+    kills_before: u64,
 }
 
 /// What the two versions call the same.
@@ -194,7 +196,11 @@ impl Cgroup {
     pub(super) fn make(plan: &Plan) -> anyhow::Result<Self> {
         let name = plan.scratch.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("iguana-{}.{name}", std::process::id());
-        let memory = MemoryAccount { counted: None, limit: plan.memory };
+        let memory = MemoryAccount {
+            counted: None,
+            limit: plan.memory,
+            kills_before: kills_in(Path::new(KILLS_OF_ALL)),
+        };
         let mut cgroup = Self { unified: None, others: Vec::new(), memory };
         if let Some(folder) = &plan.cgroups.unified {
             cgroup.unified = Some(make_folder(folder.join(&name))?);
@@ -278,9 +284,10 @@ impl MemoryAccount {
     /// How often the kernel has killed something in it for want of memory; on the whole machine, where nothing else
     /// is counted.
     pub(super) fn kills(&self) -> u64 {
-        let of_cgroup = self.counted.as_ref().map(|(folder, files)| folder.join(files.kills));
-        let text = fs::read_to_string(of_cgroup.as_deref().unwrap_or(Path::new(KILLS_OF_ALL)));
-        number_of(&text.unwrap_or_default(), "oom_kill").unwrap_or(0)
+        match &self.counted {
+            Some((folder, files)) => kills_in(&folder.join(files.kills)),
+            None => kills_in(Path::new(KILLS_OF_ALL)).saturating_sub(self.kills_before),
+        }
     }
 
     /// What is known of such a kill.
@@ -323,6 +330,10 @@ fn set(file: &Path, limit: u64) -> anyhow::Result<()> {
 /// Writes a file of the kernel's, which is never made.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
+}
+
+fn kills_in(file: &Path) -> u64 {
+    number_of(&fs::read_to_string(file).unwrap_or_default(), "oom_kill").unwrap_or(0)
 }
 
 fn number_of(text: &str, key: &str) -> Option<u64> {
