@@ -6,6 +6,7 @@ use crate::source_tree;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs;
+use std::path::PathBuf;
 
 /// How much an image holds. The figures are of one day; Debian grows slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,13 @@ pub fn image(size: Size) -> Result<Image> {
     base.file("/marker.sh", 0o755, marker)?.set("Cmd", json!(["/bin/sh", "/marker.sh"])).make(Maker::Spec)
 }
 
+/// The tar file of one of the large image's layers, the lowest first.
+pub fn layer(number: usize) -> Result<PathBuf> {
+    Ok(layers().products()?.join(format!("layer-{number}.tar")))
+}
+
 fn with_layers(count: usize) -> Result<Recipe> {
-    let layers = layers().products()?;
-    let files = (0..count).map(|number| layers.join(format!("layer-{number}.tar")));
-    Ok(files.fold(Recipe::empty()?, |recipe, file| recipe.tar(&file)))
+    (0..count).try_fold(Recipe::empty()?, |recipe, number| Ok(recipe.tar(&layer(number)?)))
 }
 
 /// A Debian that grows by one layer after the other, each taken as the files that have changed since.

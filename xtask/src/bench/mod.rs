@@ -6,6 +6,7 @@ mod dracut;
 pub(crate) mod figures;
 mod handover;
 mod language;
+mod pull;
 pub(crate) mod result;
 
 use anyhow::Result;
@@ -21,6 +22,8 @@ pub(crate) enum What {
     Handover(handover::Options),
     /// Sizes of dracut's initrds with our module and without.
     Dracut,
+    /// Seconds, processor seconds and memory of pulls: ours, podman's, containerd's and others'; some twenty minutes.
+    Pull(pull::Options),
     /// How long workflows are checked, good and hostile ones.
     Language(language::Options),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Containers(options) => containers::run(options),
         What::Handover(options) => handover::run(options),
         What::Dracut => dracut::run(),
+        What::Pull(options) => pull::run(options),
         What::Language(options) => language::run(options),
     }
 }

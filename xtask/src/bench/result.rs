@@ -16,9 +16,14 @@ pub(crate) fn keep(name: &str, report: &str) -> Result<()> {
 
 /// Keeps a report in the place of an older one of the day.
 pub(crate) fn write(name: &str, report: &str) -> Result<PathBuf> {
+    write_as(name, "md", report)
+}
+
+/// The same, of another kind of file.
+pub(crate) fn write_as(name: &str, suffix: &str, report: &str) -> Result<PathBuf> {
     let folder = source_tree().join("bench/results");
     fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{name}-{}.md", today()?));
+    let file = folder.join(format!("{name}-{}.{suffix}", today()?));
     fs::write(&file, report).with_context(|| format!("`{}`", file.display()))?;
     Ok(file)
 }

@@ -1,0 +1,172 @@
+//! Who pulls.
+
+use super::Sample;
+use super::images::Kind;
+use super::stage::Stage;
+use anyhow::{Context, Result};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::program;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// podman and buildah, as they work without a system around them.
+const STORE: &str = "--root root --runroot run --storage-driver overlay";
+/// Clock ticks in a second, as /proc counts (proc(5), sysconf(3)).
+const TICKS: f64 = 100.0;
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contestant {
+    Iguana,
+    Podman,
+    Buildah,
+    Skopeo,
+    Containerd,
+}
+
+impl Contestant {
+    /// Ours first.
+    pub(super) const ALL: [Contestant; 5] = [
+        Contestant::Iguana,
+        Contestant::Podman,
+        Contestant::Buildah,
+        Contestant::Skopeo,
+        Contestant::Containerd,
+    ];
+
+    /// Those that can do it.
+    pub(super) fn all_for(kind: Kind) -> impl Iterator<Item = Contestant> {
+        // umoci knows no zstd.
+        Contestant::ALL.into_iter().filter(move |it| *it != Contestant::Skopeo || kind != Kind::LargeZstd)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Contestant::Iguana => "`iguana pull`",
+            Contestant::Podman => "`podman pull`",
+            Contestant::Buildah => "`buildah pull`",
+            Contestant::Skopeo => "`skopeo copy`, `umoci unpack`",
+            Contestant::Containerd => "`ctr images pull`",
+        }
+    }
+
+    pub(super) fn version(self) -> Result<String> {
+        let said = |words: &[&str]| process::run(Command::new(words[0]).args(&words[1..]), QUICK);
+        let said = match self {
+            Contestant::Iguana => process::run(Command::new(program("iguana")).arg("--version"), QUICK)?,
+            Contestant::Podman => said(&["podman", "--version"])?,
+            Contestant::Buildah => said(&["buildah", "--version"])?,
+            Contestant::Skopeo => {
+                format!("{}, {}", said(&["skopeo", "--version"])?.trim(), said(&["umoci", "--version"])?)
+            }
+            Contestant::Containerd => said(&["ctr", "--version"])?,
+        };
+        Ok(said.trim().lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// One pull from nothing.
+    pub(super) fn pull(self, reference: &str) -> Result<Sample> {
+        let stage = Stage::set_up()?;
+        self.pull_on(&stage, reference).with_context(|| format!("{} of `{reference}`", self.name()))
+    }
+
+    fn pull_on(self, stage: &Stage, reference: &str) -> Result<Sample> {
+        match self {
+            Contestant::Iguana => {
+                let registry = reference.split('/').next().unwrap_or_default();
+                let insecure = format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n");
+                fs::write(stage.path().join("tmp/registries.conf"), insecure)?;
+                let iguana = program("iguana");
+                stage.measure(&format!(
+                    "exec {} pull --registries tmp/registries.conf {reference} tree",
+                    iguana.display()
+                ))
+            }
+            Contestant::Podman => stage.measure(&format!(
+                "exec podman {STORE} --cgroup-manager=cgroupfs --events-backend=none pull -q --tls-verify=false {reference}"
+            )),
+            Contestant::Buildah => {
+                stage.measure(&format!("exec buildah {STORE} pull -q --tls-verify=false {reference}"))
+            }
+            Contestant::Skopeo => stage.measure(&format!(
+                "skopeo copy -q --src-tls-verify=false docker://{reference} oci:layout:latest
+                umoci unpack --image layout:latest tree"
+            )),
+            Contestant::Containerd => {
+                let daemon = Containerd::start(stage)?;
+                let (cpu, _) = daemon.used()?;
+                let sample = stage.measure(&format!(
+                    "exec ctr -a {} images pull --plain-http --snapshotter overlayfs {reference}:latest",
+                    daemon.socket
+                ))?;
+                let (after, resident) = daemon.used()?;
+                Ok(Sample { cpu: sample.cpu + after - cpu, resident: sample.resident.max(resident), ..sample })
+            }
+        }
+    }
+}
+
+/// MB of the image's tree as ours unpacks it.
+pub(super) fn tree_of(reference: &str) -> Result<f64> {
+    let stage = Stage::set_up()?;
+    Contestant::Iguana.pull_on(&stage, reference)?;
+    Ok(stage.stored())
+}
+
+/// The daemon that pulls for `ctr`. Dropping it ends it.
+struct Containerd {
+    process: Child,
+    socket: String,
+}
+
+impl Containerd {
+    fn start(stage: &Stage) -> Result<Containerd> {
+        let home = stage.path().display();
+        let socket = format!("{home}/ctrd.sock");
+        let config = format!(
+            "version = 2\nroot = \"{home}/ctrd\"\nstate = \"{home}/ctrd-state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{socket}\"\n"
+        );
+        let file = stage.path().join("tmp/ctrd.toml");
+        fs::write(&file, config)?;
+        let log = fs::File::create(stage.path().join("tmp/ctrd.log"))?;
+        let mut containerd = Command::new("containerd");
+        containerd.arg("-c").arg(&file).args(["-l", "warn"]).env("TMPDIR", stage.path().join("tmp"));
+        let process = containerd.stdout(Stdio::null()).stderr(log).spawn().context("no `containerd`")?;
+        let daemon = Containerd { process, socket };
+        let start = Instant::now();
+        while !process::succeeds(Command::new("ctr").args(["-a", &daemon.socket, "version"])) {
+            anyhow::ensure!(start.elapsed() < START_LIMIT, "containerd does not answer");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(daemon)
+    }
+
+    /// CPU seconds so far, and the most memory in MB.
+    fn used(&self) -> Result<(f64, f64)> {
+        let folder = format!("/proc/{}", self.process.id());
+        let stat = fs::read_to_string(format!("{folder}/stat"))?;
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+        let ticks: f64 = fields
+            .get(11..13)
+            .context("`stat` is short")?
+            .iter()
+            .filter_map(|it| it.parse::<f64>().ok())
+            .sum();
+        let status = fs::read_to_string(format!("{folder}/status"))?;
+        let most = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?.split_ascii_whitespace().next()?.parse::<f64>().ok()
+        });
+        Ok((ticks / TICKS, most.unwrap_or_default() * 1024.0 / 1e6))
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}

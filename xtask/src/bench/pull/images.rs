@@ -1,0 +1,127 @@
+//! The images that are pulled.
+
+use anyhow::{Context, Result};
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::marker::{self, Size};
+use iguana_lab::registry::Registry;
+use iguana_lab::room;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Layers of the image with many.
+const LAYERS: usize = 40;
+/// Files of the image with many small ones, and bytes of each.
+const FILES: usize = 50_000;
+const FILE_BYTES: usize = 700;
+
+/// Which image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tiny,
+    Medium,
+    Large,
+    LargeZstd,
+    ManyLayers,
+    SmallFiles,
+}
+
+/// An image in the registry.
+pub(super) struct Pushed {
+    pub(super) image: Image,
+    /// As this host names it.
+    pub(super) reference: String,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 6] =
+        [Kind::Tiny, Kind::Medium, Kind::Large, Kind::LargeZstd, Kind::ManyLayers, Kind::SmallFiles];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Tiny => "tiny",
+            Kind::Medium => "medium",
+            Kind::Large => "large",
+            Kind::LargeZstd => "large-zstd",
+            Kind::ManyLayers => "many-layers",
+            Kind::SmallFiles => "small-files",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(super) fn describe(self) -> String {
+        match self {
+            Kind::Tiny => "Tiny: busybox, 2 layers, gzip".into(),
+            Kind::Medium => "Medium: a minimal Debian, 2 layers, gzip".into(),
+            Kind::Large => "Large: a Debian with compilers, 6 layers, gzip".into(),
+            Kind::LargeZstd => "The same, zstd".into(),
+            Kind::ManyLayers => format!("Many layers: the medium one's bytes in {LAYERS} layers, gzip"),
+            Kind::SmallFiles => format!("Small files: {FILES} of {FILE_BYTES} bytes in one layer, gzip"),
+        }
+    }
+
+    pub(super) fn push(self, registry: &Registry) -> Result<Pushed> {
+        let image = self.image()?;
+        match self {
+            Kind::LargeZstd => registry.push_as_zstd(&image, self.name())?,
+            _ => registry.push(&image, self.name())?,
+        };
+        let (_, port) = registry
+            .address()
+            .rsplit_once(':')
+            .map(|(host, port)| (host.to_owned(), port.to_owned()))
+            .context("no port")?;
+        Ok(Pushed { image, reference: format!("127.0.0.1:{port}/{}", self.name()) })
+    }
+
+    fn image(self) -> Result<Image> {
+        match self {
+            Kind::Tiny => marker::image(Size::Tiny),
+            Kind::Medium => marker::image(Size::Medium),
+            Kind::Large | Kind::LargeZstd => marker::image(Size::Large),
+            Kind::ManyLayers => many_layers(),
+            Kind::SmallFiles => small_files(),
+        }
+    }
+}
+
+fn many_layers() -> Result<Image> {
+    let tar = marker::layer(0)?;
+    let bytes = fs::read(&tar)?;
+    let size = bytes.len().div_ceil(LAYERS - 1);
+    let pieces = bytes.chunks(size).enumerate();
+    let recipe = pieces.fold(Recipe::busybox(), |recipe, (number, piece)| {
+        recipe?.file(&format!("/pieces/{number}"), 0o644, piece)
+    });
+    recipe?.make(Maker::Spec)
+}
+
+/// Words of a dictionary would pack too well, and random bytes not at all: numbers in hexadecimal pack to a half.
+fn small_files() -> Result<Image> {
+    let folder = room("bench")?.join("small-files");
+    let tar = folder.with_extension("tar");
+    if !tar.exists() {
+        fill(&folder)?;
+        let status = Command::new("tar").arg("-C").arg(&folder).arg("-cf").arg(&tar).arg(".").status()?;
+        anyhow::ensure!(status.success(), "tar ended with {status}");
+    }
+    Recipe::busybox()?.tar(&tar).make(Maker::Spec)
+}
+
+fn fill(folder: &Path) -> Result<()> {
+    let mut state = 1_u64;
+    for number in 0..FILES {
+        let place = folder.join(format!("usr/share/many/{}", number / 500));
+        fs::create_dir_all(&place)?;
+        let mut content = String::new();
+        while content.len() < FILE_BYTES {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            content += &format!("{state:016x}");
+        }
+        fs::write(place.join(number.to_string()), &content[..FILE_BYTES])?;
+    }
+    Ok(())
+}
