@@ -4,6 +4,7 @@
 //! starts, it stops: every process and folder here belongs to a value and goes with it.
 
 pub mod authority;
+pub mod bundle;
 pub mod disk;
 pub mod dracut;
 pub mod equality;

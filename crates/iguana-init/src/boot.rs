@@ -9,6 +9,7 @@ use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::http::Proxies;
+use iguana_core::image;
 use iguana_core::trust::{self, Trust};
 use iguana_core::workflow::{self, Plan};
 use std::path::Path;
@@ -120,10 +121,15 @@ fn prepare_and_run(
 
     let proxies = proxies(settings).at(Stage::ControlFile)?;
     let http = trust.client().through(proxies);
-    let control_file = control::find(settings, &http, &trust.rules, report).at(Stage::ControlFile)?;
+    if control::is_on_disk(settings) {
+        // Of two disks with one label the first must not be taken for the only one.
+        machine.iter().for_each(|machine| machine.devices.settle(report));
+    }
+    let sources = control::Sources { http: &http, trust: &trust, report };
+    let control_file = control::find(settings, &sources).at(Stage::ControlFile)?;
     let plan = control_file.plan(report).at(Stage::Workflow)?;
     trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
-    let pins = control_file.pins(&plan, &http, &trust.rules, report).at(Stage::Trust)?;
+    let pins = control_file.pins(&plan, &sources).at(Stage::Trust)?;
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
@@ -131,8 +137,9 @@ fn prepare_and_run(
     let space = memory::Space::mount(true, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
+    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()));
     let setup = jobs::Setup {
-        images: jobs::Images::open(http, trust, pins, space, report).at(Stage::Image)?.into(),
+        images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
         store: memory::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(cmdline),
@@ -154,14 +161,20 @@ fn prepare_and_run(
 /// What the standalone initrd looks after, until the value is dropped.
 struct Machine {
     devices: devices::Devices,
-    _network: network::Network,
+    _network: Option<network::Network>,
 }
 
 impl Machine {
     fn bring_up(settings: &Settings, report: &Report) -> Result<Self, Failure> {
         let modules = modules::Modules::open(report).at(Stage::Modules)?;
         let devices = devices::watch(modules, report).at(Stage::Devices)?;
-        let network = network::bring_up(settings, report).at(Stage::Network)?;
+        let network = match network::bring_up(settings, report) {
+            Err(error) if !control::needs_network(settings) => {
+                report.warn(format_args!("network: going on without: {error:#}"));
+                None
+            }
+            brought_up => Some(brought_up.at(Stage::Network)?),
+        };
         clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
         Ok(Self { devices, _network: network })
     }

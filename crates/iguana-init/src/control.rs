@@ -1,53 +1,200 @@
 //! Finds the control file, and reads the workflow in it.
 
+use crate::machine::media;
 use crate::report::{Report, Waiting};
 use anyhow::{Context as _, bail};
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::{WithHint as _, hinted};
 use iguana_core::http;
+use iguana_core::image::bundle::Bundle;
+use iguana_core::image::{Artifact, Finder, Machine, Named, PullEvent, Reference};
+use iguana_core::trust::Trust;
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::rules::Rules;
+use iguana_core::workflow::artifact;
 use iguana_core::workflow::{self, Plan, Severity};
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
 
 /// Where `iguana build --workflow` puts the bundled workflow.
 pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";
+/// Begins the name of a workflow in a registry.
+const ARTIFACT: &str = "oci://";
 /// The lock file that it puts there, too.
 const LOCK: &str = "/etc/iguana/control.yaml.lock";
 
 /// What is to be run, as it was found.
 pub(crate) enum ControlFile {
     /// A document, and where it is from.
-    Document { origin: String, bytes: Vec<u8> },
+    Document(Box<Document>),
     /// The images of `rd.iguana.containers=`.
     Images(Vec<String>),
+}
+
+/// A workflow before it is read.
+pub(crate) struct Document {
+    origin: String,
+    bytes: Vec<u8>,
+    /// What came with it, where that is not to be fetched from beside it: by media types.
+    inside: Option<HashMap<String, Vec<u8>>>,
+    /// Whether the policy demanded, and found, a signature of all of it.
+    is_signed: bool,
+    /// Its images, where they came with it.
+    bundle: Option<Bundle>,
+    /// The repository that it is in, which may have its images.
+    beside: Option<Named>,
+}
+
+/// Where workflows are looked for, and which of them may run.
+pub(crate) struct Sources<'a> {
+    pub(crate) http: &'a http::Client,
+    pub(crate) trust: &'a Trust,
+    pub(crate) report: &'a Report,
 }
 
 /// The control file: `rd.iguana.control_url=`, else `rd.iguana.containers=`, else the bundled one.
 ///
 /// # Errors
 /// When there is none, or it cannot be had.
-pub(crate) fn find(
-    settings: &Settings,
-    http: &http::Client,
-    rules: &Rules,
-    report: &Report,
-) -> anyhow::Result<ControlFile> {
+pub(crate) fn find(settings: &Settings, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
+    let (rules, report) = (&sources.trust.rules, sources.report);
     if let Some(url) = &settings.control_url {
-        let bytes = fetch(url, http, report)?;
+        let document = match url.strip_prefix(ARTIFACT) {
+            Some(name) => sources.artifact(url, name)?,
+            None if media::is_here(url) => sources.here(url)?,
+            None => Document::alone(url, sources.fetch(url)?),
+        };
         report.say(format_args!("workflow: from {url}"));
-        authenticate(url, &bytes, rules, report, |signature| fetch(signature, http, report))?;
-        return Ok(ControlFile::Document { origin: url.clone(), bytes });
+        document.authenticate(sources)?;
+        return Ok(ControlFile::Document(document.into()));
     }
     if !settings.containers.is_empty() {
         refuse_unsigned_containers(rules)?;
         report.say(format_args!("workflow: the containers `{}`", settings.containers.join("`, `")));
         return Ok(ControlFile::Images(settings.containers.clone()));
     }
-    let bytes = read(BUNDLED).hint(
+    let bytes = fs::read(BUNDLED).with_context(|| format!("cannot read the workflow `{BUNDLED}`")).hint(
         "name a workflow with `rd.iguana.control_url=URL`, or bundle one with `iguana build --workflow FILE`",
     )?;
     report.say(format_args!("workflow: from {BUNDLED}"));
-    Ok(ControlFile::Document { origin: BUNDLED.into(), bytes })
+    Ok(ControlFile::Document(Document::alone(BUNDLED, bytes).into()))
+}
+
+/// Whether the control file is on a disk of this machine.
+pub(crate) fn is_on_disk(settings: &Settings) -> bool {
+    settings.control_url.as_ref().is_some_and(|url| url.starts_with(media::SCHEME))
+}
+
+/// Whether the control file cannot be had without the network. What is found without may have its images with it.
+pub(crate) fn needs_network(settings: &Settings) -> bool {
+    match &settings.control_url {
+        Some(url) => !media::is_here(url),
+        None => !settings.containers.is_empty(),
+    }
+}
+
+impl Document {
+    /// What belongs to it, by its place: from the artifact that it came in, else from beside it.
+    fn get(&self, place: &str, sources: &Sources<'_>) -> anyhow::Result<Vec<u8>> {
+        let Some(inside) = &self.inside else { return sources.fetch(place) };
+        let is_meant = |(ending, _): &&(&str, &str)| place == beside(&self.origin, ending);
+        let found = artifact::BESIDE.iter().find(is_meant);
+        let found = found.and_then(|(_, media_type)| inside.get(*media_type));
+        Ok(found.with_context(|| format!("`{}` has no layer for `{place}`", self.origin))?.clone())
+    }
+
+    fn alone(origin: &str, bytes: Vec<u8>) -> Self {
+        Self { origin: origin.to_owned(), bytes, inside: None, is_signed: false, bundle: None, beside: None }
+    }
+
+    fn with_others(
+        origin: &str,
+        mut inside: HashMap<String, Vec<u8>>,
+        is_signed: bool,
+        bundle: Option<Bundle>,
+    ) -> anyhow::Result<Self> {
+        let bytes =
+            inside.remove(artifact::WORKFLOW).with_context(|| format!("`{origin}` has no workflow in it"));
+        let bytes =
+            bytes.hint(format!("one of its layers must have the media type `{}`", artifact::WORKFLOW))?;
+        Ok(Self { origin: origin.to_owned(), bytes, inside: Some(inside), is_signed, bundle, beside: None })
+    }
+
+    fn authenticate(&self, sources: &Sources<'_>) -> anyhow::Result<()> {
+        if self.is_signed {
+            return Ok(());
+        }
+        let Sources { trust, report, .. } = sources;
+        authenticate(&self.origin, &self.bytes, &trust.rules, report, |place| self.get(place, sources))
+    }
+
+    fn pins(&self, plan: &Plan, sources: &Sources<'_>) -> anyhow::Result<Pins> {
+        let rules = &sources.trust.rules;
+        let lock = self.inside.as_ref().and_then(|inside| inside.get(artifact::LOCK));
+        if let (Some(lock), false) = (lock, rules.demand_digests()) {
+            let lock = Lock::parse(lock).with_context(|| format!("the lock file in `{}`", self.origin))?;
+            return Ok(Pins::offered(lock));
+        }
+        let get = |place: &str| self.get(place, sources);
+        pins(&self.origin, plan, &sources.trust.rules, self.is_signed, sources.report, get)
+    }
+}
+
+impl Sources<'_> {
+    fn artifact(&self, url: &str, name: &str) -> anyhow::Result<Document> {
+        let reference: Reference = name
+            .parse()
+            .with_context(|| format!("`{url}` names no artifact"))
+            .hint("write `oci://REGISTRY/NAME:TAG`, or `oci://REGISTRY/NAME@sha256:DIGEST`")?;
+        let _waiting = self.waiting(url);
+        let finder = self.trust.finder(self.http.clone(), Machine::this());
+        let mut watch = |event| {
+            if let PullEvent::Waiting { why, .. } | PullEvent::Elsewhere { why, .. } = event {
+                self.report.warn(format_args!("workflow: {why}"));
+            }
+        };
+        let found = finder.artifact(&reference, artifact::TYPE, &artifact::media_types(), &mut watch);
+        let Artifact { approval, documents } =
+            found.with_context(|| format!("cannot have the workflow `{url}`"))?;
+        self.report.detail(format_args!("workflow: may run {}", approval.reason()));
+        let document = Document::with_others(url, documents, approval.is_by_signature(), None)?;
+        Ok(Document { beside: reference.named().cloned(), ..document })
+    }
+
+    /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
+    fn here(&self, url: &str) -> anyhow::Result<Document> {
+        let path = match url.strip_prefix(media::SCHEME) {
+            Some(place) => media::open(place, self.report)?,
+            None => PathBuf::from(url),
+        };
+        if !Bundle::is_at(&path) {
+            return Ok(Document::alone(url, media::read(&path)?));
+        }
+        let bundle = Bundle::open(&path)?;
+        self.report.say(format_args!("workflow: {url} is a bundle, which has the images, too"));
+        Document::with_others(url, bundle.documents()?, false, Some(bundle))
+    }
+
+    fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+        if media::is_here(url) {
+            let path = url.strip_prefix(media::SCHEME).and_then(|place| place.rsplit_once(':'));
+            let path = path.map_or(PathBuf::from(url), |(_, path)| media::place(path));
+            return media::read(&path);
+        }
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(hinted(
+                format!("`{url}` is not a place that a workflow can be read from"),
+                "write `http://…`, `https://…`, `oci://…`, `hd:DEVICE:PATH`, or a path in the initrd",
+            ));
+        }
+        let _waiting = self.waiting(url);
+        self.http.fetch(url)
+    }
+
+    fn waiting(&self, url: &str) -> Waiting {
+        Waiting::start(self.report, format!("workflow: waiting for `{url}`"), http::SILENCE_LIMIT)
+    }
 }
 
 impl ControlFile {
@@ -55,18 +202,21 @@ impl ControlFile {
     ///
     /// # Errors
     /// When one has no digest and needs one.
-    pub(crate) fn pins(
-        &self,
-        plan: &Plan,
-        http: &http::Client,
-        rules: &Rules,
-        report: &Report,
-    ) -> anyhow::Result<Pins> {
+    pub(crate) fn pins(&self, plan: &Plan, sources: &Sources<'_>) -> anyhow::Result<Pins> {
+        let Self::Document(document) = self else {
+            let no_file = |_: &str| bail!("there is no lock file");
+            return pins("", plan, &sources.trust.rules, false, sources.report, no_file);
+        };
+        document.pins(plan, sources)
+    }
+
+    /// What finds its images: where it came from first.
+    pub(crate) fn finder(&self, finder: Finder) -> Finder {
         match self {
-            Self::Document { origin, .. } => {
-                pins(origin, plan, rules, report, |place| fetch(place, http, report))
+            Self::Document(document) => {
+                Finder { bundle: document.bundle.clone(), beside: document.beside.clone(), ..finder }
             }
-            Self::Images(_) => pins("", plan, rules, report, |_| bail!("there is no lock file")),
+            Self::Images(_) => finder,
         }
     }
 
@@ -76,7 +226,7 @@ impl ControlFile {
     /// When it is not a workflow: with all that is wrong, and where.
     pub(crate) fn plan(&self, report: &Report) -> anyhow::Result<Plan> {
         match self {
-            Self::Document { origin, bytes } => plan(origin, bytes, report),
+            Self::Document(document) => plan(&document.origin, &document.bytes, report),
             Self::Images(images) => {
                 let images = images.iter().map(|image| image.parse()).collect::<Result<_, _>>();
                 Ok(Plan::of_images(
@@ -123,7 +273,8 @@ fn is_baked_in(origin: &str) -> bool {
 }
 
 /// By which digests the images of a plan are wanted. Where the trust demands digests, and not all images are named by
-/// theirs, the lock file beside the workflow has them. `get` has files, by their places.
+/// theirs, the lock file beside the workflow has them. `get` has files, by their places; `is_signed`, if what they came
+/// in is.
 ///
 /// # Errors
 /// When an image has no digest, or the lock file is not there, is not signed, or is none.
@@ -131,6 +282,7 @@ pub(crate) fn pins(
     origin: &str,
     plan: &Plan,
     rules: &Rules,
+    is_signed: bool,
     report: &Report,
     get: impl Fn(&str) -> anyhow::Result<Vec<u8>>,
 ) -> anyhow::Result<Pins> {
@@ -141,7 +293,9 @@ pub(crate) fn pins(
     let Err(missing) = bare.check(plan) else { return Ok(bare) };
     let place = beside(origin, ".lock");
     let Ok(bytes) = get(&place) else { return Err(missing) };
-    authenticate(&place, &bytes, rules, report, &get)?;
+    if !is_signed {
+        authenticate(&place, &bytes, rules, report, &get)?;
+    }
     let pins = Pins::demanded(Lock::parse(&bytes).with_context(|| format!("`{place}` is not a lock file"))?);
     pins.check(plan)?;
     report.say(format_args!("workflow: its images are pinned by {place}"));
@@ -170,22 +324,4 @@ pub(crate) fn plan(origin: &str, bytes: &[u8], report: &Report) -> anyhow::Resul
         .into_plan(origin)
         .with_context(|| format!("`{origin}` is not a workflow"))
         .hint("correct it where the marks are; nothing of it was run")
-}
-
-fn fetch(url: &str, http: &http::Client, report: &Report) -> anyhow::Result<Vec<u8>> {
-    if url.starts_with('/') {
-        return read(url).hint("a path is looked for in the initrd itself");
-    }
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return Err(hinted(
-            format!("`{url}` is not a place that a workflow can be read from"),
-            "write `http://…`, `https://…`, or a path in the initrd",
-        ));
-    }
-    let _waiting = Waiting::start(report, format!("workflow: waiting for `{url}`"), http::SILENCE_LIMIT);
-    http.fetch(url)
-}
-
-fn read(path: &str) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read the workflow `{path}`"))
 }

@@ -16,6 +16,7 @@ use arguments::Arguments;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http::Proxies;
+use iguana_core::image::Machine;
 use iguana_core::trust::pins::Pins;
 use iguana_core::trust::{self, Trust};
 use iguana_core::workflow::Plan;
@@ -81,7 +82,7 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     control::authenticate(&arguments.file, &bytes, &trust.rules, report, get).at(Stage::Trust)?;
     let plan = control::plan(&arguments.file, &bytes, report).at(Stage::Workflow)?;
     trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
-    let pins = control::pins(&arguments.file, &plan, &trust.rules, report, get).at(Stage::Trust)?;
+    let pins = control::pins(&arguments.file, &plan, &trust.rules, false, report, get).at(Stage::Trust)?;
     if arguments.dry_run {
         rehearsal::tell(&plan, &arguments.new_root);
         return Ok(End::Succeeded);
@@ -109,7 +110,9 @@ fn run_plan(
     let space = memory::Space::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let setup = Setup {
-        images: Images::open(http, trust, pins, space, report).at(Stage::Image)?.into(),
+        images: Images::open(trust.finder(http, Machine::this()), pins, space, report)
+            .at(Stage::Image)?
+            .into(),
         store: memory::STORE.into(),
         machine: facts::read(),
         cmdline: facts::cmdline(&cmdline),

@@ -1,6 +1,7 @@
 //! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
 
 mod build;
+mod bundle;
 mod cache;
 mod check;
 mod failure;
@@ -43,6 +44,8 @@ enum Command {
         #[command(flatten)]
         delivery: Delivery,
     },
+    /// Put a workflow and all its images into one file, for machines without a network
+    Bundle(bundle::Options),
     /// Fetch an image, and unpack its tree into a folder
     Pull(pull::Options),
     /// Write down which images the names in a workflow mean today, by digest
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<Exit> {
         Command::Check(options) => return check::run(&options),
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
         Command::Build { recipe, workflow, delivery } => build::run(&recipe, workflow.as_deref(), &delivery)?,
+        Command::Bundle(options) => bundle::run(&options)?,
         Command::Pull(options) => pull::run(&options)?,
         Command::Lock(options) => trust::lock(&options)?,
         Command::Trust(command) => trust::run(&command)?,

@@ -3,6 +3,7 @@
 //! The programs are those of `cargo xtask dist`; `cargo xtask test` makes them and runs all of this.
 
 mod build;
+mod bundle;
 mod containers;
 mod contract;
 mod devices;

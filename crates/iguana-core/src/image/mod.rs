@@ -1,6 +1,7 @@
 //! Images: their names, the registries that have them, and the store that holds them unpacked.
 
 mod auth;
+pub mod bundle;
 mod capacity;
 mod digest;
 mod layer;
@@ -21,7 +22,7 @@ pub use capacity::{Capacity, Unlimited};
 pub use digest::{Digest, Hasher};
 pub use layer::{Ties, take_after, unpack};
 pub use platform::Machine;
-pub use pull::{LayerProgress, Need, PullEvent, Puller, VerifiedImage};
+pub use pull::{Artifact, Finder, LayerProgress, Need, PullEvent, Puller, VerifiedImage};
 pub use reference::{Local, Named, Reference, ReferenceError, Transport};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

@@ -33,6 +33,11 @@ impl Failure {
     pub(super) fn for_good(error: anyhow::Error) -> Self {
         Self { error, may_pass: false, is_absent: false, not_before: None }
     }
+
+    /// What is not there, and will not be.
+    pub(super) fn absent(error: anyhow::Error) -> Self {
+        Self { is_absent: true, ..Self::for_good(error) }
+    }
 }
 
 impl From<anyhow::Error> for Failure {

@@ -64,13 +64,6 @@ impl Repository {
         Self { http, endpoint, login, asker, authorization: Mutex::new(None) }
     }
 
-    /// The index of what refers to a manifest (OCI distribution-spec, "Listing Referrers").
-    pub(super) fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        let url = format!("{}/referrers/{digest}", self.endpoint.base());
-        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
-        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
-    }
-
     fn blob_url(&self, digest: Digest) -> String {
         format!("{}/blobs/{digest}", self.endpoint.base())
     }
@@ -179,6 +172,12 @@ impl Source for Repository {
     /// The manifest or index behind a tag or digest.
     fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
+        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
+        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
+    }
+
+    fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+        let url = format!("{}/referrers/{digest}", self.endpoint.base());
         let mut response = self.get(&url, MANIFEST_TYPES, None)?;
         Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
     }

@@ -13,6 +13,12 @@ pub(super) trait Source: Send + Sync {
     /// The manifest or index with a digest, or that of a name; not verified.
     fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure>;
 
+    /// The index of what refers to a manifest (OCI distribution-spec, "Listing Referrers"); not verified. Absent, where
+    /// nobody keeps such lists.
+    fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+        Err(Failure::absent(anyhow::anyhow!("there is no list of what refers to `{digest}`")))
+    }
+
     /// A small blob, whole and verified.
     fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure>;
 

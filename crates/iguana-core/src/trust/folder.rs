@@ -6,7 +6,7 @@ use super::policy::Policy;
 use super::rules::Rules;
 use super::tls::{RegistryCertificates, Roots};
 use crate::http;
-use crate::image::{Logins, Registries};
+use crate::image::{Finder, Logins, Machine, Registries};
 use anyhow::Context as _;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,21 @@ impl Trust {
     #[must_use]
     pub fn client(&self) -> http::Client {
         http::Client::new(&self.roots).with_certificates(self.certificates.clone())
+    }
+
+    /// What finds images where this trust says and lets run those that it lets, asked for by `http`.
+    #[must_use]
+    pub fn finder(&self, http: http::Client, machine: Machine) -> Finder {
+        Finder {
+            http,
+            registries: self.registries.clone(),
+            logins: self.logins.clone(),
+            policy: self.policy.clone(),
+            attachments: self.attachments.clone(),
+            machine,
+            bundle: None,
+            beside: None,
+        }
     }
 
     /// What is not demanded, for whoever starts a machine with it: nothing where everything is.

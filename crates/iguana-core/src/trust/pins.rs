@@ -99,12 +99,18 @@ impl Pins {
         Self { are_demanded: true, lock }
     }
 
+    /// Images that are in `lock` are meant by their digests there, others by their names.
+    #[must_use]
+    pub fn offered(lock: Lock) -> Self {
+        Self { are_demanded: false, lock }
+    }
+
     /// The name by which an image is to be pulled.
     ///
     /// # Errors
     /// When a digest is demanded, and it has none.
     pub fn pin(&self, reference: &Reference) -> anyhow::Result<Reference> {
-        if !self.are_demanded {
+        if !self.are_demanded && !self.lock.0.contains_key(&reference.to_string()) {
             return Ok(reference.clone());
         }
         let Some(named) = reference.named() else {

@@ -3,6 +3,7 @@
 //! Bytes become a tree ([`mod@check`]: `document`), the tree is compared with the table of keys (`schema`,
 //! [`language`]), read into types (`read`, `model`), and put in order (`plan`). Each stage notes all that it finds.
 
+pub mod artifact;
 mod check;
 mod document;
 pub mod duration;

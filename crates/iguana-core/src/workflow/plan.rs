@@ -46,6 +46,13 @@ impl Plan {
         containers.flat_map(Container::images).filter_map(|image| image.reference.as_ref())
     }
 
+    /// Whether there are others.
+    #[must_use]
+    pub fn names_images_by_expressions(&self) -> bool {
+        let containers = self.jobs.iter().flat_map(|(_, job)| job.containers());
+        containers.flat_map(Container::images).any(|image| image.reference.is_none())
+    }
+
     /// Whether a job after the one at `index` may use `image`.
     #[must_use]
     pub fn needs_after(&self, index: usize, image: &Reference) -> bool {

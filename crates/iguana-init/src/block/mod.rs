@@ -2,6 +2,7 @@
 //! here; the parsers do no I/O, and a read is never longer than a few dozen KiB.
 
 pub(crate) mod device;
+pub(crate) mod named;
 mod raid;
 mod superblock;
 mod table;

@@ -2,7 +2,6 @@
 //! picture.
 
 mod action;
-mod device;
 mod discovery;
 mod filesystem;
 mod glimpse;
@@ -20,6 +19,7 @@ pub(crate) use partitions::Before;
 pub(crate) use state::State;
 pub(crate) use switch_root::{release_store, start_loaded_kernel, switch_root};
 
+use crate::block::named;
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::{Context as _, bail};
 use glimpse::Glimpse;
@@ -193,7 +193,7 @@ fn start_its_kernel(system: &System, why: &str, around: &Circumstances<'_>) -> a
 /// When the device does not come, cannot be mounted, or has no such file.
 pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
-    let glimpse = Glimpse::of(&device::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
+    let glimpse = Glimpse::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
     let opened = system::open_inside(glimpse.folder(), Path::new(file));
     let text = opened.map_err(std::io::Error::from).and_then(std::io::read_to_string);
     text.with_context(|| format!("cannot read `/{file}` there"))

@@ -1,9 +1,9 @@
 //! What became of the workflow, told on the next boot: a small file on a file system that outlives this one (`state:` of
 //! a workflow). The file system is mounted for the moments of reading and writing only: a job may do as it likes with it.
 
-use super::device;
 use super::filesystem::{self, Content};
 use super::partitions::{self, Before, ESP};
+use crate::block::named;
 use crate::report::Report;
 use anyhow::{Context as _, bail};
 use iguana_core::hint::hinted;
@@ -116,7 +116,7 @@ fn replace(folder: &Path, text: &str) -> io::Result<Option<String>> {
 /// Devices are there by now, or are not meant to be: a new disk has no such place before the job.
 fn find(place: &str) -> anyhow::Result<PathBuf> {
     if !place.eq_ignore_ascii_case(ON_ESP) {
-        return device::find(place).with_context(|| format!("there is no device `{place}`"));
+        return named::find(place).with_context(|| format!("there is no device `{place}`"));
     }
     let disks = partitions::disks(&Before::default());
     let of = |wanted: &dyn Fn(&partitions::Disk) -> bool| -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! The switch to the new system's root (switch_root(8)).
 
 use super::NEW_ROOT;
-use crate::machine::memory;
+use crate::machine::{media, memory};
 use crate::sys;
 use anyhow::{Context as _, bail};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +25,7 @@ const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What holds memory and must not outlive the initrd; the inner ones first.
-const LEFT_BEHIND: &[&str] = &["/run/iguana/store"];
+const LEFT_BEHIND: &[&str] = &[memory::STORE, media::MOUNTPOINT];
 
 /// Ends the initrd and goes on as the new system's first program. Only process 1 can do this.
 ///

@@ -2,9 +2,9 @@
 //! as that system: whatever goes wrong leaves no file system half in use.
 
 use super::NEW_ROOT;
-use super::device;
 use super::filesystem::{self, Content};
 use super::mount_list::{Entry, Source};
+use crate::block::named;
 use crate::report::Report;
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
@@ -154,7 +154,7 @@ fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
 
 fn mount_device(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
     let mut wait = |waiting: &str| report.say(format_args!("handover: waiting for {waiting}"));
-    let device = device::wait_for(&entry.device, &mut wait)?;
+    let device = named::wait_for(&entry.device, &mut wait)?;
     let kind = match filesystem::content(&device)? {
         Content::FileSystem(kind) => kind,
         Content::Encrypted { uuid } => return Ok(Mounted::Closed { device, uuid }),

@@ -7,8 +7,7 @@ use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http;
-use iguana_core::image::{Credentials, Machine, PullEvent, Puller, Reference, Store, VerifiedImage};
-use iguana_core::trust::Trust;
+use iguana_core::image::{Credentials, Finder, PullEvent, Puller, Reference, Store, VerifiedImage};
 use iguana_core::trust::pins::Pins;
 use iguana_core::workflow::{self, Container, Job};
 use std::collections::HashMap;
@@ -97,18 +96,9 @@ impl Images {
     ///
     /// # Errors
     /// When the store cannot be opened.
-    pub(crate) fn open(
-        http: http::Client,
-        trust: Trust,
-        pins: Pins,
-        space: Space,
-        report: &Report,
-    ) -> anyhow::Result<Self> {
-        let Trust { registries, logins, policy, attachments, .. } = trust;
-        registries.warnings().iter().for_each(|warning| report.warn(warning));
-        let (store, machine) = (Store::open(Path::new(STORE))?, Machine::this());
-        let progress_every = PROGRESS_EVERY;
-        let puller = Puller { http, registries, logins, policy, attachments, store, machine, progress_every };
+    pub(crate) fn open(finder: Finder, pins: Pins, space: Space, report: &Report) -> anyhow::Result<Self> {
+        finder.registries.warnings().iter().for_each(|warning| report.warn(warning));
+        let puller = Puller { finder, store: Store::open(Path::new(STORE))?, progress_every: PROGRESS_EVERY };
         Ok(Self { puller, pins, space })
     }
 

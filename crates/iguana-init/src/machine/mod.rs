@@ -5,6 +5,7 @@ pub(crate) mod devices;
 pub(crate) mod facts;
 pub(crate) mod identity;
 pub(crate) mod logins;
+pub(crate) mod media;
 pub(crate) mod memory;
 pub(crate) mod modules;
 pub(crate) mod mounts;

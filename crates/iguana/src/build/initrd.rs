@@ -56,6 +56,8 @@ pub(crate) struct Contents {
     pub(crate) shell: Option<Vec<u8>>,
     /// The bundled workflow.
     pub(crate) workflow: Option<Vec<u8>>,
+    /// Which images its names mean, by digest.
+    pub(crate) lock: Option<Vec<u8>>,
     /// The text of registries.conf.
     pub(crate) registries: Option<Vec<u8>>,
     /// The text of auth.json.
@@ -82,6 +84,9 @@ fn tree(contents: Contents) -> Tree {
     }
     if let Some(workflow) = contents.workflow {
         tree.put("etc/iguana/control.yaml", Node::file(workflow));
+    }
+    if let Some(lock) = contents.lock {
+        tree.put("etc/iguana/control.yaml.lock", Node::file(lock));
     }
     if let Some(registries) = contents.registries {
         tree.put("etc/containers/registries.conf", Node::file(registries));
@@ -157,6 +162,7 @@ mod tests {
             init: b"init".to_vec(),
             shell: None,
             workflow: None,
+            lock: None,
             registries: None,
             logins: None,
             certificates: Vec::new(),
@@ -196,6 +202,7 @@ mod tests {
         let full = Contents {
             shell: Some(b"busybox".to_vec()),
             workflow: Some(b"jobs:".to_vec()),
+            lock: None,
             registries: Some(Vec::new()),
             logins: Some(b"{}".to_vec()),
             certificates: vec![("r.example:5000/ca.crt".into(), b"pem".to_vec())],

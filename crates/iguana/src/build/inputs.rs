@@ -6,6 +6,7 @@ use crate::trust;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{self, WithHint, hinted};
 use iguana_core::image::{Logins, Registries};
+use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::tls::{Certificates, Roots};
 use iguana_core::workflow;
 use iguana_vm::on_path;
@@ -55,6 +56,25 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
         Some(_) => Ok(input),
         None => Err(hinted(format!("`{}` is not a workflow", path.display()), "correct what is told above")),
     }
+}
+
+/// The lock file beside a workflow that is bundled, if there is one. Where the trust demands digests, all images of the
+/// workflow must have theirs: the machine would refuse to run it.
+pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input>> {
+    let path = trust::beside(workflow, ".lock");
+    let lock = path.exists().then(|| Input::read("the lock file", &path)).transpose()?;
+    let pinned = lock.as_ref().map_or(Ok(Lock::default()), |lock| Lock::parse(&lock.bytes));
+    let pinned = pinned
+        .with_context(|| format!("`{}` is not a lock file", path.display()))
+        .hint(format!("make it anew: `iguana lock {}`", workflow.display()))?;
+    if let Some(folder) = trust.filter(|folder| folder.exists())
+        && trust::open(folder)?.rules.demand_digests()
+    {
+        let name = workflow.display().to_string();
+        let plan = workflow::check(&fs::read(workflow)?).into_plan(&name)?;
+        Pins::demanded(pinned).check(&plan).with_context(|| format!("`{name}` could not run"))?;
+    }
+    Ok(lock)
 }
 
 /// The text of containers-registries.conf(5).

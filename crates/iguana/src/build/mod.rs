@@ -117,6 +117,7 @@ struct Inputs {
     init: Input,
     shell: Option<Input>,
     workflow: Option<Input>,
+    lock: Option<Input>,
     registries: Option<Input>,
     logins: Option<Input>,
     authorities: Vec<(String, Input)>,
@@ -134,6 +135,7 @@ impl Inputs {
             init: inputs::init(recipe.init.as_deref())?,
             shell: recipe.shell.then(inputs::shell).transpose()?,
             workflow: workflow.map(inputs::workflow).transpose()?,
+            lock: workflow.map_or(Ok(None), |workflow| inputs::lock(workflow, recipe.trust.as_deref()))?,
             registries: recipe.registries.as_deref().map(inputs::registries).transpose()?,
             logins: recipe.logins.as_deref().map(inputs::logins).transpose()?,
             authorities,
@@ -143,7 +145,8 @@ impl Inputs {
     }
 
     fn newest(&self) -> i64 {
-        let optional = [&self.shell, &self.workflow, &self.registries, &self.logins].into_iter().flatten();
+        let optional =
+            [&self.shell, &self.workflow, &self.lock, &self.registries, &self.logins].into_iter().flatten();
         let named =
             self.authorities.iter().chain(&self.certificates).chain(&self.trust).map(|(_, input)| input);
         let all = optional.chain(named).chain([&self.init]);
@@ -168,6 +171,7 @@ impl Inputs {
             init: self.init.bytes,
             shell: self.shell.map(bytes),
             workflow: self.workflow.map(bytes),
+            lock: self.lock.map(bytes),
             registries: self.registries.map(bytes),
             logins: self.logins.map(bytes),
             authorities: named(self.authorities),

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn what_separates_is_escaped() {
         let checked = check(b"jobs: {a: {container: r.example/a, '100%,:\\r': 1}}");
-        let told = text(&[Document { name: "a,b:%.yaml".into(), checked }]);
+        let told = text(&[Document { name: "a,b:%.yaml".into(), bytes: Vec::new(), checked }]);
         let start = "::error file=a%2Cb%3A%25.yaml,line=1,col=36,endLine=1,endColumn=46,title=unknown-key::";
         assert!(told.starts_with(start), "{told}");
         assert!(told.contains("`100%25,:") && told.contains("%0Ahint: "), "{told}");

@@ -51,7 +51,11 @@ mod tests {
     use iguana_core::workflow::check;
 
     fn summed_up(texts: &[&str]) -> String {
-        let document = |text: &&str| Document { name: "flow.yaml".into(), checked: check(text.as_bytes()) };
+        let document = |text: &&str| Document {
+            name: "flow.yaml".into(),
+            bytes: text.as_bytes().to_vec(),
+            checked: check(text.as_bytes()),
+        };
         summary(&texts.iter().map(document).collect::<Vec<_>>())
     }
 

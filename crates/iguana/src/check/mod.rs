@@ -10,6 +10,7 @@ mod sarif;
 
 use crate::failure::{self, Exit};
 use crate::output::{self, Color};
+use crate::trust;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -33,6 +34,9 @@ pub(crate) struct Options {
     /// Show the order in which the jobs run, and what each runs
     #[arg(long)]
     plan: bool,
+    /// Say also what this trust folder would hold back: signature, serial number, digests, rules for images
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
     /// When the findings are coloured
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     color: Color,
@@ -57,6 +61,7 @@ enum Format {
 struct Document {
     /// How it is called in what is written.
     name: String,
+    bytes: Vec<u8>,
     checked: Checked,
 }
 
@@ -81,29 +86,45 @@ pub(crate) fn run(options: &Options) -> Result<Exit> {
         }
     }
     options.write(&documents)?;
+    let trusted = options.trust.as_deref().map_or(Ok(true), |trust| are_trusted(&documents, trust))?;
     Ok(match documents.iter().any(Document::has_errors) {
         _ if unreadable => Exit::Failed,
+        false if !trusted => Exit::Findings,
         true => Exit::Findings,
         false => Exit::Fine,
     })
 }
 
+/// Whether the trust lets all of them run. What it holds back is told on standard error; what is wrong anyway was told.
+fn are_trusted(documents: &[Document], folder: &Path) -> Result<bool> {
+    let trust = trust::open(folder)?;
+    let mut all = true;
+    for document in documents.iter().filter(|document| !document.has_errors()) {
+        if let Err(error) = trust::examine(&document.name, &document.bytes, &trust) {
+            failure::tell(&error);
+            all = false;
+        }
+    }
+    Ok(all)
+}
+
 fn document(path: &Path) -> Result<Document> {
     if path == Path::new("-") {
-        return Ok(Document { name: "stdin".into(), checked: checked(io::stdin())? });
+        let bytes = bytes(io::stdin())?;
+        return Ok(Document { name: "stdin".into(), checked: workflow::check(&bytes), bytes });
     }
-    let read = || checked(File::open(path)?);
-    let checked = read()
+    let read = || bytes(File::open(path)?);
+    let bytes = read()
         .with_context(|| format!("cannot read the workflow `{}`", path.display()))
         .hint("name a YAML file, or `-` for the standard input")?;
-    Ok(Document { name: path.display().to_string(), checked })
+    Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
 }
 
 /// Reads no more than it takes to see that a file is too large.
-fn checked(file: impl Read) -> Result<Checked> {
+fn bytes(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(workflow::LARGEST as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(workflow::check(&bytes))
+    Ok(bytes)
 }
 
 impl Options {

@@ -81,14 +81,10 @@ impl Options {
             Some(folder) => crate::trust::open(folder)?,
             None => self.trust_of_options()?,
         };
+        let machine = self.platform.clone().unwrap_or_else(Machine::this);
         Ok(Puller {
-            http: trust.client().through(proxies),
-            registries: trust.registries,
-            logins: trust.logins,
-            policy: trust.policy,
-            attachments: trust.attachments,
+            finder: trust.finder(trust.client().through(proxies), machine),
             store: Store::open(&room.store)?,
-            machine: self.platform.clone().unwrap_or_else(Machine::this),
             progress_every: progress::interval(),
         })
     }

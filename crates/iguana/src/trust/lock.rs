@@ -1,6 +1,6 @@
 //! `iguana lock`: which images the names in a workflow mean today, by digest.
 
-use super::{open, puller, tell};
+use super::{finder, open, tell};
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
 use iguana_core::trust::HOME;
@@ -24,10 +24,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
     let bytes = fs::read(&options.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
     let plan = workflow::check(&bytes).into_plan(&name)?;
-    let puller = puller(&open(&options.trust)?)?;
+    let finder = finder(&open(&options.trust)?)?;
     let mut lock = Lock::default();
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
-        let locked = puller.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
+        let locked = finder.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
         println!("{image} is {}", locked.digest);
         lock.insert(image, locked);
     }

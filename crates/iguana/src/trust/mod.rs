@@ -1,5 +1,6 @@
 //! `iguana trust`: the folder of keys, policies and certificates that an initrd believes, and what it decides.
 
+mod examine;
 mod explain;
 mod lock;
 mod template;
@@ -7,11 +8,10 @@ mod template;
 use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::http::Proxies;
-use iguana_core::image::{Machine, PullEvent, Puller, Store};
+use iguana_core::image::{Finder, Machine, PullEvent};
 use iguana_core::trust::{HOME, Trust};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// What may be in a trust folder.
 const KNOWN: &[&str] = &[
@@ -56,6 +56,15 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     }
 }
 
+pub(crate) use examine::{examine, examine_bundle};
+
+/// Where what belongs to a workflow is: beside it, its name with an ending.
+pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
+    let mut name = workflow.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 /// Reads a folder that a person named.
 pub(crate) fn open(folder: &Path) -> Result<Trust> {
     fs::read_dir(folder)
@@ -64,24 +73,14 @@ pub(crate) fn open(folder: &Path) -> Result<Trust> {
     Trust::from_folder(folder)
 }
 
-/// Where images are asked for as the trust says; no layer is ever taken.
-fn puller(trust: &Trust) -> Result<Puller> {
-    let nowhere = tempfile::tempdir().context("cannot make a temporary folder")?;
+/// Where images are asked for as the trust says.
+pub(crate) fn finder(trust: &Trust) -> Result<Finder> {
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
-    Ok(Puller {
-        http: trust.client().through(proxies),
-        registries: trust.registries.clone(),
-        logins: trust.logins.clone(),
-        policy: trust.policy.clone(),
-        attachments: trust.attachments.clone(),
-        store: Store::open(nowhere.path())?,
-        machine: Machine::this(),
-        progress_every: Duration::MAX,
-    })
+    Ok(trust.finder(trust.client().through(proxies), Machine::this()))
 }
 
 /// Tells what a person who waits should know.
-fn tell(event: PullEvent) {
+pub(crate) fn tell(event: PullEvent) {
     match event {
         PullEvent::Elsewhere { place, why } => eprintln!("warning: not from `{place}`: {why}"),
         PullEvent::Waiting { why, .. } => eprintln!("warning: {why}; trying again"),

@@ -24,7 +24,7 @@ const COMPRESSIONS: &[(&str, &[u8])] = &[
 
 /// Where files are.
 #[derive(Debug)]
-pub(super) enum Files {
+pub(in crate::image) enum Files {
     /// Below a folder.
     Folder(PathBuf),
     /// In a tar.
@@ -61,7 +61,7 @@ impl Files {
 
 /// A file, or a piece of one.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(in crate::image) struct Part {
     file: File,
     position: u64,
     end: u64,
@@ -99,7 +99,7 @@ impl Read for Part {
 
 /// A tar whose files are read without unpacking it.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(in crate::image) struct Packed {
     path: PathBuf,
     file: File,
     members: HashMap<String, Member>,
@@ -113,7 +113,7 @@ enum Member {
 
 impl Packed {
     /// Looks for the files of a tar.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::image) fn open(path: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot read `{}`", path.display());
         let file = File::open(path).with_context(cannot)?;
         refuse_compressed(path, &file)?;

@@ -16,14 +16,14 @@ const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layout.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::image) struct Layout {
     files: Files,
     index: ImageIndex,
 }
 
 impl Layout {
     /// The layout in these files.
-    pub(super) fn open(files: Files) -> anyhow::Result<Self> {
+    pub(in crate::image) fn open(files: Files) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Mark {
@@ -40,6 +40,24 @@ impl Layout {
         let index = ImageIndex::from_reader(&document(&files, "index.json")?[..])
             .with_context(|| format!("`index.json` in `{}` is not understood", files.path().display()))?;
         Ok(Self { files, index })
+    }
+
+    pub(in crate::image) fn entries(&self) -> &[Descriptor] {
+        self.index.manifests()
+    }
+
+    pub(in crate::image) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries().iter().filter_map(name_of)
+    }
+
+    /// Whether an image has exactly this name.
+    pub(in crate::image) fn is_named(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// Whether there is a blob.
+    pub(in crate::image) fn has(&self, digest: Digest) -> bool {
+        self.file(digest).is_ok()
     }
 
     /// The image that a name means.

@@ -7,8 +7,8 @@ mod layout;
 use super::reference::{Local, Transport};
 use super::source::Source;
 use docker::DockerArchive;
-use files::{Files, Packed};
-use layout::Layout;
+pub(super) use files::{Files, Packed};
+pub(super) use layout::Layout;
 
 /// Opens the place that a name leads to.
 pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {

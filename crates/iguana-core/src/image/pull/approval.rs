@@ -2,13 +2,12 @@
 //! by the tag `sha256-….sig` as cosign puts them, or by the referrers of the manifest (OCI distribution-spec,
 //! "Listing Referrers").
 
-use super::Puller;
+use super::Finder;
 use crate::hint::hinted;
 use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::reference::{Named, Reference};
-use crate::image::registry::Repository;
-use crate::image::source::Source as _;
+use crate::image::source::Source;
 use crate::trust::policy::{Approval, Subject};
 use crate::trust::{PAYLOAD_TYPE, Signature};
 use anyhow::{Context as _, ensure};
@@ -20,12 +19,12 @@ const MOST_SIGNATURES: usize = 64;
 /// What cosign calls its manifests of signatures among the referrers.
 const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
-impl Puller {
+impl Finder {
     /// Leave to run the image that was found as `candidate` in `repository`.
     pub(super) fn approve(
         &self,
         candidate: &Named,
-        repository: &Repository,
+        repository: &dyn Source,
         manifest: Digest,
         listener: &Listener<'_>,
     ) -> anyhow::Result<Approval> {
@@ -52,7 +51,7 @@ impl Puller {
 }
 
 fn by_tag(
-    repository: &Repository,
+    repository: &dyn Source,
     manifest: Digest,
     listener: &Listener<'_>,
 ) -> anyhow::Result<Vec<Signature>> {
@@ -63,7 +62,7 @@ fn by_tag(
 }
 
 fn by_referrers(
-    repository: &Repository,
+    repository: &dyn Source,
     manifest: Digest,
     listener: &Listener<'_>,
 ) -> anyhow::Result<Vec<Signature>> {
@@ -90,7 +89,7 @@ fn by_referrers(
 
 /// The signatures that a manifest of signatures lists, one a layer.
 fn attached(
-    repository: &Repository,
+    repository: &dyn Source,
     manifest: &[u8],
     listener: &Listener<'_>,
 ) -> anyhow::Result<Vec<Signature>> {

@@ -16,25 +16,50 @@ use std::str::FromStr as _;
 const CONFIGURATIONS: &[&str] =
     &["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// The manifest for this machine, from whatever stands behind the name.
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The image of a container.
+    Image,
+    /// An artifact of this type.
+    Artifact(&'static str),
+}
+
+impl Kind {
+    /// The entry of an index that is meant: of images, that for this machine.
+    fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
+        let Self::Artifact(wanted) = self else { return machine.choose(index) };
+        let is_wanted = |entry: &&Descriptor| {
+            entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == wanted)
+        };
+        index
+            .manifests()
+            .iter()
+            .find(is_wanted)
+            .with_context(|| format!("nothing in its index has the type `{wanted}`"))
+    }
+}
+
+/// The manifest of what is looked for, from whatever stands behind the name.
 pub(super) fn resolve(
     source: &dyn Source,
     identifier: &str,
     digest: Option<Digest>,
+    kind: Kind,
     machine: &Machine,
 ) -> Result<(Digest, ImageManifest), Failure> {
     let bytes = source.manifest(identifier)?;
     if let Some(digest) = digest {
         digest.verify("the manifest", &bytes)?;
     }
-    if let Document::Manifest(manifest) = Document::parse(&bytes)? {
+    if let Document::Manifest(manifest) = Document::parse(&bytes, kind)? {
         return Ok((Digest::of(&bytes), *manifest));
     }
     let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
-    let digest = descriptor_digest(machine.choose(&index)?)?;
+    let digest = descriptor_digest(kind.choose(&index, machine)?)?;
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
-    match Document::parse(&bytes)? {
+    match Document::parse(&bytes, kind)? {
         Document::Manifest(manifest) => Ok((digest, *manifest)),
         Document::Index => Err(Failure::for_good(hinted(
             "the image's index lists another index",
@@ -47,7 +72,7 @@ pub(super) fn resolve(
 pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     let digest = Digest::of(bytes);
     let mut platforms = BTreeMap::new();
-    match Document::parse(bytes)? {
+    match Document::parse(bytes, Kind::Image)? {
         Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
         Document::Index => {
             let index = ImageIndex::from_reader(bytes).context("the image's index is not understood")?;
@@ -79,7 +104,7 @@ enum Document {
 
 impl Document {
     /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
-    fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
+    fn parse(bytes: &[u8], wanted: Kind) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Shape {
@@ -105,14 +130,27 @@ impl Document {
         }
         if let Some(config) = shape.config.filter(|config| !CONFIGURATIONS.contains(&&*config.media_type)) {
             let kind = shape.artifact_type.filter(|kind| !kind.is_empty()).unwrap_or(config.media_type);
+            if matches!(wanted, Kind::Artifact(wanted) if wanted == kind) {
+                return manifest(bytes);
+            }
             return Err(hinted(
                 format!("it is an artifact of the type `{kind}`, not the image of a container"),
                 "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
             ));
         }
-        let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
-        Ok(Self::Manifest(Box::new(manifest)))
+        if let Kind::Artifact(kind) = wanted {
+            return Err(hinted(
+                "it is the image of a container",
+                format!("name an artifact of the type `{kind}`; `iguana bundle push` makes one"),
+            ));
+        }
+        manifest(bytes)
     }
+}
+
+fn manifest(bytes: &[u8]) -> anyhow::Result<Document> {
+    let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
+    Ok(Document::Manifest(Box::new(manifest)))
 }
 
 /// The configuration that a manifest names, if it is for this machine.
@@ -148,22 +186,25 @@ mod tests {
 
     #[test]
     fn what_is_not_an_image_is_refused_by_its_name() {
-        assert!(matches!(Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#), Ok(Document::Index)));
+        assert!(matches!(
+            Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, Kind::Image),
+            Ok(Document::Index)
+        ));
         let manifest = |config: &str, more: &str| {
             let digest = Digest::of(b"");
             let text = format!(
                 r#"{{"schemaVersion":2,{more}"layers":[],
                 "config":{{"mediaType":"{config}","digest":"{digest}","size":2}}}}"#
             );
-            Document::parse(text.as_bytes())
+            Document::parse(text.as_bytes(), Kind::Image)
         };
         for config in CONFIGURATIONS {
             assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
         }
         let empty = "application/vnd.oci.empty.v1+json";
         for (outcome, expected) in [
-            (Document::parse(br#"{"schemaVersion":1}"#), "schema version 1"),
-            (Document::parse(b"<html>"), "not understood"),
+            (Document::parse(br#"{"schemaVersion":1}"#, Kind::Image), "schema version 1"),
+            (Document::parse(b"<html>", Kind::Image), "not understood"),
             (
                 manifest("application/vnd.cncf.helm.config.v1+json", ""),
                 "`application/vnd.cncf.helm.config.v1+json`",

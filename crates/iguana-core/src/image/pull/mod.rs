@@ -4,39 +4,38 @@
 //! share it however it is packed.
 
 mod approval;
+mod artifact;
+mod copy;
+mod find;
 mod layers;
 mod manifest;
 mod need;
 mod stream;
 
-use super::auth::{Login, Logins};
 use super::capacity::Capacity;
 use super::digest::Digest;
 use super::layer::assemble;
-use super::local;
-use super::patience::{Listener, Patience};
-use super::platform::Machine;
-use super::reference::{Local, Named, Reference};
-use super::refusal::Asker;
-use super::registries::{Endpoint, Registries};
-use super::registry::{Credentials, Repository};
+use super::patience::Listener;
+use super::reference::Reference;
+use super::registry::Credentials;
 use super::source::Source;
 use super::store::{Layer, Store};
 use crate::hint::hinted;
-use crate::http;
-use crate::trust::attachments::Attachments;
-use crate::trust::pins::Locked;
-use crate::trust::policy::{Approval, Policy};
-use anyhow::{Context as _, bail};
-pub use need::Need;
-
+use crate::trust::policy::Approval;
+use anyhow::Context as _;
+use find::Found;
 use layers::Wanted;
-use oci_spec::image::{ImageConfiguration, ImageManifest};
+use manifest::Kind;
+use oci_spec::image::ImageConfiguration;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use stream::{Sources, Target};
+
+pub use artifact::Artifact;
+pub use find::Finder;
+pub use need::Need;
 
 /// What happens during a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,20 +137,10 @@ impl VerifiedImage {
 /// Where images come from and go to.
 #[derive(Debug)]
 pub struct Puller {
-    /// Makes the requests.
-    pub http: http::Client,
-    /// Which registries are elsewhere, insecure or blocked.
-    pub registries: Registries,
-    /// Who pulls from registries that demand to know.
-    pub logins: Logins,
-    /// Which images may run.
-    pub policy: Policy,
-    /// Where signatures are looked for.
-    pub attachments: Attachments,
+    /// Where they come from.
+    pub finder: Finder,
     /// Holds the layers.
     pub store: Store,
-    /// What the images are to run on.
-    pub machine: Machine,
     /// How often [`PullEvent::Progress`] comes.
     pub progress_every: Duration,
 }
@@ -194,15 +183,6 @@ fn make_room(
     ))
 }
 
-/// An image that was found: what is known before its layers come.
-struct Found {
-    source: Box<dyn Source>,
-    /// What has not been asked yet. Layers are the same wherever they come from.
-    others: Vec<Box<dyn Source>>,
-    approval: Approval,
-    manifest: ImageManifest,
-}
-
 impl Puller {
     /// Pulls an image into the store.
     ///
@@ -222,8 +202,9 @@ impl Puller {
         let watch = RefCell::new(watch);
         let tell = |event| (watch.borrow_mut())(event);
         let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { source, others, approval, manifest } = self.look_up(reference, credentials, &listener)?;
-        let configuration = manifest::configuration(&*source, &manifest, &self.machine, &listener)?;
+        let Found { source, others, approval, manifest } =
+            self.finder.look_up(reference, credentials, Kind::Image, &listener)?;
+        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, &listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
@@ -244,126 +225,5 @@ impl Puller {
         drop((known, fetched));
         let layers = assemble(&self.store, unpacked).context("cannot put the image's layers together")?;
         Ok(VerifiedImage { reference: reference.clone(), approval, configuration, layers })
-    }
-
-    /// What the policy says about an image, without its layers.
-    ///
-    /// # Errors
-    /// When it rejects the image, or the image cannot be had.
-    pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        Ok(self.look_up(reference, None, &listener)?.approval)
-    }
-
-    /// What stands behind a name that the policy lets run, by its digests.
-    ///
-    /// # Errors
-    /// When the policy rejects the image, or it cannot be had.
-    pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { source, approval, .. } = self.look_up(reference, None, &listener)?;
-        let identifier = match reference {
-            Reference::Registry(named) => named.identifier(),
-            Reference::Local(local) => local.name().to_owned(),
-        };
-        let bytes = Patience::usual().until_done(&listener, || source.manifest(&identifier))?;
-        manifest::locked(&bytes, approval.manifest())
-    }
-
-    /// The image, wherever its name leads, if the policy lets it run.
-    fn look_up(
-        &self,
-        reference: &Reference,
-        credentials: Option<&Credentials>,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Found> {
-        match reference {
-            Reference::Registry(named) => self.find(named, credentials, listener),
-            Reference::Local(local) => self.find_here(reference, local),
-        }
-    }
-
-    /// The image in files of this machine.
-    fn find_here(&self, reference: &Reference, local: &Local) -> anyhow::Result<Found> {
-        let source = local::open(local)?;
-        let found = manifest::resolve(&*source, local.name(), None, &self.machine);
-        let (digest, manifest) = found.map_err(|failure| failure.error)?;
-        let approval = self.approve_local(reference, digest)?;
-        Ok(Found { source, others: Vec::new(), approval, manifest })
-    }
-
-    /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
-    fn find(
-        &self,
-        reference: &Named,
-        credentials: Option<&Credentials>,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Found> {
-        let places = self.places(reference)?;
-        // A name that may be of several registries does not say whose credentials they are.
-        let is_certain = places.iter().all(|(candidate, _)| candidate == &places[0].0);
-        let credentials = credentials.filter(|_| is_certain);
-        let mut places = places.into_iter().peekable();
-        while let Some((candidate, endpoint)) = places.next() {
-            let place = endpoint.name();
-            let is_last = places.peek().is_none();
-            let patience = if is_last { Patience::usual() } else { Patience::none() };
-            let found = self.repository(&candidate, endpoint, credentials).and_then(|repository| {
-                let (digest, manifest) = patience.until_done(listener, || {
-                    let (identifier, digest) = (candidate.identifier(), candidate.digest());
-                    manifest::resolve(&repository, &identifier, digest, &self.machine)
-                })?;
-                let approval = self.approve(&candidate, &repository, digest, listener)?;
-                Ok(Found { source: Box::new(repository), others: Vec::new(), approval, manifest })
-            });
-            match found {
-                Err(error) if !is_last => {
-                    (listener.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
-                }
-                Err(error) => return Err(error),
-                Ok(found) => {
-                    let others = places.map(|(candidate, endpoint)| {
-                        let repository = self.repository(&candidate, endpoint, credentials)?;
-                        Ok(Box::new(repository) as Box<dyn Source>)
-                    });
-                    return Ok(Found { others: others.collect::<anyhow::Result<_>>()?, ..found });
-                }
-            }
-        }
-        bail!("there is no place to pull from")
-    }
-
-    /// What the name may mean, and where that may be.
-    fn places(&self, reference: &Named) -> anyhow::Result<Vec<(Named, Endpoint)>> {
-        let mut places = Vec::new();
-        let mut refused = None;
-        for candidate in self.registries.candidates(reference)? {
-            match self.registries.sources(&candidate) {
-                Ok(sources) => places.extend(sources.into_iter().map(|source| (candidate.clone(), source))),
-                Err(error) => refused = Some(error),
-            }
-        }
-        refused.filter(|_| places.is_empty()).map_or(Ok(places), Err)
-    }
-
-    fn repository(
-        &self,
-        candidate: &Named,
-        endpoint: Endpoint,
-        credentials: Option<&Credentials>,
-    ) -> anyhow::Result<Repository> {
-        let own = credentials.filter(|_| endpoint.registry == candidate.registry());
-        let (login, asker) = match own {
-            Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
-            None => match self.logins.find(&endpoint.name())? {
-                Some(login) => (Some(login), Asker::AuthFile),
-                None => (None, Asker::Nobody),
-            },
-        };
-        Ok(Repository::new(&self.http, endpoint, login, asker))
     }
 }

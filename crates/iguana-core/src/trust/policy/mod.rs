@@ -121,9 +121,16 @@ pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
 pub struct Approval {
     manifest: Digest,
     reason: String,
+    is_by_signature: bool,
 }
 
 impl Approval {
+    /// Whether the rule that decided demands signatures.
+    #[must_use]
+    pub fn is_by_signature(&self) -> bool {
+        self.is_by_signature
+    }
+
     /// The digest of the manifest that may run.
     #[must_use]
     pub fn manifest(&self) -> Digest {
@@ -295,6 +302,13 @@ impl Rule<'_> {
         self.requirements.iter().any(|one| matches!(one, Requirement::SigstoreSigned(_)))
     }
 
+    /// Whether no signature of the world lets an image run by it.
+    #[must_use]
+    pub fn rejects_all(&self) -> bool {
+        let rejects = |one: &Requirement| matches!(one, Requirement::Reject | Requirement::Unchecked(_));
+        self.requirements.is_empty() || self.requirements.iter().any(rejects)
+    }
+
     /// Leave to run the image with this manifest, which has these signatures.
     ///
     /// # Errors
@@ -314,7 +328,8 @@ impl Rule<'_> {
         ensure!(!self.requirements.is_empty(), "a rule without requirements lets nothing run");
         let signed =
             if signers.is_empty() { String::new() } else { format!(", signed by {}", signers.join(", ")) };
-        Ok(Approval { manifest, reason: format!("by the rule {self}{signed}") })
+        let reason = format!("by the rule {self}{signed}");
+        Ok(Approval { manifest, reason, is_by_signature: self.needs_signatures() })
     }
 
     /// Who has signed, if the requirement is met.

@@ -1,6 +1,6 @@
-//! Which block device a mount list means, and waiting until it is there.
+//! Which block device a name means, in a mount list or on the command line, and waiting until it is there.
 
-use crate::block::encoded;
+use super::encoded;
 use iguana_core::hint::hinted;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -22,7 +22,7 @@ const FOLDERS: &[(&str, &str)] = &[
 ];
 
 /// The path of the device that `name` means: a path, or `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`.
-pub(super) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
+pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     let start = Instant::now();
     let mut told = start;
     loop {
@@ -48,7 +48,7 @@ pub(super) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
 }
 
 /// The path of a device that is there already.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = match name.split_once('=') {
         None => PathBuf::from(name),
         Some((tag, value)) => {

@@ -1,0 +1,151 @@
+//! Writes a bundle as a folder.
+
+use super::NAME;
+use crate::image::digest::{Digest, Hasher};
+use crate::workflow::artifact::{BESIDE, TYPE, WORKFLOW};
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+/// What an artifact without a configuration has in its place (OCI image-spec, manifest.md, "Guidance for an Empty
+/// Descriptor").
+const EMPTY: &[u8] = b"{}";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Bytes read at once.
+const BLOCK: usize = 256 << 10;
+
+/// A bundle in the making: blobs first, then names, then [`Writer::finish`].
+#[derive(Debug)]
+pub struct Writer {
+    folder: PathBuf,
+    entries: Vec<Value>,
+}
+
+impl Writer {
+    /// In a folder, which is made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        let blobs = folder.join("blobs/sha256");
+        fs::create_dir_all(&blobs).with_context(|| format!("cannot make `{}`", blobs.display()))?;
+        Ok(Self { folder: folder.into(), entries: Vec::new() })
+    }
+
+    fn place(&self, digest: Digest) -> PathBuf {
+        self.folder.join("blobs").join(digest.to_string().replace(':', "/"))
+    }
+
+    /// Whether it has a blob already.
+    #[must_use]
+    pub fn has(&self, digest: Digest) -> bool {
+        self.place(digest).exists()
+    }
+
+    /// Takes a small blob in.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, bytes: &[u8]) -> anyhow::Result<Digest> {
+        let digest = Digest::of(bytes);
+        let place = self.place(digest);
+        fs::write(&place, bytes).with_context(|| format!("cannot write `{}`", place.display()))?;
+        Ok(digest)
+    }
+
+    /// Takes a blob in that comes in pieces: `more` is asked for the bytes from a place on until all have come.
+    pub(in crate::image) fn receive<'a>(
+        &self,
+        digest: Digest,
+        size: u64,
+        mut more: impl FnMut(u64) -> anyhow::Result<Box<dyn Read + 'a>>,
+        mut broken: impl FnMut(anyhow::Error) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let place = self.place(digest);
+        let incoming = place.with_extension("incoming");
+        let cannot = || format!("cannot write `{}`", place.display());
+        let mut file = File::create(&incoming).with_context(cannot)?;
+        let (mut hasher, mut received) = (Hasher::new(), 0_u64);
+        let mut block = vec![0; BLOCK];
+        while received < size {
+            let mut piece = more(received)?;
+            loop {
+                match piece.read(&mut block) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        received += count as u64;
+                        ensure!(received <= size, "it is longer than the {size} bytes of its manifest");
+                        hasher.update(&block[..count]);
+                        file.write_all(&block[..count]).with_context(cannot)?;
+                    }
+                    Err(error) => {
+                        broken(anyhow::Error::from(error))?;
+                        break;
+                    }
+                }
+            }
+        }
+        digest.expect("the blob", hasher.finish())?;
+        fs::rename(&incoming, &place).with_context(cannot)
+    }
+
+    /// Gives a name to what a manifest, which it has, stands for.
+    pub fn name(&mut self, name: &str, media_type: &str, digest: Digest, size: u64) {
+        self.entry(name, json!({"mediaType": media_type, "digest": digest.to_string(), "size": size}));
+    }
+
+    fn entry(&mut self, name: &str, mut descriptor: Value) {
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        self.entries.retain(|entry| entry["annotations"] != descriptor["annotations"]);
+        self.entries.push(descriptor);
+    }
+
+    /// Takes the workflow in, and what belongs to it, by its endings.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn workflow(&mut self, text: &[u8], beside: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
+        let layer = |media_type: &str, bytes: &[u8]| {
+            let digest = self.put(bytes)?.to_string();
+            anyhow::Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
+        };
+        let mut layers = vec![layer(WORKFLOW, text)?];
+        for (ending, bytes) in beside {
+            if let Some((_, media_type)) = BESIDE.iter().find(|(known, _)| known == ending) {
+                layers.push(layer(media_type, bytes)?);
+            }
+        }
+        let config = layer(EMPTY_TYPE, EMPTY)?;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": TYPE, "config": config, "layers": layers,
+        });
+        let bytes = manifest.to_string().into_bytes();
+        let digest = self.put(&bytes)?.to_string();
+        let size = bytes.len();
+        self.entry(
+            NAME,
+            json!({"mediaType": MANIFEST, "artifactType": TYPE, "digest": digest, "size": size}),
+        );
+        Ok(())
+    }
+
+    /// Makes it whole; the same content gives the same bytes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.entries.sort_by_key(|entry| entry["annotations"].to_string());
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": self.entries,
+        });
+        let write = |name: &str, text: String| {
+            let path = self.folder.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
+        };
+        write("index.json", index.to_string())?;
+        write("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string())
+    }
+}

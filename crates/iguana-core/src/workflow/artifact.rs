@@ -1,0 +1,20 @@
+//! Workflows as OCI artifacts: what the layers are called, by which a registry can hold a workflow and what belongs to it.
+
+/// The type of the artifact (OCI image-spec, manifest.md, `artifactType`).
+pub const TYPE: &str = "application/vnd.iguana.workflow.v1";
+/// The workflow itself.
+pub const WORKFLOW: &str = "application/vnd.iguana.workflow.v1+yaml";
+/// Its lock file.
+pub const LOCK: &str = "application/vnd.iguana.lock.v1+json";
+/// What belongs to a workflow: how its file's name ends where it lies beside the workflow, and its media type.
+pub const BESIDE: &[(&str, &str)] = &[
+    (".sig", "application/vnd.iguana.workflow.signature.v1"),
+    (".lock", LOCK),
+    (".lock.sig", "application/vnd.iguana.lock.signature.v1"),
+];
+
+/// All media types that a boot asks for.
+#[must_use]
+pub fn media_types() -> Vec<&'static str> {
+    BESIDE.iter().map(|(_, media_type)| *media_type).chain([WORKFLOW]).collect()
+}

@@ -1,0 +1,195 @@
+//! `iguana bundle`: one workflow with all its images in one file, for machines without a network.
+
+mod push;
+
+use crate::output::{self, Color};
+use crate::{check, trust};
+use anyhow::{Context, Result};
+use iguana_core::hint::{WithHint, hinted};
+use iguana_core::image::bundle::{Bundle, Writer};
+use iguana_core::image::{Machine, Reference};
+use iguana_core::trust::pins::Lock;
+use iguana_core::trust::{HOME, Trust};
+use iguana_core::workflow::artifact::BESIDE;
+use iguana_core::workflow::{self, Plan};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write, stderr};
+use std::path::{Path, PathBuf};
+
+/// What to bundle, or what to do with a bundle.
+#[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    recipe: Option<Recipe>,
+}
+
+/// What to bundle.
+#[derive(clap::Args, Clone, Debug)]
+struct Recipe {
+    /// The workflow; its signature, its lock file and that one's signature are taken along if they lie beside it
+    workflow: PathBuf,
+    /// Where the bundle goes: a file if it ends in .tar, else a folder, which must not be there yet
+    #[arg(short, long, value_name = "FILE.tar|DIR")]
+    output: PathBuf,
+    /// A platform whose images are taken along; can be repeated [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    platforms: Vec<Machine>,
+    /// The trust folder: what it would not let run is not bundled [default: this machine's /etc/containers]
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Command {
+    /// Say whether a bundle is whole: every blob is read
+    Verify {
+        /// The bundle
+        bundle: PathBuf,
+        /// Say also whether this trust folder lets the workflow in it run
+        #[arg(long, value_name = "DIR")]
+        trust: Option<PathBuf>,
+    },
+    /// Store a bundle in a registry as one artifact, from which a machine boots by `oci://REFERENCE` (calls skopeo)
+    Push(push::Options),
+}
+
+/// Does it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    match (&options.command, &options.recipe) {
+        (Some(Command::Verify { bundle, trust }), _) => verify(bundle, trust.as_deref()),
+        (Some(Command::Push(options)), _) => push::run(options),
+        (None, Some(recipe)) => make(recipe),
+        (None, None) => unreachable!("the parser demands one of them"),
+    }
+}
+
+fn make(recipe: &Recipe) -> Result<()> {
+    if recipe.output.exists() {
+        let message = format!("`{}` is there already", recipe.output.display());
+        return Err(hinted(message, "remove it, or name another place"));
+    }
+    let name = recipe.workflow.display().to_string();
+    let text = fs::read(&recipe.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
+    let checked = workflow::check(&text);
+    output::write(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
+    let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"))?;
+    let trust = match &recipe.trust {
+        Some(folder) => trust::open(folder)?,
+        None => Trust::from_folder(Path::new(HOME))?,
+    };
+    trust::examine(&name, &text, &trust)?;
+    let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
+    let place = output_folder(&recipe.output)?;
+    let room = tempfile::Builder::new()
+        .prefix(".iguana-bundle-")
+        .tempdir_in(place)
+        .hint("the folder must be writable")?;
+    let folder = room.path().join("bundle");
+    let mut writer = Writer::new(&folder)?;
+    let lock = images(recipe, &plan, &trust, &mut writer)?;
+    writer.workflow(&text, &beside(&recipe.workflow, &lock)?)?;
+    writer.finish()?;
+    let inventory = Bundle::open(&folder)?.verify().context("the bundle did not become whole")?;
+    if is_file {
+        pack(&folder, &recipe.output)?
+    } else {
+        fs::rename(&folder, &recipe.output)?
+    }
+    println!(
+        "wrote {}: {} images, {} blobs, {:.1} MB",
+        recipe.output.display(),
+        lock.len(),
+        inventory.blobs,
+        inventory.bytes as f64 / 1e6
+    );
+    Ok(())
+}
+
+fn output_folder(output: &Path) -> Result<&Path> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    Ok(folder)
+}
+
+/// Copies all images; which digests their names mean.
+fn images(recipe: &Recipe, plan: &Plan, trust: &Trust, writer: &mut Writer) -> Result<Lock> {
+    let finder = trust::finder(trust)?;
+    let this = [Machine::this()];
+    let machines = if recipe.platforms.is_empty() { &this[..] } else { &recipe.platforms[..] };
+    let mut lock = Lock::default();
+    for image in plan.images() {
+        let Reference::Registry(named) = image else {
+            return Err(hinted(
+                format!("`{image}` is in a file, and cannot be bundled"),
+                "name it as it is in a registry",
+            ));
+        };
+        eprintln!("{image}");
+        let locked = finder.copy(named, machines, writer, &mut trust::tell);
+        lock.insert(image, locked.with_context(|| format!("cannot bundle `{image}`"))?);
+    }
+    if plan.names_images_by_expressions() {
+        eprintln!(
+            "warning: images that are named by expressions are not in the bundle: the machine fetches them"
+        );
+    }
+    Ok(lock)
+}
+
+/// What lies beside the workflow; without a lock file the one that was found out.
+fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for (ending, _) in BESIDE {
+        let place = trust::beside(workflow, ending);
+        if place.exists() {
+            let bytes = fs::read(&place).with_context(|| format!("cannot read `{}`", place.display()))?;
+            found.push((*ending, bytes));
+        }
+    }
+    if !found.iter().any(|(ending, _)| *ending == ".lock") {
+        found.push((".lock", format!("{lock}\n").into_bytes()));
+    }
+    Ok(found)
+}
+
+/// As one file, in an order and with times that are always the same.
+fn pack(folder: &Path, output: &Path) -> Result<()> {
+    let cannot = || format!("cannot write `{}`", output.display());
+    let incoming = output.with_extension("tar.incoming");
+    let mut tar = tar::Builder::new(BufWriter::new(File::create(&incoming).with_context(cannot)?));
+    let mut names = vec![PathBuf::from("oci-layout"), PathBuf::from("index.json")];
+    let mut blobs: Vec<_> = fs::read_dir(folder.join("blobs/sha256"))?
+        .map(|entry| Ok(Path::new("blobs/sha256").join(entry?.file_name())))
+        .collect::<Result<_>>()?;
+    blobs.sort();
+    names.extend(blobs);
+    for name in names {
+        let file = File::open(folder.join(&name))?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.metadata()?.len());
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, &name, file).with_context(cannot)?;
+    }
+    tar.into_inner().and_then(|mut file| file.flush()).with_context(cannot)?;
+    fs::rename(&incoming, output).with_context(cannot)
+}
+
+fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
+    let bundle = Bundle::open(path)?;
+    let inventory = bundle.verify()?;
+    if let Some(folder) = trust_folder {
+        trust::examine_bundle(&path.display().to_string(), &bundle.documents()?, &trust::open(folder)?)?;
+    }
+    println!(
+        "{} is whole: {} names, {} blobs, {:.1} MB",
+        path.display(),
+        inventory.names,
+        inventory.blobs,
+        inventory.bytes as f64 / 1e6
+    );
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Bundles as a person makes them on a workstation.
+
+use crate::process::{self, LONG};
+use crate::puller::{here, insecure};
+use crate::registry::Registry;
+use crate::{passing_room, program};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A workstation with a trust folder, whose registry needs no TLS.
+pub struct Workstation(TempDir);
+
+impl Workstation {
+    /// One that may use this registry.
+    pub fn using(registry: &Registry) -> Result<Workstation> {
+        let room = passing_room("bundle")?;
+        fs::create_dir(room.path().join("trust"))?;
+        fs::write(room.path().join("trust/registries.conf"), insecure(&here(registry)))?;
+        Ok(Workstation(room))
+    }
+
+    /// A path of it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file there.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.path(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(&path, content)?;
+        Ok(path)
+    }
+
+    /// Runs `iguana` with these words, in its folder.
+    pub fn iguana(&self, words: &[&str]) -> Result<Output> {
+        let mut iguana = Command::new(program("iguana"));
+        iguana.args(words).current_dir(self.0.path()).output().context("`iguana` cannot be started")
+    }
+
+    /// Bundles a workflow, in which `REGISTRY` is the registry, as `name`.
+    pub fn bundle(&self, registry: &Registry, workflow: &str, name: &str) -> Result<PathBuf> {
+        self.file("workflow.yaml", workflow.replace("REGISTRY", &here(registry)))?;
+        let mut iguana = Command::new(program("iguana"));
+        iguana.args(["bundle", "workflow.yaml", "--trust", "trust", "--output", name]);
+        process::run(iguana.current_dir(self.0.path()), LONG)?;
+        Ok(self.path(name))
+    }
+}
+
+/// A folder with one file, as a stick has it.
+pub fn stick(file: &Path) -> Result<TempDir> {
+    let room = passing_room("stick")?;
+    fs::copy(file, room.path().join(file.file_name().context("no name")?))?;
+    Ok(room)
+}

@@ -1,0 +1,142 @@
+//! `iguana bundle`: a workflow and its images in one file.
+
+use anyhow::Result;
+use iguana_lab::bundle::Workstation;
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::puller::{fails, here, says};
+use iguana_lab::registry::Registry;
+use iguana_lab::signing::{Attachment, Key, Repository, digest};
+use serde_json::json;
+use std::fs;
+use std::process::Command;
+
+const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, two: {container: REGISTRY/tool}}\n";
+
+/// Has the image `tool`.
+fn filled() -> Result<Registry> {
+    let registry = Registry::plain()?;
+    registry.push(&Recipe::script("echo it runs")?.make(Maker::Spec)?, "tool")?;
+    Ok(registry)
+}
+
+#[test]
+fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let first = workstation.bundle(&registry, WORKFLOW, "first.tar")?;
+    let second = workstation.bundle(&registry, WORKFLOW, "second.tar")?;
+    assert_eq!(fs::read(&first)?, fs::read(second)?);
+    says(
+        &workstation.iguana(&["bundle", "verify", "first.tar", "--trust", "trust"])?,
+        0,
+        &["is whole: 2 names"],
+    );
+    let name = format!("oci-archive:{}:{}/tool:latest", first.display(), here(&registry));
+    let said = process::run(Command::new("skopeo").args(["inspect", &name]), QUICK)?;
+    assert!(said.contains("sha256:"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_is_missing_or_changed_is_found_out() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let folder = workstation.bundle(&registry, WORKFLOW, "bundle")?;
+    let blobs = || -> Result<Vec<_>> {
+        let blobs = fs::read_dir(folder.join("blobs/sha256"))?.map(|entry| Ok(entry?.path()));
+        let mut blobs = blobs.collect::<Result<Vec<_>>>()?;
+        blobs.sort_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()));
+        Ok(blobs)
+    };
+    let largest = blobs()?.pop().expect("a layer");
+    let mut bytes = fs::read(&largest)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, &bytes)?;
+    let verify = || workstation.iguana(&["bundle", "verify", "bundle"]);
+    fails(
+        &verify()?,
+        &["`bundle` is not whole", "a blob has digest", "hint: it was changed, or copied badly"],
+    );
+    fs::write(&largest, &bytes[..middle])?;
+    fails(&verify()?, &["is not whole", "bytes of `sha256:", "hint: the copy is not whole"]);
+    fs::remove_file(&largest)?;
+    fails(&verify()?, &["is not whole", "has no `blobs/sha256/"]);
+    fails(&workstation.iguana(&["bundle", "verify", "workflow.yaml"])?, &["cannot read `workflow.yaml`"]);
+    fails(
+        &workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", "bundle"])?,
+        &["`bundle` is there already"],
+    );
+    Ok(())
+}
+
+#[test]
+fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    workstation.file("workflow.yaml", WORKFLOW.replace("REGISTRY", &here(&registry)))?;
+    let output = workstation.iguana(&[
+        "bundle",
+        "workflow.yaml",
+        "--trust",
+        "trust",
+        "--output",
+        "b.tar",
+        "--platform",
+        "linux/arm64",
+    ])?;
+    fails(&output, &["cannot bundle `", "the image is for `amd64`, wanted is one for `linux/arm64/v8`"]);
+    assert!(!workstation.path("b.tar").exists());
+    Ok(())
+}
+
+/// The policy of the trust folder demands signatures: of the images, which come along, and of the workflow.
+#[test]
+fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let key = Key::usual(&workstation.path(""), "key")?;
+    workstation.file("trust/keys/key.pub", key.pem()?)?;
+    workstation.file("trust/registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n")?;
+    let demand = json!({"type": "sigstoreSigned", "keyPath": "keys/key.pub"});
+    workstation.file("trust/policy.json", json!({"default": [demand]}).to_string())?;
+    workstation.file("trust/iguana.conf", "[workflow]\nkeys = [\"keys/key.pub\"]\n")?;
+    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    workstation.file("workflow.yaml", &text)?;
+    let bundle = || workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", "b.tar"]);
+    fails(&bundle()?, &["may not run", "there is no signature `workflow.yaml.sig`"]);
+    workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
+    fails(&bundle()?, &["cannot bundle `", "the policy rejects it"]);
+    let repository = Repository::new(&here(&registry), "tool");
+    let manifest = digest(&repository.manifest("latest")?)?;
+    let signature = Attachment::new(&key, &manifest, &format!("{}/tool:latest", here(&registry)))?;
+    repository.attach(&manifest, &[signature])?;
+    says(&bundle()?, 0, &["wrote b.tar: 1 images"]);
+    says(&workstation.iguana(&["bundle", "verify", "b.tar", "--trust", "trust"])?, 0, &["is whole: 3 names"]);
+    says(&workstation.iguana(&["check", "workflow.yaml", "--trust", "trust"])?, 0, &[]);
+    workstation.file("workflow.yaml.sig", key.sign(b"another")?)?;
+    let checked = workstation.iguana(&["check", "workflow.yaml", "--trust", "trust"])?;
+    says(&checked, 3, &["the workflow `workflow.yaml` may not run", "no key of the trust has signed it"]);
+    Ok(())
+}
+
+#[test]
+fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    workstation.file("workflow.yaml", WORKFLOW.replace("REGISTRY", &here(&registry)))?;
+    workstation.file("trust/iguana.conf", "[workflow]\nrequire-digest = true\n")?;
+    let kernel = iguana_lab::kernel::Kernel::debian(iguana_lab::kernel::Flavour::Cloud)?;
+    let build = || {
+        let mut command = iguana_lab::initrd::command(&kernel, &workstation.path("initrd"));
+        command.args(["--workflow", "workflow.yaml", "--trust", "trust"]).current_dir(workstation.path(""));
+        command.output()
+    };
+    fails(&build()?, &["`workflow.yaml` could not run", "the trust demands digests", "hint: write it as"]);
+    says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
+    says(&build()?, 0, &["wrote "]);
+    let listed = "zstd -dc initrd | cpio -t 2> /dev/null | grep control.yaml.lock";
+    process::run(Command::new("sh").args(["-c", listed]).current_dir(workstation.path("")), QUICK)?;
+    Ok(())
+}

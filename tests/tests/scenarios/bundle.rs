@@ -1,0 +1,74 @@
+//! A workflow with its images on a stick, and in one registry.
+
+use crate::POWER_OFF;
+use anyhow::Result;
+use iguana_lab::bundle::{Workstation, stick};
+use iguana_lab::disk::Disk;
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::process::{self, LONG};
+use iguana_lab::program;
+use iguana_lab::puller::here;
+use iguana_lab::registry::Registry;
+use iguana_lab::scenario::Scenario;
+use std::process::Command;
+
+const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, end: {container: REGISTRY/end}}\n";
+const STICK: &str = "rd.iguana.control_url=hd:LABEL=IGUANA:/bundle.tar ip=off";
+
+fn filled() -> Result<Registry> {
+    let registry = Registry::plain()?;
+    registry.push(&Recipe::script("echo it came along")?.make(Maker::Spec)?, "tool")?;
+    registry.push(&Recipe::script(POWER_OFF)?.make(Maker::Spec)?, "end")?;
+    Ok(registry)
+}
+
+fn with_bundle(label: &str) -> Result<Disk> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let bundle = workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
+    // The registry goes here: nothing can be fetched from it any more.
+    drop(registry);
+    Disk::ext4(64, label, stick(&bundle)?.path())
+}
+
+#[test]
+fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
+    let disk = with_bundle("IGUANA")?;
+    let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
+    boot.expect_all(&["is a bundle, which has the images, too", "it came along", "handover: power off"])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn two_sticks_of_one_label_and_none_are_errors() -> Result<()> {
+    let (one, other) = (with_bundle("IGUANA")?, with_bundle("IGUANA")?);
+    let mut boot = Scenario::new()?.no_network().disk(&one).disk(&other).append(STICK).boot()?;
+    let block = boot.fails_in("control file")?;
+    assert!(block.contains("the label `IGUANA` is on more than one disk: `/dev/vda`, `/dev/vdb`"), "{block}");
+    let disk = with_bundle("OTHER")?;
+    let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
+    boot.expect("workflow: waiting for the device `LABEL=IGUANA`")?;
+    let block = boot.fails_in("control file")?;
+    assert!(block.contains("there is no device `LABEL=IGUANA`") && block.contains("`/dev/vda`"), "{block}");
+    Ok(())
+}
+
+#[test]
+fn a_registry_has_a_workflow_with_its_images_under_one_name() -> Result<()> {
+    let from = filled()?;
+    let workstation = Workstation::using(&from)?;
+    workstation.bundle(&from, WORKFLOW, "bundle.tar")?;
+    drop(from);
+    let registry = Registry::plain()?;
+    let target = format!("{}/all/in-one:1", here(&registry));
+    let mut push = Command::new(program("iguana"));
+    push.args(["bundle", "push", "--insecure", "bundle.tar", &target]).current_dir(workstation.path(""));
+    process::run(&mut push, LONG)?;
+    let url = format!("oci://{}/all/in-one:1", registry.address());
+    let mut boot =
+        Scenario::new()?.registry(registry).append(format!("rd.iguana.control_url={url}")).boot()?;
+    boot.expect_all(&["it came along", "handover: power off"])?;
+    boot.ends()?;
+    Ok(())
+}
