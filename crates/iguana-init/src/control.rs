@@ -1,6 +1,6 @@
 //! Finds the control file, and reads the workflow in it.
 
-use crate::machine::media;
+use crate::machine::{facts, media};
 use crate::report::{Report, Waiting};
 use anyhow::{Context as _, bail};
 use iguana_core::cmdline::Settings;
@@ -60,6 +60,7 @@ pub(crate) struct Sources<'a> {
 pub(crate) fn find(settings: &Settings, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
     let (rules, report) = (&sources.trust.rules, sources.report);
     if let Some(url) = &settings.control_url {
+        let url = &facts::filled(url)?;
         let document = match url.strip_prefix(ARTIFACT) {
             Some(name) => sources.artifact(url, name)?,
             None if media::is_here(url) => sources.here(url)?,

@@ -52,8 +52,10 @@ fn control_file_on_an_unknown_host() -> Result<()> {
 #[test]
 fn control_file_that_is_not_there() -> Result<()> {
     let site = Site::plain()?;
-    let block = failure_of(fetching(&site.url("/none.yaml"))?, "control file")?;
-    assert_says(&block, &["/none.yaml", "404"]);
+    let block = failure_of(fetching(&site.url("/none-${mac}-${arch}.yaml"))?, "control file")?;
+    assert_says(&block, &["/none-52:54:00:12:34:56-x86_64.yaml", "404"]);
+    let block = failure_of(fetching(&site.url("/${ip}.yaml"))?, "control file")?;
+    assert_says(&block, &["asks for `${ip}`, which is not known", "known are `${mac}`"]);
     Ok(())
 }
 

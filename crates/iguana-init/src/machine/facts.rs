@@ -1,6 +1,8 @@
 //! What workflows may know about the machine: the `machine` context of expressions.
 
 use super::memory;
+use anyhow::Context as _;
+use iguana_core::hint::hinted;
 use iguana_core::workflow::expression::Value;
 use std::fs;
 use std::path::Path;
@@ -12,6 +14,8 @@ const FIRMWARE: &[(&str, &str)] = &[
     ("vendor", "/sys/class/dmi/id/sys_vendor"),
     ("product", "/sys/class/dmi/id/product_name"),
 ];
+/// What may stand in a URL.
+const IN_URLS: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 const CARDS: &str = "/sys/class/net";
 
 /// The facts by the names in [`iguana_core::workflow::MACHINE`]. One that the machine does not tell is empty.
@@ -26,6 +30,41 @@ pub(crate) fn read() -> Value {
     let mebibytes = memory::read().map_or(0, |memory| memory.total >> 20);
     facts.push(("memory", Value::Number(mebibytes as f64)));
     Value::Map(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// A URL with this machine's own in the place of `${mac}`, `${uuid}`, `${serial}`, `${hostname}`, `${arch}`, as iPXE
+/// writes them. So one command line serves many machines.
+///
+/// # Errors
+/// When a name is not known, or the machine does not tell it.
+pub(crate) fn filled(url: &str) -> anyhow::Result<String> {
+    let Value::Map(facts) = read() else { return Ok(url.to_owned()) };
+    let fact = |name: &str| facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let mut filled = String::new();
+    let mut rest = url;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, after) =
+            after.split_once('}').with_context(|| format!("`{url}` has a `${{` without its `}}`"))?;
+        let value = match fact(name).filter(|_| IN_URLS.contains(&name)) {
+            Some(Value::Text(text)) if !text.is_empty() => text,
+            Some(_) => {
+                return Err(hinted(
+                    format!("`{url}` asks for `${{{name}}}`, which this machine does not tell"),
+                    format!("use another of `${{{}}}`", IN_URLS.join("}`, `${")),
+                ));
+            }
+            None => {
+                return Err(hinted(
+                    format!("`{url}` asks for `${{{name}}}`, which is not known"),
+                    format!("known are `${{{}}}`", IN_URLS.join("}`, `${")),
+                ));
+            }
+        };
+        filled.push_str(before);
+        filled.push_str(value);
+        rest = after;
+    }
+    Ok(filled + rest)
 }
 
 /// The options of the kernel command line: the `cmdline` context. One without a value is true.
@@ -50,6 +89,20 @@ fn first_mac(cards: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_gets_what_is_this_machines_own() {
+        let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
+        let url = filled("http://x/${arch}/${arch}.yaml").unwrap();
+        assert_eq!(url, format!("http://x/{machine}/{machine}.yaml"));
+        assert_eq!(filled("http://x/$1").unwrap(), "http://x/$1");
+        for (url, expected) in
+            [("http://x/${ip}", "which is not known"), ("http://x/${mac", "without its `}`")]
+        {
+            let error = filled(url).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 
     #[test]
     fn every_fact_of_the_language_is_there() {
