@@ -30,8 +30,12 @@ mkdir -p "$2" "$3"
 mount -t tmpfs tmpfs "$2"
 mkdir "$2/trees" "$2/trees/tree"
 cd "$2"
-engine="podman --root $2/root --runroot $2/run --storage-driver overlay --events-backend none"
-image=$($engine pull -q "oci:$1:latest")
+# Longer paths than 50 letters and capitals are refused.
+mount -t tmpfs tmpfs /run
+mkdir /run/layout
+mount --bind "$1" /run/layout
+engine="podman --root $2/root --runroot /run/podman --storage-driver overlay --events-backend none"
+image=$($engine pull -q oci:/run/layout:latest)
 mount --bind "$($engine image mount "$image")" "$2/trees/tree"
 python3 "$4" "$2/trees" "$3"
 "#;
