@@ -11,6 +11,7 @@ pub mod equality;
 pub mod firmware;
 pub mod forgery;
 pub mod front;
+pub mod fulcio;
 pub mod image;
 pub mod imposter;
 pub mod initrd;

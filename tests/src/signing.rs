@@ -16,13 +16,18 @@ pub const PURPOSE: &str = "cosign container image signature";
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The annotation with the log's promise.
 pub const BUNDLE: &str = "dev.sigstore.cosign/bundle";
+/// The annotations with the signer's certificate and those above it.
+pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+/// See [`CERTIFICATE`].
+pub const CHAIN: &str = "dev.sigstore.cosign/chain";
 /// The type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A key of openssl's, in a folder: `NAME.pem` and `NAME.pub`.
 #[derive(Debug, Clone)]
 pub struct Key {
-    private: PathBuf,
+    /// The private half.
+    pub private: PathBuf,
     /// The public half.
     pub public: PathBuf,
     signs_unhashed: bool,
@@ -130,15 +135,19 @@ impl Attachment {
 
     /// The promise of a log to have this signature by `key` in it.
     pub fn promised(self, log: &Key, key: &Key) -> Result<Attachment> {
+        self.promised_at(log, &key.pem()?, 1_700_000_000)
+    }
+
+    /// The same for whatever the log knows the signer by, in PEM; at a time in Unix seconds.
+    pub fn promised_at(self, log: &Key, signer: &str, time: u64) -> Result<Attachment> {
         let hash = digest(&self.payload)?;
         let record = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
             "data": {"hash": {"algorithm": "sha256", "value": hash.trim_start_matches("sha256:")}},
             "signature": {"content": self.annotations[SIGNATURE],
-                "publicKey": {"content": base64(key.pem()?.as_bytes())?}}}});
+                "publicKey": {"content": base64(signer.as_bytes())?}}}});
         // In the order of RFC 8785, which the log signs.
         let body = base64(record.to_string().as_bytes())?;
-        let entry =
-            format!(r#"{{"body":"{body}","integratedTime":1700000000,"logID":"c0ffee","logIndex":7}}"#);
+        let entry = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"c0ffee","logIndex":7}}"#);
         let promise = base64(&log.sign(entry.as_bytes())?)?;
         let bundle = format!(r#"{{"SignedEntryTimestamp":"{promise}","Payload":{entry}}}"#);
         Ok(self.annotated(BUNDLE, Some(bundle)))

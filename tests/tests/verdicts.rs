@@ -2,17 +2,25 @@
 //! stricter one for a reason that stands beside it.
 
 use anyhow::{Context, Result, ensure};
+use iguana_lab::fulcio::{Authority, Subject};
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::puller::here;
 use iguana_lab::registry::Registry;
-use iguana_lab::signing::{self, Attachment, BUNDLE, Key, MANIFEST, PURPOSE, Repository, SIGNATURE};
+use iguana_lab::signing::{
+    self, Attachment, BUNDLE, CERTIFICATE, CHAIN, Key, MANIFEST, PURPOSE, Repository, SIGNATURE,
+};
 use iguana_lab::skopeo::Skopeo;
 use iguana_lab::{packages, passing_room, program};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Who signs without a key of their own, and who vouches for that.
+const EMAIL: &str = "signer@lab.example";
+const ISSUER: &str = "https://accounts.lab.example";
 
 /// How many pairs there are at least.
 const FEWEST: usize = 60;
@@ -286,11 +294,76 @@ impl Lab {
                 )],
             ),
         ];
-        for (name, attachments) in kinds {
+        for (name, attachments) in kinds.into_iter().chain(self.keyless()?) {
             self.registry.push(image, name)?;
             Repository::new(&self.address(), name).attach(digest, &attachments)?;
         }
         self.make_indexes(image)
+    }
+
+    /// Signatures whose keys are in certificates of minutes.
+    fn keyless(&self) -> Result<Vec<(&'static str, Vec<Attachment>)>> {
+        let (keys, room) = (&self.keys, self.room.path());
+        let root = Authority::root(room, "fulcio")?;
+        let (below, stranger) = (root.below("below")?, Authority::root(room, "stranger")?);
+        // Certificates are made after this, and hold for a day.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 60;
+        let usual =
+            Subject { email: EMAIL, issuer: Some(ISSUER), issuer_as_der: Some(ISSUER), usage: "codeSigning" };
+        let certified = |name: &str, by: &Authority, subject: Subject, time: u64| -> Result<Attachment> {
+            let certificate = by.certify(&keys.usual.private, &subject)?;
+            let signed = Attachment::new(&keys.usual, &self.manifest, &self.name(name))?;
+            Ok(signed.promised_at(&keys.log, &certificate, time)?.annotated(CERTIFICATE, Some(certificate)))
+        };
+        let good = |name: &str| certified(name, &root, usual, now);
+        let part = fs::read_to_string(below.certificate())?;
+        let chain = part.clone() + &fs::read_to_string(root.certificate())?;
+        let other = root.certify(&keys.usual.private, &usual)?;
+        Ok(vec![
+            ("keyless", vec![good("keyless")?]),
+            ("keyless-late", vec![certified("keyless-late", &root, usual, now + 90_000)?]),
+            ("keyless-early", vec![certified("keyless-early", &root, usual, 1_700_000_000)?]),
+            (
+                "keyless-below",
+                vec![certified("keyless-below", &below, usual, now)?.annotated(CHAIN, Some(chain))],
+            ),
+            (
+                "keyless-part",
+                vec![certified("keyless-part", &below, usual, now)?.annotated(CHAIN, Some(part))],
+            ),
+            ("keyless-broken-chain", vec![certified("keyless-broken-chain", &below, usual, now)?]),
+            ("keyless-stranger", vec![certified("keyless-stranger", &stranger, usual, now)?]),
+            (
+                "keyless-server",
+                vec![certified("keyless-server", &root, Subject { usage: "serverAuth", ..usual }, now)?],
+            ),
+            (
+                "keyless-old",
+                vec![certified("keyless-old", &root, Subject { issuer_as_der: None, ..usual }, now)?],
+            ),
+            ("keyless-new", vec![certified("keyless-new", &root, Subject { issuer: None, ..usual }, now)?]),
+            (
+                "keyless-nobody",
+                vec![certified(
+                    "keyless-nobody",
+                    &root,
+                    Subject { issuer: None, issuer_as_der: None, ..usual },
+                    now,
+                )?],
+            ),
+            (
+                "keyless-two-issuers",
+                vec![certified(
+                    "keyless-two-issuers",
+                    &root,
+                    Subject { issuer: Some("https://other.example"), ..usual },
+                    now,
+                )?],
+            ),
+            ("keyless-other", vec![good("keyless-other")?.annotated(CERTIFICATE, Some(other))]),
+            ("keyless-unlogged", vec![good("keyless-unlogged")?.annotated(BUNDLE, None)]),
+            ("keyless-uncertified", vec![good("keyless-uncertified")?.annotated(CERTIFICATE, None)]),
+        ])
     }
 
     /// Images of several architectures, of which the index, or the manifest, is signed.
@@ -596,6 +669,65 @@ fn special(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     ])
 }
 
+/// What is said of signatures without keys of their own, under policies that demand them.
+fn keyless(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
+    let certificate = |name: &str| lab.room.path().join(format!("{name}.crt"));
+    let policy = |authority: Value, issuer: &str, email: &str, log: Value| {
+        let mut fulcio = json!({"oidcIssuer": issuer, "subjectEmail": email});
+        let mut demand = json!({"type": "sigstoreSigned"});
+        for (to, from) in [(&mut fulcio, &authority), (&mut demand, &log)] {
+            to.as_object_mut()
+                .into_iter()
+                .zip(from.as_object())
+                .for_each(|(to, from)| to.extend(from.clone()));
+        }
+        demand["fulcio"] = fulcio;
+        json!({"default": [demand]})
+    };
+    let root = || json!({"caPath": certificate("fulcio")});
+    let log = || json!({"rekorPublicKeyPath": lab.keys.log.public});
+    let usual = || policy(root(), ISSUER, EMAIL, log());
+    let data = signing::base64(&fs::read(certificate("fulcio"))?)?;
+    let mut pairs: Vec<_> = [
+        ("keyless", Accepted),
+        ("keyless-late", Rejected),
+        ("keyless-early", Rejected),
+        ("keyless-below", Accepted),
+        ("keyless-part", Rejected),
+        ("keyless-broken-chain", Rejected),
+        ("keyless-stranger", Rejected),
+        ("keyless-server", Rejected),
+        ("keyless-old", Accepted),
+        ("keyless-new", Accepted),
+        ("keyless-nobody", Rejected),
+        ("keyless-two-issuers", Rejected),
+        ("keyless-other", Rejected),
+        ("keyless-unlogged", Rejected),
+        ("keyless-uncertified", Rejected),
+        ("usual", Rejected),
+        ("promised", Rejected),
+    ]
+    .map(|(name, verdict)| (lab.name(name), usual(), verdict))
+    .into();
+    let name = || lab.name("keyless");
+    pairs.extend([
+        (name(), policy(json!({"caData": data}), ISSUER, EMAIL, log()), Accepted),
+        (name(), policy(json!({"caPath": certificate("stranger")}), ISSUER, EMAIL, log()), Rejected),
+        (name(), policy(root(), "https://other.example", EMAIL, log()), Rejected),
+        (name(), policy(root(), ISSUER, "other@lab.example", log()), Rejected),
+        (name(), policy(root(), ISSUER, EMAIL, json!({})), Rejected),
+        (
+            name(),
+            policy(root(), ISSUER, EMAIL, json!({"rekorPublicKeyPath": lab.keys.other.public})),
+            Rejected,
+        ),
+        (name(), policy(json!({}), ISSUER, EMAIL, log()), Rejected),
+        (name(), policy(json!({"caPath": "/nonexistent"}), ISSUER, EMAIL, log()), Rejected),
+        (name(), json!({"default": [lab.signed(&lab.keys.usual, json!({}))]}), Accepted),
+    ]);
+    Ok(pairs)
+}
+
 #[test]
 fn verdicts_are_skopeos_or_stricter() -> Result<()> {
     let lab = Lab::new()?;
@@ -615,7 +747,7 @@ fn verdicts_are_skopeos_or_stricter() -> Result<()> {
     for (policy, expected) in TEXTS {
         compare(&lab.name("unsigned"), "registries.d", policy, *expected)?;
     }
-    for (image, policy, expected) in special(&lab)? {
+    for (image, policy, expected) in special(&lab)?.into_iter().chain(keyless(&lab)?) {
         compare(&image, "registries.d", &policy.to_string(), expected)?;
     }
     println!("{count} pairs of a policy and an image");

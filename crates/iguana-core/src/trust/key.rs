@@ -1,5 +1,6 @@
 //! Public keys, and what they have signed.
 
+use super::der::{BIT_STRING, SEQUENCE, value};
 use crate::hint::hinted;
 use crate::image::Digest;
 use anyhow::bail;
@@ -7,10 +8,6 @@ use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
 use std::fmt;
-
-/// The tags of X.690 that a `SubjectPublicKeyInfo` is made of.
-const SEQUENCE: u8 = 0x30;
-const BIT_STRING: u8 = 0x03;
 
 /// The kinds of keys that sigstore's tools make, and how each signs: always over SHA-256, or the message itself.
 const KINDS: &[(AlgorithmIdentifier, &dyn VerificationAlgorithm, &str)] = &[
@@ -47,7 +44,7 @@ impl PublicKey {
         Self::from_information(&information)
     }
 
-    fn from_information(information: &[u8]) -> anyhow::Result<Self> {
+    pub(super) fn from_information(information: &[u8]) -> anyhow::Result<Self> {
         let Some((algorithm, key)) = parts(information) else { bail!("the public key is damaged") };
         let known = KINDS.iter().find(|(id, ..)| id.as_ref() == algorithm);
         let Some((_, algorithm, kind)) = known else {
@@ -97,19 +94,6 @@ fn parts(information: &[u8]) -> Option<(&[u8], &[u8])> {
     // The first byte counts unused bits (X.690, section 8.6).
     let key = key.strip_prefix(&[0])?;
     (rest.is_empty() && end.is_empty()).then_some((algorithm, key))
-}
-
-/// The value that begins with `tag`, and what follows it (X.690, section 8.1; lengths of at most two bytes).
-fn value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = der.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match (length, rest) {
-        (0..=0x7f, _) => (usize::from(length), rest),
-        (0x81, [one, rest @ ..]) => (usize::from(*one), rest),
-        (0x82, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
-        _ => return None,
-    };
-    (first == tag).then(|| rest.split_at_checked(length)).flatten()
 }
 
 #[cfg(test)]

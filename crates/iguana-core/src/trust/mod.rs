@@ -1,7 +1,10 @@
 //! What is believed, and why: the certificate authorities of TLS, the policy about images, and the keys in it.
 
 pub mod attachments;
+mod der;
 pub mod folder;
+#[cfg(feature = "keyless")]
+mod fulcio;
 mod json;
 mod key;
 pub mod pins;

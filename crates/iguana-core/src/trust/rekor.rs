@@ -13,14 +13,37 @@ use serde_json::{Value, json};
 pub(super) struct Signed<'a> {
     pub(super) payload: &'a [u8],
     pub(super) signature: &'a [u8],
-    pub(super) key: &'a PublicKey,
+    pub(super) by: By<'a>,
 }
 
-/// Whether one of `logs` has promised to have `signed` in it.
+/// What has signed.
+#[derive(Clone, Copy)]
+pub(super) enum By<'a> {
+    Key(&'a PublicKey),
+    /// The key of a certificate, in DER.
+    #[cfg(feature = "keyless")]
+    Certificate(&'a [u8]),
+}
+
+impl By<'_> {
+    /// Whether it is what the log has, in PEM.
+    fn is(self, pem: &[u8]) -> anyhow::Result<bool> {
+        Ok(match self {
+            Self::Key(key) => PublicKey::from_pem(pem)?.information() == key.information(),
+            #[cfg(feature = "keyless")]
+            Self::Certificate(der) => {
+                let certificates = super::fulcio::certificates(pem)?;
+                certificates.len() == 1 && certificates[0].as_ref() == der
+            }
+        })
+    }
+}
+
+/// When one of `logs` took in `signed`, as it has promised: in Unix seconds.
 ///
 /// # Errors
 /// When none has, or it is about something else.
-pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> anyhow::Result<()> {
+pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> anyhow::Result<i64> {
     let mut bundle = Json::parse(bundle.as_bytes())?.object()?;
     let promise = base64_of(&mut bundle, "SignedEntryTimestamp")?;
     let mut entry = bundle.need_object("Payload")?;
@@ -35,7 +58,8 @@ pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> a
     let is_promised = logs.iter().any(|key| key.has_signed(canonical.as_bytes(), &promise));
     ensure!(is_promised, "no key of a log in the policy has made the promise");
     let record = BASE64_STANDARD.decode(&body).context("`body` is not base64")?;
-    compare(&serde_json::from_slice(&record).context("`body`")?, signed)
+    compare(&serde_json::from_slice(&record).context("`body`")?, signed)?;
+    Ok(time)
 }
 
 /// The bytes that the log signs: RFC 8785, whose order of keys is that of their UTF-16.
@@ -58,8 +82,8 @@ fn compare(record: &Value, signed: &Signed<'_>) -> anyhow::Result<()> {
         (text("/kind")?, text("/apiVersion")?) == ("hashedrekord", "0.0.1"),
         "the log's record is of another kind than `hashedrekord` 0.0.1"
     );
-    let key = PublicKey::from_pem(&bytes("/spec/signature/publicKey/content")?)?;
-    ensure!(key.information() == signed.key.information(), "the log's record is of another key");
+    let is_of_it = signed.by.is(&bytes("/spec/signature/publicKey/content")?)?;
+    ensure!(is_of_it, "the log's record is of another key");
     ensure!(
         bytes("/spec/signature/content")? == signed.signature,
         "the log's record is of another signature"
@@ -104,7 +128,7 @@ mod tests {
                 "Payload": {"logIndex": 8, "logID": "log", "integratedTime": 7, "body": body}})
             .to_string()
         };
-        let signed = Signed { payload: b"payload", signature: &signature, key: &key(&signer) };
+        let signed = Signed { payload: b"payload", signature: &signature, by: By::Key(&key(&signer)) };
         let good = record(b"payload", &signer.pem());
         verify(&bundle(&good, &log), &[key(&other), key(&log)], &signed).unwrap();
         for (text, expected) in [

@@ -1,9 +1,11 @@
 //! One signature of an image as cosign makes them: a payload that says what is signed and as what, and beside it the
 //! signature of these bytes ("simple signing", sigstore/cosign's SIGNATURE_SPEC.md).
 
+#[cfg(feature = "keyless")]
+use super::fulcio;
 use super::json::Json;
 use super::key::PublicKey;
-use super::rekor;
+use super::rekor::{self, By};
 use crate::image::Digest;
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -18,6 +20,11 @@ const PURPOSE: &str = "cosign container image signature";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The annotation that holds what the transparency log says about it.
 const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
+/// The annotations that hold the signer's certificate and those above it, in PEM.
+#[cfg(feature = "keyless")]
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+#[cfg(feature = "keyless")]
+const CHAIN: &str = "dev.sigstore.cosign/chain";
 
 /// A signature as it was found: nothing of it is believed.
 #[derive(Debug, Clone)]
@@ -38,27 +45,72 @@ pub(super) struct Statement {
 }
 
 impl Signature {
-    /// What it says, if one of `keys` has made it, and, where there are keys of a log, the log vouches for that.
+    /// What it says and who has made it, if that is one of `signers`, and, where there are keys of a log, the log
+    /// vouches for that.
     ///
     /// # Errors
     /// When none has, or it does not say what a signature says.
-    pub(super) fn statement<'a>(
+    pub(super) fn statement(
         &self,
-        keys: &'a [PublicKey],
+        signers: &Signers,
         log: Option<&[PublicKey]>,
-    ) -> anyhow::Result<(Statement, &'a PublicKey)> {
-        let text = self.annotations.get(SIGNATURE).with_context(|| format!("`{SIGNATURE}` is missing"))?;
+    ) -> anyhow::Result<(Statement, String)> {
+        let text = self.annotation(SIGNATURE)?;
         let signature = BASE64_STANDARD.decode(text).context("the signature is not base64")?;
-        let signer = keys.iter().find(|key| key.has_signed(&self.payload, &signature));
-        let signer = signer.context("no key of the policy has made it")?;
-        if let Some(log) = log {
-            let entry = self.annotations.get(LOG_ENTRY);
-            let entry = entry.with_context(|| format!("`{LOG_ENTRY}`, the log's promise, is missing"))?;
-            let signed = rekor::Signed { payload: &self.payload, signature: &signature, key: signer };
-            rekor::verify(entry, log, &signed).context("the transparency log does not vouch for it")?;
-        }
+        let signer = match signers {
+            Signers::Keys(keys) => {
+                let signer = keys.iter().find(|key| key.has_signed(&self.payload, &signature));
+                let signer = signer.context("no key of the policy has made it")?;
+                if let Some(log) = log {
+                    self.look_up(&signature, By::Key(signer), log)?;
+                }
+                signer.to_string()
+            }
+            #[cfg(feature = "keyless")]
+            Signers::Subject(authority) => self.subject(&signature, authority, log.unwrap_or_default())?,
+        };
         Ok((Statement::parse(&self.payload).context("its payload is malformed")?, signer))
     }
+
+    fn annotation(&self, name: &str) -> anyhow::Result<&str> {
+        self.annotations.get(name).map(String::as_str).with_context(|| format!("`{name}` is missing"))
+    }
+
+    /// When the log took it in.
+    fn look_up(&self, signature: &[u8], by: By<'_>, log: &[PublicKey]) -> anyhow::Result<i64> {
+        let entry = self.annotation(LOG_ENTRY).context("there is no promise of the log")?;
+        let signed = rekor::Signed { payload: &self.payload, signature, by };
+        rekor::verify(entry, log, &signed).context("the transparency log does not vouch for it")
+    }
+
+    /// Who has made it, by a certificate of minutes that the log saw in time.
+    #[cfg(feature = "keyless")]
+    fn subject(
+        &self,
+        signature: &[u8],
+        authority: &fulcio::Authority,
+        log: &[PublicKey],
+    ) -> anyhow::Result<String> {
+        let leaf = fulcio::certificates(self.annotation(CERTIFICATE)?.as_bytes())
+            .context("its certificate is malformed")?;
+        let [leaf] = &leaf[..] else { bail!("it has {} certificates, not one", leaf.len()) };
+        let chain = self.annotations.get(CHAIN).map_or("", String::as_str);
+        let time = self.look_up(signature, By::Certificate(leaf), log)?;
+        let key = authority.key(leaf, chain.as_bytes(), time)?;
+        anyhow::ensure!(
+            key.has_signed(&self.payload, signature),
+            "the key of its certificate has not made it"
+        );
+        Ok(authority.to_string())
+    }
+}
+
+/// Whose signatures count.
+pub(super) enum Signers {
+    Keys(Vec<PublicKey>),
+    /// Whoever an authority vouches for.
+    #[cfg(feature = "keyless")]
+    Subject(fulcio::Authority),
 }
 
 impl Statement {

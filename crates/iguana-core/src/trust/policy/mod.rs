@@ -1,7 +1,7 @@
 //! Which images may run: containers-policy.json(5).
 //!
 //! As in containers/image, with these differences, all of them to the stricter side: what asks for something that is
-//! not checked here (OpenPGP, `fulcio`, `pki`, base layers) is a rejection; keys are of ECDSA on P-256 and P-384,
+//! not checked here (OpenPGP, `pki`, base layers; `fulcio` in a build without `keyless`) is a rejection; keys are of ECDSA on P-256 and P-384,
 //! Ed25519, and RSA from 2048 bits on.
 
 mod identity;
@@ -9,9 +9,11 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "keyless")]
+use super::fulcio::Authority;
 use super::key::PublicKey;
 use super::place_in;
-use super::signature::Signature;
+use super::signature::{Signature, Signers};
 use crate::hint::{WithHint as _, hinted};
 use crate::image::{Digest, Named, Reference};
 use anyhow::{Context as _, ensure};
@@ -47,10 +49,32 @@ enum Requirement {
 
 #[derive(Debug, Clone, PartialEq)]
 struct SigstoreSigned {
-    keys: Vec<KeySource>,
+    signers: SignerSource,
     /// The keys of the transparency logs, one of which has to know the signature.
     logs: Option<Vec<KeySource>>,
     identity: SignedIdentity,
+}
+
+/// Where it is said whose signatures count.
+#[derive(Debug, Clone, PartialEq)]
+enum SignerSource {
+    Keys(Vec<KeySource>),
+    #[cfg(feature = "keyless")]
+    Fulcio {
+        authority: KeySource,
+        issuer: String,
+        email: String,
+    },
+}
+
+impl SignerSource {
+    fn files(&self) -> &[KeySource] {
+        match self {
+            Self::Keys(keys) => keys,
+            #[cfg(feature = "keyless")]
+            Self::Fulcio { authority, .. } => std::slice::from_ref(authority),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -250,9 +274,9 @@ impl Policy {
         let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
         for requirement in lists.chain([&self.default]).flatten() {
             if let Requirement::SigstoreSigned(signed) = requirement {
-                self.keys(&signed.keys)?;
+                self.signers(&signed.signers)?;
                 signed.logs.as_deref().map(|logs| self.logs(logs)).transpose()?;
-                let mut sources = signed.keys.iter().chain(signed.logs.iter().flatten());
+                let mut sources = signed.signers.files().iter().chain(signed.logs.iter().flatten());
                 sources.try_for_each(|source| self.check_place(source))?;
             }
         }
@@ -272,6 +296,16 @@ impl Policy {
         }
     }
 
+    fn signers(&self, source: &SignerSource) -> anyhow::Result<Signers> {
+        Ok(match source {
+            SignerSource::Keys(keys) => Signers::Keys(self.keys(keys)?),
+            #[cfg(feature = "keyless")]
+            SignerSource::Fulcio { authority, issuer, email } => {
+                Signers::Subject(Authority::new(&self.bytes(authority)?, issuer, email)?)
+            }
+        })
+    }
+
     fn keys(&self, sources: &[KeySource]) -> anyhow::Result<Vec<PublicKey>> {
         sources.iter().map(|source| self.key(source)).collect()
     }
@@ -283,13 +317,20 @@ impl Policy {
     }
 
     fn key(&self, source: &KeySource) -> anyhow::Result<PublicKey> {
+        PublicKey::from_pem(&self.bytes(source)?).with_context(|| match source {
+            KeySource::Data(_) => "cannot use a key in the policy".into(),
+            KeySource::File(path) => {
+                format!("cannot use the key `{}`", place_in(&self.folder, path).display())
+            }
+        })
+    }
+
+    fn bytes(&self, source: &KeySource) -> anyhow::Result<Vec<u8>> {
         match source {
-            KeySource::Data(pem) => PublicKey::from_pem(pem).context("cannot use a key in the policy"),
+            KeySource::Data(bytes) => Ok(bytes.clone()),
             KeySource::File(path) => {
                 let path = place_in(&self.folder, path);
-                let pem = std::fs::read(&path);
-                let pem = pem.with_context(|| format!("cannot read the key `{}`", path.display()))?;
-                PublicKey::from_pem(&pem).with_context(|| format!("cannot use the key `{}`", path.display()))
+                std::fs::read(&path).with_context(|| format!("cannot read the key `{}`", path.display()))
             }
         }
     }
@@ -351,12 +392,12 @@ impl Rule<'_> {
                 "demand `sigstoreSigned` with a key",
             )),
             Requirement::SigstoreSigned(signed) => {
-                let keys = self.policy.keys(&signed.keys)?;
+                let signers = self.policy.signers(&signed.signers)?;
                 let logs = signed.logs.as_deref().map(|logs| self.policy.logs(logs)).transpose()?;
                 let mut failures = Vec::new();
                 for signature in signatures {
                     let signer =
-                        check(signature, &keys, logs.as_deref(), subject, &signed.identity, manifest);
+                        check(signature, &signers, logs.as_deref(), subject, &signed.identity, manifest);
                     match signer {
                         Ok(signer) => return Ok(Some(signer)),
                         Err(error) => failures.push(format!("{error:#}")),
@@ -371,16 +412,16 @@ impl Rule<'_> {
 /// The key that vouches for the image with this manifest and name.
 fn check(
     signature: &Signature,
-    keys: &[PublicKey],
+    signers: &Signers,
     logs: Option<&[PublicKey]>,
     subject: &Subject,
     identity: &SignedIdentity,
     manifest: Digest,
 ) -> anyhow::Result<String> {
-    let (statement, key) = signature.statement(keys, logs)?;
+    let (statement, signer) = signature.statement(signers, logs)?;
     ensure!(statement.manifest == manifest, "it is of another image, `{}`", statement.manifest);
     identity.check(subject.name.as_ref(), &statement.name)?;
-    Ok(key.to_string())
+    Ok(signer)
 }
 
 fn unsigned(manifest: Digest, failures: &[String]) -> anyhow::Error {

@@ -1,7 +1,7 @@
 //! The text of containers-policy.json(5), read as strictly as containers/image reads it.
 
 use super::identity::SignedIdentity;
-use super::{KeySource, Policy, Requirement, SigstoreSigned, Transport};
+use super::{KeySource, Policy, Requirement, SignerSource, SigstoreSigned, Transport};
 use crate::trust::json::{Json, Object};
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -79,8 +79,8 @@ fn requirement(mut object: Object) -> anyhow::Result<Requirement> {
 fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
     let keys = key_sources(object, "key")?;
     let logs = key_sources(object, "rekorPublicKey")?;
-    let fulcio = object.take("fulcio").map(|fulcio| certificates(fulcio, "fulcio")).transpose()?;
-    let pki = object.take("pki").map(|pki| certificates(pki, "pki")).transpose()?;
+    let fulcio = object.take("fulcio").map(fulcio).transpose()?;
+    let pki = object.take("pki").map(pki).transpose()?;
     let identity = identity(object)?;
     let sources = [keys.is_some(), fulcio.is_some(), pki.is_some()].into_iter().filter(|is| *is).count();
     ensure!(
@@ -90,7 +90,16 @@ fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
     ensure!(fulcio.is_none() || logs.is_some(), "`fulcio` needs a `rekorPublicKey…`");
     ensure!(pki.is_none() || logs.is_none(), "`pki` has no `rekorPublicKey…`");
     Ok(match keys {
-        Some(keys) => Requirement::SigstoreSigned(SigstoreSigned { keys, logs, identity }),
+        Some(keys) => {
+            Requirement::SigstoreSigned(SigstoreSigned { signers: SignerSource::Keys(keys), logs, identity })
+        }
+        #[cfg(feature = "keyless")]
+        None if fulcio.is_some() => {
+            let (authority, issuer, email) = fulcio.context("it was there")?;
+            let signers = SignerSource::Fulcio { authority, issuer, email };
+            Requirement::SigstoreSigned(SigstoreSigned { signers, logs, identity })
+        }
+        #[cfg(not(feature = "keyless"))]
         None if fulcio.is_some() => {
             Requirement::Unchecked("signatures without a key of their own (`fulcio`)")
         }
@@ -98,27 +107,43 @@ fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
     })
 }
 
-/// The keys of `fulcio` and `pki`, which are checked although nothing is done with them.
-fn certificates(value: Json, kind: &str) -> anyhow::Result<()> {
-    let mut object = value.object()?;
-    let known: &[&str] = match kind {
-        "fulcio" => &["caPath", "caData", "oidcIssuer", "subjectEmail"],
-        _ => &[
-            "caRootsPath",
-            "caRootsData",
-            "caIntermediatesPath",
-            "caIntermediatesData",
-            "subjectEmail",
-            "subjectHostname",
-        ],
+/// Where the authority is, who has to vouch for the subject, and who that is.
+fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
+    let read = || {
+        let mut object = value.object()?;
+        let mut authorities = Vec::new();
+        for ending in ["Path", "Data"] {
+            let key = format!("ca{ending}");
+            if let Some(value) = object.take(&key) {
+                authorities.push(key_source(value, ending).with_context(|| format!("`{key}`"))?);
+            }
+        }
+        let (issuer, email) = (object.need_text("oidcIssuer")?, object.need_text("subjectEmail")?);
+        object.end()?;
+        ensure!(authorities.len() == 1, "exactly one of `caPath`, `caData` must be there");
+        Ok((authorities.remove(0), issuer, email))
     };
+    read().context("`fulcio`")
+}
+
+/// The keys of `pki`, which are checked although nothing is done with them.
+fn pki(value: Json) -> anyhow::Result<()> {
+    let mut object = value.object()?;
+    let known = [
+        "caRootsPath",
+        "caRootsData",
+        "caIntermediatesPath",
+        "caIntermediatesData",
+        "subjectEmail",
+        "subjectHostname",
+    ];
     for key in known {
         object
             .take(key)
             .map_or(Ok(()), |value| value.text().map(drop))
             .with_context(|| format!("`{key}`"))?;
     }
-    object.end().with_context(|| format!("`{kind}`"))
+    object.end().context("`pki`")
 }
 
 /// Signatures of OpenPGP: what is asked for is checked, and then nobody here can check what was asked for.

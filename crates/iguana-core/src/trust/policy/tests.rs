@@ -129,7 +129,7 @@ fn what_cannot_be_checked_is_a_rejection() {
     let image = subject("r.example/x");
     for (requirement, expected) in [
         (gpg, "OpenPGP (`signedBy`), which Iguana does not check"),
-        (keyless, "`fulcio`"),
+        (keyless, "cannot read the key `/a`"),
         (base, "base layers"),
         (pki, "`pki`"),
         (r#"{"type": "reject"}"#, "the rule is `reject`"),

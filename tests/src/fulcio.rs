@@ -1,0 +1,102 @@
+//! An authority that certifies for minutes who has a key, as sigstore's Fulcio does: made by openssl.
+
+use crate::process::{self, QUICK};
+use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The numbers of the extensions in which Fulcio says who vouched for the subject.
+const ISSUER: &str = "1.3.6.1.4.1.57264.1.1";
+const ISSUER_AS_DER: &str = "1.3.6.1.4.1.57264.1.8";
+
+/// What a certificate says.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    /// Whose key it is.
+    pub email: &'static str,
+    /// Who vouched for that, as bare text.
+    pub issuer: Option<&'static str>,
+    /// And as DER.
+    pub issuer_as_der: Option<&'static str>,
+    /// What the key is for, in openssl's word.
+    pub usage: &'static str,
+}
+
+/// The key and the certificate of an authority, in a folder.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Authority {
+    /// Makes one that certifies itself.
+    pub fn root(folder: &Path, name: &str) -> Result<Authority> {
+        let authority = Authority { folder: folder.into(), name: name.into() };
+        let (key, certificate) = (authority.file("key"), authority.file("crt"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+        openssl.args([
+            "-days",
+            "2",
+            "-subj",
+            &format!("/O=lab/CN={name}"),
+            "-addext",
+            "keyUsage=critical,keyCertSign",
+        ]);
+        process::run(openssl.arg("-keyout").arg(key).arg("-out").arg(certificate), QUICK)?;
+        Ok(authority)
+    }
+
+    /// Another one that this one certifies.
+    pub fn below(&self, name: &str) -> Result<Authority> {
+        let below = Authority { folder: self.folder.clone(), name: name.into() };
+        let mut openssl = Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
+        process::run(openssl.arg(below.file("key")), QUICK)?;
+        let extensions = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n\
+            extendedKeyUsage=codeSigning\n";
+        self.sign(&below.file("key"), &format!("/O=lab/CN={name}"), extensions, &below.file("crt"))?;
+        Ok(below)
+    }
+
+    /// The certificate for a key of openssl's, in PEM.
+    pub fn certify(&self, key: &Path, subject: &Subject) -> Result<String> {
+        let mut extensions = format!(
+            "keyUsage=critical,digitalSignature\nextendedKeyUsage={}\nsubjectAltName=critical,email:{}\n",
+            subject.usage, subject.email
+        );
+        if let Some(issuer) = subject.issuer {
+            let hex: String = issuer.bytes().map(|byte| format!("{byte:02x}")).collect();
+            extensions += &format!("{ISSUER}=DER:{hex}\n");
+        }
+        if let Some(issuer) = subject.issuer_as_der {
+            extensions += &format!("{ISSUER_AS_DER}=ASN1:UTF8String:{issuer}\n");
+        }
+        let file = self.folder.join("leaf.crt");
+        self.sign(key, "/", &extensions, &file)?;
+        Ok(fs::read_to_string(file)?)
+    }
+
+    fn sign(&self, key: &Path, subject: &str, extensions: &str, target: &Path) -> Result<()> {
+        let (request, file) = (self.folder.join("request"), self.folder.join("extensions"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-new", "-subj", subject, "-key"]).arg(key).arg("-out").arg(&request);
+        process::run(&mut openssl, QUICK)?;
+        fs::write(&file, extensions)?;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-req", "-days", "1", "-in"]).arg(request).arg("-extfile").arg(file);
+        openssl.arg("-CA").arg(self.file("crt")).arg("-CAkey").arg(self.file("key"));
+        process::run(openssl.arg("-CAcreateserial").arg("-out").arg(target), QUICK).map(drop)
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        self.folder.join(format!("{}.{ending}", self.name))
+    }
+
+    /// The file with its certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.file("crt")
+    }
+}
