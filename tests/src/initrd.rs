@@ -7,7 +7,7 @@ use crate::process;
 use crate::registry::{INSECURE_PORTS, STAND_IN_PORT, STOOD_IN_FOR};
 use crate::signing::Key;
 use crate::{HOST, program, room};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
 use std::fs;
@@ -52,14 +52,21 @@ impl Initrd {
         Initrd::build("trusting", Flavour::Cloud, &trust, &[])
     }
 
-    /// One that runs workflows signed by the key beside it, gives no shell, and heeds two options of the command line.
+    /// One that runs workflows and images signed by the key beside it, gives no shell, and heeds two options of the
+    /// command line.
     pub fn strict() -> Result<(Initrd, Key)> {
-        let folder = kept("trust", "strict", |folder| {
+        let folder = kept("trust", "strict-of-all", |folder| {
             let (trust, keys) = (folder.join("trust"), folder.join("trust/keys"));
             fs::create_dir_all(&keys)?;
             let key = Key::usual(folder, "key")?;
             fs::copy(&key.public, keys.join("workflow.pub"))?;
-            fs::write(trust.join("policy.json"), r#"{"default": [{"type": "reject"}]}"#)?;
+            let policy = r#"{"default": [{"type": "reject"}], "transports": {"docker": {"": [
+                {"type": "sigstoreSigned", "keyPath": "keys/workflow.pub"}]}}}"#;
+            fs::write(trust.join("policy.json"), policy)?;
+            fs::create_dir_all(trust.join("registries.d"))?;
+            let attachments = "default-docker:\n  use-sigstore-attachments: true\n";
+            fs::write(trust.join("registries.d/all.yaml"), attachments)?;
+            fs::copy(Trust::lab()?.registries.context("none")?, trust.join("registries.conf"))?;
             let rules = "[workflow]\nkeys = ['keys/workflow.pub']\n[command-line]\nshell = false\n\
                          allow = ['rd.iguana.control_url', 'rd.iguana.on_failure']\n";
             Ok(fs::write(trust.join("iguana.conf"), rules)?)

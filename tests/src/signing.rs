@@ -160,6 +160,9 @@ pub fn payload(manifest: &str, name: &str) -> Value {
         "image": {"docker-manifest-digest": manifest}, "type": PURPOSE}, "optional": null})
 }
 
+/// The type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// A repository of a registry without TLS, to write to.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -226,7 +229,8 @@ impl Repository {
 
     /// The manifest behind a tag or digest.
     pub fn manifest(&self, name: &str) -> Result<Vec<u8>> {
-        let request = ureq::get(format!("{}/manifests/{name}", self.base)).header("accept", MANIFEST);
+        let request = ureq::get(format!("{}/manifests/{name}", self.base))
+            .header("accept", format!("{MANIFEST}, {INDEX}"));
         Ok(request.call()?.body_mut().read_to_vec()?)
     }
 }

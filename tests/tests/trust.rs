@@ -2,6 +2,7 @@
 //! and nothing of it runs. On a system that is up, with the files of a trust in `/etc/containers`.
 
 use anyhow::Result;
+use iguana_lab::front::{Action, Front};
 use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::imposter::{Dater, Imposter};
 use iguana_lab::process::{self, QUICK};
@@ -78,6 +79,36 @@ fn images_run_that_are_signed() -> Result<()> {
     lab.is_refused("unsigned", &["the policy rejects it", "it is not signed", "hint: sign each manifest"])?;
     lab.signed("by-other", &lab.other)?;
     lab.is_refused("by-other", &["no key of the policy has made it"])
+}
+
+/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a front answers for it, with the list that
+/// registries without one keep under a tag.
+#[test]
+fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
+    let lab = Lab::new()?;
+    let digest = lab.push("x")?;
+    let list = lab.repository("x");
+    let tag = digest.replace(':', "-");
+    let asked = format!("/v2/x/referrers/{digest}");
+    let (path, hidden) = (asked.clone(), format!("/manifests/{tag}"));
+    let front = Front::before(&lab.registry.address(), move |request| {
+        let kind = vec![("content-type", "application/vnd.oci.image.index.v1+json".to_owned())];
+        match &request.target {
+            target if *target == path => match list.manifest(&tag) {
+                Ok(index) => Action::Answer("200 OK", kind, index),
+                Err(_) => Action::Answer("404 Not Found", Vec::new(), Vec::new()),
+            },
+            target if target.ends_with(&hidden) => Action::Answer("404 Not Found", Vec::new(), Vec::new()),
+            _ => Action::Pass,
+        }
+    })?;
+    let name = format!("{}/x:latest", front.address());
+    lab.puller.file("registries.conf", insecure(&front.address()))?;
+    fails(&lab.puller.run(&name, "")?, &["it is not signed"]);
+    lab.repository("x").refer(&digest, &[Attachment::new(&lab.key, &digest, &name)?])?;
+    succeeds(&lab.puller.run(&name, "")?, &[]);
+    assert!(front.requests().iter().any(|request| request.target == asked));
+    Ok(())
 }
 
 #[test]

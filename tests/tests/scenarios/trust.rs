@@ -2,7 +2,11 @@
 
 use anyhow::Result;
 use iguana_lab::initrd::Initrd;
+use iguana_lab::puller::here;
+use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
+use iguana_lab::signing::{Attachment, MANIFEST, Repository, digest};
+use serde_json::json;
 
 #[test]
 fn the_command_line_loosens_nothing() -> Result<()> {
@@ -34,5 +38,35 @@ fn a_signed_workflow_runs_in_a_strict_initrd() -> Result<()> {
     boot.expect("iguana: workflow: signed by ECDSA P-256 sha256:")?;
     let block = boot.fails_in("image")?;
     assert!(block.contains("the policy rejects it") || block.contains("127.0.0.1:1"), "{block}");
+    Ok(())
+}
+
+/// A workflow that lies in a registry is signed as an image is.
+#[test]
+fn a_workflow_in_a_registry_runs_when_the_policy_lets_it() -> Result<()> {
+    let (initrd, key) = Initrd::strict()?;
+    let registry = Registry::plain()?;
+    let repository = Repository::new(&here(&registry), "flows/one");
+    let workflow = b"on-failure: poweroff\njobs: {none: {container: 127.0.0.1:1/none}}";
+    let layer = repository.put_blob(workflow)?;
+    let config = repository.put_blob(b"{}")?;
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "artifactType": "application/vnd.iguana.workflow.v1",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.iguana.workflow.v1+yaml", "digest": layer, "size": workflow.len()}]});
+    let manifest = manifest.to_string();
+    repository.put_manifest("1", MANIFEST, manifest.as_bytes())?;
+    let name = format!("{}/flows/one:1", registry.address());
+    let option = format!("rd.iguana.control_url=oci://{name}");
+    let mut boot = Scenario::with(&initrd).append(&option).append("rd.iguana.on_failure=poweroff").boot()?;
+    let block = boot.fails_in("control file")?;
+    assert!(block.contains("cannot have the workflow") && block.contains("it is not signed"), "{block}");
+    boot.ends()?;
+    let digest = digest(manifest.as_bytes())?;
+    repository.attach(&digest, &[Attachment::new(&key, &digest, &name)?])?;
+    let mut boot = Scenario::with(&initrd).append(option).boot()?;
+    boot.expect(&format!("workflow: from oci://{name}"))?;
+    boot.fails_in("image")?;
+    boot.ends()?;
     Ok(())
 }
