@@ -9,6 +9,7 @@ mod equality;
 mod fuzz;
 mod handover;
 mod licenses;
+mod packages;
 mod table;
 mod test;
 mod ways;
@@ -44,6 +45,8 @@ enum Command {
     Ways(ways::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
     Dist,
+    /// Packages for dpkg and rpm, below target/packages, and their trial in a fresh Debian; some minutes.
+    Packages(packages::Options),
     /// Format, lints, licences and sources of dependencies, shell scripts.
     Check,
 }
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Ways(options) => ways::run(&options),
         Command::Dist => dist::run().map(drop),
+        Command::Packages(options) => packages::run(&options),
         Command::Check => check::run(),
     }
 }

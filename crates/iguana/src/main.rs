@@ -5,6 +5,7 @@ mod bundle;
 mod cache;
 mod check;
 mod failure;
+mod manual;
 mod output;
 mod pull;
 mod schema;
@@ -32,6 +33,17 @@ enum Command {
     /// Say everything that is wrong with workflows
     #[command(after_help = Exit::help())]
     Check(check::Options),
+    /// Print what completes this program's words in a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// The folder, which must be there
+        folder: PathBuf,
+    },
     /// Print the JSON Schema of workflows, for editors and other programs
     Schema,
     /// Make the initrd for a kernel, alone or in a form that machines boot from
@@ -78,6 +90,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Exit> {
     match command {
         Command::Check(options) => return check::run(&options),
+        Command::Completion { shell } => manual::complete(shell, std::io::stdout())?,
+        Command::Manual { folder } => manual::write(&folder)?,
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
         Command::Build { recipe, workflow, delivery } => build::run(&recipe, workflow.as_deref(), &delivery)?,
         Command::Bundle(options) => bundle::run(&options)?,

@@ -127,6 +127,8 @@ pub(super) fn disks(before: &Before) -> Vec<Disk> {
 
 fn whole_disks() -> impl Iterator<Item = Device> {
     let devices = device::block_devices().into_iter().filter_map(|name| Device::block(&name));
+    // Nobody installs to a file; the one that is there holds the kernel's modules.
+    let devices = devices.filter(|it| !it.name().starts_with("loop"));
     devices.filter(|it| it.partition_number().is_none() && !it.is_empty() && !it.lacks_medium())
 }
 

@@ -1,0 +1,21 @@
+//! Manual pages and completions, from the definition of the command line.
+
+use crate::{Cli, output};
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::io::Write;
+use std::path::Path;
+
+/// What completes the words of `iguana` in a shell.
+pub(crate) fn complete(shell: Shell, stream: impl Write) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "iguana", &mut script);
+    output::write(stream, &String::from_utf8_lossy(&script))
+}
+
+/// `iguana(1)`, and a page for each command.
+pub(crate) fn write(folder: &Path) -> Result<()> {
+    clap_mangen::generate_to(Cli::command(), folder)
+        .with_context(|| format!("cannot write manual pages to `{}`", folder.display()))
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask packages`: packages for dpkg and for rpm, and whether they install, work and go.
+
+mod check;
+mod deb;
+mod rpm;
+mod stage;
+
+use crate::dist;
+use anyhow::{Context, Result};
+use iguana_lab::{packages, source_tree};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What makes and tries them.
+const TOOLS: &[&str] = &["rpm", "rpmlint", "mmdebstrap", "debian-archive-keyring"];
+
+/// What to make.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only put the files together, in this folder, one below it for each package.
+    #[arg(long, value_name = "DIR")]
+    stage: Option<PathBuf>,
+    /// Leave out the trial in a fresh Debian.
+    #[arg(long)]
+    untried: bool,
+}
+
+/// One package, as both kinds of tools need it.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) is_for_every_machine: bool,
+    /// For dpkg, which has its own names.
+    pub(crate) depends: &'static [&'static str],
+    pub(crate) recommends: &'static [&'static str],
+    pub(crate) summary: &'static str,
+    pub(crate) description: &'static str,
+}
+
+/// All of them. `packaging/iguana.spec` says the same to rpm.
+pub(crate) const ALL: &[Package] = &[
+    Package {
+        name: "iguana-workflow",
+        is_for_every_machine: false,
+        depends: &[],
+        recommends: &[],
+        summary: "runs workflows of containers, in an initrd and on a system",
+        description: "The program of Iguana's initrd, which also runs a workflow on a system that is up.",
+    },
+    Package {
+        name: "dracut-iguana",
+        is_for_every_machine: true,
+        depends: &["dracut (>= 059)", "dracut-network", "iguana-workflow"],
+        recommends: &[],
+        summary: "module of dracut that runs containers before the system is there",
+        description: "With `dracut --add iguana` an initrd fetches a workflow and runs its containers before it \
+                      switches to the system.",
+    },
+    Package {
+        name: "iguana",
+        is_for_every_machine: false,
+        depends: &[],
+        recommends: &["iguana-tools"],
+        summary: "initial RAM disk that runs containers, with its kernel",
+        description: "A machine boots this kernel and initrd from a network, a disk or a stick; it fetches a workflow, \
+                      runs the containers named there in memory, and hands over to the system that they installed.",
+    },
+    Package {
+        name: "iguana-tools",
+        is_for_every_machine: false,
+        depends: &["iguana-workflow", "squashfs-tools"],
+        recommends: &["qemu-system-x86"],
+        summary: "workstation tool of Iguana",
+        description: "Checks workflows, makes initrds, ISO images and bundles, pulls images, and tries a workflow in a \
+                      virtual machine.",
+    },
+];
+
+/// The version of all packages.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Makes them, and tries them.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(packages::BUILD)?;
+    dist::run()?;
+    if let Some(folder) = &options.stage {
+        return stage::fill(folder);
+    }
+    packages::ensure(TOOLS)?;
+    let home = source_tree().join("target/packages");
+    let _ = fs::remove_dir_all(&home);
+    let staged = home.join("stage");
+    stage::fill(&staged)?;
+    let debs = deb::make(&staged, &home)?;
+    let rpms = rpm::make(&staged, &home)?;
+    rpm::check(&rpms)?;
+    if !options.untried {
+        check::in_a_fresh_debian(&debs)?;
+    }
+    for file in debs.iter().chain(&rpms) {
+        println!("{} ({:.1} MB)", file.display(), file.metadata()?.len() as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// The files with an ending in a folder and those below.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("`{}`", folder.display()))? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => found.extend(files(&path, ending)?),
+            false if path.extension().is_some_and(|it| it == ending) => found.push(path),
+            false => {}
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,98 @@
+//! Which files are in which package, and where.
+
+use anyhow::{Context, Result};
+use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::process::{self, LONG, QUICK};
+use iguana_lab::{program, source_tree};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Puts the files of all packages together.
+pub(super) fn fill(stage: &Path) -> Result<()> {
+    for package in super::ALL {
+        let root = Root(stage.join(package.name));
+        root.copy(&source_tree().join("LICENSE"), &format!("usr/share/doc/{}/LICENSE", package.name), 0o644)?;
+        match package.name {
+            "iguana-workflow" => workflow(&root),
+            "dracut-iguana" => dracut(&root),
+            "iguana" => initrd(&root),
+            _ => tools(&root),
+        }
+        .with_context(|| format!("the package `{}`", package.name))?;
+    }
+    Ok(())
+}
+
+fn workflow(root: &Root) -> Result<()> {
+    root.copy(&program("iguana-init"), "usr/lib/iguana/iguana-init", 0o755)?;
+    root.folder("usr/bin")?;
+    Ok(symlink("../lib/iguana/iguana-init", root.0.join("usr/bin/iguana-workflow"))?)
+}
+
+fn dracut(root: &Root) -> Result<()> {
+    let source = source_tree().join("dracut");
+    root.copy(&source.join("README.md"), "usr/share/doc/dracut-iguana/README.md", 0o644)?;
+    for entry in fs::read_dir(source.join("50iguana"))? {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        let target = format!("usr/lib/dracut/modules.d/50iguana/{name}");
+        root.copy(&source.join("50iguana").join(&name), &target, 0o755)?;
+    }
+    Ok(())
+}
+
+/// The kernel with all drivers: nobody knows the machines.
+fn initrd(root: &Root) -> Result<()> {
+    let kernel = Kernel::debian(Flavour::Full)?;
+    root.folder("usr/share/iguana")?;
+    root.copy(&kernel.image, &format!("usr/share/iguana/vmlinuz-{}", kernel.release), 0o644)?;
+    let mut build = Command::new(program("iguana"));
+    build.args(["build", "--shell", "--kernel"]).arg(&kernel.image).arg("--modules").arg(&kernel.modules);
+    process::run(build.arg("--output").arg(root.0.join("usr/share/iguana/iguana-initrd")), LONG).map(drop)
+}
+
+fn tools(root: &Root) -> Result<()> {
+    root.copy(&program("iguana"), "usr/bin/iguana", 0o755)?;
+    let manual = root.folder("usr/share/man/man1")?;
+    process::run(Command::new(program("iguana")).arg("manual").arg(&manual), QUICK)?;
+    for page in super::files(&manual, "1")? {
+        process::run(Command::new("gzip").args(["-9n"]).arg(page), QUICK)?;
+    }
+    for (shell, place) in [
+        ("bash", "usr/share/bash-completion/completions/iguana"),
+        ("zsh", "usr/share/zsh/site-functions/_iguana"),
+        ("fish", "usr/share/fish/vendor_completions.d/iguana.fish"),
+    ] {
+        let script = process::run(Command::new(program("iguana")).args(["completion", shell]), QUICK)?;
+        root.write(place, script.as_bytes(), 0o644)?;
+    }
+    for page in super::files(&source_tree().join("docs"), "md")? {
+        let name = page.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        root.copy(&page, &format!("usr/share/doc/iguana-tools/docs/{name}"), 0o644)?;
+    }
+    Ok(())
+}
+
+/// The root of a package's files.
+struct Root(PathBuf);
+
+impl Root {
+    fn folder(&self, path: &str) -> Result<PathBuf> {
+        let folder = self.0.join(path);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    fn copy(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        let bytes = fs::read(from).with_context(|| format!("`{}`", from.display()))?;
+        self.write(to, &bytes, mode)
+    }
+
+    fn write(&self, to: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        let target = self.0.join(to);
+        target.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(&target, bytes)?;
+        Ok(fs::set_permissions(&target, fs::Permissions::from_mode(mode))?)
+    }
+}
