@@ -86,6 +86,15 @@ pub(crate) fn copy_into_namespaces(
     Ok(Pid::from_raw(check(pid as c_int)?))
 }
 
+/// Makes a copy of this process, its child: `None` in the copy (fork(2)). Only while this process has one thread.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn copy() -> io::Result<Option<Pid>> {
+    // SAFETY: the copy runs on its own copy of everything, where no other thread can have held a lock.
+    Ok(Pid::from_raw(check(unsafe { libc::fork() })?))
+}
+
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {

@@ -42,7 +42,7 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     }
     rustix::process::chdir(NEW_ROOT)?;
     if is_memory(&old_root)? {
-        empty(old_root.as_fd(), statat(&old_root, "", AtFlags::EMPTY_PATH)?.st_dev);
+        empty_aside(&old_root)?;
     }
     mount_move(".", "/").context("cannot move the new system's root to `/`")?;
     rustix::process::chroot(".")?;
@@ -109,6 +109,20 @@ fn release_modules() {
 fn is_memory(root: &OwnedFd) -> anyhow::Result<bool> {
     let kind = rustix::fs::fstatfs(root)?.f_type;
     Ok([0x8584_58f6, 0x0102_1994].contains(&(kind as u64)))
+}
+
+/// Removes everything on the initrd's own file system while the new system begins, as util-linux' switch_root does it.
+/// Without a second process it takes its time here.
+fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
+    let device = statat(old_root, "", AtFlags::EMPTY_PATH)?.st_dev;
+    let copy = sys::copy();
+    if !matches!(copy, Ok(Some(_))) {
+        empty(old_root.as_fd(), device);
+    }
+    if let Ok(None) = copy {
+        std::process::exit(0);
+    }
+    Ok(())
 }
 
 /// Removes everything on the initrd's own file system, which is memory.
