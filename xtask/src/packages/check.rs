@@ -7,6 +7,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// What a Debian has that makes initrds.
+const PACKAGES: &str = "--include=dracut,dracut-network,network-manager,iputils-arping,procps,systemd-sysv,udev,dbus,\
+    kmod,mawk,iproute2,squashfs-tools";
+
 /// What is done with them inside; each line must succeed. The kernel is there for dracut to make an initrd for.
 const TRIAL: &str = r#"
 set -eu
@@ -25,10 +29,10 @@ kernel=$(ls /usr/share/iguana/vmlinuz-* | sed 's/.*vmlinuz-//')
 echo "kernel $kernel"
 mkdir -p /lib/modules/6.1.0-trial
 depmod 6.1.0-trial
-dracut --no-kernel --kver 6.1.0-trial --no-hostonly --add iguana --no-compress /tmp/initrd > /tmp/dracut.log 2>&1
+dracut --no-kernel --kver 6.1.0-trial --no-hostonly --add 'network network-manager iguana' --no-compress /tmp/initrd > /tmp/dracut.log 2>&1 || { cat /tmp/dracut.log; exit 1; }
 if grep 'iguana:' /tmp/dracut.log; then exit 1; fi
 lsinitrd /tmp/initrd | grep -q usr/lib/iguana/iguana-init
-rm -rf /lib/modules/6.1.0-trial
+rm -rf /lib/modules/6.1.0-trial; rmdir /lib/modules 2> /dev/null || true
 dpkg -P iguana iguana-tools dracut-iguana iguana-workflow
 find / -xdev \( -path /proc -o -path /sys -o -path /trial -o -path /var/lib/dpkg -o -path /var/log -o -path /tmp \) -prune -o -print | sort > /tmp/after
 if ! diff /tmp/before /tmp/after; then echo 'the packages leave something'; exit 1; fi
@@ -46,7 +50,7 @@ pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
     }
     fs::write(trial.join("trial.sh"), TRIAL)?;
     let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap.args(["--quiet", "--variant=minbase", "--include=dracut,dracut-network,squashfs-tools,kmod"]);
+    mmdebstrap.args(["--quiet", "--variant=minbase", PACKAGES]);
     mmdebstrap.arg(format!("--customize-hook=copy-in {} /", trial.display()));
     mmdebstrap.arg("--customize-hook=chroot \"$1\" sh /trial/trial.sh");
     mmdebstrap.args(["bookworm", "-"]);
