@@ -103,11 +103,13 @@ pub fn installer() -> Result<PathBuf> {
     Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 
-/// A small Debian with tools for everything that can be made on a disk, and udev, as a tar file.
+/// A small Debian with tools for everything that can be made on a disk, udev, and what the examples install, as a tar
+/// file.
 pub fn disk_tools() -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let packages = "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
-        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd";
+        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd,xz-utils,ca-certificates,curl,jq,lshw,iproute2,\
+        openssh-server";
     Debian { name: "disk-tools", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
 }
 

@@ -5,6 +5,7 @@ mod cargo;
 mod check;
 mod demo;
 mod dist;
+mod docs;
 mod equality;
 mod fuzz;
 mod handover;
@@ -47,6 +48,8 @@ enum Command {
     Dist,
     /// Packages for dpkg and rpm, below target/packages, and their trial in a fresh Debian; some minutes.
     Packages(packages::Options),
+    /// The documentation as a book: target/book.
+    Docs,
     /// Format, lints, licences and sources of dependencies, shell scripts.
     Check,
 }
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ways(options) => ways::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Packages(options) => packages::run(&options),
+        Command::Docs => docs::run(),
         Command::Check => check::run(),
     }
 }

@@ -340,3 +340,32 @@ fn the_tests_that_the_page_about_security_names_are_there() {
     }
     assert_nothing_to_do("docs/security.md", &to_do);
 }
+
+/// Links between pages, and to files of the repository.
+#[test]
+fn links_lead_to_files() {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|it| it == "md"));
+    let mut dead = Vec::new();
+    for page in pages.chain([root().join("README.md"), root().join("ARCHITECTURE.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_here = !target.is_empty() && !target.contains("://") && !target.contains(' ');
+            if is_here && !page.parent().unwrap().join(target).exists() {
+                dead.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
+}
+
+/// Every page is in the book.
+#[test]
+fn the_book_has_every_page() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_page = name.ends_with(".md") && name != "SUMMARY.md";
+        assert!(!is_page || summary.contains(&format!("({name})")), "`{name}` is not in docs/SUMMARY.md");
+    }
+}

@@ -1,10 +1,14 @@
-//! The examples that need no more than a busybox, as their files are. `hello` and `debian-install` are the demo's.
+//! The examples as their files are: on a busybox, or on a Debian that has what their Containerfiles install. `hello` and
+//! `debian-install` are the demo's.
 
 use anyhow::Result;
-use iguana_lab::disk::Disk;
+use iguana_lab::disk::{Disk, Part};
+use iguana_lab::front::{Action, Front};
 use iguana_lab::image::{Recipe, busybox_root, put};
+use iguana_lab::registry::Registry;
 use iguana_lab::scenario::{LIMIT, Scenario};
-use iguana_lab::{process, source_tree};
+use iguana_lab::site::Site;
+use iguana_lab::{HOST, payload, process, source_tree};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +28,14 @@ fn workflow(example: &str) -> Result<String> {
 fn image(example: &str, script: &str) -> Result<Recipe> {
     let path = format!("/{script}");
     let recipe = Recipe::busybox()?.file(&path, 0o755, text(&format!("{example}{path}"))?)?;
+    Ok(recipe.set("Cmd", [path].as_slice().into()))
+}
+
+/// The same on a Debian.
+fn debian(example: &str, script: &str) -> Result<Recipe> {
+    let path = format!("/{script}");
+    let recipe = Recipe::empty()?.tar(&payload::disk_tools()?);
+    let recipe = recipe.file(&path, 0o755, text(&format!("{example}{path}"))?)?;
     Ok(recipe.set("Cmd", [path].as_slice().into()))
 }
 
@@ -67,6 +79,99 @@ fn agama_has_its_backend_beside_it() -> Result<()> {
         .boot()?;
     boot.expect_all(&["service backend: started", "progress: backend: install done"])?;
     boot.expect_all(&["job agama: succeeded", "handover: reboot"])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn an_image_is_streamed_to_a_disk_and_the_machine_goes_on_as_it() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    put(root.path(), "/sbin/init", 0o755, b"#!/bin/sh\necho streamed system\npoweroff -f\n")?;
+    let source = Disk::gpt(&[Part {
+        mib: 16,
+        row: "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+        folder: root.path(),
+    }])?;
+    let packed = root.path().join("edge.raw.zst");
+    process::run(Command::new("zstd").arg("-q").arg(source.image()).arg("-o").arg(&packed), LIMIT)?;
+    let sum = process::run(Command::new("sha256sum").arg(&packed), LIMIT)?;
+    let sum = sum.split(' ').next().unwrap_or_default();
+    let site = Site::plain()?;
+    let url = site.serve("/edge.raw.zst", fs::read(&packed)?);
+    let target = Disk::empty(64)?;
+    let with = |sum: &str| -> Result<Scenario> {
+        let text = workflow("image-deploy")?.replace("https://images.example.com/edge.raw.zst", &url);
+        let scenario = Scenario::new()?.memory(1024).disk(&target);
+        let scenario = scenario.image("image-deploy", debian("image-deploy", "deploy.sh")?)?;
+        Ok(scenario.workflow(text.replace(&"0".repeat(64), sum)).append("rd.iguana.on_failure=poweroff"))
+    };
+    let mut boot = with(sum)?.boot()?;
+    boot.expect_all(&[
+        "progress: writing ",
+        "progress: /dev/vda is written",
+        "the root was found by its type",
+    ])?;
+    boot.expect("streamed system")?;
+    boot.ends()?;
+    let mut boot = with(&sum.replace(|_: char| true, "7"))?.boot()?;
+    boot.expect("progress: deployment failed: the checksum is ")?;
+    boot.expect("job deploy: failed: exit status 1")?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn the_inventory_is_posted() -> Result<()> {
+    // It stands before nothing: it takes what is posted.
+    let nobody = Registry::plain_unlisted()?;
+    let front = Front::before(&nobody.address(), |_| Action::Answer("200 OK", Vec::new(), Vec::new()))?;
+    let (_, port) =
+        front.address().rsplit_once(':').map(|(_, port)| ((), port.to_owned())).unwrap_or_default();
+    let text =
+        workflow("inventory")?.replace("https://inventory.example.com", &format!("http://{HOST}:{port}"));
+    let mut boot = Scenario::new()?
+        .memory(1024)
+        .image("inventory", debian("inventory", "inventory.sh")?)?
+        .workflow(text)
+        .boot()?;
+    boot.expect_all(&["progress: inventory of ", "handover: power off"])?;
+    boot.ends()?;
+    let posted = front.requests().into_iter().find(|request| request.target == "/machines");
+    assert!(posted.is_some_and(|request| request.head.starts_with("POST ")));
+    Ok(())
+}
+
+#[test]
+fn a_rescue_shell_is_there_on_the_console_and_by_ssh() -> Result<()> {
+    let mut boot = Scenario::new()?
+        .memory(1024)
+        .image("rescue", debian("rescue", "rescue.sh")?)?
+        .workflow(workflow("rescue")?)
+        .append("rescue.key=\"ssh-ed25519 AAAA somebody\"")
+        .boot()?;
+    boot.expect_all(&["progress: ssh root@10.0.2.15", "This is a rescue shell"])?;
+    boot.types("exec 3<>/dev/tcp/10.0.2.15/22; read -r hello <&3; echo \"it says ${hello%%_*}\"\n")?;
+    boot.expect("it says SSH-2.0-OpenSSH")?;
+    boot.types("cat /root/.ssh/authorized_keys\n")?;
+    boot.expect("ssh-ed25519 AAAA somebody")?;
+    boot.types("exit\n")?;
+    boot.expect_all(&["job rescue: succeeded", "handover: reboot"])?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn an_installer_asks_the_udev_beside_it() -> Result<()> {
+    let disk = Disk::empty(64)?;
+    let mut boot = Scenario::new()?
+        .memory(1024)
+        .disk(&disk)
+        .image("partition", debian("udev-service", "partition.sh")?)?
+        .image("udev", debian("udev-service", "udevd.sh")?)?
+        .workflow(workflow("udev-service")?)
+        .boot()?;
+    boot.expect_all(&["service udev: ready", "progress: ID_PART_ENTRY_NAME=data", "handover: power off"])?;
     boot.ends()?;
     Ok(())
 }
