@@ -3,7 +3,7 @@
 use crate::bench::figures::Figures;
 use crate::bench::result;
 use crate::dist;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use iguana_lab::image::Image;
 use iguana_lab::marker::{self, Size};
 use iguana_lab::packages;
@@ -33,6 +33,8 @@ struct Taken {
     kernel: Figures,
     /// The part before: firmware and boot loader.
     loader: Figures,
+    /// How many did not come to the handover.
+    failed: usize,
 }
 
 /// Takes each way, prints the table and writes it to `bench/results`.
@@ -47,11 +49,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut taken: Vec<Taken> = ways.iter().map(|_| Taken::default()).collect();
     for run in 1..=options.runs {
         for (way, taken) in ways.iter().zip(&mut taken) {
-            take(*way, &image, taken).with_context(|| way.name())?;
-            eprintln!("{run}/{}: {}: {} s", options.runs, way.name(), taken.all);
+            match take(*way, &image, taken) {
+                Ok(()) => eprintln!("{run}/{}: {}: {} s", options.runs, way.name(), taken.all),
+                Err(error) => {
+                    eprintln!("{run}/{}: {}: FAILED: {error:#}", options.runs, way.name());
+                    taken.failed += 1;
+                }
+            }
         }
     }
-    result::keep("ways", &report(&ways, &taken, options)?)
+    result::keep("ways", &report(&ways, &taken, options)?)?;
+    let failed: usize = taken.iter().map(|taken| taken.failed).sum();
+    ensure!(failed == 0, "{failed} boots did not come to the handover");
+    Ok(())
 }
 
 /// One boot, in a thread: a way over the network takes its thread into a network of its own.
@@ -86,7 +96,8 @@ fn report(ways: &[Way], taken: &[Taken], options: &Options) -> Result<String> {
     );
     for (way, figures) in ways.iter().zip(taken) {
         let ratio = taken[0].kernel.ratio_of(&figures.kernel);
-        let Taken { all, kernel, loader } = figures;
+        let Taken { all, kernel, loader, failed } = figures;
+        let all = if *failed == 0 { all.to_string() } else { format!("{all}, **{failed} failed**") };
         writeln!(text, "| {} | {all} | {loader} | {kernel} | {ratio:.2} |", way.name())?;
     }
     Ok(text)
