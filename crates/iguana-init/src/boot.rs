@@ -78,7 +78,9 @@ fn boot(
     greet(settings, report);
     let trust = trust.map_err(by_settings)?;
     trust.laxity().iter().for_each(|laxity| report.say(format_args!("trust: TLS is verified; {laxity}")));
-    let run = prepare_and_run(initrd, trust, settings, cmdline, before, report).map_err(by_settings)?;
+    let run = prepare_and_run(initrd, trust, settings, cmdline, before, report);
+    let_go(settings, report);
+    let run = run.map_err(by_settings)?;
     let failed_job = run.failures.first().map(ToString::to_string);
     let decided = decide(&run.plan, run.failures, &Circumstances { settings, before, report });
     if let Some(state) = run.state {
@@ -86,6 +88,15 @@ fn boot(
         state.end(why.as_deref(), report);
     }
     decided
+}
+
+/// What comes next needs the memory, and may be on the very disk that the workflow came from.
+fn let_go(settings: &Settings, report: &Report) {
+    let media = handover::release_media();
+    let all = if settings.debug { media } else { media.and(handover::release_store()) };
+    if let Err(error) = all {
+        report.warn(format_args!("what the jobs needed is still there: {error:#}"));
+    }
 }
 
 /// What the command line asks for and the trust allows; nothing where the trust cannot be read.
@@ -134,7 +145,7 @@ fn prepare_and_run(
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
     let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
-    let space = memory::Space::mount(true, report).at(Stage::Image)?;
+    let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
     let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()));

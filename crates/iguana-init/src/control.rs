@@ -134,6 +134,14 @@ impl Document {
         let rules = &sources.trust.rules;
         let lock = self.inside.as_ref().and_then(|inside| inside.get(artifact::LOCK));
         if let (Some(lock), false) = (lock, rules.demand_digests()) {
+            let place = beside(&self.origin, ".lock");
+            let get = |place: &str| self.get(place, sources);
+            if !self.is_signed
+                && let Err(error) = authenticate(&place, lock, rules, sources.report, get)
+            {
+                sources.report.warn(format_args!("workflow: its lock file is not used: {error:#}"));
+                return Ok(Pins::default());
+            }
             let lock = Lock::parse(lock).with_context(|| format!("the lock file in `{}`", self.origin))?;
             return Ok(Pins::offered(lock));
         }

@@ -128,7 +128,7 @@ impl Pins {
                 "write it as `NAME@sha256:…`, or pin it: `iguana lock WORKFLOW`, and sign WORKFLOW.lock",
             )
         })?;
-        Ok(format!("{reference}@{}", locked.digest).parse()?)
+        Ok(Reference::Registry(named.with_digest(locked.digest)))
     }
 
     /// Whether every image can be pinned that is named in full in a plan: nothing runs before that is known.
@@ -158,6 +158,17 @@ mod tests {
         let other: Reference = "r.example/x:2".parse().unwrap();
         assert!(pins.pin(&other).unwrap_err().to_string().contains("`r.example/x:2` has none"));
         assert_eq!(Pins::default().pin(&other).unwrap(), other);
+    }
+
+    /// What a short name means is registries.conf's business: its aliases, and what it blocks.
+    #[test]
+    fn a_short_name_stays_short() {
+        let short: Reference = "busybox".parse().unwrap();
+        let (digest, mut lock) = (Digest::of(b""), Lock::default());
+        lock.insert(&short, Locked { digest, platforms: BTreeMap::new() });
+        let pinned = Pins::offered(lock).pin(&short).unwrap();
+        let named = pinned.named().unwrap();
+        assert_eq!((named.short_name(), named.digest()), (Some("busybox"), Some(digest)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod traces;
 
 pub(crate) use partitions::Before;
 pub(crate) use state::State;
-pub(crate) use switch_root::{release_store, start_loaded_kernel, switch_root};
+pub(crate) use switch_root::{release_media, release_store, start_loaded_kernel, switch_root};
 
 use crate::block::named;
 use crate::report::{At as _, Failure, Report, Stage};

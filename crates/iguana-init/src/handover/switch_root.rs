@@ -24,8 +24,6 @@ const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 /// How long killed processes may take to go.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// What holds memory and must not outlive the initrd; the inner ones first.
-const LEFT_BEHIND: &[&str] = &[memory::STORE, media::MOUNTPOINT];
 
 /// Ends the initrd and goes on as the new system's first program. Only process 1 can do this.
 ///
@@ -55,6 +53,7 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
 /// Lets go of what holds memory and disks.
 fn let_go() -> anyhow::Result<()> {
     release_store()?;
+    release_media()?;
     memory::stop_swapping();
     release_modules();
     Ok(())
@@ -65,7 +64,15 @@ fn let_go() -> anyhow::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn release_store() -> anyhow::Result<()> {
-    LEFT_BEHIND.iter().try_for_each(|path| release(path))
+    release(memory::STORE)
+}
+
+/// Lets go of the disk that the workflow came from.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn release_media() -> anyhow::Result<()> {
+    release(media::MOUNTPOINT)
 }
 
 /// Ends the initrd and starts the kernel that was loaded. Only process 1 can do this.

@@ -47,6 +47,12 @@ impl Pulled {
         self.here.retain(|reference, _| is_needed(reference));
     }
 
+    /// Leaves what is there to whoever drops the store; nothing more comes.
+    pub(super) fn leave(self) {
+        drop(self.ahead);
+        std::mem::forget(self.here);
+    }
+
     /// Begins to pull what the next job needs, while the present one runs.
     pub(super) fn look_ahead(&mut self, images: &Arc<Images>, next: &Job, report: &Report) {
         let missing: Vec<_> =

@@ -69,8 +69,7 @@ pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
             runner.pulled.keep(|image| plan.needs_after(index, image));
         }
     }
-    // So do what the images hold.
-    std::mem::forget(runner.pulled);
+    runner.pulled.leave();
     failures
 }
 

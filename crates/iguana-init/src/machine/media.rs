@@ -6,9 +6,12 @@ use crate::block::{self, Usage, named};
 use crate::report::Report;
 use anyhow::{Context as _, ensure};
 use iguana_core::hint::{WithHint as _, hinted};
+use iguana_core::http::DOCUMENT_LIMIT;
 use rustix::mount::{MountFlags, mount};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Begins such a name.
@@ -44,6 +47,8 @@ pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot mount `{}` ({})", node.display(), found.kind))?;
     report.say(format_args!("workflow: `{device}` is {} ({})", node.display(), found.kind));
     let path = Path::new(MOUNTPOINT).join(path);
+    let is_inside = path.canonicalize().map_or(true, |found| found.starts_with(MOUNTPOINT));
+    ensure!(is_inside, "`{}` on `{device}` is a link that leads out of its file system", path.display());
     ensure!(
         path.exists(),
         "`{device}` has no `{}`",
@@ -96,7 +101,15 @@ pub(crate) fn is_here(url: &str) -> bool {
 
 /// A hint where the media has no such file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(path)
+    let read = || {
+        let mut bytes = Vec::new();
+        let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        ensure!(file.metadata()?.is_file(), "it is not a file");
+        file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 <= DOCUMENT_LIMIT, "it has more than {DOCUMENT_LIMIT} bytes");
+        Ok(bytes)
+    };
+    read()
         .with_context(|| format!("cannot read the workflow `{}`", path.display()))
         .hint("a path is looked for in the initrd itself, and `hd:DEVICE:PATH` on a disk")
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::bundle::{Bundle, Writer};
 use iguana_core::image::{Machine, Reference};
-use iguana_core::trust::pins::Lock;
+use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::{HOME, Trust};
 use iguana_core::workflow::artifact::BESIDE;
 use iguana_core::workflow::{self, Plan};
@@ -81,6 +81,7 @@ fn make(recipe: &Recipe) -> Result<()> {
         None => Trust::from_folder(Path::new(HOME))?,
     };
     trust::examine(&name, &text, &trust)?;
+    let pins = pins(&recipe.workflow)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
     let place = output_folder(&recipe.output)?;
     let room = tempfile::Builder::new()
@@ -89,7 +90,7 @@ fn make(recipe: &Recipe) -> Result<()> {
         .hint("the folder must be writable")?;
     let folder = room.path().join("bundle");
     let mut writer = Writer::new(&folder)?;
-    let lock = images(recipe, &plan, &trust, &mut writer)?;
+    let lock = images(recipe, &plan, &pins, &trust, &mut writer)?;
     writer.workflow(&text, &beside(&recipe.workflow, &lock)?)?;
     writer.finish()?;
     let inventory = Bundle::open(&folder)?.verify().context("the bundle did not become whole")?;
@@ -115,13 +116,13 @@ fn output_folder(output: &Path) -> Result<&Path> {
 }
 
 /// Copies all images; which digests their names mean.
-fn images(recipe: &Recipe, plan: &Plan, trust: &Trust, writer: &mut Writer) -> Result<Lock> {
+fn images(recipe: &Recipe, plan: &Plan, pins: &Pins, trust: &Trust, writer: &mut Writer) -> Result<Lock> {
     let finder = trust::finder(trust)?;
     let this = [Machine::this()];
     let machines = if recipe.platforms.is_empty() { &this[..] } else { &recipe.platforms[..] };
     let mut lock = Lock::default();
     for image in plan.images() {
-        let Reference::Registry(named) = image else {
+        let Reference::Registry(named) = &pins.pin(image)? else {
             return Err(hinted(
                 format!("`{image}` is in a file, and cannot be bundled"),
                 "name it as it is in a registry",
@@ -137,6 +138,17 @@ fn images(recipe: &Recipe, plan: &Plan, trust: &Trust, writer: &mut Writer) -> R
         );
     }
     Ok(lock)
+}
+
+/// Which images the names mean, if the lock file beside the workflow says it.
+fn pins(workflow: &Path) -> Result<Pins> {
+    let place = trust::beside(workflow, ".lock");
+    if !place.exists() {
+        return Ok(Pins::default());
+    }
+    let bytes = fs::read(&place).with_context(|| format!("cannot read `{}`", place.display()))?;
+    let lock = Lock::parse(&bytes).with_context(|| format!("`{}` is not a lock file", place.display()));
+    Ok(Pins::offered(lock.hint("make it anew: `iguana lock WORKFLOW`")?))
 }
 
 /// What lies beside the workflow; without a lock file the one that was found out.

@@ -75,8 +75,12 @@ fn pins(file: &str, plan: &Plan, trust: &Trust, get: Get<'_>) -> Result<Pins> {
     if !trust.rules.demand_digests() {
         return Ok(Pins::default());
     }
+    let bare = Pins::demanded(Lock::default());
+    if bare.check(plan).is_ok() {
+        return Ok(bare);
+    }
     let pins = match get(".lock")? {
-        None => Pins::demanded(Lock::default()),
+        None => bare,
         Some(bytes) => {
             signer(file, &bytes, ".lock.sig", trust, get)?;
             Pins::demanded(Lock::parse(&bytes).with_context(|| format!("`{file}.lock` is not a lock file"))?)

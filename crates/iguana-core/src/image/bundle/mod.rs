@@ -35,7 +35,7 @@ impl Bundle {
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
         path.join("oci-layout").is_file()
-            || (path.is_file() && path.extension().is_some_and(|it| it == "tar"))
+            || (path.is_file() && path.extension().is_some_and(|it| it.eq_ignore_ascii_case("tar")))
     }
 
     /// The bundle in a folder or a tar.
@@ -76,10 +76,13 @@ impl Bundle {
             .hint("`iguana bundle WORKFLOW --output FILE` makes one")
     }
 
-    /// All names in it.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
+    /// All names in it, and what they stand for.
+    ///
+    /// # Errors
+    /// When an entry has no digest.
+    pub fn names(&self) -> anyhow::Result<Vec<(String, Digest)>> {
+        let named = self.0.entries().iter().zip(self.0.names());
+        named.map(|(entry, name)| Ok((name.to_owned(), Digest::from_str(entry.digest().as_ref())?))).collect()
     }
 
     /// What it has of the repository of an image, if it has the image.

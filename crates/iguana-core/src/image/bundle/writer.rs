@@ -6,7 +6,7 @@ use crate::workflow::artifact::{BESIDE, TYPE, WORKFLOW};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// What an artifact without a configuration has in its place (OCI image-spec, manifest.md, "Guidance for an Empty
@@ -56,13 +56,14 @@ impl Writer {
         Ok(digest)
     }
 
-    /// Takes a blob in that comes in pieces: `more` is asked for the bytes from a place on until all have come.
+    /// Takes a blob in that comes in pieces: `more` is asked for the bytes from a place on until all have come, and
+    /// `broken` whether to go on when a piece was not the last one; it is told whether that brought anything.
     pub(in crate::image) fn receive<'a>(
         &self,
         digest: Digest,
         size: u64,
         mut more: impl FnMut(u64) -> anyhow::Result<Box<dyn Read + 'a>>,
-        mut broken: impl FnMut(anyhow::Error) -> anyhow::Result<()>,
+        mut broken: impl FnMut(io::Error, bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let place = self.place(digest);
         let incoming = place.with_extension("incoming");
@@ -71,21 +72,21 @@ impl Writer {
         let (mut hasher, mut received) = (Hasher::new(), 0_u64);
         let mut block = vec![0; BLOCK];
         while received < size {
-            let mut piece = more(received)?;
-            loop {
+            let (mut piece, before) = (more(received)?, received);
+            let ended = loop {
                 match piece.read(&mut block) {
-                    Ok(0) => break,
+                    Ok(0) => break io::ErrorKind::UnexpectedEof.into(),
                     Ok(count) => {
                         received += count as u64;
                         ensure!(received <= size, "it is longer than the {size} bytes of its manifest");
                         hasher.update(&block[..count]);
                         file.write_all(&block[..count]).with_context(cannot)?;
                     }
-                    Err(error) => {
-                        broken(anyhow::Error::from(error))?;
-                        break;
-                    }
+                    Err(error) => break error,
                 }
+            };
+            if received < size {
+                broken(ended, received > before)?;
             }
         }
         digest.expect("the blob", hasher.finish())?;

@@ -39,17 +39,23 @@ impl Finder {
             let name = Reference::Registry(reference.clone());
             let found = finder.look_up(&name, None, Kind::Image, &listener)?;
             configuration(&*found.source, &found.manifest, machine, &listener)?;
-            let copy = Copy { source: &*found.source, repository: reference.name(), listener: &listener };
-            let top = copy.manifest(&reference.identifier())?;
-            reference.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
+            let named = found.named.as_ref().unwrap_or(reference);
+            let copy = Copy { source: &*found.source, repository: named.name(), listener: &listener };
+            let top = copy.manifest(&named.identifier())?;
+            named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
             bundle.put(&top)?;
             let manifest = found.approval.manifest();
-            bundle.put(&copy.manifest(&manifest.to_string())?)?;
+            let chosen = copy.manifest(&manifest.to_string())?;
+            manifest.verify("the manifest", &chosen)?;
+            bundle.put(&chosen)?;
             copy.blobs(&found.manifest, bundle)?;
             for signed in [Digest::of(&top), manifest] {
                 copy.signatures(signed, bundle)?;
             }
-            copy.name(&reference.identifier(), &top, bundle)?;
+            copy.name(&named.identifier(), &top, bundle)?;
+            if let (Some(tag), Some(_)) = (named.tag(), named.digest()) {
+                copy.name(tag, &top, bundle)?;
+            }
             all = Some(locked(&top, manifest)?);
         }
         all.context("no machine is wanted")
@@ -88,9 +94,11 @@ impl Copy<'_> {
                 Err(failure) => wait(failure)?,
             }
         };
-        let broken = |error: anyhow::Error| match error.downcast::<std::io::Error>() {
-            Ok(error) => wait(http::broken(error).into()),
-            Err(error) => Err(error),
+        let broken = |error: std::io::Error, has_brought: bool| {
+            if has_brought {
+                *patience.borrow_mut() = Patience::usual();
+            }
+            wait(http::broken(error).into())
         };
         bundle.receive(digest, size, more, broken)
     }

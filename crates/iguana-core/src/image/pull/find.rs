@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) others: Vec<Box<dyn Source>>,
     pub(super) approval: Approval,
     pub(super) manifest: ImageManifest,
+    /// The name in full that it was found and judged by, if it has one.
+    pub(super) named: Option<Named>,
 }
 
 impl Finder {
@@ -100,7 +102,7 @@ impl Finder {
         let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
         let (digest, manifest) = found.map_err(|failure| failure.error)?;
         let approval = self.approve_local(reference, digest)?;
-        Ok(Found { source, others: Vec::new(), approval, manifest })
+        Ok(Found { source, others: Vec::new(), approval, manifest, named: None })
     }
 
     /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
@@ -111,17 +113,8 @@ impl Finder {
         kind: Kind,
         listener: &Listener<'_>,
     ) -> anyhow::Result<Found> {
-        if let Some(shelf) = self.bundle.as_ref().and_then(|bundle| bundle.shelf(reference)) {
-            return self.find_at(reference, shelf, kind, Patience::none(), listener);
-        }
-        if let (Some(beside), Some(_)) = (&self.beside, reference.digest()) {
-            for (candidate, endpoint) in self.places(beside)? {
-                let (place, repository) = (endpoint.name(), self.repository(&candidate, endpoint, None)?);
-                match self.find_at(reference, repository, kind, Patience::none(), listener) {
-                    Ok(found) => return Ok(found),
-                    Err(error) => (listener.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") }),
-                }
-            }
+        if let Some(found) = self.find_along(reference, kind, listener)? {
+            return Ok(found);
         }
         let places = self.places(reference)?;
         // A name that may be of several registries does not say whose credentials they are.
@@ -152,6 +145,36 @@ impl Finder {
         bail!("there is no place to pull from")
     }
 
+    /// The image in what came along with its workflow, under each name that the reference may mean and that is not
+    /// blocked: the policy judges that name, as it would if the image came from its registry.
+    fn find_along(
+        &self,
+        reference: &Named,
+        kind: Kind,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Option<Found>> {
+        if self.bundle.is_none() && self.beside.is_none() {
+            return Ok(None);
+        }
+        let candidates = self.registries.candidates(reference)?.into_iter();
+        for candidate in candidates.filter(|candidate| self.registries.sources(candidate).is_ok()) {
+            if let Some(shelf) = self.bundle.as_ref().and_then(|bundle| bundle.shelf(&candidate)) {
+                return self.find_at(&candidate, shelf, kind, Patience::none(), listener).map(Some);
+            }
+            let (Some(beside), Some(_)) = (&self.beside, candidate.digest()) else { continue };
+            for (place, endpoint) in self.places(beside)? {
+                let (name, repository) = (endpoint.name(), self.repository(&place, endpoint, None)?);
+                match self.find_at(&candidate, repository, kind, Patience::none(), listener) {
+                    Ok(found) => return Ok(Some(found)),
+                    Err(error) => {
+                        (listener.tell)(PullEvent::Elsewhere { place: name, why: format!("{error:#}") });
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn find_at(
         &self,
         candidate: &Named,
@@ -165,7 +188,8 @@ impl Finder {
             manifest::resolve(&source, &identifier, digest, kind, &self.machine)
         })?;
         let approval = self.approve(candidate, &source, digest, listener)?;
-        Ok(Found { source: Box::new(source), others: Vec::new(), approval, manifest })
+        let named = Some(candidate.clone());
+        Ok(Found { source: Box::new(source), others: Vec::new(), approval, manifest, named })
     }
 
     /// What the name may mean, and where that may be.

@@ -202,7 +202,7 @@ impl Puller {
         let watch = RefCell::new(watch);
         let tell = |event| (watch.borrow_mut())(event);
         let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { source, others, approval, manifest } =
+        let Found { source, others, approval, manifest, .. } =
             self.finder.look_up(reference, credentials, Kind::Image, &listener)?;
         let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, &listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;

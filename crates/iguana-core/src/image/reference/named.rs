@@ -38,6 +38,18 @@ impl Named {
         Ok(Self { tag: self.tag.clone(), digest: self.digest, ..place })
     }
 
+    /// The tag, if it was named by one.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The same name with a digest, which then counts.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
     /// The registry's host, with its port if it has one.
     #[must_use]
     pub fn registry(&self) -> &str {
