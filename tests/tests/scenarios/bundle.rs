@@ -5,11 +5,13 @@ use anyhow::Result;
 use iguana_lab::bundle::{Workstation, stick};
 use iguana_lab::disk::Disk;
 use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::initrd::Initrd;
 use iguana_lab::process::{self, LONG};
 use iguana_lab::program;
 use iguana_lab::puller::here;
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
+use iguana_lab::signing::{Attachment, Repository, digest};
 use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, end: {container: REGISTRY/end}}\n";
@@ -69,6 +71,34 @@ fn a_registry_has_a_workflow_with_its_images_under_one_name() -> Result<()> {
     let mut boot =
         Scenario::new()?.registry(registry).append(format!("rd.iguana.control_url={url}")).boot()?;
     boot.expect_all(&["it came along", "handover: power off"])?;
+    boot.ends()?;
+    Ok(())
+}
+
+/// The lock file that `iguana bundle` makes is nobody's word under a trust that demands signatures.
+#[test]
+fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock() -> Result<()> {
+    let (initrd, key) = Initrd::strict()?;
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
+    for name in ["tool", "end"] {
+        let repository = Repository::new(&here(&registry), name);
+        let manifest = digest(&repository.manifest("latest")?)?;
+        let signature = Attachment::new(&key, &manifest, &format!("{}/{name}:latest", here(&registry)))?;
+        repository.attach(&manifest, &[signature])?;
+    }
+    let bundle = workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
+    drop(registry);
+    let disk = Disk::ext4(64, "IGUANA", stick(&bundle)?.path())?;
+    let mut boot = Scenario::with(&initrd).no_network().disk(&disk).append(STICK).boot()?;
+    boot.expect_all(&[
+        "workflow: signed by ",
+        "its lock file is not used",
+        "it came along",
+        "handover: power off",
+    ])?;
     boot.ends()?;
     Ok(())
 }
