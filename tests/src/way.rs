@@ -237,8 +237,9 @@ impl Journey {
         self.console.expect(text, LIMIT)
     }
 
-    /// Waits for the machine's end.
-    pub fn ends(&mut self) -> Result<()> {
-        self.console.wait_exit(LIMIT).map(drop)
+    /// Waits for the machine's end; all that it said.
+    pub fn ends(&mut self) -> Result<Vec<Line>> {
+        self.console.wait_exit(LIMIT)?;
+        Ok(self.console.lines())
     }
 }

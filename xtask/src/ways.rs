@@ -68,9 +68,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn take(way: Way, image: &Image, taken: &mut Taken) -> Result<()> {
     let boot = || -> Result<(f64, f64)> {
         let mut journey = way.start(image, "way")?;
-        let line = journey.expect(MARK)?;
+        journey.expect(MARK)?;
         journey.expect("handover: reboot")?;
-        journey.ends()?;
+        // Whole lines: what is expected may be found before its line has ended.
+        let lines = journey.ends()?;
+        let line = lines.iter().find(|line| line.text.contains(MARK)).context("the mark is gone")?;
         let (_, seconds) = line.text.split_once(MARK).context("the mark has no time")?;
         Ok((line.at, seconds.trim().parse()?))
     };
