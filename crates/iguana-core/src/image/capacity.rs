@@ -5,8 +5,8 @@ pub trait Capacity: Sync {
     /// Bytes that can be unpacked from now on.
     fn left(&self) -> u64;
 
-    /// Does what can be done so that `bytes` can be unpacked.
-    fn stretch(&self, bytes: u64);
+    /// Does what can be done to take more.
+    fn stretch(&self);
 }
 
 /// A store on a disk, whose file system tells itself when it is full.
@@ -18,5 +18,5 @@ impl Capacity for Unlimited {
         u64::MAX
     }
 
-    fn stretch(&self, _: u64) {}
+    fn stretch(&self) {}
 }

@@ -3,6 +3,7 @@
 use super::pull::PullEvent;
 use crate::hint::WithHint as _;
 use crate::http;
+use std::cell::RefCell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -108,6 +109,13 @@ impl Patience {
 }
 
 impl Listener<'_> {
+    /// Does something for one who is told by `watch` and stays to the end.
+    pub(super) fn staying<T>(watch: &mut dyn FnMut(PullEvent), act: impl FnOnce(&Listener<'_>) -> T) -> T {
+        let watch = RefCell::new(watch);
+        let tell = |event| (watch.borrow_mut())(event);
+        act(&Listener { tell: &tell, has_left: &AtomicBool::new(false) })
+    }
+
     /// Waits; false when nobody waits any more.
     fn sits_out(&self, wait: Duration) -> bool {
         let end = Instant::now() + wait;

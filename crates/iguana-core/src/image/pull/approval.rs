@@ -111,12 +111,13 @@ fn attached(
     layers.iter().map(read).collect()
 }
 
-fn as_tag(digest: Digest) -> String {
+/// A digest as a tag, which must not have a colon.
+pub(super) fn as_tag(digest: Digest) -> String {
     digest.to_string().replace(':', "-")
 }
 
 /// Nothing when the registry does not have it.
-fn optional<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Failure> {
+pub(super) fn optional<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match outcome {
         Ok(found) => Ok(Some(found)),
         Err(failure) if failure.is_absent => Ok(None),

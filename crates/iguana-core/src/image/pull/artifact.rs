@@ -8,10 +8,8 @@ use crate::image::patience::{Listener, Patience};
 use crate::image::reference::Reference;
 use crate::trust::policy::Approval;
 use anyhow::ensure;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::str::FromStr as _;
-use std::sync::atomic::AtomicBool;
 
 /// More documents than any artifact of ours has; a bound for what a hostile registry can cost.
 const MOST_DOCUMENTS: usize = 16;
@@ -37,10 +35,17 @@ impl Finder {
         media_types: &[&str],
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<Artifact> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let found = self.look_up(reference, None, Kind::Artifact(kind), &listener)?;
+        Listener::staying(watch, |listener| self.documents(reference, kind, media_types, listener))
+    }
+
+    fn documents(
+        &self,
+        reference: &Reference,
+        kind: &'static str,
+        media_types: &[&str],
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Artifact> {
+        let found = self.look_up(reference, None, Kind::Artifact(kind), listener)?;
         let layers = found.manifest.layers().iter();
         let layers: Vec<_> =
             layers.filter(|layer| media_types.contains(&layer.media_type().to_string().as_str())).collect();
@@ -48,7 +53,7 @@ impl Finder {
         let mut documents = HashMap::new();
         for layer in layers {
             let digest = Digest::from_str(layer.digest().as_ref())?;
-            let bytes = Patience::usual().until_done(&listener, || found.source.document(digest))?;
+            let bytes = Patience::usual().until_done(listener, || found.source.document(digest))?;
             documents.insert(layer.media_type().to_string(), bytes);
         }
         Ok(Artifact { approval: found.approval, documents })

@@ -1,6 +1,7 @@
 //! Copies images to a bundle: what stands behind a name, for the machines that are wanted, and its signatures.
 
 use super::PullEvent;
+use super::approval::{as_tag, optional};
 use super::find::Finder;
 use super::manifest::{Kind, configuration, descriptor_digest, locked};
 use crate::http;
@@ -16,7 +17,6 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::str::FromStr as _;
-use std::sync::atomic::AtomicBool;
 
 impl Finder {
     /// Copies an image that the policy lets run, with its signatures; what stands behind its name, by digest.
@@ -30,17 +30,24 @@ impl Finder {
         bundle: &mut Writer,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<Locked> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
+        Listener::staying(watch, |listener| self.copy_for(reference, machines, bundle, listener))
+    }
+
+    fn copy_for(
+        &self,
+        reference: &Named,
+        machines: &[Machine],
+        bundle: &mut Writer,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Locked> {
         let mut all = None;
         for machine in machines {
             let finder = Self { machine: machine.clone(), ..self.clone() };
             let name = Reference::Registry(reference.clone());
-            let found = finder.look_up(&name, None, Kind::Image, &listener)?;
-            configuration(&*found.source, &found.manifest, machine, &listener)?;
+            let found = finder.look_up(&name, None, Kind::Image, listener)?;
+            configuration(&*found.source, &found.manifest, machine, listener)?;
             let named = found.named.as_ref().unwrap_or(reference);
-            let copy = Copy { source: &*found.source, repository: named.name(), listener: &listener };
+            let copy = Copy { source: &*found.source, repository: named.name(), listener };
             let top = copy.manifest(&named.identifier())?;
             named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
             bundle.put(&top)?;
@@ -105,15 +112,15 @@ impl Copy<'_> {
 
     /// Signatures by tag, and by the list of referrers, which the bundle has by the tag that stands for it.
     fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
-        let tag = signed.to_string().replace(':', "-");
+        let tag = as_tag(signed);
         let signatures = format!("{tag}.sig");
-        if let Some(bytes) = self.optional(|| self.source.manifest(&signatures))? {
+        if let Some(bytes) = self.ask(|| self.source.manifest(&signatures))? {
             self.attached(&bytes, bundle)?;
             self.name(&signatures, &bytes, bundle)?;
         }
-        let list = match self.optional(|| self.source.referrers(signed))? {
+        let list = match self.ask(|| self.source.referrers(signed))? {
             Some(list) => Some(list),
-            None => self.optional(|| self.source.manifest(&tag))?,
+            None => self.ask(|| self.source.manifest(&tag))?,
         };
         let Some(list) = list else { return Ok(()) };
         let index = ImageIndex::from_reader(&list[..]).context("the list of referrers is not understood")?;
@@ -150,12 +157,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn optional<T>(&self, ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
-        let mut ask = ask;
-        Patience::usual().until_done(self.listener, || match ask() {
-            Ok(found) => Ok(Some(found)),
-            Err(failure) if failure.is_absent => Ok(None),
-            Err(failure) => Err(failure),
-        })
+    /// Nothing when the place does not have it.
+    fn ask<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
+        Patience::usual().until_done(self.listener, || optional(ask()))
     }
 }

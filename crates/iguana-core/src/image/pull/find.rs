@@ -18,8 +18,6 @@ use crate::trust::pins::Locked;
 use crate::trust::policy::{Approval, Policy};
 use anyhow::bail;
 use oci_spec::image::ImageManifest;
-use std::cell::RefCell;
-use std::sync::atomic::AtomicBool;
 
 /// Where images are, and which of them may run.
 #[derive(Debug, Clone)]
@@ -59,10 +57,9 @@ impl Finder {
     /// # Errors
     /// When it rejects the image, or the image cannot be had.
     pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        Ok(self.look_up(reference, None, Kind::Image, &listener)?.approval)
+        let found =
+            Listener::staying(watch, |listener| self.look_up(reference, None, Kind::Image, listener))?;
+        Ok(found.approval)
     }
 
     /// What stands behind a name that the policy lets run, by its digests.
@@ -70,16 +67,15 @@ impl Finder {
     /// # Errors
     /// When the policy rejects the image, or it cannot be had.
     pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let Found { source, approval, .. } = self.look_up(reference, None, Kind::Image, &listener)?;
         let identifier = match reference {
             Reference::Registry(named) => named.identifier(),
             Reference::Local(local) => local.name().to_owned(),
         };
-        let bytes = Patience::usual().until_done(&listener, || source.manifest(&identifier))?;
-        manifest::locked(&bytes, approval.manifest())
+        Listener::staying(watch, |listener| {
+            let Found { source, approval, .. } = self.look_up(reference, None, Kind::Image, listener)?;
+            let bytes = Patience::usual().until_done(listener, || source.manifest(&identifier))?;
+            manifest::locked(&bytes, approval.manifest())
+        })
     }
 
     /// The image, wherever its name leads, if the policy lets it run.

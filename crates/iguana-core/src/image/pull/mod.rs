@@ -27,9 +27,7 @@ use find::Found;
 use layers::Wanted;
 use manifest::Kind;
 use oci_spec::image::ImageConfiguration;
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use stream::{Sources, Target};
 
@@ -161,7 +159,7 @@ fn make_room(
     }
     let need = Need::ask(source, missing);
     if need.about > capacity.left() {
-        capacity.stretch(need.about);
+        capacity.stretch();
     }
     let left = capacity.left();
     if need.at_least <= left {
@@ -199,12 +197,20 @@ impl Puller {
         capacity: &dyn Capacity,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<VerifiedImage> {
-        let watch = RefCell::new(watch);
-        let tell = |event| (watch.borrow_mut())(event);
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
+        Listener::staying(watch, |listener| self.pull_for(reference, credentials, capacity, listener))
+    }
+
+    fn pull_for(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        capacity: &dyn Capacity,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<VerifiedImage> {
+        let tell = listener.tell;
         let Found { source, others, approval, manifest, .. } =
-            self.finder.look_up(reference, credentials, Kind::Image, &listener)?;
-        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, &listener)?;
+            self.finder.look_up(reference, credentials, Kind::Image, listener)?;
+        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, listener)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
@@ -218,7 +224,7 @@ impl Puller {
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
         let sources = Sources { first: &*source, others: &others };
         let into = Target { store: &self.store, capacity };
-        let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, &tell)?;
+        let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;

@@ -73,25 +73,31 @@ impl Need {
             Compression::None => Some(layer.bytes),
             Compression::Gzip => {
                 let start = layer.bytes.saturating_sub(GZIP_TRAILER);
-                source.part(layer.digest, layer.bytes, start, GZIP_TRAILER).ok().flatten().and_then(gzip)
+                source
+                    .part(layer.digest, layer.bytes, start, GZIP_TRAILER)
+                    .ok()
+                    .flatten()
+                    .and_then(|trailer| gzip(&trailer))
             }
             Compression::Zstd => {
                 let count = layer.bytes.min(ZSTD_HEADER);
-                source.part(layer.digest, layer.bytes, 0, count).ok().flatten().and_then(zstd)
+                source
+                    .part(layer.digest, layer.bytes, 0, count)
+                    .ok()
+                    .flatten()
+                    .and_then(|header| zstd(&header))
             }
         };
         unpacked.map_or_else(|| Self::guess(layer.bytes), |unpacked| Self::told(unpacked, layer.bytes))
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what a request gives")]
-fn gzip(trailer: Vec<u8>) -> Option<u64> {
-    Some(u32::from_le_bytes(trailer[..].try_into().ok()?).into())
+fn gzip(trailer: &[u8]) -> Option<u64> {
+    Some(u32::from_le_bytes(trailer.try_into().ok()?).into())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what a request gives")]
-fn zstd(header: Vec<u8>) -> Option<u64> {
-    zstd::zstd_safe::get_frame_content_size(&header).ok().flatten()
+fn zstd(header: &[u8]) -> Option<u64> {
+    zstd::zstd_safe::get_frame_content_size(header).ok().flatten()
 }
 
 #[cfg(test)]
@@ -107,19 +113,19 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(CONTENT).unwrap();
         let packed = encoder.finish().unwrap();
-        assert_eq!(gzip(packed[packed.len() - 4..].to_vec()), Some(100_000));
-        assert_eq!(gzip(vec![1, 2]), None);
+        assert_eq!(gzip(&packed[packed.len() - 4..]), Some(100_000));
+        assert_eq!(gzip(&[1, 2]), None);
     }
 
     #[test]
     fn zstd_says_at_its_beginning_what_it_holds_if_whoever_packed_it_knew() {
         let known = zstd::bulk::compress(CONTENT, 1).unwrap();
-        assert_eq!(zstd(known[..ZSTD_HEADER as usize].to_vec()), Some(100_000));
+        assert_eq!(zstd(&known[..ZSTD_HEADER as usize]), Some(100_000));
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         CONTENT.chunks(70_000).for_each(|part| encoder.write_all(part).unwrap());
         let streamed = encoder.finish().unwrap();
-        assert_eq!(zstd(streamed[..ZSTD_HEADER as usize].to_vec()), None);
-        assert_eq!(zstd(b"no zstd".to_vec()), None);
+        assert_eq!(zstd(&streamed[..ZSTD_HEADER as usize]), None);
+        assert_eq!(zstd(b"no zstd"), None);
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Capacity for Space {
         self.0.left()
     }
 
-    fn stretch(&self, _: u64) {
+    fn stretch(&self) {
         let mut swap = self.0.swap();
         if let (Swap::Untried, true, Some(memory)) = (&*swap, self.0.may_swap, read()) {
             *swap = self.0.swap_on(memory);
@@ -164,7 +164,7 @@ impl Capacity for Spare<'_> {
         if self.has_time.load(Ordering::Relaxed) { self.space.left().saturating_sub(self.kept) } else { 0 }
     }
 
-    fn stretch(&self, _: u64) {}
+    fn stretch(&self) {}
 }
 
 /// What can still be unpacked when it, and what is there already, may be compressed.
