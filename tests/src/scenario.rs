@@ -17,8 +17,9 @@ use std::time::Duration;
 /// How long anything expected may take: boots take seconds, but two machines may share one slow core.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// The console is the serial line, and a kernel that panics ends the machine at once.
-const APPEND: &str = "console=ttyS0 panic=-1";
+/// The console is the serial line, on which the kernel's information would cut lines of others in two; and a kernel
+/// that panics ends the machine at once.
+const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1";
 
 /// In a workflow: the address of the scenario's registry.
 const REGISTRY: &str = "REGISTRY";

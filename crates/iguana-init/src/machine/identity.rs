@@ -5,24 +5,27 @@ use anyhow::Context as _;
 use iguana_core::cmdline::Settings;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The shared folder, here and in every container.
 pub(crate) const FOLDER: &str = "/iguana";
 /// How often the plain progress file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What the reader of the FIFO needs to show a line that it has got.
-const LAST_LINE_TIME: Duration = Duration::from_millis(5);
+/// How long the last lines of a FIFO may take; the reader has but to show them.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
+/// What no container writes: the line that the reader of the FIFO answers instead of showing it.
+const END_OF_LINES: &[u8] = b"\0";
 /// Where an existing root file system is mounted to be asked for its machine-id.
 const EXISTING_ROOT: &str = "/run/iguana/root";
 
 /// `/iguana` is there, and what is written to its progress files is shown.
 pub(crate) struct SharedFolder {
-    fifo: File,
+    fifo: Fifo,
     plain: Arc<Mutex<PlainProgress>>,
 }
 
@@ -36,7 +39,7 @@ impl SharedFolder {
         let id = settings.root.as_deref().and_then(|root| existing_machine_id(root, report));
         let id = id.map_or_else(new_machine_id, Ok)?;
         fs::write("/iguana/machine-id", format!("{id}\n")).context("cannot write `/iguana/machine-id`")?;
-        let fifo = show_fifo("/iguana/progress", report.clone())?;
+        let fifo = Fifo::show("/iguana/progress", report.clone())?;
         let plain = show_file("/iguana/dc_progress", report.clone())?;
         Ok(Self { fifo, plain })
     }
@@ -44,13 +47,7 @@ impl SharedFolder {
     /// Shows what is still to be shown: a container may write its last line and end at once.
     pub(crate) fn finish(&self) {
         self.plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
-        let start = Instant::now();
-        while rustix::io::ioctl_fionread(&self.fifo).is_ok_and(|waiting| waiting > 0)
-            && start.elapsed() < LOOK_EVERY
-        {
-            thread::sleep(LAST_LINE_TIME);
-        }
-        thread::sleep(LAST_LINE_TIME);
+        self.fifo.finish();
     }
 }
 
@@ -80,18 +77,40 @@ fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
     }
 }
 
-/// Shows the lines that are written to a FIFO. It is kept open both ways and always emptied, so
-/// that no writer waits and none is told that nobody listens.
-fn show_fifo(path: &str, report: Report) -> anyhow::Result<File> {
-    let mode = Mode::from_raw_mode(0o666);
-    // On a system that is up, one of an earlier run may be there.
-    let _ = fs::remove_file(path);
-    mknodat(CWD, path, FileType::Fifo, mode, 0).with_context(|| format!("cannot make `{path}`"))?;
-    rustix::fs::chmod(path, mode)?;
-    let fifo = OpenOptions::new().read(true).write(true).open(Path::new(path))?;
-    let reader = BufReader::new(fifo.try_clone()?);
-    thread::spawn(move || reader.split(b'\n').map_while(Result::ok).for_each(|line| show(&line, &report)));
-    Ok(fifo)
+/// The lines that are written to a FIFO, shown as they come. It is kept open both ways and always emptied, so that
+/// no writer waits and none is told that nobody listens.
+struct Fifo {
+    writer: File,
+    ended: Receiver<()>,
+}
+
+impl Fifo {
+    fn show(path: &str, report: Report) -> anyhow::Result<Self> {
+        let mode = Mode::from_raw_mode(0o666);
+        // On a system that is up, one of an earlier run may be there.
+        let _ = fs::remove_file(path);
+        mknodat(CWD, path, FileType::Fifo, mode, 0).with_context(|| format!("cannot make `{path}`"))?;
+        rustix::fs::chmod(path, mode)?;
+        let writer = OpenOptions::new().read(true).write(true).open(Path::new(path))?;
+        let reader = BufReader::new(writer.try_clone()?);
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            for line in reader.split(b'\n').map_while(Result::ok) {
+                show(&line, &report);
+                if line.ends_with(END_OF_LINES) {
+                    let _ = end.send(());
+                }
+            }
+        });
+        Ok(Self { writer, ended })
+    }
+
+    /// Waits until all is shown that was written before.
+    fn finish(&self) {
+        if (&self.writer).write_all(&[END_OF_LINES, b"\n"].concat()).is_ok() {
+            let _ = self.ended.recv_timeout(LAST_LINES_LIMIT);
+        }
+    }
 }
 
 /// The plain progress file, and how far it has been shown.
