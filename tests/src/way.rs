@@ -193,7 +193,8 @@ impl Way {
     }
 }
 
-fn disc(image: &Path) -> Vec<String> {
+/// QEMU's words for an optical disc.
+pub fn disc(image: &Path) -> Vec<String> {
     let drive = format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", image.display());
     ["-drive", &drive, "-device", "ide-cd,drive=disc"].map(str::to_owned).to_vec()
 }

@@ -3,6 +3,7 @@
 
 use crate::POWER_OFF;
 use anyhow::{Context, Result, ensure};
+use iguana_lab::bundle::Workstation;
 use iguana_lab::firmware::{Firmware, Owner};
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::kernel::{Flavour, Kernel};
@@ -10,7 +11,7 @@ use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::way::{self, LIMIT, Way};
 use iguana_lab::{passing_room, program, room};
-use iguana_vm::{Disk, Echo, Machine, Qemu};
+use iguana_vm::{Disk, Echo, Machine, Network, Qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,6 +116,45 @@ fn two_builds_of_each_format_are_identical() -> Result<()> {
             way::build(format, "quiet", output, &[])?;
         }
         process::run(Command::new("diff").arg("-r").args([one, two]), QUICK).context(format)?;
+    }
+    Ok(())
+}
+
+/// A machine without a network that starts from a disc; all that it says.
+fn disc_says(image: &Path, texts: &[&str], log: &str) -> Result<String> {
+    let mut machine =
+        Machine { memory_mib: 512, network: Network::Absent, ..Machine::from_disks(Vec::new()) };
+    // Without a screen the BIOS shows on the serial line what GRUB says.
+    let words = [way::disc(image), vec!["-machine".into(), "graphics=off".into()]].concat();
+    machine.extra = words.into_iter().map(Into::into).collect();
+    let mut console = Qemu::find()?.start(&machine, &room("logs")?.join(log), Echo::Silent)?;
+    texts.iter().try_for_each(|text| console.expect(text, LIMIT).map(drop))?;
+    console.wait_exit(LIMIT)?;
+    Ok(console.lines().iter().map(|line| format!("{}\n", line.text)).collect())
+}
+
+/// The same disc as it was made, and as a download leaves it that was cut off.
+#[test]
+fn a_disc_has_all_with_it_and_says_when_it_is_cut() -> Result<()> {
+    let registry = Registry::plain()?;
+    registry.push(&Recipe::script(&format!("echo first words\n{POWER_OFF}"))?.make(Maker::Spec)?, "job")?;
+    let workstation = Workstation::using(&registry)?;
+    let bundle = workstation.bundle(&registry, "jobs: {job: {container: REGISTRY/job}}", "install.tar")?;
+    drop(registry);
+    let whole = workstation.path("whole.iso");
+    let cmdline = "console=ttyS0 panic=-1 ip=off rd.iguana.on_failure=poweroff \
+                   rd.iguana.control_url=hd:LABEL=IGUANA:/install.tar";
+    way::build("iso", cmdline, &whole, &["--add".into(), bundle.clone().into()])?;
+    disc_says(&whole, &["is a bundle", "first words", "handover: power off"], "media-disc.log")?;
+
+    let cut = workstation.path("cut.iso");
+    let (disc, bundle) = (fs::read(&whole)?, fs::read(&bundle)?);
+    let bundle_starts = disc.windows(512).position(|window| window == &bundle[..512]).context("no bundle")?;
+    for length in [disc.len() / 4, bundle_starts + bundle.len() / 2] {
+        fs::write(&cut, &disc[..length])?;
+        let told = ["/iguana/initrd cannot be read whole", "rebooting in 10 s"];
+        let said = disc_says(&cut, &told, "media-disc-cut.log")?;
+        assert!(!said.contains("iguana: workflow"), "{said}");
     }
     Ok(())
 }

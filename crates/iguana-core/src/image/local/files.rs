@@ -117,7 +117,9 @@ impl Packed {
         let cannot = || format!("cannot read `{}`", path.display());
         let file = File::open(path).with_context(cannot)?;
         refuse_compressed(path, &file)?;
-        let members = members(&file).with_context(cannot).hint("it must be a whole tar, not compressed")?;
+        let members = members(&file)
+            .with_context(cannot)
+            .hint("it must be a whole tar, not compressed, on a disk that was written to its end")?;
         Ok(Self { path: path.into(), file, members })
     }
 

@@ -72,7 +72,10 @@ fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
     let image = folder.path().join("core.img");
     let mut make = MKIMAGE.command()?;
     make.args(["--directory", HOME, "--format", target, "--prefix", prefix, "--output"]).arg(&image);
-    tool::run(make.args(["biosdisk", "normal", "linux"]).args(drivers))?;
+    tool::run(
+        make.args(["biosdisk", "normal", "linux", "test", "configfile", "echo", "sleep", "reboot"])
+            .args(drivers),
+    )?;
     fs::read(&image).context("cannot read what `grub-mkimage` wrote")
 }
 

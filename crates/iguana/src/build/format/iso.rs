@@ -1,8 +1,8 @@
 //! The ISO image: for optical discs and, written to one as it is, for sticks; with BIOS and with UEFI. Made by xorriso,
 //! in the way of `grub-mkrescue`.
 
-use super::files::{Files, stage};
-use super::medium::{self, LABEL};
+use super::files::stage;
+use super::medium::{self, END, LABEL};
 use super::parts::Parts;
 use super::{bios, fat};
 use crate::build::tool::{self, Tool};
@@ -24,9 +24,9 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     XORRISO.command()?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let at = |name: &str| folder.path().join(name);
-    let mut files: Files = medium::for_bios(parts);
-    files.push((BIOS_PROGRAM.into(), bios::for_disc()?));
-    files.extend(parts.added.iter().cloned());
+    let mut more = parts.added.clone();
+    more.push((BIOS_PROGRAM.into(), bios::for_disc()?));
+    let files = medium::for_bios(parts, more);
     stage(&files, &at("tree"), parts.date)?;
     let uefi = fat::image(UEFI_LABEL, &medium::for_uefi(parts)?, parts.date)?;
     let beside = vec![("uefi".to_string(), uefi), ("record".to_string(), bios::hybrid_record()?)];
@@ -41,6 +41,8 @@ fn command(folder: &Path, date: u32) -> Result<Command> {
     command.current_dir(folder).env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC");
     command.args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-o", "image", "-r", "-J", "-iso-level", "3"]);
     command.arg("--set_all_file_dates").arg(format!("={date}"));
+    // Before the end of the file system, and before UEFI's, which finds out by itself that it was cut off.
+    command.args(["--sort-weight", "-1"]).arg(format!("/{END}"));
     // With a BIOS, from a disc and from a stick.
     command.args(["-b", BIOS_PROGRAM, "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]);
     command.args(["--grub2-boot-info", "--grub2-mbr", "record", "-partition_offset", "16"]);

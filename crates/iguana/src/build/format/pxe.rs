@@ -36,7 +36,7 @@ pub(super) fn write(parts: &Parts, folder: &Path, mode: u32) -> Result<usize> {
 
 /// GRUB finds kernel and initrd at the top of its server, so the folder is to be that.
 fn configurations(parts: &Parts) -> Files {
-    let grub = loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline);
+    let grub = loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline, None);
     vec![
         ("boot.ipxe".into(), loaders::ipxe(KERNEL, INITRD, &parts.cmdline).into()),
         ("pxelinux.cfg/default".into(), loaders::pxelinux(KERNEL, INITRD, &parts.cmdline).into()),
@@ -69,7 +69,7 @@ mod tests {
         let error = write(&parts(), folder.path(), 0o644).unwrap_err().to_string();
         assert!(error.ends_with("grub.cfg` is there and not made by this program"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline)).unwrap();
+        fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline, None)).unwrap();
         check_ours(&theirs).unwrap();
     }
 }

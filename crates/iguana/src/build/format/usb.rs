@@ -32,9 +32,8 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
         grub.core.len() as u64 <= (FILES_START - BIOS_START) * SECTOR,
         "GRUB is larger than its partition"
     );
-    let mut files = medium::for_bios(parts);
-    files.extend(medium::for_uefi(parts)?);
-    files.extend(parts.added.iter().cloned());
+    let more = [medium::for_uefi(parts)?, parts.added.clone()].concat();
+    let files = medium::for_bios(parts, more);
     let files = fat::image(LABEL, &files, parts.date)?;
     let mut disk = partitioned(files.len() as u64 / SECTOR, &Digest::of(&files).to_string())?;
     let mut place = |sector: u64, bytes: &[u8]| {
