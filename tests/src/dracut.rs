@@ -3,7 +3,7 @@
 use crate::initrd::{Initrd, Trust};
 use crate::kept::lock;
 use crate::kernel::Kernel;
-use crate::payload::Debian;
+use crate::payload::{Debian, Suite};
 use crate::process::{self, LONG};
 use crate::{program, room, source_tree};
 use anyhow::{Context, Result};
@@ -49,7 +49,8 @@ impl Kind {
     }
 }
 
-/// A Debian with dracut and a kernel's modules, in a folder.
+/// A Debian with dracut and a kernel's modules, in a folder. Bookworm's dracut is the last of the old line, 059; that of
+/// Trixie is dracut-ng.
 #[derive(Debug)]
 pub struct Dracut {
     kernel: Kernel,
@@ -57,8 +58,8 @@ pub struct Dracut {
 }
 
 impl Dracut {
-    /// The one for `kernel`; made once.
-    pub fn of(kernel: &Kernel) -> Result<Dracut> {
+    /// The one of `suite` for `kernel`; made once.
+    pub fn of(kernel: &Kernel, suite: Suite) -> Result<Dracut> {
         let modules = kernel.modules.display();
         let hooks = vec![
             r#"mkdir -p "$1/usr/lib/modules" "$1/usr/lib/iguana""#.into(),
@@ -66,7 +67,7 @@ impl Dracut {
             format!(r#"chroot "$1" depmod {}"#, kernel.release),
         ];
         let inputs = vec![kernel.release.clone()];
-        let debian = Debian { name: "dracut", packages: PACKAGES, recommended: false, hooks, inputs };
+        let debian = Debian { name: "dracut", suite, packages: PACKAGES, recommended: false, hooks, inputs };
         Ok(Dracut { kernel: kernel.clone(), root: debian.folder()? })
     }
 

@@ -1,7 +1,7 @@
 //! The benchmark's images, of three sizes; each says when its first process runs.
 
 use crate::image::{Image, Maker, Recipe};
-use crate::payload::Debian;
+use crate::payload::{Debian, Suite};
 use crate::source_tree;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -58,7 +58,14 @@ fn layers() -> Debian {
         ));
         hooks.push(take_layer(number + 1, "-cnewer \"$PRODUCTS/stamp\""));
     }
-    Debian { name: "layers", packages: "mount", recommended: false, hooks, inputs: Vec::new() }
+    Debian {
+        name: "layers",
+        suite: Suite::Bookworm,
+        packages: "mount",
+        recommended: false,
+        hooks,
+        inputs: Vec::new(),
+    }
 }
 
 fn take_layer(number: usize, which: &str) -> String {

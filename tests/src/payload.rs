@@ -11,8 +11,24 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The release of Debian that everything here is made of.
-const SUITE: &str = "bookworm";
+/// A release of Debian.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Suite {
+    /// Debian 12, which everything here is made of.
+    Bookworm,
+    /// Debian 13, for what has changed since.
+    Trixie,
+}
+
+impl Suite {
+    /// As its archive calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+        }
+    }
+}
 
 /// Documentation and translations are a third of a small Debian.
 const LEFT_OUT: &[&str] =
@@ -26,6 +42,8 @@ const PACKAGE: &str = "/var/cache/apt/archives/package.deb";
 pub struct Debian {
     /// What it is called among its like.
     pub name: &'static str,
+    /// Which Debian.
+    pub suite: Suite,
     /// Its packages beyond the essential ones.
     pub packages: &'static str,
     /// Whether what these packages recommend comes too, as on a machine where a person installs them.
@@ -57,7 +75,7 @@ impl Debian {
     /// The folder with all that comes of it; made once and kept under `target/lab/debian`.
     fn made(&self, target: &Path) -> Result<PathBuf> {
         let mut key = DefaultHasher::new();
-        (SUITE, LEFT_OUT, self, target).hash(&mut key);
+        (LEFT_OUT, self, target).hash(&mut key);
         kept("debian", &format!("{}-{:016x}", self.name, key.finish()), |folder| self.make(folder, target))
     }
 
@@ -73,7 +91,7 @@ impl Debian {
         mmdebstrap.arg(format!("--aptopt=APT::Install-Recommends \"{}\"", self.recommended));
         mmdebstrap.args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));
         mmdebstrap.args(self.hooks.iter().map(|hook| format!("--customize-hook={hook}")));
-        process::run(mmdebstrap.arg(SUITE).arg(products.join(target)), LONG)?;
+        process::run(mmdebstrap.arg(self.suite.name()).arg(products.join(target)), LONG)?;
         Ok(())
     }
 }
@@ -93,14 +111,23 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
     let packages = "systemd-sysv,udev,dbus,kmod,linux-base,initramfs-tools,e2fsprogs,fdisk,iproute2,ifupdown,\
         isc-dhcp-client,login,passwd,nano,less";
     let inputs = vec![kernel.release.clone()];
-    Debian { name: "installed", packages, recommended: false, hooks, inputs }.tar("tar.zst")
+    Debian { name: "installed", suite: Suite::Bookworm, packages, recommended: false, hooks, inputs }
+        .tar("tar.zst")
 }
 
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let packages = "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common";
-    Debian { name: "installer", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
+    Debian {
+        name: "installer",
+        suite: Suite::Bookworm,
+        packages,
+        recommended: false,
+        hooks,
+        inputs: Vec::new(),
+    }
+    .tar("tar")
 }
 
 /// A small Debian with tools for everything that can be made on a disk, udev, and what the examples install, as a tar
@@ -110,7 +137,15 @@ pub fn disk_tools() -> Result<PathBuf> {
     let packages = "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
         exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd,xz-utils,ca-certificates,curl,jq,lshw,iproute2,\
         openssh-server";
-    Debian { name: "disk-tools", packages, recommended: false, hooks, inputs: Vec::new() }.tar("tar")
+    Debian {
+        name: "disk-tools",
+        suite: Suite::Bookworm,
+        packages,
+        recommended: false,
+        hooks,
+        inputs: Vec::new(),
+    }
+    .tar("tar")
 }
 
 /// A Debian that finds its root on whatever there is, and what comes of it: the system as [`SYSTEM`], and the unified
@@ -134,7 +169,8 @@ pub fn system_for_any_disk(kernel: &Kernel) -> Result<PathBuf> {
     let packages = "systemd-sysv,udev,dbus,kmod,linux-base,initramfs-tools,lvm2,mdadm,cryptsetup,cryptsetup-initramfs,\
         btrfs-progs,xfsprogs,e2fsprogs,dosfstools,login,passwd,mount";
     let inputs = vec![kernel.release.clone(), FACTS.into()];
-    let debian = Debian { name: "any-disk", packages, recommended: false, hooks, inputs };
+    let debian =
+        Debian { name: "any-disk", suite: Suite::Bookworm, packages, recommended: false, hooks, inputs };
     Ok(debian.tar("tar.zst")?.with_file_name(""))
 }
 
@@ -152,7 +188,15 @@ pub fn other_init(init: &'static str) -> Result<PathBuf> {
     let mut hooks =
         vec![r#"echo 'T0:23:respawn:/sbin/getty -L ttyS0 115200 vt100' >> "$1/etc/inittab""#.into()];
     hooks.extend(finish());
-    Debian { name: init, packages, recommended: false, hooks, inputs: vec![FACTS.into()] }.tar("tar.zst")
+    Debian {
+        name: init,
+        suite: Suite::Bookworm,
+        packages,
+        recommended: false,
+        hooks,
+        inputs: vec![FACTS.into()],
+    }
+    .tar("tar.zst")
 }
 
 /// What tells in a new system what came of the handover.

@@ -2,7 +2,7 @@
 
 use crate::initrd::Initrd;
 use crate::kernel::Kernel;
-use crate::payload::{Debian, install_kernel};
+use crate::payload::{Debian, Suite, install_kernel};
 use crate::source_tree;
 use anyhow::{Context, Result};
 use std::fs;
@@ -27,8 +27,9 @@ pub fn initrd(kernel: &Kernel) -> Result<Initrd> {
     let dracut = "dracut --force --no-hostonly --no-hostonly-cmdline --add peer";
     hooks.push(format!(r#"chroot "$1" {dracut} --kver {} /peer.img"#, kernel.release));
     hooks.push(r#"cp "$1/peer.img" "$PRODUCTS""#.to_owned());
-    let image = Debian { name: "peer", packages: PACKAGES, recommended: true, hooks, inputs }
-        .products()?
-        .join("peer.img");
+    let image =
+        Debian { name: "peer", suite: Suite::Bookworm, packages: PACKAGES, recommended: true, hooks, inputs }
+            .products()?
+            .join("peer.img");
     Ok(Initrd { kernel: kernel.clone(), image })
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything expected may take: boots take seconds, but two machines may share one slow core.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(240);
 
 /// The console is the serial line, on which the kernel's information would cut lines of others in two; and a kernel
 /// that panics ends the machine at once.

@@ -2,6 +2,7 @@
 
 use crate::kept::kept;
 use crate::packages;
+use crate::payload::Suite;
 use crate::process::{self, LONG, QUICK};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,10 @@ impl Skopeo {
         packages::ensure(packages::DEBIAN)?;
         let make = |folder: &Path| {
             let mut mmdebstrap = Command::new("mmdebstrap");
-            mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", "trixie"]);
+            mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", Suite::Trixie.name()]);
             process::run(mmdebstrap.arg(folder.join("root")), LONG).map(drop)
         };
-        Ok(Skopeo { root: kept("skopeo", "trixie", make)?.join("root") })
+        Ok(Skopeo { root: kept("skopeo", Suite::Trixie.name(), make)?.join("root") })
     }
 
     /// It, with its own libraries and this host's files.

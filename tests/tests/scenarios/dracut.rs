@@ -5,6 +5,7 @@ use iguana_lab::disk::Disk;
 use iguana_lab::dracut::{Dracut, Kind};
 use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::payload::Suite;
 use iguana_lab::scenario::{Boot, Scenario};
 
 /// Enough for dracut's initrd, unpacked.
@@ -40,8 +41,8 @@ jobs:
         echo LABEL=data /sysroot/data ro >> /iguana/mountlist']
 ";
 
-fn machine(kind: Kind) -> Result<Scenario> {
-    let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?)?.initrd(kind)?;
+fn machine(suite: Suite, kind: Kind) -> Result<Scenario> {
+    let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?, suite)?.initrd(kind)?;
     Ok(Scenario::with(&initrd).memory(MEMORY_MIB))
 }
 
@@ -56,17 +57,16 @@ fn disks() -> Result<[Disk; 2]> {
     Ok([Disk::ext4(32, "system", root.path())?, Disk::ext4(16, "data", data.path())?])
 }
 
-fn installing(kind: Kind, disks: &[Disk; 2]) -> Result<Scenario> {
+fn installing(suite: Suite, kind: Kind, disks: &[Disk; 2]) -> Result<Scenario> {
     let tool =
         Recipe::busybox()?.program("/usr/bin/dbus-send")?.file("/ask.sh", 0o755, ASK_NETWORK_MANAGER)?;
-    let scenario = machine(kind)?.image("tool", tool)?.workflow(WORKFLOW);
+    let scenario = machine(suite, kind)?.image("tool", tool)?.workflow(WORKFLOW);
     Ok(scenario.disk(&disks[0]).disk(&disks[1]).append("rd.iguana.on_failure=poweroff"))
 }
 
-#[test]
-fn systemd_switches_to_what_a_container_has_installed() -> Result<()> {
+fn systemd_switches(suite: Suite) -> Result<()> {
     let disks = disks()?;
-    let mut boot = installing(Kind::Systemd, &disks)?.boot()?;
+    let mut boot = installing(suite, Kind::Systemd, &disks)?.boot()?;
     boot.expect_all(&["job network: started", "progress: the bus answers", "job network: succeeded"])?;
     boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
@@ -74,21 +74,42 @@ fn systemd_switches_to_what_a_container_has_installed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "long"]
-fn scripts_switch_to_what_a_container_has_installed() -> Result<()> {
+fn scripts_switch(suite: Suite) -> Result<()> {
     let disks = disks()?;
-    let mut boot = installing(Kind::Scripts, &disks)?.boot()?;
+    let mut boot = installing(suite, Kind::Scripts, &disks)?.boot()?;
     boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
     boot.ends()?;
     Ok(())
 }
 
+#[test]
+fn systemd_switches_to_what_a_container_has_installed() -> Result<()> {
+    systemd_switches(Suite::Bookworm)
+}
+
+#[test]
+#[ignore = "long"]
+fn scripts_switch_to_what_a_container_has_installed() -> Result<()> {
+    scripts_switch(Suite::Bookworm)
+}
+
+#[test]
+#[ignore = "long"]
+fn systemd_of_dracut_ng_switches() -> Result<()> {
+    systemd_switches(Suite::Trixie)
+}
+
+#[test]
+#[ignore = "long"]
+fn scripts_of_dracut_ng_switch() -> Result<()> {
+    scripts_switch(Suite::Trixie)
+}
+
 /// The disk that is there is booted as if there were no Iguana.
 fn steps_aside(kind: Kind) -> Result<()> {
     let disks = disks()?;
-    let scenario = machine(kind)?.disk(&disks[0]).append("root=LABEL=system");
+    let scenario = machine(Suite::Bookworm, kind)?.disk(&disks[0]).append("root=LABEL=system");
     let mut boot = scenario.boot()?;
     boot.expect("system: pid 1 on ext4")?;
     assert!(!boot.ends()?.contains("iguana:"));
@@ -112,7 +133,7 @@ fn a_root_alone_is_left_to_scripts() -> Result<()> {
 fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
     for kind in [Kind::Systemd, Kind::Scripts] {
         let disks = disks()?;
-        let mut boot = installing(kind, &disks)?.append("root=/dev/vdz1").boot()?;
+        let mut boot = installing(Suite::Bookworm, kind, &disks)?.append("root=/dev/vdz1").boot()?;
         boot.expect("no machine-id is taken over from `root=/dev/vdz1`")?;
         boot.expect("handover: switch root to LABEL=system")?;
         boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
@@ -142,8 +163,9 @@ fn leave_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
 #[ignore = "long"]
 fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
     for kind in [Kind::Systemd, Kind::Scripts] {
-        let scenario =
-            machine(kind)?.job(Recipe::script("exit 7")?)?.append("rd.iguana.debug rd.break=pre-mount");
+        let scenario = machine(Suite::Bookworm, kind)?
+            .job(Recipe::script("exit 7")?)?
+            .append("rd.iguana.debug rd.break=pre-mount");
         let mut boot = scenario.boot()?;
         leave_shell(&mut boot, kind)?;
         boot.fails_in("job")?;
@@ -160,8 +182,9 @@ fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
 #[test]
 #[ignore = "long"]
 fn a_kernel_action_ends_the_machine() -> Result<()> {
-    let mut boot =
-        machine(Kind::Systemd)?.job(Recipe::script("echo reboot > /iguana/kernelAction")?)?.boot()?;
+    let mut boot = machine(Suite::Bookworm, Kind::Systemd)?
+        .job(Recipe::script("echo reboot > /iguana/kernelAction")?)?
+        .boot()?;
     boot.expect("handover: reboot")?;
     assert!(boot.ends()?.contains("reboot: Restarting system"));
     Ok(())
@@ -169,7 +192,7 @@ fn a_kernel_action_ends_the_machine() -> Result<()> {
 
 #[test]
 fn what_is_missing_is_said_when_the_initrd_is_made() -> Result<()> {
-    let dracut = Dracut::of(&Kernel::debian(Flavour::Cloud)?)?;
+    let dracut = Dracut::of(&Kernel::debian(Flavour::Cloud)?, Suite::Bookworm)?;
     let iguana = ["--add", "iguana"];
     let program = dracut.complains(&iguana, Some("usr/lib/iguana/iguana-init"))?;
     assert!(program.contains("install the package iguana-workflow"), "{program}");

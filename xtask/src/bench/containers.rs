@@ -7,7 +7,7 @@ use crate::dist;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::live::LiveSystem;
-use iguana_lab::payload::Debian;
+use iguana_lab::payload::{Debian, Suite};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
@@ -319,7 +319,14 @@ fn in_a_vm(options: &Options) -> Result<String> {
 fn peers_image(image: &Image) -> Result<Image> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let packages = "podman,crun,runc,mount,bash";
-    let debian = Debian { name: "peers", packages, recommended: false, hooks, inputs: Vec::new() };
+    let debian = Debian {
+        name: "peers",
+        suite: Suite::Bookworm,
+        packages,
+        recommended: false,
+        hooks,
+        inputs: Vec::new(),
+    };
     let room = passing_room("bench")?;
     bundle(image, &room.path().join("bundle"))?;
     let packed = room.path().join("bundle.tar");

@@ -5,6 +5,7 @@ use crate::dist;
 use anyhow::Result;
 use iguana_lab::dracut::{Dracut, Kind};
 use iguana_lab::kernel::{Flavour, Kernel};
+use iguana_lab::payload::Suite;
 use iguana_lab::{packages, passing_room};
 use std::fmt::Write;
 
@@ -23,7 +24,7 @@ pub(super) fn run() -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::DEBIAN].concat())?;
     dist::run()?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
-    let dracut = Dracut::of(&kernel)?;
+    let dracut = Dracut::of(&kernel, Suite::Bookworm)?;
     let mut table = format!(
         "# dracut's initrd with Iguana in it\n\n`{}`, {}. Debian's dracut 059, kernel {}, `--no-hostonly`. To be held: at \
          most {:.0} % of the original's {ORIGINAL} bytes, at most {ADDED} bytes added.\n\n\

@@ -1,13 +1,16 @@
 //! `cargo xtask bench`: Iguana and its peer, measured in turn.
 
 mod boot;
+mod bundle;
 mod containers;
 mod dracut;
 pub(crate) mod figures;
 mod handover;
+mod images;
 mod language;
 mod pull;
 pub(crate) mod result;
+mod stage;
 
 use anyhow::Result;
 
@@ -24,6 +27,8 @@ pub(crate) enum What {
     Dracut,
     /// Seconds, processor seconds and memory of pulls: ours, podman's, containerd's and others'; some twenty minutes.
     Pull(pull::Options),
+    /// Seconds of bundling images: ours, and those that `skopeo sync` takes to copy them; some minutes.
+    Bundle(bundle::Options),
     /// How long workflows are checked, good and hostile ones.
     Language(language::Options),
 }
@@ -36,6 +41,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Handover(options) => handover::run(options),
         What::Dracut => dracut::run(),
         What::Pull(options) => pull::run(options),
+        What::Bundle(options) => bundle::run(options),
         What::Language(options) => language::run(options),
     }
 }

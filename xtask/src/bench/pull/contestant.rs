@@ -1,8 +1,7 @@
 //! Who pulls.
 
-use super::Sample;
-use super::images::Kind;
-use super::stage::Stage;
+use crate::bench::images::Kind;
+use crate::bench::stage::{Sample, Stage};
 use anyhow::{Context, Result};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::program;

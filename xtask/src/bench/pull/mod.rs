@@ -2,19 +2,18 @@
 //! time, in memory; and what the parts of that work cost by themselves.
 
 mod contestant;
-mod images;
 mod parts;
 mod plot;
-mod stage;
 
 use super::figures::Figures;
+use super::images::Kind;
 use super::result;
+use super::stage::Samples;
 use crate::dist;
 use anyhow::{Context, Result};
 use contestant::Contestant;
 use iguana_lab::packages;
 use iguana_lab::registry::Registry;
-use images::Kind;
 use parts::Part;
 use std::fmt::Write as _;
 
@@ -30,37 +29,6 @@ pub(crate) struct Options {
     /// Images to pull.
     #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(|kind| kind.name().to_owned()))]
     images: Vec<String>,
-}
-
-/// What one pull, or one part of it, took.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    /// Seconds.
-    wall: f64,
-    /// Processor seconds.
-    cpu: f64,
-    /// The most memory of a process, in MB.
-    resident: f64,
-    /// The most that lay in the file system, in MB.
-    stored: f64,
-}
-
-/// Samples of one kind.
-#[derive(Debug, Clone, Default)]
-struct Samples {
-    wall: Figures,
-    cpu: Figures,
-    resident: Figures,
-    stored: Figures,
-}
-
-impl Samples {
-    fn add(&mut self, sample: Sample) {
-        self.wall.add(sample.wall);
-        self.cpu.add(sample.cpu);
-        self.resident.add(sample.resident);
-        self.stored.add(sample.stored);
-    }
 }
 
 /// All that was measured with one image.

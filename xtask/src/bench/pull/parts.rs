@@ -1,8 +1,7 @@
 //! What the parts of a pull cost by themselves, each by the fastest tool of its kind: nothing can do with less work.
 
-use super::Sample;
-use super::images::{Kind, Pushed};
-use super::stage::Stage;
+use crate::bench::images::{Kind, Pushed};
+use crate::bench::stage::{Sample, Stage};
 use anyhow::{Context, Result};
 use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG};

@@ -1,6 +1,6 @@
-//! Where a pull happens: a file system in memory of its own, empty at the beginning and gone at the end.
+//! Where what is measured happens: a file system in memory of its own, empty at the beginning and gone at the end.
 
-use super::Sample;
+use super::figures::Figures;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG, QUICK};
@@ -15,14 +15,45 @@ use tempfile::TempDir;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const MB: f64 = 1e6;
 
+/// What one command took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// Seconds.
+    pub(super) wall: f64,
+    /// Processor seconds.
+    pub(super) cpu: f64,
+    /// The most memory of a process, in MB.
+    pub(super) resident: f64,
+    /// The most that lay in the file system, in MB.
+    pub(super) stored: f64,
+}
+
+/// Samples of one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Samples {
+    pub(super) wall: Figures,
+    pub(super) cpu: Figures,
+    pub(super) resident: Figures,
+    pub(super) stored: Figures,
+}
+
+impl Samples {
+    pub(super) fn add(&mut self, sample: Sample) {
+        self.wall.add(sample.wall);
+        self.cpu.add(sample.cpu);
+        self.resident.add(sample.resident);
+        self.stored.add(sample.stored);
+    }
+}
+
 pub(super) struct Stage(TempDir);
 
 impl Stage {
     pub(super) fn set_up() -> Result<Stage> {
-        let stage = Stage(passing_room("pull")?);
+        let stage = Stage(passing_room("stage")?);
         let mut mount = Command::new("mount");
         process::run(
-            mount.args(["-t", "tmpfs", "-o", "size=80%,nr_inodes=0", "pull"]).arg(stage.path()),
+            mount.args(["-t", "tmpfs", "-o", "size=80%,nr_inodes=0", "stage"]).arg(stage.path()),
             QUICK,
         )?;
         std::fs::create_dir(stage.path().join("tmp"))?;
