@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that must hold before a change goes in.
 
 use crate::cargo::{cargo, show};
-use crate::{check, dist, fuzz};
+use crate::{check, dist, docs, fuzz};
 use anyhow::Result;
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     dist::run()?;
     if options.filter.is_none() {
         check::run()?;
+        docs::run()?;
         fuzz::run(&fuzz::Options { target: None, runs: EXECUTIONS })?;
     }
     let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);

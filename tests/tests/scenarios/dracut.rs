@@ -1,5 +1,6 @@
 //! Iguana as a module of dracut, on a Debian.
 
+use crate::POWER_OFF;
 use anyhow::Result;
 use iguana_lab::disk::Disk;
 use iguana_lab::dracut::{Dracut, Kind};
@@ -104,6 +105,18 @@ fn systemd_of_dracut_ng_switches() -> Result<()> {
 #[ignore = "long"]
 fn scripts_of_dracut_ng_switch() -> Result<()> {
     scripts_switch(Suite::Trixie)
+}
+
+/// plymouth shows its messages on a serial line, too, and without our name before them.
+#[test]
+#[ignore = "long"]
+fn the_splash_screen_shows_the_progress() -> Result<()> {
+    let script = format!("echo half is copied > /iguana/progress\n{POWER_OFF}");
+    let mut boot = machine(Suite::Bookworm, Kind::Systemd)?.job(Recipe::script(&script)?)?.boot()?;
+    boot.expect("handover: power off")?;
+    let said = boot.ends()?;
+    assert!(said.lines().any(|line| line.trim() == "progress: half is copied"), "{said}");
+    Ok(())
 }
 
 /// The disk that is there is booted as if there were no Iguana.
