@@ -7,7 +7,7 @@ use iguana_core::cmdline::Settings;
 use iguana_core::hint::{WithHint as _, hinted};
 use iguana_core::http;
 use iguana_core::image::bundle::Bundle;
-use iguana_core::image::{Artifact, Finder, Machine, Named, PullEvent, Reference};
+use iguana_core::image::{Artifact, Finder, Machine, PullEvent, Reference};
 use iguana_core::trust::Trust;
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::rules::Rules;
@@ -42,8 +42,6 @@ pub(crate) struct Document {
     is_signed: bool,
     /// Its images, where they came with it.
     bundle: Option<Bundle>,
-    /// The repository that it is in, which may have its images.
-    beside: Option<Named>,
 }
 
 /// Where workflows are looked for, and which of them may run.
@@ -106,20 +104,13 @@ impl Document {
     }
 
     fn alone(origin: &str, bytes: Vec<u8>) -> Self {
-        Self { origin: origin.to_owned(), bytes, inside: None, is_signed: false, bundle: None, beside: None }
+        Self { origin: origin.to_owned(), bytes, inside: None, is_signed: false, bundle: None }
     }
 
-    fn with_others(
-        origin: &str,
-        mut inside: HashMap<String, Vec<u8>>,
-        is_signed: bool,
-        bundle: Option<Bundle>,
-    ) -> anyhow::Result<Self> {
-        let bytes =
-            inside.remove(artifact::WORKFLOW).with_context(|| format!("`{origin}` has no workflow in it"));
-        let bytes =
-            bytes.hint(format!("one of its layers must have the media type `{}`", artifact::WORKFLOW))?;
-        Ok(Self { origin: origin.to_owned(), bytes, inside: Some(inside), is_signed, bundle, beside: None })
+    fn bundled(origin: &str, bundle: Bundle, is_signed: bool) -> Self {
+        let mut inside = bundle.documents();
+        let bytes = inside.remove(artifact::WORKFLOW).unwrap_or_default();
+        Self { origin: origin.to_owned(), bytes, inside: Some(inside), is_signed, bundle: Some(bundle) }
     }
 
     fn authenticate(&self, sources: &Sources<'_>) -> anyhow::Result<()> {
@@ -163,12 +154,12 @@ impl Sources<'_> {
                 self.report.warn(format_args!("workflow: {why}"));
             }
         };
-        let found = finder.artifact(&reference, artifact::TYPE, &artifact::media_types(), &mut watch);
-        let Artifact { approval, documents } =
+        let found = finder.artifact(&reference, &mut watch);
+        let Artifact { approval, bundle } =
             found.with_context(|| format!("cannot have the workflow `{url}`"))?;
         self.report.detail(format_args!("workflow: may run {}", approval.reason()));
-        let document = Document::with_others(url, documents, approval.is_by_signature(), None)?;
-        Ok(Document { beside: reference.named().cloned(), ..document })
+        self.tell_images(url, &bundle);
+        Ok(Document::bundled(url, bundle, approval.is_by_signature()))
     }
 
     /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
@@ -181,8 +172,14 @@ impl Sources<'_> {
             return Ok(Document::alone(url, media::read(&path)?));
         }
         let bundle = Bundle::open(&path)?;
-        self.report.say(format_args!("workflow: {url} is a bundle, which has the images, too"));
-        Document::with_others(url, bundle.documents()?, false, Some(bundle))
+        self.tell_images(url, &bundle);
+        Ok(Document::bundled(url, bundle, false))
+    }
+
+    fn tell_images(&self, url: &str, bundle: &Bundle) {
+        if bundle.has_images() {
+            self.report.say(format_args!("workflow: {url} is a bundle, which has the images, too"));
+        }
     }
 
     fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
@@ -222,9 +219,7 @@ impl ControlFile {
     /// What finds its images: where it came from first.
     pub(crate) fn finder(&self, finder: Finder) -> Finder {
         match self {
-            Self::Document(document) => {
-                Finder { bundle: document.bundle.clone(), beside: document.beside.clone(), ..finder }
-            }
+            Self::Document(document) => Finder { bundle: document.bundle.clone(), ..finder },
             Self::Images(_) => finder,
         }
     }

@@ -63,13 +63,20 @@ pub struct Recipe {
     layers: Vec<Layer>,
     config: Value,
     packing: Packing,
+    architecture: &'static str,
 }
 
 impl Recipe {
     /// An image without a layer.
     pub fn empty() -> Result<Recipe> {
         let config = json!({"Env": [PATH]});
-        Ok(Recipe { home: passing_room("image")?, layers: Vec::new(), config, packing: Packing::Gzip })
+        Ok(Recipe {
+            home: passing_room("image")?,
+            layers: Vec::new(),
+            config,
+            packing: Packing::Gzip,
+            architecture: "amd64",
+        })
     }
 
     /// One layer with Debian's static busybox and the folders that every system has.
@@ -125,6 +132,12 @@ impl Recipe {
     /// One key of the image's configuration, named as in image-spec: `Cmd`, `Entrypoint`, `User`, ….
     pub fn set(mut self, key: &str, value: Value) -> Recipe {
         self.config[key] = value;
+        self
+    }
+
+    /// Another architecture than amd64, as image-spec has it, for [`Maker::Spec`]. The programs stay what they are.
+    pub fn architecture(mut self, architecture: &'static str) -> Recipe {
+        self.architecture = architecture;
         self
     }
 

@@ -22,7 +22,7 @@ pub(super) fn write(recipe: &Recipe, layout: &Path) -> Result<()> {
         layers.push(packed(&tar, recipe.packing, layout)?);
     }
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": recipe.config,
+        "architecture": recipe.architecture, "os": "linux", "config": recipe.config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = blob(layout, CONFIG, &config)?;

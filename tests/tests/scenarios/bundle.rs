@@ -8,18 +8,22 @@ use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::initrd::Initrd;
 use iguana_lab::process::{self, LONG};
 use iguana_lab::program;
-use iguana_lab::puller::here;
+use iguana_lab::puller::{here, says};
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 use iguana_lab::signing::{Attachment, Repository, digest};
+use serde_json::Value;
 use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, end: {container: REGISTRY/end}}\n";
 const STICK: &str = "rd.iguana.control_url=hd:LABEL=IGUANA:/bundle.tar ip=off";
 
+/// Of `tool` there is another for arm64, which no bundle here takes along.
 fn filled() -> Result<Registry> {
     let registry = Registry::plain()?;
-    registry.push(&Recipe::script("echo it came along")?.make(Maker::Spec)?, "tool")?;
+    let other = Recipe::script("echo it is another")?.architecture("arm64").make(Maker::Spec)?;
+    let tool = Recipe::script("echo it came along")?.make(Maker::Spec)?.beside_arm64(&other)?;
+    registry.push_all(&tool, "tool")?;
     registry.push(&Recipe::script(POWER_OFF)?.make(Maker::Spec)?, "end")?;
     Ok(registry)
 }
@@ -39,6 +43,32 @@ fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
     let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
     boot.expect_all(&["is a bundle, which has the images, too", "it came along", "handover: power off"])?;
     boot.ends()?;
+    Ok(())
+}
+
+/// Of several platforms the machine takes its own, and says what is wrong if that is not there.
+#[test]
+fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let tool = "jobs: {one: {container: REGISTRY/tool}}";
+    workstation.file("workflow.yaml", tool.replace("REGISTRY", &here(&registry)))?;
+    let bundled = |name: &str, platforms: &[&str]| {
+        let mut words = vec!["bundle", "workflow.yaml", "--trust", "trust", "--output", name];
+        words.extend(platforms.iter().flat_map(|platform| ["--platform", platform]));
+        says(&workstation.iguana(&words)?, 0, &[]);
+        Disk::ext4(64, "IGUANA", stick(&workstation.path(name))?.path())
+    };
+    let both = bundled("both/bundle.tar", &["linux/amd64", "linux/arm64"])?;
+    let other = bundled("other/bundle.tar", &["linux/arm64"])?;
+    drop(registry);
+    let boot = |disk: &Disk| Scenario::new()?.no_network().disk(disk).append(STICK).boot();
+    boot(&both)?.expect("it came along")?;
+    let block = boot(&other)?.fails_in("image")?;
+    assert!(
+        block.contains("the bundle has no `sha256:") && block.contains("`--platform OS/ARCH`"),
+        "{block}"
+    );
     Ok(())
 }
 
@@ -70,9 +100,17 @@ fn a_registry_has_a_workflow_with_its_images_under_one_name() -> Result<()> {
     let url = format!("oci://{}/all/in-one:1", registry.address());
     let mut boot =
         Scenario::new()?.registry(registry).append(format!("rd.iguana.control_url={url}")).boot()?;
-    boot.expect_all(&["it came along", "handover: power off"])?;
+    boot.expect_all(&["is a bundle, which has the images, too", "it came along", "handover: power off"])?;
     boot.ends()?;
     Ok(())
+}
+
+/// The digest of a manifest or index, and those that an index lists.
+fn with_its_manifests(top: &[u8]) -> Result<Vec<String>> {
+    let listed: Value = serde_json::from_slice(top)?;
+    let listed = listed["manifests"].as_array().into_iter().flatten();
+    let listed = listed.filter_map(|entry| entry["digest"].as_str()).map(str::to_owned);
+    Ok([digest(top)?].into_iter().chain(listed).collect())
 }
 
 /// The lock file that `iguana bundle` makes is nobody's word under a trust that demands signatures.
@@ -85,9 +123,11 @@ fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock
     workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
     for name in ["tool", "end"] {
         let repository = Repository::new(&here(&registry), name);
-        let manifest = digest(&repository.manifest("latest")?)?;
-        let signature = Attachment::new(&key, &manifest, &format!("{}/{name}:latest", here(&registry)))?;
-        repository.attach(&manifest, &[signature])?;
+        let top = repository.manifest("latest")?;
+        for manifest in with_its_manifests(&top)? {
+            let signature = Attachment::new(&key, &manifest, &format!("{}/{name}:latest", here(&registry)))?;
+            repository.attach(&manifest, &[signature])?;
+        }
     }
     let bundle = workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
     drop(registry);

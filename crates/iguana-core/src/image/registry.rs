@@ -185,7 +185,7 @@ impl Source for Repository {
     fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
         let mut response = self.get(&self.blob_url(digest), "*/*", None)?;
         let bytes = http::read_document(&mut response)?;
-        digest.verify("the image's configuration", &bytes)?;
+        digest.verify("the document", &bytes)?;
         Ok(bytes)
     }
 

@@ -72,7 +72,6 @@ impl Trust {
             attachments: self.attachments.clone(),
             machine,
             bundle: None,
-            beside: None,
         }
     }
 

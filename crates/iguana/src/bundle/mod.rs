@@ -91,8 +91,7 @@ fn make(recipe: &Recipe) -> Result<()> {
     let folder = room.path().join("bundle");
     let mut writer = Writer::new(&folder)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer)?;
-    writer.workflow(&text, &beside(&recipe.workflow, &lock)?)?;
-    writer.finish()?;
+    writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
     let inventory = Bundle::open(&folder)?.verify().context("the bundle did not become whole")?;
     if is_file {
         pack(&folder, &recipe.output)?
@@ -194,7 +193,7 @@ fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
     let bundle = Bundle::open(path)?;
     let inventory = bundle.verify()?;
     if let Some(folder) = trust_folder {
-        trust::examine_bundle(&path.display().to_string(), &bundle.documents()?, &trust::open(folder)?)?;
+        trust::examine_bundle(&path.display().to_string(), &bundle.documents(), &trust::open(folder)?)?;
     }
     println!(
         "{} is whole: {} names, {} blobs, {:.1} MB",

@@ -3,7 +3,6 @@
 use super::Bundle;
 use crate::hint::WithHint as _;
 use crate::image::digest::{Digest, Hasher};
-use crate::image::source::Source as _;
 use anyhow::{Context as _, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
@@ -17,9 +16,9 @@ const BLOCK: usize = 256 << 10;
 /// What a whole bundle holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Names in it: the workflow, images and lists of signatures.
+    /// Names in it: images and lists of signatures.
     pub names: usize,
-    /// Blobs in it.
+    /// Blobs of these.
     pub blobs: usize,
     /// Bytes of them.
     pub bytes: u64,
@@ -32,11 +31,10 @@ impl Bundle {
     /// For the first that is not there, is cut or was changed.
     pub fn verify(&self) -> anyhow::Result<Inventory> {
         let mut walk = Walk { bundle: self, seen: HashSet::new(), inventory: Inventory::default() };
-        for entry in self.0.entries() {
+        for image in &self.0.images {
             walk.inventory.names += 1;
-            walk.document(entry).with_context(|| format!("`{}` is not whole", self.0.name()))?;
+            walk.document(image).with_context(|| format!("`{}` is not whole", self.0.source.name()))?;
         }
-        self.documents()?;
         Ok(walk.inventory)
     }
 }
@@ -55,10 +53,10 @@ impl Walk<'_> {
             manifests: Option<serde::de::IgnoredAny>,
         }
         let digest = Digest::from_str(entry.digest().as_ref())?;
-        if !self.count(digest, entry.size()) {
+        if !self.count(digest, entry.size())? {
             return Ok(());
         }
-        let bytes = self.bundle.0.manifest(&digest.to_string()).map_err(|failure| failure.error)?;
+        let bytes = self.bundle.0.source.document(digest).map_err(|failure| failure.error)?;
         if serde_json::from_slice::<Shape>(&bytes)
             .context("a manifest is not understood")?
             .manifests
@@ -70,7 +68,7 @@ impl Walk<'_> {
         let index = ImageIndex::from_reader(&bytes[..]).context("an index is not understood")?;
         let mut taken = 0;
         for entry in index.manifests() {
-            if self.bundle.0.has(Digest::from_str(entry.digest().as_ref())?) {
+            if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {
                 self.document(entry)?;
                 taken += 1;
             }
@@ -81,10 +79,10 @@ impl Walk<'_> {
 
     fn blob(&mut self, blob: &Descriptor) -> anyhow::Result<()> {
         let (digest, size) = (Digest::from_str(blob.digest().as_ref())?, blob.size());
-        if !self.count(digest, size) {
+        if !self.count(digest, size)? {
             return Ok(());
         }
-        let mut stream = self.bundle.0.blob(digest, size, 0).map_err(|failure| failure.error)?;
+        let mut stream = self.bundle.0.source.blob(digest, size, 0).map_err(|failure| failure.error)?;
         let (mut hasher, mut block) = (Hasher::new(), vec![0; BLOCK]);
         loop {
             match stream.read(&mut block).with_context(|| format!("cannot read `{digest}`"))? {
@@ -95,13 +93,14 @@ impl Walk<'_> {
         digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
     }
 
-    /// Whether it was not counted before.
-    fn count(&mut self, digest: Digest, bytes: u64) -> bool {
+    /// Whether it was not counted before. What the artifact does not list would stay behind when it is copied.
+    fn count(&mut self, digest: Digest, bytes: u64) -> anyhow::Result<bool> {
+        ensure!(self.bundle.has(digest), "its artifact does not list `{digest}`");
         let is_new = self.seen.insert(digest);
         if is_new {
             self.inventory.blobs += 1;
             self.inventory.bytes += bytes;
         }
-        is_new
+        Ok(is_new)
     }
 }

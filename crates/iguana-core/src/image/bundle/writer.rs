@@ -2,7 +2,7 @@
 
 use super::NAME;
 use crate::image::digest::{Digest, Hasher};
-use crate::workflow::artifact::{BESIDE, TYPE, WORKFLOW};
+use crate::workflow::artifact::{BESIDE, BLOB, IMAGES, TYPE, WORKFLOW};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
 
-/// A bundle in the making: blobs first, then names, then [`Writer::finish`].
+/// A bundle in the making: blobs and their names, then [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
     folder: PathBuf,
@@ -95,7 +95,7 @@ impl Writer {
 
     /// Gives a name to what a manifest, which it has, stands for.
     pub fn name(&mut self, name: &str, media_type: &str, digest: Digest, size: u64) {
-        self.entry(name, json!({"mediaType": media_type, "digest": digest.to_string(), "size": size}));
+        self.entry(name, descriptor(media_type, digest, size));
     }
 
     fn entry(&mut self, name: &str, mut descriptor: Value) {
@@ -104,49 +104,63 @@ impl Writer {
         self.entries.push(descriptor);
     }
 
-    /// Takes the workflow in, and what belongs to it, by its endings.
+    /// Makes it whole, with the workflow and what belongs to it, by its endings; the same content gives the same bytes.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn workflow(&mut self, text: &[u8], beside: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
-        let layer = |media_type: &str, bytes: &[u8]| {
-            let digest = self.put(bytes)?.to_string();
-            anyhow::Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
-        };
-        let mut layers = vec![layer(WORKFLOW, text)?];
+    pub fn finish(mut self, workflow: &[u8], beside: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
+        self.entries.sort_by_key(|entry| entry["annotations"].to_string());
+        let blobs = self.blobs()?;
+        let images = index(&self.entries);
+        let mut documents = vec![(WORKFLOW, workflow), (IMAGES, images.as_bytes())];
         for (ending, bytes) in beside {
-            if let Some((_, media_type)) = BESIDE.iter().find(|(known, _)| known == ending) {
-                layers.push(layer(media_type, bytes)?);
-            }
+            documents.extend(
+                BESIDE.iter().find(|(known, _)| known == ending).map(|(_, kind)| (*kind, &bytes[..])),
+            );
         }
-        let config = layer(EMPTY_TYPE, EMPTY)?;
+        let mut layers = Vec::new();
+        for (kind, bytes) in documents {
+            layers.push(descriptor(kind, self.put(bytes)?, bytes.len() as u64));
+        }
+        layers.extend(blobs);
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": TYPE, "config": config, "layers": layers,
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": TYPE,
+            "config": descriptor(EMPTY_TYPE, self.put(EMPTY)?, EMPTY.len() as u64), "layers": layers,
         });
         let bytes = manifest.to_string().into_bytes();
-        let digest = self.put(&bytes)?.to_string();
-        let size = bytes.len();
-        self.entry(
-            NAME,
-            json!({"mediaType": MANIFEST, "artifactType": TYPE, "digest": digest, "size": size}),
-        );
-        Ok(())
-    }
-
-    /// Makes it whole; the same content gives the same bytes.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn finish(mut self) -> anyhow::Result<()> {
-        self.entries.sort_by_key(|entry| entry["annotations"].to_string());
-        let index = json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": self.entries,
-        });
+        let mut artifact = descriptor(MANIFEST, self.put(&bytes)?, bytes.len() as u64);
+        artifact["artifactType"] = TYPE.into();
+        self.entry(NAME, artifact);
         let write = |name: &str, text: String| {
             let path = self.folder.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
         };
-        write("index.json", index.to_string())?;
+        write("index.json", index(&self.entries))?;
         write("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string())
     }
+
+    /// What all that came so far is as layers, in an order that is always the same.
+    fn blobs(&self) -> anyhow::Result<Vec<Value>> {
+        let folder = self.folder.join("blobs/sha256");
+        let cannot = || format!("cannot read `{}`", folder.display());
+        let mut blobs = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let digest: Digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse()?;
+            blobs.push((digest, entry.metadata().with_context(cannot)?.len()));
+        }
+        blobs.sort_by_key(|(digest, _)| digest.to_string());
+        Ok(blobs.into_iter().map(|(digest, size)| descriptor(BLOB, digest, size)).collect())
+    }
+}
+
+fn index(entries: &[Value]) -> String {
+    json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries,
+    })
+    .to_string()
+}
+
+fn descriptor(media_type: &str, digest: Digest, size: u64) -> Value {
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }

@@ -42,24 +42,6 @@ impl Layout {
         Ok(Self { files, index })
     }
 
-    pub(in crate::image) fn entries(&self) -> &[Descriptor] {
-        self.index.manifests()
-    }
-
-    pub(in crate::image) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries().iter().filter_map(name_of)
-    }
-
-    /// Whether an image has exactly this name.
-    pub(in crate::image) fn is_named(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
-    }
-
-    /// Whether there is a blob.
-    pub(in crate::image) fn has(&self, digest: Digest) -> bool {
-        self.file(digest).is_ok()
-    }
-
     /// The image that a name means.
     fn entry(&self, name: &str) -> anyhow::Result<&Descriptor> {
         let entries = self.index.manifests();
@@ -97,7 +79,8 @@ impl Layout {
     }
 }
 
-fn name_of(entry: &Descriptor) -> Option<&str> {
+/// What an entry of an index is called.
+pub(in crate::image) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations().as_ref()?.get(NAME).map(String::as_str)
 }
 
@@ -129,7 +112,7 @@ impl Source for Layout {
 
     fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
         let bytes = self.file(digest)?.document()?;
-        digest.verify("the image's configuration", &bytes)?;
+        digest.verify("the document", &bytes)?;
         Ok(bytes)
     }
 

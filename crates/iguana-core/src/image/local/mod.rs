@@ -8,7 +8,7 @@ use super::reference::{Local, Transport};
 use super::source::Source;
 use docker::DockerArchive;
 pub(super) use files::{Files, Packed};
-pub(super) use layout::Layout;
+pub(super) use layout::{Layout, name_of};
 
 /// Opens the place that a name leads to.
 pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {

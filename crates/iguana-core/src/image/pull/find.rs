@@ -36,8 +36,6 @@ pub struct Finder {
     pub machine: Machine,
     /// What has images before any registry is asked.
     pub bundle: Option<Bundle>,
-    /// What is asked first for images that are named by digest: the repository that has their workflow.
-    pub beside: Option<Named>,
 }
 
 /// An image that was found: what is known before its layers come.
@@ -149,23 +147,11 @@ impl Finder {
         kind: Kind,
         listener: &Listener<'_>,
     ) -> anyhow::Result<Option<Found>> {
-        if self.bundle.is_none() && self.beside.is_none() {
-            return Ok(None);
-        }
+        let Some(bundle) = &self.bundle else { return Ok(None) };
         let candidates = self.registries.candidates(reference)?.into_iter();
         for candidate in candidates.filter(|candidate| self.registries.sources(candidate).is_ok()) {
-            if let Some(shelf) = self.bundle.as_ref().and_then(|bundle| bundle.shelf(&candidate)) {
-                return self.find_at(&candidate, shelf, kind, Patience::none(), listener).map(Some);
-            }
-            let (Some(beside), Some(_)) = (&self.beside, candidate.digest()) else { continue };
-            for (place, endpoint) in self.places(beside)? {
-                let (name, repository) = (endpoint.name(), self.repository(&place, endpoint, None)?);
-                match self.find_at(&candidate, repository, kind, Patience::none(), listener) {
-                    Ok(found) => return Ok(Some(found)),
-                    Err(error) => {
-                        (listener.tell)(PullEvent::Elsewhere { place: name, why: format!("{error:#}") });
-                    }
-                }
+            if let Some(shelf) = bundle.shelf(&candidate) {
+                return self.find_at(&candidate, shelf, kind, Patience::usual(), listener).map(Some);
             }
         }
         Ok(None)
