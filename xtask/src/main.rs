@@ -10,7 +10,6 @@ mod equality;
 mod fuzz;
 mod handover;
 mod licenses;
-mod packages;
 mod table;
 mod test;
 mod ways;
@@ -45,9 +44,7 @@ enum Command {
     /// Every way by which Iguana comes to a machine, by BIOS and by UEFI; some half an hour.
     Ways(ways::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
-    Dist,
-    /// Packages for dpkg and rpm, below target/packages, and their trial in a fresh Debian; some minutes.
-    Packages(packages::Options),
+    Dist(dist::Options),
     /// The documentation as a book: target/book.
     Docs,
     /// Format, lints, licences and sources of dependencies, shell scripts.
@@ -73,8 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Ways(options) => ways::run(&options),
-        Command::Dist => dist::run().map(drop),
-        Command::Packages(options) => packages::run(&options),
+        Command::Dist(options) => dist::ship(&options),
         Command::Docs => docs::run(),
         Command::Check => check::run(),
     }

@@ -1,8 +1,14 @@
-//! Whether the packages install in a fresh Debian, work there, and leave nothing.
+//! Whether the packages install in a fresh Debian, work there, and leave nothing; and whether a machine boots by them.
 
 use anyhow::{Context, Result};
+use iguana_lab::bundle::{Workstation, stick};
+use iguana_lab::disk::Disk;
+use iguana_lab::image::{Maker, Recipe};
+use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG};
-use iguana_lab::{packages, passing_room};
+use iguana_lab::registry::Registry;
+use iguana_lab::room;
+use iguana_vm::{Echo, Machine, Network, Qemu};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -41,7 +47,6 @@ echo trial passed
 
 /// Tries them.
 pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
-    packages::ensure(packages::DEBIAN)?;
     let room = passing_room("packages")?;
     let trial = room.path().join("trial");
     fs::create_dir(&trial)?;
@@ -62,5 +67,44 @@ pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
     let said = fs::read_to_string(&output).unwrap_or_default();
     ended.with_context(|| said.clone())?;
     println!("{}", said.trim_end());
+    Ok(())
+}
+
+/// Boots the kernel and the initrd of the package `iguana` up to the handover. The bundle on its disk is all it needs:
+/// the package trusts no registry without TLS.
+pub(super) fn in_a_machine(debs: &[PathBuf]) -> Result<()> {
+    let is_iguana =
+        |deb: &&PathBuf| deb.file_name().is_some_and(|name| name.to_string_lossy().starts_with("iguana_"));
+    let deb = debs.iter().find(is_iguana).context("there is no package `iguana`")?;
+    let unpacked = passing_room("packages")?;
+    process::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(unpacked.path()), LONG)?;
+    let shipped = unpacked.path().join("usr/share/iguana");
+    let files = fs::read_dir(&shipped)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let named = |name: &str| {
+        let is_it =
+            |file: &&PathBuf| file.file_name().is_some_and(|it| it.to_string_lossy().starts_with(name));
+        files.iter().find(is_it).cloned().with_context(|| format!("the package has no `{name}`"))
+    };
+    let registry = Registry::plain()?;
+    let job = Recipe::script("echo it runs; echo poweroff > /iguana/kernelAction")?.make(Maker::Spec)?;
+    registry.push(&job, "job")?;
+    let bundle = Workstation::using(&registry)?.bundle(
+        &registry,
+        "jobs: {job: {container: REGISTRY/job}}",
+        "bundle.tar",
+    )?;
+    let disk = Disk::ext4(64, "IGUANA", stick(&bundle)?.path())?;
+    let machine = Machine {
+        initrd: Some(named("iguana-initrd")?),
+        append: "console=ttyS0 panic=-1 ip=off rd.iguana.control_url=hd:LABEL=IGUANA:/bundle.tar".into(),
+        network: Network::Absent,
+        disks: vec![iguana_vm::Disk::raw(disk.image()).throw_away()],
+        ..Machine::new(named("vmlinuz-")?)
+    };
+    let mut console = Qemu::find()?.start(&machine, &room("logs")?.join("packages.log"), Echo::Silent)?;
+    for text in ["iguana: version", "it runs", "handover: power off"] {
+        println!("{}", console.expect(text, LONG)?.text);
+    }
+    console.wait_exit(LONG)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the programs as they are shipped.
+//! The programs as they are shipped.
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result};

@@ -1,29 +1,17 @@
-//! `cargo xtask packages`: packages for dpkg and for rpm, and whether they install, work and go.
+//! Packages for dpkg and for rpm, and whether they install, work and go.
 
 mod check;
 mod deb;
 mod rpm;
 mod stage;
 
-use crate::dist;
 use anyhow::{Context, Result};
 use iguana_lab::{packages, source_tree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What makes and tries them.
-const TOOLS: &[&str] = &["rpm", "rpmlint", "mmdebstrap", "debian-archive-keyring"];
-
-/// What to make.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Only put the files together, in this folder, one below it for each package.
-    #[arg(long, value_name = "DIR")]
-    stage: Option<PathBuf>,
-    /// Leave out the trial in a fresh Debian.
-    #[arg(long)]
-    untried: bool,
-}
+const TOOLS: &[&str] = &["rpm", "rpmlint"];
 
 /// One package, as both kinds of tools need it.
 pub(crate) struct Package {
@@ -78,14 +66,15 @@ pub(crate) const ALL: &[Package] = &[
 /// The version of all packages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Makes them, and tries them.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Puts the files of all of them together.
+pub(super) fn stage(folder: &Path) -> Result<()> {
     packages::ensure(packages::BUILD)?;
-    dist::run()?;
-    if let Some(folder) = &options.stage {
-        return stage::fill(folder);
-    }
-    packages::ensure(TOOLS)?;
+    stage::fill(folder)
+}
+
+/// Makes them, and tries them.
+pub(super) fn make() -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN, TOOLS].concat())?;
     let home = source_tree().join("target/packages");
     let _ = fs::remove_dir_all(&home);
     let staged = home.join("stage");
@@ -93,9 +82,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let debs = deb::make(&staged, &home)?;
     let rpms = rpm::make(&staged, &home)?;
     rpm::check(&rpms)?;
-    if !options.untried {
-        check::in_a_fresh_debian(&debs)?;
-    }
+    check::in_a_fresh_debian(&debs)?;
+    check::in_a_machine(&debs)?;
     for file in debs.iter().chain(&rpms) {
         println!("{} ({:.1} MB)", file.display(), file.metadata()?.len() as f64 / 1e6);
     }

@@ -1,0 +1,30 @@
+//! `cargo xtask dist`: the programs as they are shipped, and packages of them.
+
+mod packages;
+mod programs;
+
+pub(crate) use programs::run;
+
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// What to make.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Also packages for dpkg and rpm, below target/packages, and try them in a fresh Debian and a VM; some minutes.
+    #[arg(long)]
+    packages: bool,
+    /// Of the packages only put the files together, in this folder, one below it for each package.
+    #[arg(long, value_name = "DIR", conflicts_with = "packages")]
+    stage: Option<PathBuf>,
+}
+
+/// Makes what is asked for.
+pub(crate) fn ship(options: &Options) -> Result<()> {
+    run()?;
+    match options {
+        Options { stage: Some(folder), .. } => packages::stage(folder),
+        Options { packages: true, .. } => packages::make(),
+        Options { packages: false, .. } => Ok(()),
+    }
+}
