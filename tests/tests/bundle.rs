@@ -38,6 +38,27 @@ fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> 
     Ok(())
 }
 
+/// Others copy it as one thing, from registry to registry and to a stick.
+#[test]
+fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
+    let (registry, far) = (filled()?, Registry::plain()?);
+    let workstation = Workstation::using(&registry)?;
+    workstation.bundle(&registry, WORKFLOW, "bundle")?;
+    let near = format!("{}/all/in-one:1", here(&registry));
+    says(&workstation.iguana(&["bundle", "push", "--insecure", "bundle", &near])?, 0, &["oci://"]);
+    let far = format!("docker://{}/copied:1", here(&far));
+    let copied = workstation.path("copied.tar");
+    for (from, to) in
+        [(format!("docker://{near}"), far.clone()), (far, format!("oci-archive:{}", copied.display()))]
+    {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        process::run(skopeo.args([from, to]), QUICK)?;
+    }
+    says(&workstation.iguana(&["bundle", "verify", "copied.tar"])?, 0, &["is whole: 1 names"]);
+    Ok(())
+}
+
 #[test]
 fn what_is_missing_or_changed_is_found_out() -> Result<()> {
     let registry = filled()?;

@@ -7,5 +7,6 @@ pub mod cmdline;
 pub mod hint;
 pub mod http;
 pub mod image;
+pub mod tftp;
 pub mod trust;
 pub mod workflow;

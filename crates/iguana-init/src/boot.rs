@@ -148,7 +148,7 @@ fn prepare_and_run(
     let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *before = Before::now();
-    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()));
+    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()), &trust.rules);
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
         store: memory::STORE.into(),

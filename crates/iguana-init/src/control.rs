@@ -5,14 +5,14 @@ use crate::report::{Report, Waiting};
 use anyhow::{Context as _, bail};
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::{WithHint as _, hinted};
-use iguana_core::http;
-use iguana_core::image::bundle::Bundle;
+use iguana_core::image::bundle::{Bundle, Opened};
 use iguana_core::image::{Artifact, Finder, Machine, PullEvent, Reference};
 use iguana_core::trust::Trust;
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::rules::Rules;
 use iguana_core::workflow::artifact;
 use iguana_core::workflow::{self, Plan, Severity};
+use iguana_core::{http, tftp};
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
@@ -107,8 +107,8 @@ impl Document {
         Self { origin: origin.to_owned(), bytes, inside: None, is_signed: false, bundle: None }
     }
 
-    fn bundled(origin: &str, bundle: Bundle, is_signed: bool) -> Self {
-        let mut inside = bundle.documents();
+    fn bundled(origin: &str, opened: Opened, is_signed: bool) -> Self {
+        let Opened { documents: mut inside, bundle } = opened;
         let bytes = inside.remove(artifact::WORKFLOW).unwrap_or_default();
         Self { origin: origin.to_owned(), bytes, inside: Some(inside), is_signed, bundle: Some(bundle) }
     }
@@ -155,11 +155,11 @@ impl Sources<'_> {
             }
         };
         let found = finder.artifact(&reference, &mut watch);
-        let Artifact { approval, bundle } =
+        let Artifact { approval, opened } =
             found.with_context(|| format!("cannot have the workflow `{url}`"))?;
         self.report.detail(format_args!("workflow: may run {}", approval.reason()));
-        self.tell_images(url, &bundle);
-        Ok(Document::bundled(url, bundle, approval.is_by_signature()))
+        self.tell_images(url, &opened.bundle);
+        Ok(Document::bundled(url, opened, approval.is_by_signature()))
     }
 
     /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
@@ -171,9 +171,9 @@ impl Sources<'_> {
         if !Bundle::is_at(&path) {
             return Ok(Document::alone(url, media::read(&path)?));
         }
-        let bundle = Bundle::open(&path)?;
-        self.tell_images(url, &bundle);
-        Ok(Document::bundled(url, bundle, false))
+        let opened = Bundle::open(&path)?;
+        self.tell_images(url, &opened.bundle);
+        Ok(Document::bundled(url, opened, false))
     }
 
     fn tell_images(&self, url: &str, bundle: &Bundle) {
@@ -188,14 +188,15 @@ impl Sources<'_> {
             let path = path.map_or(PathBuf::from(url), |(_, path)| media::place(path));
             return media::read(&path);
         }
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(hinted(
-                format!("`{url}` is not a place that a workflow can be read from"),
-                "write `http://…`, `https://…`, `oci://…`, `hd:DEVICE:PATH`, or a path in the initrd",
-            ));
-        }
         let _waiting = self.waiting(url);
-        self.http.fetch(url)
+        match url.split_once("://") {
+            Some(("http" | "https", _)) => self.http.fetch(url),
+            Some(("tftp", _)) => tftp::fetch(url),
+            _ => Err(hinted(
+                format!("`{url}` is not a place that a workflow can be read from"),
+                "write `http://…`, `https://…`, `tftp://…`, `oci://…`, `hd:DEVICE:PATH`, or a path in the initrd",
+            )),
+        }
     }
 
     fn waiting(&self, url: &str) -> Waiting {
@@ -217,9 +218,13 @@ impl ControlFile {
     }
 
     /// What finds its images: where it came from first.
-    pub(crate) fn finder(&self, finder: Finder) -> Finder {
+    pub(crate) fn finder(&self, finder: Finder, rules: &Rules) -> Finder {
         match self {
-            Self::Document(document) => Finder { bundle: document.bundle.clone(), ..finder },
+            Self::Document(document) => Finder {
+                bundle: document.bundle.clone(),
+                believes_bundle: document.is_signed || !rules.demand_signature(),
+                ..finder
+            },
             Self::Images(_) => finder,
         }
     }

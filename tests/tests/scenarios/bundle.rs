@@ -66,7 +66,7 @@ fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
     boot(&both)?.expect("it came along")?;
     let block = boot(&other)?.fails_in("image")?;
     assert!(
-        block.contains("the bundle has no `sha256:") && block.contains("`--platform OS/ARCH`"),
+        block.contains("the image is not there for `linux/amd64") && block.contains("`linux/arm64`"),
         "{block}"
     );
     Ok(())

@@ -6,6 +6,7 @@ mod build;
 mod bundle;
 mod containers;
 mod contract;
+mod control;
 mod devices;
 mod dracut;
 mod examples;

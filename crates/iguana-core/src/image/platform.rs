@@ -68,6 +68,17 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Any machine of this one's architecture, the oldest that is usual.
+    #[must_use]
+    pub fn usual() -> Self {
+        let this = Self::this();
+        let variant = usual(&this.architecture, "");
+        let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
+        Self::new(this.architecture, newest)
+    }
+}
+
 impl FromStr for Machine {
     type Err = anyhow::Error;
 

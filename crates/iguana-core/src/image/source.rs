@@ -13,6 +13,11 @@ pub(super) trait Source: Send + Sync {
     /// The manifest or index with a digest, or that of a name; not verified.
     fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure>;
 
+    /// Whether the manifest with a digest may be had here; of a copy that left platforms out, that is known.
+    fn has(&self, _manifest: Digest) -> bool {
+        true
+    }
+
     /// The index of what refers to a manifest (OCI distribution-spec, "Listing Referrers"); not verified. Absent, where
     /// nobody keeps such lists.
     fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {

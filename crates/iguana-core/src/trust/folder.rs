@@ -72,6 +72,7 @@ impl Trust {
             attachments: self.attachments.clone(),
             machine,
             bundle: None,
+            believes_bundle: false,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::output::{self, Color};
 use crate::{check, trust};
 use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
-use iguana_core::image::bundle::{Bundle, Writer};
+use iguana_core::image::bundle::{Bundle, Opened, Writer};
 use iguana_core::image::{Machine, Reference};
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::{HOME, Trust};
@@ -34,7 +34,7 @@ struct Recipe {
     /// Where the bundle goes: a file if it ends in .tar, else a folder, which must not be there yet
     #[arg(short, long, value_name = "FILE.tar|DIR")]
     output: PathBuf,
-    /// A platform whose images are taken along; can be repeated [default: this machine's]
+    /// A platform whose images are taken along; can be repeated [default: any machine of this one's architecture]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     platforms: Vec<Machine>,
     /// The trust folder: what it would not let run is not bundled [default: this machine's /etc/containers]
@@ -92,7 +92,7 @@ fn make(recipe: &Recipe) -> Result<()> {
     let mut writer = Writer::new(&folder)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer)?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
-    let inventory = Bundle::open(&folder)?.verify().context("the bundle did not become whole")?;
+    let inventory = Bundle::open(&folder)?.bundle.verify().context("the bundle did not become whole")?;
     if is_file {
         pack(&folder, &recipe.output)?
     } else {
@@ -117,8 +117,8 @@ fn output_folder(output: &Path) -> Result<&Path> {
 /// Copies all images; which digests their names mean.
 fn images(recipe: &Recipe, plan: &Plan, pins: &Pins, trust: &Trust, writer: &mut Writer) -> Result<Lock> {
     let finder = trust::finder(trust)?;
-    let this = [Machine::this()];
-    let machines = if recipe.platforms.is_empty() { &this[..] } else { &recipe.platforms[..] };
+    let usual = [Machine::usual()];
+    let machines = if recipe.platforms.is_empty() { &usual[..] } else { &recipe.platforms[..] };
     let mut lock = Lock::default();
     for image in plan.images() {
         let Reference::Registry(named) = &pins.pin(image)? else {
@@ -190,10 +190,10 @@ fn pack(folder: &Path, output: &Path) -> Result<()> {
 }
 
 fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
-    let bundle = Bundle::open(path)?;
+    let Opened { documents, bundle } = Bundle::open(path)?;
     let inventory = bundle.verify()?;
     if let Some(folder) = trust_folder {
-        trust::examine_bundle(&path.display().to_string(), &bundle.documents(), &trust::open(folder)?)?;
+        trust::examine_bundle(&path.display().to_string(), &documents, &trust::open(folder)?)?;
     }
     println!(
         "{} is whole: {} names, {} blobs, {:.1} MB",

@@ -21,7 +21,7 @@ pub(super) struct Options {
 
 /// Pushes it.
 pub(super) fn run(options: &Options) -> Result<()> {
-    Bundle::open(&options.bundle)?.verify()?;
+    Bundle::open(&options.bundle)?.bundle.verify()?;
     let transport = if options.bundle.is_dir() { "oci" } else { "oci-archive" };
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["--insecure-policy", "copy", "--preserve-digests"]);

@@ -4,6 +4,7 @@
 //! has the name in it that the workflow calls it by, in full, as `ref.name`; so have signatures, by the tags that cosign
 //! gives them. A layout has these names, too, for whoever reads it as one.
 
+mod shelf;
 mod verify;
 mod writer;
 
@@ -13,15 +14,13 @@ pub use writer::Writer;
 use super::digest::Digest;
 use super::local::{Files, Layout, Packed, name_of};
 use super::patience::Failure;
-use super::reference::Named;
 use super::source::Source;
-use crate::hint::{WithHint as _, hinted};
-use crate::workflow::artifact::{self, IMAGES, WORKFLOW};
+use crate::hint::hinted;
+use crate::workflow::artifact::{self, IMAGES, TYPE, WORKFLOW};
 use anyhow::Context as _;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -29,18 +28,26 @@ use std::sync::Arc;
 /// The name of the workflow in a layout.
 pub const NAME: &str = "workflow";
 
-/// An open bundle.
+/// The images and signatures that came with a workflow, where they are.
 #[derive(Clone)]
 pub struct Bundle(Arc<Content>);
 
+/// What was found at once: a workflow and what belongs to it, by their media types, and its images.
+#[derive(Debug)]
+pub struct Opened {
+    /// The documents; one has the type [`WORKFLOW`].
+    pub documents: HashMap<String, Vec<u8>>,
+    /// The images.
+    pub bundle: Bundle,
+}
+
 struct Content {
-    source: Box<dyn Source>,
-    /// What was read already, by media types.
-    documents: HashMap<String, Vec<u8>>,
+    /// Where it is, best place first.
+    places: Vec<Box<dyn Source>>,
     /// All images and signatures, each with its name.
     images: Vec<Descriptor>,
-    /// All that it has.
-    blobs: HashSet<Digest>,
+    /// All that its artifact lists, and bytes of that.
+    blobs: HashMap<Digest, u64>,
 }
 
 impl Bundle {
@@ -51,47 +58,24 @@ impl Bundle {
             || (path.is_file() && path.extension().is_some_and(|it| it.eq_ignore_ascii_case("tar")))
     }
 
-    /// The bundle in a folder or a tar.
+    /// The bundle in a folder or a tar, as it was made, or as another tool has copied it from a registry.
     ///
     /// # Errors
-    /// When it is none, or not whole.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    /// When it is none, or its documents are not there or do not have their digests.
+    pub fn open(path: &Path) -> anyhow::Result<Opened> {
         let files =
             if path.is_dir() { Files::Folder(path.into()) } else { Files::Packed(Packed::open(path)?) };
         let layout = Layout::open(files)?;
+        let cannot = || format!("`{}` is not a bundle", path.display());
+        let entry = entry(layout.entries()).with_context(cannot)?;
         let read = || -> Result<_, Failure> {
-            let manifest = ImageManifest::from_reader(&layout.manifest(NAME)?[..])
+            let manifest = ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref())?[..])
                 .context("the workflow's manifest is not understood")?;
             let documents = documents(&manifest, |digest| layout.document(digest))?;
             Ok((manifest, documents))
         };
-        let (manifest, documents) = read()
-            .map_err(|failure| failure.error)
-            .with_context(|| format!("`{}` is not a bundle", layout.name()))
-            .hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
-        Self::new(Box::new(layout), &manifest, documents)
-    }
-
-    /// The bundle whose artifact has this manifest and these documents; its blobs are at `source`.
-    pub(super) fn new(
-        source: Box<dyn Source>,
-        manifest: &ImageManifest,
-        documents: HashMap<String, Vec<u8>>,
-    ) -> anyhow::Result<Self> {
-        let cannot = || format!("`{}` is not a bundle", source.name());
-        let images = documents.get(IMAGES).map(|index| ImageIndex::from_reader(&index[..])).transpose();
-        let images = images.context("the list of its images is not understood").with_context(cannot)?;
-        let images = images.map_or(Vec::new(), |index| index.manifests().clone());
-        let blobs = manifest.layers().iter().chain([manifest.config()]);
-        let blobs = blobs.map(|blob| Digest::from_str(blob.digest().as_ref())).collect::<Result<_, _>>();
-        let blobs = blobs.with_context(cannot)?;
-        Ok(Self(Arc::new(Content { source, documents, images, blobs })))
-    }
-
-    /// The workflow and what belongs to it, by their media types.
-    #[must_use]
-    pub fn documents(&self) -> HashMap<String, Vec<u8>> {
-        self.0.documents.clone()
+        let (manifest, documents) = read().map_err(|failure| failure.error).with_context(cannot)?;
+        Opened::new(vec![Box::new(layout)], &manifest, documents).with_context(cannot)
     }
 
     /// Whether it has any image.
@@ -101,30 +85,49 @@ impl Bundle {
     }
 
     fn has(&self, digest: Digest) -> bool {
-        self.0.blobs.contains(&digest)
+        self.0.blobs.contains_key(&digest)
     }
 
-    /// What a name stands for.
-    fn digest_of(&self, name: &str) -> Option<Digest> {
-        let image = self.0.images.iter().find(|image| name_of(image) == Some(name))?;
-        image.digest().as_ref().parse().ok()
+    /// All names, and what they stand for.
+    fn names(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let named =
+            self.0.images.iter().map(|image| Some((name_of(image)?, image.digest().as_ref().parse().ok()?)));
+        named.flatten()
     }
+}
 
-    /// What it has of the repository of an image, if it has the image.
-    pub(super) fn shelf(&self, image: &Named) -> Option<Shelf> {
-        let shelf = Shelf { bundle: self.clone(), repository: image.name() };
-        let has = match image.digest() {
-            Some(digest) => self.has(digest),
-            None => self.digest_of(&shelf.name_of(&image.identifier())).is_some(),
-        };
-        has.then_some(shelf)
+impl Opened {
+    /// What has this manifest and these documents; its blobs are in all of the places.
+    pub(super) fn new(
+        places: Vec<Box<dyn Source>>,
+        manifest: &ImageManifest,
+        mut documents: HashMap<String, Vec<u8>>,
+    ) -> anyhow::Result<Self> {
+        let images = documents.remove(IMAGES).map(|index| ImageIndex::from_reader(&index[..])).transpose();
+        let images = images.context("the list of its images is not understood")?;
+        let images = images.map_or(Vec::new(), |index| index.manifests().clone());
+        let blobs = manifest.layers().iter().chain([manifest.config()]);
+        let blobs = blobs.map(|blob| Ok((Digest::from_str(blob.digest().as_ref())?, blob.size())));
+        let blobs = blobs.collect::<anyhow::Result<_>>()?;
+        Ok(Self { documents, bundle: Bundle(Arc::new(Content { places, images, blobs })) })
     }
 }
 
 impl fmt::Debug for Bundle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Bundle({})", self.0.source.name())
+        write!(out, "Bundle({})", self.0.places[0].name())
     }
+}
+
+/// The bundle of a layout: what has the name, or the type, or is alone.
+fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
+    let is_ours =
+        |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == TYPE);
+    let named = entries.iter().find(|entry| name_of(entry) == Some(NAME));
+    let found = named.or_else(|| entries.iter().find(is_ours));
+    found.or_else(|| entries.first().filter(|_| entries.len() == 1)).ok_or_else(|| {
+        hinted("it has no workflow in it", "`iguana bundle WORKFLOW --output FILE` makes one that has")
+    })
 }
 
 /// The documents of an artifact, by their media types; `read` has them by their digests, verified.
@@ -151,45 +154,52 @@ pub(super) fn documents(
     Ok(documents)
 }
 
-/// The part of a bundle that is of one repository.
-pub(super) struct Shelf {
-    bundle: Bundle,
-    repository: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
 
-impl Shelf {
-    fn name_of(&self, tag: &str) -> String {
-        format!("{}:{tag}", self.repository)
-    }
-}
-
-impl Source for Shelf {
-    fn name(&self) -> String {
-        self.repository.clone()
+    fn entries(all: Value) -> Vec<Descriptor> {
+        serde_json::from_value(all).unwrap()
     }
 
-    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
-        let digest = identifier.parse().ok().filter(|digest| self.bundle.has(*digest));
-        let digest = digest.or_else(|| self.bundle.digest_of(&self.name_of(identifier)));
-        let absent = || {
-            let hint = "if it was made for other machines, make it anew with `--platform OS/ARCH`";
-            Failure::absent(hinted(
-                format!("the bundle has no `{identifier}` of `{}`", self.repository),
-                hint,
-            ))
+    fn descriptor(number: u8, more: Value) -> Value {
+        let mut entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": number,
+            "digest": Digest::of(&[number]).to_string()});
+        more.as_object().unwrap().iter().for_each(|(key, value)| entry[key] = value.clone());
+        entry
+    }
+
+    #[test]
+    fn a_bundle_is_found_however_it_was_copied() {
+        let called = |name: &str| json!({"annotations": {"org.opencontainers.image.ref.name": name}});
+        let ours = descriptor(1, json!({}));
+        for (all, found) in [
+            (json!([descriptor(2, called("a:1")), descriptor(1, called(NAME))]), true),
+            (json!([descriptor(2, json!({})), descriptor(1, json!({"artifactType": TYPE}))]), true),
+            (json!([descriptor(1, called("1"))]), true),
+            (json!([ours, descriptor(2, json!({}))]), false),
+        ] {
+            let all = entries(all);
+            assert_eq!(entry(&all).ok().map(Descriptor::size), found.then_some(1));
+        }
+    }
+
+    #[test]
+    fn documents_are_there_once() {
+        let layer = |number: u8, kind: &str| descriptor(number, json!({"mediaType": kind}));
+        let manifest = |layers: Value| -> ImageManifest {
+            let config = descriptor(0, json!({}));
+            serde_json::from_value(json!({"schemaVersion": 2, "config": config, "layers": layers})).unwrap()
         };
-        self.document(digest.ok_or_else(absent)?)
-    }
-
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        self.bundle.0.source.document(digest)
-    }
-
-    fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
-        self.bundle.0.source.blob(digest, size, start)
-    }
-
-    fn part(&self, digest: Digest, size: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
-        self.bundle.0.source.part(digest, size, start, count)
+        let read = |layers| documents(&manifest(layers), |_| Ok(b"text".to_vec()));
+        assert_eq!(read(json!([layer(1, WORKFLOW), layer(2, "text/plain")])).ok().unwrap().len(), 1);
+        for (layers, why) in [
+            (json!([layer(1, "text/plain")]), "it has no workflow"),
+            (json!([layer(1, WORKFLOW), layer(2, WORKFLOW)]), "it has two layers of the type"),
+        ] {
+            let said = read(layers).err().unwrap().error.to_string();
+            assert!(said.starts_with(why), "{said}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 use super::Bundle;
 use crate::hint::WithHint as _;
 use crate::image::digest::{Digest, Hasher};
-use anyhow::{Context as _, ensure};
+use crate::image::source::Source;
+use anyhow::{Context as _, bail, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -18,58 +19,73 @@ const BLOCK: usize = 256 << 10;
 pub struct Inventory {
     /// Names in it: images and lists of signatures.
     pub names: usize,
-    /// Blobs of these.
+    /// Blobs in it.
     pub blobs: usize,
     /// Bytes of them.
     pub bytes: u64,
 }
 
 impl Bundle {
-    /// Reads every blob that a name leads to.
+    /// Reads every blob: what the names lead to, and the rest.
     ///
     /// # Errors
-    /// For the first that is not there, is cut or was changed.
+    /// For the first that is not there, is cut or was changed, or that no machine could run.
     pub fn verify(&self) -> anyhow::Result<Inventory> {
-        let mut walk = Walk { bundle: self, seen: HashSet::new(), inventory: Inventory::default() };
-        for image in &self.0.images {
-            walk.inventory.names += 1;
-            walk.document(image).with_context(|| format!("`{}` is not whole", self.0.source.name()))?;
-        }
-        Ok(walk.inventory)
+        let mut walk = Walk { bundle: self, seen: HashSet::new() };
+        let mut read = || {
+            self.0.images.iter().try_for_each(|image| walk.document(image, Depth::Top))?;
+            self.0.blobs.iter().try_for_each(|(digest, size)| walk.blob(*digest, *size))
+        };
+        read().with_context(|| format!("`{}` is not whole", self.source().name()))?;
+        let bytes = self.0.blobs.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
+        Ok(Inventory { names: self.0.images.len(), blobs: self.0.blobs.len(), bytes })
     }
+
+    fn source(&self) -> &dyn Source {
+        &*self.0.places[0]
+    }
+}
+
+/// Where a document is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Behind a name.
+    Top,
+    /// In an index.
+    Listed,
 }
 
 struct Walk<'a> {
     bundle: &'a Bundle,
     seen: HashSet<Digest>,
-    inventory: Inventory,
 }
 
 impl Walk<'_> {
     /// A manifest with all that it names, or an index with those of its manifests that were taken along.
-    fn document(&mut self, entry: &Descriptor) -> anyhow::Result<()> {
+    fn document(&mut self, entry: &Descriptor, depth: Depth) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Shape {
             manifests: Option<serde::de::IgnoredAny>,
         }
         let digest = Digest::from_str(entry.digest().as_ref())?;
-        if !self.count(digest, entry.size())? {
+        if !self.is_new(digest, entry.size())? {
             return Ok(());
         }
-        let bytes = self.bundle.0.source.document(digest).map_err(|failure| failure.error)?;
-        if serde_json::from_slice::<Shape>(&bytes)
-            .context("a manifest is not understood")?
-            .manifests
-            .is_none()
-        {
+        let bytes = self.bundle.source().document(digest).map_err(|failure| failure.error)?;
+        let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is not understood")?;
+        if shape.manifests.is_none() {
             let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is not understood")?;
-            return manifest.layers().iter().chain([manifest.config()]).try_for_each(|blob| self.blob(blob));
+            let blobs = manifest.layers().iter().chain([manifest.config()]);
+            return blobs
+                .map(|blob| (blob.digest(), blob.size()))
+                .try_for_each(|(digest, size)| self.blob(Digest::from_str(digest.as_ref())?, size));
         }
+        ensure!(depth == Depth::Top, "`{digest}` is an index in another index");
         let index = ImageIndex::from_reader(&bytes[..]).context("an index is not understood")?;
         let mut taken = 0;
         for entry in index.manifests() {
             if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {
-                self.document(entry)?;
+                self.document(entry, Depth::Listed)?;
                 taken += 1;
             }
         }
@@ -77,12 +93,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn blob(&mut self, blob: &Descriptor) -> anyhow::Result<()> {
-        let (digest, size) = (Digest::from_str(blob.digest().as_ref())?, blob.size());
-        if !self.count(digest, size)? {
+    fn blob(&mut self, digest: Digest, size: u64) -> anyhow::Result<()> {
+        if !self.is_new(digest, size)? {
             return Ok(());
         }
-        let mut stream = self.bundle.0.source.blob(digest, size, 0).map_err(|failure| failure.error)?;
+        let mut stream = self.bundle.source().blob(digest, size, 0).map_err(|failure| failure.error)?;
         let (mut hasher, mut block) = (Hasher::new(), vec![0; BLOCK]);
         loop {
             match stream.read(&mut block).with_context(|| format!("cannot read `{digest}`"))? {
@@ -93,14 +108,14 @@ impl Walk<'_> {
         digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
     }
 
-    /// Whether it was not counted before. What the artifact does not list would stay behind when it is copied.
-    fn count(&mut self, digest: Digest, bytes: u64) -> anyhow::Result<bool> {
-        ensure!(self.bundle.has(digest), "its artifact does not list `{digest}`");
-        let is_new = self.seen.insert(digest);
-        if is_new {
-            self.inventory.blobs += 1;
-            self.inventory.bytes += bytes;
+    /// Whether it was not looked at before. What the artifact does not list would stay behind when it is copied.
+    fn is_new(&mut self, digest: Digest, size: u64) -> anyhow::Result<bool> {
+        match self.bundle.0.blobs.get(&digest) {
+            None => bail!("its artifact does not list `{digest}`"),
+            Some(listed) => {
+                ensure!(*listed == size, "`{digest}` is listed with {listed} bytes and with {size}")
+            }
         }
-        Ok(is_new)
+        Ok(self.seen.insert(digest))
     }
 }

@@ -42,6 +42,11 @@ impl Layout {
         Ok(Self { files, index })
     }
 
+    /// What its index lists.
+    pub(in crate::image) fn entries(&self) -> &[Descriptor] {
+        self.index.manifests()
+    }
+
     /// The image that a name means.
     fn entry(&self, name: &str) -> anyhow::Result<&Descriptor> {
         let entries = self.index.manifests();

@@ -4,19 +4,19 @@
 use super::find::Found;
 use super::manifest::Kind;
 use super::{Finder, PullEvent};
-use crate::image::bundle::{self, Bundle};
+use crate::image::bundle::{self, Opened};
 use crate::image::patience::{Listener, Patience};
 use crate::image::reference::Reference;
 use crate::trust::policy::Approval;
 use crate::workflow::artifact::TYPE;
 
-/// An artifact that the policy accepts, and whose every byte had its digest.
+/// An artifact that the policy accepts, and whose documents have their digests.
 #[derive(Debug)]
 pub struct Artifact {
     /// Why the policy accepts it.
     pub approval: Approval,
-    /// What came with it: the documents, and the images that are in it.
-    pub bundle: Bundle,
+    /// What is in it; its images are not looked at before they are pulled.
+    pub opened: Opened,
 }
 
 impl Finder {
@@ -30,12 +30,13 @@ impl Finder {
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<Artifact> {
         Listener::staying(watch, |listener| {
-            let Found { source, manifest, approval, .. } =
+            let Found { source, others, manifest, approval, .. } =
                 self.look_up(reference, None, Kind::Artifact(TYPE), listener)?;
             let read = |digest| Patience::usual().until_done(listener, || source.document(digest));
             let documents = bundle::documents(&manifest, |digest| Ok(read(digest)?));
             let documents = documents.map_err(|failure| failure.error)?;
-            Ok(Artifact { approval, bundle: Bundle::new(source, &manifest, documents)? })
+            let places = [source].into_iter().chain(others).collect();
+            Ok(Artifact { approval, opened: Opened::new(places, &manifest, documents)? })
         })
     }
 }

@@ -55,7 +55,9 @@ pub(super) fn resolve(
     if let Document::Manifest(manifest) = Document::parse(&bytes, kind)? {
         return Ok((Digest::of(&bytes), *manifest));
     }
-    let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let mut index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let is_here = |entry: &&Descriptor| descriptor_digest(entry).is_ok_and(|digest| source.has(digest));
+    index.set_manifests(index.manifests().iter().filter(is_here).cloned().collect());
     let digest = descriptor_digest(kind.choose(&index, machine)?)?;
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;

@@ -1,6 +1,7 @@
 //! The configuration of other makers' boot loaders.
 
 use super::cmdline::CommandLine;
+use super::files::Files;
 use iguana_core::image::Digest;
 
 /// How each begins, so that it is known for ours.
@@ -33,9 +34,10 @@ pub(super) struct End {
 }
 
 impl End {
-    /// That of a medium with this kernel and initrd.
-    pub(super) fn new(path: &'static str, kernel: &[u8], initrd: &[u8]) -> End {
-        End { path, word: Digest::of(&[kernel, initrd].concat()).to_string() }
+    /// That of a medium with these files before it.
+    pub(super) fn of(path: &'static str, files: &Files) -> End {
+        let list = files.iter().map(|(path, content)| format!("{path} {}\n", Digest::of(content)));
+        End { path, word: Digest::of(list.collect::<String>().as_bytes()).to_string() }
     }
 
     /// The file.
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn another_build_has_another_end() {
-        let [one, other] = [b"a", b"b"].map(|initrd| End::new("end.cfg", b"kernel", initrd));
+        let [one, other] =
+            [b"a", b"b"].map(|initrd| End::of("end.cfg", &vec![("initrd".into(), initrd.into())]));
         assert_ne!(one.content(), other.content());
         let guarded = grub("/k", "/i", &CommandLine::default(), Some(&one));
         assert!(

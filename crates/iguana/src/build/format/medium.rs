@@ -25,15 +25,12 @@ pub(super) fn for_uefi(parts: &Parts) -> Result<Files> {
 
 /// What GRUB starts on a machine with a BIOS, `between`, and what GRUB takes for the end of all.
 pub(super) fn for_bios(parts: &Parts, between: Files) -> Files {
-    let end = End::new(END, &parts.kernel, &parts.initrd);
+    let mut files = vec![(KERNEL.into(), parts.kernel.clone()), (INITRD.into(), parts.initrd.clone())];
+    files.extend(between);
+    let end = End::of(END, &files);
     let configuration =
         loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline, Some(&end));
-    let mut files = vec![
-        (KERNEL.into(), parts.kernel.clone()),
-        (INITRD.into(), parts.initrd.clone()),
-        (bios::CONFIGURATION.into(), configuration.into()),
-    ];
-    files.extend(between);
+    files.push((bios::CONFIGURATION.into(), configuration.into()));
     files.push((END.into(), end.content().into()));
     files
 }
