@@ -88,11 +88,8 @@ pub(super) fn in_a_machine(debs: &[PathBuf]) -> Result<()> {
     let registry = Registry::plain()?;
     let job = Recipe::script("echo it runs; echo poweroff > /iguana/kernelAction")?.make(Maker::Spec)?;
     registry.push(&job, "job")?;
-    let bundle = Workstation::using(&registry)?.bundle(
-        &registry,
-        "jobs: {job: {container: REGISTRY/job}}",
-        "bundle.tar",
-    )?;
+    let workstation = Workstation::using(&registry)?;
+    let bundle = workstation.bundle(&registry, "jobs: {job: {container: REGISTRY/job}}", "bundle.tar")?;
     let disk = Disk::ext4(64, "IGUANA", stick(&bundle)?.path())?;
     let machine = Machine {
         initrd: Some(named("iguana-initrd")?),
