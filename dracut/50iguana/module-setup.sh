@@ -48,7 +48,7 @@ install() {
     while read -r file; do
         inst_simple "$file"
     done < <(find -L "${dracutsysrootdir-}/etc/containers" -type f 2> /dev/null)
-    inst_multiple -o /etc/iguana/control.yaml
+    inst_multiple -o /etc/iguana/control.yaml /etc/iguana/control.yaml.lock
     install_authorities
     dracut_need_initqueue
 }

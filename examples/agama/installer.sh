@@ -6,5 +6,5 @@ for step in probe propose install; do
     read -r answer < /run/agama/answers
     echo "$answer" > /iguana/progress
 done
-[ -e /var/run/dbus/system_bus_socket ] && echo "the machine's bus is here" > /iguana/progress
+[ -S /var/run/dbus/system_bus_socket ] && echo "the machine's bus is here" > /iguana/progress
 echo "${THEN:-reboot}" > /iguana/kernelAction

@@ -117,35 +117,25 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
 
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
-    let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
-    let packages = "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common";
-    Debian {
-        name: "installer",
-        suite: Suite::Bookworm,
-        packages,
-        recommended: false,
-        hooks,
-        inputs: Vec::new(),
-    }
-    .tar("tar")
+    small("installer", "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common")
 }
 
 /// A small Debian with tools for everything that can be made on a disk, udev, and what the examples install, as a tar
 /// file.
 pub fn disk_tools() -> Result<PathBuf> {
+    small(
+        "disk-tools",
+        "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
+         exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd,xz-utils,ca-certificates,curl,jq,lshw,iproute2,\
+         openssh-server",
+    )
+}
+
+fn small(name: &'static str, packages: &'static str) -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
-    let packages = "udev,fdisk,mount,dmsetup,lvm2,mdadm,cryptsetup-bin,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,\
-        exfatprogs,ntfs-3g,f2fs-tools,erofs-utils,genisoimage,zstd,xz-utils,ca-certificates,curl,jq,lshw,iproute2,\
-        openssh-server";
-    Debian {
-        name: "disk-tools",
-        suite: Suite::Bookworm,
-        packages,
-        recommended: false,
-        hooks,
-        inputs: Vec::new(),
-    }
-    .tar("tar")
+    let debian =
+        Debian { name, suite: Suite::Bookworm, packages, recommended: false, hooks, inputs: Vec::new() };
+    debian.tar("tar")
 }
 
 /// A Debian that finds its root on whatever there is, and what comes of it: the system as [`SYSTEM`], and the unified

@@ -17,11 +17,10 @@ use iguana_core::cmdline::Settings;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http::Proxies;
 use iguana_core::image::Machine;
+use iguana_core::trust::Trust;
 use iguana_core::trust::pins::Pins;
-use iguana_core::trust::{self, Trust};
 use iguana_core::workflow::Plan;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -73,8 +72,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
-    let folder = arguments.trust.as_deref().unwrap_or(Path::new(trust::HOME));
-    let trust = Trust::from_folder(folder).at(Stage::Trust)?;
+    let trust = arguments.trust.as_deref().map_or_else(Trust::of_machine, Trust::open).at(Stage::Trust)?;
     let bytes = std::fs::read(&arguments.file)
         .with_context(|| format!("cannot read the workflow `{}`", arguments.file))
         .at(Stage::ControlFile)?;

@@ -1,22 +1,11 @@
 //! The workflow language, key by key, as a machine runs it. docs/workflow.md names these tests beside the keys.
 
-use crate::POWER_OFF;
+use crate::{POWER_OFF, boot, running};
 use anyhow::Result;
 use iguana_lab::image::Recipe;
 use iguana_lab::registry::{self, Registry};
-use iguana_lab::scenario::{Boot, Scenario};
+use iguana_lab::scenario::Scenario;
 use serde_json::json;
-
-/// A machine that runs `workflow`, whose images `tool` (a shell and its tools) and `end` (powers off) are there.
-fn running(workflow: &str) -> Result<Scenario> {
-    let end = Recipe::script(POWER_OFF)?;
-    let scenario = Scenario::new()?.image("tool", Recipe::busybox()?)?.image("end", end)?;
-    Ok(scenario.workflow(workflow).append("rd.iguana.on_failure=poweroff"))
-}
-
-fn boot(workflow: &str) -> Result<Boot> {
-    running(workflow)?.boot()
-}
 
 #[test]
 fn steps_share_their_container_and_pass_outputs() -> Result<()> {

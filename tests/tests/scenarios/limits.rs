@@ -1,9 +1,8 @@
 //! What containers may use, and what hostile or failing ones leave behind: nothing, and a machine that goes on.
 
-use crate::POWER_OFF;
+use crate::{boot, running};
 use anyhow::{Context as _, Result};
 use iguana_lab::image::Recipe;
-use iguana_lab::scenario::{Boot, Scenario};
 use std::fmt::Write as _;
 
 /// How many jobs the long run has, and after which of them it first looks at the machine.
@@ -11,17 +10,6 @@ const JOBS: u32 = 500;
 const FIRST_LOOK: u32 = 20;
 /// How much less memory may be there at the end, in KiB: the log of the jobs, and what the kernel keeps for later.
 const MEMORY_KEPT: i64 = 4 << 10;
-
-/// A machine that runs `workflow`, whose images `tool` (a shell and its tools) and `end` (powers off) are there.
-fn running(workflow: &str) -> Result<Scenario> {
-    let end = Recipe::script(POWER_OFF)?;
-    let scenario = Scenario::new()?.image("tool", Recipe::busybox()?)?.image("end", end)?;
-    Ok(scenario.workflow(workflow).append("rd.iguana.on_failure=poweroff"))
-}
-
-fn boot(workflow: &str) -> Result<Boot> {
-    running(workflow)?.boot()
-}
 
 #[test]
 fn a_container_has_no_more_than_its_limits() -> Result<()> {

@@ -26,5 +26,20 @@ mod terminal;
 mod trial;
 mod trust;
 
+use anyhow::Result;
+use iguana_lab::image::Recipe;
+use iguana_lab::scenario::{Boot, Scenario};
+
 /// What the last job of a workflow that installs nothing does.
 const POWER_OFF: &str = "echo poweroff > /iguana/kernelAction\n";
+
+/// A machine that runs `workflow`, whose images `tool` (a shell and its tools) and `end` (powers off) are there.
+fn running(workflow: &str) -> Result<Scenario> {
+    let end = Recipe::script(POWER_OFF)?;
+    let scenario = Scenario::new()?.image("tool", Recipe::busybox()?)?.image("end", end)?;
+    Ok(scenario.workflow(workflow).append("rd.iguana.on_failure=poweroff"))
+}
+
+fn boot(workflow: &str) -> Result<Boot> {
+    running(workflow)?.boot()
+}

@@ -17,13 +17,16 @@ pub(crate) struct Options {
     /// Of the packages only put the files together, in this folder, one below it for each package.
     #[arg(long, value_name = "DIR", conflicts_with = "packages")]
     stage: Option<PathBuf>,
+    /// The kernel to stage and its modules, where there is no apt to have Debian's from.
+    #[arg(long, value_names = ["KERNEL", "MODULES"], num_args = 2, requires = "stage")]
+    kernel: Option<Vec<PathBuf>>,
 }
 
 /// Makes what is asked for.
 pub(crate) fn ship(options: &Options) -> Result<()> {
     run()?;
     match options {
-        Options { stage: Some(folder), .. } => packages::stage(folder),
+        Options { stage: Some(folder), kernel, .. } => packages::stage(folder, kernel.as_deref()),
         Options { packages: true, .. } => packages::make(),
         Options { packages: false, .. } => Ok(()),
     }

@@ -33,8 +33,8 @@ pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
 pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
-            "`{host}` is not certified by an authority of this initrd; \
-             if it should be, build the initrd with `--ca FILE`"
+            "`{host}` is not certified by an authority that is trusted here; if it should be, build \
+             the initrd with `--ca FILE`, or put it into `ca/` of the trust folder"
         ),
         InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             format!("renew the certificate of `{host}`, or set this machine's clock right")

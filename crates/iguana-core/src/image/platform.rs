@@ -79,6 +79,9 @@ impl Machine {
     }
 }
 
+/// How a platform is written.
+const SHAPE: &str = "write `linux/ARCHITECTURE[/VARIANT]`, such as `linux/arm64/v8`";
+
 impl FromStr for Machine {
     type Err = anyhow::Error;
 
@@ -88,11 +91,18 @@ impl FromStr for Machine {
         let (architecture, variant) = match fields[..] {
             ["linux", architecture] => (Arch::from(architecture), ""),
             ["linux", architecture, variant] => (Arch::from(architecture), variant),
-            _ => anyhow::bail!(
-                "`{text}` is not the platform of a container: \
-                 write `linux/ARCHITECTURE[/VARIANT]`, such as `linux/arm64/v8`"
-            ),
+            _ => anyhow::bail!("`{text}` is not the platform of a container: {SHAPE}"),
         };
+        let is_number = variant.trim_start_matches('v').parse::<u32>().is_ok();
+        match &architecture {
+            Arch::Other(name) if name == "x86_64" => anyhow::bail!("OCI calls `{name}` `amd64`"),
+            Arch::Other(name) if name == "aarch64" => anyhow::bail!("OCI calls `{name}` `arm64`"),
+            Arch::Other(name) => anyhow::bail!("no architecture is called `{name}`: {SHAPE}"),
+            _ if !variant.is_empty() && !is_number => {
+                anyhow::bail!("no variant is called `{variant}`: {SHAPE}")
+            }
+            _ => {}
+        }
         let variant = usual(&architecture, variant);
         let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
         Ok(Self::new(architecture, newest))

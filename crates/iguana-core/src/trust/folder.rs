@@ -5,6 +5,7 @@ use super::attachments::Attachments;
 use super::policy::Policy;
 use super::rules::Rules;
 use super::tls::{RegistryCertificates, Roots};
+use crate::hint::WithHint as _;
 use crate::http;
 use crate::image::{Finder, Logins, Machine, Registries};
 use anyhow::Context as _;
@@ -16,7 +17,7 @@ pub const HOME: &str = "/etc/containers";
 
 /// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
 /// trust folder names none.
-const OF_SYSTEMS: &[&str] =
+pub const OF_SYSTEMS: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// All that a trust folder says.
@@ -53,6 +54,25 @@ impl Trust {
             attachments: Attachments::from_folder(&folder.join("registries.d"))?,
             rules: Rules::from_folder(folder)?,
         })
+    }
+
+    /// Reads a folder that a person named, which must be there.
+    ///
+    /// # Errors
+    /// When it is not there, or something in it cannot be read or understood.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::read_dir(folder)
+            .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
+            .hint("`iguana trust init DIR` makes one")?;
+        Self::from_folder(folder)
+    }
+
+    /// That of this machine, which may be without one.
+    ///
+    /// # Errors
+    /// When something in it cannot be read or understood.
+    pub fn of_machine() -> anyhow::Result<Self> {
+        Self::from_folder(Path::new(HOME))
     }
 
     /// A client that believes the trusted authorities, and for single registries those of `certs.d`, too.

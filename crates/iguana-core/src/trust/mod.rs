@@ -14,7 +14,7 @@ pub mod rules;
 mod signature;
 pub mod tls;
 
-pub use folder::{HOME, Trust};
+pub use folder::{HOME, OF_SYSTEMS, Trust};
 pub use key::PublicKey;
 pub(crate) use signature::{PAYLOAD_TYPE, Signature};
 

@@ -20,7 +20,6 @@ Options:
       --debug             The same as `--log-level debug`; images are kept until the end
       --unprivileged      Give no container more rights than podman gives by default
   -h, --help              Print this
-  -V, --version           Print the version
 
 Exit status: 0 all went well, 1 a job failed or the run could not begin, 2 wrong command line,
              3 the workflow has a mistake and nothing was run

@@ -8,6 +8,7 @@ use iguana_core::hint::{self, WithHint, hinted};
 use iguana_core::image::{Logins, Registries};
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::trust::tls::{Certificates, Roots};
+use iguana_core::trust::{OF_SYSTEMS, Trust};
 use iguana_core::workflow;
 use iguana_vm::on_path;
 use object::elf::{EM_X86_64, PT_INTERP};
@@ -18,9 +19,6 @@ use std::fs;
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// The authorities that the workstation trusts (Debian, Ubuntu, and others by a link).
-const WORKSTATION_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Where packages put the program of the initrd.
 const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
@@ -68,7 +66,7 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
         .with_context(|| format!("`{}` is not a lock file", path.display()))
         .hint(format!("make it anew: `iguana lock {}`", workflow.display()))?;
     if let Some(folder) = trust.filter(|folder| folder.exists())
-        && trust::open(folder)?.rules.demand_digests()
+        && Trust::open(folder)?.rules.demand_digests()
     {
         let name = workflow.display().to_string();
         let plan = workflow::check(&fs::read(workflow)?).into_plan(&name)?;
@@ -161,9 +159,9 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
 
 /// Trusted certificates by name: those of `paths`, or those of the workstation; none if it has none.
 pub(crate) fn authorities(paths: &[PathBuf]) -> Result<Vec<(String, Input)>> {
-    let workstation = [PathBuf::from(WORKSTATION_AUTHORITIES)];
+    let workstation = OF_SYSTEMS.iter().map(PathBuf::from).find(|path| path.exists());
     let paths = match paths {
-        [] if workstation[0].exists() => &workstation[..],
+        [] => workstation.as_slice(),
         named => named,
     };
     let mut names = BTreeSet::new();
@@ -208,7 +206,8 @@ pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
 
 /// The workstation's busybox.
 pub(crate) fn shell() -> Result<Input> {
-    let path = on_path("busybox").ok_or_else(|| {
+    // openSUSE calls the static one so.
+    let path = on_path("busybox-static").or_else(|| on_path("busybox")).ok_or_else(|| {
         hinted(
             "`busybox` is not on the PATH",
             "`--shell` takes it along: install the package `busybox-static`",

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::bundle::{Bundle, Opened, Writer};
 use iguana_core::image::{Machine, Reference};
+use iguana_core::trust::Trust;
 use iguana_core::trust::pins::{Lock, Pins};
-use iguana_core::trust::{HOME, Trust};
 use iguana_core::workflow::artifact::BESIDE;
 use iguana_core::workflow::{self, Plan};
 use std::fs::{self, File};
@@ -75,11 +75,9 @@ fn make(recipe: &Recipe) -> Result<()> {
     let text = fs::read(&recipe.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
     let checked = workflow::check(&text);
     output::write(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
-    let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"))?;
-    let trust = match &recipe.trust {
-        Some(folder) => trust::open(folder)?,
-        None => Trust::from_folder(Path::new(HOME))?,
-    };
+    let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"));
+    let plan = plan.hint("correct what is told above")?;
+    let trust = trust::open(recipe.trust.as_deref())?;
     trust::examine(&name, &text, &trust)?;
     let pins = pins(&recipe.workflow)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
@@ -193,7 +191,7 @@ fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
     let Opened { documents, bundle } = Bundle::open(path)?;
     let inventory = bundle.verify()?;
     if let Some(folder) = trust_folder {
-        trust::examine_bundle(&path.display().to_string(), &documents, &trust::open(folder)?)?;
+        trust::examine_bundle(&path.display().to_string(), &documents, &Trust::open(folder)?)?;
     }
     println!(
         "{} is whole: {} names, {} blobs, {:.1} MB",

@@ -1,7 +1,7 @@
 //! A bundle in a registry: one artifact, which skopeo copies.
 
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::WithHint;
+use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::Named;
 use iguana_core::image::bundle::{Bundle, NAME};
 use std::path::PathBuf;
@@ -29,7 +29,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
     skopeo.arg(format!("{transport}:{}:{NAME}", options.bundle.display()));
     skopeo.arg(format!("docker://{}", options.reference));
     let status = skopeo.status().context("cannot run `skopeo`").hint("install the package `skopeo`")?;
-    ensure!(status.success(), "`skopeo` ended with {status}; what it says is above");
+    ensure!(
+        status.success(),
+        hinted(
+            format!("`skopeo` ended with {status}; what it says is above"),
+            "`skopeo login REGISTRY` logs in; a registry without TLS needs `--insecure`"
+        )
+    );
     println!("a machine boots it by `rd.iguana.control_url=oci://{}`", options.reference);
     Ok(())
 }

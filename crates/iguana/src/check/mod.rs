@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use iguana_core::hint::WithHint;
+use iguana_core::trust::Trust;
 use iguana_core::workflow::{self, Checked, Severity};
 use std::fs::File;
 use std::io::{self, Read, stderr, stdout};
@@ -97,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<Exit> {
 
 /// Whether the trust lets all of them run. What it holds back is told on standard error; what is wrong anyway was told.
 fn are_trusted(documents: &[Document], folder: &Path) -> Result<bool> {
-    let trust = trust::open(folder)?;
+    let trust = Trust::open(folder)?;
     let mut all = true;
     for document in documents.iter().filter(|document| !document.has_errors()) {
         if let Err(error) = trust::examine(&document.name, &document.bytes, &trust) {

@@ -78,7 +78,7 @@ impl Options {
     fn puller(&self, room: &Room) -> Result<Puller> {
         let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
         let trust = match &self.trust {
-            Some(folder) => crate::trust::open(folder)?,
+            Some(folder) => Trust::open(folder)?,
             None => self.trust_of_options()?,
         };
         let machine = self.platform.clone().unwrap_or_else(Machine::this);

@@ -3,7 +3,6 @@
 use super::{finder, open, tell};
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
-use iguana_core::trust::HOME;
 use iguana_core::trust::pins::Lock;
 use iguana_core::workflow;
 use std::fs;
@@ -14,17 +13,18 @@ use std::path::PathBuf;
 pub(crate) struct Options {
     /// The workflow; beside it WORKFLOW.lock is written
     workflow: PathBuf,
-    /// The trust folder
-    #[arg(long, value_name = "DIR", default_value = HOME)]
-    trust: PathBuf,
+    /// The trust folder [default: this machine's /etc/containers]
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
 }
 
 /// Writes the lock file. An image that the policy rejects is not pinned, and no file is written then.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
     let bytes = fs::read(&options.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
-    let plan = workflow::check(&bytes).into_plan(&name)?;
-    let finder = finder(&open(&options.trust)?)?;
+    let plan = workflow::check(&bytes).into_plan(&name);
+    let plan = plan.with_context(|| format!("`{name}` is not a workflow")).hint("correct what is told")?;
+    let finder = finder(&open(options.trust.as_deref())?)?;
     let mut lock = Lock::default();
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
         let locked = finder.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .with_context(|| format!("cannot write `{target}`"))
         .hint("the folder of the workflow must be writable")?;
     println!(
-        "wrote {target} with {} images; sign it: `cosign sign-blob --key KEY {target} > {target}.sig`",
+        "wrote {target} with {} images; sign it: `openssl dgst -sha256 -sign KEY {target} > {target}.sig`",
         lock.len()
     );
     Ok(())

@@ -6,10 +6,10 @@ mod lock;
 mod template;
 
 use anyhow::{Context, Result};
-use iguana_core::hint::{WithHint, hinted};
+use iguana_core::hint::hinted;
 use iguana_core::http::Proxies;
 use iguana_core::image::{Finder, Machine, PullEvent};
-use iguana_core::trust::{HOME, Trust};
+use iguana_core::trust::Trust;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,9 +38,9 @@ pub(crate) enum Command {
     Explain {
         /// The name of an image, or the file of a workflow
         subject: String,
-        /// The trust folder
-        #[arg(long, value_name = "DIR", default_value = HOME)]
-        trust: PathBuf,
+        /// The trust folder [default: this machine's /etc/containers]
+        #[arg(long, value_name = "DIR")]
+        trust: Option<PathBuf>,
     },
 }
 
@@ -52,7 +52,7 @@ pub(crate) use lock::run as lock;
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Init { folder } => template::write(folder),
-        Command::Explain { subject, trust } => explain::run(subject, &open(trust)?),
+        Command::Explain { subject, trust } => explain::run(subject, &open(trust.as_deref())?),
     }
 }
 
@@ -65,12 +65,9 @@ pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads a folder that a person named.
-pub(crate) fn open(folder: &Path) -> Result<Trust> {
-    fs::read_dir(folder)
-        .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
-        .hint("`iguana trust init DIR` makes one")?;
-    Trust::from_folder(folder)
+/// The trust that a person named, else this machine's.
+pub(crate) fn open(folder: Option<&Path>) -> Result<Trust> {
+    folder.map_or_else(Trust::of_machine, Trust::open)
 }
 
 /// Where images are asked for as the trust says.
@@ -90,7 +87,7 @@ pub(crate) fn tell(event: PullEvent) {
 
 /// The files of a folder that is to be baked in, by their paths in it, once every one is known to be of use.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let trust = open(folder)?;
+    let trust = Trust::open(folder)?;
     trust.policy.check_keys()?;
     trust.rules.workflow_keys()?;
     let mut found = Vec::new();

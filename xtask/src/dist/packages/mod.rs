@@ -6,6 +6,7 @@ mod rpm;
 mod stage;
 
 use anyhow::{Context, Result};
+use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::{packages, source_tree};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,10 +67,14 @@ pub(crate) const ALL: &[Package] = &[
 /// The version of all packages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Puts the files of all of them together.
-pub(super) fn stage(folder: &Path) -> Result<()> {
+/// Puts the files of all of them together: with this kernel and these modules, or with Debian's.
+pub(super) fn stage(folder: &Path, kernel: Option<&[PathBuf]>) -> Result<()> {
+    if let Some([kernel, modules]) = kernel {
+        return stage::fill(folder, kernel, modules);
+    }
     packages::ensure(packages::BUILD)?;
-    stage::fill(folder)
+    let kernel = Kernel::debian(Flavour::Full)?;
+    stage::fill(folder, &kernel.image, &kernel.modules)
 }
 
 /// Makes them, and tries them.
@@ -78,7 +83,7 @@ pub(super) fn make() -> Result<()> {
     let home = source_tree().join("target/packages");
     let _ = fs::remove_dir_all(&home);
     let staged = home.join("stage");
-    stage::fill(&staged)?;
+    stage(&staged, None)?;
     let debs = deb::make(&staged, &home)?;
     let rpms = rpm::make(&staged, &home)?;
     rpm::check(&rpms)?;

@@ -1,7 +1,6 @@
 //! Which files are in which package, and where.
 
 use anyhow::{Context, Result};
-use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::{program, source_tree};
 use std::fs;
@@ -9,15 +8,15 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Puts the files of all packages together.
-pub(super) fn fill(stage: &Path) -> Result<()> {
+/// Puts the files of all packages together. The kernel is one with all drivers: nobody knows the machines.
+pub(super) fn fill(stage: &Path, kernel: &Path, modules: &Path) -> Result<()> {
     for package in super::ALL {
         let root = Root(stage.join(package.name));
         root.copy(&source_tree().join("LICENSE"), &format!("usr/share/doc/{}/LICENSE", package.name), 0o644)?;
         match package.name {
             "iguana-workflow" => workflow(&root),
             "dracut-iguana" => dracut(&root),
-            "iguana" => initrd(&root),
+            "iguana" => initrd(&root, kernel, modules),
             _ => tools(&root),
         }
         .with_context(|| format!("the package `{}`", package.name))?;
@@ -42,13 +41,13 @@ fn dracut(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The kernel with all drivers: nobody knows the machines.
-fn initrd(root: &Root) -> Result<()> {
-    let kernel = Kernel::debian(Flavour::Full)?;
+/// The kernel is called by the release that its modules are for.
+fn initrd(root: &Root, kernel: &Path, modules: &Path) -> Result<()> {
+    let release = modules.file_name().context("the folder of modules has no name")?.to_string_lossy();
     root.folder("usr/share/iguana")?;
-    root.copy(&kernel.image, &format!("usr/share/iguana/vmlinuz-{}", kernel.release), 0o644)?;
+    root.copy(kernel, &format!("usr/share/iguana/vmlinuz-{release}"), 0o644)?;
     let mut build = Command::new(program("iguana"));
-    build.args(["build", "--shell", "--kernel"]).arg(&kernel.image).arg("--modules").arg(&kernel.modules);
+    build.args(["build", "--shell", "--kernel"]).arg(kernel).arg("--modules").arg(modules);
     process::run(build.arg("--output").arg(root.0.join("usr/share/iguana/iguana-initrd")), LONG).map(drop)
 }
 

@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::local::{Files, Layout, Packed, name_of};
 use super::patience::Failure;
 use super::source::Source;
-use crate::hint::hinted;
+use crate::hint::{WithHint as _, hinted};
 use crate::workflow::artifact::{self, IMAGES, TYPE, WORKFLOW};
 use anyhow::Context as _;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -65,8 +65,9 @@ impl Bundle {
     pub fn open(path: &Path) -> anyhow::Result<Opened> {
         let files =
             if path.is_dir() { Files::Folder(path.into()) } else { Files::Packed(Packed::open(path)?) };
-        let layout = Layout::open(files)?;
         let cannot = || format!("`{}` is not a bundle", path.display());
+        let layout = Layout::open(files).with_context(cannot);
+        let layout = layout.hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
         let entry = entry(layout.entries()).with_context(cannot)?;
         let read = || -> Result<_, Failure> {
             let manifest = ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref())?[..])

@@ -25,7 +25,7 @@ impl CommandLine {
         let refused = |letter: &char| letter.is_control() || matches!(letter, '\\' | '\'');
         if let Some(letter) = text.chars().find(refused) {
             let hint = "boot loaders do not pass on control characters, `\\` and `'`: say it without";
-            return Err(hinted(format!("there is {letter:?} in the command line"), hint));
+            return Err(hinted(format!("there is `{}` in the command line", letter.escape_default()), hint));
         }
         Ok(Self(text.to_string()))
     }
@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn what_cannot_be_passed_on_is_refused() {
         let told = |text: &str| CommandLine::parse(text).unwrap_err().to_string();
-        assert_eq!(told("a\nb"), "there is '\\n' in the command line");
-        assert_eq!(told("it's"), "there is '\\'' in the command line");
+        assert_eq!(told("a\nb"), "there is `\\n` in the command line");
+        assert_eq!(told("it's"), "there is `\\'` in the command line");
         assert_eq!(told(&"x".repeat(2048)), "the command line has 2048 bytes");
     }
 }
