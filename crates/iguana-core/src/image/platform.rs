@@ -72,10 +72,14 @@ impl Machine {
     /// Any machine of this one's architecture, the oldest that is usual.
     #[must_use]
     pub fn usual() -> Self {
-        let this = Self::this();
-        let variant = usual(&this.architecture, "");
+        Self::of(Self::this().architecture, "")
+    }
+
+    /// One with this variant, or the one that is usual.
+    fn of(architecture: Arch, variant: &str) -> Self {
+        let variant = usual(&architecture, variant);
         let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
-        Self::new(this.architecture, newest)
+        Self::new(architecture, newest)
     }
 }
 
@@ -103,9 +107,7 @@ impl FromStr for Machine {
             }
             _ => {}
         }
-        let variant = usual(&architecture, variant);
-        let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
-        Ok(Self::new(architecture, newest))
+        Ok(Self::of(architecture, variant))
     }
 }
 

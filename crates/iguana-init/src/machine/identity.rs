@@ -18,7 +18,7 @@ pub(crate) const FOLDER: &str = "/iguana";
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the last lines of a FIFO may take; the reader has but to show them.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
-/// What no container writes: the line that the reader of the FIFO answers instead of showing it.
+/// Ends the line that the reader of the FIFO answers. A control character: it is not shown.
 const END_OF_LINES: &[u8] = b"\0";
 /// Where an existing root file system is mounted to be asked for its machine-id.
 const EXISTING_ROOT: &str = "/run/iguana/root";
@@ -107,6 +107,8 @@ impl Fifo {
 
     /// Waits until all is shown that was written before.
     fn finish(&self) {
+        // A container may have written the like.
+        while self.ended.try_recv().is_ok() {}
         if (&self.writer).write_all(&[END_OF_LINES, b"\n"].concat()).is_ok() {
             let _ = self.ended.recv_timeout(LAST_LINES_LIMIT);
         }

@@ -15,7 +15,7 @@ const RETRY_SECONDS: u32 = 10;
 pub(super) fn grub(kernel: &str, initrd: &str, cmdline: &CommandLine, end: Option<&End>) -> String {
     let cmdline = cmdline.for_grub();
     let start = format!("if linux {kernel}{cmdline}; then if initrd {initrd}; then boot; fi; fi");
-    let start = end.map_or(start.clone(), |end| end.guard(&start));
+    let start = end.map(|end| end.guard(&start)).unwrap_or(start);
     format!(
         "{MARK}set timeout=1\nset timeout_style=hidden\nmenuentry Iguana {{\n    \
          {start}\n    \
