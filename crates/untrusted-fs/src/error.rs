@@ -1,0 +1,105 @@
+//! Why a path was refused.
+
+use crate::Links;
+use rustix::io::Errno;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A path that was refused, and why.
+#[derive(Debug)]
+pub struct Error {
+    path: PathBuf,
+    cause: Cause,
+}
+
+/// Why a path was refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The kernel's answer.
+    Io(std::io::Error),
+    /// There is a symbolic link on the path, where none may be.
+    Link,
+    /// The path leads out of its directory.
+    Outside,
+    /// It is not a regular file, but this.
+    NotRegular(&'static str),
+    /// It has more than so many bytes.
+    TooLarge(u64),
+    /// The directory has more than so many entries.
+    TooMany(usize),
+    /// It is not UTF-8.
+    NotText,
+    /// It is not a single name, but has a `/` or is `.` or `..`.
+    NotAName,
+}
+
+impl Error {
+    pub(crate) fn new(path: &Path, cause: impl Into<Cause>) -> Self {
+        Self { path: path.to_owned(), cause: cause.into() }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Whether there is nothing at the path.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(&self.cause, Cause::Io(error) if error.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+impl Cause {
+    pub(crate) fn resolving(errno: Errno, links: Links) -> Self {
+        match (errno, links) {
+            (Errno::LOOP, Links::Refuse) => Self::Link,
+            (Errno::XDEV, _) => Self::Outside,
+            (errno, _) => errno.into(),
+        }
+    }
+}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.to_string_lossy();
+        match &self.cause {
+            Cause::Io(_) => write!(out, "cannot open `{}`", path.escape_debug()),
+            cause => write!(out, "`{}` is refused: {cause}", path.escape_debug()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(out),
+            Self::Link => out.write_str("there is a symbolic link on the path"),
+            Self::Outside => out.write_str("the path leads out of its directory"),
+            Self::NotRegular(kind) => write!(out, "it is {kind}, not a regular file"),
+            Self::TooLarge(limit) => write!(out, "it has more than {limit} bytes"),
+            Self::TooMany(limit) => write!(out, "it has more than {limit} entries"),
+            Self::NotText => out.write_str("it is not UTF-8 text"),
+            Self::NotAName => out.write_str("it is not a single file name"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for Cause {}

@@ -1,0 +1,134 @@
+use super::*;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+struct Scratch {
+    outside: tempfile::TempDir,
+    inside: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let scratch = Self { outside: tempfile::tempdir().unwrap(), inside: tempfile::tempdir().unwrap() };
+        std::fs::write(scratch.secret(), "secret").unwrap();
+        scratch
+    }
+
+    fn secret(&self) -> PathBuf {
+        self.outside.path().join("secret")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.inside.path().join(name)
+    }
+
+    fn directory(&self) -> Directory {
+        Directory::open(self.inside.path()).unwrap()
+    }
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[test]
+fn links_are_refused_or_stay_inside() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.at("file"), "inside").unwrap();
+    symlink(scratch.secret(), scratch.at("out")).unwrap();
+    symlink("/file", scratch.at("absolute")).unwrap();
+    symlink("../../../../../../file", scratch.at("up")).unwrap();
+    let directory = scratch.directory();
+    for name in ["out", "absolute", "up"] {
+        let error = directory.read(name, Links::Refuse, 100).unwrap_err();
+        assert!(matches!(error.cause(), Cause::Link), "{name}: {error}");
+    }
+    for name in ["absolute", "up"] {
+        assert_eq!(directory.read(name, Links::Inside, 100).unwrap(), b"inside", "{name}");
+    }
+    assert!(directory.read("out", Links::Inside, 100).unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_path_does_not_lead_out() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    for path in ["../x", "/etc/passwd", ".."] {
+        let error = directory.file(path, Links::Refuse).unwrap_err();
+        assert!(matches!(error.cause(), Cause::Outside), "{path}: {error}");
+    }
+    symlink("/proc/self/fd/0", scratch.at("magic")).unwrap();
+    assert!(directory.file("magic", Links::Inside).is_err());
+}
+
+#[test]
+fn what_is_not_a_regular_file_is_named_and_never_waited_for() {
+    let scratch = Scratch::new();
+    fifo(&scratch.at("fifo"));
+    std::fs::create_dir(scratch.at("below")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(scratch.at("socket")).unwrap();
+    for (name, expected) in [("fifo", "a FIFO"), ("below", "a directory"), ("socket", "a socket")] {
+        let error = scratch.directory().read(name, Links::Refuse, 100).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let devices = Directory::open("/dev").unwrap();
+    let error = devices.read("zero", Links::Refuse, 100).unwrap_err();
+    assert!(error.to_string().contains("a character device"), "{error}");
+}
+
+#[test]
+fn the_limit_is_the_last_size_that_is_taken() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.at("ten"), [0; 10]).unwrap();
+    let directory = scratch.directory();
+    assert_eq!(directory.read("ten", Links::Refuse, 10).unwrap().len(), 10);
+    let error = directory.read("ten", Links::Refuse, 9).unwrap_err();
+    assert!(matches!(error.cause(), Cause::TooLarge(9)), "{error}");
+    std::fs::write(scratch.at("eleven"), "").unwrap();
+    assert_eq!(directory.names(2).unwrap(), ["eleven", "ten"]);
+    assert!(matches!(directory.names(1).unwrap_err().cause(), Cause::TooMany(1)));
+}
+
+#[test]
+fn a_planted_link_is_replaced_and_not_followed() {
+    let scratch = Scratch::new();
+    symlink(scratch.secret(), scratch.at("result")).unwrap();
+    let directory = scratch.directory();
+    assert!(directory.create("result", 0o600).is_err());
+    directory.replace("result", 0o640, b"new").unwrap();
+    assert_eq!(std::fs::read(scratch.secret()).unwrap(), b"secret");
+    assert_eq!(std::fs::read(scratch.at("result")).unwrap(), b"new");
+    assert_eq!(std::fs::metadata(scratch.at("result")).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(directory.names(10).unwrap(), ["result"]);
+}
+
+#[test]
+fn a_file_that_is_given_up_leaves_nothing() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    drop(directory.begin().unwrap());
+    std::fs::create_dir(scratch.at("taken")).unwrap();
+    assert!(directory.replace("taken", 0o644, b"x").is_err());
+    assert_eq!(directory.names(10).unwrap(), ["taken"]);
+}
+
+#[test]
+fn only_single_names_are_made() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.at("below")).unwrap();
+    for name in ["below/x", "..", ".", "", "/x", "x/"] {
+        let error = scratch.directory().create(name, 0o600).unwrap_err();
+        assert!(matches!(error.cause(), Cause::NotAName), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_tree_is_removed_and_what_its_links_lead_to_is_not() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.at("a/b/c")).unwrap();
+    symlink(scratch.outside.path(), scratch.at("a/b/out")).unwrap();
+    let directory = scratch.directory();
+    directory.remove("a").unwrap();
+    directory.remove("never there").unwrap();
+    assert!(scratch.secret().exists());
+    assert!(directory.names(1).unwrap().is_empty());
+}

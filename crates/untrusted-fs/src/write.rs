@@ -1,0 +1,165 @@
+//! Making and replacing files where somebody else can write, too.
+
+use crate::{Cause, Directory, Error, Links, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+const NEW: OFlags =
+    OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// While it is made nobody else may read a file.
+const MODE_MEANWHILE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Random names that are tried before a directory in which each one exists is given up.
+const TRIES: usize = 16;
+/// Directories below one another that are removed; deeper ones stay, with an error. Each takes a frame of the stack.
+const DEPTH_LIMIT: usize = 512;
+
+/// A new file below a random name, which takes its own name when it is whole. Dropped before that, it is removed.
+#[derive(Debug)]
+pub struct NewFile<'a> {
+    directory: &'a Directory,
+    temporary: String,
+    file: File,
+    is_placed: bool,
+}
+
+impl Directory {
+    /// Makes a file that must not be there yet, with exactly this mode, and leaves it open for reading and writing.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    pub fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<File> {
+        let name = self.single(name.as_ref())?;
+        let made = openat(self, name, NEW, MODE_MEANWHILE);
+        let made = made.and_then(|file| fchmod(&file, Mode::from_raw_mode(mode)).map(|()| file));
+        made.map(File::from).map_err(|errno| self.error(Path::new(name), errno))
+    }
+
+    /// Makes a directory that must not be there yet, with exactly this mode.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    pub fn create_directory(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
+        let name = self.single(name.as_ref())?;
+        mkdirat(self, name, Mode::RWXU).map_err(|errno| self.error(Path::new(name), errno))?;
+        let made = self.directory(name, Links::Refuse)?;
+        fchmod(&made, Mode::from_raw_mode(mode)).map_err(|errno| self.error(Path::new(name), errno))?;
+        Ok(made)
+    }
+
+    /// Begins a file below a random name; [`NewFile::place`] gives it its own.
+    ///
+    /// # Errors
+    /// When nothing can be made in this directory.
+    pub fn begin(&self) -> Result<NewFile<'_>> {
+        let mut last = Errno::EXIST;
+        for _ in 0..TRIES {
+            let temporary = random_name();
+            match openat(self, &temporary, NEW, MODE_MEANWHILE) {
+                Ok(file) => {
+                    return Ok(NewFile { directory: self, temporary, file: file.into(), is_placed: false });
+                }
+                Err(errno) => last = errno,
+            }
+            if last != Errno::EXIST {
+                break;
+            }
+        }
+        Err(Error::new(self.path(), last))
+    }
+
+    /// Writes a file whole, with exactly this mode, in place of whatever has its name: a link there is replaced, not
+    /// followed.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, or names a directory, or writing fails; then what was there is unchanged.
+    pub fn replace(&self, name: impl AsRef<OsStr>, mode: u32, content: &[u8]) -> Result<()> {
+        let name = name.as_ref();
+        let mut new = self.begin()?;
+        new.file().write_all(content).map_err(|error| self.error(Path::new(name), Cause::Io(error)))?;
+        new.place(name, mode)
+    }
+
+    /// Removes whatever has this name, with all that is below it. Links are removed, not followed. Nothing there is no
+    /// error.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, something cannot be removed, or lies more than 512 directories deep.
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.remove_to_depth(self.single(name.as_ref())?, DEPTH_LIMIT)
+    }
+
+    fn remove_to_depth(&self, name: &OsStr, depth: usize) -> Result<()> {
+        let Some(stat) = self.stat(name, Links::Refuse)? else { return Ok(()) };
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_directory {
+            if depth == 0 {
+                return Err(self.error(Path::new(name), Errno::NAMETOOLONG));
+            }
+            let below = self.directory(name, Links::Refuse)?;
+            for name in below.names(usize::MAX)? {
+                below.remove_to_depth(&name, depth - 1)?;
+            }
+        }
+        let how = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match unlinkat(self, name, how) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.error(Path::new(name), errno)),
+        }
+    }
+
+    /// A name that is one component of a path.
+    fn single<'n>(&self, name: &'n OsStr) -> Result<&'n OsStr> {
+        let mut parts = Path::new(name).components();
+        match (parts.next(), parts.next()) {
+            (Some(Component::Normal(only)), None) if only == name && !name.as_bytes().contains(&0) => {
+                Ok(name)
+            }
+            _ => Err(self.error(Path::new(name), Cause::NotAName)),
+        }
+    }
+}
+
+impl NewFile<'_> {
+    /// The file, to be written.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives the file its mode and its name, in place of whatever has that name.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, or is a directory, or writing fails; then what was there is unchanged.
+    pub fn place(mut self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
+        let name = self.directory.single(name.as_ref())?;
+        let placed = fchmod(&self.file, Mode::from_raw_mode(mode))
+            .and_then(|()| fsync(&self.file))
+            .and_then(|()| renameat(self.directory, &self.temporary, self.directory, name));
+        placed.map_err(|errno| self.directory.error(Path::new(name), errno))?;
+        self.is_placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Somebody else may have removed it.
+            let _ = unlinkat(self.directory, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// `O_EXCL` protects from whoever guesses the name; so it must differ, not be secret, and an empty pool of random numbers
+/// (`GRND_INSECURE`, since Linux 5.6) does not matter.
+fn random_name() -> String {
+    let mut bytes = [0_u8; 8];
+    // Without random numbers the name is the same each time, and the second file of this name is refused.
+    let _ = getrandom(&mut bytes[..], GetRandomFlags::INSECURE);
+    format!(".new-{:016x}", u64::from_ne_bytes(bytes))
+}
