@@ -2,6 +2,7 @@
 //!
 //! Programs that know passwords (`credHelpers`, `credsStore`) are not run: an initrd has none.
 
+use super::reference::canonical_scope;
 use super::registry::Credentials;
 use crate::hint::hinted;
 use base64::Engine as _;
@@ -81,14 +82,16 @@ impl Logins {
             anyhow::anyhow!("not an auth.json: line {}, column {}", error.line(), error.column())
         })?;
         let store = Some(document.creds_store).filter(|store| !store.is_empty());
-        let entries = document.auths.into_iter().map(|(key, written)| {
+        // Of two spellings of one registry the first counts.
+        let entries = document.auths.into_iter().rev().map(|(key, written)| {
             let entry = match (Entry::read(&written), &store) {
                 (Entry::Empty, Some(store)) => Entry::Helper(store.clone()),
                 (entry, _) => entry,
             };
-            (key, entry)
+            (canonical_key(key), entry)
         });
-        Ok(Self(vec![File { entries: entries.collect(), helpers: document.cred_helpers }]))
+        let helpers = document.cred_helpers.into_iter().map(|(key, helper)| (canonical_key(key), helper));
+        Ok(Self(vec![File { entries: entries.collect(), helpers: helpers.collect() }]))
     }
 
     /// Takes in what is looked through when these have nothing.
@@ -136,7 +139,7 @@ impl File {
                 return entry.login(key);
             }
         }
-        let same = |key: &str| hub(host_of_key(key)) == hub(registry);
+        let same = |key: &str| canonical_scope(host_of_key(key)) == registry;
         let found = self.entries.iter().find(|(key, _)| same(key));
         found.map_or(Ok(None), |(key, entry)| entry.login(key))
     }
@@ -155,9 +158,9 @@ fn host_of_key(key: &str) -> &str {
     }
 }
 
-/// Docker Hub's names are one.
-fn hub(registry: &str) -> &str {
-    if matches!(registry, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { registry }
+/// The key as names of images are spelled; URLs stay what they are.
+fn canonical_key(key: String) -> String {
+    if key.contains("://") { key } else { canonical_scope(&key) }
 }
 
 impl Entry {
@@ -229,9 +232,10 @@ mod tests {
     #[test]
     fn the_most_special_key_decides() {
         let logins = logins(&format!(
-            "{{\"auths\": {{\"r.example/team\": {}, \"r.example/team/x\": {}, \"r.example\": {}, \
+            "{{\"auths\": {{\"index.docker.io/team\": {}, \"R.Example/team\": {}, \"r.example/team/x\": {}, \"r.example\": {}, \
              \"r.example:5000\": {}, \"https://index.docker.io/v1/\": {}, \"http://old.example/v1/\": {}, \
              \"token.example\": {{\"auth\": \"PHRva2VuPjo=\", \"identitytoken\": \"secret\"}}}}}}",
+            basic("hub-team:8"),
             basic("team:1"),
             basic("x:2"),
             basic("all:3:4"),
@@ -246,6 +250,7 @@ mod tests {
             ("r.example/teams", Some("all:3:4")),
             ("r.example:5000/team/x", Some("port:5")),
             ("docker.io/library/busybox", Some("hub:6")),
+            ("docker.io/team/x", Some("hub-team:8")),
             ("old.example/x", Some("old:7")),
             ("token.example/x", Some("secret")),
             ("other.example/r.example", None),

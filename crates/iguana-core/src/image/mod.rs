@@ -23,6 +23,7 @@ pub use digest::{Digest, Hasher};
 pub use layer::{Ties, take_after, unpack};
 pub use platform::Machine;
 pub use pull::{Artifact, Finder, LayerProgress, Need, PullEvent, Puller, VerifiedImage};
+pub(crate) use reference::canonical_scope;
 pub use reference::{Local, Named, Reference, ReferenceError, Transport};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

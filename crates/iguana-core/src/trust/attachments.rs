@@ -2,7 +2,7 @@
 //! `use-sigstore-attachments` is followed. What it says of places for signatures of OpenPGP has no meaning here.
 
 use super::policy::registry_scopes;
-use crate::image::Named;
+use crate::image::{Named, canonical_scope};
 use crate::workflow::yaml::{self, Node};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ impl Attachments {
                 "docker" => {
                     for (scope, value) in value.entries() {
                         let says = says(value).with_context(|| format!("`{}`", scope.name))?;
-                        let earlier = self.scopes.insert(scope.name.clone(), says);
+                        let earlier = self.scopes.insert(canonical_scope(&scope.name), says);
                         ensure!(earlier.is_none(), "`{}` is in two files", scope.name);
                     }
                 }

@@ -1,9 +1,11 @@
 //! What an image is called by: `TRANSPORT:DETAILS`, as containers-transports(5) has it; without a transport it is a name
 //! in a registry.
 
+mod domain;
 mod local;
 mod named;
 
+pub(crate) use domain::canonical_scope;
 pub use local::{Local, Transport};
 pub use named::Named;
 

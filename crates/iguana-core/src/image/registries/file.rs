@@ -2,6 +2,7 @@
 
 use super::{Mirror, MirrorUse, Rule, ShortNames};
 use crate::hint::hinted;
+use crate::image::canonical_scope;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -168,7 +169,7 @@ fn place(text: &str) -> anyhow::Result<String> {
             "leave out the scheme; `insecure = true` stands for http",
         ));
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(canonical_scope(text.trim_end_matches('/')))
 }
 
 /// Two tables may lead to one place, but not say different things about it.

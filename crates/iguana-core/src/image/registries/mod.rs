@@ -206,8 +206,9 @@ impl Rule {
         let (Some(location), Some(covered)) = (location, self.covered(name)) else { return Ok(name.into()) };
         let moved = format!("{location}{}", &name[covered..]);
         let checked = moved.parse::<Named>().with_context(|| format!("registries.conf leads `{name}` there"));
-        checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
-        Ok(moved)
+        let named = checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
+        // A location without a dot or a port is a host all the same.
+        Ok(if named.short_name().is_some() { moved } else { named.name() })
     }
 
     /// What it says something about.

@@ -96,6 +96,26 @@ fn a_blocked_image_is_refused() {
 }
 
 #[test]
+fn docker_hub_is_blocked_moved_and_mirrored_by_any_of_its_names() {
+    for spelling in ["docker.io", "index.docker.io", "registry-1.docker.io", "Docker.IO"] {
+        let table = |more: &str| format!("[[registry]]\nprefix = \"{spelling}\"\n{more}");
+        for name in [
+            "busybox",
+            "index.docker.io/busybox",
+            "registry-1.docker.io/library/busybox",
+            "docker.io:443/busybox",
+        ] {
+            let error = bases(&table("blocked = true"), name).unwrap_err();
+            assert!(error.to_string().contains("blocks `docker.io`"), "{spelling}, {name}: {error}");
+            let moved = bases(&table("location = \"copy.example/hub\""), name).unwrap();
+            assert_eq!(moved, ["https://copy.example|hub/library/busybox"], "{spelling}, {name}");
+        }
+    }
+    let back = "[[registry]]\nprefix = \"r.example\"\nlocation = \"index.docker.io/team\"\n";
+    assert_eq!(bases(back, "r.example/x").unwrap(), ["https://registry-1.docker.io|team/x"]);
+}
+
+#[test]
 fn what_is_wrong_is_refused() {
     for (conf, expected) in [
         ("[[registry]]\ninsecure = true\n", "neither `prefix` nor `location`"),

@@ -2,7 +2,7 @@
 //! containers-policy.json(5).
 
 use super::super::json::Object;
-use crate::image::Named;
+use crate::image::{Named, canonical_scope};
 use anyhow::{Context as _, bail, ensure};
 use std::fmt;
 
@@ -149,7 +149,7 @@ fn prefix(text: String) -> anyhow::Result<String> {
     let whole = format!("{text}/x").parse::<Named>();
     let is_whole = whole.is_ok_and(|reference| reference.short_name().is_none()) && !text.contains("://");
     ensure!(is_whole, "`{text}` is not a registry, nor a registry with a path");
-    Ok(text)
+    Ok(canonical_scope(&text))
 }
 
 #[cfg(test)]

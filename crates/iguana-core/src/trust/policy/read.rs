@@ -2,10 +2,12 @@
 
 use super::identity::SignedIdentity;
 use super::{KeySource, Policy, Requirement, SignerSource, SigstoreSigned, Transport};
+use crate::image::canonical_scope;
 use crate::trust::json::{Json, Object};
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 /// The keys that say where one or more keys, or certificates, are; the last two hold them.
@@ -26,10 +28,16 @@ pub(super) fn policy(text: &[u8]) -> anyhow::Result<Policy> {
 }
 
 fn scopes(transport: &str, scopes: Json) -> anyhow::Result<Transport> {
-    let mut read = Vec::new();
+    let (mut read, mut seen) = (Vec::new(), HashSet::new());
     for (scope, list) in scopes.object()?.rest() {
         check_scope(transport, &scope)?;
-        read.push((scope.clone(), requirements(list).with_context(|| format!("`{scope}`"))?));
+        let requirements = requirements(list).with_context(|| format!("`{scope}`"))?;
+        let known = if transport == "docker" { canonical_scope(&scope) } else { scope.clone() };
+        ensure!(
+            seen.insert(known.clone()),
+            "`{scope}` is another spelling of a scope that stands there, too: `{known}`"
+        );
+        read.push((known, requirements));
     }
     Ok(read)
 }

@@ -74,6 +74,31 @@ fn all_requirements_of_a_rule_have_to_be_met() {
 }
 
 #[test]
+fn another_spelling_of_a_registry_is_under_the_same_rule() {
+    for scope in ["docker.io", "index.docker.io", "Docker.IO/library"] {
+        let docker = json!({scope: [{"type": "reject"}], "R.Example:5000": [{"type": "reject"}]});
+        let policy =
+            json!({"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": docker}});
+        let policy = parse(&policy.to_string()).unwrap();
+        for name in [
+            "busybox",
+            "index.docker.io/busybox",
+            "registry-1.docker.io/library/busybox",
+            "INDEX.docker.io/library/busybox",
+            "docker.io:443/busybox",
+            "r.example:5000/x",
+            "R.EXAMPLE:5000/x",
+        ] {
+            let rule = policy.rule(&subject(name)).to_string();
+            assert!(rule.ends_with("(reject)"), "{scope}, {name}: {rule}");
+        }
+    }
+    let twice = r#"{"default": [{"type": "reject"}], "transports": {"docker":
+        {"docker.io": [{"type": "reject"}], "index.docker.io": [{"type": "insecureAcceptAnything"}]}}}"#;
+    assert!(format!("{:#}", parse(twice).unwrap_err()).contains("another spelling"));
+}
+
+#[test]
 fn the_most_special_rule_decides() {
     let digest = Digest::of(b"");
     let scopes = [
