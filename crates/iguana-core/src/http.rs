@@ -1,22 +1,29 @@
 //! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
 
 mod certificate;
+mod limits;
 mod place;
 mod proxies;
 
+pub use limits::{DOCUMENT_TIME_LIMIT, LEAST_RATE, SLOWNESS_LIMIT};
+pub(crate) use limits::{Pace, Paced};
 pub use proxies::Proxies;
 
 use crate::hint::{WithHint as _, hinted};
 use crate::trust::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
+use limits::Timed;
 use place::Place;
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
+/// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
 /// Time for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
@@ -45,6 +52,13 @@ struct Terms {
     certificates: RegistryCertificates,
     /// Who shows which certificate to which host.
     identity: Option<(String, Identity)>,
+}
+
+/// What was answered, and by whom.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Body>,
+    /// Host and port of another server than that of the URL: we were sent to it.
+    pub(crate) elsewhere: Option<String>,
 }
 
 /// What tells one kind of connection from another.
@@ -96,11 +110,23 @@ impl Client {
     /// # Errors
     /// When no answer came, or a server could not prove who it is.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
+        Ok(self.answer(url, headers)?.response)
+    }
+
+    /// The same, with who has answered.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn answer(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
-        let mut place = Place::parse(url).map_err(|error| explain(error, url))?;
+        let first = Place::parse(url).map_err(|error| explain(error, url))?;
+        let mut place = first.clone();
         for _ in 0..=REDIRECT_LIMIT {
             let response = self.ask(&place, &headers)?;
-            let Some(next) = redirection(&response, &place)? else { return Ok(response) };
+            let Some(next) = redirection(&response, &place)? else {
+                let elsewhere = (place.origin() != first.origin()).then_some(place.authority);
+                return Ok(Answer { response, elsewhere });
+            };
             if next.origin() != place.origin() {
                 headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::AUTHORIZATION.as_str()));
             }
@@ -174,6 +200,7 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(RESOLVE_LIMIT))
         .timeout_connect(Some(CONNECT_LIMIT))
         .timeout_recv_response(Some(SILENCE_LIMIT))
         .timeout_per_read(Some(SILENCE_LIMIT))
@@ -226,17 +253,34 @@ pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(is_broken)
 }
 
-/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes.
+/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes, within [`DOCUMENT_TIME_LIMIT`].
 ///
 /// # Errors
-/// When it is too large, or the connection breaks.
+/// When it is too large or too slow, or the connection breaks.
 pub(crate) fn read_document(response: &mut Response<Body>) -> anyhow::Result<Vec<u8>> {
-    response.body_mut().with_config().limit(DOCUMENT_LIMIT).read_to_vec().map_err(|error| match error {
-        ureq::Error::BodyExceedsLimit(limit) => {
-            anyhow::anyhow!("the answer is larger than the {limit} bytes that a document may have")
-        }
-        other => other.into(),
-    })
+    read_within(response, DOCUMENT_LIMIT, DOCUMENT_TIME_LIMIT)
+}
+
+fn read_within(response: &mut Response<Body>, largest: u64, limit: Duration) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut body = beginning(response, largest.saturating_add(1), limit);
+    body.read_to_end(&mut bytes).map_err(broken)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= largest,
+        "the answer is larger than the {largest} bytes that a document may have"
+    );
+    Ok(bytes)
+}
+
+/// The first bytes of an answer, which must be there within `limit`.
+pub(crate) fn beginning(response: &mut Response<Body>, bytes: u64, limit: Duration) -> impl Read + '_ {
+    let inner = response.body_mut().with_config().limit(u64::MAX).reader();
+    Timed { inner, until: Instant::now() + limit, limit }.take(bytes)
+}
+
+/// Whether a URL is one of https.
+pub(crate) fn is_secure(url: &str) -> bool {
+    Place::parse(url).is_ok_and(|place| place.is_secure)
 }
 
 /// The host (and port) of a URL, for messages.
@@ -283,9 +327,14 @@ fn cause(error: ureq::Error) -> anyhow::Error {
         ureq::Error::Rustls(cause) => cause.into(),
         ureq::Error::HostNotFound => anyhow::anyhow!("the name is not known"),
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs()))
+            timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())).into()
         }
-        ureq::Error::Timeout(_) => timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            timed_out(format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs())).into()
+        }
+        ureq::Error::Timeout(_) => {
+            timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())).into()
+        }
         ureq::Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
         other => other.into(),
     }
@@ -294,13 +343,15 @@ fn cause(error: ureq::Error) -> anyhow::Error {
 /// Why an answer could not be read on, in our words: a server may be as slow as it likes, but not silent.
 pub(crate) fn broken(error: std::io::Error) -> anyhow::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(ureq::Error::Timeout(_)) => timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())),
+        Some(ureq::Error::Timeout(_)) => {
+            timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())).into()
+        }
         _ => error.into(),
     }
 }
 
-fn timed_out(message: String) -> anyhow::Error {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, message).into()
+fn timed_out(message: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, message)
 }
 
 /// std has no kind of its own for the failures of getaddrinfo(3).
@@ -319,6 +370,45 @@ mod tests {
         let error = client.fetch("http://127.0.0.1:1/x").unwrap_err();
         assert!(error.to_string().contains("`http://127.0.0.1:1/x`"), "{error:#}");
         assert!(hint::of(&error).unwrap().contains("`127.0.0.1:1`"));
+    }
+
+    /// A server that answers one request with these bytes, one each 50 ms once they are few.
+    fn dripping(head: &'static str) -> String {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes()).unwrap();
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn a_document_that_drips_ends_within_its_time_and_says_so() {
+        for head in ["content-length: 1000000\r\n", ""] {
+            let url = dripping(head);
+            let mut response = Client::new(&Roots::default()).get(&url, &[]).unwrap();
+            let start = Instant::now();
+            let error = read_within(&mut response, 100_000, Duration::from_secs(1)).unwrap_err();
+            assert!(error.to_string().contains("it was not whole within 1 s"), "{error:#}");
+            assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    #[test]
+    fn a_document_has_its_size_at_most() {
+        for (largest, is_whole) in [(10, true), (9, false)] {
+            let mut response = Response::builder().body(Body::builder().data("0123456789")).unwrap();
+            let read = read_within(&mut response, largest, Duration::from_secs(9));
+            assert_eq!(read.is_ok(), is_whole, "{largest}");
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert!(is_whole || told.contains("larger than the 9 bytes that a document may have"), "{told}");
+        }
     }
 
     #[test]

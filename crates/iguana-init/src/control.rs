@@ -200,7 +200,7 @@ impl Sources<'_> {
     }
 
     fn waiting(&self, url: &str) -> Waiting {
-        Waiting::start(self.report, format!("workflow: waiting for `{url}`"), http::SILENCE_LIMIT)
+        Waiting::start(self.report, format!("workflow: waiting for `{url}`"), http::DOCUMENT_TIME_LIMIT)
     }
 }
 

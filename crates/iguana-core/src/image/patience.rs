@@ -16,6 +16,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A server that wants to be left alone for longer than this is given up: a person must look at it. As
 /// in containers/image.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After this time nothing is tried again: a server that takes long to fail each time is not asked five times.
+pub(super) const TOTAL: Duration = http::DOCUMENT_TIME_LIMIT;
 /// How soon a wait ends when the pull has failed elsewhere.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 
@@ -58,12 +60,14 @@ pub(super) struct Patience {
     tries: u32,
     tried: u32,
     wait: Duration,
+    /// When nothing is tried again any more.
+    until: Instant,
 }
 
 impl Patience {
     /// For the only one who has something.
     pub(super) fn usual() -> Self {
-        Self { tries: TRIES, tried: 0, wait: FIRST_WAIT }
+        Self { tries: TRIES, tried: 0, wait: FIRST_WAIT, until: Instant::now() + TOTAL }
     }
 
     /// For one of several.
@@ -101,6 +105,11 @@ impl Patience {
             return Err(failure.error.context("the registry puts us off")).hint(hint);
         }
         let wait = failure.not_before.unwrap_or_default().max(apart(self.wait));
+        if Instant::now() + wait >= self.until {
+            let message =
+                format!("given up after {} of {} tries, in {} s", self.tried, self.tries, TOTAL.as_secs());
+            return Err(failure.error.context(message));
+        }
         self.wait *= 2;
         let (tried, tries) = (self.tried, self.tries);
         (listener.tell)(PullEvent::Waiting { why: format!("{:#}", failure.error), wait, tried, tries });

@@ -2,6 +2,7 @@
 
 use super::patience::Failure;
 use crate::hint::{WithHint as _, hinted};
+use crate::http;
 use serde::Deserialize;
 use std::io::Read as _;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use ureq::http::{HeaderMap, Response, StatusCode, header};
 
 /// Bytes of the answer that are looked at: a message, not a page.
 const ANSWER_LIMIT: u64 = 16 << 10;
+/// How long it is waited for: the failure itself is known already.
+const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Letters of the registry's message that are shown.
 const MESSAGE_LIMIT: usize = 200;
 
@@ -19,6 +22,8 @@ pub(super) enum Asker {
     Nobody,
     Workflow,
     AuthFile,
+    /// Nobody who may say who it is: the registry has sent us to another server.
+    Elsewhere,
 }
 
 /// The failure that an answer without success means.
@@ -48,6 +53,9 @@ fn explain(status: StatusCode, host: &str, url: &str, asker: Asker) -> (String, 
             let hint = match asker {
                 Asker::Workflow => "check the container's `credentials`, and the image's name",
                 Asker::AuthFile => "check the login in auth.json, what it may do, and the image's name",
+                Asker::Elsewhere => {
+                    "the registry sends us to that server, which is never shown a login: check the registry's storage"
+                }
                 Asker::Nobody => {
                     "the image does not exist or is not public; `credentials:` or an auth.json name who pulls"
                 }
@@ -69,7 +77,7 @@ fn explain(status: StatusCode, host: &str, url: &str, asker: Asker) -> (String, 
 fn message(response: &mut Response<Body>) -> Option<String> {
     let mut body = Vec::new();
     // What does not arrive is not shown.
-    let _ = response.body_mut().as_reader().take(ANSWER_LIMIT).read_to_end(&mut body);
+    let _ = http::beginning(response, ANSWER_LIMIT, ANSWER_TIME_LIMIT).read_to_end(&mut body);
     parse_message(&body)
 }
 

@@ -8,8 +8,8 @@ use super::refusal::{Asker, refusal};
 use super::registries::Endpoint;
 use super::source::Source;
 use crate::hint::hinted;
-use crate::http;
-use anyhow::Context as _;
+use crate::http::{self, Answer, DOCUMENT_TIME_LIMIT, Paced};
+use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -24,6 +24,11 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
+
+/// Bytes of a token: servers take no longer headers (nginx, `large_client_header_buffers`: 8 kB; Go's net/http: 1 MB).
+const TOKEN_LIMIT: usize = 64 << 10;
+/// How many challenges of one answer are read. A registry has one, perhaps two.
+const CHALLENGES_LIMIT: usize = 8;
 
 /// Who pulls from a registry that demands to know.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,22 +74,28 @@ impl Repository {
     }
 
     /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
+    /// Where the registry sends us (storage, as a rule) nobody may ask who we are: what proves it is the registry's.
     fn get(&self, url: &str, accept: &str, range: Option<&str>) -> Result<Response<Body>, Failure> {
         let shown = self.authorization.lock().expect("no thread panics with it").clone();
-        let response = self.send(url, accept, range, shown.as_deref())?;
-        let Some(challenge) = challenge(&response) else { return self.judge(url, response) };
-        let answer = self.authorize(&challenge, shown.as_deref())?;
-        if shown.as_ref() == Some(&answer) {
-            return self.judge(url, response);
+        let answer = self.send(url, accept, range, shown.as_deref())?;
+        let challenge = challenge(&answer.response).filter(|_| answer.elsewhere.is_none());
+        let Some(challenge) = challenge else { return self.judge(url, answer) };
+        let authorization = self.authorize(&challenge, shown.as_deref())?;
+        if shown.as_ref() == Some(&authorization) {
+            return self.judge(url, answer);
         }
-        self.judge(url, self.send(url, accept, range, Some(&answer))?)
+        self.judge(url, self.send(url, accept, range, Some(&authorization))?)
     }
 
-    fn judge(&self, url: &str, response: Response<Body>) -> Result<Response<Body>, Failure> {
-        if response.status().is_success() {
-            return Ok(response);
+    fn judge(&self, url: &str, answer: Answer) -> Result<Response<Body>, Failure> {
+        if answer.response.status().is_success() {
+            return Ok(answer.response);
         }
-        Err(refusal(self.endpoint.host(), url, self.asker, response))
+        let registry = self.endpoint.host();
+        Err(match answer.elsewhere {
+            Some(elsewhere) => refusal(&elsewhere, url, Asker::Elsewhere, answer.response),
+            None => refusal(registry, url, self.asker, answer.response),
+        })
     }
 
     fn send(
@@ -93,12 +104,12 @@ impl Repository {
         accept: &str,
         range: Option<&str>,
         shown: Option<&str>,
-    ) -> anyhow::Result<Response<Body>> {
+    ) -> anyhow::Result<Answer> {
         let range = range.map(|range| ("range", range));
         let authorization = shown.map(|shown| ("authorization", shown));
         let headers: Vec<(&str, &str)> =
             [("accept", accept)].into_iter().chain(range).chain(authorization).collect();
-        self.http.get(url, &headers)
+        self.http.answer(url, &headers)
     }
 
     /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
@@ -115,9 +126,7 @@ impl Repository {
     /// What is sent to a registry that asks who we are.
     fn answer(&self, challenge: &Challenge) -> Result<String, Failure> {
         match (challenge, &self.login) {
-            (Challenge::Bearer { realm, service }, _) => {
-                Ok(format!("Bearer {}", self.new_token(realm, service)?))
-            }
+            (Challenge::Bearer(bearer), _) => Ok(format!("Bearer {}", self.new_token(bearer)?)),
             (Challenge::Basic, Some(Login::Password(credentials))) => Ok(credentials.basic()),
             (Challenge::Basic, Some(Login::Token(_))) => Err(Failure::for_good(hinted(
                 format!(
@@ -135,14 +144,20 @@ impl Repository {
 
     /// Asks the authorization server for a token: that of the login, else one that anybody may have
     /// (distribution's docs/spec/auth/token.md and oauth.md).
-    fn new_token(&self, realm: &str, service: &str) -> Result<String, Failure> {
-        if self.login.is_some() && !realm.starts_with("https://") && !self.endpoint.insecure() {
-            let message = format!("`{realm}` wants the password without encryption");
+    /// The registry says which server that is (`realm`); it may be of another host, but not without encryption where
+    /// the registry has it.
+    fn new_token(&self, Bearer { realm, service, scope }: &Bearer) -> Result<String, Failure> {
+        if !http::is_secure(realm) && !self.endpoint.insecure() {
+            let message =
+                format!("`{}` wants a token of `{realm}`, which is not encrypted", self.endpoint.host());
             let hint = "the registry's token server must be reached by https";
             return Err(Failure::for_good(hinted(message, hint)));
         }
-        let scope = percent(&format!("repository:{}:pull", self.endpoint.repository));
-        let wanted = format!("service={}&scope={scope}", percent(service));
+        let own = format!("repository:{}:pull", self.endpoint.repository);
+        // What else the registry asks for: it may know the repository by another name.
+        let asked = scope.as_ref().filter(|scope| !scope.is_empty() && **scope != own);
+        let asked = asked.map(|scope| format!("&scope={}", percent(scope))).unwrap_or_default();
+        let wanted = format!("service={}&scope={}{asked}", percent(service), percent(&own));
         let separator = if realm.contains('?') { '&' } else { '?' };
         let url = format!("{realm}{separator}{wanted}");
         let response = match &self.login {
@@ -202,7 +217,7 @@ impl Source for Repository {
                 "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
             )));
         }
-        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let mut body = Paced::new(response.into_body().into_with_config().limit(u64::MAX).reader());
         let passed_over = io::copy(&mut (&mut body).take(start - begins), &mut io::sink());
         passed_over.with_context(|| format!("cannot read `{url}`"))?;
         Ok(Box::new(body))
@@ -211,12 +226,12 @@ impl Source for Repository {
     /// A server that knows no ranges would send all of it, and is not listened to.
     fn part(&self, digest: Digest, _: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
         let range = format!("bytes={start}-{}", start.saturating_add(count).saturating_sub(1));
-        let response = self.get(&self.blob_url(digest), "*/*", Some(&range))?;
+        let mut response = self.get(&self.blob_url(digest), "*/*", Some(&range))?;
         if response.status() != StatusCode::PARTIAL_CONTENT || first_byte(&response)? != start {
             return Ok(None);
         }
         let mut part = Vec::new();
-        let read = response.into_body().into_reader().take(count).read_to_end(&mut part);
+        let read = http::beginning(&mut response, count, DOCUMENT_TIME_LIMIT).read_to_end(&mut part);
         read.context("the part cannot be read")?;
         Ok((part.len() as u64 == count).then_some(part))
     }
@@ -238,7 +253,14 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
     }
     // Words about where the text is wrong could show a part of it.
     let answer: Option<Answer> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
-    answer.and_then(|answer| answer.token.or(answer.access_token)).context("it is not JSON with a `token`")
+    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+    let token = token.context("it is not JSON with a `token`")?;
+    ensure!(
+        token.len() <= TOKEN_LIMIT,
+        "its token has {} bytes, more than the {TOKEN_LIMIT} that are shown to a registry",
+        token.len()
+    );
+    Ok(token)
 }
 
 /// RFC 3986, section 2.3: everything but unreserved characters as `%` and two digits.
@@ -256,10 +278,18 @@ fn percent(text: &str) -> String {
 /// What a registry demands with `WWW-Authenticate`.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
-    /// `Bearer realm="…",service="…"`
-    Bearer { realm: String, service: String },
+    /// `Bearer realm="…",service="…",scope="…"`
+    Bearer(Bearer),
     /// `Basic …`
     Basic,
+}
+
+/// Where a token is to be had, and for what.
+#[derive(Debug, PartialEq, Eq)]
+struct Bearer {
+    realm: String,
+    service: String,
+    scope: Option<String>,
 }
 
 fn challenge(response: &Response<Body>) -> Option<Challenge> {
@@ -267,7 +297,7 @@ fn challenge(response: &Response<Body>) -> Option<Challenge> {
         return None;
     }
     let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-    headers.iter().filter_map(|header| header.to_str().ok()).find_map(parse_challenge)
+    headers.iter().take(CHALLENGES_LIMIT).filter_map(|header| header.to_str().ok()).find_map(parse_challenge)
 }
 
 fn parse_challenge(header: &str) -> Option<Challenge> {
@@ -281,30 +311,8 @@ fn parse_challenge(header: &str) -> Option<Challenge> {
     };
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
     let (realm, service) = (value("realm")?, value("service").unwrap_or_default());
-    is_bearer.then_some(Challenge::Bearer { realm, service })
+    is_bearer.then(|| Challenge::Bearer(Bearer { realm, service, scope: value("scope") }))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bearer_challenge_is_read() {
-        let header =
-            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a:pull""#;
-        let expected =
-            Challenge::Bearer { realm: "https://auth.example/token".into(), service: "r.example".into() };
-        assert_eq!(parse_challenge(header), Some(expected));
-        assert_eq!(parse_challenge("Basic realm=\"x\""), Some(Challenge::Basic));
-        assert_eq!(parse_challenge("Negotiate"), None);
-    }
-
-    #[test]
-    fn credentials_are_sent_as_the_standard_says_and_never_shown() {
-        // RFC 7617, section 2.
-        let credentials = Credentials { username: "Aladdin".into(), password: "open sesame".into() };
-        assert_eq!(credentials.basic(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(format!("{credentials:?}"), "Credentials(Aladdin, …)");
-        assert_eq!(percent("repository:a/b:pull"), "repository%3Aa%2Fb%3Apull");
-    }
-}
+mod tests;

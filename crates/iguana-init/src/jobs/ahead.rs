@@ -51,7 +51,7 @@ impl Ahead {
         let _waiting = Waiting::start(
             report,
             "images: waiting for those that were begun during the job before".into(),
-            http::SILENCE_LIMIT,
+            http::DOCUMENT_TIME_LIMIT,
         );
         let came = pulls.join().unwrap_or_default();
         came.keys().for_each(|image| {

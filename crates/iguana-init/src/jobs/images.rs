@@ -144,11 +144,11 @@ impl Images {
         let place = reference.named().map_or("its files", |_| "the registry");
         let wait_for =
             |limit| Waiting::start(report, format!("image {reference}: waiting for {place}"), limit);
-        let mut waiting = Some(wait_for(http::SILENCE_LIMIT));
+        let mut waiting = Some(wait_for(http::DOCUMENT_TIME_LIMIT));
         let mut watch = |event| {
             waiting = match &event {
-                PullEvent::Elsewhere { .. } => Some(wait_for(http::SILENCE_LIMIT)),
-                PullEvent::Waiting { wait, .. } => Some(wait_for(*wait + http::SILENCE_LIMIT)),
+                PullEvent::Elsewhere { .. } => Some(wait_for(http::DOCUMENT_TIME_LIMIT)),
+                PullEvent::Waiting { wait, .. } => Some(wait_for(*wait + http::DOCUMENT_TIME_LIMIT)),
                 PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => None,
             };
             tell(reference, &event, start, report);

@@ -7,7 +7,7 @@
 use super::PullEvent;
 use super::layers::{Compression, Wanted};
 use crate::hint::{WithHint as _, hinted};
-use crate::http;
+use crate::http::{self, Pace};
 use crate::image::capacity::Capacity;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::layer::{Ties, unpack};
@@ -27,6 +27,9 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 
+/// Bytes after which a place is asked with new patience when the connection breaks: a block, so that a layer takes no
+/// more tries than it has blocks, however little each brings.
+const RENEWED_BY: u64 = BLOCK as u64;
 /// Unpacked bytes after which it is asked how much the store can still take.
 const ASK_EVERY: u64 = 4 << 20;
 
@@ -121,14 +124,14 @@ impl Download<'_> {
         Err(Interrupted::Network(anyhow::anyhow!("there is no place to fetch it from")))
     }
 
-    /// Receives what is left, with new patience after each byte that came.
+    /// Receives what is left, with new patience after each [`RENEWED_BY`].
     fn take_from_one(
         &mut self,
         source: &dyn Source,
         patience: fn() -> Patience,
         listener: &Listener<'_>,
     ) -> Result<(), Interrupted> {
-        let mut left = patience();
+        let (mut left, pace, beginning) = (patience(), Pace::start(), self.received);
         loop {
             let before = self.received;
             let failure = match self.receive(source, listener) {
@@ -136,8 +139,12 @@ impl Download<'_> {
                 Err(Stopped::Unpacker) => return Err(Interrupted::Unpacker),
                 Err(Stopped::Network(failure)) => failure,
             };
-            if self.received > before {
+            if self.received - before >= RENEWED_BY {
                 left = patience();
+            }
+            // Connections that break again and again, each after a little, are not better than a slow one.
+            if let Err(slow) = pace.check(self.received - beginning) {
+                return Err(Interrupted::Network(failure.error.context(slow)));
             }
             left.wait_out(failure, listener).map_err(Interrupted::Network)?;
         }
