@@ -6,7 +6,7 @@ mod place;
 mod proxies;
 
 pub use limits::{DOCUMENT_TIME_LIMIT, LEAST_RATE, SLOWNESS_LIMIT};
-pub(crate) use limits::{Pace, Paced};
+pub(crate) use limits::{Pace, Paced, longest};
 pub use proxies::Proxies;
 
 use crate::hint::{WithHint as _, hinted};

@@ -59,6 +59,11 @@ impl Pace {
     }
 }
 
+/// How long so many bytes may take on the whole.
+pub(crate) fn longest(bytes: u64) -> Duration {
+    SLOWNESS_LIMIT + Duration::from_secs(bytes / LEAST_RATE)
+}
+
 /// The bytes that must have come after so many seconds.
 fn least(seconds: u64) -> u64 {
     seconds.saturating_sub(SLOWNESS_LIMIT.as_secs()).saturating_mul(LEAST_RATE)

@@ -1,5 +1,6 @@
 //! Images: their names, the registries that have them, and the store that holds them unpacked.
 
+mod ambiguity;
 mod auth;
 pub mod bundle;
 mod capacity;

@@ -37,6 +37,11 @@ impl Machine {
         Self { architecture, variants }
     }
 
+    /// The architecture, as OCI calls it.
+    pub(super) fn architecture(&self) -> String {
+        self.architecture.to_string()
+    }
+
     /// How well it runs an image: the lowest number is the best; nothing if it does not.
     pub(super) fn rank(&self, architecture: &Arch, variant: Option<&str>) -> Option<usize> {
         let variant = usual(architecture, variant.unwrap_or_default());

@@ -1,6 +1,7 @@
 //! One repository of one registry: the pulling half of the OCI Distribution Specification,
 //! which Docker Registry's v2 API is the ancestor of.
 
+use super::ambiguity;
 use super::auth::Login;
 use super::digest::Digest;
 use super::patience::Failure;
@@ -188,7 +189,11 @@ impl Source for Repository {
     fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
         let mut response = self.get(&url, MANIFEST_TYPES, None)?;
-        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
+        let bytes = http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?;
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).map(ambiguity::media_type);
+        ambiguity::refuse(&bytes, "its `Content-Type`", content_type.as_deref())?;
+        Ok(bytes)
     }
 
     fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {

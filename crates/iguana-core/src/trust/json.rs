@@ -1,9 +1,13 @@
 //! JSON as a policy and a signature are read: a key that stands twice, one that nobody knows, or a value of another
 //! type than it should have is an error, as in containers/image (`ParanoidUnmarshalJSONObject`).
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::HashSet;
 use std::fmt;
+
+/// Bytes of a text: far more than any policy, signature or log entry has, and read in some ms.
+const LONGEST: usize = 1 << 20;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +28,10 @@ impl Json {
     /// Reads a whole text.
     ///
     /// # Errors
-    /// When it is not JSON, or a key stands twice.
+    /// When it is not JSON, longer than [`LONGEST`], nested deeper than 127 levels (serde_json's limit), or a key stands
+    /// twice.
     pub(super) fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        ensure!(text.len() <= LONGEST, "it has {} bytes, more than the {LONGEST} that are read", text.len());
         Ok(serde_json::from_slice(text)?)
     }
 
@@ -156,9 +162,9 @@ impl<'de> Visitor<'de> for Values {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
-        let mut object: Vec<(String, Json)> = Vec::new();
+        let (mut object, mut seen) = (Vec::new(), HashSet::new());
         while let Some((key, value)) = entries.next_entry::<String, Json>()? {
-            if object.iter().any(|(known, _)| *known == key) {
+            if !seen.insert(key.clone()) {
                 return Err(A::Error::custom(format!("the key `{key}` stands there twice")));
             }
             object.push((key, value));
@@ -170,6 +176,27 @@ impl<'de> Visitor<'de> for Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_is_bounded_by_length_and_depth() {
+        let start = std::time::Instant::now();
+        let keys = |count: usize| {
+            let keys: Vec<String> = (0..count).map(|number| format!("\"{number}\":0")).collect();
+            format!("{{{}}}", keys.join(","))
+        };
+        assert_eq!(Json::parse(keys(80_000).as_bytes()).unwrap().object().unwrap().rest().len(), 80_000);
+        let told = Json::parse(keys(600_000).as_bytes()).unwrap_err().to_string();
+        assert!(told.ends_with("more than the 1048576 that are read"), "{told}");
+        // A quadratic comparison takes 19 s for the first, in a release build.
+        assert!(start.elapsed().as_secs() < 10);
+        let padded = |length: usize| format!("{{}}{}", " ".repeat(length - 2));
+        assert!(Json::parse(padded(LONGEST).as_bytes()).is_ok());
+        assert!(Json::parse(padded(LONGEST + 1).as_bytes()).is_err());
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Json::parse(nested(127).as_bytes()).is_ok());
+        let told = Json::parse(nested(128).as_bytes()).unwrap_err().to_string();
+        assert!(told.contains("recursion limit"), "{told}");
+    }
 
     #[test]
     fn what_stands_twice_or_is_not_known_is_an_error() {

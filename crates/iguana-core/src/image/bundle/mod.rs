@@ -11,6 +11,7 @@ mod writer;
 pub use verify::Inventory;
 pub use writer::Writer;
 
+use super::ambiguity;
 use super::digest::Digest;
 use super::local::{Files, Layout, Packed, name_of};
 use super::patience::Failure;
@@ -18,7 +19,7 @@ use super::source::Source;
 use crate::hint::{WithHint as _, hinted};
 use crate::workflow::artifact::{self, IMAGES, TYPE, WORKFLOW};
 use anyhow::Context as _;
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageManifest};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -104,7 +105,7 @@ impl Opened {
         manifest: &ImageManifest,
         mut documents: HashMap<String, Vec<u8>>,
     ) -> anyhow::Result<Self> {
-        let images = documents.remove(IMAGES).map(|index| ImageIndex::from_reader(&index[..])).transpose();
+        let images = documents.remove(IMAGES).map(|index| ambiguity::index(&index)).transpose();
         let images = images.context("the list of its images is not understood")?;
         let images = images.map_or(Vec::new(), |index| index.manifests().clone());
         let blobs = manifest.layers().iter().chain([manifest.config()]);

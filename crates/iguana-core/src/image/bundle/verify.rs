@@ -2,10 +2,11 @@
 
 use super::Bundle;
 use crate::hint::WithHint as _;
+use crate::image::ambiguity;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::source::Source;
 use anyhow::{Context as _, bail, ensure};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageManifest};
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -81,7 +82,7 @@ impl Walk<'_> {
                 .try_for_each(|(digest, size)| self.blob(Digest::from_str(digest.as_ref())?, size));
         }
         ensure!(depth == Depth::Top, "`{digest}` is an index in another index");
-        let index = ImageIndex::from_reader(&bytes[..]).context("an index is not understood")?;
+        let index = ambiguity::index(&bytes).context("an index is not understood")?;
         let mut taken = 0;
         for entry in index.manifests() {
             if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {

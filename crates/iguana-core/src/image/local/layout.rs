@@ -3,6 +3,7 @@
 use super::files::{Files, Part};
 use super::place;
 use crate::hint::hinted;
+use crate::image::ambiguity;
 use crate::image::digest::Digest;
 use crate::image::patience::Failure;
 use crate::image::source::Source;
@@ -37,7 +38,7 @@ impl Layout {
             files.path().display(),
             mark.image_layout_version
         );
-        let index = ImageIndex::from_reader(&document(&files, "index.json")?[..])
+        let index = ambiguity::index(&document(&files, "index.json")?)
             .with_context(|| format!("`index.json` in `{}` is not understood", files.path().display()))?;
         Ok(Self { files, index })
     }
@@ -84,6 +85,10 @@ impl Layout {
     }
 }
 
+fn is_of(entry: &Descriptor, digest: Digest) -> bool {
+    entry.digest().as_ref().parse::<Digest>().is_ok_and(|known| known == digest)
+}
+
 /// What an entry of an index is called.
 pub(in crate::image) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations().as_ref()?.get(NAME).map(String::as_str)
@@ -106,12 +111,17 @@ impl Source for Layout {
     }
 
     fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
-        let digest = match identifier.parse() {
-            Ok(digest) => digest,
-            Err(_) => self.entry(identifier)?.digest().as_ref().parse()?,
+        let (digest, told) = match identifier.parse::<Digest>() {
+            Ok(digest) => (digest, self.index.manifests().iter().find(|entry| is_of(entry, digest))),
+            Err(_) => {
+                let entry = self.entry(identifier)?;
+                (entry.digest().as_ref().parse()?, Some(entry))
+            }
         };
         let bytes = self.file(digest)?.document()?;
         digest.verify("the manifest", &bytes)?;
+        let told = told.map(|entry| entry.media_type().to_string());
+        ambiguity::refuse(&bytes, "`index.json`", told.as_deref())?;
         Ok(bytes)
     }
 

@@ -4,6 +4,7 @@
 
 use super::Finder;
 use crate::hint::hinted;
+use crate::image::ambiguity;
 use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::reference::{Named, Reference};
@@ -11,11 +12,13 @@ use crate::image::source::Source;
 use crate::trust::policy::{Approval, Subject};
 use crate::trust::{PAYLOAD_TYPE, Signature};
 use anyhow::{Context as _, ensure};
-use oci_spec::image::{ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use std::str::FromStr as _;
 
 /// More signatures of one image than anybody makes; a bound for what a hostile registry can cost.
 const MOST_SIGNATURES: usize = 64;
+/// Bytes of a signed payload: a digest and a name, some hundred bytes.
+const PAYLOAD_LIMIT: u64 = 64 << 10;
 /// What cosign calls its manifests of signatures among the referrers.
 const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
@@ -72,16 +75,18 @@ fn by_referrers(
         None => optional(repository.manifest(&as_tag(manifest))),
     };
     let Some(bytes) = Patience::usual().until_done(listener, ask)? else { return Ok(Vec::new()) };
-    let index = ImageIndex::from_reader(&bytes[..]).context("the list of referrers is not understood")?;
+    let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
     let mut signatures = Vec::new();
-    for descriptor in index.manifests() {
-        let kind = descriptor.artifact_type().as_ref().map(ToString::to_string);
-        if kind.as_deref() == Some(SIGNATURE_ARTIFACT) && signatures.len() < MOST_SIGNATURES {
-            let digest = Digest::from_str(descriptor.digest().as_ref())?;
-            let bytes =
-                Patience::usual().until_done(listener, || repository.manifest(&digest.to_string()))?;
-            digest.verify("the manifest of a signature", &bytes)?;
-            signatures.extend(attached(repository, &bytes, listener)?);
+    let is_signature = |entry: &&Descriptor| {
+        entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
+    };
+    for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
+        let digest = Digest::from_str(descriptor.digest().as_ref())?;
+        let bytes = Patience::usual().until_done(listener, || repository.manifest(&digest.to_string()))?;
+        digest.verify("the manifest of a signature", &bytes)?;
+        signatures.extend(attached(repository, &bytes, listener)?);
+        if signatures.len() >= MOST_SIGNATURES {
+            break;
         }
     }
     Ok(signatures)
@@ -103,9 +108,15 @@ fn attached(
         let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
         return Err(hinted(format!("it has {} signatures, more than {MOST_SIGNATURES}", layers.len()), hint));
     }
-    let read = |layer: &&oci_spec::image::Descriptor| {
+    let largest = layers.iter().map(|layer| layer.size()).max().unwrap_or_default();
+    ensure!(
+        largest <= PAYLOAD_LIMIT,
+        "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
+    );
+    let read = |layer: &&Descriptor| {
         let digest = Digest::from_str(layer.digest().as_ref())?;
         let payload = Patience::usual().until_done(listener, || repository.document(digest))?;
+        ensure!(payload.len() as u64 == layer.size(), "`{digest}` has another size than its descriptor says");
         Ok(Signature { payload, annotations: layer.annotations().clone().unwrap_or_default() })
     };
     layers.iter().map(read).collect()

@@ -5,6 +5,7 @@ use super::approval::{as_tag, optional};
 use super::find::Finder;
 use super::manifest::{Kind, configuration, descriptor_digest, locked};
 use crate::http;
+use crate::image::ambiguity;
 use crate::image::bundle::Writer;
 use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
@@ -13,10 +14,11 @@ use crate::image::reference::{Named, Reference};
 use crate::image::source::Source;
 use crate::trust::pins::Locked;
 use anyhow::Context as _;
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageManifest};
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::str::FromStr as _;
+use std::time::Instant;
 
 impl Finder {
     /// Copies an image that the policy lets run, with its signatures; what stands behind its name, by digest.
@@ -93,7 +95,7 @@ impl Copy<'_> {
         if bundle.has(digest) {
             return Ok(());
         }
-        let patience = RefCell::new(Patience::usual());
+        let (patience, start) = (RefCell::new(Patience::usual()), Instant::now());
         let wait = |failure: Failure| patience.borrow_mut().wait_out(failure, self.listener);
         let more = |start| loop {
             match self.source.blob(digest, size, start) {
@@ -102,7 +104,7 @@ impl Copy<'_> {
             }
         };
         let broken = |error: std::io::Error, has_brought: bool| {
-            if has_brought {
+            if has_brought && start.elapsed() < http::longest(size) {
                 *patience.borrow_mut() = Patience::usual();
             }
             wait(http::broken(error).into())
@@ -123,7 +125,7 @@ impl Copy<'_> {
             None => self.ask(|| self.source.manifest(&tag))?,
         };
         let Some(list) = list else { return Ok(()) };
-        let index = ImageIndex::from_reader(&list[..]).context("the list of referrers is not understood")?;
+        let index = ambiguity::index(&list).context("the list of referrers is not understood")?;
         for entry in index.manifests() {
             let digest = descriptor_digest(entry)?;
             let bytes = self.manifest(&digest.to_string())?;

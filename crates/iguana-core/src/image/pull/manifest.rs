@@ -1,6 +1,7 @@
 //! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
 
 use crate::hint::hinted;
+use crate::image::ambiguity;
 use crate::image::digest::Digest;
 use crate::image::patience::{Failure, Listener, Patience};
 use crate::image::platform::Machine;
@@ -15,6 +16,11 @@ use std::str::FromStr as _;
 /// The types of the configurations of images: OCI image-spec, config.md, and Docker's schema 2.
 const CONFIGURATIONS: &[&str] =
     &["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// What old registries have made of them in manifests of Docker's; docker and podman take these for images (moby,
+/// `distribution/pull_v2.go`, after distribution's issue 1622).
+const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/json", "text/html", ""];
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +61,14 @@ pub(super) fn resolve(
     if let Document::Manifest(manifest) = Document::parse(&bytes, kind)? {
         return Ok((Digest::of(&bytes), *manifest));
     }
-    let mut index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let mut index = ambiguity::index(&bytes).context("the image's index is not understood")?;
     let is_here = |entry: &&Descriptor| descriptor_digest(entry).is_ok_and(|digest| source.has(digest));
     index.set_manifests(index.manifests().iter().filter(is_here).cloned().collect());
-    let digest = descriptor_digest(kind.choose(&index, machine)?)?;
+    let chosen = kind.choose(&index, machine)?;
+    let digest = descriptor_digest(chosen)?;
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
+    ambiguity::refuse(&bytes, "the index", Some(&chosen.media_type().to_string()))?;
     match Document::parse(&bytes, kind)? {
         Document::Manifest(manifest) => Ok((digest, *manifest)),
         Document::Index => Err(Failure::for_good(hinted(
@@ -77,7 +85,7 @@ pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     match Document::parse(bytes, Kind::Image)? {
         Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
         Document::Index => {
-            let index = ImageIndex::from_reader(bytes).context("the image's index is not understood")?;
+            let index = ambiguity::index(bytes).context("the image's index is not understood")?;
             for entry in index.manifests() {
                 if let Some(platform) =
                     entry.platform().as_ref().filter(|platform| *platform.os() == Os::Linux)
@@ -107,17 +115,20 @@ enum Document {
 impl Document {
     /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
     fn parse(bytes: &[u8], wanted: Kind) -> anyhow::Result<Self> {
+        ambiguity::refuse(bytes, "", None)?;
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Shape {
             schema_version: u32,
             manifests: Option<serde::de::IgnoredAny>,
             artifact_type: Option<String>,
+            media_type: Option<String>,
             config: Option<Config>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Config {
+            #[serde(default)]
             media_type: String,
         }
         let shape: Shape = serde_json::from_slice(bytes).context("the manifest is not understood")?;
@@ -130,7 +141,12 @@ impl Document {
         if shape.manifests.is_some() {
             return Ok(Self::Index);
         }
-        if let Some(config) = shape.config.filter(|config| !CONFIGURATIONS.contains(&&*config.media_type)) {
+        let is_docker = shape.media_type.as_deref() == Some(DOCKER_MANIFEST);
+        let is_image = |config: &Config| {
+            let kind = &&*config.media_type;
+            CONFIGURATIONS.contains(kind) || (is_docker && OLD_CONFIGURATIONS.contains(kind))
+        };
+        if let Some(config) = shape.config.filter(|config| !is_image(config)) {
             let kind = shape.artifact_type.filter(|kind| !kind.is_empty()).unwrap_or(config.media_type);
             if matches!(wanted, Kind::Artifact(wanted) if wanted == kind) {
                 return manifest(bytes);
@@ -165,7 +181,7 @@ pub(super) fn configuration(
     let digest = descriptor_digest(manifest.config())?;
     let bytes = Patience::usual().until_done(listener, || source.document(digest))?;
     let configuration =
-        ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is not understood")?;
+        parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
     if machine.rank(architecture, variant).is_none() {
         let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
@@ -177,6 +193,20 @@ pub(super) fn configuration(
     Ok(configuration)
 }
 
+/// A configuration without `architecture` or `os`, which the specification demands and some makers leave out or empty, is
+/// taken for one of this machine, as podman and docker take it.
+fn parse_configuration(bytes: &[u8], machine: &Machine) -> anyhow::Result<ImageConfiguration> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    if let Some(object) = value.as_object_mut() {
+        for (key, usual) in [("architecture", machine.architecture()), ("os", "linux".to_owned())] {
+            if object.get(key).is_none_or(|value| value.as_str() == Some("")) {
+                object.insert(key.into(), usual.into());
+            }
+        }
+    }
+    Ok(serde_json::from_value(value)?)
+}
+
 /// The address of what a descriptor describes.
 pub(super) fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
     Digest::from_str(descriptor.digest().as_ref())
@@ -185,6 +215,24 @@ pub(super) fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Diges
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_that_names_no_platform_is_for_this_machine() {
+        let machine: Machine = "linux/arm64".parse().unwrap();
+        let parse = |platform: &str| {
+            let text = format!(r#"{{{platform}"rootfs":{{"type":"layers","diff_ids":[]}}}}"#);
+            parse_configuration(text.as_bytes(), &machine)
+        };
+        for platform in
+            ["", r#""architecture":"","os":"","#, r#""os":"linux","#, r#""architecture":"arm64","#]
+        {
+            let configuration = parse(platform).unwrap();
+            assert_eq!(configuration.architecture().to_string(), "arm64", "{platform}");
+        }
+        let other = parse(r#""architecture":"s390x","os":"linux","#).unwrap();
+        assert_eq!(machine.rank(other.architecture(), None), None);
+        assert!(parse(r#""architecture":7,"#).is_err());
+    }
 
     #[test]
     fn what_is_not_an_image_is_refused_by_its_name() {
@@ -203,6 +251,14 @@ mod tests {
         for config in CONFIGURATIONS {
             assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
         }
+        for config in OLD_CONFIGURATIONS {
+            let docker = format!(r#""mediaType":"{DOCKER_MANIFEST}","#);
+            assert!(matches!(manifest(config, &docker), Ok(Document::Manifest(_))), "{config}");
+            assert!(manifest(config, "").is_err(), "{config}");
+        }
+        let both = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
+        let told = Document::parse(both, Kind::Image).unwrap_err().to_string();
+        assert!(told.contains("ambiguous"), "{told}");
         let empty = "application/vnd.oci.empty.v1+json";
         for (outcome, expected) in [
             (Document::parse(br#"{"schemaVersion":1}"#, Kind::Image), "schema version 1"),
