@@ -35,6 +35,8 @@ pub const DOCUMENT_LIMIT: u64 = 8 << 20;
 
 /// How many times one request may be sent elsewhere, as in Go's net/http; a registry needs one or two.
 const REDIRECT_LIMIT: usize = 10;
+/// Bytes of the headers of an answer, which are not more than 128 (ureq-proto, `MAX_RESPONSE_HEADERS`).
+const HEADERS_LIMIT: usize = 64 << 10;
 
 /// Makes requests; connections are kept and shared between threads and copies.
 #[derive(Debug, Clone)]
@@ -197,6 +199,7 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         // Not what the environment says: the kernel puts words of its command line there.
         .proxy(proxy.cloned())
         .https_only(route.is_secure)
+        .max_response_header_size(HEADERS_LIMIT)
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
@@ -398,6 +401,37 @@ mod tests {
             assert!(error.to_string().contains("it was not whole within 1 s"), "{error:#}");
             assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
         }
+    }
+
+    /// A server that answers every request with a redirection to itself, until it was asked `hops` times.
+    fn redirecting(hops: usize, more: String) -> String {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (count, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let head = if count < hops { "307 X\r\nlocation: /y\r\n" } else { "200 OK\r\n" };
+                let answer = format!("HTTP/1.1 {head}{more}connection: close\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn redirects_and_headers_have_a_limit() {
+        let client = Client::new(&Roots::default());
+        assert!(client.fetch(&redirecting(REDIRECT_LIMIT, String::new())).is_ok());
+        let error = client.fetch(&redirecting(REDIRECT_LIMIT + 1, String::new())).unwrap_err();
+        assert!(error.to_string().contains("leads to ever other places, 10 so far"), "{error:#}");
+        let header = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes));
+        assert!(client.fetch(&redirecting(0, header(HEADERS_LIMIT - 200))).is_ok());
+        let error = client.fetch(&redirecting(0, header(HEADERS_LIMIT))).unwrap_err();
+        assert!(format!("{error:#}").contains("header"), "{error:#}");
+        assert!(client.fetch(&redirecting(0, header(1).repeat(100))).is_ok());
+        assert!(client.fetch(&redirecting(0, header(1).repeat(200))).is_err());
     }
 
     #[test]

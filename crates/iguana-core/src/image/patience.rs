@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_tried_again_after_the_total() {
+        for (left, tries_made, told) in
+            [(TOTAL, 5, "out of order"), (Duration::ZERO, 1, "given up after 1 of 5 tries")]
+        {
+            let patience = Patience {
+                until: Instant::now() + left,
+                wait: Duration::from_millis(1),
+                ..Patience::usual()
+            };
+            let (outcome, tries, _) = tried(patience, |_| Err(failure(0)));
+            let error = format!("{:#}", outcome.unwrap_err());
+            assert!(tries == tries_made && error.contains(told), "{tries}: {error}");
+        }
+    }
+
+    #[test]
     fn nobody_waits_for_a_pull_that_has_failed() {
         let listener = Listener { tell: &|_| (), has_left: &AtomicBool::new(true) };
         let start = Instant::now();

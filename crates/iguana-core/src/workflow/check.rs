@@ -147,9 +147,9 @@ jobs:
 
     #[test]
     fn every_mistake_is_found_at_once_and_in_order() {
-        let text = "jobs:\n  a:\n    container: UPPER/x\n    neds: b\n  b:\n    container: r.example/x\n    needs: [c]\n";
+        let text = "jobs:\n  a:\n    container: x/UPPER\n    neds: b\n  b:\n    container: r.example/x\n    needs: [c]\n";
         let expected =
-            [("image", "UPPER/x".to_owned()), ("unknown-key", "neds".into()), ("needs", "c".into())];
+            [("image", "x/UPPER".to_owned()), ("unknown-key", "neds".into()), ("needs", "c".into())];
         assert_eq!(rules(text), expected);
     }
 
@@ -225,6 +225,22 @@ jobs:
         assert_eq!(check(b"jobs: \xff").findings[0].rule, "utf-8");
         assert_eq!(check(b"").findings[0].rule, "empty");
         assert_eq!(check(b"a: &a [*a]").findings[0].rule, "alias-loop");
+    }
+
+    #[test]
+    fn documents_are_taken_up_to_their_limits() {
+        let limits = ["too-large", "too-deep"];
+        let is_taken =
+            |text: &str| !check(text.as_bytes()).findings.iter().any(|found| limits.contains(&found.rule));
+        let long = |bytes: usize| format!("# {}", "x".repeat(bytes - 2));
+        assert!(is_taken(&long(1 << 20)) && !is_taken(&long((1 << 20) + 1)));
+        // The whole document is the first level.
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(is_taken(&deep(41)) && !is_taken(&deep(42)));
+        let wide = |entries: usize| format!("[{}]", "x,".repeat(entries));
+        assert!(is_taken(&wide(2000)) && !is_taken(&wide(2001)));
+        let heavy = |items: usize| format!("- &a [{}]\n{}", "x,".repeat(1249), "- *a\n".repeat(items));
+        assert!(is_taken(&heavy(198)) && !is_taken(&heavy(200)));
     }
 
     #[test]

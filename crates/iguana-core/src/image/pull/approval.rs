@@ -135,3 +135,95 @@ pub(super) fn optional<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Fail
         Err(failure) => Err(failure),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::collections::HashMap;
+    use std::io::Read;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    /// Documents by tag or digest, and what was asked for.
+    #[derive(Default)]
+    struct Shelf {
+        documents: HashMap<String, Vec<u8>>,
+        asked: Mutex<usize>,
+    }
+
+    impl Shelf {
+        fn put(&mut self, bytes: &[u8]) -> Digest {
+            let digest = Digest::of(bytes);
+            self.documents.insert(digest.to_string(), bytes.to_vec());
+            digest
+        }
+    }
+
+    impl Source for Shelf {
+        fn name(&self) -> String {
+            "shelf".into()
+        }
+
+        fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+            *self.asked.lock().unwrap() += 1;
+            let found = self.documents.get(identifier).cloned();
+            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
+        }
+
+        fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+            self.manifest(&digest.to_string())
+        }
+
+        fn blob(&self, _: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
+            Err(Failure::absent(anyhow::anyhow!("no blobs")))
+        }
+    }
+
+    fn listener() -> Listener<'static> {
+        static STAYS: AtomicBool = AtomicBool::new(false);
+        Listener { tell: &|_| (), has_left: &STAYS }
+    }
+
+    fn manifest(payloads: &[(Digest, u64)]) -> Vec<u8> {
+        let layer = |(digest, size): &(Digest, u64)| json!({"mediaType": PAYLOAD_TYPE, "digest": digest.to_string(), "size": size});
+        let layers: Vec<_> = payloads.iter().map(layer).collect();
+        let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+            "digest": Digest::of(b"{}").to_string()});
+        json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn signatures_have_a_number_and_a_size_at_most() {
+        let mut shelf = Shelf::default();
+        let small = (shelf.put(b"payload"), 7);
+        for (count, is_taken) in [(MOST_SIGNATURES, true), (MOST_SIGNATURES + 1, false)] {
+            let read = attached(&shelf, &manifest(&vec![small; count]), &listener());
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(told.is_empty(), is_taken);
+            assert!(is_taken || told == "it has 65 signatures, more than 64", "{told}");
+        }
+        for (size, is_taken) in [(PAYLOAD_LIMIT, true), (PAYLOAD_LIMIT + 1, false)] {
+            let large = (shelf.put(&vec![7; usize::try_from(size).unwrap()]), size);
+            let read = attached(&shelf, &manifest(&[large]), &listener());
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(told.contains("more than the 65536 of what is signed"), !is_taken, "{told}");
+        }
+        let lied = attached(&shelf, &manifest(&[(small.0, 6)]), &listener()).unwrap_err().to_string();
+        assert!(lied.contains("another size than its descriptor says"), "{lied}");
+    }
+
+    #[test]
+    fn of_a_list_of_referrers_no_more_are_fetched_than_there_may_be_signatures() {
+        let mut shelf = Shelf::default();
+        let empty = manifest(&[]);
+        let digest = shelf.put(&empty).to_string();
+        let entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
+            "size": empty.len(), "artifactType": SIGNATURE_ARTIFACT});
+        let list = json!({"schemaVersion": 2, "manifests": vec![entry; 900]}).to_string();
+        let image = Digest::of(b"image");
+        shelf.documents.insert(as_tag(image), list.into_bytes());
+        assert!(by_referrers(&shelf, image, &listener()).unwrap().is_empty());
+        assert_eq!(*shelf.asked.lock().unwrap(), 1 + MOST_SIGNATURES);
+    }
+}
