@@ -68,7 +68,7 @@ pub(super) fn resolve(
     let digest = descriptor_digest(chosen)?;
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
-    ambiguity::refuse(&bytes, "the index", Some(&chosen.media_type().to_string()))?;
+    ambiguity::refuse(&bytes, "the index", Some(chosen.media_type().as_ref()))?;
     match Document::parse(&bytes, kind)? {
         Document::Manifest(manifest) => Ok((digest, *manifest)),
         Document::Index => Err(Failure::for_good(hinted(
