@@ -24,6 +24,8 @@ pub enum Cause {
     Outside,
     /// It is not a regular file, but this.
     NotRegular(&'static str),
+    /// It is not a block device, but this.
+    NotABlockDevice(&'static str),
     /// It has more than so many bytes.
     TooLarge(u64),
     /// The directory has more than so many entries.
@@ -45,10 +47,26 @@ impl Error {
         &self.cause
     }
 
+    /// Whether there is something at the path already.
+    #[must_use]
+    pub fn is_already_there(&self) -> bool {
+        matches!(&self.cause, Cause::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists)
+    }
+
     /// Whether there is nothing at the path.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(&self.cause, Cause::Io(error) if error.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error.cause {
+            Cause::Io(cause) => cause.kind(),
+            _ => std::io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
     }
 }
 
@@ -85,6 +103,7 @@ impl fmt::Display for Cause {
             Self::Link => out.write_str("there is a symbolic link on the path"),
             Self::Outside => out.write_str("the path leads out of its directory"),
             Self::NotRegular(kind) => write!(out, "it is {kind}, not a regular file"),
+            Self::NotABlockDevice(kind) => write!(out, "it is {kind}, not a block device"),
             Self::TooLarge(limit) => write!(out, "it has more than {limit} bytes"),
             Self::TooMany(limit) => write!(out, "it has more than {limit} entries"),
             Self::NotText => out.write_str("it is not UTF-8 text"),

@@ -25,9 +25,11 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod path;
 mod write;
 
 pub use error::{Cause, Error};
+pub use path::{open_block_device, open_file, read_file};
 pub use write::NewFile;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -156,6 +158,14 @@ impl Directory {
         }
     }
 
+    /// Writes to the disk which names are in this directory (fsync(2)).
+    ///
+    /// # Errors
+    /// When the disk cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.descriptor).map_err(|errno| Error::new(&self.path, errno))
+    }
+
     /// The names in this directory, sorted.
     ///
     /// # Errors
@@ -213,6 +223,7 @@ fn reopen(found: &OwnedFd) -> std::result::Result<File, Errno> {
 
 fn kind_name(kind: FileType) -> &'static str {
     match kind {
+        FileType::RegularFile => "a regular file",
         FileType::Directory => "a directory",
         FileType::Symlink => "a symbolic link",
         FileType::Fifo => "a FIFO",

@@ -132,3 +132,14 @@ fn a_tree_is_removed_and_what_its_links_lead_to_is_not() {
     assert!(scratch.secret().exists());
     assert!(directory.names(1).unwrap().is_empty());
 }
+
+#[test]
+fn a_directory_is_opened_or_made_and_a_link_is_neither() {
+    let scratch = Scratch::new();
+    symlink(scratch.outside.path(), scratch.at("link")).unwrap();
+    let directory = scratch.directory();
+    directory.directory_or_new("new", 0o750).unwrap();
+    directory.directory_or_new("new", 0o755).unwrap().sync().unwrap();
+    assert_eq!(std::fs::metadata(scratch.at("new")).unwrap().permissions().mode() & 0o7777, 0o750);
+    assert!(directory.directory_or_new("link", 0o755).is_err());
+}

@@ -52,6 +52,18 @@ impl Directory {
         Ok(made)
     }
 
+    /// Opens a directory, which is made with this mode if there is nothing of its name.
+    ///
+    /// # Errors
+    /// When `name` is not a single name, something else than a directory has it, or it cannot be made.
+    pub fn directory_or_new(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
+        let name = self.single(name.as_ref())?;
+        match self.create_directory(name, mode) {
+            Err(error) if error.is_already_there() => self.directory(name, Links::Refuse),
+            made => made,
+        }
+    }
+
     /// Begins a file below a random name; [`NewFile::place`] gives it its own.
     ///
     /// # Errors

@@ -1,0 +1,70 @@
+//! Files by a path that a trusted person names, whatever lies there.
+
+use crate::{Cause, Error, Result, kind_name, read_bounded, reopen};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use std::fs::File;
+use std::path::Path;
+
+/// Opens a regular file for reading by a path that is trusted itself: its links are followed. What lies there may be of
+/// somebody else.
+///
+/// # Errors
+/// When there is nothing, or what is there is not a regular file.
+pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
+    open_kind(path.as_ref(), FileType::RegularFile, Cause::NotRegular)
+}
+
+/// Opens a block device for reading by a path that is trusted itself: its links are followed. A drive without a medium
+/// does not keep us.
+///
+/// # Errors
+/// When there is nothing, or what is there is not a block device.
+pub fn open_block_device(path: impl AsRef<Path>) -> Result<File> {
+    open_kind(path.as_ref(), FileType::BlockDevice, Cause::NotABlockDevice)
+}
+
+/// Reads a regular file, whole, by a path that is trusted itself.
+///
+/// # Errors
+/// As [`open_file`], and when the file has more than `limit` bytes.
+pub fn read_file(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    read_bounded(open_file(path)?, limit).map_err(|cause| Error::new(path, cause))
+}
+
+fn open_kind(path: &Path, kind: FileType, refused: fn(&'static str) -> Cause) -> Result<File> {
+    let found: OwnedFd =
+        open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Error::new(path, errno))?;
+    let stat = fstat(&found).map_err(|errno| Error::new(path, errno))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        found_kind if found_kind == kind => reopen(&found).map_err(|errno| Error::new(path, errno)),
+        other => Err(Error::new(path, refused(kind_name(other)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_what_was_asked_for_is_opened() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (fifo, link, file) =
+            (scratch.path().join("fifo"), scratch.path().join("link"), scratch.path().join("file"));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        std::fs::write(&file, "text").unwrap();
+        symlink(&file, &link).unwrap();
+        assert_eq!(read_file(&link, 4).unwrap(), b"text");
+        assert!(matches!(read_file(&link, 3).unwrap_err().cause(), Cause::TooLarge(3)));
+        for (path, kind) in [(fifo.as_path(), "a FIFO"), (Path::new("/dev/zero"), "a character device")] {
+            let error = read_file(path, 4).unwrap_err();
+            assert!(error.to_string().contains(kind), "{error}");
+            let error = open_block_device(path).unwrap_err();
+            assert!(error.to_string().contains(kind), "{error}");
+        }
+        let error = open_block_device(&file).unwrap_err().to_string();
+        assert!(error.ends_with("it is a regular file, not a block device"), "{error}");
+    }
+}
