@@ -144,6 +144,14 @@ impl Directory {
         String::from_utf8(bytes).map_err(|_| self.error(path, Cause::NotText))
     }
 
+    /// Finds whatever is at a path below this directory, without opening it (`O_PATH`): to mount at, or to bind.
+    ///
+    /// # Errors
+    /// When there is nothing, or the path has a link that `links` refuses.
+    pub fn locate(&self, path: impl AsRef<Path>, links: Links) -> Result<OwnedFd> {
+        self.resolve(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC, links)
+    }
+
     /// What stat(2) says of a path below this directory; a link at its end is not followed, and nothing is opened.
     /// `None` when there is nothing.
     ///

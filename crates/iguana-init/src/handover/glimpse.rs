@@ -6,6 +6,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use untrusted_fs::Directory;
 
 /// Mounted read-only, until the value is dropped.
 pub(super) struct Glimpse(PathBuf);
@@ -41,9 +42,12 @@ impl Glimpse {
         Ok(Self(folder.to_owned()))
     }
 
-    /// Where it is.
-    pub(super) fn folder(&self) -> &Path {
-        &self.0
+    /// The top of the file system, which is of whoever has the disk.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn top(&self) -> Result<Directory, untrusted_fs::Error> {
+        Directory::open(&self.0)
     }
 }
 

@@ -1,11 +1,9 @@
 //! The new system's first program.
 
-use super::system::open_inside;
 use iguana_core::hint::hinted;
-use rustix::io::Errno;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use untrusted_fs::{Directory, Links};
 
 /// Where a system has its first program, in the kernel's own order (init/main.c) with systemd's place before.
 const INITS: &[&str] =
@@ -29,7 +27,7 @@ const HEADER: usize = 20;
 ///
 /// # Errors
 /// When there is none, or it is for another processor.
-pub(super) fn find(root: &Path, wanted: Option<&str>) -> anyhow::Result<String> {
+pub(super) fn find(root: &Directory, wanted: Option<&str>) -> anyhow::Result<String> {
     let candidates = wanted.map_or(INITS.to_vec(), |path| vec![path]);
     let Some(path) = candidates.iter().find(|path| is_program(root, path)) else {
         return Err(hinted(
@@ -52,15 +50,15 @@ pub(super) fn find(root: &Path, wanted: Option<&str>) -> anyhow::Result<String> 
     Ok((*path).to_owned())
 }
 
-fn is_program(root: &Path, path: &str) -> bool {
-    let metadata = open_inside(root, Path::new(path)).and_then(|file| file.metadata().map_err(|_| Errno::IO));
-    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+fn is_program(root: &Directory, path: &str) -> bool {
+    let metadata = root.file(path, Links::Inside).ok().and_then(|file| file.metadata().ok());
+    metadata.is_some_and(|metadata| metadata.mode() & 0o111 != 0)
 }
 
 /// The processor that a program is for, if it is not this one.
-fn foreign(root: &Path, path: &str) -> Option<String> {
+fn foreign(root: &Directory, path: &str) -> Option<String> {
     let mut header = [0; HEADER];
-    open_inside(root, Path::new(path)).ok()?.read_exact(&mut header).ok()?;
+    root.file(path, Links::Inside).ok()?.read_exact(&mut header).ok()?;
     let machine = u16::from_le_bytes([header[MACHINE], header[MACHINE + 1]]);
     let name =
         NAMES.iter().find(|(number, _)| *number == machine).map_or("another processor", |(_, name)| name);
@@ -74,6 +72,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::Path;
 
     fn put(root: &Path, path: &str, content: &[u8]) {
         let path = root.join(path);
@@ -86,6 +85,7 @@ mod tests {
     fn the_first_program_is_found_inside_the_new_root() {
         let home = tempfile::tempdir().unwrap();
         let root = home.path();
+        let find = |_: &Path, wanted: Option<&str>| find(&Directory::open(root).unwrap(), wanted);
         fs::create_dir_all(root.join("sbin")).unwrap();
         symlink("/usr/lib/systemd/systemd", root.join("sbin/init")).unwrap();
         assert!(find(root, None).is_err());
@@ -106,10 +106,10 @@ mod tests {
         header[..4].copy_from_slice(ELF);
         header[MACHINE] = 22;
         put(home.path(), "sbin/init", &header);
-        let error = find(home.path(), None).unwrap_err().to_string();
+        let error = find(&Directory::open(home.path()).unwrap(), None).unwrap_err().to_string();
         assert!(error.contains("`/sbin/init` is for `s390x`"), "{error}");
         let own = fs::read("/proc/self/exe").unwrap();
         put(home.path(), "sbin/init", &own[..64]);
-        assert_eq!(find(home.path(), None).unwrap(), "/sbin/init");
+        assert_eq!(find(&Directory::open(home.path()).unwrap(), None).unwrap(), "/sbin/init");
     }
 }

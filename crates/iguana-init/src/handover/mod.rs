@@ -33,6 +33,7 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use system::{Root, System};
+use untrusted_fs::Links;
 
 /// The new system's root.
 pub(crate) const NEW_ROOT: &str = "/sysroot";
@@ -40,6 +41,8 @@ pub(crate) const NEW_ROOT: &str = "/sysroot";
 const KERNEL_ACTION: &str = "/iguana/kernelAction";
 /// What a container writes to have the new system mounted.
 const MOUNT_LIST: &str = "/iguana/mountlist";
+/// Bytes of a file of a root file system that is only looked into; a machine-id has 33.
+const PEEK_LIMIT: u64 = 4096;
 /// Bytes of either file; a real one has a few hundred.
 const RESULT_LIMIT: u64 = 64 << 10;
 
@@ -143,7 +146,7 @@ fn enter(list: &[Entry], around: &Circumstances<'_>) -> anyhow::Result<Handover>
         return start_its_kernel(&system, &why, around);
     }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    match kernel::fit(Path::new(NEW_ROOT), &release) {
+    match kernel::fit(&system::new_root()?, &release) {
         Fit::Modules => {
             report.say(format_args!("handover: the new system has the modules of kernel {release}"))
         }
@@ -163,7 +166,7 @@ fn enter(list: &[Entry], around: &Circumstances<'_>) -> anyhow::Result<Handover>
 }
 
 fn switch_to(system: System, around: &Circumstances<'_>) -> anyhow::Result<Handover> {
-    let init = init::find(Path::new(NEW_ROOT), around.settings.init.as_deref())?;
+    let init = init::find(&system::new_root()?, around.settings.init.as_deref())?;
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
     around.report.say(format_args!("handover: switch root to {name}, init {init}"));
     system.keep();
@@ -194,8 +197,7 @@ fn start_its_kernel(system: &System, why: &str, around: &Circumstances<'_>) -> a
 pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
     let glimpse = Glimpse::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
-    let opened = system::open_inside(glimpse.folder(), Path::new(file));
-    let text = opened.map_err(std::io::Error::from).and_then(std::io::read_to_string);
+    let text = glimpse.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));
     text.with_context(|| format!("cannot read `/{file}` there"))
 }
 

@@ -8,9 +8,9 @@ use crate::report::Report;
 use anyhow::{Context as _, bail};
 use iguana_core::hint::hinted;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
+use untrusted_fs::{Directory, Links};
 
 /// The word for the EFI system partition.
 const ON_ESP: &str = "esp";
@@ -91,26 +91,22 @@ fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
         return Err(filesystem::closed(&device));
     };
     fs::create_dir_all(MOUNTPOINT)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSYMFOLLOW;
     mount(&device, MOUNTPOINT, kind, flags, None)
         .with_context(|| format!("cannot mount `{}` ({kind})", device.display()))?;
-    let replaced = replace(&Path::new(MOUNTPOINT).join(FOLDER), text);
+    let replaced = Directory::open(MOUNTPOINT).and_then(|top| replace(&top, text));
     unmount(MOUNTPOINT, UnmountFlags::empty()).context("cannot unmount it")?;
     Ok(replaced?)
 }
 
-/// In one step: whoever reads finds the old text or the new one, also after the power has failed.
-fn replace(folder: &Path, text: &str) -> io::Result<Option<String>> {
-    fs::create_dir_all(folder)?;
-    let (file, fresh) = (folder.join(FILE), folder.join("workflow.new"));
-    let mut old = String::new();
-    let read = File::open(&file).and_then(|file| file.take(LIMIT).read_to_string(&mut old));
-    let mut new = File::create(&fresh)?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&fresh, &file)?;
-    File::open(folder)?.sync_all()?;
-    Ok(read.is_ok().then_some(old))
+/// In one step: whoever reads finds the old text or the new one, also after the power has failed. The file system is of
+/// whoever has the disk: no link on it is followed, and nothing but a small file is read.
+fn replace(top: &Directory, text: &str) -> Result<Option<String>, untrusted_fs::Error> {
+    let folder = top.directory_or_new(FOLDER, 0o755)?;
+    let old = folder.read_to_string(FILE, Links::Refuse, LIMIT).ok();
+    folder.replace(FILE, 0o644, text.as_bytes())?;
+    folder.sync()?;
+    Ok(old)
 }
 
 /// Devices are there by now, or are not meant to be: a new disk has no such place before the job.
@@ -137,6 +133,8 @@ fn find(place: &str) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn what_was_noted_is_told() {
@@ -155,10 +153,40 @@ mod tests {
     #[test]
     fn the_file_is_replaced_and_the_old_text_given_back() {
         let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join("iguana");
-        assert_eq!(replace(&folder, "one").unwrap(), None);
-        assert_eq!(replace(&folder, "two").unwrap().as_deref(), Some("one"));
+        let top = Directory::open(home.path()).unwrap();
+        assert_eq!(replace(&top, "one").unwrap(), None);
+        assert_eq!(replace(&top, "two").unwrap().as_deref(), Some("one"));
+        let folder = home.path().join(FOLDER);
         assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "two");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_planted_on_the_state_file_system_is_not_followed() {
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, victim) = (home.path().join(FOLDER), outside.path().join("victim"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&victim, "untouched").unwrap();
+        for name in [FILE, "workflow.new"] {
+            symlink(&victim, folder.join(name)).unwrap();
+        }
+        let top = Directory::open(home.path()).unwrap();
+        assert_eq!(replace(&top, "noted").unwrap(), None, "what a link leads to is not told");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "noted");
+        fs::remove_dir_all(&folder).unwrap();
+        symlink(outside.path(), &folder).unwrap();
+        assert!(replace(&top, "noted").is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_fifo_on_the_state_file_system_does_not_keep_the_boot() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        mknodat(CWD, folder.join(FILE), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(replace(&Directory::open(home.path()).unwrap(), "noted").unwrap(), None);
+        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "noted");
     }
 }

@@ -1,6 +1,7 @@
 //! The switch to the new system's root (switch_root(8)).
 
 use super::NEW_ROOT;
+use super::system::Mountpoint;
 use crate::machine::{media, memory};
 use crate::sys;
 use anyhow::{Context as _, bail};
@@ -15,6 +16,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,10 +35,8 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     end_other_processes();
     let_go()?;
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for path in MOVED {
-        let target = format!("{NEW_ROOT}{path}");
-        fs::create_dir_all(&target).with_context(|| format!("cannot make `{target}`"))?;
-        mount_move(*path, &target).with_context(|| format!("cannot move `{path}` to the new system"))?;
+    for (path, target) in targets()? {
+        mount_move(path, &target.path).with_context(|| format!("cannot move `{path}` to the new system"))?;
     }
     rustix::process::chdir(NEW_ROOT)?;
     if is_memory(&old_root)? {
@@ -48,6 +48,15 @@ pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     // The kernel gave the words behind `--` to us for the new system's first program.
     let error = Command::new(init).args(std::env::args_os().skip(1)).exec();
     Err(error).with_context(|| format!("cannot execute `{init}`"))
+}
+
+/// Where in the new system they go, all found while `/proc` is still here: `/run` may be a link there.
+fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
+    let target = |path: &&'static str| {
+        let found = Mountpoint::open(Path::new(&format!("{NEW_ROOT}{path}")));
+        Ok((*path, found.with_context(|| format!("cannot make `{NEW_ROOT}{path}`"))?))
+    };
+    MOVED.iter().map(target).collect()
 }
 
 /// Lets go of what holds memory and disks.

@@ -9,17 +9,16 @@ use crate::report::Report;
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_remount, unmount,
 };
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+use untrusted_fs::{Directory, Links};
 
 /// What is mounted, until the value is dropped.
 pub(super) struct System {
@@ -100,9 +99,9 @@ impl System {
         Ok(())
     }
 
-    /// Opens a file of the new system. Its links lead where they will lead there.
-    pub(super) fn file(&self, path: &str) -> Result<File, Errno> {
-        open_inside(Path::new(NEW_ROOT), Path::new(path))
+    /// Reads a text of the new system. Its links lead where they will lead there.
+    pub(super) fn text(&self, path: &str, limit: u64) -> Result<String, untrusted_fs::Error> {
+        new_root()?.read_to_string(path, Links::Inside, limit)
     }
 
     /// Leaves everything mounted: the machine goes on as this system.
@@ -122,13 +121,9 @@ impl Drop for System {
     }
 }
 
-/// Opens a file below a folder that is not trusted.
-pub(super) fn open_inside(root: &Path, path: &Path) -> Result<File, Errno> {
-    let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    // A FIFO in a file's place must not keep us.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(&root, path, flags, Mode::empty(), inside).map(File::from)
+/// The new system, as far as it is mounted. What is on it is of whoever has the disk.
+pub(super) fn new_root() -> Result<Directory, untrusted_fs::Error> {
+    Directory::open(NEW_ROOT)
 }
 
 fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
@@ -173,9 +168,7 @@ fn mount_device(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
 fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
     let source = Path::new(&entry.device);
     let opened = match source.strip_prefix(NEW_ROOT) {
-        Ok(inside) if !inside.as_os_str().is_empty() => {
-            OwnedFd::from(open_inside(Path::new(NEW_ROOT), inside)?)
-        }
+        Ok(inside) if !inside.as_os_str().is_empty() => new_root()?.locate(inside, Links::Inside)?,
         _ => open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
     };
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
@@ -201,10 +194,10 @@ fn mountpoint(entry: &Entry) -> anyhow::Result<Mountpoint> {
 }
 
 /// A folder to mount at, whatever happens to its path meanwhile.
-struct Mountpoint {
+pub(super) struct Mountpoint {
     descriptor: OwnedFd,
     /// Where it is, all links followed.
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Mountpoint {
@@ -214,11 +207,14 @@ impl Mountpoint {
 
     /// The folder to mount at, made if need be. A link of the new system leads where it will lead there:
     /// `/home -> /data/home` must not end in the initrd.
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let inside = path.strip_prefix(NEW_ROOT).with_context(|| format!("it is not below `{NEW_ROOT}`"))?;
         fs::create_dir_all(NEW_ROOT)?;
-        let mut folder = open(NEW_ROOT, FOLDER, Mode::empty())?;
-        let root = folder.try_clone()?;
+        Self::below(&new_root()?, inside)
+    }
+
+    fn below(root: &Directory, inside: &Path) -> anyhow::Result<Self> {
+        let mut folder = root.locate("", Links::Refuse)?;
         let ancestors: Vec<&Path> = inside.ancestors().filter(|it| !it.as_os_str().is_empty()).collect();
         for ancestor in ancestors.into_iter().rev() {
             let name = ancestor.file_name().context("a mountpoint without a name")?;
@@ -227,9 +223,31 @@ impl Mountpoint {
                 Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
                 Err(error) => return Err(error.into()),
             }
-            folder = openat2(&root, ancestor, FOLDER, Mode::empty(), ResolveFlags::IN_ROOT)?;
+            folder = root.locate(ancestor, Links::Inside)?;
         }
         let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
         Ok(Self { descriptor: folder, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_mountpoint_is_below_the_new_root_wherever_its_links_lead() {
+        let home = tempfile::tempdir().unwrap();
+        let top = home.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("etc")).unwrap();
+        for (link, target) in [("run", "/etc"), ("proc", "../../../../etc"), ("self", "/proc/self/root")] {
+            symlink(target, top.join(link)).unwrap();
+        }
+        let root = Directory::open(&top).unwrap();
+        let place = |path: &str| Mountpoint::below(&root, Path::new(path)).map(|found| found.path);
+        assert_eq!(place("run").unwrap(), top.join("etc"));
+        assert_eq!(place("proc/below").unwrap(), top.join("etc/below"));
+        assert_eq!(place("new/one").unwrap(), top.join("new/one"));
+        assert!(place("self").is_err(), "the kernel's own links lead nowhere");
     }
 }

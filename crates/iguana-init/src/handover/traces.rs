@@ -1,29 +1,31 @@
 //! What Iguana leaves in the new system: the machine's identity, and the log.
 
-use super::NEW_ROOT;
-use super::system::open_inside;
+use super::system::new_root;
 use crate::report::{LOG, Report};
 use anyhow::Context as _;
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::mount::mount_bind;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use untrusted_fs::{Directory, Links};
 
 /// The identity that the containers have seen.
-const IDENTITY: &str = "/iguana/machine-id";
-/// It is kept where the new system finds it, too.
-const KEPT_IDENTITY: &str = "/run/iguana/machine-id";
+const EXCHANGE: &str = "/iguana";
+const IDENTITY: &str = "machine-id";
+/// It is kept where the new system finds it, too, under the same name.
+const KEPT: &str = "/run/iguana";
 /// Of the new system.
 const ITS_IDENTITY: &str = "etc/machine-id";
+/// Bytes of such a file; one has 33 (machine-id(5)).
+const IDENTITY_LIMIT: u64 = 4096;
 /// What systemd reads at its first boot (systemd.system-credentials(7), `system.machine_id`): an initrd hands
-/// credentials over in this folder.
-const CREDENTIALS: &str = "/run/credentials/@initrd";
+/// credentials over in the folder `/run/credentials/@initrd`.
+const RUN: &str = "/run";
+const CREDENTIALS: &[&str] = &["credentials", "@initrd"];
 const CREDENTIAL: &str = "system.machine_id";
-/// Where the new system keeps logs, and the folder for ours there.
+/// Where the new system keeps logs, and the folder for ours there, with its mode, and the log's.
 const LOGS: &str = "var/log";
-const OUR_LOGS: &str = "var/log/iguana";
+const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
+const OUR_LOG: (&str, u32) = ("boot.log", 0o640);
 
 /// Leaves all of it. What cannot be left is told: it is no reason to stay.
 pub(super) fn leave(report: &Report) {
@@ -37,41 +39,68 @@ pub(super) fn leave(report: &Report) {
 
 /// Gives the identity to a system that has none, as machine-id(5) divides the cases ("First Boot Semantics").
 fn leave_identity() -> anyhow::Result<()> {
-    let Ok(identity) = fs::read_to_string(IDENTITY) else { return Ok(()) };
-    fs::write(KEPT_IDENTITY, &identity)?;
-    let its_own = open_inside(Path::new(NEW_ROOT), Path::new(ITS_IDENTITY));
-    match its_own.ok().and_then(|file| io::read_to_string(file).ok()) {
+    let exchange = Directory::open(EXCHANGE);
+    let identity = exchange.and_then(|it| it.read_to_string(IDENTITY, Links::Refuse, IDENTITY_LIMIT));
+    let identity = match identity {
+        Err(error) if error.is_not_found() => return Ok(()),
+        read => read?,
+    };
+    Directory::open(KEPT)?.replace(IDENTITY, 0o644, identity.as_bytes())?;
+    let root = new_root()?;
+    match root.read_to_string(ITS_IDENTITY, Links::Inside, IDENTITY_LIMIT).ok() {
         // It has one already, or has an empty file for one: what is mounted over it is written down by
         // systemd-machine-id-commit.service(8) as soon as it can.
-        Some(own) if own.trim().is_empty() => cover(ITS_IDENTITY, KEPT_IDENTITY),
+        Some(own) if own.trim().is_empty() => cover(&root, ITS_IDENTITY, &format!("{KEPT}/{IDENTITY}")),
         Some(own) if own.trim() != "uninitialized" => Ok(()),
         // Its first boot: a file would tell systemd that there has been one already.
         _ => {
-            fs::create_dir_all(CREDENTIALS)?;
-            Ok(fs::write(Path::new(CREDENTIALS).join(CREDENTIAL), identity.trim())?)
+            let mut folder = Directory::open(RUN)?;
+            for name in CREDENTIALS {
+                folder = folder.directory_or_new(name, 0o755)?;
+            }
+            Ok(folder.replace(CREDENTIAL, 0o600, identity.trim().as_bytes())?)
         }
     }
 }
 
 /// Mounts a file over one of the new system.
-fn cover(path: &str, with: &str) -> anyhow::Result<()> {
-    let file = open_inside(Path::new(NEW_ROOT), Path::new(path))?;
+fn cover(root: &Directory, path: &str, with: &str) -> anyhow::Result<()> {
+    let file = root.file(path, Links::Inside)?;
     mount_bind(with, format!("/proc/self/fd/{}", file.as_raw_fd()))
         .with_context(|| format!("cannot cover `/{path}`"))
 }
 
 /// Copies the log to where the new system keeps its own, if it has such a place and it can be written.
 fn leave_log() -> anyhow::Result<()> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(NEW_ROOT, folder, Mode::empty())?;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let logs = openat2(&root, LOGS, folder, Mode::empty(), inside).context("there is no `/var/log`")?;
-    match rustix::fs::mkdirat(&logs, "iguana", Mode::from_raw_mode(0o750)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        refused => refused?,
+    put_log(&new_root()?, &fs::read(LOG)?)
+}
+
+fn put_log(root: &Directory, log: &[u8]) -> anyhow::Result<()> {
+    let logs = root.directory(LOGS, Links::Inside).context("there is no `/var/log`")?;
+    let (name, mode) = OUR_LOG;
+    Ok(logs.directory_or_new(OUR_LOGS.0, OUR_LOGS.1)?.replace(name, mode, log)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_log_goes_into_the_new_system_and_through_nothing_that_lies_there() {
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let logs = home.path().join("data/log");
+        fs::create_dir_all(logs.join("iguana")).unwrap();
+        fs::create_dir(home.path().join("var")).unwrap();
+        symlink("/data/log", home.path().join("var/log")).unwrap();
+        mknodat(CWD, logs.join("iguana/boot.log"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let root = Directory::open(home.path()).unwrap();
+        put_log(&root, b"log").unwrap();
+        assert_eq!(fs::read(logs.join("iguana/boot.log")).unwrap(), b"log");
+        fs::remove_dir_all(logs.join("iguana")).unwrap();
+        symlink(outside.path(), logs.join("iguana")).unwrap();
+        assert!(put_log(&root, b"log").is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
-    let ours = openat2(&root, OUR_LOGS, folder, Mode::empty(), inside)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy = openat2(&ours, "boot.log", flags, Mode::from_raw_mode(0o640), ResolveFlags::BENEATH)?;
-    Ok(File::from(copy).write_all(&fs::read(LOG)?)?)
 }

@@ -2,8 +2,7 @@
 
 use super::super::filesystem;
 use super::super::system::{Root, System};
-use super::Place;
-use std::io;
+use super::{Place, TEXT_LIMIT};
 use std::path::Path;
 
 /// What kernel-install(8) gives to every kernel of a system.
@@ -21,7 +20,7 @@ pub(super) fn find(kernel: &str, places: &[Place], system: &System, own: &str) -
     if let Some((place, found)) = places.iter().find_map(|place| Some((place, of_menu(place)?))) {
         return without_variables(&found, place);
     }
-    let of_system = OF_SYSTEM.iter().filter_map(|path| io::read_to_string(system.file(path).ok()?).ok());
+    let of_system = OF_SYSTEM.iter().filter_map(|path| system.text(path, TEXT_LIMIT).ok());
     let of_system = of_system.map(|text| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")).next();
     of_system.filter(|text| !text.is_empty()).unwrap_or_else(|| made(&system.root, own))
 }

@@ -13,6 +13,11 @@ const IMAGES: &str = "EFI/Linux";
 /// systemd-boot's own settings (loader.conf(5)).
 const SETTINGS: &str = "loader/loader.conf";
 
+/// Entries of one place that are looked at; a system with many kernels has a dozen.
+const ENTRIES_LIMIT: usize = 512;
+/// Bytes of an entry; one with a long command line has 3 kB.
+const ENTRY_LIMIT: usize = 64 << 10;
+
 /// One way to start a system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -49,16 +54,21 @@ pub(super) fn in_order(places: &[Place]) -> Vec<(&Place, Entry)> {
 }
 
 fn of(place: &Place) -> Vec<Entry> {
-    let texts = place.names(TEXTS).into_iter().filter_map(|name| {
-        let text = place.text(&format!("{TEXTS}/{name}"))?;
-        name.ends_with(".conf").then(|| parse(&name, &text))
+    let named = |folder: &str, ending: &str| -> Vec<String> {
+        let mut names = place.names(folder);
+        names.retain(|name| name.ends_with(ending));
+        names
+    };
+    let texts = named(TEXTS, ".conf").into_iter().filter_map(|name| {
+        let text = place.text(&format!("{TEXTS}/{name}")).filter(|text| text.len() <= ENTRY_LIMIT)?;
+        Some(parse(&name, &text))
     });
-    let images = place.names(IMAGES).into_iter().filter_map(|name| {
+    let images = named(IMAGES, ".efi").into_iter().filter_map(|name| {
         let path = format!("{IMAGES}/{name}");
-        let release = name.ends_with(".efi").then(|| unified::os_release(&place.open(&path).ok()?))??;
+        let release = unified::os_release(&place.open(&path).ok()?)?;
         Some(of_image(&name, path, &release))
     });
-    texts.chain(images).collect()
+    texts.chain(images).take(ENTRIES_LIMIT).collect()
 }
 
 fn parse(name: &str, text: &str) -> Entry {

@@ -18,8 +18,8 @@ pub(super) fn newest(place: &Place, places: &[Place], system: &System, own: &str
     let (kernel, initrd) = choose(&place.names(""))?;
     Some(Installed {
         name: format!("`{kernel}` of {}", place.name),
-        image: place.open(&kernel).ok()?,
-        initrd: initrd.and_then(|initrd| place.open(&initrd).ok()),
+        image: super::kernel_image(place.open(&kernel).ok()?).ok()?,
+        initrd: initrd.and_then(|initrd| super::joined(vec![place.open(&initrd).ok()?]).ok()?),
         cmdline: cmdline::find(&kernel, places, system, own),
     })
 }

@@ -5,17 +5,17 @@ mod entries;
 mod files;
 mod unified;
 
-use super::NEW_ROOT;
 use super::glimpse::Glimpse;
 use super::partitions::{self, Before, ESP, XBOOTLDR};
-use super::system::{Root, System, open_inside};
+use super::system::{Root, System, new_root};
 use crate::report::Report;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use entries::Entry;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::{self, File};
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
 
 /// Where a system has its kernels' modules.
 const MODULES: &[&str] = &["lib/modules", "usr/lib/modules"];
@@ -25,6 +25,13 @@ const INDEX: &str = "modules.dep";
 const BOOT_FOLDERS: &[&str] = &["boot", "efi", "boot/efi"];
 /// Where boot partitions are looked at that the mount list does not name.
 const GLIMPSES: &str = "/run/iguana/boot";
+
+/// Names that are read of a folder in which kernels, boot entries or modules are: real ones have a few dozen.
+const NAMES_LIMIT: usize = 4096;
+/// Bytes of a text that a boot loader reads; GRUB's menu of a dozen kernels has some 20 kB.
+const TEXT_LIMIT: u64 = 1 << 20;
+/// Bytes of a kernel, and of all of its initrds: large ones have 0.3 GB. kexec_file_load(2) takes 2 GiB.
+const IMAGE_LIMIT: u64 = 1 << 30;
 
 /// What the new system has for the running kernel.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,12 +45,14 @@ pub(super) enum Fit {
 }
 
 /// Compares the new system with the kernel of this release.
-pub(super) fn fit(root: &Path, release: &str) -> Fit {
-    let folders =
-        MODULES.iter().filter_map(|folder| fs::read_dir(root.join(folder)).ok()).flatten().flatten();
-    let indexed = folders.filter(|folder| folder.path().join(INDEX).exists());
-    let mut releases: Vec<String> =
-        indexed.filter_map(|folder| folder.file_name().into_string().ok()).collect();
+pub(super) fn fit(root: &Directory, release: &str) -> Fit {
+    let folders = MODULES.iter().filter_map(|folder| root.directory(folder, Links::Inside).ok());
+    let indexed = folders.flat_map(|folder| {
+        let mut names = folder.names(NAMES_LIMIT).unwrap_or_default();
+        names.retain(|name| folder.file(Path::new(name).join(INDEX), Links::Inside).is_ok());
+        names
+    });
+    let mut releases: Vec<String> = indexed.filter_map(|name| name.into_string().ok()).collect();
     releases.sort();
     releases.dedup();
     match releases.as_slice() {
@@ -65,7 +74,7 @@ pub(super) struct Installed {
 /// Something in which kernels are looked for.
 struct Place {
     /// The top of a boot partition, or the folder that stands for one.
-    folder: PathBuf,
+    folder: Directory,
     /// What a boot loader calls this folder, when it is on the root's own file system.
     prefix: Option<String>,
     /// For the person at the machine.
@@ -80,18 +89,19 @@ impl Place {
         let relative = path.trim_start_matches('/');
         let inner = self.prefix.as_ref().and_then(|prefix| relative.strip_prefix(prefix.as_str()));
         let inner = inner.filter(|inner| inner.starts_with('/'));
-        open_inside(&self.folder, Path::new(inner.unwrap_or(relative)))
-            .with_context(|| format!("{} has no file `{path}`", self.name))
+        let file = self.folder.file(inner.unwrap_or(relative), Links::Inside);
+        file.with_context(|| format!("{} has no file `{path}`", self.name))
     }
 
     fn text(&self, path: &str) -> Option<String> {
-        io::read_to_string(self.open(path).ok()?).ok()
+        String::from_utf8(untrusted_fs::read_bounded(self.open(path).ok()?, TEXT_LIMIT).ok()?).ok()
     }
 
-    /// Names in a folder.
+    /// Names in a folder; none of one with more than anybody has.
     fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.join(folder)).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        let folder = self.folder.directory(folder, Links::Inside);
+        let names = folder.and_then(|folder| folder.names(NAMES_LIMIT)).unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect()
     }
 }
 
@@ -111,11 +121,10 @@ pub(super) fn installed(system: &System, before: &Before, report: &Report) -> Op
 
 /// The system's folders, then the boot partitions of its disk.
 fn places(system: &System, before: &Before) -> Vec<Place> {
-    let folders = BOOT_FOLDERS.iter().map(|folder| Place {
-        folder: Path::new(NEW_ROOT).join(folder),
-        prefix: Some((*folder).into()),
-        name: format!("`/{folder}`"),
-        _glimpse: None,
+    let root = new_root();
+    let folders = BOOT_FOLDERS.iter().filter_map(|name| {
+        let folder = root.as_ref().ok()?.directory(name, Links::Inside).ok()?;
+        Some(Place { folder, prefix: Some((*name).into()), name: format!("`/{name}`"), _glimpse: None })
     });
     let disk = match &system.root {
         Root::Open { device, .. } => device.as_deref(),
@@ -133,7 +142,7 @@ fn places(system: &System, before: &Before) -> Vec<Place> {
     let partitions = partitions.into_iter().enumerate().filter_map(|(number, node)| {
         // One that is in use already is among the folders.
         let glimpse = Glimpse::of(&node, &Path::new(GLIMPSES).join(number.to_string())).ok()?;
-        let folder = glimpse.folder().to_owned();
+        let folder = glimpse.top().ok()?;
         Some(Place { folder, prefix: None, name: format!("`{}`", node.display()), _glimpse: Some(glimpse) })
     });
     folders.chain(partitions).collect()
@@ -141,19 +150,34 @@ fn places(system: &System, before: &Before) -> Vec<Place> {
 
 /// One file of several, as the kernel takes them: an initrd may be several archives one behind the other
 /// (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
-fn joined(files: Vec<File>) -> io::Result<Option<File>> {
+fn joined(files: Vec<File>) -> anyhow::Result<Option<File>> {
+    let mut bytes = 0_u64;
+    for file in &files {
+        bytes = bytes.saturating_add(file.metadata()?.len());
+    }
+    ensure!(
+        bytes <= IMAGE_LIMIT,
+        "its initrds have {bytes} bytes, more than the {IMAGE_LIMIT} that are taken"
+    );
     if files.len() < 2 {
         return Ok(files.into_iter().next());
     }
     let mut whole = in_memory("initrd")?;
     for mut file in files {
-        io::copy(&mut file, &mut whole)?;
+        let length = file.metadata()?.len();
+        io::copy(&mut file.by_ref().take(length), &mut whole)?;
         // Each begins at a multiple of four bytes.
         let end = whole.stream_position()?.next_multiple_of(4);
         whole.set_len(end)?;
         whole.seek(io::SeekFrom::End(0))?;
     }
     Ok(Some(whole))
+}
+
+fn kernel_image(file: File) -> anyhow::Result<File> {
+    let bytes = file.metadata()?.len();
+    ensure!(bytes <= IMAGE_LIMIT, "its kernel has {bytes} bytes, more than the {IMAGE_LIMIT} that are taken");
+    Ok(file)
 }
 
 fn in_memory(name: &str) -> io::Result<File> {
@@ -171,7 +195,7 @@ impl Entry {
         let initrds = self.initrds.iter().map(|path| place.open(path)).collect::<anyhow::Result<_>>()?;
         Ok(Installed {
             name,
-            image: place.open(kernel)?,
+            image: kernel_image(place.open(kernel)?)?,
             initrd: joined(initrds)?,
             cmdline: cmdline::without_variables(&self.options.join(" "), place),
         })
@@ -181,7 +205,9 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read as _, Write as _};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
 
     /// A folder with these files, gone with the value.
     pub(super) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
@@ -191,16 +217,17 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let folder = home.path().to_owned();
+        let folder = Directory::open(home.path()).unwrap();
         (home, Place { folder, prefix: Some("boot".into()), name: "`/boot`".into(), _glimpse: None })
     }
 
     #[test]
     fn a_system_fits_by_its_modules() {
-        let (home, _) = folder(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
-        assert_eq!(fit(home.path(), "6.1"), Fit::Modules);
-        assert_eq!(fit(home.path(), "6.9"), Fit::OthersOnly(vec!["6.1".into()]), "a folder without an index");
-        assert_eq!(fit(&home.path().join("usr"), "6.1"), Fit::Nothing);
+        let (_home, place) = folder(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
+        let root = &place.folder;
+        assert_eq!(fit(root, "6.1"), Fit::Modules);
+        assert_eq!(fit(root, "6.9"), Fit::OthersOnly(vec!["6.1".into()]), "a folder without an index");
+        assert_eq!(fit(&root.directory("usr", Links::Refuse).unwrap(), "6.1"), Fit::Nothing);
     }
 
     #[test]
@@ -228,5 +255,29 @@ mod tests {
         whole.rewind().unwrap();
         whole.read_to_string(&mut text).unwrap();
         assert_eq!(text, "micro\0\0\0initrd\0\0");
+    }
+
+    #[test]
+    fn what_is_planted_in_a_boot_folder_is_passed_over() {
+        let (home, place) = folder(&[("loader/entries/good.conf", "linux /vmlinuz"), ("vmlinuz", "kernel")]);
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "linux /secret").unwrap();
+        let entries = home.path().join("loader/entries");
+        symlink(outside.path().join("secret"), entries.join("link.conf")).unwrap();
+        mknodat(CWD, entries.join("fifo.conf"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::File::create(entries.join("zeros.conf")).unwrap().set_len(64 << 30).unwrap();
+        mknodat(CWD, home.path().join("kernel"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let large = fs::File::create(home.path().join("large")).unwrap();
+        large.set_len(IMAGE_LIMIT + 1).unwrap();
+        let places = [place];
+        let ids: Vec<String> = entries::in_order(&places).into_iter().map(|(_, entry)| entry.id).collect();
+        assert_eq!(ids, ["good.conf"]);
+        assert!(places[0].open("kernel").is_err(), "a FIFO is not waited for");
+        for (kernel, initrds) in [("/large", vec![]), ("/vmlinuz", vec!["/large".into()])] {
+            let mut entry = Entry::default();
+            (entry.linux, entry.initrds) = (Some(kernel.into()), initrds);
+            let error = entry.open(&places[0]).err().unwrap().to_string();
+            assert!(error.contains("bytes, more than"), "{error}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Unified kernel images: a PE file with the kernel, its initrd and its command line as sections (UAPI group, Unified
 //! Kernel Image; Microsoft, PE Format).
 
-use super::{Installed, in_memory, joined};
+use super::{IMAGE_LIMIT, Installed, in_memory, joined};
 use anyhow::{Context as _, ensure};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -33,7 +33,7 @@ pub(super) fn open(file: &File, name: String) -> anyhow::Result<Installed> {
     let sections = sections(file)?;
     let image = sections.copy(".linux")?.context("it has no section `.linux`")?;
     let initrds = [".ucode", ".initrd"].into_iter().filter_map(|name| sections.copy(name).transpose());
-    let initrd = joined(initrds.collect::<io::Result<_>>()?)?;
+    let initrd = joined(initrds.collect::<anyhow::Result<_>>()?)?;
     Ok(Installed { name, image, initrd, cmdline: sections.text(".cmdline").unwrap_or_default() })
 }
 
@@ -91,8 +91,14 @@ impl Sections<'_> {
     }
 
     /// A section as a file of its own, in memory.
-    fn copy(&self, name: &str) -> io::Result<Option<File>> {
+    fn copy(&self, name: &str) -> anyhow::Result<Option<File>> {
         let Some(section) = self.find(name) else { return Ok(None) };
+        let (bytes, end) = (section.length, section.offset.saturating_add(section.length));
+        ensure!(
+            bytes <= IMAGE_LIMIT,
+            "its section `{name}` has {bytes} bytes, more than the {IMAGE_LIMIT} that are taken"
+        );
+        ensure!(end <= self.file.metadata()?.len(), "its section `{name}` ends behind the end of the file");
         let (mut from, mut to) = (self.file, in_memory(name)?);
         from.seek(SeekFrom::Start(section.offset))?;
         io::copy(&mut from.take(section.length), &mut to)?;
@@ -151,5 +157,15 @@ mod tests {
         let mut cut = tempfile::tempfile().unwrap();
         cut.write_all(&[0xff; 100]).unwrap();
         assert!(refused(cut).contains("no PE file"));
+        let short = image(&[(".linux", "kernel")]);
+        short.set_len(512).unwrap();
+        assert!(refused(short).contains("ends behind the end of the file"));
+        let long = image(&[(".linux", "kernel")]);
+        let length = 64 + COFF_LENGTH as u64 + 8;
+        for place in [length, length + 8] {
+            long.write_all_at(&u32::MAX.to_le_bytes(), place).unwrap();
+        }
+        long.set_len(8 << 30).unwrap();
+        assert!(refused(long).contains("its section `.linux` has 4294967295 bytes"));
     }
 }
