@@ -25,6 +25,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use untrusted_fs::{Directory, Links};
 
 /// The name of the workflow in a layout.
 pub const NAME: &str = "workflow";
@@ -55,8 +56,7 @@ impl Bundle {
     /// Whether there is one: a folder with the mark of a layout, or a tar.
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
-        path.join("oci-layout").is_file()
-            || (path.is_file() && path.extension().is_some_and(|it| it.eq_ignore_ascii_case("tar")))
+        path.join("oci-layout").is_file() || (path.is_file() && is_tar(path))
     }
 
     /// The bundle in a folder or a tar, as it was made, or as another tool has copied it from a registry.
@@ -64,8 +64,30 @@ impl Bundle {
     /// # Errors
     /// When it is none, or its documents are not there or do not have their digests.
     pub fn open(path: &Path) -> anyhow::Result<Opened> {
-        let files =
-            if path.is_dir() { Files::Folder(path.into()) } else { Files::Packed(Packed::open(path)?) };
+        let files = if path.is_dir() { Files::folder(path)? } else { Files::Packed(Packed::open(path)?) };
+        Self::read(files, path)
+    }
+
+    /// The bundle at a path of a foreign file system, if there is one: a folder with the mark of a layout, or a tar. Links
+    /// on the path are refused.
+    ///
+    /// # Errors
+    /// When it is a tar and cannot be read, or is a folder, and not whole.
+    pub fn find(top: &Directory, path: &Path) -> anyhow::Result<Option<Opened>> {
+        let shown = top.path().join(path);
+        if let Ok(folder) = top.directory(path, Links::Refuse) {
+            let is_layout = folder.file("oci-layout", Links::Inside).is_ok();
+            return is_layout.then(|| Self::read(Files::Folder(folder), &shown)).transpose();
+        }
+        if !is_tar(path) {
+            return Ok(None);
+        }
+        let file = top.file(path, Links::Refuse);
+        let packed = Packed::of(file.hint("write the path without links, of a file")?, &shown)?;
+        Self::read(Files::Packed(packed), &shown).map(Some)
+    }
+
+    fn read(files: Files, path: &Path) -> anyhow::Result<Opened> {
         let cannot = || format!("`{}` is not a bundle", path.display());
         let layout = Layout::open(files).with_context(cannot);
         let layout = layout.hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
@@ -113,6 +135,10 @@ impl Opened {
         let blobs = blobs.collect::<anyhow::Result<_>>()?;
         Ok(Self { documents, bundle: Bundle(Arc::new(Content { places, images, blobs })) })
     }
+}
+
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it.eq_ignore_ascii_case("tar"))
 }
 
 impl fmt::Debug for Bundle {

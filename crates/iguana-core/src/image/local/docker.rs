@@ -34,6 +34,8 @@ pub(super) struct DockerArchive {
     manifest: Vec<u8>,
     /// The names of the files that the manifest describes.
     files: HashMap<Digest, String>,
+    /// The digests of compressed layers, by their names: one that is there a thousand times is read once.
+    digests: HashMap<String, Digest>,
 }
 
 /// An entry of `manifest.json`.
@@ -56,7 +58,8 @@ impl DockerArchive {
         let items: Vec<Item> = serde_json::from_slice(&items)
             .with_context(|| format!("`manifest.json` in `{path}` is not understood"))?;
         let item = choose(items, name, &path)?;
-        let mut image = Self { path, packed, manifest: Vec::new(), files: HashMap::new() };
+        let (files, digests) = (HashMap::new(), HashMap::new());
+        let mut image = Self { path, packed, manifest: Vec::new(), files, digests };
         image.manifest = image.describe(&item)?.to_string().into_bytes();
         Ok(image)
     }
@@ -93,9 +96,18 @@ impl DockerArchive {
         part.take(4).read_to_end(&mut beginning)?;
         let packing = PACKINGS.iter().find(|(mark, _)| beginning.starts_with(mark));
         let (mark, media_type) = packing.context("a layer that is nothing")?;
-        let digest = if mark.is_empty() { diff_id } else { digest_of(file(&self.packed, name)?)? };
+        let digest = if mark.is_empty() { diff_id } else { self.digest(name)? };
         self.files.insert(digest, name.into());
         Ok(json!({"mediaType": media_type, "digest": digest.to_string(), "size": size}))
+    }
+
+    fn digest(&mut self, name: &str) -> anyhow::Result<Digest> {
+        if let Some(digest) = self.digests.get(name) {
+            return Ok(*digest);
+        }
+        let digest = digest_of(file(&self.packed, name)?)?;
+        self.digests.insert(name.into(), digest);
+        Ok(digest)
     }
 
     fn part(&self, digest: Digest) -> anyhow::Result<Part> {

@@ -1,5 +1,6 @@
 //! Files by name, in a folder or packed as a tar, read where they lie.
 
+use super::members::{self, Member};
 use crate::hint::{WithHint as _, hinted};
 use crate::http::DOCUMENT_LIMIT;
 use anyhow::{Context as _, ensure};
@@ -8,10 +9,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use tar::EntryType;
+use untrusted_fs::{Directory, Links};
 
-/// More files than any image has: 127 layers, and for `docker save` three files of each.
-const FILES_LIMIT: usize = 10_000;
 /// Links in a row that are followed: `docker save` makes one.
 const LINKS_LIMIT: usize = 8;
 /// What compressed files begin with.
@@ -25,17 +24,23 @@ const COMPRESSIONS: &[(&str, &[u8])] = &[
 /// Where files are.
 #[derive(Debug)]
 pub(in crate::image) enum Files {
-    /// Below a folder.
-    Folder(PathBuf),
+    /// Below a folder, which may be of whoever made the image.
+    Folder(Directory),
     /// In a tar.
     Packed(Packed),
 }
 
 impl Files {
+    /// Those in a folder.
+    pub(in crate::image) fn folder(path: &Path) -> anyhow::Result<Self> {
+        let opened = Directory::open(path).with_context(|| format!("cannot read `{}`", path.display()));
+        Ok(Self::Folder(opened.hint("`oci:DIR` takes a folder, `oci-archive:FILE` a tar")?))
+    }
+
     /// The folder, or the tar.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Folder(path) => path,
+            Self::Folder(folder) => folder.path(),
             Self::Packed(packed) => packed.path(),
         }
     }
@@ -44,18 +49,26 @@ impl Files {
     pub(super) fn open(&self, name: &str) -> anyhow::Result<Option<Part>> {
         match self {
             Self::Folder(folder) => {
-                let path = folder.join(name);
-                let cannot = || format!("cannot read `{}`", path.display());
-                let file = match File::open(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    opened => opened.with_context(cannot)?,
+                let file = match folder.file(name, Links::Inside) {
+                    Err(error) if error.is_not_found() => return absent(folder, name),
+                    opened => opened.hint("copy the image again: it is a folder of plain files")?,
                 };
-                let metadata = file.metadata().with_context(cannot)?;
-                ensure!(metadata.is_file(), "`{}` is not a file", path.display());
-                Ok(Some(Part { file, position: 0, end: metadata.len() }))
+                let end = file.metadata()?.len();
+                Ok(Some(Part { file, position: 0, end }))
             }
             Self::Packed(packed) => packed.file(name),
         }
+    }
+}
+
+/// Nothing, unless there is a link that leads nowhere inside of the folder.
+fn absent(folder: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
+    match folder.stat(name, Links::Inside) {
+        Ok(None) => Ok(None),
+        _ => Err(hinted(
+            format!("`{name}` in `{}` is a link to what is not in it", folder.path().display()),
+            "copy the folder with what its links lead to: `cp -rL FROM TO`",
+        )),
     }
 }
 
@@ -105,19 +118,19 @@ pub(in crate::image) struct Packed {
     members: HashMap<String, Member>,
 }
 
-#[derive(Debug)]
-enum Member {
-    File { start: u64, bytes: u64 },
-    Link(String),
-}
-
 impl Packed {
     /// Looks for the files of a tar.
     pub(in crate::image) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file =
+            untrusted_fs::open_file(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Self::of(file, path)
+    }
+
+    /// Looks for the files of a tar that is open; messages call it `path`.
+    pub(in crate::image) fn of(file: File, path: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot read `{}`", path.display());
-        let file = File::open(path).with_context(cannot)?;
         refuse_compressed(path, &file)?;
-        let members = members(&file)
+        let members = members::find(&file)
             .with_context(cannot)
             .hint("it must be a whole tar, not compressed, on a disk that was written to its end")?;
         Ok(Self { path: path.into(), file, members })
@@ -158,54 +171,13 @@ fn refuse_compressed(path: &Path, file: &File) -> anyhow::Result<()> {
     })
 }
 
-fn members(file: &File) -> anyhow::Result<HashMap<String, Member>> {
-    let length = file.metadata()?.len();
-    let mut members = HashMap::new();
-    for entry in tar::Archive::new(file).entries_with_seek()? {
-        let entry = entry?;
-        let name = text(&entry.path_bytes());
-        let member = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {
-                let (start, bytes) = (entry.raw_file_position(), entry.size());
-                ensure!(start.saturating_add(bytes) <= length, "it ends in the middle of `{name}`");
-                Member::File { start, bytes }
-            }
-            EntryType::Link => Member::Link(text(&entry.link_name_bytes().unwrap_or_default())),
-            EntryType::Symlink => {
-                Member::Link(beside(&name, &text(&entry.link_name_bytes().unwrap_or_default())))
-            }
-            _ => continue,
-        };
-        ensure!(members.len() < FILES_LIMIT, "it has more than {FILES_LIMIT} files");
-        members.insert(name, member);
-    }
-    Ok(members)
-}
-
-fn text(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    name.strip_prefix("./").unwrap_or(&name).to_owned()
-}
-
-/// What the link `name` leads to.
-fn beside(name: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = name.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hint;
     use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use tar::EntryType;
 
     fn tar_file(content: &[u8]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -253,5 +225,27 @@ mod tests {
             assert!(format!("{error:#}").contains(expected), "{error:#}");
             assert!(hint::of(&error).is_some());
         }
+    }
+
+    #[test]
+    fn what_lies_in_the_place_of_a_blob_is_neither_waited_for_nor_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        std::fs::write(folder.path().join("file"), "file").unwrap();
+        symlink(outside.path().join("secret"), folder.path().join("out")).unwrap();
+        symlink("/file", folder.path().join("inside")).unwrap();
+        let fifo = folder.path().join("fifo");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let files = Files::Folder(Directory::open(folder.path()).unwrap());
+        assert_eq!(files.open("inside").unwrap().unwrap().document().unwrap(), b"file");
+        assert!(files.open("none").unwrap().is_none());
+        for (name, expected) in [("out", "is a link to what is not in it"), ("fifo", "it is a FIFO")] {
+            let error = files.open(name).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+            assert!(hint::of(&error).is_some());
+        }
+        let error = Packed::open(&fifo).unwrap_err();
+        assert!(format!("{error:#}").contains("it is a FIFO"), "{error:#}");
     }
 }

@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn opened(folder: &TempDir) -> Layout {
-        Layout::open(Files::Folder(folder.path().into())).unwrap()
+        Layout::open(Files::folder(folder.path()).unwrap()).unwrap()
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
             assert!(hint::of(&error).unwrap().contains(expected), "{error:#}");
         }
         fs::remove_file(folder.path().join("oci-layout")).unwrap();
-        let error = Layout::open(Files::Folder(folder.path().into())).unwrap_err();
+        let error = Layout::open(Files::folder(folder.path()).unwrap()).unwrap_err();
         assert!(error.to_string().contains("is not an OCI image layout: it has no `oci-layout`"), "{error}");
     }
 

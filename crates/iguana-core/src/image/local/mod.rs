@@ -3,6 +3,7 @@
 mod docker;
 mod files;
 mod layout;
+mod members;
 
 use super::reference::{Local, Transport};
 use super::source::Source;
@@ -14,7 +15,7 @@ pub(super) use layout::{Layout, name_of};
 pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {
     let path = local.path();
     Ok(match local.transport() {
-        Transport::Layout => Box::new(Layout::open(Files::Folder(path.into()))?),
+        Transport::Layout => Box::new(Layout::open(Files::folder(path)?)?),
         Transport::LayoutArchive => Box::new(Layout::open(Files::Packed(Packed::open(path)?))?),
         Transport::DockerArchive => Box::new(DockerArchive::open(Packed::open(path)?, local.name())?),
     })
