@@ -1,6 +1,7 @@
 //! Finds the control file, and reads the workflow in it.
 
-use crate::machine::{facts, media};
+use crate::machine::facts;
+use crate::machine::media::{self, Media};
 use crate::report::{Report, Waiting};
 use anyhow::{Context as _, bail};
 use iguana_core::cmdline::Settings;
@@ -15,7 +16,7 @@ use iguana_core::workflow::{self, Plan, Severity};
 use iguana_core::{http, tftp};
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Where `iguana build --workflow` puts the bundled workflow.
 pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";
@@ -164,14 +165,17 @@ impl Sources<'_> {
 
     /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
     fn here(&self, url: &str) -> anyhow::Result<Document> {
-        let path = match url.strip_prefix(media::SCHEME) {
-            Some(place) => media::open(place, self.report)?,
-            None => PathBuf::from(url),
+        let opened = match url.strip_prefix(media::SCHEME) {
+            Some(place) => {
+                let media = media::open(place, self.report)?;
+                match Bundle::find(&media.top, &media.path)? {
+                    Some(opened) => opened,
+                    None => return Ok(Document::alone(url, media.read()?)),
+                }
+            }
+            None if Bundle::is_at(Path::new(url)) => Bundle::open(Path::new(url))?,
+            None => return Ok(Document::alone(url, media::read(Path::new(url))?)),
         };
-        if !Bundle::is_at(&path) {
-            return Ok(Document::alone(url, media::read(&path)?));
-        }
-        let opened = Bundle::open(&path)?;
         self.tell_images(url, &opened.bundle);
         Ok(Document::bundled(url, opened, false))
     }
@@ -183,10 +187,11 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+        if url.starts_with(media::SCHEME) {
+            return Media::mounted(url)?.read();
+        }
         if media::is_here(url) {
-            let path = url.strip_prefix(media::SCHEME).and_then(|place| place.rsplit_once(':'));
-            let path = path.map_or(PathBuf::from(url), |(_, path)| media::place(path));
-            return media::read(&path);
+            return media::read(Path::new(url));
         }
         let _waiting = self.waiting(url);
         match url.split_once("://") {

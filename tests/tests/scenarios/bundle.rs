@@ -77,7 +77,10 @@ fn two_sticks_of_one_label_and_none_are_errors() -> Result<()> {
     let (one, other) = (with_bundle("IGUANA")?, with_bundle("IGUANA")?);
     let mut boot = Scenario::new()?.no_network().disk(&one).disk(&other).append(STICK).boot()?;
     let block = boot.fails_in("control file")?;
-    assert!(block.contains("the label `IGUANA` is on more than one disk: `/dev/vda`, `/dev/vdb`"), "{block}");
+    assert!(
+        block.contains("the label `IGUANA` is on more than one device: `/dev/vda`, `/dev/vdb`"),
+        "{block}"
+    );
     let disk = with_bundle("OTHER")?;
     let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
     boot.expect("workflow: waiting for the device `LABEL=IGUANA`")?;

@@ -161,6 +161,13 @@ impl Device {
         self.first_part()
     }
 
+    /// What a device is made of: the disk of a partition, the members of an array.
+    pub(crate) fn parts(&self) -> Vec<Self> {
+        let members = fs::read_dir(self.0.join("slaves")).into_iter().flatten().flatten();
+        let members = members.filter_map(|entry| Self::block(entry.file_name().to_str()?));
+        members.chain(self.has("partition").then(|| self.disk())).collect()
+    }
+
     /// What a device is made of, the first of several.
     pub(crate) fn first_part(&self) -> Option<Self> {
         let mut parts: Vec<_> = fs::read_dir(self.0.join("slaves")).ok()?.flatten().collect();

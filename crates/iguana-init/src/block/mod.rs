@@ -2,6 +2,7 @@
 //! here; the parsers do no I/O, and a read is never longer than a few dozen KiB.
 
 pub(crate) mod device;
+mod doubles;
 pub(crate) mod named;
 mod raid;
 mod superblock;
@@ -9,18 +10,19 @@ mod table;
 mod text;
 
 pub(crate) use raid::Array;
-pub(crate) use superblock::{Superblock, Usage};
+pub(crate) use superblock::{BtrfsMember, Superblock, Usage};
 pub(crate) use table::{Partition, Table};
 pub(crate) use text::encoded;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Opens a device to look at what is on it. A drive without a medium does not keep us, and its tray stays open.
+/// Opens a block device to look at what is on it. A drive without a medium does not keep us, and its tray stays open; nor
+/// does a FIFO that a container has put in the place of a device.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    Ok(untrusted_fs::open_block_device(path)?)
 }
 
 /// The superblock on a device; `None` when it is of no kind that is known here.

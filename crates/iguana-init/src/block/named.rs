@@ -1,5 +1,6 @@
 //! Which block device a name means, in a mount list or on the command line, and waiting until it is there.
 
+use super::doubles::{self, Tag};
 use super::encoded;
 use iguana_core::hint::hinted;
 use std::fs;
@@ -12,21 +13,25 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const TELL_EVERY: Duration = Duration::from_secs(3);
-/// Where there is a link for each value of a tag of fstab(5), as udev keeps them.
-const FOLDERS: &[(&str, &str)] = &[
-    ("UUID", "/dev/disk/by-uuid"),
-    ("LABEL", "/dev/disk/by-label"),
-    ("PARTUUID", "/dev/disk/by-partuuid"),
-    ("PARTLABEL", "/dev/disk/by-partlabel"),
-    ("ID", "/dev/disk/by-id"),
+/// Where there is a link for each value of a tag of fstab(5), as udev keeps them, and whether the tag is one that whoever
+/// writes to a disk can give it.
+const FOLDERS: &[(&str, &str, Option<Tag>)] = &[
+    ("UUID", "/dev/disk/by-uuid", Some(Tag::Uuid)),
+    ("LABEL", "/dev/disk/by-label", Some(Tag::Label)),
+    ("PARTUUID", "/dev/disk/by-partuuid", Some(Tag::PartitionUuid)),
+    ("PARTLABEL", "/dev/disk/by-partlabel", Some(Tag::PartitionLabel)),
+    ("ID", "/dev/disk/by-id", None),
 ];
 
 /// The path of the device that `name` means: a path, or `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`.
+///
+/// # Errors
+/// When the device does not come, or more than one is of that name.
 pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     let start = Instant::now();
     let mut told = start;
     loop {
-        if let Some(path) = find(name) {
+        if let Some(path) = find(name)? {
             return Ok(path);
         }
         if start.elapsed() > LIMIT {
@@ -47,16 +52,30 @@ pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
     }
 }
 
-/// The path of a device that is there already.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let path = match name.split_once('=') {
-        None => PathBuf::from(name),
-        Some((tag, value)) => {
-            let (_, folder) = FOLDERS.iter().find(|(known, _)| *known == tag)?;
-            link(Path::new(folder), value.trim_matches('"'))?
-        }
+/// The path of a device that is there already; `None` if there is none.
+///
+/// # Errors
+/// When more than one is of that name.
+pub(crate) fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = path_of(name).filter(|path| is_block_device(path)) else { return Ok(None) };
+    if let Some((tag, value)) = tag_of(&path) {
+        doubles::refuse(tag, value)?;
+    }
+    Ok(Some(plain(path)))
+}
+
+fn path_of(name: &str) -> Option<PathBuf> {
+    let Some((tag, value)) = name.split_once('=').filter(|_| !name.starts_with('/')) else {
+        return Some(PathBuf::from(name));
     };
-    is_block_device(&path).then(|| plain(path))
+    let (_, folder, _) = FOLDERS.iter().find(|(known, ..)| *known == tag)?;
+    link(Path::new(folder), value.trim_matches('"'))
+}
+
+/// The tag that a link stands for, and its value.
+fn tag_of(link: &Path) -> Option<(Tag, &str)> {
+    let (_, _, tag) = FOLDERS.iter().find(|(_, folder, _)| link.parent() == Some(Path::new(folder)))?;
+    Some(((*tag)?, link.file_name()?.to_str()?))
 }
 
 /// The link for a value. UUIDs are the same in capitals; a label that is the same but for them is another one.
@@ -126,7 +145,16 @@ mod tests {
 
     #[test]
     fn an_unknown_tag_means_nothing() {
-        assert_eq!(find("NAME=x"), None);
-        assert_eq!(find("/dev/null"), None, "no block device");
+        assert_eq!(find("NAME=x").unwrap(), None);
+        assert_eq!(find("/dev/null").unwrap(), None, "no block device");
+    }
+
+    #[test]
+    fn a_link_by_a_tag_is_the_tag() {
+        let tag = |path| tag_of(Path::new(path)).map(|(tag, value)| (tag, value.to_owned()));
+        assert_eq!(tag("/dev/disk/by-partuuid/1-2"), Some((Tag::PartitionUuid, "1-2".into())));
+        assert_eq!(tag("/dev//disk/by-label/a"), Some((Tag::Label, "a".into())));
+        assert_eq!(tag("/dev/disk/by-id/virtio-1"), None);
+        assert_eq!(tag("/dev/vda1"), None);
     }
 }

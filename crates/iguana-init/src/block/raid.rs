@@ -31,7 +31,7 @@ impl Array {
         let digits = String::from_utf8_lossy(&digits);
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| digits.get(range).unwrap_or_default());
         let (kind, uuid, label) = ("linux_raid_member", parts.join("-"), self.name.clone());
-        Superblock { kind, usage: Usage::Member, uuid, label }
+        Superblock { kind, usage: Usage::Member, uuid, label, btrfs: None }
     }
 }
 

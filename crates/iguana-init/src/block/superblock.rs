@@ -21,6 +21,15 @@ pub(crate) struct Superblock {
     pub(crate) uuid: String,
     /// Empty when it was never set.
     pub(crate) label: String,
+    pub(crate) btrfs: Option<BtrfsMember>,
+}
+
+/// Which device a device is of those of its btrfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BtrfsMember {
+    pub(crate) id: u64,
+    /// How many there are.
+    pub(crate) of: u64,
 }
 
 /// What is done with a device on which this is.
@@ -38,7 +47,7 @@ pub(crate) enum Usage {
 
 impl Superblock {
     fn file_system(kind: &'static str, uuid: String, label: String) -> Option<Self> {
-        Some(Self { kind, usage: Usage::FileSystem, uuid, label })
+        Some(Self { kind, usage: Usage::FileSystem, uuid, label, btrfs: None })
     }
 }
 
@@ -63,7 +72,7 @@ fn lvm(bytes: Bytes<'_>) -> Option<Superblock> {
     let letters = text::label(bytes.at(sector.checked_add(header)?, 32));
     let parts = [0..6, 6..10, 10..14, 14..18, 18..22, 22..26, 26..32];
     let uuid = parts.map(|range| letters.get(range).unwrap_or_default()).join("-");
-    Some(Superblock { kind: "LVM2_member", usage: Usage::Member, uuid, label: String::new() })
+    Some(Superblock { kind: "LVM2_member", usage: Usage::Member, uuid, label: String::new(), btrfs: None })
 }
 
 fn luks(bytes: Bytes<'_>) -> Option<Superblock> {
@@ -73,7 +82,7 @@ fn luks(bytes: Bytes<'_>) -> Option<Superblock> {
     // Version 1 has its cipher where version 2 has its label.
     let label = if bytes.at(6, 2) == [0, 2] { text::label(bytes.at(24, 48)) } else { String::new() };
     let uuid = text::label(bytes.at(168, 40));
-    Some(Superblock { kind: "crypto_LUKS", usage: Usage::Encrypted, uuid, label })
+    Some(Superblock { kind: "crypto_LUKS", usage: Usage::Encrypted, uuid, label, btrfs: None })
 }
 
 fn swap(bytes: Bytes<'_>) -> Option<Superblock> {
@@ -81,7 +90,7 @@ fn swap(bytes: Bytes<'_>) -> Option<Superblock> {
     const PAGES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
     PAGES.into_iter().find(|page| bytes.at(page - 10, 10) == b"SWAPSPACE2")?;
     let (uuid, label) = (text::uuid(bytes.at(0x40c, 16)), text::label(bytes.at(0x41c, 16)));
-    Some(Superblock { kind: "swap", usage: Usage::Swap, uuid, label })
+    Some(Superblock { kind: "swap", usage: Usage::Swap, uuid, label, btrfs: None })
 }
 
 fn ext(bytes: Bytes<'_>) -> Option<Superblock> {
@@ -96,7 +105,12 @@ fn xfs(bytes: Bytes<'_>) -> Option<Superblock> {
 
 fn btrfs(bytes: Bytes<'_>) -> Option<Superblock> {
     let (uuid, label) = (text::uuid(bytes.at(0x1_0020, 16)), text::label(bytes.at(0x1_012b, 256)));
-    (bytes.at(0x1_0040, 8) == b"_BHRfS_M").then(|| Superblock::file_system("btrfs", uuid, label))?
+    if bytes.at(0x1_0040, 8) != b"_BHRfS_M" {
+        return None;
+    }
+    // `num_devices`, and `devid` of `dev_item`.
+    let btrfs = bytes.u64(0x1_00c9).zip(bytes.u64(0x1_0088)).map(|(id, of)| BtrfsMember { id, of });
+    Some(Superblock { btrfs, ..Superblock::file_system("btrfs", uuid, label)? })
 }
 
 fn f2fs(bytes: Bytes<'_>) -> Option<Superblock> {

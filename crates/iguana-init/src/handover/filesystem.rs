@@ -22,10 +22,15 @@ pub(super) enum Content {
 /// # Errors
 /// When it cannot be read, or has neither a file system nor what could be opened to one.
 pub(super) fn content(device: &Path) -> anyhow::Result<Content> {
-    let shown = device.display();
     let found = superblock(device)
-        .with_context(|| format!("cannot read `{shown}`"))
-        .hint("check the disk and its cable; what the kernel says of it is above")?
+        .with_context(|| format!("cannot read `{}`", device.display()))
+        .hint("check the disk and its cable; what the kernel says of it is above")?;
+    told(device, found)
+}
+
+fn told(device: &Path, found: Option<Superblock>) -> anyhow::Result<Content> {
+    let shown = device.display();
+    let found = found
         .with_context(|| format!("`{shown}` has no file system that is known here"))
         .hint("check that the installation has formatted it")?;
     let Superblock { kind, usage, uuid, .. } = found;
@@ -58,17 +63,14 @@ pub(super) fn closed(device: &Path) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::os::unix::fs::FileExt as _;
 
     /// What is said of a device with these bytes at this offset.
-    fn content_of(name: &str, offset: usize, bytes: &[u8]) -> anyhow::Result<Content> {
-        let path = std::env::temp_dir().join(format!("iguana-kind-{name}-{}", std::process::id()));
-        let mut content = vec![0; 8192];
-        content[offset..offset + bytes.len()].copy_from_slice(bytes);
-        fs::write(&path, content).unwrap();
-        let found = super::content(&path);
-        fs::remove_file(&path).unwrap();
-        found
+    fn content_of(name: &str, offset: u64, bytes: &[u8]) -> anyhow::Result<Content> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+        told(Path::new(name), block::superblock(&file).unwrap())
     }
 
     #[test]

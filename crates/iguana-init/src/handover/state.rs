@@ -112,7 +112,7 @@ fn replace(top: &Directory, text: &str) -> Result<Option<String>, untrusted_fs::
 /// Devices are there by now, or are not meant to be: a new disk has no such place before the job.
 fn find(place: &str) -> anyhow::Result<PathBuf> {
     if !place.eq_ignore_ascii_case(ON_ESP) {
-        return named::find(place).with_context(|| format!("there is no device `{place}`"));
+        return named::find(place)?.with_context(|| format!("there is no device `{place}`"));
     }
     let disks = partitions::disks(&Before::default());
     let of = |wanted: &dyn Fn(&partitions::Disk) -> bool| -> Vec<PathBuf> {

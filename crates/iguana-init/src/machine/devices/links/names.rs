@@ -99,7 +99,7 @@ fn names_of_partition(partition: &Partition) -> Vec<String> {
 }
 
 fn names_of_content(content: &Superblock) -> Vec<String> {
-    let Superblock { kind, usage, uuid, label } = content;
+    let Superblock { kind, usage, uuid, label, .. } = content;
     if *usage == Usage::Member {
         let is_volume = *kind == "LVM2_member" && !uuid.is_empty();
         return is_volume.then(|| format!("disk/by-id/lvm-pv-uuid-{uuid}")).into_iter().collect();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn content(usage: Usage, label: &str) -> Option<Superblock> {
-        Some(Superblock { kind: "ext4", usage, uuid: "1-2".into(), label: label.into() })
+        Some(Superblock { kind: "ext4", usage, uuid: "1-2".into(), label: label.into(), btrfs: None })
     }
 
     fn mapped(name: &str, uuid: &str) -> Facts {
@@ -222,7 +222,8 @@ mod tests {
         let member = Facts { content: content(Usage::Member, "host:sys"), ..disk("vda") };
         assert!(!member.names().iter().any(|name| name.contains("by-uuid") || name.contains("by-label")));
         let kind = "LVM2_member";
-        let volume = Superblock { kind, usage: Usage::Member, uuid: "a-b".into(), label: String::new() };
+        let volume =
+            Superblock { kind, usage: Usage::Member, uuid: "a-b".into(), label: String::new(), btrfs: None };
         assert_eq!(names_of_content(&volume), ["disk/by-id/lvm-pv-uuid-a-b"]);
     }
 
