@@ -116,11 +116,14 @@ impl Directory {
     /// # Errors
     /// When there is none, the path has a link that `links` refuses, or what is there is not a regular file.
     pub fn file(&self, path: impl AsRef<Path>, links: Links) -> Result<File> {
-        let path = path.as_ref();
+        self.open_regular(path.as_ref(), links, OFlags::RDONLY)
+    }
+
+    fn open_regular(&self, path: &Path, links: Links, access: OFlags) -> Result<File> {
         let found = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC, links)?;
         let stat = fstat(&found).map_err(|errno| self.error(path, errno))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => reopen(&found).map_err(|errno| self.error(path, errno)),
+            FileType::RegularFile => reopen(&found, access).map_err(|errno| self.error(path, errno)),
             other => Err(self.error(path, Cause::NotRegular(kind_name(other)))),
         }
     }
@@ -222,10 +225,11 @@ pub fn read_bounded(file: File, limit: u64) -> std::result::Result<Vec<u8>, Caus
     Ok(bytes)
 }
 
-/// Opens for reading what is open with `O_PATH`: the same file, whatever lies at its path by now.
-fn reopen(found: &OwnedFd) -> std::result::Result<File, Errno> {
+/// Opens what is open with `O_PATH`: the same file, whatever lies at its path by now. Nor does it wait for whoever has a
+/// lease of the file (fcntl(2), `F_SETLEASE`).
+fn reopen(found: &OwnedFd, access: OFlags) -> std::result::Result<File, Errno> {
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-    openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+    openat(CWD, path, access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
         .map(File::from)
 }
 

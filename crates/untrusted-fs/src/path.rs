@@ -38,7 +38,9 @@ fn open_kind(path: &Path, kind: FileType, refused: fn(&'static str) -> Cause) ->
         open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Error::new(path, errno))?;
     let stat = fstat(&found).map_err(|errno| Error::new(path, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
-        found_kind if found_kind == kind => reopen(&found).map_err(|errno| Error::new(path, errno)),
+        found_kind if found_kind == kind => {
+            reopen(&found, OFlags::RDONLY).map_err(|errno| Error::new(path, errno))
+        }
         other => Err(Error::new(path, refused(kind_name(other)))),
     }
 }

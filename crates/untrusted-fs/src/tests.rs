@@ -143,3 +143,52 @@ fn a_directory_is_opened_or_made_and_a_link_is_neither() {
     assert_eq!(std::fs::metadata(scratch.at("new")).unwrap().permissions().mode() & 0o7777, 0o750);
     assert!(directory.directory_or_new("link", 0o755).is_err());
 }
+
+#[test]
+fn missing_directories_are_made_where_no_link_leads_out() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    std::fs::create_dir(scratch.at("there")).unwrap();
+    symlink("/there", scratch.at("link")).unwrap();
+    symlink(scratch.outside.path(), scratch.at("out")).unwrap();
+    symlink("/proc/self/root", scratch.at("magic")).unwrap();
+    for path in ["/link/a/b", "link/../there/a/./c", "../../d"] {
+        directory.make_directories(path, 0o755, Links::Inside).unwrap();
+    }
+    assert!(["there/a/b", "there/a/c", "d"].iter().all(|path| scratch.at(path).is_dir()));
+    let refused = |path: &str, links| directory.make_directories(path, 0o755, links).is_err();
+    assert!(refused("link/x", Links::Refuse) && refused("../x", Links::Refuse));
+    assert!(refused("out/x", Links::Inside) && refused("magic/x", Links::Inside));
+    assert!(!scratch.outside.path().join("x").exists());
+    let real = Directory::open("/").unwrap();
+    let magic = format!("/proc/self/cwd/../../../../../../../{}/x", scratch.outside.path().display());
+    assert!(real.make_directories(magic, 0o755, Links::Inside).is_err());
+    assert!(!scratch.outside.path().join("x").exists());
+}
+
+#[test]
+fn what_is_located_is_not_opened() {
+    let scratch = Scratch::new();
+    fifo(&scratch.at("fifo"));
+    symlink("fifo", scratch.at("link")).unwrap();
+    let directory = scratch.directory();
+    let found = fstat(directory.locate("link", Links::Inside).unwrap()).unwrap();
+    assert_eq!(FileType::from_raw_mode(found.st_mode), FileType::Fifo);
+    assert!(matches!(directory.locate("link", Links::Refuse).unwrap_err().cause(), Cause::Link));
+}
+
+#[test]
+fn a_file_is_overwritten_in_place_and_a_link_is_not() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.at("file"), "what was there").unwrap();
+    std::fs::hard_link(scratch.at("file"), scratch.at("same")).unwrap();
+    symlink(scratch.secret(), scratch.at("link")).unwrap();
+    fifo(&scratch.at("fifo"));
+    let directory = scratch.directory();
+    directory.overwrite("file", b"new").unwrap();
+    assert_eq!(std::fs::read_to_string(scratch.at("same")).unwrap(), "new");
+    for name in ["link", "fifo", "missing", "../x"] {
+        directory.overwrite(name, b"new").unwrap_err();
+    }
+    assert_eq!(std::fs::read_to_string(scratch.secret()).unwrap(), "secret");
+}

@@ -8,7 +8,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Component, Path, PathBuf};
 
 const NEW: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -64,6 +65,40 @@ impl Directory {
         }
     }
 
+    /// Opens a directory below this one, and makes what is missing of its path, with this mode less the umask.
+    ///
+    /// # Errors
+    /// When the path has a link that `links` refuses or that leads nowhere, something on it is no directory, or a directory
+    /// cannot be made.
+    pub fn make_directories(&self, path: impl AsRef<Path>, mode: u32, links: Links) -> Result<Self> {
+        let mut reached = self.directory("", links)?;
+        let mut so_far = PathBuf::new();
+        for component in path.as_ref().components() {
+            match component {
+                Component::Prefix(_) | Component::RootDir | Component::CurDir => continue,
+                Component::ParentDir => so_far.push(".."),
+                Component::Normal(name) => so_far.push(name),
+            }
+            // Each step begins at this directory again: there a link of the path is resolved.
+            reached = match self.directory(&so_far, links) {
+                Err(error) if error.is_not_found() => {
+                    self.make_in(&reached, component.as_os_str(), mode, &so_far)?;
+                    self.directory(&so_far, links)?
+                }
+                found => found?,
+            };
+        }
+        Ok(reached)
+    }
+
+    fn make_in(&self, parent: &Self, name: &OsStr, mode: u32, path: &Path) -> Result<()> {
+        match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
+            // Somebody else was faster; or it is a link that leads nowhere, which opening it will tell.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(self.error(path, errno)),
+        }
+    }
+
     /// Begins a file below a random name; [`NewFile::place`] gives it its own.
     ///
     /// # Errors
@@ -95,6 +130,19 @@ impl Directory {
         let mut new = self.begin()?;
         new.file().write_all(content).map_err(|error| self.error(Path::new(name), Cause::Io(error)))?;
         new.place(name, mode)
+    }
+
+    /// Writes a file that is there already, in place: what is mounted or open elsewhere must stay the same file. Whoever
+    /// reads it meanwhile may see a mixture.
+    ///
+    /// # Errors
+    /// When there is none, it is not a regular file, or writing fails: then it may be half written.
+    pub fn overwrite(&self, name: impl AsRef<OsStr>, content: &[u8]) -> Result<()> {
+        let name = Path::new(self.single(name.as_ref())?);
+        let file = self.open_regular(name, Links::Refuse, OFlags::WRONLY)?;
+        // Not emptied first: so a reader sees a mixture rather than nothing.
+        let written = file.write_all_at(content, 0).and_then(|()| file.set_len(content.len() as u64));
+        written.map_err(|error| self.error(name, Cause::Io(error)))
     }
 
     /// Removes whatever has this name, with all that is below it. Links are removed, not followed. Nothing there is no
