@@ -192,6 +192,32 @@ pub(crate) fn set_up_process(
     }
 }
 
+/// Has the command begin in this directory. Before [`set_up_process`]: its user may lack the right to enter it.
+pub(crate) fn begin_in(command: &mut Command, directory: OwnedFd) {
+    // SAFETY: the closure makes a system call without pointers, on a descriptor that it owns.
+    unsafe {
+        command.pre_exec(move || check(libc::fchdir(directory.as_raw_fd())).map(drop));
+    }
+}
+
+/// Has the command not be executed (`EXDEV`) if its working directory is not below its root. After [`set_up_process`],
+/// with the rights that the program will have.
+pub(crate) fn stay_in_root(command: &mut Command) {
+    // SAFETY: the closure makes a system call that writes to an array of its own, of which the kernel is told the size.
+    unsafe {
+        command.pre_exec(|| {
+            let mut path = [0_u8; libc::PATH_MAX as usize];
+            // The C library would look for a directory that is not below the root; the kernel says `(unreachable)`.
+            let length = libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len());
+            match check(length as c_int) {
+                Ok(_) if path[0] == b'/' => Ok(()),
+                Ok(_) => Err(io::Error::from_raw_os_error(libc::EXDEV)),
+                Err(error) => Err(error),
+            }
+        });
+    }
+}
+
 /// Process 1 of a container is spared when memory is full; what it starts must not be.
 fn be_killed_as_others() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -351,23 +377,23 @@ pub(crate) fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::killpg(leader.as_raw_pid(), signal) }).map(drop)
 }
 
-/// Restricts the mount at `path`, with `recursive` also all below it, by `flags` (read-only, no devices, no
-/// set-user-ID), and changes nothing else of them (mount_setattr(2), Linux 5.12).
+/// Restricts a mount, with `recursive` also all below it, by `flags` (read-only, no devices, no set-user-ID), and
+/// changes nothing else of them (mount_setattr(2), Linux 5.12). `mount` is the mount itself, open.
 ///
 /// # Errors
 /// When it is no mount, or the kernel is older.
-pub(crate) fn restrict_mounts(path: &Path, flags: MountFlags, recursive: bool) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+pub(crate) fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> io::Result<()> {
     // SAFETY: a structure of numbers, for which zero means "no change".
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     // These three have the numbers that mount(2) gives them (linux/mount.h).
     let restrictions = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     attributes.attr_set = u64::from((flags & restrictions).bits());
-    let reach = if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the kernel reads the path and the structure, which are alive, and is told its size.
+    let reach = if recursive { libc::AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH;
+    let descriptor = mount.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads an empty path and the structure, which are alive, and is told its size.
     let result = unsafe {
         let (number, size) = (libc::SYS_mount_setattr, size_of::<libc::mount_attr>());
-        libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), reach, &raw const attributes, size)
+        libc::syscall(number, descriptor, c"".as_ptr(), reach, &raw const attributes, size)
     };
     check(result as c_int).map(drop)
 }

@@ -5,6 +5,7 @@
 //! everything in the container with it, when the machine's side closes the socket or dies.
 
 mod cgroup;
+mod host_files;
 mod image;
 mod inside;
 mod link;
@@ -31,6 +32,7 @@ pub(crate) use zygote::Zygote;
 
 use anyhow::Context as _;
 use cgroup::Cgroup;
+use host_files::HostFiles;
 use iguana_core::hint::WithHint as _;
 use iguana_core::image::VerifiedImage;
 use image::Image;
@@ -57,6 +59,7 @@ pub(crate) struct Container {
     // In this order: what it has written can be removed when nothing runs any more.
     link: Closing,
     cgroup: Cgroup,
+    host_files: HostFiles,
     _scratch: Scratch,
 }
 
@@ -70,7 +73,8 @@ pub(crate) fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyh
 
 fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
     let scratch = Scratch(plan.scratch.clone());
-    rootfs::make_scratch(&plan.scratch, &plan.exchange())?;
+    rootfs::make_scratch(&plan.scratch, &plan.exchange(), &plan.host_files())?;
+    let host_files = HostFiles::make(&plan.host_files())?;
     let order = Order {
         layers: image.layers.clone(),
         scratch: plan.scratch.clone(),
@@ -89,6 +93,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
         exchange: plan.exchange(),
         link,
         cgroup,
+        host_files,
         _scratch: scratch,
     })
 }
@@ -108,6 +113,7 @@ impl Container {
     /// # Errors
     /// When it cannot be executed: with the reason.
     pub(crate) fn run(&self, program: &Program) -> anyhow::Result<Running> {
+        self.host_files.refresh();
         let output = open_output(&program.stdio)?;
         let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
         let execution = Execution {
@@ -143,7 +149,8 @@ impl Container {
     /// Whether there is something at this path in the container.
     pub(crate) fn has_path(&self, path: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok())
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), resolve).is_ok())
     }
 
     /// The folder that the container has at [`EXCHANGE_INSIDE`], as the machine sees it.

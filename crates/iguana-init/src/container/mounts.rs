@@ -5,8 +5,8 @@ use super::plan::{KernelFiles, Source};
 use crate::sys;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
-use rustix::fd::OwnedFd;
-use rustix::fs::CWD;
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -14,13 +14,17 @@ use rustix::mount::{
 };
 use std::collections::HashSet;
 use std::ffi::{CString, OsString};
-use std::fs::{self, Metadata, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
 
 /// The mode of memory that covers no folder: everybody's, as Docker's.
 const EVERYBODYS: &str = "1777";
+
+/// What is missing of the path to a mount, and a file that one is attached to; as podman makes them.
+const NEW_DIRECTORY: u32 = 0o755;
+const NEW_FILE: u32 = 0o644;
 
 /// An image that is mounted gives files, and no rights.
 const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
@@ -100,52 +104,61 @@ impl Tree {
         Self::of_path(place)
     }
 
-    pub(super) fn attach(&self, mount: &Mount) -> anyhow::Result<()> {
-        let target = mount.target.as_path();
-        if matches!(mount.source, Source::Kernel(_)) && !target.is_dir() {
-            // To make it would be to make it in the machine's `/dev` or `/sys`.
+    /// Attaches it below `root`, where every link of the image stays. `restrictions` are in force for all of it.
+    pub(super) fn attach(
+        &self,
+        root: &Directory,
+        mount: &Mount,
+        restrictions: MountFlags,
+    ) -> anyhow::Result<()> {
+        let is_of_kernel = matches!(mount.source, Source::Kernel(_));
+        if is_of_kernel && root.directory(&mount.target, Links::Inside).is_err() {
+            // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
         }
-        let covered = fs::metadata(target).ok();
-        make_target(target, self.is_folder)?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-        move_mount(&self.descriptor, "", CWD, target, flags)?;
+        let covered = root.locate(&mount.target, Links::Inside).ok();
+        let target = make_target(root, &mount.target, self.is_folder)?;
         if let Some(covered) = covered.filter(|_| self.is_memory) {
-            take_after(target, &covered)?;
+            take_after(&self.descriptor, &fstat(covered)?)?;
         }
-        if matches!(mount.source, Source::Image { .. }) {
-            return Ok(restrict(target, OF_IMAGE, Reach::WholeTree)?);
-        }
-        if mount.read_only {
-            make_read_only(target, Reach::WholeTree)?;
-        }
-        Ok(())
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&self.descriptor, "", &target, "", flags)?;
+        let of_image =
+            if matches!(mount.source, Source::Image { .. }) { OF_IMAGE } else { MountFlags::empty() };
+        let read_only = if mount.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        let flags = restrictions | of_image | read_only;
+        if flags.is_empty() { Ok(()) } else { Ok(restrict(&self.descriptor, flags, Reach::WholeTree)?) }
     }
 }
 
-/// Gives a folder the owner and the mode of another.
-fn take_after(folder: &Path, other: &Metadata) -> io::Result<()> {
-    chown(folder, Some(other.uid()), Some(other.gid()))?;
-    fs::set_permissions(folder, Permissions::from_mode(other.permissions().mode()))
+/// Gives memory the owner and the mode of the directory that it covers.
+fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
+    let memory = openat(memory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    fchown(&memory, Some(Uid::from_raw(covered.st_uid)), Some(Gid::from_raw(covered.st_gid)))?;
+    Ok(fchmod(&memory, Mode::from_raw_mode(covered.st_mode & 0o7777))?)
 }
 
-/// Makes what a mount can be attached to.
-fn make_target(target: &Path, is_folder: bool) -> anyhow::Result<()> {
-    if is_folder {
-        return Ok(fs::create_dir_all(target)?);
+/// Makes what a mount can be attached to, if it is missing, and takes hold of it.
+fn make_target(root: &Directory, target: &Path, is_directory: bool) -> anyhow::Result<OwnedFd> {
+    if is_directory {
+        let made = root.make_directories(target, NEW_DIRECTORY, Links::Inside)?;
+        return Ok(made.as_fd().try_clone_to_owned()?);
     }
-    let leads_nowhere = target.is_symlink() && !target.exists();
-    if leads_nowhere {
-        // `/etc/resolv.conf` of many images points to a service that does not run there.
-        fs::remove_file(target)?;
+    match root.locate(target, Links::Inside) {
+        Err(error) if error.is_not_found() => {}
+        found => return Ok(found?),
     }
-    if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder)?;
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(anyhow::anyhow!("a file cannot be mounted on a directory"));
+    };
+    let parent = root.make_directories(parent, NEW_DIRECTORY, Links::Inside)?;
+    // `/etc/resolv.conf` of many images is a link to a service that does not run there.
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        refused => refused.context("cannot replace a link that leads nowhere")?,
     }
-    if !fs::metadata(target).is_ok_and(|found| found.is_file() || found.file_type().is_socket()) {
-        fs::write(target, "")?;
-    }
-    Ok(())
+    parent.create(name, NEW_FILE)?;
+    Ok(parent.locate(name, Links::Refuse)?)
 }
 
 /// How far a change of a mount goes.
@@ -158,13 +171,19 @@ pub(super) enum Reach {
 
 /// Makes the mount at `path` read-only. What else sees the same files may write.
 pub(super) fn make_read_only(path: &Path, reach: Reach) -> io::Result<()> {
-    restrict(path, MountFlags::RDONLY, reach)
+    restrict(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?, MountFlags::RDONLY, reach)
 }
 
-fn restrict(path: &Path, flags: MountFlags, reach: Reach) -> io::Result<()> {
-    match sys::restrict_mounts(path, flags, reach == Reach::WholeTree) {
+/// Has no device node below the mount at `path` be of use.
+pub(super) fn take_devices_away(path: &Path) -> io::Result<()> {
+    restrict(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?, MountFlags::NODEV, Reach::WholeTree)
+}
+
+fn restrict(mount: impl AsFd, flags: MountFlags, reach: Reach) -> io::Result<()> {
+    match sys::restrict_mounts(&mount, flags, reach == Reach::WholeTree) {
         // A kernel before 5.12; and then only the one mount.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let path = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
             Ok(mount_remount(path, MountFlags::BIND | flags, "")?)
         }
         result => result,

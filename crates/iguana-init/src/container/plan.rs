@@ -1,6 +1,7 @@
 //! What a container is to be, and what is to run in it, as data.
 
 use super::cgroup::Cgroups;
+use super::host_files;
 use super::terminal;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 /// The new system's root, told to every container.
 const NEWROOT: &str = "/sysroot";
 /// What every container shares with the machine.
-const SHARED: &[&str] = &["/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+const SHARED: &[&str] = &["/iguana"];
 /// What one with all rights shares, too; others have their own.
 const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
 /// Where a container with a read-only root can write; podman's `--read-only-tmpfs`.
@@ -142,13 +143,25 @@ impl Plan {
         self.scratch.join("exchange")
     }
 
+    /// Where the copies of the host's files in `/etc` are.
+    pub(super) fn host_files(&self) -> PathBuf {
+        self.scratch.join("host-files")
+    }
+
     /// All that is mounted, in order: what is planned may cover what every container has.
     pub(super) fn all_mounts(&self) -> Vec<Mount> {
         let machine = if self.privileged { self.of_machine() } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
         let exchange = Mount::bind(self.exchange(), EXCHANGE_INSIDE);
         let writable = writable.iter().map(Mount::memory);
-        machine.into_iter().chain(writable).chain(self.mounts.iter().cloned()).chain([exchange]).collect()
+        let files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
+        machine
+            .into_iter()
+            .chain(writable)
+            .chain(files)
+            .chain(self.mounts.iter().cloned())
+            .chain([exchange])
+            .collect()
     }
 
     /// What one with all rights shares with the machine, without what in it is of namespaces.
@@ -234,7 +247,7 @@ mod tests {
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         assert_eq!(text[1..], ["container=iguana", "IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
         let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue"];
-        let shared = ["/iguana", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/iguana"];
+        let shared = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/iguana", "/run/iguana"];
         assert_eq!(targets(&plan), [&machine[..], &shared[..]].concat());
     }
 

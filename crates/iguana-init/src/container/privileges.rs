@@ -3,6 +3,7 @@
 
 use super::mounts::{Reach, make_read_only};
 use anyhow::Context as _;
+use iguana_core::hint::WithHint as _;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
@@ -11,6 +12,7 @@ use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use untrusted_fs::{Directory, Links};
 
 /// What root may do in such a container.
 pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -98,12 +100,12 @@ const FIXED: &[&str] =
     &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Mounts `/proc`, and for a container with less rights its own `/dev` and `/sys`.
-pub(super) fn mount_kernel_file_systems(privileged: bool) -> anyhow::Result<()> {
-    PROC.mount()?;
+pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> anyhow::Result<()> {
+    PROC.mount(root)?;
     if privileged {
         return Ok(());
     }
-    OWN.iter().try_for_each(KernelMount::mount)?;
+    OWN.iter().try_for_each(|own| own.mount(root))?;
     for (path, mode, major, minor) in DEVICES {
         make_device(Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
     }
@@ -151,8 +153,12 @@ fn make_device(path: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Resul
 }
 
 impl KernelMount {
-    fn mount(&self) -> anyhow::Result<()> {
-        fs::create_dir_all(self.at)?;
+    /// Only on a directory of the image: through a link, what is hidden below could be had at another place
+    /// (CVE-2019-19921), or the mount be made elsewhere. Nothing else of this container's runs yet that could change the path.
+    fn mount(&self, root: &Directory) -> anyhow::Result<()> {
+        root.make_directories(self.at.trim_start_matches('/'), 0o755, Links::Refuse)
+            .with_context(|| format!("cannot mount `{}`", self.at))
+            .hint("make it a directory of the image, not a symbolic link")?;
         let options = CString::new(self.options)?;
         match mount(self.kind, self.at, self.kind, self.flags, options.as_c_str()) {
             // A kernel may lack one that containers can do without.

@@ -1,19 +1,24 @@
 //! Starts one program in a container whose root is built already.
 
-use super::{privileges, protocol::Execution, seccomp, user};
+use super::{privileges, protocol::Execution, rootfs, seccomp, user};
 use crate::sys::{self, Session};
 use anyhow::Context as _;
 use iguana_core::hint::{WithHint as _, hinted};
 use indexmap::IndexMap;
+use rustix::fd::AsFd as _;
 use rustix::process::Pid;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use untrusted_fs::{Directory, Links};
 
 /// podman's, for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Bytes of `/etc/passwd` and of `/etc/group`: a hundred thousand users.
+const USERS_LIMIT: u64 = 16 << 20;
 
 /// Starts it; `output` is the terminal if it has one.
 pub(super) fn start(program: &Execution, output: &File, privileged: bool) -> anyhow::Result<Pid> {
@@ -24,20 +29,21 @@ pub(super) fn start(program: &Execution, output: &File, privileged: bool) -> any
 }
 
 fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Result<Command> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let user = user::look_up(&program.user, &read("/etc/passwd"), &read("/etc/group"))?;
+    let root = Directory::open("/").context("cannot open the container's root")?;
+    let user = user::look_up(&program.user, &read(&root, "/etc/passwd")?, &read(&root, "/etc/group")?)?;
     let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
     env.extend(program.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let path = find(&program.arguments[0], env["PATH"])?;
-    fs::create_dir_all(&program.folder)
-        .with_context(|| format!("cannot make the working folder `{}`", program.folder))?;
+    let directory = rootfs::working_directory(&root, &program.folder)?;
     let mut command = Command::new(&path);
-    command.current_dir(&program.folder).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
     let has_terminal = program.terminal.is_some();
     command.stdin(if has_terminal { output.try_clone()?.into() } else { Stdio::null() });
     let session = if has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if privileged { None } else { Some(privileges::CAPABILITIES) };
+    sys::begin_in(&mut command, directory.as_fd().try_clone_to_owned()?);
     sys::set_up_process(&mut command, user.identity, session, capabilities);
+    sys::stay_in_root(&mut command);
     if !privileged {
         sys::filter_calls(
             &mut command,
@@ -48,6 +54,14 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     sys::execute_exactly(&mut command, &path, &program.arguments, &env)
         .context("the arguments or the environment hold a zero byte")?;
     Ok(command)
+}
+
+/// Reads a file of the container's, if there is one.
+fn read(root: &Directory, path: &str) -> anyhow::Result<String> {
+    match root.read(path, Links::Inside, USERS_LIMIT) {
+        Err(error) if error.is_not_found() => Ok(String::new()),
+        read => Ok(String::from_utf8_lossy(&read?).into_owned()),
+    }
 }
 
 /// Looks a program up as a shell does.
@@ -75,6 +89,7 @@ fn explain(error: io::Error, program: &str) -> anyhow::Error {
         Some(libc::ENOEXEC) => "it is for another processor architecture, or a script without a `#!` line",
         Some(libc::EACCES) => "it is not executable: `chmod +x` it when the image is built",
         Some(libc::E2BIG) => "its arguments or its environment are too long: pass them in a file",
+        Some(libc::EXDEV) => "its working directory is outside of the container: name one of the image",
         Some(libc::EAGAIN) => "its container has as many processes as it may have: raise `pids`",
         _ => "check the image's entrypoint and command",
     };

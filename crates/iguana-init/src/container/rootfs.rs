@@ -7,26 +7,32 @@ use super::mounts::{self, Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
 use anyhow::Context as _;
+use iguana_core::hint::WithHint as _;
 use iguana_core::image::take_after;
+use rustix::fs::symlinkat;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move, unmount,
 };
 use rustix::process::pivot_root;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use untrusted_fs::{Directory, Links};
 
+/// What is missing of a path to a working directory; as podman makes it.
+const WORKING_DIRECTORY_MODE: u32 = 0o755;
 /// The exchange folder: everybody may look, and write to what the machine's side made for that.
 const EXCHANGE_MODE: u32 = 0o755;
 
 /// Makes the folders for what a container writes, in place of those of an earlier one of that name.
-pub(super) fn make_scratch(scratch: &Path, exchange: &Path) -> anyhow::Result<()> {
+pub(super) fn make_scratch(scratch: &Path, exchange: &Path, host_files: &Path) -> anyhow::Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch)?;
     }
-    for folder in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), exchange] {
+    for folder in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), exchange, host_files]
+    {
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     }
     Ok(fs::set_permissions(exchange, fs::Permissions::from_mode(EXCHANGE_MODE))?)
@@ -40,16 +46,18 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     mount_layers(order, &root).context("cannot put the image's layers together")?;
     let trees = take_trees(order)?;
     become_root(&root)?;
-    privileges::mount_kernel_file_systems(order.privileged)?;
+    let root = Directory::open("/").context("cannot open the container's root")?;
+    privileges::mount_kernel_file_systems(&root, order.privileged)?;
+    // Who can make a device node in one container could use it in another through a volume.
+    let restrictions = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     for (tree, mount) in trees.iter().zip(&order.mounts) {
         let Some(tree) = tree else { continue };
-        tree.attach(mount)
+        tree.attach(&root, mount, restrictions)
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
     }
-    fs::create_dir_all(&order.folder)
-        .with_context(|| format!("cannot make the image's working folder `{}`", order.folder))?;
-    mark_as_container();
-    show_mounts();
+    working_directory(&root, &order.folder)?;
+    mark_as_container(&root);
+    show_mounts(&root);
     if !order.privileged {
         privileges::hide()?;
     }
@@ -59,12 +67,26 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens a program's working directory, and makes it if it is missing. In the root it stays: a link of `/proc` that leads
+/// to another process's root, working directory or files is refused (the shape of CVE-2024-21626).
+pub(super) fn working_directory(root: &Directory, path: &str) -> anyhow::Result<Directory> {
+    root.make_directories(path, WORKING_DIRECTORY_MODE, Links::Inside)
+        .with_context(|| format!("cannot have the working directory `{path}`"))
+        .hint(
+            "name a directory of the image: links of `/proc` that lead out of the container are not followed",
+        )
+}
+
 /// overlayfs over the layers.
 fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     let scratch = &order.scratch;
     if order.layers.is_empty() {
         // An image may have no layer at all: its root is then what is mounted into it.
-        return Ok(mount_bind(scratch.join("upper"), root)?);
+        mount_bind(scratch.join("upper"), root)?;
+        if !order.privileged {
+            mounts::take_devices_away(root)?;
+        }
+        return Ok(());
     }
     // A layer may have a disk's device in it.
     let flags = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
@@ -101,14 +123,16 @@ fn become_root(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Old programs look for their mounts here; images that have thought of it have the same link.
-fn show_mounts() {
+fn show_mounts(root: &Directory) {
     // One without `/etc` has no old programs.
-    let _ = symlink("/proc/mounts", "/etc/mtab");
+    let _ = root.directory("etc", Links::Inside).map(|etc| symlinkat("/proc/mounts", etc, "mtab"));
 }
 
 /// podman's mark, which programs look for.
-fn mark_as_container() {
+fn mark_as_container(root: &Directory) {
     // An image may have it already, or a read-only volume at `/run`.
-    let _ =
-        File::create_new("/run/.containerenv").and_then(|mut file| file.write_all(b"engine=\"iguana\"\n"));
+    let _ = root
+        .directory("run", Links::Inside)
+        .and_then(|run| run.create(".containerenv", 0o644))
+        .map(|mut file| file.write_all(b"engine=\"iguana\"\n"));
 }

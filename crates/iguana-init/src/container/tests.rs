@@ -13,6 +13,8 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+mod confinement;
+
 /// Debian's busybox-static, which CI and `cargo xtask test` install.
 const BUSYBOX: &str = "/bin/busybox";
 /// For whatever is a matter of milliseconds.
