@@ -149,7 +149,8 @@ impl Disk {
         Self { path: path.into(), format: DiskFormat::Raw, throw_away: false }
     }
 
-    /// The disk in QEMU's format in the file at `path`.
+    /// The disk in QEMU's format in the file at `path`, which may name other files of the host to be read: it must be
+    /// believed.
     pub fn qcow2(path: impl Into<PathBuf>) -> Self {
         Self { format: DiskFormat::Qcow2, ..Self::raw(path) }
     }

@@ -2,18 +2,29 @@
 
 use crate::build::{self, Recipe};
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::WithHint;
-use iguana_vm::{Disk, Machine, Qemu, Serial};
+use iguana_core::hint::{WithHint, hinted};
+use iguana_vm::{Disk, DiskFormat, Machine, Qemu, Serial};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Where the kernel's messages and the workflow's go: the terminal.
 const CONSOLE: &str = "console=ttyS0";
 
-/// How files in QEMU's own disk format begin (docs/interop/qcow2.txt in its sources).
+/// How a disk says which format its file has; without it is raw.
+const FORMATS: &[(&str, DiskFormat)] =
+    &[(",format=raw", DiskFormat::Raw), (",format=qcow2", DiskFormat::Qcow2)];
+
+/// QEMU's own disk format (docs/interop/qcow2.txt in its sources): how it begins, the bytes that are looked at, where the
+/// place of the backing file's name is in them and the features that a reader must know, and the one of these by which
+/// the data are in another file.
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
+const QCOW2_HEADER: u64 = 80;
+const BACKING_FILE: std::ops::Range<usize> = 8..16;
+const FEATURES: std::ops::Range<usize> = 72..80;
+const EXTERNAL_DATA: u8 = 1 << 2;
 
 /// The virtual machine that the workflow is tried in.
 #[derive(Clone, Debug)]
@@ -68,7 +79,7 @@ impl TrialDisk {
     fn open(text: &str) -> Result<Self> {
         match parse_size(text) {
             Some(bytes) => Self::empty(bytes).with_context(|| format!("cannot make a disk of `{text}`")),
-            None => Self::file(Path::new(text)),
+            None => Self::file(text),
         }
     }
 
@@ -78,15 +89,25 @@ impl TrialDisk {
         Ok(Self::Temporary(file))
     }
 
-    fn file(path: &Path) -> Result<Self> {
-        let mut magic = Vec::new();
-        let file = File::open(path)
+    /// A guest that writes a header of qcow2 to its raw disk must not be able to name a file of the host that the next
+    /// guest reads: what a file is, the person says.
+    fn file(text: &str) -> Result<Self> {
+        let stated = FORMATS.iter().find_map(|(end, format)| Some((text.strip_suffix(end)?, *format)));
+        let path = Path::new(stated.map_or(text, |(path, _)| path));
+        let header = header(path)
             .with_context(|| format!("cannot open the disk `{}`", path.display()))
-            .hint("`--disk` takes a size such as `8G`, or a file")?;
-        file.take(QCOW2_MAGIC.len() as u64)
-            .read_to_end(&mut magic)
-            .with_context(|| format!("cannot read the disk `{}`", path.display()))?;
-        Ok(Self::Own(if magic == QCOW2_MAGIC { Disk::qcow2(path) } else { Disk::raw(path) }))
+            .hint("`--disk` takes a size such as `8G`, or a file, or `FILE,format=qcow2`")?;
+        let is_qcow2 = header.starts_with(QCOW2_MAGIC);
+        match stated {
+            Some((_, DiskFormat::Qcow2)) => refuse_other_files(path, &header)?,
+            None if is_qcow2 => eprintln!(
+                "warning: `{0}` is taken as raw, and begins as a qcow2: if it is one, write `{0},format=qcow2`",
+                path.display()
+            ),
+            _ => {}
+        }
+        let is_stated = stated.is_some_and(|(_, format)| format == DiskFormat::Qcow2);
+        Ok(Self::Own(if is_stated { Disk::qcow2(path) } else { Disk::raw(path) }))
     }
 
     fn disk(&self) -> Disk {
@@ -95,6 +116,33 @@ impl TrialDisk {
             Self::Own(disk) => disk.clone(),
         }
     }
+}
+
+/// The first bytes of a disk: a file, or a device.
+fn header(path: &Path) -> Result<Vec<u8>> {
+    let is_device = path.metadata()?.file_type().is_block_device();
+    let open =
+        || if is_device { untrusted_fs::open_block_device(path) } else { untrusted_fs::open_file(path) };
+    let mut header = Vec::new();
+    open()?.take(QCOW2_HEADER).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// A disk whose content is in part, or whole, in another file of the host.
+fn refuse_other_files(path: &Path, header: &[u8]) -> Result<()> {
+    let shown = path.display();
+    ensure!(header.starts_with(QCOW2_MAGIC), "`{shown}` is not a qcow2");
+    let has_backing = header.get(BACKING_FILE).is_none_or(|place| place.iter().any(|byte| *byte != 0));
+    let features = header.get(FEATURES).and_then(<[u8]>::last).copied().unwrap_or_default();
+    // Version 2 has no features, and other things there.
+    let has_data_file = header.get(4..8) != Some(&[0, 0, 0, 2]) && features & EXTERNAL_DATA != 0;
+    if has_backing || has_data_file {
+        return Err(hinted(
+            format!("the disk `{shown}` is in part another file of this machine (a backing or a data file)"),
+            format!("make it whole: `qemu-img convert -O qcow2 {shown} WHOLE`, if you know where it is from"),
+        ));
+    }
+    Ok(())
 }
 
 /// `8G` in bytes: a number and one of K, M, G, T for powers of 1024.
@@ -137,17 +185,45 @@ mod tests {
         assert!(!path.exists());
     }
 
+    fn qcow2(version: u8, backing: u8, features: u8) -> Vec<u8> {
+        let mut header = vec![0; 512];
+        header[..4].copy_from_slice(QCOW2_MAGIC);
+        (header[7], header[15], header[79]) = (version, backing, features);
+        header
+    }
+
     #[test]
-    fn a_file_is_what_its_first_bytes_say() {
+    fn a_disk_is_raw_unless_it_is_stated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk");
-        let format = || TrialDisk::open(path.to_str().unwrap()).unwrap().disk().format;
-        std::fs::write(&path, b"QFI\xfb\0\0\0\x03").unwrap();
-        assert_eq!(format(), iguana_vm::DiskFormat::Qcow2);
-        std::fs::write(&path, b"").unwrap();
-        assert_eq!(format(), iguana_vm::DiskFormat::Raw);
+        let text = path.to_str().unwrap();
+        std::fs::write(&path, qcow2(3, 1, 0)).unwrap();
+        for stated in [text.to_owned(), format!("{text},format=raw")] {
+            let disk = TrialDisk::open(&stated).unwrap().disk();
+            assert_eq!((disk.format, disk.path.as_path()), (DiskFormat::Raw, path.as_path()));
+        }
+        std::fs::write(&path, qcow2(3, 0, 0)).unwrap();
+        let stated = TrialDisk::open(&format!("{text},format=qcow2")).unwrap().disk();
+        assert_eq!((stated.format, stated.path.as_path()), (DiskFormat::Qcow2, path.as_path()));
         std::fs::remove_file(&path).unwrap();
-        let error = TrialDisk::open(path.to_str().unwrap()).unwrap_err().to_string();
+        let error = TrialDisk::open(text).unwrap_err().to_string();
         assert!(error.starts_with("cannot open the disk `"), "{error}");
+    }
+
+    #[test]
+    fn a_qcow2_that_names_other_files_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let told = |header: &[u8]| {
+            std::fs::write(&path, header).unwrap();
+            TrialDisk::open(&format!("{},format=qcow2", path.display()))
+                .map(drop)
+                .map_err(|it| it.to_string())
+        };
+        for header in [qcow2(2, 1, 0), qcow2(3, 1, 0), qcow2(3, 0, EXTERNAL_DATA)] {
+            assert!(told(&header).unwrap_err().contains("another file of this machine"));
+        }
+        assert!(told(b"QFI\xfb\0\0").is_err() && told(b"raw").unwrap_err().contains("is not a qcow2"));
+        assert!(told(&qcow2(2, 0, EXTERNAL_DATA)).is_ok() && told(&qcow2(3, 0, 1)).is_ok());
     }
 }
