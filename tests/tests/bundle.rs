@@ -1,14 +1,16 @@
 //! `iguana bundle`: a workflow and its images in one file.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use iguana_lab::bundle::Workstation;
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::process::{self, QUICK};
+use iguana_lab::program;
 use iguana_lab::puller::{fails, here, says};
 use iguana_lab::registry::Registry;
 use iguana_lab::signing::{Attachment, Key, Repository, digest};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, two: {container: REGISTRY/tool}}\n";
@@ -159,5 +161,50 @@ fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() 
     says(&build()?, 0, &["wrote "]);
     let listed = "zstd -dc initrd | cpio -t 2> /dev/null | grep control.yaml.lock";
     process::run(Command::new("sh").args(["-c", listed]).current_dir(workstation.path("")), QUICK)?;
+    Ok(())
+}
+
+/// Root writes to a folder to which others can write, too.
+#[test]
+fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let victim = workstation.file("victim", "untouched")?;
+    for name in ["bundle.tar.incoming", "workflow.yaml.lock", "digest"] {
+        symlink(&victim, workstation.path(name))?;
+    }
+    workstation.file("workflow.yaml", WORKFLOW.replace("REGISTRY", &here(&registry)))?;
+    says(
+        &workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?,
+        0,
+        &["wrote workflow.yaml.lock"],
+    );
+    workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
+    let image = format!("{}/tool", here(&registry));
+    let words = ["pull", &image, "tree", "--trust", "trust", "--digest-file", "digest"];
+    says(&workstation.iguana(&words)?, 0, &["sha256:"]);
+    assert_eq!(fs::read_to_string(&victim)?, "untouched");
+    assert!(fs::symlink_metadata(workstation.path("workflow.yaml.lock"))?.is_file());
+    Ok(())
+}
+
+/// A FIFO in the place of a blob would be waited for, for ever.
+#[test]
+fn what_lies_in_the_place_of_a_blob_is_refused_and_not_waited_for() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let bundle = workstation.bundle(&registry, WORKFLOW, "bundle")?;
+    let blobs = bundle.join("blobs/sha256");
+    let largest =
+        fs::read_dir(&blobs)?.flatten().max_by_key(|entry| entry.metadata().map_or(0, |it| it.len()));
+    let blob = largest.context("no blob")?.path();
+    for (make, words) in [("mkfifo", "it is a FIFO"), ("ln -s /dev/zero", "is a link to what is not in it")] {
+        fs::remove_file(&blob)?;
+        let mut shell = Command::new("sh");
+        process::run(shell.args(["-c", &format!("{make} \"$0\"")]).arg(&blob), QUICK)?;
+        let mut verify = Command::new("timeout");
+        verify.arg("30").arg(program("iguana")).args(["bundle", "verify"]).arg(&bundle);
+        fails(&verify.output()?, &[words, "hint: "]);
+    }
     Ok(())
 }

@@ -47,13 +47,15 @@ impl Accelerator {
     /// The accelerator that works with `program` on this machine. KVM is proved once per boot of the host;
     /// the answer is kept in the cache folder.
     pub fn proved(program: &Path) -> Result<Self> {
-        let memory = cache::folder().join("accelerator");
+        // A folder that others can write to is as good as none: what they could have put there is not believed.
+        let memory = cache::folder().ok().flatten().map(|folder| folder.join("accelerator"));
         let key = memory_key(program)?;
-        Self::remembered(&memory, &key, Path::new("/dev/kvm"), || runs_guests(program, Self::Kvm, PROOF_TIME))
+        let prove = || runs_guests(program, Self::Kvm, PROOF_TIME);
+        Self::remembered(memory.as_deref(), &key, Path::new("/dev/kvm"), prove)
     }
 
     fn remembered(
-        memory: &Path,
+        memory: Option<&Path>,
         key: &str,
         device: &Path,
         prove: impl FnOnce() -> Result<bool>,
@@ -62,12 +64,12 @@ impl Accelerator {
         if OpenOptions::new().read(true).write(true).open(device).is_err() {
             return Ok(Self::Tcg);
         }
-        if let Some(known) = recall(memory, key) {
+        if let Some(known) = memory.and_then(|memory| recall(memory, key)) {
             return Ok(known);
         }
         let found = if prove()? { Self::Kvm } else { Self::Tcg };
         // Without a cache folder the proof is only made again next time.
-        remember(memory, key, found).ok();
+        memory.map(|memory| remember(memory, key, found).ok());
         Ok(found)
     }
 }
@@ -145,9 +147,9 @@ mod tests {
     fn kvm_is_proved_once() {
         let folder = tempfile::tempdir().unwrap();
         let memory = folder.path().join("cache/accelerator");
-        let first = Accelerator::remembered(&memory, "boot qemu", open_device(), || Ok(true)).unwrap();
+        let first = Accelerator::remembered(Some(&memory), "boot qemu", open_device(), || Ok(true)).unwrap();
         let asked_again = || panic!("the answer was not remembered");
-        let second = Accelerator::remembered(&memory, "boot qemu", open_device(), asked_again).unwrap();
+        let second = Accelerator::remembered(Some(&memory), "boot qemu", open_device(), asked_again).unwrap();
         assert_eq!((first, second), (Accelerator::Kvm, Accelerator::Kvm));
     }
 
@@ -155,8 +157,9 @@ mod tests {
     fn an_answer_from_another_boot_is_not_believed() {
         let folder = tempfile::tempdir().unwrap();
         let memory = folder.path().join("accelerator");
-        Accelerator::remembered(&memory, "boot-a qemu", open_device(), || Ok(true)).unwrap();
-        let found = Accelerator::remembered(&memory, "boot-b qemu", open_device(), || Ok(false)).unwrap();
+        Accelerator::remembered(Some(&memory), "boot-a qemu", open_device(), || Ok(true)).unwrap();
+        let found =
+            Accelerator::remembered(Some(&memory), "boot-b qemu", open_device(), || Ok(false)).unwrap();
         assert_eq!(found, Accelerator::Tcg);
     }
 
@@ -165,7 +168,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = folder.path().join("accelerator");
         let asked = || panic!("a guest was started without the device");
-        let found = Accelerator::remembered(&memory, "key", &folder.path().join("absent"), asked).unwrap();
+        let found =
+            Accelerator::remembered(Some(&memory), "key", &folder.path().join("absent"), asked).unwrap();
         assert_eq!(found, Accelerator::Tcg);
         assert!(!memory.exists());
     }

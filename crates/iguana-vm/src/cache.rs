@@ -1,42 +1,126 @@
 //! Where what can be made again is kept.
 
+use anyhow::{Context, Result, ensure};
 use std::env;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder, Metadata};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-/// The folder for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`, else a folder
-/// of this user's in the temporary folder. It may not exist yet.
-pub fn folder() -> PathBuf {
-    folder_for(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))
+/// What others must not have of a folder: the right to write to it, as its group or at all.
+const WRITABLE: u32 = 0o022;
+/// Where others may write, but only remove what is theirs (inode(7), `S_ISVTX`).
+const STICKY: u32 = 0o1000;
+/// The mode of folders that are made (XDG Base Directory Specification).
+const MODE: u32 = 0o700;
+
+/// The folder for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`, which is made. Nothing where
+/// there is neither: what can be guessed in a folder that all can write to could be prepared by anyone.
+///
+/// # Errors
+/// When it cannot be made, or somebody else could write to it or to a folder above it.
+pub fn folder() -> Result<Option<PathBuf>> {
+    let Some(folder) = folder_for(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) else {
+        return Ok(None);
+    };
+    private(&folder).map(Some)
 }
 
-fn folder_for(xdg: Option<OsString>, home: Option<OsString>) -> PathBuf {
+fn folder_for(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     // The XDG Base Directory Specification: a relative path is invalid and is to be ignored.
     let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(cache) = absolute(xdg) {
-        return cache.join("iguana");
-    }
-    match absolute(home) {
-        Some(home) => home.join(".cache/iguana"),
-        None => env::temp_dir().join(format!("iguana-{}", user())),
-    }
+    let home = || absolute(home).map(|home| home.join(".cache"));
+    Some(absolute(xdg).or_else(home)?.join("iguana"))
 }
 
-/// The number of the user that runs this process.
-pub(crate) fn user() -> u32 {
-    std::fs::metadata("/proc/self").map_or(0, |own| own.uid())
+/// A folder, which is made, that nobody else can write to or have replaced: neither it nor any folder above it.
+fn private(folder: &Path) -> Result<PathBuf> {
+    let own = user()?;
+    let there = folder.ancestors().find(|path| path.is_dir()).context("there is no folder above it")?;
+    let there = there.canonicalize().with_context(|| format!("cannot look at `{}`", there.display()))?;
+    there.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
+    let made = DirBuilder::new().recursive(true).mode(MODE).create(folder);
+    made.with_context(|| format!("cannot make `{}`", folder.display()))?;
+    let folder = folder.canonicalize()?;
+    folder.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
+    let found = fs::metadata(&folder)?;
+    ensure!(
+        found.uid() == own && found.mode() & WRITABLE == 0,
+        "`{}` is not only ours to write to: it has the owner {} and the mode {:o}",
+        folder.display(),
+        found.uid(),
+        found.mode() & 0o7777
+    );
+    Ok(folder)
+}
+
+fn refuse_foreign(path: &Path, own: u32) -> Result<()> {
+    let found = fs::metadata(path).with_context(|| format!("cannot look at `{}`", path.display()))?;
+    ensure!(
+        is_ours(&found, own),
+        "others can write to `{}`: it has the owner {} and the mode {:o}",
+        path.display(),
+        found.uid(),
+        found.mode() & 0o7777
+    );
+    Ok(())
+}
+
+fn is_ours(found: &Metadata, own: u32) -> bool {
+    [0, own].contains(&found.uid()) && (found.mode() & WRITABLE == 0 || found.mode() & STICKY != 0)
+}
+
+/// The number of the user whose rights this process has.
+fn user() -> Result<u32> {
+    Ok(fs::metadata("/proc/self").context("cannot look at `/proc/self`")?.uid())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn xdg_comes_before_home_and_relative_paths_do_not_count() {
         let folder = |xdg: &str, home: &str| folder_for(Some(xdg.into()), Some(home.into()));
-        assert_eq!(folder("/c", "/home/u"), PathBuf::from("/c/iguana"));
-        assert_eq!(folder("c", "/home/u"), PathBuf::from("/home/u/.cache/iguana"));
-        assert!(folder_for(None, None).starts_with(env::temp_dir()));
+        assert_eq!(folder("/c", "/home/u"), Some(PathBuf::from("/c/iguana")));
+        assert_eq!(folder("c", "/home/u"), Some(PathBuf::from("/home/u/.cache/iguana")));
+        assert_eq!(folder("c", "h"), None);
+        assert_eq!(folder_for(None, None), None, "none is made up");
+    }
+
+    #[test]
+    fn a_cache_that_others_can_write_to_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let cache = home.path().join("cache/iguana");
+        assert_eq!(private(&cache).unwrap(), cache.canonicalize().unwrap());
+        assert_eq!(fs::metadata(&cache).unwrap().mode() & 0o7777, MODE);
+        for (path, bad) in [(cache.as_path(), 0o720), (&cache, 0o1777), (home.path(), 0o702)] {
+            mode(path, bad);
+            let error = private(&cache).unwrap_err().to_string();
+            assert!(error.contains(&format!("the mode {bad:o}")), "{error}");
+            mode(path, 0o700);
+        }
+        let open = home.path().join("open");
+        fs::create_dir(&open).unwrap();
+        mode(&open, 0o777);
+        symlink(&open, home.path().join("link")).unwrap();
+        for path in ["open/iguana", "link/iguana"] {
+            assert!(private(&home.path().join(path)).is_err(), "{path}");
+        }
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "nothing is made there");
+    }
+
+    /// Only root can give a folder away.
+    #[test]
+    fn a_cache_of_another_user_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        if user().unwrap() != 0 {
+            return;
+        }
+        std::os::unix::fs::chown(home.path(), Some(1234), None).unwrap();
+        let error = private(&home.path().join("cache")).unwrap_err().to_string();
+        assert!(error.contains("it has the owner 1234"), "{error}");
     }
 }

@@ -67,6 +67,7 @@ impl Cache {
 }
 
 /// Fills a folder beside and renames it: nobody sees half of it.
+#[expect(clippy::disallowed_methods, reason = "nobody else can write to the cache")]
 fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let prefix = tempfile::Builder::new().prefix(".new-").tempdir_in(cache);
     let folder = prefix.with_context(|| format!("cannot write in `{}`", cache.display()))?;

@@ -1,5 +1,7 @@
 //! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write to temporary folders"))]
+
 mod build;
 mod bundle;
 mod cache;
@@ -7,6 +9,7 @@ mod check;
 mod failure;
 mod manual;
 mod output;
+mod output_file;
 mod pull;
 mod schema;
 mod trial;
@@ -74,8 +77,8 @@ enum Command {
         /// Memory of the machine
         #[arg(long, value_name = "MIB", default_value = "1024", value_parser = trial::memory)]
         memory: u32,
-        /// A disk: an empty one of a size such as 8G, or a file (raw or qcow2); can be repeated
-        #[arg(long = "disk", value_name = "SIZE|FILE")]
+        /// A disk: an empty one of a size such as 8G, or a file, which is raw; can be repeated
+        #[arg(long = "disk", value_name = "SIZE|FILE[,format=qcow2]")]
         disks: Vec<String>,
         /// More for the kernel's command line
         #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]

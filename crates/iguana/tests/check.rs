@@ -1,6 +1,7 @@
 //! `iguana check`, run as a person runs it, on workflows of which we know what is wrong with them.
 //!
 //! `invalid/NAME.yaml` has `NAME.txt` beside it: what is said about it. `valid/` has workflows without an error.
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
 
 use serde_json::Value;
 use std::collections::BTreeSet;

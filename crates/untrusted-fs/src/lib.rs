@@ -29,7 +29,7 @@ mod path;
 mod write;
 
 pub use error::{Cause, Error};
-pub use path::{open_block_device, open_file, read_file};
+pub use path::{open_block_device, open_file, open_in_place, read_file};
 pub use write::NewFile;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};

@@ -33,6 +33,22 @@ pub fn read_file(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     read_bounded(open_file(path)?, limit).map_err(|cause| Error::new(path, cause))
 }
 
+/// Opens what is there already, a device, a pipe, a descriptor in `/proc`, to write to it in place. Of a disk that is in
+/// use the kernel says so (`O_EXCL`); to a file is added.
+///
+/// # Errors
+/// When there is nothing, or it cannot be written to.
+pub fn open_in_place(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let of_path = |errno| Error::new(path, errno);
+    let stat = rustix::fs::stat(path).map_err(of_path)?;
+    let is_disk = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+    let how = if is_disk { OFlags::EXCL } else { OFlags::APPEND };
+    open(path, OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC | how, Mode::empty())
+        .map(File::from)
+        .map_err(of_path)
+}
+
 fn open_kind(path: &Path, kind: FileType, refused: fn(&'static str) -> Cause) -> Result<File> {
     let found: OwnedFd =
         open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Error::new(path, errno))?;

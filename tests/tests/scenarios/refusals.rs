@@ -1,12 +1,14 @@
 //! New systems that cannot be entered: one clear block, and no disk is written to beyond what was asked for.
 
 use anyhow::Result;
-use iguana_lab::disk::Disk;
+use iguana_lab::disk::{Disk, Part};
 use iguana_lab::image::{Recipe, busybox_root, put};
+use iguana_lab::process::{self, QUICK};
 use iguana_lab::scenario::Scenario;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 /// Where ext4 with blocks of 1 KiB has its superblock, in bytes, and its list of groups: what is behind is of no use
 /// without them.
@@ -112,5 +114,30 @@ fn a_file_system_that_is_damaged_or_a_device_that_vanishes() -> Result<()> {
         &block,
         &["there is no device `LABEL=system`", "hint: the disks and partitions of this machine are none"],
     );
+    Ok(())
+}
+
+/// Whoever can plug a disk in can give it the UUID of another.
+#[test]
+fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let part = Part { mib: 16, row: "name=system", folder: root.path() };
+    let (whole, divided) = (system(|_| Ok(()))?, Disk::gpt(&[part])?);
+    let ask = |disk: &Disk, path: &str, tag: &str| -> Result<String> {
+        let mut blkid = Command::new("/sbin/blkid");
+        blkid.args(["-p", "-o", "value", "-s", tag, "-O", path]).arg(disk.image());
+        Ok(process::run(&mut blkid, QUICK)?.trim().to_owned())
+    };
+    let uuid = ask(&whole, "0", "UUID")?;
+    for (disk, name, words) in [
+        (&whole, format!("UUID={uuid}"), "is on more than one device: `/dev/vda`, `/dev/vdb`"),
+        (&whole, format!("/dev/disk/by-uuid/{uuid}"), "is on more than one device: `/dev/vda`, `/dev/vdb`"),
+        (&divided, "PARTLABEL=system".into(), "is on more than one device: `/dev/vda1`, `/dev/vdb1`"),
+    ] {
+        let copy = Disk::empty(1)?;
+        fs::copy(disk.image(), copy.image())?;
+        let block = refused(&list(&format!("{name} /sysroot\\n")), &[disk, &copy])?;
+        assert_says(&block, &[words, "hint: remove the disk that is not meant"]);
+    }
     Ok(())
 }

@@ -13,15 +13,11 @@ use crate::cache::Cache;
 use anyhow::{Context, Result};
 use clap::Args;
 pub(crate) use format::Delivery;
-use iguana_core::hint::WithHint;
 use initrd::Contents;
 use inputs::Input;
 pub(crate) use kernel::Kernel;
 use modules::{Packed, Source};
 use std::env;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -196,7 +192,16 @@ fn date(source_date_epoch: Option<String>, newest: i64) -> Result<u32> {
 }
 
 fn cache(recipe: &Recipe) -> Cache {
-    if recipe.fresh { Cache::Fresh } else { Cache::Kept(iguana_vm::cache_folder()) }
+    if recipe.fresh {
+        return Cache::Fresh;
+    }
+    match iguana_vm::cache_folder() {
+        Ok(folder) => folder.map_or(Cache::Fresh, Cache::Kept),
+        Err(error) => {
+            eprintln!("warning: the cache is not used, all is made anew: {error:#}");
+            Cache::Fresh
+        }
+    }
 }
 
 fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) -> Vec<String> {
@@ -233,21 +238,6 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Writes `bytes` to `path` so that nobody ever finds half of them there.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".iguana-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        file.persist(path)?;
-        anyhow::Ok(())
-    };
-    write()
-        .with_context(|| format!("cannot write `{}`", path.display()))
-        .hint("the folder must be there, writable and not full")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,18 +249,5 @@ mod tests {
         let error = date(Some("today".into()), 17).unwrap_err().to_string();
         assert_eq!(error, "`SOURCE_DATE_EPOCH=today` is not a number of seconds");
         assert!(date(None, -1).is_err());
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_readable() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("initrd");
-        fs::write(&path, "old").unwrap();
-        write_whole(&path, b"new", 0o640).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write_whole(&folder.path().join("absent/initrd"), b"", 0o644).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write `"), "{error}");
     }
 }

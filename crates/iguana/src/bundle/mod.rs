@@ -3,6 +3,7 @@
 mod push;
 
 use crate::output::{self, Color};
+use crate::output_file::{self, Place};
 use crate::{check, trust};
 use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
@@ -94,7 +95,7 @@ fn make(recipe: &Recipe) -> Result<()> {
     if is_file {
         pack(&folder, &recipe.output)?
     } else {
-        fs::rename(&folder, &recipe.output)?
+        output_file::place_folder(&folder, &recipe.output)?
     }
     println!(
         "wrote {}: {} images, {} blobs, {:.1} MB",
@@ -167,8 +168,9 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
 /// As one file, in an order and with times that are always the same.
 fn pack(folder: &Path, output: &Path) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
-    let incoming = output.with_extension("tar.incoming");
-    let mut tar = tar::Builder::new(BufWriter::new(File::create(&incoming).with_context(cannot)?));
+    let place = Place::of(output)?;
+    let mut incoming = place.begin()?;
+    let mut tar = tar::Builder::new(BufWriter::new(incoming.stream()));
     let mut names = vec![PathBuf::from("oci-layout"), PathBuf::from("index.json")];
     let mut blobs: Vec<_> = fs::read_dir(folder.join("blobs/sha256"))?
         .map(|entry| Ok(Path::new("blobs/sha256").join(entry?.file_name())))
@@ -183,8 +185,9 @@ fn pack(folder: &Path, output: &Path) -> Result<()> {
         header.set_cksum();
         tar.append_data(&mut header, &name, file).with_context(cannot)?;
     }
-    tar.into_inner().and_then(|mut file| file.flush()).with_context(cannot)?;
-    fs::rename(&incoming, output).with_context(cannot)
+    tar.finish().and_then(|()| tar.get_mut().flush()).with_context(cannot)?;
+    drop(tar);
+    incoming.finish(output_file::PUBLIC)
 }
 
 fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {

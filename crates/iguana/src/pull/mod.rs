@@ -3,6 +3,7 @@
 mod progress;
 
 use crate::build::inputs;
+use crate::output_file;
 use anyhow::{Context, Result};
 use clap::Args;
 use iguana_core::hint::{WithHint, hinted};
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .and_then(|()| room.leave())
         .with_context(|| format!("cannot fill `{}`", options.folder.display()))?;
     if let Some(file) = &options.digest_file {
-        let written = fs::write(file, digest.to_string());
+        let written = output_file::write(file, output_file::PUBLIC, digest.to_string().as_bytes());
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
     }
     println!("{digest}");

@@ -1,12 +1,13 @@
 //! `iguana lock`: which images the names in a workflow mean today, by digest.
 
 use super::{finder, open, tell};
+use crate::output_file;
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
 use iguana_core::trust::pins::Lock;
 use iguana_core::workflow;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which workflow, and whom to believe.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,8 +33,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lock.insert(image, locked);
     }
     let target = format!("{name}.lock");
-    fs::write(&target, format!("{lock}\n"))
-        .with_context(|| format!("cannot write `{target}`"))
+    let text = format!("{lock}\n");
+    output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
         .hint("the folder of the workflow must be writable")?;
     println!(
         "wrote {target} with {} images; sign it: `openssl dgst -sha256 -sign KEY {target} > {target}.sig`",

@@ -1,8 +1,8 @@
 //! The trust folder that one begins with.
 
-use anyhow::{Context, Result};
+use crate::output_file::{Folder, PUBLIC};
+use anyhow::Result;
 use iguana_core::hint::hinted;
-use std::fs;
 use std::path::Path;
 
 /// Its files.
@@ -19,20 +19,13 @@ const FOLDERS: &[&str] = &["keys", "ca", "certs.d"];
 
 /// Writes it to a new or empty folder.
 pub(super) fn write(folder: &Path) -> Result<()> {
-    let fails = || format!("cannot make the trust folder `{}`", folder.display());
-    fs::create_dir_all(folder).with_context(fails)?;
-    if fs::read_dir(folder).with_context(fails)?.next().is_some() {
+    let top = Folder::open(folder)?;
+    if !top.is_empty() {
         let message = format!("`{}` is not empty", folder.display());
         return Err(hinted(message, "name a new folder: nothing is written over"));
     }
-    for name in FOLDERS {
-        fs::create_dir(folder.join(name)).with_context(fails)?;
-    }
-    for (path, text) in FILES {
-        let place = folder.join(path);
-        fs::create_dir_all(place.parent().unwrap_or(folder)).with_context(fails)?;
-        fs::write(&place, text).with_context(fails)?;
-    }
+    FOLDERS.iter().try_for_each(|name| top.folder(name))?;
+    FILES.iter().try_for_each(|(path, text)| top.write(path, PUBLIC, text.as_bytes()))?;
     println!("made {}; its README.md says what to put in", folder.display());
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! A small made-up system: a kernel with a few modules, and the program of an initrd.
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
 
 use std::fs;
 use std::io::Write;

@@ -31,6 +31,7 @@ const SECTOR: u64 = 512;
 const SERIAL: &str = "49475541";
 
 /// The bytes of a file system called `label` with `files` in it, all of them as old as `date`.
+#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
 pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));

@@ -15,6 +15,7 @@ pub(super) fn folders(files: &Files) -> BTreeSet<&str> {
 }
 
 /// Writes `files` below `folder`, all of them as old as `date` (Unix seconds).
+#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
 pub(super) fn stage(files: &Files, folder: &Path, date: u32) -> Result<()> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date.into());
     let write = |path: &str, content: &[u8]| {

@@ -14,7 +14,8 @@ mod sign;
 mod uki;
 mod usb;
 
-use super::{Initrd, Kernel, write_whole};
+use super::{Initrd, Kernel};
+use crate::output_file;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use cmdline::CommandLine;
@@ -120,7 +121,7 @@ impl Order {
             Format::Usb => usb::image(&self.parts(kernel, initrd)?)?,
             Format::Pxe => return pxe::write(&self.parts(kernel, initrd)?, output, mode),
         };
-        write_whole(output, &bytes, mode)?;
+        output_file::write(output, mode, &bytes)?;
         Ok(bytes.len())
     }
 

@@ -3,14 +3,16 @@
 use super::files::Files;
 use super::parts::Parts;
 use super::{loaders, uki};
-use crate::build::write_whole;
-use anyhow::{Context, Result};
-use iguana_core::hint::hinted;
-use std::fs;
+use crate::output_file::Folder;
+use anyhow::Result;
+use iguana_core::hint::{WithHint, hinted};
 use std::path::Path;
 
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "iguana.img";
+
+/// Bytes that are read of a configuration that is there already; ours have some hundred.
+const CONFIGURATION_LIMIT: u64 = 1 << 20;
 
 /// All in one, for UEFI's own PXE and HTTP boot.
 const UEFI_PROGRAM: &str = "iguana.efi";
@@ -18,18 +20,16 @@ const UEFI_PROGRAM: &str = "iguana.efi";
 /// Writes the folder, how many bytes; what of it others made stays.
 pub(super) fn write(parts: &Parts, folder: &Path, mode: u32) -> Result<usize> {
     let configurations = configurations(parts);
+    let top = Folder::open(folder)?;
     for (path, _) in &configurations {
-        check_ours(&folder.join(path))?;
+        check_ours(&top, path, folder)?;
     }
     let mut files = configurations;
     files.push((UEFI_PROGRAM.into(), uki::image(parts)?));
     files.push((KERNEL.into(), parts.kernel.clone()));
     files.push((INITRD.into(), parts.initrd.clone()));
     for (path, content) in &files {
-        let place = folder.join(path);
-        let home = place.parent().unwrap_or(folder);
-        fs::create_dir_all(home).with_context(|| format!("cannot make the folder `{}`", home.display()))?;
-        write_whole(&place, content, mode)?;
+        top.write(path, mode, content)?;
     }
     Ok(files.iter().map(|(_, content)| content.len()).sum())
 }
@@ -45,11 +45,12 @@ fn configurations(parts: &Parts) -> Files {
 }
 
 /// Someone's own configuration is not replaced.
-fn check_ours(file: &Path) -> Result<()> {
-    match fs::read(file) {
-        Ok(text) if !String::from_utf8_lossy(&text).contains(loaders::MARK) => Err(hinted(
-            format!("`{}` is there and not made by this program", file.display()),
-            "name a new folder with `--output`, and join the two by hand",
+fn check_ours(top: &Folder, path: &str, folder: &Path) -> Result<()> {
+    let elsewhere = "name a new folder with `--output`, and join the two by hand";
+    match top.read(path, CONFIGURATION_LIMIT).hint(elsewhere)? {
+        Some(text) if !String::from_utf8_lossy(&text).contains(loaders::MARK) => Err(hinted(
+            format!("`{}` is there and not made by this program", folder.join(path).display()),
+            elsewhere,
         )),
         _ => Ok(()),
     }
@@ -59,6 +60,7 @@ fn check_ours(file: &Path) -> Result<()> {
 mod tests {
     use super::super::parts::tests::parts;
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_configuration_of_somebody_else_stays() {
@@ -70,6 +72,6 @@ mod tests {
         assert!(error.ends_with("grub.cfg` is there and not made by this program"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline, None)).unwrap();
-        check_ours(&theirs).unwrap();
+        check_ours(&Folder::open(folder.path()).unwrap(), "grub/grub.cfg", folder.path()).unwrap();
     }
 }

@@ -44,6 +44,7 @@ impl Signer {
     }
 
     /// `program` with a signature, which was verified. It carries the time at which it was made.
+    #[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
     pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| folder.path().join(name));

@@ -47,6 +47,7 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
 }
 
 /// An empty disk with the partitions, which a program of another maker writes.
+#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
 fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let (disk, table) = (folder.path().join("disk"), folder.path().join("table"));

@@ -75,6 +75,7 @@ fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
     Digest::of(text.as_bytes())
 }
 
+#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
 fn make(folder: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<()> {
     let staged = tempfile::tempdir().context("cannot make a temporary folder")?;
     let root = staged.path().join("modules");

@@ -46,6 +46,7 @@ fn check_release(file: &ModuleFile, info: &ModInfo, release: &str) -> Result<()>
 }
 
 /// The permissions must not depend on our umask: they are in the image.
+#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
 fn write(folder: &Path, path: &str, bytes: &[u8]) -> Result<()> {
     let file = folder.join(path);
     let write = || {

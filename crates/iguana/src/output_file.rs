@@ -1,0 +1,225 @@
+//! The files that this program writes for people: the only place where it makes any, but for temporary ones.
+//!
+//! The folder of an output may be one that others can write to, `/tmp` above all. So each output is made under a random
+//! name (`O_EXCL`, `O_NOFOLLOW`), and takes its own by rename(2) when it is whole: a link that was planted there is
+//! replaced and not followed, and nobody ever finds half of a file. What is open already, in `/dev` and `/proc`, is
+//! written to as it is: `/dev/stdout`, a disk that was named on purpose.
+
+#![allow(clippy::disallowed_methods, reason = "this is the one that does it")]
+
+use anyhow::{Context, Result, bail};
+use iguana_core::hint::{WithHint, hinted};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+use untrusted_fs::{Directory, Links, NewFile, open_in_place};
+
+/// The mode of what everybody may read.
+pub(crate) const PUBLIC: u32 = 0o644;
+
+/// Where devices are, and descriptors; but not where anyone can make files.
+const SPECIAL: &[&str] = &["/dev", "/proc"];
+const NOT_SPECIAL: &[&str] = &["/dev/shm", "/dev/mqueue"];
+
+/// An output in the making; it takes its place by [`Output::finish`], and leaves nothing without.
+pub(crate) struct Output<'a> {
+    place: &'a Place,
+    target: Target<'a>,
+}
+
+enum Target<'a> {
+    New(NewFile<'a>),
+    Open(File),
+}
+
+/// Where an output goes.
+pub(crate) struct Place {
+    folder: Directory,
+    path: PathBuf,
+}
+
+/// Writes all of a file.
+pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let place = Place::of(path)?;
+    let mut output = place.begin()?;
+    output.stream().write_all(content).with_context(|| cannot(path))?;
+    output.finish(mode)
+}
+
+impl Place {
+    /// Looks at where an output goes.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let opened = Directory::open(folder).with_context(|| cannot(path));
+        Ok(Self { folder: opened.hint("the folder must be there")?, path: path.to_owned() })
+    }
+
+    /// Begins the file.
+    pub(crate) fn begin(&self) -> Result<Output<'_>> {
+        let target = if self.is_special()? {
+            Target::Open(open_in_place(&self.path).with_context(|| cannot(&self.path))?)
+        } else {
+            self.new_file()?
+        };
+        Ok(Output { place: self, target })
+    }
+
+    fn is_special(&self) -> Result<bool> {
+        let folder = self.folder.path().canonicalize().with_context(|| cannot(&self.path))?;
+        let is_in = |places: &[&str]| places.iter().any(|place| folder.starts_with(place));
+        Ok(is_in(SPECIAL) && !is_in(NOT_SPECIAL))
+    }
+
+    fn new_file(&self) -> Result<Target<'_>> {
+        if let Ok(found) = fs::symlink_metadata(&self.path)
+            && !found.is_file()
+            && !found.is_symlink()
+        {
+            return Err(hinted(
+                format!("`{}` is there, and is not a file", self.path.display()),
+                "name a file, or one of `/dev`",
+            ));
+        }
+        let begun = self.folder.begin().with_context(|| cannot(&self.path));
+        Ok(Target::New(begun.hint("the folder must be there, writable and not full")?))
+    }
+}
+
+impl Output<'_> {
+    /// What is written to.
+    pub(crate) fn stream(&mut self) -> &mut File {
+        match &mut self.target {
+            Target::New(file) => file.file(),
+            Target::Open(file) => file,
+        }
+    }
+
+    /// Gives the file its mode and its place.
+    pub(crate) fn finish(self, mode: u32) -> Result<()> {
+        let path = &self.place.path;
+        match self.target {
+            Target::Open(mut file) => file.flush().with_context(|| cannot(path)),
+            Target::New(file) => {
+                let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
+                file.place(name, mode).with_context(|| cannot(path))
+            }
+        }
+    }
+}
+
+/// A folder for several outputs, which is made if need be. Links to it are followed, those in it are not.
+pub(crate) struct Folder(Directory);
+
+impl Folder {
+    /// Opens it, or makes it with those above it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot make the folder `{}`", path.display());
+        fs::create_dir_all(path).with_context(cannot)?;
+        Ok(Self(Directory::open(path).with_context(cannot)?))
+    }
+
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.names(0).is_ok()
+    }
+
+    /// Makes a folder in it, if it is not there.
+    pub(crate) fn folder(&self, name: &str) -> Result<()> {
+        self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a folder, and no link")
+    }
+
+    /// Writes a file, with the folders on its way.
+    pub(crate) fn write(&self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+        let write = || -> Result<()> {
+            let mut names: Vec<_> = Path::new(path).components().collect();
+            let Some(Component::Normal(name)) = names.pop() else { bail!("it is no path of a file") };
+            let mut folder = self.0.directory("", Links::Refuse)?;
+            for part in names {
+                folder = folder.directory_or_new(part, 0o755)?;
+            }
+            Ok(folder.replace(name, mode, content)?)
+        };
+        let shown = self.0.path().join(path);
+        write()
+            .with_context(|| format!("cannot write `{}`", shown.display()))
+            .hint("no link in it is followed")
+    }
+
+    /// What is in a file of it, of at most so many bytes; nothing where there is none.
+    pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        match self.0.read(path, Links::Refuse, limit) {
+            Err(error) if error.is_not_found() => Ok(None),
+            read => Ok(Some(read?)),
+        }
+    }
+}
+
+/// Gives a folder that is whole its place, in which nothing may be: a link there is an error, and not followed
+/// (rename(2)).
+pub(crate) fn place_folder(made: &Path, output: &Path) -> Result<()> {
+    fs::rename(made, output).with_context(|| cannot(output)).hint("name a folder that is not there yet")
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write `{}`", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_file_is_replaced_whole_and_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("initrd");
+        fs::write(&path, "old").unwrap();
+        write(&path, 0o640, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write(&folder.path().join("absent/initrd"), PUBLIC, b"").unwrap_err().to_string();
+        assert!(error.starts_with("cannot write `"), "{error}");
+    }
+
+    #[test]
+    fn a_planted_link_is_replaced_and_not_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, victim) = (folder.path().join("out"), outside.path().join("victim"));
+        fs::write(&victim, "untouched").unwrap();
+        symlink(&victim, &path).unwrap();
+        write(&path, PUBLIC, b"new").unwrap();
+        symlink(outside.path(), folder.path().join("grub")).unwrap();
+        let several = Folder::open(folder.path()).unwrap();
+        assert!(several.write("grub/grub.cfg", PUBLIC, b"new").is_err());
+        symlink(&victim, folder.path().join("vmlinuz")).unwrap();
+        several.write("vmlinuz", PUBLIC, b"new").unwrap();
+        several.write("pxelinux.cfg/default", PUBLIC, b"new").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        for name in ["out", "vmlinuz", "pxelinux.cfg/default"] {
+            assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"new", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        for name in ["socket", "folder"] {
+            let error = write(&folder.path().join(name), PUBLIC, b"").unwrap_err().to_string();
+            assert!(error.contains("is not a file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_written_to_as_it_is() {
+        write(Path::new("/dev/null"), PUBLIC, b"text").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file.as_file()));
+        write(Path::new(&path), PUBLIC, b"text").unwrap();
+        assert_eq!(fs::read(file.path()).unwrap(), b"text");
+    }
+}
