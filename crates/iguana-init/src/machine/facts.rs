@@ -4,6 +4,7 @@ use super::memory;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
 use iguana_core::workflow::expression::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +15,8 @@ const FIRMWARE: &[(&str, &str)] = &[
     ("vendor", "/sys/class/dmi/id/sys_vendor"),
     ("product", "/sys/class/dmi/id/product_name"),
 ];
+/// The host name of a machine that has not been given one (`UTS_NODENAME` in the kernel's sources).
+const NO_HOSTNAME: &str = "(none)";
 /// What may stand in a URL.
 const IN_URLS: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 const CARDS: &str = "/sys/class/net";
@@ -25,46 +28,78 @@ pub(crate) fn read() -> Value {
     let mut facts: Vec<(&str, Value)> =
         FIRMWARE.iter().map(|(name, path)| (*name, text(line(Path::new(path))))).collect();
     facts.push(("mac", text(first_mac(Path::new(CARDS)))));
-    facts.push(("hostname", text(system.nodename().to_string_lossy().into_owned())));
+    let hostname = system.nodename().to_string_lossy();
+    facts.push((
+        "hostname",
+        text(if hostname == NO_HOSTNAME { String::new() } else { hostname.into_owned() }),
+    ));
     facts.push(("arch", text(system.machine().to_string_lossy().into_owned())));
     let mebibytes = memory::read().map_or(0, |memory| memory.total >> 20);
     facts.push(("memory", Value::Number(mebibytes as f64)));
     Value::Map(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// A URL with this machine's own in the place of `${mac}`, `${uuid}`, `${serial}`, `${hostname}`, `${arch}`, as iPXE
-/// writes them. So one command line serves many machines.
+/// A URL with this machine's own in the place of `${mac}`, `${uuid}`, `${serial}`, `${hostname}`, `${arch}`. So one command
+/// line serves many machines.
+///
+/// A DHCP server, or whoever wrote the firmware's tables, chooses what some of them are: whatever could be more than a part
+/// of one segment of the path is percent-encoded, or refused.
 ///
 /// # Errors
-/// When a name is not known, or the machine does not tell it.
+/// When a name is not known, the machine does not tell it, or it would lead to another directory.
 pub(crate) fn filled(url: &str) -> anyhow::Result<String> {
     let Value::Map(facts) = read() else { return Ok(url.to_owned()) };
-    let fact = |name: &str| facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let facts = facts.into_iter().filter(|(name, _)| IN_URLS.contains(&name.as_str()));
+    let texts = facts.filter_map(|(name, value)| match value {
+        Value::Text(text) => Some((name, text)),
+        _ => None,
+    });
+    filled_with(url, &texts.collect())
+}
+
+fn filled_with(url: &str, facts: &BTreeMap<String, String>) -> anyhow::Result<String> {
     let mut filled = String::new();
     let mut rest = url;
     while let Some((before, after)) = rest.split_once("${") {
         let (name, after) =
             after.split_once('}').with_context(|| format!("`{url}` has a `${{` without its `}}`"))?;
-        let value = match fact(name).filter(|_| IN_URLS.contains(&name)) {
-            Some(Value::Text(text)) if !text.is_empty() => text,
-            Some(_) => {
-                return Err(hinted(
-                    format!("`{url}` asks for `${{{name}}}`, which this machine does not tell"),
-                    format!("use another of `${{{}}}`", IN_URLS.join("}`, `${")),
-                ));
-            }
-            None => {
-                return Err(hinted(
-                    format!("`{url}` asks for `${{{name}}}`, which is not known"),
-                    format!("known are `${{{}}}`", IN_URLS.join("}`, `${")),
-                ));
-            }
-        };
         filled.push_str(before);
-        filled.push_str(value);
+        filled.push_str(&part(url, name, facts.get(name))?);
         rest = after;
     }
     Ok(filled + rest)
+}
+
+/// What stands for `name` in `url`.
+fn part(url: &str, name: &str, value: Option<&String>) -> anyhow::Result<String> {
+    let names = IN_URLS.join("}`, `${");
+    let asks = format!("`{url}` asks for `${{{name}}}`");
+    match value.map(String::as_str) {
+        None => Err(hinted(format!("{asks}, which is not known"), format!("known are `${{{names}}}`"))),
+        Some("") => Err(hinted(
+            format!("{asks}, which this machine does not tell"),
+            format!("use another of `${{{names}}}`"),
+        )),
+        Some(value @ ("." | "..")) => Err(hinted(
+            format!("{asks}, which is `{value}` here: in a path that is another directory"),
+            format!("correct what the machine or its DHCP server tells, or use another of `${{{names}}}`"),
+        )),
+        // Only the kernel writes it: hexadecimal digits and colons.
+        Some(mac) if name == "mac" && mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') => {
+            Ok(mac.into())
+        }
+        Some(value) => Ok(percent_encoded(value)),
+    }
+}
+
+/// `text` with all but the unreserved characters of RFC 3986, 2.3, percent-encoded (2.1).
+fn percent_encoded(text: &str) -> String {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = |byte: u8| match is_unreserved(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
 }
 
 /// The options of the kernel command line: the `cmdline` context. One without a value is true.
@@ -102,6 +137,58 @@ mod tests {
             let error = filled(url).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// `http://x/SERIAL.yaml` and its like on a machine with that serial number.
+    fn with_serial(url: &str, serial: &str) -> anyhow::Result<String> {
+        filled_with(url, &BTreeMap::from([("serial".to_owned(), serial.to_owned())]))
+    }
+
+    #[test]
+    fn what_the_machine_tells_is_one_part_of_a_url() {
+        let url = |serial: &str| with_serial("http://x/m/${serial}.yaml?of=${serial}", serial).unwrap();
+        let encoded = |serial: &str| {
+            url(serial).strip_prefix("http://x/m/").unwrap().split_once(".yaml?of=").unwrap().0.to_owned()
+        };
+        for (serial, expected) in [
+            ("a-b_c.d~9", "a-b_c.d~9"),
+            ("../admin/evil.yaml?role=admin&x=", "..%2Fadmin%2Fevil.yaml%3Frole%3Dadmin%26x%3D"),
+            ("a b#c", "a%20b%23c"),
+            ("%2e%2e", "%252e%252e"),
+            ("${arch}", "%24%7Barch%7D"),
+            ("evil.example:80@", "evil.example%3A80%40"),
+            ("a\\b\r\n", "a%5Cb%0D%0A"),
+            ("Gerät", "Ger%C3%A4t"),
+            ("...", "..."),
+        ] {
+            assert_eq!(encoded(serial), expected);
+        }
+        assert_eq!(url("a/b"), "http://x/m/a%2Fb.yaml?of=a%2Fb");
+        let path = with_serial("hd:LABEL=A:/m/${serial}", "a/../../b").unwrap();
+        assert_eq!(path, "hd:LABEL=A:/m/a%2F..%2F..%2Fb");
+    }
+
+    #[test]
+    fn what_would_lead_to_another_directory_is_refused() {
+        for (serial, expected) in [
+            (".", "asks for `${serial}`, which is `.` here: in a path that is another directory"),
+            ("..", "asks for `${serial}`, which is `..` here"),
+            ("", "asks for `${serial}`, which this machine does not tell"),
+        ] {
+            for url in ["http://x/${serial}/a.yaml", "hd:LABEL=A:/${serial}/a.yaml"] {
+                let error = with_serial(url, serial).unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mac_address_keeps_its_colons() {
+        let mac = |mac: &str| {
+            filled_with("http://x/${mac}", &BTreeMap::from([("mac".into(), mac.into())])).unwrap()
+        };
+        assert_eq!(mac("52:54:00:12:34:56"), "http://x/52:54:00:12:34:56");
+        assert_eq!(mac("52:54/../"), "http://x/52%3A54%2F..%2F");
     }
 
     #[test]
