@@ -29,6 +29,14 @@ impl Firmware {
         Firmware::with(true, &owner.variables()?)
     }
 
+    /// Has a boot entry, as anybody writes it who was once the system's administrator or stood at the machine: the program
+    /// of a medium, and `options` for it. With an owner as [`Firmware::trusting`], without as [`Firmware::lenient`].
+    pub fn passing(options: &str, owner: Option<&Owner>) -> Result<Firmware> {
+        let mut variables = owner.map_or_else(|| Ok(Vec::new()), Owner::variables)?;
+        variables.extend(boot_entry(options));
+        Firmware::with(owner.is_some(), &variables)
+    }
+
     fn with(is_secure: bool, variables: &[Variable]) -> Result<Firmware> {
         let mut store = fs::read(Path::new(OVMF).join("OVMF_VARS_4M.fd")).context("package `ovmf`")?;
         enrol(&mut store, variables)?;
@@ -137,6 +145,32 @@ const PERSISTENT: u32 = 0x03;
 /// Non-volatile, for the system too, and changed only by who signs the change.
 const AUTHENTICATED: u32 = 0x27;
 
+/// Non-volatile, for the firmware and the system.
+const FOR_THE_SYSTEM: u32 = 0x07;
+
+/// `LOAD_OPTION_ACTIVE` (3.1.3).
+const ACTIVE: u32 = 1;
+
+/// Where a medium has its program (3.5.1.1).
+const PROGRAM: &str = r"\EFI\BOOT\BOOTX64.EFI";
+
+/// The entry number 0, and the order that begins with it (3.1.1, 3.1.3).
+fn boot_entry(options: &str) -> [Variable; 2] {
+    let program = utf16(PROGRAM);
+    // A path of a file, wherever it is (10.3.5.4), and the end of the path (10.3.1).
+    let file = [&[4, 4][..], &(program.len() as u16 + 4).to_le_bytes(), &program].concat();
+    let path = [&file[..], &[0x7f, 0xff, 4, 0]].concat();
+    let length = (path.len() as u16).to_le_bytes();
+    let entry = [&ACTIVE.to_le_bytes()[..], &length, &utf16("medium"), &path, &utf16(options)].concat();
+    let variable = |name, data| Variable { name, vendor: GLOBAL, attributes: FOR_THE_SYSTEM, data };
+    [variable("Boot0000", entry), variable("BootOrder", vec![0, 0])]
+}
+
+/// With its closing zero.
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+}
+
 /// `EFI_SIGNATURE_LIST` with one certificate (32.4.1).
 fn signature_list(certificate: &[u8]) -> Vec<u8> {
     let signature = X509.len() + certificate.len();
@@ -164,7 +198,7 @@ fn enrol(store: &mut [u8], variables: &[Variable]) -> Result<()> {
 
 /// `AUTHENTICATED_VARIABLE_HEADER` of edk2, name and data.
 fn record(variable: &Variable) -> Vec<u8> {
-    let name: Vec<u8> = variable.name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let name = utf16(variable.name);
     let start_and_state = [0xaa, 0x55, 0x3f, 0];
     let count_time_and_key = [0; 8 + 16 + 4];
     let sizes = [name.len(), variable.data.len()].map(|size| (size as u32).to_le_bytes()).concat();

@@ -23,6 +23,11 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff";
 /// The card's address.
 const MAC: &str = "52:54:00:12:34:56";
 
+/// The machine's serial number in its firmware's tables: as much of a URL as a hostile vendor can put there, and as
+/// iPXE must write it.
+const SERIAL: &str = "../a b?c=${uuid}";
+const SERIAL_IN_A_URL: &str = "..%2Fa%20b%3Fc%3D%24%7Buuid%7D";
+
 /// Enough for a firmware, the medium's content and the initrd beside it.
 const MEMORY_MIB: u32 = 1024;
 
@@ -115,10 +120,11 @@ impl Way {
         let (registry, site, home) = (Registry::plain()?, Site::plain()?, passing_room("way")?);
         registry.push(image, "job")?;
         let workflow = format!("jobs: {{job: {{container: {{image: {}/job}}}}}}", registry.address());
-        let page = if self == Way::PxeBios { MAC } else { "any" };
+        let own = format!("{MAC}-{SERIAL_IN_A_URL}");
+        let page = if self == Way::PxeBios { &own } else { "any" };
         let url = site.serve(&format!("/{page}.yaml"), workflow);
-        // iPXE knows its own card.
-        let url = if self == Way::PxeBios { url.replace(MAC, "${mac}") } else { url };
+        // iPXE knows its own machine.
+        let url = if self == Way::PxeBios { url.replace(&own, "${mac}-${serial}") } else { url };
         let built = self.build(&url, home.path())?;
         if let Some(segment) = &mut segment {
             for address in [registry.address(), site.url("")] {
@@ -187,6 +193,7 @@ impl Way {
             let card = format!("virtio-net-pci,netdev=net0,mac={MAC},bootindex=0{rom}");
             extra.extend(["-netdev".into(), Segment::card(), "-device".into(), card]);
         }
+        extra.extend(["-smbios".into(), format!("type=1,serial={SERIAL}")]);
         extra.extend(firmware.map(Firmware::arguments).unwrap_or_default());
         machine.extra = extra.into_iter().map(Into::into).collect();
         Ok(machine)

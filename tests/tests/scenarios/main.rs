@@ -21,6 +21,7 @@ mod limits;
 mod media;
 mod memory;
 mod refusals;
+mod secure_boot;
 mod successors;
 mod terminal;
 mod trial;

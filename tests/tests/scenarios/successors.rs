@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The root of x86-64, and a partition of no meaning.
-const ROOT: &str = "type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
+pub(crate) const ROOT: &str = "type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const USR: &str = "type=8484680c-9521-48c6-9c11-b0720656f69e";
 const VERITY: &str = "type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5";
 const OTHER: &str = "type=linux";
@@ -25,7 +25,7 @@ fn init_that_says(text: &str) -> String {
 }
 
 /// Busybox, and an init that says which system it is.
-fn system(name: &str) -> Result<tempfile::TempDir> {
+pub(crate) fn system(name: &str) -> Result<tempfile::TempDir> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
     put(
@@ -112,13 +112,13 @@ fn a_root_that_cannot_be_found_is_explained() -> Result<()> {
 }
 
 /// The kernel that runs, and an initrd that says what it was started with.
-struct Successor {
-    kernel: Kernel,
-    initrd: Vec<u8>,
+pub(crate) struct Successor {
+    pub(crate) kernel: Kernel,
+    pub(crate) initrd: Vec<u8>,
 }
 
 impl Successor {
-    fn new() -> Result<Successor> {
+    pub(crate) fn new() -> Result<Successor> {
         let root = tempfile::tempdir()?;
         busybox_root(root.path())?;
         let init = init_that_says("successor: started with $(cat /proc/cmdline)");
@@ -130,7 +130,7 @@ impl Successor {
     }
 
     /// Installs it into a system, by Debian's names.
-    fn install(&self, root: &Path) -> Result<()> {
+    pub(crate) fn install(&self, root: &Path) -> Result<()> {
         put(root, &format!("/boot/vmlinuz-{OTHER_RELEASE}"), 0o644, &fs::read(&self.kernel.image)?)?;
         put(root, &format!("/boot/initrd.img-{OTHER_RELEASE}"), 0o644, &self.initrd)?;
         put(root, &format!("/lib/modules/{OTHER_RELEASE}/modules.dep"), 0o644, b"")

@@ -7,6 +7,13 @@ use iguana_core::hint::hinted;
 /// Bytes that an x86 kernel takes, its closing zero not counted (`COMMAND_LINE_SIZE` in its sources).
 const LONGEST: usize = 2047;
 
+/// iPXE's settings that are text which others chose: the firmware's tables, a DHCP server. The rest of what Iguana knows is
+/// numbers, which iPXE writes as Iguana does.
+const IPXE_TEXTS: &[&str] = &["serial", "hostname"];
+
+/// The settings of iPXE that Iguana has, too.
+const IGUANA_TOO: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
+
 /// A command line that every boot loader can pass on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandLine(String);
@@ -15,6 +22,10 @@ impl CommandLine {
     /// Reads `--cmdline`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
+        ensure!(
+            !text.is_empty(),
+            hinted("the command line is empty", "leave `--cmdline` away, or name options")
+        );
         ensure!(
             text.len() <= LONGEST,
             hinted(
@@ -35,10 +46,50 @@ impl CommandLine {
         &self.0
     }
 
+    /// As the stub of a unified kernel image reads it: never empty. Where its section `.cmdline` is missing or has no bytes,
+    /// systemd-stub(7) takes the boot loader's options, even under Secure Boot. It leaves blanks at the ends away.
+    pub(super) fn for_stub(&self) -> &str {
+        if self.0.is_empty() { " " } else { &self.0 }
+    }
+
+    /// As iPXE reads it, which puts in its settings before it splits the line into words.
+    pub(super) fn for_ipxe(&self) -> String {
+        let encoded =
+            |line: String, name: &&str| line.replace(&setting(name), &format!("${{{name}:uristring}}"));
+        IPXE_TEXTS.iter().fold(self.0.clone(), encoded)
+    }
+
+    /// Whether what iPXE puts in cannot become an option of its own: it is Iguana's too, or of a stated type.
+    pub(crate) fn check_for_ipxe(&self) -> Result<()> {
+        let settings = self.0.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+        let is_open = |name: &str| match name.split_once(':') {
+            Some((_, kind)) => kind == "string",
+            None => !IGUANA_TOO.contains(&name),
+        };
+        let Some((name, _)) = settings.into_iter().find(|(name, _)| is_open(name)) else { return Ok(()) };
+        let bare = name.split(':').next().unwrap_or_default();
+        Err(hinted(
+            format!(
+                "iPXE would put what `${{{name}}}` is into the command line, even if that is further options"
+            ),
+            format!("write `${{{bare}:uristring}}`, or the type that it has, such as `${{{bare}:ipv4}}`"),
+        ))
+    }
+
+    /// The settings of iPXE in it that are text.
+    pub(super) fn ipxe_texts(&self) -> Vec<&'static str> {
+        IPXE_TEXTS.iter().copied().filter(|name| self.0.contains(&setting(name))).collect()
+    }
+
     /// As GRUB reads it, whose variables `${…}` are not meant.
     pub(super) fn for_grub(&self) -> String {
         words(&self.0).iter().map(|word| format!(" '{word}'")).collect()
     }
+}
+
+/// How a setting is written.
+fn setting(name: &str) -> String {
+    format!("${{{name}}}")
 }
 
 #[cfg(test)]
@@ -57,8 +108,22 @@ mod tests {
     #[test]
     fn what_cannot_be_passed_on_is_refused() {
         let told = |text: &str| CommandLine::parse(text).unwrap_err().to_string();
+        assert_eq!(told(""), "the command line is empty");
+        assert_eq!(told(" \t\n"), "the command line is empty");
         assert_eq!(told("a\nb"), "there is `\\n` in the command line");
         assert_eq!(told("it's"), "there is `\\'` in the command line");
         assert_eq!(told(&"x".repeat(2048)), "the command line has 2048 bytes");
+    }
+    #[test]
+    fn what_ipxe_puts_in_is_no_option_of_its_own() {
+        let told = |text: &str| {
+            CommandLine::parse(text).unwrap().check_for_ipxe().map_err(|error| error.to_string())
+        };
+        assert_eq!(told("u=http://${mac}/${uuid}/${serial}/${hostname}/${arch} dyndbg=${"), Ok(()));
+        assert_eq!(told("ip=${net0/ip:ipv4} u=${asset:uristring}"), Ok(()));
+        for setting in ["${asset}", "${user-class:string}", "${net0/ip}"] {
+            let error = told(&format!("a=${{mac}} u={setting}")).unwrap_err();
+            assert!(error.starts_with(&format!("iPXE would put what `{setting}` is")), "{error}");
+        }
     }
 }

@@ -95,11 +95,20 @@ impl Delivery {
             let message = format!("`{option}` has no place in the format `{format}`");
             return Err(hinted(message, format!("it is for `--format {formats}`")));
         }
-        let cmdline = self.cmdline.as_deref().map_or_else(|| Ok(CommandLine::default()), CommandLine::parse);
         let pair = self.sign_key.clone().zip(self.sign_cert.clone());
         let signer = pair.map(|(key, certificate)| Signer::new(key, certificate)).transpose()?;
         let added = self.added.iter().map(|path| added(path)).collect::<Result<_>>()?;
-        Ok(Order { format: self.format, cmdline: cmdline.context("cannot use `--cmdline`")?, signer, added })
+        let cmdline = self.command_line().context("cannot use `--cmdline`")?;
+        Ok(Order { format: self.format, cmdline, signer, added })
+    }
+
+    fn command_line(&self) -> Result<CommandLine> {
+        let Some(text) = &self.cmdline else { return Ok(CommandLine::default()) };
+        let cmdline = CommandLine::parse(text)?;
+        if self.format == Format::Pxe {
+            cmdline.check_for_ipxe()?;
+        }
+        Ok(cmdline)
     }
 }
 

@@ -44,7 +44,7 @@ fn around(stub: &[u8], parts: &Parts) -> Result<Vec<u8>> {
             (".sbat", &sbat),
             (".osrel", os_release(&parts.release).as_bytes()),
             (".uname", parts.release.as_bytes()),
-            (".cmdline", parts.cmdline.text().as_bytes()),
+            (".cmdline", parts.cmdline.for_stub().as_bytes()),
             (".initrd", &parts.initrd),
             (".linux", &parts.kernel),
         ],
@@ -91,6 +91,13 @@ mod tests {
         let sbat = String::from_utf8(content(".sbat")).unwrap();
         assert!(sbat.starts_with("sbat,1,") && sbat.contains("\nsystemd,") && sbat.ends_with(SBAT), "{sbat}");
         assert_eq!(content(".text"), pe::section(&stub(), ".text").unwrap().unwrap());
+    }
+
+    #[test]
+    fn the_section_of_the_command_line_is_never_empty() {
+        let parts = Parts { cmdline: super::super::cmdline::CommandLine::default(), ..parts() };
+        let image = around(&stub(), &parts).unwrap();
+        assert_eq!(pe::section(&image, ".cmdline").unwrap(), Some(&b" "[..]));
     }
 
     #[test]
