@@ -1,15 +1,16 @@
 //! `cargo xtask`: every developer command, each installing what it lacks.
 
+mod attack;
 mod bench;
 mod cargo;
 mod check;
 mod demo;
+mod deny;
 mod dist;
 mod docs;
 mod equality;
 mod fuzz;
 mod handover;
-mod licenses;
 mod table;
 mod test;
 mod ways;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Options),
     /// All checks, unit tests and whole-system scenarios.
     Test(test::Options),
+    /// Tries every attack that docs/security.md names, and sums up.
+    Attack(attack::Options),
     /// Measures Iguana and its peer in turn.
     #[command(subcommand)]
     Bench(bench::What),
@@ -47,8 +50,10 @@ enum Command {
     Dist(dist::Options),
     /// The documentation as a book: target/book.
     Docs,
-    /// Format, lints, licences and sources of dependencies, shell scripts.
+    /// Format, lints, shell scripts; licences, sources and advisories of dependencies.
     Check,
+    /// Renews the copy of RustSec's advisories, which `check` holds the dependencies against.
+    Advisories(deny::Options),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +70,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Attack(options) => attack::run(&options),
         Command::Bench(what) => bench::run(&what),
         Command::Handover(options) => handover::run(&options),
         Command::Equality(options) => equality::run(&options),
@@ -72,6 +78,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ways(options) => ways::run(&options),
         Command::Dist(options) => dist::ship(&options),
         Command::Docs => docs::run(),
+        Command::Advisories(options) => deny::renew(&options),
         Command::Check => check::run(),
     }
 }

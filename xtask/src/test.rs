@@ -32,12 +32,17 @@ pub(crate) struct Options {
     long: bool,
 }
 
-/// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Packages, kernels and programs: what tests of whole systems need.
+pub(crate) fn prepare() -> Result<()> {
     packages::ensure(&PACKAGES.concat())?;
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
-    dist::run()?;
+    dist::run()
+}
+
+/// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    prepare()?;
     if options.filter.is_none() {
         check::run()?;
         docs::run()?;
