@@ -20,6 +20,7 @@ const MODULES: &[&str] = &[
     "crates/iguana-init/src",
     "crates/iguana/src",
     "crates/iguana/tests",
+    "xtask/src",
 ];
 /// Where a case file may be.
 const CASES: &str = "crates/iguana/tests";
@@ -149,7 +150,15 @@ fn why_not(name: &str, key: &Key) -> Option<String> {
 
 /// The source of a test, with what stands between it and the next.
 fn test(name: &str) -> Option<String> {
-    let (module, function) = name.rsplit_once("::")?;
+    let (path, function) = name.rsplit_once("::")?;
+    // Beside the code, or in a file of their own.
+    [path.strip_suffix("::tests"), Some(path)]
+        .into_iter()
+        .flatten()
+        .find_map(|module| test_in(module, function))
+}
+
+fn test_in(module: &str, function: &str) -> Option<String> {
     let module = module.replace("::", "/");
     let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
     let files =
