@@ -37,13 +37,13 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Starts this very program again under the name `name`: with `input` as its standard input, `output` as its
-/// standard output and error, no environment, and no other file that this one was started with.
+/// Starts a program that is open under the name `name`: with `input` as its standard input, `output` as its standard
+/// output and error, no environment, and no other file that this one was started with.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn start_again(name: &str, input: OwnedFd, output: &File) -> io::Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
+pub(crate) fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> io::Result<Child> {
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_fd().as_raw_fd()));
     command.arg0(name).env_clear().stdin(input).stdout(output.try_clone()?).stderr(output.try_clone()?);
     // SAFETY: the closure makes a system call without pointers.
     unsafe {

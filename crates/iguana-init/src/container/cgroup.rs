@@ -30,6 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Process 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
+/// Processes and threads of a container with fewer rights whose plan does not say; podman's default (containers.conf(5),
+/// `pids_limit`). One with all rights has the machine's limit: installers are few, and know what they do.
+const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
+
 /// Where in the machine's cgroups those of containers are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cgroups {
@@ -213,7 +217,7 @@ impl Cgroup {
         if let Some(limit) = plan.memory {
             cgroup.limit_memory(limit)?;
         }
-        if let Some(limit) = plan.pids {
+        if let Some(limit) = plan.pids.or_else(|| default_limit_of_processes(plan)) {
             cgroup.limit_processes(limit, plan.cgroups.pids.as_ref(), &name)?;
         }
         Ok(cgroup)
@@ -303,6 +307,11 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         self.unified.iter().chain(&self.others).for_each(|folder| end(folder));
     }
+}
+
+/// Where nothing counts processes there is no limit, as with podman.
+fn default_limit_of_processes(plan: &Plan) -> Option<u64> {
+    (!plan.privileged && plan.cgroups.pids.is_some()).then_some(PROCESSES_OF_FEWER_RIGHTS)
 }
 
 fn make_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {

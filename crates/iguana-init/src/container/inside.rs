@@ -125,14 +125,16 @@ impl Server {
     }
 
     fn start(&mut self, execution: &Execution) -> anyhow::Result<()> {
-        let output = File::from(self.inbox.descriptor()?);
+        let mut output = File::from(self.inbox.descriptor()?);
         let has_terminal = execution.terminal.is_some();
         if let Some(path) = &execution.terminal {
-            self.lead_terminal(&output)
-                .with_context(|| format!("cannot take the terminal `{}`", path.display()))?;
-            if !self.privileged {
-                privileges::show_terminal(path, &output)?;
+            let cannot_take = || format!("cannot take the terminal `{}`", path.display());
+            if !self.privileged
+                && let Some(own) = privileges::own_terminal(path, &output).with_context(cannot_take)?
+            {
+                output = own;
             }
+            self.lead_terminal(&output).with_context(cannot_take)?;
         }
         match program::start(execution, &output, self.privileged) {
             Ok(process) => {

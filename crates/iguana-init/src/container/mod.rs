@@ -14,6 +14,7 @@ mod plan;
 mod privileges;
 mod program;
 mod protocol;
+mod relay;
 mod rootfs;
 mod running;
 mod seccomp;
@@ -38,6 +39,7 @@ use iguana_core::image::VerifiedImage;
 use image::Image;
 use link::Link;
 use protocol::{Execution, Order};
+use relay::Relay;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use std::fs;
@@ -54,6 +56,7 @@ const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 pub(crate) struct Container {
     image: Image,
     env: Vec<(String, String)>,
+    privileged: bool,
     stop_grace: Duration,
     exchange: PathBuf,
     // In this order: what it has written can be removed when nothing runs any more.
@@ -89,6 +92,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
     Ok(Container {
         image,
         env: plan.env.clone(),
+        privileged: plan.privileged,
         stop_grace: plan.stop_grace,
         exchange: plan.exchange(),
         link,
@@ -114,7 +118,7 @@ impl Container {
     /// When it cannot be executed: with the reason.
     pub(crate) fn run(&self, program: &Program) -> anyhow::Result<Running> {
         self.host_files.refresh();
-        let output = open_output(&program.stdio)?;
+        let (relay, output) = self.output(&program.stdio)?;
         let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
         let execution = Execution {
             id: 0,
@@ -130,7 +134,18 @@ impl Container {
         let memory = self.cgroup.memory().clone();
         let kills = memory.kills();
         let id = self.link.0.run(execution, output.as_fd())?;
-        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, memory, kills))
+        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, memory, kills, relay))
+    }
+
+    /// What a program gets to write to. The terminal is meant to be read, too.
+    fn output(&self, stdio: &Stdio) -> anyhow::Result<(Option<Arc<Relay>>, OwnedFd)> {
+        let output = open_output(stdio)?;
+        if self.privileged || matches!(stdio, Stdio::Terminal(_)) {
+            return Ok((None, output));
+        }
+        let (relay, input) =
+            Relay::begin(output).context("cannot make a pipe for what the program writes")?;
+        Ok((Some(relay), input))
     }
 
     /// The container's `/`, for looking up paths in it (openat2(2), `RESOLVE_IN_ROOT`).

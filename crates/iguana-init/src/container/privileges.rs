@@ -2,15 +2,16 @@
 //! (containers-common: `default_capabilities`, `masked_paths`, `read_only_paths`).
 
 use super::mounts::{Reach, make_read_only};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use iguana_core::hint::WithHint as _;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::CapabilitySet;
 use std::ffi::CString;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::fs::File;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
@@ -107,7 +108,7 @@ pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> a
     }
     OWN.iter().try_for_each(|own| own.mount(root))?;
     for (path, mode, major, minor) in DEVICES {
-        make_device(Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
+        make_device(CWD, Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
     }
     for (link, target) in LINKS {
         symlink(target, link).with_context(|| format!("cannot make `{link}`"))?;
@@ -137,19 +138,40 @@ fn mask(path: &Path) -> rustix::io::Result<()> {
     mount_bind("/dev/null", path)
 }
 
-/// Has a terminal's device be in the container's own `/dev`: programs look there for the terminal's name.
-pub(super) fn show_terminal(path: &Path, terminal: &File) -> anyhow::Result<()> {
-    if path.starts_with("/dev") && !path.starts_with("/dev/pts") && !path.exists() {
-        make_device(path, 0o620, rustix::fs::fstat(terminal)?.st_rdev)?;
+/// The same terminal through a node of its own in the container's own `/dev`: programs look there for its name, and what
+/// they do to the owner and the mode of what they have open is done to a node of theirs. Those of a pseudo-terminal are
+/// where they can be reached only.
+pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Option<File>> {
+    let (Some(name), Ok(parent)) = (path.file_name(), path.parent().unwrap_or(path).strip_prefix("/dev"))
+    else {
+        return Ok(None);
+    };
+    if parent.starts_with("pts") {
+        return Ok(None);
     }
-    Ok(())
+    let dev = Directory::open("/dev")?.make_directories(parent, 0o755, Links::Refuse)?;
+    let device = rustix::fs::fstat(terminal)?.st_rdev;
+    // Whatever an earlier program has put there.
+    dev.remove(name)?;
+    make_device(&dev, Path::new(name), 0o620, device)?;
+    // A serial line without a carrier would be waited for.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let own = File::from(rustix::fs::openat(&dev, name, flags, Mode::empty())?);
+    let found = rustix::fs::fstat(&own)?;
+    ensure!(
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == device,
+        "a program of the container has put something else in place of the terminal"
+    );
+    rustix::fs::fcntl_setfl(&own, rustix::fs::fcntl_getfl(&own)? - OFlags::NONBLOCK)?;
+    Ok(Some(own))
 }
 
-fn make_device(path: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Result<()> {
-    let made = mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(mode), device);
-    made.with_context(|| format!("cannot make the device `{}`", path.display()))?;
-    // The mask that this process was started with has taken some of the mode away.
-    Ok(fs::set_permissions(path, Permissions::from_mode(mode))?)
+fn make_device(at: impl AsFd, name: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Result<()> {
+    // The mask would take some of the mode away; to change it afterwards could be to change another file's.
+    let mask = rustix::process::umask(Mode::empty());
+    let made = mknodat(at, name, FileType::CharacterDevice, Mode::from_raw_mode(mode), device);
+    rustix::process::umask(mask);
+    made.with_context(|| format!("cannot make the device `{}`", name.display()))
 }
 
 impl KernelMount {

@@ -2,6 +2,7 @@
 
 use super::cgroup::MemoryAccount;
 use super::link::Link;
+use super::relay::Relay;
 use iguana_core::hint::hinted;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -158,6 +159,7 @@ pub(crate) struct Running {
     /// The container's, and how often its memory had not sufficed before this program.
     memory: MemoryAccount,
     kills_before: u64,
+    relay: Option<Arc<Relay>>,
     ended: Option<Ended>,
 }
 
@@ -168,8 +170,9 @@ impl Running {
         stop_grace: Duration,
         memory: MemoryAccount,
         kills_before: u64,
+        relay: Option<Arc<Relay>>,
     ) -> Self {
-        Self { link, id, stop_grace, memory, kills_before, ended: None }
+        Self { link, id, stop_grace, memory, kills_before, relay, ended: None }
     }
 
     /// Waits for its end. At the limit it is asked to end (`SIGTERM`), and killed after the plan's
@@ -232,6 +235,10 @@ impl Running {
         if self.ended.is_none() {
             let ended = self.link.end_of(self.id, limit, || recall.is_called());
             self.ended = ended.map(|ended| self.explained(ended));
+            if self.ended.is_some() {
+                // Its last words come before whatever is said of its end.
+                self.relay.take().iter().for_each(|relay| relay.finish());
+            }
         }
         self.ended
     }

@@ -4,6 +4,9 @@
 //! A call that is not named here gets `ENOSYS`, as from a kernel that does not have it: so programs fall back
 //! to an older one. A 32-bit program is ended by `SIGSYS`: podman knows its calls, the filters' compiler does
 //! not.
+//!
+//! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
+//! kernel keeps by user, whichever container that is.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -110,7 +113,6 @@ const ALLOWED: &[c_long] = {
         SYS_ioctl,
         SYS_ioprio_get,
         SYS_ioprio_set,
-        SYS_keyctl,
         SYS_kill,
         SYS_landlock_add_rule,
         SYS_landlock_create_ruleset,
@@ -352,6 +354,7 @@ const REFUSED: &[c_long] = {
         SYS_kcmp,
         SYS_kexec_file_load,
         SYS_kexec_load,
+        SYS_keyctl,
         SYS_lookup_dcookie,
         SYS_migrate_pages,
         SYS_move_pages,
@@ -389,13 +392,20 @@ const IO_PGETEVENTS: c_long = 333;
 /// which it is.
 const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+/// Requests to a terminal that reach whoever has it next (asm-generic/ioctls.h): `TIOCSTI` and, by the clipboard of the
+/// screen, `TIOCLINUX` type for the person (CVE-2017-5226, CVE-2023-28100); `TIOCSETD` changes what the line is.
+const TERMINAL_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
+/// Those to a screen and a keyboard of the machine (linux/kd.h, linux/vt.h): `0x4B00` to `0x4BFF`, `0x5600` to `0x56FF`.
+const SCREEN_REQUESTS: &[u64] = &[0x4B00, 0x5600];
+const SCREEN_REQUESTS_MASK: u64 = 0xFFFF_FF00;
+
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 /// The filters, to be applied in this order: of two that refuse a call, the later one says how.
 pub(super) fn filters() -> Result<[BpfProgram; 3], BackendError> {
     Ok([
         filter(allowed()?, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
-        filter(refused(), SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
+        filter(refused()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
         filter(unsupported()?, SeccompAction::Allow, SeccompAction::Errno(libc::EINVAL as u32))?,
     ])
 }
@@ -411,8 +421,20 @@ fn allowed() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-fn refused() -> Rules {
-    whatever_their_arguments(&[REFUSED, REFUSED_OF_THIS_ARCHITECTURE, REFUSED_WITHOUT_A_NAME])
+fn refused() -> Result<Rules, BackendError> {
+    let mut rules =
+        whatever_their_arguments(&[REFUSED, REFUSED_OF_THIS_ARCHITECTURE, REFUSED_WITHOUT_A_NAME]);
+    let terminal = TERMINAL_REQUESTS.iter().map(|request| terminal_request(SeccompCmpOp::Eq, *request));
+    let screen = SCREEN_REQUESTS
+        .iter()
+        .map(|group| terminal_request(SeccompCmpOp::MaskedEq(SCREEN_REQUESTS_MASK), *group));
+    rules.insert(libc::SYS_ioctl, terminal.chain(screen).collect::<Result<_, _>>()?);
+    Ok(rules)
+}
+
+/// The kernel takes 32 bits of a request (ioctl(2)); a filter that compares 64 is got around (CVE-2019-7303).
+fn terminal_request(operator: SeccompCmpOp, request: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, operator, request)?])
 }
 
 /// The kernel's audit cannot be spoken to; programs take `EINVAL` for a kernel without it.

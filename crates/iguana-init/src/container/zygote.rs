@@ -7,8 +7,9 @@
 use super::protocol::{self, Birth, Inbox};
 use super::{INIT_NAME, INIT_NAME_C};
 use crate::sys;
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open};
+use rustix::mount::{MountFlags, OpenTreeFlags, open_tree};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::Pid;
 use std::fs::File;
@@ -18,6 +19,8 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Begins with the first container. Dropping it ends the process; the copies go on.
 #[derive(Debug, Default)]
 pub(crate) struct Zygote(Mutex<Option<Process>>);
@@ -26,6 +29,31 @@ pub(crate) struct Zygote(Mutex<Option<Process>>);
 struct Process {
     inbox: Inbox,
     child: Child,
+}
+
+/// This very program, in a way that nobody can write to it. A container that may execute `/proc/self/exe` gets hold of the
+/// file, and root in it could change its content, once nobody executes it, and its mode (CVE-2019-5736).
+fn own_program() -> io::Result<OwnedFd> {
+    read_only_program().or_else(|_| copy_of_program())
+}
+
+/// Through a mount that is not attached anywhere: it costs nothing.
+fn read_only_program() -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let program = open_tree(CWD, OWN_PROGRAM, flags)?;
+    sys::restrict_mounts(&program, MountFlags::RDONLY, false)?;
+    Ok(program)
+}
+
+/// A kernel before 5.12 cannot have such a mount: there the program is in memory a second time.
+fn copy_of_program() -> io::Result<OwnedFd> {
+    let copy = memfd_create(INIT_NAME_C, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut copy = File::from(copy);
+    io::copy(&mut File::open(OWN_PROGRAM)?, &mut copy)?;
+    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    // The kernel executes no file that is open for writing.
+    open(format!("/proc/self/fd/{}", copy.as_raw_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Into::into)
 }
 
 /// What a copy is told by: the kernel's number of an error is all that crosses.
@@ -62,7 +90,7 @@ impl Process {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let console = open("/dev/console", flags, Mode::empty())
             .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
-        let child = sys::start_again(INIT_NAME, theirs.into(), &File::from(console))?;
+        let child = sys::start(own_program()?, INIT_NAME, theirs.into(), &File::from(console))?;
         Ok(Self { inbox: Inbox::new(ours.into()), child })
     }
 
@@ -114,4 +142,37 @@ fn take_standard_input() -> io::Result<OwnedFd> {
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), libc::STDERR_FILENO + 1)?;
     rustix::stdio::dup2_stdin(rustix::stdio::stdout())?;
     Ok(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, OpenOptions};
+
+    #[test]
+    fn the_program_that_a_container_may_reach_cannot_be_changed() {
+        let path = |program: &OwnedFd| format!("/proc/self/fd/{}", program.as_raw_fd());
+        let program = read_only_program().unwrap();
+        let mode = fs::metadata(path(&program)).unwrap().permissions();
+        let refusal = fs::set_permissions(path(&program), mode).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EROFS));
+        let refusal = OpenOptions::new().write(true).truncate(true).open(path(&program)).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EROFS));
+        let copy = copy_of_program().unwrap();
+        let refusal = OpenOptions::new().write(true).truncate(true).open(path(&copy)).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(fs::read(path(&copy)).unwrap().len() as u64, fs::metadata(OWN_PROGRAM).unwrap().len());
+    }
+
+    #[test]
+    fn either_way_the_program_runs() {
+        for program in [read_only_program(), copy_of_program()] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let null = File::options().write(true).open("/dev/null").unwrap();
+            let mut child = sys::start(program.unwrap(), INIT_NAME, theirs.into(), &null).unwrap();
+            drop(ours);
+            // The zygote ends when nobody can ask it for anything.
+            child.wait().unwrap();
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod splash;
 mod waiting;
 
 pub(crate) use failure::{At, Failure, Stage};
+use splash::Splash;
 pub(crate) use waiting::Waiting;
 
 use std::fmt::Display;
@@ -37,8 +38,10 @@ struct Outputs {
     console: Option<File>,
     log: Option<File>,
     level: Level,
-    /// The console is the machine's: the kernel's time stands before each line, and a splash screen has it, too.
+    /// The console is the machine's: the kernel's time stands before each line.
     at_machine: bool,
+    /// Has each line, too.
+    splash: Option<Splash>,
 }
 
 impl Report {
@@ -50,13 +53,13 @@ impl Report {
             let _ = std::fs::create_dir_all(folder);
         }
         let log = OpenOptions::new().append(true).create(true).open(LOG).ok();
-        Self::with(Outputs { console, log, level: Level::Info, at_machine: true })
+        Self::with(Outputs { console, log, level: Level::Info, at_machine: true, splash: Splash::connect() })
     }
 
     /// Speaks to standard error, for whoever called this program.
     pub(crate) fn to_caller(level: Level) -> Self {
         let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from);
-        Self::with(Outputs { console, log: None, level, at_machine: false })
+        Self::with(Outputs { console, log: None, level, at_machine: false, splash: None })
     }
 
     fn with(outputs: Outputs) -> Self {
@@ -104,8 +107,8 @@ impl Outputs {
         for line in text.lines() {
             let timed = format!("[{uptime:9.3}] iguana: {line}\n");
             let plain = if self.at_machine { &timed } else { &format!("iguana: {line}\n") };
-            if self.at_machine && level <= Level::Info {
-                splash::show(line);
+            if level <= Level::Info {
+                self.splash.take_if(|splash| !splash.show(line));
             }
             let console = self.console.as_mut().filter(|_| level <= self.level);
             // Nobody is left to be told when a console or the log cannot be written.

@@ -209,3 +209,70 @@ fn files_of_the_host_are_copies() {
         assert_eq!(fs::read_to_string(layer.join("srv/hosts")).unwrap(), "of the image");
     }
 }
+
+#[test]
+fn fewer_rights_come_with_a_limit_of_processes() {
+    let limits = |lab: &Lab| {
+        let _container = lab.start();
+        let limit = |cgroup: PathBuf| fs::read_to_string(cgroup.join("pids.max")).ok();
+        let limits: Vec<String> = cgroups_of_lab(lab).into_iter().filter_map(limit).collect();
+        limits.into_iter().find(|limit| limit != "max\n").unwrap_or_default()
+    };
+    let mut lab = Lab::unprivileged();
+    assert_eq!(limits(&lab), "2049\n", "podman's 2048, and process 1");
+    lab.plan.pids = Some(5000);
+    assert_eq!(limits(&lab), "5001\n");
+    assert_eq!(limits(&Lab::new()), "");
+}
+
+/// Sends requests to the terminal by perl, which is not part of busybox.
+fn with_perl(lab: &mut Lab) {
+    for path in ["/usr", "/lib", "/lib64"] {
+        let read_only = Mount { read_only: true, ..Mount::bind(path, path) };
+        lab.plan.mounts.push(read_only);
+    }
+}
+
+#[test]
+fn nothing_is_typed_for_the_person_at_the_terminal() {
+    // TIOCSTI, with and without bits that the kernel does not look at; TIOCLINUX, TIOCSETD, KDSETMODE, VT_ACTIVATE.
+    let requests = "for my $request (0x5412, 0xffffffff00005412, 0x541c, 0x5423, 0x4b3a, 0x5606) {
+            my $text = q(x); $! = 0;
+            print syscall(16, 0, $request, $text) == 0 ? q(done ) : $! == 1 ? q(refused ) : qq(tried: $! );
+        }";
+    for (mut lab, expected) in
+        [(Lab::new(), "done "), (Lab::unprivileged(), "refused refused refused refused refused refused end.")]
+    {
+        with_perl(&mut lab);
+        let mut screen = Screen::new();
+        let container = lab.start();
+        let program = screen.script(&format!("/usr/bin/perl -e '{}'; echo end.", requests.replace('\n', "")));
+        let mut program = container.run(&program).unwrap();
+        let shown = screen.shows("end.");
+        assert!(shown.contains(expected), "{shown}");
+        assert!(program.wait(Some(SOON)).unwrap().is_success());
+    }
+}
+
+#[test]
+fn keys_of_the_machines_root_are_out_of_reach() {
+    // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1)
+    let ask = "exec /usr/bin/perl -e 'print syscall(250, 0, -4, 1) < 0 ? \"refused\" : \"has it\"'";
+    for (mut lab, expected) in [(Lab::new(), "has it"), (Lab::unprivileged(), "refused")] {
+        with_perl(&mut lab);
+        assert_eq!(lab.says(&lab.start(), ask), expected);
+    }
+}
+
+#[test]
+fn what_a_program_writes_to_is_a_pipe() {
+    let lab = Lab::unprivileged();
+    let container = lab.start();
+    lab.says(&container, "echo earlier");
+    let script = "stat -L -c %F /proc/$$/fd/1 /proc/$$/fd/2
+        : 2>/dev/null > /proc/self/fd/1; chmod 4777 /proc/self/fd/1 2>/dev/null
+        head -c 1 /proc/self/fd/1 </dev/null >/dev/null 2>&1 & sleep 0.1; kill $! 2>/dev/null; true";
+    assert_eq!(lab.says(&container, script), "fifo\nfifo");
+    assert!(lab.log().starts_with("earlier\n"), "{}", lab.log());
+    assert_eq!(fs::metadata(&lab.log).unwrap().permissions().mode() & 0o7777, 0o600);
+}
