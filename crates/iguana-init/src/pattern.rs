@@ -1,29 +1,49 @@
 //! glob(7) with `*`, `?` and `[...]`: all that depmod and boot loaders' settings use.
 
-/// Whether a pattern matches a whole text.
+/// Whether a pattern matches a whole text. It takes no more steps than the one has letters times the other, whoever wrote
+/// the pattern: of several stars only the last one is ever tried anew.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
-    fn from(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern, text) {
-            ([], []) => true,
-            ([b'*'], _) => true,
-            ([b'*', rest @ ..], _) => (0..=text.len()).any(|skip| from(rest, &text[skip..])),
-            ([b'?', rest @ ..], [_, text @ ..]) => from(rest, text),
-            ([b'[', rest @ ..], [letter, text @ ..]) => match rest.iter().position(|end| *end == b']') {
-                Some(end) => in_set(&rest[..end], *letter) && from(&rest[end + 1..], text),
-                None => false,
-            },
-            ([wanted, rest @ ..], [letter, text @ ..]) => wanted == letter && from(rest, text),
-            _ => false,
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut place, mut at) = (0, 0);
+    // Behind the last star, and the first letter of the text that it has left.
+    let mut last = None;
+    while at < text.len() {
+        if pattern.get(place) == Some(&b'*') {
+            place += 1;
+            last = Some((place, at));
+        } else if let Some(length) = one(&pattern[place..], text[at]) {
+            (place, at) = (place + length, at + 1);
+        } else {
+            let Some((behind, left)) = last else { return false };
+            (place, at) = (behind, left + 1);
+            last = Some((behind, at));
         }
     }
-    from(pattern.as_bytes(), text.as_bytes())
+    pattern[place..].iter().all(|rest| *rest == b'*')
 }
 
-fn in_set(set: &[u8], letter: u8) -> bool {
-    match set {
-        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&letter) || in_set(rest, letter),
-        [one, rest @ ..] => *one == letter || in_set(rest, letter),
-        [] => false,
+/// How much of a pattern stands for one letter; nothing if its beginning does not stand for this one.
+fn one(pattern: &[u8], letter: u8) -> Option<usize> {
+    match pattern {
+        [b'?', ..] => Some(1),
+        [b'[', rest @ ..] => {
+            let end = rest.iter().position(|end| *end == b']')?;
+            in_set(&rest[..end], letter).then_some(end + 2)
+        }
+        [wanted, ..] => (*wanted == letter).then_some(1),
+        [] => None,
+    }
+}
+
+fn in_set(mut set: &[u8], letter: u8) -> bool {
+    loop {
+        set = match set {
+            [low, b'-', high, ..] if (*low..=*high).contains(&letter) => return true,
+            [_, b'-', _, rest @ ..] => rest,
+            [only, ..] if *only == letter => return true,
+            [_, rest @ ..] => rest,
+            [] => return false,
+        }
     }
 }
 
@@ -41,8 +61,23 @@ mod tests {
             ("usb:v0451p[0-9]*", "usb:v0451pB", false),
             ("a", "", false),
             ("", "", true),
+            ("*", "", true),
+            ("a**", "a", true),
+            ("*ab*ab", "abxab", true),
+            ("*ab?", "ababc", true),
+            ("[", "[", false),
+            ("*", "anything", true),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    /// A boot loader's settings are of whoever has the disk.
+    #[test]
+    fn a_pattern_that_is_made_to_take_long_does_not() {
+        let text = "a".repeat(255);
+        assert!(!matches(&("*a".repeat(120) + "b"), &text));
+        assert!(matches(&"*".repeat(1 << 20), &text));
+        assert!(!matches(&format!("[{}]", "b".repeat(1 << 20)), &text));
     }
 }

@@ -11,6 +11,10 @@ const OF_SYSTEM: &[&str] = &["etc/kernel/cmdline", "usr/lib/kernel/cmdline"];
 const MENUS: &[&str] = &["grub/grub.cfg", "grub2/grub.cfg"];
 /// Where GRUB keeps variables, in the boot folder: a block of `NAME=VALUE` lines.
 const GRUB_VARIABLES: &[&str] = &["grub2/grubenv", "grub/grubenv"];
+/// Bytes of that block (GRUB's manual, "The GRUB environment block").
+const GRUB_BLOCK: usize = 1024;
+/// Words that are read of a command line; a kernel takes 2 KiB of letters.
+const WORDS_LIMIT: usize = 2048;
 /// GRUB's commands that name a kernel and its command line.
 const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
 
@@ -37,20 +41,21 @@ fn in_menu(menu: &str, kernel: &str) -> Option<String> {
 
 /// GRUB's variables in a command line: those that its environment block has are put in, all others are empty.
 pub(super) fn without_variables(cmdline: &str, place: &Place) -> String {
+    // It is read once, whatever asks for it.
+    let block = GRUB_VARIABLES.iter().find_map(|path| place.text(path)).unwrap_or_default();
+    let block = &block[..block.floor_char_boundary(GRUB_BLOCK)];
     let mut words = Vec::new();
-    for word in cmdline.split_ascii_whitespace() {
+    for word in cmdline.split_ascii_whitespace().take(WORDS_LIMIT) {
         match word.strip_prefix('$') {
-            None => words.push(word.to_owned()),
-            Some(name) => words.extend(variable(name.trim_matches(['{', '}']), place)),
+            None => words.push(word),
+            Some(name) => words.extend(variable(name.trim_matches(['{', '}']), block)),
         }
     }
     words.join(" ")
 }
 
-fn variable(name: &str, place: &Place) -> Option<String> {
-    let block = GRUB_VARIABLES.iter().find_map(|path| place.text(path))?;
-    let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-    Some(line.to_owned())
+fn variable<'a>(name: &str, block: &'a str) -> Option<&'a str> {
+    block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// `root=` with what belongs to it, and the consoles on which somebody looks on.

@@ -18,6 +18,9 @@ const ENTRIES_LIMIT: usize = 512;
 /// Bytes of an entry; one with a long command line has 3 kB.
 const ENTRY_LIMIT: usize = 64 << 10;
 
+/// Bytes of a file's name (linux/limits.h, NAME_MAX): a longer pattern is for none.
+const NAME_LIMIT: usize = 255;
+
 /// One way to start a system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -127,7 +130,8 @@ fn without_tries(name: &str) -> (String, bool) {
 fn default(settings: &str) -> Option<String> {
     let lines = settings.lines().filter_map(|line| line.trim().strip_prefix("default"));
     let value = lines.filter(|value| value.starts_with([' ', '\t'])).map(str::trim).next_back()?;
-    (!value.is_empty() && !value.starts_with('@')).then(|| value.to_owned())
+    let is_pattern = (1..=NAME_LIMIT).contains(&value.len()) && !value.starts_with('@');
+    is_pattern.then(|| value.to_owned())
 }
 
 impl Entry {
