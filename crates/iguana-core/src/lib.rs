@@ -2,11 +2,13 @@
 //!
 //! Nothing here is unsafe, prints, or knows whether it runs in an initrd or on a workstation.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cmdline;
 pub mod hint;
 pub mod http;
 pub mod image;
+pub mod text;
 pub mod tftp;
 pub mod trust;
 pub mod workflow;

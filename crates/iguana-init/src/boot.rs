@@ -5,7 +5,7 @@ use crate::control;
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
 use crate::machine::{clock, devices, facts, identity, memory, modules, network, release};
-use crate::report::{At as _, Failure, Report, Stage};
+use crate::report::{self, At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
 use iguana_core::http::Proxies;
@@ -32,7 +32,7 @@ pub(crate) fn work() -> ExitCode {
     let (trust, settings) = beliefs(&cmdline);
     let verdict = run(Initrd::Standalone, trust, &cmdline, &settings, &report);
     match serde_json::to_string(&verdict) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => report::hand_on(&text),
         Err(_) => return ExitCode::FAILURE,
     }
     ExitCode::SUCCESS

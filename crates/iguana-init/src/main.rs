@@ -1,5 +1,7 @@
 //! The program in the initrd. One file plays every part there; the name and the first argument say which.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod block;
 mod boot;
 mod container;

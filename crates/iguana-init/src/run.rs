@@ -10,7 +10,7 @@ use crate::container::Cgroups;
 use crate::control;
 use crate::jobs::{self, Images, Setup, Streams};
 use crate::machine::{facts, identity, logins, memory};
-use crate::report::{At as _, Failure, Report, Stage};
+use crate::report::{self, At as _, Failure, Report, Stage};
 use anyhow::Context as _;
 use arguments::Arguments;
 use iguana_core::cmdline::Settings;
@@ -53,13 +53,11 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     let arguments = match arguments::parse(arguments) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
-            print!("{}", arguments::HELP);
+            report::answer(arguments::HELP);
             return End::Succeeded.into();
         }
         Err(error) => {
-            eprintln!(
-                "iguana-workflow: error: {error:#}\n  hint: `iguana-workflow --help` shows what there is"
-            );
+            report::misused("iguana-workflow", &error, "`iguana-workflow --help` shows what there is");
             return End::Usage.into();
         }
     };

@@ -1,7 +1,9 @@
 //! How this program ends: its exit codes, and how a failure is told: what failed, why, and what to do.
 
+use crate::output;
 use anyhow::{Error, Result};
-use iguana_core::hint;
+use iguana_core::{hint, text};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// How this program ends. Scripts rely on the numbers.
@@ -42,21 +44,37 @@ pub(crate) fn exit_code(done: Result<Exit>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
+/// Tells what is wrong with the command line, in clap's words. They quote the arguments: where those would do more than be
+/// read, all lines but the first are marked.
+pub(crate) fn misused(error: &clap::Error) -> ExitCode {
+    let does_more = |argument: OsString| {
+        let argument = argument.to_string_lossy();
+        argument.contains(text::is_hidden) || argument.contains("##")
+    };
+    match std::env::args_os().any(does_more) {
+        true => output::note(error.render()),
+        // Nobody is left to be told when it cannot be written.
+        false => drop(error.print()),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+}
+
 /// Tells what failed, for a program that goes on.
 pub(crate) fn tell(error: &Error) {
-    eprint!("{}", block(error));
+    // Nobody is left to be told when it cannot be written.
+    let _ = output::write(std::io::stderr(), &block(error));
 }
 
 fn block(error: &Error) -> String {
-    let mut text = format!("iguana: error: {error}\n");
+    let mut lines = text::lines(&format!("iguana: error: {error}"));
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     if !causes.is_empty() {
-        text.push_str(&format!("  why: {}\n", causes.join(": ")));
+        lines.extend(text::lines(&format!("  why: {}", causes.join(": "))));
     }
     if let Some(hint) = hint::of(error) {
-        text.push_str(&format!("  hint: {hint}\n"));
+        lines.extend(text::lines(&format!("  hint: {hint}")));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

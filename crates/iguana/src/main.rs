@@ -1,5 +1,5 @@
 //! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
-
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write to temporary folders"))]
 
 mod build;
@@ -87,7 +87,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(run(Cli::parse().command))
+    match Cli::try_parse() {
+        Ok(cli) => failure::exit_code(run(cli.command)),
+        Err(error) => failure::misused(&error),
+    }
 }
 
 fn run(command: Command) -> Result<Exit> {

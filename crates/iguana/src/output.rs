@@ -1,6 +1,10 @@
 //! What this program writes for people and other programs.
+//!
+//! What it writes may come from anywhere: file names, workflows, registries. It is escaped here, once.
 
 use anyhow::{Context, Result};
+use iguana_core::text;
+use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 /// When text is coloured.
@@ -25,6 +29,28 @@ impl Color {
             Self::Never => false,
         }
     }
+}
+
+/// Tells a person something on standard output.
+pub(crate) fn say(message: impl Display) {
+    tell(std::io::stdout(), message);
+}
+
+/// Tells a person something on standard error: how far it is, what may be wrong.
+pub(crate) fn note(message: impl Display) {
+    tell(std::io::stderr(), message);
+}
+
+fn tell(stream: impl Write, message: impl Display) {
+    // Nobody is left to be told when it cannot be written.
+    let _ = write(stream, &(text::lines(&message.to_string()).join("\n") + "\n"));
+}
+
+/// Writes lines that are laid out, in which everything from outside is [`text::visible`] already. They command no CI
+/// service.
+pub(crate) fn write_lines(stream: impl Write, laid_out: &str) -> Result<()> {
+    let lines = laid_out.split('\n').map(text::without_commands).collect::<Vec<_>>();
+    write(stream, &lines.join("\n"))
 }
 
 /// Writes all of `text`. A reader that has seen enough, such as `head`, is no failure.

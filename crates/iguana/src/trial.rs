@@ -1,6 +1,7 @@
 //! `iguana try`: a workflow in a virtual machine, on the terminal that we were called from.
 
 use crate::build::{self, Recipe};
+use crate::output;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_vm::{Disk, DiskFormat, Machine, Qemu, Serial};
@@ -45,7 +46,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()>
     let image = kernel.readable_image()?;
     let built = build::make(&kernel, recipe, Some(workflow))?;
     for fact in &built.facts {
-        println!("{fact}");
+        output::say(fact);
     }
     let mut initrd = tempfile::tempfile().context("cannot make a temporary file")?;
     initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
@@ -57,7 +58,10 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()>
         serial: Serial::Terminal,
         ..Machine::new(image)
     };
-    println!("starting the virtual machine ({}); Ctrl-A X ends it", qemu.accelerator.argument());
+    output::say(format_args!(
+        "starting the virtual machine ({}); Ctrl-A X ends it",
+        qemu.accelerator.argument()
+    ));
     qemu.run(&machine)
 }
 
@@ -100,10 +104,10 @@ impl TrialDisk {
         let is_qcow2 = header.starts_with(QCOW2_MAGIC);
         match stated {
             Some((_, DiskFormat::Qcow2)) => refuse_other_files(path, &header)?,
-            None if is_qcow2 => eprintln!(
+            None if is_qcow2 => output::note(format_args!(
                 "warning: `{0}` is taken as raw, and begins as a qcow2: if it is one, write `{0},format=qcow2`",
                 path.display()
-            ),
+            )),
             _ => {}
         }
         let is_stated = stated.is_some_and(|(_, format)| format == DiskFormat::Qcow2);

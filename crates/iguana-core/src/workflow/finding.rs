@@ -1,5 +1,6 @@
 //! What is to be said about a workflow document, and where in it.
 
+use crate::text::{self, visible};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
@@ -104,11 +105,16 @@ impl Finding {
             Severity::Note => Level::NOTE,
         };
         let line = source.position(self.span.start).line;
-        let text = source.line(line);
+        let (text, file) = (source.line(line), visible(file));
         // A mark over many lines hides what it should show: the first of them is enough.
         let within = |byte: usize| text.floor_char_boundary(byte.saturating_sub(source.starts[line - 1]));
-        let span = within(self.span.start)..within(self.span.end).max(within(self.span.start));
-        let snippet = Snippet::source(text).path(file).line_start(line);
+        let (start, end) = (within(self.span.start), within(self.span.end));
+        let (before, rest) = text.split_at(start);
+        let (marked, after) = rest.split_at(end.max(start) - start);
+        let [before, marked, after] = [before, marked, after].map(visible);
+        let text = format!("{before}{marked}{after}");
+        let snippet = Snippet::source(&text).path(&*file).line_start(line);
+        let span = before.len()..before.len() + marked.len();
         let snippet = snippet.annotation(AnnotationKind::Primary.span(span));
         let mut group: Group<'_> = level.primary_title(self.message.as_str()).element(snippet);
         if let Some(hint) = &self.hint {
@@ -133,7 +139,7 @@ fn readable(text: &str) -> String {
                 readable.push('…');
                 break;
             }
-            _ if letter.is_control() => readable.extend(letter.escape_default()),
+            _ if text::is_hidden(letter) => readable.extend(letter.escape_default()),
             _ => readable.push(letter),
         }
     }

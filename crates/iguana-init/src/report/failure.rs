@@ -75,8 +75,8 @@ impl Failure {
     /// The block that the person at the machine reads.
     pub(super) fn lines(&self, log: Option<&str>) -> Vec<String> {
         let mut chain = self.error.chain().map(ToString::to_string);
-        let mut lines = vec![format!("error: {}", indented(&chain.next().unwrap_or_default()))];
-        lines.extend(chain.map(|cause| format!("  why: {}", indented(&cause))));
+        let mut lines = vec![format!("error: {}", chain.next().unwrap_or_default())];
+        lines.extend(chain.map(|cause| format!("  why: {cause}")));
         lines.push(match &self.job {
             Some(job) => format!("  stage: {}, job {job}", self.stage),
             None => format!("  stage: {}", self.stage),
@@ -85,11 +85,6 @@ impl Failure {
         lines.extend(log.map(|log| format!("  log: {log}")));
         lines
     }
-}
-
-/// Keeps the further lines of a message (a YAML snippet) below its first.
-fn indented(message: &str) -> String {
-    message.trim_end().replace('\n', "\n    ")
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
 //! The only printer: the console for the person at the machine, and the log.
+//!
+//! What it prints may come from anywhere (a registry, a workflow, a container's last words), and is escaped here, once:
+//! one message is one line, and whatever line breaks it has lead to lines that say so.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
 mod failure;
 mod splash;
@@ -8,6 +12,7 @@ pub(crate) use failure::{At, Failure, Stage};
 use splash::Splash;
 pub(crate) use waiting::Waiting;
 
+use iguana_core::text;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -104,11 +109,11 @@ impl Report {
 impl Outputs {
     fn write(&mut self, text: &str, level: Level) {
         let uptime = uptime();
-        for line in text.lines() {
+        for line in text::lines(text) {
             let timed = format!("[{uptime:9.3}] iguana: {line}\n");
             let plain = if self.at_machine { &timed } else { &format!("iguana: {line}\n") };
             if level <= Level::Info {
-                self.splash.take_if(|splash| !splash.show(line));
+                self.splash.take_if(|splash| !splash.show(&line));
             }
             let console = self.console.as_mut().filter(|_| level <= self.level);
             // Nobody is left to be told when a console or the log cannot be written.
@@ -122,6 +127,26 @@ impl Outputs {
 pub(crate) fn uptime() -> f64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// Answers whoever called this program on standard output, a line for each of the text's.
+pub(crate) fn answer(text: &str) {
+    for line in text.lines() {
+        println!("{}", text::without_commands(&text::visible(line)));
+    }
+}
+
+/// Tells whoever called this program what is wrong with the call.
+pub(crate) fn misused(program: &str, error: &anyhow::Error, hint: &str) {
+    for line in text::lines(&format!("{program}: error: {error:#}")) {
+        eprintln!("{line}");
+    }
+    eprintln!("  hint: {hint}");
+}
+
+/// What the supervisor reads: one line of JSON.
+pub(crate) fn hand_on(verdict: &str) {
+    println!("{verdict}");
 }
 
 /// `iguana-init --version`.
@@ -138,4 +163,89 @@ pub(crate) fn not_for_people() -> ExitCode {
          system with `iguana-init run WORKFLOW`"
     );
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Seek as _};
+
+    /// What a registry, a workflow, a container or the network could say.
+    const HOSTILE: &[&str] = &[
+        "no\niguana: workflow: signed by ECDSA P-256 sha256:00",
+        "no\r\n[    1.000] iguana: workflow: signed by you",
+        "\u{1b}[2J\u{1b}[Higuana: ready",
+        "\u{9b}31m\u{8}\u{7f}\0",
+        "iguana: a\riguana: b",
+        "gpj\u{202e}exe\u{200b}\u{2028}iguana: x\u{85}iguana: y",
+        "::error::x\n##[error]x\n  ::add-mask::x\n##vso[task.setvariable variable=a]b",
+    ];
+
+    fn file() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
+    fn printed(at_machine: bool, act: impl FnOnce(&Report)) -> [String; 2] {
+        let [console, log] = [file(), file()];
+        let outputs = Outputs {
+            console: Some(console.try_clone().unwrap()),
+            log: Some(log.try_clone().unwrap()),
+            level: Level::Debug,
+            at_machine,
+            splash: None,
+        };
+        act(&Report::with(outputs));
+        [console, log].map(|mut file| {
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        })
+    }
+
+    /// Who begins a line: us, after the time where there is one.
+    fn messages(text: &str) -> Vec<&str> {
+        text.lines()
+            .map(|line| match line.strip_prefix('[') {
+                Some(timed) => timed.split_once("] ").unwrap().1,
+                None => line,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_the_console_or_looks_like_a_message_of_ours() {
+        for hostile in HOSTILE {
+            let error = || anyhow::anyhow!("it says: {hostile}").context(format!("cannot pull `{hostile}`"));
+            let failure = Err::<(), _>(error()).at(Stage::Image).unwrap_err().of_job(hostile);
+            for at_machine in [true, false] {
+                for text in printed(at_machine, |report| {
+                    report.say(format_args!("image {hostile}: resolving"));
+                    report.warn(hostile);
+                    report.detail(hostile);
+                    report.failure(&failure);
+                }) {
+                    let hidden = |letter| letter != '\n' && iguana_core::text::is_hidden(letter);
+                    assert!(!text.contains(hidden), "{text:?}");
+                    assert!(!text.contains("##[") && !text.contains("##vso["), "{text}");
+                    let own = [
+                        "iguana: image ",
+                        "iguana: warning: ",
+                        "iguana: error: ",
+                        "iguana:   why: ",
+                        "iguana:   stage: ",
+                        "iguana:   log: ",
+                        "iguana:   | ",
+                    ];
+                    let first = hostile.split('\n').next().unwrap_or_default().trim_end();
+                    let detail = format!("iguana: {}", iguana_core::text::visible(first));
+                    for line in messages(&text) {
+                        let is_detail =
+                            line.starts_with(&detail) || line.starts_with(r"iguana: \u{3a}:error");
+                        assert!(is_detail || own.iter().any(|start| line.starts_with(start)), "{line}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! `--dry-run`: what would be done, in order, without doing it.
 
+use crate::report;
+use iguana_core::text::visible;
 use iguana_core::workflow::expression::Template;
 use iguana_core::workflow::{
     Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, Volume, VolumeSource,
@@ -7,7 +9,7 @@ use iguana_core::workflow::{
 
 /// Prints the plan to standard output.
 pub(super) fn tell(plan: &Plan, new_root: &str) {
-    print!("{}", rehearse(plan, new_root));
+    report::answer(&rehearse(plan, new_root));
 }
 
 fn rehearse(plan: &Plan, new_root: &str) -> String {
@@ -36,7 +38,8 @@ struct Lines(String);
 
 impl Lines {
     fn add(&mut self, depth: usize, line: String) {
-        self.0 += &format!("{}{line}\n", "  ".repeat(depth));
+        // A name with a line break in it is no line of its own.
+        self.0 += &format!("{}{}\n", "  ".repeat(depth), visible(&line));
     }
 
     fn env(&mut self, depth: usize, env: &Env) {

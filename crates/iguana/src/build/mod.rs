@@ -10,6 +10,7 @@ mod rules;
 mod tool;
 
 use crate::cache::Cache;
+use crate::output;
 use anyhow::{Context, Result};
 use clap::Args;
 pub(crate) use format::Delivery;
@@ -80,10 +81,11 @@ pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, delivery: &Delivery)
     let kernel = recipe.kernel()?;
     let initrd = make(&kernel, recipe, workflow)?;
     for fact in &initrd.facts {
-        println!("{fact}");
+        output::say(fact);
     }
     let size = megabytes(order.deliver(&kernel, initrd, &delivery.output)? as u64);
-    println!("wrote {size} to {} in {:.1} s", delivery.output.display(), start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    output::say(format_args!("wrote {size} to {} in {seconds:.1} s", delivery.output.display()));
     Ok(())
 }
 
@@ -99,7 +101,7 @@ pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) ->
     let source = Source::open(&kernel.modules)?;
     let inputs = Inputs::read(recipe, workflow)?;
     let wanted = modules::wanted(&source, &recipe.add_modules)?;
-    let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| println!("{line}"))?;
+    let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| output::say(line))?;
     let facts = facts(kernel, &source, &modules, &inputs);
     let is_secret = inputs.are_secret();
     let contents = inputs.with(kernel, &source, modules)?;
@@ -198,7 +200,7 @@ fn cache(recipe: &Recipe) -> Cache {
     match iguana_vm::cache_folder() {
         Ok(folder) => folder.map_or(Cache::Fresh, Cache::Kept),
         Err(error) => {
-            eprintln!("warning: the cache is not used, all is made anew: {error:#}");
+            output::note(format_args!("warning: the cache is not used, all is made anew: {error:#}"));
             Cache::Fresh
         }
     }

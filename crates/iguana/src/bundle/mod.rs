@@ -75,7 +75,7 @@ fn make(recipe: &Recipe) -> Result<()> {
     let name = recipe.workflow.display().to_string();
     let text = fs::read(&recipe.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
     let checked = workflow::check(&text);
-    output::write(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
+    output::write_lines(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
     let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"));
     let plan = plan.hint("correct what is told above")?;
     let trust = trust::open(recipe.trust.as_deref())?;
@@ -97,13 +97,13 @@ fn make(recipe: &Recipe) -> Result<()> {
     } else {
         output_file::place_folder(&folder, &recipe.output)?
     }
-    println!(
+    output::say(format_args!(
         "wrote {}: {} images, {} blobs, {:.1} MB",
         recipe.output.display(),
         lock.len(),
         inventory.blobs,
         inventory.bytes as f64 / 1e6
-    );
+    ));
     Ok(())
 }
 
@@ -126,13 +126,13 @@ fn images(recipe: &Recipe, plan: &Plan, pins: &Pins, trust: &Trust, writer: &mut
                 "name it as it is in a registry",
             ));
         };
-        eprintln!("{image}");
+        output::note(format_args!("{image}"));
         let locked = finder.copy(named, machines, writer, &mut trust::tell);
         lock.insert(image, locked.with_context(|| format!("cannot bundle `{image}`"))?);
     }
     if plan.names_images_by_expressions() {
-        eprintln!(
-            "warning: images that are named by expressions are not in the bundle: the machine fetches them"
+        output::note(
+            "warning: images that are named by expressions are not in the bundle: the machine fetches them",
         );
     }
     Ok(lock)
@@ -196,12 +196,12 @@ fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
     if let Some(folder) = trust_folder {
         trust::examine_bundle(&path.display().to_string(), &documents, &Trust::open(folder)?)?;
     }
-    println!(
+    output::say(format_args!(
         "{} is whole: {} names, {} blobs, {:.1} MB",
         path.display(),
         inventory.names,
         inventory.blobs,
         inventory.bytes as f64 / 1e6
-    );
+    ));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A bundle in a registry: one artifact, which skopeo copies.
 
+use crate::output;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::Named;
@@ -36,6 +37,6 @@ pub(super) fn run(options: &Options) -> Result<()> {
             "`skopeo login REGISTRY` logs in; a registry without TLS needs `--insecure`"
         )
     );
-    println!("a machine boots it by `rd.iguana.control_url=oci://{}`", options.reference);
+    output::say(format_args!("a machine boots it by `rd.iguana.control_url=oci://{}`", options.reference));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::findings::{self, Told};
+use iguana_core::text::{is_hidden, without_commands};
 use iguana_core::workflow::Severity;
 
 /// One line for each finding.
@@ -27,9 +28,20 @@ fn command(told: &Told<'_>) -> String {
     format!("::{name} {}::{}\n", properties.join(","), data(&told.text()))
 }
 
-/// Escapes a message as the runner reads it (actions/toolkit, `packages/core/src/command.ts`).
+/// Escapes a message as the runner reads it (actions/toolkit, `packages/core/src/command.ts`), and what steers a terminal
+/// on which the log is read.
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '%' => escaped.push_str("%25"),
+            '\r' => escaped.push_str("%0D"),
+            '\n' => escaped.push_str("%0A"),
+            hidden if is_hidden(hidden) => escaped.extend(hidden.escape_default()),
+            shown => escaped.push(shown),
+        }
+    }
+    without_commands(&escaped).into_owned()
 }
 
 fn property(text: &str) -> String {

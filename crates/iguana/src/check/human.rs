@@ -2,6 +2,7 @@
 
 use super::Document;
 use annotate_snippets::Renderer;
+use iguana_core::text::visible;
 use iguana_core::workflow::{Checked, Severity};
 
 /// All findings, and one line that sums them up.
@@ -35,7 +36,7 @@ fn summary(documents: &[Document]) -> String {
         .collect();
     let what = if counts.is_empty() { "ok".to_owned() } else { counts.join(", ") };
     match documents {
-        [document] if counts.is_empty() => format!("{}: {what}\n", document.name),
+        [document] if counts.is_empty() => format!("{}: {what}\n", visible(&document.name)),
         _ => format!("checked {}: {what}\n", counted(documents.len(), "workflow")),
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use iguana_core::hint::WithHint;
+use iguana_core::text;
 use iguana_core::trust::Trust;
 use iguana_core::workflow::{self, Checked, Severity};
 use std::fs::File;
@@ -139,12 +140,14 @@ impl Options {
     fn write(&self, documents: &[Document]) -> Result<()> {
         match self.format {
             Format::Human if self.plan => {
-                output::write(stderr(), &human::text(documents, self.color.is_for(&stderr())))?;
-                output::write(stdout(), &order::tables(documents))
+                output::write_lines(stderr(), &human::text(documents, self.color.is_for(&stderr())))?;
+                output::write_lines(stdout(), &order::tables(documents))
             }
-            Format::Human => output::write(stdout(), &human::text(documents, self.color.is_for(&stdout()))),
-            Format::Json => output::write(stdout(), &json::text(documents, self.plan)),
-            Format::Sarif => output::write(stdout(), &sarif::text(documents)),
+            Format::Human => {
+                output::write_lines(stdout(), &human::text(documents, self.color.is_for(&stdout())))
+            }
+            Format::Json => output::write(stdout(), &text::json(&json::text(documents, self.plan))),
+            Format::Sarif => output::write(stdout(), &text::json(&sarif::text(documents))),
             Format::Github => output::write(stdout(), &github::text(documents)),
         }
     }

@@ -1,6 +1,7 @@
 //! The order in which jobs run, as a table for people and as JSON.
 
 use super::Document;
+use iguana_core::text::visible;
 use iguana_core::workflow::expression::Expression;
 use iguana_core::workflow::{
     Action, Container, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource,
@@ -15,7 +16,7 @@ const WIDEST: usize = 36;
 pub(super) fn tables(documents: &[Document]) -> String {
     let named = |(name, plan): (&str, &Plan)| match documents {
         [_] => table(plan),
-        _ => format!("{name}\n{}\n", table(plan)),
+        _ => format!("{}\n{}\n", visible(name), table(plan)),
     };
     let plans = documents
         .iter()
@@ -69,7 +70,7 @@ fn aligned(rows: &[[String; 10]]) -> String {
 
 /// The beginning of a text, on one line.
 fn head(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned();
     if line.chars().count() <= WIDEST {
         return line;
     }
@@ -89,6 +90,7 @@ fn image(name: &str) -> String {
 
 /// The end of a text: what tells one image from the next.
 fn tail(text: &str, widest: usize) -> String {
+    let text = &*visible(text);
     match text.chars().count().checked_sub(widest) {
         None | Some(0) => text.to_owned(),
         Some(cut) => format!("…{}", text.chars().skip(cut + 1).collect::<String>()),

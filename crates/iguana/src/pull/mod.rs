@@ -3,6 +3,7 @@
 mod progress;
 
 use crate::build::inputs;
+use crate::output;
 use crate::output_file;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -71,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let written = output_file::write(file, output_file::PUBLIC, digest.to_string().as_bytes());
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
     }
-    println!("{digest}");
+    output::say(digest);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! How far a pull is: bars on a terminal, and lines elsewhere, both on standard error.
 
+use crate::output;
 use iguana_core::image::{LayerProgress, PullEvent, Reference};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -59,7 +60,7 @@ impl<'a> Teller<'a> {
     }
 
     fn line(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("{text}"));
+        self.bars.suspend(|| output::note(text));
     }
 
     fn draw(&mut self, layers: &[LayerProgress]) {

@@ -9,7 +9,6 @@ use iguana_core::image::Reference;
 use iguana_core::trust::Trust;
 use iguana_core::trust::policy::Subject;
 use std::fs;
-use std::io::stdout;
 use std::path::Path;
 
 /// Explains `subject`; an error when it may not run.
@@ -22,17 +21,22 @@ pub(super) fn run(subject: &str, trust: &Trust) -> Result<()> {
 
 fn image(name: &str, trust: &Trust) -> Result<()> {
     let reference: Reference = name.parse().hint("name an image, or the file of a workflow")?;
-    say(&format!("image {reference}\n  rule: {}\n", trust.policy.rule(&Subject::of(&reference)?)))?;
+    let rule = trust.policy.rule(&Subject::of(&reference)?);
+    output::say(format_args!("image {reference}"));
+    output::say(format_args!("  rule: {rule}"));
     let finder = finder(trust)?;
     let approval =
         finder.judge(&reference, &mut tell).with_context(|| format!("`{reference}` may not run"))?;
-    say(&format!("  manifest: {}\n  verdict: may run {}\n", approval.manifest(), approval.reason()))
+    output::say(format_args!("  manifest: {}", approval.manifest()));
+    output::say(format_args!("  verdict: may run {}", approval.reason()));
+    Ok(())
 }
 
 fn workflow(file: &str, trust: &Trust) -> Result<()> {
     let bytes = fs::read(file).with_context(|| format!("cannot read the workflow `{file}`"))?;
     let examined = examine(file, &bytes, trust)?;
-    say(&format!("workflow {file}\n  signature: {}\n", examined.signer))?;
+    output::say(format_args!("workflow {file}"));
+    output::say(format_args!("  signature: {}", examined.signer));
     examined.plan.images().try_for_each(|image| {
         let is_by_digest = image.named().is_some_and(|named| named.digest().is_some());
         let pinned = match examined.pins.pin(image)? == *image {
@@ -41,10 +45,7 @@ fn workflow(file: &str, trust: &Trust) -> Result<()> {
             false => "pinned by the lock file",
         };
         let rule = trust.policy.rule(&Subject::of(image)?).to_string();
-        say(&format!("  image {image}: {pinned}; rule: {rule}\n"))
+        output::say(format_args!("  image {image}: {pinned}; rule: {rule}"));
+        Ok(())
     })
-}
-
-fn say(text: &str) -> Result<()> {
-    output::write(stdout(), text)
 }

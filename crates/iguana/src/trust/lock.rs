@@ -1,6 +1,7 @@
 //! `iguana lock`: which images the names in a workflow mean today, by digest.
 
 use super::{finder, open, tell};
+use crate::output;
 use crate::output_file;
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
@@ -29,16 +30,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut lock = Lock::default();
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
         let locked = finder.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
-        println!("{image} is {}", locked.digest);
+        output::say(format_args!("{image} is {}", locked.digest));
         lock.insert(image, locked);
     }
     let target = format!("{name}.lock");
     let text = format!("{lock}\n");
     output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
         .hint("the folder of the workflow must be writable")?;
-    println!(
+    output::say(format_args!(
         "wrote {target} with {} images; sign it: `openssl dgst -sha256 -sign KEY {target} > {target}.sig`",
         lock.len()
-    );
+    ));
     Ok(())
 }

@@ -5,6 +5,7 @@ mod explain;
 mod lock;
 mod template;
 
+use crate::output;
 use anyhow::{Context, Result};
 use iguana_core::hint::hinted;
 use iguana_core::http::Proxies;
@@ -79,8 +80,10 @@ pub(crate) fn finder(trust: &Trust) -> Result<Finder> {
 /// Tells what a person who waits should know.
 pub(crate) fn tell(event: PullEvent) {
     match event {
-        PullEvent::Elsewhere { place, why } => eprintln!("warning: not from `{place}`: {why}"),
-        PullEvent::Waiting { why, .. } => eprintln!("warning: {why}; trying again"),
+        PullEvent::Elsewhere { place, why } => {
+            output::note(format_args!("warning: not from `{place}`: {why}"))
+        }
+        PullEvent::Waiting { why, .. } => output::note(format_args!("warning: {why}; trying again")),
         _ => {}
     }
 }

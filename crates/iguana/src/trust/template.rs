@@ -1,5 +1,6 @@
 //! The trust folder that one begins with.
 
+use crate::output;
 use crate::output_file::{Folder, PUBLIC};
 use anyhow::Result;
 use iguana_core::hint::hinted;
@@ -26,7 +27,7 @@ pub(super) fn write(folder: &Path) -> Result<()> {
     }
     FOLDERS.iter().try_for_each(|name| top.folder(name))?;
     FILES.iter().try_for_each(|(path, text)| top.write(path, PUBLIC, text.as_bytes()))?;
-    println!("made {}; its README.md says what to put in", folder.display());
+    output::say(format_args!("made {}; its README.md says what to put in", folder.display()));
     Ok(())
 }
 
