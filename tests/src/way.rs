@@ -24,7 +24,7 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff";
 const MAC: &str = "52:54:00:12:34:56";
 
 /// The machine's serial number in its firmware's tables: as much of a URL as a hostile vendor can put there, and as
-/// iPXE must write it.
+/// it must come to the server.
 const SERIAL: &str = "../a b?c=${uuid}";
 const SERIAL_IN_A_URL: &str = "..%2Fa%20b%3Fc%3D%24%7Buuid%7D";
 
@@ -123,7 +123,7 @@ impl Way {
         let own = format!("{MAC}-{SERIAL_IN_A_URL}");
         let page = if self == Way::PxeBios { &own } else { "any" };
         let url = site.serve(&format!("/{page}.yaml"), workflow);
-        // iPXE knows its own machine.
+        // iPXE knows its own interface, and leaves the serial number to Iguana.
         let url = if self == Way::PxeBios { url.replace(&own, "${mac}-${serial}") } else { url };
         let built = self.build(&url, home.path())?;
         if let Some(segment) = &mut segment {

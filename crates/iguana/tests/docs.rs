@@ -20,6 +20,8 @@ const MODULES: &[&str] = &[
     "crates/iguana-init/src",
     "crates/iguana/src",
     "crates/iguana/tests",
+    "crates/iguana-vm/src",
+    "crates/untrusted-fs/src",
     "xtask/src",
 ];
 /// Where a case file may be.

@@ -40,7 +40,7 @@ pub(crate) fn read() -> Value {
 }
 
 /// A URL with this machine's own in the place of `${mac}`, `${uuid}`, `${serial}`, `${hostname}`, `${arch}`. So one command
-/// line serves many machines.
+/// line serves many machines. `$[mac]` and so on is the same: boot loaders have meanings of their own for braces.
 ///
 /// A DHCP server, or whoever wrote the firmware's tables, chooses what some of them are: whatever could be more than a part
 /// of one segment of the path is percent-encoded, or refused.
@@ -60,9 +60,12 @@ pub(crate) fn filled(url: &str) -> anyhow::Result<String> {
 fn filled_with(url: &str, facts: &BTreeMap<String, String>) -> anyhow::Result<String> {
     let mut filled = String::new();
     let mut rest = url;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) =
-            after.split_once('}').with_context(|| format!("`{url}` has a `${{` without its `}}`"))?;
+    while let Some(start) = rest.find("${").into_iter().chain(rest.find("$[")).min() {
+        let (before, after) = rest.split_at(start);
+        let (open, close) = if after.starts_with("${") { ("${", '}') } else { ("$[", ']') };
+        let (name, after) = after[open.len()..]
+            .split_once(close)
+            .with_context(|| format!("`{url}` has a `{open}` without its `{close}`"))?;
         filled.push_str(before);
         filled.push_str(&part(url, name, facts.get(name))?);
         rest = after;
@@ -131,9 +134,11 @@ mod tests {
         let url = filled("http://x/${arch}/${arch}.yaml").unwrap();
         assert_eq!(url, format!("http://x/{machine}/{machine}.yaml"));
         assert_eq!(filled("http://x/$1").unwrap(), "http://x/$1");
-        for (url, expected) in
-            [("http://x/${ip}", "which is not known"), ("http://x/${mac", "without its `}`")]
-        {
+        for (url, expected) in [
+            ("http://x/${ip}", "which is not known"),
+            ("http://x/${mac", "without its `}`"),
+            ("http://x/$[mac}", "without its `]`"),
+        ] {
             let error = filled(url).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
@@ -163,6 +168,8 @@ mod tests {
         ] {
             assert_eq!(encoded(serial), expected);
         }
+        let both = with_serial("http://x/$[serial]${serial}$[serial]", "a/").unwrap();
+        assert_eq!(both, "http://x/a%2Fa%2Fa%2F");
         assert_eq!(url("a/b"), "http://x/m/a%2Fb.yaml?of=a%2Fb");
         let path = with_serial("hd:LABEL=A:/m/${serial}", "a/../../b").unwrap();
         assert_eq!(path, "hd:LABEL=A:/m/a%2F..%2F..%2Fb");

@@ -7,12 +7,18 @@ use iguana_core::hint::hinted;
 /// Bytes that an x86 kernel takes, its closing zero not counted (`COMMAND_LINE_SIZE` in its sources).
 const LONGEST: usize = 2047;
 
-/// iPXE's settings that are text which others chose: the firmware's tables, a DHCP server. The rest of what Iguana knows is
-/// numbers, which iPXE writes as Iguana does.
-const IPXE_TEXTS: &[&str] = &["serial", "hostname"];
+/// What the machine tells that is text which others chose: the firmware's tables, a DHCP server. iPXE would put it into the
+/// line before it splits that into words, and would put in again what looks like a setting in the text.
+const TEXTS: &[&str] = &["serial", "hostname"];
 
 /// The settings of iPXE that Iguana has, too.
 const IGUANA_TOO: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
+
+/// iPXE's types whose values are written in digits, letters and a few marks (ipxe.org/cfg).
+const PLAIN_TYPES: &[&str] = &[
+    "ipv4", "ipv6", "int8", "int16", "int32", "uint8", "uint16", "uint32", "hex", "hexhyp", "hexraw",
+    "base64", "uuid", "guid", "busdevfn",
+];
 
 /// A command line that every boot loader can pass on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,18 +58,17 @@ impl CommandLine {
         if self.0.is_empty() { " " } else { &self.0 }
     }
 
-    /// As iPXE reads it, which puts in its settings before it splits the line into words.
+    /// As iPXE reads it: with texts in the other spelling, which it leaves to Iguana.
     pub(super) fn for_ipxe(&self) -> String {
-        let encoded =
-            |line: String, name: &&str| line.replace(&setting(name), &format!("${{{name}:uristring}}"));
-        IPXE_TEXTS.iter().fold(self.0.clone(), encoded)
+        let left = |line: String, name: &&str| line.replace(&format!("${{{name}}}"), &format!("$[{name}]"));
+        TEXTS.iter().fold(self.0.clone(), left)
     }
 
     /// Whether what iPXE puts in cannot become an option of its own: it is Iguana's too, or of a stated type.
     pub(crate) fn check_for_ipxe(&self) -> Result<()> {
         let settings = self.0.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
         let is_open = |name: &str| match name.split_once(':') {
-            Some((_, kind)) => kind == "string",
+            Some((_, kind)) => !PLAIN_TYPES.contains(&kind),
             None => !IGUANA_TOO.contains(&name),
         };
         let Some((name, _)) = settings.into_iter().find(|(name, _)| is_open(name)) else { return Ok(()) };
@@ -72,24 +77,14 @@ impl CommandLine {
             format!(
                 "iPXE would put what `${{{name}}}` is into the command line, even if that is further options"
             ),
-            format!("write `${{{bare}:uristring}}`, or the type that it has, such as `${{{bare}:ipv4}}`"),
+            format!("write the type that it has, such as `${{{bare}:ipv4}}` or `${{{bare}:hexraw}}`"),
         ))
-    }
-
-    /// The settings of iPXE in it that are text.
-    pub(super) fn ipxe_texts(&self) -> Vec<&'static str> {
-        IPXE_TEXTS.iter().copied().filter(|name| self.0.contains(&setting(name))).collect()
     }
 
     /// As GRUB reads it, whose variables `${…}` are not meant.
     pub(super) fn for_grub(&self) -> String {
         words(&self.0).iter().map(|word| format!(" '{word}'")).collect()
     }
-}
-
-/// How a setting is written.
-fn setting(name: &str) -> String {
-    format!("${{{name}}}")
 }
 
 #[cfg(test)]
@@ -120,8 +115,8 @@ mod tests {
             CommandLine::parse(text).unwrap().check_for_ipxe().map_err(|error| error.to_string())
         };
         assert_eq!(told("u=http://${mac}/${uuid}/${serial}/${hostname}/${arch} dyndbg=${"), Ok(()));
-        assert_eq!(told("ip=${net0/ip:ipv4} u=${asset:uristring}"), Ok(()));
-        for setting in ["${asset}", "${user-class:string}", "${net0/ip}"] {
+        assert_eq!(told("ip=${net0/ip:ipv4} u=${asset:hexraw}"), Ok(()));
+        for setting in ["${asset}", "${asset:uristring}", "${user-class:string}", "${net0/ip}"] {
             let error = told(&format!("a=${{mac}} u={setting}")).unwrap_err();
             assert!(error.starts_with(&format!("iPXE would put what `{setting}` is")), "{error}");
         }

@@ -57,33 +57,12 @@ pub(super) fn pxelinux(kernel: &str, initrd: &str, cmdline: &CommandLine) -> Str
     format!("{MARK}DEFAULT iguana\nLABEL iguana\n  KERNEL {kernel}\n  INITRD {initrd}\n  APPEND {cmdline}\n")
 }
 
-/// A script for iPXE; paths are relative to the script. `${mac}`, `${uuid}`, `${serial}` and `${hostname}` are iPXE's
-/// own settings too, with the same values; `${arch}` is made one.
+/// A script for iPXE; paths are relative to the script. `${mac}` and `${uuid}` are iPXE's own settings too, with the same
+/// values, the first of the interface that it boots from; `${arch}` is made one.
 pub(super) fn ipxe(kernel: &str, initrd: &str, cmdline: &CommandLine) -> String {
-    let line = cmdline.for_ipxe();
-    let texts = cmdline.ipxe_texts();
-    let guards: String = texts.iter().map(|name| ipxe_guard(name)).collect();
-    let refusal = if texts.is_empty() { String::new() } else { ipxe_refusal(&texts) };
+    let cmdline = cmdline.for_ipxe();
     format!(
-        "#!ipxe\n{MARK}set arch x86_64\n{guards}kernel {kernel} initrd={initrd} {line}\ninitrd {initrd}\nboot\n{refusal}"
-    )
-}
-
-/// What is empty, or another directory in a path, goes into no URL.
-fn ipxe_guard(name: &str) -> String {
-    let value = format!("${{{name}:uristring}}");
-    format!(
-        "isset {value} || goto refused\niseq {value} . && goto refused ||\niseq {value} .. && goto refused ||\n"
-    )
-}
-
-/// The script's end where a guard does not let it go on.
-fn ipxe_refusal(names: &[&str]) -> String {
-    let values: String = names.iter().map(|name| format!(" {name}=${{{name}:uristring}}")).collect();
-    format!(
-        ":refused\necho iguana: error: what this machine tells is empty or a directory:{values}\n\
-         echo iguana: hint: correct it, or name another setting in the command line\n\
-         sleep {RETRY_SECONDS}\nreboot\n"
+        "#!ipxe\n{MARK}set arch x86_64\nkernel {kernel} initrd={initrd} {cmdline}\ninitrd {initrd}\nboot\n"
     )
 }
 
@@ -101,27 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_the_machine_are_encoded_by_ipxe() {
+    fn texts_of_the_machine_are_not_for_ipxe() {
         let line =
             CommandLine::parse("u=http://x/${mac}/${serial}/${arch}?h=${hostname}&s=${serial}").unwrap();
         let script = ipxe("k", "i", &line);
-        let (guards, rest) = script.split_once("kernel k initrd=i ").unwrap();
-        let encoded =
-            "u=http://x/${mac}/${serial:uristring}/${arch}?h=${hostname:uristring}&s=${serial:uristring}\n";
-        assert!(rest.starts_with(encoded), "{script}");
-        for value in ["${serial:uristring}", "${hostname:uristring}"] {
-            for guard in [
-                format!("isset {value} || goto refused\n"),
-                format!("iseq {value} . && goto refused ||\n"),
-                format!("iseq {value} .. && goto refused ||\n"),
-            ] {
-                assert_eq!(guards.matches(&guard).count(), 1, "{script}");
-            }
-        }
-        assert!(
-            rest.contains("\nboot\n:refused\necho iguana: error: ") && rest.ends_with("\nreboot\n"),
-            "{script}"
-        );
+        let left = "\nkernel k initrd=i u=http://x/${mac}/$[serial]/${arch}?h=$[hostname]&s=$[serial]\n";
+        assert!(script.contains(left), "{script}");
     }
 
     #[test]
