@@ -192,3 +192,17 @@ fn a_file_is_overwritten_in_place_and_a_link_is_not() {
     }
     assert_eq!(std::fs::read_to_string(scratch.secret()).unwrap(), "secret");
 }
+
+#[test]
+fn a_fifo_is_new_and_blocks_nobody() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    symlink(scratch.secret(), scratch.at("taken")).unwrap();
+    assert!(directory.create_fifo("taken", 0o666).is_err());
+    let mut made = directory.create_fifo("progress", 0o666).unwrap();
+    assert_eq!(std::fs::metadata(scratch.at("progress")).unwrap().permissions().mode() & 0o7777, 0o666);
+    let nothing = made.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    std::fs::write(scratch.at("progress"), "line").unwrap();
+    assert_eq!(made.read(&mut [0; 8]).unwrap(), 4);
+}

@@ -1,7 +1,9 @@
 //! Making and replacing files where somebody else can write, too.
 
 use crate::{Cause, Directory, Error, Links, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, mkdirat, mknodat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::ffi::OsStr;
@@ -39,6 +41,27 @@ impl Directory {
         let made = openat(self, name, NEW, MODE_MEANWHILE);
         let made = made.and_then(|file| fchmod(&file, Mode::from_raw_mode(mode)).map(|()| file));
         made.map(File::from).map_err(|errno| self.error(Path::new(name), errno))
+    }
+
+    /// Makes a FIFO that must not be there yet, with exactly this mode, and opens it both ways: neither this nor a later
+    /// write of somebody else waits for a reader. Reading and writing do not block (`O_NONBLOCK`).
+    ///
+    /// # Errors
+    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    pub fn create_fifo(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<File> {
+        let name = self.single(name.as_ref())?;
+        mknodat(self, name, FileType::Fifo, MODE_MEANWHILE, 0)
+            .map_err(|errno| self.error(Path::new(name), errno))?;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fifo =
+            openat(self, name, flags, Mode::empty()).map_err(|errno| self.error(Path::new(name), errno))?;
+        let stat = fstat(&fifo).map_err(|errno| self.error(Path::new(name), errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+            // Somebody else has put something in its place.
+            return Err(self.error(Path::new(name), Errno::EXIST));
+        }
+        fchmod(&fifo, Mode::from_raw_mode(mode)).map_err(|errno| self.error(Path::new(name), errno))?;
+        Ok(fifo.into())
     }
 
     /// Makes a directory that must not be there yet, with exactly this mode.
