@@ -113,3 +113,208 @@ fn a_second_run_finds_nothing_in_its_way() -> Result<()> {
     assert_eq!(text(&output).matches("job steps: succeeded").count(), 2);
     Ok(())
 }
+
+/// Two runs after each other, each with its own workflow, and what the system's own files are then.
+fn run_twice(system: &LiveSystem, first: &str, second: &str) -> Result<Output> {
+    std::fs::write(system.room().join("first.yaml"), first.replace("REGISTRY/", &system.reference("")))?;
+    let second = system.workflow(second)?;
+    let init = program("iguana-init");
+    let script = format!(
+        "echo whole > /etc/important; chmod 600 /etc/important
+        timeout 60 {init} run {room}/first.yaml; timeout 60 {init} run {second}; echo second ended with $?
+        echo \"important is $(cat /etc/important), $(stat -c %a /etc/important)\"
+        grep ' /iguana' /proc/self/mounts; ls -l /iguana",
+        init = init.display(),
+        room = system.room().display(),
+    );
+    system.run("/bin/sh".as_ref(), "sh", &["-c", &script])
+}
+
+#[test]
+fn links_in_the_shared_directory_lead_nowhere_in_this_run_and_the_next() -> Result<()> {
+    let system = system("echo the second run")?;
+    let first = "
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false}
+    steps: [run: 'cd /iguana; rm -r machine-id dc_progress; ln -s /etc/important dc_progress; ln -s /etc/important machine-id; echo few has planted']
+  all:
+    container: REGISTRY/tool
+    steps: [run: 'cd /iguana; rm -r machine-id dc_progress; ln -s /etc/important dc_progress; ln -s /etc/important machine-id; sleep 1; echo all has planted']
+";
+    let output = run_twice(&system, first, "jobs: {again: {container: REGISTRY/tool}}")?;
+    let expected = ["few has planted", "all has planted", "the second run", "second ended with 0"];
+    assert_says(&output, 0, &expected);
+    assert_says(&output, 0, &["important is whole, 600", "/iguana tmpfs rw,nosuid,nodev"]);
+    assert!(!text(&output).contains("progress: whole"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn nothing_that_takes_a_files_place_is_waited_for_or_read_without_end() -> Result<()> {
+    let system = system("true")?;
+    let first = "
+jobs:
+  all:
+    container: REGISTRY/tool
+    steps:
+      - run: 'cd /iguana; rm dc_progress progress; mkfifo dc_progress; mkdir progress; mkfifo mountlist; ln -s /dev/zero kernelAction; sleep 1'
+      - run: 'cd /iguana; rm dc_progress; truncate -s 10G dc_progress; yes > dc_progress & sleep 1; kill %1'
+      - run: 'truncate -s 10G $IGUANA_OUTPUT'
+        continue-on-error: true
+";
+    let output = run_twice(&system, first, "jobs: {again: {container: REGISTRY/tool}}")?;
+    assert_says(&output, 0, &["the output file has more than 1048576 bytes", "job all: succeeded"]);
+    assert_says(&output, 0, &["second ended with 0"]);
+    Ok(())
+}
+
+#[test]
+fn a_full_shared_directory_takes_no_memory_from_others_and_is_new_for_the_next_run() -> Result<()> {
+    let system = system("true")?;
+    let first = "
+shared: {size: 2M}
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false}
+    steps: [run: 'dd if=/dev/zero of=/iguana/fill bs=1M count=100 || echo few is full; i=0; while touch /iguana/$i; do i=$((i+1)); done 2>&1 | tail -1']
+  all:
+    container: REGISTRY/tool
+    steps:
+      - run: 'grep ^iguana /proc/self/mounts; echo a result > /iguana/result && echo there is room for all'
+      - run: 'dd if=/dev/zero of=/iguana/fill bs=1M count=100 || echo all is full'
+";
+    let second = "jobs: {again: {container: REGISTRY/tool, steps: [run: 'ls /iguana; echo new > /iguana/new && echo kept for the caller']}}";
+    let output = run_twice(&system, first, second)?;
+    assert_says(
+        &output,
+        0,
+        &["few is full", "No space left on device", "there is room for all", "all is full"],
+    );
+    assert_says(&output, 0, &["size=2048k", "kept for the caller", "second ended with 0", " new\n"]);
+    assert!(!text(&output).contains(" result\n"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn result_files_are_those_of_containers_that_may_hand_over() -> Result<()> {
+    let system = system("true")?;
+    let first = "
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana:/again', '/:/host']}
+    services: {beside: {image: REGISTRY/tool, pid: host, privileged: false, command: sleep 60}}
+    steps:
+      - run: |
+          cd /iguana
+          for there in /iguana /again /host/iguana /proc/*/root/iguana; do
+              rm -f $there/mountlist; echo '/iguana/new /sysroot bind' > $there/mountlist || continue
+              echo x > $there/tmp; ln -f $there/tmp $there/kernelAction; mv $there/tmp $there/mountlist
+              mkdir -p $there/unprivileged; mount -t tmpfs none $there || :
+          done 2> /dev/null
+          echo few has tried
+  all:
+    container: REGISTRY/tool
+    steps:
+      - run: '! ls /iguana/mountlist; cat /iguana/unprivileged/mountlist; echo /dev/vda /sysroot > /iguana/t; mv /iguana/t /iguana/mountlist'
+  chosen:
+    container: {image: REGISTRY/tool, privileged: false, handover: true}
+    steps: [run: 'cat /iguana/mountlist; echo reboot > /iguana/kernelAction']
+";
+    let second = "jobs: {none: {container: {image: REGISTRY/tool, handover: false}, steps: [run: 'echo reboot > /iguana/kernelAction']}}";
+    let output = run_twice(&system, first, second)?;
+    assert_says(&output, 0, &["few has tried", "/dev/vda /sysroot\n", "job chosen: succeeded"]);
+    assert_says(&output, 0, &["`/iguana/mountlist` of a container that may not hand over is not taken"]);
+    assert_says(&output, 0, &["`/iguana/kernelAction` of a container", "second ended with 0"]);
+    assert!(!text(&output).contains(" kernelAction\n"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn nobody_gets_in_the_way_of_scripts_and_outputs() -> Result<()> {
+    let system = system("sleep 1; echo 'disk=/dev/vda' >> $IGUANA_OUTPUT")?;
+    let first = "
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false}
+    steps:
+      - run: '(while :; do ln -sf /etc/important /run/iguana/output; ln -sf /etc/important /run/iguana/step-3; done) > /dev/null 2>&1 &'
+      - {id: used, uses: 'docker://REGISTRY/tool'}
+      - run: 'echo \"step 3 sees ${{ steps.used.outputs.disk }}\"'
+  all:
+    container: REGISTRY/tool
+    steps:
+      - run: 'mount -o remount,bind,rw /run/iguana; (while :; do ln -sf /etc/important /run/iguana/step-2; done) > /dev/null 2>&1 &'
+      - {run: 'echo step 2', continue-on-error: true}
+";
+    let first = first.replace("REGISTRY", system.reference("").trim_end_matches('/'));
+    let output = run_twice(&system, &first, "jobs: {again: {container: REGISTRY/tool}}")?;
+    assert_says(&output, 0, &["step 3 sees /dev/vda", "important is whole, 600", "second ended with 0"]);
+    Ok(())
+}
+
+#[test]
+fn a_volume_does_not_follow_what_a_container_has_linked() -> Result<()> {
+    let system = system("true")?;
+    let first = "
+jobs:
+  plants: {container: {image: REGISTRY/tool, privileged: false}, steps: [run: 'ln -s /etc /iguana/data; mkdir /iguana/plain']}
+  plain: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana/plain/new:/x']}, steps: [run: 'echo in > /x/file; cat /iguana/plain/new/file']}
+  uses: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana/data:/data']}, steps: [run: 'echo owned > /data/important']}
+";
+    let output = run_twice(&system, first, "jobs: {again: {container: REGISTRY/tool}}")?;
+    assert_says(
+        &output,
+        0,
+        &["job plain: succeeded", "job uses: failed", "symbolic link", "important is whole"],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_service_may_be_called_as_a_step_is() -> Result<()> {
+    let system = system("echo tool")?;
+    let file = system.workflow(
+        "
+jobs:
+  a:
+    container: REGISTRY/tool
+    services: {step-1: {image: REGISTRY/tool, command: [sh, -c, 'touch /there; exec sleep 60'], ready: {path: /there}}}
+    steps:
+      - {uses: 'docker://REGISTRY/tool'}
+      - run: 'sleep 1; echo the service goes on'
+",
+    )?;
+    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
+    assert_says(&output, 0, &["the service goes on", "job a: succeeded"]);
+    Ok(())
+}
+
+#[test]
+fn of_two_runs_at_once_the_second_is_refused() -> Result<()> {
+    let system = system("echo first; sleep 4; echo first is whole > /iguana/progress")?;
+    let (file, init) = (system.workflow("jobs: {a: {container: REGISTRY/tool}}")?, program("iguana-init"));
+    let script = format!(
+        "{0} run {file} > /tmp/first 2>&1 & until grep -q ^first /tmp/first; do sleep 0.1; done
+        {0} run {file}; echo second ended with $?; wait; cat /tmp/first",
+        init.display()
+    );
+    let output = system.run("/bin/sh".as_ref(), "sh", &["-c", &script])?;
+    assert_says(&output, 0, &["another run is going on", "second ended with 1", "progress: first is whole"]);
+    Ok(())
+}
+
+#[test]
+fn what_others_have_mounted_at_the_shared_directory_stays() -> Result<()> {
+    let system = system("true")?;
+    let (file, init) = (system.workflow("jobs: {a: {container: REGISTRY/tool}}")?, program("iguana-init"));
+    let script = format!(
+        "mkdir /iguana; mount -t tmpfs theirs /iguana; {0} run {file}; {0} run {file}
+        grep -c ^iguana /proc/self/mounts; umount -R /iguana; grep -c theirs /proc/self/mounts",
+        init.display()
+    );
+    let output = system.run("/bin/sh".as_ref(), "sh", &["-c", &script])?;
+    assert_says(&output, 0, &["job a: succeeded"]);
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("2\n1\n"), "{}", text(&output));
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use crate::container::Cgroups;
 use crate::control;
+use crate::exchange::{self, Results};
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
 use crate::machine::{clock, devices, facts, identity, memory, modules, network, release};
@@ -53,10 +54,23 @@ pub(crate) fn run(
     settings: &Settings,
     report: &Report,
 ) -> Verdict {
-    let mut before = Before::default();
-    match boot(initrd, trust, settings, cmdline, &mut before, report) {
+    let mut seen = Seen::default();
+    match boot(initrd, trust, settings, cmdline, &mut seen, report) {
         Ok(handover) => Verdict::HandOver(handover),
-        Err(failed) => give_up(failed, &Circumstances { settings, before: &before, report }),
+        Err(failed) => give_up(failed, &seen.circumstances(settings, report)),
+    }
+}
+
+/// What was there before the first job, for what comes after the last one, or after a failure.
+#[derive(Default)]
+struct Seen {
+    disks: Before,
+    machine_id: Option<String>,
+}
+
+impl Seen {
+    fn circumstances<'a>(&'a self, settings: &'a Settings, report: &'a Report) -> Circumstances<'a> {
+        Circumstances { settings, before: &self.disks, machine_id: self.machine_id.as_deref(), report }
     }
 }
 
@@ -71,18 +85,19 @@ fn boot(
     trust: Result<Trust, Failure>,
     settings: &Settings,
     cmdline: &str,
-    before: &mut Before,
+    seen: &mut Seen,
     report: &Report,
 ) -> Result<Handover, Failed> {
     let by_settings = |failure| Failed { failure, policy: settings.on_failure };
     greet(settings, report);
     let trust = trust.map_err(by_settings)?;
     trust.laxity().iter().for_each(|laxity| report.say(format_args!("trust: TLS is verified; {laxity}")));
-    let run = prepare_and_run(initrd, trust, settings, cmdline, before, report);
+    let run = prepare_and_run(initrd, trust, settings, cmdline, seen, report);
     let_go(settings, report);
     let run = run.map_err(by_settings)?;
     let failed_job = run.failures.first().map(ToString::to_string);
-    let decided = decide(&run.plan, run.failures, &Circumstances { settings, before, report });
+    let around = seen.circumstances(settings, report);
+    let decided = decide(&run.plan, run.failures, &run.results, &around);
     if let Some(state) = run.state {
         let why = failed_job.or_else(|| decided.as_ref().err().map(|failed| failed.failure.to_string()));
         state.end(why.as_deref(), report);
@@ -110,6 +125,7 @@ struct Run {
     /// Those that were not allowed.
     failures: Vec<Failure>,
     state: Option<State>,
+    results: Results,
 }
 
 /// Everything up to the last job.
@@ -118,7 +134,7 @@ fn prepare_and_run(
     trust: Trust,
     settings: &Settings,
     cmdline: &str,
-    before: &mut Before,
+    seen: &mut Seen,
     report: &Report,
 ) -> Result<Run, Failure> {
     let memory = memory::Watch::start();
@@ -144,10 +160,12 @@ fn prepare_and_run(
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
-    let shared = identity::SharedFolder::create(settings, report).at(Stage::Job)?;
+    let machine_id = identity::machine_id(settings, report).at(Stage::Job)?;
+    let shared = exchange::mount(shared_limits(&plan)).and_then(|mounted| mounted.begin(&machine_id, report));
+    let shared = shared.at(Stage::Job)?;
     let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
-    *before = Before::now();
+    *seen = Seen { disks: Before::now(), machine_id: Some(machine_id) };
     let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()), &trust.rules);
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
@@ -166,7 +184,12 @@ fn prepare_and_run(
     let failures = jobs::run(&plan, &setup, report);
     shared.finish();
     report.say(memory.summary());
-    Ok(Run { plan, failures, state })
+    Ok(Run { plan, failures, state, results: shared.results() })
+}
+
+/// The most that `/iguana` may hold.
+pub(crate) fn shared_limits(plan: &Plan) -> exchange::Limits {
+    exchange::Limits::new(plan.shared_size, memory::read().map_or(0, |memory| memory.total))
 }
 
 /// What the standalone initrd looks after, until the value is dropped.
@@ -197,12 +220,17 @@ fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
 }
 
 /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
-fn decide(plan: &Plan, failures: Vec<Failure>, around: &Circumstances<'_>) -> Result<Handover, Failed> {
+fn decide(
+    plan: &Plan,
+    failures: Vec<Failure>,
+    results: &Results,
+    around: &Circumstances<'_>,
+) -> Result<Handover, Failed> {
     if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
         return Err(Failed { failure: first_of(failures, around.report), policy });
     }
     let by_settings = |failure| Failed { failure, policy: around.settings.on_failure };
-    match handover::decide(around).map_err(by_settings)? {
+    match handover::decide(results, around).map_err(by_settings)? {
         Some(handover) => {
             for failure in failures {
                 around.report.failure(&failure);

@@ -5,6 +5,7 @@
 
 use crate::boot::{self, Initrd};
 use crate::control;
+use crate::exchange;
 use crate::handover::{self, Handover};
 use crate::machine::mounts;
 use crate::report::{self, Report};
@@ -135,6 +136,11 @@ fn pre_mount() -> ExitCode {
     let verdict = boot::run(Initrd::Dracut, trust, &cmdline, &settings, &report);
     if let Err(error) = handover::release_store() {
         report.warn(format_args!("the images stay in memory: {error:#}"));
+    }
+    if let Verdict::HandOver(_) = verdict
+        && let Err(error) = exchange::release()
+    {
+        report.warn(format_args!("what containers left in `/iguana` stays in memory: {error:#}"));
     }
     carry_out(verdict, &settings, &report)
 }

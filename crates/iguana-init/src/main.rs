@@ -2,18 +2,36 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[allow(clippy::disallowed_methods, reason = "disks, and what the kernel says of them")]
 mod block;
+#[allow(clippy::disallowed_methods, reason = "the kernel command line")]
 mod boot;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "terminals, cgroups, and a container's own tree in its own mount namespace"
+)]
 mod container;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "files of the initrd, and of the disk that the workflow comes from"
+)]
 mod control;
+#[allow(clippy::disallowed_methods, reason = "files of dracut's initrd")]
 mod dracut;
+mod exchange;
+#[allow(clippy::disallowed_methods, reason = "the new system's disks, and what Iguana leaves in `/run`")]
 mod handover;
 mod jobs;
+#[allow(clippy::disallowed_methods, reason = "files of the kernel and the initrd")]
 mod machine;
 mod pattern;
+#[allow(clippy::disallowed_methods, reason = "the console, and the log")]
 mod report;
+#[allow(clippy::disallowed_methods, reason = "files that the caller names")]
 mod run;
+#[allow(clippy::disallowed_methods, reason = "the kernel command line")]
 mod supervise;
+#[allow(clippy::disallowed_methods, reason = "a file of the kernel's")]
 mod sys;
 
 use std::process::ExitCode;

@@ -6,8 +6,10 @@
 mod arguments;
 mod rehearsal;
 
+use crate::boot;
 use crate::container::Cgroups;
 use crate::control;
+use crate::exchange;
 use crate::jobs::{self, Images, Setup, Streams};
 use crate::machine::{facts, identity, logins, memory};
 use crate::report::{self, At as _, Failure, Report, Stage};
@@ -95,13 +97,17 @@ fn run_plan(
     arguments: &Arguments,
     report: &Report,
 ) -> Result<Vec<Failure>, Failure> {
+    let _held = exchange::lock().at(Stage::Boot)?;
+    // Before this process has mounts of its own: what containers write there stays until the next run.
+    let shared = exchange::mount(boot::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok()).at(Stage::Image)?;
     let http = trust.client().through(proxies);
     let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
     let trust = Trust { logins, ..trust };
-    let shared = identity::SharedFolder::create(&Settings::default(), report).at(Stage::Job)?;
+    let machine_id = identity::machine_id(&Settings::default(), report).at(Stage::Job)?;
+    let shared = shared.begin(&machine_id, report).at(Stage::Job)?;
     // The system's swap is its own.
     let space = memory::Space::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -124,6 +130,7 @@ fn run_plan(
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     let failures = jobs::run(plan, &setup, report);
     shared.finish();
+    shared.results().tell_not_taken(report);
     report.say(memory.summary());
     Ok(failures)
 }

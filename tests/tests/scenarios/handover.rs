@@ -103,3 +103,76 @@ fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
     assert_eq!(disk.read(0, "/iguana/workflow")?, "succeeded\ntry it\n\n");
     Ok(())
 }
+
+/// A container without rights, and a service beside it, that try to have their own system booted.
+const USURPERS: &str = r#"
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana:/again', '/:/host']}
+    services:
+      beside:
+        image: REGISTRY/tool
+        privileged: false
+        handover: false
+        pid: host
+        command: [sh, -c, 'while :; do for it in /iguana /proc/*/root/iguana; do echo "/iguana/new /sysroot bind" > $it/mountlist; done; sleep 0.1; done']
+    steps:
+      - run: |
+          mkdir -p /iguana/new/sbin; printf '#!/bin/sh\necho usurped\n' > /iguana/new/sbin/init
+          for it in /iguana /again /host/iguana; do
+              echo "/iguana/new /sysroot bind" > $it/mountlist || continue
+              echo reboot > $it/tmp; mv $it/tmp $it/kernelAction
+              rm $it/machine-id; ln -s /etc/secret $it/machine-id
+          done
+          mount -o bind /iguana/new /iguana || sleep 1
+"#;
+
+#[test]
+fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    let init = "#!/bin/sh\necho the chosen system is $(cat /run/iguana/machine-id | wc -c)\npoweroff -f\n";
+    put(root.path(), "/sbin/init", 0o755, init.as_bytes())?;
+    let disk = Disk::ext4(16, "system", root.path())?;
+    let all = "
+  all:
+    container: {image: REGISTRY/tool}
+    steps: [run: 'rm /iguana/machine-id; ln -s /etc/passwd /iguana/machine-id; echo LABEL=system /sysroot > /iguana/t; mv /iguana/t /iguana/mountlist']";
+    let boot = |workflow: String| {
+        let scenario = Scenario::new()?.image("tool", Recipe::script("true")?)?.disk(&disk);
+        scenario.append("rd.iguana.on_failure=poweroff").workflow(workflow).boot()
+    };
+    let said = boot(USURPERS.into())?.ends()?;
+    assert!(
+        said.contains("`/iguana/mountlist` of a container that may not hand over is not taken"),
+        "{said}"
+    );
+    assert!(said.contains("no job said what comes next") && !said.contains("usurped"), "{said}");
+    let mut chosen = boot(format!("{USURPERS}{all}"))?;
+    // 32 digits and a line break: the identity that Iguana made.
+    chosen.expect_all(&["is not taken", "switch root to LABEL=system", "the chosen system is 33"])?;
+    assert!(!chosen.ends()?.contains("usurped"));
+    Ok(())
+}
+
+#[test]
+fn a_container_without_rights_may_be_given_the_handover() -> Result<()> {
+    let workflow = "
+jobs:
+  few: {container: {image: REGISTRY/tool, privileged: false, handover: true, command: [sh, -c, 'echo poweroff > /iguana/kernelAction']}}";
+    let mut boot = Scenario::new()?.image("tool", Recipe::script("true")?)?.workflow(workflow).boot()?;
+    boot.expect("handover: power off")?;
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn a_mount_list_does_not_name_what_containers_share() -> Result<()> {
+    let job = "mkdir -p /iguana/new/sbin; echo /iguana/new /sysroot bind > /iguana/mountlist";
+    let scenario = Scenario::new()?.job(Recipe::script(job)?)?;
+    let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
+    boot.fails_in("handover")?;
+    boot.expect("the line `/iguana/new /sysroot bind` of the mount list names what lies below `/iguana`")?;
+    boot.ends()?;
+    Ok(())
+}

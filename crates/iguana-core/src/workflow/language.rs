@@ -46,6 +46,7 @@ pub const WORKFLOW: Object = Object {
             "where it is noted what became of the workflow, for the next boot: `esp`, or a file system as in the mount \
              list",
         ),
+        key("shared", Kind::Object(&SHARED), "the directory `/iguana`"),
         required(
             "jobs",
             Kind::Ids(&Kind::Object(&JOB)),
@@ -55,6 +56,17 @@ pub const WORKFLOW: Object = Object {
         key("run-name", Kind::Ignored, "a workflow runs once in a boot"),
         key("permissions", Kind::Ignored, "there is no GitHub token"),
     ],
+};
+
+/// `shared:`.
+pub const SHARED: Object = Object {
+    name: "`shared`",
+    keys: &[required(
+        "size",
+        Kind::Size,
+        "the most that `/iguana` may hold; a quarter of the machine's memory, and at least 64 MiB, unless it says \
+         otherwise",
+    )],
 };
 
 /// `defaults:`.
@@ -153,7 +165,7 @@ pub const WITH: Object = Object {
 };
 
 /// What jobs' containers and services have in common.
-const OF_CONTAINERS: [Key; 14] = [
+const OF_CONTAINERS: [Key; 15] = [
     required("image", Kind::Text, "the image to pull"),
     key("env", Kind::Map(SCALAR), "variables of this container; they win over the workflow's and the job's"),
     key("volumes", Kind::List(&VOLUME_KIND), "folders, files and sockets that it shares, and images"),
@@ -162,6 +174,11 @@ const OF_CONTAINERS: [Key; 14] = [
     key("user", Kind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
     key("workdir", Kind::Text, "the folder in which it starts, instead of the image's"),
     key("privileged", Kind::Bool, "`false`: it gets no more rights than podman gives by default"),
+    key(
+        "handover",
+        Kind::Bool,
+        "whether it may write the mount list and the kernel action; `true` unless it is `privileged: false`",
+    ),
     alias("read-only", &["read_only"], Kind::Bool, "whether its root file system is read-only"),
     key("pid", Kind::Choice(&["host"]), "`host`: it sees and may end the machine's processes"),
     key("credentials", Kind::Object(&CREDENTIALS), "for a registry that demands a name"),
@@ -173,7 +190,7 @@ const OF_CONTAINERS: [Key; 14] = [
 /// `container:` in long form.
 pub const CONTAINER: Object = Object {
     name: "a container",
-    keys: &joined::<1, 15>(
+    keys: &joined::<1, 16>(
         OF_CONTAINERS,
         [key("tty", Kind::Bool, "whether it has the machine's terminal; `true` unless it is a service")],
     ),
@@ -209,7 +226,7 @@ pub const VOLUME: Object = Object {
 /// One of `services:`.
 pub const SERVICE: Object = Object {
     name: "a service",
-    keys: &joined::<2, 16>(
+    keys: &joined::<2, 17>(
         OF_CONTAINERS,
         [
             key(
@@ -223,7 +240,7 @@ pub const SERVICE: Object = Object {
 };
 
 /// The common keys and some more; `ALL` is how many that are.
-const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 14], more: [Key; MORE]) -> [Key; ALL] {
+const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 15], more: [Key; MORE]) -> [Key; ALL] {
     let mut all = [common[0]; ALL];
     let mut at = 0;
     while at < ALL {
@@ -247,6 +264,7 @@ pub const READY: Object = Object {
 /// The objects of the language, each with the path of keys that leads to it.
 pub const OBJECTS: &[(&str, &Object)] = &[
     ("", &WORKFLOW),
+    ("shared", &SHARED),
     ("jobs.ID", &JOB),
     ("jobs.ID.steps[]", &STEP),
     ("jobs.ID.steps[].with", &WITH),

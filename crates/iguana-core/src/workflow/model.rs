@@ -33,6 +33,8 @@ pub struct Workflow {
     pub on_failure: OnFailure,
     /// Where it is noted what became of it.
     pub state: Option<String>,
+    /// The most that `/iguana` may hold, in bytes.
+    pub shared_size: Option<u64>,
     /// The jobs by their ids, in file order.
     pub jobs: IndexMap<String, Job>,
 }
@@ -141,6 +143,8 @@ pub struct Container {
     pub tty: bool,
     /// Whether it has all rights.
     pub privileged: bool,
+    /// Whether it may say what comes after the last job; containers with all rights may, unless this is `false`.
+    pub handover: Option<bool>,
     /// Whether its root file system is read-only.
     pub read_only: bool,
     /// Whether it sees the machine's processes.
@@ -265,6 +269,7 @@ impl Container {
             folder: None,
             tty: true,
             privileged: true,
+            handover: None,
             read_only: false,
             pid_host: false,
             credentials: None,

@@ -19,6 +19,8 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// Where it is noted, for the next boot, what became of it: `esp`, or a file system as in the mount list.
     pub state: Option<String>,
+    /// The most that `/iguana` may hold, in bytes.
+    pub shared_size: Option<u64>,
     /// Each job, with its id, comes after all those that it needs.
     pub jobs: Vec<(String, Job)>,
 }
@@ -27,11 +29,11 @@ impl Plan {
     /// Puts the jobs in order: the file's, except that a job waits for those it needs. With errors among the
     /// findings, jobs that wait for each other are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
-        let Workflow { name, serial, env, on_failure, state, jobs } = workflow;
+        let Workflow { name, serial, env, on_failure, state, shared_size, jobs } = workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
         let order = order(&jobs.iter().flatten().collect::<Vec<_>>(), findings);
         let jobs = order.into_iter().filter_map(|index| jobs[index].take()).collect();
-        Self { name, serial, env, on_failure, state, jobs }
+        Self { name, serial, env, on_failure, state, shared_size, jobs }
     }
 
     /// The plan for `rd.iguana.containers=`: the images one after the other.

@@ -26,11 +26,12 @@ mod zygote;
 
 pub(crate) use cgroup::Cgroups;
 pub(crate) use inside::init;
-pub(crate) use plan::{Command, EXCHANGE_INSIDE, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
+pub(crate) use plan::{Command, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
 pub(crate) use running::{Ended, Recall, Running};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
 pub(crate) use zygote::Zygote;
 
+use crate::exchange::StepFiles;
 use anyhow::Context as _;
 use cgroup::Cgroup;
 use host_files::HostFiles;
@@ -58,7 +59,7 @@ pub(crate) struct Container {
     env: Vec<(String, String)>,
     privileged: bool,
     stop_grace: Duration,
-    exchange: PathBuf,
+    step_files: StepFiles,
     // In this order: what it has written can be removed when nothing runs any more.
     link: Closing,
     cgroup: Cgroup,
@@ -76,8 +77,9 @@ pub(crate) fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyh
 
 fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
     let scratch = Scratch(plan.scratch.clone());
-    rootfs::make_scratch(&plan.scratch, &plan.exchange(), &plan.host_files())?;
+    rootfs::make_scratch(&plan.scratch, &plan.host_files())?;
     let host_files = HostFiles::make(&plan.host_files())?;
+    let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;
     let order = Order {
         layers: image.layers.clone(),
         scratch: plan.scratch.clone(),
@@ -85,6 +87,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
         folder: image.folder.clone(),
         read_only: plan.read_only,
         privileged: plan.privileged,
+        handover: plan.handover,
     };
     let cgroup = Cgroup::make(plan)?;
     let link = Closing(Link::open(plan.pid_host, &cgroup, zygote)?);
@@ -94,7 +97,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
         env: plan.env.clone(),
         privileged: plan.privileged,
         stop_grace: plan.stop_grace,
-        exchange: plan.exchange(),
+        step_files,
         link,
         cgroup,
         host_files,
@@ -168,9 +171,9 @@ impl Container {
         self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), resolve).is_ok())
     }
 
-    /// The folder that the container has at [`EXCHANGE_INSIDE`], as the machine sees it.
-    pub(crate) fn exchange(&self) -> &Path {
-        &self.exchange
+    /// The scripts and the output file of its steps.
+    pub(crate) fn step_files(&self) -> &StepFiles {
+        &self.step_files
     }
 
     /// Asks all programs to end, and ends them by force when they do not within the plan's `stop_grace`.
@@ -186,7 +189,6 @@ impl Container {
 /// What a program has as standard output and error; a terminal as standard input, too.
 fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
     let write = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let append = write | OFlags::CREATE | OFlags::APPEND;
     let (path, flags) = match stdio {
         Stdio::Terminal(path) => {
             let terminal = terminal::open(path);
@@ -195,7 +197,7 @@ fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
             return Ok(terminal.into());
         }
         Stdio::Console => (Path::new("/dev/console"), write),
-        Stdio::Log(path) => (path.as_path(), append),
+        Stdio::Log(file) => return Ok(file.try_clone()?),
         Stdio::Inherited => return Ok(io::stdout().as_fd().try_clone_to_owned()?),
     };
     open(path, flags, Mode::from_raw_mode(0o600))

@@ -2,11 +2,14 @@
 
 pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, Source};
+use crate::exchange;
 use crate::sys;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -65,6 +68,10 @@ impl Tree {
     }
 
     fn of_path(path: &Path) -> anyhow::Result<Self> {
+        if let Some(source) = exchange::volume(path)? {
+            return Self::of_handle(&source)
+                .with_context(|| format!("cannot take hold of `{}`", path.display()));
+        }
         if !path.exists() {
             fs::create_dir_all(path)
                 .with_context(|| format!("cannot make the volume `{}`", path.display()))?;
@@ -74,6 +81,15 @@ impl Tree {
         let descriptor = open_tree(CWD, path, flags)
             .with_context(|| format!("cannot take hold of `{}`", path.display()))?;
         Ok(Self { descriptor, is_folder: path.is_dir(), is_memory: false })
+    }
+
+    fn of_handle(source: &OwnedFd) -> anyhow::Result<Self> {
+        let is_folder = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        Ok(Self { descriptor: open_tree(source, "", flags)?, is_folder, is_memory: false })
     }
 
     fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {

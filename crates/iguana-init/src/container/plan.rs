@@ -3,22 +3,25 @@
 use super::cgroup::Cgroups;
 use super::host_files;
 use super::terminal;
+use crate::exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
+use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The new system's root, told to every container.
 const NEWROOT: &str = "/sysroot";
 /// What every container shares with the machine.
-const SHARED: &[&str] = &["/iguana"];
+const SHARED: &[&str] = &[SHARED_DIRECTORY];
 /// What one with all rights shares, too; others have their own.
 const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
 /// Where a container with a read-only root can write; podman's `--read-only-tmpfs`.
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
 /// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
-/// The exchange folder as a container sees it.
-pub(crate) const EXCHANGE_INSIDE: &str = "/run/iguana";
+/// The scripts and the output file of its steps, in its scratch folder.
+pub(super) const STEP_FILES: &str = "steps";
 
 /// Everything about one container besides its image.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub(crate) struct Plan {
     /// It has all rights, and the machine's devices. Without: podman's default rights, and devices that
     /// only make or take bytes.
     pub(crate) privileged: bool,
+    /// It may say what comes after the last job: its `/iguana` is the one in which the result files are.
+    pub(crate) handover: bool,
     /// It sees the machine's processes.
     pub(crate) pid_host: bool,
     /// Time between the request to stop and the end by force.
@@ -109,14 +114,14 @@ pub(crate) enum Command {
 }
 
 /// Where a program reads and writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Stdio {
     /// The terminal at this path, which controls it. One program of a container at a time can have it.
     Terminal(PathBuf),
     /// Writes to the console, reads nothing: there is no terminal.
     Console,
     /// Writes to this file, reads nothing.
-    Log(PathBuf),
+    Log(Arc<OwnedFd>),
     /// Writes to this program's own standard output, reads nothing.
     Inherited,
 }
@@ -130,17 +135,13 @@ impl Plan {
             env: contract_env(&hostname()),
             read_only: false,
             privileged: true,
+            handover: true,
             pid_host: false,
             stop_grace: STOP_GRACE,
             cgroups: Cgroups::default(),
             memory: None,
             pids: None,
         }
-    }
-
-    /// The folder that the container has at [`EXCHANGE_INSIDE`].
-    pub(super) fn exchange(&self) -> PathBuf {
-        self.scratch.join("exchange")
     }
 
     /// Where the copies of the host's files in `/etc` are.
@@ -152,15 +153,17 @@ impl Plan {
     pub(super) fn all_mounts(&self) -> Vec<Mount> {
         let machine = if self.privileged { self.of_machine() } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
-        let exchange = Mount::bind(self.exchange(), EXCHANGE_INSIDE);
+        let files = self.scratch.join(STEP_FILES);
+        let output = Mount::bind(files.join(OUTPUT), OUTPUT_INSIDE);
+        let files = Mount { read_only: true, ..Mount::bind(files, STEP_INSIDE) };
         let writable = writable.iter().map(Mount::memory);
-        let files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
+        let host_files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
         machine
             .into_iter()
             .chain(writable)
-            .chain(files)
+            .chain(host_files)
             .chain(self.mounts.iter().cloned())
-            .chain([exchange])
+            .chain([files, output])
             .collect()
     }
 
@@ -247,8 +250,9 @@ mod tests {
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         assert_eq!(text[1..], ["container=iguana", "IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
         let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue"];
-        let shared = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/iguana", "/run/iguana"];
-        assert_eq!(targets(&plan), [&machine[..], &shared[..]].concat());
+        let shared = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/iguana"];
+        let of_steps = ["/run/iguana", "/run/iguana/output"];
+        assert_eq!(targets(&plan), [&machine[..], &shared, &of_steps].concat());
     }
 
     #[test]
@@ -258,13 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_covers_what_a_read_only_root_makes_writable_but_not_the_exchange() {
+    fn a_volume_covers_what_a_read_only_root_makes_writable_but_not_the_files_of_steps() {
         let mut plan = Plan { read_only: true, ..Plan::new("/store/job".into()) };
         plan.mounts.push(Mount::bind("/srv", "/run"));
         let targets = targets(&plan);
         let first = targets.iter().position(|target| target == "/run").unwrap();
         let last = targets.iter().rposition(|target| target == "/run").unwrap();
-        assert!(first < last && targets.last().unwrap() == "/run/iguana", "{targets:?}");
+        assert!(
+            first < last && targets.ends_with(&["/run/iguana".into(), "/run/iguana/output".into()]),
+            "{targets:?}"
+        );
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(super) struct Order {
     pub(super) folder: String,
     pub(super) read_only: bool,
     pub(super) privileged: bool,
+    pub(super) handover: bool,
 }
 
 /// All later messages to process 1.

@@ -6,6 +6,7 @@
 use super::mounts::{self, Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
+use crate::exchange;
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::image::take_after;
@@ -17,31 +18,30 @@ use rustix::mount::{
 use rustix::process::pivot_root;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
 /// What is missing of a path to a working directory; as podman makes it.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
-/// The exchange folder: everybody may look, and write to what the machine's side made for that.
-const EXCHANGE_MODE: u32 = 0o755;
 
 /// Makes the folders for what a container writes, in place of those of an earlier one of that name.
-pub(super) fn make_scratch(scratch: &Path, exchange: &Path, host_files: &Path) -> anyhow::Result<()> {
+pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch)?;
     }
-    for folder in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), exchange, host_files]
-    {
+    for folder in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     }
-    Ok(fs::set_permissions(exchange, fs::Permissions::from_mode(EXCHANGE_MODE))?)
+    Ok(())
 }
 
 /// Builds the root in this process's own mount namespace and makes it `/`.
 pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("cannot detach the container's mounts from the machine's")?;
+    if !order.handover {
+        exchange::show_own_to_container().context("cannot mount its `/iguana`")?;
+    }
     let root = order.scratch.join("root");
     mount_layers(order, &root).context("cannot put the image's layers together")?;
     let trees = take_trees(order)?;

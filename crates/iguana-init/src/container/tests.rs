@@ -51,6 +51,7 @@ impl Lab {
             env: Vec::new(),
             read_only: false,
             privileged: true,
+            handover: true,
             pid_host: false,
             stop_grace: SOON,
             cgroups: Cgroups::open(),
@@ -80,9 +81,14 @@ impl Lab {
         start_from(self.image.clone(), &self.plan, &self.zygote)
     }
 
+    fn stdio(&self) -> Stdio {
+        let log = File::options().append(true).create(true).open(&self.log).unwrap();
+        Stdio::Log(Arc::new(log.into()))
+    }
+
     fn script(&self, script: &str) -> Program {
         let command = Command::Exactly(["sh", "-c", script].map(Into::into).into());
-        Program { command, ..Program::of_image(Stdio::Log(self.log.clone())) }
+        Program { command, ..Program::of_image(self.stdio()) }
     }
 
     /// Runs a program to its end; what it said.
@@ -161,7 +167,7 @@ fn what_the_image_says_can_be_changed() {
     lab.image.command = vec!["from image".into()];
     lab.plan.env = [("A", "plan"), ("B", "plan")].map(|(key, value)| (key.into(), value.into())).into();
     let container = lab.start();
-    let mut program = Program::of_image(Stdio::Log(lab.log.clone()));
+    let mut program = Program::of_image(lab.stdio());
     assert_eq!(lab.said(&container, &program), "plan plan  in / as 0, at home in /root: from image\n");
     program.command = Command::FromImage { entrypoint: None, command: Some(vec!["from plan".into()]) };
     program.env = vec![("B".into(), "program".into()), ("C".into(), "program".into())];
@@ -310,17 +316,15 @@ fn a_container_takes_everything_with_it() {
 }
 
 #[test]
-fn the_exchange_folder_and_paths_are_seen_from_both_sides() {
+fn the_files_of_steps_and_paths_are_seen_from_both_sides() {
     let lab = Lab::new();
     let container = lab.start();
-    let output = container.exchange().join("output");
-    fs::write(&output, "to container ").unwrap();
-    fs::set_permissions(&output, fs::Permissions::from_mode(0o666)).unwrap();
-    let script =
-        format!("cd {EXCHANGE_INSIDE}; cat output; echo from container >> output; touch new || echo denied");
-    let program = Program { user: Some("guest".into()), ..lab.script(&script) };
+    let files = container.step_files();
+    files.write_output("to container ").unwrap();
+    let script = "cd /run/iguana; cat output; echo from container >> output; touch new || echo denied";
+    let program = Program { user: Some("guest".into()), ..lab.script(script) };
     assert!(lab.said(&container, &program).ends_with("denied\n"));
-    assert_eq!(fs::read_to_string(&output).unwrap(), "to container from container\n");
+    assert_eq!(files.read_output().unwrap(), b"to container from container\n");
     lab.says(&container, "mount -t tmpfs none /srv; ln -s /bin /srv/link; touch /srv/here");
     let has = |path: &str| container.has_path(Path::new(path));
     assert!(has("/srv/here") && has("/srv/link/sh") && has("/run/iguana/output"));

@@ -20,6 +20,7 @@ pub(crate) use state::State;
 pub(crate) use switch_root::{release_media, release_store, start_loaded_kernel, switch_root};
 
 use crate::block::named;
+use crate::exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::{Context as _, bail};
 use glimpse::Glimpse;
@@ -28,23 +29,14 @@ use iguana_core::hint::{WithHint as _, hinted};
 use kernel::Fit;
 use mount_list::Entry;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use system::{Root, System};
 use untrusted_fs::Links;
 
 /// The new system's root.
 pub(crate) const NEW_ROOT: &str = "/sysroot";
-/// What a container writes to end the boot otherwise than with a switch of the root.
-const KERNEL_ACTION: &str = "/iguana/kernelAction";
-/// What a container writes to have the new system mounted.
-const MOUNT_LIST: &str = "/iguana/mountlist";
 /// Bytes of a file of a root file system that is only looked into; a machine-id has 33.
 const PEEK_LIMIT: u64 = 4096;
-/// Bytes of either file; a real one has a few hundred.
-const RESULT_LIMIT: u64 = 64 << 10;
 
 /// What happens after the last job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,16 +57,18 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) settings: &'a Settings,
     /// The disks before the first job.
     pub(crate) before: &'a Before,
+    /// What the containers have seen as the machine's identity; nothing before they have.
+    pub(crate) machine_id: Option<&'a str>,
     pub(crate) report: &'a Report,
 }
 
-/// Reads the result files and prepares what they ask for; `None` when no container wrote any.
+/// Reads the result files and prepares what they ask for; `None` when no container that may hand over wrote any.
 ///
 /// # Errors
 /// When what they ask for cannot be done.
-pub(crate) fn decide(around: &Circumstances<'_>) -> Result<Option<Handover>, Failure> {
-    let action = read_result(KERNEL_ACTION).filter(|read| !read.as_ref().is_ok_and(String::is_empty));
-    let handover = match (action, read_result(MOUNT_LIST)) {
+pub(crate) fn decide(results: &Results, around: &Circumstances<'_>) -> Result<Option<Handover>, Failure> {
+    results.tell_not_taken(around.report);
+    let handover = match (results.kernel_action(), results.mount_list()) {
         (Some(action), _) => action.and_then(|action| action::parse(&action)),
         (None, Some(list)) => list.and_then(|list| enter(&mount_list::parse(&list)?, around)),
         (None, None) => return Ok(None),
@@ -170,7 +164,7 @@ fn switch_to(system: System, around: &Circumstances<'_>) -> anyhow::Result<Hando
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
     around.report.say(format_args!("handover: switch root to {name}, init {init}"));
     system.keep();
-    traces::leave(around.report);
+    traces::leave(around.machine_id, around.report);
     Ok(Handover::SwitchRoot { init })
 }
 
@@ -199,57 +193,4 @@ pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) ->
     let glimpse = Glimpse::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
     let text = glimpse.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));
     text.with_context(|| format!("cannot read `/{file}` there"))
-}
-
-/// What a container has written to a file, white space around it left out; nothing when there is no such file.
-fn read_result(path: &str) -> Option<anyhow::Result<String>> {
-    // Whatever a container has put there: to open a FIFO could take for ever.
-    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = match opened {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        opened => opened,
-    };
-    let mut bytes = Vec::new();
-    let read = file.and_then(|file| file.take(RESULT_LIMIT + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        let read = Err(error).with_context(|| format!("cannot read `{path}`"));
-        return Some(read.hint("have the job write a plain file"));
-    }
-    if bytes.len() as u64 > RESULT_LIMIT {
-        let error = format!("`{path}` is longer than {} KiB", RESULT_LIMIT >> 10);
-        return Some(Err(hinted(error, "have the job write a few lines only")));
-    }
-    Some(Ok(String::from_utf8_lossy(&bytes).trim().to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn result_files_may_be_anything() {
-        let home = tempfile::tempdir().unwrap();
-        let read = |name: &str| read_result(home.path().join(name).to_str().unwrap());
-        let put = |name: &str, content: &[u8]| fs::write(home.path().join(name), content).unwrap();
-        put("word", b" reboot\r\n");
-        put("empty", b" \n");
-        put("binary", &[0xff, b'x']);
-        put("gigantic", &vec![b'x'; 1 << 20]);
-        fs::create_dir(home.path().join("folder")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            home.path().join("fifo"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        assert!(read("none").is_none());
-        for (name, expected) in [("word", "reboot"), ("empty", ""), ("fifo", ""), ("binary", "\u{fffd}x")] {
-            assert_eq!(read(name).unwrap().unwrap(), expected, "{name}");
-        }
-        for (name, expected) in [("gigantic", "longer than 64 KiB"), ("folder", "cannot read")] {
-            assert!(read(name).unwrap().unwrap_err().to_string().contains(expected), "{name}");
-        }
-    }
 }

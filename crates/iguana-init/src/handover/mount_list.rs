@@ -1,6 +1,7 @@
 //! The mount list: lines of `device mountpoint [options]`, in order.
 
 use super::NEW_ROOT;
+use crate::exchange;
 use iguana_core::hint::{WithHint as _, hinted};
 use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};
@@ -116,6 +117,37 @@ impl Entry {
         }
     }
 
+    /// What containers share is no part of a system that was installed, and is gone after the switch of the root.
+    ///
+    /// # Errors
+    /// When the line names something below `/iguana` or `/run/iguana`, or something that leads there.
+    pub(super) fn refuse_containers_files(&self) -> anyhow::Result<()> {
+        let has_path = self.source() != Source::Kernel("overlay");
+        let named = [Path::new(&self.device)].into_iter().filter(|path| has_path && path.is_absolute());
+        let options = self.options.split(',').filter_map(|option| option.split_once('='));
+        let mut of_options = options.flat_map(|(_, value)| value.split(':'));
+        if named.chain([self.mountpoint.as_path()]).any(exchange::is_of_containers) {
+            return Err(self.of_containers());
+        }
+        // The file system takes an escaped `:` or `,` for a part of a name.
+        let is_refused =
+            |path: &str| path.contains('\\') || exchange::is_of_containers(&Path::new("/").join(path));
+        if of_options.any(is_refused) {
+            return Err(self.of_containers());
+        }
+        Ok(())
+    }
+
+    pub(super) fn of_containers(&self) -> anyhow::Error {
+        let line = format!("{} {} {}", self.device, self.mountpoint.display(), self.options);
+        hinted(
+            format!(
+                "the line `{line}` of the mount list names what lies below `/iguana` or `/run/iguana`, or may"
+            ),
+            "name a disk, or what is on one: these directories are the containers' and do not outlive the boot",
+        )
+    }
+
     fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|it| it == option)
     }
@@ -191,6 +223,35 @@ mod tests {
         let expected = (MountFlags::RDONLY | MountFlags::NOATIME, "subvol=@,errors=remount-ro".to_owned());
         assert_eq!(entry.flags_and_data(), expected);
         assert!(entry.may_fail() && !Entry::new("/dev/vda1", NEW_ROOT, "nofail").may_fail());
+    }
+
+    #[test]
+    fn what_containers_share_is_no_part_of_a_system() {
+        let refused = |device: &str, options: &str| {
+            Entry::new(device, "/sysroot", options).refuse_containers_files().is_err()
+        };
+        for (device, options) in [
+            ("/iguana/new", "bind"),
+            ("/iguana", "rbind"),
+            ("/tmp/../iguana/new", "bind,ro"),
+            ("/run/iguana/store", "bind"),
+            ("/iguana/image", "loop"),
+            ("overlay", "lowerdir=/usr:/iguana/new"),
+            ("overlay", "lowerdir=/usr,upperdir=iguana/new,workdir=/tmp"),
+            ("overlay", r"lowerdir=/a\:b"),
+        ] {
+            assert!(refused(device, options), "{device} {options}");
+        }
+        for (device, options) in [
+            ("/dev/vda1", "subvol=@,errors=remount-ro"),
+            ("LABEL=iguana", "defaults"),
+            ("/sysroot/iguana", "bind"),
+            ("overlay", "lowerdir=/sysroot/a:/sysroot/b"),
+        ] {
+            assert!(!refused(device, options), "{device} {options}");
+        }
+        let shown = Entry::new("/iguana/new", "/sysroot", "bind").of_containers().to_string();
+        assert!(shown.contains("`/iguana/new /sysroot bind`"), "{shown}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::NEW_ROOT;
 use super::system::Mountpoint;
+use crate::exchange;
 use crate::machine::{media, memory};
 use crate::sys;
 use anyhow::{Context as _, bail};
@@ -61,6 +62,7 @@ fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
 
 /// Lets go of what holds memory and disks.
 fn let_go() -> anyhow::Result<()> {
+    exchange::release()?;
     release_store()?;
     release_media()?;
     memory::stop_swapping();

@@ -5,6 +5,7 @@ use super::NEW_ROOT;
 use super::filesystem::{self, Content};
 use super::mount_list::{Entry, Source};
 use crate::block::named;
+use crate::exchange;
 use crate::report::Report;
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
@@ -62,6 +63,7 @@ impl System {
         let name = list.iter().find(|entry| entry.is_root()).map_or("nothing", |root| &root.device);
         let root = Root::Open { name: name.into(), device: None, options: String::new() };
         let mut system = Self { mountpoints: Vec::new(), root };
+        list.iter().try_for_each(Entry::refuse_containers_files)?;
         for entry in list {
             let start = Instant::now();
             match mount_one(entry, report) {
@@ -171,6 +173,9 @@ fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
         Ok(inside) if !inside.as_os_str().is_empty() => new_root()?.locate(inside, Links::Inside)?,
         _ => open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
     };
+    if exchange::is_open_of_containers(&opened) {
+        return Err(entry.of_containers());
+    }
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
     let target = mountpoint(entry)?;
     if with_mounts {
@@ -210,7 +215,12 @@ impl Mountpoint {
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let inside = path.strip_prefix(NEW_ROOT).with_context(|| format!("it is not below `{NEW_ROOT}`"))?;
         fs::create_dir_all(NEW_ROOT)?;
-        Self::below(&new_root()?, inside)
+        let root = new_root()?;
+        anyhow::ensure!(
+            !exchange::is_open_of_containers(&root.locate("", Links::Refuse)?),
+            "`{NEW_ROOT}` leads to where containers write"
+        );
+        Self::below(&root, inside)
     }
 
     fn below(root: &Directory, inside: &Path) -> anyhow::Result<Self> {

@@ -8,11 +8,9 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 use untrusted_fs::{Directory, Links};
 
-/// The identity that the containers have seen.
-const EXCHANGE: &str = "/iguana";
-const IDENTITY: &str = "machine-id";
-/// It is kept where the new system finds it, too, under the same name.
+/// The identity is kept where the new system finds it, too.
 const KEPT: &str = "/run/iguana";
+const IDENTITY: &str = "machine-id";
 /// Of the new system.
 const ITS_IDENTITY: &str = "etc/machine-id";
 /// Bytes of such a file; one has 33 (machine-id(5)).
@@ -28,8 +26,8 @@ const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
 const OUR_LOG: (&str, u32) = ("boot.log", 0o640);
 
 /// Leaves all of it. What cannot be left is told: it is no reason to stay.
-pub(super) fn leave(report: &Report) {
-    if let Err(error) = leave_identity() {
+pub(super) fn leave(identity: Option<&str>, report: &Report) {
+    if let Err(error) = identity.map_or(Ok(()), leave_identity) {
         report.warn(format_args!("the machine-id is not handed over: {error:#}"));
     }
     if let Err(error) = leave_log() {
@@ -38,14 +36,9 @@ pub(super) fn leave(report: &Report) {
 }
 
 /// Gives the identity to a system that has none, as machine-id(5) divides the cases ("First Boot Semantics").
-fn leave_identity() -> anyhow::Result<()> {
-    let exchange = Directory::open(EXCHANGE);
-    let identity = exchange.and_then(|it| it.read_to_string(IDENTITY, Links::Refuse, IDENTITY_LIMIT));
-    let identity = match identity {
-        Err(error) if error.is_not_found() => return Ok(()),
-        read => read?,
-    };
-    Directory::open(KEPT)?.replace(IDENTITY, 0o644, identity.as_bytes())?;
+/// `identity` is what Iguana made and told the containers, not what they have made of it.
+fn leave_identity(identity: &str) -> anyhow::Result<()> {
+    Directory::open(KEPT)?.replace(IDENTITY, 0o644, format!("{identity}\n").as_bytes())?;
     let root = new_root()?;
     match root.read_to_string(ITS_IDENTITY, Links::Inside, IDENTITY_LIMIT).ok() {
         // It has one already, or has an empty file for one: what is mounted over it is written down by
@@ -58,7 +51,7 @@ fn leave_identity() -> anyhow::Result<()> {
             for name in CREDENTIALS {
                 folder = folder.directory_or_new(name, 0o755)?;
             }
-            Ok(folder.replace(CREDENTIAL, 0o600, identity.trim().as_bytes())?)
+            Ok(folder.replace(CREDENTIAL, 0o600, identity.as_bytes())?)
         }
     }
 }

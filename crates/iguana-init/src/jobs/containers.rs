@@ -1,9 +1,10 @@
 //! From a container of the workflow to one that can be started.
 
+use super::Setup;
 use super::images::Pulled;
 use super::scope::{Scope, Texts};
-use super::{Setup, outputs};
-use crate::container::{self, Command, EXCHANGE_INSIDE, Mount, Plan, Program, Source, Stdio, Zygote};
+use crate::container::{self, Command, Mount, Plan, Program, Source, Stdio, Zygote};
+use crate::exchange::OUTPUT_INSIDE;
 use anyhow::Context as _;
 use iguana_core::image::VerifiedImage;
 use iguana_core::workflow::{self, Volume, VolumeSource};
@@ -20,9 +21,7 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Starts it, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<container::Container> {
-        let container = container::start(&self.image, &self.plan, &self.zygote)?;
-        outputs::prepare(container.exchange())?;
-        Ok(container)
+        container::start(&self.image, &self.plan, &self.zygote)
     }
 }
 
@@ -51,13 +50,13 @@ pub(super) fn prepare(
     let mut plan = Plan::new(setup.store.join("containers").join(name));
     plan.read_only = container.read_only;
     plan.privileged = container.privileged && setup.privileged;
+    plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
     plan.cgroups = setup.cgroups.clone();
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.push(("NEWROOT".into(), setup.new_root.clone()));
     plan.env.extend(scope.env().clone());
-    let inside = format!("{EXCHANGE_INSIDE}/{}", outputs::NAME);
-    plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), inside.clone())));
+    plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
     for (number, volume) in volumes.iter().enumerate() {
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }

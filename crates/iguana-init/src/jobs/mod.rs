@@ -211,7 +211,7 @@ impl Runner<'_> {
         let scope = scope.with_env(&own.env);
         if job.steps.is_empty() {
             let ran = self.own_program(&container, own, &scope, &deadline, alarm);
-            let read = outputs::read(container.exchange());
+            let read = outputs::read(container.step_files());
             // What a failed program wrote counts, too; but its failure is the one to tell.
             *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
             ran.and(read)?;

@@ -1,45 +1,24 @@
 //! What steps write to the file that `$IGUANA_OUTPUT` and `$GITHUB_OUTPUT` name.
 
 use super::scope::Texts;
-use anyhow::Context as _;
+use crate::exchange::StepFiles;
 use iguana_core::hint::hinted;
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::Path;
-
-/// The file's name in the exchange folder.
-pub(super) const NAME: &str = "output";
-/// Bytes that the outputs of one step may have: GitHub's limit for a job.
-const MOST: u64 = 1 << 20;
-
-/// Makes the file empty, for any user to write to.
-pub(super) fn prepare(exchange: &Path) -> anyhow::Result<()> {
-    let path = exchange.join(NAME);
-    // A container may have put anything there.
-    let _ = fs::remove_file(&path);
-    fs::write(&path, "").with_context(|| format!("cannot make `{}`", path.display()))?;
-    Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(0o666))?)
-}
 
 /// Reads what was written.
 ///
 /// # Errors
-/// When it is not in GitHub's format (workflow commands, "Setting an output parameter").
-pub(super) fn read(exchange: &Path) -> anyhow::Result<Texts> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(CWD, exchange.join(NAME), flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(Texts::new()),
-        Err(error) => return Err(error).context("cannot read the output file"),
-    };
-    let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes).context("cannot read the output file")?;
-    if bytes.len() as u64 > MOST {
-        let message = format!("the output file has more than {MOST} bytes");
-        return Err(hinted(message, "pass large data through a volume or `/iguana`"));
-    }
-    parse(&String::from_utf8_lossy(&bytes))
+/// When it is too much, or not in GitHub's format (workflow commands, "Setting an output parameter").
+pub(super) fn read(files: &StepFiles) -> anyhow::Result<Texts> {
+    parse(&String::from_utf8_lossy(&files.read_output()?))
+}
+
+/// Writes outputs for somebody else to read.
+pub(super) fn write(files: &StepFiles, outputs: &Texts) -> anyhow::Result<()> {
+    let text: String = outputs
+        .iter()
+        .map(|(name, value)| format!("{name}<<iguana-end-of-output\n{value}\niguana-end-of-output\n"))
+        .collect();
+    files.write_output(&text)
 }
 
 /// `NAME=VALUE`, or `NAME<<END`, lines, and `END`.
@@ -104,17 +83,5 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn a_link_is_not_followed() {
-        let folder = std::env::temp_dir().join(format!("iguana-outputs-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        prepare(&folder).unwrap();
-        assert!(read(&folder).unwrap().is_empty());
-        fs::remove_file(folder.join(NAME)).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", folder.join(NAME)).unwrap();
-        assert!(read(&folder).is_err());
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -5,25 +5,19 @@ use super::containers::{self, Prepared};
 use super::images::Pulled;
 use super::scope::Scope;
 use crate::container::{Container, Ended, Program, Recall, Running, STOP_GRACE, Stdio};
+use crate::exchange::ServiceLog;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
 use iguana_core::workflow::{self, Ready, Restart, Sign};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Where the services' output is kept.
-const LOGS: &str = "/run/iguana/services";
 /// How much of a failed service's output is shown, in lines.
 const LINES_SHOWN: usize = 10;
-/// How much of a service's output is ever shown, in bytes from its end: a screen can take no more.
-const BYTES_SHOWN: u64 = 64 << 10;
 /// How often a service is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the loopback may take to accept a connection.
@@ -79,7 +73,7 @@ pub(super) struct PreparedService {
     container: Prepared,
     program: Program,
     restart: Restart,
-    log: PathBuf,
+    log: ServiceLog,
     shows_log: bool,
 }
 
@@ -123,13 +117,15 @@ impl Service {
         setup: &Setup,
     ) -> anyhow::Result<PreparedService> {
         let own = &service.container;
-        let log = Path::new(LOGS).join(format!("{job}.{name}.log"));
         let container =
             containers::prepare(&format!("{job}.{name}"), own, &own.volumes, scope, pulled, setup);
+        let container = container.with_context(|| format!("cannot start the service `{name}`"))?;
+        let log = ServiceLog::create(&format!("{job}.{name}.log"));
+        let log = log.with_context(|| format!("cannot make the log of the service `{name}`"))?;
         Ok(PreparedService {
             name: name.into(),
-            container: container.with_context(|| format!("cannot start the service `{name}`"))?,
-            program: containers::own_program(own, scope, Stdio::Log(log.clone())),
+            container,
+            program: containers::own_program(own, scope, Stdio::Log(log.writer()?.into())),
             restart: service.restart,
             log,
             shows_log: setup.debug,
@@ -144,7 +140,7 @@ impl Service {
         let _ = self.watcher.join();
         let report = &self.watched.report;
         if service.shows_log {
-            service.written().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
+            service.log.end().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
         }
         report.say(format_args!("{service}: stopped"));
     }
@@ -164,7 +160,6 @@ impl PreparedService {
         alarm: &Arc<Alarm>,
         report: &Report,
     ) -> anyhow::Result<Service> {
-        fs::create_dir_all(LOGS)?;
         let (container, program) =
             self.run().with_context(|| format!("cannot start the service `{}`", self.name))?;
         report.say(format_args!("{self}: started"));
@@ -198,23 +193,8 @@ impl PreparedService {
         }
     }
 
-    /// The end of what it wrote.
-    fn written(&self) -> String {
-        let mut bytes = Vec::new();
-        // A log that cannot be read has nothing to show.
-        let _ = self.read_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    fn read_end(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let mut log = File::open(&self.log)?;
-        let length = log.metadata()?.len();
-        log.seek(SeekFrom::Start(length.saturating_sub(BYTES_SHOWN)))?;
-        log.take(BYTES_SHOWN).read_to_end(bytes)
-    }
-
     fn show_last_lines(&self, report: &Report) {
-        let written = self.written();
+        let written = self.log.end();
         let lines: Vec<&str> = written.lines().collect();
         for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
             report.warn(format_args!("{self}: | {line}"));
@@ -345,7 +325,7 @@ impl Watched {
                 Ok(TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
             }
             Sign::Command(words) => {
-                let log = Stdio::Log(self.service.log.clone());
+                let log = Stdio::Log(self.service.log.writer()?.into());
                 let program = containers::other_program(&service.container, words.clone(), log);
                 let mut command = container.run(&program).with_context(|| {
                     format!("cannot ask the service `{}` whether it is ready", self.service.name)

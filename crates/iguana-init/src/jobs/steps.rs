@@ -4,13 +4,12 @@ use super::images::Pulled;
 use super::scope::{Outcome, Scope, StepResult, Texts};
 use super::services::Alarm;
 use super::{Deadline, Setup, attempts, containers, outputs};
-use crate::container::{Command, Container, EXCHANGE_INSIDE, Ended, Program};
+use crate::container::{Command, Container, Ended, Program};
+use crate::exchange::StepFiles;
 use crate::report::Report;
 use anyhow::Context as _;
 use iguana_core::hint::hinted;
 use iguana_core::workflow::{self, Action, Job, Step};
-use rustix::fs::Mode;
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
@@ -87,10 +86,10 @@ impl Steps<'_> {
         let mut written = Texts::new();
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
-            outputs::prepare(self.container.exchange())?;
+            self.container.step_files().clear_output()?;
             let ran = self.act(number, step, scope);
             // What a failed step wrote counts, as it does for GitHub; but its failure is the one to tell.
-            let read = outputs::read(self.container.exchange());
+            let read = outputs::read(self.container.step_files());
             written = read.as_ref().cloned().unwrap_or_default();
             ran.and(read.map(drop))
         });
@@ -126,9 +125,8 @@ impl Steps<'_> {
         folder: Option<&str>,
         scope: &Scope,
     ) -> anyhow::Result<Ended> {
-        let name = format!("step-{}", number + 1);
-        write_script(&self.container.exchange().join(&name), script)?;
-        let words = self.shell(shell, &format!("{EXCHANGE_INSIDE}/{name}"))?;
+        let file = self.container.step_files().write_script(&format!("step-{}", number + 1), script)?;
+        let words = self.shell(shell, &file)?;
         let own = &self.job.container;
         let limit = self.deadline.limit(step.limits.timeout)?;
         self.setup.streams.attached(own.tty, |stdio| {
@@ -167,14 +165,15 @@ impl Steps<'_> {
         own: &workflow::Container,
         scope: &Scope,
     ) -> anyhow::Result<Ended> {
-        let name = format!("{}.step-{}", self.id, number + 1);
+        // Two dots: no id has one, so that no job and no service can have this name.
+        let name = format!("{}.step.{}", self.id, number + 1);
         let volumes = &self.job.container.volumes;
         let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
         let limit = self.deadline.limit(step.limits.timeout)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
             self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
         })?;
-        let copied = copy_outputs(&container, self.container);
+        let copied = copy_outputs(container.step_files(), self.container.step_files());
         if ended.is_success() { copied.map(|()| ended) } else { Ok(ended) }
     }
 }
@@ -196,17 +195,7 @@ fn below(folder: Option<&str>, step: Option<&str>) -> Option<String> {
     Some(path)
 }
 
-fn write_script(path: &Path, script: &str) -> anyhow::Result<()> {
-    let _ = fs::remove_file(path);
-    fs::write(path, script).with_context(|| format!("cannot write `{}`", path.display()))?;
-    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(0o755))?)
-}
-
 /// What the container of a step wrote is the step's.
-fn copy_outputs(from: &Container, to: &Container) -> anyhow::Result<()> {
-    let text: String = outputs::read(from.exchange())?
-        .iter()
-        .map(|(name, value)| format!("{name}<<iguana-end-of-output\n{value}\niguana-end-of-output\n"))
-        .collect();
-    Ok(fs::write(to.exchange().join(outputs::NAME), text)?)
+fn copy_outputs(from: &StepFiles, to: &StepFiles) -> anyhow::Result<()> {
+    outputs::write(to, &outputs::read(from)?)
 }

@@ -35,6 +35,7 @@ impl Reader<'_> {
         container.folder = fields.get("workdir").and_then(|node| self.absolute(node)).map(into_text);
         container.tty = fields.bool("tty").unwrap_or(true);
         container.privileged = fields.bool("privileged").unwrap_or(true);
+        container.handover = fields.bool("handover");
         container.read_only = fields.is_true("read-only");
         container.pid_host = fields.get("pid").is_some();
         container.memory = fields.text("memory").and_then(|text| duration::bytes(&text));

@@ -9,8 +9,9 @@ mod job;
 mod options;
 
 use super::document::{Entry, Key, Node};
+use super::duration;
 use super::finding::Findings;
-use super::language::WORKFLOW;
+use super::language::{SHARED, WORKFLOW};
 use super::model::{Env, OnFailure, Workflow};
 use super::names::{Names, declared_outputs};
 use super::schema;
@@ -32,12 +33,15 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
     let env = reader.env(fields.get("env"), &names);
     let names = names.with_env(env_names(fields.get("env")));
     let defaults = reader.defaults(&job::Defaults::default(), fields.get("defaults"));
+    let shared = fields.get("shared").map(|node| Fields::of(node, &SHARED));
+    let shared_size = shared.and_then(|shared| shared.text("size"));
     Workflow {
         name: fields.text("name"),
         serial: fields.text("serial").and_then(|text| text.parse().ok()),
         env,
         on_failure: on_failure(fields.text("on-failure").as_deref()),
         state: fields.text("state"),
+        shared_size: shared_size.and_then(|size| duration::bytes(&size)),
         jobs: jobs.entries().iter().map(|(id, node)| reader.job(id, node, &names, &defaults)).collect(),
     }
 }

@@ -1,0 +1,270 @@
+//! The progress files of a shared directory: lines that containers write and the person at the machine reads.
+
+use crate::report::Report;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use untrusted_fs::{Directory, Links};
+
+const FIFO: &str = "progress";
+const PLAIN: &str = "dc_progress";
+/// Everybody may write to them, whatever user a container runs as.
+const MODE: u32 = 0o666;
+/// How often the plain progress file is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes that one look takes from the plain file; what is written faster is shown later.
+const LOOK_LIMIT: u64 = 64 << 10;
+/// Bytes of a line that are shown; a screen is narrower.
+const LINE_LIMIT: usize = 1024;
+/// How long the last lines of a FIFO may take; the reader has but to show them.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
+/// How long to wait before a full FIFO is tried again.
+const FULL_DELAY: Duration = Duration::from_millis(10);
+/// Ends the line that the reader of the FIFO answers. A control character: it is not shown.
+const END_OF_LINES: &[u8] = b"\0";
+
+/// What is written to both files is shown as long as this process lives.
+pub(super) struct Progress {
+    fifo: Fifo,
+    plain: Arc<Mutex<Plain>>,
+}
+
+impl Progress {
+    /// Makes both files, which must not be there yet, and shows what is written to them.
+    pub(super) fn show(directory: &Arc<Directory>, report: &Report) -> anyhow::Result<Self> {
+        Ok(Self {
+            fifo: Fifo::show(directory, report.clone())?,
+            plain: Plain::show(directory, report.clone())?,
+        })
+    }
+
+    /// Waits until all is shown that was written before.
+    pub(super) fn finish(&self) {
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
+        self.fifo.finish();
+    }
+}
+
+/// The lines that are written to a FIFO, shown as they come. It is kept open both ways and always emptied, so that
+/// no writer waits and none is told that nobody listens. Whatever a container puts in its place is not looked at.
+struct Fifo {
+    /// Does not block.
+    ends: File,
+    ended: Receiver<()>,
+}
+
+impl Fifo {
+    fn show(directory: &Directory, report: Report) -> anyhow::Result<Self> {
+        let ends = directory.create_fifo(FIFO, MODE)?;
+        let reader = ends.try_clone()?;
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = Lines::default();
+            while let Ok(block) = next_block(&reader) {
+                lines.take(&block, |line| {
+                    show(line, &report);
+                    if line.ends_with(END_OF_LINES) {
+                        let _ = end.send(());
+                    }
+                });
+            }
+        });
+        Ok(Self { ends, ended })
+    }
+
+    fn finish(&self) {
+        // A container may have written the like.
+        while self.ended.try_recv().is_ok() {}
+        let start = Instant::now();
+        // The first line break ends what a container has not ended itself.
+        let end = [b"\n", END_OF_LINES, b"\n"].concat();
+        while start.elapsed() < LAST_LINES_LIMIT {
+            match (&self.ends).write_all(&end) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_DELAY),
+                Err(_) => return,
+            }
+        }
+        let _ = self.ended.recv_timeout(LAST_LINES_LIMIT.saturating_sub(start.elapsed()));
+    }
+}
+
+/// Waits for something to be written.
+fn next_block(mut fifo: &File) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; 4096];
+    loop {
+        match fifo.read(&mut block) {
+            Ok(length) => {
+                block.truncate(length);
+                return Ok(block);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let forever: Option<&Timespec> = None;
+                rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(fifo, PollFlags::IN)], forever))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Lines out of blocks; of a line that is too long only the beginning is kept.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn take(&mut self, block: &[u8], mut line: impl FnMut(&[u8])) {
+        for part in block.split_inclusive(|byte| *byte == b'\n') {
+            let (text, is_whole) = match part.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (part, false),
+            };
+            let room = LINE_LIMIT.saturating_sub(self.0.len());
+            self.0.extend_from_slice(&text[..text.len().min(room)]);
+            if is_whole {
+                line(&self.0);
+                self.0.clear();
+            }
+        }
+    }
+}
+
+/// The plain progress file, and how far it has been shown.
+struct Plain {
+    directory: Arc<Directory>,
+    shown: u64,
+    report: Report,
+}
+
+impl Plain {
+    fn show(directory: &Arc<Directory>, report: Report) -> anyhow::Result<Arc<Mutex<Self>>> {
+        directory.create(PLAIN, MODE)?;
+        let plain = Arc::new(Mutex::new(Self { directory: Arc::clone(directory), shown: 0, report }));
+        let watched = Arc::downgrade(&plain);
+        thread::spawn(move || {
+            while let Some(plain) = watched.upgrade() {
+                plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
+                drop(plain);
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+        Ok(plain)
+    }
+
+    fn show_added(&mut self) {
+        // The file is the containers'; one that is gone, or is no plain file any more, has nothing to show.
+        let Ok(file) = self.directory.file(PLAIN, Links::Refuse) else { return };
+        if let Ok((lines, end)) = added_lines(file, self.shown) {
+            lines.iter().for_each(|line| show(line, &self.report));
+            self.shown = end;
+        }
+    }
+}
+
+/// The whole lines behind the first `shown` bytes of a file, and where they end.
+fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
+    // A container may begin the file anew.
+    let shown = if file.metadata()?.len() < shown { 0 } else { shown };
+    file.seek(SeekFrom::Start(shown))?;
+    let mut text = Vec::new();
+    file.take(LOOK_LIMIT).read_to_end(&mut text)?;
+    let whole = match text.iter().rposition(|letter| *letter == b'\n') {
+        Some(end) => end + 1,
+        // No line of that length is waited for.
+        None if text.len() as u64 == LOOK_LIMIT => text.len(),
+        None => 0,
+    };
+    let lines = text[..whole].split(|letter| *letter == b'\n');
+    let lines = lines.map(|line| line[..line.len().min(LINE_LIMIT)].to_vec());
+    Ok((lines.collect(), shown + whole as u64))
+}
+
+fn show(line: &[u8], report: &Report) {
+    let line = String::from_utf8_lossy(line);
+    let line: String = line.trim().chars().filter(|letter| !letter.is_control()).collect();
+    if !line.is_empty() {
+        report.say(format_args!("progress: {line}"));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests play the container")]
+mod tests {
+    use super::*;
+    use crate::report::Level;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_whole_new_lines_are_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(&path, "one\ntwo\nthr").unwrap();
+        let (lines, end) = added_lines(File::open(&path).unwrap(), 4).unwrap();
+        assert_eq!(lines.concat(), b"two");
+        assert_eq!(end, 8);
+    }
+
+    #[test]
+    fn a_look_is_bounded() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        File::create(&path).unwrap().set_len(10 << 30).unwrap();
+        let (lines, end) = added_lines(File::open(&path).unwrap(), 0).unwrap();
+        assert_eq!((lines.concat().len(), end), (LINE_LIMIT, LOOK_LIMIT));
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_no_memory() {
+        let (mut lines, mut shown) = (Lines::default(), Vec::new());
+        for block in ["on", "e\ntw", "o", "\n"] {
+            lines.take(block.as_bytes(), |line| shown.push(line.to_vec()));
+        }
+        assert_eq!(shown, [b"one".to_vec(), b"two".to_vec()]);
+        (0..1000).for_each(|_| lines.take(&[b'x'; 4096], |_| panic!("it has not ended")));
+        assert_eq!(lines.0.len(), LINE_LIMIT);
+        lines.take(b"\n", |line| assert_eq!(line.len(), LINE_LIMIT));
+    }
+
+    #[test]
+    fn what_a_container_puts_in_a_file_s_place_is_not_opened() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(home.path()).unwrap());
+        let plain = Plain::show(&directory, Report::to_caller(Level::Error)).unwrap();
+        let path = home.path().join(PLAIN);
+        let shown = || plain.lock().unwrap().shown;
+        let look = || plain.lock().unwrap().show_added();
+        fs::write(&path, "one\n").unwrap();
+        look();
+        assert_eq!(shown(), 4);
+        for place in ["link", "fifo", "directory"] {
+            let _ = fs::remove_file(&path);
+            match place {
+                "link" => symlink("/etc/passwd", &path).unwrap(),
+                "fifo" => drop(directory.create_fifo(PLAIN, MODE).unwrap()),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            look();
+            assert_eq!(shown(), 4, "{place}");
+        }
+    }
+
+    #[test]
+    fn the_end_comes_though_a_writer_floods() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(home.path()).unwrap());
+        let progress = Progress::show(&directory, &Report::to_caller(Level::Error)).unwrap();
+        let path = home.path().join(FIFO);
+        // Replaced by a container: the one that was made is still the one that is read.
+        fs::rename(&path, home.path().join("moved")).unwrap();
+        let mut writer = File::options().write(true).open(home.path().join("moved")).unwrap();
+        (0..1000).for_each(|_| writer.write_all(&[b'x'; 1000]).unwrap());
+        let start = Instant::now();
+        progress.finish();
+        assert!(start.elapsed() < LAST_LINES_LIMIT, "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,127 @@
+//! The result files: what the containers say about the time after the last job.
+
+use crate::report::Report;
+use anyhow::Context as _;
+use iguana_core::hint::WithHint as _;
+use std::sync::Arc;
+use untrusted_fs::{Cause, Directory, Links};
+
+/// What a container writes to end the boot otherwise than with a switch of the root.
+pub(crate) const KERNEL_ACTION: &str = "/iguana/kernelAction";
+/// What a container writes to have the new system mounted.
+pub(crate) const MOUNT_LIST: &str = "/iguana/mountlist";
+const KERNEL_ACTION_NAME: &str = "kernelAction";
+const MOUNT_LIST_NAME: &str = "mountlist";
+/// Bytes of either file; a real one has a few hundred.
+const LIMIT: u64 = 64 << 10;
+
+/// What the containers left. Only the directory of those that may hand over is read.
+pub(crate) struct Results {
+    shared: Arc<Directory>,
+    of_others: Arc<Directory>,
+}
+
+impl Results {
+    pub(super) fn new(shared: Arc<Directory>, of_others: Arc<Directory>) -> Self {
+        Self { shared, of_others }
+    }
+
+    /// The kernel action, white space around it left out; nothing when there is none.
+    pub(crate) fn kernel_action(&self) -> Option<anyhow::Result<String>> {
+        read(&self.shared, KERNEL_ACTION_NAME, KERNEL_ACTION)
+            .filter(|read| !read.as_ref().is_ok_and(String::is_empty))
+    }
+
+    /// The mount list, white space around it left out; nothing when there is none.
+    pub(crate) fn mount_list(&self) -> Option<anyhow::Result<String>> {
+        read(&self.shared, MOUNT_LIST_NAME, MOUNT_LIST)
+    }
+
+    /// Tells of result files that containers wrote which may not hand over: whoever wrote the workflow may have meant it.
+    pub(crate) fn tell_not_taken(&self, report: &Report) {
+        for path in self.not_taken() {
+            report.warn(format_args!(
+                "`{path}` of a container that may not hand over is not taken; `handover: true` would allow it"
+            ));
+        }
+    }
+
+    fn not_taken(&self) -> Vec<&'static str> {
+        let files = [(KERNEL_ACTION_NAME, KERNEL_ACTION), (MOUNT_LIST_NAME, MOUNT_LIST)];
+        let is_there = |name: &str| self.of_others.stat(name, Links::Refuse).is_ok_and(|stat| stat.is_some());
+        files.into_iter().filter(|(name, _)| is_there(name)).map(|(_, path)| path).collect()
+    }
+}
+
+fn read(directory: &Directory, name: &str, path: &str) -> Option<anyhow::Result<String>> {
+    let error = match directory.read(name, Links::Refuse, LIMIT) {
+        Ok(bytes) => return Some(Ok(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(error) if error.is_not_found() => return None,
+        Err(error) => error,
+    };
+    let hint = match error.cause() {
+        Cause::TooLarge(_) => "have the job write a few lines only",
+        _ => "have the job write a plain file",
+    };
+    Some(Err(error).with_context(|| format!("cannot read `{path}`")).hint(hint))
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests play the container")]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn results(home: &std::path::Path) -> Results {
+        fs::create_dir_all(home.join("others")).unwrap();
+        let open = |path| Arc::new(Directory::open(path).unwrap());
+        Results::new(open(home.to_owned()), open(home.join("others")))
+    }
+
+    #[test]
+    fn result_files_may_be_anything() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mountlist");
+        let results = results(home.path());
+        assert!(results.mount_list().is_none());
+        let texts: [(&[u8], &str); 3] =
+            [(b" reboot\r\n", "reboot"), (b" \n", ""), (&[0xff, b'x'], "\u{fffd}x")];
+        for (text, expected) in texts {
+            fs::write(&path, text).unwrap();
+            assert_eq!(results.mount_list().unwrap().unwrap(), expected);
+        }
+        let makers: [(&dyn Fn(), &str); 6] = [
+            (&|| fs::write(&path, vec![b'x'; 1 << 20]).unwrap(), "more than 65536 bytes"),
+            (&|| fs::File::create(&path).unwrap().set_len(10 << 30).unwrap(), "more than 65536 bytes"),
+            (&|| fs::create_dir(&path).unwrap(), "it is a directory"),
+            (&|| mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap(), "it is a FIFO"),
+            (&|| symlink("/etc/hostname", &path).unwrap(), "symbolic link"),
+            (&|| symlink("/dev/zero", &path).unwrap(), "symbolic link"),
+        ];
+        for (make, expected) in makers {
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+            make();
+            let error = format!("{:#}", results.mount_list().unwrap().unwrap_err());
+            assert!(error.contains(expected) && error.contains("/iguana/mountlist"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_action_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("kernelAction"), "\n").unwrap();
+        assert!(results(home.path()).kernel_action().is_none());
+    }
+
+    #[test]
+    fn what_others_wrote_is_told_and_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let results = results(home.path());
+        assert!(results.not_taken().is_empty());
+        fs::write(home.path().join("others/mountlist"), "/iguana/new /sysroot bind").unwrap();
+        assert!(results.mount_list().is_none());
+        assert_eq!(results.not_taken(), ["/iguana/mountlist"]);
+    }
+}

@@ -1,0 +1,293 @@
+//! `/iguana`: two file systems in memory, new for each run, each with a limit.
+//!
+//! One belongs to the containers that may hand over: it is at `/iguana` here and in these. The other belongs to all
+//! other containers, which have it at their `/iguana`; here, and for the first ones, it is at `/iguana/unprivileged`. So
+//! whatever a container without the right writes, renames or links lies in another file system than the result files,
+//! and leads, blocks and fills nobody else.
+
+use super::OWN;
+use super::progress::Progress;
+use super::results::Results;
+use crate::report::Report;
+use anyhow::Context as _;
+use iguana_core::hint::{WithHint as _, hinted};
+use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, open, readlink, stat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount as mount_at, move_mount, open_tree,
+    unmount,
+};
+use std::ffi::CString;
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use untrusted_fs::{Directory, Links};
+
+/// Where every container has its shared directory.
+pub(crate) const PATH: &str = "/iguana";
+/// Where the directory of those that may not hand over is seen by the others.
+const OF_OTHERS: &str = "/iguana/unprivileged";
+const OF_OTHERS_NAME: &str = "unprivileged";
+/// The source of the mounts, as `/proc/self/mounts` shows it; by it those of an earlier run are known.
+const SOURCE: &str = "iguana";
+/// Mounts of earlier runs that are let go of; each run lets go of all of them, so there is one.
+const EARLIER_LIMIT: usize = 16;
+/// Bytes of the file system for each file that it may hold: an inode takes about 1 KiB of the kernel's memory, which the
+/// size does not count.
+const BYTES_PER_FILE: u64 = 16 << 10;
+/// As few files may it hold when it is small.
+const FILES_AT_LEAST: u64 = 1024;
+
+/// The most that the two file systems may hold, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    shared: u64,
+    of_others: u64,
+}
+
+impl Limits {
+    /// What the workflow says, for each of the two; else a quarter of the machine's memory, and a sixteenth, but
+    /// never less than 64 and 16 MiB. `memory` is in bytes.
+    pub(crate) fn new(asked_for: Option<u64>, memory: u64) -> Self {
+        match asked_for {
+            Some(size) => Self { shared: size, of_others: size },
+            None => Self { shared: (memory / 4).max(64 << 20), of_others: (memory / 16).max(16 << 20) },
+        }
+    }
+}
+
+/// Both file systems are mounted, and empty.
+pub(crate) struct Mounted {
+    shared: Arc<Directory>,
+    of_others: Arc<Directory>,
+}
+
+/// They have what every container finds in them, and what is written to their progress files is shown.
+pub(crate) struct Shared {
+    shared: Arc<Directory>,
+    of_others: Arc<Directory>,
+    progress: [Progress; 2],
+}
+
+/// Mounts both, in place of those of an earlier run.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn mount(limits: Limits) -> anyhow::Result<Mounted> {
+    mount_both(limits).context("cannot mount `/iguana`").hint("run it as root")
+}
+
+fn mount_both(limits: Limits) -> anyhow::Result<Mounted> {
+    release()?;
+    let root = Directory::open("/")?;
+    let name = PATH.trim_start_matches('/');
+    // A link in its place is refused.
+    root.directory_or_new(name, 0o755)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount_at(SOURCE, PATH, "tmpfs", flags, options(limits.shared)?.as_c_str())?;
+    let shared = root.directory(name, Links::Refuse)?;
+    shared.create_directory(OF_OTHERS_NAME, 0o755)?;
+    // Kernels before 5.10 do not know this flag, and take no notice of it.
+    let flags = flags | MountFlags::NOSYMFOLLOW;
+    mount_at(SOURCE, OF_OTHERS, "tmpfs", flags, options(limits.of_others)?.as_c_str())?;
+    let of_others = shared.directory(OF_OTHERS_NAME, Links::Refuse)?;
+    Ok(Mounted { shared: shared.into(), of_others: of_others.into() })
+}
+
+/// Options of tmpfs(5).
+fn options(size: u64) -> anyhow::Result<CString> {
+    // tmpfs takes a size of 0 as "no limit".
+    let size = size.max(1);
+    let files = (size / BYTES_PER_FILE).max(FILES_AT_LEAST);
+    Ok(CString::new(format!("mode=0755,size={size},nr_inodes={files}"))?)
+}
+
+impl Mounted {
+    /// Makes what every container finds there, and shows what is written to the progress files.
+    ///
+    /// # Errors
+    /// When a file cannot be made.
+    pub(crate) fn begin(self, machine_id: &str, report: &Report) -> anyhow::Result<Shared> {
+        let begin = |directory: &Arc<Directory>| {
+            let mut file = directory.create("machine-id", 0o644)?;
+            writeln!(file, "{machine_id}").context("cannot write `/iguana/machine-id`")?;
+            Progress::show(directory, report)
+        };
+        let progress = [begin(&self.shared)?, begin(&self.of_others)?];
+        Ok(Shared { shared: self.shared, of_others: self.of_others, progress })
+    }
+}
+
+impl Shared {
+    /// Shows what is still to be shown: a container may write its last line and end at once.
+    pub(crate) fn finish(&self) {
+        self.progress.iter().for_each(Progress::finish);
+    }
+
+    /// What the containers left that may say what comes after the last job.
+    pub(crate) fn results(&self) -> Results {
+        Results::new(Arc::clone(&self.shared), Arc::clone(&self.of_others))
+    }
+}
+
+/// Lets go of both, with what is in them: also of those of an earlier run, but of nothing that somebody else has
+/// mounted there.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn release() -> anyhow::Result<()> {
+    for _ in 0..EARLIER_LIMIT {
+        if !is_ours(&mounts()?) {
+            return Ok(());
+        }
+        unmount(PATH, UnmountFlags::DETACH).context("cannot unmount `/iguana`")?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel's")]
+fn mounts() -> anyhow::Result<String> {
+    Ok(std::fs::read_to_string("/proc/self/mountinfo")?)
+}
+
+/// Whether the uppermost mount at `/iguana` is a run's (proc_pid_mountinfo(5): the lines are in the order of mounting).
+fn is_ours(mounts: &str) -> bool {
+    let is_here = |line: &&str| line.split(' ').nth(4) == Some(PATH);
+    let kind = |line: &str| line.split_once(" - ").map(|(_, rest)| rest.to_owned());
+    let last = mounts.lines().rfind(is_here).and_then(kind);
+    last.is_some_and(|kind| kind.starts_with(&format!("tmpfs {SOURCE} ")))
+}
+
+/// In a container's own mount namespace, before anything is taken from the machine's tree: puts the directory of those
+/// that may not hand over in the place of the other. A volume that leads there leads to this one, too.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn show_own_to_container() -> anyhow::Result<()> {
+    let own: OwnedFd =
+        open_tree(CWD, OF_OTHERS, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    unmount(PATH, UnmountFlags::DETACH)?;
+    move_mount(&own, "", CWD, PATH, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(())
+}
+
+/// Whether a path lies, as it is written, where containers write or Iguana keeps what it needs itself.
+fn is_written_as_ours(path: &Path) -> bool {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::Normal(name) => plain.push(name),
+            _ => {}
+        }
+    }
+    [PATH, OWN].iter().any(|ours| plain.starts_with(ours))
+}
+
+/// Takes hold of what a volume below `/iguana` names, which containers have made; a directory that is missing is made.
+/// No link on the way is followed. Nothing for a path that lies elsewhere.
+///
+/// # Errors
+/// When there is a link on the path, or a directory cannot be made.
+pub(crate) fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+    let Ok(below) = path.strip_prefix(PATH) else { return Ok(None) };
+    let mut directory = Directory::open(PATH)?;
+    let mut parts = below.components().peekable();
+    while let Some(part) = parts.next() {
+        if directory.stat(part, Links::Refuse)?.is_none() {
+            directory.create_directory(part, 0o755)?;
+        }
+        if parts.peek().is_none() {
+            return Ok(Some(directory.locate(part, Links::Refuse)?));
+        }
+        directory = directory.directory(part, Links::Refuse)?;
+    }
+    Ok(Some(directory.locate("", Links::Refuse)?))
+}
+
+/// Whether a path lies below `/iguana` or `/run/iguana`: as it is written, or where its links lead.
+#[expect(clippy::disallowed_methods, reason = "only to see where the path leads (`O_PATH`)")]
+pub(crate) fn is_of_containers(path: &Path) -> bool {
+    if is_written_as_ours(path) {
+        return true;
+    }
+    // What is not there cannot be mounted.
+    let found = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    found.is_ok_and(|found| is_open_of_containers(&found))
+}
+
+/// The same of what is open already.
+pub(crate) fn is_open_of_containers(found: &OwnedFd) -> bool {
+    let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let path = readlink(handle, Vec::new()).map(|path| path.to_string_lossy().into_owned());
+    if path.is_ok_and(|path| is_written_as_ours(Path::new(&path))) {
+        return true;
+    }
+    // By way of another mount of the same file system.
+    let device = |path: &str| stat(path).ok().map(|stat| stat.st_dev);
+    let Ok(own) = fstat(found) else { return false };
+    [PATH, OF_OTHERS].iter().any(|path| device(path) == Some(own.st_dev) && device(path) != device("/"))
+}
+
+/// Holds the machine for one run until it is dropped.
+///
+/// # Errors
+/// When another run holds it.
+pub(crate) fn lock() -> anyhow::Result<OwnedFd> {
+    let own = own_directory().context("cannot open `/run/iguana`").hint("run it as root")?;
+    match flock(&own, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(own),
+        Err(Errno::WOULDBLOCK) => {
+            Err(hinted("another run is going on in this system", "start this one when it has ended"))
+        }
+        Err(error) => Err(error).context("cannot lock `/run/iguana`"),
+    }
+}
+
+fn own_directory() -> anyhow::Result<OwnedFd> {
+    let own = Directory::open("/run")?.directory_or_new("iguana", 0o755)?;
+    Ok(own.as_fd().try_clone_to_owned()?)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests play the container")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_s_own_mount_is_let_go_of() {
+        let root = "22 1 254:0 / / rw - ext4 /dev/vda1 rw\n";
+        let disk = "40 22 254:16 / /iguana rw,relatime shared:1 - ext4 /dev/vdb rw\n";
+        let ours = "41 22 0:40 / /iguana rw,nosuid,nodev shared:2 - tmpfs iguana rw,size=65536k\n";
+        let below = "42 41 0:41 / /iguana/unprivileged rw - tmpfs iguana rw,size=16384k\n";
+        let other = "43 22 0:42 / /iguana rw - tmpfs tmpfs rw\n";
+        let is_ours = |lines: &[&str]| super::is_ours(&lines.concat());
+        assert!(is_ours(&[root, ours, below]) && is_ours(&[root, disk, ours]));
+        assert!(!is_ours(&[root]) && !is_ours(&[root, ours, disk]) && !is_ours(&[root, other]));
+        assert!(!is_ours(&[root, below]));
+    }
+
+    #[test]
+    fn the_limits_are_the_workflow_s_or_parts_of_the_memory() {
+        assert_eq!(Limits::new(Some(5), 1 << 40), Limits { shared: 5, of_others: 5 });
+        assert_eq!(Limits::new(None, 8 << 30), Limits { shared: 2 << 30, of_others: 512 << 20 });
+        assert_eq!(Limits::new(None, 0), Limits { shared: 64 << 20, of_others: 16 << 20 });
+        assert_eq!(options(0).unwrap().to_str().unwrap(), "mode=0755,size=1,nr_inodes=1024");
+    }
+
+    #[test]
+    fn paths_of_containers_are_known_however_they_are_written() {
+        for path in ["/iguana", "/iguana/new", "//run/./iguana/x", "/tmp/../iguana", "iguana/x", "/../iguana"]
+        {
+            assert!(is_of_containers(Path::new(path)), "{path}");
+        }
+        for path in ["/", "/iguanas", "/run", "/sysroot/iguana", "/iguana/../sysroot", "/dev/null"] {
+            assert!(!is_of_containers(Path::new(path)), "{path}");
+        }
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink("/proc/self/root/run", &link).unwrap();
+        assert!(!is_of_containers(&link.join("nothing")));
+    }
+}

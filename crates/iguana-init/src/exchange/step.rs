@@ -1,0 +1,157 @@
+//! What the machine and one container tell each other: the scripts of steps, and the file for outputs.
+//!
+//! The container sees the directory read-only, so that nobody in it can put something in a script's place; only the
+//! output file, which is mounted in it by itself, can be written. The machine's side opened that file before the
+//! container was started, and never looks for it again.
+
+use anyhow::Context as _;
+use iguana_core::hint::hinted;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
+use untrusted_fs::{Cause, Directory, read_bounded};
+
+/// The directory as a container sees it.
+pub(crate) const INSIDE: &str = "/run/iguana";
+/// The output file as a container sees it.
+pub(crate) const OUTPUT_INSIDE: &str = "/run/iguana/output";
+/// Its name in the directory.
+pub(crate) const OUTPUT: &str = "output";
+/// Any user may write to it.
+const OUTPUT_MODE: u32 = 0o666;
+/// Bytes that the outputs of one step may have: GitHub's limit for a job.
+const OUTPUT_LIMIT: u64 = 1 << 20;
+/// Everybody may read and execute a script.
+const SCRIPT_MODE: u32 = 0o755;
+
+/// One container's directory, on the machine's side.
+#[derive(Debug)]
+pub(crate) struct StepFiles {
+    directory: Directory,
+    output: File,
+}
+
+impl StepFiles {
+    /// Makes the directory, and an empty output file in it.
+    ///
+    /// # Errors
+    /// When there is something of that name already, or it cannot be made.
+    pub(crate) fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
+        let directory = Directory::open(parent)?.create_directory(name, 0o755)?;
+        let output = directory.create(OUTPUT, OUTPUT_MODE)?;
+        Ok(Self { directory, output })
+    }
+
+    /// Makes the output file empty.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn clear_output(&self) -> anyhow::Result<()> {
+        self.output.set_len(0).context("cannot empty the output file")
+    }
+
+    /// Reads what was written to the output file.
+    ///
+    /// # Errors
+    /// When that is too much.
+    pub(crate) fn read_output(&self) -> anyhow::Result<Vec<u8>> {
+        (&self.output).rewind()?;
+        match read_bounded(self.output.try_clone()?, OUTPUT_LIMIT) {
+            Ok(bytes) => Ok(bytes),
+            Err(Cause::TooLarge(_)) => Err(hinted(
+                format!("the output file has more than {OUTPUT_LIMIT} bytes"),
+                "pass large data through a volume or `/iguana`",
+            )),
+            Err(cause) => Err(cause).context("cannot read the output file"),
+        }
+    }
+
+    /// Replaces what is in the output file.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn write_output(&self, text: &str) -> anyhow::Result<()> {
+        self.clear_output()?;
+        (&self.output).rewind()?;
+        (&self.output).write_all(text.as_bytes()).context("cannot write the output file")
+    }
+
+    /// Writes a script; its path as the container sees it.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn write_script(&self, name: &str, script: &str) -> anyhow::Result<String> {
+        // A container with all rights can have made the directory writable for itself.
+        self.directory.remove(name)?;
+        self.directory.replace(name, SCRIPT_MODE, script.as_bytes())?;
+        Ok(format!("{INSIDE}/{name}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests play the container")]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn outputs_come_from_the_file_that_was_made_whatever_is_in_its_place() {
+        let home = tempfile::tempdir().unwrap();
+        let victim = home.path().join("victim");
+        fs::write(&victim, "victim").unwrap();
+        let files = StepFiles::create(home.path(), "exchange").unwrap();
+        let output = home.path().join("exchange/output");
+        fs::write(&output, "a=1\n").unwrap();
+        assert_eq!(files.read_output().unwrap(), b"a=1\n");
+        fs::remove_file(&output).unwrap();
+        symlink(&victim, &output).unwrap();
+        files.clear_output().unwrap();
+        files.write_output("b=2\n").unwrap();
+        assert_eq!(files.read_output().unwrap(), b"b=2\n");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "victim");
+        assert!(StepFiles::create(home.path(), "exchange").is_err(), "it must be new");
+    }
+
+    #[test]
+    fn outputs_are_bounded() {
+        let home = tempfile::tempdir().unwrap();
+        let files = StepFiles::create(home.path(), "exchange").unwrap();
+        files.write_output(&"x".repeat(1 << 20)).unwrap();
+        assert_eq!(files.read_output().unwrap().len(), 1 << 20);
+        File::options()
+            .write(true)
+            .open(home.path().join("exchange/output"))
+            .unwrap()
+            .set_len(10 << 30)
+            .unwrap();
+        assert!(files.read_output().unwrap_err().to_string().contains("more than 1048576 bytes"));
+    }
+
+    #[test]
+    fn a_script_replaces_whatever_lies_in_its_place() {
+        let home = tempfile::tempdir().unwrap();
+        let victim = home.path().join("victim");
+        fs::write(&victim, "victim").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+        let files = StepFiles::create(home.path(), "exchange").unwrap();
+        let script = home.path().join("exchange/step-1");
+        for place in ["nothing", "link", "directory", "hard link", "fifo"] {
+            let _ = fs::remove_file(&script);
+            match place {
+                "link" => symlink(&victim, &script).unwrap(),
+                "directory" => fs::create_dir_all(script.join("deep")).unwrap(),
+                "hard link" => fs::hard_link(&victim, &script).unwrap(),
+                "fifo" => {
+                    drop(Directory::open(home.path().join("exchange")).unwrap().create_fifo("step-1", 0o666))
+                }
+                _ => {}
+            }
+            assert_eq!(files.write_script("step-1", "true").unwrap(), "/run/iguana/step-1");
+            assert_eq!(fs::read_to_string(&script).unwrap(), "true", "{place}");
+            assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o7777, 0o755, "{place}");
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "victim", "{place}");
+            assert_eq!(fs::metadata(&victim).unwrap().permissions().mode() & 0o7777, 0o600, "{place}");
+        }
+    }
+}
