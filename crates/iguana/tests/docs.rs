@@ -19,6 +19,7 @@ const MODULES: &[&str] = &[
     "crates/iguana-core/src",
     "crates/iguana-init/src",
     "crates/iguana/src",
+    "crates/iguana-vm/src",
     "crates/iguana/tests",
     "crates/iguana-vm/src",
     "crates/untrusted-fs/src",

@@ -104,29 +104,6 @@ fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
     Ok(())
 }
 
-/// A container without rights, and a service beside it, that try to have their own system booted.
-const USURPERS: &str = r#"
-jobs:
-  few:
-    container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana:/again', '/:/host']}
-    services:
-      beside:
-        image: REGISTRY/tool
-        privileged: false
-        handover: false
-        pid: host
-        command: [sh, -c, 'while :; do for it in /iguana /proc/*/root/iguana; do echo "/iguana/new /sysroot bind" > $it/mountlist; done; sleep 0.1; done']
-    steps:
-      - run: |
-          mkdir -p /iguana/new/sbin; printf '#!/bin/sh\necho usurped\n' > /iguana/new/sbin/init
-          for it in /iguana /again /host/iguana; do
-              echo "/iguana/new /sysroot bind" > $it/mountlist || continue
-              echo reboot > $it/tmp; mv $it/tmp $it/kernelAction
-              rm $it/machine-id; ln -s /etc/secret $it/machine-id
-          done
-          mount -o bind /iguana/new /iguana || sleep 1
-"#;
-
 #[test]
 fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Result<()> {
     let root = tempfile::tempdir()?;
@@ -154,6 +131,29 @@ fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Resul
     assert!(!chosen.ends()?.contains("usurped"));
     Ok(())
 }
+
+/// A container without rights, and a service beside it, that try to have their own system booted.
+const USURPERS: &str = r#"
+jobs:
+  few:
+    container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana:/again', '/:/host']}
+    services:
+      beside:
+        image: REGISTRY/tool
+        privileged: false
+        handover: false
+        pid: host
+        command: [sh, -c, 'while :; do for it in /iguana /proc/*/root/iguana; do echo "/iguana/new /sysroot bind" > $it/mountlist; done; sleep 0.1; done']
+    steps:
+      - run: |
+          mkdir -p /iguana/new/sbin; printf '#!/bin/sh\necho usurped\n' > /iguana/new/sbin/init
+          for it in /iguana /again /host/iguana; do
+              echo "/iguana/new /sysroot bind" > $it/mountlist || continue
+              echo reboot > $it/tmp; mv $it/tmp $it/kernelAction
+              rm $it/machine-id; ln -s /etc/secret $it/machine-id
+          done
+          mount -o bind /iguana/new /iguana || sleep 1
+"#;
 
 #[test]
 fn a_container_without_rights_may_be_given_the_handover() -> Result<()> {
