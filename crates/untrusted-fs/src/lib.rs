@@ -33,12 +33,14 @@ pub use path::{open_block_device, open_file, open_in_place, read_file};
 pub use write::NewFile;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2};
+use rustix::fs::{
+    CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2, readlinkat,
+};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 type Result<T> = std::result::Result<T, Error>;
@@ -175,6 +177,17 @@ impl Directory {
     /// When the disk cannot be written.
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.descriptor).map_err(|errno| Error::new(&self.path, errno))
+    }
+
+    /// What a symbolic link below this directory holds. It is not followed.
+    ///
+    /// # Errors
+    /// When there is none, what is there is not a link, or the path to it has a link that `links` refuses.
+    pub fn read_link(&self, path: impl AsRef<Path>, links: Links) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let found = self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, links)?;
+        let target = readlinkat(&found, "", Vec::new()).map_err(|errno| self.error(path, errno))?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
     /// The names in this directory, sorted.

@@ -206,3 +206,16 @@ fn a_fifo_is_new_and_blocks_nobody() {
     std::fs::write(scratch.at("progress"), "line").unwrap();
     assert_eq!(made.read(&mut [0; 8]).unwrap(), 4);
 }
+
+#[test]
+fn a_link_is_read_and_not_followed() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.at("a")).unwrap();
+    symlink(scratch.secret(), scratch.at("a/out")).unwrap();
+    symlink("a", scratch.at("by")).unwrap();
+    let directory = scratch.directory();
+    assert_eq!(directory.read_link("a/out", Links::Refuse).unwrap(), scratch.secret());
+    assert!(matches!(directory.read_link("by/out", Links::Refuse).unwrap_err().cause(), Cause::Link));
+    assert_eq!(directory.read_link("by/out", Links::Inside).unwrap(), scratch.secret());
+    assert!(directory.read_link("a", Links::Refuse).is_err(), "no link");
+}

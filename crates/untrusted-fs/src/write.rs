@@ -178,19 +178,20 @@ impl Directory {
     }
 
     fn remove_to_depth(&self, name: &OsStr, depth: usize) -> Result<()> {
-        let Some(stat) = self.stat(name, Links::Refuse)? else { return Ok(()) };
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_directory {
-            if depth == 0 {
-                return Err(self.error(Path::new(name), Errno::NAMETOOLONG));
-            }
-            let below = self.directory(name, Links::Refuse)?;
-            for name in below.names(usize::MAX)? {
-                below.remove_to_depth(&name, depth - 1)?;
-            }
+        // Most of what is removed is files, and the kernel tells whether it is one.
+        match unlinkat(self, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR) => {}
+            Err(errno) => return Err(self.error(Path::new(name), errno)),
         }
-        let how = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        match unlinkat(self, name, how) {
+        if depth == 0 {
+            return Err(self.error(Path::new(name), Errno::NAMETOOLONG));
+        }
+        let below = self.directory(name, Links::Refuse)?;
+        for name in below.names(usize::MAX)? {
+            below.remove_to_depth(&name, depth - 1)?;
+        }
+        match unlinkat(self, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.error(Path::new(name), errno)),
         }
