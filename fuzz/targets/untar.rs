@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
+use untrusted_fs::Directory;
 
 /// In memory, and known to the seeds, whose links lead here.
 const ROOM: &str = "/dev/shm/iguana-untar";
@@ -27,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     fs::create_dir(&root).expect("an empty folder");
     let before = surroundings(room);
-    let unpacked = unpack(bytes, &root);
+    let unpacked = unpack(bytes, Directory::open(&root).expect("the folder"));
     assert_eq!(before, surroundings(room), "something outside changed");
     if unpacked.is_ok()
         && bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)))

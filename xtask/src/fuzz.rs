@@ -14,6 +14,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("expression", &[]),
     ("check", &[]),
     ("untar", &[SEEDS_OF_UNTAR]),
+    ("assembly", &[]),
 ];
 /// Small layers of every oddity, written before they are used.
 const SEEDS_OF_UNTAR: &str = "target/fuzz/layers";

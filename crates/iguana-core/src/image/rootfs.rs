@@ -4,14 +4,16 @@
 //! Nothing is copied: what a lower layer has and an upper one does not hide is moved into the upper one, from the top
 //! to the bottom. So a folder has what its uppermost layer says of it, and whiteouts hide until all layers are through.
 
+use super::layer::root::{
+    is_opaque, is_stat_of_whiteout, kind, make_opaque, make_transparent, open_folder, stat,
+};
 use super::pull::VerifiedImage;
 use super::store::Layer;
 use anyhow::Context as _;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
-    fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens, open, openat, renameat, statat,
-    unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
+    fgetxattr, flistxattr, fsetxattr, fstat, futimens, renameat, unlinkat,
 };
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -19,23 +21,31 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use untrusted_fs::Directory;
 
-/// Says that the layers below have nothing in a folder.
-const OPAQUE: &str = "trusted.overlay.opaque";
 /// The largest extended attribute, and the longest list of their names: xattr(7).
 const ATTRIBUTES_LIMIT: usize = 64 << 10;
 
-/// Moves the image's tree into `root`, a folder in the same file system as the store. No other image may hold its
+/// Moves the image's tree into `root`, a directory in the same file system as the store. No other image may hold its
 /// layers.
 ///
 /// # Errors
 /// When the file system refuses, or something of the same name is there already.
-pub fn settle(image: VerifiedImage, root: &Path) -> anyhow::Result<()> {
-    let mut layers = distinct(image.layers()).into_iter();
+pub fn settle(image: VerifiedImage, root: &Directory) -> anyhow::Result<()> {
+    flatten(image.layers(), root)
+}
+
+/// The same for layers that [`unpack_all`](super::unpack_all) has put together.
+///
+/// # Errors
+/// As [`settle`].
+pub fn flatten(layers: &[Arc<Layer>], root: &Directory) -> anyhow::Result<()> {
+    let whole = Path::new("");
+    let mut layers = distinct(layers).into_iter();
     let Some(top) = layers.next() else { return Ok(()) };
-    let (top, root) = (folder(top.folder())?, folder(root)?);
+    let top = top.directory(whole)?;
     for lower in layers {
-        pour(folder(lower.folder())?.as_fd(), top.as_fd()).context("cannot put the layers together")?;
+        pour(lower.directory(whole)?.as_fd(), top.as_fd()).context("cannot put the layers together")?;
     }
     uncover(top.as_fd()).context("cannot take away whiteouts")?;
     move_out(top.as_fd(), root.as_fd()).context("cannot move the tree to its place")
@@ -55,12 +65,12 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
         match kind(upper, &name)? {
             None => renameat(lower, &name, upper, &name)?,
             Some(FileType::Directory) => {
-                let inner = inside(upper, &name)?;
+                let inner = open_folder(upper, &name)?;
                 if !is_below()? {
                     // What the layers further below have is hidden by what was here.
                     make_opaque(inner.as_fd())?;
                 } else if !is_opaque(inner.as_fd())? {
-                    let below = inside(lower, &name)?;
+                    let below = open_folder(lower, &name)?;
                     if is_opaque(below.as_fd())? {
                         make_opaque(inner.as_fd())?;
                     }
@@ -77,19 +87,16 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
 fn uncover(folder: BorrowedFd<'_>) -> anyhow::Result<()> {
     let before = fstat(folder)?;
     if is_opaque(folder)? {
-        fremovexattr(folder, OPAQUE)?;
+        make_transparent(folder)?;
     }
     let mut has_changed = false;
     for name in names(folder)? {
-        match kind(folder, &name)? {
-            Some(FileType::Directory) => uncover(inside(folder, &name)?.as_fd())?,
-            Some(FileType::CharacterDevice)
-                if statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_rdev == 0 =>
-            {
-                unlinkat(folder, &name, AtFlags::empty())?;
-                has_changed = true;
-            }
-            _ => {}
+        let Some(found) = stat(folder, &name)? else { continue };
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            uncover(open_folder(folder, &name)?.as_fd())?;
+        } else if is_stat_of_whiteout(&found) {
+            unlinkat(folder, &name, AtFlags::empty())?;
+            has_changed = true;
         }
     }
     if has_changed {
@@ -115,16 +122,6 @@ fn move_out(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
     Ok(futimens(to, &times(&what))?)
 }
 
-fn folder(path: &Path) -> anyhow::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty()).with_context(|| format!("cannot open `{}`", path.display()))
-}
-
-fn inside(folder: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(folder, name, flags, Mode::empty())
-}
-
 fn names(folder: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -135,26 +132,6 @@ fn names(folder: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
         }
     }
     Ok(names)
-}
-
-fn kind(folder: BorrowedFd<'_>, name: &OsStr) -> Result<Option<FileType>, Errno> {
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
-    match fgetxattr(folder, OPAQUE, &mut [0; 1]) {
-        Ok(_) => Ok(true),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn make_opaque(folder: BorrowedFd<'_>) -> Result<(), Errno> {
-    fsetxattr(folder, OPAQUE, b"y", XattrFlags::empty())
 }
 
 fn times(stat: &Stat) -> Timestamps {
@@ -173,7 +150,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     /// A layer: `-x` is a whiteout, `x/` a folder, `x!` an opaque one, everything else a file that holds `mark`.
-    fn layer(root: &Path, mark: &str, entries: &[&str]) -> OwnedFd {
+    fn layer(root: &Path, mark: &str, entries: &[&str]) -> Directory {
         let home = root.join(mark);
         fs::create_dir(&home).unwrap();
         for entry in entries {
@@ -182,14 +159,14 @@ mod tests {
                 mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();
             } else if let Some(name) = entry.strip_suffix('!') {
                 fs::create_dir(home.join(name)).unwrap();
-                make_opaque(folder(&home.join(name)).unwrap().as_fd()).unwrap();
+                make_opaque(Directory::open(home.join(name)).unwrap().as_fd()).unwrap();
             } else if let Some(name) = entry.strip_suffix('/') {
                 fs::create_dir(home.join(name)).unwrap();
             } else {
                 fs::write(home.join(entry), mark).unwrap();
             }
         }
-        folder(&home).unwrap()
+        Directory::open(&home).unwrap()
     }
 
     fn tree(root: &Path, below: &str) -> Vec<String> {
@@ -230,11 +207,11 @@ mod tests {
         uncover(c.as_fd()).unwrap();
         let target = room.path().join("target");
         fs::create_dir(&target).unwrap();
-        move_out(c.as_fd(), folder(&target).unwrap().as_fd()).unwrap();
+        move_out(c.as_fd(), Directory::open(&target).unwrap().as_fd()).unwrap();
         let expected = ["both=b", "d/", "d/both=b", "d/newest=c", "keep=a", "o/", "o/new=b", "w/", "w/new=c"];
         assert_eq!(tree(&target, ""), expected);
         let after = fs::metadata(target.join("d")).unwrap();
         assert_eq!((after.mode() & 0o777, after.mtime_nsec()), (0o700, before.mtime_nsec()));
-        assert!(!is_opaque(folder(&target.join("o")).unwrap().as_fd()).unwrap());
+        assert!(!is_opaque(Directory::open(target.join("o")).unwrap().as_fd()).unwrap());
     }
 }

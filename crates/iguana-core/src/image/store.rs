@@ -2,25 +2,39 @@
 
 use super::digest::Digest;
 use super::layer::Ties;
+use super::layer::root::is_opaque;
 use anyhow::Context as _;
+use rustix::fd::AsFd as _;
+use rustix::fs::Stat;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use untrusted_fs::{Directory, Links};
+
+/// Nobody else enters a layer's directory by the store; it gets the image's own mode, that of its root.
+const MODE_MEANWHILE: u32 = 0o700;
 
 /// Holds layers, each once however many images have it, and frees a layer when no image holds it any more.
 #[derive(Debug)]
 pub struct Store {
-    root: PathBuf,
+    root: Arc<Directory>,
     /// By their diff-ids, or ChainIDs.
     layers: Mutex<HashMap<Digest, Weak<Layer>>>,
     next: AtomicU64,
 }
 
 /// A verified, unpacked layer. Its folder goes away with the last owner.
+///
+/// Whoever made the image named all that is in it: paths are resolved below the store's directory, and never through a
+/// link.
 #[derive(Debug)]
 pub struct Layer {
+    store: Arc<Directory>,
+    /// In the store.
+    name: String,
+    /// For overlayfs, which takes paths.
     folder: PathBuf,
     ties: Ties,
 }
@@ -36,12 +50,36 @@ impl Layer {
     pub(super) fn ties(&self) -> &Ties {
         &self.ties
     }
+
+    /// A directory of the layer; with an empty path its root.
+    pub(super) fn directory(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
+        self.store.directory(self.at(path), Links::Refuse)
+    }
+
+    /// What the layer has at a path, a link itself.
+    pub(super) fn stat(&self, path: &Path) -> Result<Option<Stat>, untrusted_fs::Error> {
+        self.store.stat(self.at(path), Links::Refuse)
+    }
+
+    /// Where a link of the layer leads.
+    pub(super) fn read_link(&self, path: &Path) -> Result<PathBuf, untrusted_fs::Error> {
+        self.store.read_link(self.at(path), Links::Refuse)
+    }
+
+    /// Whether a directory of the layer hides what those below have in it.
+    pub(super) fn is_opaque(&self, path: &Path) -> anyhow::Result<bool> {
+        Ok(is_opaque(self.directory(path)?.as_fd())?)
+    }
+
+    fn at(&self, path: &Path) -> PathBuf {
+        Path::new(&self.name).join(path)
+    }
 }
 
 impl Drop for Layer {
     fn drop(&mut self) {
         // Nobody can be told, and nothing depends on it: the store as a whole is dropped at the handover.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.store.remove(&self.name);
     }
 }
 
@@ -52,7 +90,13 @@ impl Store {
     /// When the folder cannot be made.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot make the store `{}`", root.display()))?;
-        Ok(Self { root: root.into(), layers: Mutex::default(), next: AtomicU64::new(0) })
+        Ok(Self::within(Directory::open(root)?))
+    }
+
+    /// A store in an empty directory.
+    #[must_use]
+    pub fn within(root: Directory) -> Self {
+        Self { root: Arc::new(root), layers: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     /// The layer with this diff-id, if an image holds it.
@@ -63,9 +107,10 @@ impl Store {
     /// An empty folder to unpack into. It stays unreachable until [`Store::admit`] takes it in.
     pub(super) fn incoming(&self) -> anyhow::Result<Layer> {
         // Short names, because overlayfs takes at most a page of them.
-        let folder = self.root.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-        Ok(Layer { folder, ties: Ties::default() })
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        self.root.create_directory(&name, MODE_MEANWHILE).context("cannot make a layer's directory")?;
+        let folder = self.root.path().join(&name);
+        Ok(Layer { store: Arc::clone(&self.root), name, folder, ties: Ties::default() })
     }
 
     /// Takes in a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it

@@ -16,11 +16,15 @@ use iguana_core::trust::policy::Policy;
 use iguana_core::trust::rules::Rules;
 use iguana_core::trust::tls::{RegistryCertificates, Roots};
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use untrusted_fs::Directory;
 
 /// Where layers are unpacked, in the folder itself: moving them to their place costs nothing within a file system.
 const STORE: &str = ".iguana-pull";
+/// Nobody else enters it.
+const STORE_MODE: u32 = 0o700;
 /// What mkfs.ext4 leaves in a file system that is new.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -65,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
     };
     let digest = image.approval().manifest();
-    settle(image, &options.folder)
+    settle(image, &room.folder)
         .and_then(|()| room.leave())
         .with_context(|| format!("cannot fill `{}`", options.folder.display()))?;
     if let Some(file) = &options.digest_file {
@@ -86,7 +90,7 @@ impl Options {
         let machine = self.platform.clone().unwrap_or_else(Machine::this);
         Ok(Puller {
             finder: trust.finder(trust.client().through(proxies), machine),
-            store: Store::open(&room.store)?,
+            store: Store::within(room.store()?),
             progress_every: progress::interval(),
         })
     }
@@ -138,10 +142,10 @@ fn ensure_root() -> Result<()> {
     ))
 }
 
-/// The folder to fill, and the one in it where layers are unpacked; that goes with the value.
+/// The folder to fill, and the one in it where layers are unpacked, which goes with the value. Others may be able to
+/// write to the first, and nobody to the second; from here on both are what they are now, whatever their paths lead to.
 struct Room {
-    folder: PathBuf,
-    store: PathBuf,
+    folder: Directory,
 }
 
 impl Room {
@@ -150,24 +154,26 @@ impl Room {
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))
             .hint("the second word is the folder that becomes the image's tree")?;
         let cannot = || format!("cannot read the folder `{}`", folder.display());
-        for entry in fs::read_dir(folder).with_context(cannot)? {
-            let name = entry.with_context(cannot)?.file_name();
-            if name != LOST_AND_FOUND && name != STORE {
-                return Err(hinted(
-                    format!("`{}` is not empty: it has `{}`", folder.display(), name.display()),
-                    "name a folder that is empty or not there yet",
-                ));
-            }
+        let room = Self { folder: Directory::open(folder).with_context(cannot)? };
+        let names = room.folder.names(usize::MAX).with_context(cannot)?;
+        if let Some(name) = names.iter().find(|name| *name != LOST_AND_FOUND && *name != STORE) {
+            return Err(hinted(
+                format!("`{}` is not empty: it has `{}`", folder.display(), name.display()),
+                "name a folder that is empty or not there yet",
+            ));
         }
-        let room = Self { folder: folder.into(), store: folder.join(STORE) };
         // What a pull left that was killed.
         room.clear();
         Ok(room)
     }
 
+    fn store(&self) -> Result<Directory> {
+        self.folder.create_directory(STORE, STORE_MODE).context("cannot make a folder for the layers")
+    }
+
     /// Leaves the folder as the image has it: its time, too.
     fn leave(self) -> Result<()> {
-        let folder = fs::File::open(&self.folder)?;
+        let folder = fs::File::from(self.folder.as_fd().try_clone_to_owned()?);
         let time = folder.metadata()?.modified()?;
         self.clear();
         Ok(folder.set_modified(time)?)
@@ -175,7 +181,7 @@ impl Room {
 
     fn clear(&self) {
         // If it stays, making it anew says why.
-        let _ = fs::remove_dir_all(&self.store);
+        let _ = self.folder.remove(STORE);
     }
 }
 

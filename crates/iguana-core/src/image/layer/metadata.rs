@@ -1,7 +1,7 @@
 //! What an entry says of itself besides its content, and giving it to what was made.
 
 use super::archive::Entry;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
@@ -20,6 +20,9 @@ const USER: &[u8] = b"user.";
 /// The most that a list of attributes and the value of one may have (linux/limits.h).
 const XATTR_LIST_MAX: usize = 64 << 10;
 const XATTR_SIZE_MAX: usize = 64 << 10;
+/// Bytes of an entry's extended attributes, names and values: the kernel takes no more than this of a single value, and
+/// the names of one file in no more than this (xattr(7)).
+pub(super) const XATTRS_LIMIT: usize = XATTR_LIST_MAX + XATTR_SIZE_MAX;
 
 /// Owner, mode, time and extended attributes.
 #[derive(PartialEq)]
@@ -32,16 +35,29 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn of(entry: &mut Entry) -> Self {
+    /// # Errors
+    /// When its attributes are more than a file can have.
+    pub(super) fn of(entry: &mut Entry) -> anyhow::Result<Self> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
         xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
-        Self {
+        let this = Self {
             owner: Uid::from_raw(entry.owner),
             group: Gid::from_raw(entry.group),
             mode: Mode::from_raw_mode(entry.mode),
             mtime: entry.mtime,
             xattrs,
-        }
+        };
+        let size = this.size();
+        ensure!(
+            size <= XATTRS_LIMIT,
+            "its extended attributes have {size} bytes, and at most {XATTRS_LIMIT} are taken"
+        );
+        Ok(this)
+    }
+
+    /// Bytes of its extended attributes, names and values.
+    pub(super) fn size(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
     /// Of a folder that is there.

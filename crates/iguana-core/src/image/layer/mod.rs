@@ -6,9 +6,11 @@
 
 mod archive;
 mod assembly;
+mod fit;
+mod memory;
 mod metadata;
 mod pax;
-mod root;
+pub(super) mod root;
 mod sparse;
 #[cfg(test)]
 mod tests;
@@ -17,22 +19,28 @@ mod view;
 pub(super) use assembly::assemble;
 pub use assembly::take_after;
 
+use super::digest::Digest;
+use super::store::{Layer, Store};
 use anyhow::{Context as _, bail, ensure};
 use archive::{Archive, Entry, Kind};
+use memory::Memory;
 use metadata::{Maker, Metadata};
-use root::{Root, is_whiteout, kind, make_opaque, make_whiteout, open_folder, relative, stat};
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use root::{LINKS_LIMIT, Purpose, Root, kind, make_opaque, make_whiteout, open_folder, relative, stat};
+use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fchmod, fremovexattr, fstatvfs, ftruncate, linkat, makedev, mknodat,
-    openat, symlinkat,
+    openat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind};
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use untrusted_fs::{Cause, Directory};
 
 /// Prefix of a file that says that its namesake in the layers below is gone (layer.md, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -40,6 +48,10 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS' own files, from which the names of whiteouts come; engines pass over them.
 const OF_AUFS: &[u8] = b".wh..wh.";
+
+/// Entries of a layer. Each is at least a header and costs some system calls; the layers of usual images have less than a
+/// tenth of it.
+pub(super) const ENTRIES_LIMIT: u64 = 4_000_000;
 
 /// Of an entry with an extension: two headers, and the extension's content.
 const BYTES_OF_HEADERS: u64 = 3 * archive::BLOCK as u64;
@@ -50,8 +62,36 @@ pub struct Ties {
     /// Folders that were made because something in them was to be made: no entry says what they are. Below may be a
     /// folder, whose owner, mode and time are not to change, or a link, that leads to where their content belongs.
     pub folders: BTreeSet<PathBuf>,
+    /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such folder they hide
+    /// nothing, and are not seen.
+    pub hollow: BTreeSet<PathBuf>,
+    /// Folders with whiteouts in them. Where the layers below have no such folder they hide nothing, and overlayfs lists
+    /// their names.
+    pub marked: BTreeSet<PathBuf>,
     /// Hard links to what is not in this layer, and their targets.
     pub links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Unpacks uncompressed layers, the lowest first, and puts them together as those of an image. Nothing says that they are
+/// what anybody has signed or named: no image is made of them, and so they cannot be started.
+///
+/// # Errors
+/// As [`unpack`], and when the layers do not fit together.
+pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let mut unpacked = Vec::new();
+    for archive in archives {
+        let digest = Digest::of(archive);
+        let layer = match store.find(&digest) {
+            Some(known) => known,
+            None => {
+                let incoming = store.incoming()?;
+                let ties = unpack(*archive, incoming.directory(Path::new(""))?)?;
+                store.admit(digest, incoming, ties)
+            }
+        };
+        unpacked.push((digest, layer));
+    }
+    assemble(store, unpacked)
 }
 
 /// Unpacks an uncompressed tar stream into `root`, which must be an empty folder.
@@ -60,18 +100,25 @@ pub struct Ties {
 /// the end-of-archive mark, so that the caller's digest covers all of it.
 ///
 /// # Errors
-/// When the archive is damaged or longer than the file system has room, an entry points outside, or the folder's file
-/// system refuses.
-pub fn unpack(mut archive: impl BufRead, root: &Path) -> anyhow::Result<Ties> {
-    let mut layer = Unpacker::new(Root::open(root)?)?;
+/// When the archive is damaged or longer than the file system has room, an entry points outside or is beyond a limit
+/// (`docs/limits.md`), or the folder's file system refuses.
+pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<Ties> {
+    let mut layer = Unpacker::new(Root::new(root))?;
     let mut archive = Archive::new(&mut archive, layer.room()?);
+    let mut entries = 0;
     while let Some(mut entry) = archive.next()? {
         let name = std::mem::take(&mut entry.name);
-        let unpacked = layer.entry(&name, entry, &mut archive);
+        entries += 1;
+        let unpacked = check_count(entries).and_then(|()| layer.entry(&name, entry, &mut archive));
         unpacked.with_context(|| format!("cannot unpack `{}`", String::from_utf8_lossy(&name)))?;
     }
     archive.drain()?;
     layer.finish()
+}
+
+fn check_count(entries: u64) -> anyhow::Result<()> {
+    ensure!(entries <= ENTRIES_LIMIT, "the layer has more than {ENTRIES_LIMIT} entries");
+    Ok(())
 }
 
 struct Unpacker {
@@ -81,14 +128,21 @@ struct Unpacker {
     parent: Option<(PathBuf, Rc<Place>)>,
     /// Described last, because filling a folder changes its time, and its mode may forbid that.
     folders: BTreeMap<PathBuf, Folder>,
-    links: Vec<PendingLink>,
+    /// Implied folders in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
+    hollow: BTreeSet<PathBuf>,
+    /// Folders in which whiteouts were made.
+    marked: BTreeSet<PathBuf>,
+    /// Hard links whose targets are not there yet.
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Of all these.
+    memory: Memory,
 }
 
 /// A folder of the layer.
 struct Place {
     /// Below the root, without links in it.
     path: PathBuf,
-    folder: OwnedFd,
+    folder: Directory,
 }
 
 /// What is known of a folder.
@@ -101,19 +155,22 @@ enum Folder {
     CutOff,
 }
 
-/// A hard link whose target is not there yet.
-struct PendingLink {
-    path: PathBuf,
-    target: PathBuf,
-}
-
 impl Unpacker {
     fn new(root: Root) -> anyhow::Result<Self> {
         // What is made must not take after a folder that was there before.
         fchmod(root.as_fd(), Mode::RWXU).context("cannot set the folder's mode")?;
         let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
         let folders = BTreeMap::from([(PathBuf::new(), Folder::Implied)]);
-        Ok(Self { root, maker: Maker::this(), parent: None, folders, links: Vec::new() })
+        Ok(Self {
+            root,
+            maker: Maker::this(),
+            parent: None,
+            folders,
+            hollow: BTreeSet::new(),
+            marked: BTreeSet::new(),
+            links: BTreeMap::new(),
+            memory: Memory::default(),
+        })
     }
 
     /// How long an archive may be: what is longer cannot fit, and may not end at all.
@@ -129,54 +186,105 @@ impl Unpacker {
             return Ok(());
         }
         let path = relative(name)?;
-        let meta = Metadata::of(&mut entry);
         let Some(name) = path.file_name() else {
             ensure!(entry.kind == Kind::Folder, "the image's root is said to be no folder");
-            self.folders.insert(PathBuf::new(), Folder::Described(meta));
-            return Ok(());
+            return self.describe(PathBuf::new(), Metadata::of(&mut entry)?);
         };
-        let place = self.enter(path.parent().unwrap_or(Path::new("")))?;
-        match name.as_bytes() {
-            OPAQUE => return make_opaque(place.folder.as_fd()),
-            bytes if bytes.starts_with(OF_AUFS) => return Ok(()),
-            bytes if bytes.starts_with(WHITEOUT) => return self.whiteout(&place, &bytes[WHITEOUT.len()..]),
-            _ => {}
+        let above = path.parent().unwrap_or(Path::new(""));
+        if name.as_bytes().starts_with(WHITEOUT) {
+            return self.mark(above, name.as_bytes());
+        }
+        let meta = Metadata::of(&mut entry)?;
+        let Some(place) = self.enter(above, Purpose::Content)? else { return Ok(()) };
+        fill(&mut self.hollow, &place.path);
+        self.make(&place, name, &entry, archive, meta)
+    }
+
+    fn make(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        meta: Metadata,
+    ) -> anyhow::Result<()> {
+        // The last entry of a name wins, also against a link that could not be made yet.
+        if !self.links.is_empty() {
+            self.links.remove(&place.path.join(name));
         }
         match entry.kind {
-            Kind::Folder => self.folder(&place, name, meta),
-            Kind::File => self.file(&place, name, &entry, archive, &meta),
+            Kind::Folder => self.folder(place, name, meta),
+            Kind::File => self.file(place, name, entry, archive, &meta),
             Kind::HardLink => {
-                let link = PendingLink { path: place.path.join(name), target: relative(&entry.link)? };
-                if !self.hard_link(&place, &link)? {
-                    self.links.push(link);
+                let target = relative(&entry.link).context("the target of a hard link")?;
+                if self.hard_link(place, name, &target)? {
+                    return Ok(());
                 }
+                let path = place.path.join(name);
+                self.memory.take(path.as_os_str().len() + target.as_os_str().len())?;
+                self.links.insert(path, target);
                 Ok(())
             }
             Kind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
-                self.replace(&place, name, |parent| symlinkat(target, parent, name))?;
+                self.replace(place, name, |parent| symlinkat(target, parent, name))?;
                 meta.apply_at(place.folder.as_fd(), name, FileType::Symlink, &self.maker)
             }
-            Kind::CharacterDevice => self.node(&place, name, FileType::CharacterDevice, &entry, &meta),
-            Kind::BlockDevice => self.node(&place, name, FileType::BlockDevice, &entry, &meta),
-            Kind::Fifo => self.node(&place, name, FileType::Fifo, &entry, &meta),
+            Kind::CharacterDevice => self.node(place, name, FileType::CharacterDevice, entry, &meta),
+            Kind::BlockDevice => self.node(place, name, FileType::BlockDevice, entry, &meta),
+            Kind::Fifo => self.node(place, name, FileType::Fifo, entry, &meta),
             Kind::Other => Ok(()),
         }
     }
 
-    /// The folder of that name, made with its parents if the archive did not list it before.
-    fn enter(&mut self, path: &Path) -> anyhow::Result<Rc<Place>> {
+    /// A whiteout, an opaque mark, or a file of AUFS' own.
+    fn mark(&mut self, above: &Path, name: &[u8]) -> anyhow::Result<()> {
+        let gone = &name[WHITEOUT.len()..];
+        ensure!(!matches!(gone, b"" | b"." | b".."), "a whiteout without a name");
+        if name.starts_with(OF_AUFS) && name != OPAQUE {
+            return Ok(());
+        }
+        let Some(place) = self.enter(above, Purpose::Whiteout)? else { return Ok(()) };
+        if name == OPAQUE { make_opaque(place.folder.as_fd()) } else { self.whiteout(&place, gone) }
+    }
+
+    /// The folder of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
+    /// has nothing to hide.
+    fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<Place>>> {
         if let Some((known, place)) = &self.parent
             && known == path
         {
-            return Ok(Rc::clone(place));
+            return Ok(Some(Rc::clone(place)));
         }
-        let reached = self.root.reach(path)?;
-        self.folders.extend(reached.made.into_iter().map(|path| (path, Folder::Implied)));
-        self.folders.extend(reached.cut_off.into_iter().map(|path| (path, Folder::CutOff)));
+        let Some(reached) = self.root.reach(path, purpose)? else { return Ok(None) };
+        root::check_depth(reached.path.components().count() + 1)?;
+        let first = reached.made.first().into_iter().chain(&reached.cut_off).filter_map(|path| path.parent());
+        if purpose == Purpose::Content {
+            first.for_each(|above| fill(&mut self.hollow, above));
+        }
+        for path in reached.made {
+            self.memory.take(path.as_os_str().len())?;
+            if purpose == Purpose::Whiteout {
+                self.memory.take(path.as_os_str().len())?;
+                self.hollow.insert(path.clone());
+            }
+            self.folders.insert(path, Folder::Implied);
+        }
+        for path in reached.cut_off {
+            self.memory.take(path.as_os_str().len())?;
+            self.folders.insert(path, Folder::CutOff);
+        }
         let place = Rc::new(Place { path: reached.path, folder: reached.folder });
         self.parent = Some((path.to_owned(), Rc::clone(&place)));
-        Ok(place)
+        Ok(Some(place))
+    }
+
+    /// Keeps what an entry says of a folder.
+    fn describe(&mut self, path: PathBuf, meta: Metadata) -> anyhow::Result<()> {
+        self.memory.take(path.as_os_str().len() + meta.size())?;
+        self.hollow.remove(&path);
+        self.folders.insert(path, Folder::Described(meta));
+        Ok(())
     }
 
     fn folder(&mut self, place: &Place, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
@@ -191,8 +299,7 @@ impl Unpacker {
             }
             made => made?,
         }
-        self.folders.insert(path, Folder::Described(meta));
-        Ok(())
+        self.describe(path, meta)
     }
 
     fn file(
@@ -233,37 +340,45 @@ impl Unpacker {
     }
 
     /// False when what it links to is not there.
-    fn hard_link(&mut self, place: &Place, link: &PendingLink) -> anyhow::Result<bool> {
-        let (Some(target), Some(name)) = (link.target.file_name(), link.path.file_name()) else {
-            bail!("a hard link to a folder");
-        };
-        let folder = match self.root.find(link.target.parent().unwrap_or(Path::new(""))) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+    fn hard_link(&mut self, place: &Place, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
+        let Some(target_name) = target.file_name() else { bail!("a hard link to a folder") };
+        let folder = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
+            Err(error) if is_absent(&error) => return Ok(false),
             found => found?,
         };
-        let Some(found) = stat(folder.as_fd(), target)?.filter(|_| !is_whiteout(folder.as_fd(), target))
+        let Some(found) = stat(folder.as_fd(), target_name)?.filter(|stat| !root::is_stat_of_whiteout(stat))
         else {
             return Ok(false);
         };
-        ensure!(FileType::from_raw_mode(found.st_mode) != FileType::Directory, "a hard link to a folder");
+        // If no entry says what it is, something else may be seen there: a link of a layer below.
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            return Ok(false);
+        }
         let is_itself =
             |known: rustix::fs::Stat| (known.st_dev, known.st_ino) == (found.st_dev, found.st_ino);
         if stat(place.folder.as_fd(), name)?.is_some_and(is_itself) {
             return Ok(true);
         }
-        self.replace(place, name, |parent| linkat(&folder, target, parent, name, AtFlags::empty()))?;
+        self.replace(place, name, |parent| linkat(&folder, target_name, parent, name, AtFlags::empty()))?;
         Ok(true)
     }
 
     /// Says that `gone` is not there any more in the layers below. What this layer itself has under that name
     /// stays (layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
     fn whiteout(&mut self, place: &Place, gone: &[u8]) -> anyhow::Result<()> {
-        ensure!(!matches!(gone, b"" | b"." | b".."), "a whiteout without a name");
+        if !self.marked.contains(&place.path) {
+            self.memory.take(place.path.as_os_str().len())?;
+            self.marked.insert(place.path.clone());
+        }
         let gone = OsStr::from_bytes(gone);
         let parent = place.folder.as_fd();
         match make_whiteout(parent, gone) {
             Err(Errno::EXIST) if kind(parent, gone)? == Some(FileType::Directory) => {
                 let path = place.path.join(gone);
+                if self.hollow.contains(&path) {
+                    // All that is in it is of what is gone with the folder.
+                    return self.replace(place, gone, |parent| make_whiteout(parent, gone));
+                }
                 if let Some(folder @ Folder::Implied) = self.folders.get_mut(&path) {
                     *folder = Folder::CutOff;
                 }
@@ -287,18 +402,34 @@ impl Unpacker {
         }
         // A path that went through the old thing may lead elsewhere from now on.
         self.parent = None;
-        let path = place.path.join(name);
-        root::remove(place.folder.as_fd(), Path::new(name))?;
-        self.folders.retain(|folder, _| !folder.starts_with(&path));
-        self.links.retain(|link| !link.path.starts_with(&path));
+        match unlinkat(&place.folder, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => {
+                place.folder.remove(name)?;
+                self.forget(&place.path.join(name));
+            }
+            removed => removed?,
+        }
         Ok(make(place.folder.as_fd())?)
+    }
+
+    /// A folder is not there any more, with all that was in it.
+    fn forget(&mut self, path: &Path) {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        for gone in with_below(self.folders.range::<Path, _>(from).map(|(known, _)| known), path) {
+            self.folders.remove(&gone);
+            self.hollow.remove(&gone);
+            self.marked.remove(&gone);
+        }
+        for gone in with_below(self.links.range::<Path, _>(from).map(|(known, _)| known), path) {
+            self.links.remove(&gone);
+        }
     }
 
     /// Makes the links whose targets came after them, and gives the folders what they are to have.
     fn finish(mut self) -> anyhow::Result<Ties> {
         self.link_the_rest()?;
-        let mut ties = Ties::default();
-        ties.links.extend(self.links.into_iter().map(|link| (link.path, link.target)));
+        let links = self.links.into_iter().collect();
+        let mut ties = Ties { hollow: self.hollow, marked: self.marked, links, folders: BTreeSet::new() };
         // Those in a folder before it: it may forbid to enter it.
         for (path, folder) in self.folders.into_iter().rev() {
             let meta = match folder {
@@ -317,23 +448,48 @@ impl Unpacker {
         Ok(ties)
     }
 
-    /// A link may lead to another that waits, too.
+    /// A link may lead to another that waits, too; through so many as links may follow each other elsewhere.
     fn link_the_rest(&mut self) -> anyhow::Result<()> {
-        loop {
+        for _ in 0..LINKS_LIMIT {
             let waiting = std::mem::take(&mut self.links);
             let before = waiting.len();
-            for link in waiting {
-                let parent = link.path.parent().unwrap_or(Path::new(""));
-                let place = Place { path: parent.into(), folder: self.root.find_directly(parent)? };
-                if !self.hard_link(&place, &link)? {
-                    self.links.push(link);
+            for (path, target) in waiting {
+                let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name());
+                let folder = self.root.find_directly(above)?;
+                let place = Place { path: above.to_owned(), folder };
+                let is_made = match name {
+                    Some(name) => self.hard_link(&place, name, &target),
+                    None => Ok(true),
+                };
+                if !is_made.with_context(|| format!("cannot unpack `{}`", path.display()))? {
+                    self.links.insert(path, target);
                 }
             }
             if self.links.len() == before {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
+}
+
+/// Something besides whiteouts is to be in a folder: neither it nor those above it are hollow.
+fn fill(hollow: &mut BTreeSet<PathBuf>, path: &Path) {
+    // Looked at only where there are some: this is done for each entry.
+    if !hollow.is_empty() {
+        let _ = path.ancestors().try_for_each(|path| hollow.remove(path).then_some(()));
+    }
+}
+
+/// Whether there is nothing at a path.
+fn is_absent(error: &untrusted_fs::Error) -> bool {
+    let Cause::Io(error) = error.cause() else { return false };
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Of paths in order, that one and those below it: they follow each other.
+fn with_below<'a>(paths: impl Iterator<Item = &'a PathBuf>, path: &Path) -> Vec<PathBuf> {
+    paths.take_while(|known| known.starts_with(path)).cloned().collect()
 }
 
 /// Moves `length` bytes of the entry's content to the file.

@@ -1,9 +1,7 @@
+use super::root::DEPTH_LIMIT;
 use super::*;
-use crate::image::digest::Digest;
-use crate::image::store::{Layer, Store};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::sync::Arc;
 use tar::EntryType;
 
 const TIME: u64 = 1_000_000_000;
@@ -68,7 +66,7 @@ impl Tar {
         fs::write(outer.path().join("victim"), "safe").unwrap();
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
-        let done = unpack(&self.0[..], &root);
+        let done = unpack(&self.0[..], Directory::open(&root).unwrap());
         assert_eq!(fs::read_to_string(outer.path().join("victim")).unwrap(), "safe");
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2, "something was made outside");
         (outer, done)
@@ -171,7 +169,7 @@ fn whiteouts_become_overlays_own() {
     let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
     for folder in ["d", "own", "new", "part"] {
-        assert!(view::is_opaque(&root.join(folder)).unwrap(), "{folder}");
+        assert!(root::is_opaque(Directory::open(root.join(folder)).unwrap().as_fd()).unwrap(), "{folder}");
     }
     assert_eq!(fs::read_to_string(root.join("own/file")).unwrap(), "kept");
     assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
@@ -295,14 +293,77 @@ fn an_archive_may_end_with_its_last_byte() {
     assert_eq!(fs::read_to_string(outer.path().join("root/a")).unwrap(), "hello");
 }
 
-/// A folder in a folder, as deep as a path may be, is removed where few files may be open.
+fn deep(directories: usize) -> Tar {
+    let path = [vec!["d"; directories].join("/"), "/file".into()].concat();
+    Tar::new().pax(&[("path", path.as_bytes())]).file("x", "deep")
+}
+
 #[test]
-fn deep_folders_are_made_and_replaced() {
-    let deep = vec!["d"; 2000].join("/");
-    let (outer, done) =
-        Tar::new().pax(&[("path", deep.as_bytes())]).folder("x").file("d", "now a file").unpack();
+fn an_entry_lies_as_deep_as_the_limit() {
+    let (outer, done) = deep(DEPTH_LIMIT - 1).file("d", "now a file").unpack();
     done.unwrap();
     assert_eq!(fs::read_to_string(outer.path().join("root/d")).unwrap(), "now a file");
+    assert!(deep(DEPTH_LIMIT).error().contains("257 names deep, and at most 256 are taken"));
+    // Also by way of links.
+    let half = vec!["d"; DEPTH_LIMIT / 2].join("/");
+    let twice = Tar::new().folder("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
+    let below = format!("l/{half}/file");
+    let twice = twice.pax(&[("path", below.as_bytes())]).file("x", "");
+    assert!(twice.error().contains("257 names deep, and at most 256 are taken, links followed"));
+}
+
+/// What is found out of a folder costs no more because it lies deep: this took half a minute.
+#[test]
+fn a_deep_entry_is_put_together_at_once() {
+    let begin = std::time::Instant::now();
+    let stack = Stack::of(vec![Tar::new().folder("."), deep(DEPTH_LIMIT - 1)]);
+    stack.assembled();
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn names_and_attributes_have_limits() {
+    let name = |bytes: usize| {
+        ["d/".repeat(10), "./".repeat(bytes / 2 - 11), "file".chars().take(2 + bytes % 2).collect()].concat()
+    };
+    let named = |bytes| Tar::new().pax(&[("path", name(bytes).as_bytes())]).file("x", "");
+    named(root::NAME_LIMIT).unpack().1.unwrap();
+    let error = named(root::NAME_LIMIT + 1).error();
+    assert!(error.contains("its name has 4096 bytes, and a path has at most 4095"), "{error}");
+    let attribute = vec![b'x'; metadata::XATTRS_LIMIT + 1 - "user.x".len()];
+    let error = Tar::new().pax(&[("SCHILY.xattr.user.x", &attribute)]).file("x", "").error();
+    assert!(error.contains("its extended attributes have 131073 bytes, and at most 131072"), "{error}");
+    assert!(check_count(ENTRIES_LIMIT).is_ok());
+    assert!(check_count(ENTRIES_LIMIT + 1).unwrap_err().to_string().contains("more than 4000000 entries"));
+}
+
+/// GNU tar's long name says how long it is: nothing is allocated for 64 GB.
+#[test]
+fn a_long_name_is_bounded_before_it_is_read() {
+    let mut long = Tar::header(EntryType::GNULongName, "l", "", 0);
+    long.as_old_mut().size = *b"\x80\0\0\0\0\0\0\x10\0\0\0\0";
+    let error = Tar::new().raw(&mut long, b"").error();
+    assert!(error.contains("an extension of 68719476736 bytes: at most 1048576 are taken"), "{error}");
+}
+
+#[test]
+fn what_is_remembered_of_a_layer_has_a_limit() {
+    let mut memory = Memory::default();
+    memory.take(memory::MEMORY_LIMIT - 128).unwrap();
+    assert!(memory.take(0).unwrap_err().to_string().contains("more than 32 MiB"));
+}
+
+/// A chain of links of so many `..` costs no system call for each.
+#[test]
+fn a_path_through_many_names_is_refused() {
+    let long = "../".repeat(1300);
+    let mut tar = Tar::new();
+    for number in 0..30 {
+        let name = format!("l{number}");
+        let target = format!("{long}l{}", number + 1);
+        tar = tar.pax(&[("linkpath", target.as_bytes())]).link(&name, "x");
+    }
+    assert!(tar.file("l0/x", "").error().contains("leads through more than 1024 names"));
 }
 
 /// Layers on each other, as an image's.
@@ -318,7 +379,7 @@ impl Stack {
         let store = Store::open(room.path()).unwrap();
         let unpacked = |tar: Tar| {
             let folder = store.incoming().unwrap();
-            let ties = unpack(&tar.0[..], folder.folder()).unwrap();
+            let ties = unpack(&tar.0[..], folder.directory(Path::new("")).unwrap()).unwrap();
             (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), folder, ties))
         };
         let layers = tars.into_iter().map(unpacked).collect();
@@ -390,7 +451,8 @@ fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
     let again = stack.assembled();
     assert_eq!(layers[1].folder(), again[1].folder(), "fitted only once");
     let alone = assemble(&stack.store, vec![stack.layers[1].clone()]).unwrap();
-    assert_eq!(alone[0].folder(), stack.layers[1].1.folder());
+    let direct = ["bin/tool=t", "lib/both=by the link", "lib/new=n", "usr/lib/both=by its own name"];
+    assert_eq!(files(&alone[0]), direct, "without a whiteout, that would hide nothing");
     // A folder with an entry of its own takes the link's place.
     let explicit = Stack::of(vec![lower(), Tar::new().folder(".").folder("lib").file("lib/new", "n")]);
     let layers = explicit.assembled();
@@ -412,6 +474,95 @@ fn folders_without_an_entry_stay_as_they_are_below() {
     assert!(!layers[2].folder().join("new").exists());
     let raw = fs::metadata(layers[1].folder().join("etc")).unwrap();
     assert_eq!(raw.permissions().mode() & 0o7777, 0o755, "unpacked layers are not changed");
+}
+
+/// A layer of links through which an entry of the next one leads, and something else in its place: the tree's owner,
+/// mode and content are never given to what lies outside (`link0/x` and `b0/x` are one place).
+#[test]
+fn a_replaced_folder_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "safe").unwrap();
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let victim = outside.path().to_str().unwrap();
+    let before = fs::metadata(outside.path()).unwrap();
+    let (mut lower, mut first, mut second) = (Tar::new().file("evil", "e"), Tar::new(), Tar::new());
+    // Either may come first in the order of a folder's names.
+    for number in 0..12 {
+        let (at, link, by_link) = (format!("b{number}"), format!("link{number}"), format!("link{number}/x"));
+        lower = lower.folder(&at).link(&link, &at);
+        let planted = format!("{by_link}/planted");
+        first = first.folder(&by_link).add(EntryType::Link, &planted, "evil", b"");
+        first = first.link(&format!("{at}/x"), victim);
+        second = second.link(&format!("{at}/x"), victim).folder(&by_link);
+    }
+    for upper in [first, second] {
+        let stack = Stack::of(vec![Tar(lower.0.clone()), upper]);
+        let layers = stack.assembled();
+        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
+        crate::image::flatten(&layers, &Directory::open(tree.path()).unwrap()).unwrap();
+        assert_eq!(fs::read_link(tree.path().join("b0/x")).unwrap(), outside.path());
+        let after = fs::metadata(outside.path()).unwrap();
+        assert_eq!(
+            (before.mode(), before.uid(), before.ctime_nsec()),
+            (after.mode(), after.uid(), after.ctime_nsec())
+        );
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "something was planted");
+    }
+}
+
+/// umoci 0.4.1 writes the whiteouts of all that was in a removed folder, too (umoci issue 254).
+#[test]
+fn whiteouts_make_no_folders() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let lower = || Tar::new().folder(".").folder("test").file("test/test", "1").file("file", "f");
+    let gone = |upper: Tar| {
+        let stack = Stack::of(vec![lower(), upper]);
+        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
+        crate::image::flatten(&stack.assembled(), &Directory::open(tree.path()).unwrap()).unwrap();
+        let names = Directory::open(tree.path()).unwrap().names(10).unwrap();
+        names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file("test/.wh.test", "").file(".wh.test", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file(".wh.test", "").file("test/a/.wh.b", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file("never/.wh.x", "").file("file/.wh.x", "")), ["file", "test"]);
+    assert_eq!(gone(Tar::new().file("never/.wh..wh..opq", "").file("test/.wh.test", "")), ["file", "test"]);
+    assert_eq!(
+        gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "").folder("test")),
+        ["file", "test"]
+    );
+}
+
+#[test]
+fn a_link_in_a_circle_hides_what_was_below_it() {
+    let stack = Stack::of(vec![Tar::new().file("b/a/x", "1"), Tar::new().link("b", "/b")]);
+    let layers = stack.assembled();
+    assert!(layers[1].folder().join("b").is_symlink());
+}
+
+#[test]
+fn hard_links_may_lead_through_links_and_to_each_other() {
+    let lower = Tar::new().folder(".").folder("usr").folder("usr/lib").link("lib", "usr/lib");
+    let upper = Tar::new().folder(".").file("lib/new", "n").add(EntryType::Link, "second", "first", b"").add(
+        EntryType::Link,
+        "first",
+        "usr/lib/new",
+        b"",
+    );
+    let stack = Stack::of(vec![lower, upper]);
+    let layers = stack.assembled();
+    let inode = |name: &str| fs::metadata(layers[1].folder().join(name)).unwrap().ino();
+    assert_eq!(inode("first"), inode("usr/lib/new"));
+    assert_eq!(inode("second"), inode("first"));
+    // Through what is no folder it leads to nothing, and not to that.
+    let stack = Stack::of(vec![
+        Tar::new().folder(".").file("f", "f"),
+        Tar::new().folder(".").add(EntryType::Link, "x", "f/g", b""),
+    ]);
+    let error = format!("{:#}", assemble(&stack.store, stack.layers.clone()).unwrap_err());
+    assert!(error.contains("`x` leads to `f/g`, which neither"), "{error}");
 }
 
 #[test]

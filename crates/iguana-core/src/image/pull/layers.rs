@@ -10,7 +10,6 @@ use crate::image::store::{Layer, Store};
 use anyhow::{Context as _, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
 use std::collections::HashSet;
-use std::io::{BufRead, Read};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -18,6 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use std::vec;
+
+/// Layers of an image, those that it has twice counted twice: overlayfs takes no more (`OVL_MAX_STACK`,
+/// fs/overlayfs/params.h).
+const LAYERS_LIMIT: usize = 500;
 
 /// A layer of the image: where it is and what it must turn out to be.
 pub(super) struct Wanted {
@@ -38,6 +41,12 @@ impl Wanted {
     ) -> anyhow::Result<Vec<Self>> {
         let diff_ids = configuration.rootfs().diff_ids();
         let layers = manifest.layers();
+        if layers.len() > LAYERS_LIMIT {
+            return Err(hinted(
+                format!("the image has {} layers, and at most {LAYERS_LIMIT} are taken", layers.len()),
+                "build the image with fewer layers, for example with `buildah build --layers=false`",
+            ));
+        }
         ensure!(
             layers.len() == diff_ids.len(),
             "the manifest has {} layers, and the configuration tells of {}",
@@ -96,14 +105,6 @@ impl Compression {
             }
         })
     }
-
-    pub(super) fn reader<'a>(self, compressed: impl BufRead + 'a) -> anyhow::Result<Box<dyn Read + 'a>> {
-        Ok(match self {
-            Self::None => Box::new(compressed),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
-            Self::Zstd => Box::new(zstd::Decoder::with_buffer(compressed)?),
-        })
-    }
 }
 
 /// Fetches layers, as many at once as there are processors.
@@ -122,6 +123,7 @@ pub(super) fn fetch_all(
     let mut order: Vec<_> = missing.iter().copied().zip(&progress.arrived).collect();
     order.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.bytes));
     let queue = Mutex::new(order.into_iter());
+    let into = Target { at_once: workers, ..into };
     thread::scope(|scope| -> anyhow::Result<()> {
         let (reports, arriving) = sync_channel(workers.max(1));
         for _ in 0..workers {
@@ -212,6 +214,36 @@ fn fetch_in_turn(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn image_of(layers: usize) -> (ImageManifest, ImageConfiguration) {
+        let digest = Digest::of(b"layer");
+        let layer = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":1}}"#
+        );
+        let list = |item: &str| vec![item; layers].join(",");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{layer},"layers":[{}]}}"#, list(&layer));
+        let configuration = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+            list(&format!("\"{digest}\""))
+        );
+        (
+            ImageManifest::from_reader(manifest.as_bytes()).unwrap(),
+            ImageConfiguration::from_reader(configuration.as_bytes()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn an_image_has_so_many_layers_and_fetches_each_once() {
+        let (manifest, configuration) = image_of(LAYERS_LIMIT);
+        let wanted = Wanted::all(&manifest, &configuration).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        assert_eq!(missing(&wanted, &Store::open(room.path()).unwrap()).len(), 1);
+        for layers in [LAYERS_LIMIT + 1, 4000] {
+            let (manifest, configuration) = image_of(layers);
+            let Err(error) = Wanted::all(&manifest, &configuration) else { panic!("{layers} are taken") };
+            assert!(error.to_string().contains(&format!("has {layers} layers, and at most 500")), "{error}");
+        }
+    }
 
     #[test]
     fn layers_of_docker_and_oci_are_known_by_media_type() {

@@ -11,6 +11,7 @@ mod layers;
 mod manifest;
 mod need;
 mod stream;
+mod window;
 
 use super::capacity::Capacity;
 use super::digest::Digest;
@@ -223,7 +224,7 @@ impl Puller {
         let digest = approval.manifest();
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
         let sources = Sources { first: &*source, others: &others };
-        let into = Target { store: &self.store, capacity };
+        let into = Target { store: &self.store, capacity, at_once: 1 };
         let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();

@@ -6,6 +6,7 @@
 
 use super::PullEvent;
 use super::layers::{Compression, Wanted};
+use super::window;
 use crate::hint::{WithHint as _, hinted};
 use crate::http::{self, Pace};
 use crate::image::capacity::Capacity;
@@ -17,6 +18,7 @@ use crate::image::store::{Layer, Store};
 use anyhow::{Context as _, bail};
 use std::io::{self, BufRead, Read};
 use std::mem;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -38,6 +40,8 @@ const ASK_EVERY: u64 = 4 << 20;
 pub(super) struct Target<'a> {
     pub(super) store: &'a Store,
     pub(super) capacity: &'a dyn Capacity,
+    /// Layers that are unpacked side by side.
+    pub(super) at_once: usize,
 }
 
 /// Where a layer may be had: the place that had the manifest, then the others.
@@ -64,7 +68,7 @@ pub(super) fn fetch(
     let (compressed, unpacked) = thread::scope(|scope| {
         let (blocks, packed) = belt();
         let (inflated, arriving) = belt();
-        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated, into.capacity));
+        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated, into));
         let unpacker = scope.spawn(|| unpack_counted(arriving, &incoming));
         let mut download = Download { layer, arrived, hasher: Hasher::new(), received: 0, blocks };
         let received = download.take_from_any(sources, listener);
@@ -220,20 +224,31 @@ impl<E: Into<Failure>> From<E> for Stopped {
 /// Decompresses a layer for the unpacker, as long as there is room for it: the kernel says so only where the file system
 /// is full, and not where memory is.
 fn inflate(
-    packed: Blocks,
+    mut packed: Blocks,
     compression: Compression,
     inflated: &Belt,
-    capacity: &dyn Capacity,
+    into: Target<'_>,
 ) -> anyhow::Result<()> {
-    let mut reader = compression.reader(packed)?;
+    let mut largest_window = 0;
+    let mut reader: Box<dyn Read> = match compression {
+        Compression::None => Box::new(packed),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Compression::Zstd => {
+            largest_window = window::admitted(packed.fill_buf()?, into.capacity, into.at_once)?;
+            let mut decoder = zstd::Decoder::with_buffer(packed)?;
+            decoder.window_log_max(largest_window)?;
+            Box::new(decoder)
+        }
+    };
     let mut unasked = 0;
     loop {
         let mut block = inflated.take_empty();
-        fill(&mut block, &mut reader).context("it cannot be decompressed")?;
+        let filled = fill(&mut block, &mut reader).map_err(|error| window::explain(error, largest_window));
+        filled.context("it cannot be decompressed")?;
         unasked += block.len() as u64;
         if unasked > ASK_EVERY {
             unasked = 0;
-            if capacity.left() == 0 {
+            if into.capacity.left() == 0 {
                 return Err(hinted(FULL, MORE_MEMORY));
             }
         }
@@ -247,7 +262,7 @@ fn inflate(
 /// Unpacks a layer, and says what the digest of its unpacked bytes is.
 fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest, Ties)> {
     let mut hashed = Hashed { inner: inflated, hasher: Hasher::new() };
-    let ties = unpack(&mut hashed, incoming.folder()).map_err(explain_full)?;
+    let ties = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;
     Ok((hashed.hasher.finish(), ties))
 }
 
