@@ -10,5 +10,6 @@ pub mod http;
 pub mod image;
 pub mod text;
 pub mod tftp;
+pub mod timestamp;
 pub mod trust;
 pub mod workflow;

@@ -24,12 +24,21 @@ const fn alias(name: &'static str, aliases: &'static [&'static str], kind: Kind,
 pub const WORKFLOW: Object = Object {
     name: "a workflow",
     keys: &[
-        key("name", Kind::Scalar, "what the person at the machine is shown"),
+        key(
+            "name",
+            Kind::Scalar,
+            "what the person at the machine is shown, and which workflow it is for a trust",
+        ),
         key("description", Kind::Scalar, "for the reader of the file"),
         key(
             "serial",
             Kind::Integer(0, 1 << 53),
             "a number that grows with each version, so that a trust with `min-serial` runs no old one",
+        ),
+        key(
+            "valid-until",
+            Kind::Text,
+            "a date, or date and time, of RFC 3339 after which no machine runs it; a date counts to its end in UTC",
         ),
         key("env", Kind::Map(SCALAR), "variables of every container"),
         key("defaults", Kind::Object(&DEFAULTS), "what steps do unless they say otherwise"),

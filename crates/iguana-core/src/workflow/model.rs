@@ -3,6 +3,7 @@
 use super::expression::{Expression, Template};
 use super::volume::Volume;
 use crate::image::Reference;
+use crate::timestamp::Timestamp;
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub struct Workflow {
     pub name: Option<String>,
     /// Which version it is, for a trust that runs no old one.
     pub serial: Option<u64>,
+    /// After when no machine runs it.
+    pub valid_until: Option<Timestamp>,
     /// Variables of every container.
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.

@@ -4,6 +4,7 @@ use super::finding::{Findings, Severity};
 use super::model::{Container, Env, Job, OnFailure, Workflow};
 use super::nearest::nearest;
 use crate::image::Reference;
+use crate::timestamp::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 
 /// What will run, in order.
@@ -13,6 +14,8 @@ pub struct Plan {
     pub name: Option<String>,
     /// Which version it is, for a trust that runs no old one.
     pub serial: Option<u64>,
+    /// After when no machine runs it.
+    pub valid_until: Option<Timestamp>,
     /// Variables of every container.
     pub env: Env,
     /// What follows a failed job that was not allowed to fail.
@@ -29,11 +32,11 @@ impl Plan {
     /// Puts the jobs in order: the file's, except that a job waits for those it needs. With errors among the
     /// findings, jobs that wait for each other are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
-        let Workflow { name, serial, env, on_failure, state, shared_size, jobs } = workflow;
+        let Workflow { name, serial, valid_until, env, on_failure, state, shared_size, jobs } = workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
         let order = order(&jobs.iter().flatten().collect::<Vec<_>>(), findings);
         let jobs = order.into_iter().filter_map(|index| jobs[index].take()).collect();
-        Self { name, serial, env, on_failure, state, shared_size, jobs }
+        Self { name, serial, valid_until, env, on_failure, state, shared_size, jobs }
     }
 
     /// The plan for `rd.iguana.containers=`: the images one after the other.

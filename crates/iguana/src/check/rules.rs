@@ -4,6 +4,7 @@
 pub(super) const RULES: &[(&str, &str)] = &[
     ("alias-loop", "an alias does not stand inside of what it names"),
     ("ambiguous-text", "a text is not a boolean for programs that read YAML 1.1"),
+    ("date", "a date is one of RFC 3339"),
     ("duplicate-key", "a key is given once"),
     ("empty", "a document says something"),
     ("env-name", "the name of a variable is one that programs can have"),

@@ -16,6 +16,8 @@ use super::model::{Env, OnFailure, Workflow};
 use super::names::{Names, declared_outputs};
 use super::schema;
 use crate::cmdline;
+use crate::hint;
+use crate::timestamp::Timestamp;
 use std::rc::Rc;
 
 /// Reads a whole workflow. With errors among the findings it is not complete.
@@ -38,6 +40,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
     Workflow {
         name: fields.text("name"),
         serial: fields.text("serial").and_then(|text| text.parse().ok()),
+        valid_until: reader.timestamp(fields.get("valid-until")),
         env,
         on_failure: on_failure(fields.text("on-failure").as_deref()),
         state: fields.text("state"),
@@ -63,6 +66,18 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn timestamp(&mut self, node: Option<&Rc<Node>>) -> Option<Timestamp> {
+        let node = node?;
+        match node.text()?.parse() {
+            Ok(timestamp) => Some(timestamp),
+            Err(error) => {
+                let hint = hint::of(&error).unwrap_or_default().to_owned();
+                self.findings.error("date", &node.span, error.to_string(), hint);
+                None
+            }
+        }
+    }
+
     fn env(&mut self, node: Option<&Rc<Node>>, names: &Names<'_>) -> Env {
         let entries = node.map(|node| node.entries()).unwrap_or_default();
         let mut env = Env::new();
