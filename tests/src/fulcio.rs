@@ -49,12 +49,43 @@ impl Authority {
         Ok(authority)
     }
 
+    /// Makes one that certifies itself with these extensions, in openssl's words; its time is from one year to another.
+    pub fn unusual(folder: &Path, name: &str, extensions: &str, years: (u32, u32)) -> Result<Authority> {
+        let authority = Authority { folder: folder.into(), name: name.into() };
+        let (request, config) = (authority.file("csr"), authority.file("config"));
+        let home = folder.display();
+        let text = format!(
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = {home}/{name}.index\nnew_certs_dir = {home}\n\
+             private_key = {home}/{name}.key\ndefault_md = sha256\npolicy = any\nunique_subject = no\n\
+             rand_serial = yes\nx509_extensions = own_extensions\n[any]\norganizationName = optional\n\
+             commonName = supplied\n[own_extensions]\nsubjectKeyIdentifier = hash\n{extensions}"
+        );
+        fs::write(&config, text)?;
+        fs::write(authority.file("index"), "")?;
+        authority.make_key()?;
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["req", "-new", "-subj", &format!("/O=lab/CN={name}"), "-key"])
+            .arg(authority.file("key"));
+        process::run(openssl.arg("-out").arg(&request), QUICK)?;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["ca", "-batch", "-notext", "-selfsign", "-config"]).arg(config);
+        let (from, to) = years;
+        openssl.args(["-startdate", &format!("{from}0101000000Z"), "-enddate", &format!("{to}0101000000Z")]);
+        process::run(openssl.arg("-in").arg(request).arg("-out").arg(authority.file("crt")), QUICK)?;
+        Ok(authority)
+    }
+
+    fn make_key(&self) -> Result<()> {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
+        process::run(openssl.arg(self.file("key")), QUICK).map(drop)
+    }
+
     /// Another one that this one certifies.
     pub fn below(&self, name: &str) -> Result<Authority> {
         let below = Authority { folder: self.folder.clone(), name: name.into() };
-        let mut openssl = Command::new("openssl");
-        openssl.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
-        process::run(openssl.arg(below.file("key")), QUICK)?;
+        below.make_key()?;
         let extensions = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n\
             extendedKeyUsage=codeSigning\n";
         self.sign(&below.file("key"), &format!("/O=lab/CN={name}"), extensions, &below.file("crt"))?;

@@ -22,6 +22,36 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const EMAIL: &str = "signer@lab.example";
 const ISSUER: &str = "https://accounts.lab.example";
 
+/// Authorities with a reason to be refused, or without one beside it: names, extensions in openssl's words, and years.
+const UNUSUAL_ROOTS: &[(&str, &str, (u32, u32))] = &[
+    ("expired-root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", (2020, 2021)),
+    ("early-root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", (2090, 2091)),
+    ("dated-root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", (2020, 2090)),
+    (
+        "short-path",
+        "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n",
+        (2020, 2090),
+    ),
+    (
+        "long-path",
+        "basicConstraints=critical,CA:TRUE,pathlen:1\nkeyUsage=critical,keyCertSign\n",
+        (2020, 2090),
+    ),
+    ("no-authority", "basicConstraints=critical,CA:FALSE\n", (2020, 2090)),
+    ("server-root", "basicConstraints=critical,CA:TRUE\nextendedKeyUsage=serverAuth\n", (2020, 2090)),
+    (
+        "no-certificates",
+        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,digitalSignature\n",
+        (2020, 2090),
+    ),
+    (
+        "other-names",
+        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n\
+         nameConstraints=critical,permitted;email:other.example\n",
+        (2020, 2090),
+    ),
+];
+
 /// How many pairs there are at least.
 const FEWEST: usize = 60;
 
@@ -316,6 +346,19 @@ impl Lab {
             Ok(signed.promised_at(&keys.log, &certificate, time)?.annotated(CERTIFICATE, Some(certificate)))
         };
         let good = |name: &str| certified(name, &root, usual, now);
+        let unusual = |name: &str| {
+            let (_, extensions, years) = UNUSUAL_ROOTS
+                .iter()
+                .find(|(known, ..)| *known == name)
+                .with_context(|| format!("there is no `{name}`"))?;
+            Authority::unusual(room, name, extensions, *years)
+        };
+        let below_unusual = |name: &str, root: &str| -> Result<Attachment> {
+            let root = unusual(root)?;
+            let below = root.below(&format!("below-{name}"))?;
+            let chain = fs::read_to_string(below.certificate())? + &fs::read_to_string(root.certificate())?;
+            Ok(certified(name, &below, usual, now)?.annotated(CHAIN, Some(chain)))
+        };
         let part = fs::read_to_string(below.certificate())?;
         let chain = part.clone() + &fs::read_to_string(root.certificate())?;
         let other = root.certify(&keys.usual.private, &usual)?;
@@ -359,6 +402,36 @@ impl Lab {
                     Subject { issuer: Some("https://other.example"), ..usual },
                     now,
                 )?],
+            ),
+            (
+                "keyless-expired-root",
+                vec![certified("keyless-expired-root", &unusual("expired-root")?, usual, now)?],
+            ),
+            (
+                "keyless-early-root",
+                vec![certified("keyless-early-root", &unusual("early-root")?, usual, now)?],
+            ),
+            (
+                "keyless-dated-root",
+                vec![certified("keyless-dated-root", &unusual("dated-root")?, usual, now)?],
+            ),
+            ("keyless-short-path", vec![below_unusual("keyless-short-path", "short-path")?]),
+            ("keyless-long-path", vec![below_unusual("keyless-long-path", "long-path")?]),
+            (
+                "keyless-no-authority",
+                vec![certified("keyless-no-authority", &unusual("no-authority")?, usual, now)?],
+            ),
+            (
+                "keyless-server-root",
+                vec![certified("keyless-server-root", &unusual("server-root")?, usual, now)?],
+            ),
+            (
+                "keyless-no-certificates",
+                vec![certified("keyless-no-certificates", &unusual("no-certificates")?, usual, now)?],
+            ),
+            (
+                "keyless-other-names",
+                vec![certified("keyless-other-names", &unusual("other-names")?, usual, now)?],
             ),
             ("keyless-other", vec![good("keyless-other")?.annotated(CERTIFICATE, Some(other))]),
             ("keyless-unlogged", vec![good("keyless-unlogged")?.annotated(BUNDLE, None)]),
@@ -709,6 +782,21 @@ fn keyless(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     ]
     .map(|(name, verdict)| (lab.name(name), usual(), verdict))
     .into();
+    // Each under a policy that names its own root.
+    for (root, verdict) in [
+        ("expired-root", Rejected),
+        ("early-root", Rejected),
+        ("dated-root", Accepted),
+        ("short-path", Rejected),
+        ("long-path", Accepted),
+        ("no-authority", Rejected),
+        ("server-root", Rejected),
+        ("no-certificates", Rejected),
+        ("other-names", Rejected),
+    ] {
+        let authority = json!({"caPath": certificate(root)});
+        pairs.push((lab.name(&format!("keyless-{root}")), policy(authority, ISSUER, EMAIL, log()), verdict));
+    }
     let name = || lab.name("keyless");
     pairs.extend([
         (name(), policy(json!({"caData": data}), ISSUER, EMAIL, log()), Accepted),

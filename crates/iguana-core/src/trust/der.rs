@@ -1,6 +1,10 @@
 //! Just so much of DER (X.690) as keys and certificates are taken apart with.
 
 /// Universal tags (X.690, section 8.1.2; X.680, section 8.4).
+#[cfg(feature = "keyless")]
+pub(super) const BOOLEAN: u8 = 0x01;
+#[cfg(feature = "keyless")]
+pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 #[cfg(feature = "keyless")]
 pub(super) const OCTET_STRING: u8 = 0x04;
@@ -8,6 +12,10 @@ pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 #[cfg(feature = "keyless")]
 pub(super) const UTF8_STRING: u8 = 0x0c;
+#[cfg(feature = "keyless")]
+pub(super) const UTC_TIME: u8 = 0x17;
+#[cfg(feature = "keyless")]
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const SEQUENCE: u8 = 0x30;
 
 /// The value that begins with `tag`, and what follows it (X.690, section 8.1; lengths of at most two bytes).
