@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
+/// A policy that lets everything run.
+pub const ANYTHING: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+
 /// A workstation with a trust folder, whose registry needs no TLS.
 pub struct Workstation(TempDir);
 
@@ -19,6 +22,7 @@ impl Workstation {
         let room = passing_room("bundle")?;
         fs::create_dir(room.path().join("trust"))?;
         fs::write(room.path().join("trust/registries.conf"), insecure(&here(registry)))?;
+        fs::write(room.path().join("trust/policy.json"), ANYTHING)?;
         Ok(Workstation(room))
     }
 

@@ -55,7 +55,7 @@ impl Initrd {
     /// One that runs workflows and images signed by the key beside it, gives no shell, and heeds two options of the
     /// command line.
     pub fn strict() -> Result<(Initrd, Key)> {
-        let folder = kept("trust", "strict-of-all", |folder| {
+        let folder = kept("trust", "strict-by-name", |folder| {
             let (trust, keys) = (folder.join("trust"), folder.join("trust/keys"));
             fs::create_dir_all(&keys)?;
             let key = Key::usual(folder, "key")?;
@@ -67,9 +67,7 @@ impl Initrd {
             let attachments = "default-docker:\n  use-sigstore-attachments: true\n";
             fs::write(trust.join("registries.d/all.yaml"), attachments)?;
             fs::copy(Trust::lab()?.registries.context("none")?, trust.join("registries.conf"))?;
-            let rules = "[workflow]\nkeys = ['keys/workflow.pub']\n[command-line]\nshell = false\n\
-                         allow = ['rd.iguana.control_url', 'rd.iguana.on_failure']\n";
-            Ok(fs::write(trust.join("iguana.conf"), rules)?)
+            Ok(fs::write(trust.join("iguana.conf"), strict_rules())?)
         })?;
         let options = ["--shell".into(), "--trust".into(), folder.join("trust").into()];
         let initrd = Initrd::build_by("strict", Flavour::Cloud, &options)?;
@@ -150,6 +148,17 @@ impl Trust {
         }
         arguments
     }
+}
+
+/// The strict initrd's iguana.conf: the workflow `install` by its signature, and `one` as a signed artifact.
+fn strict_rules() -> String {
+    let artifacts = INSECURE_PORTS.map(|port| format!("'oci://{HOST}:{port}/flows/one'")).collect::<Vec<_>>();
+    format!(
+        "[workflow]\nkeys = ['keys/workflow.pub']\n[[workflow.accept]]\nname = 'install'\n\
+         [[workflow.accept]]\nname = 'one'\nfrom = [{}]\n[command-line]\nshell = false\n\
+         allow = ['rd.iguana.control_url', 'rd.iguana.on_failure=poweroff', 'rd.iguana.on_failure=shell']\n",
+        artifacts.join(", ")
+    )
 }
 
 /// A hash of all that the initrd is made of.

@@ -15,6 +15,9 @@ use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, two: {container: REGISTRY/tool}}\n";
 
+/// A trust that takes the workflow `install`, signed.
+const BY_NAME: &str = "[workflow]\nkeys = [\"keys/key.pub\"]\n[[workflow.accept]]\nname = \"install\"\n";
+
 /// Has the image `tool`.
 fn filled() -> Result<Registry> {
     let registry = Registry::plain()?;
@@ -124,11 +127,11 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
     workstation.file("trust/registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n")?;
     let demand = json!({"type": "sigstoreSigned", "keyPath": "keys/key.pub"});
     workstation.file("trust/policy.json", json!({"default": [demand]}).to_string())?;
-    workstation.file("trust/iguana.conf", "[workflow]\nkeys = [\"keys/key.pub\"]\n")?;
-    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    workstation.file("trust/iguana.conf", BY_NAME)?;
+    let text = format!("name: install\n{WORKFLOW}").replace("REGISTRY", &here(&registry));
     workstation.file("workflow.yaml", &text)?;
     let bundle = || workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", "b.tar"]);
-    fails(&bundle()?, &["may not run", "there is no signature `workflow.yaml.sig`"]);
+    fails(&bundle()?, &["may not run", "there is no signature of it"]);
     workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
     fails(&bundle()?, &["cannot bundle `", "the policy rejects it"]);
     let repository = Repository::new(&here(&registry), "tool");
@@ -141,6 +144,123 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
     workstation.file("workflow.yaml.sig", key.sign(b"another")?)?;
     let checked = workstation.iguana(&["check", "workflow.yaml", "--trust", "trust"])?;
     says(&checked, 3, &["the workflow `workflow.yaml` may not run", "no key of the trust has signed it"]);
+    Ok(())
+}
+
+/// What a boot that has the bundle and nothing else would say, without one.
+#[test]
+fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let (key, other) =
+        (Key::usual(&workstation.path(""), "key")?, Key::usual(&workstation.path(""), "other")?);
+    workstation.file("trust/registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n")?;
+    let address = here(&registry);
+    let verify = |folder: &str| workstation.iguana(&["bundle", "verify", "b.tar", "--trust", folder]);
+    let bundle = |workflow: &str| -> Result<()> {
+        let _ = fs::remove_file(workstation.path("b.tar"));
+        workstation
+            .file("workflow.yaml.sig", key.sign(workflow.replace("REGISTRY", &address).as_bytes())?)?;
+        workstation.bundle(&registry, workflow, "b.tar").map(drop)
+    };
+    let install = format!("name: install\n{WORKFLOW}");
+    bundle(&install)?;
+    says(&verify("trust")?, 0, &["is whole: 1 names"]);
+
+    let strict = |name: &str, rules: &str| -> Result<()> {
+        workstation.file(&format!("{name}/keys/key.pub"), key.pem()?)?;
+        workstation.file(
+            &format!("{name}/registries.d/all.yaml"),
+            "default-docker:\n  use-sigstore-attachments: true\n",
+        )?;
+        let demand = json!({"type": "sigstoreSigned", "keyPath": "keys/key.pub"});
+        workstation.file(&format!("{name}/policy.json"), json!({"default": [demand]}).to_string())?;
+        workstation.file(&format!("{name}/iguana.conf"), rules).map(drop)
+    };
+    strict("strict", BY_NAME)?;
+    fails(&verify("strict")?, &["`b.tar` is not whole", "the policy rejects it", "it is not signed"]);
+    let repository = Repository::new(&address, "tool");
+    let manifest = digest(&repository.manifest("latest")?)?;
+    let sign = |key: &Key| -> Result<()> {
+        let signature = Attachment::new(key, &manifest, &format!("{address}/tool:latest"))?;
+        repository.attach(&manifest, &[signature])
+    };
+    sign(&other)?;
+    bundle(&install)?;
+    fails(&verify("strict")?, &["`b.tar` is not whole", "no key of the policy has made it"]);
+    sign(&key)?;
+    bundle(&install)?;
+    says(&verify("strict")?, 0, &["is whole: 2 names", "would not use the lock file"]);
+    // Of the workflow, too, it says what a boot would.
+    bundle(&install.replace("install", "wipe"))?;
+    fails(
+        &verify("strict")?,
+        &["may not run", "it is the workflow `wipe`, and this machine takes `install`"],
+    );
+    workstation.file("workflow.yaml.sig", other.sign(b"another")?)?;
+    fs::remove_file(workstation.path("b.tar"))?;
+    workstation.bundle(&registry, &install, "b.tar")?;
+    fails(&verify("strict")?, &["no key of the trust has signed it"]);
+    // A signed workflow and an unsigned lock: nobody says what the tag means where the policy does not.
+    strict("tags", BY_NAME)?;
+    workstation.file("tags/policy.json", iguana_lab::bundle::ANYTHING)?;
+    bundle(&install)?;
+    fails(&verify("tags")?, &["`b.tar` is not whole", "nobody has signed what the bundle calls"]);
+    Ok(())
+}
+
+/// A workflow that was put into an artifact without its images, as any tool for artifacts does it.
+#[test]
+fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let layout = workstation.path("bare");
+    let put = |bytes: &[u8]| -> Result<String> {
+        let name = digest(bytes)?;
+        workstation.file(&format!("bare/blobs/sha256/{}", name.trim_start_matches("sha256:")), bytes)?;
+        Ok(name)
+    };
+    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    let (workflow, config) = (put(text.as_bytes())?, put(b"{}")?);
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "artifactType": "application/vnd.iguana.workflow.v1",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.iguana.workflow.v1+yaml", "digest": workflow, "size": text.len()}]})
+    .to_string();
+    let index = json!({"schemaVersion": 2, "manifests": [{"mediaType": kind, "digest": put(manifest.as_bytes())?,
+        "size": manifest.len(), "artifactType": "application/vnd.iguana.workflow.v1"}]});
+    workstation.file("bare/index.json", index.to_string())?;
+    workstation.file("bare/oci-layout", r#"{"imageLayoutVersion": "1.0.0"}"#)?;
+    assert!(layout.exists());
+    for words in [&["bundle", "verify", "bare"][..], &["bundle", "verify", "bare", "--trust", "trust"]] {
+        fails(
+            &workstation.iguana(words)?,
+            &["`bare` is not whole", "the bundle has no image `", "hint: make the bundle"],
+        );
+    }
+    Ok(())
+}
+
+/// An old lock file is told when the bundle, or the initrd, is made.
+#[test]
+fn a_lock_file_of_another_workflow_is_not_taken_along() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    workstation.file("workflow.yaml", &text)?;
+    says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
+    registry.push(&Recipe::script("echo another")?.make(Maker::Spec)?, "tool")?;
+    let moved = workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?;
+    says(&moved, 0, &["warning: names mean other images", "raise `serial:` in the workflow"]);
+    workstation.file("workflow.yaml", format!("serial: 2\n{text}"))?;
+    let bundle = ["bundle", "workflow.yaml", "--trust", "trust", "--output", "b.tar"];
+    fails(&workstation.iguana(&bundle)?, &["`workflow.yaml.lock` is not used", "it is for another workflow"]);
+    let kernel = iguana_lab::kernel::Kernel::debian(iguana_lab::kernel::Flavour::Cloud)?;
+    let mut build = iguana_lab::initrd::command(&kernel, &workstation.path("initrd"));
+    build.args(["--workflow", "workflow.yaml"]).current_dir(workstation.path(""));
+    fails(&build.output()?, &["`workflow.yaml.lock` is not used", "it is for another workflow"]);
+    says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
+    says(&workstation.iguana(&bundle)?, 0, &["wrote b.tar"]);
     Ok(())
 }
 

@@ -203,17 +203,25 @@ fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
     Ok(())
 }
 
+/// The least serial number that the trust of [`lab_of_workflows`] takes.
+const MIN_SERIAL: u64 = 7;
+
 /// The workflow of [`a_workflow`], and a trust that demands its signature.
 fn lab_of_workflows(more: &str) -> Result<Lab> {
     let lab = Lab::new()?;
     lab.puller.file("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)?;
-    lab.puller.file("iguana.conf", format!("[workflow]\nkeys = [\"keys/images.pub\"]\n{more}"))?;
+    let rules = format!(
+        "[workflow]\nkeys = [\"keys/images.pub\"]\n{more}[[workflow.accept]]\nname = \"install\"\nmin-serial = {MIN_SERIAL}\n"
+    );
+    lab.puller.file("iguana.conf", rules)?;
     lab.push("x")?;
     Ok(lab)
 }
 
 fn a_workflow(lab: &Lab, more: &str) -> String {
-    format!("{more}\njobs: {{only: {{container: '{}'}}}}\n", lab.name("x"))
+    let serial = if more.contains("serial:") { "" } else { "serial: 9" };
+    let name = if more.contains("name:") { "" } else { "name: install" };
+    format!("{name}\n{serial}\n{more}\njobs: {{only: {{container: '{}'}}}}\n", lab.name("x"))
 }
 
 #[test]
@@ -244,16 +252,166 @@ fn workflows_run_that_are_signed() -> Result<()> {
 
 #[test]
 fn an_old_workflow_is_a_replay() -> Result<()> {
-    let lab = lab_of_workflows("min-serial = 7\n")?;
-    for (serial, told) in [("", "no `serial`"), ("serial: 6", "the serial number 6"), ("serial: 7", "")] {
-        let workflow = a_workflow(&lab, serial);
-        lab.puller.beside_workflow(".sig", lab.key.sign(workflow.as_bytes())?)?;
-        let output = lab.puller.run_workflow(&workflow, "")?;
+    let lab = lab_of_workflows("")?;
+    for (serial, told) in [
+        ("# no serial:", "no `serial`"),
+        ("serial: 6", "the serial number 6"),
+        ("serial: 7", ""),
+        ("serial: 9007199254740992", ""),
+    ] {
+        let output = lab.run_signed(&a_workflow(&lab, serial))?;
         match told {
             "" => succeeds(&output, &[]),
             told => refused(&output, &[told, "the trust demands 7 at least"]),
         }
     }
+    for serial in ["9007199254740993", "18446744073709551616", "-1", "0x10", "1_0", "7.0", "'7'"] {
+        let output = lab.run_signed(&a_workflow(&lab, &format!("serial: {serial}")))?;
+        assert!(
+            !output.status.success() && !text(&output).contains("it runs"),
+            "{serial}: {}",
+            text(&output)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
+    let lab = lab_of_workflows("")?;
+    succeeds(&lab.run_signed(&a_workflow(&lab, "name: install"))?, &[]);
+    for name in ["decommission", "Install", "'install '", "\"install\\n\"", "ınstall"] {
+        let output = lab.run_signed(&a_workflow(&lab, &format!("name: {name}")))?;
+        refused(&output, &["it is the workflow `", "and this machine takes `install`", "stage: trust"]);
+    }
+    let output = lab.run_signed(&a_workflow(&lab, "# no name:"))?;
+    refused(&output, &["it is a workflow without a `name`"]);
+    Ok(())
+}
+
+#[test]
+fn a_workflow_does_not_run_after_its_end() -> Result<()> {
+    let lab = lab_of_workflows("")?;
+    for (end, told) in [
+        ("2090-01-01", ""),
+        ("2026-01-01", "was valid until 2026-01-01T23:59:59Z, and the clock says 20"),
+        ("2026-01-01T12:00:00+02:00", "was valid until 2026-01-01T10:00:00Z"),
+    ] {
+        let output = lab.run_signed(&a_workflow(&lab, &format!("valid-until: {end}")))?;
+        match told {
+            "" => succeeds(&output, &[]),
+            told => refused(&output, &[told, "hint: serve the newest workflow"]),
+        }
+    }
+    let output = lab.run_signed(&a_workflow(&lab, "valid-until: tomorrow"))?;
+    says(&output, 3, &["`tomorrow` is not a date of RFC 3339"]);
+    Ok(())
+}
+
+/// The lock of an old workflow pins an old image; its signature is good for ever.
+#[test]
+fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
+    let lab = lab_of_workflows("require-digest = true\n")?;
+    let (old, new) = (a_workflow(&lab, "serial: 8"), a_workflow(&lab, "serial: 9"));
+    let lock = lab.lock(&old)?;
+    lab.registry.push(&Recipe::script("echo the new one: it runs")?.make(Maker::Spec)?, "x")?;
+    let newest = lab.lock(&new)?;
+    for (lock, is_good) in [(&lock, false), (&newest, true)] {
+        lab.puller.beside_workflow(".lock", lock)?;
+        lab.puller.beside_workflow(".lock.sig", lab.key.sign(lock)?)?;
+        let output = lab.run_signed(&new)?;
+        match is_good {
+            true => succeeds(&output, &["the new one", "its images are pinned by its lock file"]),
+            false => refused(
+                &output,
+                &[
+                    ".lock` is not used",
+                    "why: it is for another workflow",
+                    "with serial 8, and this is",
+                    "hint: make it anew beside this workflow",
+                ],
+            ),
+        }
+    }
+    let unbound = format!(r#"{{"version": 1, "images": {}}}"#, "{}");
+    lab.puller.beside_workflow(".lock", &unbound)?;
+    lab.puller.beside_workflow(".lock.sig", lab.key.sign(unbound.as_bytes())?)?;
+    refused(&lab.run_signed(&new)?, &["is not a lock file", "it is of version 1, and known is 2"]);
+    Ok(())
+}
+
+#[test]
+fn a_trust_takes_no_workflow_by_omission() -> Result<()> {
+    let lab = lab_of_workflows("")?;
+    lab.puller.file("iguana.conf", "[workflow]\nkeys = [\"keys/images.pub\"]\n")?;
+    refused(&lab.run_signed(&a_workflow(&lab, ""))?, &["would take every workflow", "hint: "]);
+    Ok(())
+}
+
+/// As with skopeo: who names a trust means it to demand something.
+#[test]
+fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
+    let lab = lab_of_workflows("")?;
+    let room = lab.room.path();
+    let (workflow, trust) = (room.join("workflow.yaml"), room.join("bare"));
+    fs::write(&workflow, a_workflow(&lab, ""))?;
+    fs::create_dir_all(&trust)?;
+    fs::write(trust.join("registries.conf"), insecure(&here(&lab.registry)))?;
+    let kernel = iguana_lab::kernel::Kernel::debian(iguana_lab::kernel::Flavour::Cloud)?;
+    let run = |program_name: &str, words: &[&str]| -> Result<Output> {
+        Ok(Command::new(program(program_name)).args(words).current_dir(room).output()?)
+    };
+    let image = lab.name("x");
+    let commands: Vec<(&str, Vec<&str>)> = vec![
+        ("iguana", vec!["check", "workflow.yaml", "--trust", "bare"]),
+        ("iguana", vec!["pull", &image, "root", "--trust", "bare"]),
+        ("iguana", vec!["lock", "workflow.yaml", "--trust", "bare"]),
+        ("iguana", vec!["bundle", "workflow.yaml", "--output", "b.tar", "--trust", "bare"]),
+        ("iguana", vec!["bundle", "verify", "good.tar", "--trust", "bare"]),
+        ("iguana", vec!["trust", "explain", &image, "--trust", "bare"]),
+        ("iguana", vec!["trust", "explain", "workflow.yaml", "--trust", "bare"]),
+        ("iguana-init", vec!["run", "--trust", "bare", "workflow.yaml"]),
+    ];
+    let build = || -> Result<Output> {
+        let mut command = iguana_lab::initrd::command(&kernel, &room.join("initrd"));
+        Ok(command.args(["--trust", "bare"]).current_dir(room).output()?)
+    };
+    says(
+        &run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?,
+        1,
+        &["cannot read the trust folder"],
+    );
+    fs::create_dir_all(room.join("whole"))?;
+    fs::copy(trust.join("registries.conf"), room.join("whole/registries.conf"))?;
+    fs::write(room.join("whole/policy.json"), iguana_lab::bundle::ANYTHING)?;
+    says(&run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?, 0, &[]);
+    for (words, lay) in [
+        ("has no `policy.json`", None),
+        ("symbolic link that leads nowhere", Some("policy.json")),
+        ("symbolic link that leads nowhere", Some("iguana.conf")),
+        ("symbolic link that leads nowhere", Some("registries.d")),
+        ("symbolic link that leads nowhere", Some("ca")),
+        ("symbolic link that leads nowhere", Some("auth.json")),
+    ] {
+        if let Some(name) = lay {
+            if name != "policy.json" {
+                fs::write(trust.join("policy.json"), iguana_lab::bundle::ANYTHING)?;
+            }
+            std::os::unix::fs::symlink("nowhere", trust.join(name))?;
+        }
+        for (program_name, command) in &commands {
+            let output = run(program_name, command)?;
+            assert!(!output.status.success(), "{command:?}: {}", text(&output));
+            assert!(text(&output).contains(words), "{command:?}: `{words}` is not in {}", text(&output));
+        }
+        let output = build()?;
+        assert!(!output.status.success() && text(&output).contains(words), "build: {}", text(&output));
+        if let Some(name) = lay {
+            fs::remove_file(trust.join(name))?;
+        }
+    }
+    assert!(!room.join("initrd").exists() && !room.join("b.tar").exists());
+    assert_eq!(fs::read_dir(room.join("root")).into_iter().flatten().count(), 0);
     Ok(())
 }
 
@@ -265,7 +423,10 @@ fn images_are_named_by_digest_or_pinned_by_a_signed_lock() -> Result<()> {
     refused(&lab.puller.run_workflow(&workflow, "")?, &["the trust demands digests", "iguana lock WORKFLOW"]);
     let lock = lab.lock(&workflow)?;
     lab.puller.beside_workflow(".lock", &lock)?;
-    refused(&lab.puller.run_workflow(&workflow, "")?, &[".lock` run", "there is no signature of it"]);
+    refused(
+        &lab.puller.run_workflow(&workflow, "")?,
+        &[".lock` say which images run", "there is no signature of it"],
+    );
     lab.puller.beside_workflow(".lock.sig", lab.key.sign(&lock)?)?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &["its images are pinned by"]);
     // The tag leads to another image now, and still what was pinned runs.
@@ -275,11 +436,18 @@ fn images_are_named_by_digest_or_pinned_by_a_signed_lock() -> Result<()> {
 }
 
 impl Lab {
+    /// Runs a workflow with its signature beside it.
+    fn run_signed(&self, workflow: &str) -> Result<Output> {
+        self.puller.beside_workflow(".sig", self.key.sign(workflow.as_bytes())?)?;
+        self.puller.run_workflow(workflow, "")
+    }
+
     /// What `iguana lock` makes of a workflow.
     fn lock(&self, workflow: &str) -> Result<Vec<u8>> {
         let trust = self.room.path().join("trust");
         fs::create_dir_all(&trust)?;
         fs::write(trust.join("registries.conf"), insecure(&here(&self.registry)))?;
+        fs::write(trust.join("policy.json"), iguana_lab::bundle::ANYTHING)?;
         let file = self.room.path().join("workflow.yaml");
         fs::write(&file, workflow)?;
         let mut iguana = Command::new(program("iguana"));

@@ -105,25 +105,29 @@ impl Settings {
     /// because a machine with a mistyped option must still come up far enough to say so.
     #[must_use]
     pub fn parse(cmdline: &str) -> Self {
-        Self::parse_allowed(cmdline, |_| true)
+        Self::parse_allowed(cmdline, |_, _| true)
     }
 
-    /// The same for those options only whose key is allowed.
+    /// The same for those options only that are allowed, by their keys and values.
     #[must_use]
-    pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str) -> bool) -> Self {
+    pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str, &str) -> bool) -> Self {
         let mut settings = Self::default();
         for word in words(cmdline) {
             let (key, value) = word.split_once('=').unwrap_or((&word, ""));
-            match is_allowed(key) {
+            match is_allowed(key, value) {
                 true => settings.take(key, value),
                 false => settings.warn(key, value, "the trust in this initrd does not allow it"),
             }
         }
+        settings.tell_useless();
         settings
     }
 
     fn take(&mut self, key: &str, value: &str) {
         match key {
+            "rd.iguana.control_url" | "rd.iguana.containers" | "rd.iguana.no_proxy" if value.is_empty() => {
+                self.warn(key, value, "it has no value");
+            }
             "rd.iguana.control_url" => self.control_url = some(value),
             "rd.iguana.containers" => {
                 self.containers =
@@ -148,8 +152,19 @@ impl Settings {
                 Ok(address) => self.nameservers.push(address),
                 Err(_) => self.warn(key, value, "expected an IPv4 address"),
             },
-            _ if key.starts_with("rd.iguana.") => self.warn(key, value, "there is no such option"),
+            _ if is_meant_for_us(key) => self.warn(key, value, "there is no such option"),
             _ => {}
+        }
+    }
+
+    /// Warns of what is understood and has no effect beside another option, or without one.
+    fn tell_useless(&mut self) {
+        if self.control_url.is_some() && !self.containers.is_empty() {
+            let images = self.containers.join(",");
+            self.warn("rd.iguana.containers", &images, "`rd.iguana.control_url` says what runs");
+        }
+        if let (Some(hosts), None) = (self.no_proxy.clone(), &self.proxy) {
+            self.warn("rd.iguana.no_proxy", &hosts, "there is no `proxy=`");
         }
     }
 
@@ -157,6 +172,13 @@ impl Settings {
         let given = if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
         self.warnings.push(format!("kernel option `{given}` is ignored: {expected}"));
     }
+}
+
+/// Whether it is an option of Iguana, or nearly one.
+fn is_meant_for_us(key: &str) -> bool {
+    let key = key.strip_prefix("rd.").unwrap_or(key).to_ascii_lowercase();
+    key.strip_prefix("iguana")
+        .is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric()))
 }
 
 /// All options of a kernel command line by their names; of a repeated one the last. An option without `=` has
@@ -224,12 +246,13 @@ mod tests {
     #[test]
     fn every_option_of_iguana_is_read() {
         let settings = Settings::parse(
-            "BOOT_IMAGE=x rd.iguana.control_url=http://a/b.yaml rd.iguana.containers=one,two:3 \
+            "BOOT_IMAGE=x rd.iguana.containers=one,two:3 \
              rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 \
              proxy=http://p:3128 rd.iguana.no_proxy=a,b quiet",
         );
-        assert_eq!(settings.control_url.as_deref(), Some("http://a/b.yaml"));
         assert_eq!(settings.containers, ["one", "two:3"]);
+        let url = Settings::parse("rd.iguana.control_url=http://a/b.yaml").control_url;
+        assert_eq!(url.as_deref(), Some("http://a/b.yaml"));
         assert!(settings.debug);
         assert_eq!(settings.on_failure, OnFailure::Shell);
         assert_eq!(settings.root.as_deref(), Some("/dev/vda1"));
@@ -254,6 +277,28 @@ mod tests {
         assert_eq!(settings.warnings.len(), 2);
         assert!(settings.warnings[0].contains("`rd.iguana.on_failure=explode`"));
         assert!(settings.warnings[1].contains("no such option"));
+    }
+
+    #[test]
+    fn nothing_of_ours_is_ignored_in_silence() {
+        for (cmdline, words) in [
+            ("rd.iguana.unheard=1", "`rd.iguana.unheard=1` is ignored: there is no such option"),
+            ("rd.iguana", "`rd.iguana` is ignored"),
+            ("iguana.debug", "`iguana.debug` is ignored"),
+            ("rd.Iguana.debug", "`rd.Iguana.debug` is ignored"),
+            ("rd.iguana_debug", "`rd.iguana_debug` is ignored"),
+            ("rd.iguana.control_url=", "`rd.iguana.control_url` is ignored: it has no value"),
+            ("rd.iguana.containers", "`rd.iguana.containers` is ignored: it has no value"),
+            ("rd.iguana.no_proxy=a", "there is no `proxy=`"),
+            ("rd.iguana.control_url=/x rd.iguana.containers=a,b", "`rd.iguana.containers=a,b` is ignored"),
+        ] {
+            let warnings = Settings::parse(cmdline).warnings;
+            assert_eq!(warnings.len(), 1, "{cmdline}: {warnings:?}");
+            assert!(warnings[0].contains(words), "{cmdline}: {warnings:?}");
+        }
+        assert!(
+            Settings::parse("iguanas=1 rd.iguanas.x quiet proxy=x rd.iguana.no_proxy=a").warnings.is_empty()
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ use crate::control;
 use crate::exchange::{self, Results};
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
-use crate::machine::{clock, devices, facts, identity, memory, modules, network, release};
+use crate::machine::clock::{self, Clock};
+use crate::machine::{devices, facts, identity, memory, modules, network, release};
 use crate::report::{self, At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
@@ -155,8 +156,8 @@ fn prepare_and_run(
     let sources = control::Sources { http: &http, trust: &trust, report };
     let control_file = control::find(settings, &sources).at(Stage::ControlFile)?;
     let plan = control_file.plan(report).at(Stage::Workflow)?;
-    trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
-    let pins = control_file.pins(&plan, &sources).at(Stage::Trust)?;
+    let clock = machine.as_ref().map_or_else(|| Clock::read(release::build_date()), |machine| machine.clock);
+    let pins = control_file.admit(&plan, clock.now(), &sources).at(Stage::Trust)?;
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
@@ -166,7 +167,7 @@ fn prepare_and_run(
     let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *seen = Seen { disks: Before::now(), machine_id: Some(machine_id) };
-    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()), &trust.rules);
+    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()));
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
         store: memory::STORE.into(),
@@ -196,6 +197,7 @@ pub(crate) fn shared_limits(plan: &Plan) -> exchange::Limits {
 struct Machine {
     devices: devices::Devices,
     _network: Option<network::Network>,
+    clock: Clock,
 }
 
 impl Machine {
@@ -209,8 +211,8 @@ impl Machine {
             }
             brought_up => Some(brought_up.at(Stage::Network)?),
         };
-        clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
-        Ok(Self { devices, _network: network })
+        let clock = clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
+        Ok(Self { devices, _network: network, clock })
     }
 }
 

@@ -3,14 +3,16 @@
 use crate::machine::facts;
 use crate::machine::media::{self, Media};
 use crate::report::{Report, Waiting};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use iguana_core::cmdline::Settings;
 use iguana_core::hint::{WithHint as _, hinted};
 use iguana_core::image::bundle::{Bundle, Opened};
 use iguana_core::image::{Artifact, Finder, Machine, PullEvent, Reference};
+use iguana_core::timestamp::Timestamp;
 use iguana_core::trust::Trust;
-use iguana_core::trust::pins::{Lock, Pins};
+use iguana_core::trust::pins::Pins;
 use iguana_core::trust::rules::Rules;
+use iguana_core::trust::workflow::{Admitted, Authenticated, BundledPins, Candidate, Signer, Voucher};
 use iguana_core::workflow::artifact;
 use iguana_core::workflow::{self, Plan, Severity};
 use iguana_core::{http, tftp};
@@ -22,13 +24,11 @@ use std::path::Path;
 pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";
 /// Begins the name of a workflow in a registry.
 const ARTIFACT: &str = "oci://";
-/// The lock file that it puts there, too.
-const LOCK: &str = "/etc/iguana/control.yaml.lock";
 
 /// What is to be run, as it was found.
 pub(crate) enum ControlFile {
-    /// A document, and where it is from.
-    Document(Box<Document>),
+    /// A document, and why it is believed.
+    Document(Box<Document>, Box<Authenticated>),
     /// The images of `rd.iguana.containers=`.
     Images(Vec<String>),
 }
@@ -39,8 +39,9 @@ pub(crate) struct Document {
     bytes: Vec<u8>,
     /// What came with it, where that is not to be fetched from beside it: by media types.
     inside: Option<HashMap<String, Vec<u8>>>,
-    /// Whether the policy demanded, and found, a signature of all of it.
-    is_signed: bool,
+    /// What asked for it, before the machine's facts were filled in.
+    control_url: String,
+    voucher: Voucher,
     /// Its images, where they came with it.
     bundle: Option<Bundle>,
 }
@@ -58,16 +59,15 @@ pub(crate) struct Sources<'a> {
 /// When there is none, or it cannot be had.
 pub(crate) fn find(settings: &Settings, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
     let (rules, report) = (&sources.trust.rules, sources.report);
-    if let Some(url) = &settings.control_url {
-        let url = &facts::filled(url)?;
+    if let Some(asked) = &settings.control_url {
+        let url = &facts::filled(asked)?;
         let document = match url.strip_prefix(ARTIFACT) {
             Some(name) => sources.artifact(url, name)?,
             None if media::is_here(url) => sources.here(url)?,
             None => Document::alone(url, sources.fetch(url)?),
         };
         report.say(format_args!("workflow: from {url}"));
-        document.authenticate(sources)?;
-        return Ok(ControlFile::Document(document.into()));
+        return Document { control_url: asked.clone(), ..document }.authenticate(sources);
     }
     if !settings.containers.is_empty() {
         refuse_unsigned_containers(rules)?;
@@ -78,7 +78,7 @@ pub(crate) fn find(settings: &Settings, sources: &Sources<'_>) -> anyhow::Result
         "name a workflow with `rd.iguana.control_url=URL`, or bundle one with `iguana build --workflow FILE`",
     )?;
     report.say(format_args!("workflow: from {BUNDLED}"));
-    Ok(ControlFile::Document(Document::alone(BUNDLED, bytes).into()))
+    Document::alone(BUNDLED, bytes).authenticate(sources)
 }
 
 /// Whether the control file is on a disk of this machine.
@@ -95,50 +95,66 @@ pub(crate) fn needs_network(settings: &Settings) -> bool {
 }
 
 impl Document {
-    /// What belongs to it, by its place: from the artifact that it came in, else from beside it.
-    fn get(&self, place: &str, sources: &Sources<'_>) -> anyhow::Result<Vec<u8>> {
-        let Some(inside) = &self.inside else { return sources.fetch(place) };
-        let is_meant = |(ending, _): &&(&str, &str)| place == beside(&self.origin, ending);
-        let found = artifact::BESIDE.iter().find(is_meant);
-        let found = found.and_then(|(_, media_type)| inside.get(*media_type));
-        Ok(found.with_context(|| format!("`{}` has no layer for `{place}`", self.origin))?.clone())
+    /// What belongs to it, by how its name ends: from the artifact that it came in, else from beside it.
+    fn beside(&self, ending: &str, sources: &Sources<'_>) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(inside) = &self.inside else {
+            return sources.fetch(&beside(&self.origin, ending)).map(Some);
+        };
+        let found = artifact::BESIDE.iter().find(|(known, _)| *known == ending);
+        Ok(found.and_then(|(_, media_type)| inside.get(*media_type)).cloned())
     }
 
+    /// One that lies for itself. The initrd is as trusted as the keys in it.
     fn alone(origin: &str, bytes: Vec<u8>) -> Self {
-        Self { origin: origin.to_owned(), bytes, inside: None, is_signed: false, bundle: None }
+        let voucher = if origin == BUNDLED { Voucher::Initrd } else { Voucher::Nothing };
+        let (origin, control_url) = (origin.to_owned(), origin.to_owned());
+        Self { origin, bytes, inside: None, control_url, voucher, bundle: None }
     }
 
-    fn bundled(origin: &str, opened: Opened, is_signed: bool) -> Self {
+    fn bundled(origin: &str, opened: Opened, voucher: Voucher) -> Self {
         let Opened { documents: mut inside, bundle } = opened;
         let bytes = inside.remove(artifact::WORKFLOW).unwrap_or_default();
-        Self { origin: origin.to_owned(), bytes, inside: Some(inside), is_signed, bundle: Some(bundle) }
+        Self { inside: Some(inside), voucher, bundle: Some(bundle), ..Self::alone(origin, bytes) }
     }
 
-    fn authenticate(&self, sources: &Sources<'_>) -> anyhow::Result<()> {
-        if self.is_signed {
-            return Ok(());
-        }
-        let Sources { trust, report, .. } = sources;
-        authenticate(&self.origin, &self.bytes, &trust.rules, report, |place| self.get(place, sources))
+    fn authenticate(self, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
+        let Self { origin, bytes, control_url, voucher, .. } = &self;
+        let control_url = Some(control_url.as_str());
+        let candidate = Candidate { origin, bytes, control_url, voucher: *voucher };
+        let beside = |ending: &str| self.beside(ending, sources);
+        let authenticated = candidate.authenticate(&sources.trust.rules, &beside)?;
+        tell_signer(&authenticated, sources.report);
+        Ok(ControlFile::Document(self.into(), authenticated.into()))
     }
 
-    fn pins(&self, plan: &Plan, sources: &Sources<'_>) -> anyhow::Result<Pins> {
-        let rules = &sources.trust.rules;
-        let lock = self.inside.as_ref().and_then(|inside| inside.get(artifact::LOCK));
-        if let (Some(lock), false) = (lock, rules.demand_digests()) {
-            let place = beside(&self.origin, ".lock");
-            let get = |place: &str| self.get(place, sources);
-            if !self.is_signed
-                && let Err(error) = authenticate(&place, lock, rules, sources.report, get)
-            {
-                sources.report.warn(format_args!("workflow: its lock file is not used: {error:#}"));
-                return Ok(Pins::default());
-            }
-            let lock = Lock::parse(lock).with_context(|| format!("the lock file in `{}`", self.origin))?;
-            return Ok(Pins::offered(lock));
+    fn pins(&self, admitted: &Admitted, plan: &Plan, sources: &Sources<'_>) -> anyhow::Result<Pins> {
+        let beside = |ending: &str| self.beside(ending, sources);
+        if self.inside.is_none() {
+            return admitted.pins(plan, &beside);
         }
-        let get = |place: &str| self.get(place, sources);
-        pins(&self.origin, plan, &sources.trust.rules, self.is_signed, sources.report, get)
+        let BundledPins { pins, unused_lock } = admitted.bundled_pins(plan, &beside)?;
+        if let Some(why) = unused_lock {
+            sources.report.warn(format_args!("workflow: its lock file is not used: {why:#}"));
+        }
+        Ok(pins)
+    }
+}
+
+/// Tells whose key has signed a workflow.
+pub(crate) fn tell_signer(authenticated: &Authenticated, report: &Report) {
+    match authenticated.signer() {
+        Signer::Key(key) => report.say(format_args!("workflow: signed by {key}")),
+        other => report.detail(format_args!("workflow: signed: {other}")),
+    }
+}
+
+/// Tells that the names of images are not what counts.
+pub(crate) fn tell_pins(pins: &Pins, report: &Report) {
+    match pins.count() {
+        0 => {}
+        count => {
+            report.say(format_args!("workflow: its images are pinned by its lock file, {count} in number"))
+        }
     }
 }
 
@@ -160,7 +176,8 @@ impl Sources<'_> {
             found.with_context(|| format!("cannot have the workflow `{url}`"))?;
         self.report.detail(format_args!("workflow: may run {}", approval.reason()));
         self.tell_images(url, &opened.bundle);
-        Ok(Document::bundled(url, opened, approval.is_by_signature()))
+        let is_signed = approval.is_by_signature();
+        Ok(Document::bundled(url, opened, if is_signed { Voucher::Policy } else { Voucher::Nothing }))
     }
 
     /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
@@ -177,7 +194,7 @@ impl Sources<'_> {
             None => return Ok(Document::alone(url, media::read(Path::new(url))?)),
         };
         self.tell_images(url, &opened.bundle);
-        Ok(Document::bundled(url, opened, false))
+        Ok(Document::bundled(url, opened, Voucher::Nothing))
     }
 
     fn tell_images(&self, url: &str, bundle: &Bundle) {
@@ -210,24 +227,32 @@ impl Sources<'_> {
 }
 
 impl ControlFile {
-    /// By which digests its images are wanted.
+    /// By which digests its images are wanted, if it may run on this machine now.
     ///
     /// # Errors
-    /// When one has no digest and needs one.
-    pub(crate) fn pins(&self, plan: &Plan, sources: &Sources<'_>) -> anyhow::Result<Pins> {
-        let Self::Document(document) = self else {
-            let no_file = |_: &str| bail!("there is no lock file");
-            return pins("", plan, &sources.trust.rules, false, sources.report, no_file);
+    /// When the trust wants another workflow, a newer one, or the digest of an image that has none.
+    pub(crate) fn admit(
+        &self,
+        plan: &Plan,
+        now: Option<Timestamp>,
+        sources: &Sources<'_>,
+    ) -> anyhow::Result<Pins> {
+        let pins = match self {
+            Self::Document(document, authenticated) => {
+                document.pins(&authenticated.admit(plan, now)?, plan, sources)?
+            }
+            Self::Images(_) => sources.trust.rules.pins_of_images(plan)?,
         };
-        document.pins(plan, sources)
+        tell_pins(&pins, sources.report);
+        Ok(pins)
     }
 
     /// What finds its images: where it came from first.
-    pub(crate) fn finder(&self, finder: Finder, rules: &Rules) -> Finder {
+    pub(crate) fn finder(&self, finder: Finder) -> Finder {
         match self {
-            Self::Document(document) => Finder {
+            Self::Document(document, authenticated) => Finder {
                 bundle: document.bundle.clone(),
-                believes_bundle: document.is_signed || !rules.demand_signature(),
+                believes_bundle: authenticated.covers_bundle(),
                 ..finder
             },
             Self::Images(_) => finder,
@@ -240,7 +265,7 @@ impl ControlFile {
     /// When it is not a workflow: with all that is wrong, and where.
     pub(crate) fn plan(&self, report: &Report) -> anyhow::Result<Plan> {
         match self {
-            Self::Document(document) => plan(&document.origin, &document.bytes, report),
+            Self::Document(document, _) => plan(&document.origin, &document.bytes, report),
             Self::Images(images) => {
                 let images = images.iter().map(|image| image.parse()).collect::<Result<_, _>>();
                 Ok(Plan::of_images(
@@ -251,69 +276,10 @@ impl ControlFile {
     }
 }
 
-/// Whether the trust lets a document run: its signature, where one is demanded, is compared before the document is
-/// read. `get` has the signature, by its place.
-///
-/// # Errors
-/// When a signature is demanded, and is not there, or is not of a key of the trust.
-pub(crate) fn authenticate(
-    origin: &str,
-    bytes: &[u8],
-    rules: &Rules,
-    report: &Report,
-    get: impl FnOnce(&str) -> anyhow::Result<Vec<u8>>,
-) -> anyhow::Result<()> {
-    if !rules.demand_signature() || is_baked_in(origin) {
-        return Ok(());
-    }
-    let place = beside(origin, ".sig");
-    let verify = || rules.verify(bytes, &get(&place).context("there is no signature of it")?);
-    let signer = verify().with_context(|| format!("the trust does not let `{origin}` run"));
-    let signer =
-        signer.hint(format!("it must be signed by a key of the trust, and the signature be at `{place}`"))?;
-    report.say(format_args!("workflow: signed by {signer}"));
-    Ok(())
-}
-
 /// Where what belongs to a document is: beside it, before the query of a URL.
-fn beside(origin: &str, ending: &str) -> String {
+pub(crate) fn beside(origin: &str, ending: &str) -> String {
     let (path, query) = origin.split_at(origin.find('?').unwrap_or(origin.len()));
     format!("{path}{ending}{query}")
-}
-
-/// The initrd is as trusted as the keys in it.
-fn is_baked_in(origin: &str) -> bool {
-    origin == BUNDLED || origin == LOCK
-}
-
-/// By which digests the images of a plan are wanted. Where the trust demands digests, and not all images are named by
-/// theirs, the lock file beside the workflow has them. `get` has files, by their places; `is_signed`, if what they came
-/// in is.
-///
-/// # Errors
-/// When an image has no digest, or the lock file is not there, is not signed, or is none.
-pub(crate) fn pins(
-    origin: &str,
-    plan: &Plan,
-    rules: &Rules,
-    is_signed: bool,
-    report: &Report,
-    get: impl Fn(&str) -> anyhow::Result<Vec<u8>>,
-) -> anyhow::Result<Pins> {
-    if !rules.demand_digests() {
-        return Ok(Pins::default());
-    }
-    let bare = Pins::demanded(Lock::default());
-    let Err(missing) = bare.check(plan) else { return Ok(bare) };
-    let place = beside(origin, ".lock");
-    let Ok(bytes) = get(&place) else { return Err(missing) };
-    if !is_signed {
-        authenticate(&place, &bytes, rules, report, &get)?;
-    }
-    let pins = Pins::demanded(Lock::parse(&bytes).with_context(|| format!("`{place}` is not a lock file"))?);
-    pins.check(plan)?;
-    report.say(format_args!("workflow: its images are pinned by {place}"));
-    Ok(pins)
 }
 
 fn refuse_unsigned_containers(rules: &Rules) -> anyhow::Result<()> {

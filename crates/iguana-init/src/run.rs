@@ -19,12 +19,16 @@ use iguana_core::cmdline::Settings;
 use iguana_core::hint::WithHint as _;
 use iguana_core::http::Proxies;
 use iguana_core::image::Machine;
+use iguana_core::timestamp::Timestamp;
 use iguana_core::trust::Trust;
 use iguana_core::trust::pins::Pins;
+use iguana_core::trust::workflow::{Candidate, Voucher};
 use iguana_core::workflow::Plan;
 use rustix::mount::{MountPropagationFlags, mount_change};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The classic name of this program.
 pub(crate) const CLASSIC_NAME: &str = "iguana-workflow";
@@ -76,11 +80,19 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     let bytes = std::fs::read(&arguments.file)
         .with_context(|| format!("cannot read the workflow `{}`", arguments.file))
         .at(Stage::ControlFile)?;
-    let get = |path: &str| std::fs::read(path).with_context(|| format!("cannot read `{path}`"));
-    control::authenticate(&arguments.file, &bytes, &trust.rules, report, get).at(Stage::Trust)?;
+    let beside = |ending: &str| read_optional(&control::beside(&arguments.file, ending));
+    let candidate = Candidate {
+        origin: &arguments.file,
+        bytes: &bytes,
+        control_url: Some(&arguments.file),
+        voucher: Voucher::Nothing,
+    };
+    let authenticated = candidate.authenticate(&trust.rules, &beside).at(Stage::Trust)?;
+    control::tell_signer(&authenticated, report);
     let plan = control::plan(&arguments.file, &bytes, report).at(Stage::Workflow)?;
-    trust.rules.check_serial(plan.serial).at(Stage::Trust)?;
-    let pins = control::pins(&arguments.file, &plan, &trust.rules, false, report, get).at(Stage::Trust)?;
+    let admitted = authenticated.admit(&plan, Some(Timestamp::of(SystemTime::now()))).at(Stage::Trust)?;
+    let pins = admitted.pins(&plan, &beside).at(Stage::Trust)?;
+    control::tell_pins(&pins, report);
     if arguments.dry_run {
         rehearsal::tell(&plan, &arguments.new_root);
         return Ok(End::Succeeded);
@@ -88,6 +100,13 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     let failures = run_plan(&plan, trust, pins, arguments, report)?;
     failures.iter().for_each(|failure| report.failure(failure));
     Ok(if failures.is_empty() { End::Succeeded } else { End::Failed })
+}
+
+fn read_optional(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("cannot read `{path}`")),
+    }
 }
 
 fn run_plan(

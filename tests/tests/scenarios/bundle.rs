@@ -122,7 +122,8 @@ fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock
     let (initrd, key) = Initrd::strict()?;
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
-    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    let workflow = format!("name: install\n{WORKFLOW}");
+    let text = workflow.replace("REGISTRY", &here(&registry));
     workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
     for name in ["tool", "end"] {
         let repository = Repository::new(&here(&registry), name);
@@ -132,7 +133,7 @@ fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock
             repository.attach(&manifest, &[signature])?;
         }
     }
-    let bundle = workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
+    let bundle = workstation.bundle(&registry, &workflow, "bundle.tar")?;
     drop(registry);
     let disk = Disk::ext4(64, "IGUANA", stick(&bundle)?.path())?;
     let mut boot = Scenario::with(&initrd).no_network().disk(&disk).append(STICK).boot()?;

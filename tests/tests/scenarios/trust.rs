@@ -13,11 +13,15 @@ fn the_command_line_loosens_nothing() -> Result<()> {
     let (initrd, _) = Initrd::strict()?;
     let mut boot = Scenario::with(&initrd)
         .workflow("jobs: {evil: {container: r.example/evil}}")
-        .append("rd.iguana.debug rd.iguana.containers=r.example/evil rd.iguana.on_failure=shell")
+        .append("rd.iguana.debug rd.iguana.containers=r.example/evil root=/dev/vda1 init=/bin/evil")
+        .append("rd.iguana.on_failure=shell rd.iguana.on_failure=local")
         .boot()?;
     boot.expect_all(&[
         "kernel option `rd.iguana.debug` is ignored: the trust in this initrd does not allow it",
         "kernel option `rd.iguana.containers=r.example/evil` is ignored",
+        "kernel option `root=/dev/vda1` is ignored: the trust in this initrd does not allow it",
+        "kernel option `init=/bin/evil` is ignored",
+        "kernel option `rd.iguana.on_failure=local` is ignored",
     ])?;
     let block = boot.fails_in("control file")?;
     assert!(block.contains("the trust does not let `http://"), "{block}");
@@ -32,12 +36,43 @@ fn the_command_line_loosens_nothing() -> Result<()> {
 #[test]
 fn a_signed_workflow_runs_in_a_strict_initrd() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;
-    let workflow = "on-failure: poweroff\njobs: {none: {container: 127.0.0.1:1/none}}";
+    let workflow = "name: install\non-failure: poweroff\njobs: {none: {container: 127.0.0.1:1/none}}";
     let signature = key.sign(workflow.as_bytes())?;
     let mut boot = Scenario::with(&initrd).workflow(workflow).beside_workflow(".sig", signature).boot()?;
     boot.expect("iguana: workflow: signed by ECDSA P-256 sha256:")?;
     let block = boot.fails_in("image")?;
     assert!(block.contains("the policy rejects it") || block.contains("127.0.0.1:1"), "{block}");
+    Ok(())
+}
+
+#[test]
+fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
+    let (initrd, key) = Initrd::strict()?;
+    let workflow = "name: decommission\non-failure: poweroff\njobs: {wipe: {container: 127.0.0.1:1/wipe}}";
+    let signature = key.sign(workflow.as_bytes())?;
+    let scenario = Scenario::with(&initrd).workflow(workflow).beside_workflow(".sig", signature);
+    let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
+    boot.expect("iguana: workflow: signed by ECDSA P-256 sha256:")?;
+    let block = boot.fails_in("trust")?;
+    assert!(block.contains("it is the workflow `decommission`, and this machine takes `install`"), "{block}");
+    boot.ends()?;
+    Ok(())
+}
+
+/// A clock without a battery begins before the initrd was built: nobody knows then whether a workflow is still valid.
+#[test]
+fn a_workflow_with_an_end_needs_a_clock() -> Result<()> {
+    let workflow = "valid-until: 2090-01-01\njobs: {none: {container: 127.0.0.1:1/none}}";
+    let scenario = || {
+        Ok::<_, anyhow::Error>(Scenario::new()?.workflow(workflow).append("rd.iguana.on_failure=poweroff"))
+    };
+    let mut boot = scenario()?.extra(["-rtc", "base=1990-01-01T00:00:00"]).boot()?;
+    let block = boot.fails_in("trust")?;
+    assert!(block.contains("this machine does not know what time it is"), "{block}");
+    boot.ends()?;
+    let mut boot = scenario()?.boot()?;
+    boot.fails_in("image")?;
+    boot.ends()?;
     Ok(())
 }
 
@@ -47,7 +82,7 @@ fn a_workflow_in_a_registry_runs_when_the_policy_lets_it() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;
     let registry = Registry::plain()?;
     let repository = Repository::new(&here(&registry), "flows/one");
-    let workflow = b"on-failure: poweroff\njobs: {none: {container: 127.0.0.1:1/none}}";
+    let workflow = b"name: one\non-failure: poweroff\njobs: {none: {container: 127.0.0.1:1/none}}";
     let layer = repository.put_blob(workflow)?;
     let config = repository.put_blob(b"{}")?;
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,

@@ -102,6 +102,8 @@ fn bundle(images: &[String], output: &str) -> Result<Sample> {
     let (registry, _) = images[0].split_once('/').context("no registry")?;
     let file = |name: &str, text: String| fs::write(stage.path().join("tmp").join(name), text);
     fs::create_dir(stage.path().join("tmp/trust"))?;
+    let anything = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+    file("trust/policy.json", anything.into())?;
     file("trust/registries.conf", format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n"))?;
     let jobs: String = images
         .iter()

@@ -1,12 +1,12 @@
 //! Which registries have signatures beside their images: containers-registries.d(5), of which the key
 //! `use-sigstore-attachments` is followed. What it says of places for signatures of OpenPGP has no meaning here.
 
+use super::folder::present;
 use super::policy::registry_scopes;
 use crate::image::{Named, canonical_scope};
 use crate::workflow::yaml::{self, Node};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// The key that says so.
@@ -28,9 +28,9 @@ impl Attachments {
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let mut all = Self::default();
         let mut has_default = false;
-        let entries = match std::fs::read_dir(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(all),
-            entries => entries.with_context(|| format!("cannot read `{}`", folder.display()))?,
+        let entries = present(folder, std::fs::read_dir(folder));
+        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
+            return Ok(all);
         };
         for entry in entries {
             let path = entry?.path();

@@ -2,10 +2,10 @@
 //! that podman knows, and `iguana.conf`.
 
 use super::attachments::Attachments;
-use super::policy::Policy;
+use super::policy::{self, Policy};
 use super::rules::Rules;
 use super::tls::{RegistryCertificates, Roots};
-use crate::hint::WithHint as _;
+use crate::hint::{WithHint as _, hinted};
 use crate::http;
 use crate::image::{Finder, Logins, Machine, Registries};
 use anyhow::Context as _;
@@ -56,14 +56,25 @@ impl Trust {
         })
     }
 
-    /// Reads a folder that a person named, which must be there.
+    /// Reads a folder that a person named, which must be there and have a policy: who names a trust means to demand
+    /// something.
     ///
     /// # Errors
-    /// When it is not there, or something in it cannot be read or understood.
+    /// When it, or the policy, is not there, or something in it cannot be read or understood.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         std::fs::read_dir(folder)
             .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
             .hint("`iguana trust init DIR` makes one")?;
+        if folder
+            .join(policy::FILE)
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            return Err(hinted(
+                format!("the trust folder `{}` has no `{}`", folder.display(), policy::FILE),
+                "write which images may run; `{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}` lets all run",
+            ));
+        }
         Self::from_folder(folder)
     }
 
@@ -73,6 +84,20 @@ impl Trust {
     /// When something in it cannot be read or understood.
     pub fn of_machine() -> anyhow::Result<Self> {
         Self::from_folder(Path::new(HOME))
+    }
+
+    /// One that demands nothing and believes no authority, for what is looked at without any.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self {
+            roots: Roots::default(),
+            certificates: RegistryCertificates::default(),
+            registries: Registries::default(),
+            logins: Logins::default(),
+            policy: Policy::absent(),
+            attachments: Attachments::default(),
+            rules: Rules::default(),
+        }
     }
 
     /// A client that believes the trusted authorities, and for single registries those of `certs.d`, too.
@@ -109,8 +134,10 @@ impl Trust {
 }
 
 fn roots(folder: &Path) -> anyhow::Result<Roots> {
+    let own =
+        present(folder, folder.metadata()).with_context(|| format!("cannot read `{}`", folder.display()))?;
     match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
-        Some(path) if !folder.exists() => {
+        Some(path) if own.is_none() => {
             let pem = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
             Roots::from_pem(&pem).with_context(|| format!("cannot use `{path}`"))
         }
@@ -123,7 +150,7 @@ fn roots(folder: &Path) -> anyhow::Result<Roots> {
 /// # Errors
 /// When it cannot be read or understood.
 pub fn logins(path: &Path) -> anyhow::Result<Logins> {
-    let text = present(std::fs::read_to_string(path));
+    let text = present(path, std::fs::read_to_string(path));
     let logins = text.with_context(|| format!("cannot read `{}`", path.display()))?;
     let logins = logins.map_or(Ok(Logins::default()), |text| Logins::parse(&text));
     logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
@@ -136,7 +163,7 @@ fn registries(folder: &Path) -> anyhow::Result<Registries> {
         [folder.join("registries.conf")].into_iter().chain(drop_ins(&folder.join("registries.conf.d"))?)
     {
         // Without the rules a blocked registry would be open.
-        let text = present(std::fs::read_to_string(&path));
+        let text = present(&path, std::fs::read_to_string(&path));
         if let Some(text) = text.with_context(|| format!("cannot read `{}`", path.display()))? {
             let later = Registries::parse(&text);
             registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
@@ -146,7 +173,7 @@ fn registries(folder: &Path) -> anyhow::Result<Registries> {
 }
 
 fn drop_ins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let listed = || present(std::fs::read_dir(folder))?.map_or(Ok(Vec::new()), Iterator::collect);
+    let listed = || present(folder, std::fs::read_dir(folder))?.map_or(Ok(Vec::new()), Iterator::collect);
     let entries: Vec<std::fs::DirEntry> =
         listed().with_context(|| format!("cannot read `{}`", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
@@ -155,9 +182,13 @@ fn drop_ins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn present<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+/// What was read at a place where nothing need be. A link that leads nowhere is not nothing: who made it meant something.
+pub(super) fn present<T>(place: &Path, outcome: io::Result<T>) -> io::Result<Option<T>> {
     match outcome {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => match place.symlink_metadata() {
+            Ok(_) => Err(io::Error::new(ErrorKind::NotFound, "it is a symbolic link that leads nowhere")),
+            Err(_) => Ok(None),
+        },
         outcome => outcome.map(Some),
     }
 }

@@ -73,6 +73,14 @@ impl PublicKey {
     }
 }
 
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.information == other.information
+    }
+}
+
+impl Eq for PublicKey {}
+
 /// The kind, and the digest of the `SubjectPublicKeyInfo`, by which other tools call a key.
 impl fmt::Display for PublicKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ mod rekor;
 pub mod rules;
 mod signature;
 pub mod tls;
+pub mod workflow;
 
 pub use folder::{HOME, OF_SYSTEMS, Trust};
 pub use key::PublicKey;

@@ -1,5 +1,6 @@
 //! The certificate authorities that a TLS server's certificate must lead to, and what single registries add to them.
 
+use super::folder::present;
 use crate::hint::hinted;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -34,7 +35,10 @@ impl Roots {
     /// When a file cannot be read, or is not PEM.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let mut roots = Self::default();
-        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(roots) };
+        let entries = present(folder, std::fs::read_dir(folder));
+        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
+            return Ok(roots);
+        };
         for entry in entries {
             let path = entry?.path();
             if path.extension().is_some_and(|ending| ending == "pem" || ending == "crt") {
@@ -165,7 +169,10 @@ impl RegistryCertificates {
     /// When something in it cannot be read, or is damaged.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let mut all = BTreeMap::new();
-        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Self::default()) };
+        let entries = present(folder, std::fs::read_dir(folder));
+        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
+            return Ok(Self::default());
+        };
         for entry in entries {
             let path = entry?.path();
             if let (true, Some(registry)) = (path.is_dir(), path.file_name()) {

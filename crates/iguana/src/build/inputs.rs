@@ -5,9 +5,10 @@ use crate::output::{self, Color};
 use crate::trust;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{self, WithHint, hinted};
-use iguana_core::image::{Logins, Registries};
-use iguana_core::trust::pins::{Lock, Pins};
+use iguana_core::image::{Digest, Logins, Registries};
+use iguana_core::trust::pins::Lock;
 use iguana_core::trust::tls::{Certificates, Roots};
+use iguana_core::trust::workflow::Voucher;
 use iguana_core::trust::{OF_SYSTEMS, Trust};
 use iguana_core::workflow;
 use iguana_vm::on_path;
@@ -61,16 +62,18 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
 pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input>> {
     let path = trust::beside(workflow, ".lock");
     let lock = path.exists().then(|| Input::read("the lock file", &path)).transpose()?;
-    let pinned = lock.as_ref().map_or(Ok(Lock::default()), |lock| Lock::parse(&lock.bytes));
-    let pinned = pinned
-        .with_context(|| format!("`{}` is not a lock file", path.display()))
-        .hint(format!("make it anew: `iguana lock {}`", workflow.display()))?;
-    if let Some(folder) = trust.filter(|folder| folder.exists())
-        && Trust::open(folder)?.rules.demand_digests()
-    {
-        let name = workflow.display().to_string();
-        let plan = workflow::check(&fs::read(workflow)?).into_plan(&name)?;
-        Pins::demanded(pinned).check(&plan).with_context(|| format!("`{name}` could not run"))?;
+    let (name, text) = (workflow.display().to_string(), fs::read(workflow)?);
+    if let Some(lock) = &lock {
+        let lock =
+            Lock::parse(&lock.bytes).with_context(|| format!("`{}` is not a lock file", path.display()))?;
+        let serial = workflow::check(&text).into_plan(&name)?.serial;
+        lock.check_workflow(Digest::of(&text), serial)
+            .with_context(|| format!("`{}` is not used", path.display()))?;
+    }
+    if let Some(folder) = trust {
+        let trust = Trust::open(folder)?;
+        trust::examine_as(Voucher::Initrd, &name, &text, &trust)
+            .with_context(|| format!("`{name}` could not run"))?;
     }
     Ok(lock)
 }

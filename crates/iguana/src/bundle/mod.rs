@@ -4,11 +4,12 @@ mod push;
 
 use crate::output::{self, Color};
 use crate::output_file::{self, Place};
+use crate::trust::ExaminedBundle;
 use crate::{check, trust};
 use anyhow::{Context, Result};
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::image::bundle::{Bundle, Opened, Writer};
-use iguana_core::image::{Machine, Reference};
+use iguana_core::image::{Digest, Finder, Machine, Reference};
 use iguana_core::trust::Trust;
 use iguana_core::trust::pins::{Lock, Pins};
 use iguana_core::workflow::artifact::BESIDE;
@@ -45,11 +46,11 @@ struct Recipe {
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
-    /// Say whether a bundle is whole: every blob is read
+    /// Say whether a bundle is whole: every blob is read, and every image that its workflow names is there
     Verify {
         /// The bundle
         bundle: PathBuf,
-        /// Say also whether this trust folder lets the workflow in it run
+        /// Say also whether this trust folder lets the workflow and each image in it run, without asking any registry
         #[arg(long, value_name = "DIR")]
         trust: Option<PathBuf>,
     },
@@ -80,7 +81,7 @@ fn make(recipe: &Recipe) -> Result<()> {
     let plan = plan.hint("correct what is told above")?;
     let trust = trust::open(recipe.trust.as_deref())?;
     trust::examine(&name, &text, &trust)?;
-    let pins = pins(&recipe.workflow)?;
+    let pins = pins(&recipe.workflow, &text, plan.serial)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
     let place = output_folder(&recipe.output)?;
     let room = tempfile::Builder::new()
@@ -89,7 +90,7 @@ fn make(recipe: &Recipe) -> Result<()> {
         .hint("the folder must be writable")?;
     let folder = room.path().join("bundle");
     let mut writer = Writer::new(&folder)?;
-    let lock = images(recipe, &plan, &pins, &trust, &mut writer)?;
+    let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
     let inventory = Bundle::open(&folder)?.bundle.verify().context("the bundle did not become whole")?;
     if is_file {
@@ -114,11 +115,17 @@ fn output_folder(output: &Path) -> Result<&Path> {
 }
 
 /// Copies all images; which digests their names mean.
-fn images(recipe: &Recipe, plan: &Plan, pins: &Pins, trust: &Trust, writer: &mut Writer) -> Result<Lock> {
+fn images(
+    recipe: &Recipe,
+    plan: &Plan,
+    pins: &Pins,
+    trust: &Trust,
+    writer: &mut Writer,
+    mut lock: Lock,
+) -> Result<Lock> {
     let finder = trust::finder(trust)?;
     let usual = [Machine::usual()];
     let machines = if recipe.platforms.is_empty() { &usual[..] } else { &recipe.platforms[..] };
-    let mut lock = Lock::default();
     for image in plan.images() {
         let Reference::Registry(named) = &pins.pin(image)? else {
             return Err(hinted(
@@ -139,14 +146,16 @@ fn images(recipe: &Recipe, plan: &Plan, pins: &Pins, trust: &Trust, writer: &mut
 }
 
 /// Which images the names mean, if the lock file beside the workflow says it.
-fn pins(workflow: &Path) -> Result<Pins> {
+fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     let place = trust::beside(workflow, ".lock");
     if !place.exists() {
         return Ok(Pins::default());
     }
     let bytes = fs::read(&place).with_context(|| format!("cannot read `{}`", place.display()))?;
-    let lock = Lock::parse(&bytes).with_context(|| format!("`{}` is not a lock file", place.display()));
-    Ok(Pins::offered(lock.hint("make it anew: `iguana lock WORKFLOW`")?))
+    let lock = Lock::parse(&bytes).with_context(|| format!("`{}` is not a lock file", place.display()))?;
+    lock.check_workflow(Digest::of(text), serial)
+        .with_context(|| format!("`{}` is not used", place.display()))?;
+    Ok(Pins::offered(lock))
 }
 
 /// What lies beside the workflow; without a lock file the one that was found out.
@@ -193,15 +202,40 @@ fn pack(folder: &Path, output: &Path) -> Result<()> {
 fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
     let Opened { documents, bundle } = Bundle::open(path)?;
     let inventory = bundle.verify()?;
-    if let Some(folder) = trust_folder {
-        trust::examine_bundle(&path.display().to_string(), &documents, &Trust::open(folder)?)?;
-    }
+    let name = path.display().to_string();
+    let trust = trust_folder.map_or_else(|| Ok(Trust::absent()), Trust::open)?;
+    let examined = trust::examine_bundle(&name, &documents, &trust)?;
+    judge(&name, &examined, bundle, &trust, trust_folder.is_some())?;
     output::say(format_args!(
-        "{} is whole: {} names, {} blobs, {:.1} MB",
-        path.display(),
+        "{name} is whole: {} names, {} blobs, {:.1} MB",
         inventory.names,
         inventory.blobs,
         inventory.bytes as f64 / 1e6
     ));
+    Ok(())
+}
+
+/// Whether a boot that has the bundle and nothing else could run every image that the workflow names.
+fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, is_named: bool) -> Result<()> {
+    if let Some(why) = &examined.unused_lock {
+        output::note(format_args!("warning: a machine would not use the lock file in `{name}`: {why:#}"));
+    }
+    if examined.plan.names_images_by_expressions() {
+        output::note(format_args!("warning: images that are named by expressions are not looked at"));
+    }
+    let (bundle, believes_bundle) = (Some(bundle), examined.is_covered);
+    let finder = Finder { bundle, believes_bundle, ..trust::finder(trust)? };
+    for image in examined.plan.images() {
+        // Which registry a short name means only a trust says.
+        let is_short = image.named().is_some_and(|named| named.short_name().is_some());
+        if is_short && !is_named {
+            output::note(format_args!(
+                "warning: `{image}` has no registry: with `--trust DIR` it is looked at, too"
+            ));
+            continue;
+        }
+        let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image));
+        judged.with_context(|| format!("`{name}` is not whole"))?;
+    }
     Ok(())
 }

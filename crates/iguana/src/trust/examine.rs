@@ -2,28 +2,35 @@
 
 use super::beside;
 use anyhow::{Context, Result};
-use iguana_core::hint::{WithHint, hinted};
+use iguana_core::hint::hinted;
+use iguana_core::timestamp::Timestamp;
 use iguana_core::trust::Trust;
-use iguana_core::trust::pins::{Lock, Pins};
+use iguana_core::trust::pins::Pins;
 use iguana_core::trust::policy::Subject;
+use iguana_core::trust::workflow::{Beside, BundledPins, Candidate, Signer, Voucher};
 use iguana_core::workflow::artifact::{BESIDE, WORKFLOW};
 use iguana_core::workflow::{self, Plan};
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A workflow that nothing is known to hold back.
 pub(crate) struct Examined {
-    /// Who has signed it, in words.
-    pub(crate) signer: String,
+    pub(crate) signer: Signer,
     pub(crate) plan: Plan,
     pub(crate) pins: Pins,
 }
 
-/// Looks at its signature, its serial number, the digests of its images and the rules for them. Signatures of images are
-/// in registries, and are not asked for.
+/// Looks at its signature, its name, its serial number and date, the digests of its images and the rules for them.
+/// Signatures of images are in registries, and are not asked for. From where a machine will have it is not known.
 pub(crate) fn examine(file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
+    examine_as(Voucher::Nothing, file, bytes, trust)
+}
+
+/// The same for a workflow that lies, or will lie, in an initrd.
+pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
     let get = |ending: &str| {
         let place = beside(Path::new(file), ending);
         match fs::read(&place) {
@@ -31,67 +38,56 @@ pub(crate) fn examine(file: &str, bytes: &[u8], trust: &Trust) -> Result<Examine
             read => Ok(Some(read.with_context(|| format!("cannot read `{}`", place.display()))?)),
         }
     };
-    examine_with(file, bytes, trust, &get)
-}
-
-/// The same for a workflow that came with what belongs to it: all by media types.
-pub(crate) fn examine_bundle(
-    name: &str,
-    documents: &HashMap<String, Vec<u8>>,
-    trust: &Trust,
-) -> Result<Examined> {
-    let of_ending = |ending: &str| BESIDE.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind);
-    let get = |ending: &str| Ok(of_ending(ending).and_then(|kind| documents.get(kind)).cloned());
-    let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` has no workflow"))?;
-    examine_with(name, bytes, trust, &get)
-}
-
-/// What lies beside a workflow, by its ending; nothing where nothing does.
-type Get<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
-
-fn examine_with(file: &str, bytes: &[u8], trust: &Trust, get: Get<'_>) -> Result<Examined> {
     let examined = || {
-        let signer = signer(file, bytes, ".sig", trust, get)?;
+        let authenticated = candidate(file, bytes, voucher).authenticate(&trust.rules, &get)?;
         let plan = workflow::check(bytes).into_plan(file)?;
-        trust.rules.check_serial(plan.serial)?;
-        let pins = pins(file, &plan, trust, get)?;
+        let pins = authenticated.admit(&plan, now())?.pins(&plan, &get)?;
         plan.images().try_for_each(|image| refuse_rejected(image, trust))?;
-        anyhow::Ok(Examined { signer, plan, pins })
+        anyhow::Ok(Examined { signer: authenticated.signer().clone(), plan, pins })
     };
     examined().with_context(|| format!("the workflow `{file}` may not run"))
 }
 
-fn signer(file: &str, bytes: &[u8], ending: &str, trust: &Trust, get: Get<'_>) -> Result<String> {
-    if !trust.rules.demand_signature() {
-        return Ok("none is demanded".into());
-    }
-    let signature = get(ending)?
-        .with_context(|| format!("there is no signature `{file}{ending}`"))
-        .hint("sign it, and put the signature there")?;
-    Ok(format!("by {}", trust.rules.verify(bytes, &signature)?))
+/// A workflow that came with what belongs to it, and what a boot would believe of the bundle.
+pub(crate) struct ExaminedBundle {
+    pub(crate) plan: Plan,
+    pub(crate) pins: Pins,
+    /// Whether the bundle may say which image a tag means.
+    pub(crate) is_covered: bool,
+    /// Why its lock file is not used.
+    pub(crate) unused_lock: Option<anyhow::Error>,
 }
 
-fn pins(file: &str, plan: &Plan, trust: &Trust, get: Get<'_>) -> Result<Pins> {
-    if !trust.rules.demand_digests() {
-        return Ok(Pins::default());
-    }
-    let bare = Pins::demanded(Lock::default());
-    if bare.check(plan).is_ok() {
-        return Ok(bare);
-    }
-    let pins = match get(".lock")? {
-        None => bare,
-        Some(bytes) => {
-            signer(file, &bytes, ".lock.sig", trust, get)?;
-            Pins::demanded(Lock::parse(&bytes).with_context(|| format!("`{file}.lock` is not a lock file"))?)
-        }
+/// The same for what a bundle holds, by its media types.
+pub(crate) fn examine_bundle(
+    name: &str,
+    documents: &HashMap<String, Vec<u8>>,
+    trust: &Trust,
+) -> Result<ExaminedBundle> {
+    let of_ending = |ending: &str| BESIDE.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind);
+    let get: Beside<'_> = &|ending| Ok(of_ending(ending).and_then(|kind| documents.get(kind)).cloned());
+    let examined = || {
+        let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` has no workflow"))?;
+        let authenticated = candidate(name, bytes, Voucher::Nothing).authenticate(&trust.rules, get)?;
+        let plan = workflow::check(bytes).into_plan(name)?;
+        let BundledPins { pins, unused_lock } =
+            authenticated.admit(&plan, now())?.bundled_pins(&plan, get)?;
+        anyhow::Ok(ExaminedBundle { plan, pins, is_covered: authenticated.covers_bundle(), unused_lock })
     };
-    pins.check(plan)?;
-    Ok(pins)
+    examined().with_context(|| format!("the workflow in `{name}` may not run"))
+}
+
+fn candidate<'a>(origin: &'a str, bytes: &'a [u8], voucher: Voucher) -> Candidate<'a> {
+    Candidate { origin, bytes, control_url: None, voucher }
+}
+
+fn now() -> Option<Timestamp> {
+    Some(Timestamp::of(SystemTime::now()))
 }
 
 fn refuse_rejected(image: &iguana_core::image::Reference, trust: &Trust) -> Result<()> {
-    let subject = Subject::of(image)?;
+    // A file of the machine that will run it.
+    let Ok(subject) = Subject::of(image) else { return Ok(()) };
     let rule = trust.policy.rule(&subject);
     if !rule.rejects_all() {
         return Ok(());

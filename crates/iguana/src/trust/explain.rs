@@ -35,7 +35,13 @@ fn image(name: &str, trust: &Trust) -> Result<()> {
 fn workflow(file: &str, trust: &Trust) -> Result<()> {
     let bytes = fs::read(file).with_context(|| format!("cannot read the workflow `{file}`"))?;
     let examined = examine(file, &bytes, trust)?;
+    let version = examined.plan.serial.map_or("none".into(), |serial| serial.to_string());
+    let last = examined.plan.valid_until.map_or("for ever".into(), |last| format!("until {last}"));
+    let name = examined.plan.name.as_deref().unwrap_or("none");
     output::say(format_args!("workflow {file}"));
+    output::say(format_args!("  name: {name}"));
+    output::say(format_args!("  serial: {version}"));
+    output::say(format_args!("  valid: {last}"));
     output::say(format_args!("  signature: {}", examined.signer));
     examined.plan.images().try_for_each(|image| {
         let is_by_digest = image.named().is_some_and(|named| named.digest().is_some());

@@ -27,13 +27,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let plan = workflow::check(&bytes).into_plan(&name);
     let plan = plan.with_context(|| format!("`{name}` is not a workflow")).hint("correct what is told")?;
     let finder = finder(&open(options.trust.as_deref())?)?;
-    let mut lock = Lock::default();
+    let mut lock = Lock::of(&bytes, plan.serial);
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
         let locked = finder.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
         output::say(format_args!("{image} is {}", locked.digest));
         lock.insert(image, locked);
     }
     let target = format!("{name}.lock");
+    warn_of_replay(&target, &lock);
     let text = format!("{lock}\n");
     output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
         .hint("the folder of the workflow must be writable")?;
@@ -42,4 +43,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lock.len()
     ));
     Ok(())
+}
+
+/// The lock file that was there before stays good beside the same workflow, whoever serves it.
+fn warn_of_replay(target: &str, lock: &Lock) {
+    let earlier = fs::read(target).ok().and_then(|bytes| Lock::parse(&bytes).ok());
+    if earlier.is_some_and(|earlier| lock.differs(&earlier)) {
+        output::note(format_args!(
+            "warning: names mean other images than in the `{target}` that was there, and the workflow is the same\n  hint: \
+             if that file was signed, raise `serial:` in the workflow, sign both anew, and raise `min-serial` in the trust"
+        ));
+    }
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     }
 }
 
-pub(crate) use examine::{examine, examine_bundle};
+pub(crate) use examine::{ExaminedBundle, examine, examine_as, examine_bundle};
 
 /// Where what belongs to a workflow is: beside it, its name with an ending.
 pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {

@@ -46,6 +46,11 @@ mod tests {
         let trust = Trust::from_folder(&folder).unwrap();
         assert_eq!(trust.laxity(), None);
         assert!(trust.rules.demand_digests() && trust.rules.settings("").no_shell);
+        let open = "root=/dev/sda1 init=/bin/sh rd.iguana.debug rd.iguana.containers=a rd.iguana.on_failure=local \
+                    rd.iguana.on_failure=shell";
+        let settings = trust.rules.settings(open);
+        assert_eq!(settings.warnings.len(), open.split_whitespace().count(), "{:?}", settings.warnings);
+        assert!(settings.root.is_none() && settings.init.is_none());
         let reference: Reference = "r.example/x".parse().unwrap();
         let rule = trust.policy.rule(&Subject::of(&reference).unwrap());
         assert_eq!(rule.to_string(), "`default` (reject)");

@@ -8,6 +8,7 @@ mod shelf;
 mod verify;
 mod writer;
 
+pub(in crate::image) use shelf::Shelf;
 pub use verify::Inventory;
 pub use writer::Writer;
 

@@ -156,7 +156,7 @@ impl Finder {
             let mut shelves = bundle.shelves(&candidate).into_iter();
             let Some(shelf) = shelves.next() else { continue };
             let found = self.find_at(&candidate, shelf, kind, Patience::usual(), listener)?;
-            if candidate.digest().is_some() || self.believes_bundle || found.approval.is_by_signature() {
+            if self.takes_word_of_bundle(&candidate, &found.approval) {
                 let others = shelves.map(|shelf| Box::new(shelf) as Box<dyn Source>).collect();
                 return Ok(Some(Found { others, ..found }));
             }

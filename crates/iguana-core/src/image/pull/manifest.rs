@@ -78,6 +78,22 @@ pub(super) fn resolve(
     }
 }
 
+/// The manifests behind a name that a place has, whatever machine they are for.
+pub(super) fn taken_along(
+    source: &dyn Source,
+    identifier: &str,
+    digest: Option<Digest>,
+) -> anyhow::Result<Vec<Digest>> {
+    let bytes = source.manifest(identifier).map_err(|failure| failure.error)?;
+    digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
+    if let Document::Manifest(_) = Document::parse(&bytes, Kind::Image)? {
+        return Ok(vec![Digest::of(&bytes)]);
+    }
+    let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let digests = index.manifests().iter().map(descriptor_digest).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(digests.into_iter().filter(|digest| source.has(*digest)).collect())
+}
+
 /// What stands behind a name, by its digests; `judged` is the manifest for this machine, which must be part of it.
 pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     let digest = Digest::of(bytes);

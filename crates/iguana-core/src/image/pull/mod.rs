@@ -5,6 +5,7 @@
 
 mod approval;
 mod artifact;
+mod bundled;
 mod copy;
 mod find;
 mod layers;

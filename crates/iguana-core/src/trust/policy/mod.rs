@@ -9,6 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use super::folder::present;
 #[cfg(feature = "keyless")]
 use super::fulcio::Authority;
 use super::key::PublicKey;
@@ -19,11 +20,10 @@ use crate::image::{Digest, Named, Reference};
 use anyhow::{Context as _, ensure};
 use identity::{Name, SignedIdentity};
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The file of a policy.
-const FILE: &str = "policy.json";
+pub(super) const FILE: &str = "policy.json";
 
 /// The scopes of one transport, and what each demands.
 type Transport = Vec<(String, Vec<Requirement>)>;
@@ -227,11 +227,11 @@ impl Policy {
     /// When it cannot be read, or is not such a text.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE);
-        match std::fs::read(&path) {
-            Ok(text) => Self::parse(&text, folder)
+        let text = present(&path, std::fs::read(&path));
+        match text.with_context(|| format!("cannot read the policy `{}`", path.display()))? {
+            Some(text) => Self::parse(&text, folder)
                 .with_context(|| format!("cannot use the policy `{}`", path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::absent()),
-            Err(error) => Err(error).with_context(|| format!("cannot read the policy `{}`", path.display())),
+            None => Ok(Self::absent()),
         }
     }
 
