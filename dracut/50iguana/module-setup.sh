@@ -22,6 +22,11 @@ check() {
         derror "iguana: \`iguana_ca=$iguana_ca\` names no file; hint: correct it in /etc/dracut.conf.d"
         return 1
     fi
+    local file
+    while read -r file; do
+        derror "iguana: \`$file\` is a symbolic link that leads nowhere; hint: whom to trust must be whole"
+        return 1
+    done < <(find -L "${dracutsysrootdir-}/etc/containers" -type l 2> /dev/null)
     # Only where it is asked for.
     return 255
 }
@@ -44,6 +49,12 @@ install() {
     # shellcheck disable=SC2154 # moddir is dracut's
     inst_hook cmdline 20 "$moddir/iguana-cmdline.sh"
     inst_hook pre-mount 50 "$moddir/iguana-run.sh"
+    inst_hook emergency 00 "$moddir/iguana-emergency.sh"
+    inst_simple "$moddir/iguana-died.sh" /usr/lib/iguana/iguana-died.sh
+    close_debug_shell
+    # By which the program knows a clock that is behind (reproducible-builds.org, SOURCE_DATE_EPOCH).
+    mkdir -p "${initdir:?}/etc/iguana"
+    echo "DATE=${SOURCE_DATE_EPOCH:-$(date +%s)}" > "$initdir/etc/iguana/build"
     # Registries, logins, policy, keys, certificates of registries; and the workflow that needs no option.
     while read -r file; do
         inst_simple "$file"
@@ -51,6 +62,14 @@ install() {
     inst_multiple -o /etc/iguana/control.yaml /etc/iguana/control.yaml.lock
     install_authorities
     dracut_need_initqueue
+}
+
+# systemd.debug-shell.service(8) is a shell that no hook comes before.
+close_debug_shell() {
+    if grep -Eqs '^[[:space:]]*shell[[:space:]]*=[[:space:]]*false' "${dracutsysrootdir-}/etc/containers/iguana.conf"; then
+        mkdir -p "${initdir:?}/etc/systemd/system"
+        ln -sf /dev/null "$initdir/etc/systemd/system/debug-shell.service"
+    fi
 }
 
 install_authorities() {

@@ -73,22 +73,28 @@ impl Dracut {
 
     /// An initrd of that kind with our module, which trusts what the lab's other initrds trust.
     pub fn initrd(&self, kind: Kind) -> Result<Initrd> {
+        self.initrd_with(kind, "")
+    }
+
+    /// The same with an iguana.conf.
+    pub fn initrd_with(&self, kind: Kind, rules: &str) -> Result<Initrd> {
         let options = [kind.options(), &["--add", "iguana", "--compress", "zstd -3"]].concat();
         let mut key = DefaultHasher::new();
-        (&self.root, &options, fs::read(program("iguana-init"))?).hash(&mut key);
+        (&self.root, &options, rules, fs::read(program("iguana-init"))?).hash(&mut key);
         for file in module_files()? {
             fs::read(file)?.hash(&mut key);
         }
         let image = room("initrd")?.join(format!("dracut-{kind:?}-{:016x}.img", key.finish()));
         if !image.exists() {
-            self.make(&options, &image)?;
+            self.make(&options, rules, &image)?;
         }
         Ok(Initrd { kernel: self.kernel.clone(), image })
     }
 
-    /// Makes an initrd for any machine by dracut with `options`.
-    pub fn make(&self, options: &[&str], image: &Path) -> Result<()> {
+    /// Makes an initrd for any machine by dracut with `options` and an iguana.conf.
+    pub fn make(&self, options: &[&str], rules: &str, image: &Path) -> Result<()> {
         let _one_at_a_time = self.with_our_files()?;
+        fs::write(self.root.join("etc/containers/iguana.conf"), rules)?;
         process::run(&mut self.command(options), LONG)?;
         fs::rename(self.root.join("initrd.img"), image).with_context(|| format!("`{}`", image.display()))
     }

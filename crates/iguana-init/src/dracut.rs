@@ -8,10 +8,13 @@ use crate::control;
 use crate::exchange;
 use crate::handover::{self, Handover};
 use crate::machine::mounts;
-use crate::report::{self, Report};
+use crate::report::{self, At as _, Failure, Report, Stage};
 use crate::supervise::{self, Verdict};
 use anyhow::Context as _;
-use iguana_core::cmdline::{self, Settings};
+use iguana_core::cmdline::{self, OnFailure, Settings};
+use iguana_core::hint::hinted;
+use iguana_core::trust;
+use iguana_core::trust::rules::Rules;
 use rustix::system::RebootCommand;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -46,21 +49,37 @@ Where=/sysroot
 const WAITS: &[(&str, &str)] =
     &[("initrd-root-device.target.d", "root-device.conf"), ("initrd.target.wants", ".device")];
 
+/// Exit statuses by which the program decides. The scripts in `dracut/50iguana` know them, and take every other one, which
+/// a crash may bring about, for a failure that ends the boot.
+const GO_ON: u8 = 0;
+/// This boot is not Iguana's.
+const STEP_ASIDE: u8 = 10;
+/// dracut may open its shell.
+const SHELL: u8 = 11;
+/// Nothing was decided.
+const UNDECIDED: u8 = 1;
+
 /// One of the hooks. What it decides is its exit status.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     let words: Vec<String> = arguments.collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["cmdline", hooks] => cmdline(Path::new(hooks)),
-        ["pre-mount"] => pre_mount(),
+        ["cmdline", hooks] => cmdline(Path::new(hooks)).into(),
+        ["pre-mount"] => pre_mount().into(),
+        ["emergency"] => emergency().into(),
+        ["died", status] => died(status).into(),
         _ => report::not_for_people(),
     }
 }
 
-/// In dracut's hook `cmdline`: succeeds when this boot is Iguana's, and then sees to it that dracut and systemd bring
-/// up the network and leave the root alone.
-fn cmdline(hooks: &Path) -> ExitCode {
-    if !is_ours(&command_line(), Path::new(control::BUNDLED).exists()) {
-        return ExitCode::FAILURE;
+/// In dracut's hook `cmdline`: whether this boot is Iguana's. Then it sees to it that dracut and systemd bring up the network
+/// and leave the root alone.
+fn cmdline(hooks: &Path) -> u8 {
+    let cmdline = command_line();
+    // A trust that cannot be read allows nobody anything; the boot says why.
+    let is_refused =
+        Rules::from_folder(Path::new(trust::HOME)).map_or(true, |rules| rules.refuse_system(&cmdline));
+    if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
+        return STEP_ASIDE;
     }
     let report = Report::open();
     if let Err(error) = fs::write(DEMAND.0, DEMAND.1) {
@@ -69,7 +88,7 @@ fn cmdline(hooks: &Path) -> ExitCode {
     if let Err(error) = leave_root_alone(hooks) {
         report.warn(format_args!("dracut may wait for the device of `root=`: {error:#}"));
     }
-    ExitCode::SUCCESS
+    GO_ON
 }
 
 /// Whether Iguana is asked for, or there is nothing else to do: a `root=` alone is for others.
@@ -124,11 +143,12 @@ fn matching(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path::Pa
     entries.filter(|it| it.file_name().to_str().is_some_and(&is_meant)).map(|it| it.path()).collect()
 }
 
-/// In dracut's hook `pre-mount`: the boot. Succeeds when dracut is to go on with what is mounted; a failure asks for
-/// dracut's shell.
-fn pre_mount() -> ExitCode {
+/// In dracut's hook `pre-mount`: the boot. dracut goes on with what is mounted, or opens its shell where that is asked
+/// for.
+fn pre_mount() -> u8 {
     let cmdline = command_line();
     let (trust, settings) = boot::beliefs(&cmdline);
+    let trust = trust.and_then(|trust| refuse_init(&trust.rules, &cmdline).at(Stage::Trust).map(|()| trust));
     let report = Report::open();
     if let Err(error) = mounts::early() {
         report.warn(format_args!("{error:#}"));
@@ -145,23 +165,60 @@ fn pre_mount() -> ExitCode {
     carry_out(verdict, &settings, &report)
 }
 
+/// dracut and systemd read `init=` themselves, so that nobody could ignore it for them.
+fn refuse_init(rules: &Rules, cmdline: &str) -> anyhow::Result<()> {
+    if rules.allows_init(cmdline) {
+        return Ok(());
+    }
+    Err(hinted(
+        "the kernel option `init=` is given, and the trust in this initrd does not allow it",
+        "boot without it, or list `init` in `command-line.allow` of the trust",
+    ))
+}
+
+/// In dracut's hook `emergency`, before any shell that is dracut's or systemd's: returns where the trust allows one.
+fn emergency() -> u8 {
+    let (_, settings) = boot::beliefs(&command_line());
+    if !settings.no_shell {
+        return SHELL;
+    }
+    let report = Report::open();
+    report.say("dracut asks for a shell");
+    follow(OnFailure::Shell, &settings, &report)
+}
+
+/// After a hook whose program did not say what comes next: the policy of failures, as PID 1 follows it.
+fn died(status: &str) -> u8 {
+    let (_, settings) = boot::beliefs(&command_line());
+    let report = Report::open();
+    let hint = "with 137 memory was full: give the machine more; else please report this";
+    let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);
+    report.failure(&Failure { stage: Stage::Boot, job: None, error });
+    follow(settings.on_failure, &settings, &report)
+}
+
+/// Ends the machine, or asks for dracut's shell.
+fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
+    let mut decided = UNDECIDED;
+    supervise::follow(policy, settings, report, |why| {
+        report.say(format_args!("on failure: the shell of dracut ({why})"));
+        decided = SHELL;
+    });
+    decided
+}
+
 /// Ends the machine where that is asked for.
-fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) -> ExitCode {
+fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) -> u8 {
     let how = match verdict {
-        Verdict::HandOver(Handover::SwitchRoot { .. }) => return ExitCode::SUCCESS,
+        Verdict::HandOver(Handover::SwitchRoot { .. }) => return GO_ON,
         Verdict::HandOver(Handover::Kexec) => RebootCommand::Kexec,
         Verdict::HandOver(Handover::Reboot) => RebootCommand::Restart,
         Verdict::HandOver(Handover::PowerOff) => RebootCommand::PowerOff,
         Verdict::HandOver(Handover::Halt) => RebootCommand::Halt,
-        Verdict::Failed(policy) => {
-            supervise::follow(policy, settings, report, |why| {
-                report.say(format_args!("on failure: the shell of dracut ({why})"));
-            });
-            return ExitCode::FAILURE;
-        }
+        Verdict::Failed(policy) => return follow(policy, settings, report),
     };
     supervise::end(how, report);
-    ExitCode::FAILURE
+    UNDECIDED
 }
 
 #[cfg(test)]

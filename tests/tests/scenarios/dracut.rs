@@ -192,6 +192,82 @@ fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
     Ok(())
 }
 
+/// Kills the boot in the hook, as the kernel does when memory is full.
+const KILL: &str = "
+for process in /proc/[0-9]*; do
+    case \"$(tr '\\0' ' ' < $process/cmdline 2> /dev/null)\" in
+        *iguana-init*dracut*pre-mount*) kill -9 ${process#/proc/} ;;
+    esac
+done
+sleep 60
+";
+
+fn dies(kind: Kind) -> Result<()> {
+    let workflow = "jobs: {job: {container: {image: REGISTRY/job, pid: host}}}";
+    let scenario = machine(Suite::Bookworm, kind)?.image("job", Recipe::script(KILL)?)?.workflow(workflow);
+    let mut boot = scenario.boot()?;
+    boot.expect("the boot program ended without a decision, with the status 137")?;
+    boot.expect("on failure: rebooting in 10 s")?;
+    let said = boot.ends()?;
+    assert!(!said.contains("emergency mode") && !said.contains("debug shell"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_death_of_the_program_opens_no_shell() -> Result<()> {
+    dies(Kind::Systemd)
+}
+
+#[test]
+#[ignore = "long"]
+fn a_death_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
+    dies(Kind::Scripts)
+}
+
+/// What a person at the machine may try, and what is said then; the system on the disk is not started.
+const TRIES: &[(&str, &str)] = &[
+    ("rd.iguana.control_url=/x rd.break=pre-mount", "no shell: the trust in this initrd allows none"),
+    ("rd.break=cmdline rd.shell=1", "no shell: the trust in this initrd allows none"),
+    ("root=LABEL=system", "kernel option `root=LABEL=system` is ignored"),
+    (
+        "root=LABEL=system init=/bin/sh",
+        "the kernel option `init=` is given, and the trust in this initrd does not allow it",
+    ),
+    ("rd.iguana.debug rd.iguana.on_failure=shell", "kernel option `rd.iguana.debug` is ignored"),
+];
+
+fn is_closed(kind: Kind, tries: &[(&str, &str)]) -> Result<()> {
+    let rules = "[command-line]\nshell = false\nallow = ['rd.iguana.control_url']\n";
+    let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?, Suite::Bookworm)?.initrd_with(kind, rules)?;
+    let disks = disks()?;
+    for (options, told) in tries {
+        let scenario = Scenario::with(&initrd).memory(MEMORY_MIB).disk(&disks[0]);
+        let mut boot = scenario.append(*options).boot()?;
+        boot.expect(told)?;
+        boot.expect("on failure: rebooting in 10 s")?;
+        let said = boot.ends()?;
+        assert!(!said.contains("emergency mode") && !said.contains("debug shell"), "{options}: {said}");
+        assert!(!said.contains("system: pid"), "{options}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_strict_trust_closes_the_shells_of_dracut() -> Result<()> {
+    is_closed(Kind::Systemd, &TRIES[..3])
+}
+
+#[test]
+#[ignore = "long"]
+fn a_strict_trust_closes_the_shells_of_scripts_and_the_rest() -> Result<()> {
+    is_closed(Kind::Scripts, TRIES)?;
+    is_closed(Kind::Systemd, &TRIES[3..])?;
+    is_closed(
+        Kind::Systemd,
+        &[("systemd.unit=emergency.target", "no shell: the trust in this initrd allows none")],
+    )
+}
+
 #[test]
 #[ignore = "long"]
 fn a_kernel_action_ends_the_machine() -> Result<()> {

@@ -56,6 +56,6 @@ pub(super) fn run() -> Result<()> {
 fn size(dracut: &Dracut, options: &[&str]) -> Result<u64> {
     let room = passing_room("dracut")?;
     let image = room.path().join("initrd.img");
-    dracut.make(options, &image)?;
+    dracut.make(options, "", &image)?;
     Ok(image.metadata()?.len())
 }
