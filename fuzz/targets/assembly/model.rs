@@ -120,6 +120,8 @@ impl Tree {
                 return None;
             }
             self.0[directory].children.insert((*name).to_owned(), node);
+            // What leads through it leads through a link of this layer.
+            self.0[node].layer = layer;
             return Some(Some(node));
         }
         let mode = if matches!(entry.kind, Kind::Symlink(_)) { 0 } else { entry.mode };
@@ -136,7 +138,8 @@ impl Tree {
             if !both_are_directories && self.has_of(node, layer) {
                 return None;
             }
-            if is_own(node) && (!both_are_directories || is_described) {
+            let by_link = self.find(above, layer).through_link;
+            if is_own(node) && (!both_are_directories || is_described || by_link) {
                 return None;
             }
             if both_are_directories {
