@@ -1,10 +1,12 @@
 //! `iguana build`, run as a person runs it, on a small made-up system.
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
 
 mod system;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use system::{RELEASE, System, fails, kernel, module, succeeds, unpack};
 
 /// A workflow without a mistake.
@@ -266,4 +268,30 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// The trust folder may be of another user than the one who builds.
+#[test]
+fn a_trust_folder_brings_nothing_from_elsewhere_into_an_initrd() {
+    let system = System::new();
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("shadow");
+    fs::write(&secret, "[[registry]]\nlocation = \"secret.example\"\n").unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&secret, 0o600);
+    system.write("trust/policy.json", b"{\"default\": [{\"type\": \"reject\"}]}");
+    let link = system.path("trust/registries.conf");
+    symlink(&secret, &link).unwrap();
+    let build = || system.build("initrd", &["--trust", "trust"]);
+    let said = fails(&mut build());
+    assert!(said.contains("symbolic link that leads nowhere") && said.contains("hint: "), "{said}");
+    assert!(!system.path("initrd").exists());
+    fs::remove_file(&link).unwrap();
+    succeeds(Command::new("mkfifo").arg(&link));
+    assert!(fails(&mut build()).contains("it is a FIFO"));
+    fs::remove_file(&link).unwrap();
+    let own = system.write("trust/registries.conf", b"");
+    mode(&own, 0o600);
+    assert!(succeeds(&mut build()).contains("only its owner may read it"));
+    assert_eq!(fs::metadata(system.path("initrd")).unwrap().permissions().mode() & 0o777, 0o600);
 }

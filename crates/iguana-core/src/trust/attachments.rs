@@ -1,13 +1,12 @@
 //! Which registries have signatures beside their images: containers-registries.d(5), of which the key
 //! `use-sigstore-attachments` is followed. What it says of places for signatures of OpenPGP has no meaning here.
 
-use super::folder::present;
+use super::Files;
 use super::policy::registry_scopes;
 use crate::image::{Named, canonical_scope};
 use crate::workflow::yaml::{self, Node};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// The key that says so.
 const KEY: &str = "use-sigstore-attachments";
@@ -25,19 +24,13 @@ impl Attachments {
     ///
     /// # Errors
     /// When one cannot be read, or two speak of the same.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
         let mut all = Self::default();
         let mut has_default = false;
-        let entries = present(folder, std::fs::read_dir(folder));
-        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
-            return Ok(all);
-        };
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "yaml") {
-                let mut add = || all.add(&std::fs::read_to_string(&path)?, &mut has_default);
-                add().with_context(|| format!("cannot use `{}`", path.display()))?;
-            }
+        for name in folder.names()?.iter().filter(|name| name.ends_with(".yaml")) {
+            let text = folder.text(name)?.unwrap_or_default();
+            let added = all.add(&text, &mut has_default);
+            added.with_context(|| format!("cannot use `{}`", folder.path(name).display()))?;
         }
         Ok(all)
     }
@@ -86,6 +79,7 @@ fn says(node: &Node) -> anyhow::Result<Option<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_most_special_scope_that_says_something_decides() {
@@ -116,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_says_nothing() {
-        let none = Attachments::from_folder(Path::new("/nonexistent")).unwrap();
+        let none = Attachments::from_files(&Files::of(Path::new("/nonexistent")).unwrap()).unwrap();
         assert!(!none.are_used(&"r.example/x".parse().unwrap()));
     }
 }

@@ -2,6 +2,7 @@
 //! that podman knows, and `iguana.conf`.
 
 use super::attachments::Attachments;
+use super::files::{FILE_LIMIT, Files};
 use super::policy::{self, Policy};
 use super::rules::Rules;
 use super::tls::{RegistryCertificates, Roots};
@@ -9,11 +10,13 @@ use crate::hint::{WithHint as _, hinted};
 use crate::http;
 use crate::image::{Finder, Logins, Machine, Registries};
 use anyhow::Context as _;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// Where the trust folder is in an initrd.
 pub const HOME: &str = "/etc/containers";
+/// The logins in it.
+const LOGINS: &str = "auth.json";
 
 /// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
 /// trust folder names none.
@@ -45,13 +48,14 @@ impl Trust {
     /// # Errors
     /// When something is there and cannot be read or understood.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        let files = Files::of(folder)?;
         Ok(Self {
-            roots: roots(&folder.join("ca"))?,
-            certificates: RegistryCertificates::from_folder(&folder.join("certs.d"))?,
-            registries: registries(folder)?,
-            logins: logins(&folder.join("auth.json"))?,
+            roots: roots(&files)?,
+            certificates: RegistryCertificates::from_files(&files.folder("certs.d"))?,
+            registries: registries(&files)?,
+            logins: logins_of(files.text(LOGINS)?, &files.path(LOGINS))?,
             policy: Policy::from_folder(folder)?,
-            attachments: Attachments::from_folder(&folder.join("registries.d"))?,
+            attachments: Attachments::from_files(&files.folder("registries.d"))?,
             rules: Rules::from_folder(folder)?,
         })
     }
@@ -133,15 +137,16 @@ impl Trust {
     }
 }
 
-fn roots(folder: &Path) -> anyhow::Result<Roots> {
-    let own =
-        present(folder, folder.metadata()).with_context(|| format!("cannot read `{}`", folder.display()))?;
+fn roots(files: &Files) -> anyhow::Result<Roots> {
+    let own = files.folder("ca");
+    // A link that leads nowhere is an error, and not an absent folder.
+    own.names()?;
     match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
-        Some(path) if own.is_none() => {
+        Some(path) if !files.has_folder("ca") => {
             let pem = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
             Roots::from_pem(&pem).with_context(|| format!("cannot use `{path}`"))
         }
-        _ => Roots::from_folder(folder),
+        _ => Roots::from_files(&own),
     }
 }
 
@@ -150,45 +155,32 @@ fn roots(folder: &Path) -> anyhow::Result<Roots> {
 /// # Errors
 /// When it cannot be read or understood.
 pub fn logins(path: &Path) -> anyhow::Result<Logins> {
-    let text = present(path, std::fs::read_to_string(path));
-    let logins = text.with_context(|| format!("cannot read `{}`", path.display()))?;
-    let logins = logins.map_or(Ok(Logins::default()), |text| Logins::parse(&text));
+    let text = match untrusted_fs::read_file(path, FILE_LIMIT) {
+        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => None,
+        read => Some(String::from_utf8(read?).with_context(|| format!("`{}` is not text", path.display()))?),
+    };
+    logins_of(text, path)
+}
+
+fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
+    let logins = text.map_or(Ok(Logins::default()), |text| Logins::parse(&text));
     logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
 }
 
 /// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
-fn registries(folder: &Path) -> anyhow::Result<Registries> {
+fn registries(files: &Files) -> anyhow::Result<Registries> {
     let mut registries = Registries::default();
-    for path in
-        [folder.join("registries.conf")].into_iter().chain(drop_ins(&folder.join("registries.conf.d"))?)
-    {
+    let drop_ins = files.folder("registries.conf.d");
+    let names = drop_ins.names()?.into_iter();
+    let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_folder(name));
+    let all = [(files, "registries.conf".to_owned())].into_iter().chain(names.map(|name| (&drop_ins, name)));
+    for (folder, name) in all {
         // Without the rules a blocked registry would be open.
-        let text = present(&path, std::fs::read_to_string(&path));
-        if let Some(text) = text.with_context(|| format!("cannot read `{}`", path.display()))? {
+        if let Some(text) = folder.text(&name)? {
             let later = Registries::parse(&text);
+            let path = folder.path(&name);
             registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
         }
     }
     Ok(registries)
-}
-
-fn drop_ins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let listed = || present(folder, std::fs::read_dir(folder))?.map_or(Ok(Vec::new()), Iterator::collect);
-    let entries: Vec<std::fs::DirEntry> =
-        listed().with_context(|| format!("cannot read `{}`", folder.display()))?;
-    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "conf") && !path.is_dir());
-    paths.sort();
-    Ok(paths)
-}
-
-/// What was read at a place where nothing need be. A link that leads nowhere is not nothing: who made it meant something.
-pub(super) fn present<T>(place: &Path, outcome: io::Result<T>) -> io::Result<Option<T>> {
-    match outcome {
-        Err(error) if error.kind() == ErrorKind::NotFound => match place.symlink_metadata() {
-            Ok(_) => Err(io::Error::new(ErrorKind::NotFound, "it is a symbolic link that leads nowhere")),
-            Err(_) => Ok(None),
-        },
-        outcome => outcome.map(Some),
-    }
 }

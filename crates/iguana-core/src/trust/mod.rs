@@ -2,6 +2,7 @@
 
 pub mod attachments;
 mod der;
+pub mod files;
 pub mod folder;
 #[cfg(feature = "keyless")]
 mod fulcio;
@@ -15,6 +16,7 @@ mod signature;
 pub mod tls;
 pub mod workflow;
 
+pub use files::Files;
 pub use folder::{HOME, OF_SYSTEMS, Trust};
 pub use key::PublicKey;
 pub(crate) use signature::{PAYLOAD_TYPE, Signature};

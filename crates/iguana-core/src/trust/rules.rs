@@ -1,6 +1,6 @@
 //! What the trust demands beyond the files that are podman's, too: the file `iguana.conf`, TOML as they are.
 
-use super::folder::present;
+use super::files::{self, Files};
 use super::key::PublicKey;
 use super::pins::{Lock, Pins};
 use crate::cmdline::{self, Settings};
@@ -128,10 +128,7 @@ impl Rules {
     /// When it cannot be read, or has anything in it that is not known.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE);
-        let text = present(&path, std::fs::read_to_string(&path));
-        let Some(text) = text.with_context(|| format!("cannot read `{}`", path.display()))? else {
-            return Ok(Self::default());
-        };
+        let Some(text) = Files::of(folder)?.text(FILE)? else { return Ok(Self::default()) };
         let rules = Self::parse(&text, folder).with_context(|| format!("cannot use `{}`", path.display()));
         rules.hint("docs/security.md has its keys; nothing runs until it is right")
     }
@@ -252,10 +249,9 @@ impl Rules {
     }
 
     fn key(&self, path: &Path) -> anyhow::Result<PublicKey> {
-        let path = super::place_in(&self.folder, path);
-        let pem =
-            std::fs::read(&path).with_context(|| format!("cannot read the key `{}`", path.display()))?;
-        PublicKey::from_pem(&pem).with_context(|| format!("cannot use the key `{}`", path.display()))
+        let pem = files::key(&self.folder, path)?;
+        let shown = super::place_in(&self.folder, path);
+        PublicKey::from_pem(&pem).with_context(|| format!("cannot use the key `{}`", shown.display()))
     }
 }
 

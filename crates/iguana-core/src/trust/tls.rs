@@ -1,10 +1,9 @@
 //! The certificate authorities that a TLS server's certificate must lead to, and what single registries add to them.
 
-use super::folder::present;
+use super::Files;
 use crate::hint::hinted;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
-use std::path::Path;
 use ureq::tls::{Certificate, ClientCert, PemItem, parse_pem};
 
 /// Trusted certificate authorities.
@@ -33,21 +32,14 @@ impl Roots {
     ///
     /// # Errors
     /// When a file cannot be read, or is not PEM.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
         let mut roots = Self::default();
-        let entries = present(folder, std::fs::read_dir(folder));
-        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
-            return Ok(roots);
-        };
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "pem" || ending == "crt") {
-                let pem =
-                    std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-                let more = Self::from_pem(&pem)
-                    .with_context(|| format!("cannot use the certificates in `{}`", path.display()))?;
-                roots.0.extend(more.0);
-            }
+        for name in folder.names()?.iter().filter(|name| name.ends_with(".pem") || name.ends_with(".crt")) {
+            let pem = folder.read(name)?.unwrap_or_default();
+            let more = Self::from_pem(&pem).with_context(|| {
+                format!("cannot use the certificates in `{}`", folder.path(name).display())
+            })?;
+            roots.0.extend(more.0);
         }
         Ok(roots)
     }
@@ -167,20 +159,14 @@ impl RegistryCertificates {
     ///
     /// # Errors
     /// When something in it cannot be read, or is damaged.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
         let mut all = BTreeMap::new();
-        let entries = present(folder, std::fs::read_dir(folder));
-        let Some(entries) = entries.with_context(|| format!("cannot read `{}`", folder.display()))? else {
-            return Ok(Self::default());
-        };
-        for entry in entries {
-            let path = entry?.path();
-            if let (true, Some(registry)) = (path.is_dir(), path.file_name()) {
-                let files = files(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-                let certificates = Certificates::of_files(&files)
-                    .with_context(|| format!("cannot use the certificates in `{}`", path.display()))?;
-                all.insert(registry.to_string_lossy().into_owned(), certificates);
-            }
+        for registry in folder.names()?.into_iter().filter(|name| folder.has_folder(name)) {
+            let certificates = Certificates::of_files(&files(&folder.folder(&registry))?);
+            let certificates = certificates.with_context(|| {
+                format!("cannot use the certificates in `{}`", folder.path(&registry).display())
+            })?;
+            all.insert(registry, certificates);
         }
         Ok(Self(all))
     }
@@ -191,14 +177,12 @@ impl RegistryCertificates {
 }
 
 /// The files of one folder of certs.d by their names.
-fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+fn files(folder: &Files) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let ending = path.extension().and_then(std::ffi::OsStr::to_str);
-        if let (Some("crt" | "cert" | "key"), Some(name)) = (ending, path.file_name()) {
-            let content = std::fs::read(&path).with_context(|| format!("`{}`", path.display()))?;
-            files.insert(name.to_string_lossy().into_owned(), content);
+    for name in folder.names()? {
+        if let Some((_, "crt" | "cert" | "key")) = name.rsplit_once('.') {
+            let content = folder.read(&name)?.unwrap_or_default();
+            files.insert(name, content);
         }
     }
     Ok(files)
@@ -207,6 +191,7 @@ fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn text_without_a_certificate_is_refused() {
@@ -231,6 +216,6 @@ mod tests {
 
     #[test]
     fn a_missing_folder_trusts_nobody() {
-        assert!(Roots::from_folder(Path::new("/nonexistent")).unwrap().is_empty());
+        assert!(Roots::from_files(&Files::of(Path::new("/nonexistent")).unwrap()).unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use crate::trust;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{self, WithHint, hinted};
 use iguana_core::image::{Digest, Logins, Registries};
+use iguana_core::trust::files::FILE_LIMIT;
 use iguana_core::trust::pins::Lock;
 use iguana_core::trust::tls::{Certificates, Roots};
 use iguana_core::trust::workflow::Voucher;
@@ -16,13 +17,18 @@ use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where packages put the program of the initrd.
 const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
+
+/// Bytes of one file that a person names; the largest, a shell with all, has some MB.
+const INPUT_LIMIT: u64 = 256 << 20;
+/// The bit of a mode by which others may read (inode(7), `S_IROTH`).
+const READABLE_BY_ALL: u32 = 0o004;
 
 /// A file's content and the time of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +37,21 @@ pub(crate) struct Input {
     pub(crate) bytes: Vec<u8>,
     /// Unix seconds.
     pub(crate) mtime: i64,
+    /// Whether everybody may read the file: then everybody may read what it is put into.
+    pub(crate) is_public: bool,
 }
 
 impl Input {
     fn read(what: &str, path: &Path) -> Result<Self> {
-        let read = || anyhow::Ok(Self { bytes: fs::read(path)?, mtime: fs::metadata(path)?.mtime() });
+        let read = || Self::of(File::open(path)?, INPUT_LIMIT);
         read().with_context(|| format!("cannot read {what} `{}`", path.display()))
+    }
+
+    /// What is left of an open file; what lies in its place by now is another one.
+    fn of(file: File, limit: u64) -> Result<Self> {
+        let found = file.metadata()?;
+        let bytes = untrusted_fs::read_bounded(file, limit)?;
+        Ok(Self { bytes, mtime: found.mtime(), is_public: found.mode() & READABLE_BY_ALL != 0 })
     }
 
     fn text(&self, what: &str, path: &Path) -> Result<&str> {
@@ -129,9 +144,13 @@ pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
 pub(crate) fn trust(folder: &Path) -> Result<Vec<(String, Input)>> {
     let fails = || format!("cannot use the trust folder `{}`", folder.display());
     let files = trust::files(folder).with_context(fails)?;
-    let read = |path: PathBuf| {
-        let input = Input::read("the file of the trust", &folder.join(&path))?;
-        Ok((path.display().to_string(), input))
+    let read = |(path, file): (String, File)| {
+        let input = Input::of(file, FILE_LIMIT);
+        Ok((
+            path,
+            input
+                .with_context(|| format!("cannot read a file of the trust folder `{}`", folder.display()))?,
+        ))
     };
     files.into_iter().map(read).collect()
 }

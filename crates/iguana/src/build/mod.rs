@@ -151,10 +151,15 @@ impl Inputs {
         all.map(|input| input.mtime).max().unwrap_or_default()
     }
 
-    /// Passwords, and the keys of client certificates.
+    /// Passwords, the keys of client certificates, and whatever not everybody may read where it lies.
     fn are_secret(&self) -> bool {
-        let is_secret = |(path, _): &(String, Input)| path.ends_with(".key") || path == "auth.json";
-        self.logins.is_some() || self.certificates.iter().chain(&self.trust).any(is_secret)
+        let is_secret = |(path, input): &(String, Input)| {
+            path.ends_with(".key") || path == "auth.json" || !input.is_public
+        };
+        let single = [&self.workflow, &self.lock, &self.registries].into_iter().flatten();
+        self.logins.is_some()
+            || self.certificates.iter().chain(&self.trust).any(is_secret)
+            || single.into_iter().any(|input| !input.is_public)
     }
 
     fn with(self, kernel: &Kernel, source: &Source, modules: Packed) -> Result<Contents> {
@@ -221,7 +226,7 @@ fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) ->
         authorities_fact(inputs),
     ];
     if inputs.are_secret() {
-        facts.push("it holds logins or keys: only its owner may read it, and so should who serves it".into());
+        facts.push("it holds logins or keys, or what not everybody may read: only its owner may read it, and so should who serves it".into());
     }
     facts
 }

@@ -10,11 +10,11 @@ use clap::Args;
 use iguana_core::hint::{WithHint, hinted};
 use iguana_core::http::Proxies;
 use iguana_core::image::{Logins, Machine, Puller, Reference, Registries, Store, Unlimited, settle};
-use iguana_core::trust::Trust;
 use iguana_core::trust::attachments::Attachments;
 use iguana_core::trust::policy::Policy;
 use iguana_core::trust::rules::Rules;
 use iguana_core::trust::tls::{RegistryCertificates, Roots};
+use iguana_core::trust::{Files, Trust};
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
@@ -105,7 +105,7 @@ impl Options {
         let certificates = match &self.certificates {
             Some(folder) => {
                 inputs::certificates(folder)?;
-                RegistryCertificates::from_folder(folder)?
+                RegistryCertificates::from_files(&Files::of(folder)?)?
             }
             None => RegistryCertificates::default(),
         };

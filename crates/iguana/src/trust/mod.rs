@@ -6,12 +6,12 @@ mod lock;
 mod template;
 
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use iguana_core::hint::hinted;
 use iguana_core::http::Proxies;
 use iguana_core::image::{Finder, Machine, PullEvent};
-use iguana_core::trust::Trust;
-use std::fs;
+use iguana_core::trust::{Files, Trust};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What may be in a trust folder.
@@ -26,6 +26,10 @@ const KNOWN: &[&str] = &[
     "registries.conf.d",
     "registries.d",
 ];
+
+/// Files of a trust folder, open at once; and folders in folders in it: `certs.d/HOST` is the deepest that has a meaning.
+const FILES: usize = 500;
+const DEPTH: usize = 4;
 
 /// What to do with a trust folder.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -88,13 +92,16 @@ pub(crate) fn tell(event: PullEvent) {
     }
 }
 
-/// The files of a folder that is to be baked in, by their paths in it, once every one is known to be of use.
-pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// A file of a trust folder: its path in it, and the file, open.
+pub(crate) type Found = (String, File);
+
+/// The files of a folder that is to be baked in, once every one is known to be of use.
+pub(crate) fn files(folder: &Path) -> Result<Vec<Found>> {
     let trust = Trust::open(folder)?;
     trust.policy.check_keys()?;
     trust.rules.workflow_keys()?;
-    let mut found = Vec::new();
-    for name in names_in(folder)? {
+    let (files, mut found) = (Files::of(folder)?, Vec::new());
+    for name in files.names()? {
         if name.to_ascii_uppercase().starts_with("README") {
             continue;
         }
@@ -102,26 +109,21 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
             let message = format!("`{name}` in the trust folder `{}` has no meaning", folder.display());
             return Err(hinted(message, format!("a trust folder has `{}`", KNOWN.join("`, `"))));
         }
-        collect(folder, Path::new(&name), &mut found)?;
+        collect(&files, &name, &name, &mut found)?;
     }
     Ok(found)
 }
 
-fn collect(folder: &Path, path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let place = folder.join(path);
-    if !place.is_dir() {
-        found.push(path.to_owned());
-        return Ok(());
+/// `name` is in `files`, and `path` what it is in the whole.
+fn collect(files: &Files, name: &str, path: &str, found: &mut Vec<Found>) -> Result<()> {
+    if files.has_folder(name) {
+        ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust folder is too deep in it");
+        let below = files.folder(name);
+        let mut names = below.names()?.into_iter();
+        return names.try_for_each(|name| collect(&below, &name, &format!("{path}/{name}"), found));
     }
-    names_in(&place)?.iter().try_for_each(|name| collect(folder, &path.join(name), found))
-}
-
-/// Sorted, so that equal folders make equal initrds.
-fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let mut names = names.collect::<Result<Vec<_>>>()?;
-    names.sort();
-    Ok(names)
+    ensure!(found.len() < FILES, "the trust folder has more than {FILES} files");
+    let file = files.open(name)?.with_context(|| format!("`{path}` in the trust folder is gone"))?;
+    found.push((path.to_owned(), file));
+    Ok(())
 }

@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::folder::present;
+use super::files::{self, Files};
 #[cfg(feature = "keyless")]
 use super::fulcio::Authority;
 use super::key::PublicKey;
@@ -227,7 +227,7 @@ impl Policy {
     /// When it cannot be read, or is not such a text.
     pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE);
-        let text = present(&path, std::fs::read(&path));
+        let text = Files::of(folder)?.read(FILE);
         match text.with_context(|| format!("cannot read the policy `{}`", path.display()))? {
             Some(text) => Self::parse(&text, folder)
                 .with_context(|| format!("cannot use the policy `{}`", path.display())),
@@ -328,10 +328,7 @@ impl Policy {
     fn bytes(&self, source: &KeySource) -> anyhow::Result<Vec<u8>> {
         match source {
             KeySource::Data(bytes) => Ok(bytes.clone()),
-            KeySource::File(path) => {
-                let path = place_in(&self.folder, path);
-                std::fs::read(&path).with_context(|| format!("cannot read the key `{}`", path.display()))
-            }
+            KeySource::File(path) => files::key(&self.folder, path),
         }
     }
 }
