@@ -5,19 +5,20 @@ use crate::output::{self, Color};
 use crate::trust;
 use anyhow::{Context, Result, ensure};
 use iguana_core::hint::{self, WithHint, hinted};
+use iguana_core::http::DOCUMENT_LIMIT;
 use iguana_core::image::{Digest, Logins, Registries};
 use iguana_core::trust::files::FILE_LIMIT;
 use iguana_core::trust::pins::Lock;
 use iguana_core::trust::tls::{Certificates, Roots};
 use iguana_core::trust::workflow::Voucher;
-use iguana_core::trust::{OF_SYSTEMS, Trust};
+use iguana_core::trust::{Files, OF_SYSTEMS, Trust};
 use iguana_core::workflow;
 use iguana_vm::on_path;
 use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -76,8 +77,10 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
 /// workflow must have theirs: the machine would refuse to run it.
 pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input>> {
     let path = trust::beside(workflow, ".lock");
-    let lock = path.exists().then(|| Input::read("the lock file", &path)).transpose()?;
-    let (name, text) = (workflow.display().to_string(), fs::read(workflow)?);
+    let there = trust::open_beside(workflow, ".lock")?;
+    let lock = there.map(|file| Input::of(file, DOCUMENT_LIMIT)).transpose();
+    let lock = lock.with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
+    let (name, text) = (workflow.display().to_string(), check::read(workflow)?);
     if let Some(lock) = &lock {
         let lock =
             Lock::parse(&lock.bytes).with_context(|| format!("`{}` is not a lock file", path.display()))?;
@@ -119,17 +122,21 @@ pub(crate) fn logins(path: &Path) -> Result<Input> {
 pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
     let expected =
         "`--certs` takes a folder of folders named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
-    let mut found = Vec::new();
-    for registry in names_in(folder).hint(expected)? {
-        let home = folder.join(&registry);
-        if !home.is_dir() {
+    ensure!(folder.is_dir(), hinted(format!("cannot read the folder `{}`", folder.display()), expected));
+    let (top, mut found) = (Files::of(folder)?, Vec::new());
+    for registry in top.names().hint(expected)? {
+        let (home, below) = (folder.join(&registry), top.folder(&registry));
+        if !top.has_folder(&registry) {
             let message = format!("`{}` is not the folder of a registry", home.display());
             return Err(hinted(message, expected));
         }
-        let files = names_in(&home)?.into_iter().filter(|name| is_certificate_or_key(name));
-        let read =
-            |name: String| anyhow::Ok((name.clone(), Input::read("the certificate", &home.join(name))?));
-        let files = files.map(read).collect::<Result<Vec<_>>>()?;
+        let files = below.names()?.into_iter().filter(|name| is_certificate_or_key(name));
+        let read = |name: String| {
+            let file = below.open(&name)?.with_context(|| format!("`{name}` is gone"))?;
+            anyhow::Ok((name, Input::of(file, FILE_LIMIT)?))
+        };
+        let files = files.map(read).collect::<Result<Vec<_>>>();
+        let files = files.with_context(|| format!("cannot read the certificates in `{}`", home.display()))?;
         let contents = files.iter().map(|(name, input)| (name.clone(), input.bytes.clone())).collect();
         let kinds =
             "`*.crt` are of authorities; `NAME.cert` and `NAME.key` are shown to the registry; all in PEM";
@@ -165,18 +172,6 @@ fn or_see<T>(general: &str, result: Result<T>) -> Result<T> {
         Some(_) => Err(error),
         None => Err(error).hint(general),
     })
-}
-
-/// Sorted, so that equal folders make equal initrds.
-fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Trusted certificates by name: those of `paths`, or those of the workstation; none if it has none.
@@ -269,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_program_with_shared_libraries_is_refused() {
-        let own = fs::read("/proc/self/exe").unwrap();
+        let own = std::fs::read("/proc/self/exe").unwrap();
         let error = check_static(&own).unwrap_err().to_string();
         assert_eq!(error, "it needs shared libraries, which the initrd does not have");
         assert_eq!(check_static(b"#!/bin/sh").unwrap_err().to_string(), "it is not a 64-bit ELF program");

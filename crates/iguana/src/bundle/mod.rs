@@ -74,7 +74,7 @@ fn make(recipe: &Recipe) -> Result<()> {
         return Err(hinted(message, "remove it, or name another place"));
     }
     let name = recipe.workflow.display().to_string();
-    let text = fs::read(&recipe.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
+    let text = check::read(&recipe.workflow)?;
     let checked = workflow::check(&text);
     output::write_lines(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
     let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"));
@@ -148,10 +148,7 @@ fn images(
 /// Which images the names mean, if the lock file beside the workflow says it.
 fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     let place = trust::beside(workflow, ".lock");
-    if !place.exists() {
-        return Ok(Pins::default());
-    }
-    let bytes = fs::read(&place).with_context(|| format!("cannot read `{}`", place.display()))?;
+    let Some(bytes) = trust::read_beside(workflow, ".lock")? else { return Ok(Pins::default()) };
     let lock = Lock::parse(&bytes).with_context(|| format!("`{}` is not a lock file", place.display()))?;
     lock.check_workflow(Digest::of(text), serial)
         .with_context(|| format!("`{}` is not used", place.display()))?;
@@ -162,11 +159,7 @@ fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
 fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut found = Vec::new();
     for (ending, _) in BESIDE {
-        let place = trust::beside(workflow, ending);
-        if place.exists() {
-            let bytes = fs::read(&place).with_context(|| format!("cannot read `{}`", place.display()))?;
-            found.push((*ending, bytes));
-        }
+        found.extend(trust::read_beside(workflow, ending)?.map(|bytes| (*ending, bytes)));
     }
     if !found.iter().any(|(ending, _)| *ending == ".lock") {
         found.push((".lock", format!("{lock}\n").into_bytes()));

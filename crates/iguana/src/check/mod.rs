@@ -115,11 +115,14 @@ fn document(path: &Path) -> Result<Document> {
         let bytes = bytes(io::stdin())?;
         return Ok(Document { name: "stdin".into(), checked: workflow::check(&bytes), bytes });
     }
-    let read = || bytes(File::open(path)?);
-    let bytes = read()
-        .with_context(|| format!("cannot read the workflow `{}`", path.display()))
-        .hint("name a YAML file, or `-` for the standard input")?;
+    let bytes = read(path).hint("name a YAML file, or `-` for the standard input")?;
     Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
+}
+
+/// The workflow that a person named: a file, or a pipe.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let read = || bytes(File::open(path)?);
+    read().with_context(|| format!("cannot read the workflow `{}`", path.display()))
 }
 
 /// Reads no more than it takes to see that a file is too large.

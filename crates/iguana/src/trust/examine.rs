@@ -1,6 +1,6 @@
 //! What a trust says about a workflow, as far as files tell it.
 
-use super::beside;
+use super::read_beside;
 use anyhow::{Context, Result};
 use iguana_core::hint::hinted;
 use iguana_core::timestamp::Timestamp;
@@ -11,8 +11,6 @@ use iguana_core::trust::workflow::{Beside, BundledPins, Candidate, Signer, Vouch
 use iguana_core::workflow::artifact::{BESIDE, WORKFLOW};
 use iguana_core::workflow::{self, Plan};
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -31,13 +29,7 @@ pub(crate) fn examine(file: &str, bytes: &[u8], trust: &Trust) -> Result<Examine
 
 /// The same for a workflow that lies, or will lie, in an initrd.
 pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
-    let get = |ending: &str| {
-        let place = beside(Path::new(file), ending);
-        match fs::read(&place) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            read => Ok(Some(read.with_context(|| format!("cannot read `{}`", place.display()))?)),
-        }
-    };
+    let get = |ending: &str| read_beside(Path::new(file), ending);
     let examined = || {
         let authenticated = candidate(file, bytes, voucher).authenticate(&trust.rules, &get)?;
         let plan = workflow::check(bytes).into_plan(file)?;

@@ -2,13 +2,12 @@
 
 use super::examine::examine;
 use super::{finder, tell};
-use crate::output;
+use crate::{check, output};
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
 use iguana_core::image::Reference;
 use iguana_core::trust::Trust;
 use iguana_core::trust::policy::Subject;
-use std::fs;
 use std::path::Path;
 
 /// Explains `subject`; an error when it may not run.
@@ -33,7 +32,7 @@ fn image(name: &str, trust: &Trust) -> Result<()> {
 }
 
 fn workflow(file: &str, trust: &Trust) -> Result<()> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read the workflow `{file}`"))?;
+    let bytes = check::read(Path::new(file))?;
     let examined = examine(file, &bytes, trust)?;
     let version = examined.plan.serial.map_or("none".into(), |serial| serial.to_string());
     let last = examined.plan.valid_until.map_or("for ever".into(), |last| format!("until {last}"));

@@ -1,13 +1,11 @@
 //! `iguana lock`: which images the names in a workflow mean today, by digest.
 
-use super::{finder, open, tell};
-use crate::output;
-use crate::output_file;
+use super::{finder, open, read_beside, tell};
+use crate::{check, output, output_file};
 use anyhow::{Context, Result};
 use iguana_core::hint::WithHint;
 use iguana_core::trust::pins::Lock;
 use iguana_core::workflow;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which workflow, and whom to believe.
@@ -23,7 +21,7 @@ pub(crate) struct Options {
 /// Writes the lock file. An image that the policy rejects is not pinned, and no file is written then.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
-    let bytes = fs::read(&options.workflow).with_context(|| format!("cannot read the workflow `{name}`"))?;
+    let bytes = check::read(&options.workflow)?;
     let plan = workflow::check(&bytes).into_plan(&name);
     let plan = plan.with_context(|| format!("`{name}` is not a workflow")).hint("correct what is told")?;
     let finder = finder(&open(options.trust.as_deref())?)?;
@@ -34,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lock.insert(image, locked);
     }
     let target = format!("{name}.lock");
-    warn_of_replay(&target, &lock);
+    warn_of_replay(&options.workflow, &target, &lock)?;
     let text = format!("{lock}\n");
     output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
         .hint("the folder of the workflow must be writable")?;
@@ -46,12 +44,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The lock file that was there before stays good beside the same workflow, whoever serves it.
-fn warn_of_replay(target: &str, lock: &Lock) {
-    let earlier = fs::read(target).ok().and_then(|bytes| Lock::parse(&bytes).ok());
+fn warn_of_replay(workflow: &Path, target: &str, lock: &Lock) -> Result<()> {
+    let earlier = read_beside(workflow, ".lock")?.and_then(|bytes| Lock::parse(&bytes).ok());
     if earlier.is_some_and(|earlier| lock.differs(&earlier)) {
         output::note(format_args!(
             "warning: names mean other images than in the `{target}` that was there, and the workflow is the same\n  hint: \
              if that file was signed, raise `serial:` in the workflow, sign both anew, and raise `min-serial` in the trust"
         ));
     }
+    Ok(())
 }

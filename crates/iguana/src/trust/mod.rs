@@ -7,12 +7,13 @@ mod template;
 
 use crate::output;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::hinted;
-use iguana_core::http::Proxies;
+use iguana_core::hint::{WithHint, hinted};
+use iguana_core::http::{DOCUMENT_LIMIT, Proxies};
 use iguana_core::image::{Finder, Machine, PullEvent};
 use iguana_core::trust::{Files, Trust};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
 
 /// What may be in a trust folder.
 const KNOWN: &[&str] = &[
@@ -68,6 +69,28 @@ pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
     let mut name = workflow.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+/// Opens what lies beside a workflow, in a folder that may be of another user: it is a file, and a link there stays in
+/// the folder. Nothing where there is nothing.
+pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>> {
+    let path = beside(workflow, ending);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().with_context(|| format!("`{}` names no file", workflow.display()))?;
+    match Directory::open(folder).and_then(|folder| folder.file(name, Links::Inside)) {
+        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => Ok(None),
+        opened => {
+            let opened = opened.with_context(|| format!("cannot read `{}`", path.display()));
+            opened.map(Some).hint("it must be a file, or a link to one in the same folder")
+        }
+    }
+}
+
+/// The same, read: it has the size of a document at most.
+pub(crate) fn read_beside(workflow: &Path, ending: &str) -> Result<Option<Vec<u8>>> {
+    let Some(file) = open_beside(workflow, ending)? else { return Ok(None) };
+    let read = untrusted_fs::read_bounded(file, DOCUMENT_LIMIT);
+    read.map(Some).with_context(|| format!("cannot read `{}`", beside(workflow, ending).display()))
 }
 
 /// The trust that a person named, else this machine's.
@@ -126,4 +149,28 @@ fn collect(files: &Files, name: &str, path: &str, found: &mut Vec<Found>) -> Res
     let file = files.open(name)?.with_context(|| format!("`{path}` in the trust folder is gone"))?;
     found.push((path.to_owned(), file));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_lies_beside_a_workflow_is_a_file_of_its_folder() {
+        let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "secret").unwrap();
+        let (workflow, lock) = (room.path().join("flow.yaml"), room.path().join("flow.yaml.lock"));
+        fs::write(room.path().join("other.lock"), "lock").unwrap();
+        symlink("other.lock", &lock).unwrap();
+        assert_eq!(read_beside(&workflow, ".lock").unwrap().unwrap(), b"lock");
+        assert!(read_beside(&workflow, ".sig").unwrap().is_none());
+        symlink(outside.path().join("secret"), room.path().join("flow.yaml.sig")).unwrap();
+        assert!(read_beside(&workflow, ".sig").is_err());
+        fs::remove_file(&lock).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        let error = format!("{:#}", read_beside(&workflow, ".lock").unwrap_err());
+        assert!(error.contains("it is a FIFO"), "{error}");
+    }
 }
