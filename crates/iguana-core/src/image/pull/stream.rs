@@ -29,9 +29,9 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 
-/// Bytes after which a place is asked with new patience when the connection breaks: a block, so that a layer takes no
-/// more tries than it has blocks, however little each brings.
-const RENEWED_BY: u64 = BLOCK as u64;
+/// Bytes after which a place is asked with new patience when the connection breaks: a window of TCP without scaling (RFC
+/// 9293). Whoever sends a few bytes and hangs up is asked as often as one who sends none.
+const RENEWED_BY: u64 = 64 << 10;
 /// Unpacked bytes after which it is asked how much the store can still take.
 const ASK_EVERY: u64 = 4 << 20;
 
