@@ -152,12 +152,16 @@ impl Plan<'_> {
     /// Plans a folder of the layer; false where something is in its way.
     fn directory(&mut self, from: &Path, to: &Path) -> anyhow::Result<bool> {
         let (ties, is_direct) = (self.layer.ties(), from == to);
-        let is_described = !ties.folders.contains(from);
+        let is_cut_off = ties.cut_off.contains(from);
+        let is_described = !is_cut_off && !ties.folders.contains(from);
         let (is_hollow, is_opaque) = (ties.hollow.contains(from), self.layer.is_opaque(from)?);
         let Some(branch) = self.root.reach(to, is_direct, is_hollow) else { return Ok(false) };
         branch.is_opaque |= is_opaque;
         if is_described && (is_direct || !matches!(branch.description, Description::Of(_))) {
             branch.description = Description::Of(from.to_owned());
+        }
+        if is_cut_off {
+            branch.cut_off();
         }
         self.places.insert(from.to_owned(), to.to_owned());
         Ok(true)
@@ -370,7 +374,10 @@ impl Copy<'_> {
                 let layer = self.view.layers().last().context("there is no layer")?;
                 Metadata::of_folder(layer.directory(from)?.as_fd())?
             }
-            Description::Nothing => Metadata::unknown(),
+            Description::Nothing => {
+                ties.cut_off.insert(path.to_owned());
+                Metadata::unknown()
+            }
             Description::Below => {
                 ties.folders.insert(path.to_owned());
                 if branch.is_hollow {

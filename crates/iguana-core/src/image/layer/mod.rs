@@ -65,6 +65,8 @@ pub struct Ties {
     /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such folder they hide
     /// nothing, and are not seen.
     pub hollow: BTreeSet<PathBuf>,
+    /// Folders that no entry describes either, but in whose place nothing below is seen.
+    pub cut_off: BTreeSet<PathBuf>,
     /// Folders with whiteouts in them. Where the layers below have no such folder they hide nothing, and overlayfs lists
     /// their names.
     pub marked: BTreeSet<PathBuf>,
@@ -429,12 +431,15 @@ impl Unpacker {
     fn finish(mut self) -> anyhow::Result<Ties> {
         self.link_the_rest()?;
         let links = self.links.into_iter().collect();
-        let mut ties = Ties { hollow: self.hollow, marked: self.marked, links, folders: BTreeSet::new() };
+        let mut ties = Ties { hollow: self.hollow, marked: self.marked, links, ..Ties::default() };
         // Those in a folder before it: it may forbid to enter it.
         for (path, folder) in self.folders.into_iter().rev() {
             let meta = match folder {
                 Folder::Described(meta) => meta,
-                Folder::CutOff => Metadata::unknown(),
+                Folder::CutOff => {
+                    ties.cut_off.insert(path.clone());
+                    Metadata::unknown()
+                }
                 Folder::Implied => {
                     ties.folders.insert(path.clone());
                     Metadata::unknown()
