@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod disk;
 pub mod dracut;
 pub mod equality;
+pub mod escapes;
 pub mod firmware;
 pub mod forgery;
 pub mod front;

@@ -6,7 +6,7 @@ mod umoci;
 
 use crate::process::{self, QUICK};
 use crate::{packages, passing_room};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -120,6 +120,16 @@ impl Recipe {
             let content = fs::read(&file).with_context(|| format!("`{file}`"))?;
             put(&folder, &file, fs::metadata(&file)?.permissions().mode(), &content)?;
         }
+        Ok(self)
+    }
+
+    /// One more layer, with one character device in it that everybody may use.
+    pub fn device(mut self, path: &str, major: u32, minor: u32) -> Result<Recipe> {
+        let node = self.new_folder()?.join(path.trim_start_matches('/'));
+        let (major, minor) = (major.to_string(), minor.to_string());
+        let made =
+            Command::new("mknod").args(["-m", "666"]).arg(&node).args(["c", &major, &minor]).status()?;
+        ensure!(made.success(), "`mknod {}` failed", node.display());
         Ok(self)
     }
 

@@ -3,6 +3,7 @@
 use crate::POWER_OFF;
 use anyhow::Result;
 use iguana_lab::disk::Disk;
+use iguana_lab::escapes;
 use iguana_lab::image::{Recipe, put};
 use iguana_lab::scenario::Scenario;
 use serde_json::json;
@@ -167,4 +168,32 @@ jobs:
     let scenario = Scenario::new()?.image("writer", Recipe::script(&writer)?)?.image("reader", reader)?;
     holds(scenario.workflow(workflow), "reader done")?;
     Ok(())
+}
+
+/// There the root of a container cannot be entered by pivot_root(2), and below it are the machine's own mounts.
+#[test]
+fn fewer_rights_are_not_got_around_in_an_initrd() -> Result<()> {
+    let prepare = "echo secret > /victim/secret; cat /proc/sys/kernel/core_pattern > /victim/before";
+    let look = format!(
+        "{CHECK}
+        check 'the secret' [ \"$(cat /victim/secret)\" = secret ]
+        check 'core_pattern' cmp /victim/before /proc/sys/kernel/core_pattern
+        check 'hosts' sh -c '! grep -q escaped /etc/hosts'
+        echo looked
+        {POWER_OFF}"
+    );
+    let scenario = Scenario::new()?
+        .image("prepare", Recipe::script(prepare)?)?
+        .image("escapes", escapes::recipe()?)?
+        .image("look", Recipe::script(&look)?)?;
+    let workflow = "
+jobs:
+  prepare: {container: {image: REGISTRY/prepare, volumes: ['/victim:/victim']}}
+  own: {container: {image: REGISTRY/escapes, privileged: false, env: {VICTIM: /victim}}}
+  all-processes: {container: {image: REGISTRY/escapes, privileged: false, pid: host, env: {VICTIM: /victim}}}
+  root: {container: {image: REGISTRY/escapes, privileged: false, pid: host, workdir: /proc/1/root}, continue-on-error: true}
+  look: {container: {image: REGISTRY/look, volumes: ['/victim:/victim']}}";
+    let said = holds(scenario.workflow(workflow), "looked")?;
+    assert!(said.contains("cannot have the working directory `/proc/1/root`"), "{said}");
+    escapes::assert_all_shut(&said, 2)
 }

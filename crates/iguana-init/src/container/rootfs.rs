@@ -10,17 +10,21 @@ use crate::exchange;
 use anyhow::Context as _;
 use iguana_core::hint::WithHint as _;
 use iguana_core::image::take_after;
-use rustix::fs::symlinkat;
+use rustix::fd::AsFd as _;
+use rustix::fs::{Mode, OFlags, open, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move, unmount,
 };
 use rustix::process::pivot_root;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
+const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
+const MOUNTS: &str = "/proc/self/mountinfo";
 /// What is missing of a path to a working directory; as podman makes it.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
@@ -37,8 +41,7 @@ pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<
 
 /// Builds the root in this process's own mount namespace and makes it `/`.
 pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .context("cannot detach the container's mounts from the machine's")?;
+    detach_mounts()?;
     if !order.handover {
         exchange::show_own_to_container().context("cannot mount its `/iguana`")?;
     }
@@ -65,6 +68,11 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
         mounts::make_read_only(Path::new("/"), Reach::ThisMount).context("cannot make the root read-only")?;
     }
     Ok(())
+}
+
+fn detach_mounts() -> anyhow::Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("cannot detach the container's mounts from the machine's")
 }
 
 /// Opens a program's working directory, and makes it if it is missing. In the root it stays: a link of `/proc` that leads
@@ -108,18 +116,50 @@ fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<Tree>>> {
 
 /// pivot_root(2), behind which nothing of the machine's root is left to get back to. It refuses (`EINVAL`) where
 /// the root is that of an initramfs, which cannot be unmounted: there the way of switch_root(8).
+///
+/// The root that is left is that of the mount namespace. Where this program was started after chroot(2), its own root has
+/// another one above it, which any container that may call chroot(2) would get to.
 fn become_root(root: &Path) -> anyhow::Result<()> {
-    rustix::process::chdir(root)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(root, flags, Mode::empty())?;
+    // Whoever enters a mount namespace, be it his own, begins in its root.
+    let namespace = open(OWN_MOUNTS, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        .context("cannot leave the root of this program")?;
+    detach_mounts()?;
+    rustix::process::fchdir(root)?;
     match pivot_root(".", ".") {
         // The old root is now mounted above the new one.
         Ok(()) => unmount(".", UnmountFlags::DETACH).context("cannot leave the machine's root")?,
         Err(Errno::INVAL) => {
+            let others = fs::read_to_string(MOUNTS).context("cannot read the machine's mounts")?;
             mount_move(".", "/").context("cannot move the container's root to `/`")?;
+            leave_mounts_below(&others);
             rustix::process::chroot(".")?;
         }
         refused => refused.context("cannot make the container's root the only one")?,
     }
     Ok(rustix::process::chdir("/")?)
+}
+
+/// Unmounts what the machine has mounted, while paths are still resolved in its root. Nothing below the new root could be
+/// reached by a path; but the kernel lets whoever makes a user namespace mount a new `/proc` and `/sys`, with nothing
+/// hidden or read-only in it, as long as his namespace has one of that kind, wherever it is (`mount_too_revealing` in
+/// fs/namespace.c).
+fn leave_mounts_below(mounts: &str) {
+    // The fifth field of proc_pid_mountinfo(5); what was mounted last comes first.
+    let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    for point in points.filter(|point| point != "/") {
+        // It may be gone with one above it.
+        let _ = unmount(&*point, UnmountFlags::DETACH);
+    }
+}
+
+/// The kernel writes a space, a tab, a line break and a backslash as octal numbers (proc_pid_mountinfo(5)).
+fn unescaped(point: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(point.to_owned(), |point, (number, letter)| point.replace(number, letter))
 }
 
 /// Old programs look for their mounts here; images that have thought of it have the same link.
