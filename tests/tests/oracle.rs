@@ -20,6 +20,10 @@ const MACHINE: &str = include_str!("oracle/machine.sh");
 /// Fewer would leave out what the issue asks for.
 const QUESTIONS_AT_LEAST: usize = 50;
 
+/// What podman documents, question by question, with what Iguana does.
+const DEFAULTS: &str = "### podman's defaults, one by one";
+const DEFAULTS_AT_LEAST: usize = 60;
+
 /// The answers by their questions.
 type Answers = BTreeMap<String, String>;
 
@@ -177,7 +181,10 @@ fn compare(section: &str, runs: &[Run], privileged: bool) -> Result<()> {
     let document = fs::read_to_string(source_tree().join(DOCUMENT))?;
     let listed: Vec<_> =
         rows(&document, section)?.into_iter().map(|row: [String; 4]| row.map(unquoted)).collect();
-    let findings = differences_from_list(&ours, &theirs, &listed);
+    let mut findings = differences_from_list(&ours, &theirs, &listed);
+    if !privileged {
+        findings.extend(differences_from_defaults(&ours, &theirs, &rows(&document, DEFAULTS)?));
+    }
     eprintln!("{} questions", ours.len());
     ensure!(findings.is_empty(), "{DOCUMENT}, {section}:\n{}", findings.join("\n"));
     Ok(())
@@ -359,6 +366,22 @@ fn rows<const CELLS: usize>(document: &str, heading: &str) -> Result<Vec<[String
 
 fn unquoted(cell: String) -> String {
     cell.trim_matches('`').into()
+}
+
+/// Which of podman's documented defaults are not so: of `same` both answer the same, of all others something else.
+fn differences_from_defaults(ours: &Answers, theirs: &Answers, defaults: &[[String; 3]]) -> Vec<String> {
+    let mut findings = Vec::new();
+    if defaults.len() < DEFAULTS_AT_LEAST {
+        findings.push(format!("only {} of podman's defaults are asked", defaults.len()));
+    }
+    for [question, default, stated] in defaults {
+        let (our, their) = (ours.get(question), theirs.get(question));
+        eprintln!("{question}: {default} | podman: {their:?} | Iguana: {our:?}");
+        if our.is_none() && their.is_none() || (our == their) != (stated == "same") {
+            findings.push(format!("| {question} | {default} | {stated} | but `{our:?}` and `{their:?}`"));
+        }
+    }
+    findings
 }
 
 /// What is different and not listed, and what is listed and not so, as rows of the table.
