@@ -1,17 +1,21 @@
 //! A DHCPv4 client (RFC 2131) for one card: gets a lease and keeps it.
 //!
-//! The messages' format is dhcproto's; the states and sockets are ours. Servers are asked to
-//! broadcast their answers, so that an ordinary UDP socket gets them before the card has an address.
+//! The messages are the crate `dhcp`'s; the states and sockets are here. Servers are asked to broadcast their answers,
+//! so that an ordinary UDP socket gets them before the card has an address.
+//!
+//! Whatever comes from the wire ends neither this thread nor the boot: an answer that cannot be used is told, and the
+//! client goes on waiting for another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
 use super::cards::Card;
+use crate::report::Report;
 use crate::sys;
-use anyhow::Context as _;
-use dhcproto::v4::{
-    CLIENT_PORT, Decodable as _, Decoder, DhcpOption, Encodable as _, Encoder, Flags, Message, MessageType,
-    OptionCode, SERVER_PORT,
-};
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use anyhow::{Context as _, bail, ensure};
+use dhcp::{Answer, CLIENT_PORT, LARGEST_MESSAGE, Lease, Question, Request, SERVER_PORT, Unanswered};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,47 +27,34 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
 /// Time between repetitions while a lease is held (RFC 2131, section 4.4.5, asks for at least this).
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
-/// Pause after a message that could not be sent: the card may be coming up, or gone for good.
-const SEND_PAUSE: Duration = Duration::from_secs(1);
-/// Shortest lease that is believed, in seconds.
-const SHORTEST_LEASE: u32 = 4;
-/// A lease without a time, or with an endless one, is renewed once a day, in seconds.
-const DEFAULT_LEASE: u32 = 86_400;
-/// Larger than any message that an Ethernet carries unfragmented.
-const LARGEST_MESSAGE: usize = 1500;
+/// Pause after what failed at once: the card may be coming up, or gone for good; a server may refuse whatever is asked.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Answers that cannot be used are told, each once, and no more than this many of one card: anybody can send them.
+const COMPLAINTS_AT_MOST: usize = 8;
 
-/// What a server gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) address: Ipv4Addr,
-    pub(super) prefix: u8,
-    pub(super) server: Ipv4Addr,
-    /// Network, bits of its mask, gateway.
-    pub(super) routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
-    pub(super) nameservers: Vec<Ipv4Addr>,
-    pub(super) domain: Option<String>,
-    pub(super) hostname: Option<String>,
-    /// When to ask for a longer lease, when to ask any server, when it ends.
-    renew: Duration,
-    rebind: Duration,
-    end: Duration,
+/// What became of a lease.
+pub(super) enum Taken {
+    Kept,
+    /// The kernel takes no such address.
+    Refused,
+    /// Nobody needs leases any more.
+    NotWanted,
 }
 
-impl fmt::Display for Lease {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.address, self.prefix)
-    }
-}
-
-/// Gets a lease for a card and keeps renewing it; gives each to `take`, until that says no.
-pub(super) fn hold_lease(card: &Card, take: impl Fn(Lease) -> bool) {
+/// Gets a lease for a card and keeps renewing it; gives each to `take`, until nobody wants one.
+pub(super) fn hold_lease(card: &Card, report: &Report, take: impl Fn(Lease) -> Taken) {
+    let complaints = Complaints { card: &card.name, report, made: RefCell::default() };
     let mut patience = FIRST_PATIENCE;
     loop {
-        match get_and_renew(card, patience, &take) {
+        let start = Instant::now();
+        match get_and_renew(card, &complaints, patience, &take) {
             Ok(Ended::NotWanted) => return,
             Ok(Ended::Expired) => patience = FIRST_PATIENCE,
             // Nobody answered, or the card went down; who waits for the lease says so.
-            Err(_) => patience = (patience * 2).min(LONGEST_PATIENCE),
+            Err(_) => {
+                patience = (patience * 2).min(LONGEST_PATIENCE);
+                thread::sleep(PAUSE.saturating_sub(start.elapsed()));
+            }
         }
     }
 }
@@ -73,13 +64,20 @@ enum Ended {
     Expired,
 }
 
-fn get_and_renew(card: &Card, patience: Duration, take: &impl Fn(Lease) -> bool) -> anyhow::Result<Ended> {
-    let client = Client::open(card)?;
+fn get_and_renew(
+    card: &Card,
+    complaints: &Complaints<'_>,
+    patience: Duration,
+    take: &impl Fn(Lease) -> Taken,
+) -> anyhow::Result<Ended> {
+    let client = Client::open(card, complaints)?;
     let mut lease = client.get(patience)?;
     loop {
         let start = Instant::now();
-        if !take(lease.clone()) {
-            return Ok(Ended::NotWanted);
+        match take(lease.clone()) {
+            Taken::Kept => {}
+            Taken::Refused => bail!("the kernel does not take `{lease}`"),
+            Taken::NotWanted => return Ok(Ended::NotWanted),
         }
         lease = match client.renew(&lease, start) {
             Some(renewed) => renewed,
@@ -88,47 +86,64 @@ fn get_and_renew(card: &Card, patience: Duration, take: &impl Fn(Lease) -> bool)
     }
 }
 
-struct Client {
-    socket: UdpSocket,
-    hardware_address: [u8; 6],
+/// What was told of answers that cannot be used.
+struct Complaints<'a> {
+    card: &'a str,
+    report: &'a Report,
+    made: RefCell<HashSet<String>>,
 }
 
-impl Client {
-    fn open(card: &Card) -> anyhow::Result<Self> {
+impl Complaints<'_> {
+    fn make(&self, from: SocketAddr, why: &Unanswered) {
+        let mut made = self.made.borrow_mut();
+        let text = why.to_string();
+        if made.len() < COMPLAINTS_AT_MOST && !made.contains(&text) {
+            let card = self.card;
+            self.report.warn(format_args!(
+                "network: {card}: the answer of DHCP server {} is not used: {text}",
+                from.ip()
+            ));
+            made.insert(text);
+        }
+    }
+}
+
+struct Client<'a> {
+    socket: UdpSocket,
+    hardware_address: [u8; 6],
+    complaints: &'a Complaints<'a>,
+}
+
+impl<'a> Client<'a> {
+    fn open(card: &Card, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
         let socket = bind(&card.name).with_context(|| format!("cannot open a socket on `{}`", card.name))?;
-        Ok(Self { socket, hardware_address: card.hardware_address })
+        Ok(Self { socket, hardware_address: card.hardware_address, complaints })
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK.
+    /// DISCOVER, OFFER, REQUEST, ACK: one transaction.
     fn get(&self, patience: Duration) -> anyhow::Result<Lease> {
-        let mut discover = self.message(MessageType::Discover);
-        discover.opts_mut().insert(DhcpOption::ParameterRequestList(wanted()));
-        let offer = self.ask(&discover, Ipv4Addr::BROADCAST, patience)?;
-        let mut request = self.message(MessageType::Request);
-        request.set_xid(discover.xid());
-        request.opts_mut().insert(DhcpOption::ParameterRequestList(wanted()));
-        request.opts_mut().insert(DhcpOption::RequestedIpAddress(offer.yiaddr()));
-        if let Some(server) = offer.opts().get(OptionCode::ServerIdentifier) {
-            request.opts_mut().insert(server.clone());
+        let discover = self.request(Question::Discover);
+        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, patience)? else {
+            bail!("a refusal is no offer");
+        };
+        let question = Question::Select { address: offer.address, server: offer.server };
+        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, patience)? {
+            Answer::Lease(lease) => Ok(lease),
+            Answer::Refusal => bail!("the offer of `{offer}` was taken back"),
         }
-        lease(&self.ask(&request, Ipv4Addr::BROADCAST, patience)?)
     }
 
     /// Asks the server for more time at T1, any server at T2 (RFC 2131, section 4.4.5).
-    fn renew(&self, lease_held: &Lease, start: Instant) -> Option<Lease> {
-        for (when, until, server) in [
-            (lease_held.renew, lease_held.rebind, lease_held.server),
-            (lease_held.rebind, lease_held.end, Ipv4Addr::BROADCAST),
-        ] {
+    fn renew(&self, held: &Lease, start: Instant) -> Option<Lease> {
+        for (when, until, server) in [(held.renew, held.rebind, held.server), (held.rebind, held.end, None)] {
             thread::sleep(when.saturating_sub(start.elapsed()));
+            let to = server.unwrap_or(Ipv4Addr::BROADCAST);
             while start.elapsed() < until {
-                let mut request = self.message(MessageType::Request);
-                request.set_ciaddr(lease_held.address);
-                request.opts_mut().insert(DhcpOption::ParameterRequestList(wanted()));
+                let request = self.request(Question::Renew { address: held.address, server });
                 let patience = RENEWAL_PATIENCE.min(until.saturating_sub(start.elapsed()));
-                match self.ask(&request, server, patience) {
-                    Ok(answer) if answer.opts().has_msg_type(MessageType::Nak) => return None,
-                    Ok(answer) => return lease(&answer).ok(),
+                match self.ask(&request, to, patience) {
+                    Ok(Answer::Refusal) => return None,
+                    Ok(Answer::Lease(lease)) => return Some(lease),
                     Err(_) => {}
                 }
             }
@@ -136,37 +151,43 @@ impl Client {
         None
     }
 
-    fn message(&self, kind: MessageType) -> Message {
-        let mut message = Message::default();
-        message.set_flags(Flags::default().set_broadcast());
-        message.set_chaddr(&self.hardware_address);
-        message.opts_mut().insert(DhcpOption::MessageType(kind));
-        message.opts_mut().insert(DhcpOption::ClassIdentifier(b"iguana".to_vec()));
-        message
+    fn request(&self, question: Question) -> Request {
+        // Need not be secret, so it does not wait for the kernel's random numbers; of two machines that start at once
+        // it differs by the hardware address.
+        let transaction = RandomState::new().hash_one(self.hardware_address) as u32;
+        Request { transaction, hardware_address: self.hardware_address, question }
     }
 
     /// Sends a message and waits for what answers it.
-    fn ask(&self, question: &Message, to: Ipv4Addr, patience: Duration) -> anyhow::Result<Message> {
-        let mut bytes = Vec::new();
-        question.encode(&mut Encoder::new(&mut bytes))?;
-        if let Err(error) = self.socket.send_to(&bytes, SocketAddrV4::new(to, SERVER_PORT)) {
-            thread::sleep(SEND_PAUSE);
+    fn ask(&self, request: &Request, to: Ipv4Addr, patience: Duration) -> anyhow::Result<Answer> {
+        if let Err(error) = self.socket.send_to(&request.encode(), SocketAddrV4::new(to, SERVER_PORT)) {
+            thread::sleep(PAUSE);
             return Err(error).context("cannot send");
         }
         let start = Instant::now();
-        let mut buffer = [0; LARGEST_MESSAGE];
+        // One byte more shows that a message is too large.
+        let mut buffer = [0; LARGEST_MESSAGE + 1];
         loop {
             let left = patience.saturating_sub(start.elapsed());
-            anyhow::ensure!(!left.is_zero(), "no answer within {} s", patience.as_secs());
+            ensure!(!left.is_zero(), "no answer within {} s", patience.as_secs());
             self.socket.set_read_timeout(Some(left))?;
-            let Ok(count) = self.socket.recv(&mut buffer) else { continue };
-            // What is not understood is somebody else's: the port is open to the whole wire.
-            let Ok(answer) = Message::decode(&mut Decoder::new(&buffer[..count])) else { continue };
-            if answers(question, &answer) {
-                return Ok(answer);
+            let (packet, from) = match self.socket.recv_from(&mut buffer) {
+                Ok((count, from)) => (buffer.get(..count).unwrap_or_default(), from),
+                Err(error) if is_passing(error.kind()) => continue,
+                Err(error) => return Err(error).context("cannot receive"),
+            };
+            match request.read_answer(packet) {
+                Ok(answer) => return Ok(answer),
+                Err(Unanswered::NotForUs) => {}
+                Err(why) => self.complaints.make(from, &why),
             }
         }
     }
+}
+
+/// Whether a socket that says this may be asked again at once.
+fn is_passing(kind: ErrorKind) -> bool {
+    [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&kind)
 }
 
 fn bind(card: &str) -> anyhow::Result<UdpSocket> {
@@ -185,193 +206,5 @@ fn bind(card: &str) -> anyhow::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn wanted() -> Vec<OptionCode> {
-    vec![
-        OptionCode::SubnetMask,
-        OptionCode::Router,
-        OptionCode::DomainNameServer,
-        OptionCode::Hostname,
-        OptionCode::DomainName,
-        OptionCode::AddressLeaseTime,
-        OptionCode::Renewal,
-        OptionCode::Rebinding,
-        OptionCode::ClasslessStaticRoute,
-    ]
-}
-
-fn answers(question: &Message, answer: &Message) -> bool {
-    let expected: &[MessageType] = match question.opts().msg_type() {
-        Some(MessageType::Discover) => &[MessageType::Offer],
-        _ => &[MessageType::Ack, MessageType::Nak],
-    };
-    answer.xid() == question.xid()
-        && answer.chaddr() == question.chaddr()
-        && expected.iter().any(|kind| answer.opts().has_msg_type(*kind))
-}
-
-fn lease(ack: &Message) -> anyhow::Result<Lease> {
-    let option = |code| ack.opts().get(code);
-    let mask = match option(OptionCode::SubnetMask) {
-        Some(DhcpOption::SubnetMask(mask)) => u32::from(*mask).leading_ones() as u8,
-        _ => 24,
-    };
-    let server = match option(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => *server,
-        _ => ack.siaddr(),
-    };
-    let seconds = match option(OptionCode::AddressLeaseTime) {
-        Some(DhcpOption::AddressLeaseTime(seconds)) if *seconds < u32::MAX => (*seconds).max(SHORTEST_LEASE),
-        _ => DEFAULT_LEASE,
-    };
-    let renew = match option(OptionCode::Renewal) {
-        Some(DhcpOption::Renewal(renew)) if *renew > 0 && *renew < seconds => *renew,
-        _ => seconds / 2,
-    };
-    let rebind = match option(OptionCode::Rebinding) {
-        Some(DhcpOption::Rebinding(rebind)) if *rebind >= renew && *rebind < seconds => *rebind,
-        _ => (seconds - seconds / 8).max(renew),
-    };
-    anyhow::ensure!(!ack.yiaddr().is_unspecified(), "the server gave no address");
-    Ok(Lease {
-        address: ack.yiaddr(),
-        prefix: mask,
-        server,
-        routes: routes(ack),
-        nameservers: match option(OptionCode::DomainNameServer) {
-            Some(DhcpOption::DomainNameServer(servers)) => servers.clone(),
-            _ => Vec::new(),
-        },
-        domain: match option(OptionCode::DomainName) {
-            Some(DhcpOption::DomainName(name)) => host_name(name),
-            _ => None,
-        },
-        hostname: match option(OptionCode::Hostname) {
-            Some(DhcpOption::Hostname(name)) => host_name(name),
-            _ => None,
-        },
-        renew: Duration::from_secs(renew.into()),
-        rebind: Duration::from_secs(rebind.into()),
-        end: Duration::from_secs(seconds.into()),
-    })
-}
-
-/// RFC 3442: the classless routes count alone when there are any.
-fn routes(ack: &Message) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
-    if let Some(DhcpOption::ClasslessStaticRoute(routes)) = ack.opts().get(OptionCode::ClasslessStaticRoute) {
-        return routes.iter().map(|(net, gateway)| (net.network(), net.prefix_len(), *gateway)).collect();
-    }
-    match ack.opts().get(OptionCode::Router) {
-        Some(DhcpOption::Router(gateways)) => {
-            gateways.first().map(|gateway| (Ipv4Addr::UNSPECIFIED, 0, *gateway)).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// A name that may be written into files: whoever answers on the wire must not add lines to them.
-fn host_name(name: &str) -> Option<String> {
-    let name = name.trim_end_matches('\0');
-    let is_harmless = !name.is_empty()
-        && name.len() <= 253
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
-    is_harmless.then(|| name.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ack(options: Vec<DhcpOption>) -> Message {
-        let mut message = Message::default();
-        message.set_yiaddr(Ipv4Addr::new(10, 0, 2, 15));
-        for option in options {
-            message.opts_mut().insert(option);
-        }
-        message
-    }
-
-    #[test]
-    fn a_lease_has_what_the_server_gave() {
-        let lease = lease(&ack(vec![
-            DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 254, 0)),
-            DhcpOption::Router(vec![Ipv4Addr::new(10, 0, 2, 2)]),
-            DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 2, 3)),
-            DhcpOption::AddressLeaseTime(800),
-            DhcpOption::Hostname("one".into()),
-        ]))
-        .unwrap();
-        assert_eq!(lease.to_string(), "10.0.2.15/23");
-        assert_eq!(lease.routes, [(Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::new(10, 0, 2, 2))]);
-        assert_eq!(lease.hostname.as_deref(), Some("one"));
-        let times = [lease.renew, lease.rebind, lease.end].map(|time| time.as_secs());
-        assert_eq!(times, [400, 700, 800]);
-    }
-
-    #[test]
-    fn an_endless_lease_is_renewed_daily() {
-        let lease = lease(&ack(vec![DhcpOption::AddressLeaseTime(u32::MAX)])).unwrap();
-        assert_eq!(lease.end.as_secs(), u64::from(DEFAULT_LEASE));
-    }
-
-    #[test]
-    fn names_that_would_add_lines_are_dropped() {
-        assert_eq!(host_name("a\nnameserver 6.6.6.6"), None);
-        assert_eq!(host_name("host.example\0").as_deref(), Some("host.example"));
-    }
-
-    #[test]
-    fn answers_to_others_are_passed_over() {
-        let mut question = Message::default();
-        question.opts_mut().insert(DhcpOption::MessageType(MessageType::Discover));
-        let mut answer = question.clone();
-        answer.opts_mut().insert(DhcpOption::MessageType(MessageType::Offer));
-        assert!(answers(&question, &answer));
-        answer.set_xid(question.xid().wrapping_add(1));
-        assert!(!answers(&question, &answer));
-    }
-
-    /// A server that gives leases of four seconds: real ones give at least two minutes.
-    fn serve_short_leases(socket: &UdpSocket) {
-        let mut buffer = [0; LARGEST_MESSAGE];
-        while let Ok(count) = socket.recv(&mut buffer) {
-            let question = Message::decode(&mut Decoder::new(&buffer[..count])).unwrap();
-            let kind = match question.opts().msg_type() {
-                Some(MessageType::Discover) => MessageType::Offer,
-                _ => MessageType::Ack,
-            };
-            let mut answer = ack(vec![
-                DhcpOption::MessageType(kind),
-                DhcpOption::ServerIdentifier(Ipv4Addr::LOCALHOST),
-                DhcpOption::AddressLeaseTime(4),
-            ]);
-            answer.set_xid(question.xid()).set_chaddr(question.chaddr());
-            let mut bytes = Vec::new();
-            answer.encode(&mut Encoder::new(&mut bytes)).unwrap();
-            socket.send_to(&bytes, (Ipv4Addr::BROADCAST, CLIENT_PORT)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_lease_is_renewed_before_it_ends() {
-        if !rustix::process::getuid().is_root() {
-            return; // A network of one's own is root's alone.
-        }
-        sys::enter_empty_network().unwrap();
-        super::super::netlink::Netlink::open().unwrap().set_up(1).unwrap();
-        let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).unwrap();
-        sys::bind_to_card(&server, "lo").unwrap();
-        server.set_broadcast(true).unwrap();
-        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        thread::spawn(move || serve_short_leases(&server));
-        let card = Card { index: 1, name: "lo".into(), hardware_address: [2; 6], has_carrier: true };
-        let (sender, receiver) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            hold_lease(&card, |lease| sender.send((lease.address, Instant::now())).is_ok())
-        });
-        let next = || receiver.recv_timeout(Duration::from_secs(8)).expect("no lease within 8 s");
-        let leases = [next(), next(), next()];
-        assert!(leases.iter().all(|(address, _)| *address == Ipv4Addr::new(10, 0, 2, 15)), "{leases:?}");
-        let between = leases[2].1 - leases[1].1;
-        assert!((1.5..3.5).contains(&between.as_secs_f32()), "renewed after {between:?} instead of 2 s");
-    }
-}
+mod tests;

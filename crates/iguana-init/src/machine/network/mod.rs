@@ -10,8 +10,9 @@ use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 pub(crate) use others::wait_for_others;
 
+use ::dhcp::{Lease, Route};
 use cards::Card;
-use dhcp::Lease;
+use dhcp::Taken;
 use iguana_core::cmdline::{Addressing, Settings, StaticAddress};
 use iguana_core::hint::hinted;
 use netlink::Netlink;
@@ -51,7 +52,7 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     let network = Network { _renewing: renewing };
     let mut netlink = Netlink::open()?;
     netlink.set_up(cards::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
-    resolver::write(settings, None)?;
+    resolver::write(settings, None, report)?;
     match &settings.addressing {
         Addressing::Off => report.say("network: left alone (ip=off)"),
         Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
@@ -74,12 +75,13 @@ fn ask_all_cards(
         let cards = asking.look(&mut netlink, report);
         match leases.recv_timeout(LOOK_EVERY) {
             Ok(Configured { card, lease }) => {
-                configure(&mut netlink, &card, &lease, report)?;
-                resolver::write(settings, Some(&lease))?;
+                resolver::write(settings, Some(&lease), report)?;
+                let server =
+                    lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"));
                 let waited = start.elapsed().as_secs_f32();
                 report.say(format_args!(
-                    "network: {} has {} from DHCP server {} after {waited:.1} s",
-                    card.name, lease, lease.server
+                    "network: {} has {lease} from {server} after {waited:.1} s",
+                    card.name
                 ));
                 let going = Going { netlink, asking, first_card: card.index, settings: settings.clone() };
                 going.keep(leases, report.clone(), stop);
@@ -119,15 +121,26 @@ impl Asking {
                 report.warn(format_args!("network: {} cannot be brought up: {error}", card.name));
             }
             if card.has_carrier && self.asked.insert(card.index) {
-                let (card, found) = (card.clone(), self.found.clone());
+                let (card, found, report) = (card.clone(), self.found.clone(), report.clone());
                 thread::spawn(move || {
-                    dhcp::hold_lease(&card.clone(), |lease| {
-                        found.send(Configured { card: card.clone(), lease }).is_ok()
-                    })
+                    dhcp::hold_lease(&card, &report, |lease| take(&card, lease, &found, &report))
                 });
             }
         }
         cards
+    }
+}
+
+/// Configures the card by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
+fn take(card: &Card, lease: Lease, found: &Sender<Configured>, report: &Report) -> Taken {
+    if let Err(error) = Netlink::open().and_then(|mut netlink| configure(&mut netlink, card, &lease, report))
+    {
+        report.warn(format_args!("network: {}: {error:#}", card.name));
+        return Taken::Refused;
+    }
+    match found.send(Configured { card: card.clone(), lease }) {
+        Ok(()) => Taken::Kept,
+        Err(_) => Taken::NotWanted,
     }
 }
 
@@ -156,23 +169,24 @@ impl Going {
     }
 
     fn take(&mut self, Configured { card, lease }: &Configured, report: &Report) -> anyhow::Result<()> {
-        configure(&mut self.netlink, card, lease, report)?;
         if card.index == self.first_card {
-            resolver::write(&self.settings, Some(lease))?;
+            resolver::write(&self.settings, Some(lease), report)?;
         }
         report.detail(format_args!("network: {} has {lease}", card.name));
         Ok(())
     }
 }
 
-/// Gives a card its address and routes. A route that the kernel refuses does not spoil the address.
+/// Gives a card its address and routes. Nothing but the address is needed: what else is wrong with a lease is told.
 fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease, report: &Report) -> anyhow::Result<()> {
     netlink
         .set_address(card.index, lease.address, lease.prefix)
-        .with_context(|| format!("cannot set the address {} on `{}`", lease.address, card.name))?;
-    for (network, prefix, gateway) in &lease.routes {
-        if let Err(error) = netlink.add_route(card.index, *network, *prefix, *gateway) {
-            let route = format!("{network}/{prefix} by {gateway}");
+        .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
+    for ignored in &lease.ignored {
+        report.warn(format_args!("network: {}: the DHCP server gave what is not used: {ignored}", card.name));
+    }
+    for route in &lease.routes {
+        if let Err(error) = netlink.add_route(card.index, route) {
             report.warn(format_args!("network: {}: no route to {route}: {error}", card.name));
         }
     }
@@ -190,10 +204,10 @@ fn set_static(
         .set_address(card.index, fixed.address, fixed.prefix)
         .context("cannot set the address of `ip=`")?;
     if let Some(gateway) = fixed.gateway {
-        let anywhere = Ipv4Addr::UNSPECIFIED;
-        netlink.add_route(card.index, anywhere, 0, gateway).context("cannot set the gateway of `ip=`")?;
+        let anywhere = Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };
+        netlink.add_route(card.index, &anywhere).context("cannot set the gateway of `ip=`")?;
     }
-    resolver::write(settings, None)?;
+    resolver::write(settings, None, report)?;
     report.say(format_args!("network: {} has {}/{} from `ip=`", card.name, fixed.address, fixed.prefix));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Links, addresses and routes, by rtnetlink(7).
 
 use anyhow::Context as _;
+use dhcp::Route;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -56,28 +57,23 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Sends packets for a network to a gateway; no gateway (0.0.0.0) means that it is on the card's own wire.
-    pub(super) fn add_route(
-        &mut self,
-        index: u32,
-        network: Ipv4Addr,
-        prefix: u8,
-        gateway: Ipv4Addr,
-    ) -> io::Result<()> {
+    /// Sends packets for a network through a card.
+    pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = prefix;
+        message.header.destination_prefix_length = route.prefix;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Dhcp;
         message.header.kind = RouteType::Unicast;
         message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Priority(ROUTE_METRIC + index)];
-        if prefix > 0 {
-            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(network)));
+        if route.prefix > 0 {
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.network)));
         }
-        if gateway.is_unspecified() {
-            message.header.scope = RouteScope::Link;
-        } else {
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        match route.gateway {
+            None => message.header.scope = RouteScope::Link,
+            Some(gateway) => {
+                message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            }
         }
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }

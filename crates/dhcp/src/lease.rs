@@ -1,0 +1,224 @@
+//! What a server gives, of which every part can be used.
+
+use crate::address::{defect, is_broadcast, is_usable, mask, prefix};
+use crate::name;
+use crate::options::{self, Options};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Bits of a network's mask when the server says none, or one that is none.
+const DEFAULT_PREFIX: u8 = 24;
+/// Shortest lease that is believed, in seconds: half of it is the pause between two renewals.
+const SHORTEST_LEASE: u32 = 4;
+/// A lease without a time, or with an endless one, is renewed once a day, in seconds.
+const DEFAULT_LEASE: u32 = 86_400;
+/// RFC 2131, section 3.3: this many seconds are for ever.
+const FOR_EVER: u32 = u32::MAX;
+/// More name servers, and more routes, are left out: each route is a request to the kernel.
+const NAME_SERVERS_AT_MOST: usize = 8;
+const ROUTES_AT_MOST: usize = 64;
+
+/// What a server gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The machine's address.
+    pub address: Ipv4Addr,
+    /// Bits of the mask of its network.
+    pub prefix: u8,
+    /// Who gave it; `None` when nobody can be at the address that the server says is its own.
+    pub server: Option<Ipv4Addr>,
+    /// The ways to other networks.
+    pub routes: Vec<Route>,
+    /// Whom to ask for names, in this order.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// In which domain to look for names without one.
+    pub domain: Option<String>,
+    /// The machine's name.
+    pub host_name: Option<String>,
+    /// Time until the server is asked for more (T1).
+    pub renew: Duration,
+    /// Time until any server is asked (T2).
+    pub rebind: Duration,
+    /// Time until the lease ends.
+    pub end: Duration,
+    /// What else the server gave, but cannot be used, and why: a sentence each.
+    pub ignored: Vec<String>,
+}
+
+/// A way to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The network's address.
+    pub network: Ipv4Addr,
+    /// Bits of its mask.
+    pub prefix: u8,
+    /// Who passes packets on; `None` when the network is on the interface's own wire.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.network, self.prefix)?;
+        self.gateway.map_or(Ok(()), |gateway| write!(out, " by {gateway}"))
+    }
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Lease {
+    /// The lease of an offer or an agreement; an error when the machine cannot have the address.
+    pub(crate) fn new(address: Ipv4Addr, next_server: Ipv4Addr, options: &Options) -> Result<Self, String> {
+        if let Some(defect) = defect(address) {
+            return Err(format!("the address `{address}` {defect}"));
+        }
+        let mut reader = Reader { options, ignored: Vec::new() };
+        let prefix = reader.prefix();
+        if is_broadcast(address, prefix) {
+            return Err(format!("the address `{address}/{prefix}` is its network's broadcast address"));
+        }
+        let [renew, rebind, end] = reader.times().map(|seconds| Duration::from_secs(seconds.into()));
+        Ok(Self {
+            address,
+            prefix,
+            server: reader.server(next_server),
+            routes: reader.routes(),
+            name_servers: reader.name_servers(),
+            domain: reader.name(options::DOMAIN_NAME, "domain name", name::domain),
+            host_name: reader.name(options::HOST_NAME, "host name", name::host),
+            renew,
+            rebind,
+            end,
+            ignored: reader.ignored,
+        })
+    }
+}
+
+/// Reads options, and notes what cannot be used.
+struct Reader<'a> {
+    options: &'a Options,
+    ignored: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn prefix(&mut self) -> u8 {
+        let Some(bytes) = self.options.bytes(options::SUBNET_MASK) else { return DEFAULT_PREFIX };
+        self.options.address(options::SUBNET_MASK).and_then(prefix).unwrap_or_else(|| {
+            self.ignored.push(format!("the subnet mask {bytes:?} is none; /{DEFAULT_PREFIX} is taken"));
+            DEFAULT_PREFIX
+        })
+    }
+
+    fn server(&mut self, next_server: Ipv4Addr) -> Option<Ipv4Addr> {
+        match self.options.address(options::SERVER_IDENTIFIER) {
+            Some(server) => {
+                let defect = defect(server);
+                let note = defect.map(|defect| format!("the server's address `{server}` {defect}"));
+                self.ignored.extend(note);
+                defect.is_none().then_some(server)
+            }
+            None => is_usable(next_server).then_some(next_server),
+        }
+    }
+
+    /// Seconds to T1, T2 and the end, in this order (RFC 2131, section 4.4.5).
+    fn times(&self) -> [u32; 3] {
+        let end = match self.options.number(options::LEASE_TIME) {
+            None | Some(FOR_EVER) => DEFAULT_LEASE,
+            Some(seconds) => seconds.max(SHORTEST_LEASE),
+        };
+        let said = |code| self.options.number(code).filter(|seconds| *seconds < end);
+        let renew = said(options::RENEWAL_TIME).filter(|renew| *renew > 0).unwrap_or(end / 2);
+        let renew = renew.max(SHORTEST_LEASE / 2);
+        let usual = end.saturating_sub(end / 8);
+        let rebind = said(options::REBINDING_TIME).filter(|rebind| *rebind >= renew);
+        [renew, rebind.unwrap_or(usual.max(renew)), end]
+    }
+
+    fn name_servers(&mut self) -> Vec<Ipv4Addr> {
+        let Some(servers) = self.options.addresses(options::NAME_SERVERS) else {
+            self.ignored.push("the name servers are not a list of addresses".into());
+            return Vec::new();
+        };
+        let (mut good, bad): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| is_usable(*server));
+        if let Some(first) = bad.first() {
+            self.ignored.push(format!("{} name servers that no machine can be, as `{first}`", bad.len()));
+        }
+        self.shorten(&mut good, NAME_SERVERS_AT_MOST, "name servers");
+        good
+    }
+
+    fn name(&mut self, code: u8, what: &str, read: fn(&[u8]) -> Option<String>) -> Option<String> {
+        let bytes = self.options.bytes(code)?;
+        let name = read(bytes);
+        if name.is_none() {
+            self.ignored.push(format!("the {what} `{}` is none", bytes.escape_ascii()));
+        }
+        name
+    }
+
+    /// RFC 3442: the classless routes count alone when there are any.
+    fn routes(&mut self) -> Vec<Route> {
+        let mut routes = match self.options.bytes(options::CLASSLESS_ROUTES).map(classless_routes) {
+            Some(Some(routes)) => routes,
+            Some(None) => {
+                self.ignored.push("the classless routes are no list of routes".into());
+                self.router()
+            }
+            None => self.router(),
+        };
+        let all = routes.len();
+        routes.retain(|route| is_destination(route) && route.gateway.is_none_or(is_usable));
+        let bad = all.saturating_sub(routes.len());
+        if bad > 0 {
+            self.ignored.push(format!("{bad} routes to or by what is no machine or network"));
+        }
+        self.shorten(&mut routes, ROUTES_AT_MOST, "routes");
+        routes
+    }
+
+    fn router(&mut self) -> Vec<Route> {
+        let Some(routers) = self.options.addresses(options::ROUTER) else {
+            self.ignored.push("the routers are not a list of addresses".into());
+            return Vec::new();
+        };
+        let anywhere = |gateway| Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };
+        routers.into_iter().take(1).map(anywhere).collect()
+    }
+
+    fn shorten<T>(&mut self, list: &mut Vec<T>, limit: usize, what: &str) {
+        if list.len() > limit {
+            self.ignored.push(format!("all but the first {limit} of {} {what}", list.len()));
+            list.truncate(limit);
+        }
+    }
+}
+
+/// RFC 3442, "Classless Route Option Format"; `None` when it is none.
+fn classless_routes(mut bytes: &[u8]) -> Option<Vec<Route>> {
+    let mut routes = Vec::new();
+    while let Some((&prefix, rest)) = bytes.split_first() {
+        let (network, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8)))?;
+        let (gateway, rest) = rest.split_first_chunk::<4>()?;
+        let mut octets = [0; 4];
+        // More than 32 bits do not fit.
+        octets.get_mut(..network.len())?.copy_from_slice(network);
+        let network = u32::from_be_bytes(octets) & mask(prefix);
+        let gateway = Some(Ipv4Addr::from(*gateway)).filter(|gateway| !gateway.is_unspecified());
+        routes.push(Route { network: network.into(), prefix, gateway });
+        bytes = rest;
+    }
+    Some(routes)
+}
+
+/// Whether packets may be sent to that network at all; also anywhere.
+fn is_destination(route: &Route) -> bool {
+    route.prefix <= 32 && (route.network.is_unspecified() || is_usable(route.network))
+}
+
+#[cfg(test)]
+mod tests;

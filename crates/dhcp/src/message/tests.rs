@@ -1,0 +1,163 @@
+use super::*;
+
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+const SERVER: [u8; 4] = [10, 0, 2, 2];
+
+fn asking(question: Question) -> Request {
+    Request { transaction: 0xDEAD_BEEF, hardware_address: MAC, question }
+}
+
+fn select() -> Request {
+    asking(Question::Select { address: [10, 0, 2, 15].into(), server: Some(SERVER.into()) })
+}
+
+/// A reply of that type, with more options.
+fn reply(kind: u8, options: &[&[u8]]) -> Vec<u8> {
+    let mut packet =
+        vec![BOOT_REPLY, 1, 6, 0, 0xDE, 0xAD, 0xBE, 0xEF, 0, 0, 0x80, 0, 0, 0, 0, 0, 10, 0, 2, 15];
+    packet.extend([0; 8]);
+    packet.extend(MAC);
+    packet.extend([0; 10 + 64 + 128]);
+    packet.extend(MAGIC_COOKIE);
+    packet.extend([53, 1, kind, 54, 4, 10, 0, 2, 2]);
+    packet.extend(options.concat());
+    packet.push(options::END);
+    packet
+}
+
+fn leased(answer: Result<Answer, Unanswered>) -> Lease {
+    match answer {
+        Ok(Answer::Lease(lease)) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_is_as_the_rfc_has_it() {
+    let bytes = select().encode();
+    assert_eq!(bytes[..12], [1, 1, 6, 0, 0xDE, 0xAD, 0xBE, 0xEF, 0, 0, 0x80, 0]);
+    assert_eq!((&bytes[28..34], &bytes[236..240]), (&MAC[..], &MAGIC_COOKIE[..]));
+    assert_eq!(bytes[240..255], [53, 1, REQUEST, 50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2]);
+    assert_eq!(bytes[255..258], [55, 9, 1]);
+    assert!(bytes[266..].starts_with(&[60, 6, b'i', b'g', b'u', b'a', b'n', b'a', 255]));
+    assert_eq!(asking(Question::Discover).encode().len(), SMALLEST_MESSAGE);
+    let renewal = asking(Question::Renew { address: [10, 0, 2, 15].into(), server: Some(SERVER.into()) });
+    assert_eq!(renewal.encode()[12..16], [10, 0, 2, 15]);
+    // RFC 2131, table 5: neither the address nor the server is an option then.
+    assert_eq!(renewal.encode()[240..244], [53, 1, REQUEST, 55]);
+}
+
+#[test]
+fn an_answer_is_read() {
+    let offer = leased(asking(Question::Discover).read_answer(&reply(OFFER, &[&[1, 4, 255, 255, 255, 0]])));
+    assert_eq!((offer.to_string().as_str(), offer.server), ("10.0.2.15/24", Some(SERVER.into())));
+    assert!(leased(select().read_answer(&reply(ACK, &[]))).ignored.is_empty());
+    assert_eq!(select().read_answer(&reply(NAK, &[])), Ok(Answer::Refusal));
+}
+
+#[test]
+fn a_hardware_address_of_any_length_ends_nothing() {
+    let refused = Unanswered::Malformed("its hardware address is not of an Ethernet");
+    for length in (0..=255).filter(|length| *length != 6) {
+        let mut packet = reply(OFFER, &[]);
+        packet[2] = length;
+        assert_eq!(asking(Question::Discover).read_answer(&packet), Err(refused.clone()), "{length}");
+    }
+    let mut packet = reply(OFFER, &[]);
+    packet[1] = 6;
+    assert_eq!(asking(Question::Discover).read_answer(&packet), Err(refused));
+}
+
+#[test]
+fn what_is_for_others_is_passed_over() {
+    let ask = |packet: &[u8]| asking(Question::Discover).read_answer(packet);
+    let good = reply(OFFER, &[]);
+    // The operation, the transaction, the hardware address.
+    for at in [0, 4, 7, 28, 33] {
+        let mut packet = good.clone();
+        packet[at] ^= 1;
+        assert_eq!(ask(&packet), Err(Unanswered::NotForUs), "byte {at}");
+    }
+    assert_eq!(ask(&reply(ACK, &[])), Err(Unanswered::NotForUs));
+    for length in 0..240 {
+        assert_eq!(ask(&good[..length]), Err(Unanswered::NotForUs), "{length} bytes");
+    }
+}
+
+#[test]
+fn what_is_malformed_is_told() {
+    let ask = |packet: &[u8]| match asking(Question::Discover).read_answer(packet) {
+        Err(Unanswered::Malformed(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let mut packet = reply(OFFER, &[]);
+    packet[236] = 0;
+    assert_eq!(ask(&packet), "it has no options");
+    let mut packet = reply(OFFER, &[&[6, 200, 10]]);
+    packet.pop();
+    assert_eq!(ask(&packet), "an option is longer than its field");
+    // Twice of one byte is once of two (RFC 3396).
+    assert_eq!(ask(&reply(OFFER, &[&[53, 1, ACK]])), "it does not say of which type it is");
+    for overload in [&[52, 1, 0][..], &[52, 1, 4], &[52, 0], &[52, 2, 1, 1]] {
+        assert_eq!(ask(&reply(OFFER, &[overload])), "it does not say in which fields more options are");
+    }
+    let large = vec![0; LARGEST_MESSAGE];
+    assert_eq!(ask(&reply(OFFER, &[&large])), "it is larger than a packet");
+}
+
+#[test]
+fn options_in_other_fields_count_when_the_server_says_so() {
+    let overload = |fields: u8| {
+        let mut packet = reply(OFFER, &[&[6, 2, 10, 0, 52, 1, fields]]);
+        packet[44..49].copy_from_slice(&[6, 1, 9, END_OF_FIELD, 0]);
+        packet[108..112].copy_from_slice(&[6, 1, 2, END_OF_FIELD]);
+        leased(asking(Question::Discover).read_answer(&packet))
+    };
+    const END_OF_FIELD: u8 = 255;
+    assert_eq!(overload(3).name_servers, [Ipv4Addr::from([10, 0, 2, 9])]);
+    // Parts of an address are none.
+    assert_eq!((overload(1).name_servers.len(), overload(1).ignored.len()), (0, 1));
+    // What is in a field must end there.
+    let mut packet = reply(OFFER, &[&[52, 1, 2]]);
+    packet[44..46].copy_from_slice(&[6, 63]);
+    let answer = asking(Question::Discover).read_answer(&packet);
+    assert_eq!(answer, Err(Unanswered::Malformed("an option is longer than its field")));
+}
+
+#[test]
+fn only_the_server_that_was_asked_answers() {
+    let other = |kind| {
+        let mut packet = reply(kind, &[]);
+        packet[248] = 66;
+        packet
+    };
+    assert_eq!(select().read_answer(&other(ACK)), Err(Unanswered::NotForUs));
+    assert_eq!(select().read_answer(&other(NAK)), Err(Unanswered::NotForUs));
+    let renew = |server: Option<[u8; 4]>| {
+        asking(Question::Renew { address: [10, 0, 2, 15].into(), server: server.map(Into::into) })
+    };
+    assert_eq!(renew(Some(SERVER)).read_answer(&other(NAK)), Err(Unanswered::NotForUs));
+    assert_eq!(renew(None).read_answer(&other(NAK)), Ok(Answer::Refusal));
+    // One that does not say who it is may agree, and not refuse.
+    let nameless = |kind| {
+        let mut packet = reply(kind, &[]);
+        packet[243] = 200;
+        packet
+    };
+    assert_eq!(leased(select().read_answer(&nameless(ACK))).server, None);
+    assert_eq!(select().read_answer(&nameless(NAK)), Err(Unanswered::NotForUs));
+}
+
+#[test]
+fn a_renewal_gives_no_other_address() {
+    let renewal = asking(Question::Renew { address: [10, 0, 2, 16].into(), server: None });
+    assert!(matches!(renewal.read_answer(&reply(ACK, &[])), Err(Unanswered::Unusable(_))));
+}
+
+#[test]
+fn an_offer_of_no_address_is_none() {
+    let mut packet = reply(OFFER, &[]);
+    packet[16..20].copy_from_slice(&[127, 0, 0, 1]);
+    let refused = asking(Question::Discover).read_answer(&packet).unwrap_err();
+    assert_eq!(refused.to_string(), "the address `127.0.0.1` is a loopback address");
+}

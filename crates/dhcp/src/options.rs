@@ -1,0 +1,109 @@
+//! The options of a message (RFC 2132), put together from all places in which they may be (RFC 2131, section 4.1).
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+const PAD: u8 = 0;
+pub(crate) const SUBNET_MASK: u8 = 1;
+pub(crate) const ROUTER: u8 = 3;
+pub(crate) const NAME_SERVERS: u8 = 6;
+pub(crate) const HOST_NAME: u8 = 12;
+pub(crate) const DOMAIN_NAME: u8 = 15;
+pub(crate) const REQUESTED_ADDRESS: u8 = 50;
+pub(crate) const LEASE_TIME: u8 = 51;
+pub(crate) const OVERLOAD: u8 = 52;
+pub(crate) const MESSAGE_TYPE: u8 = 53;
+pub(crate) const SERVER_IDENTIFIER: u8 = 54;
+pub(crate) const PARAMETER_REQUEST_LIST: u8 = 55;
+pub(crate) const RENEWAL_TIME: u8 = 58;
+pub(crate) const REBINDING_TIME: u8 = 59;
+pub(crate) const CLASS_IDENTIFIER: u8 = 60;
+/// RFC 3442.
+pub(crate) const CLASSLESS_ROUTES: u8 = 121;
+pub(crate) const END: u8 = 255;
+
+/// Options by their number. One that comes in parts, also in different fields, is whole here (RFC 3396).
+#[derive(Debug, Default)]
+pub(crate) struct Options(BTreeMap<u8, Vec<u8>>);
+
+impl Options {
+    /// Adds what is in one field of a message.
+    ///
+    /// # Errors
+    /// When an option goes on behind the end of the field.
+    pub(crate) fn add(&mut self, mut field: &[u8]) -> Result<(), &'static str> {
+        const CUT: &str = "an option is longer than its field";
+        while let Some((&code, rest)) = field.split_first() {
+            field = rest;
+            match code {
+                PAD => {}
+                END => break,
+                code => {
+                    let (&length, rest) = field.split_first().ok_or(CUT)?;
+                    let (value, rest) = rest.split_at_checked(length.into()).ok_or(CUT)?;
+                    self.0.entry(code).or_default().extend_from_slice(value);
+                    field = rest;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of an option.
+    pub(crate) fn bytes(&self, code: u8) -> Option<&[u8]> {
+        self.0.get(&code).map(Vec::as_slice)
+    }
+
+    /// An option of one byte.
+    pub(crate) fn byte(&self, code: u8) -> Option<u8> {
+        match self.bytes(code)? {
+            [byte] => Some(*byte),
+            _ => None,
+        }
+    }
+
+    /// An option that is a number of four bytes.
+    pub(crate) fn number(&self, code: u8) -> Option<u32> {
+        self.bytes(code)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    /// An option that is one address.
+    pub(crate) fn address(&self, code: u8) -> Option<Ipv4Addr> {
+        self.number(code).map(Ipv4Addr::from)
+    }
+
+    /// An option that is a list of addresses; `None` when it is there and is none.
+    pub(crate) fn addresses(&self, code: u8) -> Option<Vec<Ipv4Addr>> {
+        let (addresses, rest) = self.bytes(code).unwrap_or_default().as_chunks::<4>();
+        rest.is_empty().then(|| addresses.iter().map(|address| Ipv4Addr::from(*address)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_an_option_are_put_together() {
+        let mut options = Options::default();
+        options.add(&[PAD, 6, 4, 10, 0, 0, 1, 6, 2, 10, 0, PAD, END, 7]).unwrap();
+        options.add(&[6, 2, 0, 2]).unwrap();
+        assert_eq!(options.addresses(6).unwrap(), [[10, 0, 0, 1], [10, 0, 0, 2]].map(Ipv4Addr::from));
+        assert_eq!(options.addresses(7), Some(vec![]));
+    }
+
+    #[test]
+    fn an_option_ends_within_its_field() {
+        for cut in [&[6][..], &[6, 1], &[6, 4, 1, 2, 3], &[0, 0, 6, 255]] {
+            assert!(Options::default().add(cut).is_err(), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_of_another_length_is_none() {
+        let mut options = Options::default();
+        options.add(&[51, 3, 0, 0, 1, 53, 2, 5, 5, 6, 5, 1, 2, 3, 4, 5, 54, 0]).unwrap();
+        assert_eq!((options.number(51), options.byte(53), options.address(54)), (None, None, None));
+        assert_eq!(options.addresses(6), None);
+    }
+}
