@@ -15,6 +15,8 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("check", &[]),
     ("untar", &[SEEDS_OF_UNTAR]),
     ("assembly", &[]),
+    ("dhcp", &[]),
+    ("tftp", &[]),
 ];
 /// Small layers of every oddity, written before they are used.
 const SEEDS_OF_UNTAR: &str = "target/fuzz/layers";

@@ -22,8 +22,9 @@ use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-/// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
+/// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each. For a server that
+/// answers by TCP, and there nothing more, glibc would wait for ever.
+pub(crate) const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
 /// Time for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
@@ -295,7 +296,7 @@ pub(crate) fn host(url: &str) -> &str {
 fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
     let host = host(url);
     let remedy = match &error {
-        ureq::Error::HostNotFound => Some(name_remedy(host)),
+        ureq::Error::HostNotFound | ureq::Error::Timeout(ureq::Timeout::Resolve) => Some(name_remedy(host)),
         ureq::Error::Io(cause) if is_lookup_failure(cause) => Some(name_remedy(host)),
         ureq::Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
         ureq::Error::ConnectProxyFailed(_) => Some(format!(

@@ -8,6 +8,7 @@ pub mod cmdline;
 pub mod hint;
 pub mod http;
 pub mod image;
+mod resolve;
 pub mod text;
 pub mod tftp;
 pub mod timestamp;
