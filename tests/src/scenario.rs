@@ -139,6 +139,12 @@ impl Scenario {
         self.extra(["-netdev", "user,id=net1", "-device", &format!("{model},netdev=net1")])
     }
 
+    /// Nothing from which random numbers come: neither a device nor the processor's instruction.
+    pub fn no_random_source(mut self) -> Scenario {
+        self.machine.has_random_source = false;
+        self.extra(["-cpu", "qemu64"])
+    }
+
     /// More of QEMU's command line.
     pub fn extra<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Scenario {
         self.machine.extra.extend(arguments.into_iter().map(OsString::from));

@@ -6,7 +6,7 @@ use crate::exchange::{self, Results};
 use crate::handover::{self, Before, Circumstances, Handover, State};
 use crate::jobs;
 use crate::machine::clock::{self, Clock};
-use crate::machine::{devices, facts, identity, memory, modules, network, release};
+use crate::machine::{devices, facts, identity, memory, modules, network, random, release};
 use crate::report::{self, At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use iguana_core::cmdline::{OnFailure, Settings};
@@ -139,6 +139,7 @@ fn prepare_and_run(
     report: &Report,
 ) -> Result<Run, Failure> {
     let memory = memory::Watch::start();
+    let random = random::Random::make();
     let machine = match initrd {
         Initrd::Standalone => Some(Machine::bring_up(settings, report)?),
         Initrd::Dracut => {
@@ -146,6 +147,7 @@ fn prepare_and_run(
             None
         }
     };
+    wait_for(random, settings, report)?;
 
     let proxies = proxies(settings).at(Stage::ControlFile)?;
     let http = trust.client().through(proxies);
@@ -191,6 +193,17 @@ fn prepare_and_run(
 /// The most that `/iguana` may hold.
 pub(crate) fn shared_limits(plan: &Plan) -> exchange::Limits {
     exchange::Limits::new(plan.shared_size, memory::read().map_or(0, |memory| memory.total))
+}
+
+/// Without random numbers there is no TLS; what is on disks can be had all the same.
+fn wait_for(random: random::Random, settings: &Settings, report: &Report) -> Result<(), Failure> {
+    match random.wait(report) {
+        Err(error) if !control::needs_network(settings) => {
+            report.warn(format_args!("random numbers: going on without: {error:#}"));
+            Ok(())
+        }
+        waited => waited.at(Stage::Network),
+    }
 }
 
 /// What the standalone initrd looks after, until the value is dropped.

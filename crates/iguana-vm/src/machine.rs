@@ -23,6 +23,8 @@ pub struct Machine {
     pub network: Network,
     /// Where the serial console goes.
     pub serial: Serial,
+    /// Whether the host's random numbers can be had, by virtio.
+    pub has_random_source: bool,
     /// Whether writes to all disks are forgotten at the end.
     pub snapshot: bool,
     /// Further arguments for QEMU.
@@ -85,6 +87,7 @@ impl Machine {
             disks,
             network: Network::User(Vec::new()),
             serial: Serial::Plain,
+            has_random_source: true,
             snapshot: false,
             extra: Vec::new(),
         }
@@ -102,7 +105,9 @@ impl Machine {
         self.add_serial(&mut arguments);
         self.add_kernel(&mut arguments);
         self.add_network(&mut arguments);
-        arguments.add("-device", "virtio-rng-pci");
+        if self.has_random_source {
+            arguments.add("-device", "virtio-rng-pci");
+        }
         for (number, disk) in self.disks.iter().enumerate() {
             disk.add(number, &mut arguments);
         }
@@ -243,6 +248,12 @@ mod tests {
         let options = vec!["tftp=/srv".to_string(), "bootfile=x".to_string()];
         let user = Machine { network: Network::User(options), ..Machine::new("k") };
         assert!(text(&user).contains("-netdev user,id=net0,tftp=/srv,bootfile=x "));
+    }
+
+    #[test]
+    fn the_source_of_random_numbers_can_be_absent() {
+        let absent = Machine { has_random_source: false, ..Machine::new("k") };
+        assert!(!text(&absent).contains("rng"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Machines of other kinds than a VM with virtio: the kernel for hardware, a small memory, late devices.
 
 use crate::POWER_OFF;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use iguana_lab::authority::Authority;
 use iguana_lab::disk::Disk;
 use iguana_lab::image::Recipe;
 use iguana_lab::initrd::Initrd;
 use iguana_lab::kernel::Flavour;
 use iguana_lab::monitor::Monitor;
+use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 
 /// Waits until the machine has `count` disks with a serial of ours, and names them.
@@ -85,5 +87,19 @@ fn a_small_memory_is_enough() -> Result<()> {
     let mut boot = Scenario::with(&initrd).memory(128).job(Recipe::script(POWER_OFF)?)?.boot()?;
     boot.expect_all(&["job job: succeeded", "memory: peak ", "handover: power off"])?;
     boot.ends()?;
+    Ok(())
+}
+
+/// Nothing that need not be secret waits for the kernel's random numbers, and what does has the kernel make some.
+#[test]
+fn a_machine_without_a_source_of_random_numbers_pulls_by_tls() -> Result<()> {
+    let registry = Registry::tls(&Authority::named("lab")?)?;
+    let scenario = Scenario::new()?.no_random_source().registry(registry);
+    let mut boot = scenario.job(Recipe::script(POWER_OFF)?)?.boot()?;
+    boot.expect("job job: succeeded")?;
+    let said = boot.ends()?;
+    let line = said.lines().find(|line| line.contains("from DHCP server")).context("no lease")?;
+    let seconds = line.split("after ").nth(1).and_then(|rest| rest.strip_suffix(" s")).context("no time")?;
+    assert!(seconds.parse::<f32>()? < 10.0, "{line}");
     Ok(())
 }

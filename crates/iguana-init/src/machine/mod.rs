@@ -10,4 +10,5 @@ pub(crate) mod memory;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod network;
+pub(crate) mod random;
 pub(crate) mod release;

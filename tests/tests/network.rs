@@ -1,0 +1,189 @@
+//! What others on the network may do to a machine that is up: name servers that lie. Iguana reads no DNS itself, the
+//! system's getaddrinfo(3) does; what is shown is that no answer ends the process, and that every wait has an end.
+
+use anyhow::{Context as _, Result};
+use iguana_core::http::Client;
+use iguana_core::trust::tls::Roots;
+use iguana_lab::process::{self, QUICK};
+use nix::sched::{CloneFlags, unshare};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a name server makes of a question: packets by UDP.
+type ByUdp = fn(&[u8]) -> Vec<Vec<u8>>;
+/// And bytes by TCP; none is silence on an open connection.
+type ByTcp = fn(&[u8]) -> Vec<u8>;
+
+/// Bytes before the question (RFC 1035, section 4.1.1).
+const HEAD: usize = 12;
+/// How long a name may be looked up, with the options of [`ask`]: a second for each of two addresses, and some more.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// The answer to `question` with these flags and records.
+fn answer(question: &[u8], flags: u16, count: u16, records: &[u8]) -> Vec<u8> {
+    let end = HEAD + question[HEAD..].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
+    let mut answer = question[..end].to_vec();
+    answer[2..4].copy_from_slice(&flags.to_be_bytes());
+    answer[6..8].copy_from_slice(&count.to_be_bytes());
+    answer[8..12].fill(0);
+    [&answer[..], records].concat()
+}
+
+/// A record of a name: its type and data (RFC 1035, section 4.1.3).
+fn record(name: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
+    let length = data.len() as u16;
+    [name, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 9], &length.to_be_bytes(), data].concat()
+}
+
+/// A pointer to the name in the question.
+const ASKED: &[u8] = &[0xc0, HEAD as u8];
+const FOUND: u16 = 0x8180;
+const CUT_OFF: u16 = 0x8380;
+const A: u16 = 1;
+const CNAME: u16 = 5;
+
+const LIARS: &[(&str, ByUdp, ByTcp)] = &[
+    ("nothing", |_| vec![], no_tcp),
+    ("an empty packet", |_| vec![vec![]], no_tcp),
+    ("noise", |question| vec![vec![0xff; 512], [&question[..2], &[0xff; 500][..]].concat()], no_tcp),
+    ("the question", |question| vec![question.to_vec()], no_tcp),
+    (
+        "an answer to another question",
+        |question| {
+            let mut other = answer(question, FOUND, 1, &record(ASKED, A, &[127, 0, 0, 1]));
+            other[0] ^= 1;
+            vec![other]
+        },
+        no_tcp,
+    ),
+    ("records that are not there", |question| vec![answer(question, FOUND, 0xffff, &[])], no_tcp),
+    (
+        "a name that points to itself",
+        |question| {
+            let here = question.len().min(255) as u8;
+            vec![answer(question, FOUND, 1, &record(&[0xc0, here], A, &[127, 0, 0, 1]))]
+        },
+        no_tcp,
+    ),
+    ("an alias of itself", |question| vec![answer(question, FOUND, 1, &record(ASKED, CNAME, ASKED))], no_tcp),
+    (
+        "aliases in a circle",
+        |question| {
+            let there = [3, b'x', b'y', b'z', 0];
+            let circle = [record(ASKED, CNAME, &there), record(&there, CNAME, ASKED)].concat();
+            vec![answer(question, FOUND, 2, &circle)]
+        },
+        no_tcp,
+    ),
+    (
+        "an address of five bytes",
+        |question| vec![answer(question, FOUND, 1, &record(ASKED, A, &[1; 5]))],
+        no_tcp,
+    ),
+    (
+        "data longer than the packet",
+        |question| {
+            let mut long = answer(question, FOUND, 1, &record(ASKED, A, &[127, 0, 0, 1]));
+            let length = long.len() - 6;
+            long[length] = 0xff;
+            vec![long]
+        },
+        no_tcp,
+    ),
+    (
+        "four thousand addresses",
+        |question| vec![answer(question, CUT_OFF, 0, &[])],
+        |question| {
+            let records = record(ASKED, A, &[127, 0, 0, 1]).repeat(4000);
+            let all = answer(question, FOUND, 4000, &records);
+            [&(all.len() as u16).to_be_bytes()[..], &all].concat()
+        },
+    ),
+];
+
+fn no_tcp(_: &[u8]) -> Vec<u8> {
+    vec![0, 0]
+}
+
+/// Takes this thread, and what it starts, into a network of its own, whose name server is on loopback.
+fn enter_network(options: &str) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .context("a network of our own (are we root?)")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("resolv.conf");
+    fs::write(&file, format!("nameserver 127.0.0.1\n{options}"))?;
+    let mut mount = Command::new("sh");
+    let script = "mount --make-rprivate / && mount --bind \"$0\" /etc/resolv.conf && ip link set lo up";
+    process::run(mount.args(["-c", script]).arg(&file), QUICK)?;
+    Ok(())
+}
+
+/// A name server that answers so; for as long as the network is there.
+fn serve(by_udp: ByUdp, by_tcp: ByTcp) -> Result<()> {
+    let udp = UdpSocket::bind("127.0.0.1:53")?;
+    let tcp = TcpListener::bind("127.0.0.1:53")?;
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, client)) = udp.recv_from(&mut question) {
+            by_udp(&question[..length]).iter().for_each(|packet| drop(udp.send_to(packet, client)));
+        }
+    });
+    thread::spawn(move || {
+        for client in tcp.incoming().flatten() {
+            thread::spawn(move || serve_by_tcp(client, by_tcp));
+        }
+    });
+    Ok(())
+}
+
+/// Answers each question, which has its length before it (RFC 1035, section 4.2.2), until the client goes.
+fn serve_by_tcp(mut client: TcpStream, by_tcp: ByTcp) {
+    let mut length = [0; 2];
+    while client.read_exact(&mut length).is_ok() {
+        let mut question = vec![0; u16::from_be_bytes(length).into()];
+        if client.read_exact(&mut question).is_err() || client.write_all(&by_tcp(&question)).is_err() {
+            break;
+        }
+    }
+}
+
+/// Why nothing is fetched from a server of some name, and after which time.
+fn ask() -> (String, Duration) {
+    let start = Instant::now();
+    let error =
+        Client::new(&Roots::default()).fetch("http://name.example:9/x").expect_err("there is no server");
+    (format!("{error:#}"), start.elapsed())
+}
+
+#[test]
+fn name_servers_that_lie_make_a_fetch_fail_in_time() -> Result<()> {
+    for (lie, by_udp, by_tcp) in LIARS {
+        let (said, took) = thread::scope(|scope| {
+            let asked = scope.spawn(|| -> Result<(String, Duration)> {
+                enter_network("options timeout:1 attempts:1\n")?;
+                serve(*by_udp, *by_tcp)?;
+                Ok(ask())
+            });
+            asked.join().expect("no panic")
+        })?;
+        println!("{lie}: {took:?}: {said}");
+        assert!(said.contains("http://name.example:9/x"), "{lie}: {said}");
+        assert!(took < LIMIT, "{lie}: {took:?}");
+    }
+    Ok(())
+}
+
+/// glibc waits without a limit for what was begun by TCP.
+#[test]
+fn a_name_server_that_is_silent_by_tcp_is_given_up() -> Result<()> {
+    enter_network("")?;
+    serve(|question| vec![answer(question, CUT_OFF, 0, &[])], |_| vec![])?;
+    let (said, took) = ask();
+    assert!(said.ends_with("no answer of a DNS server within 30 s"), "{said}");
+    assert!((29..35).contains(&took.as_secs()), "{took:?}");
+    Ok(())
+}
