@@ -2,7 +2,7 @@
 //! language in their places, with values from a list that holds good and bad ones, and the bytes themselves.
 #![no_main]
 
-use iguana_core::workflow::{check, language};
+use workflow::{check, language};
 
 const VALUES: &[&str] = &[
     "a",

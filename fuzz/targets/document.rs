@@ -2,7 +2,7 @@
 #![no_main]
 
 use annotate_snippets::Renderer;
-use iguana_core::workflow::check;
+use workflow::check;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let checked = check(bytes);

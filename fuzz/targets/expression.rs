@@ -1,7 +1,7 @@
 //! Any text as an expression, a condition and a template; what is well-formed has a value.
 #![no_main]
 
-use iguana_core::workflow::expression::{Expression, ExpressionError, Scope, Status, Template, Value};
+use workflow::expression::{Expression, ExpressionError, Scope, Status, Template, Value};
 
 struct Everything;
 

@@ -4,8 +4,8 @@
 //! agreed on.
 #![no_main]
 
-use iguana_core::http::DOCUMENT_LIMIT;
-use iguana_core::tftp::{Step, Transfer};
+use fetch::http::DOCUMENT_LIMIT;
+use fetch::tftp::{Step, Transfer};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (mut transfer, request) = Transfer::begin("a");

@@ -2,7 +2,7 @@
 //! same files.
 #![no_main]
 
-use iguana_core::image::unpack;
+use oci_layer::unpack;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};

@@ -2,8 +2,8 @@
 //! system's getaddrinfo(3) does; what is shown is that no answer ends the process, and that every wait has an end.
 
 use anyhow::{Context as _, Result};
-use iguana_core::http::Client;
-use iguana_core::trust::tls::Roots;
+use fetch::http::Client;
+use fetch::tls::Roots;
 use iguana_lab::process::{self, QUICK};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;

@@ -2,21 +2,24 @@
 
 use crate::container::Cgroups;
 use crate::control;
-use crate::exchange::{self, Results};
-use crate::handover::{self, Before, Circumstances, Handover, State};
+use crate::exchange;
+use crate::exchange::Results;
+use crate::handover;
+use crate::handover::{Before, Circumstances, Handover, State};
 use crate::jobs;
-use crate::machine::clock::{self, Clock};
+use crate::machine::clock;
+use crate::machine::clock::Clock;
 use crate::machine::{devices, facts, identity, memory, modules, network, random, release};
-use crate::report::{self, At as _, Failure, Report, Stage};
+use crate::report;
+use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
-use iguana_core::cmdline::{OnFailure, Settings};
-use iguana_core::http::Proxies;
-use iguana_core::image;
-use iguana_core::trust::{self, Trust};
-use iguana_core::workflow::{self, Plan};
+use config::cmdline::{OnFailure, Settings};
+use config::trust::Trust;
+use fetch::http::Proxies;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use workflow::Plan;
 
 /// Whose initrd it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,7 @@ pub(crate) fn work() -> ExitCode {
 
 /// What the initrd believes, and what of the command line that lets pass.
 pub(crate) fn beliefs(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
-    let trust = Trust::from_folder(Path::new(trust::HOME)).at(Stage::Trust);
+    let trust = Trust::from_folder(Path::new(trust_directory::HOME)).at(Stage::Trust);
     let settings = settings(trust.as_ref().ok(), cmdline);
     (trust, settings)
 }
@@ -169,7 +172,7 @@ fn prepare_and_run(
     let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
     *seen = Seen { disks: Before::now(), machine_id: Some(machine_id) };
-    let finder = control_file.finder(trust.finder(http.clone(), image::Machine::this()));
+    let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
         store: memory::STORE.into(),

@@ -1,24 +1,26 @@
 //! Finds the control file, and reads the workflow in it.
 
 use crate::machine::facts;
-use crate::machine::media::{self, Media};
+use crate::machine::media;
+use crate::machine::media::Media;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
-use iguana_core::cmdline::Settings;
-use iguana_core::hint::{WithHint as _, hinted};
-use iguana_core::image::bundle::{Bundle, Opened};
-use iguana_core::image::{Artifact, Finder, Machine, PullEvent, Reference};
-use iguana_core::timestamp::Timestamp;
-use iguana_core::trust::Trust;
-use iguana_core::trust::pins::Pins;
-use iguana_core::trust::rules::Rules;
-use iguana_core::trust::workflow::{Admitted, Authenticated, BundledPins, Candidate, Signer, Voucher};
-use iguana_core::workflow::artifact;
-use iguana_core::workflow::{self, Plan, Severity};
-use iguana_core::{http, tftp};
+use config::cmdline::Settings;
+use config::rules::Rules;
+use config::trust::Trust;
+use config::workflow_trust::{Admitted, Authenticated, BundledPins, Candidate, Signer, Voucher};
+use fetch::{http, tftp};
+use hint::{WithHint as _, hinted};
+use oci_pull::artifact;
+use oci_pull::bundle::{Bundle, Opened};
+use oci_pull::{Artifact, Finder, PullEvent};
+use oci_reference::{Machine, Reference};
+use oci_trust::pins::Pins;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use timestamp::Timestamp;
+use workflow::{Plan, Severity};
 
 /// Where `iguana build --workflow` puts the bundled workflow.
 pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";

@@ -3,18 +3,22 @@
 //! dracut loads drivers, brings up the network and switches the root; Iguana runs between, in the place of whatever
 //! else would mount the new root.
 
-use crate::boot::{self, Initrd};
+use crate::boot;
+use crate::boot::Initrd;
 use crate::control;
 use crate::exchange;
-use crate::handover::{self, Handover};
+use crate::handover;
+use crate::handover::Handover;
 use crate::machine::mounts;
-use crate::report::{self, At as _, Failure, Report, Stage};
-use crate::supervise::{self, Verdict};
+use crate::report;
+use crate::report::{At as _, Failure, Report, Stage};
+use crate::supervise;
+use crate::supervise::Verdict;
 use anyhow::Context as _;
-use iguana_core::cmdline::{self, OnFailure, Settings};
-use iguana_core::hint::hinted;
-use iguana_core::trust;
-use iguana_core::trust::rules::Rules;
+use config::cmdline;
+use config::cmdline::{OnFailure, Settings};
+use config::rules::Rules;
+use hint::hinted;
 use rustix::system::RebootCommand;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -76,8 +80,8 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 fn cmdline(hooks: &Path) -> u8 {
     let cmdline = command_line();
     // A trust that cannot be read allows nobody anything; the boot says why.
-    let is_refused =
-        Rules::from_folder(Path::new(trust::HOME)).map_or(true, |rules| rules.refuse_system(&cmdline));
+    let is_refused = Rules::from_folder(Path::new(trust_directory::HOME))
+        .map_or(true, |rules| rules.refuse_system(&cmdline));
     if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
         return STEP_ASIDE;
     }

@@ -1,14 +1,14 @@
 //! Process 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
 //! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here.
 
-use crate::handover::{self, Handover};
+use crate::handover;
+use crate::handover::Handover;
 use crate::machine::mounts;
 use crate::report::{Failure, Report, Stage};
 use crate::sys;
-use iguana_core::cmdline::{OnFailure, Settings};
-use iguana_core::hint::hinted;
-use iguana_core::trust;
-use iguana_core::trust::rules::Rules;
+use config::cmdline::{OnFailure, Settings};
+use config::rules::Rules;
+use hint::hinted;
 use rustix::process::{Pid, WaitOptions};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// What the command line asks for and the trust allows; nothing where the trust cannot be read.
 fn settings(cmdline: &str) -> Settings {
-    let rules = Rules::from_folder(Path::new(trust::HOME));
+    let rules = Rules::from_folder(Path::new(trust_directory::HOME));
     rules.map_or(Settings { no_shell: true, ..Settings::default() }, |rules| rules.settings(cmdline))
 }
 

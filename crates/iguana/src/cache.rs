@@ -1,7 +1,7 @@
 //! Things that take long to make, kept under the digest of all that they are made from.
 
 use anyhow::{Context, Result};
-use iguana_core::image::Digest;
+use oci_reference::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -2,7 +2,6 @@
 
 use crate::output;
 use anyhow::{Error, Result};
-use iguana_core::{hint, text};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -49,7 +48,7 @@ pub(crate) fn exit_code(done: Result<Exit>) -> ExitCode {
 pub(crate) fn misused(error: &clap::Error) -> ExitCode {
     let does_more = |argument: OsString| {
         let argument = argument.to_string_lossy();
-        argument.contains(text::is_hidden) || argument.contains("##")
+        argument.contains(printable::is_hidden) || argument.contains("##")
     };
     match std::env::args_os().any(does_more) {
         true => output::note(error.render()),
@@ -66,13 +65,13 @@ pub(crate) fn tell(error: &Error) {
 }
 
 fn block(error: &Error) -> String {
-    let mut lines = text::lines(&format!("iguana: error: {error}"));
+    let mut lines = printable::lines(&format!("iguana: error: {error}"));
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     if !causes.is_empty() {
-        lines.extend(text::lines(&format!("  why: {}", causes.join(": "))));
+        lines.extend(printable::lines(&format!("  why: {}", causes.join(": "))));
     }
     if let Some(hint) = hint::of(error) {
-        lines.extend(text::lines(&format!("  hint: {hint}")));
+        lines.extend(printable::lines(&format!("  hint: {hint}")));
     }
     lines.join("\n") + "\n"
 }
@@ -81,7 +80,7 @@ fn block(error: &Error) -> String {
 mod tests {
     use super::*;
     use anyhow::{Context, anyhow};
-    use iguana_core::hint::WithHint;
+    use hint::WithHint;
 
     #[test]
     fn a_failure_has_its_causes_and_a_hint() {

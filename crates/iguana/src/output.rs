@@ -3,7 +3,6 @@
 //! What it writes may come from anywhere: file names, workflows, registries. It is escaped here, once.
 
 use anyhow::{Context, Result};
-use iguana_core::text;
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -43,13 +42,13 @@ pub(crate) fn note(message: impl Display) {
 
 fn tell(stream: impl Write, message: impl Display) {
     // Nobody is left to be told when it cannot be written.
-    let _ = write(stream, &(text::lines(&message.to_string()).join("\n") + "\n"));
+    let _ = write(stream, &(printable::lines(&message.to_string()).join("\n") + "\n"));
 }
 
-/// Writes lines that are laid out, in which everything from outside is [`text::visible`] already. They command no CI
+/// Writes lines that are laid out, in which everything from outside is [`printable::visible`] already. They command no CI
 /// service.
 pub(crate) fn write_lines(stream: impl Write, laid_out: &str) -> Result<()> {
-    let lines = laid_out.split('\n').map(text::without_commands).collect::<Vec<_>>();
+    let lines = laid_out.split('\n').map(printable::without_commands).collect::<Vec<_>>();
     write(stream, &lines.join("\n"))
 }
 

@@ -8,7 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the one that does it")]
 
 use anyhow::{Context, Result, bail};
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};

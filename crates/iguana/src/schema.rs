@@ -1,9 +1,9 @@
 //! `iguana schema`: the language's table of keys as a JSON Schema (json-schema.org/draft/2020-12).
 
-use iguana_core::workflow::duration;
-use iguana_core::workflow::language::{OBJECTS, WORKFLOW};
-use iguana_core::workflow::schema::{ID_PATTERN, Key, Kind, LONGEST_ID, Object};
 use serde_json::{Map, Value, json};
+use workflow::duration;
+use workflow::language::{OBJECTS, WORKFLOW};
+use workflow::schema::{ID_PATTERN, Key, Kind, LONGEST_ID, Object};
 
 /// Where the schema is published: `docs/workflow.schema.json` of the repository.
 const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/workflow.schema.json");

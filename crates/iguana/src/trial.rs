@@ -1,9 +1,10 @@
 //! `iguana try`: a workflow in a virtual machine, on the terminal that we were called from.
 
-use crate::build::{self, Recipe};
+use crate::build;
+use crate::build::Recipe;
 use crate::output;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use iguana_vm::{Disk, DiskFormat, Machine, Qemu, Serial};
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,11 +1,11 @@
 //! `docs/workflow.md` and the language say the same: each failure tells what to write where.
 
-use iguana_core::workflow::language::{CONTAINER, OBJECTS, SERVICE};
-use iguana_core::workflow::schema::{Key, Kind, Object};
-use iguana_core::workflow::{MACHINE, check};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use workflow::language::{CONTAINER, OBJECTS, SERVICE};
+use workflow::schema::{Key, Kind, Object};
+use workflow::{MACHINE, check};
 
 const DOCUMENT: &str = "docs/workflow.md";
 const TABLE: &str = "## Every key and the test that runs it";
@@ -15,8 +15,7 @@ const NO_TEST: &str = "`MODULE::TEST`";
 const MODULES: &[&str] = &[
     "tests/tests/scenarios",
     "tests/tests",
-    "crates/iguana-core/src/workflow",
-    "crates/iguana-core/src",
+    "crates/workflow/src",
     "crates/iguana-init/src",
     "crates/iguana/src",
     "crates/iguana-vm/src",
@@ -164,8 +163,12 @@ fn test(name: &str) -> Option<String> {
 fn test_in(module: &str, function: &str) -> Option<String> {
     let module = module.replace("::", "/");
     let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
-    let files =
+    let known =
         MODULES.iter().flat_map(|folder| files.iter().map(move |file| root().join(folder).join(file)));
+    // Or the first word is a crate.
+    let (name, rest) = module.split_once('/').unwrap_or((&module, "lib"));
+    let sources = root().join("crates").join(name.replace('_', "-")).join("src");
+    let files = known.chain([sources.join(format!("{rest}.rs")), sources.join(rest).join("mod.rs")]);
     files.into_iter().find_map(|file| {
         let source = fs::read_to_string(file).ok()?;
         let mut tests = source.split("#[test]").skip(1);

@@ -6,9 +6,9 @@ mod layers;
 mod listing;
 mod model;
 
-use iguana_core::image::{Store, flatten, unpack_all};
 use layers::Entry;
 use listing::{Listing, Surroundings};
+use oci_layer::{Store, flatten, unpack_all};
 use rustix::fd::OwnedFd;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 
 use super::device::{Device, block_devices};
 use super::{BtrfsMember, Partition, encoded};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 

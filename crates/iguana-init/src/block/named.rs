@@ -1,8 +1,9 @@
 //! Which block device a name means, in a mount list or on the command line, and waiting until it is there.
 
-use super::doubles::{self, Tag};
+use super::doubles;
+use super::doubles::Tag;
 use super::encoded;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};

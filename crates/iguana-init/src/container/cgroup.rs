@@ -8,7 +8,7 @@
 use super::plan::Plan;
 use super::running::Shortage;
 use anyhow::Context as _;
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use rustix::fs::{Access, access};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
@@ -441,7 +441,7 @@ mod tests {
         for plan in [Plan { memory: Some(1 << 20), ..plan.clone() }, Plan { pids: Some(9), ..plan }] {
             let error = Cgroup::make(&plan).unwrap_err();
             assert!(error.to_string().contains("cannot be enforced"), "{error:#}");
-            assert!(iguana_core::hint::of(&error).unwrap().contains("cgroup_disable="));
+            assert!(hint::of(&error).unwrap().contains("cgroup_disable="));
         }
     }
 

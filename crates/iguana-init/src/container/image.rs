@@ -2,8 +2,8 @@
 
 use super::plan::Command;
 use anyhow::Context as _;
-use iguana_core::hint::{WithHint as _, hinted};
-use iguana_core::image::VerifiedImage;
+use hint::{WithHint as _, hinted};
+use oci_pull::VerifiedImage;
 use std::path::{Path, PathBuf};
 
 /// The signals that an image may ask to be stopped by, as `kill -l` names them (signal(7), x86 and Arm).

@@ -3,11 +3,12 @@
 //! One loop without threads: requests come from the machine's side by a socket, ends of children and
 //! signals by another descriptor.
 
-use super::protocol::{self, Answer, Execution, Inbox, Order, Refusal, Request};
+use super::protocol;
+use super::protocol::{Answer, Execution, Inbox, Order, Refusal, Request};
 use super::{privileges, program, rootfs, terminal, zygote};
 use crate::sys;
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;

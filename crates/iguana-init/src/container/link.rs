@@ -2,10 +2,11 @@
 
 use super::Ended;
 use super::cgroup::Cgroup;
-use super::protocol::{self, Answer, Birth, Execution, Order, Refusal, Request};
+use super::protocol;
+use super::protocol::{Answer, Birth, Execution, Order, Refusal, Request};
 use super::zygote::Zygote;
 use anyhow::{Context as _, anyhow};
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,

@@ -5,7 +5,7 @@ use super::plan::{KernelFiles, Source};
 use crate::exchange;
 use crate::sys;
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,

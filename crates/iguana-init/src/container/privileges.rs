@@ -3,7 +3,7 @@
 
 use super::mounts::{Reach, make_read_only};
 use anyhow::{Context as _, ensure};
-use iguana_core::hint::WithHint as _;
+use hint::WithHint as _;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;

@@ -1,9 +1,11 @@
 //! Starts one program in a container whose root is built already.
 
-use super::{privileges, protocol::Execution, rootfs, seccomp, user};
-use crate::sys::{self, Session};
+use super::protocol::Execution;
+use super::{privileges, rootfs, seccomp, user};
+use crate::sys;
+use crate::sys::Session;
 use anyhow::Context as _;
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use indexmap::IndexMap;
 use rustix::fd::AsFd as _;
 use rustix::process::Pid;

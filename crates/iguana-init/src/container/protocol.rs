@@ -2,7 +2,7 @@
 //! stream socket. A descriptor travels with the first byte of the message that it belongs to.
 
 use super::plan::Mount;
-use iguana_core::hint::{self, WithHint as _};
+use hint::WithHint as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,

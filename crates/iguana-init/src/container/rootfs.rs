@@ -3,13 +3,14 @@
 //! What is mounted is taken hold of first and attached after the new root has become `/`: so every link in
 //! the image is followed inside it, and no image can have its mounts made elsewhere.
 
-use super::mounts::{self, Reach, Tree};
+use super::mounts;
+use super::mounts::{Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
 use crate::exchange;
 use anyhow::Context as _;
-use iguana_core::hint::WithHint as _;
-use iguana_core::image::take_after;
+use hint::WithHint as _;
+use oci_layer::take_after;
 use rustix::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags, open, symlinkat};
 use rustix::io::Errno;

@@ -3,7 +3,7 @@
 use super::cgroup::MemoryAccount;
 use super::link::Link;
 use super::relay::Relay;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use super::image::Image;
 use super::*;
-use iguana_core::hint;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;

@@ -2,7 +2,7 @@
 
 use crate::sys::Identity;
 use anyhow::Context as _;
-use iguana_core::hint::WithHint as _;
+use hint::WithHint as _;
 
 /// An identity and its home folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::hint::WithHint as _;
+use hint::WithHint as _;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory, Links};
 

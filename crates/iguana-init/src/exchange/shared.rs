@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::results::Results;
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, open, readlink, stat};
 use rustix::io::Errno;

@@ -5,7 +5,7 @@
 //! container was started, and never looks for it again.
 
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::path::Path;

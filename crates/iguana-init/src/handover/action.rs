@@ -2,7 +2,7 @@
 
 use super::{Handover, kexec};
 use crate::exchange::KERNEL_ACTION;
-use iguana_core::hint::hinted;
+use hint::hinted;
 
 /// What the word asks for. White space around it and capitals do not matter.
 ///

@@ -4,7 +4,7 @@ use super::NEW_ROOT;
 use super::mount_list::Entry;
 use super::partitions::{Disk, TYPES, Typed};
 use anyhow::bail;
-use iguana_core::hint::hinted;
+use hint::hinted;
 
 /// What was found, and why it is the one.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What is on a device of the mount list.
 
-use crate::block::{self, Superblock, Usage};
+use crate::block;
+use crate::block::{Superblock, Usage};
 use anyhow::Context as _;
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use std::path::Path;
 
 /// What is done with a device.

@@ -1,6 +1,6 @@
 //! The new system's first program.
 
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use untrusted_fs::{Directory, Links};

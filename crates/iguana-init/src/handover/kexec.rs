@@ -3,7 +3,7 @@
 use super::kernel::Installed;
 use crate::sys;
 use anyhow::{Context as _, bail};
-use iguana_core::hint::WithHint as _;
+use hint::WithHint as _;
 use std::ffi::CString;
 use std::fs;
 use std::path::Path;

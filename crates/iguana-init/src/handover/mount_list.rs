@@ -2,7 +2,7 @@
 
 use super::NEW_ROOT;
 use crate::exchange;
-use iguana_core::hint::{WithHint as _, hinted};
+use hint::{WithHint as _, hinted};
 use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};
 

@@ -1,12 +1,14 @@
 //! What became of the workflow, told on the next boot: a small file on a file system that outlives this one (`state:` of
 //! a workflow). The file system is mounted for the moments of reading and writing only: a job may do as it likes with it.
 
-use super::filesystem::{self, Content};
-use super::partitions::{self, Before, ESP};
+use super::filesystem;
+use super::filesystem::Content;
+use super::partitions;
+use super::partitions::{Before, ESP};
 use crate::block::named;
 use crate::report::Report;
 use anyhow::{Context as _, bail};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::path::PathBuf;

@@ -2,13 +2,14 @@
 //! as that system: whatever goes wrong leaves no file system half in use.
 
 use super::NEW_ROOT;
-use super::filesystem::{self, Content};
+use super::filesystem;
+use super::filesystem::Content;
 use super::mount_list::{Entry, Source};
 use crate::block::named;
 use crate::exchange;
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::hint::WithHint as _;
+use hint::WithHint as _;
 use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;

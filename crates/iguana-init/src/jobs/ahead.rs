@@ -2,13 +2,14 @@
 
 use super::images::Images;
 use crate::report::{Report, Waiting};
-use iguana_core::http;
-use iguana_core::image::{Reference, VerifiedImage};
-use iguana_core::workflow::Job;
+use fetch::http;
+use oci_pull::VerifiedImage;
+use oci_reference::Reference;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use workflow::Job;
 
 /// Images on their way. Those of a job that is skipped are given up when this is dropped.
 pub(super) struct Ahead {

@@ -3,13 +3,14 @@
 use super::Setup;
 use super::images::Pulled;
 use super::scope::{Scope, Texts};
-use crate::container::{self, Command, Mount, Plan, Program, Source, Stdio, Zygote};
+use crate::container;
+use crate::container::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
 use crate::exchange::OUTPUT_INSIDE;
 use anyhow::Context as _;
-use iguana_core::image::VerifiedImage;
-use iguana_core::workflow::{self, Volume, VolumeSource};
+use oci_pull::VerifiedImage;
 use std::path::Path;
 use std::sync::Arc;
+use workflow::{Volume, VolumeSource};
 
 /// A container that can be started, and after its end started anew.
 pub(super) struct Prepared {

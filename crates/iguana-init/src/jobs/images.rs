@@ -1,21 +1,24 @@
 //! The images of a workflow: pulled when a job needs them, freed after the last one that does.
 
-use super::ahead::{self, Ahead};
+use super::ahead;
+use super::ahead::Ahead;
 use super::scope::Scope;
 use crate::machine::memory::{STORE, Space, Spare};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
-use iguana_core::hint::WithHint as _;
-use iguana_core::http;
-use iguana_core::image::{Credentials, Finder, PullEvent, Puller, Reference, Store, VerifiedImage};
-use iguana_core::trust::pins::Pins;
-use iguana_core::workflow::{self, Container, Job};
+use fetch::http;
+use hint::WithHint as _;
+use oci_layer::Store;
+use oci_pull::{Credentials, Finder, PullEvent, Puller, VerifiedImage};
+use oci_reference::Reference;
+use oci_trust::pins::Pins;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use workflow::{Container, Job};
 
 /// How often it is said how far a pull is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);

@@ -14,9 +14,7 @@ pub(crate) use streams::Streams;
 
 use crate::container::{Cgroups, Zygote};
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
-use iguana_core::hint::hinted;
-use iguana_core::workflow::expression::Value;
-use iguana_core::workflow::{Container, Job, Limits, Plan};
+use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
 use scope::{JobResult, Outcome, Scope, Texts};
@@ -26,6 +24,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use steps::Steps;
+use workflow::expression::Value;
+use workflow::{Container, Job, Limits, Plan};
 
 /// All that a plan needs besides itself.
 pub(crate) struct Setup {

@@ -2,7 +2,7 @@
 
 use super::scope::Texts;
 use crate::exchange::StepFiles;
-use iguana_core::hint::hinted;
+use hint::hinted;
 
 /// Reads what was written.
 ///

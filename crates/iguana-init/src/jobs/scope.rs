@@ -1,8 +1,9 @@
 //! What expressions see while a plan runs.
 
-use iguana_core::workflow::Env;
-use iguana_core::workflow::expression::{self, Status, Template, Value};
 use indexmap::IndexMap;
+use workflow::Env;
+use workflow::expression;
+use workflow::expression::{Status, Template, Value};
 
 /// How a job or a step came out; the words are GitHub's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl expression::Scope for Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::workflow::expression::Expression;
+    use workflow::expression::Expression;
 
     fn job(outcome: Outcome) -> JobResult {
         let outputs = Texts::from([("disk".into(), "/dev/vda".into())]);

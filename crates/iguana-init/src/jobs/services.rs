@@ -1,20 +1,21 @@
 //! Containers that run detached beside a job.
 
 use super::Setup;
-use super::containers::{self, Prepared};
+use super::containers;
+use super::containers::Prepared;
 use super::images::Pulled;
 use super::scope::Scope;
 use crate::container::{Container, Ended, Program, Recall, Running, STOP_GRACE, Stdio};
 use crate::exchange::ServiceLog;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
-use iguana_core::workflow::{self, Ready, Restart, Sign};
+use hint::hinted;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use workflow::{Ready, Restart, Sign};
 
 /// How much of a failed service's output is shown, in lines.
 const LINES_SHOWN: usize = 10;

@@ -8,10 +8,10 @@ use crate::container::{Command, Container, Ended, Program};
 use crate::exchange::StepFiles;
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
-use iguana_core::workflow::{self, Action, Job, Step};
+use hint::hinted;
 use std::path::Path;
 use std::time::Instant;
+use workflow::{Action, Job, Step};
 
 /// Where a shell may be that GitHub prefers.
 const BASH: &[&str] = &["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];

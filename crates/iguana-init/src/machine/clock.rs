@@ -2,9 +2,9 @@
 
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::timestamp::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::time::SystemTime;
+use timestamp::Timestamp;
 
 /// What the clock said before anybody helped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use super::memory;
 use anyhow::Context as _;
-use iguana_core::hint::hinted;
-use iguana_core::workflow::expression::Value;
+use hint::hinted;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use workflow::expression::Value;
 
 /// What the firmware says (Documentation/ABI/testing/sysfs-firmware-dmi-tables); some of it for root only.
 const FIRMWARE: &[(&str, &str)] = &[
@@ -21,7 +21,7 @@ const NO_HOSTNAME: &str = "(none)";
 const IN_URLS: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 const CARDS: &str = "/sys/class/net";
 
-/// The facts by the names in [`iguana_core::workflow::MACHINE`]. One that the machine does not tell is empty.
+/// The facts by the names in [`workflow::MACHINE`]. One that the machine does not tell is empty.
 pub(crate) fn read() -> Value {
     let text = |text: String| Value::Text(text);
     let system = rustix::system::uname();
@@ -108,7 +108,7 @@ fn percent_encoded(text: &str) -> String {
 /// The options of the kernel command line: the `cmdline` context. One without a value is true.
 pub(crate) fn cmdline(text: &str) -> Value {
     let value = |value: Option<String>| value.map_or(Value::Bool(true), Value::Text);
-    let options = iguana_core::cmdline::options(text);
+    let options = config::cmdline::options(text);
     Value::Map(options.into_iter().map(|(name, given)| (name, value(given))).collect())
 }
 
@@ -202,7 +202,7 @@ mod tests {
     fn every_fact_of_the_language_is_there() {
         let Value::Map(facts) = read() else { panic!("the facts are a map") };
         let mut names: Vec<&str> = facts.keys().map(String::as_str).collect();
-        let mut expected = iguana_core::workflow::MACHINE.to_vec();
+        let mut expected = workflow::MACHINE.to_vec();
         names.sort_unstable();
         expected.sort_unstable();
         assert_eq!(names, expected);

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use anyhow::Context as _;
-use iguana_core::cmdline::Settings;
+use config::cmdline::Settings;
 use std::fs::File;
 use std::io::Read as _;
 

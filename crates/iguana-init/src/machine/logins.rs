@@ -1,7 +1,7 @@
 //! Who pulls from registries that demand to know: containers-auth.json(5).
 
-use iguana_core::image::Logins;
-use iguana_core::trust::folder;
+use config::trust;
+use oci_pull::Logins;
 use std::env;
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(crate) fn of_caller(of_trust: Logins) -> anyhow::Result<Logins> {
     let is_chosen = variable(CHOSEN).is_some();
     let mut logins = Logins::default();
     for path in places(variable, user) {
-        logins.then(folder::logins(&path)?);
+        logins.then(trust::logins(&path)?);
     }
     if !is_chosen {
         logins.then(of_trust);

@@ -1,11 +1,12 @@
 //! Files on a disk, a stick or a disc of this machine: `hd:DEVICE:PATH`. The file system stays mounted, read-only, until the
 //! handover: images are read where they lie.
 
-use crate::block::{self, Usage, named};
+use crate::block;
+use crate::block::{Usage, named};
 use crate::report::Report;
 use anyhow::{Context as _, ensure};
-use iguana_core::hint::{WithHint as _, hinted};
-use iguana_core::http::DOCUMENT_LIMIT;
+use fetch::http::DOCUMENT_LIMIT;
+use hint::{WithHint as _, hinted};
 use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::path::{Component, Path, PathBuf};

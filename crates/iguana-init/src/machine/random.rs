@@ -4,7 +4,7 @@
 //! waits in getrandom(2) (drivers/char/random.c, `try_to_generate_entropy`). Whoever polls `/dev/random` waits for ever.
 
 use crate::report::{Report, Waiting};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::mpsc::{Receiver, channel};
@@ -90,6 +90,6 @@ mod tests {
         let start = Instant::now().checked_sub(LIMIT).unwrap();
         let error = Random { start, ready }.wait(&Report::to_caller(Level::Error)).unwrap_err();
         assert!(error.to_string().starts_with("the kernel has no random numbers after 60 s"), "{error}");
-        assert!(iguana_core::hint::of(&error).unwrap().contains("virtio-rng"));
+        assert!(hint::of(&error).unwrap().contains("virtio-rng"));
     }
 }

@@ -1,6 +1,5 @@
 //! A failure with all that its reader needs.
 
-use iguana_core::hint;
 use std::fmt;
 
 /// Where in the boot something failed.
@@ -91,7 +90,7 @@ impl Failure {
 mod tests {
     use super::*;
     use anyhow::Context as _;
-    use iguana_core::hint::WithHint as _;
+    use hint::WithHint as _;
 
     #[test]
     fn a_block_has_what_why_where_and_what_to_do() {

@@ -12,7 +12,6 @@ pub(crate) use failure::{At, Failure, Stage};
 use splash::Splash;
 pub(crate) use waiting::Waiting;
 
-use iguana_core::text;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -109,7 +108,7 @@ impl Report {
 impl Outputs {
     fn write(&mut self, text: &str, level: Level) {
         let uptime = uptime();
-        for line in text::lines(text) {
+        for line in printable::lines(text) {
             let timed = format!("[{uptime:9.3}] iguana: {line}\n");
             let plain = if self.at_machine { &timed } else { &format!("iguana: {line}\n") };
             if level <= Level::Info {
@@ -132,13 +131,13 @@ pub(crate) fn uptime() -> f64 {
 /// Answers whoever called this program on standard output, a line for each of the text's.
 pub(crate) fn answer(text: &str) {
     for line in text.lines() {
-        println!("{}", text::without_commands(&text::visible(line)));
+        println!("{}", printable::without_commands(&printable::visible(line)));
     }
 }
 
 /// Tells whoever called this program what is wrong with the call.
 pub(crate) fn misused(program: &str, error: &anyhow::Error, hint: &str) {
-    for line in text::lines(&format!("{program}: error: {error:#}")) {
+    for line in printable::lines(&format!("{program}: error: {error:#}")) {
         eprintln!("{line}");
     }
     eprintln!("  hint: {hint}");
@@ -225,7 +224,7 @@ mod tests {
                     report.detail(hostile);
                     report.failure(&failure);
                 }) {
-                    let hidden = |letter| letter != '\n' && iguana_core::text::is_hidden(letter);
+                    let hidden = |letter| letter != '\n' && printable::is_hidden(letter);
                     assert!(!text.contains(hidden), "{text:?}");
                     assert!(!text.contains("##[") && !text.contains("##vso["), "{text}");
                     let own = [
@@ -238,7 +237,7 @@ mod tests {
                         "iguana:   | ",
                     ];
                     let first = hostile.split('\n').next().unwrap_or_default().trim_end();
-                    let detail = format!("iguana: {}", iguana_core::text::visible(first));
+                    let detail = format!("iguana: {}", printable::visible(first));
                     for line in messages(&text) {
                         let is_detail =
                             line.starts_with(&detail) || line.starts_with(r"iguana: \u{3a}:error");

@@ -1,11 +1,9 @@
 //! `--dry-run`: what would be done, in order, without doing it.
 
 use crate::report;
-use iguana_core::text::visible;
-use iguana_core::workflow::expression::Template;
-use iguana_core::workflow::{
-    Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, Volume, VolumeSource,
-};
+use printable::visible;
+use workflow::expression::Template;
+use workflow::{Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, Volume, VolumeSource};
 
 /// Prints the plan to standard output.
 pub(super) fn tell(plan: &Plan, new_root: &str) {
@@ -28,8 +26,8 @@ fn rehearse(plan: &Plan, new_root: &str) -> String {
 
 fn policy(plan: &Plan) -> String {
     match plan.on_failure {
-        iguana_core::workflow::OnFailure::Continue => "the result files in /iguana decide".into(),
-        iguana_core::workflow::OnFailure::Do(policy) => policy.to_string(),
+        workflow::OnFailure::Continue => "the result files in /iguana decide".into(),
+        workflow::OnFailure::Do(policy) => policy.to_string(),
     }
 }
 
@@ -161,7 +159,7 @@ impl Lines {
     }
 }
 
-fn image_name(image: &iguana_core::workflow::Image) -> String {
+fn image_name(image: &workflow::Image) -> String {
     image.reference.as_ref().map_or_else(|| image.name.source().to_owned(), ToString::to_string)
 }
 
@@ -192,7 +190,7 @@ jobs:
     container: {image: r.example/a, volumes: [data:/data:ro], command: install}
     services: {db: {image: r.example/db, ready: {port: 80}}}
 ";
-        let plan = iguana_core::workflow::check(text).plan.unwrap();
+        let plan = workflow::check(text).plan.unwrap();
         let told = rehearse(&plan, "/mnt");
         let mut rest = told.as_str();
         for expected in [

@@ -1,27 +1,29 @@
 //! The files that a person names, read and looked at before anything is made of them.
 
 use crate::check;
-use crate::output::{self, Color};
+use crate::output;
+use crate::output::Color;
 use crate::trust;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{self, WithHint, hinted};
-use iguana_core::http::DOCUMENT_LIMIT;
-use iguana_core::image::{Digest, Logins, Registries};
-use iguana_core::trust::files::FILE_LIMIT;
-use iguana_core::trust::pins::Lock;
-use iguana_core::trust::tls::{Certificates, Roots};
-use iguana_core::trust::workflow::Voucher;
-use iguana_core::trust::{Files, OF_SYSTEMS, Trust};
-use iguana_core::workflow;
+use config::trust::{OF_SYSTEMS, Trust};
+use config::workflow_trust::Voucher;
+use fetch::http::DOCUMENT_LIMIT;
+use fetch::tls::{Certificates, Roots};
+use hint::{WithHint, hinted};
 use iguana_vm::on_path;
 use object::elf::{EM_X86_64, PT_INTERP};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use oci_pull::{Logins, Registries};
+use oci_reference::Digest;
+use oci_trust::pins::Lock;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use trust_directory::FILE_LIMIT;
+use trust_directory::Files;
 
 /// Where packages put the program of the initrd.
 const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";

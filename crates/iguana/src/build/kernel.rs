@@ -1,7 +1,7 @@
 //! Which kernel an initrd is for.
 
 use anyhow::{Context, Result, bail};
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};

@@ -1,7 +1,7 @@
 //! Other makers' programs and files, and the package to install when one is not there.
 
 use anyhow::{Context, Result};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use iguana_vm::on_path;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,6 @@ fn finish(command: &mut Command) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::hint;
 
     #[test]
     fn what_is_not_there_is_told_with_its_package() {

@@ -2,21 +2,24 @@
 
 mod push;
 
-use crate::output::{self, Color};
-use crate::output_file::{self, Place};
+use crate::output;
+use crate::output::Color;
+use crate::output_file;
+use crate::output_file::Place;
 use crate::trust::ExaminedBundle;
 use crate::{check, trust};
 use anyhow::{Context, Result};
-use iguana_core::hint::{WithHint, hinted};
-use iguana_core::image::bundle::{Bundle, Opened, Writer};
-use iguana_core::image::{Digest, Finder, Machine, Reference};
-use iguana_core::trust::Trust;
-use iguana_core::trust::pins::{Lock, Pins};
-use iguana_core::workflow::artifact::BESIDE;
-use iguana_core::workflow::{self, Plan};
+use config::trust::Trust;
+use hint::{WithHint, hinted};
+use oci_pull::Finder;
+use oci_pull::artifact::BESIDE;
+use oci_pull::bundle::{Bundle, Opened, Writer};
+use oci_reference::{Digest, Machine, Reference};
+use oci_trust::pins::{Lock, Pins};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write, stderr};
 use std::path::{Path, PathBuf};
+use workflow::Plan;
 
 /// What to bundle, or what to do with a bundle.
 #[derive(clap::Args, Clone, Debug)]

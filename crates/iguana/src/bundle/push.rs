@@ -2,9 +2,9 @@
 
 use crate::output;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{WithHint, hinted};
-use iguana_core::image::Named;
-use iguana_core::image::bundle::{Bundle, NAME};
+use hint::{WithHint, hinted};
+use oci_pull::bundle::{Bundle, NAME};
+use oci_reference::Named;
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! What programs are told about a finding, in whichever format.
 
 use super::Document;
-use iguana_core::workflow::{Finding, Position};
+use workflow::{Finding, Position};
 
 /// A finding with its document and its place in lines and columns.
 pub(super) struct Told<'a> {

@@ -1,9 +1,10 @@
 //! Findings as commands to GitHub's runner (docs.github.com, "Workflow commands for GitHub Actions").
 
 use super::Document;
-use super::findings::{self, Told};
-use iguana_core::text::{is_hidden, without_commands};
-use iguana_core::workflow::Severity;
+use super::findings;
+use super::findings::Told;
+use printable::{is_hidden, without_commands};
+use workflow::Severity;
 
 /// One line for each finding.
 pub(super) fn text(documents: &[Document]) -> String {
@@ -51,7 +52,7 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::workflow::check;
+    use workflow::check;
 
     #[test]
     fn what_separates_is_escaped() {

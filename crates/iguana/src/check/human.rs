@@ -2,8 +2,8 @@
 
 use super::Document;
 use annotate_snippets::Renderer;
-use iguana_core::text::visible;
-use iguana_core::workflow::{Checked, Severity};
+use printable::visible;
+use workflow::{Checked, Severity};
 
 /// All findings, and one line that sums them up.
 pub(super) fn text(documents: &[Document], styled: bool) -> String {
@@ -18,8 +18,7 @@ pub(super) fn text(documents: &[Document], styled: bool) -> String {
 /// The findings of one workflow, an empty line behind each.
 pub(crate) fn blocks(name: &str, checked: &Checked, styled: bool) -> String {
     let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
-    let block =
-        |finding: &iguana_core::workflow::Finding| finding.render(name, &checked.source, &renderer) + "\n\n";
+    let block = |finding: &workflow::Finding| finding.render(name, &checked.source, &renderer) + "\n\n";
     checked.findings.iter().map(block).collect()
 }
 
@@ -49,7 +48,7 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::workflow::check;
+    use workflow::check;
 
     fn summed_up(texts: &[&str]) -> String {
         let document = |text: &&str| Document {

@@ -8,19 +8,20 @@ mod order;
 mod rules;
 mod sarif;
 
-use crate::failure::{self, Exit};
-use crate::output::{self, Color};
+use crate::failure;
+use crate::failure::Exit;
+use crate::output;
+use crate::output::Color;
 use crate::trust;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use iguana_core::hint::WithHint;
-use iguana_core::text;
-use iguana_core::trust::Trust;
-use iguana_core::workflow::{self, Checked, Severity};
+use config::trust::Trust;
+use hint::WithHint;
 use std::fs::File;
 use std::io::{self, Read, stderr, stdout};
 use std::path::{Path, PathBuf};
+use workflow::{Checked, Severity};
 
 pub(crate) use human::blocks;
 
@@ -149,8 +150,8 @@ impl Options {
             Format::Human => {
                 output::write_lines(stdout(), &human::text(documents, self.color.is_for(&stdout())))
             }
-            Format::Json => output::write(stdout(), &text::json(&json::text(documents, self.plan))),
-            Format::Sarif => output::write(stdout(), &text::json(&sarif::text(documents))),
+            Format::Json => output::write(stdout(), &printable::json(&json::text(documents, self.plan))),
+            Format::Sarif => output::write(stdout(), &printable::json(&sarif::text(documents))),
             Format::Github => output::write(stdout(), &github::text(documents)),
         }
     }

@@ -1,13 +1,11 @@
 //! The order in which jobs run, as a table for people and as JSON.
 
 use super::Document;
-use iguana_core::text::visible;
-use iguana_core::workflow::expression::Expression;
-use iguana_core::workflow::{
-    Action, Container, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource,
-};
+use printable::visible;
 use serde_json::{Value, json};
 use std::time::Duration;
+use workflow::expression::Expression;
+use workflow::{Action, Container, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource};
 
 /// How much of one cell is shown, in characters: a table of all columns still fits on a wide terminal.
 const WIDEST: usize = 36;
@@ -158,7 +156,7 @@ pub(super) fn value(plan: &Plan) -> Value {
 }
 
 fn on_failure(action: OnFailure) -> &'static str {
-    use iguana_core::cmdline::OnFailure as Action;
+    use config::cmdline::OnFailure as Action;
     match action {
         OnFailure::Continue => "continue",
         OnFailure::Do(Action::Reboot) => "reboot",
@@ -260,7 +258,7 @@ fn extend(value: &mut Value, more: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::workflow::check;
+    use workflow::check;
 
     fn plan(text: &str) -> Plan {
         check(text.as_bytes()).into_plan("flow.yaml").unwrap()

@@ -1,8 +1,9 @@
 //! How far a pull is: bars on a terminal, and lines elsewhere, both on standard error.
 
 use crate::output;
-use iguana_core::image::{LayerProgress, PullEvent, Reference};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use oci_pull::{LayerProgress, PullEvent};
+use oci_reference::Reference;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 

@@ -2,17 +2,17 @@
 
 use super::read_beside;
 use anyhow::{Context, Result};
-use iguana_core::hint::hinted;
-use iguana_core::timestamp::Timestamp;
-use iguana_core::trust::Trust;
-use iguana_core::trust::pins::Pins;
-use iguana_core::trust::policy::Subject;
-use iguana_core::trust::workflow::{Beside, BundledPins, Candidate, Signer, Voucher};
-use iguana_core::workflow::artifact::{BESIDE, WORKFLOW};
-use iguana_core::workflow::{self, Plan};
+use config::trust::Trust;
+use config::workflow_trust::{Beside, BundledPins, Candidate, Signer, Voucher};
+use hint::hinted;
+use oci_pull::artifact::{BESIDE, WORKFLOW};
+use oci_trust::pins::Pins;
+use oci_trust::policy::Subject;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
+use timestamp::Timestamp;
+use workflow::Plan;
 
 /// A workflow that nothing is known to hold back.
 pub(crate) struct Examined {
@@ -77,7 +77,7 @@ fn now() -> Option<Timestamp> {
     Some(Timestamp::of(SystemTime::now()))
 }
 
-fn refuse_rejected(image: &iguana_core::image::Reference, trust: &Trust) -> Result<()> {
+fn refuse_rejected(image: &oci_reference::Reference, trust: &Trust) -> Result<()> {
     // A file of the machine that will run it.
     let Ok(subject) = Subject::of(image) else { return Ok(()) };
     let rule = trust.policy.rule(&subject);

@@ -4,10 +4,10 @@ use super::examine::examine;
 use super::{finder, tell};
 use crate::{check, output};
 use anyhow::{Context, Result};
-use iguana_core::hint::WithHint;
-use iguana_core::image::Reference;
-use iguana_core::trust::Trust;
-use iguana_core::trust::policy::Subject;
+use config::trust::Trust;
+use hint::WithHint;
+use oci_reference::Reference;
+use oci_trust::policy::Subject;
 use std::path::Path;
 
 /// Explains `subject`; an error when it may not run.

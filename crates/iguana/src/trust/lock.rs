@@ -3,9 +3,8 @@
 use super::{finder, open, read_beside, tell};
 use crate::{check, output, output_file};
 use anyhow::{Context, Result};
-use iguana_core::hint::WithHint;
-use iguana_core::trust::pins::Lock;
-use iguana_core::workflow;
+use hint::WithHint;
+use oci_trust::pins::Lock;
 use std::path::{Path, PathBuf};
 
 /// Which workflow, and whom to believe.

@@ -7,12 +7,14 @@ mod template;
 
 use crate::output;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{WithHint, hinted};
-use iguana_core::http::{DOCUMENT_LIMIT, Proxies};
-use iguana_core::image::{Finder, Machine, PullEvent};
-use iguana_core::trust::{Files, Trust};
+use config::trust::Trust;
+use fetch::http::{DOCUMENT_LIMIT, Proxies};
+use hint::{WithHint, hinted};
+use oci_pull::{Finder, PullEvent};
+use oci_reference::Machine;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use trust_directory::Files;
 use untrusted_fs::{Directory, Links};
 
 /// What may be in a trust folder.

@@ -3,7 +3,7 @@
 use crate::output;
 use crate::output_file::{Folder, PUBLIC};
 use anyhow::Result;
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::path::Path;
 
 /// Its files.
@@ -34,9 +34,9 @@ pub(super) fn write(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iguana_core::image::Reference;
-    use iguana_core::trust::Trust;
-    use iguana_core::trust::policy::Subject;
+    use config::trust::Trust;
+    use oci_reference::Reference;
+    use oci_trust::policy::Subject;
 
     #[test]
     fn the_beginning_is_strict_and_says_what_is_missing() {

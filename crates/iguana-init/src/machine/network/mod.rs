@@ -12,9 +12,9 @@ pub(crate) use others::wait_for_others;
 
 use ::dhcp::{Lease, Route};
 use cards::Card;
+use config::cmdline::{Addressing, Settings, StaticAddress};
 use dhcp::Taken;
-use iguana_core::cmdline::{Addressing, Settings, StaticAddress};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use netlink::Netlink;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;

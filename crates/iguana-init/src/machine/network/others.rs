@@ -2,7 +2,7 @@
 
 use super::{LIMIT, LOOK_EVERY};
 use crate::report::{Report, Waiting};
-use iguana_core::cmdline;
+use config::cmdline;
 use std::fs;
 use std::thread;
 use std::time::Instant;

@@ -2,8 +2,8 @@
 
 use crate::report::Report;
 use anyhow::Context as _;
+use config::cmdline::Settings;
 use dhcp::{Lease, Resolver};
-use iguana_core::cmdline::Settings;
 
 /// Writes the files; servers of the command line go before those of the lease.
 pub(super) fn write(settings: &Settings, lease: Option<&Lease>, report: &Report) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! The kernel's command line, as each boot loader wants it.
 
 use anyhow::{Result, ensure};
-use iguana_core::cmdline::words;
-use iguana_core::hint::hinted;
+use config::cmdline::words;
+use hint::hinted;
 
 /// Bytes that an x86 kernel takes, its closing zero not counted (`COMMAND_LINE_SIZE` in its sources).
 const LONGEST: usize = 2047;

@@ -2,7 +2,7 @@
 
 use super::cmdline::CommandLine;
 use super::files::Files;
-use iguana_core::image::Digest;
+use oci_reference::Digest;
 
 /// How each begins, so that it is known for ours.
 pub(super) const MARK: &str = "# Made by `iguana build`\n";

@@ -19,7 +19,7 @@ use crate::output_file;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use cmdline::CommandLine;
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use parts::Parts;
 use sign::Signer;
 use std::fs;

@@ -26,7 +26,7 @@ pub(super) struct Parts {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn parts() -> Parts {
+    pub(crate) fn parts() -> Parts {
         Parts {
             kernel: b"kernel".to_vec(),
             release: "6.1.0-9-amd64".into(),

@@ -5,7 +5,7 @@ use super::parts::Parts;
 use super::{loaders, uki};
 use crate::output_file::Folder;
 use anyhow::Result;
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use std::path::Path;
 
 const KERNEL: &str = "vmlinuz";

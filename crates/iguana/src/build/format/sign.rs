@@ -1,8 +1,9 @@
 //! Signatures that the firmware checks under Secure Boot (Authenticode), made by `sbsign`.
 
-use crate::build::tool::{self, Tool};
+use crate::build::tool;
+use crate::build::tool::Tool;
 use anyhow::{Context, Result, ensure};
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use std::fs;
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use super::parts::Parts;
 use super::pe;
 use crate::build::tool::packaged_file;
 use anyhow::{Context, Result};
-use iguana_core::hint::WithHint;
+use hint::WithHint;
 use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 use std::path::Path;

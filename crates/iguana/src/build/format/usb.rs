@@ -1,12 +1,14 @@
 //! The disk image for a stick or a disk, with BIOS and with UEFI: a GPT with a partition for GRUB, and one with a FAT
 //! file system for all else, which other systems read and write too.
 
-use super::medium::{self, LABEL};
+use super::medium;
+use super::medium::LABEL;
 use super::parts::Parts;
 use super::{bios, fat};
-use crate::build::tool::{self, Tool};
+use crate::build::tool;
+use crate::build::tool::Tool;
 use anyhow::{Context, Result, ensure};
-use iguana_core::image::Digest;
+use oci_reference::Digest;
 use std::fs::{self, File};
 
 const SFDISK: Tool = Tool { program: "sfdisk", package: "fdisk" };

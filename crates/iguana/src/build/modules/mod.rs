@@ -10,7 +10,7 @@ mod staging;
 
 use super::rules;
 use anyhow::{Result, ensure};
-use iguana_core::hint::hinted;
+use hint::hinted;
 
 pub(crate) use packed::Packed;
 pub(crate) use source::Source;

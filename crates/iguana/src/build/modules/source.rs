@@ -2,7 +2,7 @@
 
 use super::modinfo::name_of;
 use anyhow::{Context, Result, bail};
-use iguana_core::hint::{WithHint, hinted};
+use hint::{WithHint, hinted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;

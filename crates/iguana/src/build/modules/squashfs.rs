@@ -1,8 +1,9 @@
 //! Packs a folder as a read-only file-system image.
 
-use crate::build::tool::{self, Tool};
+use crate::build::tool;
+use crate::build::tool::Tool;
 use anyhow::Result;
-use iguana_core::hint::WithHint;
+use hint::WithHint;
 use std::path::Path;
 
 /// The program that makes the image.

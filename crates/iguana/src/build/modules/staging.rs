@@ -5,7 +5,7 @@ use super::index;
 use super::modinfo::ModInfo;
 use super::source::{ModuleFile, Source};
 use anyhow::{Context, Result};
-use iguana_core::hint::hinted;
+use hint::hinted;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;

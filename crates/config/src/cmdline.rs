@@ -1,0 +1,282 @@
+//! The kernel command line, as Iguana reads it.
+//!
+//! Words are split as the kernel does it (`Documentation/admin-guide/kernel-parameters.rst`):
+//! at white space, with double quotes around what holds some. Options that are not Iguana's
+//! keep the meaning that dracut.cmdline(7) gives them.
+
+use indexmap::IndexMap;
+use std::net::Ipv4Addr;
+pub use workflow::OnFailurePolicy as OnFailure;
+
+/// How the network cards get their addresses: `ip=` of dracut.cmdline(7).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Addressing {
+    /// DHCPv4 on every card that has a carrier.
+    #[default]
+    Dhcp,
+    /// One card with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
+    Static(StaticAddress),
+    /// The network is left alone: `ip=off`.
+    Off,
+}
+
+/// A fixed IPv4 address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticAddress {
+    /// The machine's address.
+    pub address: Ipv4Addr,
+    /// Bits of the network mask, 0 to 32.
+    pub prefix: u8,
+    /// Where packets for other networks go.
+    pub gateway: Option<Ipv4Addr>,
+    /// The card; the first one that appears when it is not named.
+    pub interface: Option<String>,
+}
+
+/// What the kernel command line asks of Iguana.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Where the workflow is: `rd.iguana.control_url=`.
+    pub control_url: Option<String>,
+    /// Images to run one after the other without a workflow: `rd.iguana.containers=a,b`.
+    pub containers: Vec<String>,
+    /// `rd.iguana.debug`: more log, images and containers kept.
+    pub debug: bool,
+    /// `rd.iguana.on_failure=`.
+    pub on_failure: OnFailure,
+    /// Whether nobody gets a shell, whatever else is asked for: the trust says so, no option.
+    pub no_shell: bool,
+    /// `root=`: a root file system that is on the disk already.
+    pub root: Option<String>,
+    /// `init=`: the program that the new system starts with.
+    pub init: Option<String>,
+    /// `ip=`.
+    pub addressing: Addressing,
+    /// `nameserver=`, in the order given.
+    pub nameservers: Vec<Ipv4Addr>,
+    /// `proxy=` (dracut's url-lib, linuxrc): the URL of the proxy for http and https.
+    pub proxy: Option<String>,
+    /// `rd.iguana.no_proxy=a,b`: hosts that are reached without it, as in the variable `NO_PROXY`.
+    pub no_proxy: Option<String>,
+    /// What was not understood, for the log: each a sentence with the literal in backticks.
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads a kernel command line. Never fails: what is not understood becomes a warning,
+    /// because a machine with a mistyped option must still come up far enough to say so.
+    #[must_use]
+    pub fn parse(cmdline: &str) -> Self {
+        Self::parse_allowed(cmdline, |_, _| true)
+    }
+
+    /// The same for those options only that are allowed, by their keys and values.
+    #[must_use]
+    pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str, &str) -> bool) -> Self {
+        let mut settings = Self::default();
+        for word in words(cmdline) {
+            let (key, value) = word.split_once('=').unwrap_or((&word, ""));
+            match is_allowed(key, value) {
+                true => settings.take(key, value),
+                false => settings.warn(key, value, "the trust in this initrd does not allow it"),
+            }
+        }
+        settings.tell_useless();
+        settings
+    }
+
+    fn take(&mut self, key: &str, value: &str) {
+        match key {
+            "rd.iguana.control_url" | "rd.iguana.containers" | "rd.iguana.no_proxy" if value.is_empty() => {
+                self.warn(key, value, "it has no value");
+            }
+            "rd.iguana.control_url" => self.control_url = some(value),
+            "rd.iguana.containers" => {
+                self.containers =
+                    value.split(',').filter(|image| !image.is_empty()).map(Into::into).collect();
+            }
+            "rd.iguana.debug" => self.debug = !matches!(value, "0" | "no" | "false"),
+            "rd.iguana.on_failure" => match OnFailure::parse(value) {
+                Some(policy) => self.on_failure = policy,
+                None => self.warn(key, value, "expected `reboot`, `shell`, `poweroff` or `local`"),
+            },
+            "proxy" => self.proxy = some(value),
+            "rd.iguana.no_proxy" => self.no_proxy = some(value),
+            "root" => self.root = some(value),
+            "init" => self.init = some(value),
+            "ip" => match addressing(value) {
+                Some(addressing) => self.addressing = addressing,
+                None => {
+                    self.warn(key, value, "expected `dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::CARD:none`")
+                }
+            },
+            "nameserver" => match value.parse() {
+                Ok(address) => self.nameservers.push(address),
+                Err(_) => self.warn(key, value, "expected an IPv4 address"),
+            },
+            _ if is_meant_for_us(key) => self.warn(key, value, "there is no such option"),
+            _ => {}
+        }
+    }
+
+    /// Warns of what is understood and has no effect beside another option, or without one.
+    fn tell_useless(&mut self) {
+        if self.control_url.is_some() && !self.containers.is_empty() {
+            let images = self.containers.join(",");
+            self.warn("rd.iguana.containers", &images, "`rd.iguana.control_url` says what runs");
+        }
+        if let (Some(hosts), None) = (self.no_proxy.clone(), &self.proxy) {
+            self.warn("rd.iguana.no_proxy", &hosts, "there is no `proxy=`");
+        }
+    }
+
+    fn warn(&mut self, key: &str, value: &str, expected: &str) {
+        let given = if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
+        self.warnings.push(format!("kernel option `{given}` is ignored: {expected}"));
+    }
+}
+
+/// Whether it is an option of Iguana, or nearly one.
+fn is_meant_for_us(key: &str) -> bool {
+    let key = key.strip_prefix("rd.").unwrap_or(key).to_ascii_lowercase();
+    key.strip_prefix("iguana")
+        .is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric()))
+}
+
+/// All options of a kernel command line by their names; of a repeated one the last. An option without `=` has
+/// no value.
+#[must_use]
+pub fn options(cmdline: &str) -> IndexMap<String, Option<String>> {
+    let option = |word: String| match word.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (word, None),
+    };
+    words(cmdline).into_iter().map(option).collect()
+}
+
+fn some(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// Splits at white space that is not between double quotes; the quotes themselves go away.
+#[must_use]
+pub fn words(cmdline: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in cmdline.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            _ if letter.is_whitespace() && !quoted => words.push(String::new()),
+            _ => words.last_mut().expect("there is always a last word").push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// `ip=dhcp`, `ip=CARD:dhcp`, `ip=off`, or the long form with colons.
+fn addressing(value: &str) -> Option<Addressing> {
+    let fields: Vec<&str> = value.split(':').collect();
+    match fields[..] {
+        ["dhcp" | "on" | "any" | "auto"] | [_, "dhcp"] => Some(Addressing::Dhcp),
+        ["off" | "none"] => Some(Addressing::Off),
+        [address, _peer, gateway, netmask, _hostname, interface, ..] => {
+            Some(Addressing::Static(StaticAddress {
+                address: address.parse().ok()?,
+                prefix: prefix(netmask)?,
+                gateway: if gateway.is_empty() { None } else { Some(gateway.parse().ok()?) },
+                interface: some(interface),
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// A network mask as bits (`24`) or dotted (`255.255.255.0`).
+fn prefix(netmask: &str) -> Option<u8> {
+    if let Ok(bits) = netmask.parse::<u8>() {
+        return (bits <= 32).then_some(bits);
+    }
+    let mask = u32::from(netmask.parse::<Ipv4Addr>().ok()?);
+    (mask.leading_ones() + mask.trailing_zeros() >= 32).then(|| mask.leading_ones() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_iguana_is_read() {
+        let settings = Settings::parse(
+            "BOOT_IMAGE=x rd.iguana.containers=one,two:3 \
+             rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 \
+             proxy=http://p:3128 rd.iguana.no_proxy=a,b quiet",
+        );
+        assert_eq!(settings.containers, ["one", "two:3"]);
+        let url = Settings::parse("rd.iguana.control_url=http://a/b.yaml").control_url;
+        assert_eq!(url.as_deref(), Some("http://a/b.yaml"));
+        assert!(settings.debug);
+        assert_eq!(settings.on_failure, OnFailure::Shell);
+        assert_eq!(settings.root.as_deref(), Some("/dev/vda1"));
+        assert_eq!(settings.init.as_deref(), Some("/bin/x"));
+        assert_eq!(settings.nameservers, [Ipv4Addr::new(9, 9, 9, 9)]);
+        assert_eq!(settings.proxy.as_deref(), Some("http://p:3128"));
+        assert_eq!(settings.no_proxy.as_deref(), Some("a,b"));
+        assert!(settings.warnings.is_empty());
+    }
+
+    #[test]
+    fn quotes_hold_white_space_together() {
+        let settings = Settings::parse("rd.iguana.control_url=\"/a b\" \"init=/x y\"");
+        assert_eq!(settings.control_url.as_deref(), Some("/a b"));
+        assert_eq!(settings.init.as_deref(), Some("/x y"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let settings = Settings::parse("rd.iguana.on_failure=explode rd.iguana.controlurl=x");
+        assert_eq!(settings.on_failure, OnFailure::Reboot);
+        assert_eq!(settings.warnings.len(), 2);
+        assert!(settings.warnings[0].contains("`rd.iguana.on_failure=explode`"));
+        assert!(settings.warnings[1].contains("no such option"));
+    }
+
+    #[test]
+    fn nothing_of_ours_is_ignored_in_silence() {
+        for (cmdline, words) in [
+            ("rd.iguana.unheard=1", "`rd.iguana.unheard=1` is ignored: there is no such option"),
+            ("rd.iguana", "`rd.iguana` is ignored"),
+            ("iguana.debug", "`iguana.debug` is ignored"),
+            ("rd.Iguana.debug", "`rd.Iguana.debug` is ignored"),
+            ("rd.iguana_debug", "`rd.iguana_debug` is ignored"),
+            ("rd.iguana.control_url=", "`rd.iguana.control_url` is ignored: it has no value"),
+            ("rd.iguana.containers", "`rd.iguana.containers` is ignored: it has no value"),
+            ("rd.iguana.no_proxy=a", "there is no `proxy=`"),
+            ("rd.iguana.control_url=/x rd.iguana.containers=a,b", "`rd.iguana.containers=a,b` is ignored"),
+        ] {
+            let warnings = Settings::parse(cmdline).warnings;
+            assert_eq!(warnings.len(), 1, "{cmdline}: {warnings:?}");
+            assert!(warnings[0].contains(words), "{cmdline}: {warnings:?}");
+        }
+        assert!(
+            Settings::parse("iguanas=1 rd.iguanas.x quiet proxy=x rd.iguana.no_proxy=a").warnings.is_empty()
+        );
+    }
+
+    #[test]
+    fn a_fixed_address_is_read_as_dracut_does() {
+        let expected = StaticAddress {
+            address: Ipv4Addr::new(10, 0, 0, 5),
+            prefix: 24,
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            interface: Some("eth0".into()),
+        };
+        for netmask in ["24", "255.255.255.0"] {
+            let settings = Settings::parse(&format!("ip=10.0.0.5::10.0.0.1:{netmask}:host:eth0:none"));
+            assert_eq!(settings.addressing, Addressing::Static(expected.clone()));
+        }
+        assert!(!Settings::parse("ip=10.0.0.5::10.0.0.1:255.0.255.0::eth0:none").warnings.is_empty());
+        assert_eq!(Settings::parse("ip=off").addressing, Addressing::Off);
+        assert_eq!(Settings::parse("ip=eth0:dhcp").addressing, Addressing::Dhcp);
+    }
+}

@@ -1,0 +1,24 @@
+//! What the kernel command line asks for, and what the trust directory allows.
+//!
+//! Principles:
+//!
+//! 1. Text becomes one [`cmdline::Settings`] value, and everything that is not understood becomes a warning in it.
+//! 2. The trust directory has podman's own files and one more, `iguana.conf`. A key that is not known is an error.
+//! 3. Nothing on the command line loosens what the trust demands.
+//!
+//! ```
+//! use config::cmdline::Settings;
+//!
+//! let settings = Settings::parse("quiet rd.iguana.debug ip=dhcp");
+//! assert!(settings.debug);
+//! ```
+//!
+//! Specifications: kernel-parameters.rst, dracut.cmdline(7), containers-policy.json(5) and its relatives.
+#![forbid(unsafe_code)]
+
+pub mod cmdline;
+pub mod rules;
+pub mod trust;
+pub mod workflow_trust;
+
+pub use trust::{OF_SYSTEMS, Trust};

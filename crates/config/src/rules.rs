@@ -1,0 +1,416 @@
+//! What the trust demands beyond the files that are podman's, too: the file `iguana.conf`, TOML as they are.
+
+use crate::cmdline;
+use crate::cmdline::Settings;
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hint::{WithHint as _, hinted};
+use oci_reference::Reference;
+use oci_trust::key::PublicKey;
+use oci_trust::pins::{Lock, Pins};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use trust_directory;
+use trust_directory::Files;
+use workflow::Plan;
+
+/// Its name in the trust folder.
+pub const FILE: &str = "iguana.conf";
+
+/// The longest signature in bytes, as text: far above one of RSA with 8192 bits.
+const LONGEST_SIGNATURE: usize = 4096;
+
+/// What begins the control URL of a workflow in a registry.
+const ARTIFACT: &str = "oci://";
+
+/// Options of the command line that are not Iguana's and decide what is started in the end.
+const RULED: &[&str] = &["root", "init"];
+
+/// The demands. Nothing is demanded where the file is not there.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Rules {
+    workflow: WorkflowRules,
+    command_line: CommandLineRules,
+    /// Where paths in it begin.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct WorkflowRules {
+    /// Of entries of `accept` without keys of their own.
+    keys: Vec<PathBuf>,
+    require_digest: bool,
+    accept: Vec<Accept>,
+}
+
+/// `[[workflow.accept]]`: a workflow that this machine takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Accept {
+    /// The `name:` that it has to state, to the byte; any where there is none.
+    pub(super) name: Option<String>,
+    /// Public keys one of which has to have signed it.
+    keys: Vec<PathBuf>,
+    /// The least `serial:` that it has to state.
+    pub(super) min_serial: u64,
+    /// The control URLs that it is for; all that no other entry names, where there is none.
+    from: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct CommandLineRules {
+    /// `KEY`, or `KEY=VALUE`.
+    allow: Option<Vec<String>>,
+    shell: bool,
+}
+
+impl Default for CommandLineRules {
+    fn default() -> Self {
+        Self { allow: None, shell: true }
+    }
+}
+
+impl Accept {
+    /// Whether it speaks of the workflow behind a control URL: as it is written, without its query; of `oci://` a
+    /// repository, perhaps with a tag or digest.
+    fn names(&self, control_url: &str) -> bool {
+        self.from.iter().any(|from| is_at(from, control_url))
+    }
+
+    /// Whether it is for one artifact of a registry, whose signature the policy judges.
+    fn is_of_artifacts(&self) -> bool {
+        !self.from.is_empty() && self.from.iter().all(|from| from.starts_with(ARTIFACT))
+    }
+
+    fn check(&self, has_keys: bool) -> anyhow::Result<()> {
+        ensure!(self.name.as_deref() != Some(""), "`name` is empty");
+        ensure!(
+            self.name.is_some() || !self.keys.is_empty(),
+            "it has neither a `name` nor `keys` of its own, and would take any workflow"
+        );
+        ensure!(
+            has_keys || !self.keys.is_empty() || self.is_of_artifacts(),
+            "there are no `keys`, and a name alone is no proof"
+        );
+        self.from.iter().try_for_each(|from| {
+            ensure!(!from.is_empty(), "`from` has an empty URL");
+            from.strip_prefix(ARTIFACT).map_or(Ok(()), |name| repository(name).map(drop))
+        })
+    }
+}
+
+fn is_at(from: &str, control_url: &str) -> bool {
+    match (from.strip_prefix(ARTIFACT), control_url.strip_prefix(ARTIFACT)) {
+        (Some(from), Some(url)) => match (repository(from), repository(url)) {
+            (Ok((from, tag)), Ok((url, wanted))) => from == url && tag.is_none_or(|tag| Some(tag) == wanted),
+            _ => false,
+        },
+        (None, None) => from == control_url.split_once('?').map_or(control_url, |(path, _)| path),
+        _ => false,
+    }
+}
+
+/// The repository of an artifact, and its tag or digest where one is written.
+fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
+    let reference: Reference = name.parse()?;
+    let Some(named) = reference.named() else { bail!("`{name}` is not in a registry") };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    Ok((named.name(), last.contains([':', '@']).then(|| named.identifier())))
+}
+
+impl Rules {
+    /// The `iguana.conf` of a folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has anything in it that is not known.
+    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE);
+        let Some(text) = Files::of(folder)?.text(FILE)? else { return Ok(Self::default()) };
+        let rules = Self::parse(&text, folder).with_context(|| format!("cannot use `{}`", path.display()));
+        rules.hint("docs/security.md has its keys; nothing runs until it is right")
+    }
+
+    /// Reads its text; paths in it begin at `folder`.
+    ///
+    /// # Errors
+    /// When anything in it is not known, or a demand is not a whole one.
+    pub fn parse(text: &str, folder: &Path) -> anyhow::Result<Self> {
+        let rules = Self { folder: folder.to_owned(), ..toml::from_str(text)? };
+        rules.workflow.check()?;
+        Ok(rules)
+    }
+
+    /// Whether a workflow has to be signed.
+    #[must_use]
+    pub fn demand_signature(&self) -> bool {
+        !self.workflow.accept.is_empty()
+    }
+
+    /// Whether every image has to be named by its digest, or be pinned by a signed lock file.
+    #[must_use]
+    pub fn demand_digests(&self) -> bool {
+        self.workflow.require_digest
+    }
+
+    /// By which digests images are wanted that no workflow names.
+    ///
+    /// # Errors
+    /// When digests are demanded, and one has none.
+    pub fn pins_of_images(&self, plan: &Plan) -> anyhow::Result<Pins> {
+        if !self.demand_digests() {
+            return Ok(Pins::default());
+        }
+        let pins = Pins::demanded(Lock::default());
+        pins.check(plan.images())?;
+        Ok(pins)
+    }
+
+    /// The entries of `accept` that speak of a control URL: those that name it, else those that name none; all of them
+    /// where it is not known from where the workflow will come.
+    pub(super) fn accepted(&self, control_url: Option<&str>) -> Vec<&Accept> {
+        let all = &self.workflow.accept;
+        let Some(url) = control_url else { return all.iter().collect() };
+        let named: Vec<_> = all.iter().filter(|entry| entry.names(url)).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        all.iter().filter(|entry| entry.from.is_empty()).collect()
+    }
+
+    /// Whether an entry of `accept` is for what lies in a registry at this control URL: the policy's signature of the
+    /// artifact is enough then.
+    pub(super) fn accepts_artifact(&self, control_url: &str) -> bool {
+        control_url.starts_with(ARTIFACT) && self.workflow.accept.iter().any(|entry| entry.names(control_url))
+    }
+
+    /// Whether the kernel's command line may have this option. Of options of others only those are Iguana's business that
+    /// say which system is started.
+    fn allow_option(&self, key: &str, value: &str) -> bool {
+        let is_listed = |entry: &String| match entry.split_once('=') {
+            Some(pair) => pair == (key, value),
+            None => entry == key,
+        };
+        let is_ruled = key.starts_with("rd.iguana.") || RULED.contains(&key);
+        !is_ruled || self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(is_listed))
+    }
+
+    /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name: nobody else is to heed
+    /// it either.
+    #[must_use]
+    pub fn refuse_system(&self, cmdline: &str) -> bool {
+        RULED.iter().any(|key| self.refuse_option(key, cmdline))
+    }
+
+    /// Whether a command line has no `init=`, or may have it.
+    #[must_use]
+    pub fn allows_init(&self, cmdline: &str) -> bool {
+        !self.refuse_option("init", cmdline)
+    }
+
+    /// Whether a command line has this option with a value that it may not have.
+    fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
+        let words = cmdline::words(cmdline);
+        let mut values = words.iter().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        values.any(|value| !self.allow_option(key, value))
+    }
+
+    /// What a kernel command line asks for, as far as it is allowed to.
+    #[must_use]
+    pub fn settings(&self, cmdline: &str) -> Settings {
+        let settings = Settings::parse_allowed(cmdline, |key, value| self.allow_option(key, value));
+        Settings { no_shell: !self.command_line.shell, ..settings }
+    }
+
+    /// The keys of all entries: whoever bakes the folder in wants to know whether each can be used.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn workflow_keys(&self) -> anyhow::Result<Vec<PublicKey>> {
+        self.keys_of(&self.workflow.accept.iter().collect::<Vec<_>>())
+    }
+
+    /// The keys one of which has to sign what these entries accept.
+    pub(super) fn keys_of(&self, entries: &[&Accept]) -> anyhow::Result<Vec<PublicKey>> {
+        let paths = entries.iter().flat_map(|entry| match entry.keys.is_empty() {
+            true => &self.workflow.keys,
+            false => &entry.keys,
+        });
+        let mut keys: Vec<PublicKey> = Vec::new();
+        for path in paths {
+            let key = self.key(path)?;
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    fn key(&self, path: &Path) -> anyhow::Result<PublicKey> {
+        let pem = trust_directory::key(&self.folder, path)?;
+        let shown = trust_directory::place_in(&self.folder, path);
+        PublicKey::from_pem(&pem).with_context(|| format!("cannot use the key `{}`", shown.display()))
+    }
+}
+
+impl WorkflowRules {
+    fn check(&self) -> anyhow::Result<()> {
+        if self.accept.is_empty() && !self.keys.is_empty() {
+            return Err(hinted(
+                "`workflow.keys` alone would take every workflow that was ever signed by them, also one for other machines",
+                "name the one for this machine: `[[workflow.accept]]`, and below it `name = \"NAME\"`, as in its `name:`",
+            ));
+        }
+        for (number, entry) in self.accept.iter().enumerate() {
+            let fails = || format!("`workflow.accept`, entry {}", number + 1);
+            entry.check(!self.keys.is_empty()).with_context(fails)?;
+            let is_same = |other: &Accept| other.name == entry.name && other.from == entry.from;
+            let is_new = entry.name.is_none() || !self.accept[..number].iter().any(is_same);
+            ensure!(is_new, "`workflow.accept` has `{}` twice", entry.name.as_deref().unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// The key that has signed a document; `signature` is what `cosign sign-blob` or `openssl dgst -sign` writes.
+///
+/// # Errors
+/// When none of them has.
+pub(super) fn signer<'a>(
+    keys: &'a [PublicKey],
+    document: &[u8],
+    signature: &[u8],
+) -> anyhow::Result<&'a PublicKey> {
+    ensure!(signature.len() <= LONGEST_SIGNATURE, "the signature is larger than {LONGEST_SIGNATURE} bytes");
+    let text = std::str::from_utf8(signature).map(|text| text.split_whitespace().collect::<String>());
+    let decoded = text.ok().and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let bytes = decoded.as_deref().unwrap_or(signature);
+    keys.iter().find(|key| key.has_signed(document, bytes)).ok_or_else(|| {
+        hinted(
+            "no key of the trust has signed it",
+            "sign it as it is now: `cosign sign-blob --key KEY FILE > FILE.sig`, or \
+             `openssl dgst -sha256 -sign KEY FILE > FILE.sig`",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_trust::testing::Signer;
+
+    #[test]
+    fn signatures_are_taken_as_cosign_and_openssl_write_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, other) = (Signer::new(), Signer::new());
+        std::fs::create_dir(folder.path().join("keys")).unwrap();
+        std::fs::write(folder.path().join("keys/a.pub"), ours.pem()).unwrap();
+        let text = "[workflow]\nkeys = ['/etc/containers/keys/a.pub']\n[[workflow.accept]]\nname = 'a'\n";
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        let rules = Rules::from_folder(folder.path()).unwrap();
+        assert!(rules.demand_signature());
+        let keys = rules.workflow_keys().unwrap();
+        let raw = ours.sign(b"jobs: {}");
+        let base64 = BASE64_STANDARD.encode(&raw);
+        let folded = format!("{}\n{}\n", &base64[..20], &base64[20..]);
+        for signature in [&raw[..], base64.as_bytes(), folded.as_bytes()] {
+            signer(&keys, b"jobs: {}", signature).unwrap();
+        }
+        for signature in [&raw[..20], b"", &other.sign(b"jobs: {}"), &[b'A'; 5000]] {
+            assert!(signer(&keys, b"jobs: {}", signature).is_err());
+        }
+        let error = signer(&keys, b"jobs: {a}", &raw).unwrap_err();
+        assert!(error.to_string().contains("no key of the trust"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_and_what_is_not_there_demands_nothing() {
+        let none = Rules::from_folder(Path::new("/nonexistent")).unwrap();
+        assert!(!none.demand_signature() && !none.demand_digests() && !none.settings("").no_shell);
+        assert!(none.allow_option("rd.iguana.debug", "") && none.allow_option("root", "/dev/vda"));
+        for text in
+            ["x = 1", "[workflow]\nkey = 'a'", "[workflow]\nmin-serial = 1", "[command-line]\nshell = 1", "["]
+        {
+            assert!(Rules::parse(text, Path::new("/")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_not_an_absent_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join(FILE)).unwrap();
+        let error = format!("{:#}", Rules::from_folder(folder.path()).unwrap_err());
+        assert!(error.contains("iguana.conf") && error.contains("leads nowhere"), "{error}");
+    }
+
+    #[test]
+    fn the_command_line_says_what_is_listed() {
+        let text =
+            "[command-line]\nshell = false\nallow = ['rd.iguana.debug', 'rd.iguana.on_failure=poweroff']";
+        let rules = Rules::parse(text, Path::new("/")).unwrap();
+        let settings = rules.settings(
+            "rd.iguana.debug rd.iguana.control_url=http://evil.example/x root=/dev/vda init=/bin/sh \
+             rd.iguana.on_failure=poweroff rd.iguana.on_failure=local quiet nameserver=9.9.9.9",
+        );
+        assert!(settings.debug && settings.no_shell && settings.control_url.is_none());
+        assert!(settings.root.is_none() && settings.init.is_none() && settings.nameservers.len() == 1);
+        assert_eq!(settings.on_failure, crate::cmdline::OnFailure::PowerOff);
+        let told = settings.warnings.join("\n");
+        assert_eq!(settings.warnings.len(), 4, "{told}");
+        for option in
+            ["rd.iguana.control_url=", "root=/dev/vda", "init=/bin/sh", "rd.iguana.on_failure=local"]
+        {
+            assert!(told.contains(&format!("kernel option `{option}")), "{option}: {told}");
+        }
+        assert!(told.contains("the trust in this initrd does not allow it"));
+        assert!(rules.refuse_system("quiet root=/dev/vda") && rules.refuse_system("\"init=/bin/sh -x\""));
+        assert!(!rules.refuse_system("quiet rootfstype=ext4") && rules.allows_init("root=/dev/vda"));
+        let rules = Rules::parse("[command-line]\nallow = ['root=LABEL=system']", Path::new("/")).unwrap();
+        assert!(
+            !rules.refuse_system("root=LABEL=system")
+                && rules.refuse_system("root=LABEL=system root=/dev/sdb")
+        );
+    }
+
+    #[test]
+    fn nothing_is_accepted_by_omission() {
+        let keys = "[workflow]\nkeys = ['a']\n";
+        for (text, words) in [
+            (keys.to_owned(), "would take every workflow"),
+            (format!("{keys}[[workflow.accept]]\n"), "would take any workflow"),
+            (format!("{keys}[[workflow.accept]]\nname = ''"), "`name` is empty"),
+            ("[[workflow.accept]]\nname = 'a'".into(), "a name alone is no proof"),
+            (format!("{keys}[[workflow.accept]]\nname = 'a'\n[[workflow.accept]]\nname = 'a'"), "`a` twice"),
+            (format!("{keys}[[workflow.accept]]\nname = 'a'\nfrom = ['']"), "empty URL"),
+            (format!("{keys}[[workflow.accept]]\nname = 'a'\nfrom = ['oci://A B']"), "entry 1"),
+            (format!("{keys}[[workflow.accept]]\nname = 'a'\nmin-serial = -1"), "min-serial"),
+            (format!("{keys}[[workflow.accept]]\nname = 'a'\nserial = 1"), "serial"),
+        ] {
+            let error = format!("{:#}", Rules::parse(&text, Path::new("/")).unwrap_err());
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_for_the_control_urls_that_it_names() {
+        for (from, url, expected) in [
+            ("https://a.example/x.yaml", "https://a.example/x.yaml", true),
+            ("https://a.example/x.yaml", "https://a.example/x.yaml?mac=1", true),
+            ("https://a.example/x.yaml", "https://a.example/y.yaml", false),
+            ("https://a.example/x.yaml", "http://a.example/x.yaml", false),
+            ("oci://r.example/a", "oci://r.example/a:1", true),
+            ("oci://r.example/a:1", "oci://r.example/a:1", true),
+            ("oci://r.example/a:1", "oci://r.example/a:2", false),
+            ("oci://r.example/a:latest", "oci://r.example/a", false),
+            ("oci://r.example/a", "oci://r.example/a/b", false),
+            ("oci://r.example/a", "oci://r.example:5000/a", false),
+            ("oci://r.example/a", "https://r.example/a", false),
+        ] {
+            assert_eq!(is_at(from, url), expected, "{from} {url}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The trust folder: `/etc/containers` of an initrd, or one on a workstation that becomes it. The files in it are those
+//! that podman knows, and `iguana.conf`.
+
+use super::rules::Rules;
+use anyhow::Context as _;
+use fetch::http;
+use fetch::tls::{RegistryCertificates, Roots};
+use hint::{WithHint as _, hinted};
+use oci_pull::{Finder, Logins, Registries};
+use oci_reference::Machine;
+use oci_trust::attachments::Attachments;
+use oci_trust::policy;
+use oci_trust::policy::Policy;
+use std::io::ErrorKind;
+use std::path::Path;
+use trust_directory::{FILE_LIMIT, Files};
+
+/// Where the trust folder is in an initrd.
+pub const HOME: &str = "/etc/containers";
+/// The logins in it.
+const LOGINS: &str = "auth.json";
+
+/// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
+/// trust folder names none.
+pub const OF_SYSTEMS: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// All that a trust folder says.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Whose certificates are believed: `ca/`, else the system's.
+    pub roots: Roots,
+    /// Certificates of single registries: `certs.d/`.
+    pub certificates: RegistryCertificates,
+    /// Where images are: `registries.conf`, `registries.conf.d/`.
+    pub registries: Registries,
+    /// Who pulls: `auth.json`.
+    pub logins: Logins,
+    /// Which images may run: `policy.json`.
+    pub policy: Policy,
+    /// Where signatures are looked for: `registries.d/`.
+    pub attachments: Attachments,
+    /// What else is demanded: `iguana.conf`.
+    pub rules: Rules,
+}
+
+impl Trust {
+    /// Reads a folder. What is not there says nothing.
+    ///
+    /// # Errors
+    /// When something is there and cannot be read or understood.
+    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        let files = Files::of(folder)?;
+        Ok(Self {
+            roots: roots(&files)?,
+            certificates: RegistryCertificates::from_files(&files.folder("certs.d"))?,
+            registries: registries(&files)?,
+            logins: logins_of(files.text(LOGINS)?, &files.path(LOGINS))?,
+            policy: Policy::from_folder(folder)?,
+            attachments: Attachments::from_files(&files.folder("registries.d"))?,
+            rules: Rules::from_folder(folder)?,
+        })
+    }
+
+    /// Reads a folder that a person named, which must be there and have a policy: who names a trust means to demand
+    /// something.
+    ///
+    /// # Errors
+    /// When it, or the policy, is not there, or something in it cannot be read or understood.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::read_dir(folder)
+            .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
+            .hint("`iguana trust init DIR` makes one")?;
+        if folder
+            .join(policy::FILE)
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            return Err(hinted(
+                format!("the trust folder `{}` has no `{}`", folder.display(), policy::FILE),
+                "write which images may run; `{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}` lets all run",
+            ));
+        }
+        Self::from_folder(folder)
+    }
+
+    /// That of this machine, which may be without one.
+    ///
+    /// # Errors
+    /// When something in it cannot be read or understood.
+    pub fn of_machine() -> anyhow::Result<Self> {
+        Self::from_folder(Path::new(HOME))
+    }
+
+    /// One that demands nothing and believes no authority, for what is looked at without any.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self {
+            roots: Roots::default(),
+            certificates: RegistryCertificates::default(),
+            registries: Registries::default(),
+            logins: Logins::default(),
+            policy: Policy::absent(),
+            attachments: Attachments::default(),
+            rules: Rules::default(),
+        }
+    }
+
+    /// A client that believes the trusted authorities, and for single registries those of `certs.d`, too.
+    #[must_use]
+    pub fn client(&self) -> http::Client {
+        http::Client::new(&self.roots).with_certificates(self.certificates.clone())
+    }
+
+    /// What finds images where this trust says and lets run those that it lets, asked for by `http`.
+    #[must_use]
+    pub fn finder(&self, http: http::Client, machine: Machine) -> Finder {
+        Finder {
+            http,
+            registries: self.registries.clone(),
+            logins: self.logins.clone(),
+            policy: self.policy.clone(),
+            attachments: self.attachments.clone(),
+            machine,
+            bundle: None,
+            believes_bundle: false,
+        }
+    }
+
+    /// What is not demanded, for whoever starts a machine with it: nothing where everything is.
+    #[must_use]
+    pub fn laxity(&self) -> Option<&'static str> {
+        match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
+            (true, false) => Some("signatures are not demanded, neither of the workflow nor of all images"),
+            (true, true) => Some("signatures are not demanded of all images"),
+            (false, false) => Some("a signature of the workflow is not demanded"),
+            (false, true) => None,
+        }
+    }
+}
+
+fn roots(files: &Files) -> anyhow::Result<Roots> {
+    let own = files.folder("ca");
+    // A link that leads nowhere is an error, and not an absent folder.
+    own.names()?;
+    match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
+        Some(path) if !files.has_folder("ca") => {
+            let pem = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
+            Roots::from_pem(&pem).with_context(|| format!("cannot use `{path}`"))
+        }
+        _ => Roots::from_files(&own),
+    }
+}
+
+/// The logins of an auth.json; none where it is not there.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub fn logins(path: &Path) -> anyhow::Result<Logins> {
+    let text = match untrusted_fs::read_file(path, FILE_LIMIT) {
+        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => None,
+        read => Some(String::from_utf8(read?).with_context(|| format!("`{}` is not text", path.display()))?),
+    };
+    logins_of(text, path)
+}
+
+fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
+    let logins = text.map_or(Ok(Logins::default()), |text| Logins::parse(&text));
+    logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
+}
+
+/// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
+fn registries(files: &Files) -> anyhow::Result<Registries> {
+    let mut registries = Registries::default();
+    let drop_ins = files.folder("registries.conf.d");
+    let names = drop_ins.names()?.into_iter();
+    let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_folder(name));
+    let all = [(files, "registries.conf".to_owned())].into_iter().chain(names.map(|name| (&drop_ins, name)));
+    for (folder, name) in all {
+        // Without the rules a blocked registry would be open.
+        if let Some(text) = folder.text(&name)? {
+            let later = Registries::parse(&text);
+            let path = folder.path(&name);
+            registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
+        }
+    }
+    Ok(registries)
+}

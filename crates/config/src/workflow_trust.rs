@@ -1,0 +1,314 @@
+//! Whether a workflow may run: who signed it, which one it is, how old it may be, and which images its names mean.
+//!
+//! In three steps, because no byte of a document is read before its signature is compared: [`Candidate::authenticate`],
+//! then the caller reads the plan, then [`Authenticated::admit`], and [`Admitted::pins`] for the images.
+
+use super::rules::{Accept, Rules, signer};
+use anyhow::Context as _;
+use hint::{WithHint as _, hinted};
+use oci_reference::Digest;
+use oci_trust::key::PublicKey;
+use oci_trust::pins::{Lock, Pins};
+use std::fmt;
+use timestamp::Timestamp;
+use workflow::Plan;
+
+/// A workflow as it was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Where it was found, for messages.
+    pub origin: &'a str,
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// What asked for it, as it was written; nothing where a workstation looks at it before any machine does.
+    pub control_url: Option<&'a str>,
+    /// What vouches for it beside a signature of its own.
+    pub voucher: Voucher,
+}
+
+/// What vouches for a workflow beside a signature of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voucher {
+    /// Nothing.
+    Nothing,
+    /// The initrd, in which it lies.
+    Initrd,
+    /// The policy, which demanded and found a signature of the artifact that it came in.
+    Policy,
+}
+
+/// Why a workflow is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// The trust demands no signature.
+    NotDemanded,
+    /// It lies in the initrd.
+    Initrd,
+    /// The policy found a signature of the artifact, and an entry of the trust names its repository.
+    Policy,
+    /// This key of the trust has signed it.
+    Key(PublicKey),
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDemanded => out.write_str("none is demanded"),
+            Self::Initrd => out.write_str("by whoever signed the initrd"),
+            Self::Policy => out.write_str("by whom the policy demands, as an artifact"),
+            Self::Key(key) => write!(out, "by {key}"),
+        }
+    }
+}
+
+/// What belongs to a workflow, by how its name ends: `.sig`, `.lock`, `.lock.sig`. Nothing where it is not there.
+pub type Beside<'a> = &'a dyn Fn(&str) -> anyhow::Result<Option<Vec<u8>>>;
+
+/// A workflow that somebody vouches for. Only [`Candidate::authenticate`] makes one.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    origin: String,
+    control_url: Option<String>,
+    digest: Digest,
+    rules: Rules,
+    signer: Signer,
+}
+
+/// A workflow that may run on this machine. Only [`Authenticated::admit`] makes one.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    origin: String,
+    digest: Digest,
+    serial: Option<u64>,
+    are_digests_demanded: bool,
+    /// One of these has to sign its lock file; nobody has to where there is nothing.
+    lock_keys: Option<Vec<PublicKey>>,
+}
+
+/// By which digests the images of a bundle are wanted.
+#[derive(Debug)]
+pub struct BundledPins {
+    /// The digests.
+    pub pins: Pins,
+    /// Why the lock file in the bundle is not used, if there is one.
+    pub unused_lock: Option<anyhow::Error>,
+}
+
+impl Candidate<'_> {
+    /// Whether its bytes are believed, before they are read.
+    ///
+    /// # Errors
+    /// When a signature is demanded, and is not there, or is not by a key for this control URL.
+    pub fn authenticate(self, rules: &Rules, beside: Beside<'_>) -> anyhow::Result<Authenticated> {
+        let signer = self.signer(rules, beside);
+        let signer = signer.with_context(|| format!("the trust does not let `{}` run", self.origin))?;
+        Ok(Authenticated {
+            origin: self.origin.to_owned(),
+            control_url: self.control_url.map(ToOwned::to_owned),
+            digest: Digest::of(self.bytes),
+            rules: rules.clone(),
+            signer,
+        })
+    }
+
+    fn signer(self, rules: &Rules, beside: Beside<'_>) -> anyhow::Result<Signer> {
+        if !rules.demand_signature() {
+            return Ok(Signer::NotDemanded);
+        }
+        match self.voucher {
+            Voucher::Initrd => return Ok(Signer::Initrd),
+            Voucher::Policy if self.control_url.is_some_and(|url| rules.accepts_artifact(url)) => {
+                return Ok(Signer::Policy);
+            }
+            Voucher::Policy | Voucher::Nothing => {}
+        }
+        let accepted = rules.accepted(self.control_url);
+        if accepted.is_empty() {
+            return Err(hinted(
+                format!("no entry of `workflow.accept` is for `{}`", self.control_url.unwrap_or(self.origin)),
+                "ask for a workflow that the trust names, or name this one in its `iguana.conf`",
+            ));
+        }
+        let keys = rules.keys_of(&accepted)?;
+        let signature = beside(".sig").context("there is no signature of it")?;
+        let signature = signature.context("there is no signature of it").hint(
+            "it must be signed by a key of the trust, and the signature be beside it, its name with `.sig`",
+        )?;
+        Ok(Signer::Key(signer(&keys, self.bytes, &signature)?.clone()))
+    }
+}
+
+impl Authenticated {
+    /// Why it is believed.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Whether all that came with it is as good as its own bytes.
+    #[must_use]
+    pub fn covers_bundle(&self) -> bool {
+        matches!(self.signer, Signer::NotDemanded | Signer::Policy)
+    }
+
+    /// Whether it is a workflow for this machine, and not too old. `now` is nothing where the clock is known to be wrong.
+    ///
+    /// # Errors
+    /// When it is another one than the trust takes, its `serial` is too low, or its `valid-until` is over.
+    pub fn admit(&self, plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<Admitted> {
+        check_valid_until(plan, now).with_context(|| format!("`{}` may not run", self.origin))?;
+        let lock_keys = self.lock_keys(plan);
+        let lock_keys = lock_keys.with_context(|| format!("the trust does not let `{}` run", self.origin))?;
+        Ok(Admitted {
+            origin: self.origin.clone(),
+            digest: self.digest,
+            serial: plan.serial,
+            are_digests_demanded: self.rules.demand_digests(),
+            lock_keys,
+        })
+    }
+
+    /// Who may sign what belongs to it, if that has to be signed.
+    fn lock_keys(&self, plan: &Plan) -> anyhow::Result<Option<Vec<PublicKey>>> {
+        let (is_by_policy, key) = match &self.signer {
+            Signer::NotDemanded | Signer::Initrd => return Ok(None),
+            Signer::Policy => (true, None),
+            Signer::Key(key) => (false, Some(key)),
+        };
+        let accepted = self.rules.accepted(self.control_url.as_deref());
+        let mut matching = named(&accepted, plan)?;
+        if let Some(key) = key {
+            let mut signed = Vec::new();
+            for entry in matching {
+                if self.rules.keys_of(&[entry])?.contains(key) {
+                    signed.push(entry);
+                }
+            }
+            matching = signed;
+        }
+        if matching.is_empty() {
+            return Err(hinted(
+                format!("{} is not for the key that has signed it", called(plan)),
+                "sign it by a key of its entry in `workflow.accept`",
+            ));
+        }
+        check_serial(&matching, plan)?;
+        Ok(if is_by_policy { None } else { Some(self.rules.keys_of(&matching)?) })
+    }
+}
+
+/// The entries that take a workflow of this name: those that have it, else those that take any. Names are compared byte
+/// by byte: case, spaces and how a letter is composed make another name.
+fn named<'a>(accepted: &[&'a Accept], plan: &Plan) -> anyhow::Result<Vec<&'a Accept>> {
+    let of = |name: Option<&str>| -> Vec<&'a Accept> {
+        accepted.iter().filter(|entry| entry.name.as_deref() == name).copied().collect()
+    };
+    let own = plan.name.as_deref().map_or(Vec::new(), |name| of(Some(name)));
+    let found = if own.is_empty() { of(None) } else { own };
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let names = accepted.iter().filter_map(|entry| entry.name.as_ref());
+    let names: Vec<_> = names.map(|name| format!("`{}`", name.escape_debug())).collect();
+    Err(hinted(
+        format!("it is {}, and this machine takes {}", called(plan), names.join(", ")),
+        "its `name:` must be one of `workflow.accept`; another one may have been put there by somebody else",
+    ))
+}
+
+fn called(plan: &Plan) -> String {
+    let named = |name: &String| format!("the workflow `{}`", name.escape_debug());
+    plan.name.as_ref().map_or("a workflow without a `name`".into(), named)
+}
+
+/// An older workflow is a replay.
+fn check_serial(matching: &[&Accept], plan: &Plan) -> anyhow::Result<()> {
+    let least = matching.iter().map(|entry| entry.min_serial).min().unwrap_or_default();
+    if plan.serial.unwrap_or(0) >= least {
+        return Ok(());
+    }
+    let told = plan.serial.map_or("no `serial`".into(), |serial| format!("the serial number {serial}"));
+    Err(hinted(
+        format!("{} has {told}, and the trust demands {least} at least", called(plan)),
+        "serve the newest workflow; an old one may have been put there by somebody else",
+    ))
+}
+
+/// Whether its author wants it to run now. What cannot be known is not assumed.
+fn check_valid_until(plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<()> {
+    let Some(last) = plan.valid_until else { return Ok(()) };
+    let Some(now) = now else {
+        return Err(hinted(
+            format!("{} is valid until {last}, and this machine does not know what time it is", called(plan)),
+            "set the clock of the machine: it is before the day on which the initrd was built",
+        ));
+    };
+    if now <= last {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("{} was valid until {last}, and the clock says {now}", called(plan)),
+        "serve the newest workflow, with a later `valid-until`; or set the clock of the machine",
+    ))
+}
+
+impl Admitted {
+    /// By which digests its images are wanted. Where the trust demands digests, and not all images are named by theirs,
+    /// the lock file beside the workflow has them.
+    ///
+    /// # Errors
+    /// When an image has no digest, or the lock file is not there, is not signed, or is of another workflow.
+    pub fn pins(&self, plan: &Plan, beside: Beside<'_>) -> anyhow::Result<Pins> {
+        if !self.are_digests_demanded {
+            return Ok(Pins::default());
+        }
+        let bare = Pins::demanded(Lock::default());
+        let Err(missing) = bare.check(plan.images()) else { return Ok(bare) };
+        let Ok(Some(bytes)) = beside(".lock") else { return Err(missing) };
+        let pins = Pins::demanded(self.lock(&bytes, beside)?);
+        pins.check(plan.images())?;
+        Ok(pins)
+    }
+
+    /// The same for the images of a bundle, whose lock file says what the names in it mean, also where no digests are
+    /// demanded. One without a signature is none where the workflow has to be signed.
+    ///
+    /// # Errors
+    /// As [`Admitted::pins`].
+    pub fn bundled_pins(&self, plan: &Plan, beside: Beside<'_>) -> anyhow::Result<BundledPins> {
+        let lock = if self.are_digests_demanded { None } else { beside(".lock")? };
+        let Some(lock) = lock else {
+            return Ok(BundledPins { pins: self.pins(plan, beside)?, unused_lock: None });
+        };
+        if self.lock_keys.is_some() && beside(".lock.sig")?.is_none() {
+            let unused = hinted("there is no signature of it", "sign it, and make the bundle anew");
+            return Ok(BundledPins { pins: Pins::default(), unused_lock: Some(unused) });
+        }
+        Ok(BundledPins { pins: Pins::offered(self.lock(&lock, beside)?), unused_lock: None })
+    }
+
+    /// A lock file that came with the workflow: signed as it has to be, and of just this workflow.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn lock(&self, bytes: &[u8], beside: Beside<'_>) -> anyhow::Result<Lock> {
+        let place = format!("{}.lock", self.origin);
+        let verified = || match &self.lock_keys {
+            Some(keys) => {
+                let signature = beside(".lock.sig").context("there is no signature of it")?;
+                let signature = signature.context("there is no signature of it").hint(
+                    "sign it by the key of its workflow, and put the signature beside it, its name with `.sig`",
+                )?;
+                signer(keys, bytes, &signature).map(drop)
+            }
+            None => Ok(()),
+        };
+        verified().with_context(|| format!("the trust does not let `{place}` say which images run"))?;
+        let lock = Lock::parse(bytes).with_context(|| format!("`{place}` is not a lock file"))?;
+        lock.check_workflow(self.digest, self.serial).with_context(|| format!("`{place}` is not used"))?;
+        Ok(lock)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! A bundle beside a registry: whose word counts.
+
+use config::Trust;
+use fetch::http;
+use oci_pull::Finder;
+use oci_pull::bundle::{Bundle, Writer};
+use oci_reference::Machine;
+use serde_json::json;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::{fs, thread};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A registry that has nothing; its address.
+fn empty_registry() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ =
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
+}
+
+#[test]
+fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
+    let (home, registry) = (tempfile::tempdir().unwrap(), empty_registry());
+    let name = format!("{registry}/tool:1");
+    let mut writer = Writer::new(&home.path().join("bundle")).unwrap();
+    let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+        "digest": writer.put(b"{}").unwrap().to_string()});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}).to_string();
+    let digest = writer.put(manifest.as_bytes()).unwrap();
+    writer.name(&name, MANIFEST, digest, manifest.len() as u64);
+    writer.finish(b"jobs: {}", &[]).unwrap();
+    let bundle = Bundle::open(&home.path().join("bundle")).unwrap().bundle;
+    bundle.verify().unwrap();
+
+    let trust = home.path().join("trust");
+    fs::create_dir(&trust).unwrap();
+    let insecure = format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n");
+    fs::write(trust.join("registries.conf"), insecure).unwrap();
+    let trust = Trust::from_folder(&trust).unwrap();
+    let finder = trust.finder(http::Client::new(&trust.roots), Machine::this());
+    let judge = |name: &str, believes_bundle| {
+        let finder = Finder { bundle: Some(bundle.clone()), believes_bundle, ..finder.clone() };
+        let mut told = Vec::new();
+        let judged = finder.judge(&name.parse().unwrap(), &mut |event| told.push(format!("{event:?}")));
+        (judged.map(|approval| approval.manifest()).ok(), told.join("\n"))
+    };
+    assert_eq!(judge(&name, true), (Some(digest), String::new()));
+    let (judged, told) = judge(&name, false);
+    assert!(judged.is_none() && told.contains("nobody has signed what the bundle calls"), "{told}");
+    let pinned = format!("{name}@{digest}");
+    assert_eq!(judge(&pinned, false), (Some(digest), String::new()));
+    // Of another repository it has nothing, whatever the digest.
+    assert!(judge(&format!("{registry}/other@{digest}"), true).0.is_none());
+}

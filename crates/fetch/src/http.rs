@@ -1,0 +1,453 @@
+//! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
+
+mod certificate;
+mod limits;
+mod place;
+mod proxies;
+
+pub use limits::{DOCUMENT_TIME_LIMIT, LEAST_RATE, SLOWNESS_LIMIT};
+pub use limits::{Pace, Paced, longest};
+pub use proxies::Proxies;
+
+use crate::tls::{Identity, RegistryCertificates, Roots};
+use anyhow::Context as _;
+use hint::{WithHint as _, hinted};
+use limits::Timed;
+use place::Place;
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use ureq::http::{Response, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, Proxy};
+
+/// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each. For a server that
+/// answers by TCP, and there nothing more, glibc would wait for ever.
+pub const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
+/// Time for the TCP connection and the TLS handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
+/// have to fetch from its own upstream before it answers.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// Largest document that [`Client::fetch`] takes, in bytes: far above any workflow or manifest
+/// (the distribution specification asks registries for 4 MiB), far below any machine's memory.
+pub const DOCUMENT_LIMIT: u64 = 8 << 20;
+
+/// How many times one request may be sent elsewhere, as in Go's net/http; a registry needs one or two.
+const REDIRECT_LIMIT: usize = 10;
+/// Bytes of the headers of an answer, which are not more than 128 (ureq-proto, `MAX_RESPONSE_HEADERS`).
+const HEADERS_LIMIT: usize = 64 << 10;
+
+/// Makes requests; connections are kept and shared between threads and copies.
+#[derive(Debug, Clone)]
+pub struct Client {
+    terms: Arc<Terms>,
+    /// Made when they are first needed.
+    agents: Arc<Mutex<HashMap<Route, Agent>>>,
+}
+
+/// Whom a client believes, and how it gets out.
+#[derive(Debug, Clone, Default)]
+struct Terms {
+    roots: Roots,
+    proxies: Proxies,
+    certificates: RegistryCertificates,
+    /// Who shows which certificate to which host.
+    identity: Option<(String, Identity)>,
+}
+
+/// What was answered, and by whom.
+pub struct Answer {
+    pub response: Response<Body>,
+    /// Host and port of another server than that of the URL: we were sent to it.
+    pub elsewhere: Option<String>,
+}
+
+/// What tells one kind of connection from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Route {
+    is_secure: bool,
+    is_proxied: bool,
+    is_identified: bool,
+}
+
+impl Client {
+    /// A client that believes the servers whose certificates lead to `roots`.
+    #[must_use]
+    pub fn new(roots: &Roots) -> Self {
+        Self::with(Terms { roots: roots.clone(), ..Terms::default() })
+    }
+
+    fn with(terms: Terms) -> Self {
+        Self { terms: Arc::new(terms), agents: Arc::default() }
+    }
+
+    /// The same, through proxies.
+    #[must_use]
+    pub fn through(&self, proxies: Proxies) -> Self {
+        Self::with(Terms { proxies, ..Terms::clone(&self.terms) })
+    }
+
+    /// The same, with certificates for some registries.
+    #[must_use]
+    pub fn with_certificates(&self, certificates: RegistryCertificates) -> Self {
+        Self::with(Terms { certificates, ..Terms::clone(&self.terms) })
+    }
+
+    /// One that also believes whom the certs.d folder of `registry` names, wherever the registry may send us, as
+    /// containers/image does; but shows the certificate in it to nobody else.
+    #[must_use]
+    pub fn for_registry(&self, registry: &str) -> Self {
+        let Some(certificates) = self.terms.certificates.of(registry) else { return self.clone() };
+        Self::with(Terms {
+            roots: self.terms.roots.and(certificates.authorities()),
+            identity: certificates.identity().map(|identity| (registry.to_owned(), identity.clone())),
+            ..Terms::clone(&self.terms)
+        })
+    }
+
+    /// Asks for `url` and gives back whatever the server answers, or the one that it sends us to. An
+    /// `Authorization` goes only to the server that `url` names.
+    ///
+    /// # Errors
+    /// When no answer came, or a server could not prove who it is.
+    pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
+        Ok(self.answer(url, headers)?.response)
+    }
+
+    /// The same, with who has answered.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn answer(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let mut headers = headers.to_vec();
+        let first = Place::parse(url).map_err(|error| explain(error, url))?;
+        let mut place = first.clone();
+        for _ in 0..=REDIRECT_LIMIT {
+            let response = self.ask(&place, &headers)?;
+            let Some(next) = redirection(&response, &place)? else {
+                let elsewhere = (place.origin() != first.origin()).then_some(place.authority);
+                return Ok(Answer { response, elsewhere });
+            };
+            if next.origin() != place.origin() {
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::AUTHORIZATION.as_str()));
+            }
+            place = next;
+        }
+        Err(hinted(
+            format!("`{url}` leads to ever other places, {REDIRECT_LIMIT} so far"),
+            format!("look into `{}`: it redirects in a circle", host(url)),
+        ))
+    }
+
+    fn ask(&self, place: &Place, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
+        let mut request = self.agent(place).get(&place.url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.call().map_err(|error| explain(error, &place.url))
+    }
+
+    /// Sends a form (`application/x-www-form-urlencoded`), and follows nowhere: it may hold a secret.
+    ///
+    /// # Errors
+    /// When no answer came, or the server could not prove who it is.
+    pub fn post(&self, url: &str, form: &str) -> anyhow::Result<Response<Body>> {
+        let place = Place::parse(url).map_err(|error| explain(error, url))?;
+        let request = self.agent(&place).post(url);
+        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.send(form).map_err(|error| explain(error, url))
+    }
+
+    fn agent(&self, place: &Place) -> Agent {
+        let proxy = self.terms.proxies.for_server(place.is_secure, place.host(), place.port());
+        let identity = self.terms.identity.as_ref().filter(|(host, _)| *host == place.authority);
+        let route = Route {
+            is_secure: place.is_secure,
+            is_proxied: proxy.is_some(),
+            is_identified: identity.is_some() && place.is_secure,
+        };
+        let mut agents = self.agents.lock().expect("no thread panics with the agents");
+        let make = || agent(&self.terms.roots, proxy, identity.map(|(_, identity)| identity), route);
+        agents.entry(route).or_insert_with(make).clone()
+    }
+
+    /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// When it cannot be had, or is too large.
+    pub fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+        let mut response = self.get(url, &[])?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(hinted(
+                format!("the server answered `{status}` for `{url}`"),
+                "check the URL; the server was reached",
+            ));
+        }
+        read_document(&mut response).with_context(|| format!("cannot read `{url}`"))
+    }
+}
+
+fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, route: Route) -> Agent {
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(roots.certificates().to_vec())))
+        .client_cert(identity.filter(|_| route.is_identified).map(Identity::certificate));
+    let config = Agent::config_builder()
+        .tls_config(tls.build())
+        // Not what the environment says: the kernel puts words of its command line there.
+        .proxy(proxy.cloned())
+        .https_only(route.is_secure)
+        .max_response_header_size(HEADERS_LIMIT)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("iguana/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(RESOLVE_LIMIT))
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .timeout_recv_response(Some(SILENCE_LIMIT))
+        .timeout_per_read(Some(SILENCE_LIMIT))
+        .build();
+    config.new_agent()
+}
+
+/// Where the answer sends us, if it does.
+fn redirection(response: &Response<Body>, from: &Place) -> anyhow::Result<Option<Place>> {
+    let is_redirection = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(header::LOCATION).filter(|_| is_redirection);
+    let Some(location) = location else { return Ok(None) };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let to =
+        from.follow(&location).map_err(|_| anyhow::anyhow!("`{}` redirects to `{location}`", from.url))?;
+    if from.is_secure && !to.is_secure {
+        return Err(hinted(
+            format!("`{}` redirects to `{}`, which is not encrypted", from.url, to.url),
+            "what was asked for by https must not come by http: correct the server",
+        ));
+    }
+    Ok(Some(to))
+}
+
+/// Whether the same request may well succeed a little later: the connection failed, or was lost.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let is_broken = |cause: &std::io::Error| {
+        matches!(
+            cause.kind(),
+            Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::BrokenPipe
+                | Kind::UnexpectedEof
+                | Kind::TimedOut
+                | Kind::NetworkUnreachable
+                | Kind::HostUnreachable
+        )
+    };
+    let is_broken = |cause: &(dyn std::error::Error + 'static)| {
+        let own = cause.downcast_ref::<ureq::Error>().is_some_and(|error| match error {
+            ureq::Error::Io(error) => is_broken(error),
+            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        });
+        own || cause.downcast_ref::<std::io::Error>().is_some_and(is_broken)
+    };
+    error.chain().any(is_broken)
+}
+
+/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes, within [`DOCUMENT_TIME_LIMIT`].
+///
+/// # Errors
+/// When it is too large or too slow, or the connection breaks.
+pub fn read_document(response: &mut Response<Body>) -> anyhow::Result<Vec<u8>> {
+    read_within(response, DOCUMENT_LIMIT, DOCUMENT_TIME_LIMIT)
+}
+
+fn read_within(response: &mut Response<Body>, largest: u64, limit: Duration) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut body = beginning(response, largest.saturating_add(1), limit);
+    body.read_to_end(&mut bytes).map_err(broken)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= largest,
+        "the answer is larger than the {largest} bytes that a document may have"
+    );
+    Ok(bytes)
+}
+
+/// The first bytes of an answer, which must be there within `limit`.
+pub fn beginning(response: &mut Response<Body>, bytes: u64, limit: Duration) -> impl Read + '_ {
+    let inner = response.body_mut().with_config().limit(u64::MAX).reader();
+    Timed { inner, until: Instant::now() + limit, limit }.take(bytes)
+}
+
+/// Whether a URL is one of https.
+pub fn is_secure(url: &str) -> bool {
+    Place::parse(url).is_ok_and(|place| place.is_secure)
+}
+
+/// The host (and port) of a URL, for messages.
+pub fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
+    let host = host(url);
+    let remedy = match &error {
+        ureq::Error::HostNotFound | ureq::Error::Timeout(ureq::Timeout::Resolve) => Some(name_remedy(host)),
+        ureq::Error::Io(cause) if is_lookup_failure(cause) => Some(name_remedy(host)),
+        ureq::Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
+        ureq::Error::ConnectProxyFailed(_) => Some(format!(
+            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
+             and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
+        )),
+        ureq::Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
+        ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
+        }
+        _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
+    };
+    let failed = Err::<(), _>(cause(error)).with_context(|| format!("cannot get `{url}`"));
+    match remedy {
+        Some(remedy) => failed.hint(remedy).unwrap_err(),
+        None => failed.unwrap_err(),
+    }
+}
+
+fn name_remedy(host: &str) -> String {
+    format!("check the name `{host}`, and that the DNS server of this network knows it")
+}
+
+/// The error in the words of whoever found it, without those of the layers between.
+fn cause(error: ureq::Error) -> anyhow::Error {
+    if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
+        return anyhow::Error::msg(told);
+    }
+    match error {
+        ureq::Error::Io(cause) if is_lookup_failure(&cause) => anyhow::anyhow!("the name is not known"),
+        ureq::Error::Io(cause) => cause.into(),
+        ureq::Error::Rustls(cause) => cause.into(),
+        ureq::Error::HostNotFound => anyhow::anyhow!("the name is not known"),
+        ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())).into()
+        }
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            timed_out(format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs())).into()
+        }
+        ureq::Error::Timeout(_) => {
+            timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())).into()
+        }
+        ureq::Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
+        other => other.into(),
+    }
+}
+
+/// Why an answer could not be read on, in our words: a server may be as slow as it likes, but not silent.
+pub fn broken(error: std::io::Error) -> anyhow::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(ureq::Error::Timeout(_)) => {
+            timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())).into()
+        }
+        _ => error.into(),
+    }
+}
+
+fn timed_out(message: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, message)
+}
+
+/// std has no kind of its own for the failures of getaddrinfo(3).
+fn is_lookup_failure(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_names_host_and_remedy() {
+        let client = Client::new(&Roots::default());
+        let error = client.fetch("http://127.0.0.1:1/x").unwrap_err();
+        assert!(error.to_string().contains("`http://127.0.0.1:1/x`"), "{error:#}");
+        assert!(hint::of(&error).unwrap().contains("`127.0.0.1:1`"));
+    }
+
+    /// A server that answers one request with these bytes, one each 50 ms once they are few.
+    fn dripping(head: &'static str) -> String {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes()).unwrap();
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn a_document_that_drips_ends_within_its_time_and_says_so() {
+        for head in ["content-length: 1000000\r\n", ""] {
+            let url = dripping(head);
+            let mut response = Client::new(&Roots::default()).get(&url, &[]).unwrap();
+            let start = Instant::now();
+            let error = read_within(&mut response, 100_000, Duration::from_secs(1)).unwrap_err();
+            assert!(error.to_string().contains("it was not whole within 1 s"), "{error:#}");
+            assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    /// A server that answers every request with a redirection to itself, until it was asked `hops` times.
+    fn redirecting(hops: usize, more: String) -> String {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (count, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let head = if count < hops { "307 X\r\nlocation: /y\r\n" } else { "200 OK\r\n" };
+                let answer = format!("HTTP/1.1 {head}{more}connection: close\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn redirects_and_headers_have_a_limit() {
+        let client = Client::new(&Roots::default());
+        assert!(client.fetch(&redirecting(REDIRECT_LIMIT, String::new())).is_ok());
+        let error = client.fetch(&redirecting(REDIRECT_LIMIT + 1, String::new())).unwrap_err();
+        assert!(error.to_string().contains("leads to ever other places, 10 so far"), "{error:#}");
+        let header = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes));
+        assert!(client.fetch(&redirecting(0, header(HEADERS_LIMIT - 200))).is_ok());
+        let error = client.fetch(&redirecting(0, header(HEADERS_LIMIT))).unwrap_err();
+        assert!(format!("{error:#}").contains("header"), "{error:#}");
+        assert!(client.fetch(&redirecting(0, header(1).repeat(100))).is_ok());
+        assert!(client.fetch(&redirecting(0, header(1).repeat(200))).is_err());
+    }
+
+    #[test]
+    fn a_document_has_its_size_at_most() {
+        for (largest, is_whole) in [(10, true), (9, false)] {
+            let mut response = Response::builder().body(Body::builder().data("0123456789")).unwrap();
+            let read = read_within(&mut response, largest, Duration::from_secs(9));
+            assert_eq!(read.is_ok(), is_whole, "{largest}");
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert!(is_whole || told.contains("larger than the 9 bytes that a document may have"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_url_is_refused() {
+        let error = Client::new(&Roots::default()).fetch("nonsense").unwrap_err();
+        assert!(hint::of(&error).is_some(), "{error:#}");
+    }
+}

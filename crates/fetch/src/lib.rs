@@ -1,0 +1,25 @@
+//! Fetching documents and streams over HTTP and TFTP: synchronous, with verified TLS and proxies.
+//!
+//! Principles:
+//!
+//! 1. TLS is always verified; there is no option to skip it. From https no redirect leads to http.
+//! 2. Nothing waits without a limit: connecting, silence, and documents as a whole have one each.
+//! 3. An error names the URL, the cause, and what to do about it ([`hint`]).
+//! 4. Nothing is printed and there is no global state: a [`http::Client`] is a value.
+//!
+//! ```
+//! use fetch::http::Client;
+//! use fetch::tls::Roots;
+//!
+//! let client = Client::new(&Roots::default());
+//! let error = client.fetch("ftp://boot.example.com/install.yaml").unwrap_err();
+//! assert!(format!("{error:#}").contains("ftp://boot.example.com/install.yaml"));
+//! ```
+//!
+//! Specifications: RFC 9110 (HTTP), RFC 8446 and 5246 (TLS), RFC 1350 and 2347 to 2349 (TFTP), containers-certs.d(5).
+#![forbid(unsafe_code)]
+
+pub mod http;
+mod resolve;
+pub mod tftp;
+pub mod tls;

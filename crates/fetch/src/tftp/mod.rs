@@ -1,0 +1,257 @@
+//! Reads small files from a TFTP server (RFC 1350), in blocks of a size that both agree on (RFC 2347, RFC 2348): what
+//! stands beside a boot loader where there is no other server.
+
+mod transfer;
+
+pub use transfer::{Step, Transfer};
+
+use crate::http::SILENCE_LIMIT;
+use crate::resolve;
+use anyhow::Context as _;
+use hint::hinted;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// How the address of a file begins (RFC 3617).
+const SCHEME: &str = "tftp://";
+/// Where servers listen (RFC 1350, section 4).
+const PORT: u16 = 69;
+/// Bytes of a block that fill a packet of Ethernet: 1500, without the headers of IPv6, UDP and TFTP.
+const BLOCK: usize = 1500 - 40 - 8 - 4;
+/// After this time without an answer the last packet is sent again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Time for a whole file: the largest has 5794 blocks, each of which waits for the one before, and may be from afar.
+const TOTAL_LIMIT: Duration = Duration::from_secs(600);
+
+/// Fetches a document of at most [`crate::http::DOCUMENT_LIMIT`] bytes from `tftp://HOST[:PORT]/PATH`.
+///
+/// # Errors
+/// When the address is none, nothing new comes for [`SILENCE_LIMIT`], the whole takes longer than ten minutes, the server
+/// refuses, or the document is too large.
+pub fn fetch(url: &str) -> anyhow::Result<Vec<u8>> {
+    fetch_within(url, SILENCE_LIMIT, TOTAL_LIMIT)
+}
+
+fn fetch_within(url: &str, silence: Duration, total: Duration) -> anyhow::Result<Vec<u8>> {
+    let (server, path) = parse(url)?;
+    let cannot = || format!("cannot have `{url}`");
+    let socket =
+        UdpSocket::bind(if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }).with_context(cannot)?;
+    socket.set_read_timeout(Some(RETRY_AFTER)).with_context(cannot)?;
+    let (transfer, request) = Transfer::begin(path);
+    let conversation = Conversation { socket, peer: server, has_answered: false, last: request };
+    conversation.run(transfer, silence, total).with_context(cannot)
+}
+
+/// The server of an address, and the path there.
+fn parse(url: &str) -> anyhow::Result<(SocketAddr, &str)> {
+    let wrong = || hinted(format!("`{url}` is not the address of a file"), "write `tftp://HOST/PATH`");
+    let (host, path) = url.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+    let path = path.strip_suffix(";mode=octet").unwrap_or(path);
+    let has_port =
+        host.rsplit_once(':').is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
+    let place = if has_port { host.to_owned() } else { format!("{host}:{PORT}") };
+    if path.is_empty() || path.contains('\0') || host.is_empty() {
+        return Err(wrong());
+    }
+    let addresses =
+        resolve::addresses(&place).with_context(|| format!("no address of `{host}` can be found"))?;
+    Ok((addresses.into_iter().next().ok_or_else(wrong)?, path))
+}
+
+/// A server, and what was said to it.
+struct Conversation {
+    socket: UdpSocket,
+    /// The server, which answers from a port of its own for this file.
+    peer: SocketAddr,
+    has_answered: bool,
+    /// What was sent last.
+    last: Vec<u8>,
+}
+
+impl Conversation {
+    fn run(mut self, mut transfer: Transfer, silence: Duration, total: Duration) -> anyhow::Result<Vec<u8>> {
+        let start = Instant::now();
+        let (mut heard, mut sent) = (start, start);
+        self.send()?;
+        while start.elapsed() < total {
+            if heard.elapsed() >= silence {
+                return Err(hinted(
+                    format!("`{}` has sent nothing new for {} s", self.peer, silence.as_secs()),
+                    "is there a TFTP server, and does no firewall stand between? It is reached by UDP",
+                ));
+            }
+            if sent.elapsed() >= RETRY_AFTER {
+                self.send()?;
+                sent = Instant::now();
+            }
+            match self.receive(&mut transfer)? {
+                Step::Send(packet) => {
+                    self.last = packet;
+                    self.send()?;
+                    (heard, sent) = (Instant::now(), Instant::now());
+                }
+                Step::Pass => {}
+                Step::Finish(packet) => {
+                    self.last = packet;
+                    // The file is whole, whether the server hears of it or not.
+                    let _ = self.send();
+                    return Ok(transfer.into_content());
+                }
+                Step::Fail(error) => return Err(error),
+            }
+        }
+        Err(hinted(
+            format!("`{}` has not sent the whole file within {} s", self.peer, total.as_secs()),
+            "serve it from nearer, or by HTTP",
+        ))
+    }
+
+    fn send(&self) -> io::Result<()> {
+        self.socket.send_to(&self.last, self.peer).map(drop)
+    }
+
+    /// What the next packet of the server leads to. The first that leads anywhere says from which port it sends.
+    fn receive(&mut self, transfer: &mut Transfer) -> anyhow::Result<Step> {
+        // One byte more shows that a block is too large.
+        let mut buffer = [0; 4 + BLOCK + 1];
+        let (packet, from) = match self.socket.recv_from(&mut buffer) {
+            Ok((length, from)) => (&buffer[..length], from),
+            Err(error) if is_passing(error.kind()) => return Ok(Step::Pass),
+            Err(error) => return Err(error.into()),
+        };
+        let is_known = from == self.peer || (!self.has_answered && from.ip() == self.peer.ip());
+        if !is_known {
+            return Ok(Step::Pass);
+        }
+        let step = transfer.receive(packet);
+        if !matches!(step, Step::Pass) {
+            (self.peer, self.has_answered) = (from, true);
+        }
+        Ok(step)
+    }
+}
+
+/// Whether a socket that says this may be asked again.
+fn is_passing(kind: io::ErrorKind) -> bool {
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted].contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::RecvTimeoutError;
+    use std::thread;
+
+    /// A server that sends these packets, each after it has got one, and what was fetched from it.
+    fn served(answers: Vec<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
+        let [listening, sending] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let port = listening.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let mut got = [0; 600];
+            let (length, client) = listening.recv_from(&mut got).unwrap();
+            assert_eq!(got[..length], [&b"\0\x01a/b\0octet\0blksize\0"[..], b"1448\0"].concat());
+            // Somebody else's is not taken for the server's.
+            UdpSocket::bind("127.0.0.2:0").unwrap().send_to(&data(1, b"false"), client).unwrap();
+            for answer in answers {
+                sending.send_to(&answer, client).unwrap();
+                sending.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+                let _ = sending.recv_from(&mut got);
+            }
+        });
+        let got = fetch(&format!("tftp://127.0.0.1:{port}/a/b"));
+        server.join().unwrap();
+        got
+    }
+
+    fn data(number: u16, bytes: &[u8]) -> Vec<u8> {
+        [&[0, 3], &number.to_be_bytes()[..], bytes].concat()
+    }
+
+    #[test]
+    fn blocks_are_of_the_size_that_was_agreed_on() {
+        let agreed = b"\0\x06blksize\08\0".to_vec();
+        let got = served(vec![agreed, data(1, b"12345678"), data(2, b"9")]);
+        assert_eq!(got.unwrap(), b"123456789");
+        let got = served(vec![data(1, &[7; 512]), data(2, b"")]);
+        assert_eq!(got.unwrap(), [7; 512]);
+    }
+
+    #[test]
+    fn what_comes_twice_is_taken_once() {
+        let got = served(vec![data(1, &[1; 512]), data(1, &[1; 512]), data(3, b"late"), data(2, b"end")]);
+        assert_eq!(got.unwrap(), [&[1; 512][..], b"end"].concat());
+    }
+
+    #[test]
+    fn what_the_server_says_is_told() {
+        let got = served(vec![b"\0\x05\0\x01File not found\0".to_vec()]).unwrap_err();
+        assert!(format!("{got:#}").ends_with("the server says `File not found`"), "{got:#}");
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let read = |url| parse(url).map(|(server, path)| format!("{server} {path}"));
+        assert_eq!(read("tftp://127.0.0.1/a/b.yaml").unwrap(), "127.0.0.1:69 a/b.yaml");
+        assert_eq!(read("tftp://127.0.0.1:6969/a;mode=octet").unwrap(), "127.0.0.1:6969 a");
+        assert_eq!(read("tftp://[::1]/a").unwrap(), "[::1]:69 a");
+        assert_eq!(read("tftp://[::1]:70/a").unwrap(), "[::1]:70 a");
+        for wrong in ["tftp://127.0.0.1", "tftp://127.0.0.1/", "tftp:///a"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// A server that goes on sending what `answer` makes of the number of its packet, and why nothing comes of it.
+    fn never_done(silence: u64, total: u64, answer: impl Fn(u32) -> Vec<u8> + Send + 'static) -> String {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let server = thread::spawn(move || {
+            let mut got = [0; 600];
+            let (_, client) = server.recv_from(&mut got).unwrap();
+            for number in 0.. {
+                server.send_to(&answer(number), client).ok();
+                if ended.recv_timeout(Duration::from_millis(20)) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+        });
+        let [silence, total] = [silence, total].map(Duration::from_secs);
+        let got = fetch_within(&format!("tftp://127.0.0.1:{port}/a"), silence, total);
+        drop(end);
+        server.join().unwrap();
+        format!("{:#}", got.unwrap_err())
+    }
+
+    #[test]
+    fn a_server_that_is_never_done_is_given_up() {
+        let said = never_done(9, 1, |number| data(number as u16 + 1, &[7; 512]));
+        assert!(said.ends_with("has not sent the whole file within 1 s"), "{said}");
+        // A flood of what is not the next block is silence.
+        let said = never_done(1, 9, |_| data(9, &[7; 512]));
+        assert!(said.ends_with("has sent nothing new for 1 s"), "{said}");
+    }
+
+    #[test]
+    fn nobody_else_takes_the_server_s_place() {
+        let listening = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = listening.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let [sending, hijacking] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            let mut got = [0; 600];
+            let (_, client) = listening.recv_from(&mut got).unwrap();
+            // Nothing that begins a transfer makes its sender the server.
+            hijacking.send_to(&data(7, b"false"), client).unwrap();
+            sending.send_to(&data(1, &[1; 512]), client).unwrap();
+            sending.recv_from(&mut got).unwrap();
+            for false_packet in [data(2, b"false"), b"\0\x05\0\x01false\0".to_vec()] {
+                hijacking.send_to(&false_packet, client).unwrap();
+            }
+            sending.send_to(&data(2, b"end"), client).unwrap();
+        });
+        let got = fetch(&format!("tftp://127.0.0.1:{port}/a")).unwrap();
+        server.join().unwrap();
+        assert_eq!(got, [&[1; 512][..], b"end"].concat());
+    }
+}

@@ -1,0 +1,90 @@
+//! Errors that say what to do.
+//!
+//! Principles:
+//!
+//! 1. A hint is attached where the remedy is known, and travels with the error.
+//! 2. [`Hinted`] is transparent: it prints and chains as the error inside it.
+//!
+//! ```
+//! use hint::{WithHint as _, hinted};
+//!
+//! let error = hinted("the port `99999` is too large", "use a port from 1 to 65535").context("cannot read `a.yaml`");
+//! assert_eq!(hint::of(&error), Some("use a port from 1 to 65535"));
+//! ```
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt;
+
+/// An error together with the remedy for it.
+#[derive(Debug)]
+pub struct Hinted {
+    inner: Box<dyn Error + Send + Sync>,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(out)
+    }
+}
+
+impl Error for Hinted {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.inner.source()
+    }
+}
+
+/// Adds a remedy to a failed result.
+pub trait WithHint<T> {
+    /// Says what the reader can do about the failure, as a sentence without a capital or full stop.
+    ///
+    /// # Errors
+    /// The same failure, with the hint.
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|error| attach(error.into(), hint.into()))
+    }
+}
+
+fn attach(error: anyhow::Error, hint: String) -> anyhow::Error {
+    Hinted { inner: error.into_boxed_dyn_error(), hint }.into()
+}
+
+/// A new error with its remedy.
+#[must_use]
+pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    attach(anyhow::Error::msg(what.into()), hint.into())
+}
+
+/// The outermost hint in an error's chain: the one nearest to what the reader was doing.
+#[must_use]
+pub fn of(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_hint_is_found_below_later_context_and_does_not_show_in_the_chain() {
+        let error = Err::<(), _>(anyhow::anyhow!("no such file"))
+            .context("cannot read `a`")
+            .hint("make the file")
+            .context("cannot start")
+            .unwrap_err();
+        assert_eq!(of(&error), Some("make the file"));
+        let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+        assert_eq!(chain, ["cannot start", "cannot read `a`", "no such file"]);
+    }
+
+    #[test]
+    fn an_error_without_a_remedy_has_no_hint() {
+        assert_eq!(of(&anyhow::anyhow!("x")), None);
+    }
+}

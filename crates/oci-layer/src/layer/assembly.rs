@@ -1,0 +1,147 @@
+//! Puts an image together: what hangs on the layers below a layer is found out here, where they all are there.
+//!
+//! Unpacked layers are never changed, for other images may have them, too. A layer whose content belongs elsewhere
+//! because of a link below it is fitted: copied by hard links, with everything in its place, and known by its ChainID.
+//! Folders that no entry of the topmost layer that has them describes are covered: they are in one layer more, above
+//! all others, as those below describe them.
+
+use super::fit::fit;
+use super::metadata::{Maker, Metadata};
+use super::view::{Folder, Follow, Seen, View};
+use crate::store::{Layer, Store};
+use anyhow::Context as _;
+use oci_reference::digest::Digest;
+use rustix::fd::AsFd as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use untrusted_fs::Directory;
+
+/// A cover's folders, but for what they get from others.
+const MODE_MEANWHILE: u32 = 0o700;
+
+/// The layers of an image as overlayfs is to have them, made from its unpacked ones; the lowest first.
+///
+/// # Errors
+/// When a hard link leads to what no layer has, or the store's file system refuses.
+pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let mut view = View::default();
+    let mut chain: Option<Digest> = None;
+    for (diff_id, layer) in unpacked {
+        let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
+        chain = Some(id);
+        view.push(layer);
+        if is_at_home(&view)? {
+            continue;
+        }
+        // The ChainID of the lowest layer is its diff-id.
+        let key = Digest::of(format!("fitted {id}").as_bytes());
+        let fitted = match store.find(&key) {
+            Some(known) => known,
+            None => {
+                let target = store.incoming()?;
+                let ties =
+                    fit(&view, &target).with_context(|| format!("the layer with diff-id `{diff_id}`"))?;
+                store.admit(key, target, ties)
+            }
+        };
+        view.pop();
+        view.push(fitted);
+    }
+    let described = described(&view)?;
+    let mut layers = view.layers().to_vec();
+    // overlayfs hides nothing below a layer whose root is opaque: what is hidden is left out.
+    for number in (1..layers.len()).rev() {
+        if layers[number].is_opaque(Path::new(""))? {
+            layers.drain(..number);
+            break;
+        }
+    }
+    if !described.is_empty() {
+        let cover = store.incoming()?;
+        make_cover(&view, &described, &cover)?;
+        layers.push(Arc::new(cover));
+    }
+    Ok(layers)
+}
+
+/// Gives a folder the owner, mode, time and extended attributes of another.
+///
+/// # Errors
+/// When one of them cannot be read or set.
+pub fn take_after(folder: &Path, other: &Path) -> anyhow::Result<()> {
+    become_like(&Directory::open(folder)?, &Directory::open(other)?)
+}
+
+fn become_like(directory: &Directory, other: &Directory) -> anyhow::Result<()> {
+    Metadata::of_folder(other.as_fd())?.apply(directory.as_fd(), &Maker::this())
+}
+
+/// Whether the topmost layer may stay as it is.
+fn is_at_home(view: &View) -> anyhow::Result<bool> {
+    let Some(ties) = view.layers().last().map(|layer| layer.ties()) else { return Ok(true) };
+    if !ties.links.is_empty() {
+        return Ok(false);
+    }
+    for path in &ties.folders {
+        match view.find(path, Follow::None)? {
+            (_, Seen::Folder(_)) => {}
+            _ => return Ok(false),
+        }
+    }
+    for path in &ties.marked {
+        match view.find(path, Follow::None)? {
+            (_, Seen::Folder(folder)) if folder.layers.len() > 1 => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// The folders of an image that are not seen as they are to be seen, and those above them; with the layers that
+/// describe them.
+fn described(view: &View) -> anyhow::Result<BTreeMap<PathBuf, usize>> {
+    let mut described = BTreeMap::new();
+    let tied: BTreeSet<&PathBuf> = view.layers().iter().flat_map(|layer| &layer.ties().folders).collect();
+    for path in tied {
+        let (_, Seen::Folder(folder)) = view.find(path, Follow::None)? else { continue };
+        let (topmost, describing) = topmost_and_describing(&folder);
+        let is_right =
+            describing == topmost || attributes(view, describing, path)? == attributes(view, topmost, path)?;
+        if is_right {
+            continue;
+        }
+        for place in path.ancestors() {
+            if described.contains_key(place) {
+                break;
+            }
+            if let (_, Seen::Folder(folder)) = view.find(place, Follow::None)? {
+                described.insert(place.to_owned(), topmost_and_describing(&folder).1);
+            }
+        }
+    }
+    Ok(described)
+}
+
+/// The layer whose folder overlayfs shows, and the one whose folder says what is to be shown.
+fn topmost_and_describing(folder: &Folder) -> (usize, usize) {
+    let topmost = folder.layers[0];
+    (topmost, folder.described_by.unwrap_or(topmost))
+}
+
+fn attributes(view: &View, layer: usize, path: &Path) -> anyhow::Result<Metadata> {
+    Metadata::of_folder(view.layers()[layer].directory(path)?.as_fd())
+}
+
+fn make_cover(view: &View, described: &BTreeMap<PathBuf, usize>, cover: &Layer) -> anyhow::Result<()> {
+    for path in described.keys() {
+        if let (Some(above), Some(name)) = (path.parent(), path.file_name()) {
+            cover.directory(above)?.create_directory(name, MODE_MEANWHILE)?;
+        }
+    }
+    // Those in a folder before it: making them has changed its time.
+    for (path, layer) in described.iter().rev() {
+        become_like(&cover.directory(path)?, &view.layers()[*layer].directory(path)?)?;
+    }
+    Ok(())
+}

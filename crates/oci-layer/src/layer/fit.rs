@@ -1,0 +1,405 @@
+//! Fits a layer to those below it: what is to be in its copy is planned as a tree of values, and then made by hard links.
+
+use super::Ties;
+use super::metadata::{Maker, Metadata};
+use super::root::{LINKS_LIMIT, check_depth, is_stat_of_whiteout, make_opaque, make_whiteout, stat};
+use super::view::{Follow, Seen, View};
+use crate::store::Layer;
+use anyhow::{Context as _, bail};
+use hint::hinted;
+use rustix::fd::AsFd as _;
+use rustix::fs::{AtFlags, FileType, linkat};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use untrusted_fs::Directory;
+
+/// The copy's folders, but for what they get from others.
+const MODE_MEANWHILE: u32 = 0o700;
+
+/// Copies the topmost layer to the empty layer `target` by hard links, what is in it being where it belongs.
+pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<Ties> {
+    let layer = view.layers().last().context("there is no layer")?;
+    let mut plan = Plan { view, layer, root: Branch::default(), places: HashMap::new() };
+    let root = Path::new("");
+    plan.directory(root, root)?;
+    plan.content(root, root)?;
+    plan.links()?;
+    drop_idle(view, &mut plan.root, root, false)?;
+    let mut ties = Ties::default();
+    let mut copy = Copy { view, source: None };
+    copy.make(&plan.root, &target.directory(root)?, root, &mut ties)?;
+    Ok(ties)
+}
+
+struct Plan<'a> {
+    view: &'a View,
+    /// The one that is fitted.
+    layer: &'a Arc<Layer>,
+    root: Branch,
+    /// Where the layer's folders are in the copy.
+    places: HashMap<PathBuf, PathBuf>,
+}
+
+/// Where a folder of the layer belongs.
+enum Landing {
+    At(PathBuf),
+    /// There, in the place of something else.
+    Replacing(PathBuf),
+}
+
+/// What the copy is to have under a name.
+enum Item {
+    Branch(Branch),
+    Whiteout,
+    File(Origin),
+}
+
+/// A file, link or device of a layer.
+#[derive(Clone)]
+struct Origin {
+    layer: usize,
+    path: PathBuf,
+    /// Whether the layer that is fitted has it under the same name as the copy. Of two things in one place that one
+    /// stays which the layer itself has there.
+    is_direct: bool,
+}
+
+/// A folder of the copy.
+#[derive(Default)]
+struct Branch {
+    description: Description,
+    is_opaque: bool,
+    /// Whether all that is in it are whiteouts, and no entry says what it is.
+    is_hollow: bool,
+    items: BTreeMap<OsString, Item>,
+}
+
+/// What says what a folder is.
+#[derive(Default, PartialEq)]
+enum Description {
+    /// What lies below.
+    #[default]
+    Below,
+    /// Nothing: what lies below is hidden.
+    Nothing,
+    /// A folder of the layer that is fitted.
+    Of(PathBuf),
+}
+
+impl Plan<'_> {
+    fn content(&mut self, from: &Path, to: &Path) -> anyhow::Result<()> {
+        let directory = self.layer.directory(from)?;
+        let mut below = Vec::new();
+        for name in directory.names(usize::MAX)? {
+            let Some(found) = stat(directory.as_fd(), &name)? else { continue };
+            if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+                below.push(name);
+            } else if is_stat_of_whiteout(&found) {
+                self.whiteout(&to.join(name))?;
+            } else {
+                let (path, to) = (from.join(&name), to.join(&name));
+                let origin = Origin { layer: self.number(), is_direct: path == to, path };
+                self.file(&to, origin)?;
+            }
+        }
+        drop(directory);
+        for name in below {
+            let (from, to) = (from.join(&name), to.join(&name));
+            let Some(landing) = self.landing(&from, to)? else { continue };
+            let (Landing::At(to) | Landing::Replacing(to)) = &landing;
+            check_depth(to.components().count()).with_context(|| format!("`{}`", from.display()))?;
+            if self.directory(&from, to)? {
+                if let (Landing::Replacing(_), Some(branch)) = (&landing, self.root.find_mut(to)) {
+                    branch.cut_off();
+                }
+                self.content(&from, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the layer that is fitted.
+    fn number(&self) -> usize {
+        self.view.layers().len() - 1
+    }
+
+    /// Where a folder of the layer belongs: where a link leads that is seen in the place of a folder without an entry.
+    /// Nothing, if all that is in it are whiteouts that have nothing to hide.
+    fn landing(&self, from: &Path, to: PathBuf) -> anyhow::Result<Option<Landing>> {
+        let ties = self.layer.ties();
+        if !ties.folders.contains(from) {
+            return Ok(Some(Landing::At(to)));
+        }
+        let is_hollow = ties.hollow.contains(from);
+        if self.root.hides_below(&to) {
+            return Ok((!is_hollow).then_some(Landing::At(to)));
+        }
+        let (landing, seen) = match self.view.find(&to, Follow::ButLast)? {
+            (_, Seen::Link(_)) => self.view.find(&to, Follow::All)?,
+            (_, seen) => (to.clone(), seen),
+        };
+        Ok(match seen {
+            Seen::Folder(_) => Some(Landing::At(landing)),
+            _ if is_hollow => None,
+            Seen::Nothing => Some(Landing::At(landing)),
+            // Nothing can be in what is no folder: there the link makes way.
+            _ => Some(Landing::Replacing(to)),
+        })
+    }
+
+    /// Plans a folder of the layer; false where something is in its way.
+    fn directory(&mut self, from: &Path, to: &Path) -> anyhow::Result<bool> {
+        let (ties, is_direct) = (self.layer.ties(), from == to);
+        let is_cut_off = ties.cut_off.contains(from);
+        let is_described = !is_cut_off && !ties.folders.contains(from);
+        let (is_hollow, is_opaque) = (ties.hollow.contains(from), self.layer.is_opaque(from)?);
+        let Some(branch) = self.root.reach(to, is_direct, is_hollow) else { return Ok(false) };
+        branch.is_opaque |= is_opaque;
+        if is_described && (is_direct || !matches!(branch.description, Description::Of(_))) {
+            branch.description = Description::Of(from.to_owned());
+        }
+        if is_cut_off {
+            branch.cut_off();
+        }
+        self.places.insert(from.to_owned(), to.to_owned());
+        Ok(true)
+    }
+
+    fn file(&mut self, to: &Path, origin: Origin) -> anyhow::Result<()> {
+        let (items, name) = self.items(to)?;
+        let stays = match items.get(name) {
+            None | Some(Item::Whiteout) => false,
+            Some(Item::Branch(_)) => !origin.is_direct,
+            Some(Item::File(known)) => known.is_direct || !origin.is_direct,
+        };
+        if !stays {
+            items.insert(name.to_owned(), Item::File(origin));
+        }
+        Ok(())
+    }
+
+    /// Whiteouts are of what is below: of what the layer itself has they say only that it is not mixed with that.
+    fn whiteout(&mut self, at: &Path) -> anyhow::Result<()> {
+        let (items, name) = self.items(at)?;
+        match items.get_mut(name) {
+            Some(Item::Branch(branch)) if !branch.is_hollow => branch.cut_off(),
+            Some(Item::File(_)) => {}
+            _ => drop(items.insert(name.to_owned(), Item::Whiteout)),
+        }
+        Ok(())
+    }
+
+    /// The folder of the copy that a path's last name is in, and that name.
+    fn items<'p>(&mut self, path: &'p Path) -> anyhow::Result<(&mut BTreeMap<OsString, Item>, &'p OsStr)> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("the root of a layer is no folder");
+        };
+        let branch = self.root.find_mut(above).context("a folder of the layer is not planned")?;
+        Ok((&mut branch.items, name))
+    }
+
+    /// The hard links to what the layer itself does not have under the names that they say. One may lead to another.
+    fn links(&mut self) -> anyhow::Result<()> {
+        let mut waiting: Vec<&(PathBuf, PathBuf)> = self.layer.ties().links.iter().collect();
+        for _ in 0..LINKS_LIMIT {
+            let mut left = Vec::new();
+            for link in waiting {
+                if !self.link(&link.0, &link.1)? {
+                    left.push(link);
+                }
+            }
+            waiting = left;
+        }
+        let Some((path, target)) = waiting.first() else { return Ok(()) };
+        Err(hinted(
+            format!(
+                "the hard link `{}` leads to `{}`, which neither its layer nor one below has",
+                path.display(),
+                target.display()
+            ),
+            "the image is damaged: build it anew",
+        ))
+    }
+
+    /// False where its target is not there yet.
+    fn link(&mut self, path: &Path, target: &Path) -> anyhow::Result<bool> {
+        let parent = path.parent().and_then(|parent| self.places.get(parent));
+        let (Some(parent), Some(name)) = (parent, path.file_name()) else { return Ok(true) };
+        let to = parent.join(name);
+        let (found_at, seen) = self.view.find(target, Follow::ButLast)?;
+        let origin = match (self.root.item(&found_at), seen) {
+            (Some(Item::File(origin)), _) => origin.clone(),
+            (Some(Item::Whiteout), _) => return Ok(false),
+            (Some(Item::Branch(_)), _) | (None, Seen::Folder(_)) => {
+                bail!("the hard link `{}` leads to a folder", path.display())
+            }
+            (None, Seen::Other(layer) | Seen::Link(layer)) => {
+                Origin { layer, path: found_at, is_direct: false }
+            }
+            (None, Seen::Nothing | Seen::Barred) => return Ok(false),
+        };
+        self.file(&to, Origin { is_direct: path == to, ..origin })?;
+        Ok(true)
+    }
+}
+
+impl Branch {
+    fn find_mut(&mut self, path: &Path) -> Option<&mut Self> {
+        path.iter().try_fold(self, |branch, name| match branch.items.get_mut(name) {
+            Some(Item::Branch(inner)) => Some(inner),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing of the layers below is seen at a path.
+    fn hides_below(&self, path: &Path) -> bool {
+        let (mut branch, mut names) = (self, path.iter());
+        while !branch.is_opaque {
+            let Some(Item::Branch(inner)) = names.next().and_then(|name| branch.items.get(name)) else {
+                return false;
+            };
+            branch = inner;
+        }
+        names.next().is_some()
+    }
+
+    fn item(&self, path: &Path) -> Option<&Item> {
+        let (above, name) = (path.parent()?, path.file_name()?);
+        let branch = above.iter().try_fold(self, |branch, name| match branch.items.get(name) {
+            Some(Item::Branch(inner)) => Some(inner),
+            _ => None,
+        })?;
+        branch.items.get(name)
+    }
+
+    /// The folder at a path, planned with those above it. Nothing where something else is in its way: only a folder that
+    /// the layer has in this very place makes that go.
+    fn reach(&mut self, path: &Path, is_direct: bool, is_hollow: bool) -> Option<&mut Self> {
+        let mut names = path.iter().peekable();
+        let mut branch = self;
+        while let Some(name) = names.next() {
+            let may_replace = is_direct && names.peek().is_none();
+            let item = branch.items.entry(name.to_owned()).or_insert_with(|| Self::hollow(is_hollow));
+            match item {
+                Item::Whiteout if is_hollow => return None,
+                Item::Whiteout => {
+                    let mut inner = Self::default();
+                    inner.cut_off();
+                    *item = Item::Branch(inner);
+                }
+                Item::File(_) if may_replace => *item = Self::hollow(is_hollow),
+                Item::File(_) => return None,
+                Item::Branch(inner) => inner.is_hollow &= is_hollow,
+            }
+            let Item::Branch(inner) = item else { return None };
+            branch = inner;
+        }
+        Some(branch)
+    }
+
+    fn hollow(is_hollow: bool) -> Item {
+        Item::Branch(Self { is_hollow, ..Self::default() })
+    }
+
+    /// Nothing of what is below is seen in its place.
+    fn cut_off(&mut self) {
+        self.is_opaque = true;
+        if self.description == Description::Below {
+            self.description = Description::Nothing;
+        }
+    }
+}
+
+/// Drops whiteouts that have nothing to hide, and what only they are in: those names would be listed.
+fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> anyhow::Result<()> {
+    let own = view.layers().len() - 1;
+    let is_alone = || match view.find(path, Follow::None)? {
+        (_, Seen::Folder(folder)) => anyhow::Ok(folder.layers.iter().all(|layer| *layer == own)),
+        _ => Ok(true),
+    };
+    let is_hidden = is_hidden || branch.is_opaque || is_alone()?;
+    if is_hidden {
+        branch.items.retain(|_, item| match item {
+            Item::Branch(inner) => !inner.is_hollow,
+            Item::Whiteout => false,
+            Item::File(_) => true,
+        });
+    }
+    for (name, item) in &mut branch.items {
+        if let Item::Branch(inner) = item {
+            drop_idle(view, inner, &path.join(name), is_hidden)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was planned.
+struct Copy<'a> {
+    view: &'a View,
+    /// The layer and the folder of the last file: those of a folder follow each other.
+    source: Option<(usize, PathBuf, Directory)>,
+}
+
+impl Copy<'_> {
+    fn make(
+        &mut self,
+        branch: &Branch,
+        directory: &Directory,
+        path: &Path,
+        ties: &mut Ties,
+    ) -> anyhow::Result<()> {
+        for (name, item) in &branch.items {
+            match item {
+                Item::Whiteout => make_whiteout(directory.as_fd(), name)?,
+                Item::File(origin) => {
+                    let made = self.link(origin, directory, name);
+                    made.with_context(|| format!("cannot make `{}`", path.join(name).display()))?;
+                }
+                Item::Branch(inner) => {
+                    let below = directory.create_directory(name, MODE_MEANWHILE)?;
+                    self.make(inner, &below, &path.join(name), ties)?;
+                }
+            }
+        }
+        if branch.items.values().any(|item| matches!(item, Item::Whiteout)) {
+            ties.marked.insert(path.to_owned());
+        }
+        if branch.is_opaque {
+            make_opaque(directory.as_fd())?;
+        }
+        let meta = match &branch.description {
+            Description::Of(from) => {
+                let layer = self.view.layers().last().context("there is no layer")?;
+                Metadata::of_folder(layer.directory(from)?.as_fd())?
+            }
+            Description::Nothing => {
+                ties.cut_off.insert(path.to_owned());
+                Metadata::unknown()
+            }
+            Description::Below => {
+                ties.folders.insert(path.to_owned());
+                if branch.is_hollow {
+                    ties.hollow.insert(path.to_owned());
+                }
+                Metadata::unknown()
+            }
+        };
+        meta.apply(directory.as_fd(), &Maker::this())
+    }
+
+    fn link(&mut self, origin: &Origin, directory: &Directory, name: &OsStr) -> anyhow::Result<()> {
+        let (Some(above), Some(source)) = (origin.path.parent(), origin.path.file_name()) else {
+            bail!("a hard link to a folder");
+        };
+        let is_known =
+            self.source.as_ref().is_some_and(|(layer, path, _)| *layer == origin.layer && path == above);
+        if !is_known {
+            let opened = self.view.layers()[origin.layer].directory(above)?;
+            self.source = Some((origin.layer, above.to_owned(), opened));
+        }
+        let Some((_, _, opened)) = &self.source else { return Ok(()) };
+        Ok(linkat(opened, source, directory, name, AtFlags::empty())?)
+    }
+}

@@ -1,0 +1,513 @@
+//! Unpacks one layer into a folder of its own, whiteouts as overlayfs wants them
+//! (OCI image-spec, layer.md; Linux `Documentation/filesystems/overlayfs.rst`).
+//!
+//! A layer is unpacked without those below it, because it is the same in every image. What hangs on them is kept as
+//! its [`Ties`], and found out when an image is put together.
+
+mod archive;
+mod assembly;
+mod fit;
+mod memory;
+mod metadata;
+mod pax;
+pub(super) mod root;
+mod sparse;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use assembly::assemble;
+pub use assembly::take_after;
+
+use super::store::{Layer, Store};
+use anyhow::{Context as _, bail, ensure};
+use archive::{Archive, Entry, Kind};
+use memory::Memory;
+use metadata::{Maker, Metadata};
+use oci_reference::digest::Digest;
+use root::{LINKS_LIMIT, Purpose, Root, kind, make_opaque, make_whiteout, open_folder, relative, stat};
+use rustix::fd::{AsFd as _, BorrowedFd};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fremovexattr, fstatvfs, ftruncate, linkat, makedev, mknodat,
+    openat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{BufRead, ErrorKind};
+use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use untrusted_fs::{Cause, Directory};
+
+/// Prefix of a file that says that its namesake in the layers below is gone (layer.md, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+/// A file that says that the layers below have nothing in this folder (layer.md, "Opaque Whiteout").
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// AUFS' own files, from which the names of whiteouts come; engines pass over them.
+const OF_AUFS: &[u8] = b".wh..wh.";
+
+/// Entries of a layer. Each is at least a header and costs some system calls; the layers of usual images have less than a
+/// tenth of it.
+pub(super) const ENTRIES_LIMIT: u64 = 4_000_000;
+
+/// Of an entry with an extension: two headers, and the extension's content.
+const BYTES_OF_HEADERS: u64 = 3 * archive::BLOCK as u64;
+
+/// Where what a layer holds depends on the layers below it. Paths are below the layer's root and without links in them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Ties {
+    /// Folders that were made because something in them was to be made: no entry says what they are. Below may be a
+    /// folder, whose owner, mode and time are not to change, or a link, that leads to where their content belongs.
+    pub folders: BTreeSet<PathBuf>,
+    /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such folder they hide
+    /// nothing, and are not seen.
+    pub hollow: BTreeSet<PathBuf>,
+    /// Folders that no entry describes either, but in whose place nothing below is seen.
+    pub cut_off: BTreeSet<PathBuf>,
+    /// Folders with whiteouts in them. Where the layers below have no such folder they hide nothing, and overlayfs lists
+    /// their names.
+    pub marked: BTreeSet<PathBuf>,
+    /// Hard links to what is not in this layer, and their targets.
+    pub links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Unpacks uncompressed layers, the lowest first, and puts them together as those of an image. Nothing says that they are
+/// what anybody has signed or named: no image is made of them, and so they cannot be started.
+///
+/// # Errors
+/// As [`unpack`], and when the layers do not fit together.
+pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let mut unpacked = Vec::new();
+    for archive in archives {
+        let digest = Digest::of(archive);
+        let layer = match store.find(&digest) {
+            Some(known) => known,
+            None => {
+                let incoming = store.incoming()?;
+                let ties = unpack(*archive, incoming.directory(Path::new(""))?)?;
+                store.admit(digest, incoming, ties)
+            }
+        };
+        unpacked.push((digest, layer));
+    }
+    assemble(store, unpacked)
+}
+
+/// Unpacks an uncompressed tar stream into `root`, which must be an empty folder.
+///
+/// Sockets and unknown kinds of entries are passed over. The whole stream is read, also behind
+/// the end-of-archive mark, so that the caller's digest covers all of it.
+///
+/// # Errors
+/// When the archive is damaged or longer than the file system has room, an entry points outside or is beyond a limit
+/// (`docs/limits.md`), or the folder's file system refuses.
+pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<Ties> {
+    let mut layer = Unpacker::new(Root::new(root))?;
+    let mut archive = Archive::new(&mut archive, layer.room()?);
+    let mut entries = 0;
+    while let Some(mut entry) = archive.next()? {
+        let name = std::mem::take(&mut entry.name);
+        entries += 1;
+        let unpacked = check_count(entries).and_then(|()| layer.entry(&name, entry, &mut archive));
+        unpacked.with_context(|| format!("cannot unpack `{}`", String::from_utf8_lossy(&name)))?;
+    }
+    archive.drain()?;
+    layer.finish()
+}
+
+fn check_count(entries: u64) -> anyhow::Result<()> {
+    ensure!(entries <= ENTRIES_LIMIT, "the layer has more than {ENTRIES_LIMIT} entries");
+    Ok(())
+}
+
+struct Unpacker {
+    root: Root,
+    maker: Maker,
+    /// The folder that the last entry was in, and by what name: archives list a folder's files one after the other.
+    parent: Option<(PathBuf, Rc<Place>)>,
+    /// Described last, because filling a folder changes its time, and its mode may forbid that.
+    folders: BTreeMap<PathBuf, Folder>,
+    /// Implied folders in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
+    hollow: BTreeSet<PathBuf>,
+    /// Folders in which whiteouts were made.
+    marked: BTreeSet<PathBuf>,
+    /// Hard links whose targets are not there yet.
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Of all these.
+    memory: Memory,
+}
+
+/// A folder of the layer.
+struct Place {
+    /// Below the root, without links in it.
+    path: PathBuf,
+    folder: Directory,
+}
+
+/// What is known of a folder.
+enum Folder {
+    /// What its entry says.
+    Described(Metadata),
+    /// It has no entry.
+    Implied,
+    /// It has no entry, and nothing below is seen in its place.
+    CutOff,
+}
+
+impl Unpacker {
+    fn new(root: Root) -> anyhow::Result<Self> {
+        // What is made must not take after a folder that was there before.
+        fchmod(root.as_fd(), Mode::RWXU).context("cannot set the folder's mode")?;
+        let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
+        let folders = BTreeMap::from([(PathBuf::new(), Folder::Implied)]);
+        Ok(Self {
+            root,
+            maker: Maker::this(),
+            parent: None,
+            folders,
+            hollow: BTreeSet::new(),
+            marked: BTreeSet::new(),
+            links: BTreeMap::new(),
+            memory: Memory::default(),
+        })
+    }
+
+    /// How long an archive may be: what is longer cannot fit, and may not end at all.
+    fn room(&self) -> anyhow::Result<u64> {
+        let system = fstatvfs(self.root.as_fd())?;
+        let content = system.f_blocks.saturating_mul(system.f_frsize);
+        let headers = system.f_files.saturating_mul(BYTES_OF_HEADERS);
+        Ok(if content == 0 { u64::MAX } else { content.saturating_add(headers) })
+    }
+
+    fn entry(&mut self, name: &[u8], mut entry: Entry, archive: &mut Archive<'_>) -> anyhow::Result<()> {
+        if entry.kind == Kind::Other {
+            return Ok(());
+        }
+        let path = relative(name)?;
+        let Some(name) = path.file_name() else {
+            ensure!(entry.kind == Kind::Folder, "the image's root is said to be no folder");
+            return self.describe(PathBuf::new(), Metadata::of(&mut entry)?);
+        };
+        let above = path.parent().unwrap_or(Path::new(""));
+        if name.as_bytes().starts_with(WHITEOUT) {
+            return self.mark(above, name.as_bytes());
+        }
+        let meta = Metadata::of(&mut entry)?;
+        let Some(place) = self.enter(above, Purpose::Content)? else { return Ok(()) };
+        fill(&mut self.hollow, &place.path);
+        self.make(&place, name, &entry, archive, meta)
+    }
+
+    fn make(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        meta: Metadata,
+    ) -> anyhow::Result<()> {
+        // The last entry of a name wins, also against a link that could not be made yet.
+        if !self.links.is_empty() {
+            self.links.remove(&place.path.join(name));
+        }
+        match entry.kind {
+            Kind::Folder => self.folder(place, name, meta),
+            Kind::File => self.file(place, name, entry, archive, &meta),
+            Kind::HardLink => {
+                let target = relative(&entry.link).context("the target of a hard link")?;
+                if self.hard_link(place, name, &target)? {
+                    return Ok(());
+                }
+                let path = place.path.join(name);
+                self.memory.take(path.as_os_str().len() + target.as_os_str().len())?;
+                self.links.insert(path, target);
+                Ok(())
+            }
+            Kind::Symlink => {
+                let target = OsStr::from_bytes(&entry.link);
+                self.replace(place, name, |parent| symlinkat(target, parent, name))?;
+                meta.apply_at(place.folder.as_fd(), name, FileType::Symlink, &self.maker)
+            }
+            Kind::CharacterDevice => self.node(place, name, FileType::CharacterDevice, entry, &meta),
+            Kind::BlockDevice => self.node(place, name, FileType::BlockDevice, entry, &meta),
+            Kind::Fifo => self.node(place, name, FileType::Fifo, entry, &meta),
+            Kind::Other => Ok(()),
+        }
+    }
+
+    /// A whiteout, an opaque mark, or a file of AUFS' own.
+    fn mark(&mut self, above: &Path, name: &[u8]) -> anyhow::Result<()> {
+        let gone = &name[WHITEOUT.len()..];
+        ensure!(!matches!(gone, b"" | b"." | b".."), "a whiteout without a name");
+        if name.starts_with(OF_AUFS) && name != OPAQUE {
+            return Ok(());
+        }
+        let Some(place) = self.enter(above, Purpose::Whiteout)? else { return Ok(()) };
+        if name == OPAQUE { make_opaque(place.folder.as_fd()) } else { self.whiteout(&place, gone) }
+    }
+
+    /// The folder of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
+    /// has nothing to hide.
+    fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<Place>>> {
+        if let Some((known, place)) = &self.parent
+            && known == path
+        {
+            return Ok(Some(Rc::clone(place)));
+        }
+        let Some(reached) = self.root.reach(path, purpose)? else { return Ok(None) };
+        root::check_depth(reached.path.components().count() + 1)?;
+        let first = reached.made.first().into_iter().chain(&reached.cut_off).filter_map(|path| path.parent());
+        if purpose == Purpose::Content {
+            first.for_each(|above| fill(&mut self.hollow, above));
+        }
+        for path in reached.made {
+            self.memory.take(path.as_os_str().len())?;
+            if purpose == Purpose::Whiteout {
+                self.memory.take(path.as_os_str().len())?;
+                self.hollow.insert(path.clone());
+            }
+            self.folders.insert(path, Folder::Implied);
+        }
+        for path in reached.cut_off {
+            self.memory.take(path.as_os_str().len())?;
+            self.folders.insert(path, Folder::CutOff);
+        }
+        let place = Rc::new(Place { path: reached.path, folder: reached.folder });
+        self.parent = Some((path.to_owned(), Rc::clone(&place)));
+        Ok(Some(place))
+    }
+
+    /// Keeps what an entry says of a folder.
+    fn describe(&mut self, path: PathBuf, meta: Metadata) -> anyhow::Result<()> {
+        self.memory.take(path.as_os_str().len() + meta.size())?;
+        self.hollow.remove(&path);
+        self.folders.insert(path, Folder::Described(meta));
+        Ok(())
+    }
+
+    fn folder(&mut self, place: &Place, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
+        let path = place.path.join(name);
+        let parent = place.folder.as_fd();
+        match root::make_folder(parent, name) {
+            Err(Errno::EXIST) if kind(parent, name)? == Some(FileType::Directory) => {}
+            Err(Errno::EXIST) => {
+                self.replace(place, name, |parent| root::make_folder(parent, name))?;
+                // What was there, a whiteout or something else, hides what is below.
+                make_opaque(open_folder(parent, name)?.as_fd())?;
+            }
+            made => made?,
+        }
+        self.describe(path, meta)
+    }
+
+    fn file(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        archive: &mut Archive<'_>,
+        meta: &Metadata,
+    ) -> anyhow::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            self.replace(place, name, |parent| openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
+        match &entry.pieces {
+            None => copy(archive, file.as_fd(), 0, entry.size)?,
+            Some(pieces) => {
+                // First, because there may be a hole at the end.
+                ftruncate(&file, entry.size).context("cannot set its size")?;
+                pieces
+                    .iter()
+                    .try_for_each(|piece| copy(archive, file.as_fd(), piece.offset, piece.length))?;
+            }
+        }
+        meta.apply(file.as_fd(), &self.maker)
+    }
+
+    fn node(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        kind: FileType,
+        entry: &Entry,
+        meta: &Metadata,
+    ) -> anyhow::Result<()> {
+        let device = makedev(entry.device.0, entry.device.1);
+        self.replace(place, name, |parent| mknodat(parent, name, kind, meta.mode, device))?;
+        meta.apply_at(place.folder.as_fd(), name, kind, &self.maker)
+    }
+
+    /// False when what it links to is not there.
+    fn hard_link(&mut self, place: &Place, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
+        let Some(target_name) = target.file_name() else { bail!("a hard link to a folder") };
+        let folder = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
+            Err(error) if is_absent(&error) => return Ok(false),
+            found => found?,
+        };
+        let Some(found) = stat(folder.as_fd(), target_name)?.filter(|stat| !root::is_stat_of_whiteout(stat))
+        else {
+            return Ok(false);
+        };
+        // If no entry says what it is, something else may be seen there: a link of a layer below.
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            return Ok(false);
+        }
+        let is_itself =
+            |known: rustix::fs::Stat| (known.st_dev, known.st_ino) == (found.st_dev, found.st_ino);
+        if stat(place.folder.as_fd(), name)?.is_some_and(is_itself) {
+            return Ok(true);
+        }
+        self.replace(place, name, |parent| linkat(&folder, target_name, parent, name, AtFlags::empty()))?;
+        Ok(true)
+    }
+
+    /// Says that `gone` is not there any more in the layers below. What this layer itself has under that name
+    /// stays (layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
+    fn whiteout(&mut self, place: &Place, gone: &[u8]) -> anyhow::Result<()> {
+        if !self.marked.contains(&place.path) {
+            self.memory.take(place.path.as_os_str().len())?;
+            self.marked.insert(place.path.clone());
+        }
+        let gone = OsStr::from_bytes(gone);
+        let parent = place.folder.as_fd();
+        match make_whiteout(parent, gone) {
+            Err(Errno::EXIST) if kind(parent, gone)? == Some(FileType::Directory) => {
+                let path = place.path.join(gone);
+                if self.hollow.contains(&path) {
+                    // All that is in it is of what is gone with the folder.
+                    return self.replace(place, gone, |parent| make_whiteout(parent, gone));
+                }
+                if let Some(folder @ Folder::Implied) = self.folders.get_mut(&path) {
+                    *folder = Folder::CutOff;
+                }
+                make_opaque(open_folder(parent, gone)?.as_fd())
+            }
+            Err(Errno::EXIST) => Ok(()),
+            made => Ok(made?),
+        }
+    }
+
+    /// Makes something in the place of whatever has that name already: in an archive the last entry wins.
+    fn replace<T>(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> anyhow::Result<T> {
+        match make(place.folder.as_fd()) {
+            Err(Errno::EXIST) => {}
+            made => return Ok(made?),
+        }
+        // A path that went through the old thing may lead elsewhere from now on.
+        self.parent = None;
+        match unlinkat(&place.folder, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => {
+                place.folder.remove(name)?;
+                self.forget(&place.path.join(name));
+            }
+            removed => removed?,
+        }
+        Ok(make(place.folder.as_fd())?)
+    }
+
+    /// A folder is not there any more, with all that was in it.
+    fn forget(&mut self, path: &Path) {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        for gone in with_below(self.folders.range::<Path, _>(from).map(|(known, _)| known), path) {
+            self.folders.remove(&gone);
+            self.hollow.remove(&gone);
+            self.marked.remove(&gone);
+        }
+        for gone in with_below(self.links.range::<Path, _>(from).map(|(known, _)| known), path) {
+            self.links.remove(&gone);
+        }
+    }
+
+    /// Makes the links whose targets came after them, and gives the folders what they are to have.
+    fn finish(mut self) -> anyhow::Result<Ties> {
+        self.link_the_rest()?;
+        let links = self.links.into_iter().collect();
+        let mut ties = Ties { hollow: self.hollow, marked: self.marked, links, ..Ties::default() };
+        // Those in a folder before it: it may forbid to enter it.
+        for (path, folder) in self.folders.into_iter().rev() {
+            let meta = match folder {
+                Folder::Described(meta) => meta,
+                Folder::CutOff => {
+                    ties.cut_off.insert(path.clone());
+                    Metadata::unknown()
+                }
+                Folder::Implied => {
+                    ties.folders.insert(path.clone());
+                    Metadata::unknown()
+                }
+            };
+            let opened = self.root.find_directly(&path).map_err(anyhow::Error::from);
+            opened
+                .and_then(|folder| meta.apply(folder.as_fd(), &self.maker))
+                .with_context(|| format!("cannot unpack `{}`", path.display()))?;
+        }
+        Ok(ties)
+    }
+
+    /// A link may lead to another that waits, too; through so many as links may follow each other elsewhere.
+    fn link_the_rest(&mut self) -> anyhow::Result<()> {
+        for _ in 0..LINKS_LIMIT {
+            let waiting = std::mem::take(&mut self.links);
+            let before = waiting.len();
+            for (path, target) in waiting {
+                let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name());
+                let folder = self.root.find_directly(above)?;
+                let place = Place { path: above.to_owned(), folder };
+                let is_made = match name {
+                    Some(name) => self.hard_link(&place, name, &target),
+                    None => Ok(true),
+                };
+                if !is_made.with_context(|| format!("cannot unpack `{}`", path.display()))? {
+                    self.links.insert(path, target);
+                }
+            }
+            if self.links.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something besides whiteouts is to be in a folder: neither it nor those above it are hollow.
+fn fill(hollow: &mut BTreeSet<PathBuf>, path: &Path) {
+    // Looked at only where there are some: this is done for each entry.
+    if !hollow.is_empty() {
+        let _ = path.ancestors().try_for_each(|path| hollow.remove(path).then_some(()));
+    }
+}
+
+/// Whether there is nothing at a path.
+fn is_absent(error: &untrusted_fs::Error) -> bool {
+    let Cause::Io(error) = error.cause() else { return false };
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Of paths in order, that one and those below it: they follow each other.
+fn with_below<'a>(paths: impl Iterator<Item = &'a PathBuf>, path: &Path) -> Vec<PathBuf> {
+    paths.take_while(|known| known.starts_with(path)).cloned().collect()
+}
+
+/// Moves `length` bytes of the entry's content to the file.
+fn copy(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> anyhow::Result<()> {
+    let end = offset + length;
+    let mut here = offset;
+    while here < end {
+        let bytes = archive.content().context("cannot read its content")?;
+        let wanted = bytes.len().min(usize::try_from(end - here).unwrap_or(usize::MAX));
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, &bytes[..wanted], here));
+        let written = written.context("cannot write it")?;
+        archive.consume(written)?;
+        here += written as u64;
+    }
+    Ok(())
+}

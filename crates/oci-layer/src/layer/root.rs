@@ -1,0 +1,264 @@
+//! The directory that a layer is unpacked into. The kernel resolves every path inside it (openat2(2),
+//! `RESOLVE_IN_ROOT`), so that neither `..` nor a link made by an earlier entry leads out; what is made or removed is
+//! a single name in an open directory.
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fgetxattr, fsetxattr, mkdirat, mknodat, openat,
+    readlinkat, statat, unlinkat,
+};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+use untrusted_fs::{Directory, Links};
+
+/// As many links are followed on one path: the kernel's own number (path_resolution(7)).
+pub(super) const LINKS_LIMIT: usize = 40;
+/// Names on one path, those of the links on it included. Each costs a system call or two; a usual path has ten.
+pub(super) const STEPS_LIMIT: usize = 1024;
+/// Bytes of an entry's name: PATH_MAX without the NUL at its end (linux/limits.h).
+pub(super) const NAME_LIMIT: usize = 4095;
+/// Directories below one another, and a file in them. The layers of usual images have less than 40. What walks a tree
+/// holds one or two directories open for each (of 1,024, getrlimit(2)), and removing one costs as much as it is deep.
+pub(super) const DEPTH_LIMIT: usize = 256;
+/// overlayfs' mark of a directory that hides those below it.
+const OPAQUE: &str = "trusted.overlay.opaque";
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// While the layer is unpacked nobody else looks at it. The folder's mode comes last.
+const MODE_MEANWHILE: Mode = Mode::RWXU;
+
+pub(super) struct Root(Directory);
+
+/// What a directory is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Something is to be in it.
+    Content,
+    /// A whiteout or an opaque mark is to be in it.
+    Whiteout,
+}
+
+/// What became of the folders on the way.
+pub(super) struct Reached {
+    /// Below the root, without a link in it.
+    pub(super) path: PathBuf,
+    pub(super) folder: Directory,
+    /// Folders that had to be made.
+    pub(super) made: Vec<PathBuf>,
+    /// Those of them in whose place a whiteout was.
+    pub(super) cut_off: Vec<PathBuf>,
+}
+
+impl Root {
+    pub(super) fn new(directory: Directory) -> Self {
+        Self(directory)
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// The folder at a path; links lead where they lead inside the root.
+    pub(super) fn find(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
+        self.0.directory(path, Links::Inside)
+    }
+
+    /// The folder at a path in which no link is.
+    pub(super) fn find_directly(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
+        self.0.directory(path, Links::Refuse)
+    }
+
+    /// The folder at a path, made with those above it where they are missing, also at the end of links that lead to
+    /// nothing: what they lead to may be in a layer below.
+    ///
+    /// Nothing for a whiteout that has nothing to hide: something that is no directory hides all of it already.
+    pub(super) fn reach(&self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Reached>> {
+        if let Ok(folder) = self.find_directly(path) {
+            let (made, cut_off) = (Vec::new(), Vec::new());
+            return Ok(Some(Reached { path: path.to_owned(), folder, made, cut_off }));
+        }
+        let (mut made, mut cut_off) = (Vec::new(), Vec::new());
+        let mut walk = Walk::new(path);
+        let (mut here, mut folder) = (PathBuf::new(), Some(self.find_directly(Path::new(""))?));
+        while let Some(name) = walk.next()? {
+            if name == ".." {
+                if here.pop() {
+                    folder = None;
+                }
+                continue;
+            }
+            // Only where a name is looked up, lest a link of many `..` costs as many system calls.
+            let parent = match folder.take() {
+                Some(folder) => folder,
+                None => self.find_directly(&here)?,
+            };
+            here.push(&name);
+            match kind(parent.as_fd(), &name)? {
+                Some(FileType::Directory) => {}
+                Some(FileType::Symlink) => {
+                    let target = OsString::from_vec(readlinkat(&parent, &name, Vec::new())?.into_bytes());
+                    let is_absolute = walk.follow(Path::new(&target))?;
+                    here.pop();
+                    if is_absolute {
+                        here = PathBuf::new();
+                    } else {
+                        folder = Some(parent);
+                    }
+                    continue;
+                }
+                None => {
+                    check_depth(here.components().count())?;
+                    make_folder(parent.as_fd(), &name)?;
+                    made.push(here.clone());
+                }
+                Some(_) if purpose == Purpose::Whiteout => return Ok(None),
+                Some(FileType::CharacterDevice) if is_whiteout(parent.as_fd(), &name) => {
+                    unlinkat(&parent, &name, AtFlags::empty())?;
+                    make_folder(parent.as_fd(), &name)?;
+                    make_opaque(open_folder(parent.as_fd(), &name)?.as_fd())?;
+                    cut_off.push(here.clone());
+                }
+                Some(_) => bail!("`{}` is no folder", here.display()),
+            }
+            folder = Some(parent.directory(&name, Links::Refuse)?);
+        }
+        let folder = match folder {
+            Some(folder) => folder,
+            None => self.find_directly(&here)?,
+        };
+        Ok(Some(Reached { path: here, folder, made, cut_off }))
+    }
+}
+
+/// The names on a path and in the links on it, one after the other.
+pub(super) struct Walk<'a> {
+    path: &'a Path,
+    left: VecDeque<OsString>,
+    steps: usize,
+    links: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(path: &'a Path) -> Self {
+        Self { path, left: parts(path).collect(), steps: 0, links: 0 }
+    }
+
+    /// A name, or `..`.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<OsString>> {
+        self.steps += 1;
+        ensure!(
+            self.steps <= STEPS_LIMIT,
+            "`{}` leads through more than {STEPS_LIMIT} names",
+            self.path.display()
+        );
+        Ok(self.left.pop_front())
+    }
+
+    /// Whether the last name has come.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Goes on with the target of a link, and says whether that is an absolute path.
+    pub(super) fn follow(&mut self, target: &Path) -> anyhow::Result<bool> {
+        self.links += 1;
+        ensure!(self.links <= LINKS_LIMIT, "`{}` leads through too many links", self.path.display());
+        parts(target).rev().for_each(|part| self.left.push_front(part));
+        Ok(target.is_absolute())
+    }
+}
+
+/// Names and `..`, from left to right.
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+/// An entry's name as a path below the root. As with podman, `..` takes back a name before it, and no more.
+pub(super) fn relative(name: &[u8]) -> anyhow::Result<PathBuf> {
+    ensure!(
+        name.len() <= NAME_LIMIT,
+        "its name has {} bytes, and a path has at most {NAME_LIMIT}",
+        name.len()
+    );
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(name)).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir => ensure!(path.pop(), "its name leads out of the image"),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    check_depth(path.components().count())?;
+    Ok(path)
+}
+
+/// Refuses what lies too deep; of a path that is as many names as it has.
+pub(super) fn check_depth(depth: usize) -> anyhow::Result<()> {
+    ensure!(
+        depth <= DEPTH_LIMIT,
+        "it lies {depth} names deep, and at most {DEPTH_LIMIT} are taken, links followed"
+    );
+    Ok(())
+}
+
+/// Makes a folder for the layer's time of being unpacked.
+pub(super) fn make_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    mkdirat(parent, name, MODE_MEANWHILE)
+}
+
+/// Says that `name` is not there in the layers below.
+pub(super) fn make_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+/// Hides what the layers below have in this folder.
+pub(crate) fn make_opaque(folder: BorrowedFd<'_>) -> anyhow::Result<()> {
+    fsetxattr(folder, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide what is below it")
+}
+
+/// Whether it hides what the layers below have in this folder.
+pub(crate) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut value = [0; 1];
+    match fgetxattr(folder, OPAQUE, &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Shows again what the layers below have in this folder.
+pub(crate) fn make_transparent(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fremovexattr(folder, OPAQUE)
+}
+
+/// A folder that is no link.
+pub(crate) fn open_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+}
+
+pub(crate) fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Errno> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        stat => stat.map(Some),
+    }
+}
+
+pub(crate) fn kind(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<FileType>, Errno> {
+    Ok(stat(parent, name)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
+}
+
+fn is_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    stat(parent, name).is_ok_and(|stat| stat.is_some_and(|stat| is_stat_of_whiteout(&stat)))
+}
+
+/// overlayfs' whiteout: a character device 0/0.
+pub(crate) fn is_stat_of_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}

@@ -1,0 +1,578 @@
+use super::root::DEPTH_LIMIT;
+use super::*;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use tar::EntryType;
+
+const TIME: u64 = 1_000_000_000;
+
+struct Tar(Vec<u8>);
+
+impl Tar {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn raw(mut self, header: &mut tar::Header, content: &[u8]) -> Self {
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self.0.extend_from_slice(content);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn header(kind: EntryType, name: &str, link: &str, size: usize) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        // Written raw: the crate itself refuses the names that an attacker would use.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(size as u64);
+        header.set_mode(if kind == EntryType::Directory { 0o750 } else { 0o4755 });
+        header.set_mtime(TIME);
+        header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+        header
+    }
+
+    fn add(self, kind: EntryType, name: &str, link: &str, content: &[u8]) -> Self {
+        self.raw(&mut Self::header(kind, name, link, content.len()), content)
+    }
+
+    fn file(self, name: &str, content: &str) -> Self {
+        self.add(EntryType::Regular, name, "", content.as_bytes())
+    }
+
+    fn folder(self, name: &str) -> Self {
+        self.add(EntryType::Directory, name, "", b"")
+    }
+
+    fn link(self, name: &str, target: &str) -> Self {
+        self.add(EntryType::Symlink, name, target, b"")
+    }
+
+    fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let record = |(key, value): &(&str, &[u8])| {
+            let rest = key.len() + value.len() + 3;
+            let length = (1..).map(|digits| rest + digits).find(|sum| sum.to_string().len() + rest == *sum);
+            [format!("{} {key}=", length.unwrap()).as_bytes(), value, b"\n"].concat()
+        };
+        let content: Vec<u8> = records.iter().flat_map(record).collect();
+        self.add(EntryType::XHeader, "pax", "", &content)
+    }
+
+    fn unpack(self) -> (tempfile::TempDir, anyhow::Result<Ties>) {
+        let outer = tempfile::tempdir().unwrap();
+        fs::write(outer.path().join("victim"), "safe").unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let done = unpack(&self.0[..], Directory::open(&root).unwrap());
+        assert_eq!(fs::read_to_string(outer.path().join("victim")).unwrap(), "safe");
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2, "something was made outside");
+        (outer, done)
+    }
+
+    fn error(self) -> String {
+        format!("{:#}", self.unpack().1.unwrap_err())
+    }
+}
+
+#[test]
+fn files_folders_and_links_keep_what_they_are() {
+    let (outer, done) = Tar::new()
+        .file("late/made/file", "hello")
+        .folder("./late/")
+        .link("soft", "late/made")
+        .add(EntryType::Link, "hard", "./late/made/file", b"")
+        .add(EntryType::Fifo, "pipe", "", b"")
+        .folder(".")
+        .unpack();
+    let root = outer.path().join("root");
+    assert_eq!(done.unwrap().folders, BTreeSet::from(["late/made".into()]));
+    let file = fs::metadata(root.join("late/made/file")).unwrap();
+    assert_eq!((file.mode() & 0o7777, file.mtime(), file.nlink()), (0o4755, 1_000_000_000, 2));
+    for folder in [root.join("late"), root.clone()] {
+        let folder = fs::metadata(folder).unwrap();
+        assert_eq!((folder.mode() & 0o7777, folder.mtime()), (0o750, 1_000_000_000));
+    }
+    let made = fs::metadata(root.join("late/made")).unwrap();
+    assert_eq!((made.mode() & 0o7777, made.mtime()), (0o755, 0));
+    assert_eq!(fs::read_to_string(root.join("soft/file")).unwrap(), "hello");
+    assert!(fs::symlink_metadata(root.join("pipe")).unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn the_last_entry_of_a_name_wins() {
+    let (outer, done) = Tar::new()
+        .file("a/b/c", "folder")
+        .file("a", "file")
+        .folder("f")
+        .file("f/x", "1")
+        .file("f/x", "2")
+        .add(EntryType::Link, "f/x", "f/x", b"")
+        .unpack();
+    assert_eq!(done.unwrap().folders, BTreeSet::from([PathBuf::new()]));
+    let root = outer.path().join("root");
+    assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "file");
+    assert_eq!(fs::read_to_string(root.join("f/x")).unwrap(), "2");
+}
+
+#[test]
+fn links_do_not_lead_out() {
+    let (outer, done) = Tar::new()
+        .link("out", "../..")
+        .file("out/victim", "changed")
+        .folder("etc")
+        .link("abs", "/etc")
+        .file("abs/made", "inside")
+        .link("far", "/not/there/../yet")
+        .file("far/file", "made")
+        .unpack();
+    done.unwrap();
+    let root = outer.path().join("root");
+    assert_eq!(fs::read_to_string(root.join("etc/made")).unwrap(), "inside");
+    assert_eq!(fs::read_to_string(root.join("not/yet/file")).unwrap(), "made");
+    assert!(Tar::new().file("../victim", "changed").error().contains("leads out"));
+    assert!(Tar::new().add(EntryType::Link, "x", "../victim", b"").error().contains("leads out"));
+    assert!(Tar::new().link("l", "l").file("l/x", "").error().contains("too many links"));
+    assert!(Tar::new().file("f", "").file("f/x", "").error().contains("`f` is no folder"));
+    for name in [".wh.", ".wh..", ".wh..."] {
+        assert!(Tar::new().file(name, "").error().contains("without a name"), "{name}");
+    }
+    // The kernel's links, that lead anywhere, are only text here.
+    let (outer, done) = Tar::new().link("self", "/proc/self/root").file("self/victim", "changed").unpack();
+    done.unwrap();
+    assert!(outer.path().join("root/proc/self/root/victim").exists());
+}
+
+#[test]
+fn whiteouts_become_overlays_own() {
+    if !rustix::process::getuid().is_root() {
+        return; // Device nodes and trusted attributes are root's alone.
+    }
+    let (outer, done) = Tar::new()
+        .file("d/.wh.gone", "")
+        .file("d/.wh..wh..opq", "")
+        .file("own/file", "kept")
+        .file(".wh.own", "")
+        .file(".wh.new", "")
+        .folder("new")
+        .file(".wh.part", "")
+        .file("part/of/it", "")
+        .file(".wh..wh.aufs", "")
+        .add(EntryType::Link, "late", "d/gone", b"")
+        .unpack();
+    let ties = done.unwrap();
+    assert_eq!(ties.folders, ["", "d", "part/of"].map(PathBuf::from).into());
+    assert_eq!(ties.links, [(PathBuf::from("late"), PathBuf::from("d/gone"))]);
+    let root = outer.path().join("root");
+    let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    for folder in ["d", "own", "new", "part"] {
+        assert!(root::is_opaque(Directory::open(root.join(folder)).unwrap().as_fd()).unwrap(), "{folder}");
+    }
+    assert_eq!(fs::read_to_string(root.join("own/file")).unwrap(), "kept");
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
+}
+
+#[test]
+fn attributes_are_set_but_not_those_that_overlayfs_goes_by() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let (outer, done) = Tar::new()
+        .pax(&[
+            ("SCHILY.xattr.security.capability", capability),
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("mtime", b"-1.5"),
+            ("uid", b"70000"),
+        ])
+        .file("able", "x")
+        .pax(&[("SCHILY.xattr.trusted.x", b"a\nb"), ("SCHILY.xattr.user.x", b"not for links")])
+        .link("link", "able")
+        .unpack();
+    done.unwrap();
+    let root = outer.path().join("root");
+    let attribute = |name: &str, of: &str| {
+        let mut value = vec![0; 100];
+        let length = rustix::fs::lgetxattr(root.join(name), of, &mut value[..])?;
+        value.truncate(length);
+        Ok::<_, Errno>(value)
+    };
+    assert_eq!(attribute("able", "security.capability").unwrap(), capability);
+    assert_eq!(attribute("able", "trusted.overlay.redirect"), Err(Errno::NODATA));
+    assert_eq!(attribute("link", "trusted.x").unwrap(), b"a\nb");
+    let able = fs::metadata(root.join("able")).unwrap();
+    assert_eq!((able.mtime(), able.mtime_nsec(), able.uid()), (-2, 500_000_000, 70000));
+}
+
+/// The same file in each of the formats: 4096 bytes of `x` behind a hole as long, and a hole at the end.
+#[test]
+fn holes_are_where_they_were() {
+    let content = [b'x'; 4096];
+    let mut old = Tar::header(EntryType::GNUSparse, "old", "", content.len());
+    let gnu = old.as_gnu_mut().unwrap();
+    gnu.set_real_size(12288);
+    gnu.sparse[0].set_offset(4096);
+    gnu.sparse[0].set_length(4096);
+    let map = b"1\n4096\n4096\n";
+    let mut with_map = [&map[..], &[0; 500]].concat();
+    with_map.extend_from_slice(&content);
+    let (outer, done) = Tar::new()
+        .raw(&mut old, &content)
+        .pax(&[
+            ("GNU.sparse.size", b"12288"),
+            ("GNU.sparse.numblocks", b"1"),
+            ("GNU.sparse.offset", b"4096"),
+            ("GNU.sparse.numbytes", b"4096"),
+        ])
+        .add(EntryType::Regular, "pax-0.0", "", &content)
+        .pax(&[
+            ("GNU.sparse.name", b"pax-0.1"),
+            ("GNU.sparse.size", b"12288"),
+            ("GNU.sparse.map", b"4096,4096"),
+        ])
+        .add(EntryType::Regular, "GNUSparseFile.0/x", "", &content)
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"pax-1.0"),
+            ("GNU.sparse.realsize", b"12288"),
+        ])
+        .add(EntryType::Regular, "GNUSparseFile.0/x", "", &with_map)
+        .unpack();
+    done.unwrap();
+    let expected = [[0; 4096], content, [0; 4096]].concat();
+    for name in ["old", "pax-0.0", "pax-0.1", "pax-1.0"] {
+        let file = outer.path().join("root").join(name);
+        assert_eq!(fs::read(&file).unwrap(), expected, "{name}");
+        assert!(fs::metadata(&file).unwrap().blocks() <= 16, "{name}");
+    }
+    let sparse = |map: &[u8]| {
+        Tar::new()
+            .pax(&[("GNU.sparse.name", b"s"), ("GNU.sparse.size", b"12288"), ("GNU.sparse.map", map)])
+            .add(EntryType::Regular, "s", "", &content)
+            .error()
+    };
+    assert!(sparse(b"4096,4096,4096,0,0,0").contains("its pieces overlap"));
+    assert!(sparse(b"8193,4096").contains("it goes beyond the file"));
+    assert!(sparse(b"0,4095").contains("it tells of 4095 bytes, and there are 4096"));
+    assert!(sparse(b"0,4096,5").contains("it ends behind an offset"));
+}
+
+#[test]
+fn a_damaged_archive_is_an_error() {
+    let cut = |bytes: usize| {
+        let mut tar = Tar::new().file("a", "hello").file("b", "hello");
+        tar.0.truncate(bytes);
+        tar
+    };
+    assert!(cut(514).error().contains("cannot unpack `a`: cannot read its content: the archive ends"));
+    assert!(cut(1100).error().contains("cut off in the header at byte 1024"));
+    let mut noise = cut(2048);
+    noise.0[1030] ^= 1;
+    assert!(noise.error().contains("no header of a tar archive at byte 1024"));
+    assert!(Tar::new().pax(&[("path", b"x")]).error().contains("ends behind an extension"));
+    let mut long = Tar::header(EntryType::GNULongName, "l", "", 2 << 20);
+    assert!(Tar::new().raw(&mut long, b"").error().contains("an extension of 2097152 bytes"));
+    let mut huge = Tar::header(EntryType::Regular, "h", "", 0);
+    huge.as_old_mut().size = *b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    assert!(Tar::new().raw(&mut huge, b"").error().contains("impossible size"));
+    let mut strange = Tar::header(EntryType::Regular, "s", "", 0);
+    strange.as_old_mut().mode = *b"rwxr-xr-";
+    assert!(Tar::new().raw(&mut strange, b"").error().contains("`rwxr-xr-` is no octal number"));
+}
+
+#[test]
+fn an_archive_may_end_with_its_last_byte() {
+    let mut tar = Tar::new().file("a", "hello");
+    tar.0.truncate(517);
+    let (outer, done) = tar.unpack();
+    done.unwrap();
+    assert_eq!(fs::read_to_string(outer.path().join("root/a")).unwrap(), "hello");
+}
+
+fn deep(directories: usize) -> Tar {
+    let path = [vec!["d"; directories].join("/"), "/file".into()].concat();
+    Tar::new().pax(&[("path", path.as_bytes())]).file("x", "deep")
+}
+
+#[test]
+fn an_entry_lies_as_deep_as_the_limit() {
+    let (outer, done) = deep(DEPTH_LIMIT - 1).file("d", "now a file").unpack();
+    done.unwrap();
+    assert_eq!(fs::read_to_string(outer.path().join("root/d")).unwrap(), "now a file");
+    assert!(deep(DEPTH_LIMIT).error().contains("257 names deep, and at most 256 are taken"));
+    // Also by way of links.
+    let half = vec!["d"; DEPTH_LIMIT / 2].join("/");
+    let twice = Tar::new().folder("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
+    let below = format!("l/{half}/file");
+    let twice = twice.pax(&[("path", below.as_bytes())]).file("x", "");
+    assert!(twice.error().contains("257 names deep, and at most 256 are taken, links followed"));
+}
+
+/// What is found out of a folder costs no more because it lies deep: this took half a minute.
+#[test]
+fn a_deep_entry_is_put_together_at_once() {
+    let begin = std::time::Instant::now();
+    let stack = Stack::of(vec![Tar::new().folder("."), deep(DEPTH_LIMIT - 1)]);
+    stack.assembled();
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn names_and_attributes_have_limits() {
+    let name = |bytes: usize| {
+        ["d/".repeat(10), "./".repeat(bytes / 2 - 11), "file".chars().take(2 + bytes % 2).collect()].concat()
+    };
+    let named = |bytes| Tar::new().pax(&[("path", name(bytes).as_bytes())]).file("x", "");
+    named(root::NAME_LIMIT).unpack().1.unwrap();
+    let error = named(root::NAME_LIMIT + 1).error();
+    assert!(error.contains("its name has 4096 bytes, and a path has at most 4095"), "{error}");
+    let attribute = vec![b'x'; metadata::XATTRS_LIMIT + 1 - "user.x".len()];
+    let error = Tar::new().pax(&[("SCHILY.xattr.user.x", &attribute)]).file("x", "").error();
+    assert!(error.contains("its extended attributes have 131073 bytes, and at most 131072"), "{error}");
+    assert!(check_count(ENTRIES_LIMIT).is_ok());
+    assert!(check_count(ENTRIES_LIMIT + 1).unwrap_err().to_string().contains("more than 4000000 entries"));
+}
+
+/// GNU tar's long name says how long it is: nothing is allocated for 64 GB.
+#[test]
+fn a_long_name_is_bounded_before_it_is_read() {
+    let mut long = Tar::header(EntryType::GNULongName, "l", "", 0);
+    long.as_old_mut().size = *b"\x80\0\0\0\0\0\0\x10\0\0\0\0";
+    let error = Tar::new().raw(&mut long, b"").error();
+    assert!(error.contains("an extension of 68719476736 bytes: at most 1048576 are taken"), "{error}");
+}
+
+#[test]
+fn what_is_remembered_of_a_layer_has_a_limit() {
+    let mut memory = Memory::default();
+    memory.take(memory::MEMORY_LIMIT - 128).unwrap();
+    assert!(memory.take(0).unwrap_err().to_string().contains("more than 32 MiB"));
+}
+
+/// A chain of links of so many `..` costs no system call for each.
+#[test]
+fn a_path_through_many_names_is_refused() {
+    let long = "../".repeat(1300);
+    let mut tar = Tar::new();
+    for number in 0..30 {
+        let name = format!("l{number}");
+        let target = format!("{long}l{}", number + 1);
+        tar = tar.pax(&[("linkpath", target.as_bytes())]).link(&name, "x");
+    }
+    assert!(tar.file("l0/x", "").error().contains("leads through more than 1024 names"));
+}
+
+/// Layers on each other, as an image's.
+struct Stack {
+    _room: tempfile::TempDir,
+    store: Store,
+    layers: Vec<(Digest, Arc<Layer>)>,
+}
+
+impl Stack {
+    fn of(tars: Vec<Tar>) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        let store = Store::open(room.path()).unwrap();
+        let unpacked = |tar: Tar| {
+            let folder = store.incoming().unwrap();
+            let ties = unpack(&tar.0[..], folder.directory(Path::new("")).unwrap()).unwrap();
+            (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), folder, ties))
+        };
+        let layers = tars.into_iter().map(unpacked).collect();
+        Self { _room: room, store, layers }
+    }
+
+    fn assembled(&self) -> Vec<Arc<Layer>> {
+        assemble(&self.store, self.layers.clone()).unwrap()
+    }
+}
+
+/// Names and contents in one layer.
+fn files(layer: &Layer) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![layer.folder().to_owned()];
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(layer.folder()).unwrap().display().to_string();
+            let kind = fs::symlink_metadata(&path).unwrap();
+            if kind.is_dir() {
+                left.push(path);
+            } else if kind.file_type().is_char_device() {
+                found.push(format!("{name} gone"));
+            } else if !kind.is_symlink() {
+                found.push(format!("{name}={}", fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
+    let lower = || {
+        Tar::new()
+            .folder(".")
+            .folder("usr")
+            .folder("usr/lib")
+            .link("lib", "usr/lib")
+            .link("bin", "/lib/../sbin")
+    };
+    let upper = || {
+        Tar::new()
+            .file("lib/new", "n")
+            .folder("lib/sub")
+            .file("lib/.wh.old", "")
+            .file("lib/both", "by the link")
+            .file("usr/lib/both", "by its own name")
+            .file("bin/tool", "t")
+    };
+    let stack = Stack::of(vec![lower(), upper()]);
+    let layers = stack.assembled();
+    assert_eq!(
+        files(&layers[1]),
+        ["usr/lib/both=by its own name", "usr/lib/new=n", "usr/sbin/tool=t"]
+            .iter()
+            .map(ToString::to_string)
+            .chain(["usr/lib/old gone".to_owned()])
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(fs::metadata(layers[1].folder().join("usr/lib/sub")).unwrap().mode() & 0o7777, 0o750);
+    assert!(!layers[1].folder().join("lib").exists());
+    // The same layer elsewhere stays as it is.
+    assert!(stack.layers[1].1.folder().join("lib/new").exists());
+    let again = stack.assembled();
+    assert_eq!(layers[1].folder(), again[1].folder(), "fitted only once");
+    let alone = assemble(&stack.store, vec![stack.layers[1].clone()]).unwrap();
+    let direct = ["bin/tool=t", "lib/both=by the link", "lib/new=n", "usr/lib/both=by its own name"];
+    assert_eq!(files(&alone[0]), direct, "without a whiteout, that would hide nothing");
+    // A folder with an entry of its own takes the link's place.
+    let explicit = Stack::of(vec![lower(), Tar::new().folder(".").folder("lib").file("lib/new", "n")]);
+    let layers = explicit.assembled();
+    assert_eq!((layers.len(), files(&layers[1])), (2, vec!["lib/new=n".to_owned()]));
+}
+
+#[test]
+fn folders_without_an_entry_stay_as_they_are_below() {
+    let stack = Stack::of(vec![
+        Tar::new().folder(".").folder("etc").folder("etc/deep"),
+        Tar::new().file("etc/deep/file", "x").file("new/file", "y"),
+    ]);
+    let layers = stack.assembled();
+    assert_eq!(layers.len(), 3);
+    for folder in ["", "etc", "etc/deep"] {
+        let cover = fs::metadata(layers[2].folder().join(folder)).unwrap();
+        assert_eq!((cover.mode() & 0o7777, cover.mtime()), (0o750, 1_000_000_000), "`{folder}`");
+    }
+    assert!(!layers[2].folder().join("new").exists());
+    let raw = fs::metadata(layers[1].folder().join("etc")).unwrap();
+    assert_eq!(raw.permissions().mode() & 0o7777, 0o755, "unpacked layers are not changed");
+}
+
+/// A layer of links through which an entry of the next one leads, and something else in its place: the tree's owner,
+/// mode and content are never given to what lies outside (`link0/x` and `b0/x` are one place).
+#[test]
+fn a_replaced_folder_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "safe").unwrap();
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let victim = outside.path().to_str().unwrap();
+    let before = fs::metadata(outside.path()).unwrap();
+    let (mut lower, mut first, mut second) = (Tar::new().file("evil", "e"), Tar::new(), Tar::new());
+    // Either may come first in the order of a folder's names.
+    for number in 0..12 {
+        let (at, link, by_link) = (format!("b{number}"), format!("link{number}"), format!("link{number}/x"));
+        lower = lower.folder(&at).link(&link, &at);
+        let planted = format!("{by_link}/planted");
+        first = first.folder(&by_link).add(EntryType::Link, &planted, "evil", b"");
+        first = first.link(&format!("{at}/x"), victim);
+        second = second.link(&format!("{at}/x"), victim).folder(&by_link);
+    }
+    for upper in [first, second] {
+        let stack = Stack::of(vec![Tar(lower.0.clone()), upper]);
+        let layers = stack.assembled();
+        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
+        crate::flatten(&layers, &Directory::open(tree.path()).unwrap()).unwrap();
+        assert_eq!(fs::read_link(tree.path().join("b0/x")).unwrap(), outside.path());
+        let after = fs::metadata(outside.path()).unwrap();
+        assert_eq!(
+            (before.mode(), before.uid(), before.ctime_nsec()),
+            (after.mode(), after.uid(), after.ctime_nsec())
+        );
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "something was planted");
+    }
+}
+
+/// umoci 0.4.1 writes the whiteouts of all that was in a removed folder, too (umoci issue 254).
+#[test]
+fn whiteouts_make_no_folders() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let lower = || Tar::new().folder(".").folder("test").file("test/test", "1").file("file", "f");
+    let gone = |upper: Tar| {
+        let stack = Stack::of(vec![lower(), upper]);
+        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
+        crate::flatten(&stack.assembled(), &Directory::open(tree.path()).unwrap()).unwrap();
+        let names = Directory::open(tree.path()).unwrap().names(10).unwrap();
+        names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file("test/.wh.test", "").file(".wh.test", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file(".wh.test", "").file("test/a/.wh.b", "")), ["file"]);
+    assert_eq!(gone(Tar::new().file("never/.wh.x", "").file("file/.wh.x", "")), ["file", "test"]);
+    assert_eq!(gone(Tar::new().file("never/.wh..wh..opq", "").file("test/.wh.test", "")), ["file", "test"]);
+    assert_eq!(
+        gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "").folder("test")),
+        ["file", "test"]
+    );
+}
+
+#[test]
+fn a_link_in_a_circle_hides_what_was_below_it() {
+    let stack = Stack::of(vec![Tar::new().file("b/a/x", "1"), Tar::new().link("b", "/b")]);
+    let layers = stack.assembled();
+    assert!(layers[1].folder().join("b").is_symlink());
+}
+
+#[test]
+fn hard_links_may_lead_through_links_and_to_each_other() {
+    let lower = Tar::new().folder(".").folder("usr").folder("usr/lib").link("lib", "usr/lib");
+    let upper = Tar::new().folder(".").file("lib/new", "n").add(EntryType::Link, "second", "first", b"").add(
+        EntryType::Link,
+        "first",
+        "usr/lib/new",
+        b"",
+    );
+    let stack = Stack::of(vec![lower, upper]);
+    let layers = stack.assembled();
+    let inode = |name: &str| fs::metadata(layers[1].folder().join(name)).unwrap().ino();
+    assert_eq!(inode("first"), inode("usr/lib/new"));
+    assert_eq!(inode("second"), inode("first"));
+    // Through what is no folder it leads to nothing, and not to that.
+    let stack = Stack::of(vec![
+        Tar::new().folder(".").file("f", "f"),
+        Tar::new().folder(".").add(EntryType::Link, "x", "f/g", b""),
+    ]);
+    let error = format!("{:#}", assemble(&stack.store, stack.layers.clone()).unwrap_err());
+    assert!(error.contains("`x` leads to `f/g`, which neither"), "{error}");
+}
+
+#[test]
+fn hard_links_may_lead_into_lower_layers() {
+    let link = |target| Tar::new().folder(".").add(EntryType::Link, "twin", target, b"");
+    let stack = Stack::of(vec![Tar::new().folder(".").file("a", "1").link("l", "a"), link("./a")]);
+    let layers = stack.assembled();
+    let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
+    assert_eq!(inode(layers[0].folder().join("a")), inode(layers[1].folder().join("twin")));
+    let lost = Stack::of(vec![Tar::new().folder("."), link("a")]);
+    let error = format!("{:#}", assemble(&lost.store, lost.layers.clone()).unwrap_err());
+    assert!(error.contains("`twin` leads to `a`, which neither its layer nor one below has"), "{error}");
+}

@@ -1,0 +1,197 @@
+//! What is seen of layers that lie on each other, by overlayfs' rules.
+
+use super::Ties;
+use super::root::{Walk, is_stat_of_whiteout};
+use crate::store::Layer;
+use anyhow::Context as _;
+use rustix::fs::FileType;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Layers on each other, the lowest first.
+#[derive(Default)]
+pub(super) struct View {
+    layers: Vec<Arc<Layer>>,
+    /// The names of the path that was asked for last, each with the path up to it and what that led to: paths are asked
+    /// for in order, and so each costs no more than what is new in it.
+    known: RefCell<Vec<(PathBuf, Rc<Place>)>>,
+}
+
+/// A folder on the way, perhaps one that is not there.
+struct Place {
+    path: PathBuf,
+    folder: Rc<Folder>,
+    above: Option<Rc<Place>>,
+}
+
+/// A folder that layers have in one place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// Those whose content is seen, the topmost first.
+    pub(super) layers: Vec<usize>,
+    /// The topmost that has an entry for it, which may be below one that hides the content of others.
+    pub(super) described_by: Option<usize>,
+}
+
+/// What is seen at a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Nothing,
+    Folder(Rc<Folder>),
+    /// A link, and the layer that has it.
+    Link(usize),
+    /// Something else, and the layer that has it.
+    Other(usize),
+    /// The path leads through something that is no folder, or through links in a circle.
+    Barred,
+}
+
+/// Which links on a path are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    All,
+    /// All but one at the end of the path.
+    ButLast,
+    /// A path through a link is barred.
+    None,
+}
+
+/// Where a name has led.
+enum Entered {
+    Folder(Rc<Place>),
+    /// Something else, and where that is.
+    Else(PathBuf, Seen),
+}
+
+impl View {
+    pub(super) fn push(&mut self, layer: Arc<Layer>) {
+        self.layers.push(layer);
+        self.known.borrow_mut().clear();
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Arc<Layer>> {
+        self.known.borrow_mut().clear();
+        self.layers.pop()
+    }
+
+    pub(super) fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    pub(super) fn ties(&self, number: usize) -> &Ties {
+        self.layers[number].ties()
+    }
+
+    /// What a path leads to, and where that is.
+    pub(super) fn find(&self, path: &Path, follow: Follow) -> anyhow::Result<(PathBuf, Seen)> {
+        let mut known = self.known.borrow_mut();
+        // Known is where a link leads, and not that there is one.
+        let is_of_use = |known: &Path, place: &Place| match follow {
+            Follow::All => true,
+            Follow::ButLast => known != path || place.path == *known,
+            Follow::None => place.path == *known,
+        };
+        while known.last().is_some_and(|(known, place)| !path.starts_with(known) || !is_of_use(known, place))
+        {
+            known.pop();
+        }
+        if known.is_empty() {
+            known.push((PathBuf::new(), self.root()?));
+        }
+        let (mut here, mut place) = known.last().cloned().context("the root is known")?;
+        let mut left = path.strip_prefix(&here)?.iter().peekable();
+        while let Some(name) = left.next() {
+            here.push(name);
+            let is_last = left.peek().is_none();
+            let follows = match follow {
+                Follow::All => true,
+                Follow::ButLast => !is_last,
+                Follow::None => false,
+            };
+            match self.enter(&place, Path::new(name), follows)? {
+                Entered::Folder(next) => place = next,
+                Entered::Else(_, _) if !is_last => return Ok((here, Seen::Barred)),
+                Entered::Else(path, seen) => return Ok((path, seen)),
+            }
+            known.push((here.clone(), Rc::clone(&place)));
+        }
+        let is_there = !place.folder.layers.is_empty();
+        let seen = if is_there { Seen::Folder(Rc::clone(&place.folder)) } else { Seen::Nothing };
+        Ok((place.path.clone(), seen))
+    }
+
+    /// What a name leads to in a folder, with all links.
+    fn enter(&self, from: &Rc<Place>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
+        let mut place = Rc::clone(from);
+        let mut walk = Walk::new(name);
+        loop {
+            let name = match walk.next() {
+                Ok(Some(name)) => name,
+                Ok(None) => return Ok(Entered::Folder(place)),
+                Err(_) => return Ok(Entered::Else(place.path.clone(), Seen::Barred)),
+            };
+            if name == ".." {
+                place = place.above.clone().unwrap_or(place);
+                continue;
+            }
+            let next = place.path.join(&name);
+            let folder = match self.step(&place.folder.layers, &next)? {
+                Seen::Folder(folder) => folder,
+                // It may be made, with what is to be in it.
+                Seen::Nothing => Rc::default(),
+                Seen::Link(number) if follows || !walk.is_at_end() => {
+                    match walk.follow(&self.layers[number].read_link(&next)?) {
+                        Ok(false) => {}
+                        Ok(true) => place = self.root()?,
+                        Err(_) => return Ok(Entered::Else(next, Seen::Barred)),
+                    }
+                    continue;
+                }
+                _ if !walk.is_at_end() => return Ok(Entered::Else(next, Seen::Barred)),
+                seen => return Ok(Entered::Else(next, seen)),
+            };
+            place = Rc::new(Place { path: next, folder, above: Some(place) });
+        }
+    }
+
+    fn root(&self) -> anyhow::Result<Rc<Place>> {
+        let all: Vec<usize> = (0..self.layers.len()).rev().collect();
+        let folder = match self.step(&all, Path::new(""))? {
+            Seen::Folder(folder) => folder,
+            _ => Rc::default(),
+        };
+        Ok(Rc::new(Place { path: PathBuf::new(), folder, above: None }))
+    }
+
+    /// What is seen at a path in a folder that these layers have. A folder without an entry hides no link, and one that
+    /// only whiteouts are in is not there unless a lower layer has it.
+    fn step(&self, layers: &[usize], path: &Path) -> anyhow::Result<Seen> {
+        let mut seen = Folder::default();
+        let (mut is_opaque_so_far, mut is_hollow_so_far) = (false, true);
+        for &number in layers {
+            let (layer, ties) = (&self.layers[number], self.ties(number));
+            let Some(found) = layer.stat(path)? else { continue };
+            match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => {
+                    is_hollow_so_far &= ties.hollow.contains(path);
+                    if !is_opaque_so_far {
+                        seen.layers.push(number);
+                        is_opaque_so_far = layer.is_opaque(path)?;
+                    }
+                    if seen.described_by.is_none() && !ties.folders.contains(path) {
+                        seen.described_by = Some(number);
+                    }
+                }
+                FileType::Symlink if seen.described_by.is_none() => return Ok(Seen::Link(number)),
+                _ if is_hollow_so_far && !is_stat_of_whiteout(&found) => return Ok(Seen::Other(number)),
+                _ => break,
+            }
+            if is_opaque_so_far && seen.described_by.is_some() {
+                break;
+            }
+        }
+        Ok(if is_hollow_so_far { Seen::Nothing } else { Seen::Folder(Rc::new(seen)) })
+    }
+}

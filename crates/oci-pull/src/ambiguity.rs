@@ -1,0 +1,221 @@
+//! What a document of a registry or a layout is: one thing, whoever reads it. A document that one reader takes for an
+//! index and another for a manifest has one digest and two contents (CVE-2021-41190).
+
+use anyhow::ensure;
+use hint::hinted;
+use oci_spec::image::ImageIndex;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::fmt;
+
+/// Entries of an index that are looked at: more than there are platforms, each with its attestations.
+pub(super) const ENTRIES_LIMIT: usize = 1000;
+
+/// What kind of document has a media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Index,
+    Manifest,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Index => "an index",
+            Self::Manifest => "a manifest",
+        })
+    }
+}
+
+/// The types that are known: OCI image-spec, media-types.md; Docker's manifest v2 schema 2.
+const TYPES: &[(&str, Kind)] = &[
+    ("application/vnd.oci.image.index.v1+json", Kind::Index),
+    ("application/vnd.docker.distribution.manifest.list.v2+json", Kind::Index),
+    ("application/vnd.oci.image.manifest.v1+json", Kind::Manifest),
+    ("application/vnd.docker.distribution.manifest.v2+json", Kind::Manifest),
+];
+
+fn kind_of(media_type: &str) -> Option<Kind> {
+    TYPES.iter().find(|(known, _)| *known == media_type).map(|(_, kind)| *kind)
+}
+
+/// What tells one kind of document from another.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    media_type: Option<String>,
+    manifests: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    /// Of schema 1, as `history`.
+    fs_layers: Option<IgnoredAny>,
+    history: Option<IgnoredAny>,
+}
+
+impl Shape {
+    /// The keys that only one kind of document has, with what has them.
+    fn marks(&self) -> impl Iterator<Item = (&'static str, Kind)> {
+        let marks = [
+            ("manifests", &self.manifests, Kind::Index),
+            ("config", &self.config, Kind::Manifest),
+            ("layers", &self.layers, Kind::Manifest),
+            ("fsLayers", &self.fs_layers, Kind::Manifest),
+            ("history", &self.history, Kind::Manifest),
+        ];
+        marks.into_iter().filter(|(_, value, _)| value.is_some()).map(|(key, _, kind)| (key, kind))
+    }
+}
+
+/// Refuses a document that contradicts itself, or what is said of it: `told` is the type that stands beside it, in
+/// `place` (`its Content-Type`). OCI image-spec, manifest.md and image-index.md, `mediaType`; a type beside it that is
+/// none of the four, such as `application/json`, says nothing. What is not JSON is for others to refuse.
+///
+/// # Errors
+/// When it is two things.
+pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::Result<()> {
+    let shape: Shape = match serde_json::from_slice(bytes) {
+        Ok(shape) => shape,
+        Err(error) if error.is_data() => anyhow::bail!("the manifest is not understood: {error}"),
+        Err(_) => return Ok(()),
+    };
+    let ambiguous = |why: String| {
+        Err(hinted(
+            format!("the manifest is ambiguous: {why}"),
+            "another tool may take it for another image: push the image again, with the tool that has made it",
+        ))
+    };
+    let marks: Vec<_> = shape.marks().collect();
+    for kind in [Kind::Index, Kind::Manifest] {
+        if let (Some((one, _)), Some((other, _))) =
+            (marks.iter().find(|mark| mark.1 == kind), marks.iter().find(|mark| mark.1 != kind))
+        {
+            return ambiguous(format!("it has `{one}` and `{other}`"));
+        }
+    }
+    let has = |key: &str| marks.iter().any(|(known, _)| *known == key);
+    if has("layers") && (has("fsLayers") || has("history")) {
+        return ambiguous("it has `layers`, and the `fsLayers` or `history` of schema 1".into());
+    }
+    let own = shape.media_type.as_deref().filter(|own| !own.is_empty());
+    let told = told.filter(|told| kind_of(told).is_some());
+    if let (Some(own), Some(told)) = (own, told)
+        && own != told
+    {
+        return ambiguous(format!("it says of itself that it is `{own}`, and {place} that it is `{told}`"));
+    }
+    for (who, media_type) in [("its `mediaType`", own), (place, told)] {
+        let said = media_type.and_then(kind_of);
+        if let (Some(said), Some((key, _))) = (said, marks.iter().find(|(_, kind)| Some(*kind) != said)) {
+            return ambiguous(format!("{who} says that it is {said}, and it has `{key}`"));
+        }
+    }
+    Ok(())
+}
+
+/// The media type of a `Content-Type` (RFC 9110, section 8.3.1), without its parameters.
+pub(super) fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// An index, with no more entries than [`ENTRIES_LIMIT`].
+///
+/// # Errors
+/// When it is none, or has more.
+pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
+    let index = ImageIndex::from_reader(bytes)?;
+    let entries = index.manifests().len();
+    ensure!(entries <= ENTRIES_LIMIT, "it has {entries} entries, more than the {ENTRIES_LIMIT} of an index");
+    Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const OCI_INDEX: &str = TYPES[0].0;
+    const DOCKER_LIST: &str = TYPES[1].0;
+    const OCI_MANIFEST: &str = TYPES[2].0;
+    const DOCKER_MANIFEST: &str = TYPES[3].0;
+
+    fn refused(document: &Value, told: Option<&str>) -> Option<String> {
+        let outcome = refuse(document.to_string().as_bytes(), "its Content-Type", told);
+        outcome.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_document_that_is_two_things_is_refused() {
+        let both = json!({"schemaVersion": 2, "config": {}, "layers": [], "manifests": []});
+        for document in [
+            both.clone(),
+            json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "config": {}, "manifests": []}),
+            json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "manifests": [1]}),
+            json!({"schemaVersion": 2, "fsLayers": [], "manifests": []}),
+        ] {
+            for told in [None, Some(OCI_INDEX), Some(OCI_MANIFEST), Some("application/json")] {
+                let told = refused(&document, told).expect("two things");
+                assert!(told.starts_with("the manifest is ambiguous: it has `manifests` and `"), "{told}");
+            }
+        }
+        let old = json!({"schemaVersion": 2, "config": {}, "layers": [], "fsLayers": []});
+        assert!(refused(&old, None).unwrap().contains("schema 1"));
+        let twice = refuse(br#"{"layers": [], "layers": []}"#, "", None).unwrap_err().to_string();
+        assert!(twice.contains("duplicate field `layers`"), "{twice}");
+    }
+
+    #[test]
+    fn what_is_said_of_a_document_does_not_contradict_it() {
+        let manifest = |own: &str| json!({"schemaVersion": 2, "mediaType": own, "config": {}, "layers": []});
+        let index = |own: &str| json!({"schemaVersion": 2, "mediaType": own, "manifests": []});
+        let bare = json!({"schemaVersion": 2, "config": {}, "layers": [], "manifests": null});
+        for (document, told) in [
+            (manifest(OCI_MANIFEST), Some(OCI_MANIFEST)),
+            (manifest(DOCKER_MANIFEST), Some(DOCKER_MANIFEST)),
+            (manifest(OCI_MANIFEST), Some("application/json")),
+            (manifest(OCI_MANIFEST), None),
+            (manifest(""), Some(OCI_MANIFEST)),
+            (bare.clone(), Some(OCI_MANIFEST)),
+            (bare.clone(), None),
+            (index(DOCKER_LIST), Some(DOCKER_LIST)),
+            (index(OCI_INDEX), None),
+        ] {
+            assert_eq!(refused(&document, told), None, "{document} {told:?}");
+        }
+        for (document, told, expected) in [
+            (manifest(OCI_INDEX), None, "its `mediaType` says that it is an index, and it has `config`"),
+            (
+                index(DOCKER_MANIFEST),
+                None,
+                "its `mediaType` says that it is a manifest, and it has `manifests`",
+            ),
+            (
+                manifest(OCI_MANIFEST),
+                Some(OCI_INDEX),
+                "and its Content-Type that it is `application/vnd.oci.image.index",
+            ),
+            (
+                manifest(OCI_MANIFEST),
+                Some(DOCKER_MANIFEST),
+                "it says of itself that it is `application/vnd.oci",
+            ),
+            (manifest("x/y"), Some(OCI_MANIFEST), "it says of itself that it is `x/y`"),
+            (bare, Some(OCI_INDEX), "its Content-Type says that it is an index, and it has `config`"),
+        ] {
+            let told = refused(&document, told).expect(expected);
+            assert!(told.contains(expected), "{told}");
+        }
+        assert_eq!(media_type("Application/VND.oci.image.index.v1+JSON; charset=utf-8"), OCI_INDEX);
+    }
+
+    #[test]
+    fn an_index_has_so_many_entries_at_most() {
+        let entry =
+            json!({"mediaType": OCI_MANIFEST, "size": 1, "digest": format!("sha256:{}", "0".repeat(64))});
+        for (entries, is_taken) in [(ENTRIES_LIMIT, true), (ENTRIES_LIMIT + 1, false)] {
+            let document = json!({"schemaVersion": 2, "manifests": vec![entry.clone(); entries]}).to_string();
+            let told = index(document.as_bytes()).map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(told.is_empty(), is_taken);
+            assert!(is_taken || told == "it has 1001 entries, more than the 1000 of an index", "{told}");
+        }
+    }
+}

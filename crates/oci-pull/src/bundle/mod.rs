@@ -1,0 +1,235 @@
+//! Bundles: an OCI artifact ([`crate::artifact`]) with one workflow, all its images and their signatures, in an
+//! OCI image layout (OCI image-spec, image-layout.md), a folder or a tar, or in a registry. It lists every blob of its
+//! images, so that it is copied as one thing, and no registry asks for platforms of an image that were left out. Each image
+//! has the name in it that the workflow calls it by, in full, as `ref.name`; so have signatures, by the tags that cosign
+//! gives them. A layout has these names, too, for whoever reads it as one.
+
+mod shelf;
+mod verify;
+mod writer;
+
+pub(crate) use shelf::Shelf;
+pub use verify::Inventory;
+pub use writer::Writer;
+
+use super::ambiguity;
+use super::local::{Files, Layout, Packed, name_of};
+use super::patience::Failure;
+use super::source::Source;
+use crate::artifact;
+use crate::artifact::{IMAGES, TYPE, WORKFLOW};
+use anyhow::Context as _;
+use hint::{WithHint as _, hinted};
+use oci_reference::digest::Digest;
+use oci_spec::image::{Descriptor, ImageManifest};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use untrusted_fs::{Directory, Links};
+
+/// The name of the workflow in a layout.
+pub const NAME: &str = "workflow";
+
+/// The images and signatures that came with a workflow, where they are.
+#[derive(Clone)]
+pub struct Bundle(Arc<Content>);
+
+/// What was found at once: a workflow and what belongs to it, by their media types, and its images.
+#[derive(Debug)]
+pub struct Opened {
+    /// The documents; one has the type [`WORKFLOW`].
+    pub documents: HashMap<String, Vec<u8>>,
+    /// The images.
+    pub bundle: Bundle,
+}
+
+struct Content {
+    /// Where it is, best place first.
+    places: Vec<Box<dyn Source>>,
+    /// All images and signatures, each with its name.
+    images: Vec<Descriptor>,
+    /// All that its artifact lists, and bytes of that.
+    blobs: HashMap<Digest, u64>,
+}
+
+impl Bundle {
+    /// Whether there is one: a folder with the mark of a layout, or a tar.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        path.join("oci-layout").is_file() || (path.is_file() && is_tar(path))
+    }
+
+    /// The bundle in a folder or a tar, as it was made, or as another tool has copied it from a registry.
+    ///
+    /// # Errors
+    /// When it is none, or its documents are not there or do not have their digests.
+    pub fn open(path: &Path) -> anyhow::Result<Opened> {
+        let files = if path.is_dir() { Files::folder(path)? } else { Files::Packed(Packed::open(path)?) };
+        Self::read(files, path)
+    }
+
+    /// The bundle at a path of a foreign file system, if there is one: a folder with the mark of a layout, or a tar. Links
+    /// on the path are refused.
+    ///
+    /// # Errors
+    /// When it is a tar and cannot be read, or is a folder, and not whole.
+    pub fn find(top: &Directory, path: &Path) -> anyhow::Result<Option<Opened>> {
+        let shown = top.path().join(path);
+        if let Ok(folder) = top.directory(path, Links::Refuse) {
+            let is_layout = folder.file("oci-layout", Links::Inside).is_ok();
+            return is_layout.then(|| Self::read(Files::Folder(folder), &shown)).transpose();
+        }
+        if !is_tar(path) {
+            return Ok(None);
+        }
+        let file = top.file(path, Links::Refuse);
+        let packed = Packed::of(file.hint("write the path without links, of a file")?, &shown)?;
+        Self::read(Files::Packed(packed), &shown).map(Some)
+    }
+
+    fn read(files: Files, path: &Path) -> anyhow::Result<Opened> {
+        let cannot = || format!("`{}` is not a bundle", path.display());
+        let layout = Layout::open(files).with_context(cannot);
+        let layout = layout.hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
+        let entry = entry(layout.entries()).with_context(cannot)?;
+        let read = || -> Result<_, Failure> {
+            let manifest = ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref())?[..])
+                .context("the workflow's manifest is not understood")?;
+            let documents = documents(&manifest, |digest| layout.document(digest))?;
+            Ok((manifest, documents))
+        };
+        let (manifest, documents) = read().map_err(|failure| failure.error).with_context(cannot)?;
+        Opened::new(vec![Box::new(layout)], &manifest, documents).with_context(cannot)
+    }
+
+    /// Whether it has any image.
+    #[must_use]
+    pub fn has_images(&self) -> bool {
+        !self.0.images.is_empty()
+    }
+
+    fn has(&self, digest: Digest) -> bool {
+        self.0.blobs.contains_key(&digest)
+    }
+
+    /// All names, and what they stand for.
+    fn names(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let named =
+            self.0.images.iter().map(|image| Some((name_of(image)?, image.digest().as_ref().parse().ok()?)));
+        named.flatten()
+    }
+}
+
+impl Opened {
+    /// What has this manifest and these documents; its blobs are in all of the places.
+    pub(super) fn new(
+        places: Vec<Box<dyn Source>>,
+        manifest: &ImageManifest,
+        mut documents: HashMap<String, Vec<u8>>,
+    ) -> anyhow::Result<Self> {
+        let images = documents.remove(IMAGES).map(|index| ambiguity::index(&index)).transpose();
+        let images = images.context("the list of its images is not understood")?;
+        let images = images.map_or(Vec::new(), |index| index.manifests().clone());
+        let blobs = manifest.layers().iter().chain([manifest.config()]);
+        let blobs = blobs.map(|blob| Ok((Digest::from_str(blob.digest().as_ref())?, blob.size())));
+        let blobs = blobs.collect::<anyhow::Result<_>>()?;
+        Ok(Self { documents, bundle: Bundle(Arc::new(Content { places, images, blobs })) })
+    }
+}
+
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it.eq_ignore_ascii_case("tar"))
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Bundle({})", self.0.places[0].name())
+    }
+}
+
+/// The bundle of a layout: what has the name, or the type, or is alone.
+fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
+    let is_ours =
+        |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == TYPE);
+    let named = entries.iter().find(|entry| name_of(entry) == Some(NAME));
+    let found = named.or_else(|| entries.iter().find(is_ours));
+    found.or_else(|| entries.first().filter(|_| entries.len() == 1)).ok_or_else(|| {
+        hinted("it has no workflow in it", "`iguana bundle WORKFLOW --output FILE` makes one that has")
+    })
+}
+
+/// The documents of an artifact, by their media types; `read` has them by their digests, verified.
+pub(super) fn documents(
+    manifest: &ImageManifest,
+    mut read: impl FnMut(Digest) -> Result<Vec<u8>, Failure>,
+) -> Result<HashMap<String, Vec<u8>>, Failure> {
+    let known = artifact::media_types();
+    let mut documents = HashMap::new();
+    for layer in manifest.layers() {
+        let kind = layer.media_type().to_string();
+        if known.contains(&kind.as_str()) {
+            let bytes = read(Digest::from_str(layer.digest().as_ref())?)?;
+            if documents.insert(kind, bytes).is_some() {
+                let message = format!("it has two layers of the type `{}`", layer.media_type());
+                return Err(Failure::for_good(anyhow::anyhow!(message)));
+            }
+        }
+    }
+    if !documents.contains_key(WORKFLOW) {
+        let hint = format!("one of its layers must have the media type `{WORKFLOW}`");
+        return Err(Failure::for_good(hinted("it has no workflow", hint)));
+    }
+    Ok(documents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn entries(all: Value) -> Vec<Descriptor> {
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn descriptor(number: u8, more: Value) -> Value {
+        let mut entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": number,
+            "digest": Digest::of(&[number]).to_string()});
+        more.as_object().unwrap().iter().for_each(|(key, value)| entry[key] = value.clone());
+        entry
+    }
+
+    #[test]
+    fn a_bundle_is_found_however_it_was_copied() {
+        let called = |name: &str| json!({"annotations": {"org.opencontainers.image.ref.name": name}});
+        let ours = descriptor(1, json!({}));
+        for (all, found) in [
+            (json!([descriptor(2, called("a:1")), descriptor(1, called(NAME))]), true),
+            (json!([descriptor(2, json!({})), descriptor(1, json!({"artifactType": TYPE}))]), true),
+            (json!([descriptor(1, called("1"))]), true),
+            (json!([ours, descriptor(2, json!({}))]), false),
+        ] {
+            let all = entries(all);
+            assert_eq!(entry(&all).ok().map(Descriptor::size), found.then_some(1));
+        }
+    }
+
+    #[test]
+    fn documents_are_there_once() {
+        let layer = |number: u8, kind: &str| descriptor(number, json!({"mediaType": kind}));
+        let manifest = |layers: Value| -> ImageManifest {
+            let config = descriptor(0, json!({}));
+            serde_json::from_value(json!({"schemaVersion": 2, "config": config, "layers": layers})).unwrap()
+        };
+        let read = |layers| documents(&manifest(layers), |_| Ok(b"text".to_vec()));
+        assert_eq!(read(json!([layer(1, WORKFLOW), layer(2, "text/plain")])).ok().unwrap().len(), 1);
+        for (layers, why) in [
+            (json!([layer(1, "text/plain")]), "it has no workflow"),
+            (json!([layer(1, WORKFLOW), layer(2, WORKFLOW)]), "it has two layers of the type"),
+        ] {
+            let said = read(layers).err().unwrap().error.to_string();
+            assert!(said.starts_with(why), "{said}");
+        }
+    }
+}

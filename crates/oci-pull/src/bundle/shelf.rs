@@ -1,0 +1,84 @@
+//! What a bundle has of one repository, as a place to pull from.
+
+use super::Bundle;
+use crate::patience::Failure;
+use crate::source::Source;
+use hint::hinted;
+use oci_reference::digest::Digest;
+use oci_reference::reference::Named;
+use std::io::Read;
+
+/// The part of a bundle that is of one repository, in one of the places where the bundle is.
+pub(crate) struct Shelf {
+    bundle: Bundle,
+    place: usize,
+    repository: String,
+}
+
+impl Bundle {
+    /// What it has of the repository of an image, if it has the image: a shelf for each place.
+    pub(crate) fn shelves(&self, image: &Named) -> Vec<Shelf> {
+        let repository = image.name();
+        let is_it = |(name, digest): (&str, Digest)| match image.digest() {
+            Some(wanted) => digest == wanted && is_of(name, &repository),
+            None => name == format!("{repository}:{}", image.identifier()),
+        };
+        let places = if self.names().any(is_it) { self.0.places.len() } else { 0 };
+        let shelf = |place| Shelf { bundle: self.clone(), place, repository: repository.clone() };
+        (0..places).map(shelf).collect()
+    }
+}
+
+/// Whether a name is one of a repository.
+fn is_of(name: &str, repository: &str) -> bool {
+    name.strip_prefix(repository).is_some_and(|rest| rest.starts_with([':', '@']))
+}
+
+impl Shelf {
+    fn source(&self) -> &dyn Source {
+        &*self.bundle.0.places[self.place]
+    }
+}
+
+impl Source for Shelf {
+    fn name(&self) -> String {
+        self.repository.clone()
+    }
+
+    fn has(&self, manifest: Digest) -> bool {
+        self.bundle.has(manifest)
+    }
+
+    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+        let name = format!("{}:{identifier}", self.repository);
+        let named = || self.bundle.names().find(|(known, _)| *known == name).map(|(_, digest)| digest);
+        let digest = identifier.parse().ok().filter(|digest| self.bundle.has(*digest)).or_else(named);
+        self.document(digest.ok_or_else(|| {
+            let message = format!("the bundle has no `{identifier}` of `{}`", self.repository);
+            Failure::absent(hinted(message, "make the bundle anew"))
+        })?)
+    }
+
+    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+        self.source().document(digest)
+    }
+
+    fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
+        self.source().blob(digest, size, start)
+    }
+
+    fn part(&self, digest: Digest, size: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
+        self.source().part(digest, size, start, count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_has_names_with_tags_and_digests() {
+        assert!(is_of("r.example/a:1", "r.example/a") && is_of("r.example/a@sha256:0", "r.example/a"));
+        assert!(!is_of("r.example/ab:1", "r.example/a") && !is_of("r.example/a/b:1", "r.example/a"));
+    }
+}

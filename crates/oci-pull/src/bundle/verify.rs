@@ -1,0 +1,122 @@
+//! Whether a bundle is whole: every blob is there and has its digest.
+
+use super::Bundle;
+use crate::ambiguity;
+use crate::source::Source;
+use anyhow::{Context as _, bail, ensure};
+use hint::WithHint as _;
+use oci_reference::digest::{Digest, Hasher};
+use oci_spec::image::{Descriptor, ImageManifest};
+use serde::Deserialize;
+use std::collections::HashSet;
+use std::io::Read as _;
+use std::str::FromStr as _;
+
+/// Bytes read at once.
+const BLOCK: usize = 256 << 10;
+
+/// What a whole bundle holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Names in it: images and lists of signatures.
+    pub names: usize,
+    /// Blobs in it.
+    pub blobs: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Bundle {
+    /// Reads every blob: what the names lead to, and the rest.
+    ///
+    /// # Errors
+    /// For the first that is not there, is cut or was changed, or that no machine could run.
+    pub fn verify(&self) -> anyhow::Result<Inventory> {
+        let mut walk = Walk { bundle: self, seen: HashSet::new() };
+        let mut read = || {
+            self.0.images.iter().try_for_each(|image| walk.document(image, Depth::Top))?;
+            self.0.blobs.iter().try_for_each(|(digest, size)| walk.blob(*digest, *size))
+        };
+        read().with_context(|| format!("`{}` is not whole", self.source().name()))?;
+        let bytes = self.0.blobs.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
+        Ok(Inventory { names: self.0.images.len(), blobs: self.0.blobs.len(), bytes })
+    }
+
+    fn source(&self) -> &dyn Source {
+        &*self.0.places[0]
+    }
+}
+
+/// Where a document is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Behind a name.
+    Top,
+    /// In an index.
+    Listed,
+}
+
+struct Walk<'a> {
+    bundle: &'a Bundle,
+    seen: HashSet<Digest>,
+}
+
+impl Walk<'_> {
+    /// A manifest with all that it names, or an index with those of its manifests that were taken along.
+    fn document(&mut self, entry: &Descriptor, depth: Depth) -> anyhow::Result<()> {
+        #[derive(Deserialize)]
+        struct Shape {
+            manifests: Option<serde::de::IgnoredAny>,
+        }
+        let digest = Digest::from_str(entry.digest().as_ref())?;
+        if !self.is_new(digest, entry.size())? {
+            return Ok(());
+        }
+        let bytes = self.bundle.source().document(digest).map_err(|failure| failure.error)?;
+        let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is not understood")?;
+        if shape.manifests.is_none() {
+            let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is not understood")?;
+            let blobs = manifest.layers().iter().chain([manifest.config()]);
+            return blobs
+                .map(|blob| (blob.digest(), blob.size()))
+                .try_for_each(|(digest, size)| self.blob(Digest::from_str(digest.as_ref())?, size));
+        }
+        ensure!(depth == Depth::Top, "`{digest}` is an index in another index");
+        let index = ambiguity::index(&bytes).context("an index is not understood")?;
+        let mut taken = 0;
+        for entry in index.manifests() {
+            if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {
+                self.document(entry, Depth::Listed)?;
+                taken += 1;
+            }
+        }
+        ensure!(taken > 0 || index.manifests().is_empty(), "`{digest}` has none of its manifests in it");
+        Ok(())
+    }
+
+    fn blob(&mut self, digest: Digest, size: u64) -> anyhow::Result<()> {
+        if !self.is_new(digest, size)? {
+            return Ok(());
+        }
+        let mut stream = self.bundle.source().blob(digest, size, 0).map_err(|failure| failure.error)?;
+        let (mut hasher, mut block) = (Hasher::new(), vec![0; BLOCK]);
+        loop {
+            match stream.read(&mut block).with_context(|| format!("cannot read `{digest}`"))? {
+                0 => break,
+                count => hasher.update(&block[..count]),
+            }
+        }
+        digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
+    }
+
+    /// Whether it was not looked at before. What the artifact does not list would stay behind when it is copied.
+    fn is_new(&mut self, digest: Digest, size: u64) -> anyhow::Result<bool> {
+        match self.bundle.0.blobs.get(&digest) {
+            None => bail!("its artifact does not list `{digest}`"),
+            Some(listed) => {
+                ensure!(*listed == size, "`{digest}` is listed with {listed} bytes and with {size}")
+            }
+        }
+        Ok(self.seen.insert(digest))
+    }
+}

@@ -1,0 +1,251 @@
+//! Files by name, in a folder or packed as a tar, read where they lie.
+
+use super::members;
+use super::members::Member;
+use anyhow::{Context as _, ensure};
+use fetch::http::DOCUMENT_LIMIT;
+use hint::{WithHint as _, hinted};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
+
+/// Links in a row that are followed: `docker save` makes one.
+const LINKS_LIMIT: usize = 8;
+/// What compressed files begin with.
+const COMPRESSIONS: &[(&str, &[u8])] = &[
+    ("gzip", &[0x1f, 0x8b]),
+    ("zstd", &[0x28, 0xb5, 0x2f, 0xfd]),
+    ("xz", &[0xfd, b'7', b'z', b'X', b'Z', 0]),
+    ("bzip2", b"BZh"),
+];
+
+/// Where files are.
+#[derive(Debug)]
+pub(crate) enum Files {
+    /// Below a folder, which may be of whoever made the image.
+    Folder(Directory),
+    /// In a tar.
+    Packed(Packed),
+}
+
+impl Files {
+    /// Those in a folder.
+    pub(crate) fn folder(path: &Path) -> anyhow::Result<Self> {
+        let opened = Directory::open(path).with_context(|| format!("cannot read `{}`", path.display()));
+        Ok(Self::Folder(opened.hint("`oci:DIR` takes a folder, `oci-archive:FILE` a tar")?))
+    }
+
+    /// The folder, or the tar.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder.path(),
+            Self::Packed(packed) => packed.path(),
+        }
+    }
+
+    /// One of them; nothing if there is none of the name.
+    pub(super) fn open(&self, name: &str) -> anyhow::Result<Option<Part>> {
+        match self {
+            Self::Folder(folder) => {
+                let file = match folder.file(name, Links::Inside) {
+                    Err(error) if error.is_not_found() => return absent(folder, name),
+                    opened => opened.hint("copy the image again: it is a folder of plain files")?,
+                };
+                let end = file.metadata()?.len();
+                Ok(Some(Part { file, position: 0, end }))
+            }
+            Self::Packed(packed) => packed.file(name),
+        }
+    }
+}
+
+/// Nothing, unless there is a link that leads nowhere inside of the folder.
+fn absent(folder: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
+    match folder.stat(name, Links::Inside) {
+        Ok(None) => Ok(None),
+        _ => Err(hinted(
+            format!("`{name}` in `{}` is a link to what is not in it", folder.path().display()),
+            "copy the folder with what its links lead to: `cp -rL FROM TO`",
+        )),
+    }
+}
+
+/// A file, or a piece of one.
+#[derive(Debug)]
+pub(crate) struct Part {
+    file: File,
+    position: u64,
+    end: u64,
+}
+
+impl Part {
+    /// Bytes that are left.
+    pub(super) fn len(&self) -> u64 {
+        self.end - self.position
+    }
+
+    /// Without its first bytes.
+    pub(super) fn skip(self, bytes: u64) -> Self {
+        Self { position: self.end.min(self.position.saturating_add(bytes)), ..self }
+    }
+
+    /// All of it, if it is small.
+    pub(super) fn document(mut self) -> anyhow::Result<Vec<u8>> {
+        let bytes = self.len();
+        ensure!(bytes <= DOCUMENT_LIMIT, "{bytes} bytes are more than the {DOCUMENT_LIMIT} of a document");
+        let mut document = Vec::new();
+        self.read_to_end(&mut document)?;
+        Ok(document)
+    }
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.len()).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..wanted], self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+/// A tar whose files are read without unpacking it.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    path: PathBuf,
+    file: File,
+    members: HashMap<String, Member>,
+}
+
+impl Packed {
+    /// Looks for the files of a tar.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file =
+            untrusted_fs::open_file(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Self::of(file, path)
+    }
+
+    /// Looks for the files of a tar that is open; messages call it `path`.
+    pub(crate) fn of(file: File, path: &Path) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot read `{}`", path.display());
+        refuse_compressed(path, &file)?;
+        let members = members::find(&file)
+            .with_context(cannot)
+            .hint("it must be a whole tar, not compressed, on a disk that was written to its end")?;
+        Ok(Self { path: path.into(), file, members })
+    }
+
+    /// The tar itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One of the files; nothing if there is none of the name.
+    pub(super) fn file(&self, name: &str) -> anyhow::Result<Option<Part>> {
+        let mut name = name.to_owned();
+        for _ in 0..LINKS_LIMIT {
+            match self.members.get(&name) {
+                None => return Ok(None),
+                Some(Member::Link(target)) => name.clone_from(target),
+                Some(Member::File { start, bytes }) => {
+                    let file = self.file.try_clone().context("cannot open it a second time")?;
+                    return Ok(Some(Part { file, position: *start, end: start + bytes }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn refuse_compressed(path: &Path, file: &File) -> anyhow::Result<()> {
+    let mut beginning = [0; 8];
+    // A file that is too short is none of them.
+    let count = file.read_at(&mut beginning, 0).unwrap_or_default();
+    let found = COMPRESSIONS.iter().find(|(_, mark)| beginning[..count].starts_with(mark));
+    found.map_or(Ok(()), |(compression, _)| {
+        Err(hinted(
+            format!("`{}` is compressed by {compression}", path.display()),
+            "decompress it: what is in it is compressed already",
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use tar::EntryType;
+
+    fn tar_file(content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn packed(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content).unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, "a/b/link", format!("../../{name}")).unwrap();
+        let mut circle = tar::Header::new_gnu();
+        circle.set_entry_type(EntryType::Symlink);
+        circle.set_size(0);
+        tar.append_link(&mut circle, "circle", "circle").unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_tar_is_read_where_it_lies() {
+        let file = tar_file(&packed("blobs/x", b"content"));
+        let tar = Packed::open(file.path()).unwrap();
+        for name in ["blobs/x", "a/b/link"] {
+            let part = tar.file(name).unwrap().unwrap().skip(3);
+            assert_eq!(part.document().unwrap(), b"tent", "{name}");
+        }
+        assert!(tar.file("circle").unwrap().is_none());
+        assert!(tar.file("blobs").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_whole_tar_is_refused() {
+        let whole = packed("x", &[7; 5000]);
+        for (content, expected) in [
+            (&whole[..4000], "it ends in the middle of `x`"),
+            (&[0x1f, 0x8b, 8, 0, 0], "is compressed by gzip"),
+            (&[b'x'; 600], "cannot read"),
+        ] {
+            let error = Packed::open(tar_file(content).path()).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+            assert!(hint::of(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn what_lies_in_the_place_of_a_blob_is_neither_waited_for_nor_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        std::fs::write(folder.path().join("file"), "file").unwrap();
+        symlink(outside.path().join("secret"), folder.path().join("out")).unwrap();
+        symlink("/file", folder.path().join("inside")).unwrap();
+        let fifo = folder.path().join("fifo");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let files = Files::Folder(Directory::open(folder.path()).unwrap());
+        assert_eq!(files.open("inside").unwrap().unwrap().document().unwrap(), b"file");
+        assert!(files.open("none").unwrap().is_none());
+        for (name, expected) in [("out", "is a link to what is not in it"), ("fifo", "it is a FIFO")] {
+            let error = files.open(name).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+            assert!(hint::of(&error).is_some());
+        }
+        let error = Packed::open(&fifo).unwrap_err();
+        assert!(format!("{error:#}").contains("it is a FIFO"), "{error:#}");
+    }
+}

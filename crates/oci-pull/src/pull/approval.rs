@@ -1,0 +1,229 @@
+//! What the policy says about an image, and the signatures that it may want to see: beside the image in its registry,
+//! by the tag `sha256-….sig` as cosign puts them, or by the referrers of the manifest (OCI distribution-spec,
+//! "Listing Referrers").
+
+use super::Finder;
+use crate::ambiguity;
+use crate::patience::{Failure, Listener, Patience};
+use crate::source::Source;
+use anyhow::{Context as _, ensure};
+use hint::hinted;
+use oci_reference::digest::Digest;
+use oci_reference::reference::{Named, Reference};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use oci_trust::policy::{Approval, Subject};
+use oci_trust::{PAYLOAD_TYPE, Signature};
+use std::str::FromStr as _;
+
+/// More signatures of one image than anybody makes; a bound for what a hostile registry can cost.
+const MOST_SIGNATURES: usize = 64;
+/// Bytes of a signed payload: a digest and a name, some hundred bytes.
+const PAYLOAD_LIMIT: u64 = 64 << 10;
+/// What cosign calls its manifests of signatures among the referrers.
+const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+
+impl Finder {
+    /// Leave to run the image that was found as `candidate` in `repository`.
+    pub(super) fn approve(
+        &self,
+        candidate: &Named,
+        repository: &dyn Source,
+        manifest: Digest,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Approval> {
+        let subject = Subject::of_registry(candidate);
+        let rule = self.policy.rule(&subject);
+        let place = candidate.moved_to(&repository.name())?;
+        if !rule.needs_signatures() || !self.attachments.are_used(&place) {
+            return rule.judge(&subject, manifest, &[]);
+        }
+        let mut signatures = by_tag(repository, manifest, listener).context("cannot fetch its signatures")?;
+        if let Ok(approval) = rule.judge(&subject, manifest, &signatures) {
+            return Ok(approval);
+        }
+        signatures
+            .extend(by_referrers(repository, manifest, listener).context("cannot fetch its signatures")?);
+        rule.judge(&subject, manifest, &signatures)
+    }
+
+    /// Leave to run an image in files of this machine, which have no signatures beside them.
+    pub(super) fn approve_local(&self, reference: &Reference, manifest: Digest) -> anyhow::Result<Approval> {
+        let subject = Subject::of(reference)?;
+        self.policy.rule(&subject).judge(&subject, manifest, &[])
+    }
+}
+
+fn by_tag(
+    repository: &dyn Source,
+    manifest: Digest,
+    listener: &Listener<'_>,
+) -> anyhow::Result<Vec<Signature>> {
+    let tag = format!("{}.sig", as_tag(manifest));
+    let found = Patience::usual().until_done(listener, || optional(repository.manifest(&tag)))?;
+    let signatures = found.map(|bytes| attached(repository, &bytes, listener));
+    signatures.unwrap_or_else(|| Ok(Vec::new())).with_context(|| format!("`{tag}`"))
+}
+
+fn by_referrers(
+    repository: &dyn Source,
+    manifest: Digest,
+    listener: &Listener<'_>,
+) -> anyhow::Result<Vec<Signature>> {
+    let ask = || match optional(repository.referrers(manifest))? {
+        Some(bytes) => Ok(Some(bytes)),
+        // "Referrers Tag Schema" of the specification: for registries without the API.
+        None => optional(repository.manifest(&as_tag(manifest))),
+    };
+    let Some(bytes) = Patience::usual().until_done(listener, ask)? else { return Ok(Vec::new()) };
+    let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
+    let mut signatures = Vec::new();
+    let is_signature = |entry: &&Descriptor| {
+        entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
+    };
+    for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
+        let digest = Digest::from_str(descriptor.digest().as_ref())?;
+        let bytes = Patience::usual().until_done(listener, || repository.manifest(&digest.to_string()))?;
+        digest.verify("the manifest of a signature", &bytes)?;
+        signatures.extend(attached(repository, &bytes, listener)?);
+        if signatures.len() >= MOST_SIGNATURES {
+            break;
+        }
+    }
+    Ok(signatures)
+}
+
+/// The signatures that a manifest of signatures lists, one a layer.
+fn attached(
+    repository: &dyn Source,
+    manifest: &[u8],
+    listener: &Listener<'_>,
+) -> anyhow::Result<Vec<Signature>> {
+    let manifest =
+        ImageManifest::from_reader(manifest).context("the manifest of the signatures is not understood")?;
+    let kind = manifest.media_type().as_ref().unwrap_or(&MediaType::ImageManifest);
+    ensure!(*kind == MediaType::ImageManifest, "the manifest of the signatures is a `{kind}`");
+    let layers = manifest.layers().iter().filter(|layer| layer.media_type().to_string() == PAYLOAD_TYPE);
+    let layers: Vec<_> = layers.collect();
+    if layers.len() > MOST_SIGNATURES {
+        let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
+        return Err(hinted(format!("it has {} signatures, more than {MOST_SIGNATURES}", layers.len()), hint));
+    }
+    let largest = layers.iter().map(|layer| layer.size()).max().unwrap_or_default();
+    ensure!(
+        largest <= PAYLOAD_LIMIT,
+        "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
+    );
+    let read = |layer: &&Descriptor| {
+        let digest = Digest::from_str(layer.digest().as_ref())?;
+        let payload = Patience::usual().until_done(listener, || repository.document(digest))?;
+        ensure!(payload.len() as u64 == layer.size(), "`{digest}` has another size than its descriptor says");
+        Ok(Signature { payload, annotations: layer.annotations().clone().unwrap_or_default() })
+    };
+    layers.iter().map(read).collect()
+}
+
+/// A digest as a tag, which must not have a colon.
+pub(super) fn as_tag(digest: Digest) -> String {
+    digest.to_string().replace(':', "-")
+}
+
+/// Nothing when the registry does not have it.
+pub(super) fn optional<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.is_absent => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::collections::HashMap;
+    use std::io::Read;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    /// Documents by tag or digest, and what was asked for.
+    #[derive(Default)]
+    struct Shelf {
+        documents: HashMap<String, Vec<u8>>,
+        asked: Mutex<usize>,
+    }
+
+    impl Shelf {
+        fn put(&mut self, bytes: &[u8]) -> Digest {
+            let digest = Digest::of(bytes);
+            self.documents.insert(digest.to_string(), bytes.to_vec());
+            digest
+        }
+    }
+
+    impl Source for Shelf {
+        fn name(&self) -> String {
+            "shelf".into()
+        }
+
+        fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+            *self.asked.lock().unwrap() += 1;
+            let found = self.documents.get(identifier).cloned();
+            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
+        }
+
+        fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+            self.manifest(&digest.to_string())
+        }
+
+        fn blob(&self, _: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
+            Err(Failure::absent(anyhow::anyhow!("no blobs")))
+        }
+    }
+
+    fn listener() -> Listener<'static> {
+        static STAYS: AtomicBool = AtomicBool::new(false);
+        Listener { tell: &|_| (), has_left: &STAYS }
+    }
+
+    fn manifest(payloads: &[(Digest, u64)]) -> Vec<u8> {
+        let layer = |(digest, size): &(Digest, u64)| json!({"mediaType": PAYLOAD_TYPE, "digest": digest.to_string(), "size": size});
+        let layers: Vec<_> = payloads.iter().map(layer).collect();
+        let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+            "digest": Digest::of(b"{}").to_string()});
+        json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn signatures_have_a_number_and_a_size_at_most() {
+        let mut shelf = Shelf::default();
+        let small = (shelf.put(b"payload"), 7);
+        for (count, is_taken) in [(MOST_SIGNATURES, true), (MOST_SIGNATURES + 1, false)] {
+            let read = attached(&shelf, &manifest(&vec![small; count]), &listener());
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(told.is_empty(), is_taken);
+            assert!(is_taken || told == "it has 65 signatures, more than 64", "{told}");
+        }
+        for (size, is_taken) in [(PAYLOAD_LIMIT, true), (PAYLOAD_LIMIT + 1, false)] {
+            let large = (shelf.put(&vec![7; usize::try_from(size).unwrap()]), size);
+            let read = attached(&shelf, &manifest(&[large]), &listener());
+            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(told.contains("more than the 65536 of what is signed"), !is_taken, "{told}");
+        }
+        let lied = attached(&shelf, &manifest(&[(small.0, 6)]), &listener()).unwrap_err().to_string();
+        assert!(lied.contains("another size than its descriptor says"), "{lied}");
+    }
+
+    #[test]
+    fn of_a_list_of_referrers_no_more_are_fetched_than_there_may_be_signatures() {
+        let mut shelf = Shelf::default();
+        let empty = manifest(&[]);
+        let digest = shelf.put(&empty).to_string();
+        let entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
+            "size": empty.len(), "artifactType": SIGNATURE_ARTIFACT});
+        let list = json!({"schemaVersion": 2, "manifests": vec![entry; 900]}).to_string();
+        let image = Digest::of(b"image");
+        shelf.documents.insert(as_tag(image), list.into_bytes());
+        assert!(by_referrers(&shelf, image, &listener()).unwrap().is_empty());
+        assert_eq!(*shelf.asked.lock().unwrap(), 1 + MOST_SIGNATURES);
+    }
+}

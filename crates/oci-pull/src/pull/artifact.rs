@@ -1,0 +1,43 @@
+//! Documents that lie in a registry as an OCI artifact (OCI image-spec, manifest.md, "Guidelines for Artifact Usage"): a
+//! layer each, known by its media type.
+
+use super::find::Found;
+use super::manifest::Kind;
+use super::{Finder, PullEvent};
+use crate::artifact::TYPE;
+use crate::bundle;
+use crate::bundle::Opened;
+use crate::patience::{Listener, Patience};
+use oci_reference::reference::Reference;
+use oci_trust::policy::Approval;
+
+/// An artifact that the policy accepts, and whose documents have their digests.
+#[derive(Debug)]
+pub struct Artifact {
+    /// Why the policy accepts it.
+    pub approval: Approval,
+    /// What is in it; its images are not looked at before they are pulled.
+    pub opened: Opened,
+}
+
+impl Finder {
+    /// Fetches the artifact of a workflow: its documents; its images stay where they are until they are pulled.
+    ///
+    /// # Errors
+    /// When the policy rejects it, it cannot be had, or does not have its digests.
+    pub fn artifact(
+        &self,
+        reference: &Reference,
+        watch: &mut dyn FnMut(PullEvent),
+    ) -> anyhow::Result<Artifact> {
+        Listener::staying(watch, |listener| {
+            let Found { source, others, manifest, approval, .. } =
+                self.look_up(reference, None, Kind::Artifact(TYPE), listener)?;
+            let read = |digest| Patience::usual().until_done(listener, || source.document(digest));
+            let documents = bundle::documents(&manifest, |digest| Ok(read(digest)?));
+            let documents = documents.map_err(|failure| failure.error)?;
+            let places = [source].into_iter().chain(others).collect();
+            Ok(Artifact { approval, opened: Opened::new(places, &manifest, documents)? })
+        })
+    }
+}

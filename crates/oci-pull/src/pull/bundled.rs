@@ -1,0 +1,64 @@
+//! What the policy says about the images of a bundle, asked for nowhere else: the decision of a boot, without one.
+
+use super::Finder;
+use super::manifest;
+use crate::bundle::Shelf;
+use crate::patience::Listener;
+use anyhow::{Context as _, ensure};
+use hint::hinted;
+use oci_reference::digest::Digest;
+use oci_reference::reference::{Named, Reference};
+use oci_trust::policy::Approval;
+
+impl Finder {
+    /// What the policy says about an image as the bundle has it, of each machine that it was taken along for.
+    ///
+    /// # Errors
+    /// When the bundle does not have it, the policy rejects it for one of the machines, or a boot would not take the
+    /// bundle's word for what its tag means.
+    pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Approval>> {
+        let absent = || {
+            let hint = "make the bundle anew: `iguana bundle WORKFLOW --output FILE`";
+            hinted(format!("the bundle has no image `{reference}`"), hint)
+        };
+        let named = reference.named().ok_or_else(absent)?;
+        let mut refused = None;
+        for candidate in self.registries.candidates(named)? {
+            if let Err(error) = self.registries.sources(&candidate) {
+                refused = Some(error);
+                continue;
+            }
+            let shelves = self.bundle.iter().flat_map(|bundle| bundle.shelves(&candidate));
+            if let Some(shelf) = shelves.into_iter().next() {
+                return self.judge_on(&candidate, &shelf);
+            }
+        }
+        Err(refused.unwrap_or_else(absent))
+    }
+
+    fn judge_on(&self, candidate: &Named, shelf: &Shelf) -> anyhow::Result<Vec<Approval>> {
+        let manifests = manifest::taken_along(shelf, &candidate.identifier(), candidate.digest());
+        let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
+        ensure!(!manifests.is_empty(), "the bundle has none of the manifests of `{candidate}`");
+        let judge = |digest: &Digest| {
+            let approval =
+                Listener::staying(&mut |_| (), |listener| self.approve(candidate, shelf, *digest, listener))
+                    .with_context(|| format!("`{candidate}` may not run"))?;
+            if self.takes_word_of_bundle(candidate, &approval) {
+                return Ok(approval);
+            }
+            Err(hinted(
+                format!(
+                    "nobody has signed what the bundle calls `{candidate}`: a machine would ask the registry"
+                ),
+                "sign the lock file (`WORKFLOW.lock.sig`) or the image, and make the bundle anew",
+            ))
+        };
+        manifests.iter().map(judge).collect()
+    }
+
+    /// Whether what the bundle calls so is so: the digest is the name, or somebody has vouched for it.
+    pub(super) fn takes_word_of_bundle(&self, candidate: &Named, approval: &Approval) -> bool {
+        candidate.digest().is_some() || self.believes_bundle || approval.is_by_signature()
+    }
+}

@@ -1,0 +1,166 @@
+//! Copies images to a bundle: what stands behind a name, for the machines that are wanted, and its signatures.
+
+use super::PullEvent;
+use super::approval::{as_tag, optional};
+use super::find::Finder;
+use super::manifest::{Kind, configuration, descriptor_digest, locked};
+use crate::ambiguity;
+use crate::bundle::Writer;
+use crate::patience::{Failure, Listener, Patience};
+use crate::source::Source;
+use anyhow::Context as _;
+use fetch::http;
+use oci_reference::digest::Digest;
+use oci_reference::platform::Machine;
+use oci_reference::reference::{Named, Reference};
+use oci_spec::image::{Descriptor, ImageManifest};
+use oci_trust::pins::Locked;
+use serde::Deserialize;
+use std::cell::RefCell;
+use std::str::FromStr as _;
+use std::time::Instant;
+
+impl Finder {
+    /// Copies an image that the policy lets run, with its signatures; what stands behind its name, by digest.
+    ///
+    /// # Errors
+    /// When the policy rejects it, it is not there for one of the machines, cannot be had or not be written.
+    pub fn copy(
+        &self,
+        reference: &Named,
+        machines: &[Machine],
+        bundle: &mut Writer,
+        watch: &mut dyn FnMut(PullEvent),
+    ) -> anyhow::Result<Locked> {
+        Listener::staying(watch, |listener| self.copy_for(reference, machines, bundle, listener))
+    }
+
+    fn copy_for(
+        &self,
+        reference: &Named,
+        machines: &[Machine],
+        bundle: &mut Writer,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Locked> {
+        let mut all = None;
+        for machine in machines {
+            let finder = Self { machine: machine.clone(), ..self.clone() };
+            let name = Reference::Registry(reference.clone());
+            let found = finder.look_up(&name, None, Kind::Image, listener)?;
+            configuration(&*found.source, &found.manifest, machine, listener)?;
+            let named = found.named.as_ref().unwrap_or(reference);
+            let copy = Copy { source: &*found.source, repository: named.name(), listener };
+            let top = copy.manifest(&named.identifier())?;
+            named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
+            bundle.put(&top)?;
+            let manifest = found.approval.manifest();
+            let chosen = copy.manifest(&manifest.to_string())?;
+            manifest.verify("the manifest", &chosen)?;
+            bundle.put(&chosen)?;
+            copy.blobs(&found.manifest, bundle)?;
+            for signed in [Digest::of(&top), manifest] {
+                copy.signatures(signed, bundle)?;
+            }
+            copy.name(&named.identifier(), &top, bundle)?;
+            if let (Some(tag), Some(_)) = (named.tag(), named.digest()) {
+                copy.name(tag, &top, bundle)?;
+            }
+            all = Some(locked(&top, manifest)?);
+        }
+        all.context("no machine is wanted")
+    }
+}
+
+/// One image on its way.
+struct Copy<'a> {
+    source: &'a dyn Source,
+    repository: String,
+    listener: &'a Listener<'a>,
+}
+
+impl Copy<'_> {
+    fn manifest(&self, identifier: &str) -> anyhow::Result<Vec<u8>> {
+        Patience::usual().until_done(self.listener, || self.source.manifest(identifier))
+    }
+
+    fn blobs(&self, manifest: &ImageManifest, bundle: &Writer) -> anyhow::Result<()> {
+        for descriptor in manifest.layers().iter().chain([manifest.config()]) {
+            self.blob(descriptor, bundle).with_context(|| format!("`{}`", descriptor.digest()))?;
+        }
+        Ok(())
+    }
+
+    fn blob(&self, descriptor: &Descriptor, bundle: &Writer) -> anyhow::Result<()> {
+        let (digest, size) = (descriptor_digest(descriptor)?, descriptor.size());
+        if bundle.has(digest) {
+            return Ok(());
+        }
+        let (patience, start) = (RefCell::new(Patience::usual()), Instant::now());
+        let wait = |failure: Failure| patience.borrow_mut().wait_out(failure, self.listener);
+        let more = |start| loop {
+            match self.source.blob(digest, size, start) {
+                Ok(piece) => return Ok(piece),
+                Err(failure) => wait(failure)?,
+            }
+        };
+        let broken = |error: std::io::Error, has_brought: bool| {
+            if has_brought && start.elapsed() < http::longest(size) {
+                *patience.borrow_mut() = Patience::usual();
+            }
+            wait(http::broken(error).into())
+        };
+        bundle.receive(digest, size, more, broken)
+    }
+
+    /// Signatures by tag, and by the list of referrers, which the bundle has by the tag that stands for it.
+    fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
+        let tag = as_tag(signed);
+        let signatures = format!("{tag}.sig");
+        if let Some(bytes) = self.ask(|| self.source.manifest(&signatures))? {
+            self.attached(&bytes, bundle)?;
+            self.name(&signatures, &bytes, bundle)?;
+        }
+        let list = match self.ask(|| self.source.referrers(signed))? {
+            Some(list) => Some(list),
+            None => self.ask(|| self.source.manifest(&tag))?,
+        };
+        let Some(list) = list else { return Ok(()) };
+        let index = ambiguity::index(&list).context("the list of referrers is not understood")?;
+        for entry in index.manifests() {
+            let digest = descriptor_digest(entry)?;
+            let bytes = self.manifest(&digest.to_string())?;
+            digest.verify("what refers to the image", &bytes)?;
+            self.attached(&bytes, bundle)?;
+        }
+        bundle.put(&list)?;
+        self.name(&tag, &list, bundle)
+    }
+
+    fn attached(&self, manifest: &[u8], bundle: &Writer) -> anyhow::Result<()> {
+        bundle.put(manifest)?;
+        let manifest = ImageManifest::from_reader(manifest).context("what is attached is not understood")?;
+        self.blobs(&manifest, bundle)
+    }
+
+    fn name(&self, tag: &str, manifest: &[u8], bundle: &mut Writer) -> anyhow::Result<()> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape {
+            media_type: Option<String>,
+        }
+        let shape: Shape = serde_json::from_slice(manifest)?;
+        let kind = shape.media_type.unwrap_or_else(|| "application/vnd.oci.image.index.v1+json".into());
+        // What is named by digest is found by it, and layouts need a name all the same.
+        let name = match Digest::from_str(tag) {
+            Ok(digest) => format!("{}@{digest}", self.repository),
+            Err(_) => format!("{}:{tag}", self.repository),
+        };
+        bundle.name(&name, &kind, Digest::of(manifest), manifest.len() as u64);
+        Ok(())
+    }
+
+    /// Nothing when the place does not have it.
+    fn ask<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
+        Patience::usual().until_done(self.listener, || optional(ask()))
+    }
+}

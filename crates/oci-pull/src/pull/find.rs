@@ -1,0 +1,216 @@
+//! Finds images: from a name to the manifest that the policy lets run, wherever the name leads.
+
+use super::PullEvent;
+use super::manifest;
+use super::manifest::Kind;
+use crate::auth::{Login, Logins};
+use crate::bundle::Bundle;
+use crate::local;
+use crate::patience::{Listener, Patience};
+use crate::refusal::Asker;
+use crate::registries::{Endpoint, Registries};
+use crate::registry::{Credentials, Repository};
+use crate::source::Source;
+use anyhow::bail;
+use fetch::http;
+use oci_reference::platform::Machine;
+use oci_reference::reference::{Local, Named, Reference};
+use oci_spec::image::ImageManifest;
+use oci_trust::attachments::Attachments;
+use oci_trust::pins::Locked;
+use oci_trust::policy::{Approval, Policy};
+
+/// Where images are, and which of them may run.
+#[derive(Debug, Clone)]
+pub struct Finder {
+    /// Makes the requests.
+    pub http: http::Client,
+    /// Which registries are elsewhere, insecure or blocked.
+    pub registries: Registries,
+    /// Who pulls from registries that demand to know.
+    pub logins: Logins,
+    /// Which images may run.
+    pub policy: Policy,
+    /// Where signatures are looked for.
+    pub attachments: Attachments,
+    /// What the images are to run on.
+    pub machine: Machine,
+    /// What has images before any registry is asked.
+    pub bundle: Option<Bundle>,
+    /// Whether the bundle may say which image a tag means. Where only workflows are to be signed, and the signature is not
+    /// one of all that came with the workflow, it may not: TLS is what vouches for such images then.
+    pub believes_bundle: bool,
+}
+
+/// An image that was found: what is known before its layers come.
+pub(super) struct Found {
+    pub(super) source: Box<dyn Source>,
+    /// What has not been asked yet. Layers are the same wherever they come from.
+    pub(super) others: Vec<Box<dyn Source>>,
+    pub(super) approval: Approval,
+    pub(super) manifest: ImageManifest,
+    /// The name in full that it was found and judged by, if it has one.
+    pub(super) named: Option<Named>,
+}
+
+impl Finder {
+    /// What the policy says about an image, without its layers.
+    ///
+    /// # Errors
+    /// When it rejects the image, or the image cannot be had.
+    pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
+        let found =
+            Listener::staying(watch, |listener| self.look_up(reference, None, Kind::Image, listener))?;
+        Ok(found.approval)
+    }
+
+    /// What stands behind a name that the policy lets run, by its digests.
+    ///
+    /// # Errors
+    /// When the policy rejects the image, or it cannot be had.
+    pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
+        let identifier = match reference {
+            Reference::Registry(named) => named.identifier(),
+            Reference::Local(local) => local.name().to_owned(),
+        };
+        Listener::staying(watch, |listener| {
+            let Found { source, approval, .. } = self.look_up(reference, None, Kind::Image, listener)?;
+            let bytes = Patience::usual().until_done(listener, || source.manifest(&identifier))?;
+            manifest::locked(&bytes, approval.manifest())
+        })
+    }
+
+    /// The image, wherever its name leads, if the policy lets it run.
+    pub(super) fn look_up(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        kind: Kind,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Found> {
+        match reference {
+            Reference::Registry(named) => self.find(named, credentials, kind, listener),
+            Reference::Local(local) => self.find_here(reference, local, kind),
+        }
+    }
+
+    /// The image in files of this machine.
+    fn find_here(&self, reference: &Reference, local: &Local, kind: Kind) -> anyhow::Result<Found> {
+        let source = local::open(local)?;
+        let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
+        let (digest, manifest) = found.map_err(|failure| failure.error)?;
+        let approval = self.approve_local(reference, digest)?;
+        Ok(Found { source, others: Vec::new(), approval, manifest, named: None })
+    }
+
+    /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
+    fn find(
+        &self,
+        reference: &Named,
+        credentials: Option<&Credentials>,
+        kind: Kind,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Found> {
+        if let Some(found) = self.find_along(reference, kind, listener)? {
+            return Ok(found);
+        }
+        let places = self.places(reference)?;
+        // A name that may be of several registries does not say whose credentials they are.
+        let is_certain = places.iter().all(|(candidate, _)| candidate == &places[0].0);
+        let credentials = credentials.filter(|_| is_certain);
+        let mut places = places.into_iter().peekable();
+        while let Some((candidate, endpoint)) = places.next() {
+            let place = endpoint.name();
+            let is_last = places.peek().is_none();
+            let patience = if is_last { Patience::usual() } else { Patience::none() };
+            let found = self
+                .repository(&candidate, endpoint, credentials)
+                .and_then(|repository| self.find_at(&candidate, repository, kind, patience, listener));
+            match found {
+                Err(error) if !is_last => {
+                    (listener.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
+                }
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    let others = places.map(|(candidate, endpoint)| {
+                        let repository = self.repository(&candidate, endpoint, credentials)?;
+                        Ok(Box::new(repository) as Box<dyn Source>)
+                    });
+                    return Ok(Found { others: others.collect::<anyhow::Result<_>>()?, ..found });
+                }
+            }
+        }
+        bail!("there is no place to pull from")
+    }
+
+    /// The image in what came along with its workflow, under each name that the reference may mean and that is not
+    /// blocked: the policy judges that name, as it would if the image came from its registry.
+    fn find_along(
+        &self,
+        reference: &Named,
+        kind: Kind,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Option<Found>> {
+        let Some(bundle) = &self.bundle else { return Ok(None) };
+        let candidates = self.registries.candidates(reference)?.into_iter();
+        for candidate in candidates.filter(|candidate| self.registries.sources(candidate).is_ok()) {
+            let mut shelves = bundle.shelves(&candidate).into_iter();
+            let Some(shelf) = shelves.next() else { continue };
+            let found = self.find_at(&candidate, shelf, kind, Patience::usual(), listener)?;
+            if self.takes_word_of_bundle(&candidate, &found.approval) {
+                let others = shelves.map(|shelf| Box::new(shelf) as Box<dyn Source>).collect();
+                return Ok(Some(Found { others, ..found }));
+            }
+            let why = format!("nobody has signed what the bundle calls `{candidate}`");
+            (listener.tell)(PullEvent::Elsewhere { place: "the bundle".into(), why });
+        }
+        Ok(None)
+    }
+
+    fn find_at(
+        &self,
+        candidate: &Named,
+        source: impl Source + 'static,
+        kind: Kind,
+        patience: Patience,
+        listener: &Listener<'_>,
+    ) -> anyhow::Result<Found> {
+        let (digest, manifest) = patience.until_done(listener, || {
+            let (identifier, digest) = (candidate.identifier(), candidate.digest());
+            manifest::resolve(&source, &identifier, digest, kind, &self.machine)
+        })?;
+        let approval = self.approve(candidate, &source, digest, listener)?;
+        let named = Some(candidate.clone());
+        Ok(Found { source: Box::new(source), others: Vec::new(), approval, manifest, named })
+    }
+
+    /// What the name may mean, and where that may be.
+    fn places(&self, reference: &Named) -> anyhow::Result<Vec<(Named, Endpoint)>> {
+        let mut places = Vec::new();
+        let mut refused = None;
+        for candidate in self.registries.candidates(reference)? {
+            match self.registries.sources(&candidate) {
+                Ok(sources) => places.extend(sources.into_iter().map(|source| (candidate.clone(), source))),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.filter(|_| places.is_empty()).map_or(Ok(places), Err)
+    }
+
+    fn repository(
+        &self,
+        candidate: &Named,
+        endpoint: Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> anyhow::Result<Repository> {
+        let own = credentials.filter(|_| endpoint.registry == candidate.registry());
+        let (login, asker) = match own {
+            Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
+            None => match self.logins.find(&endpoint.name())? {
+                Some(login) => (Some(login), Asker::AuthFile),
+                None => (None, Asker::Nobody),
+            },
+        };
+        Ok(Repository::new(&self.http, endpoint, login, asker))
+    }
+}

@@ -1,0 +1,266 @@
+//! The layers of an image: what they must turn out to be, and fetching them side by side.
+
+use super::manifest::descriptor_digest;
+use super::stream::{Sources, Target, fetch};
+use super::{LayerProgress, PullEvent};
+use crate::patience::Listener;
+use anyhow::{Context as _, ensure};
+use hint::hinted;
+use oci_layer::{Layer, Store};
+use oci_reference::digest::Digest;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use std::collections::HashSet;
+use std::str::FromStr as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+use std::vec;
+
+/// Layers of an image, those that it has twice counted twice: overlayfs takes no more (`OVL_MAX_STACK`,
+/// fs/overlayfs/params.h).
+const LAYERS_LIMIT: usize = 500;
+
+/// A layer of the image: where it is and what it must turn out to be.
+pub(super) struct Wanted {
+    /// Of the bytes that travel.
+    pub(super) digest: Digest,
+    /// Of the bytes when they are unpacked: by it a layer is the same however it is packed.
+    pub(super) diff_id: Digest,
+    pub(super) compression: Compression,
+    /// How many travel.
+    pub(super) bytes: u64,
+}
+
+impl Wanted {
+    /// All layers of an image, the lowest first (OCI image-spec, config.md, `rootfs`).
+    pub(super) fn all(
+        manifest: &ImageManifest,
+        configuration: &ImageConfiguration,
+    ) -> anyhow::Result<Vec<Self>> {
+        let diff_ids = configuration.rootfs().diff_ids();
+        let layers = manifest.layers();
+        if layers.len() > LAYERS_LIMIT {
+            return Err(hinted(
+                format!("the image has {} layers, and at most {LAYERS_LIMIT} are taken", layers.len()),
+                "build the image with fewer layers, for example with `buildah build --layers=false`",
+            ));
+        }
+        ensure!(
+            layers.len() == diff_ids.len(),
+            "the manifest has {} layers, and the configuration tells of {}",
+            layers.len(),
+            diff_ids.len()
+        );
+        layers.iter().zip(diff_ids).map(|(layer, diff_id)| Self::new(layer, diff_id)).collect()
+    }
+
+    fn new(descriptor: &Descriptor, diff_id: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            digest: descriptor_digest(descriptor)?,
+            diff_id: Digest::from_str(diff_id)?,
+            compression: Compression::of(descriptor.media_type())?,
+            bytes: descriptor.size(),
+        })
+    }
+}
+
+/// Those that the store lacks, each once: an image may have the same layer twice.
+pub(super) fn missing<'a>(wanted: &'a [Wanted], store: &Store) -> Vec<&'a Wanted> {
+    let mut seen = HashSet::new();
+    wanted.iter().filter(|layer| store.find(&layer.diff_id).is_none() && seen.insert(layer.diff_id)).collect()
+}
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// By media type: OCI image-spec, layer.md, and Docker's image manifest v2 schema 2.
+    fn of(media_type: &MediaType) -> anyhow::Result<Self> {
+        Ok(match media_type.to_string().as_str() {
+            "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
+                Self::None
+            }
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Self::Gzip,
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Self::Zstd,
+            foreign if foreign.contains("foreign") || foreign.contains("nondistributable") => {
+                return Err(hinted(
+                    format!("a layer is not in the registry: its type is `{foreign}`"),
+                    "such layers are of Windows, and must be fetched from their maker; use an image of Linux",
+                ));
+            }
+            other => {
+                return Err(hinted(
+                    format!("a layer has the unknown media type `{other}`"),
+                    "push the image with gzip or zstd layers",
+                ));
+            }
+        })
+    }
+}
+
+/// Fetches layers, as many at once as there are processors.
+pub(super) fn fetch_all(
+    sources: &Sources<'_>,
+    into: Target<'_>,
+    missing: &[&Wanted],
+    progress_every: Duration,
+    tell: &dyn Fn(PullEvent),
+) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let progress = Progress::of(missing);
+    let stopped = AtomicBool::new(false);
+    let fetched: Mutex<Vec<Arc<Layer>>> = Mutex::default();
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    // The largest first, so that the last ones to end are small and no processor idles.
+    let mut order: Vec<_> = missing.iter().copied().zip(&progress.arrived).collect();
+    order.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.bytes));
+    let queue = Mutex::new(order.into_iter());
+    let into = Target { at_once: workers, ..into };
+    thread::scope(|scope| -> anyhow::Result<()> {
+        let (reports, arriving) = sync_channel(workers.max(1));
+        for _ in 0..workers {
+            let (reports, queue, fetched, stopped) = (reports.clone(), &queue, &fetched, &stopped);
+            scope.spawn(move || {
+                // The other end is gone only when the pull has failed already.
+                let tell = |event| drop(reports.send(WorkerReport::Event(event)));
+                let listener = Listener { tell: &tell, has_left: stopped };
+                let outcome = fetch_in_turn(sources, into, queue, fetched, &listener);
+                if outcome.is_err() {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+                drop(reports.send(WorkerReport::Ended(outcome)));
+            });
+        }
+        drop(reports);
+        wait_for_workers(&arriving, &progress, progress_every, tell)
+    })?;
+    fetched.into_inner().map_err(|_| anyhow::anyhow!("a thread crashed while it fetched a layer"))
+}
+
+/// How far layers are.
+struct Progress<'a> {
+    layers: &'a [&'a Wanted],
+    /// Bytes of each.
+    arrived: Vec<AtomicU64>,
+}
+
+impl<'a> Progress<'a> {
+    fn of(layers: &'a [&'a Wanted]) -> Self {
+        Self { layers, arrived: layers.iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn event(&self) -> PullEvent {
+        let each = self.layers.iter().zip(&self.arrived);
+        let layers: Vec<_> = each
+            .map(|(layer, arrived)| LayerProgress {
+                digest: layer.digest,
+                done: arrived.load(Ordering::Relaxed),
+                bytes: layer.bytes,
+            })
+            .collect();
+        let sum = |of: fn(&LayerProgress) -> u64| layers.iter().map(of).fold(0, u64::saturating_add);
+        PullEvent::Progress { done: sum(|layer| layer.done), bytes: sum(|layer| layer.bytes), layers }
+    }
+}
+
+/// What a thread says to the one that waits for all.
+enum WorkerReport {
+    Event(PullEvent),
+    Ended(anyhow::Result<()>),
+}
+
+/// Returns the first failure at once, so that its cause is not hidden behind those that follow from it.
+fn wait_for_workers(
+    arriving: &Receiver<WorkerReport>,
+    progress: &Progress<'_>,
+    progress_every: Duration,
+    tell: &dyn Fn(PullEvent),
+) -> anyhow::Result<()> {
+    use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
+    loop {
+        match arriving.recv_timeout(progress_every) {
+            Ok(WorkerReport::Ended(outcome)) => outcome?,
+            Ok(WorkerReport::Event(event)) => tell(event),
+            Err(Timeout) => tell(progress.event()),
+            Err(Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn fetch_in_turn(
+    sources: &Sources<'_>,
+    into: Target<'_>,
+    queue: &Mutex<vec::IntoIter<(&Wanted, &AtomicU64)>>,
+    fetched: &Mutex<Vec<Arc<Layer>>>,
+    listener: &Listener<'_>,
+) -> anyhow::Result<()> {
+    loop {
+        let next = queue.lock().expect("no thread panics with the queue").next();
+        let Some((layer, arrived)) = next else { return Ok(()) };
+        let unpacked = fetch(sources, into, layer, arrived, listener)
+            .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
+        fetched.lock().expect("no thread panics with the layers").push(unpacked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image_of(layers: usize) -> (ImageManifest, ImageConfiguration) {
+        let digest = Digest::of(b"layer");
+        let layer = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":1}}"#
+        );
+        let list = |item: &str| vec![item; layers].join(",");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{layer},"layers":[{}]}}"#, list(&layer));
+        let configuration = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+            list(&format!("\"{digest}\""))
+        );
+        (
+            ImageManifest::from_reader(manifest.as_bytes()).unwrap(),
+            ImageConfiguration::from_reader(configuration.as_bytes()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn an_image_has_so_many_layers_and_fetches_each_once() {
+        let (manifest, configuration) = image_of(LAYERS_LIMIT);
+        let wanted = Wanted::all(&manifest, &configuration).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        assert_eq!(missing(&wanted, &Store::open(room.path()).unwrap()).len(), 1);
+        for layers in [LAYERS_LIMIT + 1, 4000] {
+            let (manifest, configuration) = image_of(layers);
+            let Err(error) = Wanted::all(&manifest, &configuration) else { panic!("{layers} are taken") };
+            assert!(error.to_string().contains(&format!("has {layers} layers, and at most 500")), "{error}");
+        }
+    }
+
+    #[test]
+    fn layers_of_docker_and_oci_are_known_by_media_type() {
+        for (text, expected) in [
+            ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+            ("application/vnd.oci.image.layer.v1.tar", Compression::None),
+        ] {
+            assert_eq!(Compression::of(&MediaType::from(text)).unwrap(), expected);
+        }
+        assert!(Compression::of(&MediaType::from("text/plain")).is_err());
+        for foreign in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        ] {
+            let error = Compression::of(&MediaType::from(foreign)).unwrap_err();
+            assert!(error.to_string().contains("not in the registry"), "{error}");
+        }
+    }
+}

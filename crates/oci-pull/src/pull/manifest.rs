@@ -1,0 +1,292 @@
+//! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
+
+use crate::ambiguity;
+use crate::patience::{Failure, Listener, Patience};
+use crate::source::Source;
+use anyhow::Context as _;
+use hint::hinted;
+use oci_reference::digest::Digest;
+use oci_reference::platform::Machine;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
+use oci_trust::pins::Locked;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+
+/// The types of the configurations of images: OCI image-spec, config.md, and Docker's schema 2.
+const CONFIGURATIONS: &[&str] =
+    &["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// What old registries have made of them in manifests of Docker's; docker and podman take these for images (moby,
+/// `distribution/pull_v2.go`, after distribution's issue 1622).
+const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/json", "text/html", ""];
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The image of a container.
+    Image,
+    /// An artifact of this type.
+    Artifact(&'static str),
+}
+
+impl Kind {
+    /// The entry of an index that is meant: of images, that for this machine.
+    fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
+        let Self::Artifact(wanted) = self else { return machine.choose(index) };
+        let is_wanted = |entry: &&Descriptor| {
+            entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == wanted)
+        };
+        index
+            .manifests()
+            .iter()
+            .find(is_wanted)
+            .with_context(|| format!("nothing in its index has the type `{wanted}`"))
+    }
+}
+
+/// The manifest of what is looked for, from whatever stands behind the name.
+pub(super) fn resolve(
+    source: &dyn Source,
+    identifier: &str,
+    digest: Option<Digest>,
+    kind: Kind,
+    machine: &Machine,
+) -> Result<(Digest, ImageManifest), Failure> {
+    let bytes = source.manifest(identifier)?;
+    if let Some(digest) = digest {
+        digest.verify("the manifest", &bytes)?;
+    }
+    if let Document::Manifest(manifest) = Document::parse(&bytes, kind)? {
+        return Ok((Digest::of(&bytes), *manifest));
+    }
+    let mut index = ambiguity::index(&bytes).context("the image's index is not understood")?;
+    let is_here = |entry: &&Descriptor| descriptor_digest(entry).is_ok_and(|digest| source.has(digest));
+    index.set_manifests(index.manifests().iter().filter(is_here).cloned().collect());
+    let chosen = kind.choose(&index, machine)?;
+    let digest = descriptor_digest(chosen)?;
+    let bytes = source.manifest(&digest.to_string())?;
+    digest.verify("the manifest", &bytes)?;
+    ambiguity::refuse(&bytes, "the index", Some(chosen.media_type().as_ref()))?;
+    match Document::parse(&bytes, kind)? {
+        Document::Manifest(manifest) => Ok((digest, *manifest)),
+        Document::Index => Err(Failure::for_good(hinted(
+            "the image's index lists another index",
+            "push the image with one index, which lists the manifests",
+        ))),
+    }
+}
+
+/// The manifests behind a name that a place has, whatever machine they are for.
+pub(super) fn taken_along(
+    source: &dyn Source,
+    identifier: &str,
+    digest: Option<Digest>,
+) -> anyhow::Result<Vec<Digest>> {
+    let bytes = source.manifest(identifier).map_err(|failure| failure.error)?;
+    digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
+    if let Document::Manifest(_) = Document::parse(&bytes, Kind::Image)? {
+        return Ok(vec![Digest::of(&bytes)]);
+    }
+    let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
+    let digests = index.manifests().iter().map(descriptor_digest).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(digests.into_iter().filter(|digest| source.has(*digest)).collect())
+}
+
+/// What stands behind a name, by its digests; `judged` is the manifest for this machine, which must be part of it.
+pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
+    let digest = Digest::of(bytes);
+    let mut platforms = BTreeMap::new();
+    match Document::parse(bytes, Kind::Image)? {
+        Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
+        Document::Index => {
+            let index = ambiguity::index(bytes).context("the image's index is not understood")?;
+            for entry in index.manifests() {
+                if let Some(platform) =
+                    entry.platform().as_ref().filter(|platform| *platform.os() == Os::Linux)
+                {
+                    let variant = platform.variant().iter().map(|variant| format!("/{variant}"));
+                    let name = format!("linux/{}{}", platform.architecture(), variant.collect::<String>());
+                    platforms.insert(name, descriptor_digest(entry)?);
+                }
+            }
+        }
+    }
+    if !platforms.values().any(|known| *known == judged) && digest != judged {
+        return Err(hinted("the tag was moved while it was looked at", "try again"));
+    }
+    Ok(Locked { digest, platforms })
+}
+
+/// What may stand behind a name.
+#[derive(Debug)]
+enum Document {
+    /// A list of manifests.
+    Index,
+    /// The manifest of an image.
+    Manifest(Box<ImageManifest>),
+}
+
+impl Document {
+    /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
+    fn parse(bytes: &[u8], wanted: Kind) -> anyhow::Result<Self> {
+        ambiguity::refuse(bytes, "", None)?;
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape {
+            schema_version: u32,
+            manifests: Option<serde::de::IgnoredAny>,
+            artifact_type: Option<String>,
+            media_type: Option<String>,
+            config: Option<Config>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Config {
+            #[serde(default)]
+            media_type: String,
+        }
+        let shape: Shape = serde_json::from_slice(bytes).context("the manifest is not understood")?;
+        if shape.schema_version != 2 {
+            return Err(hinted(
+                format!("the manifest has schema version {}, which cannot be verified", shape.schema_version),
+                "push the image again with a tool of this decade, for instance `skopeo copy --format oci`",
+            ));
+        }
+        if shape.manifests.is_some() {
+            return Ok(Self::Index);
+        }
+        let is_docker = shape.media_type.as_deref() == Some(DOCKER_MANIFEST);
+        let is_image = |config: &Config| {
+            let kind = &&*config.media_type;
+            CONFIGURATIONS.contains(kind) || (is_docker && OLD_CONFIGURATIONS.contains(kind))
+        };
+        if let Some(config) = shape.config.filter(|config| !is_image(config)) {
+            let kind = shape.artifact_type.filter(|kind| !kind.is_empty()).unwrap_or(config.media_type);
+            if matches!(wanted, Kind::Artifact(wanted) if wanted == kind) {
+                return manifest(bytes);
+            }
+            return Err(hinted(
+                format!("it is an artifact of the type `{kind}`, not the image of a container"),
+                "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
+            ));
+        }
+        if let Kind::Artifact(kind) = wanted {
+            return Err(hinted(
+                "it is the image of a container",
+                format!("name an artifact of the type `{kind}`; `iguana bundle push` makes one"),
+            ));
+        }
+        manifest(bytes)
+    }
+}
+
+fn manifest(bytes: &[u8]) -> anyhow::Result<Document> {
+    let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
+    Ok(Document::Manifest(Box::new(manifest)))
+}
+
+/// The configuration that a manifest names, if it is for this machine.
+pub(super) fn configuration(
+    source: &dyn Source,
+    manifest: &ImageManifest,
+    machine: &Machine,
+    listener: &Listener<'_>,
+) -> anyhow::Result<ImageConfiguration> {
+    let digest = descriptor_digest(manifest.config())?;
+    let bytes = Patience::usual().until_done(listener, || source.document(digest))?;
+    let configuration =
+        parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
+    let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
+    if machine.rank(architecture, variant).is_none() {
+        let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+        return Err(hinted(
+            format!("the image is for `{architecture}{variant}`, wanted is one for `{machine}`"),
+            "build the image for that architecture, too",
+        ));
+    }
+    Ok(configuration)
+}
+
+/// A configuration without `architecture` or `os`, which the specification demands and some makers leave out or empty, is
+/// taken for one of this machine, as podman and docker take it.
+fn parse_configuration(bytes: &[u8], machine: &Machine) -> anyhow::Result<ImageConfiguration> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    if let Some(object) = value.as_object_mut() {
+        for (key, usual) in [("architecture", machine.architecture()), ("os", "linux".to_owned())] {
+            if object.get(key).is_none_or(|value| value.as_str() == Some("")) {
+                object.insert(key.into(), usual.into());
+            }
+        }
+    }
+    Ok(serde_json::from_value(value)?)
+}
+
+/// The address of what a descriptor describes.
+pub(super) fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
+    Digest::from_str(descriptor.digest().as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_names_no_platform_is_for_this_machine() {
+        let machine: Machine = "linux/arm64".parse().unwrap();
+        let parse = |platform: &str| {
+            let text = format!(r#"{{{platform}"rootfs":{{"type":"layers","diff_ids":[]}}}}"#);
+            parse_configuration(text.as_bytes(), &machine)
+        };
+        for platform in
+            ["", r#""architecture":"","os":"","#, r#""os":"linux","#, r#""architecture":"arm64","#]
+        {
+            let configuration = parse(platform).unwrap();
+            assert_eq!(configuration.architecture().to_string(), "arm64", "{platform}");
+        }
+        let other = parse(r#""architecture":"s390x","os":"linux","#).unwrap();
+        assert_eq!(machine.rank(other.architecture(), None), None);
+        assert!(parse(r#""architecture":7,"#).is_err());
+    }
+
+    #[test]
+    fn what_is_not_an_image_is_refused_by_its_name() {
+        assert!(matches!(
+            Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, Kind::Image),
+            Ok(Document::Index)
+        ));
+        let manifest = |config: &str, more: &str| {
+            let digest = Digest::of(b"");
+            let text = format!(
+                r#"{{"schemaVersion":2,{more}"layers":[],
+                "config":{{"mediaType":"{config}","digest":"{digest}","size":2}}}}"#
+            );
+            Document::parse(text.as_bytes(), Kind::Image)
+        };
+        for config in CONFIGURATIONS {
+            assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
+        }
+        for config in OLD_CONFIGURATIONS {
+            let docker = format!(r#""mediaType":"{DOCKER_MANIFEST}","#);
+            assert!(matches!(manifest(config, &docker), Ok(Document::Manifest(_))), "{config}");
+            assert!(manifest(config, "").is_err(), "{config}");
+        }
+        let both = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
+        let told = Document::parse(both, Kind::Image).unwrap_err().to_string();
+        assert!(told.contains("ambiguous"), "{told}");
+        let empty = "application/vnd.oci.empty.v1+json";
+        for (outcome, expected) in [
+            (Document::parse(br#"{"schemaVersion":1}"#, Kind::Image), "schema version 1"),
+            (Document::parse(b"<html>", Kind::Image), "not understood"),
+            (
+                manifest("application/vnd.cncf.helm.config.v1+json", ""),
+                "`application/vnd.cncf.helm.config.v1+json`",
+            ),
+            (manifest(empty, r#""artifactType":"application/spdx+json","#), "`application/spdx+json`"),
+        ] {
+            let error = outcome.map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

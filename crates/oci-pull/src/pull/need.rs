@@ -1,0 +1,140 @@
+//! How many bytes layers will have when they are unpacked, asked for before they are fetched.
+
+use super::layers::{Compression, Wanted};
+use crate::source::Source;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// An unpacked layer per packed one where it does not say, as those of Debian's and Fedora's images (measured: 2.4 to
+/// 3.4 for gzip, 2.7 to 3.9 for zstd).
+const USUAL_RATIO: u64 = 3;
+/// gzip's last field, the length of what was packed (RFC 1952, section 2.3.1, ISIZE).
+const GZIP_TRAILER: u64 = 4;
+/// The longest header of a frame of zstd (RFC 8878, section 3.1.1: magic number and frame header).
+const ZSTD_HEADER: u64 = 18;
+/// Requests at once. They are small, and wait for the network only.
+const AT_ONCE: usize = 8;
+
+/// Bytes that layers will have unpacked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Fewer cannot be.
+    pub at_least: u64,
+    /// What is to be expected. The same, where every layer says how long it is.
+    pub about: u64,
+}
+
+impl Need {
+    /// Whether it is more than a guess.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.at_least == self.about
+    }
+
+    /// What packed bytes say by themselves.
+    pub(super) fn guess(packed: u64) -> Self {
+        Self { at_least: packed, about: packed.saturating_mul(USUAL_RATIO) }
+    }
+
+    /// Of a layer that says its length: not the whole truth where it is shorter than the packed layer. gzip counts
+    /// modulo 4 GiB, and both may have several pieces of which one is asked.
+    fn told(unpacked: u64, packed: u64) -> Self {
+        if unpacked < packed { Self::guess(packed) } else { Self { at_least: unpacked, about: unpacked } }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            at_least: self.at_least.saturating_add(other.at_least),
+            about: self.about.saturating_add(other.about),
+        }
+    }
+
+    /// Asks each layer with a request of a few bytes. One that cannot be asked is guessed: its pull will say why.
+    pub(super) fn ask(source: &dyn Source, layers: &[&Wanted]) -> Self {
+        let next = AtomicUsize::new(0);
+        let sum = Mutex::new(Self::default());
+        thread::scope(|scope| {
+            for _ in 0..layers.len().min(AT_ONCE) {
+                scope.spawn(|| {
+                    while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let need = Self::of_layer(source, layer);
+                        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                        *sum = sum.and(need);
+                    }
+                });
+            }
+        });
+        sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of_layer(source: &dyn Source, layer: &Wanted) -> Self {
+        let unpacked = match layer.compression {
+            Compression::None => Some(layer.bytes),
+            Compression::Gzip => {
+                let start = layer.bytes.saturating_sub(GZIP_TRAILER);
+                source
+                    .part(layer.digest, layer.bytes, start, GZIP_TRAILER)
+                    .ok()
+                    .flatten()
+                    .and_then(|trailer| gzip(&trailer))
+            }
+            Compression::Zstd => {
+                let count = layer.bytes.min(ZSTD_HEADER);
+                source
+                    .part(layer.digest, layer.bytes, 0, count)
+                    .ok()
+                    .flatten()
+                    .and_then(|header| zstd(&header))
+            }
+        };
+        unpacked.map_or_else(|| Self::guess(layer.bytes), |unpacked| Self::told(unpacked, layer.bytes))
+    }
+}
+
+fn gzip(trailer: &[u8]) -> Option<u64> {
+    Some(u32::from_le_bytes(trailer.try_into().ok()?).into())
+}
+
+fn zstd(header: &[u8]) -> Option<u64> {
+    zstd::zstd_safe::get_frame_content_size(header).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+
+    const CONTENT: &[u8] = &[b'x'; 100_000];
+
+    #[test]
+    fn gzip_says_at_its_end_what_it_holds() {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(CONTENT).unwrap();
+        let packed = encoder.finish().unwrap();
+        assert_eq!(gzip(&packed[packed.len() - 4..]), Some(100_000));
+        assert_eq!(gzip(&[1, 2]), None);
+    }
+
+    #[test]
+    fn zstd_says_at_its_beginning_what_it_holds_if_whoever_packed_it_knew() {
+        let known = zstd::bulk::compress(CONTENT, 1).unwrap();
+        assert_eq!(zstd(&known[..ZSTD_HEADER as usize]), Some(100_000));
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        CONTENT.chunks(70_000).for_each(|part| encoder.write_all(part).unwrap());
+        let streamed = encoder.finish().unwrap();
+        assert_eq!(zstd(&streamed[..ZSTD_HEADER as usize]), None);
+        assert_eq!(zstd(b"no zstd"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_a_guess() {
+        assert_eq!(Need::told(100, 40), Need { at_least: 100, about: 100 });
+        // A second piece of gzip, or more than 4 GiB.
+        assert_eq!(Need::told(7, 40), Need { at_least: 40, about: 120 });
+        assert!(Need::told(40, 40).is_known() && !Need::guess(40).is_known());
+        let sum = Need::guess(1).and(Need::told(5, 2));
+        assert_eq!(sum, Need { at_least: 6, about: 8 });
+    }
+}

@@ -1,0 +1,208 @@
+//! The text of one file: containers-registries.conf(5), version 2.
+
+use super::{Mirror, MirrorUse, Rule, ShortNames};
+use anyhow::{Context as _, bail, ensure};
+use hint::hinted;
+use oci_reference::canonical_scope;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Table;
+
+/// What may stand in a file, and in its tables.
+const KEYS: &[&str] =
+    &["registry", "unqualified-search-registries", "short-name-mode", "aliases", "credential-helpers"];
+const REGISTRY_KEYS: &[&str] =
+    &["prefix", "location", "insecure", "blocked", "mirror", "mirror-by-digest-only", "pull-from-mirror"];
+const MIRROR_KEYS: &[&str] = &["location", "insecure", "pull-from-mirror"];
+
+/// The credential helper that is none: it stands for containers-auth.json(5).
+const AUTH_FILES: &str = "containers-auth.json";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    registry: Vec<RegistryTable>,
+    unqualified_search_registries: Option<Vec<String>>,
+    short_name_mode: Option<String>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+    #[serde(default)]
+    credential_helpers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[derive(Default)]
+struct RegistryTable {
+    prefix: String,
+    location: String,
+    insecure: bool,
+    blocked: bool,
+    mirror: Vec<MirrorTable>,
+    mirror_by_digest_only: bool,
+    pull_from_mirror: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[derive(Default)]
+struct MirrorTable {
+    location: String,
+    insecure: bool,
+    pull_from_mirror: Option<String>,
+}
+
+/// What one file says.
+pub(super) struct Content {
+    pub(super) rules: Vec<Rule>,
+    pub(super) search: Option<Vec<String>>,
+    pub(super) short_names: Option<ShortNames>,
+    /// An empty value takes the alias away.
+    pub(super) aliases: BTreeMap<String, String>,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn parse(text: &str) -> anyhow::Result<Content> {
+    let table: Table = toml::from_str(text).context("not a version 2 registries.conf")?;
+    refuse_version_1(&table)?;
+    let mut warnings = unknown_keys(&table);
+    let file: File = toml::from_str(text).context("not a version 2 registries.conf")?;
+    for helper in file.credential_helpers.iter().filter(|helper| *helper != AUTH_FILES) {
+        warnings.push(format!("the credential helper `{helper}` is not asked: only auth.json is read"));
+    }
+    let rules = file.registry.into_iter().map(rule).collect::<anyhow::Result<Vec<_>>>()?;
+    refuse_contradictions(&rules)?;
+    file.aliases.iter().try_for_each(|(name, value)| check_alias(name, value))?;
+    let search = file.unqualified_search_registries;
+    search.iter().flatten().try_for_each(|registry| check_search_registry(registry))?;
+    let short_names = match file.short_name_mode.as_deref() {
+        None | Some("") => None,
+        Some("enforcing") => Some(ShortNames::Enforcing),
+        Some("permissive" | "disabled") => Some(ShortNames::Permissive),
+        Some(other) => bail!("`short-name-mode` is `enforcing`, `permissive` or `disabled`, not `{other}`"),
+    };
+    Ok(Content { rules, search, short_names, aliases: file.aliases, warnings })
+}
+
+/// Version 1 has nothing but lists of registries below `[registries.…]`.
+fn refuse_version_1(table: &Table) -> anyhow::Result<()> {
+    if !table.contains_key("registries") {
+        return Ok(());
+    }
+    Err(hinted(
+        "`[registries.…]` is version 1 of registries.conf, which has no mirrors and no prefixes",
+        "write version 2: `unqualified-search-registries = […]`, and `[[registry]]` with `location`, \
+         `insecure`, `blocked`",
+    ))
+}
+
+/// As containers/image does it, a key that nobody knows is passed over; unlike there, it is told.
+fn unknown_keys(table: &Table) -> Vec<String> {
+    let mut unknown = Vec::new();
+    note_unknown(table, KEYS, "registries.conf", &mut unknown);
+    for registry in tables(table, "registry") {
+        note_unknown(registry, REGISTRY_KEYS, "`[[registry]]`", &mut unknown);
+        for mirror in tables(registry, "mirror") {
+            note_unknown(mirror, MIRROR_KEYS, "`[[registry.mirror]]`", &mut unknown);
+        }
+    }
+    unknown
+}
+
+fn tables<'a>(table: &'a Table, key: &str) -> impl Iterator<Item = &'a Table> {
+    let list = table.get(key).and_then(toml::Value::as_array);
+    list.into_iter().flatten().filter_map(toml::Value::as_table)
+}
+
+fn note_unknown(table: &Table, known: &[&str], place: &str, unknown: &mut Vec<String>) {
+    let others = table.keys().filter(|key| !known.contains(&key.as_str()));
+    unknown.extend(others.map(|key| format!("`{key}` in {place} has no effect: there is no such key")));
+}
+
+fn rule(table: RegistryTable) -> anyhow::Result<Rule> {
+    let location = Some(place(&table.location)?).filter(|location| !location.is_empty());
+    let prefix = match (place(&table.prefix)?, &location) {
+        (prefix, Some(location)) if prefix.is_empty() => location.clone(),
+        (prefix, _) => prefix,
+    };
+    ensure!(!prefix.is_empty(), "a `[[registry]]` has neither `prefix` nor `location`");
+    ensure!(
+        !prefix.starts_with("*.") || !prefix.contains(['/', '@', ':']),
+        "the prefix `{prefix}` may have `*.` only before a host name, as `*.example.com`"
+    );
+    ensure!(
+        table.pull_from_mirror.is_none(),
+        "`pull-from-mirror` stands in the table of a mirror, not in that of `{prefix}`"
+    );
+    let by_digest_only = table.mirror_by_digest_only;
+    let mirrors = table.mirror.into_iter().map(|mirror| self::mirror(mirror, by_digest_only, &prefix));
+    let mirrors = mirrors.collect::<anyhow::Result<_>>()?;
+    Ok(Rule { prefix, location, insecure: table.insecure, blocked: table.blocked, mirrors })
+}
+
+fn mirror(table: MirrorTable, by_digest_only: bool, prefix: &str) -> anyhow::Result<Mirror> {
+    let location = place(&table.location)?;
+    ensure!(!location.is_empty(), "a mirror of `{prefix}` has no `location`");
+    let used_for = match table.pull_from_mirror.as_deref() {
+        Some(_) if by_digest_only => {
+            bail!(
+                "`{prefix}` has `mirror-by-digest-only`, its mirror `{location}` `pull-from-mirror`: only one may be"
+            )
+        }
+        None | Some("") if by_digest_only => MirrorUse::Digests,
+        None | Some("" | "all") => MirrorUse::All,
+        Some("digest-only") => MirrorUse::Digests,
+        Some("tag-only") => MirrorUse::Tags,
+        Some(other) => {
+            bail!("`pull-from-mirror` is `all`, `digest-only` or `tag-only`, not `{other}`")
+        }
+    };
+    Ok(Mirror { location, insecure: table.insecure, used_for })
+}
+
+/// A host with or without a path, no URL.
+fn place(text: &str) -> anyhow::Result<String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(hinted(
+            format!("`{text}` is a URL, a registry is named by its host"),
+            "leave out the scheme; `insecure = true` stands for http",
+        ));
+    }
+    Ok(canonical_scope(text.trim_end_matches('/')))
+}
+
+/// Two tables may lead to one place, but not say different things about it.
+fn refuse_contradictions(rules: &[Rule]) -> anyhow::Result<()> {
+    for (index, rule) in rules.iter().enumerate() {
+        for other in rules[..index].iter().filter(|other| other.target() == rule.target()) {
+            let agree = other.insecure == rule.insecure && other.blocked == rule.blocked;
+            ensure!(agree, "`{}` stands there twice, with different `insecure` or `blocked`", rule.target());
+        }
+    }
+    Ok(())
+}
+
+fn check_search_registry(registry: &str) -> anyhow::Result<()> {
+    let registry = place(registry)?;
+    ensure!(
+        !registry.is_empty() && !registry.contains('/'),
+        "`unqualified-search-registries` has `{registry}`, which is not a host"
+    );
+    Ok(())
+}
+
+/// Both sides of an alias are names without tag and digest; the left one lacks a registry, the right one has one.
+fn check_alias(name: &str, value: &str) -> anyhow::Result<()> {
+    use oci_reference::Named;
+    let whole = |text: &str| text.parse::<Named>().ok().filter(|_| !text.contains('@'));
+    let left = whole(name).filter(|reference| reference.short_name() == Some(name));
+    ensure!(left.is_some(), "the alias `{name}` is not the name of an image without registry and tag");
+    let right = whole(value).filter(|reference| reference.short_name().is_none());
+    let has_tag = value.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    ensure!(
+        value.is_empty() || (right.is_some() && !has_tag),
+        "the alias `{name}` leads to `{value}`, which is not a whole name without a tag"
+    );
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Where images are really to be had: containers-registries.conf(5), version 2, and containers-registries.conf.d(5).
+//!
+//! As in containers/image, with these differences: `insecure` means http, never TLS without verification; a
+//! `[[registry]]` with a `prefix` alone may be blocked; and where no file says which registries are searched, a
+//! name without a registry is one of Docker Hub, as for docker. Nobody is asked at a prompt, so that
+//! `permissive` and `disabled` are the same: all search registries are tried.
+
+mod file;
+
+use anyhow::Context as _;
+use hint::{WithHint as _, hinted};
+use oci_reference::reference::Named;
+use std::collections::BTreeMap;
+
+/// The registries that are configured; all others are reached by https under their own name.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    /// No two have the same prefix.
+    rules: Vec<Rule>,
+    search: Option<Vec<String>>,
+    short_names: Option<ShortNames>,
+    aliases: BTreeMap<String, String>,
+    warnings: Vec<String>,
+}
+
+/// One `[[registry]]`.
+#[derive(Debug, Clone)]
+struct Rule {
+    prefix: String,
+    /// The prefix itself when there is none.
+    location: Option<String>,
+    insecure: bool,
+    blocked: bool,
+    mirrors: Vec<Mirror>,
+}
+
+/// One `[[registry.mirror]]`.
+#[derive(Debug, Clone)]
+struct Mirror {
+    location: String,
+    insecure: bool,
+    used_for: MirrorUse,
+}
+
+/// `pull-from-mirror`, and `mirror-by-digest-only` of the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MirrorUse {
+    All,
+    Digests,
+    Tags,
+}
+
+/// `short-name-mode`: what a name without registry means when several registries are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ShortNames {
+    /// Nothing: it is refused.
+    Enforcing,
+    /// The image of the first registry that has one.
+    Permissive,
+}
+
+/// Where the images of one repository are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The registry as people call it, with its port if it has one.
+    pub registry: String,
+    /// The repository on that registry.
+    pub repository: String,
+}
+
+impl Registries {
+    /// Reads the text of a registries.conf.
+    ///
+    /// # Errors
+    /// When it is not such a text.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let content = file::parse(text)?;
+        let mut registries = Self::default();
+        for rule in content.rules {
+            // The first of one file counts, as in containers/image.
+            if !registries.rules.iter().any(|known| known.prefix == rule.prefix) {
+                registries.rules.push(rule);
+            }
+        }
+        registries.search = content.search;
+        registries.short_names = content.short_names;
+        registries.aliases = content.aliases;
+        registries.warnings = content.warnings;
+        Ok(registries)
+    }
+
+    /// Takes in a later file of registries.conf.d: its tables replace those with the same prefix, its aliases those
+    /// of the same name, its settings the settings.
+    pub fn overlay(&mut self, later: Self) {
+        self.rules.retain(|rule| !later.rules.iter().any(|other| other.prefix == rule.prefix));
+        self.rules.extend(later.rules);
+        self.search = later.search.or(self.search.take());
+        self.short_names = later.short_names.or(self.short_names);
+        self.aliases.extend(later.aliases);
+        self.warnings.extend(later.warnings);
+    }
+
+    /// What has no effect, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The images that a name may mean, in the order in which they are tried: more than one only for a name
+    /// without registry.
+    ///
+    /// # Errors
+    /// When such a name means nothing, or too much.
+    pub fn candidates(&self, reference: &Named) -> anyhow::Result<Vec<Named>> {
+        let Some(short) = reference.short_name() else { return Ok(vec![reference.clone()]) };
+        if let Some(alias) = self.aliases.get(short).filter(|alias| !alias.is_empty()) {
+            return Ok(vec![reference.moved_to(alias)?]);
+        }
+        match (self.search.as_deref(), self.short_names) {
+            (None, _) => Ok(vec![reference.clone()]),
+            (Some([]), _) => Err(hinted(
+                format!("`{short}` has no registry, and registries.conf searches none"),
+                "write the registry before the name, as in `docker.io/library/busybox`",
+            )),
+            (Some(several @ [_, _, ..]), Some(ShortNames::Enforcing)) => Err(hinted(
+                format!("`{short}` may be of any of the registries `{}`", several.join("`, `")),
+                "write the registry before the name, or give it an alias in registries.conf \
+                 (`short-name-mode` is `enforcing`)",
+            )),
+            (Some(searched), _) => {
+                let at = |registry: &String| reference.moved_to(&format!("{registry}/{short}"));
+                Ok(searched.iter().map(at).collect::<Result<_, _>>()?)
+            }
+        }
+    }
+
+    /// Where the image is to be had, in the order in which the places are tried: the mirrors, at last the location.
+    ///
+    /// # Errors
+    /// When the image is blocked.
+    pub fn sources(&self, reference: &Named) -> anyhow::Result<Vec<Endpoint>> {
+        let name = reference.name();
+        let Some(rule) = self.rule(&name) else { return Ok(vec![Endpoint::new(false, &name)]) };
+        if rule.blocked {
+            return Err(blocked(&rule.prefix));
+        }
+        let has_digest = reference.digest().is_some();
+        let mirrors = rule.mirrors.iter().filter(|mirror| mirror.used_for.covers(has_digest));
+        let mirrors = mirrors.map(|mirror| (Some(mirror.location.as_str()), mirror.insecure));
+        let places = mirrors.chain([(rule.location.as_deref(), rule.insecure)]);
+        let mut sources = Vec::new();
+        for (location, insecure) in places {
+            let name = rule.moved(&name, location)?;
+            if !self.rule(&name).is_some_and(|rule| rule.blocked) {
+                sources.push(Endpoint::new(insecure, &name));
+            }
+        }
+        if sources.is_empty() { Err(blocked(&rule.prefix)) } else { Ok(sources) }
+    }
+
+    /// The table with the longest prefix of `name`.
+    fn rule(&self, name: &str) -> Option<&Rule> {
+        let covering = self.rules.iter().filter(|rule| rule.covered(name).is_some());
+        covering.max_by_key(|rule| rule.prefix.len())
+    }
+}
+
+fn blocked(prefix: &str) -> anyhow::Error {
+    hinted(
+        format!("registries.conf blocks `{prefix}`"),
+        "use an image of another registry, or change registries.conf and build the initrd again",
+    )
+}
+
+impl MirrorUse {
+    fn covers(self, has_digest: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Digests => has_digest,
+            Self::Tags => !has_digest,
+        }
+    }
+}
+
+impl Rule {
+    /// How many bytes of `name` the prefix stands for, if it is one of it.
+    fn covered(&self, name: &str) -> Option<usize> {
+        let (length, ends) = match self.prefix.strip_prefix('*') {
+            Some(suffix) => {
+                let host = &name[..name.find('/').unwrap_or(name.len())];
+                let host = host.split_once(':').map_or(host, |(host, _)| host);
+                // At least one letter for the `*`.
+                let covered = host.len() > suffix.len() && host.ends_with(suffix);
+                (covered.then_some(host.len())?, ['/', ':'])
+            }
+            None => (name.strip_prefix(self.prefix.as_str()).map(|_| self.prefix.len())?, ['/', '/']),
+        };
+        let rest = &name[length..];
+        (rest.is_empty() || rest.starts_with(ends)).then_some(length)
+    }
+
+    /// The name of the same image at `location`.
+    fn moved(&self, name: &str, location: Option<&str>) -> anyhow::Result<String> {
+        let (Some(location), Some(covered)) = (location, self.covered(name)) else { return Ok(name.into()) };
+        let moved = format!("{location}{}", &name[covered..]);
+        let checked = moved.parse::<Named>().with_context(|| format!("registries.conf leads `{name}` there"));
+        let named = checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
+        // A location without a dot or a port is a host all the same.
+        Ok(if named.short_name().is_some() { moved } else { named.name() })
+    }
+
+    /// What it says something about.
+    fn target(&self) -> &str {
+        self.location.as_deref().unwrap_or(&self.prefix)
+    }
+}
+
+impl Endpoint {
+    fn new(insecure: bool, name: &str) -> Self {
+        let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+        let scheme = if insecure { "http" } else { "https" };
+        Self { scheme, registry: registry.into(), repository: repository.into() }
+    }
+
+    /// Registry and repository.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// The host that answers for the registry: Docker Hub's API has lived under another name than its images from
+    /// the beginning.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        if self.registry == "docker.io" { "registry-1.docker.io" } else { &self.registry }
+    }
+
+    /// Whether it is reached without encryption, because registries.conf says so.
+    #[must_use]
+    pub fn insecure(&self) -> bool {
+        self.scheme == "http"
+    }
+
+    /// The API's address for this repository, without a slash at the end.
+    #[must_use]
+    pub fn base(&self) -> String {
+        format!("{}://{}/v2/{}", self.scheme, self.host(), self.repository)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use super::*;
+use fetch::tls::Roots;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+
+#[test]
+fn a_bearer_challenge_is_read() {
+    let header = r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a:pull""#;
+    let expected = Bearer {
+        realm: "https://auth.example/token".into(),
+        service: "r.example".into(),
+        scope: Some("repository:a:pull".into()),
+    };
+    assert_eq!(parse_challenge(header), Some(Challenge::Bearer(expected)));
+    assert_eq!(parse_challenge("Basic realm=\"x\""), Some(Challenge::Basic));
+    assert_eq!(parse_challenge("Negotiate"), None);
+}
+
+#[test]
+fn credentials_are_sent_as_the_standard_says_and_never_shown() {
+    // RFC 7617, section 2.
+    let credentials = Credentials { username: "Aladdin".into(), password: "open sesame".into() };
+    assert_eq!(credentials.basic(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    assert_eq!(format!("{credentials:?}"), "Credentials(Aladdin, …)");
+    assert_eq!(percent("repository:a/b:pull"), "repository%3Aa%2Fb%3Apull");
+}
+
+/// One request, as it came.
+type Request = String;
+
+/// A server that answers each request with the text that `answer` makes of it; its address, and what it was asked.
+fn server(answer: impl Fn(&Request) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut block = [0; 4096];
+            while !is_whole(&request) {
+                match stream.read(&mut block) {
+                    Ok(count @ 1..) => request.extend_from_slice(&block[..count]),
+                    _ => break,
+                }
+            }
+            let request = String::from_utf8_lossy(&request).to_lowercase();
+            let _ = stream.write_all(answer(&request).as_bytes());
+            seen.lock().unwrap().push(request);
+        }
+    });
+    (address, asked)
+}
+
+/// With a body only where a form is sent.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .to_lowercase()
+        .split_once("content-length: ")
+        .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+fn response(status: &str, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\n{headers}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn repository(scheme: &'static str, registry: &str, login: Option<Login>) -> Repository {
+    let endpoint = Endpoint { scheme, registry: registry.into(), repository: "x".into() };
+    Repository::new(&http::Client::new(&Roots::default()), endpoint, login, Asker::AuthFile)
+}
+
+fn logins() -> [Login; 2] {
+    let password = Credentials { username: "user".into(), password: "secret".into() };
+    [Login::Password(password), Login::Token("refresh-secret".into())]
+}
+
+fn bearer(realm: &str) -> String {
+    format!("www-authenticate: Bearer realm=\"http://{realm}/token\",service=\"storage\"\r\n")
+}
+
+#[test]
+fn storage_that_a_registry_redirects_to_gets_no_login() {
+    for login in logins().map(Some).into_iter().chain([None]) {
+        for demand in ["www-authenticate: Basic realm=\"x\"\r\n", ""] {
+            let (thief, told) = server(|_| response("200", "", r#"{"token": "x"}"#));
+            let challenge = if demand.is_empty() { bearer(&thief) } else { demand.to_owned() };
+            let (storage, stored) = server(move |_| response("401", &challenge, ""));
+            let location = format!("location: http://{storage}/blob\r\n");
+            let (registry, asked) = server(move |_| response("307", &location, ""));
+            let repository = repository("http", &registry, login.clone());
+            let failure = repository.blob(Digest::of(b""), 0, 0).err().unwrap();
+            assert!(
+                failure.error.to_string().starts_with(&format!("`{storage}` answered `401")),
+                "{:#}",
+                failure.error
+            );
+            assert!(hint::of(&failure.error).unwrap().contains("never shown a login"));
+            assert_eq!((asked.lock().unwrap().len(), stored.lock().unwrap().len()), (1, 1));
+            assert!(told.lock().unwrap().is_empty());
+            assert!(stored.lock().unwrap().iter().all(|request| !request.contains("authorization")));
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_to_a_registry_is_not_shown_where_it_redirects_to() {
+    for login in logins() {
+        let (storage, stored) = server(|_| response("200", "", "content"));
+        let location = format!("location: http://{storage}/blob\r\n");
+        let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
+        let challenge = bearer(&tokens);
+        let (registry, asked) =
+            server(move |request| match request.contains("authorization: bearer given") {
+                true => response("307", &location, ""),
+                false => response("401", &challenge, ""),
+            });
+        let repository = repository("http", &registry, Some(login));
+        let mut content = String::new();
+        repository.blob(Digest::of(b""), 7, 0).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(
+            (content.as_str(), asked.lock().unwrap().len(), given.lock().unwrap().len()),
+            ("content", 2, 1)
+        );
+        assert!(stored.lock().unwrap().iter().all(|request| !request.contains("authorization")));
+    }
+}
+
+#[test]
+fn a_token_server_that_redirects_does_not_pass_the_login_on() {
+    for login in logins() {
+        let (thief, told) = server(|_| response("200", "", r#"{"token": "x"}"#));
+        let location = format!("location: http://{thief}/token\r\n");
+        let (tokens, _) = server(move |_| response("307", &location, ""));
+        let (registry, _) = server(move |_| response("401", &bearer(&tokens), ""));
+        let _ = repository("http", &registry, Some(login)).manifest("1");
+        let told = told.lock().unwrap();
+        assert!(
+            told.iter().all(|request| !request.contains("authorization") && !request.contains("secret")),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
+    for login in logins().map(Some).into_iter().chain([None]) {
+        for realm in [
+            "http://r.example/token",
+            "HTTP://r.example/token",
+            "//r.example/token",
+            "token",
+            "ftp://r.example/",
+        ] {
+            let challenge = Bearer { realm: realm.into(), service: "s".into(), scope: None };
+            let failure = repository("https", "r.example", login.clone()).new_token(&challenge).unwrap_err();
+            let told = failure.error.to_string();
+            assert_eq!(told, format!("`r.example` wants a token of `{realm}`, which is not encrypted"));
+        }
+    }
+}
+
+#[test]
+fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
+    for (scope, expected) in [
+        (
+            "repository:docker-local/x:pull",
+            "&scope=repository%3ax%3apull&scope=repository%3adocker-local%2fx%3apull ",
+        ),
+        ("repository:x:pull", "&scope=repository%3ax%3apull "),
+        ("", "&scope=repository%3ax%3apull "),
+    ] {
+        let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
+        let challenge = bearer(&tokens).replace("\r\n", &format!(",scope=\"{scope}\"\r\n"));
+        let (registry, _) = server(move |request| match request.contains("authorization: bearer given") {
+            true => response("200", "", "{}"),
+            false => response("401", &challenge, ""),
+        });
+        repository("http", &registry, None).manifest("1").unwrap();
+        let given = given.lock().unwrap();
+        assert!(given.len() == 1 && given[0].contains(expected), "{given:?}");
+    }
+}
+
+#[test]
+fn a_registry_that_always_asks_is_asked_twice() {
+    let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
+    let (registry, asked) = server(move |_| response("401", &bearer(&tokens), ""));
+    assert!(repository("http", &registry, None).manifest("1").is_err());
+    assert_eq!((asked.lock().unwrap().len(), given.lock().unwrap().len()), (2, 1));
+}
+
+#[test]
+fn a_token_and_the_number_of_challenges_have_a_limit() {
+    for (bytes, is_taken) in [(TOKEN_LIMIT, true), (TOKEN_LIMIT + 1, false)] {
+        let body = format!("{{\"token\": \"{}\"}}", "x".repeat(bytes));
+        let answer = Response::builder().body(Body::builder().data(body)).unwrap();
+        let told = read_token(answer).map_or_else(|error| error.to_string(), |token| token.len().to_string());
+        assert_eq!(told.contains("more than the 65536"), !is_taken, "{told}");
+    }
+    for (others, is_found) in [(CHALLENGES_LIMIT - 1, true), (CHALLENGES_LIMIT, false)] {
+        let mut answer = Response::builder().status(401);
+        for _ in 0..others {
+            answer = answer.header("www-authenticate", "Negotiate");
+        }
+        let answer =
+            answer.header("www-authenticate", "Basic realm=\"x\"").body(Body::builder().data("")).unwrap();
+        assert_eq!(challenge(&answer), is_found.then_some(Challenge::Basic));
+    }
+}

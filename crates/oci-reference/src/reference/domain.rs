@@ -1,0 +1,99 @@
+//! What registries are called: the `domain` of distribution/reference's grammar, and the one spelling that each is
+//! compared by.
+
+use std::net::Ipv6Addr;
+
+/// The name of Docker Hub.
+pub(crate) const HUB: &str = "docker.io";
+
+/// Other hosts that are Docker Hub: that of its old index, which distribution/reference knows as
+/// `legacyDefaultDomain`, and that which answers for it.
+const HUB_ALIASES: &[&str] = &["index.docker.io", "registry-1.docker.io"];
+
+/// Docker's rule: the first part of a name is a registry if it has a dot or a port, is `localhost`, or is not in lower
+/// case, as no repository is (distribution/reference, `splitDockerDomain`).
+pub(super) fn is_named(part: &str) -> bool {
+    part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|letter| letter.is_ascii_uppercase())
+}
+
+/// The one spelling of a registry, by which a policy, registries.conf and auth.json know it: host names have no case
+/// (RFC 3986, section 3.2.2), and Docker Hub is one registry.
+///
+/// # Errors
+/// Why it is none, for the end of a message.
+pub(super) fn canonical(domain: &str) -> Result<String, String> {
+    let (host, port) = split_port(domain);
+    if !is_host(host) {
+        return Err(format!("`{host}` must be the name or address of a host"));
+    }
+    if port.is_some_and(|port| !is_port(port)) {
+        return Err(format!("the port of `{domain}` must be a number from 1 to 65535"));
+    }
+    Ok(one_name(domain))
+}
+
+/// The one spelling of what may begin with a registry: a scope of a policy, a prefix of registries.conf, a key of
+/// auth.json. What is no name stays as it is.
+pub fn canonical_scope(scope: &str) -> String {
+    match scope.split_once('/') {
+        Some((domain, rest)) => format!("{}/{rest}", one_name(domain)),
+        None => one_name(scope),
+    }
+}
+
+fn one_name(domain: &str) -> String {
+    let name = domain.to_ascii_lowercase();
+    let host = name.strip_suffix(":443").unwrap_or(&name);
+    if host == HUB || HUB_ALIASES.contains(&host) { HUB.to_owned() } else { name }
+}
+
+/// Host and port; the colons of an address in brackets are its own.
+fn split_port(domain: &str) -> (&str, Option<&str>) {
+    match domain.rsplit_once(':') {
+        Some((_, rest)) if rest.ends_with(']') => (domain, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (domain, None),
+    }
+}
+
+/// `domain-name`, whose components may have `-` between, or an address of IPv6 in brackets. That of IPv4 is a name by
+/// its look.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        return address.strip_suffix(']').is_some_and(is_ipv6);
+    }
+    let is_component = |part: &str| {
+        let is_inside = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'-';
+        !part.is_empty() && !part.starts_with('-') && !part.ends_with('-') && part.bytes().all(is_inside)
+    };
+    host.split('.').all(is_component)
+}
+
+/// The grammar has no zones and no dotted ends.
+fn is_ipv6(address: &str) -> bool {
+    let is_letter = |letter: u8| letter.is_ascii_hexdigit() || letter == b':';
+    address.bytes().all(is_letter) && address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// A zero in front would be another spelling of the same port.
+fn is_port(port: &str) -> bool {
+    !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_have_the_spelling_of_names() {
+        for (scope, expected) in [
+            ("Index.Docker.io", "docker.io"),
+            ("index.docker.io/Team", "docker.io/Team"),
+            ("R.Example:5000/x:Tag", "r.example:5000/x:Tag"),
+            ("*.Example.org", "*.example.org"),
+            ("", ""),
+        ] {
+            assert_eq!(canonical_scope(scope), expected);
+        }
+    }
+}

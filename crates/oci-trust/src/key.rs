@@ -1,0 +1,145 @@
+//! Public keys, and what they have signed.
+
+use super::der::{BIT_STRING, SEQUENCE, value};
+use anyhow::bail;
+use hint::hinted;
+use oci_reference::Digest;
+use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
+use std::fmt;
+
+/// The kinds of keys that sigstore's tools make, and how each signs: always over SHA-256, or the message itself.
+const KINDS: &[(AlgorithmIdentifier, &dyn VerificationAlgorithm, &str)] = &[
+    (alg_id::ECDSA_P256, &signature::ECDSA_P256_SHA256_ASN1, "ECDSA P-256"),
+    (alg_id::ECDSA_P384, &signature::ECDSA_P384_SHA256_ASN1, "ECDSA P-384"),
+    (alg_id::ED25519, &signature::ED25519, "Ed25519"),
+    // PKCS#1 v1.5 with moduli of 2048 to 8192 bits.
+    (alg_id::RSA_ENCRYPTION, &signature::RSA_PKCS1_2048_8192_SHA256, "RSA"),
+];
+
+/// The public half of a key that signs.
+#[derive(Clone)]
+pub struct PublicKey {
+    algorithm: &'static dyn VerificationAlgorithm,
+    kind: &'static str,
+    /// RFC 5280, section 4.1, `SubjectPublicKeyInfo`.
+    information: Vec<u8>,
+    /// The `subjectPublicKey` in it.
+    key: Vec<u8>,
+}
+
+impl PublicKey {
+    /// Reads `BEGIN PUBLIC KEY` (RFC 7468, section 13), as `cosign`, `skopeo` and `openssl pkey -pubout` write it.
+    ///
+    /// # Errors
+    /// When it is not such a text, or the key is of a kind that nobody here can check.
+    pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
+        let Ok(information) = SubjectPublicKeyInfoDer::from_pem_slice(pem) else {
+            return Err(hinted(
+                "no `BEGIN PUBLIC KEY` in it",
+                "`cosign public-key --key KEY` or `openssl pkey -in KEY -pubout` writes the public half of a key",
+            ));
+        };
+        Self::from_information(&information)
+    }
+
+    pub(super) fn from_information(information: &[u8]) -> anyhow::Result<Self> {
+        let Some((algorithm, key)) = parts(information) else { bail!("the public key is damaged") };
+        let known = KINDS.iter().find(|(id, ..)| id.as_ref() == algorithm);
+        let Some((_, algorithm, kind)) = known else {
+            return Err(hinted(
+                "the public key is of a kind that cannot be checked",
+                "use a key of ECDSA on P-256 or P-384, of Ed25519, or of RSA",
+            ));
+        };
+        Ok(Self { algorithm: *algorithm, kind, information: information.to_vec(), key: key.to_vec() })
+    }
+
+    /// Whether this key's other half has signed `message`.
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(self.algorithm, &self.key).verify(message, signature).is_ok()
+    }
+
+    /// Whether it is a key of ECDSA.
+    pub(super) fn is_ecdsa(&self) -> bool {
+        self.kind.starts_with("ECDSA")
+    }
+
+    /// The key as it stands between the lines of PEM.
+    pub(super) fn information(&self) -> &[u8] {
+        &self.information
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.information == other.information
+    }
+}
+
+impl Eq for PublicKey {}
+
+/// The kind, and the digest of the `SubjectPublicKeyInfo`, by which other tools call a key.
+impl fmt::Display for PublicKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.kind, Digest::of(&self.information))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "PublicKey({self})")
+    }
+}
+
+/// Algorithm and key of a `SubjectPublicKeyInfo`, without what encloses them.
+fn parts(information: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (inner, rest) = value(SEQUENCE, information)?;
+    let (algorithm, bits) = value(SEQUENCE, inner)?;
+    let (key, end) = value(BIT_STRING, bits)?;
+    // The first byte counts unused bits (X.690, section 8.6).
+    let key = key.strip_prefix(&[0])?;
+    (rest.is_empty() && end.is_empty()).then_some((algorithm, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Signer;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+
+    #[test]
+    fn a_key_knows_what_its_other_half_signed() {
+        let (signer, other) = (Signer::new(), Signer::new());
+        let key = PublicKey::from_pem(signer.pem().as_bytes()).unwrap();
+        assert!(key.has_signed(b"x", &signer.sign(b"x")));
+        assert!(!key.has_signed(b"y", &signer.sign(b"x")));
+        assert!(!key.has_signed(b"x", &other.sign(b"x")));
+        assert!(!key.has_signed(b"x", b""));
+        assert!(key.to_string().starts_with("ECDSA P-256 sha256:"));
+    }
+
+    #[test]
+    fn what_is_no_key_or_of_another_kind_is_refused() {
+        let pem = |information: &[u8]| {
+            let text = BASE64_STANDARD.encode(information);
+            format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+        };
+        // id-X25519 (RFC 8410), which agrees on secrets and signs nothing.
+        let agreement = [&[0x30, 42, 0x30, 5, 0x06, 3, 0x2b, 0x65, 0x6e, 0x03, 33, 0][..], &[7; 32]].concat();
+        for (text, expected) in [
+            ("hello".into(), "BEGIN PUBLIC KEY"),
+            ("-----BEGIN PUBLIC KEY-----\n".into(), "BEGIN PUBLIC KEY"),
+            (pem(&[]), "damaged"),
+            (pem(&agreement), "cannot be checked"),
+            (pem(&agreement[..20]), "damaged"),
+            (pem(&[&agreement[..], &[0]].concat()), "damaged"),
+        ] {
+            let error = PublicKey::from_pem(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Which images may run: containers-policy.json(5).
+//!
+//! As in containers/image, with these differences, all of them to the stricter side: what asks for something that is
+//! not checked here (OpenPGP, `pki`, base layers; `fulcio` in a build without `keyless`) is a rejection; keys are of ECDSA on P-256 and P-384,
+//! Ed25519, and RSA from 2048 bits on.
+
+mod identity;
+mod read;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "keyless")]
+use super::fulcio::Authority;
+use super::key::PublicKey;
+use super::signature::{Signature, Signers};
+use anyhow::{Context as _, ensure};
+use hint::{WithHint as _, hinted};
+use identity::{Name, SignedIdentity};
+use oci_reference::{Digest, Named, Reference};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use trust_directory;
+use trust_directory::Files;
+use trust_directory::place_in;
+
+/// The file of a policy.
+pub const FILE: &str = "policy.json";
+
+/// The scopes of one transport, and what each demands.
+type Transport = Vec<(String, Vec<Requirement>)>;
+
+/// What is demanded of images, by their names.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    default: Vec<Requirement>,
+    transports: Vec<(String, Transport)>,
+    /// The trust folder, in which relative paths begin.
+    folder: PathBuf,
+}
+
+/// One demand. All of a list have to be met.
+#[derive(Debug, Clone, PartialEq)]
+enum Requirement {
+    AcceptAnything,
+    Reject,
+    SigstoreSigned(SigstoreSigned),
+    /// What nobody here can check, in words.
+    Unchecked(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct SigstoreSigned {
+    signers: SignerSource,
+    /// The keys of the transparency logs, one of which has to know the signature.
+    logs: Option<Vec<KeySource>>,
+    identity: SignedIdentity,
+}
+
+/// Where it is said whose signatures count.
+#[derive(Debug, Clone, PartialEq)]
+enum SignerSource {
+    Keys(Vec<KeySource>),
+    #[cfg(feature = "keyless")]
+    Fulcio {
+        authority: KeySource,
+        issuer: String,
+        email: String,
+    },
+}
+
+impl SignerSource {
+    fn files(&self) -> &[KeySource] {
+        match self {
+            Self::Keys(keys) => keys,
+            #[cfg(feature = "keyless")]
+            Self::Fulcio { authority, .. } => std::slice::from_ref(authority),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum KeySource {
+    File(PathBuf),
+    Data(Vec<u8>),
+}
+
+/// An image as a policy sees it: where it is from, and by which name it is wanted.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    transport: &'static str,
+    /// What may stand in the policy for it, the most special first.
+    scopes: Vec<String>,
+    /// The name that a signature can be for.
+    name: Option<Name>,
+}
+
+impl Subject {
+    /// An image by its name.
+    ///
+    /// # Errors
+    /// When its name leads to a file that is not there.
+    pub fn of(reference: &Reference) -> anyhow::Result<Self> {
+        match reference {
+            Reference::Registry(named) => Ok(Self::of_registry(named)),
+            Reference::Local(local) => {
+                let path = local.path().canonicalize();
+                let path = path.with_context(|| format!("cannot find `{}`", local.path().display()))?;
+                Ok(Self::of_path(local.transport().name(), &path))
+            }
+        }
+    }
+
+    /// An image of a registry.
+    #[must_use]
+    pub fn of_registry(reference: &Named) -> Self {
+        let name = Name::wanted(reference);
+        let scopes = [name.to_string()].into_iter().chain(registry_scopes(&name.repository)).collect();
+        Self { transport: "docker", scopes, name: Some(name) }
+    }
+
+    /// An image in a file or folder: `transport` is `oci`, `oci-archive`, `docker-archive` or `dir`, `path` whole and
+    /// without links.
+    #[must_use]
+    pub fn of_path(transport: &'static str, path: &Path) -> Self {
+        let folders = path.ancestors().filter(|folder| folder.parent().is_some());
+        let scopes = folders.map(|folder| folder.display().to_string());
+        let has_scopes = transport != "docker-archive";
+        Self { transport, scopes: scopes.filter(|_| has_scopes).collect(), name: None }
+    }
+}
+
+/// The repository, the folders above it, the registry, and the domains above that.
+pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
+    let above = |name: &str| name.rsplit_once('/').map(|(above, _)| above.to_owned());
+    let mut scopes: Vec<String> =
+        std::iter::successors(Some(repository.to_owned()), |name| above(name)).collect();
+    let registry = repository.split('/').next().unwrap_or_default();
+    let host = registry.split_once(':').map_or(registry, |(host, _)| host);
+    let domains = std::iter::successors(host.split_once('.'), |(_, domain)| domain.split_once('.'));
+    scopes.extend(domains.map(|(_, domain)| format!("*.{domain}")));
+    scopes
+}
+
+/// Leave to run an image, which only a [`Policy`] gives.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    manifest: Digest,
+    reason: String,
+    is_by_signature: bool,
+}
+
+impl Approval {
+    /// Whether the rule that decided demands signatures.
+    #[must_use]
+    pub fn is_by_signature(&self) -> bool {
+        self.is_by_signature
+    }
+
+    /// The digest of the manifest that may run.
+    #[must_use]
+    pub fn manifest(&self) -> Digest {
+        self.manifest
+    }
+
+    /// Which rule decided, and who has signed.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// The part of a policy that decides about an image.
+pub struct Rule<'a> {
+    policy: &'a Policy,
+    place: Place<'a>,
+    requirements: &'a [Requirement],
+}
+
+/// Where a rule stands.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Default,
+    Transport(&'a str, &'a str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("`default`"),
+            Self::Transport(transport, scope) => write!(out, "`{transport}`: `{scope}`"),
+        }
+    }
+}
+
+/// Where the rule stands and what it demands.
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let demands: Vec<_> = self.requirements.iter().map(ToString::to_string).collect();
+        write!(out, "{} ({})", self.place, demands.join(" and "))
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcceptAnything => out.write_str("insecureAcceptAnything"),
+            Self::Reject => out.write_str("reject"),
+            Self::SigstoreSigned(_) => out.write_str("sigstoreSigned"),
+            Self::Unchecked(what) => out.write_str(what),
+        }
+    }
+}
+
+impl Policy {
+    /// Reads the text of a policy.json. Relative paths in it, and those below `/etc/containers`, are of `folder`.
+    ///
+    /// # Errors
+    /// When it is not such a text: whoever cannot read it has to let nothing run.
+    pub fn parse(text: &[u8], folder: &Path) -> anyhow::Result<Self> {
+        let policy = read::policy(text)
+            .hint("containers-policy.json(5) has the keys; nothing runs until it is right")?;
+        Ok(Self { folder: folder.to_owned(), ..policy })
+    }
+
+    /// The `policy.json` of a folder; without one everything may run.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not such a text.
+    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE);
+        let text = Files::of(folder)?.read(FILE);
+        match text.with_context(|| format!("cannot read the policy `{}`", path.display()))? {
+            Some(text) => Self::parse(&text, folder)
+                .with_context(|| format!("cannot use the policy `{}`", path.display())),
+            None => Ok(Self::absent()),
+        }
+    }
+
+    /// The policy where there is none: everything may run.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { default: vec![Requirement::AcceptAnything], transports: Vec::new(), folder: PathBuf::new() }
+    }
+
+    /// Whether some image could run that nobody has signed.
+    #[must_use]
+    pub fn lets_unsigned_run(&self) -> bool {
+        let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
+        let mut lists = lists.chain([&self.default]);
+        lists.any(|list| list.iter().all(|one| *one == Requirement::AcceptAnything))
+    }
+
+    /// The rule for an image: the most special one.
+    #[must_use]
+    pub fn rule(&self, subject: &Subject) -> Rule<'_> {
+        let by_default = Rule { policy: self, place: Place::Default, requirements: &self.default };
+        let Some((transport, scopes)) = self.transports.iter().find(|(name, _)| name == subject.transport)
+        else {
+            return by_default;
+        };
+        let wanted = subject.scopes.iter().map(String::as_str).chain([""]);
+        let found = wanted.filter_map(|scope| scopes.iter().find(|(known, _)| known == scope)).next();
+        found.map_or(by_default, |(scope, requirements)| Rule {
+            policy: self,
+            place: Place::Transport(transport, scope),
+            requirements,
+        })
+    }
+
+    /// Whether each key that is named in it is in the trust folder and can be used.
+    ///
+    /// # Errors
+    /// For the first that is not.
+    pub fn check_keys(&self) -> anyhow::Result<()> {
+        let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
+        for requirement in lists.chain([&self.default]).flatten() {
+            if let Requirement::SigstoreSigned(signed) = requirement {
+                self.signers(&signed.signers)?;
+                signed.logs.as_deref().map(|logs| self.logs(logs)).transpose()?;
+                let mut sources = signed.signers.files().iter().chain(signed.logs.iter().flatten());
+                sources.try_for_each(|source| self.check_place(source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_place(&self, source: &KeySource) -> anyhow::Result<()> {
+        match source {
+            KeySource::File(path) if !place_in(&self.folder, path).starts_with(&self.folder) => Err(hinted(
+                format!(
+                    "the key `{}` is not in the trust folder, and would not be in the initrd",
+                    path.display()
+                ),
+                "put it into `keys/` of the trust folder, and name it `/etc/containers/keys/NAME`",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn signers(&self, source: &SignerSource) -> anyhow::Result<Signers> {
+        Ok(match source {
+            SignerSource::Keys(keys) => Signers::Keys(self.keys(keys)?),
+            #[cfg(feature = "keyless")]
+            SignerSource::Fulcio { authority, issuer, email } => {
+                Signers::Subject(Authority::new(&self.bytes(authority)?, issuer, email)?)
+            }
+        })
+    }
+
+    fn keys(&self, sources: &[KeySource]) -> anyhow::Result<Vec<PublicKey>> {
+        sources.iter().map(|source| self.key(source)).collect()
+    }
+
+    fn logs(&self, sources: &[KeySource]) -> anyhow::Result<Vec<PublicKey>> {
+        let keys = self.keys(sources)?;
+        ensure!(keys.iter().all(PublicKey::is_ecdsa), "the key of a transparency log must be of ECDSA");
+        Ok(keys)
+    }
+
+    fn key(&self, source: &KeySource) -> anyhow::Result<PublicKey> {
+        PublicKey::from_pem(&self.bytes(source)?).with_context(|| match source {
+            KeySource::Data(_) => "cannot use a key in the policy".into(),
+            KeySource::File(path) => {
+                format!("cannot use the key `{}`", place_in(&self.folder, path).display())
+            }
+        })
+    }
+
+    fn bytes(&self, source: &KeySource) -> anyhow::Result<Vec<u8>> {
+        match source {
+            KeySource::Data(bytes) => Ok(bytes.clone()),
+            KeySource::File(path) => trust_directory::key(&self.folder, path),
+        }
+    }
+}
+
+impl Rule<'_> {
+    /// Whether it is met without a look at the image: nothing has to be fetched then.
+    #[must_use]
+    pub fn needs_signatures(&self) -> bool {
+        self.requirements.iter().any(|one| matches!(one, Requirement::SigstoreSigned(_)))
+    }
+
+    /// Whether no signature of the world lets an image run by it.
+    #[must_use]
+    pub fn rejects_all(&self) -> bool {
+        let rejects = |one: &Requirement| matches!(one, Requirement::Reject | Requirement::Unchecked(_));
+        self.requirements.is_empty() || self.requirements.iter().any(rejects)
+    }
+
+    /// Leave to run the image with this manifest, which has these signatures.
+    ///
+    /// # Errors
+    /// When the policy rejects it: with what each signature lacks.
+    pub fn judge(
+        &self,
+        subject: &Subject,
+        manifest: Digest,
+        signatures: &[Signature],
+    ) -> anyhow::Result<Approval> {
+        let mut signers = Vec::new();
+        for requirement in self.requirements {
+            let met = self.judge_one(requirement, subject, manifest, signatures);
+            signers
+                .extend(met.with_context(|| format!("the policy rejects it, by its rule {}", self.place))?);
+        }
+        ensure!(!self.requirements.is_empty(), "a rule without requirements lets nothing run");
+        let signed =
+            if signers.is_empty() { String::new() } else { format!(", signed by {}", signers.join(", ")) };
+        let reason = format!("by the rule {self}{signed}");
+        Ok(Approval { manifest, reason, is_by_signature: self.needs_signatures() })
+    }
+
+    /// Who has signed, if the requirement is met.
+    fn judge_one(
+        &self,
+        requirement: &Requirement,
+        subject: &Subject,
+        manifest: Digest,
+        signatures: &[Signature],
+    ) -> anyhow::Result<Option<String>> {
+        match requirement {
+            Requirement::AcceptAnything => Ok(None),
+            Requirement::Reject => Err(hinted(
+                "the rule is `reject`",
+                "use an image that the policy has a rule for, or change policy.json and build the initrd again",
+            )),
+            Requirement::Unchecked(what) => Err(hinted(
+                format!("the rule demands {what}, which Iguana does not check"),
+                "demand `sigstoreSigned` with a key",
+            )),
+            Requirement::SigstoreSigned(signed) => {
+                let signers = self.policy.signers(&signed.signers)?;
+                let logs = signed.logs.as_deref().map(|logs| self.policy.logs(logs)).transpose()?;
+                let mut failures = Vec::new();
+                for signature in signatures {
+                    let signer =
+                        check(signature, &signers, logs.as_deref(), subject, &signed.identity, manifest);
+                    match signer {
+                        Ok(signer) => return Ok(Some(signer)),
+                        Err(error) => failures.push(format!("{error:#}")),
+                    }
+                }
+                Err(unsigned(manifest, &failures))
+            }
+        }
+    }
+}
+
+/// The key that vouches for the image with this manifest and name.
+fn check(
+    signature: &Signature,
+    signers: &Signers,
+    logs: Option<&[PublicKey]>,
+    subject: &Subject,
+    identity: &SignedIdentity,
+    manifest: Digest,
+) -> anyhow::Result<String> {
+    let (statement, signer) = signature.statement(signers, logs)?;
+    ensure!(statement.manifest == manifest, "it is of another image, `{}`", statement.manifest);
+    identity.check(subject.name.as_ref(), &statement.name)?;
+    Ok(signer)
+}
+
+fn unsigned(manifest: Digest, failures: &[String]) -> anyhow::Error {
+    match failures {
+        [] => hinted(
+            format!("it is not signed: there is no signature of its manifest `{manifest}`"),
+            "sign each manifest (`cosign sign --recursive`, `skopeo copy --all --sign-by-sigstore-private-key`: a \
+             signature of the index alone does not do), and say in registries.d where the signatures are \
+             (`use-sigstore-attachments: true`)",
+        ),
+        [one] => hinted(
+            format!("its signature is not accepted: {one}"),
+            "sign the image by a key of the policy and as the name that it is wanted by",
+        ),
+        several => hinted(
+            format!("none of its {} signatures is accepted: {}", several.len(), several.join("; ")),
+            "sign the image by a key of the policy and as the name that it is wanted by",
+        ),
+    }
+}

@@ -1,0 +1,162 @@
+//! Text from outside, made safe to print: what registries, servers, workflows, containers and the network say neither controls a
+//! terminal nor passes for a line of ours.
+//!
+//! Principles:
+//!
+//! 1. Text is escaped once, where it is printed, by both programs; before that it is passed on as it came.
+//! 2. What is escaped is what a reader cannot see: control characters, and characters that hide or reorder others.
+//!
+//! ```
+//! assert_eq!(printable::visible("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
+//! ```
+//!
+//! Specifications: ISO 6429 (control functions), Unicode UAX #9 (bidirectional text), UAX #44 (`Default_Ignorable_Code_Point`).
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// What stands before each further line of a message, so that none of them looks like the beginning of another.
+pub const CONTINUATION: &str = "  | ";
+
+/// Whether a letter is escaped: it steers a terminal (controls, also those of ISO 6429's C1), is not seen, or changes the
+/// order of others (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, as far as they are no marks of a script; line
+/// and paragraph separators). A tab is shown.
+#[must_use]
+pub fn is_hidden(letter: char) -> bool {
+    match letter {
+        '\t' => false,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        other => other.is_control(),
+    }
+}
+
+/// The text on one line, with everything hidden as Rust writes it: `\n`, `\u{1b}`.
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    for letter in text.chars() {
+        match is_hidden(letter) {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// A message as lines to print: everything hidden but its line breaks is escaped, and each further line begins with
+/// [`CONTINUATION`].
+#[must_use]
+pub fn lines(message: &str) -> Vec<String> {
+    let lines = message.trim_end_matches(['\n', '\r']).split('\n').enumerate();
+    let lines = lines.map(|(number, line)| {
+        let line = visible(line.strip_suffix('\r').unwrap_or(line));
+        let continuation = if number == 0 { "" } else { CONTINUATION };
+        without_commands(&format!("{continuation}{line}")).into_owned()
+    });
+    lines.collect()
+}
+
+/// A line that commands no CI service that reads what a program prints: GitHub's and Azure's runners take `::NAME::` at the
+/// beginning of a line (also after blanks), and `##[NAME]`, `##vso[NAME]` anywhere; TeamCity takes `##teamcity[…]`.
+#[must_use]
+pub fn without_commands(line: &str) -> Cow<'_, str> {
+    let blank = line.len() - line.trim_start().len();
+    let begins_one = line[blank..].starts_with("::");
+    if !begins_one && !line.contains("##") {
+        return Cow::Borrowed(line);
+    }
+    let (mut shown, rest) = match begins_one {
+        true => (format!("{}\\u{{3a}}", &line[..blank]), &line[blank + 1..]),
+        false => (String::new(), line),
+    };
+    for letter in rest.chars() {
+        let is_after_name =
+            || shown.trim_end_matches(|letter: char| letter.is_ascii_alphanumeric()).ends_with("##");
+        match letter {
+            '[' if is_after_name() => shown.push_str("\\u{5b}"),
+            other => shown.push(other),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// JSON with everything hidden in its strings escaped as RFC 8259, section 7, has it; serde_json does that for ASCII alone.
+#[must_use]
+pub fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter != '\n' && is_hidden(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown.replace("##", "#\\u0023")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_escaped_and_the_rest_is_not() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("ä 漢 é\tb", "ä 漢 é\tb"),
+            ("a\u{1b}[31mb", r"a\u{1b}[31mb"),
+            ("a\r\nb", r"a\r\nb"),
+            ("\u{9b}2J\u{7f}\0", r"\u{9b}2J\u{7f}\u{0}"),
+            ("gpj\u{202e}exe", r"gpj\u{202e}exe"),
+            ("a\u{200b}\u{2066}\u{feff}\u{e0041}", r"a\u{200b}\u{2066}\u{feff}\u{e0041}"),
+            ("a\u{2028}b\u{85}c", r"a\u{2028}b\u{85}c"),
+        ] {
+            assert_eq!(visible(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_further_line_never_looks_like_a_first_one() {
+        let message = "refused\niguana: workflow: signed by you\r\n\n::error::x\n";
+        let expected = ["refused", "  | iguana: workflow: signed by you", "  | ", "  | ::error::x"];
+        assert_eq!(lines(message), expected);
+        assert_eq!(lines(""), [""]);
+    }
+
+    #[test]
+    fn no_line_commands_a_ci_service() {
+        for (line, expected) in [
+            ("::error::x", r"\u{3a}:error::x"),
+            ("  ::set-env name=a::b", r"  \u{3a}:set-env name=a::b"),
+            ("a ::error::", "a ::error::"),
+            ("a ##[error]x ##vso[task.a]b", r"a ##\u{5b}error]x ##vso\u{5b}task.a]b"),
+            ("##teamcity[x", r"##teamcity\u{5b}x"),
+            ("###[x", r"###\u{5b}x"),
+            ("## a [b] # [c] ##", "## a [b] # [c] ##"),
+            ("####", "####"),
+            ("##ä[", "##ä["),
+            ("::##[x", r"\u{3a}:##\u{5b}x"),
+        ] {
+            assert_eq!(without_commands(line), expected);
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({"a": "\u{9b}\u{202e}\u{e0041}\n\u{1b}##[x] ##vso[y]\u{7f}ä"});
+        let shown = json(&format!("{value:#}\n"));
+        assert!(
+            !shown.contains(|letter| letter != '\n' && is_hidden(letter)) && !shown.contains("##"),
+            "{shown}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+}

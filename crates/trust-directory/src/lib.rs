@@ -1,0 +1,233 @@
+//! The files of a trust directory: bounded, never waited for, and links stay inside.
+//!
+//! Principles:
+//!
+//! 1. A trust directory may belong to another user than the one who builds it into an initrd, so links in it stay inside it, and only
+//!    regular files of a bounded size are read.
+//! 2. `/etc/containers` of the machine itself belongs to its administrator: its links lead anywhere.
+//!
+//! ```
+//! let directory = tempfile::tempdir().unwrap();
+//! let files = trust_directory::Files::of(directory.path()).unwrap();
+//! assert!(files.read("policy.json").unwrap().is_none());
+//! ```
+#![forbid(unsafe_code)]
+
+use anyhow::{Context as _, ensure};
+use hint::WithHint as _;
+use rustix::fs::{FileType, Stat};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use untrusted_fs::{Directory, Links};
+
+/// Where the trust directory is in an initrd.
+pub const HOME: &str = "/etc/containers";
+
+/// Bytes of one file; the largest, a bundle of all public authorities, has 0.3 MB.
+pub const FILE_LIMIT: u64 = 4 << 20;
+/// Files and folders in one folder.
+const NAMES_LIMIT: usize = 1000;
+const LINK_HINT: &str =
+    "a trust folder has plain files, and links to what is in it: copy what other links lead to (`cp -rL`)";
+
+/// A trust folder, or a folder of it.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Nothing where the folder is not there.
+    top: Option<Arc<Directory>>,
+    below: PathBuf,
+    /// For messages.
+    shown: PathBuf,
+}
+
+impl Files {
+    /// The files of a folder, which need not be there. The machine's own, `/etc/containers`, is its administrator's: its
+    /// links lead anywhere.
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened.
+    pub fn of(folder: &Path) -> anyhow::Result<Self> {
+        let (top, below) = match folder.strip_prefix("/") {
+            Ok(below) if folder.starts_with(HOME) => (Path::new("/"), below),
+            _ => (folder, Path::new("")),
+        };
+        let top = match Directory::open(top) {
+            Err(error) if error.is_not_found() && folder.symlink_metadata().is_err() => None,
+            opened => Some(opened.map(Arc::new).with_context(|| cannot(folder))?),
+        };
+        Ok(Self { top, below: below.into(), shown: folder.into() })
+    }
+
+    /// Those of a folder in it.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        Self { top: self.top.clone(), below: self.below.join(name), shown: self.shown.join(name) }
+    }
+
+    /// What messages call a file of it.
+    #[must_use]
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.shown.join(name)
+    }
+
+    /// Opens a file; nothing where there is nothing. A link that leads nowhere is not nothing: who made it meant
+    /// something.
+    ///
+    /// # Errors
+    /// When there is something else than a file, or it cannot be opened.
+    pub fn open(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<File>> {
+        let name = name.as_ref();
+        self.find(name, |top, path| top.file(path, Links::Inside))
+    }
+
+    /// Reads a file whole; nothing where there is nothing.
+    ///
+    /// # Errors
+    /// As [`Files::open`], and when it has more bytes than [`FILE_LIMIT`].
+    pub fn read(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<Vec<u8>>> {
+        let name = name.as_ref();
+        let Some(file) = self.open(name)? else { return Ok(None) };
+        untrusted_fs::read_bounded(file, FILE_LIMIT).map(Some).with_context(|| cannot(&self.path(name)))
+    }
+
+    /// Reads a text whole; nothing where there is nothing.
+    ///
+    /// # Errors
+    /// As [`Files::read`], and when it is not text.
+    pub fn text(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<String>> {
+        let name = name.as_ref();
+        let text = self.read(name)?.map(String::from_utf8).transpose();
+        text.with_context(|| format!("`{}` is not text", self.path(name).display()))
+    }
+
+    /// The names in it, sorted; none where it is not there.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or has too many.
+    pub fn names(&self) -> anyhow::Result<Vec<String>> {
+        let listed = |top: &Directory, path: &Path| top.directory(path, Links::Inside)?.names(NAMES_LIMIT);
+        let names = self.find(Path::new(""), listed)?.unwrap_or_default();
+        Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
+    /// Whether there is a folder of this name in it.
+    #[must_use]
+    pub fn has_folder(&self, name: &str) -> bool {
+        let path = self.below.join(name);
+        self.top.as_ref().is_some_and(|top| top.directory(path, Links::Inside).is_ok())
+    }
+
+    fn find<T>(
+        &self,
+        name: &Path,
+        find: impl FnOnce(&Directory, &Path) -> Result<T, untrusted_fs::Error>,
+    ) -> anyhow::Result<Option<T>> {
+        let Some(top) = &self.top else { return Ok(None) };
+        let path = self.below.join(name);
+        let found = match find(top, &path) {
+            Err(error) if error.is_not_found() => self.absent(top, name).map(|()| None),
+            found => found.map(Some).with_context(|| cannot(&self.path(name))),
+        };
+        found.hint(LINK_HINT)
+    }
+
+    /// Whether there is really nothing: no folder on the way is a link that leads nowhere.
+    fn absent(&self, top: &Directory, name: &Path) -> anyhow::Result<()> {
+        let path = self.below.join(name);
+        for (above, path) in path.ancestors().filter(|path| !path.as_os_str().is_empty()).enumerate() {
+            let is_link = top.stat(without_slash(path), Links::Inside)?.is_some_and(|found| is_link(&found));
+            let is_dangling = is_link && top.locate(path, Links::Inside).is_err();
+            let shown = self.path(name);
+            let shown = shown.ancestors().nth(above).unwrap_or(&shown);
+            ensure!(!is_dangling, "`{}` is a symbolic link that leads nowhere", shown.display());
+        }
+        Ok(())
+    }
+}
+
+/// With a slash behind it a link would be followed.
+fn without_slash(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+fn is_link(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Symlink
+}
+
+/// A key that a file of a trust folder names: relative paths, and those below [`HOME`], are in the folder itself, wherever
+/// it is.
+///
+/// # Errors
+/// When it is not there, or cannot be read.
+pub fn key(folder: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let inside = path.strip_prefix(HOME).unwrap_or(path);
+    let bytes = match inside.is_absolute() {
+        true => untrusted_fs::read_file(path, FILE_LIMIT).map(Some).map_err(Into::into),
+        false => Files::of(folder)?.read(inside),
+    };
+    let cannot = || format!("cannot read the key `{}`", place_in(folder, path).display());
+    bytes.and_then(|bytes| bytes.context("it is not there")).with_context(cannot)
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot read `{}`", path.display())
+}
+
+/// Where a path of a trust directory is: relative ones, and those below [`HOME`], are in the directory itself, wherever it is.
+#[must_use]
+pub fn place_in(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path.strip_prefix(HOME).unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_of_a_trust_folder_lead_to_what_is_in_it() {
+        let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "secret").unwrap();
+        fs::create_dir_all(room.path().join("certs.d/r.example")).unwrap();
+        fs::write(room.path().join("certs.d/r.example/ca.crt"), "own").unwrap();
+        symlink(outside.path().join("secret"), room.path().join("auth.json")).unwrap();
+        symlink(outside.path(), room.path().join("keys")).unwrap();
+        symlink("certs.d/r.example", room.path().join("ca")).unwrap();
+        let files = Files::of(room.path()).unwrap();
+        assert_eq!(files.folder("ca").read("ca.crt").unwrap().unwrap(), b"own");
+        assert!(files.folder("registries.d").names().unwrap().is_empty());
+        assert!(files.read("policy.json").unwrap().is_none());
+        let keys = files.folder("keys");
+        for error in [
+            files.read("auth.json").unwrap_err(),
+            keys.read("secret").unwrap_err(),
+            keys.names().unwrap_err(),
+            key(room.path(), Path::new("/etc/containers/keys/secret")).unwrap_err(),
+        ] {
+            assert!(format!("{error:#}").contains("symbolic link that leads nowhere"), "{error:#}");
+            assert_eq!(hint::of(&error), Some(LINK_HINT));
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_trust_is_neither_waited_for_nor_read() {
+        let room = tempfile::tempdir().unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, room.path().join("policy.json"), kind, mode, 0).unwrap();
+        fs::File::create(room.path().join("auth.json")).unwrap().set_len(FILE_LIMIT + 1).unwrap();
+        fs::File::create(room.path().join("iguana.conf")).unwrap().set_len(FILE_LIMIT).unwrap();
+        let files = Files::of(room.path()).unwrap();
+        for (name, expected) in [("policy.json", "it is a FIFO"), ("auth.json", "more than 4194304 bytes")] {
+            let error = format!("{:#}", files.read(name).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(files.read("iguana.conf").unwrap().unwrap().len() as u64, FILE_LIMIT);
+        let folder = room.path().join("ca");
+        fs::create_dir(&folder).unwrap();
+        (0..=NAMES_LIMIT).for_each(|name| fs::write(folder.join(name.to_string()), "").unwrap());
+        let error = format!("{:#}", files.folder("ca").names().unwrap_err());
+        assert!(error.contains("more than 1000 entries"), "{error}");
+    }
+}

@@ -1,0 +1,418 @@
+//! The tree of an expression, and the parser that makes it.
+
+use super::functions;
+use super::functions::Function;
+use super::token::{Kind as TokenKind, Token, shown, tokens, unexpected};
+use super::{ExpressionError, Name, Value};
+use std::ops::Range;
+
+/// How deep a tree may be: GitHub's limit. It also keeps hostile input from overflowing the stack, and for that
+/// parentheses count here, as they do not there.
+pub(super) const MAX_DEPTH: usize = 50;
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    /// How many nodes it is to the furthest leaf, with this one.
+    depth: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    Literal(Value),
+    Context(String),
+    Item { of: Box<Node>, key: Box<Node> },
+    All(Box<Node>),
+    Not(Box<Node>),
+    Logic(Logic, Vec<Node>),
+    Compare(Box<Node>, Comparison, Box<Node>),
+    Call(Function, Vec<Node>),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Logic {
+    And,
+    Or,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operator {
+    Logic(Logic),
+    Compare(Comparison),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Syntax {
+    pub(super) root: Node,
+    pub(super) names: Vec<Name>,
+    pub(super) asks_for_status: bool,
+}
+
+impl Syntax {
+    pub(super) fn parse(text: &str, part: Range<usize>) -> Result<Self, ExpressionError> {
+        let mut tokens = tokens(text, part.clone())?.into_iter();
+        let Some(current) = tokens.next() else {
+            return Err(ExpressionError::new(&part, "there is no expression here")
+                .hint("write one, such as `env.NAME == 'value'`"));
+        };
+        let parsed = current.span.clone();
+        let (names, asks_for_status) = (Vec::new(), false);
+        let mut parser = Parser { text, tokens, current, parsed, depth: 0, names, asks_for_status };
+        let root = parser.expression(LOOSEST)?;
+        match parser.current.kind {
+            TokenKind::End => Ok(Self { root, names: parser.names, asks_for_status: parser.asks_for_status }),
+            _ => Err(parser.unexpected()),
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    tokens: std::vec::IntoIter<Token>,
+    current: Token,
+    /// Where the token before the current one stands.
+    parsed: Range<usize>,
+    /// How many operands the current one is inside of.
+    depth: usize,
+    names: Vec<Name>,
+    asks_for_status: bool,
+}
+
+type Parsed<T = Node> = Result<T, ExpressionError>;
+
+impl Parser<'_> {
+    /// Operands and the operators between them that bind at least as strongly.
+    fn expression(&mut self, weakest: u8) -> Parsed {
+        let mut left = self.operand()?;
+        while let Some((strength, operator)) = binary(&self.current.kind)
+            && strength >= weakest
+        {
+            self.advance();
+            let right = self.expression(strength + 1)?;
+            left = self.node(join(left, operator, right))?;
+        }
+        Ok(left)
+    }
+
+    fn operand(&mut self) -> Parsed {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(too_deep(&self.current.span));
+        }
+        let node = match self.current.kind {
+            TokenKind::Literal(_) => self.literal(),
+            TokenKind::Name => self.named(),
+            TokenKind::Sign("!") => self.negation(),
+            TokenKind::Sign("(") => self.group(),
+            _ => Err(self.unexpected()),
+        };
+        self.depth -= 1;
+        node
+    }
+
+    fn literal(&mut self) -> Parsed {
+        match self.advance().kind {
+            TokenKind::Literal(value) => self.node(Kind::Literal(value)),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn negation(&mut self) -> Parsed {
+        self.advance();
+        let operand = self.operand()?;
+        self.node(Kind::Not(operand.into()))
+    }
+
+    fn group(&mut self) -> Parsed {
+        let open = self.advance().span;
+        let node = self.expression(LOOSEST)?;
+        self.close(")", &open)?;
+        self.items(node, None)
+    }
+
+    fn named(&mut self) -> Parsed {
+        let span = self.advance().span;
+        if self.is_at("(") {
+            let call = self.call(&span)?;
+            return self.items(call, None);
+        }
+        let name = self.text[span.clone()].to_ascii_lowercase();
+        self.names.push(Name { path: vec![name.clone()], offset: span.start, length: span.len() });
+        let node = self.node(Kind::Context(name))?;
+        self.items(node, Some(self.names.len() - 1))
+    }
+
+    /// The `.key`, `[…]` and `.*` after a value; `name` is the name that grows with them while they are constant.
+    fn items(&mut self, mut node: Node, mut name: Option<usize>) -> Parsed {
+        loop {
+            let key = if self.is_at(".") {
+                self.advance();
+                self.key()?
+            } else if self.is_at("[") {
+                self.bracketed_key()?
+            } else {
+                return Ok(node);
+            };
+            name = name.filter(|name| self.lengthen(*name, key.as_ref()));
+            node = match key {
+                Some(key) => self.node(Kind::Item { of: node.into(), key: key.into() })?,
+                None => self.node(Kind::All(node.into()))?,
+            };
+        }
+    }
+
+    /// What follows a point; none for `*`.
+    fn key(&mut self) -> Parsed<Option<Node>> {
+        match self.current.kind {
+            TokenKind::Sign("*") => {
+                self.advance();
+                Ok(None)
+            }
+            TokenKind::Name => {
+                let key = self.text[self.advance().span].to_owned();
+                self.node(Kind::Literal(Value::Text(key))).map(Some)
+            }
+            _ => Err(self
+                .unexpected()
+                .hint("a name or `*` follows a point; another key is written as `['key']`")),
+        }
+    }
+
+    fn bracketed_key(&mut self) -> Parsed<Option<Node>> {
+        let open = self.advance().span;
+        let key = match self.is_at("*") {
+            true => self.key()?,
+            false => Some(self.expression(LOOSEST)?),
+        };
+        self.close("]", &open)?;
+        Ok(key)
+    }
+
+    /// Whether the key is constant, and so is now a part of the name.
+    fn lengthen(&mut self, name: usize, key: Option<&Node>) -> bool {
+        let Some(Kind::Literal(key)) = key.map(|key| &key.kind) else { return false };
+        let name = &mut self.names[name];
+        name.path.push(key.to_string());
+        name.length = self.parsed.end - name.offset;
+        true
+    }
+
+    fn call(&mut self, name: &Range<usize>) -> Parsed {
+        let signature = functions::find(self.text, name)?;
+        let open = self.advance().span;
+        let first = self.current.span.clone();
+        let arguments = self.arguments()?;
+        self.close(")", &open)?;
+        signature.check(arguments.len(), &(name.start..self.parsed.end))?;
+        if let (Function::Format, Some(Kind::Literal(format))) =
+            (signature.function, arguments.first().map(|node| &node.kind))
+        {
+            functions::check_format(&format.to_string(), arguments.len() - 1, &first)?;
+        }
+        self.asks_for_status |= matches!(signature.function, Function::Status(_));
+        self.node(Kind::Call(signature.function, arguments))
+    }
+
+    fn arguments(&mut self) -> Parsed<Vec<Node>> {
+        let mut arguments = Vec::new();
+        if self.is_at(")") {
+            return Ok(arguments);
+        }
+        loop {
+            arguments.push(self.expression(LOOSEST)?);
+            if !self.is_at(",") {
+                return Ok(arguments);
+            }
+            self.advance();
+        }
+    }
+
+    fn close(&mut self, sign: &'static str, open: &Range<usize>) -> Parsed<()> {
+        if self.is_at(sign) {
+            self.advance();
+            return Ok(());
+        }
+        if self.current.kind != TokenKind::End {
+            return Err(self.unexpected());
+        }
+        let message = format!("this `{}` is not closed", &self.text[open.clone()]);
+        Err(ExpressionError::new(open, message).hint(format!("close it with `{sign}`")))
+    }
+
+    fn is_at(&self, sign: &'static str) -> bool {
+        self.current.kind == TokenKind::Sign(sign)
+    }
+
+    fn advance(&mut self) -> Token {
+        let end = self.current.span.end;
+        let next = self.tokens.next().unwrap_or(Token { kind: TokenKind::End, span: end..end });
+        let token = std::mem::replace(&mut self.current, next);
+        self.parsed = token.span.clone();
+        token
+    }
+
+    fn node(&self, kind: Kind) -> Parsed {
+        let depth = 1 + kind.depth_below();
+        if depth > MAX_DEPTH {
+            return Err(too_deep(&self.parsed));
+        }
+        Ok(Node { kind, depth })
+    }
+
+    fn unexpected(&self) -> ExpressionError {
+        if self.current.kind != TokenKind::End {
+            return unexpected(self.text, &self.current.span);
+        }
+        let last = shown(&self.text[self.parsed.clone()]);
+        ExpressionError::new(&self.parsed, format!("the expression ends after `{last}`"))
+            .hint("write what follows it, or remove it")
+    }
+}
+
+fn too_deep(span: &Range<usize>) -> ExpressionError {
+    ExpressionError::new(span, format!("the expression is nested more than {MAX_DEPTH} levels deep"))
+        .hint("split it, or move a part of it into `env`")
+}
+
+/// How strongly the weakest operator binds.
+const LOOSEST: u8 = 1;
+
+fn binary(token: &TokenKind) -> Option<(u8, Operator)> {
+    let TokenKind::Sign(sign) = token else { return None };
+    Some(match *sign {
+        "||" => (LOOSEST, Operator::Logic(Logic::Or)),
+        "&&" => (2, Operator::Logic(Logic::And)),
+        "==" => (3, Operator::Compare(Comparison::Equal)),
+        "!=" => (3, Operator::Compare(Comparison::NotEqual)),
+        "<" => (4, Operator::Compare(Comparison::Less)),
+        "<=" => (4, Operator::Compare(Comparison::LessOrEqual)),
+        ">" => (4, Operator::Compare(Comparison::Greater)),
+        ">=" => (4, Operator::Compare(Comparison::GreaterOrEqual)),
+        _ => return None,
+    })
+}
+
+fn join(left: Node, operator: Operator, right: Node) -> Kind {
+    match operator {
+        Operator::Compare(comparison) => Kind::Compare(left.into(), comparison, right.into()),
+        Operator::Logic(logic) => {
+            let mut operands = operands(left, logic);
+            operands.extend(self::operands(right, logic));
+            Kind::Logic(logic, operands)
+        }
+    }
+}
+
+/// A chain of one operator becomes one node, as on GitHub, so that its length does not count as depth.
+fn operands(node: Node, logic: Logic) -> Vec<Node> {
+    match node.kind {
+        Kind::Logic(same, operands) if same == logic => operands,
+        _ => vec![node],
+    }
+}
+
+impl Kind {
+    fn depth_below(&self) -> usize {
+        match self {
+            Self::Literal(_) | Self::Context(_) => 0,
+            Self::Item { of, key } => of.depth.max(key.depth),
+            Self::All(node) | Self::Not(node) => node.depth,
+            Self::Compare(left, _, right) => left.depth.max(right.depth),
+            Self::Logic(_, nodes) | Self::Call(_, nodes) => {
+                nodes.iter().map(|node| node.depth).max().unwrap_or(0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Expression;
+    use super::super::tests::{assert_faults, assert_values, value};
+    use super::MAX_DEPTH;
+
+    #[test]
+    fn operators_bind_as_on_github() {
+        assert_values(&[
+            ("true || true && false", "true"),
+            ("(true || true) && false", "false"),
+            ("false && false || true", "true"),
+            ("1 == 1 && 2 == 2", "true"),
+            ("1 < 2 == true", "true"),
+            ("2 == 1 < 2", "false"),
+            ("1 < 2 == 2", "false"),
+            ("3 > 2 > 1", "false"),
+            ("1 == 1 == 1", "true"),
+            ("!false == true", "true"),
+            ("!(false == true)", "true"),
+            ("1 == !false", "true"),
+            ("!!env.name", "true"),
+            ("!env.name && true", "false"),
+            ("1 != 2 != false", "true"),
+        ]);
+    }
+
+    #[test]
+    fn a_fault_is_found_at_its_place() {
+        assert_faults(&[
+            ("", "", "there is no expression"),
+            (" \n", " \n", "there is no expression"),
+            ("1 <", "<", "ends after `<`"),
+            ("!", "!", "ends after `!`"),
+            ("env.", ".", "ends after `.`"),
+            ("1 < )", ")", "unexpected `)`"),
+            ("> 1", ">", "unexpected `>`"),
+            ("a == == b", "==", "unexpected `==`"),
+            ("a b", "b", "operator"),
+            ("a 'b'", "'b'", "operator"),
+            ("a 2", "2", "operator"),
+            ("(a", "(", "this `(` is not closed; close it with `)`"),
+            ("env['a'", "[", "close it with `]`"),
+            ("format('a', (b)", "(", "close it with `)`"),
+            ("(a]", "]", "unexpected `]`"),
+            ("(a, b)", ",", "unexpected `,`"),
+            ("env[a, b]", ",", "unexpected `,`"),
+            ("env[]", "]", "unexpected `]`"),
+            ("env.1", "1", "written as `['key']`"),
+            ("env.'a'", "'a'", "written as `['key']`"),
+            ("env.a(1)", "(", "unexpected `(`"),
+            ("'a'.b", ".", "unexpected `.`"),
+            ("'a'[0]", "[", "unexpected `[`"),
+            ("*", "*", "unexpected `*`"),
+            ("join(a,)", ")", "unexpected `)`"),
+            ("join(,a)", ",", "unexpected `,`"),
+            ("() && a", ")", "unexpected `)`"),
+        ]);
+    }
+
+    #[test]
+    fn depth_is_limited_in_every_direction() {
+        let deep = |levels: usize| {
+            [
+                "!".repeat(levels - 1) + "1",
+                "(".repeat(levels - 1) + "1" + &")".repeat(levels - 1),
+                "a".to_owned() + &".b".repeat(levels - 1),
+                "1".to_owned() + &" == 1".repeat(levels - 1),
+                "format('{0}', ".repeat(levels - 1) + "1" + &")".repeat(levels - 1),
+                "a[".repeat(levels - 1) + "1" + &"]".repeat(levels - 1),
+            ]
+        };
+        for text in deep(MAX_DEPTH) {
+            value(&text);
+        }
+        for text in deep(MAX_DEPTH + 1) {
+            let error = Expression::parse(&text).expect_err(&text);
+            assert!(error.message.contains("more than 50 levels deep"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The workflow language: the YAML document, what is wrong with it, and the plan that it makes.
+//!
+//! Principles:
+//!
+//! 1. Bytes become a tree (`yaml_tree`), the tree is compared with one table of keys ([`language`], [`schema`]), read into types
+//!    (`model`), and put in order ([`Plan`]). Each stage reports all problems that it finds.
+//! 2. Nothing runs before the whole plan is known to be good.
+//! 3. Parsing does no I/O, and every size is bounded.
+//!
+//! ```
+//! let checked = workflow::check(b"jobs: {install: {container: registry.example/installer}}");
+//! assert!(checked.findings.is_empty());
+//! assert_eq!(checked.plan.unwrap().images().count(), 1);
+//! ```
+//!
+//! Specifications: docs/workflow.md; GitHub's workflow syntax where the words are the same.
+#![forbid(unsafe_code)]
+
+mod check;
+pub mod duration;
+pub mod expression;
+mod failure_policy;
+pub mod language;
+mod model;
+mod names;
+mod nearest;
+mod plan;
+mod read;
+pub mod schema;
+mod volume;
+
+pub use check::{Checked, check};
+pub use failure_policy::OnFailurePolicy;
+pub use model::{
+    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Placed, Ready, Restart, Service,
+    Sign, Step, Workflow,
+};
+pub use names::MACHINE;
+pub use nearest::nearest;
+pub use plan::Plan;
+pub use volume::{Volume, VolumeSource};
+pub use yaml_tree::document::LARGEST;
+pub use yaml_tree::finding::{Finding, Position, Severity, Source};

@@ -1,0 +1,147 @@
+//! What expressions may name: known before anything runs, so that a name of nothing is found beforehand.
+
+use super::nearest::nearest;
+use std::collections::HashMap;
+use std::rc::Rc;
+use yaml_tree::document::Node;
+
+/// What the `machine` context tells about the machine.
+pub const MACHINE: &[&str] = &["uuid", "serial", "mac", "hostname", "arch", "vendor", "product", "memory"];
+
+/// The outputs of each job by its id; nothing for a job that does not name them.
+pub(super) type DeclaredOutputs<'a> = HashMap<&'a str, Option<Vec<&'a str>>>;
+
+/// The names that an expression can use at its place.
+#[derive(Debug, Clone)]
+pub(super) struct Names<'a> {
+    /// Shared: each step has them, and most add none.
+    pub(super) env: Rc<[&'a str]>,
+    /// The jobs that this one needs.
+    pub(super) needs: Rc<[&'a str]>,
+    /// The steps before this one; nothing outside of steps.
+    pub(super) steps: Option<&'a [&'a str]>,
+    pub(super) outputs: &'a DeclaredOutputs<'a>,
+}
+
+/// The outputs that the jobs of a document name.
+pub(super) fn declared_outputs(jobs: &Node) -> DeclaredOutputs<'_> {
+    jobs.entries()
+        .iter()
+        .map(|(id, job)| {
+            let named = job.entries().iter().find(|(key, _)| key.name == "outputs");
+            let named =
+                named.map(|(_, map)| map.entries().iter().map(|(key, _)| key.name.as_str()).collect());
+            (id.name.as_str(), named)
+        })
+        .collect()
+}
+
+impl<'a> Names<'a> {
+    /// The same, with more variables.
+    pub(super) fn with_env(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut names = names.into_iter().peekable();
+        match names.peek() {
+            None => self.clone(),
+            Some(_) => Self { env: self.env.iter().copied().chain(names).collect(), ..self.clone() },
+        }
+    }
+
+    /// Whether a path of an expression names something.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub(super) fn check(&self, path: &[String]) -> Result<(), (String, String)> {
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        let Some(context) = parts.first().map(|part| part.to_ascii_lowercase()) else { return Ok(()) };
+        match (context.as_str(), &parts[1..]) {
+            ("env" | "machine" | "cmdline" | "needs", []) => Ok(()),
+            ("steps", []) if self.steps.is_some() => Ok(()),
+            ("env", [name, ..]) => one_of("there is no variable", name, &self.env, "define it below `env:`"),
+            ("machine", [name, ..]) => one_of("there is no fact of the machine", name, MACHINE, ""),
+            ("cmdline", _) => Ok(()),
+            ("needs", [job, rest @ ..]) => {
+                self.check_needed(job)?;
+                self.check_result(job, rest)
+            }
+            ("steps", [step, rest @ ..]) if self.steps.is_some() => {
+                let known = self.steps.unwrap_or_default();
+                let remedy = format!("give the `id: {step}` to a step before this place");
+                one_of("there is no earlier step", step, known, &remedy)?;
+                match rest {
+                    [] => Ok(()),
+                    [key, ..] => one_of("a step has no", key, &["outputs", "outcome", "conclusion"], ""),
+                }
+            }
+            _ => Err(self.no_context(parts[0])),
+        }
+    }
+
+    fn no_context(&self, name: &str) -> (String, String) {
+        let message = format!("there is no context `{name}`");
+        if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+            return (message, (*instead).to_owned());
+        }
+        let mut known = vec!["env", "machine", "cmdline", "needs"];
+        known.extend(self.steps.as_ref().map(|_| "steps"));
+        (message, did_you_mean(name, &known).unwrap_or_else(|| there_are(&known)))
+    }
+
+    fn check_needed(&self, job: &str) -> Result<(), (String, String)> {
+        let is_needed = self.needs.iter().any(|need| need.eq_ignore_ascii_case(job));
+        match self.outputs.keys().find(|id| id.eq_ignore_ascii_case(job)) {
+            Some(id) if !is_needed => {
+                let message = format!("the job `{id}` is not among the needs of this one");
+                Err((message, format!("add it: `needs: [{id}]`")))
+            }
+            _ => one_of("there is no needed job", job, &self.needs, "name it in this job's `needs:`"),
+        }
+    }
+
+    fn check_result(&self, job: &str, rest: &[&str]) -> Result<(), (String, String)> {
+        let [key, rest @ ..] = rest else { return Ok(()) };
+        one_of("a needed job has no", key, &["result", "outputs"], "")?;
+        let declared = self.outputs.iter().find(|(id, _)| id.eq_ignore_ascii_case(job));
+        match (rest.first(), declared) {
+            (Some(output), Some((_, Some(declared)))) => {
+                let message = format!("the job `{job}` has no output");
+                one_of(&message, output, declared, "name it in that job's `outputs:`")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Contexts of GitHub's language, and what there is instead.
+const FOREIGN: &[(&str, &str)] = &[
+    ("github", "there is no event and no repository: `machine` and `cmdline` tell where the workflow runs"),
+    ("inputs", "what differs from machine to machine comes from `cmdline` or `machine`"),
+    ("job", "`needs` and `steps` tell how others ended"),
+    ("jobs", "`needs` tells how the needed jobs ended"),
+    ("matrix", "there is no matrix: write one job for each case"),
+    ("runner", "`machine` tells where the workflow runs"),
+    ("secrets", "put what is secret into `credentials`, or into the container"),
+    ("steps", "steps and the job's `outputs` know it, nothing that comes before the first step"),
+    ("strategy", "there is no matrix: write one job for each case"),
+    ("vars", "define variables below `env:`"),
+];
+
+/// Names are found without regard to case, as in GitHub's language.
+fn one_of(message: &str, name: &str, known: &[&str], remedy: &str) -> Result<(), (String, String)> {
+    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    let hint = match (did_you_mean(name, known), remedy) {
+        (Some(hint), _) => hint,
+        (None, "") => there_are(known),
+        (None, remedy) => remedy.to_owned(),
+    };
+    Err((format!("{message} `{name}`"), hint))
+}
+
+fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
+    nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))
+}
+
+fn there_are(known: &[&str]) -> String {
+    format!("there are `{}`", known.join("`, `"))
+}

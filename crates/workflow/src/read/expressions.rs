@@ -1,0 +1,144 @@
+//! Texts with expressions in them, and lists of words.
+
+use super::Reader;
+use crate::expression::{Expression, ExpressionError, Template};
+use crate::names::Names;
+use std::ops::Range;
+use yaml_tree::document::Node;
+
+impl Reader<'_> {
+    /// A text in which `${{ … }}` is replaced when it is used.
+    pub(super) fn template(&mut self, node: &Node, names: &Names<'_>) -> Option<Template> {
+        let text = node.text()?;
+        self.check_zero(node, text);
+        let template = match Template::parse(text) {
+            Ok(template) => template,
+            Err(error) => {
+                self.expression_error(node, text, &error);
+                return None;
+            }
+        };
+        for (expression, offset) in template.expressions() {
+            self.check_names(node, text, expression, offset, names);
+        }
+        Some(template)
+    }
+
+    /// The value of `if:`, with or without `${{ }}`.
+    pub(super) fn condition(&mut self, node: &Node, names: &Names<'_>) -> Option<Expression> {
+        let text = node.text()?;
+        match Expression::condition(text) {
+            Ok(expression) => {
+                self.check_names(node, text, &expression, 0, names);
+                Some(expression)
+            }
+            Err(error) => {
+                self.expression_error(node, text, &error);
+                None
+            }
+        }
+    }
+
+    /// A text in which there is no expression; nothing for what YAML takes for a number.
+    pub(super) fn plain(&mut self, node: &Node) -> Option<String> {
+        if node.is_text() { self.plain_scalar(node) } else { None }
+    }
+
+    /// The same for any scalar, as it is written.
+    pub(super) fn plain_scalar(&mut self, node: &Node) -> Option<String> {
+        let text = node.text()?;
+        self.check_zero(node, text);
+        if let Some(offset) = text.find("${{") {
+            let span = self.place(node, text, offset, 3);
+            let hint = "write what is meant; expressions are for `env`, `if`, `image`, `run`, `outputs`, `name`, \
+                 and for `entrypoint` and `command` as lists";
+            self.findings.error("expression-place", &span, "there are no expressions in this place", hint);
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// A command: a list of words, or a text that is split as a shell does it.
+    pub(super) fn words(&mut self, node: &Node, names: &Names<'_>) -> Option<Vec<Template>> {
+        if node.scalar().is_none() {
+            return node.items().iter().map(|item| self.template(item, names)).collect();
+        }
+        let text = node.text()?;
+        if text.contains("${{") {
+            let hint = "write it as a list, a word each, so that a value can never become several words";
+            self.findings.error(
+                "expression-place",
+                &node.span,
+                "a command in one text takes no expressions",
+                hint,
+            );
+            return None;
+        }
+        Some(self.plain_words(node)?.into_iter().map(Template::literal).collect())
+    }
+
+    /// The same without expressions.
+    pub(super) fn plain_words(&mut self, node: &Node) -> Option<Vec<String>> {
+        if node.scalar().is_none() {
+            return node.items().iter().map(|item| self.plain_scalar(item)).collect();
+        }
+        let text = self.plain_scalar(node)?;
+        match shell_words::split(&text) {
+            Ok(words) => Some(words),
+            Err(_) => {
+                let hint = "close the quote, or write the command as a list";
+                self.findings.error("words", &node.span, "a quote is opened and not closed", hint);
+                None
+            }
+        }
+    }
+
+    /// No program and no variable can hold a zero byte.
+    fn check_zero(&mut self, node: &Node, text: &str) {
+        if text.contains('\0') {
+            self.findings.error("zero", &node.span, "this text holds a zero byte", "remove `\\0`");
+        }
+    }
+
+    fn expression_error(&mut self, node: &Node, text: &str, error: &ExpressionError) {
+        let span = self.place(node, text, error.offset, error.length);
+        let hint = error.hint.clone().unwrap_or_else(|| "see docs/workflow.md, Expressions".into());
+        self.findings.error("expression", &span, error.message.clone(), hint);
+    }
+
+    fn check_names(
+        &mut self,
+        node: &Node,
+        text: &str,
+        expression: &Expression,
+        offset: usize,
+        names: &Names<'_>,
+    ) {
+        for name in expression.names() {
+            if self.findings.are_enough() {
+                return;
+            }
+            if let Err((message, hint)) = names.check(&name.path) {
+                let span = self.place(node, text, offset + name.offset, name.length);
+                self.findings.error("name", &span, message, hint);
+            }
+        }
+    }
+
+    /// Where a part of a scalar stands in the document. Quotes, escapes and indentation are in between, so
+    /// the part is looked for; when it cannot be found, it is the whole scalar.
+    pub(super) fn place(&self, node: &Node, text: &str, offset: usize, length: usize) -> Range<usize> {
+        let start = text.floor_char_boundary(offset);
+        let end = text.floor_char_boundary(offset.saturating_add(length).min(text.len())).max(start);
+        let part = &text[start..end];
+        let written = self.text.get(node.span.clone()).unwrap_or_default();
+        if part.is_empty() {
+            return node.span.clone();
+        }
+        let earlier = text[..start].matches(part).count();
+        match written.match_indices(part).nth(earlier) {
+            Some((found, _)) => node.span.start + found..node.span.start + found + part.len(),
+            None => node.span.clone(),
+        }
+    }
+}

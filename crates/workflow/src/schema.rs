@@ -1,0 +1,377 @@
+//! The language as a table: every key, what it takes, and what it means. The reader's first pass, the JSON
+//! Schema and the check of the documentation are made from it, so they cannot tell different stories.
+
+use super::duration;
+use super::nearest::nearest;
+use std::collections::HashSet;
+use std::ops::Range;
+use yaml_tree::document::{Content, Key as DocumentKey, Node, Scalar, ScalarType};
+use yaml_tree::finding::{Findings, Severity};
+
+/// A map with fixed keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Object {
+    /// What a person calls it: `a job`.
+    pub name: &'static str,
+    /// The keys that it may have.
+    pub keys: &'static [Key],
+}
+
+/// One key of an [`Object`].
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The key, as it should be written.
+    pub name: &'static str,
+    /// Other spellings that mean the same.
+    pub aliases: &'static [&'static str],
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it means: one sentence.
+    pub doc: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A text that follows GitHub's rule for ids.
+    Id,
+    /// A text, a number or a boolean, taken as it is written.
+    Scalar,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from the first to the last.
+    Integer(u64, u64),
+    /// A number of minutes.
+    Minutes,
+    /// A length of time with its unit: `90s`.
+    Duration,
+    /// Bytes, with or without a unit: `64M`.
+    Size,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A list.
+    List(&'static Kind),
+    /// A map from names that the workflow chooses.
+    Map(&'static Kind),
+    /// A map from ids, which follow GitHub's rule.
+    Ids(&'static Kind),
+    /// A map with fixed keys.
+    Object(&'static Object),
+    /// One of these, told apart by their shapes.
+    Either(&'static [Kind]),
+    /// Anything: GitHub's, and without an effect here.
+    Ignored,
+}
+
+/// The three shapes of YAML.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Scalar,
+    List,
+    Map,
+}
+
+impl Kind {
+    fn shape(&self) -> Option<Shape> {
+        match self {
+            Self::List(_) => Some(Shape::List),
+            Self::Map(_) | Self::Ids(_) | Self::Object(_) => Some(Shape::Map),
+            Self::Either(_) | Self::Ignored => None,
+            _ => Some(Shape::Scalar),
+        }
+    }
+
+    /// For messages: what is expected.
+    fn describe(&self) -> String {
+        match self {
+            Self::Text => "a text".into(),
+            Self::Id => "an id".into(),
+            Self::Scalar => "a text or a number".into(),
+            Self::Bool => "`true` or `false`".into(),
+            Self::Integer(first, last) => format!("a whole number from {first} to {last}"),
+            Self::Minutes => "a number of minutes".into(),
+            Self::Duration => "a time such as `90s`, `5m` or `1h`".into(),
+            Self::Size => "a size such as `64M`".into(),
+            Self::Choice(words) => format!("`{}`", words.join("`, `")),
+            Self::List(_) => "a list".into(),
+            Self::Map(_) | Self::Ids(_) => "a map".into(),
+            Self::Object(object) => format!("a map with the keys of {}", object.name),
+            Self::Either(kinds) => kinds.iter().map(Self::describe).collect::<Vec<_>>().join(" or "),
+            Self::Ignored => "anything".into(),
+        }
+    }
+
+    /// For hints: the same, with more.
+    fn describe_with_keys(&self) -> String {
+        match self {
+            Self::Object(object) => format!("a map with the keys {}", object.key_names()),
+            Self::Either(kinds) => {
+                kinds.iter().map(Self::describe_with_keys).collect::<Vec<_>>().join(", or ")
+            }
+            _ => self.describe(),
+        }
+    }
+}
+
+/// Compares a document with what is expected of it.
+pub(super) fn check(root: &Node, kind: &Kind, findings: &mut Findings) {
+    check_node(root, kind, &(root.span.start..root.span.start), findings);
+}
+
+/// What is missing is marked at `owner`: the key of the node.
+fn check_node(node: &Node, kind: &Kind, owner: &Range<usize>, findings: &mut Findings) {
+    match kind {
+        _ if findings.are_enough() => {}
+        Kind::Either(kinds) => match kinds.iter().find(|kind| kind.shape() == Some(shape(node))) {
+            Some(kind) => check_node(node, kind, owner, findings),
+            None => wrong_type(node, kind, findings),
+        },
+        Kind::Ignored => {}
+        _ if kind.shape() != Some(shape(node)) => wrong_type(node, kind, findings),
+        Kind::List(kind) => {
+            node.items().iter().for_each(|item| check_node(item, kind, &item.span, findings));
+        }
+        Kind::Map(kind) => {
+            for (key, value) in node.entries() {
+                check_value(key, value, kind, "give it one: `\"\"` is the empty text", findings);
+            }
+        }
+        Kind::Ids(kind) => {
+            let mut known = HashSet::new();
+            for (id, value) in node.entries() {
+                check_id(&id.name, &id.span, findings);
+                if !known.insert(id.name.to_ascii_lowercase()) {
+                    let message = format!("`{}` and an id before it differ in case only", id.name);
+                    findings.error(
+                        "duplicate-key",
+                        &id.span,
+                        message,
+                        "expressions could not tell them apart: rename one",
+                    );
+                }
+                check_value(id, value, kind, "write its keys below it", findings);
+            }
+        }
+        Kind::Object(object) => check_object(node, object, owner, findings),
+        _ => check_scalar(node, kind, findings),
+    }
+}
+
+fn check_value(key: &DocumentKey, value: &Node, kind: &Kind, remedy: &str, findings: &mut Findings) {
+    if value.is_null() && !matches!(kind, Kind::Ignored) {
+        findings.error("type", &key.span, format!("`{}` has no value", key.name), remedy);
+        return;
+    }
+    check_node(value, kind, &key.span, findings);
+}
+
+fn shape(node: &Node) -> Shape {
+    match node.content {
+        Content::Scalar(_) => Shape::Scalar,
+        Content::List(_) => Shape::List,
+        Content::Map(_) => Shape::Map,
+    }
+}
+
+fn wrong_type(node: &Node, kind: &Kind, findings: &mut Findings) {
+    let message = format!("expected {}, found {}", kind.describe(), node.describe());
+    let hint = match (&node.content, kind) {
+        (Content::Scalar(scalar), Kind::List(_)) => {
+            format!("begin each item with `- `, or write `[{}]`", shortened(&scalar.text))
+        }
+        (Content::Map(_), Kind::List(_)) => "begin each item with `- `".into(),
+        (Content::List(_), Kind::Map(_) | Kind::Ids(_)) => {
+            "write each entry as `NAME: VALUE`, without `- `".into()
+        }
+        (Content::List(_) | Content::Map(_), kind) if kind.shape() == Some(Shape::Scalar) => {
+            "write one value, in quotes if it begins with `{` or `[`".into()
+        }
+        (_, kind) => format!("write {}", kind.describe_with_keys()),
+    };
+    findings.error("type", &node.span, message, hint);
+}
+
+fn check_object(node: &Node, object: &Object, owner: &Range<usize>, findings: &mut Findings) {
+    let mut given: Vec<&str> = Vec::new();
+    for (key, value) in node.entries() {
+        let Some(known) = object.find(&key.name) else {
+            let meant = nearest(&key.name, object.spellings()).and_then(|near| object.find(near));
+            let (message, hint) = unknown_key(&key.name, object);
+            findings.error("unknown-key", &key.span, message, hint);
+            // What was meant is not missing as well.
+            given.extend(meant.map(|meant| meant.name).filter(|_| instead_of(&key.name).is_none()));
+            continue;
+        };
+        if given.contains(&known.name) {
+            let message = format!("`{}` and another spelling of it are both given", key.name);
+            findings.error("duplicate-key", &key.span, message, format!("keep `{}`", known.name));
+        }
+        given.push(known.name);
+        if matches!(known.kind, Kind::Ignored) {
+            let message = format!("`{}` has no effect: {}", key.name, known.doc);
+            findings.add(Severity::Note, "ignored-key", &key.span, message, Some("it may be removed".into()));
+        }
+        let remedy = match known.required {
+            true => format!("give it one: {}", known.doc),
+            false => "give it one, or remove the key".into(),
+        };
+        check_value(key, value, &known.kind, &remedy, findings);
+    }
+    for key in object.keys.iter().filter(|key| key.required && !given.contains(&key.name)) {
+        let message = format!("{} needs the key `{}`", object.name, key.name);
+        findings.error("missing-key", owner, message, format!("add `{}`: {}", key.name, key.doc));
+    }
+}
+
+fn unknown_key(name: &str, object: &Object) -> (String, String) {
+    let message = format!("{} has no key `{name}`", object.name);
+    if let Some(instead) = instead_of(name) {
+        return (message, instead.to_owned());
+    }
+    let hint = match nearest(name, object.spellings()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("its keys are {}", object.key_names()),
+    };
+    (message, hint)
+}
+
+fn instead_of(foreign: &str) -> Option<&'static str> {
+    FOREIGN.iter().find(|(name, _)| *name == foreign).map(|(_, instead)| *instead)
+}
+
+impl Object {
+    /// The key that is spelled so.
+    #[must_use]
+    pub fn find(&self, spelling: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == spelling || key.aliases.contains(&spelling))
+    }
+
+    fn key_names(&self) -> String {
+        let names: Vec<&str> = self.keys.iter().map(|key| key.name).collect();
+        format!("`{}`", names.join("`, `"))
+    }
+
+    fn spellings(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().flat_map(|key| [key.name].into_iter().chain(key.aliases.iter().copied()))
+    }
+}
+
+/// GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as names of folders.
+fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
+    let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
+    let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    if !id.starts_with(is_first) || !id.chars().all(is_later) {
+        let hint = "begin with a letter or `_`, and go on with letters, digits, `-` and `_`";
+        findings.error("duplicate-key", span, format!("`{id}` cannot be an id"), hint);
+    } else if id.len() > LONGEST_ID {
+        let hint = "choose a shorter one, and put the rest into `name:`";
+        findings.error("id", span, format!("this id has more than {LONGEST_ID} characters"), hint);
+    }
+}
+
+/// The rule for ids as a regular expression of ECMA-262.
+pub const ID_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
+
+/// Characters of an id: it becomes the name of a folder (NAME_MAX, 255) beside another.
+pub const LONGEST_ID: usize = 100;
+
+fn check_scalar(node: &Node, kind: &Kind, findings: &mut Findings) {
+    let Some(scalar) = node.scalar() else { return };
+    let text = scalar.text.as_str();
+    let is_right = match (kind, scalar.kind()) {
+        (_, ScalarType::Null) => false,
+        (Kind::Text | Kind::Id, found) => found == ScalarType::Text,
+        (Kind::Scalar, _) => true,
+        (Kind::Bool, found) => matches!(found, ScalarType::Bool(_)),
+        (Kind::Integer(first, last), found) => {
+            let is_between = |number: u64| (*first..=*last).contains(&number);
+            found == ScalarType::Number && text.parse().is_ok_and(is_between)
+        }
+        (Kind::Minutes, found) => found == ScalarType::Number && duration::minutes(text).is_some(),
+        (Kind::Duration, _) => duration::parse(text).is_some(),
+        (Kind::Size, _) => duration::bytes(text).is_some(),
+        (Kind::Choice(words), _) => words.contains(&text),
+        _ => true,
+    };
+    if !is_right {
+        let (message, hint) = wrong_scalar(scalar, kind, node);
+        findings.error("type", &node.span, message, hint);
+    } else if matches!(kind, Kind::Id) {
+        check_id(text, &node.span, findings);
+    } else if matches!(kind, Kind::Scalar) && scalar.was_no_text_in_yaml_1_1() {
+        let message = format!("`{text}` is a text here, but a boolean for programs that read YAML 1.1");
+        let hint = format!("write `\"{text}\"`, or `true` or `false`");
+        findings.add(Severity::Warning, "ambiguous-text", &node.span, message, Some(hint));
+    }
+}
+
+fn wrong_scalar(scalar: &Scalar, kind: &Kind, node: &Node) -> (String, String) {
+    let expected = kind.describe();
+    if scalar.kind() == ScalarType::Null {
+        return (format!("expected {expected}, found nothing"), "give it a value, or remove it".into());
+    }
+    let message = format!("expected {expected}, found {} `{}`", node.describe(), shortened(&scalar.text));
+    (message, remedy(scalar, kind).unwrap_or_else(|| format!("write {expected}")))
+}
+
+/// What to do about a scalar that is not of its kind, where there is more to say than what that is.
+fn remedy(scalar: &Scalar, kind: &Kind) -> Option<String> {
+    let text = scalar.text.as_str();
+    let is_quoted = scalar.is_quoted();
+    Some(match kind {
+        Kind::Text | Kind::Id => format!("put it into quotes if it is meant: `\"{text}\"`"),
+        Kind::Bool if is_quoted && ["true", "false"].contains(&text) => {
+            format!("write it without quotes: `{text}`")
+        }
+        Kind::Bool if scalar.was_no_text_in_yaml_1_1() => {
+            let meant = ["yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word));
+            format!("YAML 1.2 takes `{text}` for a text: write `{meant}`")
+        }
+        Kind::Integer(..) | Kind::Minutes if is_quoted && text.parse::<f64>().is_ok() => {
+            format!("write it without quotes: `{text}`")
+        }
+        Kind::Choice(words) => match nearest(text, words.iter().copied()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!(
+                "write {}",
+                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
+            ),
+        },
+        Kind::Duration if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("add its unit: `{text}s` are seconds, `{text}m` minutes")
+        }
+        Kind::Minutes if duration::parse(text).is_some() => {
+            format!("write a number without a unit, or `timeout: {text}`")
+        }
+        Kind::Duration | Kind::Minutes if duration::is_out_of_range(text) => {
+            "it must be more than nothing, and at most a year".into()
+        }
+        _ => return None,
+    })
+}
+
+/// As much of a text as a message can take.
+pub(super) fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < text.trim_end().len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
+}
+
+/// Keys of GitHub's language whose loss would change what runs.
+const FOREIGN: &[(&str, &str)] = &[
+    ("strategy", "there is no matrix: write one job for each case"),
+    ("concurrency", "a machine runs one workflow: remove it"),
+    ("environment", "there are no deployment environments: remove it"),
+    ("secrets", "put what is secret into `credentials`, or into the container"),
+    ("ports", "containers share the machine's network: remove it"),
+    ("network", "containers share the machine's network: remove it"),
+    ("uses", "reusable workflows do not exist here; a step may use `docker://IMAGE`"),
+    ("snapshot", "there are no runner images here: remove it"),
+];

@@ -1,0 +1,214 @@
+//! What is to be said about a workflow document, and where in it.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use printable::visible;
+use std::fmt;
+use std::ops::Range;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The workflow does not run.
+    Error,
+    /// It runs, but hardly as meant.
+    Warning,
+    /// It runs, and something in it has no effect.
+    Note,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
+/// One thing to say about a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which rule found it: a short constant such as `unknown-key`, for machines.
+    pub rule: &'static str,
+    /// What is wrong: lower case, without a full stop, the literal in backticks.
+    pub message: String,
+    /// Where: bytes of the document, on boundaries of characters.
+    pub span: Range<usize>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A place as people count it: from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.line, self.column)
+    }
+}
+
+/// A document by its lines, so that a place in it is found at once.
+#[derive(Debug, Clone)]
+pub struct Source {
+    text: String,
+    /// Where each line begins.
+    starts: Vec<usize>,
+}
+
+impl Source {
+    /// The lines of a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = [0].into_iter().chain(newlines.map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The place of a byte.
+    #[must_use]
+    pub fn position(&self, byte: usize) -> Position {
+        let byte = self.text.floor_char_boundary(byte);
+        let line = self.starts.partition_point(|start| *start <= byte);
+        Position { line, column: 1 + self.text[self.starts[line - 1]..byte].chars().count() }
+    }
+
+    /// A line, counted from 1, without its end.
+    fn line(&self, line: usize) -> &str {
+        let end = self.starts.get(line).copied().unwrap_or(self.text.len());
+        self.text[self.starts[line - 1]..end].trim_end_matches(['\n', '\r'])
+    }
+}
+
+impl Finding {
+    /// The finding as a block for people: what, where, the line with a mark, the hint.
+    #[must_use]
+    pub fn render(&self, file: &str, source: &Source, renderer: &Renderer) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
+        };
+        let line = source.position(self.span.start).line;
+        let (text, file) = (source.line(line), visible(file));
+        // A mark over many lines hides what it should show: the first of them is enough.
+        let within = |byte: usize| text.floor_char_boundary(byte.saturating_sub(source.starts[line - 1]));
+        let (start, end) = (within(self.span.start), within(self.span.end));
+        let (before, rest) = text.split_at(start);
+        let (marked, after) = rest.split_at(end.max(start) - start);
+        let [before, marked, after] = [before, marked, after].map(visible);
+        let text = format!("{before}{marked}{after}");
+        let snippet = Snippet::source(&text).path(&*file).line_start(line);
+        let span = before.len()..before.len() + marked.len();
+        let snippet = snippet.annotation(AnnotationKind::Primary.span(span));
+        let mut group: Group<'_> = level.primary_title(self.message.as_str()).element(snippet);
+        if let Some(hint) = &self.hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// More errors, and more of what is less, than anybody reads; also a bound for what a hostile document can cost.
+const MOST: usize = 100;
+
+/// How long a message may be, in characters: names in it come from the document.
+const LONGEST: usize = 500;
+
+/// A text on one line, bounded, and without characters that steer a terminal.
+fn readable(text: &str) -> String {
+    let mut readable = String::new();
+    for (count, letter) in text.chars().enumerate() {
+        match letter {
+            _ if count == LONGEST => {
+                readable.push('…');
+                break;
+            }
+            _ if printable::is_hidden(letter) => readable.extend(letter.escape_default()),
+            _ => readable.push(letter),
+        }
+    }
+    readable
+}
+
+/// Collects findings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Kept apart from the others, so that no number of notes hides one.
+    errors: Vec<Finding>,
+    others: Vec<Finding>,
+}
+
+impl Findings {
+    /// One more, which keeps the workflow from running.
+    pub fn error(
+        &mut self,
+        rule: &'static str,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(Severity::Error, rule, span, message.into(), Some(hint.into()));
+    }
+
+    pub fn add(
+        &mut self,
+        severity: Severity,
+        rule: &'static str,
+        span: &Range<usize>,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let kept = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning | Severity::Note => &mut self.others,
+        };
+        if kept.len() < MOST {
+            let (message, hint) = (readable(&message), hint.as_deref().map(readable));
+            kept.push(Finding { severity, rule, message, span: span.clone(), hint });
+        }
+    }
+
+    /// Whether there are so many errors that nobody would be told of another.
+    pub fn are_enough(&self) -> bool {
+        self.errors.len() >= MOST
+    }
+
+    /// Whether any of them keeps the workflow from running.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// In the order of the document.
+    #[must_use]
+    pub fn into_sorted(mut self) -> Vec<Finding> {
+        let may_be_more = self.are_enough() || self.others.len() >= MOST;
+        let mut findings = self.errors;
+        findings.append(&mut self.others);
+        findings.sort_by_key(|finding| (finding.span.start, finding.severity));
+        findings.extend(may_be_more.then(|| Finding {
+            severity: Severity::Note,
+            rule: "more",
+            message: format!("there may be more than these {} findings", findings.len()),
+            span: 0..0,
+            hint: Some("correct these first".into()),
+        }));
+        findings
+    }
+}
