@@ -1,7 +1,7 @@
 #!/bin/bash
 # Iguana as a module of dracut: containers in the initrd, in the place of a root. `dracut --add iguana`.
 #
-# In dracut.conf(5): `iguana_ca="FILE|FOLDER …"` names the certificate authorities that alone are trusted; by default
+# In dracut.conf(5): `iguana_ca="FILE|DIRECTORY …"` names the certificate authorities that alone are trusted; by default
 # they are those of this machine.
 
 # As the package iguana-workflow installs it.

@@ -1,4 +1,4 @@
-//! Any bytes as a layer: nothing outside the folder changes, and where GNU tar reads the same archive it tells of the
+//! Any bytes as a layer: nothing outside the directory changes, and where GNU tar reads the same archive it tells of the
 //! same files.
 #![no_main]
 
@@ -22,13 +22,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let room = Path::new(ROOM);
     let root = room.join("above/root");
     if !room.join("victim").exists() {
-        fs::create_dir_all(room.join("above")).expect("a folder in memory");
+        fs::create_dir_all(room.join("above")).expect("a directory in memory");
         fs::write(room.join("victim"), "safe").expect("a file in memory");
         fs::write(room.join("above/victim"), "safe").expect("a file in memory");
     }
-    fs::create_dir(&root).expect("an empty folder");
+    fs::create_dir(&root).expect("an empty directory");
     let before = surroundings(room);
-    let unpacked = unpack(bytes, Directory::open(&root).expect("the folder"));
+    let unpacked = unpack(bytes, Directory::open(&root).expect("the directory"));
     assert_eq!(before, surroundings(room), "something outside changed");
     if unpacked.is_ok()
         && bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)))
@@ -46,7 +46,7 @@ fn surroundings(room: &Path) -> Vec<String> {
     let stat = |name: &&str| {
         let found = fs::symlink_metadata(room.join(name)).expect("it is there");
         let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
-        // The folder that the root is in has it as a part, and no more.
+        // The directory that the root is in has it as a part, and no more.
         format!("{name} {} {} {} {} {times:?}", found.mode(), found.uid(), found.nlink(), found.size())
     };
     files.iter().map(stat).collect()
@@ -70,7 +70,7 @@ fn compare(bytes: &[u8], root: &Path) {
     let Some(told) = lines.iter().map(|line| parse(line)).collect::<Option<Vec<_>>>() else { return };
     let Some(names) = names.iter().map(|name| unescaped(name)).collect::<Option<Vec<_>>>() else { return };
     assert_eq!(names.len(), told.len());
-    // GNU tar skips content that folders and links should not have; Go's archive/tar and we say that there is none.
+    // GNU tar skips content that directories and links should not have; Go's archive/tar and we say that there is none.
     if told.iter().any(|told| told.size > 0 && !matches!(told.kind, '-' | 'C')) {
         return;
     }
@@ -89,10 +89,10 @@ fn compare(bytes: &[u8], root: &Path) {
 
 /// Whether it is another's whiteout, or in the place of something else.
 fn is_hidden(path: &Path, all: &BTreeMap<PathBuf, Vec<&Told>>) -> bool {
-    let is_folder = |told: &Vec<&Told>| told.iter().all(|told| told.kind == 'd');
+    let is_directory = |told: &Vec<&Told>| told.iter().all(|told| told.kind == 'd');
     let is_marked = |path: &Path| path.iter().any(|name| name.as_bytes().starts_with(b".wh."));
-    let above = path.ancestors().skip(1).any(|above| all.get(above).is_some_and(|told| !is_folder(told)));
-    let below = all.keys().any(|other| other != path && other.starts_with(path)) && !is_folder(&all[path]);
+    let above = path.ancestors().skip(1).any(|above| all.get(above).is_some_and(|told| !is_directory(told)));
+    let below = all.keys().any(|other| other != path && other.starts_with(path)) && !is_directory(&all[path]);
     above || below || is_marked(path)
 }
 

@@ -18,7 +18,7 @@ pub struct Authority {
 impl Authority {
     /// The authority of that name; made once, kept under `target/lab/authority`.
     pub fn named(name: &str) -> Result<Authority> {
-        Ok(Authority { home: kept("authority", name, |folder| make(name, folder))? })
+        Ok(Authority { home: kept("authority", name, |directory| make(name, directory))? })
     }
 
     /// What must be trusted to trust its servers.
@@ -26,7 +26,7 @@ impl Authority {
         self.home.join("ca.pem")
     }
 
-    /// Makes the certificate of a client, `client.cert` and `client.key`, in the folder `into`.
+    /// Makes the certificate of a client, `client.cert` and `client.key`, in the directory `into`.
     pub fn certify_client(&self, into: &Path) -> Result<()> {
         let (ca, key) = (self.certificate(), self.home.join("ca.key"));
         let mut command = request(into, "client");

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// A policy that lets everything run.
 pub const ANYTHING: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
 
-/// A workstation with a trust folder, whose registry needs no TLS.
+/// A workstation with a trust directory, whose registry needs no TLS.
 pub struct Workstation(TempDir);
 
 impl Workstation {
@@ -39,7 +39,7 @@ impl Workstation {
         Ok(path)
     }
 
-    /// Runs `iguana` with these words, in its folder.
+    /// Runs `iguana` with these words, in its directory.
     pub fn iguana(&self, words: &[&str]) -> Result<Output> {
         let mut iguana = Command::new(program("iguana"));
         iguana.args(words).current_dir(self.0.path()).output().context("`iguana` cannot be started")
@@ -55,7 +55,7 @@ impl Workstation {
     }
 }
 
-/// A folder with one file, as a stick has it.
+/// A directory with one file, as a stick has it.
 pub fn stick(file: &Path) -> Result<TempDir> {
     let room = passing_room("stick")?;
     fs::copy(file, room.path().join(file.file_name().context("no name")?))?;

@@ -30,7 +30,7 @@ pub struct Part<'a> {
     /// What sfdisk(8) is told of it besides: `type=…, attrs=…`.
     pub row: &'a str,
     /// What is on it.
-    pub folder: &'a Path,
+    pub directory: &'a Path,
 }
 
 impl Disk {
@@ -42,11 +42,11 @@ impl Disk {
         Ok(Disk { image, _home: home })
     }
 
-    /// A disk of `mib` MiB that is one ext4 file system with the content of `folder`.
-    pub fn ext4(mib: u64, label: &str, folder: &Path) -> Result<Disk> {
+    /// A disk of `mib` MiB that is one ext4 file system with the content of `directory`.
+    pub fn ext4(mib: u64, label: &str, directory: &Path) -> Result<Disk> {
         let disk = Disk::empty(mib)?;
         let mut mkfs = Command::new("/sbin/mke2fs");
-        mkfs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(folder).arg(&disk.image);
+        mkfs.args(["-q", "-t", "ext4", "-L", label, "-d"]).arg(directory).arg(&disk.image);
         process::run(&mut mkfs, QUICK)?;
         Ok(disk)
     }
@@ -62,7 +62,7 @@ impl Disk {
         for (number, part) in (1..).zip(parts) {
             let offset = format!("offset={}", disk.partition(number)?);
             let mut mkfs = Command::new("/sbin/mke2fs");
-            mkfs.args(["-q", "-F", "-t", "ext4", "-E", &offset, "-d"]).arg(part.folder).arg(&disk.image);
+            mkfs.args(["-q", "-F", "-t", "ext4", "-E", &offset, "-d"]).arg(part.directory).arg(&disk.image);
             process::run(mkfs.arg(format!("{}M", part.mib)), QUICK)?;
         }
         Ok(disk)
@@ -98,9 +98,9 @@ mod tests {
 
     #[test]
     fn files_are_read_from_a_whole_disk_and_from_a_partition() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("name"), "iguana\n").unwrap();
-        let whole = Disk::ext4(16, "whole", folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("name"), "iguana\n").unwrap();
+        let whole = Disk::ext4(16, "whole", directory.path()).unwrap();
         assert_eq!(whole.read(0, "/name").unwrap(), "iguana\n");
 
         let parted = Disk::empty(20).unwrap();

@@ -21,7 +21,7 @@ const PACKAGES: &str = "dracut,dracut-network,network-manager,isc-dhcp-client,ip
 const MODULE: &str = "usr/lib/dracut/modules.d/50iguana";
 const PROGRAM: &str = "usr/lib/iguana/iguana-init";
 
-/// Enters the folder `$0` as its own system, with mounts that nobody else sees.
+/// Enters the directory `$0` as its own system, with mounts that nobody else sees.
 const ENTER: &str = r#"mount -t proc proc "$0/proc" && mount -t sysfs -o ro sysfs "$0/sys" &&
     mount --rbind /dev "$0/dev" && exec chroot "$0" "$@""#;
 
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// A Debian with dracut and a kernel's modules, in a folder. Bookworm's dracut is the last of the old line, 059; that of
+/// A Debian with dracut and a kernel's modules, in a directory. Bookworm's dracut is the last of the old line, 059; that of
 /// Trixie is dracut-ng.
 #[derive(Debug)]
 pub struct Dracut {
@@ -68,7 +68,7 @@ impl Dracut {
         ];
         let inputs = vec![kernel.release.clone()];
         let debian = Debian { name: "dracut", suite, packages: PACKAGES, recommended: false, hooks, inputs };
-        Ok(Dracut { kernel: kernel.clone(), root: debian.folder()? })
+        Ok(Dracut { kernel: kernel.clone(), root: debian.directory()? })
     }
 
     /// An initrd of that kind with our module, which trusts what the lab's other initrds trust.
@@ -139,8 +139,8 @@ impl Dracut {
 }
 
 fn module_files() -> Result<Vec<PathBuf>> {
-    let folder = source_tree().join("dracut/50iguana");
-    let entries = fs::read_dir(&folder).with_context(|| format!("`{}`", folder.display()))?;
+    let directory = source_tree().join("dracut/50iguana");
+    let entries = fs::read_dir(&directory).with_context(|| format!("`{}`", directory.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.sort();
     Ok(files)

@@ -73,15 +73,15 @@ pub struct Owner {
 impl Owner {
     /// The owner of that name; made once, kept under `target/lab/owner`.
     pub fn named(name: &str) -> Result<Owner> {
-        let home = kept("owner", name, |folder| {
+        let home = kept("owner", name, |directory| {
             let mut request = Command::new("openssl");
             request
-                .current_dir(folder)
+                .current_dir(directory)
                 .args(["req", "-x509", "-nodes", "-days", "3650", "-newkey", "rsa:2048"]);
             request.args(["-keyout", "key.pem", "-out", "certificate.pem", "-subj", &format!("/CN={name}")]);
             process::run(&mut request, QUICK)?;
             let mut convert = Command::new("openssl");
-            convert.current_dir(folder).args(["x509", "-in", "certificate.pem", "-outform", "der"]);
+            convert.current_dir(directory).args(["x509", "-in", "certificate.pem", "-outform", "der"]);
             process::run(convert.args(["-out", "certificate.der"]), QUICK).map(drop)
         })?;
         Ok(Owner { home })

@@ -23,17 +23,17 @@ pub struct Subject {
     pub usage: &'static str,
 }
 
-/// The key and the certificate of an authority, in a folder.
+/// The key and the certificate of an authority, in a directory.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    folder: PathBuf,
+    directory: PathBuf,
     name: String,
 }
 
 impl Authority {
     /// Makes one that certifies itself.
-    pub fn root(folder: &Path, name: &str) -> Result<Authority> {
-        let authority = Authority { folder: folder.into(), name: name.into() };
+    pub fn root(directory: &Path, name: &str) -> Result<Authority> {
+        let authority = Authority { directory: directory.into(), name: name.into() };
         let (key, certificate) = (authority.file("key"), authority.file("crt"));
         let mut openssl = Command::new("openssl");
         openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
@@ -50,10 +50,10 @@ impl Authority {
     }
 
     /// Makes one that certifies itself with these extensions, in openssl's words; its time is from one year to another.
-    pub fn unusual(folder: &Path, name: &str, extensions: &str, years: (u32, u32)) -> Result<Authority> {
-        let authority = Authority { folder: folder.into(), name: name.into() };
+    pub fn unusual(directory: &Path, name: &str, extensions: &str, years: (u32, u32)) -> Result<Authority> {
+        let authority = Authority { directory: directory.into(), name: name.into() };
         let (request, config) = (authority.file("csr"), authority.file("config"));
-        let home = folder.display();
+        let home = directory.display();
         let text = format!(
             "[ca]\ndefault_ca = own\n[own]\ndatabase = {home}/{name}.index\nnew_certs_dir = {home}\n\
              private_key = {home}/{name}.key\ndefault_md = sha256\npolicy = any\nunique_subject = no\n\
@@ -84,7 +84,7 @@ impl Authority {
 
     /// Another one that this one certifies.
     pub fn below(&self, name: &str) -> Result<Authority> {
-        let below = Authority { folder: self.folder.clone(), name: name.into() };
+        let below = Authority { directory: self.directory.clone(), name: name.into() };
         below.make_key()?;
         let extensions = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n\
             extendedKeyUsage=codeSigning\n";
@@ -105,13 +105,13 @@ impl Authority {
         if let Some(issuer) = subject.issuer_as_der {
             extensions += &format!("{ISSUER_AS_DER}=ASN1:UTF8String:{issuer}\n");
         }
-        let file = self.folder.join("leaf.crt");
+        let file = self.directory.join("leaf.crt");
         self.sign(key, "/", &extensions, &file)?;
         Ok(fs::read_to_string(file)?)
     }
 
     fn sign(&self, key: &Path, subject: &str, extensions: &str, target: &Path) -> Result<()> {
-        let (request, file) = (self.folder.join("request"), self.folder.join("extensions"));
+        let (request, file) = (self.directory.join("request"), self.directory.join("extensions"));
         let mut openssl = Command::new("openssl");
         openssl.args(["req", "-new", "-subj", subject, "-key"]).arg(key).arg("-out").arg(&request);
         process::run(&mut openssl, QUICK)?;
@@ -123,7 +123,7 @@ impl Authority {
     }
 
     fn file(&self, ending: &str) -> PathBuf {
-        self.folder.join(format!("{}.{ending}", self.name))
+        self.directory.join(format!("{}.{ending}", self.name))
     }
 
     /// The file with its certificate.

@@ -55,10 +55,10 @@ impl Initrd {
     /// One that runs workflows and images signed by the key beside it, gives no shell, and heeds two options of the
     /// command line.
     pub fn strict() -> Result<(Initrd, Key)> {
-        let folder = kept("trust", "strict-by-name", |folder| {
-            let (trust, keys) = (folder.join("trust"), folder.join("trust/keys"));
+        let directory = kept("trust", "strict-by-name", |directory| {
+            let (trust, keys) = (directory.join("trust"), directory.join("trust/keys"));
             fs::create_dir_all(&keys)?;
-            let key = Key::usual(folder, "key")?;
+            let key = Key::usual(directory, "key")?;
             fs::copy(&key.public, keys.join("workflow.pub"))?;
             let policy = r#"{"default": [{"type": "reject"}], "transports": {"docker": {"": [
                 {"type": "sigstoreSigned", "keyPath": "keys/workflow.pub"}]}}}"#;
@@ -69,9 +69,9 @@ impl Initrd {
             fs::copy(Trust::lab()?.registries.context("none")?, trust.join("registries.conf"))?;
             Ok(fs::write(trust.join("iguana.conf"), strict_rules())?)
         })?;
-        let options = ["--shell".into(), "--trust".into(), folder.join("trust").into()];
+        let options = ["--shell".into(), "--trust".into(), directory.join("trust").into()];
         let initrd = Initrd::build_by("strict", Flavour::Cloud, &options)?;
-        Ok((initrd, Key::kept(&folder, "key")))
+        Ok((initrd, Key::kept(&directory, "key")))
     }
 
     /// Builds the initrd, or finds the one made from the same programs, files and options.
@@ -130,8 +130,8 @@ impl Trust {
         let registries = room("initrd")?.join("registries.conf");
         let insecure = INSECURE_PORTS
             .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"));
-        let elsewhere = STOOD_IN_FOR.iter().map(|(name, folder)| {
-            let location = format!("{HOST}:{STAND_IN_PORT}/{folder}");
+        let elsewhere = STOOD_IN_FOR.iter().map(|(name, directory)| {
+            let location = format!("{HOST}:{STAND_IN_PORT}/{directory}");
             format!("[[registry]]\nprefix = \"{name}\"\nlocation = \"{location}\"\ninsecure = true\n\n")
         });
         let text: String = insecure.chain(elsewhere).collect();

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The folder `target/lab/ROOM/NAME`: what `make` put there the first time. Whoever else wants it while it is
+/// The directory `target/lab/ROOM/NAME`: what `make` put there the first time. Whoever else wants it while it is
 /// being made waits.
 pub fn kept(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let room = room(room_name)?;
@@ -36,10 +36,10 @@ mod tests {
     fn many_want_it_and_one_makes_it() {
         let name = format!("test-{}", std::process::id());
         let made = AtomicUsize::new(0);
-        let make = |folder: &Path| {
+        let make = |directory: &Path| {
             made.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(std::time::Duration::from_millis(50));
-            Ok(fs::write(folder.join("result"), "done")?)
+            Ok(fs::write(directory.join("result"), "done")?)
         };
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -41,7 +41,7 @@ pub struct Kernel {
 impl Kernel {
     /// Debian's present kernel of that flavour; downloaded once, kept under `target/lab/kernel`.
     pub fn debian(flavour: Flavour) -> Result<Kernel> {
-        Kernel::unpacked(&kept("kernel", flavour.package(), |folder| fetch(flavour, folder))?)
+        Kernel::unpacked(&kept("kernel", flavour.package(), |directory| fetch(flavour, directory))?)
     }
 
     fn unpacked(home: &Path) -> Result<Kernel> {
@@ -74,9 +74,9 @@ fn versioned_package(description: &str) -> Option<&str> {
     depends.split([' ', ',']).find(|word| word.starts_with("linux-image-"))
 }
 
-fn only_entry(folder: &Path) -> Result<PathBuf> {
-    let mut entries = fs::read_dir(folder).with_context(|| format!("`{}`", folder.display()))?;
-    let entry = entries.next().with_context(|| format!("`{}` is empty", folder.display()))??;
+fn only_entry(directory: &Path) -> Result<PathBuf> {
+    let mut entries = fs::read_dir(directory).with_context(|| format!("`{}`", directory.display()))?;
+    let entry = entries.next().with_context(|| format!("`{}` is empty", directory.display()))??;
     Ok(entry.path())
 }
 

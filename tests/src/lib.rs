@@ -1,20 +1,20 @@
 //! The lab: real kernels, registries, images and VMs for whole-system scenarios.
 //!
 //! What is slow to make is kept under `target/lab`, which may be deleted at any time. What a scenario
-//! starts, it stops: every process and folder here belongs to a value and goes with it.
+//! starts, it stops: every process and directory here belongs to a value and goes with it.
 
 pub mod authority;
 pub mod bundle;
+pub mod crafted_signature;
 pub mod disk;
 pub mod dracut;
 pub mod equality;
 pub mod escapes;
+pub mod fake_server;
+pub mod fault_proxy;
 pub mod firmware;
-pub mod forgery;
-pub mod front;
 pub mod fulcio;
 pub mod image;
-pub mod imposter;
 pub mod initrd;
 mod kept;
 pub mod kernel;
@@ -32,9 +32,9 @@ pub mod registry;
 pub mod scenario;
 pub mod segment;
 pub mod signing;
-pub mod site;
 pub mod skopeo;
 pub mod way;
+pub mod web_server;
 
 pub use kept::kept;
 
@@ -55,15 +55,15 @@ pub fn program(name: &str) -> PathBuf {
     source_tree().join("target/dist").join(name)
 }
 
-/// The folder `target/lab/NAME`, made if need be.
+/// The directory `target/lab/NAME`, made if need be.
 pub fn room(name: &str) -> Result<PathBuf> {
     let path = source_tree().join("target/lab").join(name);
-    std::fs::create_dir_all(&path).with_context(|| format!("folder `{}`", path.display()))?;
+    std::fs::create_dir_all(&path).with_context(|| format!("directory `{}`", path.display()))?;
     // Without links, so that it is the same place in a root that is mounted elsewhere.
     Ok(path.canonicalize()?)
 }
 
-/// A folder under `target/lab/NAME` that goes with the value.
+/// A directory under `target/lab/NAME` that goes with the value.
 pub fn passing_room(name: &str) -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("run-").tempdir_in(room(name)?)?)
 }

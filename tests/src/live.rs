@@ -18,7 +18,7 @@ mount -t tmpfs tmpfs "$room/live"
 mkdir "$room/live/upper" "$room/live/work" "$room/live/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$room/live/upper,workdir=$room/live/work" "$room/live/root"
 cd "$room/live/root"
-for folder in proc sys dev; do mount --rbind "/$folder" "$folder"; done
+for directory in proc sys dev; do mount --rbind "/$directory" "$directory"; done
 mount --rbind "$room" ".$room"
 mount -t tmpfs tmpfs run
 mkdir -p etc/containers
@@ -56,7 +56,7 @@ impl LiveSystem {
         format!("{}/{image}", self.registry_address())
     }
 
-    /// A folder that the system and this host have at the same path.
+    /// A directory that the system and this host have at the same path.
     pub fn room(&self) -> &Path {
         self.room.path()
     }

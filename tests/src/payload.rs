@@ -48,7 +48,7 @@ pub struct Debian {
     pub packages: &'static str,
     /// Whether what these packages recommend comes too, as on a machine where a person installs them.
     pub recommended: bool,
-    /// What is done in it at the end: mmdebstrap's customize hooks, with `$PRODUCTS` as a folder for results.
+    /// What is done in it at the end: mmdebstrap's customize hooks, with `$PRODUCTS` as a directory for results.
     pub hooks: Vec<String>,
     /// What else the result depends on.
     pub inputs: Vec<String>,
@@ -61,22 +61,24 @@ impl Debian {
         Ok(self.made(&file)?.join(file))
     }
 
-    /// The whole system as a folder, which whoever uses it may change.
-    pub fn folder(&self) -> Result<PathBuf> {
-        let folder = Path::new("root");
-        Ok(self.made(folder)?.join(folder))
+    /// The whole system as a directory, which whoever uses it may change.
+    pub fn directory(&self) -> Result<PathBuf> {
+        let directory = Path::new("root");
+        Ok(self.made(directory)?.join(directory))
     }
 
-    /// The folder that the hooks filled.
+    /// The directory that the hooks filled.
     pub fn products(&self) -> Result<PathBuf> {
         self.made(Path::new("/dev/null"))
     }
 
-    /// The folder with all that comes of it; made once and kept under `target/lab/debian`.
+    /// The directory with all that comes of it; made once and kept under `target/lab/debian`.
     fn made(&self, target: &Path) -> Result<PathBuf> {
         let mut key = DefaultHasher::new();
         (LEFT_OUT, self, target).hash(&mut key);
-        kept("debian", &format!("{}-{:016x}", self.name, key.finish()), |folder| self.make(folder, target))
+        kept("debian", &format!("{}-{:016x}", self.name, key.finish()), |directory| {
+            self.make(directory, target)
+        })
     }
 
     fn make(&self, products: &Path, target: &Path) -> Result<()> {
@@ -164,7 +166,7 @@ pub fn system_for_any_disk(kernel: &Kernel) -> Result<PathBuf> {
     Ok(debian.tar("tar.zst")?.with_file_name(""))
 }
 
-/// The system in the folder of [`system_for_any_disk`], a tar file.
+/// The system in the directory of [`system_for_any_disk`], a tar file.
 pub const SYSTEM: &str = "debian.tar.zst";
 /// The unified kernel image there.
 pub const UNIFIED: &str = "debian.efi";

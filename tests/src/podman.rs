@@ -15,7 +15,7 @@ fi
 exec "$@"
 "#;
 
-/// Images and volumes stay in the system's folder; `cgroupfs` and no events need no systemd. crun hands on
+/// Images and volumes stay in the system's directory; `cgroupfs` and no events need no systemd. crun hands on
 /// whatever it has open, which here may be a lock of whoever runs the tests; podman keeps its own locks in
 /// `/dev/shm`, and leaves cgroups behind.
 const PODMAN: &str = r#"

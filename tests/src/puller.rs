@@ -37,8 +37,8 @@ impl Puller {
     /// Puts a file below `/etc/containers`; its path on the system as this host sees it.
     pub fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let target = self.system.room().join("containers").join(path);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
+        if let Some(directory) = target.parent() {
+            fs::create_dir_all(directory)?;
         }
         fs::write(&target, content)?;
         Ok(target)

@@ -23,7 +23,7 @@ const OTHER_PORTS: Range<u16> = 35516..35580;
 /// The port of a registry that the lab's `registries.conf` names as the place of others' images.
 pub const STAND_IN_PORT: u16 = 35499;
 
-/// The registries whose images it has, and the folders that it has them in.
+/// The registries whose images it has, and the directories that it has them in.
 pub const STOOD_IN_FOR: &[(&str, &str)] =
     &[("registry.opensuse.org", "opensuse"), ("registry.example", "example")];
 
@@ -48,7 +48,7 @@ pub struct Registry {
 
 /// What kind of registry is to be.
 #[derive(Debug, Default)]
-struct Wish<'a> {
+struct RegistryOptions<'a> {
     authority: Option<&'a Authority>,
     demands_a_password: bool,
     demands_a_certificate: bool,
@@ -57,22 +57,29 @@ struct Wish<'a> {
 impl Registry {
     /// Plain http, on a port that the lab's `registries.conf` calls insecure.
     pub fn plain() -> Result<Registry> {
-        Registry::start(INSECURE_PORTS, &Wish::default())
+        Registry::start(INSECURE_PORTS, &RegistryOptions::default())
     }
 
     /// Plain http, on a port that no `registries.conf` names.
     pub fn plain_unlisted() -> Result<Registry> {
-        Registry::start(OTHER_PORTS, &Wish::default())
+        Registry::start(OTHER_PORTS, &RegistryOptions::default())
     }
 
     /// https, with the certificate that `authority` vouches for.
     pub fn tls(authority: &Authority) -> Result<Registry> {
-        Registry::start(OTHER_PORTS, &Wish { authority: Some(authority), ..Wish::default() })
+        Registry::start(
+            OTHER_PORTS,
+            &RegistryOptions { authority: Some(authority), ..RegistryOptions::default() },
+        )
     }
 
     /// As [`Registry::tls`], for those who show a certificate of the same authority.
     pub fn demanding_a_certificate(authority: &Authority) -> Result<Registry> {
-        let wish = Wish { authority: Some(authority), demands_a_certificate: true, ..Wish::default() };
+        let wish = RegistryOptions {
+            authority: Some(authority),
+            demands_a_certificate: true,
+            ..RegistryOptions::default()
+        };
         let registry = Registry::start(OTHER_PORTS, &wish)?;
         fs::create_dir(registry.home.path().join("certs"))?;
         authority.certify_client(&registry.home.path().join("certs"))?;
@@ -81,15 +88,18 @@ impl Registry {
 
     /// As [`Registry::plain`], for those who know the [`CREDENTIALS`].
     pub fn demanding_a_password() -> Result<Registry> {
-        Registry::start(INSECURE_PORTS, &Wish { demands_a_password: true, ..Wish::default() })
+        Registry::start(
+            INSECURE_PORTS,
+            &RegistryOptions { demands_a_password: true, ..RegistryOptions::default() },
+        )
     }
 
     /// Has the images of the registries [`STOOD_IN_FOR`], so that workflows run as other people wrote them.
     pub fn standing_for_others() -> Result<Registry> {
-        Registry::start(STAND_IN_PORT..STAND_IN_PORT + 1, &Wish::default())
+        Registry::start(STAND_IN_PORT..STAND_IN_PORT + 1, &RegistryOptions::default())
     }
 
-    fn start(ports: Range<u16>, wish: &Wish<'_>) -> Result<Registry> {
+    fn start(ports: Range<u16>, wish: &RegistryOptions<'_>) -> Result<Registry> {
         let port = Port::free(ports)?;
         let home = passing_room("registry")?;
         fs::write(home.path().join("config.yml"), config(port.number, home.path(), wish))?;
@@ -176,20 +186,20 @@ impl Registry {
         Ok(format!("{}/{name}", self.address()))
     }
 
-    /// A folder as containers-certs.d(5) describes it, that trusts `ca`.
+    /// A directory as containers-certs.d(5) describes it, that trusts `ca`.
     /// With a client's certificate if one is demanded.
     fn trusting(&self, ca: &Path) -> Result<PathBuf> {
-        let folder = self.home.path().join("certs");
-        fs::create_dir_all(&folder)?;
-        fs::copy(ca, folder.join("ca.crt"))?;
-        Ok(folder)
+        let directory = self.home.path().join("certs");
+        fs::create_dir_all(&directory)?;
+        fs::copy(ca, directory.join("ca.crt"))?;
+        Ok(directory)
     }
 
     /// The files of all blobs it holds, largest first: layers before configurations and manifests.
     pub fn blobs(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.home.path().join("data/docker/registry/v2/blobs/sha256");
+        let directory = self.home.path().join("data/docker/registry/v2/blobs/sha256");
         let listed =
-            process::run(Command::new("find").arg(folder).args(["-name", "data", "-size", "+0"]), QUICK)?;
+            process::run(Command::new("find").arg(directory).args(["-name", "data", "-size", "+0"]), QUICK)?;
         let mut files: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
         files.sort_by_key(|file| std::cmp::Reverse(file.metadata().map_or(0, |data| data.len())));
         Ok(files)
@@ -206,7 +216,7 @@ impl Drop for Registry {
     }
 }
 
-fn config(port: u16, home: &Path, wish: &Wish<'_>) -> String {
+fn config(port: u16, home: &Path, wish: &RegistryOptions<'_>) -> String {
     let home = home.display();
     let auth = format!("auth: {{htpasswd: {{realm: lab, path: {home}/htpasswd}}}}\n");
     let auth = if wish.demands_a_password { auth.as_str() } else { "" };

@@ -7,7 +7,7 @@ use crate::kernel::Flavour;
 use crate::monitor::Monitor;
 use crate::registry::Registry;
 use crate::room;
-use crate::site::Site;
+use crate::web_server::WebServer;
 use anyhow::Result;
 use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// The cloud kernel with the standard initrd in 512 MiB, a network card, no disk.
+    /// The cloud kernel with the standard initrd in 512 MiB, a network interface, no disk.
     pub fn new() -> Result<Scenario> {
         Ok(Scenario::with(&Initrd::standard(Flavour::Cloud)?))
     }
@@ -127,14 +127,14 @@ impl Scenario {
         Ok(Scenario { monitor: Some(monitor), ..scenario })
     }
 
-    /// No network card.
+    /// No network interface.
     pub fn no_network(mut self) -> Scenario {
         self.machine.network = Network::Absent;
         self
     }
 
-    /// Another network card than virtio's, in the same network.
-    pub fn network_card(mut self, model: &str) -> Scenario {
+    /// Another network interface than virtio's, in the same network.
+    pub fn network_interface(mut self, model: &str) -> Scenario {
         self.machine.network = Network::Absent;
         self.extra(["-netdev", "user,id=net1", "-device", &format!("{model},netdev=net1")])
     }
@@ -154,17 +154,17 @@ impl Scenario {
     /// Starts the machine.
     pub fn boot(mut self) -> Result<Boot> {
         let address = self.registry.as_ref().map(Registry::address).unwrap_or_default();
-        let site = Site::plain()?;
+        let web_server = WebServer::plain()?;
         if let Some(workflow) = &self.workflow {
             for (ending, content) in &self.beside {
-                site.serve(&format!("/workflow.yaml{ending}"), content.clone());
+                web_server.serve(&format!("/workflow.yaml{ending}"), content.clone());
             }
-            let url = site.serve("/workflow.yaml", workflow.replace(REGISTRY, &address));
+            let url = web_server.serve("/workflow.yaml", workflow.replace(REGISTRY, &address));
             self.append.push(format!("rd.iguana.control_url={url}"));
         }
         self.machine.append = self.append.join(" ").replace(REGISTRY, &address);
         let console = Qemu::find()?.start(&self.machine, &log_of_this_test()?, Echo::Silent)?;
-        Ok(Boot { console, keyboard: self.monitor, _site: site, _registry: self.registry })
+        Ok(Boot { console, keyboard: self.monitor, _site: web_server, _registry: self.registry })
     }
 }
 
@@ -179,7 +179,7 @@ fn log_of_this_test() -> Result<PathBuf> {
 pub struct Boot {
     console: Console,
     keyboard: Option<Monitor>,
-    _site: Site,
+    _site: WebServer,
     _registry: Option<Registry>,
 }
 

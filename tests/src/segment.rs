@@ -1,4 +1,4 @@
-//! A network of its own, with a machine's card at one end and dnsmasq at the other.
+//! A network of its own, with a machine's interface at one end and dnsmasq at the other.
 
 use crate::passing_room;
 use crate::process::{self, QUICK};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The card's end of it; QEMU opens it.
+/// The interface's end of it; QEMU opens it.
 const TAP: &str = "tap0";
 
 /// The host's end, with the address [`HOST`].
@@ -29,7 +29,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Takes this thread into a new network, which has a bridge with a card's place.
+    /// Takes this thread into a new network, which has a bridge with a interface's place.
     pub fn enter() -> Result<Segment> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network of our own (are we root?)")?;
         for line in [
@@ -45,8 +45,8 @@ impl Segment {
         Ok(Segment { helpers: Vec::new(), home: passing_room("segment")? })
     }
 
-    /// The options of QEMU's `-netdev` for the card.
-    pub fn card() -> String {
+    /// The options of QEMU's `-netdev` for the interface.
+    pub fn interface() -> String {
         format!("tap,id=net0,ifname={TAP},script=no,downscript=no")
     }
 
@@ -56,8 +56,8 @@ impl Segment {
         self.start(Command::new("socat").args([listen, format!("TCP:127.0.0.1:{port}")]), "socat")
     }
 
-    /// Gives addresses by DHCP and the files of `folder` by TFTP, with more of dnsmasq's `options`.
-    pub fn serve(&mut self, folder: &Path, options: &[String]) -> Result<()> {
+    /// Gives addresses by DHCP and the files of `directory` by TFTP, with more of dnsmasq's `options`.
+    pub fn serve(&mut self, directory: &Path, options: &[String]) -> Result<()> {
         let mut dnsmasq = Command::new("/usr/sbin/dnsmasq");
         dnsmasq.args([
             "--keep-in-foreground",
@@ -75,7 +75,7 @@ impl Segment {
         ]);
         dnsmasq.arg(format!("--interface={BRIDGE}")).arg("--dhcp-range=10.0.2.50,10.0.2.99,1h");
         dnsmasq.arg(format!("--dhcp-leasefile={}", self.home.path().join("leases").display()));
-        dnsmasq.arg(format!("--tftp-root={}", folder.display())).args(options);
+        dnsmasq.arg(format!("--tftp-root={}", directory.display())).args(options);
         self.start(&mut dnsmasq, "dnsmasq")?;
         self.await_log("dnsmasq", "TFTP root is")
     }

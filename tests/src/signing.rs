@@ -23,7 +23,7 @@ pub const CHAIN: &str = "dev.sigstore.cosign/chain";
 /// The type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A key of openssl's, in a folder: `NAME.pem` and `NAME.pub`.
+/// A key of openssl's, in a directory: `NAME.pem` and `NAME.pub`.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// The private half.
@@ -35,22 +35,23 @@ pub struct Key {
 
 impl Key {
     /// Makes one by the words of `openssl genpkey`.
-    pub fn make(folder: &Path, name: &str, words: &[&str]) -> Result<Key> {
-        let (private, public) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.pub")));
+    pub fn make(directory: &Path, name: &str, words: &[&str]) -> Result<Key> {
+        let (private, public) =
+            (directory.join(format!("{name}.pem")), directory.join(format!("{name}.pub")));
         process::run(openssl(&["genpkey"]).args(words).arg("-out").arg(&private), QUICK)?;
         process::run(openssl(&["pkey", "-pubout", "-in"]).arg(&private).arg("-out").arg(&public), QUICK)?;
         Ok(Key { private, public, signs_unhashed: words.contains(&"ed25519") })
     }
 
     /// One that was made before.
-    pub fn kept(folder: &Path, name: &str) -> Key {
-        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+    pub fn kept(directory: &Path, name: &str) -> Key {
+        let file = |ending: &str| directory.join(format!("{name}.{ending}"));
         Key { private: file("pem"), public: file("pub"), signs_unhashed: false }
     }
 
     /// On the curve that nearly everybody uses.
-    pub fn usual(folder: &Path, name: &str) -> Result<Key> {
-        Key::make(folder, name, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    pub fn usual(directory: &Path, name: &str) -> Result<Key> {
+        Key::make(directory, name, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
     }
 
     /// The bytes of a signature.

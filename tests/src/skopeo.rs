@@ -18,10 +18,10 @@ impl Skopeo {
     /// Fetched once.
     pub fn of_debian_13() -> Result<Skopeo> {
         packages::ensure(packages::DEBIAN)?;
-        let make = |folder: &Path| {
+        let make = |directory: &Path| {
             let mut mmdebstrap = Command::new("mmdebstrap");
             mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", Suite::Trixie.name()]);
-            process::run(mmdebstrap.arg(folder.join("root")), LONG).map(drop)
+            process::run(mmdebstrap.arg(directory.join("root")), LONG).map(drop)
         };
         Ok(Skopeo { root: kept("skopeo", Suite::Trixie.name(), make)?.join("root") })
     }

@@ -7,7 +7,7 @@ use crate::kernel::{Flavour, Kernel};
 use crate::process::{self, LONG};
 use crate::registry::Registry;
 use crate::segment::Segment;
-use crate::site::Site;
+use crate::web_server::WebServer;
 use crate::{passing_room, room};
 use anyhow::{Context, Result};
 use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 /// The machine's console is the serial line, and whatever goes wrong ends it.
 const CMDLINE: &str = "console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff";
 
-/// The card's address.
+/// The interface's address.
 const MAC: &str = "52:54:00:12:34:56";
 
 /// The machine's serial number in its firmware's tables: as much of a URL as a hostile vendor can put there, and as
@@ -53,7 +53,7 @@ pub enum Way {
     UsbUefi,
     /// The unified kernel image on a disk's EFI system partition.
     Uki,
-    /// The card's own iPXE loads kernel and initrd by TFTP, BIOS.
+    /// The interface's own iPXE loads kernel and initrd by TFTP, BIOS.
     PxeBios,
     /// UEFI's PXE loads the unified kernel image by TFTP.
     PxeUefi,
@@ -115,49 +115,49 @@ impl Way {
 
     /// Starts a machine that comes this way and runs `image` as its only job; its log is `target/lab/logs/LOG.log`. A
     /// way over the network takes this thread into a network of its own.
-    pub fn start(self, image: &Image, log: &str) -> Result<Journey> {
+    pub fn start(self, image: &Image, log: &str) -> Result<BootRun> {
         let mut segment = if self.is_network() { Some(Segment::enter()?) } else { None };
-        let (registry, site, home) = (Registry::plain()?, Site::plain()?, passing_room("way")?);
+        let (registry, web_server, home) = (Registry::plain()?, WebServer::plain()?, passing_room("way")?);
         registry.push(image, "job")?;
         let workflow = format!("jobs: {{job: {{container: {{image: {}/job}}}}}}", registry.address());
         let own = format!("{MAC}-{SERIAL_IN_A_URL}");
         let page = if self == Way::PxeBios { &own } else { "any" };
-        let url = site.serve(&format!("/{page}.yaml"), workflow);
+        let url = web_server.serve(&format!("/{page}.yaml"), workflow);
         // iPXE knows its own interface, and leaves the serial number to Iguana.
         let url = if self == Way::PxeBios { url.replace(&own, "${mac}-${serial}") } else { url };
         let built = self.build(&url, home.path())?;
         if let Some(segment) = &mut segment {
-            for address in [registry.address(), site.url("")] {
+            for address in [registry.address(), web_server.url("")] {
                 segment.offer(address.rsplit(':').next().unwrap_or_default())?;
             }
-            segment.serve(&built, &self.dnsmasq(&built, &site)?)?;
+            segment.serve(&built, &self.dnsmasq(&built, &web_server)?)?;
         }
         let firmware = if self.has_uefi() { Some(Firmware::lenient()?) } else { None };
         let machine = self.machine(&built, &url, firmware.as_ref())?;
         let log = room("logs")?.join(log).with_extension("log");
         let console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
-        Ok(Journey { console, _kept: (segment, registry, site, home, firmware) })
+        Ok(BootRun { console, _kept: (segment, registry, web_server, home, firmware) })
     }
 
     /// What `iguana build` makes for this way.
     fn build(self, url: &str, home: &Path) -> Result<PathBuf> {
         let output = match self {
-            // A whole disk, as QEMU makes it of a folder.
+            // A whole disk, as QEMU makes it of a directory.
             Way::Uki => home.join("esp/EFI/BOOT/BOOTX64.EFI"),
             _ => home.join("built"),
         };
-        fs::create_dir_all(output.parent().context("a folder")?)?;
+        fs::create_dir_all(output.parent().context("a directory")?)?;
         build(self.format(), &format!("{CMDLINE} rd.iguana.control_url={url}"), &output, &[])?;
         Ok(output)
     }
 
     /// Whom dnsmasq offers what.
-    fn dnsmasq(self, built: &Path, site: &Site) -> Result<Vec<String>> {
+    fn dnsmasq(self, built: &Path, web_server: &WebServer) -> Result<Vec<String>> {
         let options = match self {
             Way::PxeBios => vec!["--dhcp-boot=boot.ipxe".to_owned()],
             // Option 93 is the client's architecture (RFC 4578), 16 that of UEFI's HTTP boot on x86-64.
             Way::HttpUefi => {
-                let url = site.serve("/iguana.efi", fs::read(built.join("iguana.efi"))?);
+                let url = web_server.serve("/iguana.efi", fs::read(built.join("iguana.efi"))?);
                 vec![
                     "--dhcp-match=set:http,option:client-arch,16".to_owned(),
                     "--dhcp-option-force=tag:http,option:vendor-class,HTTPClient".to_owned(),
@@ -188,10 +188,10 @@ impl Way {
         };
         if self.is_network() {
             machine.network = Network::Absent;
-            // UEFI has its own driver, and its own PXE; the BIOS has what the card brings: iPXE.
+            // UEFI has its own driver, and its own PXE; the BIOS has what the interface brings: iPXE.
             let rom = if self.has_uefi() { ",romfile=" } else { "" };
-            let card = format!("virtio-net-pci,netdev=net0,mac={MAC},bootindex=0{rom}");
-            extra.extend(["-netdev".into(), Segment::card(), "-device".into(), card]);
+            let interface = format!("virtio-net-pci,netdev=net0,mac={MAC},bootindex=0{rom}");
+            extra.extend(["-netdev".into(), Segment::interface(), "-device".into(), interface]);
         }
         extra.extend(["-smbios".into(), format!("type=1,serial={SERIAL}")]);
         extra.extend(firmware.map(Firmware::arguments).unwrap_or_default());
@@ -216,10 +216,10 @@ fn stick(image: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A disk with one FAT partition, which QEMU makes of the folder above `program`'s three.
+/// A disk with one FAT partition, which QEMU makes of the directory above `program`'s three.
 fn esp(program: &Path) -> Vec<String> {
-    let folder = program.ancestors().nth(3).unwrap_or(program);
-    let drive = format!("if=none,id=esp,format=raw,readonly=on,file=fat:{}", folder.display());
+    let directory = program.ancestors().nth(3).unwrap_or(program);
+    let drive = format!("if=none,id=esp,format=raw,readonly=on,file=fat:{}", directory.display());
     ["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(str::to_owned).to_vec()
 }
 
@@ -234,12 +234,12 @@ pub fn build(format: &str, cmdline: &str, output: &Path, options: &[OsString]) -
 }
 
 /// A machine on its way; it ends with the value.
-pub struct Journey {
+pub struct BootRun {
     console: Console,
-    _kept: (Option<Segment>, Registry, Site, TempDir, Option<Firmware>),
+    _kept: (Option<Segment>, Registry, WebServer, TempDir, Option<Firmware>),
 }
 
-impl Journey {
+impl BootRun {
     /// Waits until the console says `text` after what was last expected.
     pub fn expect(&mut self, text: &str) -> Result<Line> {
         self.console.expect(text, LIMIT)

@@ -68,9 +68,9 @@ fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
 fn what_is_missing_or_changed_is_found_out() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
-    let folder = workstation.bundle(&registry, WORKFLOW, "bundle")?;
+    let directory = workstation.bundle(&registry, WORKFLOW, "bundle")?;
     let blobs = || -> Result<Vec<_>> {
-        let blobs = fs::read_dir(folder.join("blobs/sha256"))?.map(|entry| Ok(entry?.path()));
+        let blobs = fs::read_dir(directory.join("blobs/sha256"))?.map(|entry| Ok(entry?.path()));
         let mut blobs = blobs.collect::<Result<Vec<_>>>()?;
         blobs.sort_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()));
         Ok(blobs)
@@ -117,7 +117,7 @@ fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
     Ok(())
 }
 
-/// The policy of the trust folder demands signatures: of the images, which come along, and of the workflow.
+/// The policy of the trust directory demands signatures: of the images, which come along, and of the workflow.
 #[test]
 fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle() -> Result<()> {
     let registry = filled()?;
@@ -156,7 +156,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
         (Key::usual(&workstation.path(""), "key")?, Key::usual(&workstation.path(""), "other")?);
     workstation.file("trust/registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n")?;
     let address = here(&registry);
-    let verify = |folder: &str| workstation.iguana(&["bundle", "verify", "b.tar", "--trust", folder]);
+    let verify = |directory: &str| workstation.iguana(&["bundle", "verify", "b.tar", "--trust", directory]);
     let bundle = |workflow: &str| -> Result<()> {
         let _ = fs::remove_file(workstation.path("b.tar"));
         workstation
@@ -284,7 +284,7 @@ fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() 
     Ok(())
 }
 
-/// Root writes to a folder to which others can write, too.
+/// Root writes to a directory to which others can write, too.
 #[test]
 fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
     let registry = filled()?;

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use iguana_lab::HOST;
 use iguana_lab::authority::Authority;
-use iguana_lab::front::{Action, Front, Request};
+use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
@@ -61,15 +61,18 @@ fn mirrors_are_tried_in_order_and_the_location_at_last() -> Result<()> {
 #[test]
 fn a_mirror_for_digests_is_not_asked_for_tags() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
-    let front = Front::before(&registry.address(), pass)?;
-    let table =
-        format!("{}mirror-by-digest-only = true\n{}", insecure(&here(&registry)), mirror(&front.address()));
+    let fault_proxy = FaultProxy::before(&registry.address(), pass)?;
+    let table = format!(
+        "{}mirror-by-digest-only = true\n{}",
+        insecure(&here(&registry)),
+        mirror(&fault_proxy.address())
+    );
     let puller = Puller::with(&table)?;
     succeeds(&puller.run(&format!("{}/tool", here(&registry)), "")?, &[]);
-    assert!(front.requests().is_empty());
+    assert!(fault_proxy.requests().is_empty());
     let by_digest = format!("{}/tool@{}", here(&registry), digest(&registry)?);
-    succeeds(&puller.run(&by_digest, "")?, &[&format!("from {}/tool", front.address())]);
-    assert!(!front.requests().is_empty());
+    succeeds(&puller.run(&by_digest, "")?, &[&format!("from {}/tool", fault_proxy.address())]);
+    assert!(!fault_proxy.requests().is_empty());
     Ok(())
 }
 
@@ -121,16 +124,16 @@ fn logins_are_found_by_registry_and_by_repository() -> Result<()> {
 #[test]
 fn credentials_of_a_container_go_to_no_mirror() -> Result<()> {
     let registry = filled(Registry::demanding_a_password()?)?;
-    let front = Front::before(&registry.address(), pass)?;
-    let puller = Puller::with(&format!("{}{}", insecure(&here(&registry)), mirror(&front.address())))?;
+    let fault_proxy = FaultProxy::before(&registry.address(), pass)?;
+    let puller = Puller::with(&format!("{}{}", insecure(&here(&registry)), mirror(&fault_proxy.address())))?;
     let (name, password) = CREDENTIALS;
     let workflow = format!(
         "jobs: {{own: {{container: {{image: '{}/tool', credentials: {{username: {name}, password: {password}}}}}}}}}",
         here(&registry)
     );
     succeeds(&puller.run_workflow(&workflow, "")?, &["not from", "demands a name and a password"]);
-    assert!(!front.requests().is_empty());
-    assert!(front.requests().iter().all(|request| !request.says("authorization:")));
+    assert!(!fault_proxy.requests().is_empty());
+    assert!(fault_proxy.requests().iter().all(|request| !request.says("authorization:")));
     Ok(())
 }
 
@@ -140,8 +143,8 @@ fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
     let registry = filled(Registry::demanding_a_certificate(&authority)?)?;
     let (image, puller) = (format!("{}/tool", here(&registry)), Puller::with("")?);
     fails(&puller.run(&image, "")?, &["UnknownIssuer"]);
-    let folder = format!("certs.d/{}", here(&registry));
-    let ca = puller.file(&format!("{folder}/ca.crt"), fs::read(authority.certificate())?)?;
+    let directory = format!("certs.d/{}", here(&registry));
+    let ca = puller.file(&format!("{directory}/ca.crt"), fs::read(authority.certificate())?)?;
     fails(&puller.run(&image, "")?, &["may want to see a certificate"]);
     authority.certify_client(ca.parent().unwrap_or(&ca))?;
     succeeds(&puller.run(&image, "")?, &[]);
@@ -152,7 +155,7 @@ fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
 fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
     let authority = Authority::named("lab")?;
     let registry = filled(Registry::tls(&authority)?)?;
-    let proxy = Front::before("", |request| {
+    let proxy = FaultProxy::before("", |request| {
         // dXNlcjpvcGVuQHNlc2FtZQ== is `user:open@sesame`.
         if request.says("proxy-authorization: basic dXNlcjpvcGVuQHNlc2FtZQ==") {
             return Action::Tunnel;
@@ -188,7 +191,7 @@ fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
 #[test]
 fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
-    let front = Front::before(&registry.address(), |request| {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| {
         let told = |message| format!("{{\"errors\": [{{\"code\": \"X\", \"message\": \"{message}\"}}]}}");
         match (
             request.target.contains("/manifests/latest"),
@@ -209,8 +212,8 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
             _ => Action::Pass,
         }
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
     let told = [
         "503 Service Unavailable",
         "upgrading the database",
@@ -224,28 +227,28 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
 
 #[test]
 fn a_registry_that_puts_us_off_for_long_is_given_up() -> Result<()> {
-    let front = Front::before("", |_| {
+    let fault_proxy = FaultProxy::before("", |_| {
         Action::Answer("429 Too Many Requests", vec![("Retry-After", "3600".into())], Vec::new())
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
     fails(&output, &["has had too many requests from here", "asked again in 3600 s"]);
-    assert_eq!(front.requests().len(), 1);
+    assert_eq!(fault_proxy.requests().len(), 1);
     Ok(())
 }
 
 #[test]
 fn a_layer_whose_connection_breaks_is_fetched_again() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
-    let front = Front::before(&registry.address(), |request| {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| {
         if request.target.contains("/blobs/") && request.before == 0 {
             Action::Cut(LAYER_BYTES / 2)
         } else {
             Action::Pass
         }
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
     succeeds(&output, &["the connection broke after", "trying again in"]);
     Ok(())
 }
@@ -253,9 +256,9 @@ fn a_layer_whose_connection_breaks_is_fetched_again() -> Result<()> {
 #[test]
 fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
-    let elsewhere = Front::before(&registry.address(), pass)?;
+    let elsewhere = FaultProxy::before(&registry.address(), pass)?;
     let target = elsewhere.address();
-    let front = Front::before(&registry.address(), move |request| {
+    let fault_proxy = FaultProxy::before(&registry.address(), move |request| {
         if !request.says("authorization: basic") {
             let challenge = vec![("WWW-Authenticate", "Basic realm=\"lab\"".into())];
             return Action::Answer("401 Unauthorized", challenge, Vec::new());
@@ -274,9 +277,9 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
         }
         Action::Pass
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    puller.file("auth.json", auth_json(&front.address(), "user", "secret")?)?;
-    succeeds(&puller.run(&format!("{}/tool", front.address()), "")?, &[]);
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    puller.file("auth.json", auth_json(&fault_proxy.address(), "user", "secret")?)?;
+    succeeds(&puller.run(&format!("{}/tool", fault_proxy.address()), "")?, &[]);
     assert!(!elsewhere.requests().is_empty());
     assert!(elsewhere.requests().iter().all(|request| !request.says("authorization")));
     Ok(())
@@ -284,25 +287,25 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
 
 #[test]
 fn redirects_in_a_circle_end() -> Result<()> {
-    let front = Front::before("", |request| {
+    let fault_proxy = FaultProxy::before("", |request| {
         Action::Answer("302 Found", vec![("Location", format!("{}x", request.target))], Vec::new())
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    let output = puller.run(&format!("{}/tool", front.address()), "")?;
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
     fails(&output, &["leads to ever other places", "redirects in a circle"]);
-    assert_eq!(front.requests().len(), 11);
+    assert_eq!(fault_proxy.requests().len(), 11);
     Ok(())
 }
 
 #[test]
 fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
-    let authorizer = Front::before("", |request| {
+    let authorizer = FaultProxy::before("", |request| {
         assert!(request.says("authorization: basic"));
         Action::Answer("200 OK", Vec::new(), format!("{{\"token\": \"number-{}\"}}", request.before).into())
     })?;
     let realm = format!("http://{}/token", authorizer.address());
-    let front = Front::before(&registry.address(), move |request| {
+    let fault_proxy = FaultProxy::before(&registry.address(), move |request| {
         // Layers and configuration want a second token.
         let wanted = if request.target.contains("/blobs/") { "bearer number-1" } else { "bearer number-" };
         if request.says(&format!("authorization: {wanted}")) {
@@ -311,9 +314,9 @@ fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"lab\"");
         Action::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge)], Vec::new())
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    puller.file("auth.json", auth_json(&front.address(), "user", "secret")?)?;
-    succeeds(&puller.run(&format!("{}/tool", front.address()), "")?, &[]);
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    puller.file("auth.json", auth_json(&fault_proxy.address(), "user", "secret")?)?;
+    succeeds(&puller.run(&format!("{}/tool", fault_proxy.address()), "")?, &[]);
     let asked = authorizer.requests();
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert!(asked[0].target.contains("scope=repository%3Atool%3Apull"));
@@ -329,20 +332,20 @@ fn what_is_no_image_is_refused_by_its_name() -> Result<()> {
             "size": 2, "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}"#
         }
     };
-    let front = Front::before("", move |request| {
+    let fault_proxy = FaultProxy::before("", move |request| {
         Action::Answer("200 OK", Vec::new(), manifest(&request.target).into())
     })?;
-    let puller = Puller::with(&insecure(&front.address()))?;
-    let old = puller.run(&format!("{}/old", front.address()), "")?;
+    let puller = Puller::with(&insecure(&fault_proxy.address()))?;
+    let old = puller.run(&format!("{}/old", fault_proxy.address()), "")?;
     fails(&old, &["schema version 1", "push the image again"]);
-    let chart = puller.run(&format!("{}/chart", front.address()), "")?;
+    let chart = puller.run(&format!("{}/chart", fault_proxy.address()), "")?;
     fails(&chart, &["artifact of the type `application/vnd.cncf.helm.config.v1+json`"]);
     Ok(())
 }
 
 #[test]
 fn a_machine_goes_through_the_proxy_of_its_command_line() -> Result<()> {
-    let proxy = Front::before("", |_| Action::Tunnel)?;
+    let proxy = FaultProxy::before("", |_| Action::Tunnel)?;
     let start = || Scenario::new()?.registry(Registry::tls(&Authority::named("lab")?)?).image("end", end()?);
     let through = format!("proxy=http://{}", proxy.address().replace("127.0.0.1", HOST));
     let mut boot = start()?.workflow("jobs: {end: {container: REGISTRY/end}}").append(&through).boot()?;

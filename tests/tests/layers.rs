@@ -1,8 +1,8 @@
 //! Layers on their way: connections that break, servers that lie, and content that is not what was said of it.
 
 use anyhow::{Context as _, Result};
-use iguana_lab::forgery::{self, Layer, digest};
-use iguana_lab::front::{Action, Front, Request};
+use iguana_lab::crafted_signature::{self, Layer, digest};
+use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
 use iguana_lab::image::{Maker, Packing, Recipe, busybox_root};
 use iguana_lab::process::{self, LONG};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
@@ -27,32 +27,32 @@ fn filled() -> Result<Registry> {
     Ok(registry)
 }
 
-fn pulled_from(front: &Front) -> Result<Output> {
-    Puller::with(&insecure(&front.address()))?.run(&format!("{}/tool", front.address()), "")
+fn pulled_from(fault_proxy: &FaultProxy) -> Result<Output> {
+    Puller::with(&insecure(&fault_proxy.address()))?.run(&format!("{}/tool", fault_proxy.address()), "")
 }
 
 /// The requests for the layer that is large, without those for its place elsewhere.
-fn ranges(front: &Front, is_of_layer: impl Fn(&Request) -> bool) -> Vec<Option<String>> {
+fn ranges(fault_proxy: &FaultProxy, is_of_layer: impl Fn(&Request) -> bool) -> Vec<Option<String>> {
     let range = |request: &Request| {
         let lines = request.head.lines().map(str::to_lowercase);
         lines.filter_map(|line| line.strip_prefix("range: ").map(str::to_owned)).next()
     };
-    front.requests().iter().filter(|request| is_of_layer(request)).map(range).collect()
+    fault_proxy.requests().iter().filter(|request| is_of_layer(request)).map(range).collect()
 }
 
 #[test]
 fn a_download_goes_on_where_it_broke() -> Result<()> {
     let registry = filled()?;
-    let front = Front::before(&registry.address(), |request| match request.before {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
         // Progress makes patience new: this is more often than one thing is asked for.
         1..=6 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 20),
         _ => Action::Pass,
     })?;
-    let output = pulled_from(&front)?;
+    let output = pulled_from(&fault_proxy)?;
     succeeds(&output, &["the connection broke after", "trying again in", "(1 of 5)"]);
     let asked: Vec<_> =
-        ranges(&front, |request| request.target.contains("/blobs/")).into_iter().flatten().collect();
+        ranges(&fault_proxy, |request| request.target.contains("/blobs/")).into_iter().flatten().collect();
     assert!(asked.len() >= 7, "{asked:?}");
     let starts =
         asked.iter().map(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>());
@@ -64,10 +64,10 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
 #[test]
 fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
     let registry = filled()?;
-    let broken = Front::before(&registry.address(), |request| {
+    let broken = FaultProxy::before(&registry.address(), |request| {
         if request.target.contains("/blobs/") { Action::Cut(LAYER_BYTES / 2) } else { Action::Pass }
     })?;
-    let second = Front::before(&registry.address(), |_| Action::Pass)?;
+    let second = FaultProxy::before(&registry.address(), |_| Action::Pass)?;
     let name = here(&registry);
     let registries = insecure(&name) + &mirror(&broken.address()) + &mirror(&second.address());
     let output = Puller::with(&registries)?.run(&format!("{name}/tool"), "")?;
@@ -80,11 +80,11 @@ fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
 #[test]
 fn a_server_without_ranges_sends_it_all_again() -> Result<()> {
     let registry = filled()?;
-    let front = Front::before(&registry.address(), |request| match request.before {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
         _ => Action::PassWithout("range"),
     })?;
-    succeeds(&pulled_from(&front)?, &["the connection broke after", "trying again in"]);
+    succeeds(&pulled_from(&fault_proxy)?, &["the connection broke after", "trying again in"]);
     Ok(())
 }
 
@@ -92,12 +92,12 @@ fn a_server_without_ranges_sends_it_all_again() -> Result<()> {
 fn forged(
     change: impl Fn(&mut Layer),
     rule: impl Fn(&Request) -> Option<Action> + Send + Sync + 'static,
-) -> Result<Front> {
+) -> Result<FaultProxy> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
-    let mut layer = Layer::of_folder(root.path())?;
+    let mut layer = Layer::of_directory(root.path())?;
     change(&mut layer);
-    forgery::server(vec![layer], &["echo", "it runs"], rule)
+    crafted_signature::server(vec![layer], &["echo", "it runs"], rule)
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn a_server_that_lies_is_found_out() -> Result<()> {
     for (name, lie, words) in cases {
         let registry = filled()?;
         let lie = *lie;
-        let front = Front::before(&registry.address(), move |request| match lie(request) {
+        let fault_proxy = FaultProxy::before(&registry.address(), move |request| match lie(request) {
             Some(action) => action,
             None if request.target.contains("/blobs/") && request.before == 0 => Action::Cut(LAYER_BYTES / 2),
             None => Action::Pass,
         })?;
-        let output = pulled_from(&front)?;
+        let output = pulled_from(&fault_proxy)?;
         fails(&output, words);
         assert!(!text(&output).contains("it runs"), "{name}");
     }
@@ -199,7 +199,7 @@ fn part(request: &Request, range: &str) -> Option<Action> {
 
 #[test]
 fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
-    let front = forged(
+    let fault_proxy = forged(
         |layer| {
             // Zeros are the end of an archive: nobody but the count of bytes finds fault with them.
             layer.packing = "tar";
@@ -207,19 +207,19 @@ fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
         },
         |request| request.target.ends_with(&"1".repeat(64)).then_some(Action::Endless),
     )?;
-    fails(&pulled_from(&front)?, &["the layer is longer than the", "bytes of its manifest"]);
+    fails(&pulled_from(&fault_proxy)?, &["the layer is longer than the", "bytes of its manifest"]);
     Ok(())
 }
 
 #[test]
 fn silence_is_given_up_and_the_rest_fetched_anew() -> Result<()> {
     let registry = filled()?;
-    let front = Front::before(&registry.address(), |request| match request.before {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Stall(LAYER_BYTES / 2),
         _ => Action::Pass,
     })?;
     succeeds(
-        &pulled_from(&front)?,
+        &pulled_from(&fault_proxy)?,
         &["the connection broke after", "nothing came for 30 s", "trying again in"],
     );
     Ok(())
@@ -245,12 +245,12 @@ fn a_layer_is_the_same_however_it_is_packed() -> Result<()> {
     Ok(())
 }
 
-/// A layer that a script writes as an archive to `$1`, in an empty folder.
+/// A layer that a script writes as an archive to `$1`, in an empty directory.
 fn scripted(script: &str) -> Result<Layer> {
-    let folder = tempfile::tempdir()?;
+    let directory = tempfile::tempdir()?;
     let file = tempfile::NamedTempFile::new()?;
     let mut shell = Command::new("sh");
-    shell.args(["-ec", &format!("cd \"$0\"; {script}")]).arg(folder.path()).arg(file.path());
+    shell.args(["-ec", &format!("cd \"$0\"; {script}")]).arg(directory.path()).arg(file.path());
     process::run(&mut shell, LONG)?;
     Layer::of_tar(&std::fs::read(file.path())?)
 }
@@ -305,9 +305,10 @@ fn hostile_archives_are_refused() -> Result<()> {
     ];
     for (name, script, words) in cases {
         eprintln!("hostile: {name}");
-        let front = forgery::server(vec![scripted(script).context(*name)?], &["true"], |_| None)?;
-        let puller = Puller::with(&insecure(&front.address()))?.with_free_memory(FREE_MIB);
-        let output = puller.run(&format!("{}/tool", front.address()), "")?;
+        let fault_proxy =
+            crafted_signature::server(vec![scripted(script).context(*name)?], &["true"], |_| None)?;
+        let puller = Puller::with(&insecure(&fault_proxy.address()))?.with_free_memory(FREE_MIB);
+        let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
         fails(&output, &[&["the layer `sha256:"][..], words].concat());
     }
     Ok(())

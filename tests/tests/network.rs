@@ -113,8 +113,8 @@ fn no_tcp(_: &[u8]) -> Vec<u8> {
 fn enter_network(options: &str) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .context("a network of our own (are we root?)")?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("resolv.conf");
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("resolv.conf");
     fs::write(&file, format!("nameserver 127.0.0.1\n{options}"))?;
     let mut mount = Command::new("sh");
     let script = "mount --make-rprivate / && mount --bind \"$0\" /etc/resolv.conf && ip link set lo up";

@@ -65,7 +65,7 @@ const RUNS: &[Run] = &[
     run("read-only root", "ask", &[("read-only", "true")], &["sh", "/ask.sh", "fixed"]),
     run("named volume", "ask", &[("volumes", "name:/full")], &["sh", "/ask.sh", "volume", "/full"]),
     run(
-        "folder of the machine, read-only",
+        "directory of the machine, read-only",
         "ask",
         &[("volumes", "/srv:/full:ro")],
         &["sh", "/ask.sh", "volume", "/full"],
@@ -96,14 +96,19 @@ const WHATEVER_THE_RIGHTS: &[Run] = &[
     run("only a command", "ask", &[], FORM),
     run("an empty argument", "ask", &[], &["sh", "/ask.sh", "form", "", "end"]),
     run("no PATH in the image", "bare", &[], FORM),
-    run("working folder of the image, which it lacks", "odd", &[], FORM),
-    run("working folder", "ask", &[("workdir", "/tmp")], FORM),
+    run("working directory of the image, which it lacks", "odd", &[], FORM),
+    run("working directory", "ask", &[("workdir", "/tmp")], FORM),
     run("value with a line break", "ask", &[("env", "BROKEN=one\ntwo")], &["sh", "/ask.sh", "value"]),
     run("value with an equals sign", "ask", &[("env", "BROKEN=a=b")], &["sh", "/ask.sh", "value"]),
     run("empty value", "ask", &[("env", "BROKEN=")], &["sh", "/ask.sh", "value"]),
     run("HOME in place of the user's", "ask", &[("env", "HOME=/else"), ("user", "guest")], WHO),
     run("anonymous volume", "ask", &[("volumes", "/full")], &["sh", "/ask.sh", "volume", "/full"]),
-    run("folder of the machine", "ask", &[("volumes", "/srv:/full")], &["sh", "/ask.sh", "volume", "/full"]),
+    run(
+        "directory of the machine",
+        "ask",
+        &[("volumes", "/srv:/full")],
+        &["sh", "/ask.sh", "volume", "/full"],
+    ),
     run("exit status 0", "ask", &[], &["true"]),
     run("exit status 3", "ask", &[], &["sh", "-c", "exit 3"]),
     run("exit status 200", "ask", &[], &["sh", "-c", "exit 200"]),
@@ -113,7 +118,7 @@ const WHATEVER_THE_RIGHTS: &[Run] = &[
     run("no such program", "ask", &[], &["no-such-program"]),
     run("no such file", "ask", &[], &["/no/such/file"]),
     run("file that is not executable", "ask", &[], &["/etc/passwd"]),
-    run("folder in place of a program", "ask", &[], &["/etc"]),
+    run("directory in place of a program", "ask", &[], &["/etc"]),
     run("script whose interpreter is missing", "ask", &[], &["/lost.sh"]),
     run("script without a first line", "ask", &[], &["/plain.sh"]),
     run("program of another architecture", "ask", &[], &["/foreign"]),
@@ -161,7 +166,7 @@ fn has_test(name: &str) -> bool {
     let is_here = |source: String| {
         source.split("#[test]").skip(1).any(|test| test.trim_start().starts_with(&format!("fn {function}(")))
     };
-    let sources = MODULES.iter().map(|folder| source_tree().join(folder).join(&file));
+    let sources = MODULES.iter().map(|directory| source_tree().join(directory).join(&file));
     sources.filter_map(|path| fs::read_to_string(path).ok()).any(is_here)
 }
 
@@ -191,7 +196,7 @@ fn compare(section: &str, runs: &[Run], privileged: bool) -> Result<()> {
 }
 
 /// A registry with the images: `ask` says only what is needed, `both` has entrypoint and command, `odd` another
-/// user and a working folder that is not there, `bare` no environment.
+/// user and a working directory that is not there, `bare` no environment.
 fn registry() -> Result<Registry> {
     let registry = Registry::plain()?;
     let both = asking()?

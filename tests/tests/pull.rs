@@ -1,7 +1,7 @@
-//! `iguana pull`: images of other makers in a folder of the workstation.
+//! `iguana pull`: images of other makers in a directory of the workstation.
 
 use anyhow::{Context as _, Result};
-use iguana_lab::front::{Action, Front};
+use iguana_lab::fault_proxy::{Action, FaultProxy};
 use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::puller::{fails, here, insecure, says, text};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A workstation: a folder to pull to, and the files that a person names.
+/// A workstation: a directory to pull to, and the files that a person names.
 struct Workstation(TempDir);
 
 impl Workstation {
@@ -39,22 +39,22 @@ impl Workstation {
     }
 }
 
-/// Every file below a folder, with all that a layer says of it.
-fn tree(folder: &Path) -> Result<String> {
+/// Every file below a directory, with all that a layer says of it.
+fn tree(directory: &Path) -> Result<String> {
     let script = "find . -printf '%P %y %m %U:%G %T@ %l %n\\n' | sort
                   find . -type f -exec sha256sum {} + | sort -k 2
                   getfattr -R -h -d -m - . 2> /dev/null | sort";
-    process::run(Command::new("sh").args(["-ec", script]).current_dir(folder), LONG)
+    process::run(Command::new("sh").args(["-ec", script]).current_dir(directory), LONG)
 }
 
-/// As umoci unpacks it: the witness.
+/// As umoci unpacks it: the unpacker.
 fn unpacked_by_umoci(image: &Image, room: &Path) -> Result<String> {
     let source = format!("{}:latest", image.layout().display());
     process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(room.join("umoci")), LONG)?;
     tree(&room.join("umoci/rootfs"))
 }
 
-/// Layers that hide each other: a file over a file, a whiteout, an opaque folder.
+/// Layers that hide each other: a file over a file, a whiteout, an opaque directory.
 fn layered() -> Result<Image> {
     Recipe::busybox()?
         .file("/etc/motd", 0o644, "first")?
@@ -68,7 +68,7 @@ fn layered() -> Result<Image> {
 }
 
 #[test]
-fn a_folder_gets_the_tree_that_the_layers_make() -> Result<()> {
+fn a_directory_gets_the_tree_that_the_layers_make() -> Result<()> {
     let (registry, image) = (Registry::plain()?, layered()?);
     registry.push(&image, "tool")?;
     let workstation = Workstation::new()?;
@@ -83,7 +83,7 @@ fn a_folder_gets_the_tree_that_the_layers_make() -> Result<()> {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), digest.trim());
     assert_eq!(fs::read_to_string(file)?, digest.trim());
     let again = workstation.pull_from(&here(&registry), "tool", &[])?;
-    fails(&again, &["is not empty: it has `", "name a folder that is empty"]);
+    fails(&again, &["is not empty: it has `", "name a directory that is empty"]);
     Ok(())
 }
 
@@ -130,12 +130,12 @@ fn a_login_and_an_archive_are_taken() -> Result<()> {
 fn what_breaks_is_told_in_plain_lines() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::busybox()?.file("/data", 0o644, vec![1; 1 << 20])?.make(Maker::Spec)?, "tool")?;
-    let front = Front::before(&registry.address(), |request| match request.before {
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Cut(100_000),
         _ => Action::Pass,
     })?;
     let workstation = Workstation::new()?;
-    let output = workstation.pull_from(&front.address(), "tool", &[])?;
+    let output = workstation.pull_from(&fault_proxy.address(), "tool", &[])?;
     says(&output, 0, &["the connection broke after", "trying again in", "(1 of 5)"]);
     assert!(!text(&output).contains('\u{1b}'), "{}", text(&output));
     Ok(())

@@ -83,9 +83,9 @@ validator = Draft202012Validator(schema)
 print(json.dumps([refusal(path) for path in sys.argv[2:]]))
 "#;
 
-fn workflows(folder: &str) -> Result<Vec<PathBuf>> {
-    let folder = source_tree().join(folder);
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("`{}`", folder.display()))?;
+fn workflows(directory: &str) -> Result<Vec<PathBuf>> {
+    let directory = source_tree().join(directory);
+    let entries = std::fs::read_dir(&directory).with_context(|| format!("`{}`", directory.display()))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     Ok(paths.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect())
 }

@@ -23,12 +23,12 @@ fn copy(image: &Image, target: &str) -> Result<()> {
     Ok(())
 }
 
-fn shell(script: &str, folder: &Path) -> Result<String> {
-    process::run(Command::new("sh").args(["-ec", script]).current_dir(folder), QUICK)
+fn shell(script: &str, directory: &Path) -> Result<String> {
+    process::run(Command::new("sh").args(["-ec", script]).current_dir(directory), QUICK)
 }
 
 #[test]
-fn a_layout_of_every_maker_is_run_from_its_folder() -> Result<()> {
+fn a_layout_of_every_maker_is_run_from_its_directory() -> Result<()> {
     let puller = Puller::new()?;
     let zstd = Recipe::script("echo it runs")?.packing(Packing::Zstd).make(Maker::Spec)?;
     for image in [image(Maker::Umoci)?, image(Maker::Buildah)?, zstd] {
@@ -113,8 +113,8 @@ fn what_is_damaged_in_a_file_is_found_out_at_once() -> Result<()> {
         fails(&output, words);
         assert!(!text(&output).contains("trying again"), "{}", text(&output));
     }
-    let missing = puller.run("oci:/no/such/folder", "")?;
-    fails(&missing, &["`/no/such/folder` is not an OCI image layout", "no `oci-layout`"]);
+    let missing = puller.run("oci:/no/such/directory", "")?;
+    fails(&missing, &["`/no/such/directory` is not an OCI image layout", "no `oci-layout`"]);
     says(&puller.run("dir:/some/where", "")?, 3, &["nothing is pulled from `dir:`", "`skopeo copy`"]);
     Ok(())
 }

@@ -2,9 +2,9 @@
 //! and nothing of it runs. On a system that is up, with the files of a trust in `/etc/containers`.
 
 use anyhow::Result;
-use iguana_lab::front::{Action, Front};
+use iguana_lab::fake_server::{DatedAuthority, FakeServer};
+use iguana_lab::fault_proxy::{Action, FaultProxy};
 use iguana_lab::image::{Image, Maker, Recipe};
-use iguana_lab::imposter::{Dater, Imposter};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, says, succeeds, text};
 use iguana_lab::registry::Registry;
@@ -81,7 +81,7 @@ fn images_run_that_are_signed() -> Result<()> {
     lab.is_refused("by-other", &["no key of the policy has made it"])
 }
 
-/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a front answers for it, with the list that
+/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a fault_proxy answers for it, with the list that
 /// registries without one keep under a tag.
 #[test]
 fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
@@ -91,7 +91,7 @@ fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
     let tag = digest.replace(':', "-");
     let asked = format!("/v2/x/referrers/{digest}");
     let (path, hidden) = (asked.clone(), format!("/manifests/{tag}"));
-    let front = Front::before(&lab.registry.address(), move |request| {
+    let fault_proxy = FaultProxy::before(&lab.registry.address(), move |request| {
         let kind = vec![("content-type", "application/vnd.oci.image.index.v1+json".to_owned())];
         match &request.target {
             target if *target == path => match list.manifest(&tag) {
@@ -102,12 +102,12 @@ fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
             _ => Action::Pass,
         }
     })?;
-    let name = format!("{}/x:latest", front.address());
-    lab.puller.file("registries.conf", insecure(&front.address()))?;
+    let name = format!("{}/x:latest", fault_proxy.address());
+    lab.puller.file("registries.conf", insecure(&fault_proxy.address()))?;
     fails(&lab.puller.run(&name, "")?, &["it is not signed"]);
     lab.repository("x").refer(&digest, &[Attachment::new(&lab.key, &digest, &name)?])?;
     succeeds(&lab.puller.run(&name, "")?, &[]);
-    assert!(front.requests().iter().any(|request| request.target == asked));
+    assert!(fault_proxy.requests().iter().any(|request| request.target == asked));
     Ok(())
 }
 
@@ -379,7 +379,7 @@ fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
     says(
         &run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?,
         1,
-        &["cannot read the trust folder"],
+        &["cannot read the trust directory"],
     );
     fs::create_dir_all(room.join("whole"))?;
     fs::copy(trust.join("registries.conf"), room.join("whole/registries.conf"))?;
@@ -470,7 +470,7 @@ fn a_trust_that_is_not_understood_lets_nothing_run() -> Result<()> {
 #[test]
 fn certificates_are_verified_in_every_way() -> Result<()> {
     let room = passing_room("trust")?;
-    let dater = Dater::new(room.path())?;
+    let dater = DatedAuthority::new(room.path())?;
     let own = "IP:127.0.0.1";
     let good = dater.certify("good", own, 2020, 2090)?;
     let old: &[&str] = &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"];
@@ -490,7 +490,7 @@ fn certificates_are_verified_in_every_way() -> Result<()> {
         (dater.self_signed("self", "/CN=self")?, &[], &["invalid peer certificate"]),
         (good, old, &["ProtocolVersion"]),
     ] {
-        let server = Imposter::start(&certified, room.path(), options)?;
+        let server = FakeServer::start(&certified, room.path(), options)?;
         let puller = Puller::new()?;
         puller.file("ca/lab.pem", fs::read(dater.authority())?)?;
         let output = puller.run(&format!("{}/x", server.address), "")?;
@@ -505,12 +505,12 @@ fn certificates_are_verified_in_every_way() -> Result<()> {
 #[test]
 fn https_leads_nowhere_without_encryption() -> Result<()> {
     let room = passing_room("trust")?;
-    let dater = Dater::new(room.path())?;
+    let dater = DatedAuthority::new(room.path())?;
     let manifests = room.path().join("v2/x/manifests");
     fs::create_dir_all(&manifests)?;
     let answer = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     fs::write(manifests.join("latest"), answer)?;
-    let server = Imposter::start(&dater.certify("good", "IP:127.0.0.1", 2020, 2090)?, room.path(), &[])?;
+    let server = FakeServer::start(&dater.certify("good", "IP:127.0.0.1", 2020, 2090)?, room.path(), &[])?;
     let puller = Puller::new()?;
     puller.file("ca/lab.pem", fs::read(dater.authority())?)?;
     let output = puller.run(&format!("{}/x", server.address), "")?;

@@ -89,29 +89,29 @@ struct Keys {
 }
 
 impl Keys {
-    fn make(folder: &Path, skopeo: &Skopeo) -> Result<Keys> {
+    fn make(directory: &Path, skopeo: &Skopeo) -> Result<Keys> {
         let curve = |name: &str| {
             ["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{name}")].map(String::from)
         };
         let ec = |file: &str, name: &str| {
             let words = curve(name);
-            Key::make(folder, file, &words.each_ref().map(String::as_str))
+            Key::make(directory, file, &words.each_ref().map(String::as_str))
         };
         let rsa = |file: &str, bits: &str| {
-            Key::make(folder, file, &["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
+            Key::make(directory, file, &["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
         };
-        fs::write(folder.join("passphrase"), "open sesame")?;
-        skopeo.make_key(&folder.join("skopeo"), &folder.join("passphrase"))?;
+        fs::write(directory.join("passphrase"), "open sesame")?;
+        skopeo.make_key(&directory.join("skopeo"), &directory.join("passphrase"))?;
         Ok(Keys {
-            usual: Key::usual(folder, "usual")?,
-            other: Key::usual(folder, "other")?,
+            usual: Key::usual(directory, "usual")?,
+            other: Key::usual(directory, "other")?,
             p384: ec("p384", "P-384")?,
             p521: ec("p521", "P-521")?,
             rsa: rsa("rsa", "2048")?,
             small_rsa: rsa("small-rsa", "1024")?,
-            ed25519: Key::make(folder, "ed25519", &["-algorithm", "ed25519"])?,
-            log: Key::usual(folder, "log")?,
-            skopeo: folder.join("skopeo.pub"),
+            ed25519: Key::make(directory, "ed25519", &["-algorithm", "ed25519"])?,
+            log: Key::usual(directory, "log")?,
+            skopeo: directory.join("skopeo.pub"),
         })
     }
 }

@@ -8,7 +8,7 @@ use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::initrd::Initrd;
 use iguana_lab::kernel::Kernel;
 use iguana_lab::registry::Registry;
-use iguana_lab::site::Site;
+use iguana_lab::web_server::WebServer;
 use iguana_lab::{packages, payload, room, source_tree};
 use iguana_vm::{Console, Echo, Line, Machine, Qemu};
 use serde_json::json;
@@ -58,9 +58,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let initrd = Initrd::trusting(&authority)?;
     let registry = Registry::tls(&authority)?;
     registry.push(&installation_image(&initrd.kernel)?, "debian-install")?;
-    let site = Site::tls(&authority)?;
+    let web_server = WebServer::tls(&authority)?;
     let workflow = fs::read_to_string(source_tree().join(EXAMPLE).join("workflow.yaml"))?;
-    let url = site.serve("/workflow.yaml", workflow.replace(EXAMPLE_REGISTRY, &registry.address()));
+    let url = web_server.serve("/workflow.yaml", workflow.replace(EXAMPLE_REGISTRY, &registry.address()));
     let disk = Disk::empty(4096)?;
 
     let log = room("logs")?.join("demo.log");

@@ -4,7 +4,7 @@
 use crate::bench::result;
 use crate::dist;
 use anyhow::{Result, ensure};
-use iguana_lab::equality::{Campaign, Differences, Subject, Witness, differences};
+use iguana_lab::equality::{Campaign, Differences, Subject, Unpacker, differences};
 use iguana_lab::packages;
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(crate) struct Options {
 /// Differences that are told of each image; more of them have the same reason.
 const SHOWN: usize = 2;
 
-/// What decides where a witness differs: by a word of the oddity, a sentence of the specification's layer.md, or of
+/// What decides where a unpacker differs: by a word of the oddity, a sentence of the specification's layer.md, or of
 /// what it refers to. The first that fits is told.
 const SENTENCES: &[(&str, &str)] = &[
     (
@@ -31,7 +31,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("whiteout", "“Whiteout files MUST only apply to resources in lower/parent layers.”"),
     (
         "opaque",
-        "“An opaque whiteout entry is a file with the name `.wh..wh..opq` indicating that all siblings are hidden in the lower layer.” Of the folder itself it says nothing.",
+        "“An opaque whiteout entry is a file with the name `.wh..wh..opq` indicating that all siblings are hidden in the lower layer.” Of the directory itself it says nothing.",
     ),
     (
         "aufs",
@@ -83,7 +83,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "empty and repeated",
-        "The specification has no sentence of its own for it; we leave unchanged what has no entry, the root as any folder.",
+        "The specification has no sentence of its own for it; we leave unchanged what has no entry, the root as any directory.",
     ),
     ("127", "“One or more layers are applied on top of each other to create a complete filesystem.”"),
     ("", "“the archive is extracted like a regular tar archive”"),
@@ -98,8 +98,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ours: Vec<Differences> =
         expected.iter().zip(campaign.seen()?).map(|(expected, seen)| differences(expected, &seen)).collect();
     let mut witnesses = Vec::new();
-    for witness in [Witness::Umoci, Witness::Podman] {
-        let told = expected.iter().zip(campaign.witnessed(witness)?).map(|(expected, seen)| match seen {
+    for unpacker in [Unpacker::Umoci, Unpacker::Podman] {
+        let told = expected.iter().zip(campaign.witnessed(unpacker)?).map(|(expected, seen)| match seen {
             Ok(seen) => differences(expected, &seen),
             Err(error) => vec![format!("it fails: {}", last_line(&format!("{error:#}")))],
         });

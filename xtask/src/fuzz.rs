@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The programs in `fuzz/`, and the folders whose files they begin with.
+/// The programs in `fuzz/`, and the directories whose files they begin with.
 const TARGETS: &[(&str, &[&str])] = &[
     ("document", &["crates/iguana/tests/valid", "crates/iguana/tests/invalid", "examples"]),
     ("expression", &[]),
@@ -43,37 +43,41 @@ pub(crate) struct Options {
 /// Runs the targets; what breaks one lies below `target/fuzz` then.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(packages::FUZZING)?;
-    let folder = source_tree().join("target/fuzz");
-    build(&folder)?;
+    let directory = source_tree().join("target/fuzz");
+    build(&directory)?;
     equality::write_layers(&source_tree().join(SEEDS_OF_UNTAR))?;
     let wanted = |name: &str| options.target.as_deref().is_none_or(|target| target == name);
     for (name, seeds) in TARGETS.iter().filter(|(name, _)| wanted(name)) {
-        execute(&folder, name, seeds, options.runs).with_context(|| format!("fuzz target `{name}`"))?;
+        execute(&directory, name, seeds, options.runs).with_context(|| format!("fuzz target `{name}`"))?;
     }
     Ok(())
 }
 
-fn build(folder: &Path) -> Result<()> {
+fn build(directory: &Path) -> Result<()> {
     // A target by name keeps the flags away from build scripts and macros.
     let target = "x86_64-unknown-linux-gnu";
     let mut build =
         cargo(&["build", "--locked", "--release", "--package", "iguana-fuzz", "--target", target]);
-    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder);
+    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", directory);
     show(&mut build)
 }
 
-fn execute(folder: &Path, name: &str, seeds: &[&str], runs: u64) -> Result<()> {
-    let corpus = folder.join("corpus").join(name);
+fn execute(directory: &Path, name: &str, seeds: &[&str], runs: u64) -> Result<()> {
+    let corpus = directory.join("corpus").join(name);
     fs::create_dir_all(&corpus)?;
-    let program = folder.join("x86_64-unknown-linux-gnu/release").join(name);
+    let program = directory.join("x86_64-unknown-linux-gnu/release").join(name);
     let mut command = Command::new(program);
     command.arg(format!("-runs={runs}")).arg("-timeout=5").arg("-rss_limit_mb=512").arg("-max_len=4096");
-    command.arg(format!("-artifact_prefix={}/{name}-", folder.display())).arg("-print_final_stats=1");
+    command.arg(format!("-artifact_prefix={}/{name}-", directory.display())).arg("-print_final_stats=1");
     command.args(["-seed=1", "-verbosity=0", "-print_funcs=0"]).arg(corpus).args(existing(seeds));
     eprintln!("fuzz target {name}: {runs} executions");
     process::show(&mut command, LIMIT)
 }
 
-fn existing(folders: &[&str]) -> Vec<PathBuf> {
-    folders.iter().map(|folder| source_tree().join(folder)).filter(|folder| folder.is_dir()).collect()
+fn existing(directories: &[&str]) -> Vec<PathBuf> {
+    directories
+        .iter()
+        .map(|directory| source_tree().join(directory))
+        .filter(|directory| directory.is_dir())
+        .collect()
 }

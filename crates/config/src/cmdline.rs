@@ -8,13 +8,13 @@ use indexmap::IndexMap;
 use std::net::Ipv4Addr;
 pub use workflow::OnFailurePolicy as OnFailure;
 
-/// How the network cards get their addresses: `ip=` of dracut.cmdline(7).
+/// How the network interfaces get their addresses: `ip=` of dracut.cmdline(7).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Addressing {
-    /// DHCPv4 on every card that has a carrier.
+    /// DHCPv4 on every interface that has a carrier.
     #[default]
     Dhcp,
-    /// One card with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
+    /// One interface with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
     Static(StaticAddress),
     /// The network is left alone: `ip=off`.
     Off,
@@ -29,7 +29,7 @@ pub struct StaticAddress {
     pub prefix: u8,
     /// Where packets for other networks go.
     pub gateway: Option<Ipv4Addr>,
-    /// The card; the first one that appears when it is not named.
+    /// The interface; the first one that appears when it is not named.
     pub interface: Option<String>,
 }
 
@@ -106,9 +106,11 @@ impl Settings {
             "init" => self.init = some(value),
             "ip" => match addressing(value) {
                 Some(addressing) => self.addressing = addressing,
-                None => {
-                    self.warn(key, value, "expected `dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::CARD:none`")
-                }
+                None => self.warn(
+                    key,
+                    value,
+                    "expected `dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::INTERFACE:none`",
+                ),
             },
             "nameserver" => match value.parse() {
                 Ok(address) => self.nameservers.push(address),
@@ -174,7 +176,7 @@ pub fn words(cmdline: &str) -> Vec<String> {
     words
 }
 
-/// `ip=dhcp`, `ip=CARD:dhcp`, `ip=off`, or the long form with colons.
+/// `ip=dhcp`, `ip=INTERFACE:dhcp`, `ip=off`, or the long form with colons.
 fn addressing(value: &str) -> Option<Addressing> {
     let fields: Vec<&str> = value.split(':').collect();
     match fields[..] {

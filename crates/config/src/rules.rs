@@ -15,7 +15,7 @@ use trust_directory;
 use trust_directory::Files;
 use workflow::Plan;
 
-/// Its name in the trust folder.
+/// Its name in the trust directory.
 pub const FILE: &str = "iguana.conf";
 
 /// The longest signature in bytes, as text: far above one of RSA with 8192 bits.
@@ -35,7 +35,7 @@ pub struct Rules {
     command_line: CommandLineRules,
     /// Where paths in it begin.
     #[serde(skip)]
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -124,23 +124,23 @@ fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
 }
 
 impl Rules {
-    /// The `iguana.conf` of a folder.
+    /// The `iguana.conf` of a directory.
     ///
     /// # Errors
     /// When it cannot be read, or has anything in it that is not known.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join(FILE);
-        let Some(text) = Files::of(folder)?.text(FILE)? else { return Ok(Self::default()) };
-        let rules = Self::parse(&text, folder).with_context(|| format!("cannot use `{}`", path.display()));
+    pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
+        let path = directory.join(FILE);
+        let Some(text) = Files::of(directory)?.text(FILE)? else { return Ok(Self::default()) };
+        let rules = Self::parse(&text, directory).with_context(|| format!("cannot use `{}`", path.display()));
         rules.hint("docs/security.md has its keys; nothing runs until it is right")
     }
 
-    /// Reads its text; paths in it begin at `folder`.
+    /// Reads its text; paths in it begin at `directory`.
     ///
     /// # Errors
     /// When anything in it is not known, or a demand is not a whole one.
-    pub fn parse(text: &str, folder: &Path) -> anyhow::Result<Self> {
-        let rules = Self { folder: folder.to_owned(), ..toml::from_str(text)? };
+    pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
+        let rules = Self { directory: directory.to_owned(), ..toml::from_str(text)? };
         rules.workflow.check()?;
         Ok(rules)
     }
@@ -226,7 +226,7 @@ impl Rules {
         Settings { no_shell: !self.command_line.shell, ..settings }
     }
 
-    /// The keys of all entries: whoever bakes the folder in wants to know whether each can be used.
+    /// The keys of all entries: whoever bakes the directory in wants to know whether each can be used.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -251,8 +251,8 @@ impl Rules {
     }
 
     fn key(&self, path: &Path) -> anyhow::Result<PublicKey> {
-        let pem = trust_directory::key(&self.folder, path)?;
-        let shown = trust_directory::place_in(&self.folder, path);
+        let pem = trust_directory::key(&self.directory, path)?;
+        let shown = trust_directory::place_in(&self.directory, path);
         PublicKey::from_pem(&pem).with_context(|| format!("cannot use the key `{}`", shown.display()))
     }
 }
@@ -305,13 +305,13 @@ mod tests {
 
     #[test]
     fn signatures_are_taken_as_cosign_and_openssl_write_them() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (ours, other) = (Signer::new(), Signer::new());
-        std::fs::create_dir(folder.path().join("keys")).unwrap();
-        std::fs::write(folder.path().join("keys/a.pub"), ours.pem()).unwrap();
+        std::fs::create_dir(directory.path().join("keys")).unwrap();
+        std::fs::write(directory.path().join("keys/a.pub"), ours.pem()).unwrap();
         let text = "[workflow]\nkeys = ['/etc/containers/keys/a.pub']\n[[workflow.accept]]\nname = 'a'\n";
-        std::fs::write(folder.path().join(FILE), text).unwrap();
-        let rules = Rules::from_folder(folder.path()).unwrap();
+        std::fs::write(directory.path().join(FILE), text).unwrap();
+        let rules = Rules::from_directory(directory.path()).unwrap();
         assert!(rules.demand_signature());
         let keys = rules.workflow_keys().unwrap();
         let raw = ours.sign(b"jobs: {}");
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_an_error_and_what_is_not_there_demands_nothing() {
-        let none = Rules::from_folder(Path::new("/nonexistent")).unwrap();
+        let none = Rules::from_directory(Path::new("/nonexistent")).unwrap();
         assert!(!none.demand_signature() && !none.demand_digests() && !none.settings("").no_shell);
         assert!(none.allow_option("rd.iguana.debug", "") && none.allow_option("root", "/dev/vda"));
         for text in
@@ -341,9 +341,9 @@ mod tests {
 
     #[test]
     fn a_link_that_leads_nowhere_is_not_an_absent_file() {
-        let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("nowhere", folder.path().join(FILE)).unwrap();
-        let error = format!("{:#}", Rules::from_folder(folder.path()).unwrap_err());
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.path().join(FILE)).unwrap();
+        let error = format!("{:#}", Rules::from_directory(directory.path()).unwrap_err());
         assert!(error.contains("iguana.conf") && error.contains("leads nowhere"), "{error}");
     }
 

@@ -1,4 +1,4 @@
-//! The trust folder: `/etc/containers` of an initrd, or one on a workstation that becomes it. The files in it are those
+//! The trust directory: `/etc/containers` of an initrd, or one on a workstation that becomes it. The files in it are those
 //! that podman knows, and `iguana.conf`.
 
 use super::rules::Rules;
@@ -15,17 +15,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 use trust_directory::{FILE_LIMIT, Files};
 
-/// Where the trust folder is in an initrd.
+/// Where the trust directory is in an initrd.
 pub const HOME: &str = "/etc/containers";
 /// The logins in it.
 const LOGINS: &str = "auth.json";
 
 /// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
-/// trust folder names none.
+/// trust directory names none.
 pub const OF_SYSTEMS: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-/// All that a trust folder says.
+/// All that a trust directory says.
 #[derive(Debug, Clone)]
 pub struct Trust {
     /// Whose certificates are believed: `ca/`, else the system's.
@@ -45,43 +45,43 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Reads a folder. What is not there says nothing.
+    /// Reads a directory. What is not there says nothing.
     ///
     /// # Errors
     /// When something is there and cannot be read or understood.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
-        let files = Files::of(folder)?;
+    pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
+        let files = Files::of(directory)?;
         Ok(Self {
             roots: roots(&files)?,
-            certificates: RegistryCertificates::from_files(&files.folder("certs.d"))?,
+            certificates: RegistryCertificates::from_files(&files.directory("certs.d"))?,
             registries: registries(&files)?,
             logins: logins_of(files.text(LOGINS)?, &files.path(LOGINS))?,
-            policy: Policy::from_folder(folder)?,
-            attachments: Attachments::from_files(&files.folder("registries.d"))?,
-            rules: Rules::from_folder(folder)?,
+            policy: Policy::from_directory(directory)?,
+            attachments: Attachments::from_files(&files.directory("registries.d"))?,
+            rules: Rules::from_directory(directory)?,
         })
     }
 
-    /// Reads a folder that a person named, which must be there and have a policy: who names a trust means to demand
+    /// Reads a directory that a person named, which must be there and have a policy: who names a trust means to demand
     /// something.
     ///
     /// # Errors
     /// When it, or the policy, is not there, or something in it cannot be read or understood.
-    pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::read_dir(folder)
-            .with_context(|| format!("cannot read the trust folder `{}`", folder.display()))
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        std::fs::read_dir(directory)
+            .with_context(|| format!("cannot read the trust directory `{}`", directory.display()))
             .hint("`iguana trust init DIR` makes one")?;
-        if folder
+        if directory
             .join(policy::FILE)
             .symlink_metadata()
             .is_err_and(|error| error.kind() == ErrorKind::NotFound)
         {
             return Err(hinted(
-                format!("the trust folder `{}` has no `{}`", folder.display(), policy::FILE),
+                format!("the trust directory `{}` has no `{}`", directory.display(), policy::FILE),
                 "write which images may run; `{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}` lets all run",
             ));
         }
-        Self::from_folder(folder)
+        Self::from_directory(directory)
     }
 
     /// That of this machine, which may be without one.
@@ -89,7 +89,7 @@ impl Trust {
     /// # Errors
     /// When something in it cannot be read or understood.
     pub fn of_machine() -> anyhow::Result<Self> {
-        Self::from_folder(Path::new(HOME))
+        Self::from_directory(Path::new(HOME))
     }
 
     /// One that demands nothing and believes no authority, for what is looked at without any.
@@ -129,7 +129,7 @@ impl Trust {
 
     /// What is not demanded, for whoever starts a machine with it: nothing where everything is.
     #[must_use]
-    pub fn laxity(&self) -> Option<&'static str> {
+    pub fn unsigned_notice(&self) -> Option<&'static str> {
         match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
             (true, false) => Some("signatures are not demanded, neither of the workflow nor of all images"),
             (true, true) => Some("signatures are not demanded of all images"),
@@ -140,11 +140,11 @@ impl Trust {
 }
 
 fn roots(files: &Files) -> anyhow::Result<Roots> {
-    let own = files.folder("ca");
-    // A link that leads nowhere is an error, and not an absent folder.
+    let own = files.directory("ca");
+    // A link that leads nowhere is an error, and not an absent directory.
     own.names()?;
     match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
-        Some(path) if !files.has_folder("ca") => {
+        Some(path) if !files.has_directory("ca") => {
             let pem = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
             Roots::from_pem(&pem).with_context(|| format!("cannot use `{path}`"))
         }
@@ -172,15 +172,15 @@ fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
 /// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
 fn registries(files: &Files) -> anyhow::Result<Registries> {
     let mut registries = Registries::default();
-    let drop_ins = files.folder("registries.conf.d");
+    let drop_ins = files.directory("registries.conf.d");
     let names = drop_ins.names()?.into_iter();
-    let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_folder(name));
+    let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_directory(name));
     let all = [(files, "registries.conf".to_owned())].into_iter().chain(names.map(|name| (&drop_ins, name)));
-    for (folder, name) in all {
+    for (directory, name) in all {
         // Without the rules a blocked registry would be open.
-        if let Some(text) = folder.text(&name)? {
+        if let Some(text) = directory.text(&name)? {
             let later = Registries::parse(&text);
-            let path = folder.path(&name);
+            let path = directory.path(&name);
             registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
         }
     }

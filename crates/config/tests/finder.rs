@@ -14,10 +14,10 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A registry that has nothing; its address.
 fn empty_registry() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let observer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = observer.local_addr().unwrap().to_string();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in observer.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
             let _ =
@@ -46,7 +46,7 @@ fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
     fs::create_dir(&trust).unwrap();
     let insecure = format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n");
     fs::write(trust.join("registries.conf"), insecure).unwrap();
-    let trust = Trust::from_folder(&trust).unwrap();
+    let trust = Trust::from_directory(&trust).unwrap();
     let finder = trust.finder(http::Client::new(&trust.roots), Machine::this());
     let judge = |name: &str, believes_bundle| {
         let finder = Finder { bundle: Some(bundle.clone()), believes_bundle, ..finder.clone() };

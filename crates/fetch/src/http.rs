@@ -2,7 +2,7 @@
 
 mod certificate;
 mod limits;
-mod place;
+mod origin;
 mod proxies;
 
 pub use limits::{DOCUMENT_TIME_LIMIT, LEAST_RATE, SLOWNESS_LIMIT};
@@ -13,7 +13,7 @@ use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use limits::Timed;
-use place::Place;
+use origin::Origin;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -42,14 +42,14 @@ const HEADERS_LIMIT: usize = 64 << 10;
 /// Makes requests; connections are kept and shared between threads and copies.
 #[derive(Debug, Clone)]
 pub struct Client {
-    terms: Arc<Terms>,
+    config: Arc<ClientConfig>,
     /// Made when they are first needed.
     agents: Arc<Mutex<HashMap<Route, Agent>>>,
 }
 
 /// Whom a client believes, and how it gets out.
 #[derive(Debug, Clone, Default)]
-struct Terms {
+struct ClientConfig {
     roots: Roots,
     proxies: Proxies,
     certificates: RegistryCertificates,
@@ -76,34 +76,34 @@ impl Client {
     /// A client that believes the servers whose certificates lead to `roots`.
     #[must_use]
     pub fn new(roots: &Roots) -> Self {
-        Self::with(Terms { roots: roots.clone(), ..Terms::default() })
+        Self::with(ClientConfig { roots: roots.clone(), ..ClientConfig::default() })
     }
 
-    fn with(terms: Terms) -> Self {
-        Self { terms: Arc::new(terms), agents: Arc::default() }
+    fn with(config: ClientConfig) -> Self {
+        Self { config: Arc::new(config), agents: Arc::default() }
     }
 
     /// The same, through proxies.
     #[must_use]
     pub fn through(&self, proxies: Proxies) -> Self {
-        Self::with(Terms { proxies, ..Terms::clone(&self.terms) })
+        Self::with(ClientConfig { proxies, ..ClientConfig::clone(&self.config) })
     }
 
     /// The same, with certificates for some registries.
     #[must_use]
     pub fn with_certificates(&self, certificates: RegistryCertificates) -> Self {
-        Self::with(Terms { certificates, ..Terms::clone(&self.terms) })
+        Self::with(ClientConfig { certificates, ..ClientConfig::clone(&self.config) })
     }
 
-    /// One that also believes whom the certs.d folder of `registry` names, wherever the registry may send us, as
+    /// One that also believes whom the certs.d directory of `registry` names, wherever the registry may send us, as
     /// containers/image does; but shows the certificate in it to nobody else.
     #[must_use]
     pub fn for_registry(&self, registry: &str) -> Self {
-        let Some(certificates) = self.terms.certificates.of(registry) else { return self.clone() };
-        Self::with(Terms {
-            roots: self.terms.roots.and(certificates.authorities()),
+        let Some(certificates) = self.config.certificates.of(registry) else { return self.clone() };
+        Self::with(ClientConfig {
+            roots: self.config.roots.and(certificates.authorities()),
             identity: certificates.identity().map(|identity| (registry.to_owned(), identity.clone())),
-            ..Terms::clone(&self.terms)
+            ..ClientConfig::clone(&self.config)
         })
     }
 
@@ -122,18 +122,18 @@ impl Client {
     /// As [`Self::get`].
     pub fn answer(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
-        let first = Place::parse(url).map_err(|error| explain(error, url))?;
-        let mut place = first.clone();
+        let first = Origin::parse(url).map_err(|error| explain(error, url))?;
+        let mut origin = first.clone();
         for _ in 0..=REDIRECT_LIMIT {
-            let response = self.ask(&place, &headers)?;
-            let Some(next) = redirection(&response, &place)? else {
-                let elsewhere = (place.origin() != first.origin()).then_some(place.authority);
+            let response = self.ask(&origin, &headers)?;
+            let Some(next) = redirection(&response, &origin)? else {
+                let elsewhere = (origin.origin() != first.origin()).then_some(origin.authority);
                 return Ok(Answer { response, elsewhere });
             };
-            if next.origin() != place.origin() {
+            if next.origin() != origin.origin() {
                 headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::AUTHORIZATION.as_str()));
             }
-            place = next;
+            origin = next;
         }
         Err(hinted(
             format!("`{url}` leads to ever other places, {REDIRECT_LIMIT} so far"),
@@ -141,12 +141,12 @@ impl Client {
         ))
     }
 
-    fn ask(&self, place: &Place, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
-        let mut request = self.agent(place).get(&place.url);
+    fn ask(&self, origin: &Origin, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
+        let mut request = self.agent(origin).get(&origin.url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().map_err(|error| explain(error, &place.url))
+        request.call().map_err(|error| explain(error, &origin.url))
     }
 
     /// Sends a form (`application/x-www-form-urlencoded`), and follows nowhere: it may hold a secret.
@@ -154,22 +154,22 @@ impl Client {
     /// # Errors
     /// When no answer came, or the server could not prove who it is.
     pub fn post(&self, url: &str, form: &str) -> anyhow::Result<Response<Body>> {
-        let place = Place::parse(url).map_err(|error| explain(error, url))?;
-        let request = self.agent(&place).post(url);
+        let origin = Origin::parse(url).map_err(|error| explain(error, url))?;
+        let request = self.agent(&origin).post(url);
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         request.send(form).map_err(|error| explain(error, url))
     }
 
-    fn agent(&self, place: &Place) -> Agent {
-        let proxy = self.terms.proxies.for_server(place.is_secure, place.host(), place.port());
-        let identity = self.terms.identity.as_ref().filter(|(host, _)| *host == place.authority);
+    fn agent(&self, origin: &Origin) -> Agent {
+        let proxy = self.config.proxies.for_server(origin.is_secure, origin.host(), origin.port());
+        let identity = self.config.identity.as_ref().filter(|(host, _)| *host == origin.authority);
         let route = Route {
-            is_secure: place.is_secure,
+            is_secure: origin.is_secure,
             is_proxied: proxy.is_some(),
-            is_identified: identity.is_some() && place.is_secure,
+            is_identified: identity.is_some() && origin.is_secure,
         };
         let mut agents = self.agents.lock().expect("no thread panics with the agents");
-        let make = || agent(&self.terms.roots, proxy, identity.map(|(_, identity)| identity), route);
+        let make = || agent(&self.config.roots, proxy, identity.map(|(_, identity)| identity), route);
         agents.entry(route).or_insert_with(make).clone()
     }
 
@@ -213,7 +213,7 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
 }
 
 /// Where the answer sends us, if it does.
-fn redirection(response: &Response<Body>, from: &Place) -> anyhow::Result<Option<Place>> {
+fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Option<Origin>> {
     let is_redirection = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(header::LOCATION).filter(|_| is_redirection);
     let Some(location) = location else { return Ok(None) };
@@ -284,7 +284,7 @@ pub fn beginning(response: &mut Response<Body>, bytes: u64, limit: Duration) -> 
 
 /// Whether a URL is one of https.
 pub fn is_secure(url: &str) -> bool {
-    Place::parse(url).is_ok_and(|place| place.is_secure)
+    Origin::parse(url).is_ok_and(|origin| origin.is_secure)
 }
 
 /// The host (and port) of a URL, for messages.
@@ -378,10 +378,10 @@ mod tests {
     /// A server that answers one request with these bytes, one each 50 ms once they are few.
     fn dripping(head: &'static str) -> String {
         use std::io::Write as _;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let observer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", observer.local_addr().unwrap());
         std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
+            let (mut stream, _) = observer.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]);
             stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes()).unwrap();
             while stream.write_all(b"x").is_ok() {
@@ -406,10 +406,10 @@ mod tests {
     /// A server that answers every request with a redirection to itself, until it was asked `hops` times.
     fn redirecting(hops: usize, more: String) -> String {
         use std::io::Write as _;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let observer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", observer.local_addr().unwrap());
         std::thread::spawn(move || {
-            for (count, stream) in listener.incoming().enumerate() {
+            for (count, stream) in observer.incoming().enumerate() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
                 let head = if count < hops { "307 X\r\nlocation: /y\r\n" } else { "200 OK\r\n" };

@@ -28,16 +28,17 @@ impl Roots {
         Ok(Self(certificates))
     }
 
-    /// Reads all `*.pem` and `*.crt` files of a folder; a folder that is not there holds none.
+    /// Reads all `*.pem` and `*.crt` files of a directory; a directory that is not there holds none.
     ///
     /// # Errors
     /// When a file cannot be read, or is not PEM.
-    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
+    pub fn from_files(directory: &Files) -> anyhow::Result<Self> {
         let mut roots = Self::default();
-        for name in folder.names()?.iter().filter(|name| name.ends_with(".pem") || name.ends_with(".crt")) {
-            let pem = folder.read(name)?.unwrap_or_default();
+        for name in directory.names()?.iter().filter(|name| name.ends_with(".pem") || name.ends_with(".crt"))
+        {
+            let pem = directory.read(name)?.unwrap_or_default();
             let more = Self::from_pem(&pem).with_context(|| {
-                format!("cannot use the certificates in `{}`", folder.path(name).display())
+                format!("cannot use the certificates in `{}`", directory.path(name).display())
             })?;
             roots.0.extend(more.0);
         }
@@ -97,7 +98,7 @@ impl Identity {
     }
 }
 
-/// What one folder of containers-certs.d(5) holds.
+/// What one directory of containers-certs.d(5) holds.
 #[derive(Debug, Clone, Default)]
 pub struct Certificates {
     authorities: Roots,
@@ -105,7 +106,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Takes the files of one folder, by their names: `*.crt` are authorities that are believed beside the others,
+    /// Takes the files of one directory, by their names: `*.crt` are authorities that are believed beside the others,
     /// `NAME.cert` with `NAME.key` is shown to the registry. Other files have no meaning.
     ///
     /// # Errors
@@ -155,16 +156,16 @@ fn other_half<'a>(
 pub struct RegistryCertificates(BTreeMap<String, Certificates>);
 
 impl RegistryCertificates {
-    /// Reads a folder of folders; one that is not there holds none.
+    /// Reads a directory of directories; one that is not there holds none.
     ///
     /// # Errors
     /// When something in it cannot be read, or is damaged.
-    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
+    pub fn from_files(directory: &Files) -> anyhow::Result<Self> {
         let mut all = BTreeMap::new();
-        for registry in folder.names()?.into_iter().filter(|name| folder.has_folder(name)) {
-            let certificates = Certificates::of_files(&files(&folder.folder(&registry))?);
+        for registry in directory.names()?.into_iter().filter(|name| directory.has_directory(name)) {
+            let certificates = Certificates::of_files(&files(&directory.directory(&registry))?);
             let certificates = certificates.with_context(|| {
-                format!("cannot use the certificates in `{}`", folder.path(&registry).display())
+                format!("cannot use the certificates in `{}`", directory.path(&registry).display())
             })?;
             all.insert(registry, certificates);
         }
@@ -176,12 +177,12 @@ impl RegistryCertificates {
     }
 }
 
-/// The files of one folder of certs.d by their names.
-fn files(folder: &Files) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+/// The files of one directory of certs.d by their names.
+fn files(directory: &Files) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for name in folder.names()? {
+    for name in directory.names()? {
         if let Some((_, "crt" | "cert" | "key")) = name.rsplit_once('.') {
-            let content = folder.read(&name)?.unwrap_or_default();
+            let content = directory.read(&name)?.unwrap_or_default();
             files.insert(name, content);
         }
     }
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_trusts_nobody() {
+    fn a_missing_directory_trusts_nobody() {
         assert!(Roots::from_files(&Files::of(Path::new("/nonexistent")).unwrap()).unwrap().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use crate::control;
 use crate::exchange;
 use crate::exchange::Results;
 use crate::handover;
-use crate::handover::{Before, Circumstances, Handover, State};
+use crate::handover::{DiskBaseline, Handover, HandoverContext, State};
 use crate::jobs;
 use crate::machine::clock;
 use crate::machine::clock::Clock;
@@ -24,17 +24,17 @@ use workflow::Plan;
 /// Whose initrd it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Initrd {
-    /// Ours, from process 1 on: nobody else looks after the machine.
+    /// Ours, from PID 1 on: nobody else looks after the machine.
     Standalone,
     /// dracut's: modules, devices, network and clock are its own.
     Dracut,
 }
 
-/// The process that does the boot of the standalone initrd: decides, and tells process 1 on standard output.
+/// The process that does the boot of the standalone initrd: decides, and tells PID 1 on standard output.
 pub(crate) fn work() -> ExitCode {
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let report = Report::open();
-    let (trust, settings) = beliefs(&cmdline);
+    let (trust, settings) = read_trust(&cmdline);
     let verdict = run(Initrd::Standalone, trust, &cmdline, &settings, &report);
     match serde_json::to_string(&verdict) {
         Ok(text) => report::hand_on(&text),
@@ -44,8 +44,8 @@ pub(crate) fn work() -> ExitCode {
 }
 
 /// What the initrd believes, and what of the command line that lets pass.
-pub(crate) fn beliefs(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
-    let trust = Trust::from_folder(Path::new(trust_directory::HOME)).at(Stage::Trust);
+pub(crate) fn read_trust(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
+    let trust = Trust::from_directory(Path::new(trust_directory::HOME)).at(Stage::Trust);
     let settings = settings(trust.as_ref().ok(), cmdline);
     (trust, settings)
 }
@@ -68,13 +68,13 @@ pub(crate) fn run(
 /// What was there before the first job, for what comes after the last one, or after a failure.
 #[derive(Default)]
 struct Seen {
-    disks: Before,
+    disks: DiskBaseline,
     machine_id: Option<String>,
 }
 
 impl Seen {
-    fn circumstances<'a>(&'a self, settings: &'a Settings, report: &'a Report) -> Circumstances<'a> {
-        Circumstances { settings, before: &self.disks, machine_id: self.machine_id.as_deref(), report }
+    fn circumstances<'a>(&'a self, settings: &'a Settings, report: &'a Report) -> HandoverContext<'a> {
+        HandoverContext { settings, before: &self.disks, machine_id: self.machine_id.as_deref(), report }
     }
 }
 
@@ -95,9 +95,12 @@ fn boot(
     let by_settings = |failure| Failed { failure, policy: settings.on_failure };
     greet(settings, report);
     let trust = trust.map_err(by_settings)?;
-    trust.laxity().iter().for_each(|laxity| report.say(format_args!("trust: TLS is verified; {laxity}")));
+    trust
+        .unsigned_notice()
+        .iter()
+        .for_each(|unsigned_notice| report.say(format_args!("trust: TLS is verified; {unsigned_notice}")));
     let run = prepare_and_run(initrd, trust, settings, cmdline, seen, report);
-    let_go(settings, report);
+    release_resources(settings, report);
     let run = run.map_err(by_settings)?;
     let failed_job = run.failures.first().map(ToString::to_string);
     let around = seen.circumstances(settings, report);
@@ -110,7 +113,7 @@ fn boot(
 }
 
 /// What comes next needs the memory, and may be on the very disk that the workflow came from.
-fn let_go(settings: &Settings, report: &Report) {
+fn release_resources(settings: &Settings, report: &Report) {
     let media = handover::release_media();
     let all = if settings.debug { media } else { media.and(handover::release_store()) };
     if let Err(error) = all {
@@ -169,9 +172,9 @@ fn prepare_and_run(
     let machine_id = identity::machine_id(settings, report).at(Stage::Job)?;
     let shared = exchange::mount(shared_limits(&plan)).and_then(|mounted| mounted.begin(&machine_id, report));
     let shared = shared.at(Stage::Job)?;
-    let space = memory::Space::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
+    let space = memory::StoreMemory::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
-    *seen = Seen { disks: Before::now(), machine_id: Some(machine_id) };
+    *seen = Seen { disks: DiskBaseline::now(), machine_id: Some(machine_id) };
     let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
@@ -242,7 +245,7 @@ fn decide(
     plan: &Plan,
     failures: Vec<Failure>,
     results: &Results,
-    around: &Circumstances<'_>,
+    around: &HandoverContext<'_>,
 ) -> Result<Handover, Failed> {
     if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
         return Err(Failed { failure: first_of(failures, around.report), policy });
@@ -269,7 +272,7 @@ fn first_of(mut failures: Vec<Failure>, report: &Report) -> Failure {
 }
 
 /// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
-fn give_up(failed: Failed, around: &Circumstances<'_>) -> Verdict {
+fn give_up(failed: Failed, around: &HandoverContext<'_>) -> Verdict {
     let report = around.report;
     report.failure(&failed.failure);
     if failed.policy != OnFailure::Local {

@@ -44,12 +44,12 @@ const ROOT_UNIT_TEXT: &str = "\
 Description=The new root, which Iguana mounts
 DefaultDependencies=no
 After=dracut-pre-mount.service
-Before=initrd-root-fs.target
+DiskBaseline=initrd-root-fs.target
 [Mount]
 What=iguana
 Where=/sysroot
 ";
-/// Files there that have systemd wait for the device of `root=`: folder, and how they end.
+/// Files there that have systemd wait for the device of `root=`: directory, and how they end.
 const WAITS: &[(&str, &str)] =
     &[("initrd-root-device.target.d", "root-device.conf"), ("initrd.target.wants", ".device")];
 
@@ -80,7 +80,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 fn cmdline(hooks: &Path) -> u8 {
     let cmdline = command_line();
     // A trust that cannot be read allows nobody anything; the boot says why.
-    let is_refused = Rules::from_folder(Path::new(trust_directory::HOME))
+    let is_refused = Rules::from_directory(Path::new(trust_directory::HOME))
         .map_or(true, |rules| rules.refuse_system(&cmdline));
     if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
         return STEP_ASIDE;
@@ -129,10 +129,10 @@ fn leave_root_alone(hooks: &Path) -> anyhow::Result<()> {
 fn override_units() -> anyhow::Result<()> {
     let generated = Path::new(GENERATED);
     let overrides = Path::new(OVERRIDES);
-    for (folder, end) in WAITS {
-        for wait in matching(&generated.join(folder), |name| name.ends_with(end)) {
+    for (directory, end) in WAITS {
+        for wait in matching(&generated.join(directory), |name| name.ends_with(end)) {
             let masked = overrides.join(wait.strip_prefix(generated)?);
-            fs::create_dir_all(overrides.join(folder))?;
+            fs::create_dir_all(overrides.join(directory))?;
             symlink("/dev/null", &masked).with_context(|| format!("cannot make `{}`", masked.display()))?;
         }
     }
@@ -142,8 +142,8 @@ fn override_units() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn matching(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn matching(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter(|it| it.file_name().to_str().is_some_and(&is_meant)).map(|it| it.path()).collect()
 }
 
@@ -151,7 +151,7 @@ fn matching(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path::Pa
 /// for.
 fn pre_mount() -> u8 {
     let cmdline = command_line();
-    let (trust, settings) = boot::beliefs(&cmdline);
+    let (trust, settings) = boot::read_trust(&cmdline);
     let trust = trust.and_then(|trust| refuse_init(&trust.rules, &cmdline).at(Stage::Trust).map(|()| trust));
     let report = Report::open();
     if let Err(error) = mounts::early() {
@@ -182,7 +182,7 @@ fn refuse_init(rules: &Rules, cmdline: &str) -> anyhow::Result<()> {
 
 /// In dracut's hook `emergency`, before any shell that is dracut's or systemd's: returns where the trust allows one.
 fn emergency() -> u8 {
-    let (_, settings) = boot::beliefs(&command_line());
+    let (_, settings) = boot::read_trust(&command_line());
     if !settings.no_shell {
         return SHELL;
     }
@@ -193,7 +193,7 @@ fn emergency() -> u8 {
 
 /// After a hook whose program did not say what comes next: the policy of failures, as PID 1 follows it.
 fn died(status: &str) -> u8 {
-    let (_, settings) = boot::beliefs(&command_line());
+    let (_, settings) = boot::read_trust(&command_line());
     let report = Report::open();
     let hint = "with 137 memory was full: give the machine more; else please report this";
     let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match (word(0).rsplit('/').next(), word(1)) {
         (Some(container::INIT_NAME), _) => container::init(),
         (Some("modprobe"), _) => machine::modules::modprobe(rest(1).next_back().unwrap_or_default()),
-        // First: a bare word of the kernel command line is an argument of process 1.
+        // First: a bare word of the kernel command line is an argument of PID 1.
         _ if is_first_process => supervise::run(),
         (_, "--version" | "-V") => report::version(),
         (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),

@@ -4,7 +4,7 @@
 //! `/iguana` is for whoever called.
 
 mod arguments;
-mod rehearsal;
+mod dry_run;
 
 use crate::boot;
 use crate::container::Cgroups;
@@ -96,7 +96,7 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     let pins = admitted.pins(&plan, &beside).at(Stage::Trust)?;
     control::tell_pins(&pins, report);
     if arguments.dry_run {
-        rehearsal::tell(&plan, &arguments.new_root);
+        dry_run::tell(&plan, &arguments.new_root);
         return Ok(End::Succeeded);
     }
     let failures = run_plan(&plan, trust, pins, arguments, report)?;
@@ -119,7 +119,7 @@ fn run_plan(
     report: &Report,
 ) -> Result<Vec<Failure>, Failure> {
     let _held = exchange::lock().at(Stage::Boot)?;
-    // Before this process has mounts of its own: what containers write there stays until the next run.
+    // DiskBaseline this process has mounts of its own: what containers write there stays until the next run.
     let shared = exchange::mount(boot::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
@@ -130,7 +130,7 @@ fn run_plan(
     let machine_id = identity::machine_id(&Settings::default(), report).at(Stage::Job)?;
     let shared = shared.begin(&machine_id, report).at(Stage::Job)?;
     // The system's swap is its own.
-    let space = memory::Space::mount(false, report).at(Stage::Image)?;
+    let space = memory::StoreMemory::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let setup = Setup {
         images: Images::open(trust.finder(http, Machine::this()), pins, space, report)

@@ -1,4 +1,4 @@
-//! Process 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
+//! PID 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
 //! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here.
 
 use crate::handover;
@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
     Failed(OnFailure),
 }
 
-/// Process 1 from beginning to end.
+/// PID 1 from beginning to end.
 pub(crate) fn run() -> ExitCode {
     let mounted = mounts::early();
     let report = Report::open();
@@ -56,7 +56,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// What the command line asks for and the trust allows; nothing where the trust cannot be read.
 fn settings(cmdline: &str) -> Settings {
-    let rules = Rules::from_folder(Path::new(trust_directory::HOME));
+    let rules = Rules::from_directory(Path::new(trust_directory::HOME));
     rules.map_or(Settings { no_shell: true, ..Settings::default() }, |rules| rules.settings(cmdline))
 }
 

@@ -58,8 +58,8 @@ pub(crate) fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &Fil
 }
 
 /// Makes a copy of this process, as fork(2) does: the first process of new namespaces, and a child of this one's
-/// parent. `None` in the copy. With `pid_host` it is one of the machine's processes; without, process 1. It
-/// begins in `cgroup`, the folder of one of version 2. Only while this process has one thread.
+/// parent. `None` in the copy. With `pid_host` it is one of the machine's processes; without, PID 1. It
+/// begins in `cgroup`, the directory of one of version 2. Only while this process has one thread.
 ///
 /// # Errors
 /// When the kernel refuses (clone(2)); one before 5.7 cannot have it begin in a cgroup.
@@ -192,7 +192,7 @@ pub(crate) fn set_up_process(
     }
 }
 
-/// Has the command begin in this directory. Before [`set_up_process`]: its user may lack the right to enter it.
+/// Has the command begin in this directory. DiskBaseline [`set_up_process`]: its user may lack the right to enter it.
 pub(crate) fn begin_in(command: &mut Command, directory: OwnedFd) {
     // SAFETY: the closure makes a system call without pointers, on a descriptor that it owns.
     unsafe {
@@ -218,7 +218,7 @@ pub(crate) fn stay_in_root(command: &mut Command) {
     }
 }
 
-/// Process 1 of a container is spared when memory is full; what it starts must not be.
+/// PID 1 of a container is spared when memory is full; what it starts must not be.
 fn be_killed_as_others() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     // A process that was more likely to be killed than others may lack the right to change that; so be it.
@@ -280,7 +280,7 @@ pub(crate) fn execute_exactly(
         texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>()
     };
     let (arguments, environment) = (texts(arguments)?, texts(environment)?);
-    // SAFETY: the closure allocates, which is sound because process 1 of a container has one thread;
+    // SAFETY: the closure allocates, which is sound because PID 1 of a container has one thread;
     // the pointers are to texts that outlive the call, in arrays that end with null.
     unsafe {
         command.pre_exec(move || {
@@ -322,7 +322,7 @@ pub(crate) fn leave_keyring() {
     unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>()) };
 }
 
-/// Kills every process but this one and the kernel's own. Only process 1 may do this.
+/// Kills every process but this one and the kernel's own. Only PID 1 may do this.
 pub(crate) fn kill_all_others() {
     // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
     unsafe { libc::kill(-1, libc::SIGKILL) };
@@ -410,16 +410,22 @@ fn signal_set(signals: &[c_int]) -> libc::sigset_t {
     }
 }
 
-/// Has a socket send and receive through one network card only (socket(7), `SO_BINDTODEVICE`).
+/// Has a socket send and receive through one network interface only (socket(7), `SO_BINDTODEVICE`).
 ///
 /// # Errors
-/// When there is no such card.
-pub(crate) fn bind_to_card(socket: impl AsFd, card: &str) -> io::Result<()> {
-    let length = card.len() as libc::socklen_t;
+/// When there is no such interface.
+pub(crate) fn bind_to_interface(socket: impl AsFd, interface: &str) -> io::Result<()> {
+    let length = interface.len() as libc::socklen_t;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `length` bytes of the name, which is alive.
     check(unsafe {
-        libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, card.as_ptr().cast(), length)
+        libc::setsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            interface.as_ptr().cast(),
+            length,
+        )
     })
     .map(drop)
 }
@@ -535,14 +541,14 @@ pub(crate) fn load_kernel(
     if loaded == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives this thread, and those that it starts, a network without any card but loopback.
+/// Gives this thread, and those that it starts, a network without any interface but loopback.
 #[cfg(test)]
 pub(crate) fn enter_empty_network() -> io::Result<()> {
     // SAFETY: the network is no part of what threads must share.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
 }
 
-/// Has the program of the unit tests, too, be process 1 of a container when it is called by that name: so
+/// Has the program of the unit tests, too, be PID 1 of a container when it is called by that name: so
 /// they can start real containers. The loader calls what is in this section before `main`.
 #[cfg(test)]
 #[used]

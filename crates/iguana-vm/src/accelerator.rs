@@ -45,10 +45,10 @@ impl Accelerator {
     }
 
     /// The accelerator that works with `program` on this machine. KVM is proved once per boot of the host;
-    /// the answer is kept in the cache folder.
+    /// the answer is kept in the cache directory.
     pub fn proved(program: &Path) -> Result<Self> {
-        // A folder that others can write to is as good as none: what they could have put there is not believed.
-        let memory = cache::folder().ok().flatten().map(|folder| folder.join("accelerator"));
+        // A directory that others can write to is as good as none: what they could have put there is not believed.
+        let memory = cache::directory().ok().flatten().map(|directory| directory.join("accelerator"));
         let key = memory_key(program)?;
         let prove = || runs_guests(program, Self::Kvm, PROOF_TIME);
         Self::remembered(memory.as_deref(), &key, Path::new("/dev/kvm"), prove)
@@ -68,7 +68,7 @@ impl Accelerator {
             return Ok(known);
         }
         let found = if prove()? { Self::Kvm } else { Self::Tcg };
-        // Without a cache folder the proof is only made again next time.
+        // Without a cache directory the proof is only made again next time.
         memory.map(|memory| remember(memory, key, found).ok());
         Ok(found)
     }
@@ -87,9 +87,9 @@ fn recall(memory: &Path, key: &str) -> Option<Accelerator> {
 }
 
 fn remember(memory: &Path, key: &str, answer: Accelerator) -> Result<()> {
-    let folder = memory.parent().context("the cache file has no folder")?;
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let directory = memory.parent().context("the cache file has no directory")?;
+    fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(entry(key, answer).as_bytes())?;
     file.persist(memory)?;
     Ok(())
@@ -101,11 +101,11 @@ fn entry(key: &str, answer: Accelerator) -> String {
 
 /// Whether the tiny guest says its line and ends within `time` under `accelerator`.
 pub(crate) fn runs_guests(program: &Path, accelerator: Accelerator, time: Duration) -> Result<bool> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let firmware = folder.path().join("proof.bin");
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let firmware = directory.path().join("proof.bin");
     fs::write(&firmware, proof::firmware())
         .with_context(|| format!("cannot write `{}`", firmware.display()))?;
-    let said = folder.path().join("serial");
+    let said = directory.path().join("serial");
     let mut guest = start_guest(program, accelerator, &firmware, &said)?;
     let ended = wait_at_most(&mut guest, time)?;
     Ok(ended == Some(proof::EXIT_STATUS) && fs::read_to_string(&said).is_ok_and(|text| text == proof::LINE))
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn kvm_is_proved_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let memory = folder.path().join("cache/accelerator");
+        let directory = tempfile::tempdir().unwrap();
+        let memory = directory.path().join("cache/accelerator");
         let first = Accelerator::remembered(Some(&memory), "boot qemu", open_device(), || Ok(true)).unwrap();
         let asked_again = || panic!("the answer was not remembered");
         let second = Accelerator::remembered(Some(&memory), "boot qemu", open_device(), asked_again).unwrap();
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn an_answer_from_another_boot_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let memory = folder.path().join("accelerator");
+        let directory = tempfile::tempdir().unwrap();
+        let memory = directory.path().join("accelerator");
         Accelerator::remembered(Some(&memory), "boot-a qemu", open_device(), || Ok(true)).unwrap();
         let found =
             Accelerator::remembered(Some(&memory), "boot-b qemu", open_device(), || Ok(false)).unwrap();
@@ -165,11 +165,11 @@ mod tests {
 
     #[test]
     fn without_the_device_nothing_is_asked_nor_remembered() {
-        let folder = tempfile::tempdir().unwrap();
-        let memory = folder.path().join("accelerator");
+        let directory = tempfile::tempdir().unwrap();
+        let memory = directory.path().join("accelerator");
         let asked = || panic!("a guest was started without the device");
         let found =
-            Accelerator::remembered(Some(&memory), "key", &folder.path().join("absent"), asked).unwrap();
+            Accelerator::remembered(Some(&memory), "key", &directory.path().join("absent"), asked).unwrap();
         assert_eq!(found, Accelerator::Tcg);
         assert!(!memory.exists());
     }

@@ -7,51 +7,52 @@ use std::fs::{self, DirBuilder, Metadata};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What others must not have of a folder: the right to write to it, as its group or at all.
+/// What others must not have of a directory: the right to write to it, as its group or at all.
 const WRITABLE: u32 = 0o022;
 /// Where others may write, but only remove what is theirs (inode(7), `S_ISVTX`).
 const STICKY: u32 = 0o1000;
-/// The mode of folders that are made (XDG Base Directory Specification).
+/// The mode of directories that are made (XDG Base Directory Specification).
 const MODE: u32 = 0o700;
 
-/// The folder for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`, which is made. Nothing where
-/// there is neither: what can be guessed in a folder that all can write to could be prepared by anyone.
+/// The directory for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`, which is made. Nothing where
+/// there is neither: what can be guessed in a directory that all can write to could be prepared by anyone.
 ///
 /// # Errors
-/// When it cannot be made, or somebody else could write to it or to a folder above it.
-pub fn folder() -> Result<Option<PathBuf>> {
-    let Some(folder) = folder_for(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) else {
+/// When it cannot be made, or somebody else could write to it or to a directory above it.
+pub fn directory() -> Result<Option<PathBuf>> {
+    let Some(directory) = directory_for(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) else {
         return Ok(None);
     };
-    private(&folder).map(Some)
+    private(&directory).map(Some)
 }
 
-fn folder_for(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+fn directory_for(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     // The XDG Base Directory Specification: a relative path is invalid and is to be ignored.
     let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute(home).map(|home| home.join(".cache"));
     Some(absolute(xdg).or_else(home)?.join("iguana"))
 }
 
-/// A folder, which is made, that nobody else can write to or have replaced: neither it nor any folder above it.
-fn private(folder: &Path) -> Result<PathBuf> {
+/// A directory, which is made, that nobody else can write to or have replaced: neither it nor any directory above it.
+fn private(directory: &Path) -> Result<PathBuf> {
     let own = user()?;
-    let there = folder.ancestors().find(|path| path.is_dir()).context("there is no folder above it")?;
+    let there =
+        directory.ancestors().find(|path| path.is_dir()).context("there is not a directory above it")?;
     let there = there.canonicalize().with_context(|| format!("cannot look at `{}`", there.display()))?;
     there.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
-    let made = DirBuilder::new().recursive(true).mode(MODE).create(folder);
-    made.with_context(|| format!("cannot make `{}`", folder.display()))?;
-    let folder = folder.canonicalize()?;
-    folder.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
-    let found = fs::metadata(&folder)?;
+    let made = DirBuilder::new().recursive(true).mode(MODE).create(directory);
+    made.with_context(|| format!("cannot make `{}`", directory.display()))?;
+    let directory = directory.canonicalize()?;
+    directory.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
+    let found = fs::metadata(&directory)?;
     ensure!(
         found.uid() == own && found.mode() & WRITABLE == 0,
         "`{}` is not only ours to write to: it has the owner {} and the mode {:o}",
-        folder.display(),
+        directory.display(),
         found.uid(),
         found.mode() & 0o7777
     );
-    Ok(folder)
+    Ok(directory)
 }
 
 fn refuse_foreign(path: &Path, own: u32) -> Result<()> {
@@ -82,11 +83,11 @@ mod tests {
 
     #[test]
     fn xdg_comes_before_home_and_relative_paths_do_not_count() {
-        let folder = |xdg: &str, home: &str| folder_for(Some(xdg.into()), Some(home.into()));
-        assert_eq!(folder("/c", "/home/u"), Some(PathBuf::from("/c/iguana")));
-        assert_eq!(folder("c", "/home/u"), Some(PathBuf::from("/home/u/.cache/iguana")));
-        assert_eq!(folder("c", "h"), None);
-        assert_eq!(folder_for(None, None), None, "none is made up");
+        let directory = |xdg: &str, home: &str| directory_for(Some(xdg.into()), Some(home.into()));
+        assert_eq!(directory("/c", "/home/u"), Some(PathBuf::from("/c/iguana")));
+        assert_eq!(directory("c", "/home/u"), Some(PathBuf::from("/home/u/.cache/iguana")));
+        assert_eq!(directory("c", "h"), None);
+        assert_eq!(directory_for(None, None), None, "none is made up");
     }
 
     #[test]
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "nothing is made there");
     }
 
-    /// Only root can give a folder away.
+    /// Only root can give a directory away.
     #[test]
     fn a_cache_of_another_user_is_refused() {
         let home = tempfile::tempdir().unwrap();

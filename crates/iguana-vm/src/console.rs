@@ -1,7 +1,7 @@
 //! A running machine and its serial console.
 
 use crate::process::cpu_seconds;
-use crate::transcript::{Found, Line, Moment, Place, Transcript};
+use crate::transcript::{Found, Line, Moment, Position, Transcript};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,15 +27,15 @@ pub enum Echo {
 pub struct Console {
     machine: Child,
     keys: ChildStdin,
-    heard: Arc<Heard>,
+    heard: Arc<SharedTranscript>,
     /// Before it nothing is expected any more.
-    place: Place,
+    place: Position,
     log: PathBuf,
 }
 
 /// What the reading threads and the waiting one share.
 #[derive(Default)]
-struct Heard {
+struct SharedTranscript {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -66,11 +66,11 @@ impl Console {
         let keys = machine.stdin.take().context("QEMU has no standard input")?;
         let said = machine.stdout.take().context("QEMU has no standard output")?;
         let complaints = machine.stderr.take().context("QEMU has no standard error")?;
-        let heard = Arc::<Heard>::default();
+        let heard = Arc::<SharedTranscript>::default();
         let clock = Clock { start, pid };
         listen(said, Arc::clone(&heard), clock, file, echo);
         listen(complaints, Arc::clone(&heard), clock, errors, echo);
-        Ok(Self { machine, keys, heard, place: Place::default(), log: log.to_owned() })
+        Ok(Self { machine, keys, heard, place: Position::default(), log: log.to_owned() })
     }
 
     /// Waits until the console says `pattern` after what was last expected, on a whole line or on one that
@@ -192,7 +192,13 @@ impl Clock {
 }
 
 /// Reads `source` in a thread of its own until its end.
-fn listen(source: impl Read + Send + 'static, heard: Arc<Heard>, clock: Clock, mut log: File, echo: Echo) {
+fn listen(
+    source: impl Read + Send + 'static,
+    heard: Arc<SharedTranscript>,
+    clock: Clock,
+    mut log: File,
+    echo: Echo,
+) {
     thread::spawn(move || {
         hear(source, &heard, clock, &mut log, echo);
         let mut state = heard.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +210,7 @@ fn listen(source: impl Read + Send + 'static, heard: Arc<Heard>, clock: Clock, m
     });
 }
 
-fn hear(mut source: impl Read, heard: &Heard, clock: Clock, log: &mut File, echo: Echo) {
+fn hear(mut source: impl Read, heard: &SharedTranscript, clock: Clock, log: &mut File, echo: Echo) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = source.read(&mut buffer) {
         let bytes = &buffer[..length];
@@ -229,16 +235,17 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     fn console(script: &str) -> (Console, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        let console = Console::start(command, &folder.path().join("log"), Echo::Silent).unwrap();
-        (console, folder)
+        let console = Console::start(command, &directory.path().join("log"), Echo::Silent).unwrap();
+        (console, directory)
     }
 
     #[test]
     fn a_prompt_without_line_end_is_answered() {
-        let (mut console, _folder) = console("printf 'boot\\nlogin: '; read name; echo hello $name; exit 3");
+        let (mut console, _directory) =
+            console("printf 'boot\\nlogin: '; read name; echo hello $name; exit 3");
         console.expect("boot", SOON).unwrap();
         let prompt = console.expect("login: ", SOON).unwrap();
         assert_eq!(prompt.text, "login: ");
@@ -249,17 +256,17 @@ mod tests {
 
     #[test]
     fn silence_is_an_error_with_the_last_lines_and_the_log() {
-        let (mut console, folder) = console("for n in $(seq 40); do echo line $n; done; exec sleep 60");
+        let (mut console, directory) = console("for n in $(seq 40); do echo line $n; done; exec sleep 60");
         console.expect("line 40", SOON).unwrap();
         let error = console.expect("never", Duration::from_millis(100)).unwrap_err().to_string();
         assert!(error.starts_with("the console did not say `never` within 0.1 s"), "{error}");
         assert!(error.contains("line 11\n") && !error.contains("line 10\n"), "{error}");
-        assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
+        assert!(error.contains(directory.path().to_str().unwrap()), "{error}");
     }
 
     #[test]
     fn an_early_end_is_told_at_once_with_the_messages_of_qemu() {
-        let (mut console, _folder) = console("echo no such disk >&2; exit 1");
+        let (mut console, _directory) = console("echo no such disk >&2; exit 1");
         let start = Instant::now();
         let error = console.expect_any(&["a", "b"], Duration::from_secs(60)).unwrap_err().to_string();
         assert!(start.elapsed() < Duration::from_secs(30));
@@ -269,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_line_is_in_the_log_with_its_time() {
-        let (mut console, _folder) = console("echo one; printf two");
+        let (mut console, _directory) = console("echo one; printf two");
         console.wait_exit(SOON).unwrap();
         let log = std::fs::read_to_string(console.log()).unwrap();
         let texts: Vec<_> = log.lines().map(|line| &line[12..]).collect();
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn dropping_ends_the_machine() {
-        let (console, _folder) = console("exec sleep 60");
+        let (console, _directory) = console("exec sleep 60");
         let process = PathBuf::from(format!("/proc/{}", console.pid()));
         assert!(process.exists());
         drop(console);
@@ -288,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_does_not_end_is_an_error() {
-        let (mut console, _folder) = console("exec sleep 60");
+        let (mut console, _directory) = console("exec sleep 60");
         let error = console.wait_exit(Duration::from_millis(50)).unwrap_err().to_string();
         assert!(error.starts_with("the machine did not end within 0.05 s"), "{error}");
     }

@@ -29,7 +29,7 @@ mod qemu;
 mod transcript;
 
 pub use accelerator::Accelerator;
-pub use cache::folder as cache_folder;
+pub use cache::directory as cache_directory;
 pub use console::{Console, Echo};
 pub use machine::{Disk, DiskFormat, Machine, Network, Serial};
 pub use qemu::{Qemu, on_path};

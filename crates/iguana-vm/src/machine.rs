@@ -19,7 +19,7 @@ pub struct Machine {
     pub cpus: u32,
     /// The virtio disks, `vda` first.
     pub disks: Vec<Disk>,
-    /// The network card.
+    /// The network interface.
     pub network: Network,
     /// Where the serial console goes.
     pub serial: Serial,
@@ -51,12 +51,12 @@ pub enum DiskFormat {
     Qcow2,
 }
 
-/// The network card of a [`Machine`].
+/// The network interface of a [`Machine`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// No network card.
+    /// No network interface.
     Absent,
-    /// A virtio card in QEMU's user network, in which the host is 10.0.2.2. The options are more of
+    /// A virtio interface in QEMU's user network, in which the host is 10.0.2.2. The options are more of
     /// `-netdev user`, each as QEMU takes it, for example `hostfwd=tcp:127.0.0.1:2222-:22`.
     User(Vec<String>),
 }
@@ -71,7 +71,7 @@ pub enum Serial {
 }
 
 impl Machine {
-    /// A machine with `kernel`, 1024 MiB, two CPUs, a network card and no disk.
+    /// A machine with `kernel`, 1024 MiB, two CPUs, a network interface and no disk.
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self { kernel: Some(kernel.into()), ..Self::from_disks(Vec::new()) }
     }
@@ -98,7 +98,7 @@ impl Machine {
         let mut arguments = Arguments(Vec::new());
         arguments.add("-m", self.memory_mib.to_string());
         arguments.add("-smp", self.cpus.to_string());
-        // No display, floppy, CD-ROM or card but the ones named here, nothing to end but the machine.
+        // No display, floppy, CD-ROM or interface but the ones named here, nothing to end but the machine.
         arguments.flag("-nodefaults");
         arguments.add("-display", "none");
         arguments.flag("-no-reboot");
@@ -143,7 +143,7 @@ impl Machine {
         let Network::User(options) = &self.network else { return };
         let netdev = ["user", "id=net0"].into_iter().chain(options.iter().map(String::as_str));
         arguments.add("-netdev", netdev.collect::<Vec<_>>().join(","));
-        // No option ROM: we never boot from this card, and the ROM's greeting takes time.
+        // No option ROM: we never boot from this interface, and the ROM's greeting takes time.
         arguments.add("-device", "virtio-net-pci,netdev=net0,romfile=");
     }
 }

@@ -62,13 +62,13 @@ impl Qemu {
     }
 }
 
-/// The first executable file called `name` in the folders of the PATH.
+/// The first executable file called `name` in the directories of the PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
-    in_folders(env::split_paths(&env::var_os("PATH")?), name)
+    in_directories(env::split_paths(&env::var_os("PATH")?), name)
 }
 
-fn in_folders(mut folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
-    folders.find_map(|folder| Some(folder.join(name)).filter(|file| is_executable(file)))
+fn in_directories(mut directories: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
+    directories.find_map(|directory| Some(directory.join(name)).filter(|file| is_executable(file)))
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -81,9 +81,10 @@ mod tests {
 
     #[test]
     fn only_an_executable_file_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tool");
-        let find = || in_folders([PathBuf::from("/nowhere"), folder.path().into()].into_iter(), "tool");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tool");
+        let find =
+            || in_directories([PathBuf::from("/nowhere"), directory.path().into()].into_iter(), "tool");
         assert_eq!(find(), None);
         std::fs::write(&file, "").unwrap();
         assert_eq!(find(), None);

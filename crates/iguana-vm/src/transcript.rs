@@ -21,7 +21,7 @@ impl fmt::Display for Line {
 
 /// A place in a [`Transcript`]: nothing before it is searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     line: usize,
     offset: usize,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Found {
     /// The line that has it, as far as it has come.
     pub(crate) line: Line,
     /// The place after it.
-    pub(crate) after: Place,
+    pub(crate) after: Position,
 }
 
 /// When something was said.
@@ -78,19 +78,19 @@ impl Transcript {
     }
 
     /// The first of `patterns` that occurs after `place`.
-    pub(crate) fn find(&self, place: Place, patterns: &[&str]) -> Option<Found> {
+    pub(crate) fn find(&self, place: Position, patterns: &[&str]) -> Option<Found> {
         let ended = (place.line..self.lines.len()).map(|number| (number, self.lines[number].clone()));
         let open = self.open_line().map(|line| (self.lines.len(), line));
         ended.chain(open).find_map(|(number, line)| {
             let start = if number == place.line { place.offset.min(line.text.len()) } else { 0 };
             let (pattern, end) = first_of(&line.text[start..], patterns)?;
-            Some(Found { pattern, line, after: Place { line: number, offset: start + end } })
+            Some(Found { pattern, line, after: Position { line: number, offset: start + end } })
         })
     }
 
     /// The furthest place such that all before it never changes and was searched from `place` on.
-    pub(crate) fn searched(&self, place: Place) -> Place {
-        if place.line < self.lines.len() { Place { line: self.lines.len(), offset: 0 } } else { place }
+    pub(crate) fn searched(&self, place: Position) -> Position {
+        if place.line < self.lines.len() { Position { line: self.lines.len(), offset: 0 } } else { place }
     }
 
     fn open_line(&self) -> Option<Line> {
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_search_goes_on_after_the_last_find() {
         let transcript = said(&["job a: started\njob b: started\n", "# "]);
-        let first = transcript.find(Place::default(), &["started"]).unwrap();
+        let first = transcript.find(Position::default(), &["started"]).unwrap();
         assert_eq!(first.line.text, "job a: started");
         let second = transcript.find(first.after, &["started"]).unwrap();
         assert_eq!(second.line.text, "job b: started");
@@ -186,13 +186,13 @@ mod tests {
     #[test]
     fn the_earliest_of_several_patterns_wins() {
         let transcript = said(&["x error: y job\n"]);
-        assert_eq!(transcript.find(Place::default(), &["job", "error"]).unwrap().pattern, 1);
+        assert_eq!(transcript.find(Position::default(), &["job", "error"]).unwrap().pattern, 1);
     }
 
     #[test]
     fn what_was_searched_is_not_searched_again_but_an_open_line_is() {
         let transcript = said(&["one\ntwo\nthr"]);
-        let place = transcript.searched(Place::default());
+        let place = transcript.searched(Position::default());
         assert!(transcript.find(place, &["one"]).is_none());
         let open = transcript.find(place, &["th"]).unwrap();
         assert_eq!(transcript.searched(open.after), open.after);

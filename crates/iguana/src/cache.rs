@@ -11,69 +11,69 @@ use tempfile::TempDir;
 /// for each kernel), shorter costs the time to pack again.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A folder of things, or the wish to make everything anew.
+/// A directory of things, or the wish to make everything anew.
 #[derive(Clone, Debug)]
 pub(crate) enum Cache {
-    /// Things are kept below the folder.
+    /// Things are kept below the directory.
     Kept(PathBuf),
     /// Nothing is kept, nor looked for.
     Fresh,
 }
 
-/// A folder from the cache, or a temporary one.
+/// A directory from the cache, or a temporary one.
 #[derive(Debug)]
-pub(crate) enum Folder {
+pub(crate) enum CachedDirectory {
     /// Lies in the cache.
     Kept(PathBuf),
     /// Is removed when this value is dropped.
     Temporary(TempDir),
 }
 
-impl Folder {
+impl CachedDirectory {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Temporary(folder) => folder.path(),
+            Self::Temporary(directory) => directory.path(),
         }
     }
 }
 
 impl Cache {
-    /// The folder of this `kind` and `key`; `make` fills a new one if there is none.
-    pub(crate) fn folder(
+    /// The directory of this `kind` and `key`; `make` fills a new one if there is none.
+    pub(crate) fn directory(
         &self,
         kind: &str,
         key: &Digest,
         make: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<Folder> {
+    ) -> Result<CachedDirectory> {
         let Self::Kept(cache) = self else {
-            let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-            make(folder.path())?;
-            return Ok(Folder::Temporary(folder));
+            let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+            make(directory.path())?;
+            return Ok(CachedDirectory::Temporary(directory));
         };
         let cache = cache.join(kind);
         let kept = cache.join(key.to_string().replace(':', "-"));
         if kept.exists() {
             // Its age is that of its last use; without that it is only thrown away early.
-            fs::File::open(&kept).and_then(|folder| folder.set_modified(SystemTime::now())).ok();
+            fs::File::open(&kept).and_then(|directory| directory.set_modified(SystemTime::now())).ok();
         } else {
             fs::create_dir_all(&cache).with_context(|| format!("cannot make `{}`", cache.display()))?;
             throw_away_unused(&cache);
             make_kept(&cache, &kept, make)?;
         }
-        Ok(Folder::Kept(kept))
+        Ok(CachedDirectory::Kept(kept))
     }
 }
 
-/// Fills a folder beside and renames it: nobody sees half of it.
+/// Fills a directory beside and renames it: nobody sees half of it.
 #[expect(clippy::disallowed_methods, reason = "nobody else can write to the cache")]
 fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let prefix = tempfile::Builder::new().prefix(".new-").tempdir_in(cache);
-    let folder = prefix.with_context(|| format!("cannot write in `{}`", cache.display()))?;
-    make(folder.path())?;
-    match fs::rename(folder.path(), kept) {
-        Ok(()) => drop(folder.keep()),
+    let directory = prefix.with_context(|| format!("cannot write in `{}`", cache.display()))?;
+    make(directory.path())?;
+    match fs::rename(directory.path(), kept) {
+        Ok(()) => drop(directory.keep()),
         // Another process was faster, with the same content.
         Err(_) if kept.exists() => {}
         Err(error) => return Err(error).with_context(|| format!("cannot make `{}`", kept.display())),
@@ -97,39 +97,39 @@ mod tests {
     use super::*;
 
     fn write(text: &'static str) -> impl FnOnce(&Path) -> Result<()> {
-        move |folder| Ok(fs::write(folder.join("f"), text)?)
+        move |directory| Ok(fs::write(directory.join("f"), text)?)
     }
 
     #[test]
     fn a_thing_is_made_once_for_its_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::Kept(folder.path().join("cache"));
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::Kept(directory.path().join("cache"));
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        let content = |found: Folder| fs::read_to_string(found.path().join("f")).unwrap();
-        assert_eq!(content(cache.folder("k", &a, write("first")).unwrap()), "first");
-        assert_eq!(content(cache.folder("k", &a, write("second")).unwrap()), "first");
-        assert_eq!(content(cache.folder("k", &b, write("third")).unwrap()), "third");
-        assert_eq!(content(Cache::Fresh.folder("k", &a, write("fresh")).unwrap()), "fresh");
+        let content = |found: CachedDirectory| fs::read_to_string(found.path().join("f")).unwrap();
+        assert_eq!(content(cache.directory("k", &a, write("first")).unwrap()), "first");
+        assert_eq!(content(cache.directory("k", &a, write("second")).unwrap()), "first");
+        assert_eq!(content(cache.directory("k", &b, write("third")).unwrap()), "third");
+        assert_eq!(content(Cache::Fresh.directory("k", &a, write("fresh")).unwrap()), "fresh");
     }
 
     #[test]
     fn a_failure_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::Kept(folder.path().into());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::Kept(directory.path().into());
         let fail = |_: &Path| anyhow::bail!("no");
-        assert!(cache.folder("k", &Digest::of(b"a"), fail).is_err());
-        assert_eq!(fs::read_dir(folder.path().join("k")).unwrap().count(), 0);
+        assert!(cache.directory("k", &Digest::of(b"a"), fail).is_err());
+        assert_eq!(fs::read_dir(directory.path().join("k")).unwrap().count(), 0);
     }
 
     #[test]
     fn what_nobody_used_for_long_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::Kept(folder.path().into());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::Kept(directory.path().into());
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
-        let kept = cache.folder("k", &old, write("x")).unwrap();
+        let kept = cache.directory("k", &old, write("x")).unwrap();
         let long_ago = SystemTime::now() - UNUSED - Duration::from_secs(1);
         fs::File::open(kept.path()).unwrap().set_modified(long_ago).unwrap();
-        cache.folder("k", &new, write("x")).unwrap();
+        cache.directory("k", &new, write("x")).unwrap();
         assert!(!kept.path().exists());
     }
 }

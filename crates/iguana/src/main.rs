@@ -1,6 +1,6 @@
 //! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write to temporary folders"))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write to temporary directories"))]
 
 mod build;
 mod bundle;
@@ -41,11 +41,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages into a folder
+    /// Write the manual pages into a directory
     #[command(hide = true)]
     Manual {
-        /// The folder, which must be there
-        folder: PathBuf,
+        /// The directory, which must be there
+        directory: PathBuf,
     },
     /// Print the JSON Schema of workflows, for editors and other programs
     Schema,
@@ -61,11 +61,11 @@ enum Command {
     },
     /// Put a workflow and all its images into one file, for machines without a network
     Bundle(bundle::Options),
-    /// Fetch an image, and unpack its tree into a folder
+    /// Fetch an image, and unpack its tree into a directory
     Pull(pull::Options),
     /// Write down which images the names in a workflow mean today, by digest
     Lock(trust::LockOptions),
-    /// Make and question the folder of keys and policies that an initrd believes
+    /// Make and question the directory of keys and policies that an initrd believes
     #[command(subcommand)]
     Trust(trust::Command),
     /// Boot a virtual machine that runs a workflow, on this terminal
@@ -97,7 +97,7 @@ fn run(command: Command) -> Result<Exit> {
     match command {
         Command::Check(options) => return check::run(&options),
         Command::Completion { shell } => manual::complete(shell, std::io::stdout())?,
-        Command::Manual { folder } => manual::write(&folder)?,
+        Command::Manual { directory } => manual::write(&directory)?,
         Command::Schema => output::write(std::io::stdout(), &schema::text())?,
         Command::Build { recipe, workflow, delivery } => build::run(&recipe, workflow.as_deref(), &delivery)?,
         Command::Bundle(options) => bundle::run(&options)?,

@@ -1,6 +1,6 @@
 //! Manual pages and completions, from the definition of the command line.
 
-use crate::output_file::{Folder, PUBLIC};
+use crate::output_file::{OutputDirectory, PUBLIC};
 use crate::{Cli, output};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -16,13 +16,13 @@ pub(crate) fn complete(shell: Shell, stream: impl Write) -> Result<()> {
 }
 
 /// `iguana(1)`, and a page for each command.
-pub(crate) fn write(folder: &Path) -> Result<()> {
-    let made = tempfile::tempdir().context("cannot make a temporary folder")?;
+pub(crate) fn write(directory: &Path) -> Result<()> {
+    let made = tempfile::tempdir().context("cannot make a temporary directory")?;
     clap_mangen::generate_to(Cli::command(), made.path()).context("cannot make the manual pages")?;
-    let folder = Folder::open(folder)?;
+    let directory = OutputDirectory::open(directory)?;
     for page in std::fs::read_dir(made.path())? {
         let page = page?;
-        folder.write(&page.file_name().to_string_lossy(), PUBLIC, &std::fs::read(page.path())?)?;
+        directory.write(&page.file_name().to_string_lossy(), PUBLIC, &std::fs::read(page.path())?)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The files that this program writes for people: the only place where it makes any, but for temporary ones.
 //!
-//! The folder of an output may be one that others can write to, `/tmp` above all. So each output is made under a random
+//! The directory of an output may be one that others can write to, `/tmp` above all. So each output is made under a random
 //! name (`O_EXCL`, `O_NOFOLLOW`), and takes its own by rename(2) when it is whole: a link that was planted there is
 //! replaced and not followed, and nobody ever finds half of a file. What is open already, in `/dev` and `/proc`, is
 //! written to as it is: `/dev/stdout`, a disk that was named on purpose.
@@ -34,7 +34,7 @@ enum Target<'a> {
 
 /// Where an output goes.
 pub(crate) struct Place {
-    folder: Directory,
+    directory: Directory,
     path: PathBuf,
 }
 
@@ -49,9 +49,10 @@ pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
 impl Place {
     /// Looks at where an output goes.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let opened = Directory::open(folder).with_context(|| cannot(path));
-        Ok(Self { folder: opened.hint("the folder must be there")?, path: path.to_owned() })
+        let directory =
+            path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let opened = Directory::open(directory).with_context(|| cannot(path));
+        Ok(Self { directory: opened.hint("the directory must be there")?, path: path.to_owned() })
     }
 
     /// Begins the file.
@@ -65,8 +66,8 @@ impl Place {
     }
 
     fn is_special(&self) -> Result<bool> {
-        let folder = self.folder.path().canonicalize().with_context(|| cannot(&self.path))?;
-        let is_in = |places: &[&str]| places.iter().any(|place| folder.starts_with(place));
+        let directory = self.directory.path().canonicalize().with_context(|| cannot(&self.path))?;
+        let is_in = |places: &[&str]| places.iter().any(|place| directory.starts_with(place));
         Ok(is_in(SPECIAL) && !is_in(NOT_SPECIAL))
     }
 
@@ -80,8 +81,8 @@ impl Place {
                 "name a file, or one of `/dev`",
             ));
         }
-        let begun = self.folder.begin().with_context(|| cannot(&self.path));
-        Ok(Target::New(begun.hint("the folder must be there, writable and not full")?))
+        let begun = self.directory.begin().with_context(|| cannot(&self.path));
+        Ok(Target::New(begun.hint("the directory must be there, writable and not full")?))
     }
 }
 
@@ -107,13 +108,13 @@ impl Output<'_> {
     }
 }
 
-/// A folder for several outputs, which is made if need be. Links to it are followed, those in it are not.
-pub(crate) struct Folder(Directory);
+/// A directory for several outputs, which is made if need be. Links to it are followed, those in it are not.
+pub(crate) struct OutputDirectory(Directory);
 
-impl Folder {
+impl OutputDirectory {
     /// Opens it, or makes it with those above it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let cannot = || format!("cannot make the folder `{}`", path.display());
+        let cannot = || format!("cannot make the directory `{}`", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
         Ok(Self(Directory::open(path).with_context(cannot)?))
     }
@@ -123,21 +124,21 @@ impl Folder {
         self.0.names(0).is_ok()
     }
 
-    /// Makes a folder in it, if it is not there.
-    pub(crate) fn folder(&self, name: &str) -> Result<()> {
-        self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a folder, and no link")
+    /// Makes a directory in it, if it is not there.
+    pub(crate) fn directory(&self, name: &str) -> Result<()> {
+        self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a directory, and no link")
     }
 
-    /// Writes a file, with the folders on its way.
+    /// Writes a file, with the directories on its way.
     pub(crate) fn write(&self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         let write = || -> Result<()> {
             let mut names: Vec<_> = Path::new(path).components().collect();
             let Some(Component::Normal(name)) = names.pop() else { bail!("it is no path of a file") };
-            let mut folder = self.0.directory("", Links::Refuse)?;
+            let mut directory = self.0.directory("", Links::Refuse)?;
             for part in names {
-                folder = folder.directory_or_new(part, 0o755)?;
+                directory = directory.directory_or_new(part, 0o755)?;
             }
-            Ok(folder.replace(name, mode, content)?)
+            Ok(directory.replace(name, mode, content)?)
         };
         let shown = self.0.path().join(path);
         write()
@@ -154,10 +155,10 @@ impl Folder {
     }
 }
 
-/// Gives a folder that is whole its place, in which nothing may be: a link there is an error, and not followed
+/// Gives a directory that is whole its place, in which nothing may be: a link there is an error, and not followed
 /// (rename(2)).
-pub(crate) fn place_folder(made: &Path, output: &Path) -> Result<()> {
-    fs::rename(made, output).with_context(|| cannot(output)).hint("name a folder that is not there yet")
+pub(crate) fn place_directory(made: &Path, output: &Path) -> Result<()> {
+    fs::rename(made, output).with_context(|| cannot(output)).hint("name a directory that is not there yet")
 }
 
 fn cannot(path: &Path) -> String {
@@ -171,44 +172,44 @@ mod tests {
 
     #[test]
     fn a_file_is_replaced_whole_and_readable() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("initrd");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("initrd");
         fs::write(&path, "old").unwrap();
         write(&path, 0o640, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write(&folder.path().join("absent/initrd"), PUBLIC, b"").unwrap_err().to_string();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let error = write(&directory.path().join("absent/initrd"), PUBLIC, b"").unwrap_err().to_string();
         assert!(error.starts_with("cannot write `"), "{error}");
     }
 
     #[test]
     fn a_planted_link_is_replaced_and_not_followed() {
-        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (path, victim) = (folder.path().join("out"), outside.path().join("victim"));
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, victim) = (directory.path().join("out"), outside.path().join("victim"));
         fs::write(&victim, "untouched").unwrap();
         symlink(&victim, &path).unwrap();
         write(&path, PUBLIC, b"new").unwrap();
-        symlink(outside.path(), folder.path().join("grub")).unwrap();
-        let several = Folder::open(folder.path()).unwrap();
+        symlink(outside.path(), directory.path().join("grub")).unwrap();
+        let several = OutputDirectory::open(directory.path()).unwrap();
         assert!(several.write("grub/grub.cfg", PUBLIC, b"new").is_err());
-        symlink(&victim, folder.path().join("vmlinuz")).unwrap();
+        symlink(&victim, directory.path().join("vmlinuz")).unwrap();
         several.write("vmlinuz", PUBLIC, b"new").unwrap();
         several.write("pxelinux.cfg/default", PUBLIC, b"new").unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         for name in ["out", "vmlinuz", "pxelinux.cfg/default"] {
-            assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"new", "{name}");
+            assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"new", "{name}");
         }
     }
 
     #[test]
     fn what_is_no_file_is_not_written_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
-        fs::create_dir(folder.path().join("folder")).unwrap();
-        for name in ["socket", "folder"] {
-            let error = write(&folder.path().join(name), PUBLIC, b"").unwrap_err().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).unwrap();
+        fs::create_dir(directory.path().join("directory")).unwrap();
+        for name in ["socket", "directory"] {
+            let error = write(&directory.path().join(name), PUBLIC, b"").unwrap_err().to_string();
             assert!(error.contains("is not a file"), "{error}");
         }
     }

@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_disk_is_raw_unless_it_is_stated() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
         let text = path.to_str().unwrap();
         std::fs::write(&path, qcow2(3, 1, 0)).unwrap();
         for stated in [text.to_owned(), format!("{text},format=raw")] {
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_qcow2_that_names_other_files_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
         let told = |header: &[u8]| {
             std::fs::write(&path, header).unwrap();
             TrialDisk::open(&format!("{},format=qcow2", path.display()))

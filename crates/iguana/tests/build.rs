@@ -1,5 +1,5 @@
 //! `iguana build`, run as a person runs it, on a small made-up system.
-#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 mod system;
 
@@ -17,15 +17,15 @@ fn two_builds_are_identical_wherever_and_by_whomever() {
     let system = System::new();
     system.write("flow.yaml", FLOW);
     succeeds(&mut system.build("one.img", &["--fresh", "--workflow", "flow.yaml"]));
-    let other_folder = system.path("other");
-    fs::create_dir(&other_folder).unwrap();
-    // Another umask, another temporary folder, another locale and time zone.
+    let other_directory = system.path("other");
+    fs::create_dir(&other_directory).unwrap();
+    // Another umask, another temporary directory, another locale and time zone.
     let mut other = std::process::Command::new("/bin/sh");
     let iguana = system.build("two.img", &["--fresh", "--workflow", "flow.yaml"]);
     other.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(iguana.get_program()).args(iguana.get_args());
     other
         .current_dir(system.path(""))
-        .env("TMPDIR", &other_folder)
+        .env("TMPDIR", &other_directory)
         .env("TZ", "Asia/Tokyo")
         .env("LC_ALL", "C");
     succeeds(&mut other);
@@ -61,16 +61,16 @@ fn the_initrd_has_what_was_asked_for() {
     let more = ["--workflow", "flow.yaml", "--registries", "registries.conf"];
     let said = succeeds(system.build("initrd", &more).env("SOURCE_DATE_EPOCH", "1700000000"));
     assert!(said.contains("5 of 6 modules"), "{said}");
-    let folder = system.path("unpacked");
-    unpack(&system.path("initrd"), &folder);
-    let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    let directory = system.path("unpacked");
+    unpack(&system.path("initrd"), &directory);
+    let read = |path: &str| fs::read_to_string(directory.join(path)).unwrap();
     assert_eq!(read("etc/iguana/control.yaml").as_bytes(), FLOW);
     assert!(read("etc/containers/registries.conf").contains("10.0.2.2:5000"));
     let version = env!("CARGO_PKG_VERSION");
     let facts = format!("VERSION={version}\nKERNEL={RELEASE}\nDATE=1700000000\n");
     assert_eq!(read("etc/iguana/build"), facts);
     assert_eq!(
-        names(&folder.join("usr/lib/iguana/early")),
+        names(&directory.join("usr/lib/iguana/early")),
         ["00-loop.ko", "01-lz4_test.ko", "02-squashfs.ko"]
     );
     assert_eq!(read("modules/modules.builtin"), "kernel/lib/crc16.ko\n");
@@ -79,8 +79,8 @@ fn the_initrd_has_what_was_asked_for() {
             .contains("kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko\n")
     );
     assert_eq!(read("modules/modules.alias"), "alias virtio:d00000002v* virtio_blk\n");
-    assert!(folder.join("modules/kernel/drivers/virtio/virtio.ko").exists());
-    assert!(!folder.join("modules/kernel/sound").exists());
+    assert!(directory.join("modules/kernel/drivers/virtio/virtio.ko").exists());
+    assert!(!directory.join("modules/kernel/sound").exists());
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_wrong_file_is_told() {
         helper.contains("docker-credential-pass") && helper.contains("hint: Iguana runs no such"),
         "{helper}"
     );
-    refuses(&system, &["--certs", "text"], "cannot read the folder `text`", "certs.d");
+    refuses(&system, &["--certs", "text"], "cannot read the directory `text`", "certs.d");
     fs::create_dir_all(system.path("certs/r.example:5000")).unwrap();
     system.write("certs/r.example:5000/me.key", b"");
     let half = fails(&mut system.build("initrd", &["--certs", "certs"]));
@@ -185,9 +185,9 @@ fn an_initrd_with_logins_is_its_owners_alone() {
     let said = succeeds(&mut system.build("initrd", &["--auth", "auth.json"]));
     assert!(said.contains("only its owner may read it"), "{said}");
     assert_eq!(mode(), 0o600);
-    let folder = system.path("unpacked");
-    unpack(&system.path("initrd"), &folder);
-    let logins = folder.join("etc/containers/auth.json");
+    let directory = system.path("unpacked");
+    unpack(&system.path("initrd"), &directory);
+    let logins = directory.join("etc/containers/auth.json");
     assert_eq!(fs::metadata(&logins).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read_to_string(logins).unwrap().contains("YTpi"));
 }
@@ -263,16 +263,16 @@ fn an_output_that_cannot_be_written_is_told() {
     assert!(told.starts_with("iguana: error: cannot write `absent/initrd`"), "{told}");
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-/// The trust folder may be of another user than the one who builds.
+/// The trust directory may be of another user than the one who builds.
 #[test]
-fn a_trust_folder_brings_nothing_from_elsewhere_into_an_initrd() {
+fn a_trust_directory_brings_nothing_from_elsewhere_into_an_initrd() {
     let system = System::new();
     let outside = tempfile::tempdir().unwrap();
     let secret = outside.path().join("shadow");

@@ -1,7 +1,7 @@
 //! `iguana check`, run as a person runs it, on workflows of which we know what is wrong with them.
 //!
 //! `invalid/NAME.yaml` has `NAME.txt` beside it: what is said about it. `valid/` has workflows without an error.
-#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -16,13 +16,13 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// The most memory for one document, in KiB of addresses; the program itself takes a fifth of it.
 const MOST_MEMORY: &str = "307200";
 
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// The workflows of a folder, in order.
+/// The workflows of a directory, in order.
 fn workflows(name: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(directory(name)).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
     paths.sort();
@@ -31,7 +31,7 @@ fn workflows(name: &str) -> Vec<PathBuf> {
 }
 
 /// `iguana check` with these arguments, bounded in memory.
-fn check(folder: &Path, arguments: &[&str]) -> Command {
+fn check(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args([
         "-c",
@@ -39,7 +39,7 @@ fn check(folder: &Path, arguments: &[&str]) -> Command {
         "sh",
         env!("CARGO_BIN_EXE_iguana"),
     ]);
-    command.arg("check").args(arguments).current_dir(folder).env_remove("NO_COLOR");
+    command.arg("check").args(arguments).current_dir(directory).env_remove("NO_COLOR");
     command
 }
 
@@ -68,7 +68,7 @@ fn every_mistake_is_told_as_expected() {
     let mut wrong = Vec::new();
     for path in workflows("invalid") {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let output = in_time(&mut check(&folder("invalid"), &[name]), name);
+        let output = in_time(&mut check(&directory("invalid"), &[name]), name);
         assert_eq!(output.status.code(), Some(3), "{name}: {}", told(&output));
         let expected = path.with_extension("txt");
         if is_update {
@@ -85,12 +85,12 @@ fn every_mistake_is_told_as_expected() {
 fn a_workflow_without_a_mistake_has_no_error() {
     for path in workflows("valid") {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let output = in_time(&mut check(&folder("valid"), &["--color", "never", name]), name);
+        let output = in_time(&mut check(&directory("valid"), &["--color", "never", name]), name);
         assert!(output.status.success(), "{name}: {}", said(&output));
     }
 }
 
-/// Documents that are too large for a folder of examples, and what must be said about each.
+/// Documents that are too large for a directory of examples, and what must be said about each.
 fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let repeated = |times: usize, line: &dyn Fn(usize) -> String| (0..times).map(line).collect::<String>();
     let aliases = |line: &dyn Fn(usize) -> String| format!("x0: &x0 {{a: b}}\n{}", repeated(1000, line));
@@ -172,18 +172,18 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 
 #[test]
 fn a_hostile_workflow_costs_little_and_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, bytes, rule) in hostile() {
-        fs::write(folder.path().join("flow.yaml"), bytes).unwrap();
-        let output = in_time(&mut check(folder.path(), &["--format", "json", "flow.yaml"]), name);
+        fs::write(directory.path().join("flow.yaml"), bytes).unwrap();
+        let output = in_time(&mut check(directory.path(), &["--format", "json", "flow.yaml"]), name);
         assert_eq!(output.status.code(), Some(3), "{name}: {}", told(&output));
         assert!(rules(&json(&output)).contains(rule), "{name}: {:?}", rules(&json(&output)));
         assert!(said(&output).len() < 200_000, "{name}: {} bytes", said(&output).len());
         // What people read takes longer to write.
-        let output = in_time(&mut check(folder.path(), &["flow.yaml"]), name);
+        let output = in_time(&mut check(directory.path(), &["flow.yaml"]), name);
         assert!(output.status.code() == Some(3) && output.stdout.len() < 200_000, "{name}");
     }
-    let output = in_time(&mut check(folder.path(), &["/dev/zero"]), "/dev/zero");
+    let output = in_time(&mut check(directory.path(), &["/dev/zero"]), "/dev/zero");
     assert!(said(&output).starts_with("error: this is larger than 1048576 bytes"), "{}", said(&output));
 }
 
@@ -198,10 +198,10 @@ fn every_rule_has_a_case_and_every_case_a_rule() {
     let names: Vec<String> = workflows("invalid").iter().map(|path| path.display().to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut found = rules(&json(
-        &check(&folder("invalid"), &[&["--format", "json"], &names[..]].concat()).output().unwrap(),
+        &check(&directory("invalid"), &[&["--format", "json"], &names[..]].concat()).output().unwrap(),
     ));
     found.extend(hostile().into_iter().map(|(_, _, rule)| rule.to_owned()));
-    let sarif = json(&check(&folder("valid"), &["--format", "sarif", "smallest.yaml"]).output().unwrap());
+    let sarif = json(&check(&directory("valid"), &["--format", "sarif", "smallest.yaml"]).output().unwrap());
     let known = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
     let known: BTreeSet<String> = known.iter().map(|rule| rule["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(found, known);
@@ -209,12 +209,12 @@ fn every_rule_has_a_case_and_every_case_a_rule() {
 
 #[test]
 fn all_files_are_checked_and_the_exit_code_says_what_was_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     write("good.yaml", "jobs: {a: {container: r.example/a}}");
     write("noted.yaml", "{on: push, jobs: {a: {container: r.example/a}}}");
     write("bad.yaml", "jobs: {a: {}}");
-    let run = |arguments: &[&str]| check(folder.path(), arguments).output().unwrap();
+    let run = |arguments: &[&str]| check(directory.path(), arguments).output().unwrap();
     let output = run(&["good.yaml"]);
     assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "good.yaml: ok\n"));
     assert_eq!(run(&["noted.yaml"]).status.code(), Some(0));
@@ -232,17 +232,18 @@ fn all_files_are_checked_and_the_exit_code_says_what_was_found() {
 
 #[test]
 fn the_standard_input_is_a_file_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = folder.path().join("text");
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text");
     fs::write(&text, "jobs: {a: {}}").unwrap();
-    let output = check(folder.path(), &["-"]).stdin(fs::File::open(&text).unwrap()).output().unwrap();
+    let output = check(directory.path(), &["-"]).stdin(fs::File::open(&text).unwrap()).output().unwrap();
     assert!(output.status.code() == Some(3) && said(&output).contains("--> stdin:1:8"), "{}", said(&output));
 }
 
 #[test]
 fn colours_are_for_terminals_and_for_those_who_ask() {
-    let is_coloured =
-        |arguments: &[&str]| said(&check(&folder("invalid"), arguments).output().unwrap()).contains('\x1b');
+    let is_coloured = |arguments: &[&str]| {
+        said(&check(&directory("invalid"), arguments).output().unwrap()).contains('\x1b')
+    };
     assert!(!is_coloured(&["no-jobs.yaml"]));
     assert!(is_coloured(&["--color", "always", "no-jobs.yaml"]));
     assert!(!is_coloured(&["--color", "never", "no-jobs.yaml"]));
@@ -253,7 +254,7 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    let mut command = check(&folder("invalid"), &["unknown-key-everywhere.yaml"]);
+    let mut command = check(&directory("invalid"), &["unknown-key-everywhere.yaml"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
@@ -263,7 +264,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 #[test]
 fn programs_are_told_lines_and_columns() {
     let run = |format: &str| {
-        check(&folder("invalid"), &["--format", format, "wide-letters.yaml", "../valid/smallest.yaml"])
+        check(&directory("invalid"), &["--format", format, "wide-letters.yaml", "../valid/smallest.yaml"])
             .output()
             .unwrap()
     };
@@ -287,7 +288,7 @@ fn programs_are_told_lines_and_columns() {
 
 #[test]
 fn the_plan_is_shown_when_there_is_one() {
-    let run = |arguments: &[&str]| check(&folder("valid"), arguments).output().unwrap();
+    let run = |arguments: &[&str]| check(&directory("valid"), arguments).output().unwrap();
     let output = run(&["--plan", "order.yaml"]);
     let expected = "\
 #  job     image             needs

@@ -164,7 +164,7 @@ fn test_in(module: &str, function: &str) -> Option<String> {
     let module = module.replace("::", "/");
     let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
     let known =
-        MODULES.iter().flat_map(|folder| files.iter().map(move |file| root().join(folder).join(file)));
+        MODULES.iter().flat_map(|directory| files.iter().map(move |file| root().join(directory).join(file)));
     // Or the first word is a crate.
     let (name, rest) = module.split_once('/').unwrap_or((&module, "lib"));
     let sources = root().join("crates").join(name.replace('_', "-")).join("src");

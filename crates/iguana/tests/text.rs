@@ -1,7 +1,7 @@
 //! What comes from outside is text, whatever prints it: it steers no terminal, commands no CI service, and looks like no
 //! message of this program's.
 
-#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -20,9 +20,9 @@ const HOSTILE: &[&str] = &[
     "::error::x\n##[error]x\n  ::add-mask::x\n##vso[task.setvariable variable=a]b",
 ];
 
-fn iguana(folder: &Path, arguments: &[&str]) -> Output {
+fn iguana(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iguana"));
-    command.current_dir(folder).env("HOME", folder).args(arguments).output().unwrap()
+    command.current_dir(directory).env("HOME", directory).args(arguments).output().unwrap()
 }
 
 /// Everything that was printed, line by line; no line may do what it should not.
@@ -47,10 +47,10 @@ fn printed(output: &Output) -> Vec<String> {
 
 /// A registry that has nothing, and says so in these words; its address.
 fn registry(words: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let observer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = observer.local_addr().unwrap().to_string();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in observer.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
             let body = serde_json::json!({"errors": [{"code": words, "message": words}]}).to_string();

@@ -24,6 +24,6 @@ mod rootfs;
 pub mod store;
 
 pub use capacity::{Capacity, Unlimited};
-pub use layer::{Ties, take_after, unpack, unpack_all};
+pub use layer::{LowerDependencies, take_after, unpack, unpack_all};
 pub use rootfs::flatten;
 pub use store::{Layer, Store};

@@ -1,11 +1,11 @@
-//! The layers of an image as one tree in a folder, where there is no overlayfs to show them as one
+//! The layers of an image as one tree in a directory, where there is no overlayfs to show them as one
 //! (OCI image-spec, layer.md; Linux `Documentation/filesystems/overlayfs.rst`).
 //!
 //! Nothing is copied: what a lower layer has and an upper one does not hide is moved into the upper one, from the top
-//! to the bottom. So a folder has what its uppermost layer says of it, and whiteouts hide until all layers are through.
+//! to the bottom. So a directory has what its uppermost layer says of it, and whiteouts hide until all layers are through.
 
 use super::layer::root::{
-    is_opaque, is_stat_of_whiteout, kind, make_opaque, make_transparent, open_folder, stat,
+    is_opaque, is_stat_of_whiteout, kind, make_opaque, make_transparent, open_directory, stat,
 };
 use super::store::Layer;
 use anyhow::Context as _;
@@ -56,12 +56,12 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
         match kind(upper, &name)? {
             None => renameat(lower, &name, upper, &name)?,
             Some(FileType::Directory) => {
-                let inner = open_folder(upper, &name)?;
+                let inner = open_directory(upper, &name)?;
                 if !is_below()? {
                     // What the layers further below have is hidden by what was here.
                     make_opaque(inner.as_fd())?;
                 } else if !is_opaque(inner.as_fd())? {
-                    let below = open_folder(lower, &name)?;
+                    let below = open_directory(lower, &name)?;
                     if is_opaque(below.as_fd())? {
                         make_opaque(inner.as_fd())?;
                     }
@@ -75,28 +75,28 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
 }
 
 /// Takes away what only overlayfs needs.
-fn uncover(folder: BorrowedFd<'_>) -> anyhow::Result<()> {
-    let before = fstat(folder)?;
-    if is_opaque(folder)? {
-        make_transparent(folder)?;
+fn uncover(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let before = fstat(directory)?;
+    if is_opaque(directory)? {
+        make_transparent(directory)?;
     }
     let mut has_changed = false;
-    for name in names(folder)? {
-        let Some(found) = stat(folder, &name)? else { continue };
+    for name in names(directory)? {
+        let Some(found) = stat(directory, &name)? else { continue };
         if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-            uncover(open_folder(folder, &name)?.as_fd())?;
+            uncover(open_directory(directory, &name)?.as_fd())?;
         } else if is_stat_of_whiteout(&found) {
-            unlinkat(folder, &name, AtFlags::empty())?;
+            unlinkat(directory, &name, AtFlags::empty())?;
             has_changed = true;
         }
     }
     if has_changed {
-        futimens(folder, &times(&before))?;
+        futimens(directory, &times(&before))?;
     }
     Ok(())
 }
 
-/// Moves all of a folder into another one, which becomes what the first was.
+/// Moves all of a directory into another one, which becomes what the first was.
 fn move_out(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
     let what = fstat(from)?;
     for name in names(from)? {
@@ -113,9 +113,9 @@ fn move_out(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
     Ok(futimens(to, &times(&what))?)
 }
 
-fn names(folder: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
+fn names(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
@@ -140,7 +140,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
 
-    /// A layer: `-x` is a whiteout, `x/` a folder, `x!` an opaque one, everything else a file that holds `mark`.
+    /// A layer: `-x` is a whiteout, `x/` a directory, `x!` an opaque one, everything else a file that holds `mark`.
     fn layer(root: &Path, mark: &str, entries: &[&str]) -> Directory {
         let home = root.join(mark);
         fs::create_dir(&home).unwrap();
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn layers_hide_each_other_as_overlayfs_would() {
         if rustix::process::geteuid().as_raw() != 0 {
-            eprintln!("passed over: only root can mark folders as opaque");
+            eprintln!("passed over: only root can mark directories as opaque");
             return;
         }
         let room = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -1,6 +1,6 @@
 //! The RAM area in which unpacked layers live.
 
-use super::layer::Ties;
+use super::layer::LowerDependencies;
 use super::layer::root::is_opaque;
 use anyhow::Context as _;
 use oci_reference::digest::Digest;
@@ -25,7 +25,7 @@ pub struct Store {
     next: AtomicU64,
 }
 
-/// A verified, unpacked layer. Its folder goes away with the last owner.
+/// A verified, unpacked layer. Its directory goes away with the last owner.
 ///
 /// Whoever made the image named all that is in it: paths are resolved below the store's directory, and never through a
 /// link.
@@ -35,20 +35,20 @@ pub struct Layer {
     /// In the store.
     name: String,
     /// For overlayfs, which takes paths.
-    folder: PathBuf,
-    ties: Ties,
+    directory: PathBuf,
+    lower_dependencies: LowerDependencies,
 }
 
 impl Layer {
     /// The layer's tree, with overlayfs' whiteouts in it.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn path(&self) -> &Path {
+        &self.directory
     }
 
     /// What of it depends on the layers below.
-    pub(super) fn ties(&self) -> &Ties {
-        &self.ties
+    pub(super) fn lower_dependencies(&self) -> &LowerDependencies {
+        &self.lower_dependencies
     }
 
     /// A directory of the layer; with an empty path its root.
@@ -84,10 +84,10 @@ impl Drop for Layer {
 }
 
 impl Store {
-    /// A store in a folder, which is made if need be.
+    /// A store in a directory, which is made if need be.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the directory cannot be made.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot make the store `{}`", root.display()))?;
         Ok(Self::within(Directory::open(root)?))
@@ -104,19 +104,29 @@ impl Store {
         self.layers.lock().ok()?.get(diff_id)?.upgrade()
     }
 
-    /// An empty folder to unpack into. It stays unreachable until [`Store::admit`] takes it in.
+    /// An empty directory to unpack into. It stays unreachable until [`Store::admit`] takes it in.
     pub fn incoming(&self) -> anyhow::Result<Layer> {
         // Short names, because overlayfs takes at most a page of them.
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         self.root.create_directory(&name, MODE_MEANWHILE).context("cannot make a layer's directory")?;
-        let folder = self.root.path().join(&name);
-        Ok(Layer { store: Arc::clone(&self.root), name, folder, ties: Ties::default() })
+        let directory = self.root.path().join(&name);
+        Ok(Layer {
+            store: Arc::clone(&self.root),
+            name,
+            directory,
+            lower_dependencies: LowerDependencies::default(),
+        })
     }
 
     /// Takes in a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it
     /// (OCI image-spec, config.md, "Layer ChainID").
-    pub fn admit(&self, diff_id: Digest, mut layer: Layer, ties: Ties) -> Arc<Layer> {
-        layer.ties = ties;
+    pub fn admit(
+        &self,
+        diff_id: Digest,
+        mut layer: Layer,
+        lower_dependencies: LowerDependencies,
+    ) -> Arc<Layer> {
+        layer.lower_dependencies = lower_dependencies;
         let layer = Arc::new(layer);
         if let Ok(mut layers) = self.layers.lock() {
             layers.retain(|_, known| known.strong_count() > 0);
@@ -136,15 +146,15 @@ mod tests {
         let store = Store::open(root.path()).unwrap();
         let digest = Digest::of(b"layer");
         let incoming = store.incoming().unwrap();
-        fs::write(incoming.folder().join("file"), "x").unwrap();
+        fs::write(incoming.path().join("file"), "x").unwrap();
         assert!(store.find(&digest).is_none());
-        let first = store.admit(digest, incoming, Ties::default());
+        let first = store.admit(digest, incoming, LowerDependencies::default());
         let second = store.find(&digest).unwrap();
-        let folder = first.folder().to_owned();
+        let directory = first.path().to_owned();
         drop(first);
-        assert!(folder.join("file").exists());
+        assert!(directory.join("file").exists());
         drop(second);
-        assert!(!folder.exists());
+        assert!(!directory.exists());
         assert!(store.find(&digest).is_none());
     }
 }

@@ -26,11 +26,11 @@ pub mod artifact;
 mod auth;
 pub mod bundle;
 mod local;
-mod patience;
 mod pull;
 mod refusal;
 mod registries;
 mod registry;
+mod retry;
 mod source;
 
 pub use auth::{Login, Logins};

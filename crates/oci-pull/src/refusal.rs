@@ -1,6 +1,6 @@
 //! What a registry says when it does not give what it was asked for (distribution specification, "Error Codes").
 
-use super::patience::Failure;
+use super::retry::Failure;
 use fetch::http;
 use hint::{WithHint as _, hinted};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ const MESSAGE_LIMIT: usize = 200;
 
 /// Who asks; for hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum LoginOrigin {
     Nobody,
     Workflow,
     AuthFile,
@@ -27,10 +27,15 @@ pub(super) enum Asker {
 }
 
 /// The failure that an answer without success means.
-pub(super) fn refusal(host: &str, url: &str, asker: Asker, mut response: Response<Body>) -> Failure {
+pub(super) fn refusal(
+    host: &str,
+    url: &str,
+    login_origin: LoginOrigin,
+    mut response: Response<Body>,
+) -> Failure {
     let status = response.status();
     let message = message(&mut response);
-    let (what, hint) = explain(status, host, url, asker);
+    let (what, hint) = explain(status, host, url, login_origin);
     let error = match message {
         Some(message) => {
             Err::<(), _>(anyhow::anyhow!("it says: {message}").context(what)).hint(hint).unwrap_err()
@@ -43,20 +48,20 @@ pub(super) fn refusal(host: &str, url: &str, asker: Asker, mut response: Respons
     Failure { error, may_pass, is_absent, not_before: retry_after(response.headers()) }
 }
 
-fn explain(status: StatusCode, host: &str, url: &str, asker: Asker) -> (String, String) {
+fn explain(status: StatusCode, host: &str, url: &str, login_origin: LoginOrigin) -> (String, String) {
     let answered = format!("`{host}` answered `{status}` for `{url}`");
     match status {
         StatusCode::NOT_FOUND => {
             (format!("`{host}` has no `{url}`"), "check the image's name and tag".into())
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let hint = match asker {
-                Asker::Workflow => "check the container's `credentials`, and the image's name",
-                Asker::AuthFile => "check the login in auth.json, what it may do, and the image's name",
-                Asker::Elsewhere => {
+            let hint = match login_origin {
+                LoginOrigin::Workflow => "check the container's `credentials`, and the image's name",
+                LoginOrigin::AuthFile => "check the login in auth.json, what it may do, and the image's name",
+                LoginOrigin::Elsewhere => {
                     "the registry sends us to that server, which is never shown a login: check the registry's storage"
                 }
-                Asker::Nobody => {
+                LoginOrigin::Nobody => {
                     "the image does not exist or is not public; `credentials:` or an auth.json name who pulls"
                 }
             };
@@ -175,10 +180,10 @@ mod tests {
 
     #[test]
     fn the_hint_knows_who_asked() {
-        let hint = |status, asker| explain(status, "r.example", "https://r.example/x", asker).1;
-        assert!(hint(StatusCode::UNAUTHORIZED, Asker::Workflow).contains("container's `credentials`"));
-        assert!(hint(StatusCode::FORBIDDEN, Asker::AuthFile).contains("login in auth.json"));
-        assert!(hint(StatusCode::UNAUTHORIZED, Asker::Nobody).contains("not public"));
-        assert!(hint(StatusCode::BAD_GATEWAY, Asker::Nobody).contains("log of `r.example`"));
+        let hint = |status, login_origin| explain(status, "r.example", "https://r.example/x", login_origin).1;
+        assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Workflow).contains("container's `credentials`"));
+        assert!(hint(StatusCode::FORBIDDEN, LoginOrigin::AuthFile).contains("login in auth.json"));
+        assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Nobody).contains("not public"));
+        assert!(hint(StatusCode::BAD_GATEWAY, LoginOrigin::Nobody).contains("log of `r.example`"));
     }
 }

@@ -3,9 +3,9 @@
 
 use super::ambiguity;
 use super::auth::Login;
-use super::patience::Failure;
-use super::refusal::{Asker, refusal};
+use super::refusal::{LoginOrigin, refusal};
 use super::registries::Endpoint;
+use super::retry::Failure;
 use super::source::Source;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -59,16 +59,21 @@ pub(super) struct Repository {
     http: http::Client,
     endpoint: Endpoint,
     login: Option<Login>,
-    asker: Asker,
+    login_origin: LoginOrigin,
     /// What the registry has asked for: `Bearer …` or `Basic …`. A token is for this repository alone, and is
     /// asked for again when it has run out.
     authorization: Mutex<Option<String>>,
 }
 
 impl Repository {
-    pub(super) fn new(http: &http::Client, endpoint: Endpoint, login: Option<Login>, asker: Asker) -> Self {
+    pub(super) fn new(
+        http: &http::Client,
+        endpoint: Endpoint,
+        login: Option<Login>,
+        login_origin: LoginOrigin,
+    ) -> Self {
         let http = http.for_registry(endpoint.host());
-        Self { http, endpoint, login, asker, authorization: Mutex::new(None) }
+        Self { http, endpoint, login, login_origin, authorization: Mutex::new(None) }
     }
 
     fn blob_url(&self, digest: Digest) -> String {
@@ -95,8 +100,8 @@ impl Repository {
         }
         let registry = self.endpoint.host();
         Err(match answer.elsewhere {
-            Some(elsewhere) => refusal(&elsewhere, url, Asker::Elsewhere, answer.response),
-            None => refusal(registry, url, self.asker, answer.response),
+            Some(elsewhere) => refusal(&elsewhere, url, LoginOrigin::Elsewhere, answer.response),
+            None => refusal(registry, url, self.login_origin, answer.response),
         })
     }
 
@@ -175,7 +180,7 @@ impl Repository {
             None => self.http.get(&url, &[])?,
         };
         if !response.status().is_success() {
-            return Err(refusal(http::host(realm), &url, self.asker, response));
+            return Err(refusal(http::host(realm), &url, self.login_origin, response));
         }
         Ok(read_token(response).with_context(|| format!("`{url}` did not answer with a token"))?)
     }

@@ -1,6 +1,6 @@
 //! What images are pulled from: a repository of a registry, or files of this machine.
 
-use super::patience::Failure;
+use super::retry::Failure;
 use anyhow::Context as _;
 use oci_reference::digest::Digest;
 use std::io::Read;

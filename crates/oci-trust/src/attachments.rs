@@ -21,17 +21,17 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Reads all `*.yaml` files of a folder; one that is not there says nothing.
+    /// Reads all `*.yaml` files of a directory; one that is not there says nothing.
     ///
     /// # Errors
     /// When one cannot be read, or two speak of the same.
-    pub fn from_files(folder: &Files) -> anyhow::Result<Self> {
+    pub fn from_files(directory: &Files) -> anyhow::Result<Self> {
         let mut all = Self::default();
         let mut has_default = false;
-        for name in folder.names()?.iter().filter(|name| name.ends_with(".yaml")) {
-            let text = folder.text(name)?.unwrap_or_default();
+        for name in directory.names()?.iter().filter(|name| name.ends_with(".yaml")) {
+            let text = directory.text(name)?.unwrap_or_default();
             let added = all.add(&text, &mut has_default);
-            added.with_context(|| format!("cannot use `{}`", folder.path(name).display()))?;
+            added.with_context(|| format!("cannot use `{}`", directory.path(name).display()))?;
         }
         Ok(all)
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_says_nothing() {
+    fn a_missing_directory_says_nothing() {
         let none = Attachments::from_files(&Files::of(Path::new("/nonexistent")).unwrap()).unwrap();
         assert!(!none.are_used(&"r.example/x".parse().unwrap()));
     }

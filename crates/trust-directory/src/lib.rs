@@ -26,15 +26,15 @@ pub const HOME: &str = "/etc/containers";
 
 /// Bytes of one file; the largest, a bundle of all public authorities, has 0.3 MB.
 pub const FILE_LIMIT: u64 = 4 << 20;
-/// Files and folders in one folder.
+/// Files and directories in one directory.
 const NAMES_LIMIT: usize = 1000;
 const LINK_HINT: &str =
-    "a trust folder has plain files, and links to what is in it: copy what other links lead to (`cp -rL`)";
+    "a trust directory has plain files, and links to what is in it: copy what other links lead to (`cp -rL`)";
 
-/// A trust folder, or a folder of it.
+/// A trust directory, or a directory of it.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Nothing where the folder is not there.
+    /// Nothing where the directory is not there.
     top: Option<Arc<Directory>>,
     below: PathBuf,
     /// For messages.
@@ -42,26 +42,26 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files of a folder, which need not be there. The machine's own, `/etc/containers`, is its administrator's: its
+    /// The files of a directory, which need not be there. The machine's own, `/etc/containers`, is its administrator's: its
     /// links lead anywhere.
     ///
     /// # Errors
     /// When it is there and cannot be opened.
-    pub fn of(folder: &Path) -> anyhow::Result<Self> {
-        let (top, below) = match folder.strip_prefix("/") {
-            Ok(below) if folder.starts_with(HOME) => (Path::new("/"), below),
-            _ => (folder, Path::new("")),
+    pub fn of(directory: &Path) -> anyhow::Result<Self> {
+        let (top, below) = match directory.strip_prefix("/") {
+            Ok(below) if directory.starts_with(HOME) => (Path::new("/"), below),
+            _ => (directory, Path::new("")),
         };
         let top = match Directory::open(top) {
-            Err(error) if error.is_not_found() && folder.symlink_metadata().is_err() => None,
-            opened => Some(opened.map(Arc::new).with_context(|| cannot(folder))?),
+            Err(error) if error.is_not_found() && directory.symlink_metadata().is_err() => None,
+            opened => Some(opened.map(Arc::new).with_context(|| cannot(directory))?),
         };
-        Ok(Self { top, below: below.into(), shown: folder.into() })
+        Ok(Self { top, below: below.into(), shown: directory.into() })
     }
 
-    /// Those of a folder in it.
+    /// Those of a directory in it.
     #[must_use]
-    pub fn folder(&self, name: &str) -> Self {
+    pub fn directory(&self, name: &str) -> Self {
         Self { top: self.top.clone(), below: self.below.join(name), shown: self.shown.join(name) }
     }
 
@@ -111,9 +111,9 @@ impl Files {
         Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
-    /// Whether there is a folder of this name in it.
+    /// Whether there is a directory of this name in it.
     #[must_use]
-    pub fn has_folder(&self, name: &str) -> bool {
+    pub fn has_directory(&self, name: &str) -> bool {
         let path = self.below.join(name);
         self.top.as_ref().is_some_and(|top| top.directory(path, Links::Inside).is_ok())
     }
@@ -132,7 +132,7 @@ impl Files {
         found.hint(LINK_HINT)
     }
 
-    /// Whether there is really nothing: no folder on the way is a link that leads nowhere.
+    /// Whether there is really nothing: no directory on the way is a link that leads nowhere.
     fn absent(&self, top: &Directory, name: &Path) -> anyhow::Result<()> {
         let path = self.below.join(name);
         for (above, path) in path.ancestors().filter(|path| !path.as_os_str().is_empty()).enumerate() {
@@ -155,18 +155,18 @@ fn is_link(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Symlink
 }
 
-/// A key that a file of a trust folder names: relative paths, and those below [`HOME`], are in the folder itself, wherever
+/// A key that a file of a trust directory names: relative paths, and those below [`HOME`], are in the directory itself, wherever
 /// it is.
 ///
 /// # Errors
 /// When it is not there, or cannot be read.
-pub fn key(folder: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn key(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     let inside = path.strip_prefix(HOME).unwrap_or(path);
     let bytes = match inside.is_absolute() {
         true => untrusted_fs::read_file(path, FILE_LIMIT).map(Some).map_err(Into::into),
-        false => Files::of(folder)?.read(inside),
+        false => Files::of(directory)?.read(inside),
     };
-    let cannot = || format!("cannot read the key `{}`", place_in(folder, path).display());
+    let cannot = || format!("cannot read the key `{}`", place_in(directory, path).display());
     bytes.and_then(|bytes| bytes.context("it is not there")).with_context(cannot)
 }
 
@@ -176,8 +176,8 @@ fn cannot(path: &Path) -> String {
 
 /// Where a path of a trust directory is: relative ones, and those below [`HOME`], are in the directory itself, wherever it is.
 #[must_use]
-pub fn place_in(folder: &Path, path: &Path) -> PathBuf {
-    folder.join(path.strip_prefix(HOME).unwrap_or(path))
+pub fn place_in(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(path.strip_prefix(HOME).unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_of_a_trust_folder_lead_to_what_is_in_it() {
+    fn links_of_a_trust_directory_lead_to_what_is_in_it() {
         let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("secret"), "secret").unwrap();
         fs::create_dir_all(room.path().join("certs.d/r.example")).unwrap();
@@ -196,10 +196,10 @@ mod tests {
         symlink(outside.path(), room.path().join("keys")).unwrap();
         symlink("certs.d/r.example", room.path().join("ca")).unwrap();
         let files = Files::of(room.path()).unwrap();
-        assert_eq!(files.folder("ca").read("ca.crt").unwrap().unwrap(), b"own");
-        assert!(files.folder("registries.d").names().unwrap().is_empty());
+        assert_eq!(files.directory("ca").read("ca.crt").unwrap().unwrap(), b"own");
+        assert!(files.directory("registries.d").names().unwrap().is_empty());
         assert!(files.read("policy.json").unwrap().is_none());
-        let keys = files.folder("keys");
+        let keys = files.directory("keys");
         for error in [
             files.read("auth.json").unwrap_err(),
             keys.read("secret").unwrap_err(),
@@ -224,10 +224,10 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(files.read("iguana.conf").unwrap().unwrap().len() as u64, FILE_LIMIT);
-        let folder = room.path().join("ca");
-        fs::create_dir(&folder).unwrap();
-        (0..=NAMES_LIMIT).for_each(|name| fs::write(folder.join(name.to_string()), "").unwrap());
-        let error = format!("{:#}", files.folder("ca").names().unwrap_err());
+        let directory = room.path().join("ca");
+        fs::create_dir(&directory).unwrap();
+        (0..=NAMES_LIMIT).for_each(|name| fs::write(directory.join(name.to_string()), "").unwrap());
+        let error = format!("{:#}", files.directory("ca").names().unwrap_err());
         assert!(error.contains("more than 1000 entries"), "{error}");
     }
 }

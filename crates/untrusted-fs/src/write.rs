@@ -91,7 +91,7 @@ impl Directory {
     /// Opens a directory below this one, and makes what is missing of its path, with this mode less the umask.
     ///
     /// # Errors
-    /// When the path has a link that `links` refuses or that leads nowhere, something on it is no directory, or a directory
+    /// When the path has a link that `links` refuses or that leads nowhere, something on it is not a directory, or a directory
     /// cannot be made.
     pub fn make_directories(&self, path: impl AsRef<Path>, mode: u32, links: Links) -> Result<Self> {
         let mut reached = self.directory("", links)?;

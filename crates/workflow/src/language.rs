@@ -89,7 +89,12 @@ pub const RUN_DEFAULTS: Object = Object {
     name: "`defaults.run`",
     keys: &[
         key("shell", Kind::Text, "the shell of the steps"),
-        alias("working-directory", &["working_directory"], Kind::Text, "the folder in which the steps start"),
+        alias(
+            "working-directory",
+            &["working_directory"],
+            Kind::Text,
+            "the directory in which the steps start",
+        ),
     ],
 };
 
@@ -151,7 +156,7 @@ pub const STEP: Object = Object {
         key("with", Kind::Object(&WITH), "what the container of `uses` runs"),
         key("env", Kind::Map(SCALAR), "variables of this step"),
         key("shell", Kind::Text, "`bash`, `sh`, `python`, or a command with `{0}` for the script's file"),
-        alias("working-directory", &["working_directory"], Kind::Text, "the folder in which it starts"),
+        alias("working-directory", &["working_directory"], Kind::Text, "the directory in which it starts"),
         alias(
             "continue-on-error",
             &["continue_on_error"],
@@ -177,11 +182,11 @@ pub const WITH: Object = Object {
 const OF_CONTAINERS: [Key; 15] = [
     required("image", Kind::Text, "the image to pull"),
     key("env", Kind::Map(SCALAR), "variables of this container; they win over the workflow's and the job's"),
-    key("volumes", Kind::List(&VOLUME_KIND), "folders, files and sockets that it shares, and images"),
+    key("volumes", Kind::List(&VOLUME_KIND), "directories, files and sockets that it shares, and images"),
     key("entrypoint", WORDS, "the program instead of the image's"),
     key("command", WORDS, "its arguments instead of the image's"),
     key("user", Kind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
-    key("workdir", Kind::Text, "the folder in which it starts, instead of the image's"),
+    key("workdir", Kind::Text, "the directory in which it starts, instead of the image's"),
     key("privileged", Kind::Bool, "`false`: it gets no more rights than podman gives by default"),
     key(
         "handover",

@@ -32,8 +32,8 @@ mod volume;
 pub use check::{Checked, check};
 pub use failure_policy::OnFailurePolicy;
 pub use model::{
-    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Placed, Ready, Restart, Service,
-    Sign, Step, Workflow,
+    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Ready, Restart, Service, Sign,
+    Spanned, Step, Workflow,
 };
 pub use names::MACHINE;
 pub use nearest::nearest;

@@ -14,7 +14,7 @@ pub type Env = IndexMap<String, Template>;
 
 /// A value, and the bytes of the document that it is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it stands; nothing for what is from nowhere.
@@ -64,7 +64,7 @@ pub struct Job {
     /// What runs detached beside it, by name: started before it and stopped after it.
     pub services: IndexMap<String, Service>,
     /// Jobs that must have succeeded before this one.
-    pub needs: Vec<Placed<String>>,
+    pub needs: Vec<Spanned<String>>,
     /// When it runs at all.
     pub condition: Option<Expression>,
     /// Variables of its containers and steps.
@@ -118,8 +118,8 @@ pub enum Action {
         script: Template,
         /// The shell; the job's or the workflow's default is filled in.
         shell: Option<String>,
-        /// The folder in which it starts; the default is filled in.
-        folder: Option<String>,
+        /// The directory in which it starts; the default is filled in.
+        directory: Option<String>,
     },
     /// A container of its own.
     Use(Box<Container>),
@@ -140,8 +140,8 @@ pub struct Container {
     pub command: Option<Vec<Template>>,
     /// `USER[:GROUP]` instead of the image's.
     pub user: Option<String>,
-    /// The folder in which it starts, instead of the image's.
-    pub folder: Option<String>,
+    /// The directory in which it starts, instead of the image's.
+    pub directory: Option<String>,
     /// Whether it has the terminal, if it may.
     pub tty: bool,
     /// Whether it has all rights.
@@ -269,7 +269,7 @@ impl Container {
             entrypoint: None,
             command: None,
             user: None,
-            folder: None,
+            directory: None,
             tty: true,
             privileged: true,
             handover: None,

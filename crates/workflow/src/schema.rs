@@ -260,7 +260,7 @@ impl Object {
     }
 }
 
-/// GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as names of folders.
+/// GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as names of directories.
 fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
     let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
@@ -276,7 +276,7 @@ fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
 /// The rule for ids as a regular expression of ECMA-262.
 pub const ID_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 
-/// Characters of an id: it becomes the name of a folder (NAME_MAX, 255) beside another.
+/// Characters of an id: it becomes the name of a directory (NAME_MAX, 255) beside another.
 pub const LONGEST_ID: usize = 100;
 
 fn check_scalar(node: &Node, kind: &Kind, findings: &mut Findings) {

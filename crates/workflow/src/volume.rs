@@ -17,9 +17,9 @@ pub struct Volume {
 /// Where a volume comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VolumeSource {
-    /// `/path`: a fresh folder of this container's own.
+    /// `/path`: a fresh directory of this container's own.
     Anonymous,
-    /// `name:/path`: a folder shared by all containers that give the same name.
+    /// `name:/path`: a directory shared by all containers that give the same name.
     Named(String),
     /// `/host:/path`: a path of the machine.
     Host(PathBuf),
@@ -93,17 +93,17 @@ pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
     if path.components().count() == 1 {
         return Err("its path in the container is the root itself".into());
     }
-    if let Some(folder) = hidden_by(path) {
-        let reason = format!("is in `{folder}`, which every container has already");
+    if let Some(directory) = hidden_by(path) {
+        let reason = format!("is in `{directory}`, which every container has already");
         return Err(format!("its path in the container, `{text}`, {reason}"));
     }
     Ok(path.components().collect())
 }
 
-/// The folder of the kernel's, which programs cannot do without, that a volume at this path would hide. In
+/// The directory of the kernel's, which programs cannot do without, that a volume at this path would hide. In
 /// `/dev` a socket or a file may be of use.
 fn hidden_by(path: &Path) -> Option<&'static str> {
-    let holds_all = ["/proc", "/sys"].into_iter().find(|folder| path.starts_with(folder));
+    let holds_all = ["/proc", "/sys"].into_iter().find(|directory| path.starts_with(directory));
     holds_all.or((path == Path::new("/dev")).then_some("/dev"))
 }
 

@@ -192,7 +192,7 @@ pub fn read(text: &str, findings: &mut Findings) -> Option<Rc<Node>> {
 }
 
 /// Reading cannot go on; what is wrong is among the findings.
-struct Stop;
+struct Aborted;
 
 struct Reader<'a> {
     text: &'a str,
@@ -204,14 +204,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn document(&mut self) -> Result<Rc<Node>, Stop> {
+    fn document(&mut self) -> Result<Rc<Node>, Aborted> {
         let root = loop {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
                 (Event::StreamEnd, span) => {
                     let hint = "a workflow needs at least `jobs:`";
                     self.findings.error("empty", &span, "the document is empty", hint);
-                    return Err(Stop);
+                    return Err(Aborted);
                 }
                 (event, span) => break self.node(event, span, 0)?,
             }
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         Ok(root)
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, Range<usize>), Stop> {
+    fn next(&mut self) -> Result<(Event<'a>, Range<usize>), Aborted> {
         match self.events.next_event() {
             Some(Ok((event, span))) => Ok((event, byte_range(&span, self.text))),
             Some(Err(error)) => Err(self.not_yaml(&error)),
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn not_yaml(&mut self, error: &ScanError) -> Stop {
+    fn not_yaml(&mut self, error: &ScanError) -> Aborted {
         let at = self.text.floor_char_boundary(error.marker().byte_offset().unwrap_or(0));
         if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
             return self.too_deep(&(at..at + 1));
@@ -251,13 +251,13 @@ impl<'a> Reader<'a> {
         };
         let hint = self.yaml_remedy(error.kind(), at);
         self.findings.error("yaml", &(at..at + 1), message, hint);
-        Stop
+        Aborted
     }
 
-    fn too_deep(&mut self, span: &Range<usize>) -> Stop {
+    fn too_deep(&mut self, span: &Range<usize>) -> Aborted {
         let message = format!("the document is nested deeper than {DEEPEST} levels");
         self.findings.error("too-deep", span, message, "check that this is the workflow");
-        Stop
+        Aborted
     }
 
     fn yaml_remedy(&self, error: &ErrorKind, at: usize) -> &'static str {
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Range<usize>, depth: usize) -> Result<Rc<Node>, Stop> {
+    fn node(&mut self, event: Event<'a>, span: Range<usize>, depth: usize) -> Result<Rc<Node>, Aborted> {
         if depth > DEEPEST {
             return Err(self.too_deep(&span));
         }
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
                 (Content::Map(entries), anchor, tag)
             }
             Event::Alias(anchor) => return self.alias(anchor, &span),
-            _ => return Err(Stop),
+            _ => return Err(Aborted),
         };
         self.check_tag(tag.as_deref(), &span);
         self.check_entries(content.entry_count(), &span)?;
@@ -321,32 +321,32 @@ impl<'a> Reader<'a> {
     }
 
     /// Later stages compare entries with each other.
-    fn check_entries(&mut self, count: usize, span: &Range<usize>) -> Result<(), Stop> {
+    fn check_entries(&mut self, count: usize, span: &Range<usize>) -> Result<(), Aborted> {
         if count <= MOST_ENTRIES {
             return Ok(());
         }
         let message = format!("a list or a map may have {MOST_ENTRIES} entries at most");
         self.findings.error("too-large", span, message, "check that this is the workflow");
-        Err(Stop)
+        Err(Aborted)
     }
 
     /// Counts what a reader of the tree meets, so that aliases of aliases cannot multiply.
-    fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Stop> {
+    fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Aborted> {
         self.weight = self.weight.saturating_add(weight);
         if self.weight <= HEAVIEST {
             return Ok(());
         }
         let message = "with its aliases followed, the document is too large";
         self.findings.error("too-large", span, message, "check that this is the workflow");
-        Err(Stop)
+        Err(Aborted)
     }
 
-    fn alias(&mut self, anchor: usize, span: &Range<usize>) -> Result<Rc<Node>, Stop> {
+    fn alias(&mut self, anchor: usize, span: &Range<usize>) -> Result<Rc<Node>, Aborted> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             // The anchor is on a node that is still open.
             let hint = "write out what is meant";
             self.findings.error("alias-loop", span, "the alias stands inside of what it names", hint);
-            return Err(Stop);
+            return Err(Aborted);
         };
         self.count(node.weight, span)?;
         Ok(node)
@@ -365,7 +365,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The items, and where the closing bracket ends; a list in block style has none, and ends with its last item.
-    fn list(&mut self, depth: usize) -> Result<(Vec<Rc<Node>>, usize), Stop> {
+    fn list(&mut self, depth: usize) -> Result<(Vec<Rc<Node>>, usize), Aborted> {
         let mut items: Vec<Rc<Node>> = Vec::new();
         loop {
             match self.next()? {
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries, and where they end.
-    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, usize), Stop> {
+    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, usize), Aborted> {
         let mut map = MapReader::default();
         let mut last = 0;
         loop {

@@ -51,7 +51,7 @@ fn is_asked(bytes: &[u8]) -> bool {
 /// The flattened tree; compared with what overlayfs shows if that is asked.
 fn seen(store: &Store, archives: &[&[u8]], tree: &Directory, is_asked: bool) -> anyhow::Result<Listing> {
     let layers = unpack_all(store, archives)?;
-    let paths: Vec<PathBuf> = layers.iter().map(|layer| layer.folder().to_owned()).collect();
+    let paths: Vec<PathBuf> = layers.iter().map(|layer| layer.path().to_owned()).collect();
     let overlay = if is_asked { overlay(&paths) } else { None };
     let overlay = overlay.map(|shown| Listing::of(&Directory::from_descriptor(shown, "overlay")));
     flatten(&layers, tree)?;

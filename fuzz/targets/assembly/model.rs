@@ -165,7 +165,7 @@ impl Tree {
     }
 
     /// The directory at a path; those that are missing are made. Nothing where a link of this layer is in the way, or
-    /// something that is no directory.
+    /// something that is not a directory.
     fn reach(&mut self, path: &[&str], layer: usize) -> Option<usize> {
         let (mut left, mut trail, mut links): (Vec<String>, _, _) = (reversed(path), vec![ROOT], 0);
         while let Some(name) = left.pop() {

@@ -1,4 +1,4 @@
-"""Tells of the trees in a folder: `listing.py TREES LISTINGS` writes a file for each, an object of JSON for each thing
+"""Tells of the trees in a directory: `listing.py TREES LISTINGS` writes a file for each, an object of JSON for each thing
 in it."""
 import hashlib
 import json
@@ -7,7 +7,7 @@ import stat
 import sys
 
 KINDS = {
-    stat.S_IFDIR: "folder", stat.S_IFLNK: "link", stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
+    stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
     stat.S_IFREG: "file",
 }
 
@@ -39,7 +39,7 @@ def describe(path):
         told["device"] = [os.major(found.st_rdev), os.minor(found.st_rdev)]
     if kind == "file":
         told |= {"size": found.st_size, "sha256": digest(path)}
-    return told, None if kind == "folder" else (found.st_dev, found.st_ino)
+    return told, None if kind == "directory" else (found.st_dev, found.st_ino)
 
 
 def tell(root, out):

@@ -3,9 +3,9 @@
 //! `model.py` is those rules and the judge; it shares nothing with Iguana. The trees are seen by a container that has
 //! all the images mounted: so they came through a registry, a pull, a store and overlayfs.
 
-mod witness;
+mod unpacker;
 
-pub use witness::Witness;
+pub use unpacker::Unpacker;
 
 use crate::image::{Image, Maker, Packing, Recipe};
 use crate::live::LiveSystem;
@@ -37,7 +37,7 @@ type Listing = BTreeMap<String, Thing>;
 /// An image whose tree is compared.
 #[derive(Debug)]
 pub struct Subject {
-    /// Of its layout's folder, and in the registry.
+    /// Of its layout's directory, and in the registry.
     pub name: String,
     /// What made it.
     pub maker: &'static str,
@@ -127,9 +127,9 @@ impl Campaign {
         })
     }
 
-    fn listings(&self, folder: &Path) -> Result<Vec<Listing>> {
+    fn listings(&self, directory: &Path) -> Result<Vec<Listing>> {
         let read = |subject: &Subject| {
-            let text = fs::read_to_string(folder.join(&subject.name));
+            let text = fs::read_to_string(directory.join(&subject.name));
             listing(&text.with_context(|| format!("no listing of `{}`", subject.oddity))?)
         };
         self.subjects.iter().map(read).collect()
@@ -143,8 +143,8 @@ impl Campaign {
             out.display()
         );
         // The machine's Python with all that it loads.
-        for folder in ["/usr", "/lib", "/lib64"] {
-            let _ = writeln!(text, "      - {folder}:{folder}:ro");
+        for directory in ["/usr", "/lib", "/lib64"] {
+            let _ = writeln!(text, "      - {directory}:{directory}:ro");
         }
         for subject in &self.subjects {
             let name = &subject.name;
@@ -155,18 +155,18 @@ impl Campaign {
     }
 
     /// The trees that another tool makes; an error in the place of a tree that it does not make.
-    pub fn witnessed(&self, witness: Witness) -> Result<Vec<Result<Listing>>> {
-        let room = passing_room("witness")?;
-        self.subjects.iter().map(|subject| Ok(witness.tree(room.path(), subject))).collect()
+    pub fn witnessed(&self, unpacker: Unpacker) -> Result<Vec<Result<Listing>>> {
+        let room = passing_room("unpacker")?;
+        self.subjects.iter().map(|subject| Ok(unpacker.tree(room.path(), subject))).collect()
     }
 }
 
-/// Writes the layers that are made by hand into `folder`, those that are small, as archives.
-pub fn write_layers(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)?;
+/// Writes the layers that are made by hand into `directory`, those that are small, as archives.
+pub fn write_layers(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
     let room = passing_room("layers")?;
     fs::write(room.path().join("images.py"), IMAGES)?;
-    python(room.path(), "images.py", &[room.path(), Path::new("1"), folder]).map(drop)
+    python(room.path(), "images.py", &[room.path(), Path::new("1"), directory]).map(drop)
 }
 
 /// How `seen` differs from `expected`.
@@ -229,7 +229,7 @@ fn by_other_makers(room: &Path) -> Result<Vec<Subject>> {
     };
     let mut subjects = vec![
         made("buildah", "buildah", "an image of one layer", recipe()?.make(Maker::Buildah)?),
-        made("umoci", "umoci", "folders without entries", recipe()?.make(Maker::Umoci)?),
+        made("umoci", "umoci", "directories without entries", recipe()?.make(Maker::Umoci)?),
         made("tar", "GNU tar", "a layer for each file", recipe()?.make(Maker::Spec)?),
         made("tar-zstd", "GNU tar", "packed by zstd", recipe()?.packing(Packing::Zstd).make(Maker::Spec)?),
     ];
@@ -242,11 +242,11 @@ fn by_other_makers(room: &Path) -> Result<Vec<Subject>> {
         skopeo.args(["--insecure-policy", "copy", "-q"]).args(options);
         skopeo.arg(format!("oci:{}:latest", subjects[from].layout.display()));
         if name == "skopeo-docker" {
-            // A layout holds no manifest of Docker's: through a folder, and back.
-            let folder = room.join("docker");
-            process::run(skopeo.arg(format!("dir:{}", folder.display())), QUICK)?;
+            // A layout holds no manifest of Docker's: through a directory, and back.
+            let directory = room.join("docker");
+            process::run(skopeo.arg(format!("dir:{}", directory.display())), QUICK)?;
             let mut back = Command::new("skopeo");
-            back.args(["--insecure-policy", "copy", "-q"]).arg(format!("dir:{}", folder.display()));
+            back.args(["--insecure-policy", "copy", "-q"]).arg(format!("dir:{}", directory.display()));
             process::run(back.arg(format!("oci:{}:latest", layout.display())), QUICK)?;
         } else {
             process::run(skopeo.arg(format!("oci:{}:latest", layout.display())), QUICK)?;

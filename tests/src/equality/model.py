@@ -1,7 +1,7 @@
 """The layer rules of the OCI image-spec (layer.md), and nothing else: `model.py LISTINGS LAYOUT…` tells of the trees
 that the images in OCI layouts have, in files with their numbers, an object of JSON for each thing in a tree.
 
-It knows nothing of file systems: a tree is folders with names in them, and layers are read by Python's tarfile.
+It knows nothing of file systems: a tree is directories with names in them, and layers are read by Python's tarfile.
 """
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ import tarfile
 from decimal import Decimal
 
 KINDS = {
-    tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link", tarfile.CHRTYPE: "char", tarfile.BLKTYPE: "block",
+    tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link", tarfile.CHRTYPE: "char", tarfile.BLKTYPE: "block",
     tarfile.FIFOTYPE: "fifo", tarfile.REGTYPE: "file", tarfile.AREGTYPE: "file", tarfile.CONTTYPE: "file",
     tarfile.GNUTYPE_SPARSE: "file",
 }
@@ -27,10 +27,10 @@ class Node:
 
 class Tree:
     def __init__(self):
-        self.root = Node("folder")
+        self.root = Node("directory")
 
     def parent(self, path, make):
-        """The folder that a path's last name is in, and that name. Links lead where they lead inside the tree."""
+        """The directory that a path's last name is in, and that name. Links lead where they lead inside the tree."""
         names = split(path)
         if not names:
             return None, ""
@@ -43,8 +43,8 @@ class Tree:
             child = trail[-1].children.get(name)
             if child is None and make:
                 # No sentence says what it is then: its attributes are not compared.
-                child = trail[-1].children[name] = Node("folder")
-            if child is None or child.kind not in ("folder", "link"):
+                child = trail[-1].children[name] = Node("directory")
+            if child is None or child.kind not in ("directory", "link"):
                 return None, ""
             if child.kind == "link":
                 links += 1
@@ -84,8 +84,8 @@ class Tree:
     def take(self, archive, entry):
         parent, name = self.parent(entry.name, True)
         if entry.type == tarfile.LNKTYPE:
-            folder, target = self.parent(entry.linkname, False)
-            node = folder and folder.children.get(target)
+            directory, target = self.parent(entry.linkname, False)
+            node = directory and directory.children.get(target)
             if node is not None:
                 parent.children[name] = node
             return node is not None
@@ -94,11 +94,11 @@ class Tree:
             return True
         node = describe(archive, entry, kind)
         if parent is None:
-            assert not split(entry.name), "a path leads through what is no folder"
+            assert not split(entry.name), "a path leads through what is not a directory"
             self.root.attributes = node.attributes
             return True
         present = parent.children.get(name)
-        if present is not None and present.kind == "folder" == kind:
+        if present is not None and present.kind == "directory" == kind:
             # "the existing path's attributes MUST be replaced by those of the entry in the changeset"
             present.attributes = node.attributes
         else:
@@ -125,9 +125,9 @@ def describe(archive, entry, kind):
         attributes |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     prefix = "SCHILY.xattr."
     xattrs = {key[len(prefix):]: value for key, value in entry.pax_headers.items() if key.startswith(prefix)}
-    # overlayfs' own are not the image's; xattr(7) gives `user.` to files and folders only.
+    # overlayfs' own are not the image's; xattr(7) gives `user.` to files and directories only.
     xattrs = {key: value for key, value in xattrs.items() if not key.startswith("trusted.overlay.")}
-    if kind not in ("file", "folder"):
+    if kind not in ("file", "directory"):
         xattrs = {key: value for key, value in xattrs.items() if not key.startswith("user.")}
     attributes["xattrs"] = {key: os.fsencode(value).hex() for key, value in xattrs.items()}
     return Node(kind, **attributes)
@@ -147,7 +147,7 @@ def unpacked(content):
 
 
 def tell(tree, out):
-    """The same as listing.py tells of a folder."""
+    """The same as listing.py tells of a directory."""
     found, places = [], {}
     left = [("", tree.root)]
     while left:
@@ -159,7 +159,7 @@ def tell(tree, out):
         told = {"path": printable(path or "/"), "kind": node.kind} | node.attributes
         if "target" in told:
             told["target"] = printable(told["target"])
-        if node.kind != "folder" and len(places[id(node)]) > 1:
+        if node.kind != "directory" and len(places[id(node)]) > 1:
             told["links"] = sorted(map(printable, places[id(node)]))
         print(json.dumps(told, sort_keys=True), file=out)
 

@@ -13,18 +13,18 @@ keep() { sh -c 'old=$(cat "$1") && echo "$old" > "$1"' sh "$1"; }
 # With all rights in namespaces of its own, and new mounts of the kernel's file systems.
 inside() { unshare -Urmpnf sh -c "$1"; }
 
-way 'the root of process 1' ls "/proc/1/root$VICTIM"
+way 'the root of PID 1' ls "/proc/1/root$VICTIM"
 tells 'the roots of all processes' sh -c 'cat /proc/[0-9]*/root"$VICTIM"/secret /proc/[0-9]*/cwd/../../../../../../"$VICTIM"/secret | sed s/secret/OPEN/'
 boot=$(sed -n 's/^PPid:\t//p' "/proc/$PPID/status")
-way 'files that process 1 has open' sh -c "readlink /proc/1/fd/0 || cat /proc/1/fd/[3-9]*"
-way 'files that process 1 of the container has open' sh -c "readlink /proc/$PPID/fd/0 || cat /proc/$PPID/fd/[3-9]*"
+way 'files that PID 1 has open' sh -c "readlink /proc/1/fd/0 || cat /proc/1/fd/[3-9]*"
+way 'files that PID 1 of the container has open' sh -c "readlink /proc/$PPID/fd/0 || cat /proc/$PPID/fd/[3-9]*"
 way 'files that the boot has open' sh -c "readlink /proc/$boot/fd/0 || cat /proc/$boot/fd/[3-9]*"
-way 'the program of process 1 (CVE-2019-5736)' sh -c ': >> /proc/1/exe'
+way 'the program of PID 1 (CVE-2019-5736)' sh -c ': >> /proc/1/exe'
 way 'the mode of its program' sh -c 'chmod 755 /proc/1/exe'
-way 'the memory of process 1' sh -c 'dd if=/proc/1/mem of=/dev/null bs=1 count=1 skip=4194304'
-way 'the namespaces of process 1' nsenter -t 1 -m true
-way 'tracing process 1' perl /escapes.pl 101 16 1
-way 'a file of process 1 (pidfd_getfd)' perl /escapes.pl getfd
+way 'the memory of PID 1' sh -c 'dd if=/proc/1/mem of=/dev/null bs=1 count=1 skip=4194304'
+way 'the namespaces of PID 1' nsenter -t 1 -m true
+way 'tracing PID 1' perl /escapes.pl 101 16 1
+way 'a file of PID 1 (pidfd_getfd)' perl /escapes.pl getfd
 way 'the kernel asks a program of the container (core_pattern)' keep /proc/sys/kernel/core_pattern
 way 'the kernel asks a program of the container (modprobe)' keep /proc/sys/kernel/modprobe
 way 'the kernel asks a program of the container (uevent_helper)' keep /sys/kernel/uevent_helper

@@ -22,8 +22,8 @@ pub(super) fn make(recipe: &Recipe, layout: &Path) -> Result<()> {
     };
     let container = process::run(&mut buildah(&["from", "scratch"]), QUICK)?;
     let container = container.trim();
-    for folder in recipe.folders()? {
-        process::run(buildah(&["copy", container]).arg(folder).arg("/"), QUICK)?;
+    for directory in recipe.directories()? {
+        process::run(buildah(&["copy", container]).arg(directory).arg("/"), QUICK)?;
     }
     let mut config = buildah(&["config"]);
     config.args(recipe.words("Env").iter().map(|word| format!("--env={word}")));

@@ -43,15 +43,15 @@ pub enum Packing {
 /// One layer to be.
 #[derive(Debug)]
 enum Layer {
-    Folder(PathBuf),
+    Directory(PathBuf),
     Tar(PathBuf),
 }
 
 impl Layer {
-    fn folder(&self) -> Result<&Path> {
+    fn directory(&self) -> Result<&Path> {
         match self {
-            Layer::Folder(folder) => Ok(folder),
-            Layer::Tar(file) => bail!("layer `{}` is not a folder", file.display()),
+            Layer::Directory(directory) => Ok(directory),
+            Layer::Tar(file) => bail!("layer `{}` is not a directory", file.display()),
         }
     }
 }
@@ -79,10 +79,10 @@ impl Recipe {
         })
     }
 
-    /// One layer with Debian's static busybox and the folders that every system has.
+    /// One layer with Debian's static busybox and the directories that every system has.
     pub fn busybox() -> Result<Recipe> {
         let mut recipe = Recipe::empty()?;
-        busybox_root(&recipe.new_folder()?)?;
+        busybox_root(&recipe.new_directory()?)?;
         Ok(recipe)
     }
 
@@ -93,13 +93,13 @@ impl Recipe {
 
     /// One more layer, with one file in it.
     pub fn file(mut self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Result<Recipe> {
-        put(&self.new_folder()?, path, mode, content.as_ref())?;
+        put(&self.new_directory()?, path, mode, content.as_ref())?;
         Ok(self)
     }
 
     /// One more layer, with one symbolic link in it.
     pub fn link(mut self, path: &str, target: &str) -> Result<Recipe> {
-        let link = self.new_folder()?.join(path.trim_start_matches('/'));
+        let link = self.new_directory()?.join(path.trim_start_matches('/'));
         link.parent().map_or(Ok(()), fs::create_dir_all)?;
         symlink(target, link)?;
         Ok(self)
@@ -107,7 +107,7 @@ impl Recipe {
 
     /// One more layer: a file of this host, at `path`.
     pub fn copy(mut self, file: &Path, path: &str) -> Result<Recipe> {
-        let target = self.new_folder()?.join(path.trim_start_matches('/'));
+        let target = self.new_directory()?.join(path.trim_start_matches('/'));
         target.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::copy(file, target).with_context(|| format!("`{}`", file.display()))?;
         Ok(self)
@@ -115,17 +115,17 @@ impl Recipe {
 
     /// One more layer: a program of this host and the shared objects that it loads.
     pub fn program(mut self, path: &str) -> Result<Recipe> {
-        let folder = self.new_folder()?;
+        let directory = self.new_directory()?;
         for file in with_shared_objects(path)? {
             let content = fs::read(&file).with_context(|| format!("`{file}`"))?;
-            put(&folder, &file, fs::metadata(&file)?.permissions().mode(), &content)?;
+            put(&directory, &file, fs::metadata(&file)?.permissions().mode(), &content)?;
         }
         Ok(self)
     }
 
     /// One more layer, with one character device in it that everybody may use.
     pub fn device(mut self, path: &str, major: u32, minor: u32) -> Result<Recipe> {
-        let node = self.new_folder()?.join(path.trim_start_matches('/'));
+        let node = self.new_directory()?.join(path.trim_start_matches('/'));
         let (major, minor) = (major.to_string(), minor.to_string());
         let made =
             Command::new("mknod").args(["-m", "666"]).arg(&node).args(["c", &major, &minor]).status()?;
@@ -169,17 +169,17 @@ impl Recipe {
         Ok(Image { layout, _home: self.home })
     }
 
-    /// An empty folder that becomes the next layer.
-    fn new_folder(&mut self) -> Result<PathBuf> {
-        let folder = self.home.path().join(format!("layer-{}", self.layers.len()));
-        fs::create_dir(&folder)?;
-        self.layers.push(Layer::Folder(folder.clone()));
-        Ok(folder)
+    /// An empty directory that becomes the next layer.
+    fn new_directory(&mut self) -> Result<PathBuf> {
+        let directory = self.home.path().join(format!("layer-{}", self.layers.len()));
+        fs::create_dir(&directory)?;
+        self.layers.push(Layer::Directory(directory.clone()));
+        Ok(directory)
     }
 
-    /// The layers, all of which must be folders.
-    fn folders(&self) -> Result<Vec<&Path>> {
-        self.layers.iter().map(Layer::folder).collect()
+    /// The layers, all of which must be directories.
+    fn directories(&self) -> Result<Vec<&Path>> {
+        self.layers.iter().map(Layer::directory).collect()
     }
 
     /// The words of a list in the configuration.
@@ -188,7 +188,7 @@ impl Recipe {
     }
 }
 
-/// A made image: an OCI layout whose tag is `latest`. Its folder goes with the value.
+/// A made image: an OCI layout whose tag is `latest`. Its directory goes with the value.
 #[derive(Debug)]
 pub struct Image {
     layout: PathBuf,
@@ -208,11 +208,11 @@ impl Image {
     }
 }
 
-/// Fills `root` with busybox and the folders that every system has.
+/// Fills `root` with busybox and the directories that every system has.
 pub fn busybox_root(root: &Path) -> Result<()> {
     packages::ensure(&["busybox-static"])?;
-    for folder in ["bin", "dev", "etc", "iguana", "proc", "root", "run", "sbin", "sys", "tmp", "var"] {
-        fs::create_dir_all(root.join(folder))?;
+    for directory in ["bin", "dev", "etc", "iguana", "proc", "root", "run", "sbin", "sys", "tmp", "var"] {
+        fs::create_dir_all(root.join(directory))?;
     }
     fs::copy(BUSYBOX, root.join("bin/busybox"))?;
     for applet in process::run(Command::new(BUSYBOX).arg("--list"), QUICK)?.lines() {
@@ -232,8 +232,8 @@ pub fn busybox_root(root: &Path) -> Result<()> {
 /// Writes one file below `root`.
 pub fn put(root: &Path, path: &str, mode: u32, content: &[u8]) -> Result<()> {
     let file = root.join(path.trim_start_matches('/'));
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
     }
     fs::write(&file, content).with_context(|| format!("`{}`", file.display()))?;
     fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;

@@ -80,14 +80,14 @@ fn take_in(file: &Path, media_type: &str, layout: &Path) -> Result<Value> {
 }
 
 fn tar_of(layer: &Layer) -> Result<PathBuf> {
-    let folder = match layer {
+    let directory = match layer {
         Layer::Tar(file) => return Ok(file.clone()),
-        Layer::Folder(folder) => folder,
+        Layer::Directory(directory) => directory,
     };
-    let file = folder.with_extension("tar");
+    let file = directory.with_extension("tar");
     let mut tar = Command::new("tar");
     tar.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
-    process::run(tar.arg("-C").arg(folder).arg("-cf").arg(&file).arg("."), LONG)?;
+    process::run(tar.arg("-C").arg(directory).arg("-cf").arg(&file).arg("."), LONG)?;
     Ok(file)
 }
 

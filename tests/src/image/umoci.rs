@@ -16,8 +16,8 @@ pub(super) fn make(recipe: &Recipe, layout: &Path) -> Result<()> {
     };
     process::run(umoci(&["init", "--layout"]).arg(layout), QUICK)?;
     process::run(&mut umoci(&["new", "--image", &image]), QUICK)?;
-    for folder in recipe.folders()? {
-        process::run(umoci(&["insert", "--image", &image]).arg(folder).arg("/"), QUICK)?;
+    for directory in recipe.directories()? {
+        process::run(umoci(&["insert", "--image", &image]).arg(directory).arg("/"), QUICK)?;
     }
     let mut config = umoci(&["config", "--image", &image]);
     for (flag, key) in [("entrypoint", "Entrypoint"), ("cmd", "Cmd"), ("env", "Env")] {

@@ -12,7 +12,7 @@ use crate::kernel::{Flavour, Kernel};
 use crate::payload::{self, SYSTEM, UNIFIED};
 use crate::process::{self, QUICK};
 use crate::registry::Registry;
-use crate::site::Site;
+use crate::web_server::WebServer;
 use crate::{kept, packages, room};
 use anyhow::{Context, Result};
 use iguana_vm::{Console, Echo, Machine, Qemu};
@@ -111,7 +111,7 @@ pub struct Outcome {
 pub struct Lab {
     qemu: Qemu,
     _registry: Registry,
-    site: Site,
+    web_server: WebServer,
     initrds: [Initrd; 2],
     images: BTreeMap<System, String>,
 }
@@ -120,7 +120,7 @@ impl Lab {
     /// Makes, or finds, the initrds and the systems that `layouts` need.
     pub fn prepare(layouts: &[&Layout]) -> Result<Lab> {
         packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN, &["ovmf"]].concat())?;
-        let (registry, site) = (Registry::plain()?, Site::plain()?);
+        let (registry, web_server) = (Registry::plain()?, WebServer::plain()?);
         let initrds = [Initrd::standard(Flavour::Cloud)?, Initrd::standard(Flavour::Full)?];
         let systems: BTreeSet<System> = layouts.iter().map(|layout| layout.system).collect();
         let push = |system: System| -> Result<(System, String)> {
@@ -128,7 +128,7 @@ impl Lab {
             Ok((system, registry.push(&installer(system)?.make(Maker::Spec)?, &name)?))
         };
         let images = systems.into_iter().map(push).collect::<Result<_>>()?;
-        Ok(Lab { qemu: Qemu::find()?, _registry: registry, site, initrds, images })
+        Ok(Lab { qemu: Qemu::find()?, _registry: registry, web_server, initrds, images })
     }
 
     /// Makes the layout in a machine, and sees what comes of it.
@@ -230,7 +230,7 @@ impl Run<'_> {
         let workflow = format!(
             "jobs: {{install: {{container: {{image: '{image}', command: [/install.sh, {script}]}}}}}}"
         );
-        let url = self.lab.site.serve(&format!("/{:?}-{script}.yaml", self.layout.system), workflow);
+        let url = self.lab.web_server.serve(&format!("/{:?}-{script}.yaml", self.layout.system), workflow);
         self.iguana(&format!("rd.iguana.control_url={url}"))
     }
 

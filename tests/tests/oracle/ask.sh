@@ -29,7 +29,7 @@ kind_of() {
     if [ ! -e "$1" ] && [ ! -L "$1" ]; then echo none
     elif [ -L "$1" ]; then echo "link to $(readlink "$1")"
     elif [ -c "$1" ]; then echo "device $(stat -c '%t:%T mode %a owner %u:%g' "$1")"
-    elif [ -d "$1" ]; then echo "folder $(stat -c 'mode %a owner %u:%g' "$1")"
+    elif [ -d "$1" ]; then echo "directory $(stat -c 'mode %a owner %u:%g' "$1")"
     else echo "file $(stat -c 'mode %a owner %u:%g' "$1")"
     fi
 }
@@ -60,7 +60,7 @@ process() {
     answer 'ignored signals' "$(status SigIgn)"
     answer 'blocked signals' "$(status SigBlk)"
     answer 'umask' "$(umask)"
-    answer 'working folder' "$(pwd)"
+    answer 'working directory' "$(pwd)"
     answer 'nice' "$(nice)"
     answer 'oom_score_adj' "$(cat /proc/self/oom_score_adj)"
     answer 'coredump filter' "$(cat /proc/self/coredump_filter)"
@@ -70,7 +70,7 @@ process() {
     answer 'leads its process group' "$([ "$(cut -d ' ' -f 5 /proc/$$/stat)" = $$ ] && echo yes || echo no)"
     answer 'its number' "$(if [ $$ = 1 ]; then echo 1; else echo another; fi)"
     answer 'parent' "$PPID"
-    answer 'process 1' "$(cat /proc/1/comm)"
+    answer 'PID 1' "$(cat /proc/1/comm)"
     answer 'standard input' "$(readlink /proc/self/fd/0)"
     answer 'standard output' "$(readlink /proc/$$/fd/1 | sed 's/:.*//')"
     succeeds 'standard input is a terminal' test -t 0
@@ -175,19 +175,19 @@ rights() {
     succeeds 'may raise its priority' nice -n -5 true
     succeeds 'may lower its oom_score_adj' sh -c 'echo -500 > /proc/self/oom_score_adj'
     succeeds 'may raise its limit of open files' sh -c 'ulimit -H -n $(($(ulimit -H -n) + 1))'
-    succeeds 'may bring a network card up' ip link set lo up
+    succeeds 'may bring a network interface up' ip link set lo up
 }
 
 value() { printf %s "$BROKEN" | od -An -c | tr '\n' ' '; }
 
 processes() {
-    whose "$RUN: process 1" "$(cat /proc/1/comm)" "$MACHINE_INIT"
+    whose "$RUN: PID 1" "$(cat /proc/1/comm)" "$MACHINE_INIT"
     whose "$RUN: namespace" "$(readlink /proc/self/ns/pid)" "$(echo "$MACHINE_NAMESPACES" | tr ' ' '\n' | grep ^pid:)"
 }
 
 fixed() {
-    for folder in / /etc /tmp /run /var /var/tmp /dev/shm; do
-        succeeds "$RUN: a file can be made in $folder" sh -c "mkdir -p $folder && : > $folder/oracle && rm $folder/oracle"
+    for directory in / /etc /tmp /run /var /var/tmp /dev/shm; do
+        succeeds "$RUN: a file can be made in $directory" sh -c "mkdir -p $directory && : > $directory/oracle && rm $directory/oracle"
     done
     answer "$RUN: mount, /" "$(describe_mount /)"
 }

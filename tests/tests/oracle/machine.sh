@@ -1,5 +1,5 @@
 #!/bin/sh
-# What belongs to the machine, for `ask.sh` to compare with; $1 is the folder with `calls.pl`.
+# What belongs to the machine, for `ask.sh` to compare with; $1 is the directory with `calls.pl`.
 # shellcheck disable=SC2012
 
 say() { printf 'MACHINE_%s=%s\n' "$1" "$(echo "$2" | tr '\n' ' ' | sed 's/ $//')"; }

@@ -79,7 +79,7 @@ jobs:
 fn configuration_of_the_image() -> Result<()> {
     let checks = "
         check arguments [ \"$1 - $2\" = 'one - two words' ]
-        check folder [ \"$(pwd)\" = /tmp/work ]
+        check directory [ \"$(pwd)\" = /tmp/work ]
         check user [ \"$(id -u):$(id -g)\" = 1000:1000 ]
         check environment [ \"$COLOUR\" = green ]
         echo configuration done";
@@ -145,7 +145,7 @@ fn volumes() -> Result<()> {
         check 'a named volume is writable' sh -c 'echo shared > /named/file'
         check 'an anonymous volume is fresh' [ -z \"$(ls /own)\" ]
         check 'an anonymous volume is writable' touch /own/file
-        check 'a missing host path is made as a folder' touch /host/file
+        check 'a missing host path is made as a directory' touch /host/file
         check 'a read-only volume' sh -c '! touch /fixed/file 2>/dev/null'"
     );
     let reader = script(

@@ -58,7 +58,7 @@ cmp -s /proc/mounts /mounts && [ -e /iguana/machine-id ] && echo the service kee
 ";
 
 const LATER: &str = "
-[ -e /iguana/machine-id ] || echo NOT: the shared folder
+[ -e /iguana/machine-id ] || echo NOT: the shared directory
 [ -b /dev/vda ] || echo NOT: devices
 [ -d /sys/class/net/eth0 ] || echo NOT: kernel file systems
 grep /dev/vda /proc/mounts && echo NOT: nothing left mounted
@@ -152,21 +152,21 @@ jobs:
   covered:
     container:
       image: REGISTRY/own
-      volumes: ['/run/missing/folder:/made:rw', '/iguana/machine-id:/etc/hosts:ro']
+      volumes: ['/run/missing/directory:/made:rw', '/iguana/machine-id:/etc/hosts:ro']
       command:
         - sh
         - -c
         - |
-          touch /made/file && echo made a folder
+          touch /made/file && echo made a directory
           cmp /etc/hosts /iguana/machine-id && echo hosts of the volume
           echo > /etc/hosts || echo it is read-only
           mknod /dev/from-a-job b 7 200
-          mkdir /iguana/folder; mount -t tmpfs of-a-job /iguana/folder
+          mkdir /iguana/directory; mount -t tmpfs of-a-job /iguana/directory
   seen:
     container:
       image: REGISTRY/own
       volumes: ['/run/missing:/made']
-      command: [sh, -c, '[ -b /dev/from-a-job ] && [ -e /made/folder/file ] && echo devices and folders stay; grep of-a-job /proc/mounts || echo mounts do not']
+      command: [sh, -c, '[ -b /dev/from-a-job ] && [ -e /made/directory/file ] && echo devices and directories stay; grep of-a-job /proc/mounts || echo mounts do not']
   failing:
     services:
       beside:
@@ -180,8 +180,13 @@ jobs:
     let mut boot = Scenario::new()?.image("own", own)?.workflow(workflow).boot()?;
     boot.expect("job: workflow workflow /container")?;
     boot.expect_all(&["nameserver 10.0.2.3", "hosts of the machine", "job files: succeeded"])?;
-    boot.expect_all(&["made a folder", "hosts of the volume", "it is read-only", "job covered: succeeded"])?;
-    boot.expect_all(&["devices and folders stay", "mounts do not"])?;
+    boot.expect_all(&[
+        "made a directory",
+        "hosts of the volume",
+        "it is read-only",
+        "job covered: succeeded",
+    ])?;
+    boot.expect_all(&["devices and directories stay", "mounts do not"])?;
     boot.expect_all(&["job failing: started", "told to stop", "service beside: stopped"])?;
     boot.expect_all(&["handover: halt", "System halted"])?;
     let said = boot.said();

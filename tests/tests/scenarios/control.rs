@@ -7,23 +7,23 @@ use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 use std::fs;
 
-/// The address of QEMU's own TFTP server, and of the card that it gives a machine.
+/// The address of QEMU's own TFTP server, and of the interface that it gives a machine.
 const SERVER: &str = "10.0.2.2";
 const MAC: &str = "52:54:00:12:34:56";
 
 /// As beside a boot loader, each machine by its own name.
 #[test]
 fn a_boot_server_has_the_workflow_of_each_machine() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let network = format!("user,id=net1,tftp={}", folder.path().display());
+    let directory = tempfile::tempdir()?;
+    let network = format!("user,id=net1,tftp={}", directory.path().display());
     let registry = Registry::plain()?;
     let job = registry.push_recipe(Recipe::script(POWER_OFF)?, "job")?;
     // More than one block.
     let workflow = format!("# {}\njobs: {{job: {{container: {job}}}}}\n", "=".repeat(3000));
-    fs::write(folder.path().join(MAC), workflow)?;
+    fs::write(directory.path().join(MAC), workflow)?;
     let boot = |name: &str| {
-        let card = ["-netdev", &network, "-device", &format!("virtio-net-pci,netdev=net1,mac={MAC}")];
-        let scenario = Scenario::new()?.no_network().extra(card);
+        let interface = ["-netdev", &network, "-device", &format!("virtio-net-pci,netdev=net1,mac={MAC}")];
+        let scenario = Scenario::new()?.no_network().extra(interface);
         scenario.append(format!("rd.iguana.control_url=tftp://{SERVER}/{name}")).boot()
     };
     boot("${mac}")?.expect_all(&["job job: succeeded", "handover: power off"])?;

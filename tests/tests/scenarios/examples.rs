@@ -3,11 +3,11 @@
 
 use anyhow::Result;
 use iguana_lab::disk::{Disk, Part};
-use iguana_lab::front::{Action, Front};
+use iguana_lab::fault_proxy::{Action, FaultProxy};
 use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::{LIMIT, Scenario};
-use iguana_lab::site::Site;
+use iguana_lab::web_server::WebServer;
 use iguana_lab::{HOST, payload, process, source_tree};
 use std::fs;
 use std::path::Path;
@@ -91,14 +91,14 @@ fn an_image_is_streamed_to_a_disk_and_the_machine_goes_on_as_it() -> Result<()> 
     let source = Disk::gpt(&[Part {
         mib: 16,
         row: "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
-        folder: root.path(),
+        directory: root.path(),
     }])?;
     let packed = root.path().join("edge.raw.zst");
     process::run(Command::new("zstd").arg("-q").arg(source.image()).arg("-o").arg(&packed), LIMIT)?;
     let sum = process::run(Command::new("sha256sum").arg(&packed), LIMIT)?;
     let sum = sum.split(' ').next().unwrap_or_default();
-    let site = Site::plain()?;
-    let url = site.serve("/edge.raw.zst", fs::read(&packed)?);
+    let web_server = WebServer::plain()?;
+    let url = web_server.serve("/edge.raw.zst", fs::read(&packed)?);
     let target = Disk::empty(64)?;
     let with = |sum: &str| -> Result<Scenario> {
         let text = workflow("image-deploy")?.replace("https://images.example.com/edge.raw.zst", &url);
@@ -125,9 +125,10 @@ fn an_image_is_streamed_to_a_disk_and_the_machine_goes_on_as_it() -> Result<()> 
 fn the_inventory_is_posted() -> Result<()> {
     // It stands before nothing: it takes what is posted.
     let nobody = Registry::plain_unlisted()?;
-    let front = Front::before(&nobody.address(), |_| Action::Answer("200 OK", Vec::new(), Vec::new()))?;
+    let fault_proxy =
+        FaultProxy::before(&nobody.address(), |_| Action::Answer("200 OK", Vec::new(), Vec::new()))?;
     let (_, port) =
-        front.address().rsplit_once(':').map(|(_, port)| ((), port.to_owned())).unwrap_or_default();
+        fault_proxy.address().rsplit_once(':').map(|(_, port)| ((), port.to_owned())).unwrap_or_default();
     let text =
         workflow("inventory")?.replace("https://inventory.example.com", &format!("http://{HOST}:{port}"));
     let mut boot = Scenario::new()?
@@ -137,7 +138,7 @@ fn the_inventory_is_posted() -> Result<()> {
         .boot()?;
     boot.expect_all(&["progress: inventory of ", "handover: power off"])?;
     boot.ends()?;
-    let posted = front.requests().into_iter().find(|request| request.target == "/machines");
+    let posted = fault_proxy.requests().into_iter().find(|request| request.target == "/machines");
     assert!(posted.is_some_and(|request| request.head.starts_with("POST ")));
     Ok(())
 }

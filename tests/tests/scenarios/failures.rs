@@ -6,7 +6,7 @@ use iguana_lab::image::Recipe;
 use iguana_lab::initrd::Initrd;
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
-use iguana_lab::site::Site;
+use iguana_lab::web_server::WebServer;
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -51,18 +51,18 @@ fn control_file_on_an_unknown_host() -> Result<()> {
 
 #[test]
 fn control_file_that_is_not_there() -> Result<()> {
-    let site = Site::plain()?;
-    let block = failure_of(fetching(&site.url("/none-${mac}-${arch}.yaml"))?, "control file")?;
+    let web_server = WebServer::plain()?;
+    let block = failure_of(fetching(&web_server.url("/none-${mac}-${arch}.yaml"))?, "control file")?;
     assert_says(&block, &["/none-52:54:00:12:34:56-x86_64.yaml", "404"]);
-    let block = failure_of(fetching(&site.url("/${ip}.yaml"))?, "control file")?;
+    let block = failure_of(fetching(&web_server.url("/${ip}.yaml"))?, "control file")?;
     assert_says(&block, &["asks for `${ip}`, which is not known", "known are `${mac}`"]);
     Ok(())
 }
 
 #[test]
 fn control_file_that_never_comes() -> Result<()> {
-    let site = Site::plain()?;
-    let scenario = fetching(&site.silence("/silent.yaml"))?;
+    let web_server = WebServer::plain()?;
+    let scenario = fetching(&web_server.silence("/silent.yaml"))?;
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
     boot.expect("waiting")?;
     boot.fails_in("control file")?;
@@ -72,8 +72,8 @@ fn control_file_that_never_comes() -> Result<()> {
 
 #[test]
 fn control_file_from_a_server_that_nobody_vouches_for() -> Result<()> {
-    let site = Site::tls(&Authority::named("stranger")?)?;
-    let url = site.serve("/workflow.yaml", "jobs: {}");
+    let web_server = WebServer::tls(&Authority::named("stranger")?)?;
+    let url = web_server.serve("/workflow.yaml", "jobs: {}");
     let block = failure_of(fetching(&url)?, "control file")?;
     assert_says(&block, &["certificate", "UnknownIssuer"]);
     Ok(())
@@ -184,12 +184,12 @@ fn mount_list_that_names_no_device() -> Result<()> {
 }
 
 #[test]
-fn machine_without_a_network_card() -> Result<()> {
+fn machine_without_a_network_interface() -> Result<()> {
     let scenario = fetching("http://10.0.2.2/workflow.yaml")?.no_network();
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
-    boot.expect("network: waiting for a network card")?;
+    boot.expect("network: waiting for a network interface")?;
     let block = boot.fails_in("network")?;
-    assert_says(&block, &["network card"]);
+    assert_says(&block, &["network interface"]);
     boot.ends()?;
     Ok(())
 }

@@ -26,10 +26,10 @@ fn drive(id: &str, disk: &Disk) -> String {
 }
 
 #[test]
-fn disks_of_every_bus_with_an_intel_card() -> Result<()> {
+fn disks_of_every_bus_with_an_intel_interface() -> Result<()> {
     let disks = (0..4).map(|_| Disk::empty(8)).collect::<Result<Vec<_>>>()?;
     let scenario =
-        Scenario::hardware()?.memory(1024).network_card("e1000e").job(Recipe::script(&listing(4))?)?;
+        Scenario::hardware()?.memory(1024).network_interface("e1000e").job(Recipe::script(&listing(4))?)?;
     let scenario = ["ahci", "nvme", "scsi", "usb"]
         .iter()
         .zip(&disks)
@@ -55,7 +55,7 @@ fn a_disk_plugged_in_late_is_found() -> Result<()> {
     let monitor = Monitor::new()?;
     let mut boot = Scenario::hardware()?
         .memory(1024)
-        .network_card("rtl8139")
+        .network_interface("rtl8139")
         .job(Recipe::script(&format!("echo plug it in\n{}", listing(1)))?)?
         .extra(["-qmp", &monitor.argument(), "-drive", &drive("late", &disk)])
         .boot()?;
@@ -67,14 +67,14 @@ fn a_disk_plugged_in_late_is_found() -> Result<()> {
 }
 
 #[test]
-fn a_network_card_plugged_in_late_is_found() -> Result<()> {
+fn a_network_interface_plugged_in_late_is_found() -> Result<()> {
     let monitor = Monitor::new()?;
     let mut boot = Scenario::new()?
         .no_network()
         .job(Recipe::script(POWER_OFF)?)?
         .extra(["-qmp", &monitor.argument(), "-netdev", "user,id=late"])
         .boot()?;
-    boot.expect("network: waiting for a network card")?;
+    boot.expect("network: waiting for a network interface")?;
     monitor.plug("virtio-net-pci", &[("netdev", "late")])?;
     boot.expect_all(&["has 10.0.2.15/24", "job job: succeeded"])?;
     boot.ends()?;

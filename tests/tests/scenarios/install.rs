@@ -58,11 +58,16 @@ fn empty_disk_becomes_the_running_system() -> Result<()> {
     Ok(())
 }
 
-fn root_with_inits(folder: &Path) -> Result<()> {
-    busybox_root(folder)?;
-    put(folder, "/data/.keep", 0o644, b"")?;
-    put(folder, "/sbin/init", 0o755, b"#!/bin/sh\necho wrong init\n")?;
-    put(folder, "/sbin/other", 0o755, b"#!/bin/sh\ncat /data/name; mount | grep ' on /data '\npoweroff -f\n")
+fn root_with_inits(directory: &Path) -> Result<()> {
+    busybox_root(directory)?;
+    put(directory, "/data/.keep", 0o644, b"")?;
+    put(directory, "/sbin/init", 0o755, b"#!/bin/sh\necho wrong init\n")?;
+    put(
+        directory,
+        "/sbin/other",
+        0o755,
+        b"#!/bin/sh\ncat /data/name; mount | grep ' on /data '\npoweroff -f\n",
+    )
 }
 
 #[test]

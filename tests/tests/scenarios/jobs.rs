@@ -7,7 +7,7 @@ use iguana_lab::image::Recipe;
 use iguana_lab::initrd::Initrd;
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
-use iguana_lab::site::Site;
+use iguana_lab::web_server::WebServer;
 
 #[test]
 fn a_service_runs_beside_its_job_and_shares_a_volume() -> Result<()> {
@@ -105,10 +105,10 @@ fn the_bundled_workflow_is_used_when_nothing_else_is_named() -> Result<()> {
 #[test]
 fn workflow_and_image_come_over_tls() -> Result<()> {
     let authority = Authority::named("lab")?;
-    let site = Site::tls(&authority)?;
+    let web_server = WebServer::tls(&authority)?;
     let registry = Registry::tls(&authority)?;
     let workflow = format!("jobs: {{safe: {{container: {{image: \"{}/job\"}}}}}}", registry.address());
-    let url = site.serve("/some/workflow.yaml", workflow);
+    let url = web_server.serve("/some/workflow.yaml", workflow);
     let mut boot = Scenario::new()?
         .registry(registry)
         .image("job", Recipe::script(POWER_OFF)?)?

@@ -231,12 +231,12 @@ jobs:
   c: {needs: [b], container: *true}
   d: {needs: [bad], if: failure() && needs.bad.result == 'failure', container: *true}
   e: {needs: [c], if: "${{ always() && needs.c.result == 'skipped' }}", container: *true}
-  f: {if: env.KIND != 'server' || cmdline.site != 'berlin' || !cmdline.fast, container: *true}
+  f: {if: env.KIND != 'server' || cmdline.web_server != 'berlin' || !cmdline.fast, container: *true}
   g: {if: "machine.memory > 400 && startsWith(machine.mac, '52:54:00')", container: *true}
   h: {needs: allowed, container: {image: "REGISTRY/${{ cmdline.tool }}", command: "true"}}
   end: {container: REGISTRY/end}
 "#;
-    let mut boot = running(workflow)?.append("site=berlin fast tool=tool").boot()?;
+    let mut boot = running(workflow)?.append("web_server=berlin fast tool=tool").boot()?;
     boot.expect_all(&[
         "job good: succeeded",
         "job bad: failed",
@@ -246,7 +246,7 @@ jobs:
         "job c: skipped: needs `b`",
         "job d: succeeded",
         "job e: succeeded",
-        "job f: skipped: `env.KIND != 'server' || cmdline.site != 'berlin' || !cmdline.fast` is false",
+        "job f: skipped: `env.KIND != 'server' || cmdline.web_server != 'berlin' || !cmdline.fast` is false",
         "job g: succeeded",
         "job h: succeeded",
         "handover: power off",
@@ -487,7 +487,7 @@ jobs:
         volumes:
           - dbus_run:/run/agama
 ";
-    let folder = "opensuse/yast/head/containers/containers_tumbleweed/opensuse";
+    let directory = "opensuse/yast/head/containers/containers_tumbleweed/opensuse";
     let service = "echo 'the backend speaks' > /run/agama/note; while :; do sleep 0.1; done";
     let job = format!(
         "until [ -s /run/agama/note ]; do sleep 0.1; done; cat /run/agama/note
@@ -495,8 +495,8 @@ jobs:
     );
     let mut boot = Scenario::new()?
         .registry(registry)
-        .image(&format!("{folder}/agama-service"), Recipe::script(&job)?)?
-        .image(&format!("{folder}/agama-web"), Recipe::script(service)?)?
+        .image(&format!("{directory}/agama-service"), Recipe::script(&job)?)?
+        .image(&format!("{directory}/agama-web"), Recipe::script(service)?)?
         .workflow(agama)
         .boot()?;
     boot.expect_all(&[

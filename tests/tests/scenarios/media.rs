@@ -30,7 +30,7 @@ fn an_iso_boots_with_a_bios() -> Result<()> {
 }
 
 #[test]
-fn a_card_boots_from_the_network() -> Result<()> {
+fn a_interface_boots_from_the_network() -> Result<()> {
     takes_the_way(Way::PxeBios, "media-pxe-bios")
 }
 

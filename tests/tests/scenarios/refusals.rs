@@ -121,7 +121,7 @@ fn a_file_system_that_is_damaged_or_a_device_that_vanishes() -> Result<()> {
 #[test]
 fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
     let root = tempfile::tempdir()?;
-    let part = Part { mib: 16, row: "name=system", folder: root.path() };
+    let part = Part { mib: 16, row: "name=system", directory: root.path() };
     let (whole, divided) = (system(|_| Ok(()))?, Disk::gpt(&[part])?);
     let ask = |disk: &Disk, path: &str, tag: &str| -> Result<String> {
         let mut blkid = Command::new("/sbin/blkid");

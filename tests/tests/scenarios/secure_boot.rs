@@ -136,7 +136,7 @@ fn a_locked_down_kernel_takes_only_what_is_signed() -> Result<()> {
     let start = |kernel: &Kernel, log: &str| {
         let root = system("never")?;
         Successor { kernel: kernel.clone(), ..Successor::new()? }.install(root.path())?;
-        let disk = disk::Disk::gpt(&[Part { mib: 48, row: ROOT, folder: root.path() }])?;
+        let disk = disk::Disk::gpt(&[Part { mib: 48, row: ROOT, directory: root.path() }])?;
         anyhow::Ok((stick.boot(&firmware, &[disk.image()], log)?, disk))
     };
     let (mut console, _disk) = start(&signed, "secure-boot-signed.log")?;

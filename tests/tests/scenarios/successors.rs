@@ -38,8 +38,8 @@ pub(crate) fn system(name: &str) -> Result<tempfile::TempDir> {
     Ok(root)
 }
 
-fn one<'a>(row: &'a str, folder: &'a Path) -> Part<'a> {
-    Part { mib: 16, row, folder }
+fn one<'a>(row: &'a str, directory: &'a Path) -> Part<'a> {
+    Part { mib: 16, row, directory }
 }
 
 /// A job that does nothing, and a machine with these disks.
@@ -168,7 +168,7 @@ fn a_kernel_that_nobody_has_loaded_cannot_come_next() -> Result<()> {
 fn a_system_with_another_kernel_is_started_by_its_own() -> Result<()> {
     let root = system("never")?;
     Successor::new()?.install(root.path())?;
-    let disk = Disk::gpt(&[Part { mib: 48, row: ROOT, folder: root.path() }])?;
+    let disk = Disk::gpt(&[Part { mib: 48, row: ROOT, directory: root.path() }])?;
     let list = "echo /dev/vda1 /sysroot ro > /iguana/mountlist";
     let mut boot = machine(&[&disk], list)?.boot()?;
     boot.expect("handover: the new system has modules of 9.9-other only, not of ")?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench bundle`: images out of a registry into one folder: `iguana bundle`, which verifies and writes each
+//! `cargo xtask bench bundle`: images out of a registry into one directory: `iguana bundle`, which verifies and writes each
 //! blob once, and `skopeo sync`, in turn, in memory.
 
 use super::images::Kind;
@@ -27,7 +27,7 @@ const SETS: &[(&str, &[Kind])] = &[
     ("five images", &[Kind::Tiny, Kind::Medium, Kind::Large, Kind::ManyLayers, Kind::SmallFiles]),
 ];
 
-/// The same as a folder and as a file; skopeo writes folders.
+/// The same as a directory and as a file; skopeo writes directories.
 const OURS: [&str; 2] = ["bundle", "bundle.tar"];
 
 /// Measures, prints the table, and writes it to `bench/results`.

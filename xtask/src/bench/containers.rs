@@ -229,10 +229,10 @@ impl Drop for Peers {
 }
 
 /// Unpacks the image as runtimes want it, on the machine's network.
-fn bundle(image: &Image, folder: &Path) -> Result<()> {
+fn bundle(image: &Image, directory: &Path) -> Result<()> {
     let source = format!("{}:latest", image.layout().display());
-    process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(folder), QUICK)?;
-    let file = folder.join("config.json");
+    process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(directory), QUICK)?;
+    let file = directory.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
     config["process"]["args"] = json!(["true"]);
     config["process"]["terminal"] = json!(false);

@@ -46,7 +46,7 @@ for module in $(cat /modules/order); do insmod /modules/$module.ko; done
 ifconfig eth0 up
 until [ -b /dev/vda ]; do sleep 0.1; done
 mount -t ext4 /dev/vda /sysroot
-for folder in proc sys dev run; do mount --move /$folder /sysroot/$folder; done
+for directory in proc sys dev run; do mount --move /$directory /sysroot/$directory; done
 exec switch_root /sysroot /sbin/init
 ";
 
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = format!(
         "# Handover: time and memory\n\n`{}`, {}. Medians `[least-most]` of {} boots, in a VM of 512 MiB and 2 processors \
          on {}. The job's image has {} MiB besides busybox; the new system is busybox on ext4. The control is the same \
-         kernel with the same modules, and the network card as much up, by a shell script that ends in busybox's switch_root.\n\n\
+         kernel with the same modules, and the network interface as much up, by a shell script that ends in busybox's switch_root.\n\n\
          | what | figure |\n| --- | --- |\n",
         result::command_line(),
         result::today()?,

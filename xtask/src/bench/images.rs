@@ -101,20 +101,20 @@ fn many_layers() -> Result<Image> {
 
 /// Words of a dictionary would pack too well, and random bytes not at all: numbers in hexadecimal pack to a half.
 fn small_files() -> Result<Image> {
-    let folder = room("bench")?.join("small-files");
-    let tar = folder.with_extension("tar");
+    let directory = room("bench")?.join("small-files");
+    let tar = directory.with_extension("tar");
     if !tar.exists() {
-        fill(&folder)?;
-        let status = Command::new("tar").arg("-C").arg(&folder).arg("-cf").arg(&tar).arg(".").status()?;
+        fill(&directory)?;
+        let status = Command::new("tar").arg("-C").arg(&directory).arg("-cf").arg(&tar).arg(".").status()?;
         anyhow::ensure!(status.success(), "tar ended with {status}");
     }
     Recipe::busybox()?.tar(&tar).make(Maker::Spec)
 }
 
-fn fill(folder: &Path) -> Result<()> {
+fn fill(directory: &Path) -> Result<()> {
     let mut state = 1_u64;
     for number in 0..FILES {
-        let place = folder.join(format!("usr/share/many/{}", number / 500));
+        let place = directory.join(format!("usr/share/many/{}", number / 500));
         fs::create_dir_all(&place)?;
         let mut content = String::new();
         while content.len() < FILE_BYTES {

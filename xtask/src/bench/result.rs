@@ -21,9 +21,9 @@ pub(crate) fn write(name: &str, report: &str) -> Result<PathBuf> {
 
 /// The same, of another kind of file.
 pub(crate) fn write_as(name: &str, suffix: &str, report: &str) -> Result<PathBuf> {
-    let folder = source_tree().join("bench/results");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{name}-{}.{suffix}", today()?));
+    let directory = source_tree().join("bench/results");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{name}-{}.{suffix}", today()?));
     fs::write(&file, report).with_context(|| format!("`{}`", file.display()))?;
     Ok(file)
 }

@@ -64,7 +64,7 @@ impl Stage {
         self.0.path()
     }
 
-    /// Runs a script of sh in the folder, as one that is measured.
+    /// Runs a script of sh in the directory, as one that is measured.
     pub(super) fn measure(&self, script: &str) -> Result<Sample> {
         let figures = self.path().join("tmp/figures");
         let mut time = Command::new("/usr/bin/time");

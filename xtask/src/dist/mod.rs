@@ -14,7 +14,7 @@ pub(crate) struct Options {
     /// Also packages for dpkg and rpm, below target/packages, and try them in a fresh Debian and a VM; some minutes.
     #[arg(long)]
     packages: bool,
-    /// Of the packages only put the files together, in this folder, one below it for each package.
+    /// Of the packages only put the files together, in this directory, one below it for each package.
     #[arg(long, value_name = "DIR", conflicts_with = "packages")]
     stage: Option<PathBuf>,
     /// The kernel to stage and its modules, where there is no apt to have Debian's from.
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 pub(crate) fn ship(options: &Options) -> Result<()> {
     run()?;
     match options {
-        Options { stage: Some(folder), kernel, .. } => packages::stage(folder, kernel.as_deref()),
+        Options { stage: Some(directory), kernel, .. } => packages::stage(directory, kernel.as_deref()),
         Options { packages: true, .. } => packages::make(),
         Options { packages: false, .. } => Ok(()),
     }

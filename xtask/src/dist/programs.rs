@@ -36,9 +36,9 @@ pub(crate) fn run() -> Result<()> {
 
 fn install(name: &str) -> Result<()> {
     let target = program(name);
-    if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder)?;
-        let built = folder.with_file_name(TARGET).join("dist").join(name);
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory)?;
+        let built = directory.with_file_name(TARGET).join("dist").join(name);
         replace(&built, &target)?;
     }
     let bytes = target.metadata()?.len();

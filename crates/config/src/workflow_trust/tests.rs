@@ -6,23 +6,23 @@ use std::collections::HashMap;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A trust folder with the keys `a` and `b`.
+/// A trust directory with the keys `a` and `b`.
 struct Lab {
-    folder: TempDir,
+    directory: TempDir,
     a: Key,
     b: Key,
 }
 
 impl Lab {
     fn new() -> Self {
-        let lab = Self { folder: tempfile::tempdir().unwrap(), a: Key::new(), b: Key::new() };
-        std::fs::write(lab.folder.path().join("a.pub"), lab.a.pem()).unwrap();
-        std::fs::write(lab.folder.path().join("b.pub"), lab.b.pem()).unwrap();
+        let lab = Self { directory: tempfile::tempdir().unwrap(), a: Key::new(), b: Key::new() };
+        std::fs::write(lab.directory.path().join("a.pub"), lab.a.pem()).unwrap();
+        std::fs::write(lab.directory.path().join("b.pub"), lab.b.pem()).unwrap();
         lab
     }
 
     fn rules(&self, text: &str) -> Rules {
-        Rules::parse(text, self.folder.path()).unwrap()
+        Rules::parse(text, self.directory.path()).unwrap()
     }
 }
 
@@ -253,6 +253,6 @@ fn what_lies_in_the_initrd_needs_no_signature_and_no_trust_demands_one_of_anybod
     let bundled = Candidate { voucher: Voucher::Initrd, ..candidate(&text, "/etc/iguana/control.yaml") };
     assert_eq!(told(decide(&rules, bundled, &[], NOW)), "runs");
     assert_eq!(told(decide(&Rules::default(), candidate(&text, URL), &[], None)), "runs");
-    let none = Rules::from_folder(Path::new("/nonexistent")).unwrap();
+    let none = Rules::from_directory(Path::new("/nonexistent")).unwrap();
     assert_eq!(told(decide(&none, candidate(&text, URL), &[], None)), "runs");
 }

@@ -34,7 +34,7 @@ pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
             "`{host}` is not certified by an authority that is trusted here; if it should be, build \
-             the initrd with `--ca FILE`, or put it into `ca/` of the trust folder"
+             the initrd with `--ca FILE`, or put it into `ca/` of the trust directory"
         ),
         InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             format!("renew the certificate of `{host}`, or set this machine's clock right")

@@ -20,7 +20,7 @@ pub(crate) struct Mapped {
     pub(crate) uuid: String,
 }
 
-/// A device's folder.
+/// A device's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Device(PathBuf);
 
@@ -77,16 +77,17 @@ impl Device {
         self.attribute(name)?.parse().ok()
     }
 
-    /// The devices that it hangs on, the nearest first, and folders between them.
+    /// The devices that it hangs on, the nearest first, and directories between them.
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = Device> {
-        let folders: Vec<_> = self.0.ancestors().skip(1).map(|folder| Device(folder.to_owned())).collect();
-        folders.into_iter()
+        let directories: Vec<_> =
+            self.0.ancestors().skip(1).map(|directory| Device(directory.to_owned())).collect();
+        directories.into_iter()
     }
 
     /// Names of what is beside it, its own among them.
     pub(crate) fn siblings(&self) -> impl Iterator<Item = String> {
-        let folder = self.0.parent().and_then(|folder| fs::read_dir(folder).ok());
-        folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
+        let directory = self.0.parent().and_then(|directory| fs::read_dir(directory).ok());
+        directory.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
     }
 
     pub(crate) fn subsystem(&self) -> Option<String> {
@@ -201,9 +202,9 @@ pub(crate) mod tests {
 
     impl Tree {
         pub(crate) fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("iguana-sysfs-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&folder);
-            Self(folder)
+            let directory = std::env::temp_dir().join(format!("iguana-sysfs-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&directory);
+            Self(directory)
         }
 
         pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {

@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const TELL_EVERY: Duration = Duration::from_secs(3);
 /// Where there is a link for each value of a tag of fstab(5), as udev keeps them, and whether the tag is one that whoever
 /// writes to a disk can give it.
-const FOLDERS: &[(&str, &str, Option<Tag>)] = &[
+const DIRECTORIES: &[(&str, &str, Option<Tag>)] = &[
     ("UUID", "/dev/disk/by-uuid", Some(Tag::Uuid)),
     ("LABEL", "/dev/disk/by-label", Some(Tag::Label)),
     ("PARTUUID", "/dev/disk/by-partuuid", Some(Tag::PartitionUuid)),
@@ -69,24 +69,25 @@ fn path_of(name: &str) -> Option<PathBuf> {
     let Some((tag, value)) = name.split_once('=').filter(|_| !name.starts_with('/')) else {
         return Some(PathBuf::from(name));
     };
-    let (_, folder, _) = FOLDERS.iter().find(|(known, ..)| *known == tag)?;
-    link(Path::new(folder), value.trim_matches('"'))
+    let (_, directory, _) = DIRECTORIES.iter().find(|(known, ..)| *known == tag)?;
+    link(Path::new(directory), value.trim_matches('"'))
 }
 
 /// The tag that a link stands for, and its value.
 fn tag_of(link: &Path) -> Option<(Tag, &str)> {
-    let (_, _, tag) = FOLDERS.iter().find(|(_, folder, _)| link.parent() == Some(Path::new(folder)))?;
+    let (_, _, tag) =
+        DIRECTORIES.iter().find(|(_, directory, _)| link.parent() == Some(Path::new(directory)))?;
     Some(((*tag)?, link.file_name()?.to_str()?))
 }
 
 /// The link for a value. UUIDs are the same in capitals; a label that is the same but for them is another one.
-fn link(folder: &Path, value: &str) -> Option<PathBuf> {
+fn link(directory: &Path, value: &str) -> Option<PathBuf> {
     let name = encoded(value);
-    let exact = folder.join(&name);
-    if exact.is_symlink() || folder.ends_with("by-label") || folder.ends_with("by-partlabel") {
+    let exact = directory.join(&name);
+    if exact.is_symlink() || directory.ends_with("by-label") || directory.ends_with("by-partlabel") {
         return Some(exact);
     }
-    let entries = fs::read_dir(folder).ok()?.flatten();
+    let entries = fs::read_dir(directory).ok()?.flatten();
     entries.map(|entry| entry.path()).find(|path| {
         path.file_name().and_then(|it| it.to_str()).is_some_and(|it| it.eq_ignore_ascii_case(&name))
     })
@@ -129,12 +130,13 @@ mod tests {
 
     #[test]
     fn a_tag_means_a_link() {
-        let folder = |name: &str| {
-            let folder = std::env::temp_dir().join(format!("iguana-tags-{}", std::process::id())).join(name);
-            fs::create_dir_all(&folder).unwrap();
-            folder
+        let directory = |name: &str| {
+            let directory =
+                std::env::temp_dir().join(format!("iguana-tags-{}", std::process::id())).join(name);
+            fs::create_dir_all(&directory).unwrap();
+            directory
         };
-        let (uuids, labels) = (folder("by-uuid"), folder("by-label"));
+        let (uuids, labels) = (directory("by-uuid"), directory("by-label"));
         symlink("../../vda1", uuids.join("1A2B-3C4D")).unwrap();
         symlink("../../vda1", labels.join(r"my\x20root")).unwrap();
         assert_eq!(link(&uuids, "1a2b-3c4d"), Some(uuids.join("1A2B-3C4D")));

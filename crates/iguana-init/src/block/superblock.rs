@@ -143,7 +143,7 @@ fn iso9660(bytes: Bytes<'_>) -> Option<Superblock> {
     Superblock::file_system("iso9660", uuid, text::label(bytes.at(0x8028, 32)))
 }
 
-/// Its label is in the root folder, which is not read.
+/// Its label is in the root directory, which is not read.
 fn exfat(bytes: Bytes<'_>) -> Option<Superblock> {
     let uuid = fat_serial(bytes.at(100, 4));
     (bytes.at(3, 8) == b"EXFAT   ").then(|| Superblock::file_system("exfat", uuid, String::new()))?

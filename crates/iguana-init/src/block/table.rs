@@ -81,14 +81,14 @@ fn mbr_entries(first: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 
 /// Where a GPT has its entries, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EntryArray {
     pub(super) start: u64,
     pub(super) length: usize,
     pub(super) entry_length: usize,
 }
 
 /// Where the entries are that a GPT's header tells of.
-pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<Place> {
+pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<EntryArray> {
     let header = Bytes(header);
     if header.at(0, 8) != b"EFI PART" {
         return None;
@@ -97,7 +97,7 @@ pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<Place> 
     let count = usize::try_from(header.u32(80)?).ok()?.min(AT_MOST);
     let entry_length = usize::try_from(header.u32(84)?).ok()?;
     let is_sound = (ENTRY_LENGTH..=AT_MOST).contains(&entry_length);
-    is_sound.then_some(Place { start, length: count * entry_length, entry_length })
+    is_sound.then_some(EntryArray { start, length: count * entry_length, entry_length })
 }
 
 /// The partitions of a GPT from its entries.
@@ -181,7 +181,7 @@ mod tests {
         let mut header = vec![0; GPT_HEADER_LENGTH];
         header[..8].copy_from_slice(b"EFI PART");
         (header[72], header[80], header[84]) = (2, 128, 128);
-        let place = Place { start: 8192, length: 128 * 128, entry_length: 128 };
+        let place = EntryArray { start: 8192, length: 128 * 128, entry_length: 128 };
         assert_eq!(place_of_entries(&header, 4096), Some(place));
         header[84] = 0;
         assert_eq!(place_of_entries(&header, 512), None);

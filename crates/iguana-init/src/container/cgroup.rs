@@ -6,7 +6,7 @@
 //! of version 1 is used only where a limit needs it.
 
 use super::plan::Plan;
-use super::running::Shortage;
+use super::running::MemoryShortage;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fs::{Access, access};
@@ -27,7 +27,7 @@ const KILLS_OF_ALL: &str = "/proc/vmstat";
 /// How long the kernel may take to end what was killed. What waits for a disk takes longer, and is left.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Process 1 of a container is ours, and does not count.
+/// PID 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
 /// Processes and threads of a container with fewer rights whose plan does not say; podman's default (containers.conf(5),
@@ -37,7 +37,7 @@ const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
 /// Where in the machine's cgroups those of containers are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cgroups {
-    /// The folder in the hierarchy of version 2.
+    /// The directory in the hierarchy of version 2.
     unified: Option<PathBuf>,
     memory: Option<Controller>,
     pids: Option<Controller>,
@@ -48,7 +48,7 @@ pub(crate) struct Cgroups {
 enum Controller {
     /// In the hierarchy of version 2.
     Unified,
-    /// In this folder of one of version 1.
+    /// In this directory of one of version 1.
     Own(PathBuf),
 }
 
@@ -57,16 +57,17 @@ impl Cgroups {
     pub(crate) fn open() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read(MOUNTS), read(OWN));
-        let is_writable = |folder: &PathBuf| access(folder, Access::WRITE_OK).is_ok();
+        let is_writable = |directory: &PathBuf| access(directory, Access::WRITE_OK).is_ok();
         let mut cgroups = Self::default();
-        if let Some(place) = Place::unified(&mounts, &own).filter(|place| is_writable(&place.own)) {
-            let (folder, enabled) = place.enable();
+        if let Some(place) = CgroupPath::unified(&mounts, &own).filter(|place| is_writable(&place.own)) {
+            let (directory, enabled) = place.enable();
             let is_enabled = |name: &str| enabled.contains(&name).then_some(Controller::Unified);
             (cgroups.memory, cgroups.pids) = (is_enabled("memory"), is_enabled("pids"));
-            cgroups.unified = Some(folder);
+            cgroups.unified = Some(directory);
         }
-        let of_version_1 =
-            |name: &str| Place::of_version_1(name, &mounts, &own).map(|place| place.own).filter(is_writable);
+        let of_version_1 = |name: &str| {
+            CgroupPath::of_version_1(name, &mounts, &own).map(|place| place.own).filter(is_writable)
+        };
         cgroups.memory = cgroups.memory.or_else(|| of_version_1("memory").map(Controller::Own));
         cgroups.pids = cgroups.pids.or_else(|| of_version_1("pids").map(Controller::Own));
         cgroups
@@ -86,7 +87,7 @@ impl Cgroups {
         };
         let what = [say("memory", &self.memory), say("the number of processes", &self.pids)].join(", ");
         match &self.unified {
-            Some(folder) => format!("cgroups: made in `{}`; {what}", folder.display()),
+            Some(directory) => format!("cgroups: made in `{}`; {what}", directory.display()),
             None => format!("cgroups: none of version 2; {what}"),
         }
     }
@@ -94,12 +95,12 @@ impl Cgroups {
 
 /// Where this process is in a hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct CgroupPath {
     mount: PathBuf,
     own: PathBuf,
 }
 
-impl Place {
+impl CgroupPath {
     fn unified(mounts: &str, own: &str) -> Option<Self> {
         Self::find(mounts, own, |kind, _| kind == "cgroup2", "")
     }
@@ -134,13 +135,13 @@ impl Place {
     fn enable(&self) -> (PathBuf, Vec<&'static str>) {
         let offered = controllers(&self.mount.join("cgroup.controllers"));
         let wish: String = offered.iter().map(|name| format!("+{name} ")).collect();
-        let folders = self.own.ancestors().take_while(|folder| folder.starts_with(&self.mount));
-        for folder in folders {
-            let file = folder.join("cgroup.subtree_control");
+        let directories = self.own.ancestors().take_while(|directory| directory.starts_with(&self.mount));
+        for directory in directories {
+            let file = directory.join("cgroup.subtree_control");
             // What the kernel refuses here it may allow further up.
             let _ = write(&file, &wish);
             if controllers(&file) == offered {
-                return (folder.into(), offered);
+                return (directory.into(), offered);
             }
         }
         (self.own.clone(), controllers(&self.own.join("cgroup.subtree_control")))
@@ -168,7 +169,7 @@ pub(super) struct Cgroup {
 /// What a container has used of the memory. It can be asked as long as there is the cgroup.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryAccount {
-    /// The folder of the cgroup that counts it, and what its files are called.
+    /// The directory of the cgroup that counts it, and what its files are called.
     counted: Option<(PathBuf, &'static MemoryFiles)>,
     limit: Option<u64>,
     /// What the whole machine's count was at the beginning.
@@ -206,11 +207,13 @@ impl Cgroup {
             kills_before: kills_in(Path::new(KILLS_OF_ALL)),
         };
         let mut cgroup = Self { unified: None, others: Vec::new(), memory };
-        if let Some(folder) = &plan.cgroups.unified {
-            cgroup.unified = Some(make_folder(folder.join(&name))?);
+        if let Some(directory) = &plan.cgroups.unified {
+            cgroup.unified = Some(make_directory(directory.join(&name))?);
         }
         cgroup.memory.counted = match (&plan.cgroups.memory, plan.memory) {
-            (Some(Controller::Own(folder)), Some(_)) => Some((cgroup.make_other(folder, &name)?, &VERSION_1)),
+            (Some(Controller::Own(directory)), Some(_)) => {
+                Some((cgroup.make_other(directory, &name)?, &VERSION_1))
+            }
             (Some(Controller::Unified), _) => cgroup.unified.clone().zip(Some(&UNIFIED)),
             _ => None,
         };
@@ -223,21 +226,21 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    fn make_other(&mut self, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
-        let folder = folder.join(name);
-        if !self.others.contains(&folder) {
-            self.others.push(make_folder(folder.clone())?);
+    fn make_other(&mut self, directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let directory = directory.join(name);
+        if !self.others.contains(&directory) {
+            self.others.push(make_directory(directory.clone())?);
         }
-        Ok(folder)
+        Ok(directory)
     }
 
     fn limit_memory(&self, limit: u64) -> anyhow::Result<()> {
-        let Some((folder, files)) = &self.memory.counted else {
+        let Some((directory, files)) = &self.memory.counted else {
             return Err(cannot_limit("memory", "CONFIG_MEMCG"));
         };
-        set(&folder.join(files.limit), limit)?;
+        set(&directory.join(files.limit), limit)?;
         // What is left of a program whose process was killed is seldom of use. Version 1 has no such file.
-        let _ = write(&folder.join("memory.oom.group"), "1");
+        let _ = write(&directory.join("memory.oom.group"), "1");
         Ok(())
     }
 
@@ -247,19 +250,19 @@ impl Cgroup {
         controller: Option<&Controller>,
         name: &str,
     ) -> anyhow::Result<()> {
-        let folder = match controller {
+        let directory = match controller {
             Some(Controller::Unified) => self.unified.clone(),
-            Some(Controller::Own(folder)) => Some(self.make_other(folder, name)?),
+            Some(Controller::Own(directory)) => Some(self.make_other(directory, name)?),
             None => None,
         };
-        let folder = folder.ok_or_else(|| cannot_limit("pids", "CONFIG_CGROUP_PIDS"))?;
-        set(&folder.join("pids.max"), limit + OUR_PROCESSES)
+        let directory = directory.ok_or_else(|| cannot_limit("pids", "CONFIG_CGROUP_PIDS"))?;
+        set(&directory.join("pids.max"), limit + OUR_PROCESSES)
     }
 
-    /// Starts a process in it. `start` gets the folder in which the kernel is to make it, if it can do that.
+    /// Starts a process in it. `start` gets the directory in which the kernel is to make it, if it can do that.
     pub(super) fn admit(&self, start: impl Fn(Option<&Path>) -> io::Result<Pid>) -> io::Result<Pid> {
         let mut to_join: Vec<&PathBuf> = self.others.iter().collect();
-        let started = self.unified.as_ref().map(|folder| start(Some(folder)));
+        let started = self.unified.as_ref().map(|directory| start(Some(directory)));
         let process = match started {
             Some(Ok(process)) => process,
             // A kernel before 5.7.
@@ -268,9 +271,9 @@ impl Cgroup {
                 start(None)?
             }
         };
-        let joined = to_join
-            .into_iter()
-            .try_for_each(|folder| write(&folder.join("cgroup.procs"), &process.as_raw_pid().to_string()));
+        let joined = to_join.into_iter().try_for_each(|directory| {
+            write(&directory.join("cgroup.procs"), &process.as_raw_pid().to_string())
+        });
         if joined.is_err() {
             // It is this process' own child, and is not known to anybody else yet.
             let _ = kill_process(process, Signal::KILL);
@@ -289,23 +292,23 @@ impl MemoryAccount {
     /// is counted.
     pub(super) fn kills(&self) -> u64 {
         match &self.counted {
-            Some((folder, files)) => kills_in(&folder.join(files.kills)),
+            Some((directory, files)) => kills_in(&directory.join(files.kills)),
             None => kills_in(Path::new(KILLS_OF_ALL)).saturating_sub(self.kills_before),
         }
     }
 
     /// What is known of such a kill.
-    pub(super) fn shortage(&self) -> Shortage {
-        let peak = self.counted.as_ref().and_then(|(folder, files)| {
-            fs::read_to_string(folder.join(files.peak)).ok()?.trim().parse().ok()
+    pub(super) fn memory_shortage(&self) -> MemoryShortage {
+        let peak = self.counted.as_ref().and_then(|(directory, files)| {
+            fs::read_to_string(directory.join(files.peak)).ok()?.trim().parse().ok()
         });
-        Shortage { limit: self.limit, peak }
+        MemoryShortage { limit: self.limit, peak }
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        self.unified.iter().chain(&self.others).for_each(|folder| end(folder));
+        self.unified.iter().chain(&self.others).for_each(|directory| end(directory));
     }
 }
 
@@ -314,13 +317,14 @@ fn default_limit_of_processes(plan: &Plan) -> Option<u64> {
     (!plan.privileged && plan.cgroups.pids.is_some()).then_some(PROCESSES_OF_FEWER_RIGHTS)
 }
 
-fn make_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
-    if folder.exists() {
+fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
+    if directory.exists() {
         // An earlier container of the name, which the kernel could not end in time.
-        end(&folder);
+        end(&directory);
     }
-    fs::create_dir(&folder).with_context(|| format!("cannot make the cgroup `{}`", folder.display()))?;
-    Ok(folder)
+    fs::create_dir(&directory)
+        .with_context(|| format!("cannot make the cgroup `{}`", directory.display()))?;
+    Ok(directory)
 }
 
 fn cannot_limit(key: &str, option: &str) -> anyhow::Error {
@@ -350,48 +354,48 @@ fn number_of(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Kills all that is in a cgroup and in those below, and removes them.
-fn end(folder: &Path) {
+fn end(directory: &Path) {
     let start = Instant::now();
-    while remove(folder).is_err() && start.elapsed() < END_LIMIT {
-        kill(folder);
+    while remove(directory).is_err() && start.elapsed() < END_LIMIT {
+        kill(directory);
         thread::sleep(LOOK_EVERY);
     }
 }
 
 /// Removes a cgroup and those below, if nothing is in them.
-fn remove(folder: &Path) -> io::Result<()> {
-    below(folder).iter().try_for_each(|inner| remove(inner))?;
-    match fs::remove_dir(folder) {
+fn remove(directory: &Path) -> io::Result<()> {
+    below(directory).iter().try_for_each(|inner| remove(inner))?;
+    match fs::remove_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())
         .collect()
 }
 
-fn kill(folder: &Path) {
+fn kill(directory: &Path) {
     // Since Linux 5.14, in version 2: at once, however fast they multiply.
-    if write(&folder.join("cgroup.kill"), "1").is_ok() {
+    if write(&directory.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    below(folder).iter().for_each(|inner| kill(inner));
-    for process in processes(folder) {
+    below(directory).iter().for_each(|inner| kill(inner));
+    for process in processes(directory) {
         let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { continue };
         // Asked again: its number may have gone to another process before it was held.
-        if processes(folder).contains(&process) {
+        if processes(directory).contains(&process) {
             let _ = pidfd_send_signal(handle, Signal::KILL);
         }
     }
 }
 
-fn processes(folder: &Path) -> Vec<Pid> {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+fn processes(directory: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
 }
 
@@ -410,27 +414,27 @@ mod tests {
 31 28 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";
 
-    fn place(mount: &str, own: &str) -> Option<Place> {
-        Some(Place { mount: mount.into(), own: own.into() })
+    fn place(mount: &str, own: &str) -> Option<CgroupPath> {
+        Some(CgroupPath { mount: mount.into(), own: own.into() })
     }
 
     #[test]
     fn a_process_finds_where_it_is() {
         let top = "/sys/fs/cgroup";
-        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/\n"), place(top, top));
-        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/a/b\n"), place(top, "/sys/fs/cgroup/a/b"));
+        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/\n"), place(top, top));
+        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/a/b\n"), place(top, "/sys/fs/cgroup/a/b"));
         // Outside of what its cgroup namespace shows.
-        assert_eq!(Place::unified(UNIFIED_MOUNTS, "0::/../a\n"), place(top, top));
-        assert_eq!(Place::of_version_1("memory", UNIFIED_MOUNTS, "0::/\n"), None);
+        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/../a\n"), place(top, top));
+        assert_eq!(CgroupPath::of_version_1("memory", UNIFIED_MOUNTS, "0::/\n"), None);
         let own = "3:memory:/job/inner\n2:cpu,cpuacct:/\n0::/x\n";
         assert_eq!(
-            Place::of_version_1("memory", HYBRID_MOUNTS, own),
+            CgroupPath::of_version_1("memory", HYBRID_MOUNTS, own),
             place("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/inner")
         );
         let unified = "/sys/fs/cgroup/unified";
-        assert_eq!(Place::unified(HYBRID_MOUNTS, own), place(unified, &format!("{unified}/x")));
-        assert_eq!(Place::of_version_1("pids", HYBRID_MOUNTS, own), None);
-        assert_eq!(Place::unified("", own), None);
+        assert_eq!(CgroupPath::unified(HYBRID_MOUNTS, own), place(unified, &format!("{unified}/x")));
+        assert_eq!(CgroupPath::of_version_1("pids", HYBRID_MOUNTS, own), None);
+        assert_eq!(CgroupPath::unified("", own), None);
     }
 
     #[test]

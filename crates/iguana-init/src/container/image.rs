@@ -32,17 +32,17 @@ pub(super) struct Image {
     pub(super) entrypoint: Vec<String>,
     pub(super) command: Vec<String>,
     pub(super) env: Vec<(String, String)>,
-    pub(super) folder: String,
+    pub(super) directory: String,
     pub(super) user: String,
     pub(super) stop_signal: i32,
 }
 
 impl Image {
-    /// Where a program starts; a relative folder is below the image's own.
-    pub(super) fn folder_for(&self, folder: Option<&str>) -> String {
-        match folder {
-            Some(folder) => Path::new(&self.folder).join(folder).to_string_lossy().into_owned(),
-            None => self.folder.clone(),
+    /// Where a program starts; a relative directory is below the image's own.
+    pub(super) fn directory_for(&self, directory: Option<&str>) -> String {
+        match directory {
+            Some(directory) => Path::new(&self.directory).join(directory).to_string_lossy().into_owned(),
+            None => self.directory.clone(),
         }
     }
 
@@ -51,15 +51,15 @@ impl Image {
     pub(super) fn of(image: &VerifiedImage) -> anyhow::Result<Self> {
         let config = image.configuration().config().clone().unwrap_or_default();
         let pairs = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
-        let folder = config.working_dir().clone().filter(|path| !path.is_empty());
+        let directory = config.working_dir().clone().filter(|path| !path.is_empty());
         let stop_signal = config.stop_signal().as_deref().filter(|name| !name.is_empty());
         Ok(Self {
             name: image.reference().to_string(),
-            layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect(),
+            layers: image.layers().iter().map(|layer| layer.path().to_owned()).collect(),
             entrypoint: config.entrypoint().clone().unwrap_or_default(),
             command: config.cmd().clone().unwrap_or_default(),
             env: pairs.map(|(key, value)| (key.into(), value.into())).collect(),
-            folder: folder.unwrap_or_else(|| "/".into()),
+            directory: directory.unwrap_or_else(|| "/".into()),
             user: config.user().clone().unwrap_or_default(),
             stop_signal: stop_signal.map_or(Ok(libc::SIGTERM), signal)?,
         })

@@ -1,4 +1,4 @@
-//! Process 1 of a container: builds the root, starts programs, passes signals on, reaps.
+//! PID 1 of a container: builds the root, starts programs, passes signals on, reaps.
 //!
 //! One loop without threads: requests come from the machine's side by a socket, ends of children and
 //! signals by another descriptor.
@@ -37,7 +37,7 @@ const NEVER_KILLED: &str = "-1000";
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// The life of the zygote, and of each of its copies, which are process 1 of a container. Nobody asks for its
+/// The life of the zygote, and of each of its copies, which are PID 1 of a container. Nobody asks for its
 /// exit status.
 pub(crate) fn init() -> ExitCode {
     match zygote::live().map_err(Into::into).and_then(Server::open) {
@@ -192,7 +192,7 @@ impl Server {
             if program.has_terminal {
                 self.take_terminal_back();
             }
-            let answer = Answer::Ended { id: program.id, status: as_shells_count(status) };
+            let answer = Answer::ProgramExit { id: program.id, status: as_shells_count(status) };
             protocol::send(self.inbox.socket(), &answer, None)?;
         }
         Ok(())
@@ -255,7 +255,7 @@ fn as_shells_count(status: WaitStatus) -> u8 {
 
 /// All processes of the container but this one.
 enum Children {
-    /// This is process 1 of a process namespace: they are whoever is in it.
+    /// This is PID 1 of a process namespace: they are whoever is in it.
     OfNamespace,
     /// This is one of the machine's processes, whose orphaned descendants become its children; they are
     /// in this file of the kernel's.

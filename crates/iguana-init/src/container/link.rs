@@ -1,9 +1,9 @@
-//! Process 1 of a container as the machine's side knows it: what was asked of it, what it has said.
+//! PID 1 of a container as the machine's side knows it: what was asked of it, what it has said.
 
-use super::Ended;
+use super::ProgramExit;
 use super::cgroup::Cgroup;
 use super::protocol;
-use super::protocol::{Answer, Birth, Execution, Order, Refusal, Request};
+use super::protocol::{Answer, Execution, Order, Refusal, Request, SpawnRequest};
 use super::zygote::Zygote;
 use anyhow::{Context as _, anyhow};
 use hint::{WithHint as _, hinted};
@@ -26,40 +26,40 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long the end by force may take: the drain of the terminal (5 s), and the kernel's own work.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
-/// A process 1. It and all in its container end when the link is closed.
+/// A PID 1. It and all in its container end when the link is closed.
 pub(super) struct Link {
     socket: UnixStream,
     pid: Pid,
     process: OwnedFd,
     /// Held while something is sent: the lines of two threads must not mix.
     sending: Mutex<()>,
-    known: Mutex<Known>,
+    known: Mutex<Received>,
     changed: Condvar,
 }
 
-/// What process 1 has said.
+/// What PID 1 has said.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct Received {
     root: Option<Result<(), Refusal>>,
     programs: HashMap<u64, State>,
     next: u64,
     /// How it ended itself.
-    end: Option<Ended>,
+    end: Option<ProgramExit>,
 }
 
 enum State {
     Asked,
     Refused(Refusal),
     Runs,
-    Ended(u8),
+    ProgramExit(u8),
 }
 
 impl Link {
-    /// Starts a process 1, in its cgroup.
+    /// Starts a PID 1, in its cgroup.
     pub(super) fn open(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> anyhow::Result<Arc<Self>> {
         let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).context("cannot make namespaces")?);
-        let listener = Arc::clone(&link);
-        thread::spawn(move || listener.listen());
+        let observer = Arc::clone(&link);
+        thread::spawn(move || observer.listen());
         Ok(link)
     }
 
@@ -75,8 +75,8 @@ impl Link {
 
     fn start_process(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let pid = cgroup.admit(|folder| {
-            zygote.bear(&Birth { pid_host, cgroup: folder.map(Into::into) }, theirs.as_fd())
+        let pid = cgroup.admit(|directory| {
+            zygote.spawn(&SpawnRequest { pid_host, cgroup: directory.map(Into::into) }, theirs.as_fd())
         })?;
         // Until somebody has waited for it, the number cannot be another process'.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
@@ -90,7 +90,7 @@ impl Link {
         })
     }
 
-    /// Notes what process 1 says, to its end.
+    /// Notes what PID 1 says, to its end.
     fn listen(&self) {
         for line in BufReader::new(&self.socket).lines() {
             let answer = line.ok().and_then(|line| serde_json::from_str(&line).ok());
@@ -101,13 +101,13 @@ impl Link {
         let status =
             rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED));
         let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
-        // Where process 1 has ended by itself, the kernel has killed the rest.
-        let killed = Ended::With(128 + libc::SIGKILL as u8);
-        self.known().end = Some(signal.map_or(killed, Ended::Killed));
+        // Where PID 1 has ended by itself, the kernel has killed the rest.
+        let killed = ProgramExit::With(128 + libc::SIGKILL as u8);
+        self.known().end = Some(signal.map_or(killed, ProgramExit::Killed));
         self.changed.notify_all();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Received> {
         // What is known is whole after each line.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ impl Link {
     pub(super) fn wait<T>(
         &self,
         limit: Option<Duration>,
-        mut look: impl FnMut(&mut Known) -> Option<T>,
+        mut look: impl FnMut(&mut Received) -> Option<T>,
     ) -> Option<T> {
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut known = self.known();
@@ -153,7 +153,7 @@ impl Link {
 
     fn send(&self, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) {
         let _one_at_a_time = self.sending.lock();
-        // A failure means that process 1 has ended, which every wait finds out.
+        // A failure means that PID 1 has ended, which every wait finds out.
         let _ = protocol::send(&self.socket, message, descriptor);
     }
 
@@ -163,7 +163,7 @@ impl Link {
         id: u64,
         limit: Option<Duration>,
         is_called_off: impl Fn() -> bool,
-    ) -> Option<Ended> {
+    ) -> Option<ProgramExit> {
         self.wait(limit, |known| known.end_of(id).map(Some).or_else(|| is_called_off().then_some(None)))
             .flatten()
     }
@@ -191,7 +191,7 @@ impl Link {
         self.known().end.is_none().then_some(self.pid)
     }
 
-    /// Has process 1 and everything in its container end; `false` when the kernel cannot do it.
+    /// Has PID 1 and everything in its container end; `false` when the kernel cannot do it.
     pub(super) fn close(&self) -> bool {
         // A failure means that it has ended.
         let _ = self.socket.shutdown(Shutdown::Write);
@@ -207,7 +207,7 @@ impl Link {
     }
 }
 
-impl Known {
+impl Received {
     /// A number for a program that is asked for.
     fn ask(&mut self) -> u64 {
         let id = self.next;
@@ -222,7 +222,7 @@ impl Known {
             Answer::Refused(refusal) => return self.root = Some(Err(refusal)),
             Answer::Started { id } => (id, State::Runs),
             Answer::NotStarted { id, refusal } => (id, State::Refused(refusal)),
-            Answer::Ended { id, status } => (id, State::Ended(status)),
+            Answer::ProgramExit { id, status } => (id, State::ProgramExit(status)),
         };
         self.programs.insert(id, state);
     }
@@ -231,7 +231,7 @@ impl Known {
     fn started(&mut self, id: u64) -> Option<Result<(), Refusal>> {
         match self.programs.get(&id)? {
             State::Asked => self.end.map(|_| Err(gone())),
-            State::Runs | State::Ended(_) => Some(Ok(())),
+            State::Runs | State::ProgramExit(_) => Some(Ok(())),
             State::Refused(_) => match self.programs.remove(&id)? {
                 State::Refused(refusal) => Some(Err(refusal)),
                 _ => None,
@@ -240,9 +240,9 @@ impl Known {
     }
 
     /// How a program ended, once that is known; it is forgotten then.
-    fn end_of(&mut self, id: u64) -> Option<Ended> {
+    fn end_of(&mut self, id: u64) -> Option<ProgramExit> {
         let ended = match self.programs.get(&id) {
-            Some(State::Ended(status)) => Some(Ended::With(*status)),
+            Some(State::ProgramExit(status)) => Some(ProgramExit::With(*status)),
             _ => self.end,
         };
         if ended.is_some() {
@@ -259,7 +259,7 @@ impl Known {
 
 fn gone() -> Refusal {
     Refusal::of(&hinted(
-        "the container's process 1 has ended before it could do this",
+        "the container's PID 1 has ended before it could do this",
         "memory may be full; the kernel's messages say so",
     ))
 }

@@ -1,6 +1,6 @@
 //! Containers: from a verified image to programs and their exit statuses.
 //!
-//! [`start`] sends a plan to a copy of the [`Zygote`], which is process 1 of the container's namespaces
+//! [`start`] sends a plan to a copy of the [`Zygote`], which is PID 1 of the container's namespaces
 //! ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It ends, and
 //! everything in the container with it, when the machine's side closes the socket or dies.
 
@@ -27,7 +27,7 @@ mod zygote;
 pub(crate) use cgroup::Cgroups;
 pub(crate) use inside::init;
 pub(crate) use plan::{Command, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
-pub(crate) use running::{Ended, Recall, Running};
+pub(crate) use running::{ProgramExit, Running, StopToken};
 pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
 pub(crate) use zygote::Zygote;
 
@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The name under which this program is the [`Zygote`], and process 1 of a container.
+/// The name under which this program is the [`Zygote`], and PID 1 of a container.
 pub(crate) const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 
@@ -61,7 +61,7 @@ pub(crate) struct Container {
     stop_grace: Duration,
     step_files: StepFiles,
     // In this order: what it has written can be removed when nothing runs any more.
-    link: Closing,
+    link: StopOnDrop,
     cgroup: Cgroup,
     host_files: HostFiles,
     _scratch: Scratch,
@@ -84,13 +84,13 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
         layers: image.layers.clone(),
         scratch: plan.scratch.clone(),
         mounts: plan.all_mounts(),
-        folder: image.folder.clone(),
+        directory: image.directory.clone(),
         read_only: plan.read_only,
         privileged: plan.privileged,
         handover: plan.handover,
     };
     let cgroup = Cgroup::make(plan)?;
-    let link = Closing(Link::open(plan.pid_host, &cgroup, zygote)?);
+    let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, zygote)?);
     link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
     Ok(Container {
         image,
@@ -109,7 +109,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
 fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
     match cgroup.memory().kills() {
         0 => Err(error),
-        _ => Err(anyhow::Error::msg(cgroup.memory().shortage().to_string()))
+        _ => Err(anyhow::Error::msg(cgroup.memory().memory_shortage().to_string()))
             .hint("raise the container's `memory`: some MiB are needed to start it"),
     }
 }
@@ -127,7 +127,7 @@ impl Container {
             id: 0,
             arguments: self.image.arguments(&program.command)?,
             env: env.into_iter().flatten().cloned().collect(),
-            folder: self.image.folder_for(program.folder.as_deref()),
+            directory: self.image.directory_for(program.directory.as_deref()),
             user: program.user.clone().unwrap_or_else(|| self.image.user.clone()),
             terminal: match &program.stdio {
                 Stdio::Terminal(path) => Some(path.clone()),
@@ -205,16 +205,16 @@ fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
 }
 
 /// Ends the container when it is dropped.
-struct Closing(Arc<Link>);
+struct StopOnDrop(Arc<Link>);
 
-impl Drop for Closing {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         // What the kernel cannot end keeps what it has; nothing can be done about it.
         self.0.close();
     }
 }
 
-/// A folder that is removed when it is dropped.
+/// A directory that is removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {

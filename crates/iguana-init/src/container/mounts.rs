@@ -22,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// The mode of memory that covers no folder: everybody's, as Docker's.
+/// The mode of memory that covers no directory: everybody's, as Docker's.
 const EVERYBODYS: &str = "1777";
 
 /// What is missing of the path to a mount, and a file that one is attached to; as podman makes them.
@@ -38,7 +38,7 @@ const LAYERS_LIMIT: usize = 500;
 /// A mount that is not attached anywhere yet.
 pub(super) struct Tree {
     descriptor: OwnedFd,
-    is_folder: bool,
+    is_directory: bool,
     is_memory: bool,
 }
 
@@ -64,7 +64,7 @@ impl Tree {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let descriptor = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Some(Self { descriptor, is_folder: true, is_memory: false }))
+        Ok(Some(Self { descriptor, is_directory: true, is_memory: false }))
     }
 
     fn of_path(path: &Path) -> anyhow::Result<Self> {
@@ -80,16 +80,16 @@ impl Tree {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let descriptor = open_tree(CWD, path, flags)
             .with_context(|| format!("cannot take hold of `{}`", path.display()))?;
-        Ok(Self { descriptor, is_folder: path.is_dir(), is_memory: false })
+        Ok(Self { descriptor, is_directory: path.is_dir(), is_memory: false })
     }
 
     fn of_handle(source: &OwnedFd) -> anyhow::Result<Self> {
-        let is_folder = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
+        let is_directory = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_RECURSIVE
             | OpenTreeFlags::AT_EMPTY_PATH;
-        Ok(Self { descriptor: open_tree(source, "", flags)?, is_folder, is_memory: false })
+        Ok(Self { descriptor: open_tree(source, "", flags)?, is_directory, is_memory: false })
     }
 
     fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {
@@ -101,7 +101,7 @@ impl Tree {
         fsconfig_create(&memory).context("cannot make a tmpfs")?;
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let descriptor = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Self { descriptor, is_folder: true, is_memory: true })
+        Ok(Self { descriptor, is_directory: true, is_memory: true })
     }
 
     /// overlayfs takes no single layer without one to write to: an empty one lies below it.
@@ -133,7 +133,7 @@ impl Tree {
             return Ok(());
         }
         let covered = root.locate(&mount.target, Links::Inside).ok();
-        let target = make_target(root, &mount.target, self.is_folder)?;
+        let target = make_target(root, &mount.target, self.is_directory)?;
         if let Some(covered) = covered.filter(|_| self.is_memory) {
             take_after(&self.descriptor, &fstat(covered)?)?;
         }
@@ -206,7 +206,7 @@ fn restrict(mount: impl AsFd, flags: MountFlags, reach: Reach) -> io::Result<()>
     }
 }
 
-/// Mounts layers on each other at `target`; and above them, if there is one, what is written: the folders `upper` and
+/// Mounts layers on each other at `target`; and above them, if there is one, what is written: the directories `upper` and
 /// `work` in `writable`.
 ///
 /// mount(2) takes no more than a page of options. Names that are relative to the store are short enough for as many
@@ -224,7 +224,7 @@ pub(super) fn mount_overlay(
         ));
     }
     let store = layers.last().and_then(|layer| layer.parent()).unwrap_or(Path::new("/"));
-    let mut options = lower_folders(layers, store);
+    let mut options = lower_directories(layers, store);
     if let Some(writable) = writable {
         for (key, name) in [(",upperdir=", "upper"), (",workdir=", "work")] {
             options.push(key);
@@ -240,7 +240,7 @@ pub(super) fn mount_overlay(
 
 /// overlayfs' option for layers to read from, the topmost first. It takes no layer twice; of a repeated one
 /// (an empty one, mostly) only the topmost place can be seen.
-fn lower_folders(layers: &[PathBuf], store: &Path) -> OsString {
+fn lower_directories(layers: &[PathBuf], store: &Path) -> OsString {
     let mut seen = HashSet::new();
     let mut option = OsString::from("lowerdir=");
     for layer in layers.iter().rev().filter(|layer| seen.insert(*layer)) {
@@ -257,9 +257,9 @@ mod tests {
     #[test]
     fn layers_are_given_topmost_first_once_and_by_short_names() {
         let layers = ["/s/0", "/s/1", "/s/0", "/t/2"].map(PathBuf::from);
-        assert_eq!(lower_folders(&layers, Path::new("/s")), "lowerdir=/t/2:0:1");
+        assert_eq!(lower_directories(&layers, Path::new("/s")), "lowerdir=/t/2:0:1");
         let many: Vec<PathBuf> = (0..LAYERS_LIMIT).map(|number| format!("/s/{number}").into()).collect();
         // mount(2): options are "no more than PAGE_SIZE bytes".
-        assert!(lower_folders(&many, Path::new("/s")).len() < 4096 - 256);
+        assert!(lower_directories(&many, Path::new("/s")).len() < 4096 - 256);
     }
 }

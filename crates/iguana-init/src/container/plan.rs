@@ -20,13 +20,13 @@ const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
 /// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
-/// The scripts and the output file of its steps, in its scratch folder.
+/// The scripts and the output file of its steps, in its scratch directory.
 pub(super) const STEP_FILES: &str = "steps";
 
 /// Everything about one container besides its image.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// A folder of its own in the store's file system, for what it writes.
+    /// A directory of its own in the store's file system, for what it writes.
     pub(crate) scratch: PathBuf,
     /// What is mounted into its root, in order.
     pub(crate) mounts: Vec<Mount>,
@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     pub(crate) pid_host: bool,
     /// Time between the request to stop and the end by force.
     pub(crate) stop_grace: Duration,
-    /// Where its cgroup is made, by the name of its scratch folder.
+    /// Where its cgroup is made, by the name of its scratch directory.
     pub(crate) cgroups: Cgroups,
     /// The most memory in bytes that it may use, files in its root included.
     pub(crate) memory: Option<u64>,
@@ -62,15 +62,15 @@ pub(crate) struct Mount {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Source {
-    /// A path of the machine; one that is missing is made as a folder.
+    /// A path of the machine; one that is missing is made as a directory.
     Bind(PathBuf),
     /// Memory, at most `size` bytes (else the kernel's limit: half of all). It has the owner and the mode
-    /// of the folder that it covers.
+    /// of the directory that it covers.
     Tmpfs { size: Option<u64> },
     /// An image's layers, the lowest first. Nothing can be written to it.
     Image { layers: Vec<PathBuf> },
     /// What the kernel shows of the container's own namespaces. Where the kernel does not have it, or the
-    /// machine no folder for it, there is nothing.
+    /// machine no directory for it, there is nothing.
     Kernel(KernelFiles),
 }
 
@@ -97,8 +97,8 @@ pub(crate) struct Program {
     pub(crate) command: Command,
     /// Variables after those of the image and of the container's plan.
     pub(crate) env: Vec<(String, String)>,
-    /// In place of the image's working folder.
-    pub(crate) folder: Option<String>,
+    /// In place of the image's working directory.
+    pub(crate) directory: Option<String>,
     /// In place of the image's user, and written as there.
     pub(crate) user: Option<String>,
     pub(crate) stdio: Stdio,
@@ -200,7 +200,7 @@ impl Program {
     #[cfg(test)]
     pub(super) fn of_image(stdio: Stdio) -> Self {
         let command = Command::FromImage { entrypoint: None, command: None };
-        Self { command, env: Vec::new(), folder: None, user: None, stdio }
+        Self { command, env: Vec::new(), directory: None, user: None, stdio }
     }
 }
 

@@ -126,9 +126,9 @@ pub(super) fn hide() -> anyhow::Result<()> {
             mount_bind(path, path).map_err(Into::into).and_then(|()| make_read_only(path, Reach::WholeTree));
         fixed.with_context(|| format!("cannot make `{}` read-only", path.display()))?;
     }
-    // Nor are the machine's files to be had through process 1, whose program is one of them.
+    // Nor are the machine's files to be had through PID 1, whose program is one of them.
     let whole = rustix::process::DumpableBehavior::NotDumpable;
-    rustix::process::set_dumpable_behavior(whole).context("cannot shut process 1 off")
+    rustix::process::set_dumpable_behavior(whole).context("cannot shut PID 1 off")
 }
 
 fn mask(path: &Path) -> rustix::io::Result<()> {

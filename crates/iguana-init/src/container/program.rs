@@ -36,7 +36,7 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
     env.extend(program.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let path = find(&program.arguments[0], env["PATH"])?;
-    let directory = rootfs::working_directory(&root, &program.folder)?;
+    let directory = rootfs::working_directory(&root, &program.directory)?;
     let mut command = Command::new(&path);
     command.stdout(output.try_clone()?).stderr(output.try_clone()?);
     let has_terminal = program.terminal.is_some();
@@ -71,7 +71,7 @@ fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
     if name.contains('/') {
         return Ok(name.into());
     }
-    let candidates = search_path.split(':').map(|folder| Path::new(folder).join(name));
+    let candidates = search_path.split(':').map(|directory| Path::new(directory).join(name));
     let is_program = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };

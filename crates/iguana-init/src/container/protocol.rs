@@ -1,4 +1,4 @@
-//! What the machine's side and process 1 of a container say to each other: a line of JSON each, over a
+//! What the machine's side and PID 1 of a container say to each other: a line of JSON each, over a
 //! stream socket. A descriptor travels with the first byte of the message that it belongs to.
 
 use super::plan::Mount;
@@ -22,10 +22,10 @@ const DESCRIPTORS_AT_ONCE: usize = 1;
 
 /// What the zygote is asked for: a copy. The socket of the copy's orders comes with it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Birth {
-    /// It is one of the machine's processes; without, process 1 of its own.
+pub(super) struct SpawnRequest {
+    /// It is one of the machine's processes; without, PID 1 of its own.
     pub(super) pid_host: bool,
-    /// The folder of version 2 in which it begins.
+    /// The directory of version 2 in which it begins.
     pub(super) cgroup: Option<PathBuf>,
 }
 
@@ -36,14 +36,14 @@ pub(super) struct Order {
     pub(super) layers: Vec<PathBuf>,
     pub(super) scratch: PathBuf,
     pub(super) mounts: Vec<Mount>,
-    /// The image's working folder: made before the root may become read-only.
-    pub(super) folder: String,
+    /// The image's working directory: made before the root may become read-only.
+    pub(super) directory: String,
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) handover: bool,
 }
 
-/// All later messages to process 1.
+/// All later messages to PID 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// A descriptor comes with it: what the program has as standard output and error. Answered by
@@ -60,13 +60,13 @@ pub(super) struct Execution {
     pub(super) id: u64,
     pub(super) arguments: Vec<String>,
     pub(super) env: Vec<(String, String)>,
-    pub(super) folder: String,
+    pub(super) directory: String,
     pub(super) user: String,
     /// The descriptor is the terminal of this path, and controls the program.
     pub(super) terminal: Option<PathBuf>,
 }
 
-/// What process 1 says.
+/// What PID 1 says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// The root is built.
@@ -82,7 +82,7 @@ pub(super) enum Answer {
         refusal: Refusal,
     },
     /// The program has ended; 128 and more is a signal, as shells count.
-    Ended {
+    ProgramExit {
         id: u64,
         status: u8,
     },

@@ -29,13 +29,13 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// What is missing of a path to a working directory; as podman makes it.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
-/// Makes the folders for what a container writes, in place of those of an earlier one of that name.
+/// Makes the directories for what a container writes, in place of those of an earlier one of that name.
 pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch)?;
     }
-    for folder in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    for directory in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
         tree.attach(&root, mount, restrictions)
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
     }
-    working_directory(&root, &order.folder)?;
+    working_directory(&root, &order.directory)?;
     mark_as_container(&root);
     show_mounts(&root);
     if !order.privileged {

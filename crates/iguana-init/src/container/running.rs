@@ -16,29 +16,29 @@ const KILLED: u8 = 128 + libc::SIGKILL as u8;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ProgramExit {
     /// With this exit status; 128 and more is a signal, as shells count.
     With(u8),
-    /// The container's process 1 itself was killed by this signal.
+    /// The container's PID 1 itself was killed by this signal.
     Killed(i32),
     /// Not within its limit. `by_force`: nor within the plan's `stop_grace` after it was asked to.
     TimedOut { limit: Duration, by_force: bool },
-    /// As it was asked to, because of a [`Recall`].
-    Recalled { by_force: bool },
+    /// As it was asked to, because of a [`StopToken`].
+    Stopped { by_force: bool },
     /// With this exit status, after the kernel had killed it, or a part of it, for want of memory.
-    OutOfMemory { status: u8, shortage: Shortage },
+    OutOfMemory { status: u8, memory_shortage: MemoryShortage },
 }
 
 /// What is known where memory did not suffice, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shortage {
+pub(crate) struct MemoryShortage {
     /// The container's own limit; without one it was the machine's memory that was full.
     pub(super) limit: Option<u64>,
     /// The most that the container has used. Not every kernel counts it.
     pub(super) peak: Option<u64>,
 }
 
-impl Ended {
+impl ProgramExit {
     pub(crate) fn is_success(self) -> bool {
         self == Self::With(0)
     }
@@ -46,7 +46,7 @@ impl Ended {
     /// What to do about it, where more is known than what the program itself has said.
     pub(crate) fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::OutOfMemory { shortage: Shortage { limit: Some(_), .. }, .. } => {
+            Self::OutOfMemory { memory_shortage: MemoryShortage { limit: Some(_), .. }, .. } => {
                 Some("raise the container's `memory`; files in its root and in a tmpfs count, too")
             }
             Self::OutOfMemory { .. } => {
@@ -57,16 +57,16 @@ impl Ended {
     }
 
     /// The same, if the kernel has killed something of the program for want of memory.
-    fn for_want_of_memory(self, shortage: Shortage) -> Self {
+    fn for_want_of_memory(self, memory_shortage: MemoryShortage) -> Self {
         match self {
-            Self::With(status) if status != 0 => Self::OutOfMemory { status, shortage },
-            Self::Killed(libc::SIGKILL) => Self::OutOfMemory { status: KILLED, shortage },
+            Self::With(status) if status != 0 => Self::OutOfMemory { status, memory_shortage },
+            Self::Killed(libc::SIGKILL) => Self::OutOfMemory { status: KILLED, memory_shortage },
             ended => ended,
         }
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for ProgramExit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::With(status @ 129..=192) => write!(out, "exit status {status} (signal {})", status - 128),
@@ -79,19 +79,19 @@ impl fmt::Display for Ended {
                 let limit = limit.as_secs_f32();
                 write!(out, "killed after {limit:.1} s, its limit: it did not stop when asked to")
             }
-            Self::Recalled { by_force: false } => write!(out, "stopped"),
-            Self::Recalled { by_force: true } => write!(out, "killed: it did not stop when asked to"),
-            Self::OutOfMemory { status: KILLED, shortage } => {
-                write!(out, "killed by signal {}: {shortage}", libc::SIGKILL)
+            Self::Stopped { by_force: false } => write!(out, "stopped"),
+            Self::Stopped { by_force: true } => write!(out, "killed: it did not stop when asked to"),
+            Self::OutOfMemory { status: KILLED, memory_shortage } => {
+                write!(out, "killed by signal {}: {memory_shortage}", libc::SIGKILL)
             }
-            Self::OutOfMemory { status, shortage } => {
-                write!(out, "exit status {status} after a part of it was killed: {shortage}")
+            Self::OutOfMemory { status, memory_shortage } => {
+                write!(out, "exit status {status} after a part of it was killed: {memory_shortage}")
             }
         }
     }
 }
 
-impl fmt::Display for Shortage {
+impl fmt::Display for MemoryShortage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.limit {
             Some(limit) => write!(out, "it used more memory than its limit of {}", in_words(limit))?,
@@ -113,15 +113,15 @@ fn in_words(bytes: u64) -> String {
 
 /// Has whoever waits for a program by [`Running::wait_unless`] stop it: the one that waits now, else the next.
 #[derive(Default)]
-pub(crate) struct Recall(Mutex<Calls>);
+pub(crate) struct StopToken(Mutex<StopState>);
 
 #[derive(Default)]
-struct Calls {
+struct StopState {
     is_open: bool,
     waiting: Weak<Link>,
 }
 
-impl Recall {
+impl StopToken {
     pub(crate) fn call(&self) {
         let waiting = {
             let mut calls = self.calls();
@@ -133,19 +133,19 @@ impl Recall {
         }
     }
 
-    fn is_called(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.calls().is_open
     }
 
-    fn has_waiting(&self, link: &Arc<Link>) {
+    fn register_waiter(&self, link: &Arc<Link>) {
         self.calls().waiting = Arc::downgrade(link);
     }
 
-    fn is_answered(&self) {
+    fn take_request(&self) {
         self.calls().is_open = false;
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
+    fn calls(&self) -> MutexGuard<'_, StopState> {
         // Each change is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,7 +160,7 @@ pub(crate) struct Running {
     memory: MemoryAccount,
     kills_before: u64,
     relay: Option<Arc<Relay>>,
-    ended: Option<Ended>,
+    ended: Option<ProgramExit>,
 }
 
 impl Running {
@@ -180,25 +180,29 @@ impl Running {
     ///
     /// # Errors
     /// When the kernel does not end it: it waits for a disk or a network.
-    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<Ended> {
-        self.wait_unless(&Recall::default(), limit)
+    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
+        self.wait_unless(&StopToken::default(), limit)
     }
 
-    /// The same; at a recall, too, it is asked to end, and killed.
+    /// The same; at a stop_token, too, it is asked to end, and killed.
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub(crate) fn wait_unless(&mut self, recall: &Recall, limit: Option<Duration>) -> anyhow::Result<Ended> {
-        recall.has_waiting(&self.link);
-        if let Some(ended) = self.ends_unless(recall, limit) {
+    pub(crate) fn wait_unless(
+        &mut self,
+        stop_token: &StopToken,
+        limit: Option<Duration>,
+    ) -> anyhow::Result<ProgramExit> {
+        stop_token.register_waiter(&self.link);
+        if let Some(ended) = self.ends_unless(stop_token, limit) {
             return Ok(ended);
         }
         let by_force = self.stop()?;
-        let ended = if recall.is_called() {
-            recall.is_answered();
-            Ended::Recalled { by_force }
+        let ended = if stop_token.is_set() {
+            stop_token.take_request();
+            ProgramExit::Stopped { by_force }
         } else {
-            Ended::TimedOut { limit: limit.unwrap_or_default(), by_force }
+            ProgramExit::TimedOut { limit: limit.unwrap_or_default(), by_force }
         };
         self.ended = Some(ended);
         Ok(ended)
@@ -218,7 +222,7 @@ impl Running {
 
     /// Its end, if it has come.
     #[cfg(test)]
-    pub(super) fn try_wait(&mut self) -> Option<Ended> {
+    pub(super) fn try_wait(&mut self) -> Option<ProgramExit> {
         self.ends_within(Some(Duration::ZERO))
     }
 
@@ -227,13 +231,13 @@ impl Running {
         self.ends_within(Some(limit)).is_some()
     }
 
-    fn ends_within(&mut self, limit: Option<Duration>) -> Option<Ended> {
-        self.ends_unless(&Recall::default(), limit)
+    fn ends_within(&mut self, limit: Option<Duration>) -> Option<ProgramExit> {
+        self.ends_unless(&StopToken::default(), limit)
     }
 
-    fn ends_unless(&mut self, recall: &Recall, limit: Option<Duration>) -> Option<Ended> {
+    fn ends_unless(&mut self, stop_token: &StopToken, limit: Option<Duration>) -> Option<ProgramExit> {
         if self.ended.is_none() {
-            let ended = self.link.end_of(self.id, limit, || recall.is_called());
+            let ended = self.link.end_of(self.id, limit, || stop_token.is_set());
             self.ended = ended.map(|ended| self.explained(ended));
             if self.ended.is_some() {
                 // Its last words come before whatever is said of its end.
@@ -243,9 +247,9 @@ impl Running {
         self.ended
     }
 
-    fn explained(&self, ended: Ended) -> Ended {
+    fn explained(&self, ended: ProgramExit) -> ProgramExit {
         if self.memory.kills() > self.kills_before {
-            return ended.for_want_of_memory(self.memory.shortage());
+            return ended.for_want_of_memory(self.memory.memory_shortage());
         }
         ended
     }
@@ -257,35 +261,38 @@ mod tests {
 
     #[test]
     fn ends_are_told_as_shells_count() {
-        assert_eq!(Ended::With(3).to_string(), "exit status 3");
-        assert_eq!(Ended::With(137).to_string(), "exit status 137 (signal 9)");
-        assert!(Ended::With(0).is_success() && !Ended::Killed(9).is_success());
+        assert_eq!(ProgramExit::With(3).to_string(), "exit status 3");
+        assert_eq!(ProgramExit::With(137).to_string(), "exit status 137 (signal 9)");
+        assert!(ProgramExit::With(0).is_success() && !ProgramExit::Killed(9).is_success());
     }
 
     #[test]
     fn a_limit_is_told_with_what_it_took() {
         let limit = Duration::from_secs(90);
-        assert_eq!(Ended::TimedOut { limit, by_force: false }.to_string(), "stopped after 90.0 s, its limit");
-        let killed = Ended::TimedOut { limit, by_force: true }.to_string();
+        assert_eq!(
+            ProgramExit::TimedOut { limit, by_force: false }.to_string(),
+            "stopped after 90.0 s, its limit"
+        );
+        let killed = ProgramExit::TimedOut { limit, by_force: true }.to_string();
         assert_eq!(killed, "killed after 90.0 s, its limit: it did not stop when asked to");
     }
 
     #[test]
     fn a_kill_for_want_of_memory_is_told_with_the_limit_and_the_peak() {
-        let limited = Shortage { limit: Some(64 << 20), peak: Some(64 << 20) };
+        let limited = MemoryShortage { limit: Some(64 << 20), peak: Some(64 << 20) };
         assert_eq!(
-            Ended::With(137).for_want_of_memory(limited).to_string(),
+            ProgramExit::With(137).for_want_of_memory(limited).to_string(),
             "killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)"
         );
-        let unlimited = Shortage { limit: None, peak: None };
-        let killed = Ended::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
+        let unlimited = MemoryShortage { limit: None, peak: None };
+        let killed = ProgramExit::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
         assert_eq!(killed.to_string(), "killed by signal 9: the machine's memory was full");
         assert!(killed.remedy().unwrap().contains("machine"));
-        let small = Shortage { limit: Some(300 << 10), peak: None };
+        let small = MemoryShortage { limit: Some(300 << 10), peak: None };
         assert_eq!(
-            Ended::With(2).for_want_of_memory(small).to_string(),
+            ProgramExit::With(2).for_want_of_memory(small).to_string(),
             "exit status 2 after a part of it was killed: it used more memory than its limit of 300 KiB"
         );
-        assert!(Ended::With(0).for_want_of_memory(small).is_success());
+        assert!(ProgramExit::With(0).for_want_of_memory(small).is_success());
     }
 }

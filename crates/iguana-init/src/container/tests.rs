@@ -19,13 +19,13 @@ const BUSYBOX: &str = "/bin/busybox";
 /// For whatever is a matter of milliseconds.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A folder with a busybox image, and a plan for a container of it.
+/// A directory with a busybox image, and a plan for a container of it.
 struct Lab {
     image: Image,
     plan: Plan,
     zygote: Arc<Zygote>,
     log: PathBuf,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl Lab {
@@ -33,19 +33,19 @@ impl Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(rustix::process::geteuid().is_root(), "containers need root: run `sudo -E cargo test`");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("iguana-containers-{}-{number}", process::id()));
-        let layer = folder.join("layer");
+        let directory = std::env::temp_dir().join(format!("iguana-containers-{}-{number}", process::id()));
+        let layer = directory.join("layer");
         busybox(&layer);
         let image = Image {
             name: "lab".into(),
             layers: vec![layer],
             env: vec![("PATH".into(), "/bin".into()), ("A".into(), "image".into())],
-            folder: "/".into(),
+            directory: "/".into(),
             stop_signal: libc::SIGTERM,
             ..Image::default()
         };
         let plan = Plan {
-            scratch: folder.join(format!("lab-{number}")),
+            scratch: directory.join(format!("lab-{number}")),
             mounts: Vec::new(),
             env: Vec::new(),
             read_only: false,
@@ -57,7 +57,13 @@ impl Lab {
             memory: None,
             pids: None,
         };
-        Self { image, plan, zygote: Arc::default(), log: folder.join("log"), folder: Scratch(folder) }
+        Self {
+            image,
+            plan,
+            zygote: Arc::default(),
+            log: directory.join("log"),
+            directory: Scratch(directory),
+        }
     }
 
     fn unprivileged() -> Self {
@@ -107,16 +113,16 @@ impl Lab {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
-        let folder = self.folder.0.join(name);
-        fs::create_dir_all(&folder).unwrap();
-        folder
+    fn directory(&self, name: &str) -> PathBuf {
+        let directory = self.directory.0.join(name);
+        fs::create_dir_all(&directory).unwrap();
+        directory
     }
 }
 
 fn busybox(layer: &Path) {
-    for folder in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "srv"] {
-        fs::create_dir_all(layer.join(folder)).unwrap();
+    for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "srv"] {
+        fs::create_dir_all(layer.join(directory)).unwrap();
     }
     fs::set_permissions(layer.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     fs::copy(BUSYBOX, layer.join("bin/busybox")).expect("containers need busybox-static");
@@ -153,9 +159,9 @@ fn steps_share_one_container() {
         "first\nanother"
     );
     let ended = container.run(&lab.script("exit 7")).unwrap().wait(None).unwrap();
-    assert_eq!(ended, Ended::With(7));
+    assert_eq!(ended, ProgramExit::With(7));
     let ended = container.run(&lab.script("kill -9 $$")).unwrap().wait(None).unwrap();
-    assert_eq!(ended, Ended::With(137));
+    assert_eq!(ended, ProgramExit::With(137));
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn what_the_image_says_can_be_changed() {
     assert_eq!(lab.said(&container, &program), "plan plan  in / as 0, at home in /root: from image\n");
     program.command = Command::FromImage { entrypoint: None, command: Some(vec!["from plan".into()]) };
     program.env = vec![("B".into(), "program".into()), ("C".into(), "program".into())];
-    program.folder = Some("/srv/new".into());
+    program.directory = Some("/srv/new".into());
     program.user = Some("guest".into());
     let expected = "plan program program in /srv/new as 1000, at home in /tmp: from plan\n";
     assert_eq!(lab.said(&container, &program), expected);
@@ -237,7 +243,10 @@ fn several_programs_run_at_once_and_stop_when_asked() {
     let start = Instant::now();
     container.stop();
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    assert_eq!((service.try_wait(), service.wait(None).unwrap()), (Some(Ended::With(3)), Ended::With(3)));
+    assert_eq!(
+        (service.try_wait(), service.wait(None).unwrap()),
+        (Some(ProgramExit::With(3)), ProgramExit::With(3))
+    );
     assert!(lab.log().ends_with("stopping\n"), "{}", lab.log());
     assert!(container.run(&lab.script("true")).is_err());
 }
@@ -251,7 +260,7 @@ fn the_image_chooses_how_it_is_stopped() {
     let mut program = container.run(&lab.script(script)).unwrap();
     until("start", || !lab.log().is_empty());
     container.stop();
-    assert_eq!(program.try_wait(), Some(Ended::With(5)));
+    assert_eq!(program.try_wait(), Some(ProgramExit::With(5)));
 }
 
 #[test]
@@ -263,7 +272,7 @@ fn what_does_not_stop_is_stopped_by_force() {
     let start = Instant::now();
     container.stop();
     assert!(start.elapsed() >= lab.plan.stop_grace && start.elapsed() < SOON);
-    assert_eq!(program.try_wait(), Some(Ended::With(137)));
+    assert_eq!(program.try_wait(), Some(ProgramExit::With(137)));
 }
 
 #[test]
@@ -272,7 +281,7 @@ fn a_limit_ends_a_program_and_not_its_container() {
     let patient = Lab::new();
     let container = patient.start();
     let ended = container.run(&patient.script("sleep 1000")).unwrap().wait(Some(limit)).unwrap();
-    assert_eq!(ended, Ended::TimedOut { limit, by_force: false });
+    assert_eq!(ended, ProgramExit::TimedOut { limit, by_force: false });
     let lab = Lab::impatient();
     let container = lab.start();
     // The shell ignores the signal, and so does what it starts.
@@ -280,7 +289,7 @@ fn a_limit_ends_a_program_and_not_its_container() {
     let mut stubborn = container.run(&lab.script(script)).unwrap();
     until("start", || !lab.log().is_empty());
     let ended = stubborn.wait(Some(limit)).unwrap();
-    assert_eq!(ended, Ended::TimedOut { limit, by_force: true });
+    assert_eq!(ended, ProgramExit::TimedOut { limit, by_force: true });
     assert_eq!(stubborn.wait(None).unwrap(), ended);
     until("end of all", || lab.says(&container, "ps | grep -c '[s]leep 1000' || true") == "0");
 }
@@ -299,7 +308,7 @@ fn the_end_of_process_1_is_the_end_of_all() {
     let container = lab.start();
     let mut program = container.run(&lab.script("sleep 1000")).unwrap();
     kill_process(container.link.0.pid().unwrap(), Signal::KILL).unwrap();
-    assert_eq!(program.wait(Some(SOON)).unwrap(), Ended::Killed(libc::SIGKILL));
+    assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::Killed(libc::SIGKILL));
     assert!(container.root().is_err() && !container.has_path(Path::new("/bin/sh")));
     assert!(container.run(&lab.script("true")).is_err());
 }
@@ -310,7 +319,7 @@ fn a_container_takes_everything_with_it() {
     let container = lab.start();
     let mut program = container.run(&lab.script("sleep 1000")).unwrap();
     drop(container);
-    assert_eq!(program.try_wait(), Some(Ended::With(137)));
+    assert_eq!(program.try_wait(), Some(ProgramExit::With(137)));
     assert!(!lab.plan.scratch.exists());
 }
 
@@ -333,16 +342,16 @@ fn the_files_of_steps_and_paths_are_seen_from_both_sides() {
 #[test]
 fn mounts_of_every_kind() {
     let mut lab = Lab::new();
-    let (one, two, fixed) = (lab.folder("one"), lab.folder("two"), lab.folder("fixed"));
-    for (folder, text) in [(&one, "one"), (&two, "two")] {
-        fs::write(folder.join("both"), text).unwrap();
-        fs::write(folder.join(text), text).unwrap();
+    let (one, two, fixed) = (lab.directory("one"), lab.directory("two"), lab.directory("fixed"));
+    for (directory, text) in [(&one, "one"), (&two, "two")] {
+        fs::write(directory.join("both"), text).unwrap();
+        fs::write(directory.join(text), text).unwrap();
     }
     fs::set_permissions(lab.image.layers[0].join("srv"), fs::Permissions::from_mode(0o2750)).unwrap();
     let mount = |target: &str, source, read_only| Mount { source, target: target.into(), read_only };
     lab.plan.mounts = vec![
         mount("/fixed", Source::Bind(fixed.clone()), true),
-        mount("/made", Source::Bind(lab.folder.0.join("made/here")), false),
+        mount("/made", Source::Bind(lab.directory.0.join("made/here")), false),
         mount("/file", Source::Bind(one.join("one")), false),
         mount("/srv", Source::Tmpfs { size: Some(1 << 20) }, false),
         mount("/memory", Source::Tmpfs { size: None }, false),
@@ -354,7 +363,7 @@ fn mounts_of_every_kind() {
     let says = |script: &str| lab.says(&container, script);
     assert_eq!(says("touch /fixed/x 2>&1 || true"), "touch: /fixed/x: Read-only file system");
     assert_eq!(says("touch /made/x; cat /file"), "one");
-    assert!(lab.folder.0.join("made/here/x").exists());
+    assert!(lab.directory.0.join("made/here/x").exists());
     assert_eq!(
         says("stat -c %a /srv /memory; head -c 2000000 /dev/zero 2>/dev/null > /srv/x; stat -c %s /srv/x"),
         "2750\n1777\n1048576"
@@ -375,7 +384,7 @@ fn mounts_of_every_kind() {
 fn a_read_only_root_has_a_few_places_to_write() {
     let mut lab = Lab::new();
     lab.plan.read_only = true;
-    lab.image.folder = "/made/for/work".into();
+    lab.image.directory = "/made/for/work".into();
     let container = lab.start();
     let script = "pwd; stat -c %a /tmp
         touch /x 2>/dev/null || echo root is fixed
@@ -501,7 +510,7 @@ fn see_the_machine(mut lab: Lab) {
     let mut program = container.run(&lab.script("sleep 1000")).unwrap();
     container.stop();
     assert!(!processes.iter().any(|process| lives(*process)));
-    assert_eq!(program.try_wait(), Some(Ended::With(143)));
+    assert_eq!(program.try_wait(), Some(ProgramExit::With(143)));
 }
 
 /// A terminal, and what a person at it sees.
@@ -555,7 +564,7 @@ fn programs_have_the_terminal_in_turn() {
             assert_eq!(lab.says(&container, "echo beside it"), "beside it");
             screen.person.write_all(b"Ada\n").unwrap();
             screen.shows(&format!("{turn}, Ada vt220"));
-            assert_eq!(program.wait(Some(SOON)).unwrap(), Ended::With(0));
+            assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(0));
         }
         // What stays in the background does not keep the terminal from the next one.
         let ended =
@@ -564,7 +573,7 @@ fn programs_have_the_terminal_in_turn() {
         let mut program = container.run(&screen.script("echo again; sleep 1000")).unwrap();
         screen.shows("again");
         screen.person.write_all(b"\x03").unwrap();
-        assert_eq!(program.wait(Some(SOON)).unwrap(), Ended::With(128 + libc::SIGINT as u8));
+        assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(128 + libc::SIGINT as u8));
     }
 }
 
@@ -598,7 +607,7 @@ fn nobody_is_left_suspended() {
 fn a_program_without_a_terminal_reads_nothing_and_has_no_descriptors_but_three() {
     let lab = Lab::new();
     let container = lab.start();
-    // 3 is the folder that is listed.
+    // 3 is the directory that is listed.
     let script = "cat; [ -t 0 ] || echo none; exec ls /proc/self/fd";
     assert_eq!(lab.says(&container, script), "none\n0\n1\n2\n3");
 }
@@ -608,8 +617,8 @@ fn cgroups_of(process: u32) -> Vec<PathBuf> {
     let prefix = format!("iguana-{process}.");
     let mut found = Vec::new();
     let mut to_search = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(folder) = to_search.pop() {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    while let Some(directory) = to_search.pop() {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let is_containers = entry.file_name().to_string_lossy().starts_with(&prefix);
             if is_containers { &mut found } else { &mut to_search }.push(entry.path());
@@ -621,7 +630,7 @@ fn cgroups_of(process: u32) -> Vec<PathBuf> {
 fn cgroups_of_lab(lab: &Lab) -> Vec<PathBuf> {
     let name = lab.plan.scratch.file_name().unwrap().to_string_lossy().into_owned();
     let mut found = cgroups_of(process::id());
-    found.retain(|folder| folder.to_string_lossy().ends_with(&format!(".{name}")));
+    found.retain(|directory| directory.to_string_lossy().ends_with(&format!(".{name}")));
     found
 }
 
@@ -631,12 +640,12 @@ fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
         (lab.plan.memory, lab.plan.pids) = (Some(256 << 20), Some(100));
         let container = lab.start();
         assert!(!cgroups_of_lab(&lab).is_empty());
-        for folder in cgroups_of_lab(&lab) {
-            let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+        for directory in cgroups_of_lab(&lab) {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
             assert_eq!(
                 processes.trim(),
                 container.link.0.pid().unwrap().as_raw_pid().to_string(),
-                "{folder:?}"
+                "{directory:?}"
             );
         }
         // The tree of a named hierarchy, which limits nothing, is the machine's.
@@ -654,7 +663,7 @@ fn more_memory_than_the_limit_is_told_as_that() {
     lab.plan.memory = Some(64 << 20);
     let container = lab.start();
     let ended = container.run(&lab.script("exit 1")).unwrap().wait(Some(SOON)).unwrap();
-    assert_eq!(ended, Ended::With(1));
+    assert_eq!(ended, ProgramExit::With(1));
     let ended = container.run(&lab.script("tail /dev/zero")).unwrap().wait(Some(SOON)).unwrap();
     let told = ended.to_string();
     assert!(told.starts_with("killed by signal 9: it used more memory than its limit of 64 MiB"), "{told}");
@@ -695,7 +704,7 @@ fn what_outlives_process_1_ends_with_the_container() {
     let orphan = lab.says(&container, "setsid sleep 1000 >/dev/null 2>&1 & echo $!");
     let orphan = Pid::from_raw(orphan.parse().unwrap()).unwrap();
     kill_process(container.link.0.pid().unwrap(), Signal::KILL).unwrap();
-    until("the end of process 1", || container.link.0.pid().is_none());
+    until("the end of PID 1", || container.link.0.pid().is_none());
     assert!(lives(orphan));
     drop(container);
     until("the end of the orphan", || !lives(orphan));
@@ -750,25 +759,25 @@ fn variables_may_have_several_lines() {
 fn a_recall_stops_the_program_that_is_waited_for_and_no_other() {
     let lab = Lab::impatient();
     let container = lab.start();
-    let recall = Recall::default();
+    let stop_token = StopToken::default();
     let start = Instant::now();
     for (script, by_force) in [("sleep 1000", false), ("trap '' TERM; sleep 1000; sleep 1000", true)] {
         let mut program = container.run(&lab.script(script)).unwrap();
         let ended = std::thread::scope(|threads| {
             threads.spawn(|| {
                 std::thread::sleep(Duration::from_millis(100));
-                recall.call();
+                stop_token.call();
             });
-            program.wait_unless(&recall, Some(SOON)).unwrap()
+            program.wait_unless(&stop_token, Some(SOON)).unwrap()
         });
-        assert_eq!(ended, Ended::Recalled { by_force });
+        assert_eq!(ended, ProgramExit::Stopped { by_force });
     }
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    recall.call();
+    stop_token.call();
     let mut next = container.run(&lab.script("sleep 1000")).unwrap();
-    assert_eq!(next.wait_unless(&recall, Some(SOON)).unwrap(), Ended::Recalled { by_force: false });
+    assert_eq!(next.wait_unless(&stop_token, Some(SOON)).unwrap(), ProgramExit::Stopped { by_force: false });
     let mut last = container.run(&lab.script("exit 4")).unwrap();
-    assert_eq!(last.wait_unless(&recall, Some(SOON)).unwrap(), Ended::With(4));
+    assert_eq!(last.wait_unless(&stop_token, Some(SOON)).unwrap(), ProgramExit::With(4));
 }
 
 #[test]
@@ -777,8 +786,8 @@ fn a_copy_of_the_zygote_has_nothing_of_other_containers() {
     other.zygote = Arc::clone(&lab.zygote);
     let (first, second) = (lab.start(), other.start());
     for container in [&first, &second] {
-        let folder = format!("/proc/{}/fd", container.link.0.pid().unwrap().as_raw_pid());
-        let files = fs::read_dir(folder).unwrap().flatten().flat_map(|entry| fs::read_link(entry.path()));
+        let directory = format!("/proc/{}/fd", container.link.0.pid().unwrap().as_raw_pid());
+        let files = fs::read_dir(directory).unwrap().flatten().flat_map(|entry| fs::read_link(entry.path()));
         let sockets = files.filter(|file| file.to_string_lossy().starts_with("socket:"));
         assert_eq!(sockets.count(), 1, "its own orders, and no others");
     }
@@ -801,7 +810,7 @@ fn a_zygote_that_was_killed_is_replaced() {
 }
 
 /// All that a container could leave behind in this process and its machine.
-fn what_is_there(folder: &Path) -> Vec<String> {
+fn what_is_there(directory: &Path) -> Vec<String> {
     let count = |path: &str| fs::read_dir(path).unwrap().count();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     let children = fs::read_dir("/proc/self/task").unwrap().flatten().filter_map(|thread| {
@@ -822,7 +831,7 @@ fn what_is_there(folder: &Path) -> Vec<String> {
     ];
     there.extend(children.map(|list| format!("children: {list}")));
     there.extend(cgroups_of(process::id()).iter().map(|cgroup| cgroup.display().to_string()));
-    there.extend(fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path().display().to_string()));
+    there.extend(fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path().display().to_string()));
     there.sort();
     there
 }
@@ -846,9 +855,9 @@ fn alone_two_hundred_containers_leave_nothing() {
     // Whatever has the container's name would be the same each time.
     assert!(cgroups_of(process::id()).is_empty() && !lab.plan.scratch.exists());
     // A thread that is told to end takes its time.
-    let before = what_is_there(&lab.folder.0);
+    let before = what_is_there(&lab.directory.0);
     run(200);
-    until(&format!("as before: {before:#?}"), || what_is_there(&lab.folder.0) == before);
+    until(&format!("as before: {before:#?}"), || what_is_there(&lab.directory.0) == before);
 }
 
 #[test]

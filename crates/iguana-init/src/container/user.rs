@@ -4,7 +4,7 @@ use crate::sys::Identity;
 use anyhow::Context as _;
 use hint::WithHint as _;
 
-/// An identity and its home folder.
+/// An identity and its home directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) identity: Identity,

@@ -1,10 +1,10 @@
-//! The process of which process 1 of every container is a copy.
+//! The process of which PID 1 of every container is a copy.
 //!
 //! To execute this program anew for each container would cost more than the rest of its start: the kernel loads
 //! and relocates it, page by page, and an emulated processor translates it again. This one is executed once. It
 //! has one thread and little memory, and knows nothing of the boot: what a copy must not have is not there.
 
-use super::protocol::{self, Birth, Inbox};
+use super::protocol::{self, Inbox, SpawnRequest};
 use super::{INIT_NAME, INIT_NAME_C};
 use crate::sys;
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -57,14 +57,14 @@ fn copy_of_program() -> io::Result<OwnedFd> {
 }
 
 /// What a copy is told by: the kernel's number of an error is all that crosses.
-type Born = Result<i32, i32>;
+type SpawnReply = Result<i32, i32>;
 
 impl Zygote {
-    /// Makes a copy, a child of this process, that is process 1 of a container and takes its orders from `socket`.
+    /// Makes a copy, a child of this process, that is PID 1 of a container and takes its orders from `socket`.
     ///
     /// # Errors
     /// When the kernel refuses (clone(2)).
-    pub(super) fn bear(&self, birth: &Birth, socket: BorrowedFd<'_>) -> io::Result<Pid> {
+    pub(super) fn spawn(&self, birth: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<Pid> {
         let mut process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = process.as_mut().and_then(|process| process.ask(birth, socket).ok());
         let answer = match answer {
@@ -94,7 +94,7 @@ impl Process {
         Ok(Self { inbox: Inbox::new(ours.into()), child })
     }
 
-    fn ask(&mut self, birth: &Birth, socket: BorrowedFd<'_>) -> io::Result<Born> {
+    fn ask(&mut self, birth: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<SpawnReply> {
         protocol::send(self.inbox.socket(), birth, Some(socket))?;
         self.inbox.wait_for_next()
     }
@@ -119,20 +119,20 @@ pub(super) fn live() -> io::Result<OwnedFd> {
     // In place of `exe`, under which it was executed; copies inherit it.
     rustix::thread::set_name(INIT_NAME_C)?;
     loop {
-        let birth: Birth = inbox.wait_for_next()?;
+        let birth: SpawnRequest = inbox.wait_for_next()?;
         let socket = inbox.descriptor()?;
         let born = match copy(&birth) {
             Ok(None) => return Ok(socket),
-            Ok(Some(pid)) => Born::Ok(pid.as_raw_pid()),
-            Err(error) => Born::Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            Ok(Some(pid)) => SpawnReply::Ok(pid.as_raw_pid()),
+            Err(error) => SpawnReply::Err(error.raw_os_error().unwrap_or(libc::EIO)),
         };
         protocol::send(inbox.socket(), &born, None)?;
     }
 }
 
-fn copy(birth: &Birth) -> io::Result<Option<Pid>> {
+fn copy(birth: &SpawnRequest) -> io::Result<Option<Pid>> {
     let open =
-        |folder: &Path| open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        |directory: &Path| open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let cgroup = birth.cgroup.as_deref().map(open).transpose()?;
     sys::copy_into_namespaces(birth.pid_host, cgroup.as_ref().map(OwnedFd::as_fd))
 }

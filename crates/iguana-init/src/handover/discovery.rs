@@ -8,7 +8,7 @@ use hint::hinted;
 
 /// What was found, and why it is the one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct DiscoveredRoot {
     pub(super) entries: Vec<Entry>,
     /// The disk, with the reason for it.
     pub(super) reason: String,
@@ -28,7 +28,7 @@ const PREFERENCES: &[Preference] = &[
 ///
 /// # Errors
 /// When there is none, more than one, or one that only verity can check.
-pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<Found> {
+pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<DiscoveredRoot> {
     for (is_preferred, reason) in PREFERENCES {
         let preferred: Vec<&Disk> = disks.iter().filter(|disk| is_preferred(disk)).collect();
         let roots = preferred
@@ -43,7 +43,7 @@ pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<Found> {
     bail!("no disk has a root by its type: {}", overview(disks))
 }
 
-fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<Found> {
+fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<DiscoveredRoot> {
     if let Some(hashes) = disk.partitions.iter().find(|it| TYPES.verity.iter().any(|kind| it.is(kind))) {
         return Err(hinted(
             format!(
@@ -63,7 +63,7 @@ fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<Found> {
     let entries = [entry(root, NEW_ROOT)]
         .into_iter()
         .chain(usr.iter().map(|usr| entry(usr, &format!("{NEW_ROOT}/usr"))));
-    Ok(Found { entries: entries.collect(), reason: format!("`{}`, {reason}", disk.node.display()) })
+    Ok(DiscoveredRoot { entries: entries.collect(), reason: format!("`{}`, {reason}", disk.node.display()) })
 }
 
 fn entry(partition: &Typed, mountpoint: &str) -> Entry {

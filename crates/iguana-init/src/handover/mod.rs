@@ -4,18 +4,18 @@
 mod action;
 mod discovery;
 mod filesystem;
-mod glimpse;
 mod init;
 mod kernel;
 mod kexec;
 mod mount_list;
 mod partitions;
+mod read_only_mount;
 mod state;
 mod switch_root;
 mod system;
 mod traces;
 
-pub(crate) use partitions::Before;
+pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::State;
 pub(crate) use switch_root::{release_media, release_store, start_loaded_kernel, switch_root};
 
@@ -24,10 +24,10 @@ use crate::exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::{Context as _, bail};
 use config::cmdline::Settings;
-use glimpse::Glimpse;
 use hint::{WithHint as _, hinted};
 use kernel::Fit;
 use mount_list::Entry;
+use read_only_mount::ReadOnlyMount;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use system::{Root, System};
@@ -53,10 +53,10 @@ pub(crate) enum Handover {
 }
 
 /// What is decided with.
-pub(crate) struct Circumstances<'a> {
+pub(crate) struct HandoverContext<'a> {
     pub(crate) settings: &'a Settings,
     /// The disks before the first job.
-    pub(crate) before: &'a Before,
+    pub(crate) before: &'a DiskBaseline,
     /// What the containers have seen as the machine's identity; nothing before they have.
     pub(crate) machine_id: Option<&'a str>,
     pub(crate) report: &'a Report,
@@ -66,7 +66,7 @@ pub(crate) struct Circumstances<'a> {
 ///
 /// # Errors
 /// When what they ask for cannot be done.
-pub(crate) fn decide(results: &Results, around: &Circumstances<'_>) -> Result<Option<Handover>, Failure> {
+pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<Option<Handover>, Failure> {
     results.tell_not_taken(around.report);
     let handover = match (results.kernel_action(), results.mount_list()) {
         (Some(action), _) => action.and_then(|action| action::parse(&action)),
@@ -80,7 +80,7 @@ pub(crate) fn decide(results: &Results, around: &Circumstances<'_>) -> Result<Op
 ///
 /// # Errors
 /// When none is found, or more than one, or that system cannot be mounted.
-pub(crate) fn discover(around: &Circumstances<'_>) -> Result<Handover, Failure> {
+pub(crate) fn discover(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
     let handover = find_root(around).context("no job said what comes next").hint(format!(
         "have a job write `DEVICE {NEW_ROOT}` to `{MOUNT_LIST}`, or `reboot` to `{KERNEL_ACTION}`"
     ));
@@ -91,12 +91,12 @@ pub(crate) fn discover(around: &Circumstances<'_>) -> Result<Handover, Failure> 
 ///
 /// # Errors
 /// When there is none, it cannot be mounted, or a job has begun to change a disk.
-pub(crate) fn local(around: &Circumstances<'_>) -> Result<Handover, Failure> {
+pub(crate) fn local(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
     let handover = local_system(around);
     handover.at(Stage::Handover).map(|handover| told(handover, around.report))
 }
 
-fn local_system(around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+fn local_system(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     if let [disk, ..] = around.before.written_since().as_slice() {
         return Err(hinted(
             format!(
@@ -112,7 +112,7 @@ fn local_system(around: &Circumstances<'_>) -> anyhow::Result<Handover> {
     }
 }
 
-fn find_root(around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+fn find_root(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let found = discovery::choose(&partitions::disks(around.before))?;
     around.report.say(format_args!("handover: the root was found by its type: {}", found.reason));
     enter(&found.entries, around)
@@ -131,7 +131,7 @@ fn told(handover: Handover, report: &Report) -> Handover {
 }
 
 /// Mounts a system, and goes on as it: by a switch of the root where the running kernel fits, else by its own kernel.
-fn enter(list: &[Entry], around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+fn enter(list: &[Entry], around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let report = around.report;
     let system = System::mount(list, report)?;
     if let Root::Closed { device, .. } = &system.root {
@@ -159,7 +159,7 @@ fn enter(list: &[Entry], around: &Circumstances<'_>) -> anyhow::Result<Handover>
     switch_to(system, around)
 }
 
-fn switch_to(system: System, around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let init = init::find(&system::new_root()?, around.settings.init.as_deref())?;
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
     around.report.say(format_args!("handover: switch root to {name}, init {init}"));
@@ -169,7 +169,7 @@ fn switch_to(system: System, around: &Circumstances<'_>) -> anyhow::Result<Hando
 }
 
 /// The system's own kernel is started; without one, or where that is impossible, the firmware has to do it.
-fn start_its_kernel(system: &System, why: &str, around: &Circumstances<'_>) -> anyhow::Result<Handover> {
+fn start_its_kernel(system: &System, why: &str, around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let report = around.report;
     report.say(format_args!("handover: {why}"));
     let Some(kernel) = kernel::installed(system, around.before, report) else {
@@ -190,7 +190,7 @@ fn start_its_kernel(system: &System, why: &str, around: &Circumstances<'_>) -> a
 /// When the device does not come, cannot be mounted, or has no such file.
 pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
-    let glimpse = Glimpse::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
-    let text = glimpse.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));
+    let read_only_mount = ReadOnlyMount::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
+    let text = read_only_mount.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));
     text.with_context(|| format!("cannot read `/{file}` there"))
 }

@@ -21,7 +21,7 @@ pub(super) enum Source {
     Device,
     /// A file system of the kernel's, by the name that stands in the device's place.
     Kernel(&'static str),
-    /// A folder, or a file, that is there already; with what is mounted below it, or without.
+    /// A directory, or a file, that is there already; with what is mounted below it, or without.
     Path { with_mounts: bool },
 }
 

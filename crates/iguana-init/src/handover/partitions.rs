@@ -101,9 +101,9 @@ impl Disk {
 /// How much was written to each disk before the first job: the kernel itself writes, too, when it mounts a file
 /// system that was not unmounted.
 #[derive(Debug, Default)]
-pub(crate) struct Before(HashMap<PathBuf, u64>);
+pub(crate) struct DiskBaseline(HashMap<PathBuf, u64>);
 
-impl Before {
+impl DiskBaseline {
     /// The state of now.
     pub(crate) fn now() -> Self {
         Self(whole_disks().map(|disk| (node(&disk), disk.sectors_written())).collect())
@@ -120,7 +120,7 @@ impl Before {
 }
 
 /// All disks of the machine, in the kernel's order.
-pub(super) fn disks(before: &Before) -> Vec<Disk> {
+pub(super) fn disks(before: &DiskBaseline) -> Vec<Disk> {
     let origin = boot_partition();
     whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect()
 }
@@ -146,7 +146,7 @@ pub(super) fn disk_of(path: &Path) -> Option<PathBuf> {
     Some(node(&found.disk()))
 }
 
-fn look(disk: &Device, origin: Option<&str>, before: &Before) -> Disk {
+fn look(disk: &Device, origin: Option<&str>, before: &DiskBaseline) -> Disk {
     let table = block::open(&node(disk)).and_then(|opened| block::table(&opened, disk.block_size()));
     let table = table.ok().flatten();
     let mut partitions: Vec<_> = disk

@@ -4,7 +4,7 @@
 use super::filesystem;
 use super::filesystem::Content;
 use super::partitions;
-use super::partitions::{Before, ESP};
+use super::partitions::{DiskBaseline, ESP};
 use crate::block::named;
 use crate::report::Report;
 use anyhow::{Context as _, bail};
@@ -19,7 +19,7 @@ const ON_ESP: &str = "esp";
 /// Where the file system is mounted for the moment.
 const MOUNTPOINT: &str = "/run/iguana/state";
 /// The file there.
-const FOLDER: &str = "iguana";
+const DIRECTORY: &str = "iguana";
 const FILE: &str = "workflow";
 /// Bytes that are read of the file, and letters that are written of a reason.
 const LIMIT: u64 = 4096;
@@ -104,10 +104,10 @@ fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
 /// In one step: whoever reads finds the old text or the new one, also after the power has failed. The file system is of
 /// whoever has the disk: no link on it is followed, and nothing but a small file is read.
 fn replace(top: &Directory, text: &str) -> Result<Option<String>, untrusted_fs::Error> {
-    let folder = top.directory_or_new(FOLDER, 0o755)?;
-    let old = folder.read_to_string(FILE, Links::Refuse, LIMIT).ok();
-    folder.replace(FILE, 0o644, text.as_bytes())?;
-    folder.sync()?;
+    let directory = top.directory_or_new(DIRECTORY, 0o755)?;
+    let old = directory.read_to_string(FILE, Links::Refuse, LIMIT).ok();
+    directory.replace(FILE, 0o644, text.as_bytes())?;
+    directory.sync()?;
     Ok(old)
 }
 
@@ -116,7 +116,7 @@ fn find(place: &str) -> anyhow::Result<PathBuf> {
     if !place.eq_ignore_ascii_case(ON_ESP) {
         return named::find(place)?.with_context(|| format!("there is no device `{place}`"));
     }
-    let disks = partitions::disks(&Before::default());
+    let disks = partitions::disks(&DiskBaseline::default());
     let of = |wanted: &dyn Fn(&partitions::Disk) -> bool| -> Vec<PathBuf> {
         let disks = disks.iter().filter(|disk| wanted(disk));
         disks.flat_map(|disk| disk.automatic(ESP)).map(|partition| partition.node.clone()).collect()
@@ -158,26 +158,26 @@ mod tests {
         let top = Directory::open(home.path()).unwrap();
         assert_eq!(replace(&top, "one").unwrap(), None);
         assert_eq!(replace(&top, "two").unwrap().as_deref(), Some("one"));
-        let folder = home.path().join(FOLDER);
-        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "two");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        let directory = home.path().join(DIRECTORY);
+        assert_eq!(fs::read_to_string(directory.join(FILE)).unwrap(), "two");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
 
     #[test]
     fn what_is_planted_on_the_state_file_system_is_not_followed() {
         let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (folder, victim) = (home.path().join(FOLDER), outside.path().join("victim"));
-        fs::create_dir(&folder).unwrap();
+        let (directory, victim) = (home.path().join(DIRECTORY), outside.path().join("victim"));
+        fs::create_dir(&directory).unwrap();
         fs::write(&victim, "untouched").unwrap();
         for name in [FILE, "workflow.new"] {
-            symlink(&victim, folder.join(name)).unwrap();
+            symlink(&victim, directory.join(name)).unwrap();
         }
         let top = Directory::open(home.path()).unwrap();
         assert_eq!(replace(&top, "noted").unwrap(), None, "what a link leads to is not told");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
-        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "noted");
-        fs::remove_dir_all(&folder).unwrap();
-        symlink(outside.path(), &folder).unwrap();
+        assert_eq!(fs::read_to_string(directory.join(FILE)).unwrap(), "noted");
+        fs::remove_dir_all(&directory).unwrap();
+        symlink(outside.path(), &directory).unwrap();
         assert!(replace(&top, "noted").is_err());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
     }
@@ -185,10 +185,10 @@ mod tests {
     #[test]
     fn a_fifo_on_the_state_file_system_does_not_keep_the_boot() {
         let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join(FOLDER);
-        fs::create_dir(&folder).unwrap();
-        mknodat(CWD, folder.join(FILE), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let directory = home.path().join(DIRECTORY);
+        fs::create_dir(&directory).unwrap();
+        mknodat(CWD, directory.join(FILE), FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert_eq!(replace(&Directory::open(home.path()).unwrap(), "noted").unwrap(), None);
-        assert_eq!(fs::read_to_string(folder.join(FILE)).unwrap(), "noted");
+        assert_eq!(fs::read_to_string(directory.join(FILE)).unwrap(), "noted");
     }
 }

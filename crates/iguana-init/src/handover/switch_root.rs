@@ -28,13 +28,13 @@ const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Ends the initrd and goes on as the new system's first program. Only process 1 can do this.
+/// Ends the initrd and goes on as the new system's first program. Only PID 1 can do this.
 ///
 /// # Errors
 /// Only when it fails.
 pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
     end_other_processes();
-    let_go()?;
+    release_resources()?;
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for (path, target) in targets()? {
         mount_move(path, &target.path).with_context(|| format!("cannot move `{path}` to the new system"))?;
@@ -61,7 +61,7 @@ fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
 }
 
 /// Lets go of what holds memory and disks.
-fn let_go() -> anyhow::Result<()> {
+fn release_resources() -> anyhow::Result<()> {
     exchange::release()?;
     release_store()?;
     release_media()?;
@@ -86,7 +86,7 @@ pub(crate) fn release_media() -> anyhow::Result<()> {
     release(media::MOUNTPOINT)
 }
 
-/// Ends the initrd and starts the kernel that was loaded. Only process 1 can do this.
+/// Ends the initrd and starts the kernel that was loaded. Only PID 1 can do this.
 ///
 /// # Errors
 /// Only when it fails.
@@ -118,7 +118,7 @@ fn release(path: &str) -> anyhow::Result<()> {
 /// The modules' image: its loop device ends with the mount.
 fn release_modules() {
     for entry in fs::read_dir("/lib/modules").into_iter().flatten().flatten() {
-        // A folder that nothing is mounted at is emptied with the rest.
+        // A directory that nothing is mounted at is emptied with the rest.
         let _ = unmount(entry.path(), UnmountFlags::DETACH);
     }
 }
@@ -144,26 +144,26 @@ fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
 }
 
 /// Removes everything on the initrd's own file system, which is memory.
-fn empty(folder: BorrowedFd<'_>, device: u64) {
-    let Ok(entries) = Dir::read_from(folder) else { return };
+fn empty(directory: BorrowedFd<'_>, device: u64) {
+    let Ok(entries) = Dir::read_from(directory) else { return };
     for entry in entries.flatten() {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;
         }
-        let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         if stat.st_dev != device {
             continue;
         }
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            let _ = unlinkat(folder, name, AtFlags::empty());
+            let _ = unlinkat(directory, name, AtFlags::empty());
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(inner) = openat(folder, name, flags, Mode::empty()) {
+        if let Ok(inner) = openat(directory, name, flags, Mode::empty()) {
             empty(inner.as_fd(), device);
         }
         // A mountpoint cannot be removed, and must not be.
-        let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
+        let _ = unlinkat(directory, name, AtFlags::REMOVEDIR);
     }
 }

@@ -195,11 +195,11 @@ fn mountpoint(entry: &Entry) -> anyhow::Result<Mountpoint> {
     Mountpoint::open(&entry.mountpoint)
         .with_context(|| format!("cannot make the mountpoint `{}`", entry.mountpoint.display()))
         .hint(
-            "check the folders and links on the way to it: links lead where they will lead in the new system",
+            "check the directories and links on the way to it: links lead where they will lead in the new system",
         )
 }
 
-/// A folder to mount at, whatever happens to its path meanwhile.
+/// A directory to mount at, whatever happens to its path meanwhile.
 pub(super) struct Mountpoint {
     descriptor: OwnedFd,
     /// Where it is, all links followed.
@@ -211,7 +211,7 @@ impl Mountpoint {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
     }
 
-    /// The folder to mount at, made if need be. A link of the new system leads where it will lead there:
+    /// The directory to mount at, made if need be. A link of the new system leads where it will lead there:
     /// `/home -> /data/home` must not end in the initrd.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let inside = path.strip_prefix(NEW_ROOT).with_context(|| format!("it is not below `{NEW_ROOT}`"))?;
@@ -225,19 +225,19 @@ impl Mountpoint {
     }
 
     fn below(root: &Directory, inside: &Path) -> anyhow::Result<Self> {
-        let mut folder = root.locate("", Links::Refuse)?;
+        let mut directory = root.locate("", Links::Refuse)?;
         let ancestors: Vec<&Path> = inside.ancestors().filter(|it| !it.as_os_str().is_empty()).collect();
         for ancestor in ancestors.into_iter().rev() {
             let name = ancestor.file_name().context("a mountpoint without a name")?;
-            match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
-                // On a read-only file system the folder may be there all the same.
+            match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
+                // On a read-only file system the directory may be there all the same.
                 Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
                 Err(error) => return Err(error.into()),
             }
-            folder = root.locate(ancestor, Links::Inside)?;
+            directory = root.locate(ancestor, Links::Inside)?;
         }
-        let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
-        Ok(Self { descriptor: folder, path })
+        let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+        Ok(Self { descriptor: directory, path })
     }
 }
 

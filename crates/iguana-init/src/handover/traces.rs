@@ -16,11 +16,11 @@ const ITS_IDENTITY: &str = "etc/machine-id";
 /// Bytes of such a file; one has 33 (machine-id(5)).
 const IDENTITY_LIMIT: u64 = 4096;
 /// What systemd reads at its first boot (systemd.system-credentials(7), `system.machine_id`): an initrd hands
-/// credentials over in the folder `/run/credentials/@initrd`.
+/// credentials over in the directory `/run/credentials/@initrd`.
 const RUN: &str = "/run";
 const CREDENTIALS: &[&str] = &["credentials", "@initrd"];
 const CREDENTIAL: &str = "system.machine_id";
-/// Where the new system keeps logs, and the folder for ours there, with its mode, and the log's.
+/// Where the new system keeps logs, and the directory for ours there, with its mode, and the log's.
 const LOGS: &str = "var/log";
 const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
 const OUR_LOG: (&str, u32) = ("boot.log", 0o640);
@@ -47,11 +47,11 @@ fn leave_identity(identity: &str) -> anyhow::Result<()> {
         Some(own) if own.trim() != "uninitialized" => Ok(()),
         // Its first boot: a file would tell systemd that there has been one already.
         _ => {
-            let mut folder = Directory::open(RUN)?;
+            let mut directory = Directory::open(RUN)?;
             for name in CREDENTIALS {
-                folder = folder.directory_or_new(name, 0o755)?;
+                directory = directory.directory_or_new(name, 0o755)?;
             }
-            Ok(folder.replace(CREDENTIAL, 0o600, identity.as_bytes())?)
+            Ok(directory.replace(CREDENTIAL, 0o600, identity.as_bytes())?)
         }
     }
 }

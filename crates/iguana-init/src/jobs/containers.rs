@@ -2,7 +2,7 @@
 
 use super::Setup;
 use super::images::Pulled;
-use super::scope::{Scope, Texts};
+use super::scope::{Scope, StringMap};
 use crate::container;
 use crate::container::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
 use crate::exchange::OUTPUT_INSIDE;
@@ -79,7 +79,7 @@ fn mount(
         VolumeSource::Tmpfs(size) => Source::Tmpfs { size: *size },
         VolumeSource::Image(image) => {
             let image = pulled.get(image).context("cannot mount an image")?;
-            Source::Image { layers: image.layers().iter().map(|layer| layer.folder().to_owned()).collect() }
+            Source::Image { layers: image.layers().iter().map(|layer| layer.path().to_owned()).collect() }
         }
     };
     Ok(Mount { source, target: volume.target.clone(), read_only: volume.read_only })
@@ -95,7 +95,7 @@ pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio:
             command: words(&container.command),
         },
         env: Vec::new(),
-        folder: container.folder.clone(),
+        directory: container.directory.clone(),
         user: container.user.clone(),
         stdio,
     }
@@ -106,13 +106,13 @@ pub(super) fn other_program(container: &workflow::Container, words: Vec<String>,
     Program {
         command: Command::Exactly(words),
         env: Vec::new(),
-        folder: container.folder.clone(),
+        directory: container.directory.clone(),
         user: container.user.clone(),
         stdio,
     }
 }
 
 /// Variables as programs get them.
-pub(super) fn pairs(env: &Texts) -> Vec<(String, String)> {
+pub(super) fn pairs(env: &StringMap) -> Vec<(String, String)> {
     env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }

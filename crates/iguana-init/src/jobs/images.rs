@@ -1,9 +1,9 @@
 //! The images of a workflow: pulled when a job needs them, freed after the last one that does.
 
-use super::ahead;
-use super::ahead::Ahead;
+use super::prefetch;
+use super::prefetch::Prefetch;
 use super::scope::Scope;
-use crate::machine::memory::{STORE, Space, Spare};
+use crate::machine::memory::{STORE, SpareMemory, StoreMemory};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use fetch::http;
@@ -28,14 +28,14 @@ pub(crate) struct Images {
     puller: Puller,
     /// By which digests they are wanted.
     pins: Pins,
-    space: Space,
+    space: StoreMemory,
 }
 
 /// The images that are there, and those that are on their way.
 #[derive(Default)]
 pub(super) struct Pulled {
     here: HashMap<Reference, Arc<VerifiedImage>>,
-    ahead: Option<Ahead>,
+    prefetch: Option<Prefetch>,
 }
 
 impl Pulled {
@@ -52,25 +52,25 @@ impl Pulled {
 
     /// Leaves what is there to whoever drops the store; nothing more comes.
     pub(super) fn leave(self) {
-        drop(self.ahead);
+        drop(self.prefetch);
         std::mem::forget(self.here);
     }
 
     /// Begins to pull what the next job needs, while the present one runs.
     pub(super) fn look_ahead(&mut self, images: &Arc<Images>, next: &Job, report: &Report) {
         let missing: Vec<_> =
-            ahead::known(next).filter(|image| !self.here.contains_key(image)).cloned().collect();
-        if self.ahead.is_none() && !missing.is_empty() {
-            self.ahead = Some(Ahead::start(Arc::clone(images), missing, report.clone()));
+            prefetch::known(next).filter(|image| !self.here.contains_key(image)).cloned().collect();
+        if self.prefetch.is_none() && !missing.is_empty() {
+            self.prefetch = Some(Prefetch::start(Arc::clone(images), missing, report.clone()));
         }
     }
 
-    /// Takes in what was pulled ahead for a job. What it does not need is not waited for.
+    /// Takes in what was pulled prefetch for a job. What it does not need is not waited for.
     pub(super) fn settle(&mut self, job: &Job, report: &Report) {
-        let Some(ahead) = self.ahead.take() else { return };
-        let is_needed = |image: &Reference| ahead.has(image);
-        if ahead::known(job).any(is_needed) {
-            self.here.extend(ahead.finish(report));
+        let Some(prefetch) = self.prefetch.take() else { return };
+        let is_needed = |image: &Reference| prefetch.has(image);
+        if prefetch::known(job).any(is_needed) {
+            self.here.extend(prefetch.finish(report));
         }
     }
 }
@@ -101,11 +101,16 @@ fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> 
 }
 
 impl Images {
-    /// Those that the trust allows, asked for by `http`, unpacked into the folder `store`.
+    /// Those that the trust allows, asked for by `http`, unpacked into the directory `store`.
     ///
     /// # Errors
     /// When the store cannot be opened.
-    pub(crate) fn open(finder: Finder, pins: Pins, space: Space, report: &Report) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        finder: Finder,
+        pins: Pins,
+        space: StoreMemory,
+        report: &Report,
+    ) -> anyhow::Result<Self> {
         finder.registries.warnings().iter().for_each(|warning| report.warn(warning));
         let puller = Puller { finder, store: Store::open(Path::new(STORE))?, progress_every: PROGRESS_EVERY };
         Ok(Self { puller, pins, space })
@@ -172,11 +177,11 @@ impl Images {
         has_time: &AtomicBool,
         report: &Report,
     ) -> anyhow::Result<VerifiedImage> {
-        let spare = Spare::of(&self.space, has_time);
+        let spare = SpareMemory::of(&self.space, has_time);
         let mut watch = |event| {
             if let PullEvent::Resolved { bytes, .. } = event {
                 let megabytes = bytes as f64 / 1e6;
-                report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
+                report.detail(format_args!("image {reference}: pulled prefetch, {megabytes:.1} MB"));
             }
         };
         self.puller.pull(&self.pins.pin(reference)?, None, &spare, &mut watch)

@@ -1,9 +1,9 @@
 //! Runs a plan: for each job its images, its services, itself, and then the cleaning up.
 
-mod ahead;
 mod containers;
 mod images;
 mod outputs;
+mod prefetch;
 mod scope;
 mod services;
 mod steps;
@@ -17,8 +17,8 @@ use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
-use scope::{JobResult, Outcome, Scope, Texts};
-use services::{Alarm, Service};
+use scope::{JobResult, Outcome, Scope, StringMap};
+use services::{Service, ServiceFailureSignal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -30,7 +30,7 @@ use workflow::{Container, Job, Limits, Plan};
 /// All that a plan needs besides itself.
 pub(crate) struct Setup {
     pub(crate) images: Arc<Images>,
-    /// The folder of the store's file system.
+    /// The directory of the store's file system.
     pub(crate) store: PathBuf,
     /// What expressions see as `machine`.
     pub(crate) machine: Value,
@@ -91,7 +91,7 @@ impl Runner<'_> {
         let scope = self.scope_of(job, &ancestors);
         if !scope.allows(job.condition.as_ref()) {
             self.report.say(format_args!("job {id}: skipped: {}", self.why_skipped(job, &ancestors)));
-            self.note(id, Outcome::Skipped, Texts::new(), ancestors);
+            self.note(id, Outcome::Skipped, StringMap::new(), ancestors);
             return None;
         }
         let scope = scope.with_env(&job.env);
@@ -99,7 +99,7 @@ impl Runner<'_> {
             self.report.say(format_args!("job {id}: {}", name.evaluate(&scope)));
         }
         let report = self.report;
-        let mut written = Texts::new();
+        let mut written = StringMap::new();
         let ended = images::resolved(job, &scope).at(Stage::Image).and_then(|job| {
             let is_last = || false;
             attempts(&job.limits, is_last, &format!("job {id}"), report, || {
@@ -151,12 +151,18 @@ impl Runner<'_> {
         }
     }
 
-    fn note(&mut self, id: &str, outcome: Outcome, outputs: Texts, ancestors: Vec<String>) {
+    fn note(&mut self, id: &str, outcome: Outcome, outputs: StringMap, ancestors: Vec<String>) {
         self.results.insert(id.to_owned(), JobResult { outcome, outputs, ancestors });
     }
 
     /// Images, services, the job, and the end of the services.
-    fn run_job(&mut self, id: &str, job: &Job, scope: &Scope, written: &mut Texts) -> Result<(), Failure> {
+    fn run_job(
+        &mut self,
+        id: &str,
+        job: &Job,
+        scope: &Scope,
+        written: &mut StringMap,
+    ) -> Result<(), Failure> {
         self.pulled.settle(job, self.report);
         for container in job.containers() {
             self.setup.images.provide(container, scope, &mut self.pulled, self.report).at(Stage::Image)?;
@@ -164,7 +170,7 @@ impl Runner<'_> {
         if let Some(next) = self.next {
             self.pulled.look_ahead(&self.setup.images, next, self.report);
         }
-        let alarm = Arc::new(Alarm::default());
+        let alarm = Arc::new(ServiceFailureSignal::default());
         let (services, started) = self.start_services(id, job, scope, &alarm);
         let ended = match started {
             Ok(()) => self.run_attached(id, job, scope, &alarm, written).at(Stage::Job),
@@ -180,7 +186,7 @@ impl Runner<'_> {
         id: &str,
         job: &Job,
         scope: &Scope,
-        alarm: &Arc<Alarm>,
+        alarm: &Arc<ServiceFailureSignal>,
     ) -> (Vec<Service>, anyhow::Result<()>) {
         let mut services = Vec::new();
         for (name, service) in &job.services {
@@ -199,8 +205,8 @@ impl Runner<'_> {
         id: &str,
         job: &Job,
         scope: &Scope,
-        alarm: &Alarm,
-        written: &mut Texts,
+        alarm: &ServiceFailureSignal,
+        written: &mut StringMap,
     ) -> anyhow::Result<()> {
         alarm.check()?;
         let own = &job.container;
@@ -234,7 +240,7 @@ impl Runner<'_> {
         own: &Container,
         scope: &Scope,
         deadline: &Deadline,
-        alarm: &Alarm,
+        alarm: &ServiceFailureSignal,
     ) -> anyhow::Result<()> {
         let limit = deadline.limit(None)?;
         let ended = self.setup.streams.attached(own.tty, |stdio| {
@@ -248,7 +254,7 @@ impl Runner<'_> {
 }
 
 /// The outputs that a job names, else all that was written.
-fn outputs_of(job: &Job, scope: &Scope, written: Texts) -> Texts {
+fn outputs_of(job: &Job, scope: &Scope, written: StringMap) -> StringMap {
     if job.outputs.is_empty() {
         return written;
     }

@@ -1,6 +1,6 @@
 //! What steps write to the file that `$IGUANA_OUTPUT` and `$GITHUB_OUTPUT` name.
 
-use super::scope::Texts;
+use super::scope::StringMap;
 use crate::exchange::StepFiles;
 use hint::hinted;
 
@@ -8,12 +8,12 @@ use hint::hinted;
 ///
 /// # Errors
 /// When it is too much, or not in GitHub's format (workflow commands, "Setting an output parameter").
-pub(super) fn read(files: &StepFiles) -> anyhow::Result<Texts> {
+pub(super) fn read(files: &StepFiles) -> anyhow::Result<StringMap> {
     parse(&String::from_utf8_lossy(&files.read_output()?))
 }
 
 /// Writes outputs for somebody else to read.
-pub(super) fn write(files: &StepFiles, outputs: &Texts) -> anyhow::Result<()> {
+pub(super) fn write(files: &StepFiles, outputs: &StringMap) -> anyhow::Result<()> {
     let text: String = outputs
         .iter()
         .map(|(name, value)| format!("{name}<<iguana-end-of-output\n{value}\niguana-end-of-output\n"))
@@ -22,8 +22,8 @@ pub(super) fn write(files: &StepFiles, outputs: &Texts) -> anyhow::Result<()> {
 }
 
 /// `NAME=VALUE`, or `NAME<<END`, lines, and `END`.
-fn parse(text: &str) -> anyhow::Result<Texts> {
-    let mut outputs = Texts::new();
+fn parse(text: &str) -> anyhow::Result<StringMap> {
+    let mut outputs = StringMap::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let (equals, opens) = (line.find('='), line.find("<<"));

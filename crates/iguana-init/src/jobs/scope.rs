@@ -23,14 +23,14 @@ impl Outcome {
     }
 }
 
-/// Texts by their names, in the order in which they came.
-pub(super) type Texts = IndexMap<String, String>;
+/// StringMap by their names, in the order in which they came.
+pub(super) type StringMap = IndexMap<String, String>;
 
 /// What a job left for others.
 #[derive(Debug, Clone)]
 pub(super) struct JobResult {
     pub(super) outcome: Outcome,
-    pub(super) outputs: Texts,
+    pub(super) outputs: StringMap,
     /// All that it needed, directly or not.
     pub(super) ancestors: Vec<String>,
 }
@@ -41,7 +41,7 @@ pub(super) struct StepResult {
     pub(super) outcome: Outcome,
     /// The outcome, but a failure that was allowed is a success.
     pub(super) conclusion: Outcome,
-    pub(super) outputs: Texts,
+    pub(super) outputs: StringMap,
 }
 
 /// The values of all contexts at one place of a workflow.
@@ -49,7 +49,7 @@ pub(super) struct StepResult {
 pub(super) struct Scope {
     /// Facts of the machine and the kernel command line.
     fixed: IndexMap<&'static str, Value>,
-    env: Texts,
+    env: StringMap,
     needs: IndexMap<String, Value>,
     steps: IndexMap<String, Value>,
     succeeded: bool,
@@ -117,7 +117,7 @@ impl Scope {
         }
     }
 
-    pub(super) fn env(&self) -> &Texts {
+    pub(super) fn env(&self) -> &StringMap {
         &self.env
     }
 
@@ -126,7 +126,7 @@ impl Scope {
     }
 }
 
-fn map(texts: &Texts) -> Value {
+fn map(texts: &StringMap) -> Value {
     Value::Map(texts.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect())
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use workflow::expression::Expression;
 
     fn job(outcome: Outcome) -> JobResult {
-        let outputs = Texts::from([("disk".into(), "/dev/vda".into())]);
+        let outputs = StringMap::from([("disk".into(), "/dev/vda".into())]);
         JobResult { outcome, outputs, ancestors: Vec::new() }
     }
 
@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn a_failure_that_is_allowed_holds_nothing_back() {
         let mut scope = Scope::new(Value::Null, Value::Null);
-        let step = |conclusion| StepResult { outcome: Outcome::Failure, conclusion, outputs: Texts::new() };
+        let step =
+            |conclusion| StepResult { outcome: Outcome::Failure, conclusion, outputs: StringMap::new() };
         scope.add_step(Some("one"), &step(Outcome::Success));
         assert!(allows(&scope, "steps.one.outcome == 'failure'"));
         scope.add_step(None, &step(Outcome::Failure));

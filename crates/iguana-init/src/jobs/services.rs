@@ -5,7 +5,7 @@ use super::containers;
 use super::containers::Prepared;
 use super::images::Pulled;
 use super::scope::Scope;
-use crate::container::{Container, Ended, Program, Recall, Running, STOP_GRACE, Stdio};
+use crate::container::{Container, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
 use crate::exchange::ServiceLog;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
@@ -30,16 +30,16 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// Rings when a service has ended that its job cannot do without: the job's program is stopped then.
 #[derive(Default)]
-pub(super) struct Alarm {
-    recall: Recall,
+pub(super) struct ServiceFailureSignal {
+    stop_token: StopToken,
     /// What the first service to end came to, and what to do about it.
     reason: Mutex<Option<(String, &'static str)>>,
 }
 
-impl Alarm {
+impl ServiceFailureSignal {
     fn ring(&self, reason: String, remedy: &'static str) {
         self.reason().get_or_insert((reason, remedy));
-        self.recall.call();
+        self.stop_token.call();
     }
 
     /// # Errors
@@ -55,9 +55,9 @@ impl Alarm {
     ///
     /// # Errors
     /// When it was stopped because this rang.
-    pub(super) fn wait(&self, mut program: Running, limit: Option<Duration>) -> anyhow::Result<Ended> {
-        let ended = program.wait_unless(&self.recall, limit)?;
-        if let Ended::Recalled { .. } = ended {
+    pub(super) fn wait(&self, mut program: Running, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
+        let ended = program.wait_unless(&self.stop_token, limit)?;
+        if let ProgramExit::Stopped { .. } = ended {
             self.check()?;
         }
         Ok(ended)
@@ -87,7 +87,7 @@ pub(super) struct Service {
 /// What the watcher and the job's side know of a service.
 struct Watched {
     service: PreparedService,
-    alarm: Arc<Alarm>,
+    alarm: Arc<ServiceFailureSignal>,
     report: Report,
     state: Mutex<State>,
     changed: Condvar,
@@ -103,7 +103,7 @@ struct State {
 enum Phase {
     Runs,
     /// It has ended by itself, and stays so.
-    Over(Ended),
+    Over(ProgramExit),
     /// The job has ended.
     Stops,
 }
@@ -158,7 +158,7 @@ impl PreparedService {
     pub(super) fn start(
         self,
         service: &workflow::Service,
-        alarm: &Arc<Alarm>,
+        alarm: &Arc<ServiceFailureSignal>,
         report: &Report,
     ) -> anyhow::Result<Service> {
         let (container, program) =
@@ -186,7 +186,7 @@ impl PreparedService {
         Ok((container, program))
     }
 
-    fn starts_again_after(&self, ended: Ended) -> bool {
+    fn starts_again_after(&self, ended: ProgramExit) -> bool {
         match self.restart {
             Restart::Never => false,
             Restart::OnFailure => !ended.is_success(),
@@ -246,7 +246,7 @@ impl Watched {
         }
     }
 
-    fn stays_ended(&self, ended: Ended) {
+    fn stays_ended(&self, ended: ProgramExit) {
         if self.service.restart == Restart::OnFailure {
             return self.report.say(format_args!("{}: ended", self.service));
         }
@@ -268,7 +268,7 @@ impl Watched {
     }
 
     fn start_again(&self) -> anyhow::Result<Running> {
-        // Held all the time: its job's end waits for the start, and then ends it.
+        // StoreUsage all the time: its job's end waits for the start, and then ends it.
         let mut state = self.state();
         anyhow::ensure!(state.phase != Phase::Stops, "its job has ended");
         let (container, program) = self.service.run()?;

@@ -1,10 +1,10 @@
 //! The steps of a job, one after the other in its one container.
 
 use super::images::Pulled;
-use super::scope::{Outcome, Scope, StepResult, Texts};
-use super::services::Alarm;
+use super::scope::{Outcome, Scope, StepResult, StringMap};
+use super::services::ServiceFailureSignal;
 use super::{Deadline, Setup, attempts, containers, outputs};
-use crate::container::{Command, Container, Ended, Program};
+use crate::container::{Command, Container, Program, ProgramExit};
 use crate::exchange::StepFiles;
 use crate::report::Report;
 use anyhow::Context as _;
@@ -24,16 +24,16 @@ pub(super) struct Steps<'a> {
     pub(super) pulled: &'a Pulled,
     pub(super) setup: &'a Setup,
     pub(super) deadline: Deadline,
-    pub(super) alarm: &'a Alarm,
+    pub(super) alarm: &'a ServiceFailureSignal,
     pub(super) report: &'a Report,
 }
 
 impl Steps<'_> {
     /// Runs them. Gives back what expressions see behind the last one; the first failure that was not allowed
     /// is the job's.
-    pub(super) fn run(&self, scope: &Scope) -> (Scope, Texts, anyhow::Result<()>) {
+    pub(super) fn run(&self, scope: &Scope) -> (Scope, StringMap, anyhow::Result<()>) {
         let mut scope = scope.within_job();
-        let mut written = Texts::new();
+        let mut written = StringMap::new();
         let mut failure = None;
         for (number, step) in self.job.steps.iter().enumerate() {
             let inner = scope.with_env(&step.env);
@@ -78,12 +78,12 @@ impl Steps<'_> {
                 self.report.say(format_args!("job {}: {title}: skipped", self.id));
             }
             let skipped = Outcome::Skipped;
-            return (StepResult { outcome: skipped, conclusion: skipped, outputs: Texts::new() }, None);
+            return (StepResult { outcome: skipped, conclusion: skipped, outputs: StringMap::new() }, None);
         }
         let start = Instant::now();
         self.report.say(format_args!("job {}: {title}: started", self.id));
         let label = format!("job {}: {title}", self.id);
-        let mut written = Texts::new();
+        let mut written = StringMap::new();
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
             self.container.step_files().clear_output()?;
@@ -104,9 +104,9 @@ impl Steps<'_> {
 
     fn act(&self, number: usize, step: &Step, scope: &Scope) -> anyhow::Result<()> {
         let ended = match &step.action {
-            Action::Run { script, shell, folder } => {
+            Action::Run { script, shell, directory } => {
                 let script = script.evaluate(scope);
-                self.run_script(number, step, &script, shell.as_deref(), folder.as_deref(), scope)?
+                self.run_script(number, step, &script, shell.as_deref(), directory.as_deref(), scope)?
             }
             Action::Use(container) => self.run_container(number, step, container, scope)?,
         };
@@ -122,9 +122,9 @@ impl Steps<'_> {
         step: &Step,
         script: &str,
         shell: Option<&str>,
-        folder: Option<&str>,
+        directory: Option<&str>,
         scope: &Scope,
-    ) -> anyhow::Result<Ended> {
+    ) -> anyhow::Result<ProgramExit> {
         let file = self.container.step_files().write_script(&format!("step-{}", number + 1), script)?;
         let words = self.shell(shell, &file)?;
         let own = &self.job.container;
@@ -133,7 +133,7 @@ impl Steps<'_> {
             let program = Program {
                 command: Command::Exactly(words),
                 env: containers::pairs(scope.env()),
-                folder: below(own.folder.as_deref(), folder),
+                directory: below(own.directory.as_deref(), directory),
                 user: own.user.clone(),
                 stdio,
             };
@@ -164,7 +164,7 @@ impl Steps<'_> {
         step: &Step,
         own: &workflow::Container,
         scope: &Scope,
-    ) -> anyhow::Result<Ended> {
+    ) -> anyhow::Result<ProgramExit> {
         // Two dots: no id has one, so that no job and no service can have this name.
         let name = format!("{}.step.{}", self.id, number + 1);
         let volumes = &self.job.container.volumes;
@@ -186,11 +186,11 @@ fn shortened(line: &str) -> String {
     }
 }
 
-/// A step's folder, which may be relative to that of the container.
-fn below(folder: Option<&str>, step: Option<&str>) -> Option<String> {
-    let path = match (folder, step) {
-        (Some(folder), Some(step)) => Path::new(folder).join(step).to_string_lossy().into_owned(),
-        (folder, step) => step.or(folder)?.to_owned(),
+/// A step's directory, which may be relative to that of the container.
+fn below(directory: Option<&str>, step: Option<&str>) -> Option<String> {
+    let path = match (directory, step) {
+        (Some(directory), Some(step)) => Path::new(directory).join(step).to_string_lossy().into_owned(),
+        (directory, step) => step.or(directory)?.to_owned(),
     };
     Some(path)
 }

@@ -116,12 +116,12 @@ fn line(path: &Path) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// The address of the first real card by name: the one in a machine that has one.
-fn first_mac(cards: &Path) -> String {
-    let folders = fs::read_dir(cards).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut real: Vec<_> = folders.filter(|card| card.join("device").exists()).collect();
+/// The address of the first real interface by name: the one in a machine that has one.
+fn first_mac(interfaces: &Path) -> String {
+    let directories = fs::read_dir(interfaces).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut real: Vec<_> = directories.filter(|interface| interface.join("device").exists()).collect();
     real.sort();
-    real.first().map(|card| line(&card.join("address"))).unwrap_or_default()
+    real.first().map(|interface| line(&interface.join("address"))).unwrap_or_default()
 }
 
 #[cfg(test)]

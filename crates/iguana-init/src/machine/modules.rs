@@ -22,7 +22,7 @@ const IMAGE: &str = "/usr/lib/iguana/modules.squashfs";
 
 /// The modules of the running kernel. Threads may load at the same time.
 pub(crate) struct Modules {
-    folder: PathBuf,
+    directory: PathBuf,
     index: Index,
     parameters: Vec<(String, String)>,
     /// One entry for each module that was asked for: whoever needs it waits until it has been tried.
@@ -35,18 +35,18 @@ impl Modules {
     /// # Errors
     /// When the image is there but cannot be used. A kernel without an image has everything built in.
     pub(crate) fn open(report: &Report) -> anyhow::Result<Self> {
-        let folder = folder();
+        let directory = directory();
         if Path::new(IMAGE).exists() {
             load_early(report)?;
-            mount_image(&folder).with_context(|| format!("cannot mount `{IMAGE}`"))?;
+            mount_image(&directory).with_context(|| format!("cannot mount `{IMAGE}`"))?;
         }
-        Ok(Self::read(folder))
+        Ok(Self::read(directory))
     }
 
-    fn read(folder: PathBuf) -> Self {
-        let index = Index::read(&folder);
+    fn read(directory: PathBuf) -> Self {
+        let index = Index::read(&directory);
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        Self { folder, index, parameters: parameters(&cmdline), tried: Mutex::default() }
+        Self { directory, index, parameters: parameters(&cmdline), tried: Mutex::default() }
     }
 
     /// Loads whatever drives the device with this modalias, or whatever has this name, with all
@@ -63,7 +63,7 @@ impl Modules {
         let mut is_loaded = false;
         once.call_once(|| {
             let start = Instant::now();
-            let path = self.folder.join(&self.index.modules[name].path);
+            let path = self.directory.join(&self.index.modules[name].path);
             let loaded = insert(&path, &self.parameters_of(name));
             is_loaded = loaded.is_ok();
             report.detail(match loaded {
@@ -91,12 +91,12 @@ pub(crate) fn want(name: &str) {
 /// What the kernel runs when it wants a module: `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst).
 pub(crate) fn modprobe(alias: String) -> ExitCode {
     let report = Report::open();
-    let count = Modules::read(folder()).load(&alias, &report);
+    let count = Modules::read(directory()).load(&alias, &report);
     report.detail(format_args!("modules: the kernel asked for `{alias}`: {count} loaded"));
     if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new("/lib/modules").join(release::kernel())
 }
 
@@ -124,15 +124,15 @@ fn insert(path: &Path, parameters: &str) -> anyhow::Result<()> {
     }
 }
 
-fn mount_image(folder: &Path) -> anyhow::Result<()> {
+fn mount_image(directory: &Path) -> anyhow::Result<()> {
     let image = File::open(IMAGE)?;
     let control = File::open("/dev/loop-control").context("no loop devices in this kernel")?;
     let path = format!("/dev/loop{}", sys::free_loop_device(&control)?);
     let device =
         OpenOptions::new().read(true).open(&path).with_context(|| format!("cannot open `{path}`"))?;
     sys::set_up_loop_device(&device, &image).with_context(|| format!("cannot set up `{path}`"))?;
-    fs::create_dir_all(folder)?;
-    Ok(mount(path.as_str(), folder, "squashfs", MountFlags::RDONLY, c"")?)
+    fs::create_dir_all(directory)?;
+    Ok(mount(path.as_str(), directory, "squashfs", MountFlags::RDONLY, c"")?)
 }
 
 /// `MODULE.PARAMETER=VALUE` words of the kernel command line.
@@ -169,8 +169,8 @@ struct Index {
 }
 
 impl Index {
-    fn read(folder: &Path) -> Self {
-        let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    fn read(directory: &Path) -> Self {
+        let text = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
         Self::parse(&text("modules.dep"), &text("modules.alias"), &text("modules.softdep"))
     }
 

@@ -93,9 +93,9 @@ impl Mount {
 }
 
 /// Whether something is mounted there: the kernel mounts `/dev` itself, and dracut nearly all.
-fn is_mountpoint(folder: &Path) -> std::io::Result<bool> {
-    let above = folder.parent().unwrap_or(folder);
-    Ok(fs::metadata(folder)?.dev() != fs::metadata(above)?.dev())
+fn is_mountpoint(directory: &Path) -> std::io::Result<bool> {
+    let above = directory.parent().unwrap_or(directory);
+    Ok(fs::metadata(directory)?.dev() != fs::metadata(above)?.dev())
 }
 
 #[cfg(test)]

@@ -52,9 +52,9 @@ impl Report {
     /// Speaks to the console, and to the log if it can be written.
     pub(crate) fn open() -> Self {
         let console = OpenOptions::new().write(true).open("/dev/console").ok();
-        if let Some(folder) = Path::new(LOG).parent() {
+        if let Some(directory) = Path::new(LOG).parent() {
             // Without a log the console still tells everything that matters.
-            let _ = std::fs::create_dir_all(folder);
+            let _ = std::fs::create_dir_all(directory);
         }
         let log = OpenOptions::new().append(true).create(true).open(LOG).ok();
         Self::with(Outputs { console, log, level: Level::Info, at_machine: true, splash: Splash::connect() })
@@ -157,7 +157,7 @@ pub(crate) fn version() -> ExitCode {
 /// What somebody sees who calls this program by hand.
 pub(crate) fn not_for_people() -> ExitCode {
     eprintln!(
-        "iguana-init: error: this program runs as process 1 of an initrd\n  \
+        "iguana-init: error: this program runs as PID 1 of an initrd\n  \
          hint: make one with `iguana build`, try a workflow with `iguana try WORKFLOW`, or run one on this \
          system with `iguana-init run WORKFLOW`"
     );

@@ -99,9 +99,9 @@ mod tests {
     fn a_splash_screen_of_the_host_is_told_and_cannot_have_us_wait() {
         let name = format!("iguana-splash-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
-        let listener = UnixListener::bind_addr(&address).unwrap();
+        let observer = UnixListener::bind_addr(&address).unwrap();
         let splash = Splash::connect_to(name.as_bytes()).unwrap();
-        let (mut plymouth, _) = listener.accept().unwrap();
+        let (mut plymouth, _) = observer.accept().unwrap();
         assert!(splash.show("copying"));
         let mut request = [0; 11];
         plymouth.read_exact(&mut request).unwrap();

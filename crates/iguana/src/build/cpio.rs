@@ -21,8 +21,8 @@ const TRAILER: &str = "TRAILER!!!";
 pub(crate) enum Node {
     /// A file with its permissions.
     File { mode: u32, content: Vec<u8> },
-    /// A folder with its permissions.
-    Folder { mode: u32 },
+    /// A directory with its permissions.
+    Directory { mode: u32 },
     /// A symbolic link to the path.
     Link { target: String },
     /// A character device with its permissions.
@@ -48,7 +48,7 @@ impl Node {
     fn mode(&self) -> u32 {
         match self {
             Self::File { mode, .. } => REGULAR | mode,
-            Self::Folder { mode } => DIRECTORY | mode,
+            Self::Directory { mode } => DIRECTORY | mode,
             Self::Link { .. } => SYMLINK | 0o777,
             Self::Device { mode, .. } => CHARACTER_DEVICE | mode,
         }
@@ -58,7 +58,7 @@ impl Node {
         match self {
             Self::File { content, .. } => content,
             Self::Link { target } => target.as_bytes(),
-            Self::Folder { .. } | Self::Device { .. } => &[],
+            Self::Directory { .. } | Self::Device { .. } => &[],
         }
     }
 
@@ -70,16 +70,16 @@ impl Node {
     }
 }
 
-/// A tree of entries: in an archive's order, each folder before what is in it.
+/// A tree of entries: in an archive's order, each directory before what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
 impl Tree {
-    /// Puts `node` at `path` (relative to the root), in place of what was there; makes its folders.
+    /// Puts `node` at `path` (relative to the root), in place of what was there; makes its directories.
     pub(crate) fn put(&mut self, path: impl Into<String>, node: Node) {
         let path = path.into();
         for (end, _) in path.match_indices('/') {
-            self.0.entry(path[..end].to_string()).or_insert(Node::Folder { mode: 0o755 });
+            self.0.entry(path[..end].to_string()).or_insert(Node::Directory { mode: 0o755 });
         }
         self.0.insert(path, node);
     }
@@ -102,7 +102,7 @@ fn write_entry(number: u32, path: &str, node: &Node, mtime: u32, out: &mut impl 
     let content = node.content();
     let size = u32::try_from(content.len())
         .map_err(|_| io::Error::other(format!("`{path}` is larger than 4 GiB, the limit of cpio")))?;
-    let links = if matches!(node, Node::Folder { .. }) { 2 } else { 1 };
+    let links = if matches!(node, Node::Directory { .. }) { 2 } else { 1 };
     let (major, minor) = node.device();
     let (user, group, disk_major, disk_minor, checksum) = (0, 0, 0, 0, 0);
     let name_size = path.len() as u32 + 1;
@@ -142,12 +142,12 @@ mod tests {
         tree.put("dev/console", Node::Device { mode: 0o600, major: 5, minor: 1 });
         tree.put("bin/sh", Node::Link { target: "busybox".into() });
         tree.put("a/b/file", Node::file("hello"));
-        tree.put("a/b", Node::Folder { mode: 0o1777 });
+        tree.put("a/b", Node::Directory { mode: 0o1777 });
         tree
     }
 
     #[test]
-    fn folders_come_before_what_is_in_them() {
+    fn directories_come_before_what_is_in_them() {
         let tree = tree();
         let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
         assert_eq!(paths, ["a", "a/b", "a/b/file", "bin", "bin/sh", "dev", "dev/console"]);
@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn another_program_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("archive");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("archive");
         let mut file = std::fs::File::create(&path).unwrap();
         tree().write(0, &mut file).unwrap();
         let input = std::fs::File::open(&path).unwrap();

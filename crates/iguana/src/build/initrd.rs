@@ -5,8 +5,8 @@ use super::modules::Packed;
 use anyhow::{Context, Result};
 use std::io::Write;
 
-/// Folders that are empty at the start, with their permissions.
-const FOLDERS: &[(&str, u32)] = &[
+/// Directories that are empty at the start, with their permissions.
+const DIRECTORIES: &[(&str, u32)] = &[
     ("dev", 0o755),
     ("etc", 0o755),
     ("iguana", 0o755),
@@ -50,7 +50,7 @@ pub(crate) struct Contents {
     pub(crate) release: String,
     /// Unix seconds of the newest input: every entry's time, and the earliest that a clock can show.
     pub(crate) date: u32,
-    /// The program that is process 1.
+    /// The program that is PID 1.
     pub(crate) init: Vec<u8>,
     /// A static busybox, if there is to be a shell.
     pub(crate) shell: Option<Vec<u8>>,
@@ -66,7 +66,7 @@ pub(crate) struct Contents {
     pub(crate) certificates: Vec<(String, Vec<u8>)>,
     /// Trusted certificates in PEM: name and content.
     pub(crate) authorities: Vec<(String, Vec<u8>)>,
-    /// Files of the trust folder: path in it and content.
+    /// Files of the trust directory: path in it and content.
     pub(crate) trust: Vec<(String, Vec<u8>)>,
     /// The kernel modules.
     pub(crate) modules: Packed,
@@ -111,8 +111,8 @@ fn tree(contents: Contents) -> Tree {
 }
 
 fn put_constants(tree: &mut Tree) {
-    for (path, mode) in FOLDERS {
-        tree.put(*path, Node::Folder { mode: *mode });
+    for (path, mode) in DIRECTORIES {
+        tree.put(*path, Node::Directory { mode: *mode });
     }
     for (path, mode, major, minor) in DEVICES {
         tree.put(*path, Node::Device { mode: *mode, major: *major, minor: *minor });
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(node(contents(), "init"), Node::program("init"));
         assert_eq!(node(contents(), "dev/console"), Node::Device { mode: 0o600, major: 5, minor: 1 });
         assert_eq!(node(contents(), "sbin/modprobe"), Node::Link { target: "/init".into() });
-        assert_eq!(node(contents(), "tmp"), Node::Folder { mode: 0o1777 });
+        assert_eq!(node(contents(), "tmp"), Node::Directory { mode: 0o1777 });
     }
 
     #[test]

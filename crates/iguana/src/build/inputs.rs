@@ -90,8 +90,8 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
         lock.check_workflow(Digest::of(&text), serial)
             .with_context(|| format!("`{}` is not used", path.display()))?;
     }
-    if let Some(folder) = trust {
-        let trust = Trust::open(folder)?;
+    if let Some(directory) = trust {
+        let trust = Trust::open(directory)?;
         trust::examine_as(Voucher::Initrd, &name, &text, &trust)
             .with_context(|| format!("`{name}` could not run"))?;
     }
@@ -120,16 +120,18 @@ pub(crate) fn logins(path: &Path) -> Result<Input> {
     Ok(input)
 }
 
-/// The files of a folder as containers-certs.d(5) describes it, by their paths in it.
-pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
-    let expected =
-        "`--certs` takes a folder of folders named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
-    ensure!(folder.is_dir(), hinted(format!("cannot read the folder `{}`", folder.display()), expected));
-    let (top, mut found) = (Files::of(folder)?, Vec::new());
+/// The files of a directory as containers-certs.d(5) describes it, by their paths in it.
+pub(crate) fn certificates(directory: &Path) -> Result<Vec<(String, Input)>> {
+    let expected = "`--certs` takes a directory of directories named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
+    ensure!(
+        directory.is_dir(),
+        hinted(format!("cannot read the directory `{}`", directory.display()), expected)
+    );
+    let (top, mut found) = (Files::of(directory)?, Vec::new());
     for registry in top.names().hint(expected)? {
-        let (home, below) = (folder.join(&registry), top.folder(&registry));
-        if !top.has_folder(&registry) {
-            let message = format!("`{}` is not the folder of a registry", home.display());
+        let (home, below) = (directory.join(&registry), top.directory(&registry));
+        if !top.has_directory(&registry) {
+            let message = format!("`{}` is not the directory of a registry", home.display());
             return Err(hinted(message, expected));
         }
         let files = below.names()?.into_iter().filter(|name| is_certificate_or_key(name));
@@ -149,16 +151,17 @@ pub(crate) fn certificates(folder: &Path) -> Result<Vec<(String, Input)>> {
     Ok(found)
 }
 
-/// The files of a trust folder by their paths in it.
-pub(crate) fn trust(folder: &Path) -> Result<Vec<(String, Input)>> {
-    let fails = || format!("cannot use the trust folder `{}`", folder.display());
-    let files = trust::files(folder).with_context(fails)?;
+/// The files of a trust directory by their paths in it.
+pub(crate) fn trust(directory: &Path) -> Result<Vec<(String, Input)>> {
+    let fails = || format!("cannot use the trust directory `{}`", directory.display());
+    let files = trust::files(directory).with_context(fails)?;
     let read = |(path, file): (String, File)| {
         let input = Input::of(file, FILE_LIMIT);
         Ok((
             path,
-            input
-                .with_context(|| format!("cannot read a file of the trust folder `{}`", folder.display()))?,
+            input.with_context(|| {
+                format!("cannot read a file of the trust directory `{}`", directory.display())
+            })?,
         ))
     };
     files.into_iter().map(read).collect()

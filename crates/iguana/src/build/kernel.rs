@@ -23,7 +23,7 @@ pub(crate) struct Kernel {
     pub(crate) release: String,
     /// The bootable file, if we know of one.
     pub(crate) image: Option<PathBuf>,
-    /// The folder of its modules.
+    /// The directory of its modules.
     pub(crate) modules: PathBuf,
 }
 
@@ -57,7 +57,7 @@ impl Kernel {
         let name = modules.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_string()));
         let release = name
             .with_context(|| format!("cannot find the kernel modules `{}`", modules.display()))
-            .hint("`--modules` names a folder such as `/lib/modules/6.1.0-9-amd64`")?;
+            .hint("`--modules` names a directory such as `/lib/modules/6.1.0-9-amd64`")?;
         Ok(Self::of_version(&release, Some(modules)))
     }
 
@@ -82,7 +82,7 @@ fn is_version(kernel: &Path) -> bool {
 fn modules_beside(image: &Path, release: &str) -> PathBuf {
     let root = image.canonicalize().ok().and_then(|image| Some(image.parent()?.parent()?.to_owned()));
     let beside = root.map(|root| root.join("lib/modules").join(release));
-    beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| Path::new(MODULES).join(release))
+    beside.filter(|directory| directory.is_dir()).unwrap_or_else(|| Path::new(MODULES).join(release))
 }
 
 /// The newest kernel in `boot` that can be read and has modules.

@@ -28,14 +28,14 @@ pub(crate) struct Recipe {
     /// The kernel, a bootable file or the version of an installed one [default: the newest in /boot]
     #[arg(long, value_name = "FILE|VERSION")]
     pub(crate) kernel: Option<PathBuf>,
-    /// The folder of that kernel's modules [default: /lib/modules/VERSION]
+    /// The directory of that kernel's modules [default: /lib/modules/VERSION]
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
-    /// Take also the modules below this path of their folder, such as kernel/drivers/net/wireless or updates;
+    /// Take also the modules below this path of their directory, such as kernel/drivers/net/wireless or updates;
     /// can be repeated
     #[arg(long, value_name = "PATH")]
     pub(crate) add_modules: Vec<String>,
-    /// The folder of keys, policies, registries and certificates that the initrd believes; `iguana trust init` makes one
+    /// The directory of keys, policies, registries and certificates that the initrd believes; `iguana trust init` makes one
     #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
     pub(crate) trust: Option<PathBuf>,
     /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
@@ -48,7 +48,7 @@ pub(crate) struct Recipe {
     /// read it
     #[arg(long = "auth", value_name = "FILE")]
     pub(crate) logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in folders named HOST[:PORT], as in containers-certs.d(5)
+    /// CA and client certificates of single registries, in directories named HOST[:PORT], as in containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     pub(crate) certificates: Option<PathBuf>,
     /// Take a shell along, this machine's static busybox
@@ -202,8 +202,8 @@ fn cache(recipe: &Recipe) -> Cache {
     if recipe.fresh {
         return Cache::Fresh;
     }
-    match iguana_vm::cache_folder() {
-        Ok(folder) => folder.map_or(Cache::Fresh, Cache::Kept),
+    match iguana_vm::cache_directory() {
+        Ok(directory) => directory.map_or(Cache::Fresh, Cache::Kept),
         Err(error) => {
             output::note(format_args!("warning: the cache is not used, all is made anew: {error:#}"));
             Cache::Fresh

@@ -1,4 +1,4 @@
-//! Which kernel modules a machine may need until its system is installed and started: disks, network cards,
+//! Which kernel modules a machine may need until its system is installed and started: disks, network interfaces,
 //! USB, input and file systems of every kind, the guest sides of the hypervisors, and what containers ask
 //! the kernel for. Not: sound, graphics, cameras, sensors, radios.
 //!
@@ -13,7 +13,7 @@ enum Verdict {
     Leave,
 }
 
-/// Paths below `kernel/` of a modules folder. For each module the longest path that it lies below decides;
+/// Paths below `kernel/` of a modules directory. For each module the longest path that it lies below decides;
 /// without any it is left. A path taken here costs room in every initrd and in the memory of every machine.
 #[rustfmt::skip]
 const RULES: &[(&str, Verdict, &str)] = &[
@@ -41,7 +41,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/infiniband",          Take,  "InfiniBand and RDMA cards, disks behind them"),
     ("drivers/infiniband/ulp/isert", Leave, "serves disks to others"),
     ("drivers/infiniband/ulp/srpt", Leave, "serves disks to others"),
-    ("drivers/net",                 Take,  "network cards, bonds, bridges, VLANs, tunnels"),
+    ("drivers/net",                 Take,  "network interfaces, bonds, bridges, VLANs, tunnels"),
     ("drivers/net/can",             Leave, "field buses"),
     ("drivers/net/hamradio",        Leave, "radio amateurs"),
     ("drivers/net/ieee802154",      Leave, "sensor radios"),
@@ -61,7 +61,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("net/netfilter/ipset",         Leave, "large firewalls"),
     ("net/netfilter/ipvs",          Leave, "load balancers"),
     ("net/netlink",                 Take,  "what `ss` asks for"),
-    ("net/sched/sch_fq_codel",      Take,  "the usual queue of network cards"),
+    ("net/sched/sch_fq_codel",      Take,  "the usual queue of network interfaces"),
     ("net/packet",                  Take,  "DHCP, tcpdump"),
     ("net/tls",                     Take,  "TLS in the kernel, for disks and files"),
     ("net/unix",                    Take,  "what `ss` asks for"),
@@ -114,7 +114,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
 
     // The board: what disks and cards hang on, consoles, trust, clocks.
     ("drivers/acpi/nfit",           Take,  "persistent memory"),
-    ("drivers/bus",                 Take,  "network cards behind MHI"),
+    ("drivers/bus",                 Take,  "network interfaces behind MHI"),
     ("drivers/char/hw_random",      Take,  "entropy for TLS"),
     ("drivers/char/ipmi",           Take,  "the board's management controller"),
     ("drivers/char/tpm",            Take,  "keys of encrypted disks"),
@@ -142,9 +142,9 @@ pub(crate) fn wants(path: &str) -> bool {
     fits.max_by_key(|(prefix, ..)| prefix.len()).is_some_and(|(_, verdict, _)| *verdict == Take)
 }
 
-/// Whether `path` is `folder` or lies below it.
-pub(crate) fn is_below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether `path` is `directory` or lies below it.
+pub(crate) fn is_below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_begins_alike_is_another_folder() {
+    fn a_name_that_begins_alike_is_another_directory() {
         assert!(!wants("kernel/libfoo/x.ko"));
         assert!(!wants("kernel/drivers/network/x.ko"));
         assert!(!wants("kernel/sound/soundcore.ko"));

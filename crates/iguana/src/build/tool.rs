@@ -27,7 +27,7 @@ impl Tool {
 
     /// The program's path.
     fn find(self) -> Result<PathBuf> {
-        let beside = || ADMINISTRATORS.iter().map(|folder| Path::new(folder).join(self.program));
+        let beside = || ADMINISTRATORS.iter().map(|directory| Path::new(directory).join(self.program));
         let found = on_path(self.program).or_else(|| beside().find(|path| path.is_file()));
         found.ok_or_else(|| hinted(format!("`{}` is not on the PATH", self.program), install(self.package)))
     }

@@ -36,13 +36,13 @@ pub(crate) struct Options {
 struct Recipe {
     /// The workflow; its signature, its lock file and that one's signature are taken along if they lie beside it
     workflow: PathBuf,
-    /// Where the bundle goes: a file if it ends in .tar, else a folder, which must not be there yet
+    /// Where the bundle goes: a file if it ends in .tar, else a directory, which must not be there yet
     #[arg(short, long, value_name = "FILE.tar|DIR")]
     output: PathBuf,
     /// A platform whose images are taken along; can be repeated [default: any machine of this one's architecture]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     platforms: Vec<Machine>,
-    /// The trust folder: what it would not let run is not bundled [default: this machine's /etc/containers]
+    /// The trust directory: what it would not let run is not bundled [default: this machine's /etc/containers]
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
 }
@@ -53,7 +53,7 @@ enum Command {
     Verify {
         /// The bundle
         bundle: PathBuf,
-        /// Say also whether this trust folder lets the workflow and each image in it run, without asking any registry
+        /// Say also whether this trust directory lets the workflow and each image in it run, without asking any registry
         #[arg(long, value_name = "DIR")]
         trust: Option<PathBuf>,
     },
@@ -86,20 +86,20 @@ fn make(recipe: &Recipe) -> Result<()> {
     trust::examine(&name, &text, &trust)?;
     let pins = pins(&recipe.workflow, &text, plan.serial)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
-    let place = output_folder(&recipe.output)?;
+    let place = output_directory(&recipe.output)?;
     let room = tempfile::Builder::new()
         .prefix(".iguana-bundle-")
         .tempdir_in(place)
-        .hint("the folder must be writable")?;
-    let folder = room.path().join("bundle");
-    let mut writer = Writer::new(&folder)?;
+        .hint("the directory must be writable")?;
+    let directory = room.path().join("bundle");
+    let mut writer = Writer::new(&directory)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
-    let inventory = Bundle::open(&folder)?.bundle.verify().context("the bundle did not become whole")?;
+    let inventory = Bundle::open(&directory)?.bundle.verify().context("the bundle did not become whole")?;
     if is_file {
-        pack(&folder, &recipe.output)?
+        pack(&directory, &recipe.output)?
     } else {
-        output_file::place_folder(&folder, &recipe.output)?
+        output_file::place_directory(&directory, &recipe.output)?
     }
     output::say(format_args!(
         "wrote {}: {} images, {} blobs, {:.1} MB",
@@ -111,10 +111,11 @@ fn make(recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-fn output_folder(output: &Path) -> Result<&Path> {
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    Ok(folder)
+fn output_directory(output: &Path) -> Result<&Path> {
+    let directory =
+        output.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    Ok(directory)
 }
 
 /// Copies all images; which digests their names mean.
@@ -171,19 +172,19 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
 }
 
 /// As one file, in an order and with times that are always the same.
-fn pack(folder: &Path, output: &Path) -> Result<()> {
+fn pack(directory: &Path, output: &Path) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
     let place = Place::of(output)?;
     let mut incoming = place.begin()?;
     let mut tar = tar::Builder::new(BufWriter::new(incoming.stream()));
     let mut names = vec![PathBuf::from("oci-layout"), PathBuf::from("index.json")];
-    let mut blobs: Vec<_> = fs::read_dir(folder.join("blobs/sha256"))?
+    let mut blobs: Vec<_> = fs::read_dir(directory.join("blobs/sha256"))?
         .map(|entry| Ok(Path::new("blobs/sha256").join(entry?.file_name())))
         .collect::<Result<_>>()?;
     blobs.sort();
     names.extend(blobs);
     for name in names {
-        let file = File::open(folder.join(&name))?;
+        let file = File::open(directory.join(&name))?;
         let mut header = tar::Header::new_gnu();
         header.set_size(file.metadata()?.len());
         header.set_mode(0o644);
@@ -195,13 +196,13 @@ fn pack(folder: &Path, output: &Path) -> Result<()> {
     incoming.finish(output_file::PUBLIC)
 }
 
-fn verify(path: &Path, trust_folder: Option<&Path>) -> Result<()> {
+fn verify(path: &Path, trust_directory: Option<&Path>) -> Result<()> {
     let Opened { documents, bundle } = Bundle::open(path)?;
     let inventory = bundle.verify()?;
     let name = path.display().to_string();
-    let trust = trust_folder.map_or_else(|| Ok(Trust::absent()), Trust::open)?;
+    let trust = trust_directory.map_or_else(|| Ok(Trust::absent()), Trust::open)?;
     let examined = trust::examine_bundle(&name, &documents, &trust)?;
-    judge(&name, &examined, bundle, &trust, trust_folder.is_some())?;
+    judge(&name, &examined, bundle, &trust, trust_directory.is_some())?;
     output::say(format_args!(
         "{name} is whole: {} names, {} blobs, {:.1} MB",
         inventory.names,

@@ -4,7 +4,7 @@ use super::Document;
 use workflow::{Finding, Position};
 
 /// A finding with its document and its place in lines and columns.
-pub(super) struct Told<'a> {
+pub(super) struct LocatedFinding<'a> {
     pub(super) document: &'a Document,
     pub(super) finding: &'a Finding,
     /// Its first character.
@@ -14,15 +14,15 @@ pub(super) struct Told<'a> {
 }
 
 /// The findings of a document.
-pub(super) fn of(document: &Document) -> impl Iterator<Item = Told<'_>> {
+pub(super) fn of(document: &Document) -> impl Iterator<Item = LocatedFinding<'_>> {
     document.checked.findings.iter().map(move |finding| {
         let source = &document.checked.source;
         let (start, end) = (source.position(finding.span.start), source.position(finding.span.end));
-        Told { document, finding, start, end }
+        LocatedFinding { document, finding, start, end }
     })
 }
 
-impl Told<'_> {
+impl LocatedFinding<'_> {
     /// The message, and the hint below it.
     pub(super) fn text(&self) -> String {
         match &self.finding.hint {

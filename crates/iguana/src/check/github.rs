@@ -2,7 +2,7 @@
 
 use super::Document;
 use super::findings;
-use super::findings::Told;
+use super::findings::LocatedFinding;
 use printable::{is_hidden, without_commands};
 use workflow::Severity;
 
@@ -11,7 +11,7 @@ pub(super) fn text(documents: &[Document]) -> String {
     documents.iter().flat_map(findings::of).map(|told| command(&told)).collect()
 }
 
-fn command(told: &Told<'_>) -> String {
+fn command(told: &LocatedFinding<'_>) -> String {
     let name = match told.finding.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

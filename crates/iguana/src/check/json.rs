@@ -1,6 +1,6 @@
 //! Findings, and the order of the jobs, as one JSON document.
 
-use super::findings::{self, Told};
+use super::findings::{self, LocatedFinding};
 use super::{Document, order};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn file(document: &Document, has_plan: bool) -> Value {
     file
 }
 
-fn finding(told: &Told<'_>) -> Value {
+fn finding(told: &LocatedFinding<'_>) -> Value {
     json!({
         "severity": told.finding.severity.to_string(),
         "rule": told.finding.rule,

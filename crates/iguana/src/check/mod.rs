@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Show the order in which the jobs run, and what each runs
     #[arg(long)]
     plan: bool,
-    /// Say also what this trust folder would hold back: signature, serial number, digests, rules for images
+    /// Say also what this trust directory would hold back: signature, serial number, digests, rules for images
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
     /// When the findings are coloured
@@ -99,8 +99,8 @@ pub(crate) fn run(options: &Options) -> Result<Exit> {
 }
 
 /// Whether the trust lets all of them run. What it holds back is told on standard error; what is wrong anyway was told.
-fn are_trusted(documents: &[Document], folder: &Path) -> Result<bool> {
-    let trust = Trust::open(folder)?;
+fn are_trusted(documents: &[Document], directory: &Path) -> Result<bool> {
+    let trust = Trust::open(directory)?;
     let mut all = true;
     for document in documents.iter().filter(|document| !document.has_errors()) {
         if let Err(error) = trust::examine(&document.name, &document.bytes, &trust) {

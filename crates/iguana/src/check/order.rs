@@ -210,8 +210,8 @@ fn step_value(step: &Step) -> Value {
     extend(
         &mut value,
         match &step.action {
-            Action::Run { script, shell, folder } => {
-                json!({ "run": script.source(), "shell": shell, "working_directory": folder })
+            Action::Run { script, shell, directory } => {
+                json!({ "run": script.source(), "shell": shell, "working_directory": directory })
             }
             Action::Use(container) => container_value(container),
         },
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_hundred_jobs_with_long_texts_stay_readable() {
-        let image = format!("r.example/{}installer:latest", "folder/".repeat(9));
+        let image = format!("r.example/{}installer:latest", "directory/".repeat(9));
         let job = |number| {
             format!("  job-{number}: {{container: '{image}', if: \"env.A == '{}'\"}}\n", "é ".repeat(90))
         };
@@ -298,8 +298,8 @@ mod tests {
         let digest = "0123456789abcdef".repeat(4);
         assert_eq!(image("busybox"), "busybox");
         assert_eq!(image(&format!("r.example/a@sha256:{digest}")), "r.example/a@sha256:01234567…");
-        let long = format!("registry.example.com/folder/tool@sha256:{digest}");
-        assert_eq!(image(&long), "…le.com/folder/tool@sha256:01234567…");
+        let long = format!("registry.example.com/directory/tool@sha256:{digest}");
+        assert_eq!(image(&long), "…le.com/directory/tool@sha256:01234567…");
         assert_eq!(image(&long).chars().count(), WIDEST);
     }
 

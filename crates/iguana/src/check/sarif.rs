@@ -1,7 +1,7 @@
 //! Findings as SARIF (docs.oasis-open.org/sarif/sarif/v2.1.0), which code hosts and editors show at the lines.
 
 use super::Document;
-use super::findings::{self, Told};
+use super::findings::{self, LocatedFinding};
 use super::rules::RULES;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn driver() -> Value {
     })
 }
 
-fn result(told: &Told<'_>) -> Value {
+fn result(told: &LocatedFinding<'_>) -> Value {
     json!({
         "ruleId": told.finding.rule,
         "level": told.finding.severity.to_string(),

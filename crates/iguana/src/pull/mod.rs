@@ -1,4 +1,4 @@
-//! `iguana pull`: the tree of an image in a folder, fetched and unpacked as a boot does it.
+//! `iguana pull`: the tree of an image in a directory, fetched and unpacked as a boot does it.
 
 mod progress;
 
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use trust_directory::Files;
 use untrusted_fs::Directory;
 
-/// Where layers are unpacked, in the folder itself: moving them to their place costs nothing within a file system.
+/// Where layers are unpacked, in the directory itself: moving them to their place costs nothing within a file system.
 const STORE: &str = ".iguana-pull";
 /// Nobody else enters it.
 const STORE_MODE: u32 = 0o700;
@@ -36,15 +36,15 @@ const LOST_AND_FOUND: &str = "lost+found";
 pub(crate) struct Options {
     /// The image: a name in a registry, oci:DIR[:NAME], oci-archive:FILE[:NAME], or docker-archive:FILE[:REFERENCE]
     image: Reference,
-    /// The folder that becomes the image's tree, which must be empty; it is made if need be
-    folder: PathBuf,
+    /// The directory that becomes the image's tree, which must be empty; it is made if need be
+    directory: PathBuf,
     /// Of an image for several platforms, the one for this [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Machine>,
     /// Write the digest of the image's manifest there
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
-    /// The folder of keys, policies, registries and certificates that decides; `iguana trust init` makes one
+    /// The directory of keys, policies, registries and certificates that decides; `iguana trust init` makes one
     #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
     trust: Option<PathBuf>,
     /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Who pulls from registries that demand to know, as in containers-auth.json(5)
     #[arg(long = "auth", value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in folders named HOST[:PORT], as in containers-certs.d(5)
+    /// CA and client certificates of single registries, in directories named HOST[:PORT], as in containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     certificates: Option<PathBuf>,
 }
@@ -64,17 +64,17 @@ pub(crate) struct Options {
 /// Pulls the image, and prints the digest of its manifest.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure_root()?;
-    let room = Room::prepare(&options.folder)?;
+    let room = PullTarget::prepare(&options.directory)?;
     let puller = options.puller(&room)?;
     let image = {
-        let mut teller = progress::Teller::new(&options.image);
+        let mut teller = progress::ProgressPrinter::new(&options.image);
         let pulled = puller.pull(&options.image, None, &Unlimited, &mut |event| teller.tell(event));
         pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
     };
     let digest = image.approval().manifest();
-    settle(image, &room.folder)
+    settle(image, &room.directory)
         .and_then(|()| room.leave())
-        .with_context(|| format!("cannot fill `{}`", options.folder.display()))?;
+        .with_context(|| format!("cannot fill `{}`", options.directory.display()))?;
     if let Some(file) = &options.digest_file {
         let written = output_file::write(file, output_file::PUBLIC, digest.to_string().as_bytes());
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
@@ -84,10 +84,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 impl Options {
-    fn puller(&self, room: &Room) -> Result<Puller> {
+    fn puller(&self, room: &PullTarget) -> Result<Puller> {
         let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
         let trust = match &self.trust {
-            Some(folder) => Trust::open(folder)?,
+            Some(directory) => Trust::open(directory)?,
             None => self.trust_of_options()?,
         };
         let machine = self.platform.clone().unwrap_or_else(Machine::this);
@@ -106,9 +106,9 @@ impl Options {
             roots.push(b'\n');
         }
         let certificates = match &self.certificates {
-            Some(folder) => {
-                inputs::certificates(folder)?;
-                RegistryCertificates::from_files(&Files::of(folder)?)?
+            Some(directory) => {
+                inputs::certificates(directory)?;
+                RegistryCertificates::from_files(&Files::of(directory)?)?
             }
             None => RegistryCertificates::default(),
         };
@@ -145,24 +145,24 @@ fn ensure_root() -> Result<()> {
     ))
 }
 
-/// The folder to fill, and the one in it where layers are unpacked, which goes with the value. Others may be able to
+/// The directory to fill, and the one in it where layers are unpacked, which goes with the value. Others may be able to
 /// write to the first, and nobody to the second; from here on both are what they are now, whatever their paths lead to.
-struct Room {
-    folder: Directory,
+struct PullTarget {
+    directory: Directory,
 }
 
-impl Room {
-    fn prepare(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder `{}`", folder.display()))
-            .hint("the second word is the folder that becomes the image's tree")?;
-        let cannot = || format!("cannot read the folder `{}`", folder.display());
-        let room = Self { folder: Directory::open(folder).with_context(cannot)? };
-        let names = room.folder.names(usize::MAX).with_context(cannot)?;
+impl PullTarget {
+    fn prepare(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the directory `{}`", directory.display()))
+            .hint("the second word is the directory that becomes the image's tree")?;
+        let cannot = || format!("cannot read the directory `{}`", directory.display());
+        let room = Self { directory: Directory::open(directory).with_context(cannot)? };
+        let names = room.directory.names(usize::MAX).with_context(cannot)?;
         if let Some(name) = names.iter().find(|name| *name != LOST_AND_FOUND && *name != STORE) {
             return Err(hinted(
-                format!("`{}` is not empty: it has `{}`", folder.display(), name.display()),
-                "name a folder that is empty or not there yet",
+                format!("`{}` is not empty: it has `{}`", directory.display(), name.display()),
+                "name a directory that is empty or not there yet",
             ));
         }
         // What a pull left that was killed.
@@ -171,24 +171,24 @@ impl Room {
     }
 
     fn store(&self) -> Result<Directory> {
-        self.folder.create_directory(STORE, STORE_MODE).context("cannot make a folder for the layers")
+        self.directory.create_directory(STORE, STORE_MODE).context("cannot make a directory for the layers")
     }
 
-    /// Leaves the folder as the image has it: its time, too.
+    /// Leaves the directory as the image has it: its time, too.
     fn leave(self) -> Result<()> {
-        let folder = fs::File::from(self.folder.as_fd().try_clone_to_owned()?);
-        let time = folder.metadata()?.modified()?;
+        let directory = fs::File::from(self.directory.as_fd().try_clone_to_owned()?);
+        let time = directory.metadata()?.modified()?;
         self.clear();
-        Ok(folder.set_modified(time)?)
+        Ok(directory.set_modified(time)?)
     }
 
     fn clear(&self) {
         // If it stays, making it anew says why.
-        let _ = self.folder.remove(STORE);
+        let _ = self.directory.remove(STORE);
     }
 }
 
-impl Drop for Room {
+impl Drop for PullTarget {
     fn drop(&mut self) {
         self.clear();
     }

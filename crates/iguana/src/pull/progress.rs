@@ -24,7 +24,7 @@ pub(super) fn interval() -> Duration {
 }
 
 /// Tells a person, or a log.
-pub(super) struct Teller<'a> {
+pub(super) struct ProgressPrinter<'a> {
     image: &'a Reference,
     start: Instant,
     bars: MultiProgress,
@@ -32,7 +32,7 @@ pub(super) struct Teller<'a> {
     is_terminal: bool,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> ProgressPrinter<'a> {
     pub(super) fn new(image: &'a Reference) -> Self {
         let is_terminal = stderr().is_terminal();
         Self { image, start: Instant::now(), bars: MultiProgress::new(), layers: Vec::new(), is_terminal }
@@ -78,7 +78,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-impl Drop for Teller<'_> {
+impl Drop for ProgressPrinter<'_> {
     /// Bars are of the moment: what follows them says how it ended.
     fn drop(&mut self) {
         self.layers.iter().for_each(ProgressBar::finish_and_clear);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Options {
     /// The workflow; beside it WORKFLOW.lock is written
     workflow: PathBuf,
-    /// The trust folder [default: this machine's /etc/containers]
+    /// The trust directory [default: this machine's /etc/containers]
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     warn_of_replay(&options.workflow, &target, &lock)?;
     let text = format!("{lock}\n");
     output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
-        .hint("the folder of the workflow must be writable")?;
+        .hint("the directory of the workflow must be writable")?;
     output::say(format_args!(
         "wrote {target} with {} images; sign it: `openssl dgst -sha256 -sign KEY {target} > {target}.sig`",
         lock.len()

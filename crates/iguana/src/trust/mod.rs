@@ -1,4 +1,4 @@
-//! `iguana trust`: the folder of keys, policies and certificates that an initrd believes, and what it decides.
+//! `iguana trust`: the directory of keys, policies and certificates that an initrd believes, and what it decides.
 
 mod examine;
 mod explain;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use trust_directory::Files;
 use untrusted_fs::{Directory, Links};
 
-/// What may be in a trust folder.
+/// What may be in a trust directory.
 const KNOWN: &[&str] = &[
     "auth.json",
     "ca",
@@ -30,23 +30,23 @@ const KNOWN: &[&str] = &[
     "registries.d",
 ];
 
-/// Files of a trust folder, open at once; and folders in folders in it: `certs.d/HOST` is the deepest that has a meaning.
+/// Files of a trust directory, open at once; and directories in directories in it: `certs.d/HOST` is the deepest that has a meaning.
 const FILES: usize = 500;
 const DEPTH: usize = 4;
 
-/// What to do with a trust folder.
+/// What to do with a trust directory.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub(crate) enum Command {
     /// Make a strict one, with comments: nothing runs until keys are put in
     Init {
-        /// The folder, which must be new or empty
-        folder: PathBuf,
+        /// The directory, which must be new or empty
+        directory: PathBuf,
     },
     /// Say whether an image or a workflow may run, by which rule, and why
     Explain {
         /// The name of an image, or the file of a workflow
         subject: String,
-        /// The trust folder [default: this machine's /etc/containers]
+        /// The trust directory [default: this machine's /etc/containers]
         #[arg(long, value_name = "DIR")]
         trust: Option<PathBuf>,
     },
@@ -59,7 +59,7 @@ pub(crate) use lock::run as lock;
 /// Does it.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Init { folder } => template::write(folder),
+        Command::Init { directory } => template::write(directory),
         Command::Explain { subject, trust } => explain::run(subject, &open(trust.as_deref())?),
     }
 }
@@ -73,17 +73,18 @@ pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Opens what lies beside a workflow, in a folder that may be of another user: it is a file, and a link there stays in
-/// the folder. Nothing where there is nothing.
+/// Opens what lies beside a workflow, in a directory that may be of another user: it is a file, and a link there stays in
+/// the directory. Nothing where there is nothing.
 pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>> {
     let path = beside(workflow, ending);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().with_context(|| format!("`{}` names no file", workflow.display()))?;
-    match Directory::open(folder).and_then(|folder| folder.file(name, Links::Inside)) {
+    match Directory::open(directory).and_then(|directory| directory.file(name, Links::Inside)) {
         Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => Ok(None),
         opened => {
             let opened = opened.with_context(|| format!("cannot read `{}`", path.display()));
-            opened.map(Some).hint("it must be a file, or a link to one in the same folder")
+            opened.map(Some).hint("it must be a file, or a link to one in the same directory")
         }
     }
 }
@@ -96,8 +97,8 @@ pub(crate) fn read_beside(workflow: &Path, ending: &str) -> Result<Option<Vec<u8
 }
 
 /// The trust that a person named, else this machine's.
-pub(crate) fn open(folder: Option<&Path>) -> Result<Trust> {
-    folder.map_or_else(Trust::of_machine, Trust::open)
+pub(crate) fn open(directory: Option<&Path>) -> Result<Trust> {
+    directory.map_or_else(Trust::of_machine, Trust::open)
 }
 
 /// Where images are asked for as the trust says.
@@ -117,22 +118,22 @@ pub(crate) fn tell(event: PullEvent) {
     }
 }
 
-/// A file of a trust folder: its path in it, and the file, open.
+/// A file of a trust directory: its path in it, and the file, open.
 pub(crate) type Found = (String, File);
 
-/// The files of a folder that is to be baked in, once every one is known to be of use.
-pub(crate) fn files(folder: &Path) -> Result<Vec<Found>> {
-    let trust = Trust::open(folder)?;
+/// The files of a directory that is to be baked in, once every one is known to be of use.
+pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
+    let trust = Trust::open(directory)?;
     trust.policy.check_keys()?;
     trust.rules.workflow_keys()?;
-    let (files, mut found) = (Files::of(folder)?, Vec::new());
+    let (files, mut found) = (Files::of(directory)?, Vec::new());
     for name in files.names()? {
         if name.to_ascii_uppercase().starts_with("README") {
             continue;
         }
         if !KNOWN.contains(&name.as_str()) {
-            let message = format!("`{name}` in the trust folder `{}` has no meaning", folder.display());
-            return Err(hinted(message, format!("a trust folder has `{}`", KNOWN.join("`, `"))));
+            let message = format!("`{name}` in the trust directory `{}` has no meaning", directory.display());
+            return Err(hinted(message, format!("a trust directory has `{}`", KNOWN.join("`, `"))));
         }
         collect(&files, &name, &name, &mut found)?;
     }
@@ -141,14 +142,14 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<Found>> {
 
 /// `name` is in `files`, and `path` what it is in the whole.
 fn collect(files: &Files, name: &str, path: &str, found: &mut Vec<Found>) -> Result<()> {
-    if files.has_folder(name) {
-        ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust folder is too deep in it");
-        let below = files.folder(name);
+    if files.has_directory(name) {
+        ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust directory is too deep in it");
+        let below = files.directory(name);
         let mut names = below.names()?.into_iter();
         return names.try_for_each(|name| collect(&below, &name, &format!("{path}/{name}"), found));
     }
-    ensure!(found.len() < FILES, "the trust folder has more than {FILES} files");
-    let file = files.open(name)?.with_context(|| format!("`{path}` in the trust folder is gone"))?;
+    ensure!(found.len() < FILES, "the trust directory has more than {FILES} files");
+    let file = files.open(name)?.with_context(|| format!("`{path}` in the trust directory is gone"))?;
     found.push((path.to_owned(), file));
     Ok(())
 }
@@ -160,7 +161,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn what_lies_beside_a_workflow_is_a_file_of_its_folder() {
+    fn what_lies_beside_a_workflow_is_a_file_of_its_directory() {
         let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("secret"), "secret").unwrap();
         let (workflow, lock) = (room.path().join("flow.yaml"), room.path().join("flow.yaml.lock"));

@@ -1,7 +1,7 @@
-//! The trust folder that one begins with.
+//! The trust directory that one begins with.
 
 use crate::output;
-use crate::output_file::{Folder, PUBLIC};
+use crate::output_file::{OutputDirectory, PUBLIC};
 use anyhow::Result;
 use hint::hinted;
 use std::path::Path;
@@ -15,19 +15,19 @@ const FILES: &[(&str, &str)] = &[
     ("iguana.conf", include_str!("template/iguana.conf")),
 ];
 
-/// Its empty folders.
-const FOLDERS: &[&str] = &["keys", "ca", "certs.d"];
+/// Its empty directories.
+const DIRECTORIES: &[&str] = &["keys", "ca", "certs.d"];
 
-/// Writes it to a new or empty folder.
-pub(super) fn write(folder: &Path) -> Result<()> {
-    let top = Folder::open(folder)?;
+/// Writes it to a new or empty directory.
+pub(super) fn write(directory: &Path) -> Result<()> {
+    let top = OutputDirectory::open(directory)?;
     if !top.is_empty() {
-        let message = format!("`{}` is not empty", folder.display());
-        return Err(hinted(message, "name a new folder: nothing is written over"));
+        let message = format!("`{}` is not empty", directory.display());
+        return Err(hinted(message, "name a new directory: nothing is written over"));
     }
-    FOLDERS.iter().try_for_each(|name| top.folder(name))?;
+    DIRECTORIES.iter().try_for_each(|name| top.directory(name))?;
     FILES.iter().try_for_each(|(path, text)| top.write(path, PUBLIC, text.as_bytes()))?;
-    output::say(format_args!("made {}; its README.md says what to put in", folder.display()));
+    output::say(format_args!("made {}; its README.md says what to put in", directory.display()));
     Ok(())
 }
 
@@ -41,10 +41,10 @@ mod tests {
     #[test]
     fn the_beginning_is_strict_and_says_what_is_missing() {
         let room = tempfile::tempdir().unwrap();
-        let folder = room.path().join("trust");
-        write(&folder).unwrap();
-        let trust = Trust::from_folder(&folder).unwrap();
-        assert_eq!(trust.laxity(), None);
+        let directory = room.path().join("trust");
+        write(&directory).unwrap();
+        let trust = Trust::from_directory(&directory).unwrap();
+        assert_eq!(trust.unsigned_notice(), None);
         assert!(trust.rules.demand_digests() && trust.rules.settings("").no_shell);
         let open = "root=/dev/sda1 init=/bin/sh rd.iguana.debug rd.iguana.containers=a rd.iguana.on_failure=local \
                     rd.iguana.on_failure=shell";
@@ -54,9 +54,9 @@ mod tests {
         let reference: Reference = "r.example/x".parse().unwrap();
         let rule = trust.policy.rule(&Subject::of(&reference).unwrap());
         assert_eq!(rule.to_string(), "`default` (reject)");
-        let error = super::super::files(&folder).unwrap_err();
+        let error = super::super::files(&directory).unwrap_err();
         assert!(format!("{error:#}").contains("images.pub"), "{error:#}");
-        let again = write(&folder).unwrap_err().to_string();
+        let again = write(&directory).unwrap_err().to_string();
         assert!(again.ends_with("is not empty"), "{again}");
     }
 }

@@ -1,5 +1,5 @@
 //! A small made-up system: a kernel with a few modules, and the program of an initrd.
-#![allow(clippy::disallowed_methods, reason = "tests write to temporary folders")]
+#![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 /// What `uname -r` would say in the made-up kernel.
 pub(crate) const RELEASE: &str = "6.1.0-9-test";
 
-/// A folder with `boot`, `lib/modules` and `iguana-init`, as a package of a kernel unpacked aside.
+/// A directory with `boot`, `lib/modules` and `iguana-init`, as a package of a kernel unpacked aside.
 pub(crate) struct System(tempfile::TempDir);
 
 impl System {
@@ -53,7 +53,7 @@ impl System {
         self.write(&format!("lib/modules/{RELEASE}/{path}"), content);
     }
 
-    /// `iguana` with these arguments, its cache in this folder.
+    /// `iguana` with these arguments, its cache in this directory.
     pub(crate) fn iguana(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_iguana"));
         command.args(arguments).current_dir(self.0.path()).env("XDG_CACHE_HOME", self.path("cache"));
@@ -142,16 +142,18 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What lies in the initrd at `initrd`, unpacked to `folder`.
-pub(crate) fn unpack(initrd: &Path, folder: &Path) {
+/// What lies in the initrd at `initrd`, unpacked to `directory`.
+pub(crate) fn unpack(initrd: &Path, directory: &Path) {
     let archive = zstd::decode_all(fs::File::open(initrd).unwrap()).unwrap();
-    let packed = folder.join("archive");
-    fs::create_dir_all(folder).unwrap();
+    let packed = directory.join("archive");
+    fs::create_dir_all(directory).unwrap();
     fs::write(&packed, archive).unwrap();
     let mut cpio = Command::new("busybox");
-    cpio.args(["cpio", "-id", "etc/*", "usr/*"]).current_dir(folder).stdin(fs::File::open(&packed).unwrap());
+    cpio.args(["cpio", "-id", "etc/*", "usr/*"])
+        .current_dir(directory)
+        .stdin(fs::File::open(&packed).unwrap());
     assert!(cpio.status().unwrap().success());
     let mut squashfs = Command::new("unsquashfs");
     squashfs.args(["-quiet", "-no-progress", "-dest", "modules", "usr/lib/iguana/modules.squashfs"]);
-    assert!(squashfs.current_dir(folder).output().unwrap().status.success());
+    assert!(squashfs.current_dir(directory).output().unwrap().status.success());
 }

@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Symlink,
     CharacterDevice,
     BlockDevice,
-    Folder,
+    Directory,
     Fifo,
     /// Sockets, labels of volumes, and what nobody knows.
     Other,
@@ -333,14 +333,14 @@ impl Header {
 
     fn kind_of(&self, name: &[u8]) -> Kind {
         match self.kind() {
-            // The seventh Unix had no other sign for folders.
-            0 | b'0' if name.ends_with(b"/") => Kind::Folder,
+            // The seventh Unix had no other sign for directories.
+            0 | b'0' if name.ends_with(b"/") => Kind::Directory,
             0 | b'0' | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
             b'3' => Kind::CharacterDevice,
             b'4' => Kind::BlockDevice,
-            b'5' => Kind::Folder,
+            b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
             _ => Kind::Other,
         }

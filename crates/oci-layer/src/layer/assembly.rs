@@ -2,12 +2,12 @@
 //!
 //! Unpacked layers are never changed, for other images may have them, too. A layer whose content belongs elsewhere
 //! because of a link below it is fitted: copied by hard links, with everything in its place, and known by its ChainID.
-//! Folders that no entry of the topmost layer that has them describes are covered: they are in one layer more, above
+//! Directories that no entry of the topmost layer that has them describes are covered: they are in one layer more, above
 //! all others, as those below describe them.
 
 use super::fit::fit;
 use super::metadata::{Maker, Metadata};
-use super::view::{Folder, Follow, Seen, View};
+use super::view::{Follow, MergedDirectory, Seen, View};
 use crate::store::{Layer, Store};
 use anyhow::Context as _;
 use oci_reference::digest::Digest;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::Directory;
 
-/// A cover's folders, but for what they get from others.
+/// A cover's directories, but for what they get from others.
 const MODE_MEANWHILE: u32 = 0o700;
 
 /// The layers of an image as overlayfs is to have them, made from its unpacked ones; the lowest first.
@@ -40,9 +40,9 @@ pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::R
             Some(known) => known,
             None => {
                 let target = store.incoming()?;
-                let ties =
+                let lower_dependencies =
                     fit(&view, &target).with_context(|| format!("the layer with diff-id `{diff_id}`"))?;
-                store.admit(key, target, ties)
+                store.admit(key, target, lower_dependencies)
             }
         };
         view.pop();
@@ -65,47 +65,50 @@ pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::R
     Ok(layers)
 }
 
-/// Gives a folder the owner, mode, time and extended attributes of another.
+/// Gives a directory the owner, mode, time and extended attributes of another.
 ///
 /// # Errors
 /// When one of them cannot be read or set.
-pub fn take_after(folder: &Path, other: &Path) -> anyhow::Result<()> {
-    become_like(&Directory::open(folder)?, &Directory::open(other)?)
+pub fn take_after(directory: &Path, other: &Path) -> anyhow::Result<()> {
+    become_like(&Directory::open(directory)?, &Directory::open(other)?)
 }
 
 fn become_like(directory: &Directory, other: &Directory) -> anyhow::Result<()> {
-    Metadata::of_folder(other.as_fd())?.apply(directory.as_fd(), &Maker::this())
+    Metadata::of_directory(other.as_fd())?.apply(directory.as_fd(), &Maker::this())
 }
 
 /// Whether the topmost layer may stay as it is.
 fn is_at_home(view: &View) -> anyhow::Result<bool> {
-    let Some(ties) = view.layers().last().map(|layer| layer.ties()) else { return Ok(true) };
-    if !ties.links.is_empty() {
+    let Some(lower_dependencies) = view.layers().last().map(|layer| layer.lower_dependencies()) else {
+        return Ok(true);
+    };
+    if !lower_dependencies.links.is_empty() {
         return Ok(false);
     }
-    for path in &ties.folders {
+    for path in &lower_dependencies.directories {
         match view.find(path, Follow::None)? {
-            (_, Seen::Folder(_)) => {}
+            (_, Seen::MergedDirectory(_)) => {}
             _ => return Ok(false),
         }
     }
-    for path in &ties.marked {
+    for path in &lower_dependencies.marked {
         match view.find(path, Follow::None)? {
-            (_, Seen::Folder(folder)) if folder.layers.len() > 1 => {}
+            (_, Seen::MergedDirectory(directory)) if directory.layers.len() > 1 => {}
             _ => return Ok(false),
         }
     }
     Ok(true)
 }
 
-/// The folders of an image that are not seen as they are to be seen, and those above them; with the layers that
+/// The directories of an image that are not seen as they are to be seen, and those above them; with the layers that
 /// describe them.
 fn described(view: &View) -> anyhow::Result<BTreeMap<PathBuf, usize>> {
     let mut described = BTreeMap::new();
-    let tied: BTreeSet<&PathBuf> = view.layers().iter().flat_map(|layer| &layer.ties().folders).collect();
+    let tied: BTreeSet<&PathBuf> =
+        view.layers().iter().flat_map(|layer| &layer.lower_dependencies().directories).collect();
     for path in tied {
-        let (_, Seen::Folder(folder)) = view.find(path, Follow::None)? else { continue };
-        let (topmost, describing) = topmost_and_describing(&folder);
+        let (_, Seen::MergedDirectory(directory)) = view.find(path, Follow::None)? else { continue };
+        let (topmost, describing) = topmost_and_describing(&directory);
         let is_right =
             describing == topmost || attributes(view, describing, path)? == attributes(view, topmost, path)?;
         if is_right {
@@ -115,22 +118,22 @@ fn described(view: &View) -> anyhow::Result<BTreeMap<PathBuf, usize>> {
             if described.contains_key(place) {
                 break;
             }
-            if let (_, Seen::Folder(folder)) = view.find(place, Follow::None)? {
-                described.insert(place.to_owned(), topmost_and_describing(&folder).1);
+            if let (_, Seen::MergedDirectory(directory)) = view.find(place, Follow::None)? {
+                described.insert(place.to_owned(), topmost_and_describing(&directory).1);
             }
         }
     }
     Ok(described)
 }
 
-/// The layer whose folder overlayfs shows, and the one whose folder says what is to be shown.
-fn topmost_and_describing(folder: &Folder) -> (usize, usize) {
-    let topmost = folder.layers[0];
-    (topmost, folder.described_by.unwrap_or(topmost))
+/// The layer whose directory overlayfs shows, and the one whose directory says what is to be shown.
+fn topmost_and_describing(directory: &MergedDirectory) -> (usize, usize) {
+    let topmost = directory.layers[0];
+    (topmost, directory.described_by.unwrap_or(topmost))
 }
 
 fn attributes(view: &View, layer: usize, path: &Path) -> anyhow::Result<Metadata> {
-    Metadata::of_folder(view.layers()[layer].directory(path)?.as_fd())
+    Metadata::of_directory(view.layers()[layer].directory(path)?.as_fd())
 }
 
 fn make_cover(view: &View, described: &BTreeMap<PathBuf, usize>, cover: &Layer) -> anyhow::Result<()> {
@@ -139,7 +142,7 @@ fn make_cover(view: &View, described: &BTreeMap<PathBuf, usize>, cover: &Layer) 
             cover.directory(above)?.create_directory(name, MODE_MEANWHILE)?;
         }
     }
-    // Those in a folder before it: making them has changed its time.
+    // Those in a directory before it: making them has changed its time.
     for (path, layer) in described.iter().rev() {
         become_like(&cover.directory(path)?, &view.layers()[*layer].directory(path)?)?;
     }

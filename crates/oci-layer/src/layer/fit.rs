@@ -1,6 +1,6 @@
 //! Fits a layer to those below it: what is to be in its copy is planned as a tree of values, and then made by hard links.
 
-use super::Ties;
+use super::LowerDependencies;
 use super::metadata::{Maker, Metadata};
 use super::root::{LINKS_LIMIT, check_depth, is_stat_of_whiteout, make_opaque, make_whiteout, stat};
 use super::view::{Follow, Seen, View};
@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::Directory;
 
-/// The copy's folders, but for what they get from others.
+/// The copy's directories, but for what they get from others.
 const MODE_MEANWHILE: u32 = 0o700;
 
 /// Copies the topmost layer to the empty layer `target` by hard links, what is in it being where it belongs.
-pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<Ties> {
+pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<LowerDependencies> {
     let layer = view.layers().last().context("there is no layer")?;
     let mut plan = Plan { view, layer, root: Branch::default(), places: HashMap::new() };
     let root = Path::new("");
@@ -27,10 +27,10 @@ pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<Ties> {
     plan.content(root, root)?;
     plan.links()?;
     drop_idle(view, &mut plan.root, root, false)?;
-    let mut ties = Ties::default();
+    let mut lower_dependencies = LowerDependencies::default();
     let mut copy = Copy { view, source: None };
-    copy.make(&plan.root, &target.directory(root)?, root, &mut ties)?;
-    Ok(ties)
+    copy.make(&plan.root, &target.directory(root)?, root, &mut lower_dependencies)?;
+    Ok(lower_dependencies)
 }
 
 struct Plan<'a> {
@@ -38,11 +38,11 @@ struct Plan<'a> {
     /// The one that is fitted.
     layer: &'a Arc<Layer>,
     root: Branch,
-    /// Where the layer's folders are in the copy.
+    /// Where the layer's directories are in the copy.
     places: HashMap<PathBuf, PathBuf>,
 }
 
-/// Where a folder of the layer belongs.
+/// Where a directory of the layer belongs.
 enum Landing {
     At(PathBuf),
     /// There, in the place of something else.
@@ -66,7 +66,7 @@ struct Origin {
     is_direct: bool,
 }
 
-/// A folder of the copy.
+/// A directory of the copy.
 #[derive(Default)]
 struct Branch {
     description: Description,
@@ -76,7 +76,7 @@ struct Branch {
     items: BTreeMap<OsString, Item>,
 }
 
-/// What says what a folder is.
+/// What says what a directory is.
 #[derive(Default, PartialEq)]
 enum Description {
     /// What lies below.
@@ -84,7 +84,7 @@ enum Description {
     Below,
     /// Nothing: what lies below is hidden.
     Nothing,
-    /// A folder of the layer that is fitted.
+    /// A directory of the layer that is fitted.
     Of(PathBuf),
 }
 
@@ -125,14 +125,14 @@ impl Plan<'_> {
         self.view.layers().len() - 1
     }
 
-    /// Where a folder of the layer belongs: where a link leads that is seen in the place of a folder without an entry.
+    /// Where a directory of the layer belongs: where a link leads that is seen in the place of a directory without an entry.
     /// Nothing, if all that is in it are whiteouts that have nothing to hide.
     fn landing(&self, from: &Path, to: PathBuf) -> anyhow::Result<Option<Landing>> {
-        let ties = self.layer.ties();
-        if !ties.folders.contains(from) {
+        let lower_dependencies = self.layer.lower_dependencies();
+        if !lower_dependencies.directories.contains(from) {
             return Ok(Some(Landing::At(to)));
         }
-        let is_hollow = ties.hollow.contains(from);
+        let is_hollow = lower_dependencies.hollow.contains(from);
         if self.root.hides_below(&to) {
             return Ok((!is_hollow).then_some(Landing::At(to)));
         }
@@ -141,20 +141,20 @@ impl Plan<'_> {
             (_, seen) => (to.clone(), seen),
         };
         Ok(match seen {
-            Seen::Folder(_) => Some(Landing::At(landing)),
+            Seen::MergedDirectory(_) => Some(Landing::At(landing)),
             _ if is_hollow => None,
             Seen::Nothing => Some(Landing::At(landing)),
-            // Nothing can be in what is no folder: there the link makes way.
+            // Nothing can be in what is not a directory: there the link makes way.
             _ => Some(Landing::Replacing(to)),
         })
     }
 
-    /// Plans a folder of the layer; false where something is in its way.
+    /// Plans a directory of the layer; false where something is in its way.
     fn directory(&mut self, from: &Path, to: &Path) -> anyhow::Result<bool> {
-        let (ties, is_direct) = (self.layer.ties(), from == to);
-        let is_cut_off = ties.cut_off.contains(from);
-        let is_described = !is_cut_off && !ties.folders.contains(from);
-        let (is_hollow, is_opaque) = (ties.hollow.contains(from), self.layer.is_opaque(from)?);
+        let (lower_dependencies, is_direct) = (self.layer.lower_dependencies(), from == to);
+        let is_cut_off = lower_dependencies.cut_off.contains(from);
+        let is_described = !is_cut_off && !lower_dependencies.directories.contains(from);
+        let (is_hollow, is_opaque) = (lower_dependencies.hollow.contains(from), self.layer.is_opaque(from)?);
         let Some(branch) = self.root.reach(to, is_direct, is_hollow) else { return Ok(false) };
         branch.is_opaque |= is_opaque;
         if is_described && (is_direct || !matches!(branch.description, Description::Of(_))) {
@@ -191,18 +191,18 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The folder of the copy that a path's last name is in, and that name.
+    /// The directory of the copy that a path's last name is in, and that name.
     fn items<'p>(&mut self, path: &'p Path) -> anyhow::Result<(&mut BTreeMap<OsString, Item>, &'p OsStr)> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-            bail!("the root of a layer is no folder");
+            bail!("the root of a layer is not a directory");
         };
-        let branch = self.root.find_mut(above).context("a folder of the layer is not planned")?;
+        let branch = self.root.find_mut(above).context("a directory of the layer is not planned")?;
         Ok((&mut branch.items, name))
     }
 
     /// The hard links to what the layer itself does not have under the names that they say. One may lead to another.
     fn links(&mut self) -> anyhow::Result<()> {
-        let mut waiting: Vec<&(PathBuf, PathBuf)> = self.layer.ties().links.iter().collect();
+        let mut waiting: Vec<&(PathBuf, PathBuf)> = self.layer.lower_dependencies().links.iter().collect();
         for _ in 0..LINKS_LIMIT {
             let mut left = Vec::new();
             for link in waiting {
@@ -232,8 +232,8 @@ impl Plan<'_> {
         let origin = match (self.root.item(&found_at), seen) {
             (Some(Item::File(origin)), _) => origin.clone(),
             (Some(Item::Whiteout), _) => return Ok(false),
-            (Some(Item::Branch(_)), _) | (None, Seen::Folder(_)) => {
-                bail!("the hard link `{}` leads to a folder", path.display())
+            (Some(Item::Branch(_)), _) | (None, Seen::MergedDirectory(_)) => {
+                bail!("the hard link `{}` leads to a directory", path.display())
             }
             (None, Seen::Other(layer) | Seen::Link(layer)) => {
                 Origin { layer, path: found_at, is_direct: false }
@@ -274,7 +274,7 @@ impl Branch {
         branch.items.get(name)
     }
 
-    /// The folder at a path, planned with those above it. Nothing where something else is in its way: only a folder that
+    /// The directory at a path, planned with those above it. Nothing where something else is in its way: only a directory that
     /// the layer has in this very place makes that go.
     fn reach(&mut self, path: &Path, is_direct: bool, is_hollow: bool) -> Option<&mut Self> {
         let mut names = path.iter().peekable();
@@ -316,7 +316,9 @@ impl Branch {
 fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> anyhow::Result<()> {
     let own = view.layers().len() - 1;
     let is_alone = || match view.find(path, Follow::None)? {
-        (_, Seen::Folder(folder)) => anyhow::Ok(folder.layers.iter().all(|layer| *layer == own)),
+        (_, Seen::MergedDirectory(directory)) => {
+            anyhow::Ok(directory.layers.iter().all(|layer| *layer == own))
+        }
         _ => Ok(true),
     };
     let is_hidden = is_hidden || branch.is_opaque || is_alone()?;
@@ -338,7 +340,7 @@ fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> 
 /// Makes what was planned.
 struct Copy<'a> {
     view: &'a View,
-    /// The layer and the folder of the last file: those of a folder follow each other.
+    /// The layer and the directory of the last file: those of a directory follow each other.
     source: Option<(usize, PathBuf, Directory)>,
 }
 
@@ -348,7 +350,7 @@ impl Copy<'_> {
         branch: &Branch,
         directory: &Directory,
         path: &Path,
-        ties: &mut Ties,
+        lower_dependencies: &mut LowerDependencies,
     ) -> anyhow::Result<()> {
         for (name, item) in &branch.items {
             match item {
@@ -359,12 +361,12 @@ impl Copy<'_> {
                 }
                 Item::Branch(inner) => {
                     let below = directory.create_directory(name, MODE_MEANWHILE)?;
-                    self.make(inner, &below, &path.join(name), ties)?;
+                    self.make(inner, &below, &path.join(name), lower_dependencies)?;
                 }
             }
         }
         if branch.items.values().any(|item| matches!(item, Item::Whiteout)) {
-            ties.marked.insert(path.to_owned());
+            lower_dependencies.marked.insert(path.to_owned());
         }
         if branch.is_opaque {
             make_opaque(directory.as_fd())?;
@@ -372,16 +374,16 @@ impl Copy<'_> {
         let meta = match &branch.description {
             Description::Of(from) => {
                 let layer = self.view.layers().last().context("there is no layer")?;
-                Metadata::of_folder(layer.directory(from)?.as_fd())?
+                Metadata::of_directory(layer.directory(from)?.as_fd())?
             }
             Description::Nothing => {
-                ties.cut_off.insert(path.to_owned());
+                lower_dependencies.cut_off.insert(path.to_owned());
                 Metadata::unknown()
             }
             Description::Below => {
-                ties.folders.insert(path.to_owned());
+                lower_dependencies.directories.insert(path.to_owned());
                 if branch.is_hollow {
-                    ties.hollow.insert(path.to_owned());
+                    lower_dependencies.hollow.insert(path.to_owned());
                 }
                 Metadata::unknown()
             }
@@ -391,7 +393,7 @@ impl Copy<'_> {
 
     fn link(&mut self, origin: &Origin, directory: &Directory, name: &OsStr) -> anyhow::Result<()> {
         let (Some(above), Some(source)) = (origin.path.parent(), origin.path.file_name()) else {
-            bail!("a hard link to a folder");
+            bail!("a hard link to a directory");
         };
         let is_known =
             self.source.as_ref().is_some_and(|(layer, path, _)| *layer == origin.layer && path == above);

@@ -2,8 +2,8 @@
 
 use hint::hinted;
 
-/// Bytes of paths and attributes of folders, and of hard links that wait for their targets. The layers of usual images
-/// take some hundred kilobytes; a hostile one makes 256 folders with an entry of 4 KiB.
+/// Bytes of paths and attributes of directories, and of hard links that wait for their targets. The layers of usual images
+/// take some hundred kilobytes; a hostile one makes 256 directories with an entry of 4 KiB.
 pub(super) const MEMORY_LIMIT: usize = 32 << 20;
 /// What a path costs besides its bytes, about: the maps that it is in, and the allocation.
 const OF_EACH: usize = 128;
@@ -21,10 +21,10 @@ impl Memory {
         }
         Err(hinted(
             format!(
-                "the names and attributes of the layer's folders take more than {} MiB",
+                "the names and attributes of the layer's directories take more than {} MiB",
                 MEMORY_LIMIT >> 20
             ),
-            "build the image with fewer folders, or with shorter paths",
+            "build the image with fewer directories, or with shorter paths",
         ))
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// By these overlayfs knows what to hide and where to look: an image has no say in that.
 const OVERLAY: &[u8] = b"trusted.overlay.";
-/// Attributes that the kernel gives only to files and folders (xattr(7)).
+/// Attributes that the kernel gives only to files and directories (xattr(7)).
 const USER: &[u8] = b"user.";
 /// The most that a list of attributes and the value of one may have (linux/limits.h).
 const XATTR_LIST_MAX: usize = 64 << 10;
@@ -60,11 +60,11 @@ impl Metadata {
         self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// Of a folder that is there.
-    pub(super) fn of_folder(folder: BorrowedFd<'_>) -> anyhow::Result<Self> {
-        let stat = fstat(folder)?;
+    /// Of a directory that is there.
+    pub(super) fn of_directory(directory: BorrowedFd<'_>) -> anyhow::Result<Self> {
+        let stat = fstat(directory)?;
         let mut names = vec![0; XATTR_LIST_MAX];
-        let length = match flistxattr(folder, &mut names[..]) {
+        let length = match flistxattr(directory, &mut names[..]) {
             Err(Errno::OPNOTSUPP) => 0,
             length => length?,
         };
@@ -72,7 +72,7 @@ impl Metadata {
         for name in names[..length].split(|byte| *byte == 0) {
             if !name.is_empty() && !name.starts_with(OVERLAY) {
                 let mut value = vec![0; XATTR_SIZE_MAX];
-                let length = fgetxattr(folder, OsStr::from_bytes(name), &mut value[..])?;
+                let length = fgetxattr(directory, OsStr::from_bytes(name), &mut value[..])?;
                 value.truncate(length);
                 xattrs.push((name.to_vec(), value));
             }
@@ -86,7 +86,7 @@ impl Metadata {
         })
     }
 
-    /// Of a folder that no entry describes: the specification says nothing, and so it is the same every time.
+    /// Of a directory that no entry describes: the specification says nothing, and so it is the same every time.
     pub(super) fn unknown() -> Self {
         Self {
             owner: Uid::ROOT,
@@ -97,7 +97,7 @@ impl Metadata {
         }
     }
 
-    /// For files and folders. Owner first: changing it clears the set-user-id bit and the capabilities.
+    /// For files and directories. Owner first: changing it clears the set-user-id bit and the capabilities.
     pub(super) fn apply(&self, file: BorrowedFd<'_>, maker: &Maker) -> anyhow::Result<()> {
         if !maker.owns_as(self) {
             fchown(file, Some(self.owner), Some(self.group)).context("cannot set its owner")?;

@@ -1,8 +1,8 @@
-//! Unpacks one layer into a folder of its own, whiteouts as overlayfs wants them
+//! Unpacks one layer into a directory of its own, whiteouts as overlayfs wants them
 //! (OCI image-spec, layer.md; Linux `Documentation/filesystems/overlayfs.rst`).
 //!
 //! A layer is unpacked without those below it, because it is the same in every image. What hangs on them is kept as
-//! its [`Ties`], and found out when an image is put together.
+//! its [`LowerDependencies`], and found out when an image is put together.
 
 mod archive;
 mod assembly;
@@ -25,7 +25,7 @@ use archive::{Archive, Entry, Kind};
 use memory::Memory;
 use metadata::{Maker, Metadata};
 use oci_reference::digest::Digest;
-use root::{LINKS_LIMIT, Purpose, Root, kind, make_opaque, make_whiteout, open_folder, relative, stat};
+use root::{LINKS_LIMIT, Purpose, Root, kind, make_opaque, make_whiteout, open_directory, relative, stat};
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fchmod, fremovexattr, fstatvfs, ftruncate, linkat, makedev, mknodat,
@@ -44,7 +44,7 @@ use untrusted_fs::{Cause, Directory};
 
 /// Prefix of a file that says that its namesake in the layers below is gone (layer.md, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
-/// A file that says that the layers below have nothing in this folder (layer.md, "Opaque Whiteout").
+/// A file that says that the layers below have nothing in this directory (layer.md, "Opaque Whiteout").
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS' own files, from which the names of whiteouts come; engines pass over them.
 const OF_AUFS: &[u8] = b".wh..wh.";
@@ -58,16 +58,16 @@ const BYTES_OF_HEADERS: u64 = 3 * archive::BLOCK as u64;
 
 /// Where what a layer holds depends on the layers below it. Paths are below the layer's root and without links in them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Ties {
-    /// Folders that were made because something in them was to be made: no entry says what they are. Below may be a
-    /// folder, whose owner, mode and time are not to change, or a link, that leads to where their content belongs.
-    pub folders: BTreeSet<PathBuf>,
-    /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such folder they hide
+pub struct LowerDependencies {
+    /// Directories that were made because something in them was to be made: no entry says what they are. Below may be a
+    /// directory, whose owner, mode and time are not to change, or a link, that leads to where their content belongs.
+    pub directories: BTreeSet<PathBuf>,
+    /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such directory they hide
     /// nothing, and are not seen.
     pub hollow: BTreeSet<PathBuf>,
-    /// Folders that no entry describes either, but in whose place nothing below is seen.
+    /// Directories that no entry describes either, but in whose place nothing below is seen.
     pub cut_off: BTreeSet<PathBuf>,
-    /// Folders with whiteouts in them. Where the layers below have no such folder they hide nothing, and overlayfs lists
+    /// Directories with whiteouts in them. Where the layers below have no such directory they hide nothing, and overlayfs lists
     /// their names.
     pub marked: BTreeSet<PathBuf>,
     /// Hard links to what is not in this layer, and their targets.
@@ -87,8 +87,8 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
             Some(known) => known,
             None => {
                 let incoming = store.incoming()?;
-                let ties = unpack(*archive, incoming.directory(Path::new(""))?)?;
-                store.admit(digest, incoming, ties)
+                let lower_dependencies = unpack(*archive, incoming.directory(Path::new(""))?)?;
+                store.admit(digest, incoming, lower_dependencies)
             }
         };
         unpacked.push((digest, layer));
@@ -96,15 +96,15 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
     assemble(store, unpacked)
 }
 
-/// Unpacks an uncompressed tar stream into `root`, which must be an empty folder.
+/// Unpacks an uncompressed tar stream into `root`, which must be an empty directory.
 ///
 /// Sockets and unknown kinds of entries are passed over. The whole stream is read, also behind
 /// the end-of-archive mark, so that the caller's digest covers all of it.
 ///
 /// # Errors
 /// When the archive is damaged or longer than the file system has room, an entry points outside or is beyond a limit
-/// (`docs/limits.md`), or the folder's file system refuses.
-pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<Ties> {
+/// (`docs/limits.md`), or the directory's file system refuses.
+pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<LowerDependencies> {
     let mut layer = Unpacker::new(Root::new(root))?;
     let mut archive = Archive::new(&mut archive, layer.room()?);
     let mut entries = 0;
@@ -126,13 +126,13 @@ fn check_count(entries: u64) -> anyhow::Result<()> {
 struct Unpacker {
     root: Root,
     maker: Maker,
-    /// The folder that the last entry was in, and by what name: archives list a folder's files one after the other.
+    /// The directory that the last entry was in, and by what name: archives list a directory's files one after the other.
     parent: Option<(PathBuf, Rc<Place>)>,
-    /// Described last, because filling a folder changes its time, and its mode may forbid that.
-    folders: BTreeMap<PathBuf, Folder>,
-    /// Implied folders in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
+    /// Described last, because filling a directory changes its time, and its mode may forbid that.
+    directories: BTreeMap<PathBuf, DirectoryState>,
+    /// Implied directories in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
     hollow: BTreeSet<PathBuf>,
-    /// Folders in which whiteouts were made.
+    /// Directories in which whiteouts were made.
     marked: BTreeSet<PathBuf>,
     /// Hard links whose targets are not there yet.
     links: BTreeMap<PathBuf, PathBuf>,
@@ -140,15 +140,15 @@ struct Unpacker {
     memory: Memory,
 }
 
-/// A folder of the layer.
+/// A directory of the layer.
 struct Place {
     /// Below the root, without links in it.
     path: PathBuf,
-    folder: Directory,
+    directory: Directory,
 }
 
-/// What is known of a folder.
-enum Folder {
+/// What is known of a directory.
+enum DirectoryState {
     /// What its entry says.
     Described(Metadata),
     /// It has no entry.
@@ -159,15 +159,15 @@ enum Folder {
 
 impl Unpacker {
     fn new(root: Root) -> anyhow::Result<Self> {
-        // What is made must not take after a folder that was there before.
-        fchmod(root.as_fd(), Mode::RWXU).context("cannot set the folder's mode")?;
+        // What is made must not take after a directory that was there before.
+        fchmod(root.as_fd(), Mode::RWXU).context("cannot set the directory's mode")?;
         let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
-        let folders = BTreeMap::from([(PathBuf::new(), Folder::Implied)]);
+        let directories = BTreeMap::from([(PathBuf::new(), DirectoryState::Implied)]);
         Ok(Self {
             root,
             maker: Maker::this(),
             parent: None,
-            folders,
+            directories,
             hollow: BTreeSet::new(),
             marked: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -189,7 +189,7 @@ impl Unpacker {
         }
         let path = relative(name)?;
         let Some(name) = path.file_name() else {
-            ensure!(entry.kind == Kind::Folder, "the image's root is said to be no folder");
+            ensure!(entry.kind == Kind::Directory, "the image's root is said to be no directory");
             return self.describe(PathBuf::new(), Metadata::of(&mut entry)?);
         };
         let above = path.parent().unwrap_or(Path::new(""));
@@ -215,7 +215,7 @@ impl Unpacker {
             self.links.remove(&place.path.join(name));
         }
         match entry.kind {
-            Kind::Folder => self.folder(place, name, meta),
+            Kind::Directory => self.directory(place, name, meta),
             Kind::File => self.file(place, name, entry, archive, &meta),
             Kind::HardLink => {
                 let target = relative(&entry.link).context("the target of a hard link")?;
@@ -230,7 +230,7 @@ impl Unpacker {
             Kind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 self.replace(place, name, |parent| symlinkat(target, parent, name))?;
-                meta.apply_at(place.folder.as_fd(), name, FileType::Symlink, &self.maker)
+                meta.apply_at(place.directory.as_fd(), name, FileType::Symlink, &self.maker)
             }
             Kind::CharacterDevice => self.node(place, name, FileType::CharacterDevice, entry, &meta),
             Kind::BlockDevice => self.node(place, name, FileType::BlockDevice, entry, &meta),
@@ -247,10 +247,10 @@ impl Unpacker {
             return Ok(());
         }
         let Some(place) = self.enter(above, Purpose::Whiteout)? else { return Ok(()) };
-        if name == OPAQUE { make_opaque(place.folder.as_fd()) } else { self.whiteout(&place, gone) }
+        if name == OPAQUE { make_opaque(place.directory.as_fd()) } else { self.whiteout(&place, gone) }
     }
 
-    /// The folder of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
+    /// The directory of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
     /// has nothing to hide.
     fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<Place>>> {
         if let Some((known, place)) = &self.parent
@@ -270,34 +270,34 @@ impl Unpacker {
                 self.memory.take(path.as_os_str().len())?;
                 self.hollow.insert(path.clone());
             }
-            self.folders.insert(path, Folder::Implied);
+            self.directories.insert(path, DirectoryState::Implied);
         }
         for path in reached.cut_off {
             self.memory.take(path.as_os_str().len())?;
-            self.folders.insert(path, Folder::CutOff);
+            self.directories.insert(path, DirectoryState::CutOff);
         }
-        let place = Rc::new(Place { path: reached.path, folder: reached.folder });
+        let place = Rc::new(Place { path: reached.path, directory: reached.directory });
         self.parent = Some((path.to_owned(), Rc::clone(&place)));
         Ok(Some(place))
     }
 
-    /// Keeps what an entry says of a folder.
+    /// Keeps what an entry says of a directory.
     fn describe(&mut self, path: PathBuf, meta: Metadata) -> anyhow::Result<()> {
         self.memory.take(path.as_os_str().len() + meta.size())?;
         self.hollow.remove(&path);
-        self.folders.insert(path, Folder::Described(meta));
+        self.directories.insert(path, DirectoryState::Described(meta));
         Ok(())
     }
 
-    fn folder(&mut self, place: &Place, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
+    fn directory(&mut self, place: &Place, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
         let path = place.path.join(name);
-        let parent = place.folder.as_fd();
-        match root::make_folder(parent, name) {
+        let parent = place.directory.as_fd();
+        match root::make_directory(parent, name) {
             Err(Errno::EXIST) if kind(parent, name)? == Some(FileType::Directory) => {}
             Err(Errno::EXIST) => {
-                self.replace(place, name, |parent| root::make_folder(parent, name))?;
+                self.replace(place, name, |parent| root::make_directory(parent, name))?;
                 // What was there, a whiteout or something else, hides what is below.
-                make_opaque(open_folder(parent, name)?.as_fd())?;
+                make_opaque(open_directory(parent, name)?.as_fd())?;
             }
             made => made?,
         }
@@ -338,17 +338,18 @@ impl Unpacker {
     ) -> anyhow::Result<()> {
         let device = makedev(entry.device.0, entry.device.1);
         self.replace(place, name, |parent| mknodat(parent, name, kind, meta.mode, device))?;
-        meta.apply_at(place.folder.as_fd(), name, kind, &self.maker)
+        meta.apply_at(place.directory.as_fd(), name, kind, &self.maker)
     }
 
     /// False when what it links to is not there.
     fn hard_link(&mut self, place: &Place, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
-        let Some(target_name) = target.file_name() else { bail!("a hard link to a folder") };
-        let folder = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
+        let Some(target_name) = target.file_name() else { bail!("a hard link to a directory") };
+        let directory = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
             Err(error) if is_absent(&error) => return Ok(false),
             found => found?,
         };
-        let Some(found) = stat(folder.as_fd(), target_name)?.filter(|stat| !root::is_stat_of_whiteout(stat))
+        let Some(found) =
+            stat(directory.as_fd(), target_name)?.filter(|stat| !root::is_stat_of_whiteout(stat))
         else {
             return Ok(false);
         };
@@ -358,10 +359,10 @@ impl Unpacker {
         }
         let is_itself =
             |known: rustix::fs::Stat| (known.st_dev, known.st_ino) == (found.st_dev, found.st_ino);
-        if stat(place.folder.as_fd(), name)?.is_some_and(is_itself) {
+        if stat(place.directory.as_fd(), name)?.is_some_and(is_itself) {
             return Ok(true);
         }
-        self.replace(place, name, |parent| linkat(&folder, target_name, parent, name, AtFlags::empty()))?;
+        self.replace(place, name, |parent| linkat(&directory, target_name, parent, name, AtFlags::empty()))?;
         Ok(true)
     }
 
@@ -373,18 +374,18 @@ impl Unpacker {
             self.marked.insert(place.path.clone());
         }
         let gone = OsStr::from_bytes(gone);
-        let parent = place.folder.as_fd();
+        let parent = place.directory.as_fd();
         match make_whiteout(parent, gone) {
             Err(Errno::EXIST) if kind(parent, gone)? == Some(FileType::Directory) => {
                 let path = place.path.join(gone);
                 if self.hollow.contains(&path) {
-                    // All that is in it is of what is gone with the folder.
+                    // All that is in it is of what is gone with the directory.
                     return self.replace(place, gone, |parent| make_whiteout(parent, gone));
                 }
-                if let Some(folder @ Folder::Implied) = self.folders.get_mut(&path) {
-                    *folder = Folder::CutOff;
+                if let Some(directory @ DirectoryState::Implied) = self.directories.get_mut(&path) {
+                    *directory = DirectoryState::CutOff;
                 }
-                make_opaque(open_folder(parent, gone)?.as_fd())
+                make_opaque(open_directory(parent, gone)?.as_fd())
             }
             Err(Errno::EXIST) => Ok(()),
             made => Ok(made?),
@@ -398,27 +399,27 @@ impl Unpacker {
         name: &OsStr,
         make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> anyhow::Result<T> {
-        match make(place.folder.as_fd()) {
+        match make(place.directory.as_fd()) {
             Err(Errno::EXIST) => {}
             made => return Ok(made?),
         }
         // A path that went through the old thing may lead elsewhere from now on.
         self.parent = None;
-        match unlinkat(&place.folder, name, AtFlags::empty()) {
+        match unlinkat(&place.directory, name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {
-                place.folder.remove(name)?;
+                place.directory.remove(name)?;
                 self.forget(&place.path.join(name));
             }
             removed => removed?,
         }
-        Ok(make(place.folder.as_fd())?)
+        Ok(make(place.directory.as_fd())?)
     }
 
-    /// A folder is not there any more, with all that was in it.
+    /// A directory is not there any more, with all that was in it.
     fn forget(&mut self, path: &Path) {
         let from = (Bound::Included(path), Bound::Unbounded);
-        for gone in with_below(self.folders.range::<Path, _>(from).map(|(known, _)| known), path) {
-            self.folders.remove(&gone);
+        for gone in with_below(self.directories.range::<Path, _>(from).map(|(known, _)| known), path) {
+            self.directories.remove(&gone);
             self.hollow.remove(&gone);
             self.marked.remove(&gone);
         }
@@ -427,30 +428,35 @@ impl Unpacker {
         }
     }
 
-    /// Makes the links whose targets came after them, and gives the folders what they are to have.
-    fn finish(mut self) -> anyhow::Result<Ties> {
+    /// Makes the links whose targets came after them, and gives the directories what they are to have.
+    fn finish(mut self) -> anyhow::Result<LowerDependencies> {
         self.link_the_rest()?;
         let links = self.links.into_iter().collect();
-        let mut ties = Ties { hollow: self.hollow, marked: self.marked, links, ..Ties::default() };
-        // Those in a folder before it: it may forbid to enter it.
-        for (path, folder) in self.folders.into_iter().rev() {
-            let meta = match folder {
-                Folder::Described(meta) => meta,
-                Folder::CutOff => {
-                    ties.cut_off.insert(path.clone());
+        let mut lower_dependencies = LowerDependencies {
+            hollow: self.hollow,
+            marked: self.marked,
+            links,
+            ..LowerDependencies::default()
+        };
+        // Those in a directory before it: it may forbid to enter it.
+        for (path, directory) in self.directories.into_iter().rev() {
+            let meta = match directory {
+                DirectoryState::Described(meta) => meta,
+                DirectoryState::CutOff => {
+                    lower_dependencies.cut_off.insert(path.clone());
                     Metadata::unknown()
                 }
-                Folder::Implied => {
-                    ties.folders.insert(path.clone());
+                DirectoryState::Implied => {
+                    lower_dependencies.directories.insert(path.clone());
                     Metadata::unknown()
                 }
             };
             let opened = self.root.find_directly(&path).map_err(anyhow::Error::from);
             opened
-                .and_then(|folder| meta.apply(folder.as_fd(), &self.maker))
+                .and_then(|directory| meta.apply(directory.as_fd(), &self.maker))
                 .with_context(|| format!("cannot unpack `{}`", path.display()))?;
         }
-        Ok(ties)
+        Ok(lower_dependencies)
     }
 
     /// A link may lead to another that waits, too; through so many as links may follow each other elsewhere.
@@ -460,8 +466,8 @@ impl Unpacker {
             let before = waiting.len();
             for (path, target) in waiting {
                 let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name());
-                let folder = self.root.find_directly(above)?;
-                let place = Place { path: above.to_owned(), folder };
+                let directory = self.root.find_directly(above)?;
+                let place = Place { path: above.to_owned(), directory };
                 let is_made = match name {
                     Some(name) => self.hard_link(&place, name, &target),
                     None => Ok(true),
@@ -478,7 +484,7 @@ impl Unpacker {
     }
 }
 
-/// Something besides whiteouts is to be in a folder: neither it nor those above it are hollow.
+/// Something besides whiteouts is to be in a directory: neither it nor those above it are hollow.
 fn fill(hollow: &mut BTreeSet<PathBuf>, path: &Path) {
     // Looked at only where there are some: this is done for each entry.
     if !hollow.is_empty() {

@@ -26,8 +26,8 @@ pub(super) const NAME_LIMIT: usize = 4095;
 pub(super) const DEPTH_LIMIT: usize = 256;
 /// overlayfs' mark of a directory that hides those below it.
 const OPAQUE: &str = "trusted.overlay.opaque";
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// While the layer is unpacked nobody else looks at it. The folder's mode comes last.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// While the layer is unpacked nobody else looks at it. The directory's mode comes last.
 const MODE_MEANWHILE: Mode = Mode::RWXU;
 
 pub(super) struct Root(Directory);
@@ -41,12 +41,12 @@ pub(super) enum Purpose {
     Whiteout,
 }
 
-/// What became of the folders on the way.
+/// What became of the directories on the way.
 pub(super) struct Reached {
     /// Below the root, without a link in it.
     pub(super) path: PathBuf,
-    pub(super) folder: Directory,
-    /// Folders that had to be made.
+    pub(super) directory: Directory,
+    /// Directories that had to be made.
     pub(super) made: Vec<PathBuf>,
     /// Those of them in whose place a whiteout was.
     pub(super) cut_off: Vec<PathBuf>,
@@ -61,38 +61,38 @@ impl Root {
         self.0.as_fd()
     }
 
-    /// The folder at a path; links lead where they lead inside the root.
+    /// The directory at a path; links lead where they lead inside the root.
     pub(super) fn find(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
         self.0.directory(path, Links::Inside)
     }
 
-    /// The folder at a path in which no link is.
+    /// The directory at a path in which no link is.
     pub(super) fn find_directly(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
         self.0.directory(path, Links::Refuse)
     }
 
-    /// The folder at a path, made with those above it where they are missing, also at the end of links that lead to
+    /// The directory at a path, made with those above it where they are missing, also at the end of links that lead to
     /// nothing: what they lead to may be in a layer below.
     ///
-    /// Nothing for a whiteout that has nothing to hide: something that is no directory hides all of it already.
+    /// Nothing for a whiteout that has nothing to hide: something that is not a directory hides all of it already.
     pub(super) fn reach(&self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Reached>> {
-        if let Ok(folder) = self.find_directly(path) {
+        if let Ok(directory) = self.find_directly(path) {
             let (made, cut_off) = (Vec::new(), Vec::new());
-            return Ok(Some(Reached { path: path.to_owned(), folder, made, cut_off }));
+            return Ok(Some(Reached { path: path.to_owned(), directory, made, cut_off }));
         }
         let (mut made, mut cut_off) = (Vec::new(), Vec::new());
         let mut walk = Walk::new(path);
-        let (mut here, mut folder) = (PathBuf::new(), Some(self.find_directly(Path::new(""))?));
+        let (mut here, mut directory) = (PathBuf::new(), Some(self.find_directly(Path::new(""))?));
         while let Some(name) = walk.next()? {
             if name == ".." {
                 if here.pop() {
-                    folder = None;
+                    directory = None;
                 }
                 continue;
             }
             // Only where a name is looked up, lest a link of many `..` costs as many system calls.
-            let parent = match folder.take() {
-                Some(folder) => folder,
+            let parent = match directory.take() {
+                Some(directory) => directory,
                 None => self.find_directly(&here)?,
             };
             here.push(&name);
@@ -105,31 +105,31 @@ impl Root {
                     if is_absolute {
                         here = PathBuf::new();
                     } else {
-                        folder = Some(parent);
+                        directory = Some(parent);
                     }
                     continue;
                 }
                 None => {
                     check_depth(here.components().count())?;
-                    make_folder(parent.as_fd(), &name)?;
+                    make_directory(parent.as_fd(), &name)?;
                     made.push(here.clone());
                 }
                 Some(_) if purpose == Purpose::Whiteout => return Ok(None),
                 Some(FileType::CharacterDevice) if is_whiteout(parent.as_fd(), &name) => {
                     unlinkat(&parent, &name, AtFlags::empty())?;
-                    make_folder(parent.as_fd(), &name)?;
-                    make_opaque(open_folder(parent.as_fd(), &name)?.as_fd())?;
+                    make_directory(parent.as_fd(), &name)?;
+                    make_opaque(open_directory(parent.as_fd(), &name)?.as_fd())?;
                     cut_off.push(here.clone());
                 }
-                Some(_) => bail!("`{}` is no folder", here.display()),
+                Some(_) => bail!("`{}` is not a directory", here.display()),
             }
-            folder = Some(parent.directory(&name, Links::Refuse)?);
+            directory = Some(parent.directory(&name, Links::Refuse)?);
         }
-        let folder = match folder {
-            Some(folder) => folder,
+        let directory = match directory {
+            Some(directory) => directory,
             None => self.find_directly(&here)?,
         };
-        Ok(Some(Reached { path: here, folder, made, cut_off }))
+        Ok(Some(Reached { path: here, directory, made, cut_off }))
     }
 }
 
@@ -208,8 +208,8 @@ pub(super) fn check_depth(depth: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a folder for the layer's time of being unpacked.
-pub(super) fn make_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+/// Makes a directory for the layer's time of being unpacked.
+pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     mkdirat(parent, name, MODE_MEANWHILE)
 }
 
@@ -218,29 +218,29 @@ pub(super) fn make_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), 
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 
-/// Hides what the layers below have in this folder.
-pub(crate) fn make_opaque(folder: BorrowedFd<'_>) -> anyhow::Result<()> {
-    fsetxattr(folder, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide what is below it")
+/// Hides what the layers below have in this directory.
+pub(crate) fn make_opaque(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
+    fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide what is below it")
 }
 
-/// Whether it hides what the layers below have in this folder.
-pub(crate) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+/// Whether it hides what the layers below have in this directory.
+pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut value = [0; 1];
-    match fgetxattr(folder, OPAQUE, &mut value) {
+    match fgetxattr(directory, OPAQUE, &mut value) {
         Ok(length) => Ok(value[..length] == *b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Shows again what the layers below have in this folder.
-pub(crate) fn make_transparent(folder: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::fs::fremovexattr(folder, OPAQUE)
+/// Shows again what the layers below have in this directory.
+pub(crate) fn make_transparent(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fremovexattr(directory, OPAQUE)
 }
 
-/// A folder that is no link.
-pub(crate) fn open_folder(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+/// A directory that is no link.
+pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
 }
 
 pub(crate) fn stat(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Errno> {

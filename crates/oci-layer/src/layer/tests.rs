@@ -43,7 +43,7 @@ impl Tar {
         self.add(EntryType::Regular, name, "", content.as_bytes())
     }
 
-    fn folder(self, name: &str) -> Self {
+    fn directory(self, name: &str) -> Self {
         self.add(EntryType::Directory, name, "", b"")
     }
 
@@ -61,7 +61,7 @@ impl Tar {
         self.add(EntryType::XHeader, "pax", "", &content)
     }
 
-    fn unpack(self) -> (tempfile::TempDir, anyhow::Result<Ties>) {
+    fn unpack(self) -> (tempfile::TempDir, anyhow::Result<LowerDependencies>) {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("victim"), "safe").unwrap();
         let root = outer.path().join("root");
@@ -78,22 +78,22 @@ impl Tar {
 }
 
 #[test]
-fn files_folders_and_links_keep_what_they_are() {
+fn files_directories_and_links_keep_what_they_are() {
     let (outer, done) = Tar::new()
         .file("late/made/file", "hello")
-        .folder("./late/")
+        .directory("./late/")
         .link("soft", "late/made")
         .add(EntryType::Link, "hard", "./late/made/file", b"")
         .add(EntryType::Fifo, "pipe", "", b"")
-        .folder(".")
+        .directory(".")
         .unpack();
     let root = outer.path().join("root");
-    assert_eq!(done.unwrap().folders, BTreeSet::from(["late/made".into()]));
+    assert_eq!(done.unwrap().directories, BTreeSet::from(["late/made".into()]));
     let file = fs::metadata(root.join("late/made/file")).unwrap();
     assert_eq!((file.mode() & 0o7777, file.mtime(), file.nlink()), (0o4755, 1_000_000_000, 2));
-    for folder in [root.join("late"), root.clone()] {
-        let folder = fs::metadata(folder).unwrap();
-        assert_eq!((folder.mode() & 0o7777, folder.mtime()), (0o750, 1_000_000_000));
+    for directory in [root.join("late"), root.clone()] {
+        let directory = fs::metadata(directory).unwrap();
+        assert_eq!((directory.mode() & 0o7777, directory.mtime()), (0o750, 1_000_000_000));
     }
     let made = fs::metadata(root.join("late/made")).unwrap();
     assert_eq!((made.mode() & 0o7777, made.mtime()), (0o755, 0));
@@ -104,14 +104,14 @@ fn files_folders_and_links_keep_what_they_are() {
 #[test]
 fn the_last_entry_of_a_name_wins() {
     let (outer, done) = Tar::new()
-        .file("a/b/c", "folder")
+        .file("a/b/c", "directory")
         .file("a", "file")
-        .folder("f")
+        .directory("f")
         .file("f/x", "1")
         .file("f/x", "2")
         .add(EntryType::Link, "f/x", "f/x", b"")
         .unpack();
-    assert_eq!(done.unwrap().folders, BTreeSet::from([PathBuf::new()]));
+    assert_eq!(done.unwrap().directories, BTreeSet::from([PathBuf::new()]));
     let root = outer.path().join("root");
     assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "file");
     assert_eq!(fs::read_to_string(root.join("f/x")).unwrap(), "2");
@@ -122,7 +122,7 @@ fn links_do_not_lead_out() {
     let (outer, done) = Tar::new()
         .link("out", "../..")
         .file("out/victim", "changed")
-        .folder("etc")
+        .directory("etc")
         .link("abs", "/etc")
         .file("abs/made", "inside")
         .link("far", "/not/there/../yet")
@@ -135,7 +135,7 @@ fn links_do_not_lead_out() {
     assert!(Tar::new().file("../victim", "changed").error().contains("leads out"));
     assert!(Tar::new().add(EntryType::Link, "x", "../victim", b"").error().contains("leads out"));
     assert!(Tar::new().link("l", "l").file("l/x", "").error().contains("too many links"));
-    assert!(Tar::new().file("f", "").file("f/x", "").error().contains("`f` is no folder"));
+    assert!(Tar::new().file("f", "").file("f/x", "").error().contains("`f` is not a directory"));
     for name in [".wh.", ".wh..", ".wh..."] {
         assert!(Tar::new().file(name, "").error().contains("without a name"), "{name}");
     }
@@ -156,20 +156,23 @@ fn whiteouts_become_overlays_own() {
         .file("own/file", "kept")
         .file(".wh.own", "")
         .file(".wh.new", "")
-        .folder("new")
+        .directory("new")
         .file(".wh.part", "")
         .file("part/of/it", "")
         .file(".wh..wh.aufs", "")
         .add(EntryType::Link, "late", "d/gone", b"")
         .unpack();
-    let ties = done.unwrap();
-    assert_eq!(ties.folders, ["", "d", "part/of"].map(PathBuf::from).into());
-    assert_eq!(ties.links, [(PathBuf::from("late"), PathBuf::from("d/gone"))]);
+    let lower_dependencies = done.unwrap();
+    assert_eq!(lower_dependencies.directories, ["", "d", "part/of"].map(PathBuf::from).into());
+    assert_eq!(lower_dependencies.links, [(PathBuf::from("late"), PathBuf::from("d/gone"))]);
     let root = outer.path().join("root");
     let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
-    for folder in ["d", "own", "new", "part"] {
-        assert!(root::is_opaque(Directory::open(root.join(folder)).unwrap().as_fd()).unwrap(), "{folder}");
+    for directory in ["d", "own", "new", "part"] {
+        assert!(
+            root::is_opaque(Directory::open(root.join(directory)).unwrap().as_fd()).unwrap(),
+            "{directory}"
+        );
     }
     assert_eq!(fs::read_to_string(root.join("own/file")).unwrap(), "kept");
     assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
@@ -306,17 +309,17 @@ fn an_entry_lies_as_deep_as_the_limit() {
     assert!(deep(DEPTH_LIMIT).error().contains("257 names deep, and at most 256 are taken"));
     // Also by way of links.
     let half = vec!["d"; DEPTH_LIMIT / 2].join("/");
-    let twice = Tar::new().folder("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
+    let twice = Tar::new().directory("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
     let below = format!("l/{half}/file");
     let twice = twice.pax(&[("path", below.as_bytes())]).file("x", "");
     assert!(twice.error().contains("257 names deep, and at most 256 are taken, links followed"));
 }
 
-/// What is found out of a folder costs no more because it lies deep: this took half a minute.
+/// What is found out of a directory costs no more because it lies deep: this took half a minute.
 #[test]
 fn a_deep_entry_is_put_together_at_once() {
     let begin = std::time::Instant::now();
-    let stack = Stack::of(vec![Tar::new().folder("."), deep(DEPTH_LIMIT - 1)]);
+    let stack = Stack::of(vec![Tar::new().directory("."), deep(DEPTH_LIMIT - 1)]);
     stack.assembled();
     assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
@@ -378,9 +381,9 @@ impl Stack {
         let room = tempfile::tempdir().unwrap();
         let store = Store::open(room.path()).unwrap();
         let unpacked = |tar: Tar| {
-            let folder = store.incoming().unwrap();
-            let ties = unpack(&tar.0[..], folder.directory(Path::new("")).unwrap()).unwrap();
-            (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), folder, ties))
+            let directory = store.incoming().unwrap();
+            let lower_dependencies = unpack(&tar.0[..], directory.directory(Path::new("")).unwrap()).unwrap();
+            (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), directory, lower_dependencies))
         };
         let layers = tars.into_iter().map(unpacked).collect();
         Self { _room: room, store, layers }
@@ -394,11 +397,11 @@ impl Stack {
 /// Names and contents in one layer.
 fn files(layer: &Layer) -> Vec<String> {
     let mut found = Vec::new();
-    let mut left = vec![layer.folder().to_owned()];
-    while let Some(folder) = left.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
+    let mut left = vec![layer.path().to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(layer.folder()).unwrap().display().to_string();
+            let name = path.strip_prefix(layer.path()).unwrap().display().to_string();
             let kind = fs::symlink_metadata(&path).unwrap();
             if kind.is_dir() {
                 left.push(path);
@@ -417,16 +420,16 @@ fn files(layer: &Layer) -> Vec<String> {
 fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
     let lower = || {
         Tar::new()
-            .folder(".")
-            .folder("usr")
-            .folder("usr/lib")
+            .directory(".")
+            .directory("usr")
+            .directory("usr/lib")
             .link("lib", "usr/lib")
             .link("bin", "/lib/../sbin")
     };
     let upper = || {
         Tar::new()
             .file("lib/new", "n")
-            .folder("lib/sub")
+            .directory("lib/sub")
             .file("lib/.wh.old", "")
             .file("lib/both", "by the link")
             .file("usr/lib/both", "by its own name")
@@ -444,56 +447,56 @@ fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
             .into_iter()
             .collect::<Vec<_>>()
     );
-    assert_eq!(fs::metadata(layers[1].folder().join("usr/lib/sub")).unwrap().mode() & 0o7777, 0o750);
-    assert!(!layers[1].folder().join("lib").exists());
+    assert_eq!(fs::metadata(layers[1].path().join("usr/lib/sub")).unwrap().mode() & 0o7777, 0o750);
+    assert!(!layers[1].path().join("lib").exists());
     // The same layer elsewhere stays as it is.
-    assert!(stack.layers[1].1.folder().join("lib/new").exists());
+    assert!(stack.layers[1].1.path().join("lib/new").exists());
     let again = stack.assembled();
-    assert_eq!(layers[1].folder(), again[1].folder(), "fitted only once");
+    assert_eq!(layers[1].path(), again[1].path(), "fitted only once");
     let alone = assemble(&stack.store, vec![stack.layers[1].clone()]).unwrap();
     let direct = ["bin/tool=t", "lib/both=by the link", "lib/new=n", "usr/lib/both=by its own name"];
     assert_eq!(files(&alone[0]), direct, "without a whiteout, that would hide nothing");
-    // A folder with an entry of its own takes the link's place.
-    let explicit = Stack::of(vec![lower(), Tar::new().folder(".").folder("lib").file("lib/new", "n")]);
+    // A directory with an entry of its own takes the link's place.
+    let explicit = Stack::of(vec![lower(), Tar::new().directory(".").directory("lib").file("lib/new", "n")]);
     let layers = explicit.assembled();
     assert_eq!((layers.len(), files(&layers[1])), (2, vec!["lib/new=n".to_owned()]));
 }
 
 #[test]
-fn folders_without_an_entry_stay_as_they_are_below() {
+fn directories_without_an_entry_stay_as_they_are_below() {
     let stack = Stack::of(vec![
-        Tar::new().folder(".").folder("etc").folder("etc/deep"),
+        Tar::new().directory(".").directory("etc").directory("etc/deep"),
         Tar::new().file("etc/deep/file", "x").file("new/file", "y"),
     ]);
     let layers = stack.assembled();
     assert_eq!(layers.len(), 3);
-    for folder in ["", "etc", "etc/deep"] {
-        let cover = fs::metadata(layers[2].folder().join(folder)).unwrap();
-        assert_eq!((cover.mode() & 0o7777, cover.mtime()), (0o750, 1_000_000_000), "`{folder}`");
+    for directory in ["", "etc", "etc/deep"] {
+        let cover = fs::metadata(layers[2].path().join(directory)).unwrap();
+        assert_eq!((cover.mode() & 0o7777, cover.mtime()), (0o750, 1_000_000_000), "`{directory}`");
     }
-    assert!(!layers[2].folder().join("new").exists());
-    let raw = fs::metadata(layers[1].folder().join("etc")).unwrap();
+    assert!(!layers[2].path().join("new").exists());
+    let raw = fs::metadata(layers[1].path().join("etc")).unwrap();
     assert_eq!(raw.permissions().mode() & 0o7777, 0o755, "unpacked layers are not changed");
 }
 
 /// A layer of links through which an entry of the next one leads, and something else in its place: the tree's owner,
 /// mode and content are never given to what lies outside (`link0/x` and `b0/x` are one place).
 #[test]
-fn a_replaced_folder_is_not_followed() {
+fn a_replaced_directory_is_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("file"), "safe").unwrap();
     fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let victim = outside.path().to_str().unwrap();
     let before = fs::metadata(outside.path()).unwrap();
     let (mut lower, mut first, mut second) = (Tar::new().file("evil", "e"), Tar::new(), Tar::new());
-    // Either may come first in the order of a folder's names.
+    // Either may come first in the order of a directory's names.
     for number in 0..12 {
         let (at, link, by_link) = (format!("b{number}"), format!("link{number}"), format!("link{number}/x"));
-        lower = lower.folder(&at).link(&link, &at);
+        lower = lower.directory(&at).link(&link, &at);
         let planted = format!("{by_link}/planted");
-        first = first.folder(&by_link).add(EntryType::Link, &planted, "evil", b"");
+        first = first.directory(&by_link).add(EntryType::Link, &planted, "evil", b"");
         first = first.link(&format!("{at}/x"), victim);
-        second = second.link(&format!("{at}/x"), victim).folder(&by_link);
+        second = second.link(&format!("{at}/x"), victim).directory(&by_link);
     }
     for upper in [first, second] {
         let stack = Stack::of(vec![Tar(lower.0.clone()), upper]);
@@ -510,13 +513,13 @@ fn a_replaced_folder_is_not_followed() {
     }
 }
 
-/// umoci 0.4.1 writes the whiteouts of all that was in a removed folder, too (umoci issue 254).
+/// umoci 0.4.1 writes the whiteouts of all that was in a removed directory, too (umoci issue 254).
 #[test]
-fn whiteouts_make_no_folders() {
+fn whiteouts_make_no_directories() {
     if !rustix::process::getuid().is_root() {
         return;
     }
-    let lower = || Tar::new().folder(".").folder("test").file("test/test", "1").file("file", "f");
+    let lower = || Tar::new().directory(".").directory("test").file("test/test", "1").file("file", "f");
     let gone = |upper: Tar| {
         let stack = Stack::of(vec![lower(), upper]);
         let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
@@ -530,7 +533,7 @@ fn whiteouts_make_no_folders() {
     assert_eq!(gone(Tar::new().file("never/.wh.x", "").file("file/.wh.x", "")), ["file", "test"]);
     assert_eq!(gone(Tar::new().file("never/.wh..wh..opq", "").file("test/.wh.test", "")), ["file", "test"]);
     assert_eq!(
-        gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "").folder("test")),
+        gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "").directory("test")),
         ["file", "test"]
     );
 }
@@ -539,27 +542,26 @@ fn whiteouts_make_no_folders() {
 fn a_link_in_a_circle_hides_what_was_below_it() {
     let stack = Stack::of(vec![Tar::new().file("b/a/x", "1"), Tar::new().link("b", "/b")]);
     let layers = stack.assembled();
-    assert!(layers[1].folder().join("b").is_symlink());
+    assert!(layers[1].path().join("b").is_symlink());
 }
 
 #[test]
 fn hard_links_may_lead_through_links_and_to_each_other() {
-    let lower = Tar::new().folder(".").folder("usr").folder("usr/lib").link("lib", "usr/lib");
-    let upper = Tar::new().folder(".").file("lib/new", "n").add(EntryType::Link, "second", "first", b"").add(
-        EntryType::Link,
-        "first",
-        "usr/lib/new",
-        b"",
-    );
+    let lower = Tar::new().directory(".").directory("usr").directory("usr/lib").link("lib", "usr/lib");
+    let upper = Tar::new()
+        .directory(".")
+        .file("lib/new", "n")
+        .add(EntryType::Link, "second", "first", b"")
+        .add(EntryType::Link, "first", "usr/lib/new", b"");
     let stack = Stack::of(vec![lower, upper]);
     let layers = stack.assembled();
-    let inode = |name: &str| fs::metadata(layers[1].folder().join(name)).unwrap().ino();
+    let inode = |name: &str| fs::metadata(layers[1].path().join(name)).unwrap().ino();
     assert_eq!(inode("first"), inode("usr/lib/new"));
     assert_eq!(inode("second"), inode("first"));
-    // Through what is no folder it leads to nothing, and not to that.
+    // Through what is not a directory it leads to nothing, and not to that.
     let stack = Stack::of(vec![
-        Tar::new().folder(".").file("f", "f"),
-        Tar::new().folder(".").add(EntryType::Link, "x", "f/g", b""),
+        Tar::new().directory(".").file("f", "f"),
+        Tar::new().directory(".").add(EntryType::Link, "x", "f/g", b""),
     ]);
     let error = format!("{:#}", assemble(&stack.store, stack.layers.clone()).unwrap_err());
     assert!(error.contains("`x` leads to `f/g`, which neither"), "{error}");
@@ -567,12 +569,12 @@ fn hard_links_may_lead_through_links_and_to_each_other() {
 
 #[test]
 fn hard_links_may_lead_into_lower_layers() {
-    let link = |target| Tar::new().folder(".").add(EntryType::Link, "twin", target, b"");
-    let stack = Stack::of(vec![Tar::new().folder(".").file("a", "1").link("l", "a"), link("./a")]);
+    let link = |target| Tar::new().directory(".").add(EntryType::Link, "twin", target, b"");
+    let stack = Stack::of(vec![Tar::new().directory(".").file("a", "1").link("l", "a"), link("./a")]);
     let layers = stack.assembled();
     let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
-    assert_eq!(inode(layers[0].folder().join("a")), inode(layers[1].folder().join("twin")));
-    let lost = Stack::of(vec![Tar::new().folder("."), link("a")]);
+    assert_eq!(inode(layers[0].path().join("a")), inode(layers[1].path().join("twin")));
+    let lost = Stack::of(vec![Tar::new().directory("."), link("a")]);
     let error = format!("{:#}", assemble(&lost.store, lost.layers.clone()).unwrap_err());
     assert!(error.contains("`twin` leads to `a`, which neither its layer nor one below has"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! What is seen of layers that lie on each other, by overlayfs' rules.
 
-use super::Ties;
+use super::LowerDependencies;
 use super::root::{Walk, is_stat_of_whiteout};
 use crate::store::Layer;
 use anyhow::Context as _;
@@ -19,16 +19,16 @@ pub(super) struct View {
     known: RefCell<Vec<(PathBuf, Rc<Place>)>>,
 }
 
-/// A folder on the way, perhaps one that is not there.
+/// A directory on the way, perhaps one that is not there.
 struct Place {
     path: PathBuf,
-    folder: Rc<Folder>,
+    directory: Rc<MergedDirectory>,
     above: Option<Rc<Place>>,
 }
 
-/// A folder that layers have in one place.
+/// A directory that layers have in one place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Folder {
+pub(super) struct MergedDirectory {
     /// Those whose content is seen, the topmost first.
     pub(super) layers: Vec<usize>,
     /// The topmost that has an entry for it, which may be below one that hides the content of others.
@@ -39,12 +39,12 @@ pub(super) struct Folder {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nothing,
-    Folder(Rc<Folder>),
+    MergedDirectory(Rc<MergedDirectory>),
     /// A link, and the layer that has it.
     Link(usize),
     /// Something else, and the layer that has it.
     Other(usize),
-    /// The path leads through something that is no folder, or through links in a circle.
+    /// The path leads through something that is not a directory, or through links in a circle.
     Barred,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Follow {
 
 /// Where a name has led.
 enum Entered {
-    Folder(Rc<Place>),
+    MergedDirectory(Rc<Place>),
     /// Something else, and where that is.
     Else(PathBuf, Seen),
 }
@@ -80,8 +80,8 @@ impl View {
         &self.layers
     }
 
-    pub(super) fn ties(&self, number: usize) -> &Ties {
-        self.layers[number].ties()
+    pub(super) fn lower_dependencies(&self, number: usize) -> &LowerDependencies {
+        self.layers[number].lower_dependencies()
     }
 
     /// What a path leads to, and where that is.
@@ -111,25 +111,25 @@ impl View {
                 Follow::None => false,
             };
             match self.enter(&place, Path::new(name), follows)? {
-                Entered::Folder(next) => place = next,
+                Entered::MergedDirectory(next) => place = next,
                 Entered::Else(_, _) if !is_last => return Ok((here, Seen::Barred)),
                 Entered::Else(path, seen) => return Ok((path, seen)),
             }
             known.push((here.clone(), Rc::clone(&place)));
         }
-        let is_there = !place.folder.layers.is_empty();
-        let seen = if is_there { Seen::Folder(Rc::clone(&place.folder)) } else { Seen::Nothing };
+        let is_there = !place.directory.layers.is_empty();
+        let seen = if is_there { Seen::MergedDirectory(Rc::clone(&place.directory)) } else { Seen::Nothing };
         Ok((place.path.clone(), seen))
     }
 
-    /// What a name leads to in a folder, with all links.
+    /// What a name leads to in a directory, with all links.
     fn enter(&self, from: &Rc<Place>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
         let mut place = Rc::clone(from);
         let mut walk = Walk::new(name);
         loop {
             let name = match walk.next() {
                 Ok(Some(name)) => name,
-                Ok(None) => return Ok(Entered::Folder(place)),
+                Ok(None) => return Ok(Entered::MergedDirectory(place)),
                 Err(_) => return Ok(Entered::Else(place.path.clone(), Seen::Barred)),
             };
             if name == ".." {
@@ -137,8 +137,8 @@ impl View {
                 continue;
             }
             let next = place.path.join(&name);
-            let folder = match self.step(&place.folder.layers, &next)? {
-                Seen::Folder(folder) => folder,
+            let directory = match self.step(&place.directory.layers, &next)? {
+                Seen::MergedDirectory(directory) => directory,
                 // It may be made, with what is to be in it.
                 Seen::Nothing => Rc::default(),
                 Seen::Link(number) if follows || !walk.is_at_end() => {
@@ -152,35 +152,35 @@ impl View {
                 _ if !walk.is_at_end() => return Ok(Entered::Else(next, Seen::Barred)),
                 seen => return Ok(Entered::Else(next, seen)),
             };
-            place = Rc::new(Place { path: next, folder, above: Some(place) });
+            place = Rc::new(Place { path: next, directory, above: Some(place) });
         }
     }
 
     fn root(&self) -> anyhow::Result<Rc<Place>> {
         let all: Vec<usize> = (0..self.layers.len()).rev().collect();
-        let folder = match self.step(&all, Path::new(""))? {
-            Seen::Folder(folder) => folder,
+        let directory = match self.step(&all, Path::new(""))? {
+            Seen::MergedDirectory(directory) => directory,
             _ => Rc::default(),
         };
-        Ok(Rc::new(Place { path: PathBuf::new(), folder, above: None }))
+        Ok(Rc::new(Place { path: PathBuf::new(), directory, above: None }))
     }
 
-    /// What is seen at a path in a folder that these layers have. A folder without an entry hides no link, and one that
+    /// What is seen at a path in a directory that these layers have. A directory without an entry hides no link, and one that
     /// only whiteouts are in is not there unless a lower layer has it.
     fn step(&self, layers: &[usize], path: &Path) -> anyhow::Result<Seen> {
-        let mut seen = Folder::default();
+        let mut seen = MergedDirectory::default();
         let (mut is_opaque_so_far, mut is_hollow_so_far) = (false, true);
         for &number in layers {
-            let (layer, ties) = (&self.layers[number], self.ties(number));
+            let (layer, lower_dependencies) = (&self.layers[number], self.lower_dependencies(number));
             let Some(found) = layer.stat(path)? else { continue };
             match FileType::from_raw_mode(found.st_mode) {
                 FileType::Directory => {
-                    is_hollow_so_far &= ties.hollow.contains(path);
+                    is_hollow_so_far &= lower_dependencies.hollow.contains(path);
                     if !is_opaque_so_far {
                         seen.layers.push(number);
                         is_opaque_so_far = layer.is_opaque(path)?;
                     }
-                    if seen.described_by.is_none() && !ties.folders.contains(path) {
+                    if seen.described_by.is_none() && !lower_dependencies.directories.contains(path) {
                         seen.described_by = Some(number);
                     }
                 }
@@ -192,6 +192,6 @@ impl View {
                 break;
             }
         }
-        Ok(if is_hollow_so_far { Seen::Nothing } else { Seen::Folder(Rc::new(seen)) })
+        Ok(if is_hollow_so_far { Seen::Nothing } else { Seen::MergedDirectory(Rc::new(seen)) })
     }
 }

@@ -1,20 +1,20 @@
 //! Bundles: an OCI artifact ([`crate::artifact`]) with one workflow, all its images and their signatures, in an
-//! OCI image layout (OCI image-spec, image-layout.md), a folder or a tar, or in a registry. It lists every blob of its
+//! OCI image layout (OCI image-spec, image-layout.md), a directory or a tar, or in a registry. It lists every blob of its
 //! images, so that it is copied as one thing, and no registry asks for platforms of an image that were left out. Each image
 //! has the name in it that the workflow calls it by, in full, as `ref.name`; so have signatures, by the tags that cosign
 //! gives them. A layout has these names, too, for whoever reads it as one.
 
-mod shelf;
+mod repository_view;
 mod verify;
 mod writer;
 
-pub(crate) use shelf::Shelf;
+pub(crate) use repository_view::RepositoryView;
 pub use verify::Inventory;
 pub use writer::Writer;
 
 use super::ambiguity;
 use super::local::{Files, Layout, Packed, name_of};
-use super::patience::Failure;
+use super::retry::Failure;
 use super::source::Source;
 use crate::artifact;
 use crate::artifact::{IMAGES, TYPE, WORKFLOW};
@@ -55,31 +55,31 @@ struct Content {
 }
 
 impl Bundle {
-    /// Whether there is one: a folder with the mark of a layout, or a tar.
+    /// Whether there is one: a directory with the mark of a layout, or a tar.
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
         path.join("oci-layout").is_file() || (path.is_file() && is_tar(path))
     }
 
-    /// The bundle in a folder or a tar, as it was made, or as another tool has copied it from a registry.
+    /// The bundle in a directory or a tar, as it was made, or as another tool has copied it from a registry.
     ///
     /// # Errors
     /// When it is none, or its documents are not there or do not have their digests.
     pub fn open(path: &Path) -> anyhow::Result<Opened> {
-        let files = if path.is_dir() { Files::folder(path)? } else { Files::Packed(Packed::open(path)?) };
+        let files = if path.is_dir() { Files::directory(path)? } else { Files::Packed(Packed::open(path)?) };
         Self::read(files, path)
     }
 
-    /// The bundle at a path of a foreign file system, if there is one: a folder with the mark of a layout, or a tar. Links
+    /// The bundle at a path of a foreign file system, if there is one: a directory with the mark of a layout, or a tar. Links
     /// on the path are refused.
     ///
     /// # Errors
-    /// When it is a tar and cannot be read, or is a folder, and not whole.
+    /// When it is a tar and cannot be read, or is a directory, and not whole.
     pub fn find(top: &Directory, path: &Path) -> anyhow::Result<Option<Opened>> {
         let shown = top.path().join(path);
-        if let Ok(folder) = top.directory(path, Links::Refuse) {
-            let is_layout = folder.file("oci-layout", Links::Inside).is_ok();
-            return is_layout.then(|| Self::read(Files::Folder(folder), &shown)).transpose();
+        if let Ok(directory) = top.directory(path, Links::Refuse) {
+            let is_layout = directory.file("oci-layout", Links::Inside).is_ok();
+            return is_layout.then(|| Self::read(Files::Directory(directory), &shown)).transpose();
         }
         if !is_tar(path) {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Writes a bundle as a folder.
+//! Writes a bundle as a directory.
 
 use super::NAME;
 use crate::artifact::{BESIDE, BLOB, IMAGES, TYPE, WORKFLOW};
@@ -20,23 +20,23 @@ const BLOCK: usize = 256 << 10;
 /// A bundle in the making: blobs and their names, then [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
-    folder: PathBuf,
+    directory: PathBuf,
     entries: Vec<Value>,
 }
 
 impl Writer {
-    /// In a folder, which is made.
+    /// In a directory, which is made.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(folder: &Path) -> anyhow::Result<Self> {
-        let blobs = folder.join("blobs/sha256");
+    pub fn new(directory: &Path) -> anyhow::Result<Self> {
+        let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).with_context(|| format!("cannot make `{}`", blobs.display()))?;
-        Ok(Self { folder: folder.into(), entries: Vec::new() })
+        Ok(Self { directory: directory.into(), entries: Vec::new() })
     }
 
     fn place(&self, digest: Digest) -> PathBuf {
-        self.folder.join("blobs").join(digest.to_string().replace(':', "/"))
+        self.directory.join("blobs").join(digest.to_string().replace(':', "/"))
     }
 
     /// Whether it has a blob already.
@@ -132,7 +132,7 @@ impl Writer {
         artifact["artifactType"] = TYPE.into();
         self.entry(NAME, artifact);
         let write = |name: &str, text: String| {
-            let path = self.folder.join(name);
+            let path = self.directory.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
         };
         write("index.json", index(&self.entries))?;
@@ -141,10 +141,10 @@ impl Writer {
 
     /// What all that came so far is as layers, in an order that is always the same.
     fn blobs(&self) -> anyhow::Result<Vec<Value>> {
-        let folder = self.folder.join("blobs/sha256");
-        let cannot = || format!("cannot read `{}`", folder.display());
+        let directory = self.directory.join("blobs/sha256");
+        let cannot = || format!("cannot read `{}`", directory.display());
         let mut blobs = Vec::new();
-        for entry in fs::read_dir(&folder).with_context(cannot)? {
+        for entry in fs::read_dir(&directory).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
             let digest: Digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse()?;
             blobs.push((digest, entry.metadata().with_context(cannot)?.len()));

@@ -5,7 +5,7 @@
 
 use super::files::{Packed, Part};
 use super::place;
-use crate::patience::Failure;
+use crate::retry::Failure;
 use crate::source::Source;
 use anyhow::{Context as _, ensure};
 use hint::hinted;

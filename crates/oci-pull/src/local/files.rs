@@ -1,4 +1,4 @@
-//! Files by name, in a folder or packed as a tar, read where they lie.
+//! Files by name, in a directory or packed as a tar, read where they lie.
 
 use super::members;
 use super::members::Member;
@@ -25,23 +25,23 @@ const COMPRESSIONS: &[(&str, &[u8])] = &[
 /// Where files are.
 #[derive(Debug)]
 pub(crate) enum Files {
-    /// Below a folder, which may be of whoever made the image.
-    Folder(Directory),
+    /// Below a directory, which may be of whoever made the image.
+    Directory(Directory),
     /// In a tar.
     Packed(Packed),
 }
 
 impl Files {
-    /// Those in a folder.
-    pub(crate) fn folder(path: &Path) -> anyhow::Result<Self> {
+    /// Those in a directory.
+    pub(crate) fn directory(path: &Path) -> anyhow::Result<Self> {
         let opened = Directory::open(path).with_context(|| format!("cannot read `{}`", path.display()));
-        Ok(Self::Folder(opened.hint("`oci:DIR` takes a folder, `oci-archive:FILE` a tar")?))
+        Ok(Self::Directory(opened.hint("`oci:DIR` takes a directory, `oci-archive:FILE` a tar")?))
     }
 
-    /// The folder, or the tar.
+    /// The directory, or the tar.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Folder(folder) => folder.path(),
+            Self::Directory(directory) => directory.path(),
             Self::Packed(packed) => packed.path(),
         }
     }
@@ -49,10 +49,10 @@ impl Files {
     /// One of them; nothing if there is none of the name.
     pub(super) fn open(&self, name: &str) -> anyhow::Result<Option<Part>> {
         match self {
-            Self::Folder(folder) => {
-                let file = match folder.file(name, Links::Inside) {
-                    Err(error) if error.is_not_found() => return absent(folder, name),
-                    opened => opened.hint("copy the image again: it is a folder of plain files")?,
+            Self::Directory(directory) => {
+                let file = match directory.file(name, Links::Inside) {
+                    Err(error) if error.is_not_found() => return absent(directory, name),
+                    opened => opened.hint("copy the image again: it is a directory of plain files")?,
                 };
                 let end = file.metadata()?.len();
                 Ok(Some(Part { file, position: 0, end }))
@@ -62,13 +62,13 @@ impl Files {
     }
 }
 
-/// Nothing, unless there is a link that leads nowhere inside of the folder.
-fn absent(folder: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
-    match folder.stat(name, Links::Inside) {
+/// Nothing, unless there is a link that leads nowhere inside of the directory.
+fn absent(directory: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
+    match directory.stat(name, Links::Inside) {
         Ok(None) => Ok(None),
         _ => Err(hinted(
-            format!("`{name}` in `{}` is a link to what is not in it", folder.path().display()),
-            "copy the folder with what its links lead to: `cp -rL FROM TO`",
+            format!("`{name}` in `{}` is a link to what is not in it", directory.path().display()),
+            "copy the directory with what its links lead to: `cp -rL FROM TO`",
         )),
     }
 }
@@ -229,15 +229,15 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_place_of_a_blob_is_neither_waited_for_nor_followed() {
-        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(outside.path().join("secret"), "secret").unwrap();
-        std::fs::write(folder.path().join("file"), "file").unwrap();
-        symlink(outside.path().join("secret"), folder.path().join("out")).unwrap();
-        symlink("/file", folder.path().join("inside")).unwrap();
-        let fifo = folder.path().join("fifo");
+        std::fs::write(directory.path().join("file"), "file").unwrap();
+        symlink(outside.path().join("secret"), directory.path().join("out")).unwrap();
+        symlink("/file", directory.path().join("inside")).unwrap();
+        let fifo = directory.path().join("fifo");
         let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
-        let files = Files::Folder(Directory::open(folder.path()).unwrap());
+        let files = Files::Directory(Directory::open(directory.path()).unwrap());
         assert_eq!(files.open("inside").unwrap().unwrap().document().unwrap(), b"file");
         assert!(files.open("none").unwrap().is_none());
         for (name, expected) in [("out", "is a link to what is not in it"), ("fifo", "it is a FIFO")] {

@@ -1,9 +1,9 @@
-//! OCI image layouts (OCI image-spec, image-layout.md), in a folder or packed as a tar.
+//! OCI image layouts (OCI image-spec, image-layout.md), in a directory or packed as a tar.
 
 use super::files::{Files, Part};
 use super::place;
 use crate::ambiguity;
-use crate::patience::Failure;
+use crate::retry::Failure;
 use crate::source::Source;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
@@ -151,32 +151,35 @@ mod tests {
     use tempfile::TempDir;
 
     fn layout(names: &[Option<&str>]) -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
         let entry = |(number, name): (usize, &Option<&str>)| {
             let content = format!("manifest {number}");
             let digest = Digest::of(content.as_bytes());
-            fs::write(folder.path().join(format!("blobs/{}", digest.to_string().replace(':', "/"))), content)
-                .unwrap();
+            fs::write(
+                directory.path().join(format!("blobs/{}", digest.to_string().replace(':', "/"))),
+                content,
+            )
+            .unwrap();
             let named = name.map(|name| format!(r#","annotations":{{"{NAME}":"{name}"}}"#));
             let kind = "application/vnd.oci.image.manifest.v1+json";
             format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":10{}}}"#, named.unwrap_or_default())
         };
         let entries: Vec<String> = names.iter().enumerate().map(entry).collect();
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
-        fs::write(folder.path().join("index.json"), index).unwrap();
-        fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        folder
+        fs::write(directory.path().join("index.json"), index).unwrap();
+        fs::write(directory.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        directory
     }
 
-    fn opened(folder: &TempDir) -> Layout {
-        Layout::open(Files::folder(folder.path()).unwrap()).unwrap()
+    fn opened(directory: &TempDir) -> Layout {
+        Layout::open(Files::directory(directory.path()).unwrap()).unwrap()
     }
 
     #[test]
     fn an_image_is_found_by_its_name_its_place_or_as_the_only_one() {
         let (one, two) = (layout(&[None]), layout(&[Some("r.example/a:1"), Some("latest")]));
-        for (folder, name, expected) in [
+        for (directory, name, expected) in [
             (&one, "", "manifest 0"),
             (&one, "@0", "manifest 0"),
             (&two, "latest", "manifest 1"),
@@ -184,33 +187,33 @@ mod tests {
             (&two, "@1", "manifest 1"),
             (&two, &Digest::of(b"manifest 1").to_string(), "manifest 1"),
         ] {
-            assert_eq!(opened(folder).manifest(name).unwrap(), expected.as_bytes(), "{name}");
+            assert_eq!(opened(directory).manifest(name).unwrap(), expected.as_bytes(), "{name}");
         }
     }
 
     #[test]
     fn what_is_not_there_is_said_with_what_is() {
-        let folder = layout(&[Some("a"), Some("b")]);
+        let directory = layout(&[Some("a"), Some("b")]);
         for (name, expected) in [("", "`:a`, `:b`"), ("c", "it has `a`, `b`"), ("@2", "it has `a`, `b`")] {
-            let error = opened(&folder).manifest(name).unwrap_err().error;
+            let error = opened(&directory).manifest(name).unwrap_err().error;
             assert!(hint::of(&error).unwrap().contains(expected), "{error:#}");
         }
-        fs::remove_file(folder.path().join("oci-layout")).unwrap();
-        let error = Layout::open(Files::folder(folder.path()).unwrap()).unwrap_err();
+        fs::remove_file(directory.path().join("oci-layout")).unwrap();
+        let error = Layout::open(Files::directory(directory.path()).unwrap()).unwrap_err();
         assert!(error.to_string().contains("is not an OCI image layout: it has no `oci-layout`"), "{error}");
     }
 
     #[test]
     fn a_blob_that_is_cut_or_changed_is_found_out() {
-        let folder = layout(&[None]);
+        let directory = layout(&[None]);
         let digest = Digest::of(b"manifest 0");
-        let layout = opened(&folder);
+        let layout = opened(&directory);
         let mut rest = String::new();
         layout.blob(digest, 10, 9).unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "0");
         let cut = layout.blob(digest, 11, 0).err().unwrap();
         assert!(cut.error.to_string().contains("has 10 bytes of") && !cut.may_pass, "{}", cut.error);
-        let file = folder.path().join(format!("blobs/{}", digest.to_string().replace(':', "/")));
+        let file = directory.path().join(format!("blobs/{}", digest.to_string().replace(':', "/")));
         fs::write(file, "manifest 9").unwrap();
         let changed = layout.manifest("").unwrap_err().error;
         assert!(changed.to_string().starts_with("the manifest has digest"), "{changed}");

@@ -229,8 +229,9 @@ mod tests {
             (EntryType::Regular, "x", 0, b""),
         ]);
         assert!(find(&long).unwrap_err().to_string().contains("longer than the 1024 bytes"));
-        let folders: Vec<_> = (0..=HEADERS_LIMIT).map(|_| (EntryType::Directory, "d", 0, &b""[..])).collect();
-        assert!(find(&tar_of(&folders)).unwrap_err().to_string().contains("more than 40000 headers"));
+        let directories: Vec<_> =
+            (0..=HEADERS_LIMIT).map(|_| (EntryType::Directory, "d", 0, &b""[..])).collect();
+        assert!(find(&tar_of(&directories)).unwrap_err().to_string().contains("more than 40000 headers"));
         let endless = tar_of(&[(EntryType::Regular, "x", u64::MAX - 600, b"")]);
         assert!(find(&endless).unwrap_err().to_string().contains("ends in the middle of `x`"));
         let file = tar_of(&[(EntryType::Regular, "x", 0, b"")]);

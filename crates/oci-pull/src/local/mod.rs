@@ -15,7 +15,7 @@ use oci_reference::reference::{Local, Transport};
 pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {
     let path = local.path();
     Ok(match local.transport() {
-        Transport::Layout => Box::new(Layout::open(Files::folder(path)?)?),
+        Transport::Layout => Box::new(Layout::open(Files::directory(path)?)?),
         Transport::LayoutArchive => Box::new(Layout::open(Files::Packed(Packed::open(path)?))?),
         Transport::DockerArchive => Box::new(DockerArchive::open(Packed::open(path)?, local.name())?),
     })

@@ -4,7 +4,7 @@
 
 use super::Finder;
 use crate::ambiguity;
-use crate::patience::{Failure, Listener, Patience};
+use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
@@ -29,7 +29,7 @@ impl Finder {
         candidate: &Named,
         repository: &dyn Source,
         manifest: Digest,
-        listener: &Listener<'_>,
+        observer: &PullObserver<'_>,
     ) -> anyhow::Result<Approval> {
         let subject = Subject::of_registry(candidate);
         let rule = self.policy.rule(&subject);
@@ -37,12 +37,12 @@ impl Finder {
         if !rule.needs_signatures() || !self.attachments.are_used(&place) {
             return rule.judge(&subject, manifest, &[]);
         }
-        let mut signatures = by_tag(repository, manifest, listener).context("cannot fetch its signatures")?;
+        let mut signatures = by_tag(repository, manifest, observer).context("cannot fetch its signatures")?;
         if let Ok(approval) = rule.judge(&subject, manifest, &signatures) {
             return Ok(approval);
         }
         signatures
-            .extend(by_referrers(repository, manifest, listener).context("cannot fetch its signatures")?);
+            .extend(by_referrers(repository, manifest, observer).context("cannot fetch its signatures")?);
         rule.judge(&subject, manifest, &signatures)
     }
 
@@ -56,25 +56,25 @@ impl Finder {
 fn by_tag(
     repository: &dyn Source,
     manifest: Digest,
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<Vec<Signature>> {
     let tag = format!("{}.sig", as_tag(manifest));
-    let found = Patience::usual().until_done(listener, || optional(repository.manifest(&tag)))?;
-    let signatures = found.map(|bytes| attached(repository, &bytes, listener));
+    let found = RetryPolicy::usual().until_done(observer, || optional(repository.manifest(&tag)))?;
+    let signatures = found.map(|bytes| attached(repository, &bytes, observer));
     signatures.unwrap_or_else(|| Ok(Vec::new())).with_context(|| format!("`{tag}`"))
 }
 
 fn by_referrers(
     repository: &dyn Source,
     manifest: Digest,
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<Vec<Signature>> {
     let ask = || match optional(repository.referrers(manifest))? {
         Some(bytes) => Ok(Some(bytes)),
         // "Referrers Tag Schema" of the specification: for registries without the API.
         None => optional(repository.manifest(&as_tag(manifest))),
     };
-    let Some(bytes) = Patience::usual().until_done(listener, ask)? else { return Ok(Vec::new()) };
+    let Some(bytes) = RetryPolicy::usual().until_done(observer, ask)? else { return Ok(Vec::new()) };
     let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
     let mut signatures = Vec::new();
     let is_signature = |entry: &&Descriptor| {
@@ -82,9 +82,9 @@ fn by_referrers(
     };
     for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
         let digest = Digest::from_str(descriptor.digest().as_ref())?;
-        let bytes = Patience::usual().until_done(listener, || repository.manifest(&digest.to_string()))?;
+        let bytes = RetryPolicy::usual().until_done(observer, || repository.manifest(&digest.to_string()))?;
         digest.verify("the manifest of a signature", &bytes)?;
-        signatures.extend(attached(repository, &bytes, listener)?);
+        signatures.extend(attached(repository, &bytes, observer)?);
         if signatures.len() >= MOST_SIGNATURES {
             break;
         }
@@ -96,7 +96,7 @@ fn by_referrers(
 fn attached(
     repository: &dyn Source,
     manifest: &[u8],
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<Vec<Signature>> {
     let manifest =
         ImageManifest::from_reader(manifest).context("the manifest of the signatures is not understood")?;
@@ -115,7 +115,7 @@ fn attached(
     );
     let read = |layer: &&Descriptor| {
         let digest = Digest::from_str(layer.digest().as_ref())?;
-        let payload = Patience::usual().until_done(listener, || repository.document(digest))?;
+        let payload = RetryPolicy::usual().until_done(observer, || repository.document(digest))?;
         ensure!(payload.len() as u64 == layer.size(), "`{digest}` has another size than its descriptor says");
         Ok(Signature { payload, annotations: layer.annotations().clone().unwrap_or_default() })
     };
@@ -147,12 +147,12 @@ mod tests {
 
     /// Documents by tag or digest, and what was asked for.
     #[derive(Default)]
-    struct Shelf {
+    struct RepositoryView {
         documents: HashMap<String, Vec<u8>>,
         asked: Mutex<usize>,
     }
 
-    impl Shelf {
+    impl RepositoryView {
         fn put(&mut self, bytes: &[u8]) -> Digest {
             let digest = Digest::of(bytes);
             self.documents.insert(digest.to_string(), bytes.to_vec());
@@ -160,9 +160,9 @@ mod tests {
         }
     }
 
-    impl Source for Shelf {
+    impl Source for RepositoryView {
         fn name(&self) -> String {
-            "shelf".into()
+            "repository_view".into()
         }
 
         fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
@@ -180,9 +180,9 @@ mod tests {
         }
     }
 
-    fn listener() -> Listener<'static> {
+    fn observer() -> PullObserver<'static> {
         static STAYS: AtomicBool = AtomicBool::new(false);
-        Listener { tell: &|_| (), has_left: &STAYS }
+        PullObserver { tell: &|_| (), is_cancelled: &STAYS }
     }
 
     fn manifest(payloads: &[(Digest, u64)]) -> Vec<u8> {
@@ -195,35 +195,36 @@ mod tests {
 
     #[test]
     fn signatures_have_a_number_and_a_size_at_most() {
-        let mut shelf = Shelf::default();
-        let small = (shelf.put(b"payload"), 7);
+        let mut repository_view = RepositoryView::default();
+        let small = (repository_view.put(b"payload"), 7);
         for (count, is_taken) in [(MOST_SIGNATURES, true), (MOST_SIGNATURES + 1, false)] {
-            let read = attached(&shelf, &manifest(&vec![small; count]), &listener());
+            let read = attached(&repository_view, &manifest(&vec![small; count]), &observer());
             let told = read.map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(told.is_empty(), is_taken);
             assert!(is_taken || told == "it has 65 signatures, more than 64", "{told}");
         }
         for (size, is_taken) in [(PAYLOAD_LIMIT, true), (PAYLOAD_LIMIT + 1, false)] {
-            let large = (shelf.put(&vec![7; usize::try_from(size).unwrap()]), size);
-            let read = attached(&shelf, &manifest(&[large]), &listener());
+            let large = (repository_view.put(&vec![7; usize::try_from(size).unwrap()]), size);
+            let read = attached(&repository_view, &manifest(&[large]), &observer());
             let told = read.map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(told.contains("more than the 65536 of what is signed"), !is_taken, "{told}");
         }
-        let lied = attached(&shelf, &manifest(&[(small.0, 6)]), &listener()).unwrap_err().to_string();
+        let lied =
+            attached(&repository_view, &manifest(&[(small.0, 6)]), &observer()).unwrap_err().to_string();
         assert!(lied.contains("another size than its descriptor says"), "{lied}");
     }
 
     #[test]
     fn of_a_list_of_referrers_no_more_are_fetched_than_there_may_be_signatures() {
-        let mut shelf = Shelf::default();
+        let mut repository_view = RepositoryView::default();
         let empty = manifest(&[]);
-        let digest = shelf.put(&empty).to_string();
+        let digest = repository_view.put(&empty).to_string();
         let entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
             "size": empty.len(), "artifactType": SIGNATURE_ARTIFACT});
         let list = json!({"schemaVersion": 2, "manifests": vec![entry; 900]}).to_string();
         let image = Digest::of(b"image");
-        shelf.documents.insert(as_tag(image), list.into_bytes());
-        assert!(by_referrers(&shelf, image, &listener()).unwrap().is_empty());
-        assert_eq!(*shelf.asked.lock().unwrap(), 1 + MOST_SIGNATURES);
+        repository_view.documents.insert(as_tag(image), list.into_bytes());
+        assert!(by_referrers(&repository_view, image, &observer()).unwrap().is_empty());
+        assert_eq!(*repository_view.asked.lock().unwrap(), 1 + MOST_SIGNATURES);
     }
 }

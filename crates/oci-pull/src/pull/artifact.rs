@@ -1,13 +1,13 @@
 //! Documents that lie in a registry as an OCI artifact (OCI image-spec, manifest.md, "Guidelines for Artifact Usage"): a
 //! layer each, known by its media type.
 
-use super::find::Found;
+use super::find::FoundImage;
 use super::manifest::Kind;
 use super::{Finder, PullEvent};
 use crate::artifact::TYPE;
 use crate::bundle;
 use crate::bundle::Opened;
-use crate::patience::{Listener, Patience};
+use crate::retry::{PullObserver, RetryPolicy};
 use oci_reference::reference::Reference;
 use oci_trust::policy::Approval;
 
@@ -30,10 +30,10 @@ impl Finder {
         reference: &Reference,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<Artifact> {
-        Listener::staying(watch, |listener| {
-            let Found { source, others, manifest, approval, .. } =
-                self.look_up(reference, None, Kind::Artifact(TYPE), listener)?;
-            let read = |digest| Patience::usual().until_done(listener, || source.document(digest));
+        PullObserver::staying(watch, |observer| {
+            let FoundImage { source, others, manifest, approval, .. } =
+                self.look_up(reference, None, Kind::Artifact(TYPE), observer)?;
+            let read = |digest| RetryPolicy::usual().until_done(observer, || source.document(digest));
             let documents = bundle::documents(&manifest, |digest| Ok(read(digest)?));
             let documents = documents.map_err(|failure| failure.error)?;
             let places = [source].into_iter().chain(others).collect();

@@ -2,8 +2,8 @@
 
 use super::Finder;
 use super::manifest;
-use crate::bundle::Shelf;
-use crate::patience::Listener;
+use crate::bundle::RepositoryView;
+use crate::retry::PullObserver;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_reference::digest::Digest;
@@ -28,22 +28,23 @@ impl Finder {
                 refused = Some(error);
                 continue;
             }
-            let shelves = self.bundle.iter().flat_map(|bundle| bundle.shelves(&candidate));
-            if let Some(shelf) = shelves.into_iter().next() {
-                return self.judge_on(&candidate, &shelf);
+            let repository_views = self.bundle.iter().flat_map(|bundle| bundle.repository_views(&candidate));
+            if let Some(repository_view) = repository_views.into_iter().next() {
+                return self.judge_on(&candidate, &repository_view);
             }
         }
         Err(refused.unwrap_or_else(absent))
     }
 
-    fn judge_on(&self, candidate: &Named, shelf: &Shelf) -> anyhow::Result<Vec<Approval>> {
-        let manifests = manifest::taken_along(shelf, &candidate.identifier(), candidate.digest());
+    fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Approval>> {
+        let manifests = manifest::taken_along(repository_view, &candidate.identifier(), candidate.digest());
         let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
         ensure!(!manifests.is_empty(), "the bundle has none of the manifests of `{candidate}`");
         let judge = |digest: &Digest| {
-            let approval =
-                Listener::staying(&mut |_| (), |listener| self.approve(candidate, shelf, *digest, listener))
-                    .with_context(|| format!("`{candidate}` may not run"))?;
+            let approval = PullObserver::staying(&mut |_| (), |observer| {
+                self.approve(candidate, repository_view, *digest, observer)
+            })
+            .with_context(|| format!("`{candidate}` may not run"))?;
             if self.takes_word_of_bundle(candidate, &approval) {
                 return Ok(approval);
             }

@@ -6,7 +6,7 @@ use super::find::Finder;
 use super::manifest::{Kind, configuration, descriptor_digest, locked};
 use crate::ambiguity;
 use crate::bundle::Writer;
-use crate::patience::{Failure, Listener, Patience};
+use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::Context as _;
 use fetch::http;
@@ -32,7 +32,7 @@ impl Finder {
         bundle: &mut Writer,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<Locked> {
-        Listener::staying(watch, |listener| self.copy_for(reference, machines, bundle, listener))
+        PullObserver::staying(watch, |observer| self.copy_for(reference, machines, bundle, observer))
     }
 
     fn copy_for(
@@ -40,16 +40,16 @@ impl Finder {
         reference: &Named,
         machines: &[Machine],
         bundle: &mut Writer,
-        listener: &Listener<'_>,
+        observer: &PullObserver<'_>,
     ) -> anyhow::Result<Locked> {
         let mut all = None;
         for machine in machines {
             let finder = Self { machine: machine.clone(), ..self.clone() };
             let name = Reference::Registry(reference.clone());
-            let found = finder.look_up(&name, None, Kind::Image, listener)?;
-            configuration(&*found.source, &found.manifest, machine, listener)?;
+            let found = finder.look_up(&name, None, Kind::Image, observer)?;
+            configuration(&*found.source, &found.manifest, machine, observer)?;
             let named = found.named.as_ref().unwrap_or(reference);
-            let copy = Copy { source: &*found.source, repository: named.name(), listener };
+            let copy = Copy { source: &*found.source, repository: named.name(), observer };
             let top = copy.manifest(&named.identifier())?;
             named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
             bundle.put(&top)?;
@@ -75,12 +75,12 @@ impl Finder {
 struct Copy<'a> {
     source: &'a dyn Source,
     repository: String,
-    listener: &'a Listener<'a>,
+    observer: &'a PullObserver<'a>,
 }
 
 impl Copy<'_> {
     fn manifest(&self, identifier: &str) -> anyhow::Result<Vec<u8>> {
-        Patience::usual().until_done(self.listener, || self.source.manifest(identifier))
+        RetryPolicy::usual().until_done(self.observer, || self.source.manifest(identifier))
     }
 
     fn blobs(&self, manifest: &ImageManifest, bundle: &Writer) -> anyhow::Result<()> {
@@ -95,8 +95,8 @@ impl Copy<'_> {
         if bundle.has(digest) {
             return Ok(());
         }
-        let (patience, start) = (RefCell::new(Patience::usual()), Instant::now());
-        let wait = |failure: Failure| patience.borrow_mut().wait_out(failure, self.listener);
+        let (retry, start) = (RefCell::new(RetryPolicy::usual()), Instant::now());
+        let wait = |failure: Failure| retry.borrow_mut().wait_out(failure, self.observer);
         let more = |start| loop {
             match self.source.blob(digest, size, start) {
                 Ok(piece) => return Ok(piece),
@@ -105,7 +105,7 @@ impl Copy<'_> {
         };
         let broken = |error: std::io::Error, has_brought: bool| {
             if has_brought && start.elapsed() < http::longest(size) {
-                *patience.borrow_mut() = Patience::usual();
+                *retry.borrow_mut() = RetryPolicy::usual();
             }
             wait(http::broken(error).into())
         };
@@ -161,6 +161,6 @@ impl Copy<'_> {
 
     /// Nothing when the place does not have it.
     fn ask<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
-        Patience::usual().until_done(self.listener, || optional(ask()))
+        RetryPolicy::usual().until_done(self.observer, || optional(ask()))
     }
 }

@@ -6,10 +6,10 @@ use super::manifest::Kind;
 use crate::auth::{Login, Logins};
 use crate::bundle::Bundle;
 use crate::local;
-use crate::patience::{Listener, Patience};
-use crate::refusal::Asker;
+use crate::refusal::LoginOrigin;
 use crate::registries::{Endpoint, Registries};
 use crate::registry::{Credentials, Repository};
+use crate::retry::{PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::bail;
 use fetch::http;
@@ -43,7 +43,7 @@ pub struct Finder {
 }
 
 /// An image that was found: what is known before its layers come.
-pub(super) struct Found {
+pub(super) struct FoundImage {
     pub(super) source: Box<dyn Source>,
     /// What has not been asked yet. Layers are the same wherever they come from.
     pub(super) others: Vec<Box<dyn Source>>,
@@ -60,7 +60,7 @@ impl Finder {
     /// When it rejects the image, or the image cannot be had.
     pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
         let found =
-            Listener::staying(watch, |listener| self.look_up(reference, None, Kind::Image, listener))?;
+            PullObserver::staying(watch, |observer| self.look_up(reference, None, Kind::Image, observer))?;
         Ok(found.approval)
     }
 
@@ -73,9 +73,9 @@ impl Finder {
             Reference::Registry(named) => named.identifier(),
             Reference::Local(local) => local.name().to_owned(),
         };
-        Listener::staying(watch, |listener| {
-            let Found { source, approval, .. } = self.look_up(reference, None, Kind::Image, listener)?;
-            let bytes = Patience::usual().until_done(listener, || source.manifest(&identifier))?;
+        PullObserver::staying(watch, |observer| {
+            let FoundImage { source, approval, .. } = self.look_up(reference, None, Kind::Image, observer)?;
+            let bytes = RetryPolicy::usual().until_done(observer, || source.manifest(&identifier))?;
             manifest::locked(&bytes, approval.manifest())
         })
     }
@@ -86,32 +86,32 @@ impl Finder {
         reference: &Reference,
         credentials: Option<&Credentials>,
         kind: Kind,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Found> {
+        observer: &PullObserver<'_>,
+    ) -> anyhow::Result<FoundImage> {
         match reference {
-            Reference::Registry(named) => self.find(named, credentials, kind, listener),
+            Reference::Registry(named) => self.find(named, credentials, kind, observer),
             Reference::Local(local) => self.find_here(reference, local, kind),
         }
     }
 
     /// The image in files of this machine.
-    fn find_here(&self, reference: &Reference, local: &Local, kind: Kind) -> anyhow::Result<Found> {
+    fn find_here(&self, reference: &Reference, local: &Local, kind: Kind) -> anyhow::Result<FoundImage> {
         let source = local::open(local)?;
         let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
         let (digest, manifest) = found.map_err(|failure| failure.error)?;
         let approval = self.approve_local(reference, digest)?;
-        Ok(Found { source, others: Vec::new(), approval, manifest, named: None })
+        Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
     }
 
-    /// The image in the first place that has it. The last place is asked with patience: it is nobody else's turn.
+    /// The image in the first place that has it. The last place is asked with retry: it is nobody else's turn.
     fn find(
         &self,
         reference: &Named,
         credentials: Option<&Credentials>,
         kind: Kind,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Found> {
-        if let Some(found) = self.find_along(reference, kind, listener)? {
+        observer: &PullObserver<'_>,
+    ) -> anyhow::Result<FoundImage> {
+        if let Some(found) = self.find_along(reference, kind, observer)? {
             return Ok(found);
         }
         let places = self.places(reference)?;
@@ -122,13 +122,13 @@ impl Finder {
         while let Some((candidate, endpoint)) = places.next() {
             let place = endpoint.name();
             let is_last = places.peek().is_none();
-            let patience = if is_last { Patience::usual() } else { Patience::none() };
+            let retry = if is_last { RetryPolicy::usual() } else { RetryPolicy::none() };
             let found = self
                 .repository(&candidate, endpoint, credentials)
-                .and_then(|repository| self.find_at(&candidate, repository, kind, patience, listener));
+                .and_then(|repository| self.find_at(&candidate, repository, kind, retry, observer));
             match found {
                 Err(error) if !is_last => {
-                    (listener.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
+                    (observer.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
                 }
                 Err(error) => return Err(error),
                 Ok(found) => {
@@ -136,7 +136,7 @@ impl Finder {
                         let repository = self.repository(&candidate, endpoint, credentials)?;
                         Ok(Box::new(repository) as Box<dyn Source>)
                     });
-                    return Ok(Found { others: others.collect::<anyhow::Result<_>>()?, ..found });
+                    return Ok(FoundImage { others: others.collect::<anyhow::Result<_>>()?, ..found });
                 }
             }
         }
@@ -149,20 +149,22 @@ impl Finder {
         &self,
         reference: &Named,
         kind: Kind,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Option<Found>> {
+        observer: &PullObserver<'_>,
+    ) -> anyhow::Result<Option<FoundImage>> {
         let Some(bundle) = &self.bundle else { return Ok(None) };
         let candidates = self.registries.candidates(reference)?.into_iter();
         for candidate in candidates.filter(|candidate| self.registries.sources(candidate).is_ok()) {
-            let mut shelves = bundle.shelves(&candidate).into_iter();
-            let Some(shelf) = shelves.next() else { continue };
-            let found = self.find_at(&candidate, shelf, kind, Patience::usual(), listener)?;
+            let mut repository_views = bundle.repository_views(&candidate).into_iter();
+            let Some(repository_view) = repository_views.next() else { continue };
+            let found = self.find_at(&candidate, repository_view, kind, RetryPolicy::usual(), observer)?;
             if self.takes_word_of_bundle(&candidate, &found.approval) {
-                let others = shelves.map(|shelf| Box::new(shelf) as Box<dyn Source>).collect();
-                return Ok(Some(Found { others, ..found }));
+                let others = repository_views
+                    .map(|repository_view| Box::new(repository_view) as Box<dyn Source>)
+                    .collect();
+                return Ok(Some(FoundImage { others, ..found }));
             }
             let why = format!("nobody has signed what the bundle calls `{candidate}`");
-            (listener.tell)(PullEvent::Elsewhere { place: "the bundle".into(), why });
+            (observer.tell)(PullEvent::Elsewhere { place: "the bundle".into(), why });
         }
         Ok(None)
     }
@@ -172,16 +174,16 @@ impl Finder {
         candidate: &Named,
         source: impl Source + 'static,
         kind: Kind,
-        patience: Patience,
-        listener: &Listener<'_>,
-    ) -> anyhow::Result<Found> {
-        let (digest, manifest) = patience.until_done(listener, || {
+        retry: RetryPolicy,
+        observer: &PullObserver<'_>,
+    ) -> anyhow::Result<FoundImage> {
+        let (digest, manifest) = retry.until_done(observer, || {
             let (identifier, digest) = (candidate.identifier(), candidate.digest());
             manifest::resolve(&source, &identifier, digest, kind, &self.machine)
         })?;
-        let approval = self.approve(candidate, &source, digest, listener)?;
+        let approval = self.approve(candidate, &source, digest, observer)?;
         let named = Some(candidate.clone());
-        Ok(Found { source: Box::new(source), others: Vec::new(), approval, manifest, named })
+        Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, named })
     }
 
     /// What the name may mean, and where that may be.
@@ -204,13 +206,13 @@ impl Finder {
         credentials: Option<&Credentials>,
     ) -> anyhow::Result<Repository> {
         let own = credentials.filter(|_| endpoint.registry == candidate.registry());
-        let (login, asker) = match own {
-            Some(own) => (Some(Login::Password(own.clone())), Asker::Workflow),
+        let (login, login_origin) = match own {
+            Some(own) => (Some(Login::Password(own.clone())), LoginOrigin::Workflow),
             None => match self.logins.find(&endpoint.name())? {
-                Some(login) => (Some(login), Asker::AuthFile),
-                None => (None, Asker::Nobody),
+                Some(login) => (Some(login), LoginOrigin::AuthFile),
+                None => (None, LoginOrigin::Nobody),
             },
         };
-        Ok(Repository::new(&self.http, endpoint, login, asker))
+        Ok(Repository::new(&self.http, endpoint, login, login_origin))
     }
 }

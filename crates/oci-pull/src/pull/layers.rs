@@ -3,7 +3,7 @@
 use super::manifest::descriptor_digest;
 use super::stream::{Sources, Target, fetch};
 use super::{LayerProgress, PullEvent};
-use crate::patience::Listener;
+use crate::retry::PullObserver;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_layer::{Layer, Store};
@@ -131,8 +131,8 @@ pub(super) fn fetch_all(
             scope.spawn(move || {
                 // The other end is gone only when the pull has failed already.
                 let tell = |event| drop(reports.send(WorkerReport::Event(event)));
-                let listener = Listener { tell: &tell, has_left: stopped };
-                let outcome = fetch_in_turn(sources, into, queue, fetched, &listener);
+                let observer = PullObserver { tell: &tell, is_cancelled: stopped };
+                let outcome = fetch_in_turn(sources, into, queue, fetched, &observer);
                 if outcome.is_err() {
                     stopped.store(true, Ordering::Relaxed);
                 }
@@ -200,12 +200,12 @@ fn fetch_in_turn(
     into: Target<'_>,
     queue: &Mutex<vec::IntoIter<(&Wanted, &AtomicU64)>>,
     fetched: &Mutex<Vec<Arc<Layer>>>,
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<()> {
     loop {
         let next = queue.lock().expect("no thread panics with the queue").next();
         let Some((layer, arrived)) = next else { return Ok(()) };
-        let unpacked = fetch(sources, into, layer, arrived, listener)
+        let unpacked = fetch(sources, into, layer, arrived, observer)
             .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
         fetched.lock().expect("no thread panics with the layers").push(unpacked);
     }

@@ -1,7 +1,7 @@
 //! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
 
 use crate::ambiguity;
-use crate::patience::{Failure, Listener, Patience};
+use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::Context as _;
 use hint::hinted;
@@ -192,10 +192,10 @@ pub(super) fn configuration(
     source: &dyn Source,
     manifest: &ImageManifest,
     machine: &Machine,
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<ImageConfiguration> {
     let digest = descriptor_digest(manifest.config())?;
-    let bytes = Patience::usual().until_done(listener, || source.document(digest))?;
+    let bytes = RetryPolicy::usual().until_done(observer, || source.document(digest))?;
     let configuration =
         parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());

@@ -14,11 +14,11 @@ mod need;
 mod stream;
 mod window;
 
-use super::patience::Listener;
 use super::registry::Credentials;
+use super::retry::PullObserver;
 use super::source::Source;
 use anyhow::Context as _;
-use find::Found;
+use find::FoundImage;
 use hint::hinted;
 use layers::Wanted;
 use manifest::Kind;
@@ -199,7 +199,7 @@ impl Puller {
         capacity: &dyn Capacity,
         watch: &mut dyn FnMut(PullEvent),
     ) -> anyhow::Result<VerifiedImage> {
-        Listener::staying(watch, |listener| self.pull_for(reference, credentials, capacity, listener))
+        PullObserver::staying(watch, |observer| self.pull_for(reference, credentials, capacity, observer))
     }
 
     fn pull_for(
@@ -207,12 +207,12 @@ impl Puller {
         reference: &Reference,
         credentials: Option<&Credentials>,
         capacity: &dyn Capacity,
-        listener: &Listener<'_>,
+        observer: &PullObserver<'_>,
     ) -> anyhow::Result<VerifiedImage> {
-        let tell = listener.tell;
-        let Found { source, others, approval, manifest, .. } =
-            self.finder.look_up(reference, credentials, Kind::Image, listener)?;
-        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, listener)?;
+        let tell = observer.tell;
+        let FoundImage { source, others, approval, manifest, .. } =
+            self.finder.look_up(reference, credentials, Kind::Image, observer)?;
+        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, observer)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();

@@ -7,14 +7,14 @@
 use super::PullEvent;
 use super::layers::{Compression, Wanted};
 use super::window;
-use crate::patience::{Failure, Listener, Patience};
+use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::{Context as _, bail};
 use fetch::http;
 use fetch::http::Pace;
 use hint::{WithHint as _, hinted};
 use oci_layer::Capacity;
-use oci_layer::layer::{Ties, unpack};
+use oci_layer::layer::{LowerDependencies, unpack};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::{Digest, Hasher};
 use std::io::{self, BufRead, Read};
@@ -30,7 +30,7 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 
-/// Bytes after which a place is asked with new patience when the connection breaks: a window of TCP without scaling (RFC
+/// Bytes after which a place is asked with new retry when the connection breaks: a window of TCP without scaling (RFC
 /// 9293). Whoever sends a few bytes and hangs up is asked as often as one who sends none.
 const RENEWED_BY: u64 = 64 << 10;
 /// Unpacked bytes after which it is asked how much the store can still take.
@@ -63,16 +63,16 @@ pub(super) fn fetch(
     into: Target<'_>,
     layer: &Wanted,
     arrived: &AtomicU64,
-    listener: &Listener<'_>,
+    observer: &PullObserver<'_>,
 ) -> anyhow::Result<Arc<Layer>> {
     let incoming = into.store.incoming()?;
     let (compressed, unpacked) = thread::scope(|scope| {
-        let (blocks, packed) = belt();
-        let (inflated, arriving) = belt();
+        let (blocks, packed) = block_channel();
+        let (inflated, arriving) = block_channel();
         let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated, into));
         let unpacker = scope.spawn(|| unpack_counted(arriving, &incoming));
         let mut download = Download { layer, arrived, hasher: Hasher::new(), received: 0, blocks };
-        let received = download.take_from_any(sources, listener);
+        let received = download.take_from_any(sources, observer);
         // The end of the download is the end of the stream.
         let compressed = received.map(|()| download.finish());
         let inflated = inflater.join().unwrap_or_else(|_| bail!("the decompressor crashed"));
@@ -84,9 +84,9 @@ pub(super) fn fetch(
         (Ok(digest), unpacked) => {
             // A wrong digest explains a failed unpacking, not the other way round.
             layer.digest.expect("the layer", digest)?;
-            let (digest, ties) = unpacked?;
+            let (digest, lower_dependencies) = unpacked?;
             layer.diff_id.expect("the unpacked layer", digest)?;
-            Ok(into.store.admit(layer.diff_id, incoming, ties))
+            Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies))
         }
         (Err(Interrupted::Unpacker), unpacked) => {
             Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
@@ -108,20 +108,24 @@ struct Download<'a> {
     arrived: &'a AtomicU64,
     hasher: Hasher,
     received: u64,
-    blocks: Belt,
+    blocks: BlockSender,
 }
 
 impl Download<'_> {
     /// Receives all of it, if need be from several places. Whoever has a successor is asked once; the last one is asked
-    /// with patience.
-    fn take_from_any(&mut self, sources: &Sources<'_>, listener: &Listener<'_>) -> Result<(), Interrupted> {
+    /// with retry.
+    fn take_from_any(
+        &mut self,
+        sources: &Sources<'_>,
+        observer: &PullObserver<'_>,
+    ) -> Result<(), Interrupted> {
         let sources = sources.all();
         for (number, source) in (1..).zip(&sources) {
             let is_last = number == sources.len();
-            let patience = if is_last { Patience::usual } else { Patience::none };
-            match self.take_from_one(*source, patience, listener) {
+            let retry = if is_last { RetryPolicy::usual } else { RetryPolicy::none };
+            match self.take_from_one(*source, retry, observer) {
                 Err(Interrupted::Network(error)) if !is_last => {
-                    (listener.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
+                    (observer.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
                 }
                 done => return done,
             }
@@ -129,41 +133,41 @@ impl Download<'_> {
         Err(Interrupted::Network(anyhow::anyhow!("there is no place to fetch it from")))
     }
 
-    /// Receives what is left, with new patience after each [`RENEWED_BY`].
+    /// Receives what is left, with new retry after each [`RENEWED_BY`].
     fn take_from_one(
         &mut self,
         source: &dyn Source,
-        patience: fn() -> Patience,
-        listener: &Listener<'_>,
+        retry: fn() -> RetryPolicy,
+        observer: &PullObserver<'_>,
     ) -> Result<(), Interrupted> {
-        let (mut left, pace, beginning) = (patience(), Pace::start(), self.received);
+        let (mut left, pace, beginning) = (retry(), Pace::start(), self.received);
         loop {
             let before = self.received;
-            let failure = match self.receive(source, listener) {
+            let failure = match self.receive(source, observer) {
                 Ok(()) => return Ok(()),
-                Err(Stopped::Unpacker) => return Err(Interrupted::Unpacker),
-                Err(Stopped::Network(failure)) => failure,
+                Err(StreamEnd::Unpacker) => return Err(Interrupted::Unpacker),
+                Err(StreamEnd::Network(failure)) => failure,
             };
             if self.received - before >= RENEWED_BY {
-                left = patience();
+                left = retry();
             }
             // Connections that break again and again, each after a little, are not better than a slow one.
             if let Err(slow) = pace.check(self.received - beginning) {
                 return Err(Interrupted::Network(failure.error.context(slow)));
             }
-            left.wait_out(failure, listener).map_err(Interrupted::Network)?;
+            left.wait_out(failure, observer).map_err(Interrupted::Network)?;
         }
     }
 
     /// Receives until the end, or until the connection breaks.
-    fn receive(&mut self, source: &dyn Source, listener: &Listener<'_>) -> Result<(), Stopped> {
+    fn receive(&mut self, source: &dyn Source, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
         let mut body = source.blob(self.layer.digest, self.layer.bytes, self.received)?;
         loop {
             let mut block = self.blocks.take_empty();
             // What came before it broke counts: it need not come again.
             let outcome = fill(&mut block, &mut body);
             let is_end = block.is_empty();
-            self.hand_on(block, listener)?;
+            self.hand_on(block, observer)?;
             outcome
                 .map_err(http::broken)
                 .with_context(|| self.broken())
@@ -174,7 +178,7 @@ impl Download<'_> {
         }
     }
 
-    fn hand_on(&mut self, block: Vec<u8>, listener: &Listener<'_>) -> Result<(), Stopped> {
+    fn hand_on(&mut self, block: Vec<u8>, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
         if block.is_empty() {
             return Ok(());
         }
@@ -185,15 +189,15 @@ impl Download<'_> {
                 anyhow::anyhow!("the layer is longer than the {} bytes of its manifest", self.layer.bytes);
             return Err(Failure::for_good(error).into());
         }
-        if listener.has_left.load(Ordering::Relaxed) {
+        if observer.is_cancelled.load(Ordering::Relaxed) {
             return Err(Failure::for_good(anyhow::anyhow!("stopped because another layer failed")).into());
         }
         self.hasher.update(&block);
-        self.blocks.hand_on(block).map_err(|Gone| Stopped::Unpacker)
+        self.blocks.hand_on(block).map_err(|ReceiverClosed| StreamEnd::Unpacker)
     }
 
     /// A server that says "that was all" too early may have more at the next time.
-    fn check_length(&self) -> Result<(), Stopped> {
+    fn check_length(&self) -> Result<(), StreamEnd> {
         if self.received == self.layer.bytes {
             return Ok(());
         }
@@ -211,12 +215,12 @@ impl Download<'_> {
 }
 
 /// Why one connection brought no more.
-enum Stopped {
+enum StreamEnd {
     Unpacker,
     Network(Failure),
 }
 
-impl<E: Into<Failure>> From<E> for Stopped {
+impl<E: Into<Failure>> From<E> for StreamEnd {
     fn from(failure: E) -> Self {
         Self::Network(failure.into())
     }
@@ -227,7 +231,7 @@ impl<E: Into<Failure>> From<E> for Stopped {
 fn inflate(
     mut packed: Blocks,
     compression: Compression,
-    inflated: &Belt,
+    inflated: &BlockSender,
     into: Target<'_>,
 ) -> anyhow::Result<()> {
     let mut largest_window = 0;
@@ -261,10 +265,10 @@ fn inflate(
 }
 
 /// Unpacks a layer, and says what the digest of its unpacked bytes is.
-fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest, Ties)> {
+fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest, LowerDependencies)> {
     let mut hashed = Hashed { inner: inflated, hasher: Hasher::new() };
-    let ties = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;
-    Ok((hashed.hasher.finish(), ties))
+    let lower_dependencies = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;
+    Ok((hashed.hasher.finish(), lower_dependencies))
 }
 
 const FULL: &str = "the memory for images is full";
@@ -283,28 +287,28 @@ fn explain_full(error: anyhow::Error) -> anyhow::Error {
 
 /// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each
 /// of its 64 pages.
-fn belt() -> (Belt, Blocks) {
+fn block_channel() -> (BlockSender, Blocks) {
     let (full, arriving) = sync_channel(BLOCKS_WAITING);
     let (back, empty) = channel();
-    (Belt { full, empty }, Blocks { arriving, back, block: Vec::new(), used: 0 })
+    (BlockSender { full, empty }, Blocks { arriving, back, block: Vec::new(), used: 0 })
 }
 
 /// The sending end.
-struct Belt {
+struct BlockSender {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
 }
 
 /// Nobody reads any more.
-struct Gone;
+struct ReceiverClosed;
 
-impl Belt {
+impl BlockSender {
     fn take_empty(&self) -> Vec<u8> {
         self.empty.try_recv().unwrap_or_default()
     }
 
-    fn hand_on(&self, block: Vec<u8>) -> Result<(), Gone> {
-        self.full.send(block).map_err(|_| Gone)
+    fn hand_on(&self, block: Vec<u8>) -> Result<(), ReceiverClosed> {
+        self.full.send(block).map_err(|_| ReceiverClosed)
     }
 }
 
@@ -388,7 +392,7 @@ mod tests {
 
     #[test]
     fn blocks_read_as_one_stream() {
-        let (sender, mut blocks) = belt();
+        let (sender, mut blocks) = block_channel();
         for block in ["hel", "lo ", "world"] {
             assert!(sender.hand_on(block.as_bytes().to_vec()).is_ok());
         }

@@ -32,12 +32,12 @@ type Request = String;
 
 /// A server that answers each request with the text that `answer` makes of it; its address, and what it was asked.
 fn server(answer: impl Fn(&Request) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let observer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = observer.local_addr().unwrap().to_string();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = asked.clone();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in observer.incoming() {
             let mut stream = stream.unwrap();
             let mut request = Vec::new();
             let mut block = [0; 4096];
@@ -75,7 +75,7 @@ fn response(status: &str, headers: &str, body: &str) -> String {
 
 fn repository(scheme: &'static str, registry: &str, login: Option<Login>) -> Repository {
     let endpoint = Endpoint { scheme, registry: registry.into(), repository: "x".into() };
-    Repository::new(&http::Client::new(&Roots::default()), endpoint, login, Asker::AuthFile)
+    Repository::new(&http::Client::new(&Roots::default()), endpoint, login, LoginOrigin::AuthFile)
 }
 
 fn logins() -> [Login; 2] {

@@ -15,7 +15,7 @@ pub struct Local {
 /// How files hold images: containers-transports(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// `oci:`: an OCI image layout in a folder.
+    /// `oci:`: an OCI image layout in a directory.
     Layout,
     /// `oci-archive:`: an OCI image layout packed as a tar.
     LayoutArchive,
@@ -45,7 +45,7 @@ impl Local {
         // As in containers/image, no path holds a colon.
         let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
         if path.is_empty() {
-            let what = if transport == Transport::Layout { "a folder" } else { "a file" };
+            let what = if transport == Transport::Layout { "a directory" } else { "a file" };
             let why = format!("after `{}:` must come the path of {what}", transport.name());
             return Some(Err(ReferenceError::of(text, &why)));
         }
@@ -58,7 +58,7 @@ impl Local {
         self.transport
     }
 
-    /// The folder or the file.
+    /// The directory or the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -34,8 +34,8 @@ type Transport = Vec<(String, Vec<Requirement>)>;
 pub struct Policy {
     default: Vec<Requirement>,
     transports: Vec<(String, Transport)>,
-    /// The trust folder, in which relative paths begin.
-    folder: PathBuf,
+    /// The trust directory, in which relative paths begin.
+    directory: PathBuf,
 }
 
 /// One demand. All of a list have to be met.
@@ -118,18 +118,18 @@ impl Subject {
         Self { transport: "docker", scopes, name: Some(name) }
     }
 
-    /// An image in a file or folder: `transport` is `oci`, `oci-archive`, `docker-archive` or `dir`, `path` whole and
+    /// An image in a file or directory: `transport` is `oci`, `oci-archive`, `docker-archive` or `dir`, `path` whole and
     /// without links.
     #[must_use]
     pub fn of_path(transport: &'static str, path: &Path) -> Self {
-        let folders = path.ancestors().filter(|folder| folder.parent().is_some());
-        let scopes = folders.map(|folder| folder.display().to_string());
+        let directories = path.ancestors().filter(|directory| directory.parent().is_some());
+        let scopes = directories.map(|directory| directory.display().to_string());
         let has_scopes = transport != "docker-archive";
         Self { transport, scopes: scopes.filter(|_| has_scopes).collect(), name: None }
     }
 }
 
-/// The repository, the folders above it, the registry, and the domains above that.
+/// The repository, the directories above it, the registry, and the domains above that.
 pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
     let above = |name: &str| name.rsplit_once('/').map(|(above, _)| above.to_owned());
     let mut scopes: Vec<String> =
@@ -212,25 +212,25 @@ impl fmt::Display for Requirement {
 }
 
 impl Policy {
-    /// Reads the text of a policy.json. Relative paths in it, and those below `/etc/containers`, are of `folder`.
+    /// Reads the text of a policy.json. Relative paths in it, and those below `/etc/containers`, are of `directory`.
     ///
     /// # Errors
     /// When it is not such a text: whoever cannot read it has to let nothing run.
-    pub fn parse(text: &[u8], folder: &Path) -> anyhow::Result<Self> {
+    pub fn parse(text: &[u8], directory: &Path) -> anyhow::Result<Self> {
         let policy = read::policy(text)
             .hint("containers-policy.json(5) has the keys; nothing runs until it is right")?;
-        Ok(Self { folder: folder.to_owned(), ..policy })
+        Ok(Self { directory: directory.to_owned(), ..policy })
     }
 
-    /// The `policy.json` of a folder; without one everything may run.
+    /// The `policy.json` of a directory; without one everything may run.
     ///
     /// # Errors
     /// When it cannot be read, or is not such a text.
-    pub fn from_folder(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join(FILE);
-        let text = Files::of(folder)?.read(FILE);
+    pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
+        let path = directory.join(FILE);
+        let text = Files::of(directory)?.read(FILE);
         match text.with_context(|| format!("cannot read the policy `{}`", path.display()))? {
-            Some(text) => Self::parse(&text, folder)
+            Some(text) => Self::parse(&text, directory)
                 .with_context(|| format!("cannot use the policy `{}`", path.display())),
             None => Ok(Self::absent()),
         }
@@ -239,7 +239,7 @@ impl Policy {
     /// The policy where there is none: everything may run.
     #[must_use]
     pub fn absent() -> Self {
-        Self { default: vec![Requirement::AcceptAnything], transports: Vec::new(), folder: PathBuf::new() }
+        Self { default: vec![Requirement::AcceptAnything], transports: Vec::new(), directory: PathBuf::new() }
     }
 
     /// Whether some image could run that nobody has signed.
@@ -267,7 +267,7 @@ impl Policy {
         })
     }
 
-    /// Whether each key that is named in it is in the trust folder and can be used.
+    /// Whether each key that is named in it is in the trust directory and can be used.
     ///
     /// # Errors
     /// For the first that is not.
@@ -286,13 +286,15 @@ impl Policy {
 
     fn check_place(&self, source: &KeySource) -> anyhow::Result<()> {
         match source {
-            KeySource::File(path) if !place_in(&self.folder, path).starts_with(&self.folder) => Err(hinted(
-                format!(
-                    "the key `{}` is not in the trust folder, and would not be in the initrd",
-                    path.display()
-                ),
-                "put it into `keys/` of the trust folder, and name it `/etc/containers/keys/NAME`",
-            )),
+            KeySource::File(path) if !place_in(&self.directory, path).starts_with(&self.directory) => {
+                Err(hinted(
+                    format!(
+                        "the key `{}` is not in the trust directory, and would not be in the initrd",
+                        path.display()
+                    ),
+                    "put it into `keys/` of the trust directory, and name it `/etc/containers/keys/NAME`",
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -321,7 +323,7 @@ impl Policy {
         PublicKey::from_pem(&self.bytes(source)?).with_context(|| match source {
             KeySource::Data(_) => "cannot use a key in the policy".into(),
             KeySource::File(path) => {
-                format!("cannot use the key `{}`", place_in(&self.folder, path).display())
+                format!("cannot use the key `{}`", place_in(&self.directory, path).display())
             }
         })
     }
@@ -329,7 +331,7 @@ impl Policy {
     fn bytes(&self, source: &KeySource) -> anyhow::Result<Vec<u8>> {
         match source {
             KeySource::Data(bytes) => Ok(bytes.clone()),
-            KeySource::File(path) => trust_directory::key(&self.folder, path),
+            KeySource::File(path) => trust_directory::key(&self.directory, path),
         }
     }
 }

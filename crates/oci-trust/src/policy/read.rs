@@ -24,7 +24,7 @@ pub(super) fn policy(text: &[u8]) -> anyhow::Result<Policy> {
         }
     }
     whole.end()?;
-    Ok(Policy { default, transports, folder: PathBuf::new() })
+    Ok(Policy { default, transports, directory: PathBuf::new() })
 }
 
 fn scopes(transport: &str, scopes: Json) -> anyhow::Result<Transport> {

@@ -212,9 +212,9 @@ fn a_policy_with_anything_unknown_is_no_policy() {
 
 #[test]
 fn a_policy_that_cannot_be_read_is_not_an_absent_one() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(Policy::from_folder(folder.path()).unwrap().lets_unsigned_run());
-    std::fs::create_dir(folder.path().join(FILE)).unwrap();
-    let error = Policy::from_folder(folder.path()).unwrap_err().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Policy::from_directory(directory.path()).unwrap().lets_unsigned_run());
+    std::fs::create_dir(directory.path().join(FILE)).unwrap();
+    let error = Policy::from_directory(directory.path()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the policy `"), "{error}");
 }

@@ -33,7 +33,7 @@ impl Reader<'_> {
         container.entrypoint = fields.get("entrypoint").and_then(|node| self.words(node, &inner));
         container.command = fields.get("command").and_then(|node| self.words(node, &inner));
         container.user = fields.get("user").and_then(|node| self.plain_scalar(node));
-        container.folder = fields.get("workdir").and_then(|node| self.absolute(node)).map(into_text);
+        container.directory = fields.get("workdir").and_then(|node| self.absolute(node)).map(into_text);
         container.tty = fields.bool("tty").unwrap_or(true);
         container.privileged = fields.bool("privileged").unwrap_or(true);
         container.handover = fields.bool("handover");

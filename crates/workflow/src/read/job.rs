@@ -4,7 +4,7 @@ use super::{Fields, Reader, env_names};
 use crate::duration;
 use crate::expression::Template;
 use crate::language::{DEFAULTS, JOB, READY, RETRIES, RUN_DEFAULTS, SERVICE, STEP, WITH};
-use crate::model::{Action, Container, Job, Limits, Placed, Ready, Restart, Service, Sign, Step};
+use crate::model::{Action, Container, Job, Limits, Ready, Restart, Service, Sign, Spanned, Step};
 use crate::names::Names;
 use indexmap::IndexMap;
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Defaults {
     shell: Option<String>,
-    folder: Option<String>,
+    directory: Option<String>,
 }
 
 /// The longest text of a default, in bytes: a hostile document has many steps, and each gets a copy.
@@ -36,11 +36,11 @@ impl Reader<'_> {
         };
         let fields = Fields::of(run, &RUN_DEFAULTS);
         let shell = fields.get("shell").filter(|node| self.is_short(node)).and_then(|node| self.shell(node));
-        let folder = fields.get("working-directory").filter(|node| self.is_short(node));
-        let folder = folder.and_then(|node| self.plain(node));
+        let directory = fields.get("working-directory").filter(|node| self.is_short(node));
+        let directory = directory.and_then(|node| self.plain(node));
         Defaults {
             shell: shell.or_else(|| outer.shell.clone()),
-            folder: folder.or_else(|| outer.folder.clone()),
+            directory: directory.or_else(|| outer.directory.clone()),
         }
     }
 
@@ -93,13 +93,13 @@ impl Reader<'_> {
         (id.name.clone(), job)
     }
 
-    fn needs(&mut self, node: Option<&Rc<Node>>) -> Vec<Placed<String>> {
+    fn needs(&mut self, node: Option<&Rc<Node>>) -> Vec<Spanned<String>> {
         let nodes = match node {
             None => &[][..],
             Some(node) if node.scalar().is_some() => std::slice::from_ref(node),
             Some(node) => node.items(),
         };
-        let placed = |node: &Rc<Node>| Some(Placed { value: self.plain(node)?, span: node.span.clone() });
+        let placed = |node: &Rc<Node>| Some(Spanned { value: self.plain(node)?, span: node.span.clone() });
         nodes.iter().filter_map(placed).collect()
     }
 
@@ -254,11 +254,11 @@ impl Reader<'_> {
     ) -> Option<Action> {
         self.without(fields, &["with"], "is for a step with `uses`");
         let shell = fields.get("shell").and_then(|node| self.shell(node));
-        let folder = fields.get("working-directory").and_then(|node| self.plain(node));
+        let directory = fields.get("working-directory").and_then(|node| self.plain(node));
         let script: Template = self.template(run, names)?;
         let shell = shell.or_else(|| defaults.shell.clone());
-        let folder = folder.or_else(|| defaults.folder.clone());
-        Some(Action::Run { script, shell, folder })
+        let directory = directory.or_else(|| defaults.directory.clone());
+        Some(Action::Run { script, shell, directory })
     }
 
     /// GitHub's rule: one of the known shells, or a command with `{0}` for the script's file.

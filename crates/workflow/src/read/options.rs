@@ -209,7 +209,7 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
         "user" if value.is_empty() => return Err("it names nobody".into()),
         "user" => container.user = Some(value.to_owned()),
         "volume" => container.volumes.push(Volume::parse(value)?),
-        "workdir" if Path::new(value).is_absolute() => container.folder = Some(value.to_owned()),
+        "workdir" if Path::new(value).is_absolute() => container.directory = Some(value.to_owned()),
         _ => return Err(format!("`{value}` is not an absolute path")),
     }
     Ok(())

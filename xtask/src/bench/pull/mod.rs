@@ -1,7 +1,7 @@
 //! `cargo xtask bench pull`: from a registry to unpacked files: ours, and what people have otherwise, in turn, cold each
 //! time, in memory; and what the parts of that work cost by themselves.
 
-mod contestant;
+mod contender;
 mod parts;
 mod plot;
 
@@ -11,7 +11,7 @@ use super::result;
 use super::stage::Samples;
 use crate::dist;
 use anyhow::{Context, Result};
-use contestant::Contestant;
+use contender::Contender;
 use iguana_lab::packages;
 use iguana_lab::registry::Registry;
 use parts::Part;
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 /// All that was measured with one image.
 struct Round {
     kind: Kind,
-    pulls: Vec<(Contestant, Samples)>,
+    pulls: Vec<(Contender, Samples)>,
     /// Bytes of the unpacked tree, in MB.
     tree: f64,
     /// Only of the image that figures are promised for.
@@ -62,13 +62,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn measure(kind: Kind, registry: &Registry, runs: usize) -> Result<Round> {
     let image = kind.push(registry)?;
     // What the host has not used since it began is given to it page by page, at the expense of whoever comes first.
-    Contestant::Podman.pull(&image.reference)?;
-    let mut pulls: Vec<_> = Contestant::all_for(kind).map(|it| (it, Samples::default())).collect();
+    Contender::Podman.pull(&image.reference)?;
+    let mut pulls: Vec<_> = Contender::all_for(kind).map(|it| (it, Samples::default())).collect();
     let mut parts: Vec<_> = Part::all_for(kind).map(|it| (it, Samples::default())).collect();
     let blobs = if parts.is_empty() { None } else { Some(parts::Blobs::of(&image, registry)?) };
     for run in 1..=runs {
-        for (contestant, samples) in &mut pulls {
-            samples.add(contestant.pull(&image.reference)?);
+        for (contender, samples) in &mut pulls {
+            samples.add(contender.pull(&image.reference)?);
         }
         for (part, samples) in &mut parts {
             samples.add(part.run(blobs.as_ref().context("no blobs")?)?);
@@ -77,17 +77,17 @@ fn measure(kind: Kind, registry: &Registry, runs: usize) -> Result<Round> {
             pulls.iter().map(|(it, samples)| format!("{} {:.2}", it.name(), samples.wall.median())).collect();
         eprintln!("{} {run}/{runs}: {}", kind.name(), walls.join(", "));
     }
-    Ok(Round { kind, pulls, tree: contestant::tree_of(&image.reference)?, parts })
+    Ok(Round { kind, pulls, tree: contender::tree_of(&image.reference)?, parts })
 }
 
 fn header(options: &Options) -> Result<String> {
-    let versions = Contestant::ALL.iter().map(|it| it.version()).collect::<Result<Vec<_>>>()?;
+    let versions = Contender::ALL.iter().map(|it| it.version()).collect::<Result<Vec<_>>>()?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
     Ok(format!(
         "# Pulls: from a registry on loopback to unpacked files in memory\n\n\
          `{}`, {}. Medians `[least-most]` of {} runs each, all kinds in turn, cold each time, after one of podman that does not count. Host: {}, {} processors; load \
          after: {}. {}.\n\n\
-         Ours is `iguana pull`, which unpacks to a folder with what unpacks in a boot. CPU is that of all processes, with \
+         Ours is `iguana pull`, which unpacks to a directory with what unpacks in a boot. CPU is that of all processes, with \
          containerd's daemon, without the registry's. Resident is the largest process; stored is the most that lay in \
          the file system at a time, files in `TMPDIR` included.\n\n![plot](pull-{}.svg)\n\n",
         result::command_line(),
@@ -106,15 +106,15 @@ fn tell(round: &Round, report: &mut String) -> Result<()> {
     writeln!(report, "## {}\n\nThe unpacked tree has {:.0} MB.\n", round.kind.describe(), round.tree)?;
     writeln!(report, "| | wall s | ours is | CPU s | ours is | resident MB | stored MB |")?;
     writeln!(report, "| --- | --- | --- | --- | --- | --- | --- |")?;
-    for (contestant, samples) in &round.pulls {
-        let share = |of: fn(&Samples) -> &Figures| match contestant {
-            Contestant::Iguana => String::new(),
+    for (contender, samples) in &round.pulls {
+        let share = |of: fn(&Samples) -> &Figures| match contender {
+            Contender::Iguana => String::new(),
             _ => format!("{:.2}", of(samples).ratio_of(of(ours))),
         };
         writeln!(
             report,
             "| {} | {} | {} | {} | {} | {} | {} |",
-            contestant.name(),
+            contender.name(),
             samples.wall,
             share(|samples| &samples.wall),
             samples.cpu,

@@ -38,16 +38,18 @@ impl Part {
     }
 
     pub(super) fn run(self, blobs: &Blobs) -> Result<Sample> {
-        let folder = blobs.folder.path().display();
+        let directory = blobs.directory.path().display();
         let script = match self {
             Part::Network => {
                 let urls: String = blobs.urls.iter().map(|url| format!(" -o /dev/null {url}")).collect();
                 format!("exec curl -fsS -Z{urls}")
             }
-            Part::DigestPacked => format!("exec openssl dgst -sha256 {folder}/*.gz"),
-            Part::Inflate => format!("for file in {folder}/*.gz; do igzip -dc $file > /dev/null; done"),
-            Part::DigestUnpacked => format!("exec openssl dgst -sha256 {folder}/*.tar"),
-            Part::Write => format!("mkdir tree; for file in {folder}/*.tar; do tar xf $file -C tree; done"),
+            Part::DigestPacked => format!("exec openssl dgst -sha256 {directory}/*.gz"),
+            Part::Inflate => format!("for file in {directory}/*.gz; do igzip -dc $file > /dev/null; done"),
+            Part::DigestUnpacked => format!("exec openssl dgst -sha256 {directory}/*.tar"),
+            Part::Write => {
+                format!("mkdir tree; for file in {directory}/*.tar; do tar xf $file -C tree; done")
+            }
         };
         Stage::set_up()?.measure(&script).with_context(|| self.name())
     }
@@ -55,14 +57,14 @@ impl Part {
 
 /// The layers of an image, packed and unpacked.
 pub(super) struct Blobs {
-    folder: TempDir,
+    directory: TempDir,
     urls: Vec<String>,
 }
 
 impl Blobs {
     pub(super) fn of(pushed: &Pushed, registry: &Registry) -> Result<Blobs> {
         let (host, name) = pushed.reference.split_once('/').context("no name")?;
-        let folder = passing_room("blobs")?;
+        let directory = passing_room("blobs")?;
         let layout = pushed.image.layout();
         let document = |digest: &str| -> Result<Value> {
             let file = layout.join("blobs").join(digest.replace(':', "/"));
@@ -74,13 +76,13 @@ impl Blobs {
         for (number, layer) in manifest["layers"].as_array().context("no layers")?.iter().enumerate() {
             let digest = layer["digest"].as_str().context("no digest")?;
             urls.push(format!("http://{host}/v2/{name}/blobs/{digest}"));
-            let packed = folder.path().join(format!("{number}.gz"));
+            let packed = directory.path().join(format!("{number}.gz"));
             fs::copy(layout.join("blobs").join(digest.replace(':', "/")), &packed)?;
             let script = "exec gzip -dc \"$1\" > \"${1%.gz}.tar\"";
             process::run(Command::new("sh").args(["-c", script, "sh"]).arg(&packed), LONG)?;
         }
         // It must live as long as it is asked.
         let _ = registry;
-        Ok(Blobs { folder, urls })
+        Ok(Blobs { directory, urls })
     }
 }

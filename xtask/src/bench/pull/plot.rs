@@ -20,10 +20,10 @@ pub(super) fn drawn(rounds: &[Round]) -> String {
         y += TITLE;
         text(&mut body, 10.0, y - 8.0, &format!("{} (wall seconds)", round.kind.describe()), "bold");
         let longest = round.pulls.iter().map(|(_, samples)| samples.wall.median()).fold(0.001, f64::max);
-        for (number, (contestant, samples)) in round.pulls.iter().enumerate() {
+        for (number, (contender, samples)) in round.pulls.iter().enumerate() {
             let (seconds, color) = (samples.wall.median(), COLORS[number.min(1)]);
             let width = (WIDTH - NAMES - FIGURES) * seconds / longest;
-            text(&mut body, 10.0, y + BAR - 3.0, &contestant.name().replace('`', ""), "normal");
+            text(&mut body, 10.0, y + BAR - 3.0, &contender.name().replace('`', ""), "normal");
             writeln!(body, r#"<rect x="{NAMES}" y="{y}" width="{width:.1}" height="{BAR}" fill="{color}"/>"#)
                 .expect("a string takes all");
             text(&mut body, NAMES + width + 6.0, y + BAR - 3.0, &format!("{seconds:.2}"), "normal");

@@ -68,13 +68,13 @@ pub(crate) const ALL: &[Package] = &[
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Puts the files of all of them together: with this kernel and these modules, or with Debian's.
-pub(super) fn stage(folder: &Path, kernel: Option<&[PathBuf]>) -> Result<()> {
+pub(super) fn stage(directory: &Path, kernel: Option<&[PathBuf]>) -> Result<()> {
     if let Some([kernel, modules]) = kernel {
-        return stage::fill(folder, kernel, modules);
+        return stage::fill(directory, kernel, modules);
     }
     packages::ensure(packages::BUILD)?;
     let kernel = Kernel::debian(Flavour::Full)?;
-    stage::fill(folder, &kernel.image, &kernel.modules)
+    stage::fill(directory, &kernel.image, &kernel.modules)
 }
 
 /// Makes them, and tries them.
@@ -95,10 +95,10 @@ pub(super) fn make() -> Result<()> {
     Ok(())
 }
 
-/// The files with an ending in a folder and those below.
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+/// The files with an ending in a directory and those below.
+fn files(directory: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("`{}`", folder.display()))? {
+    for entry in fs::read_dir(directory).with_context(|| format!("`{}`", directory.display()))? {
         let path = entry?.path();
         match path.is_dir() {
             true => found.extend(files(&path, ending)?),

@@ -26,7 +26,7 @@ pub(super) fn fill(stage: &Path, kernel: &Path, modules: &Path) -> Result<()> {
 
 fn workflow(root: &Root) -> Result<()> {
     root.copy(&program("iguana-init"), "usr/lib/iguana/iguana-init", 0o755)?;
-    root.folder("usr/bin")?;
+    root.directory("usr/bin")?;
     Ok(symlink("../lib/iguana/iguana-init", root.0.join("usr/bin/iguana-workflow"))?)
 }
 
@@ -43,8 +43,8 @@ fn dracut(root: &Root) -> Result<()> {
 
 /// The kernel is called by the release that its modules are for.
 fn initrd(root: &Root, kernel: &Path, modules: &Path) -> Result<()> {
-    let release = modules.file_name().context("the folder of modules has no name")?.to_string_lossy();
-    root.folder("usr/share/iguana")?;
+    let release = modules.file_name().context("the directory of modules has no name")?.to_string_lossy();
+    root.directory("usr/share/iguana")?;
     root.copy(kernel, &format!("usr/share/iguana/vmlinuz-{release}"), 0o644)?;
     let mut build = Command::new(program("iguana"));
     build.args(["build", "--shell", "--kernel"]).arg(kernel).arg("--modules").arg(modules);
@@ -53,14 +53,14 @@ fn initrd(root: &Root, kernel: &Path, modules: &Path) -> Result<()> {
 
 fn tools(root: &Root) -> Result<()> {
     root.copy(&program("iguana"), "usr/bin/iguana", 0o755)?;
-    let manual = root.folder("usr/share/man/man1")?;
+    let manual = root.directory("usr/share/man/man1")?;
     process::run(Command::new(program("iguana")).arg("manual").arg(&manual), QUICK)?;
     for page in super::files(&manual, "1")? {
         process::run(Command::new("gzip").args(["-9n"]).arg(page), QUICK)?;
     }
     for (shell, place) in [
         ("bash", "usr/share/bash-completion/completions/iguana"),
-        ("zsh", "usr/share/zsh/site-functions/_iguana"),
+        ("zsh", "usr/share/zsh/web_server-functions/_iguana"),
         ("fish", "usr/share/fish/vendor_completions.d/iguana.fish"),
     ] {
         let script = process::run(Command::new(program("iguana")).args(["completion", shell]), QUICK)?;
@@ -77,10 +77,10 @@ fn tools(root: &Root) -> Result<()> {
 struct Root(PathBuf);
 
 impl Root {
-    fn folder(&self, path: &str) -> Result<PathBuf> {
-        let folder = self.0.join(path);
-        fs::create_dir_all(&folder)?;
-        Ok(folder)
+    fn directory(&self, path: &str) -> Result<PathBuf> {
+        let directory = self.0.join(path);
+        fs::create_dir_all(&directory)?;
+        Ok(directory)
     }
 
     fn copy(&self, from: &Path, to: &str, mode: u32) -> Result<()> {

@@ -7,9 +7,9 @@ struct Victim(Scratch);
 
 impl Victim {
     fn new(lab: &Lab) -> Self {
-        let folder = lab.folder("victim");
-        fs::write(folder.join("secret"), "secret").unwrap();
-        Self(Scratch(folder))
+        let directory = lab.directory("victim");
+        fs::write(directory.join("secret"), "secret").unwrap();
+        Self(Scratch(directory))
     }
 
     /// The directory through another process's root.
@@ -57,14 +57,14 @@ fn a_working_directory_stays_in_the_root() {
         ];
         let container = lab.start();
         for way in &ways {
-            let program = Program { folder: Some(way.clone()), ..lab.script("pwd -P; ls") };
+            let program = Program { directory: Some(way.clone()), ..lab.script("pwd -P; ls") };
             let said = refusal(container.run(&program));
             assert!(said.contains("cannot have the working directory"), "{way}: `{said}`, {}", lab.log());
         }
         drop(container);
         for way in ways {
             let mut image = lab.image.clone();
-            image.folder = way.clone();
+            image.directory = way.clone();
             let said = refusal(start_from(image, &lab.plan, &lab.zygote));
             assert!(said.contains("cannot have the working directory"), "{way}: `{said}`");
         }
@@ -80,9 +80,11 @@ fn a_working_directory_may_be_missing_behind_a_link_or_of_another_user() {
     fs::create_dir(layer.join("closed")).unwrap();
     fs::set_permissions(layer.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     let container = lab.start();
-    for (folder, expected) in [("/link/new/one", "/srv/new/one"), ("made", "/made"), ("/closed", "/closed")] {
+    for (directory, expected) in
+        [("/link/new/one", "/srv/new/one"), ("made", "/made"), ("/closed", "/closed")]
+    {
         let program = Program {
-            folder: Some(folder.into()),
+            directory: Some(directory.into()),
             user: Some("guest".into()),
             ..lab.script("readlink /proc/self/cwd")
         };
@@ -96,10 +98,10 @@ fn nothing_is_made_or_mounted_through_a_link_of_proc() {
         for (link, source) in [("etc/hosts", "file"), ("data", "")] {
             let mut lab = with_host_processes(privileged);
             let victim = Victim::new(&lab);
-            fs::write(lab.folder("volume").join("file"), "").unwrap();
+            fs::write(lab.directory("volume").join("file"), "").unwrap();
             let planted = format!("{}/planted", victim.through(1));
             symlink(planted, lab.image.layers[0].join(link)).unwrap();
-            let source = lab.folder("volume").join(source);
+            let source = lab.directory("volume").join(source);
             lab.plan.mounts.push(Mount::bind(source, format!("/{link}")));
             let said = refusal(lab.try_start());
             assert!(said.contains("cannot mount"), "{link}: `{said}`");
@@ -161,7 +163,7 @@ fn lists_of_users_are_files_of_the_container_and_bounded() {
 #[test]
 fn devices_in_a_volume_are_of_no_use_with_fewer_rights() {
     for (mut lab, expected) in [(Lab::new(), "usable"), (Lab::unprivileged(), "not")] {
-        let volume = lab.folder("volume");
+        let volume = lab.directory("volume");
         let device = rustix::fs::makedev(1, 5);
         let (kind, mode) = (rustix::fs::FileType::CharacterDevice, Mode::from_raw_mode(0o666));
         rustix::fs::mknodat(rustix::fs::CWD, volume.join("zero"), kind, mode, device).unwrap();
@@ -219,7 +221,7 @@ fn fewer_rights_come_with_a_limit_of_processes() {
         limits.into_iter().find(|limit| limit != "max\n").unwrap_or_default()
     };
     let mut lab = Lab::unprivileged();
-    assert_eq!(limits(&lab), "2049\n", "podman's 2048, and process 1");
+    assert_eq!(limits(&lab), "2049\n", "podman's 2048, and PID 1");
     lab.plan.pids = Some(5000);
     assert_eq!(limits(&lab), "5001\n");
     assert_eq!(limits(&Lab::new()), "");

@@ -2,14 +2,14 @@
 
 use super::super::filesystem;
 use super::super::system::{Root, System};
-use super::{Place, TEXT_LIMIT};
+use super::{SearchLocation, TEXT_LIMIT};
 use std::path::Path;
 
 /// What kernel-install(8) gives to every kernel of a system.
 const OF_SYSTEM: &[&str] = &["etc/kernel/cmdline", "usr/lib/kernel/cmdline"];
-/// GRUB's menu, in the boot folder.
+/// GRUB's menu, in the boot directory.
 const MENUS: &[&str] = &["grub/grub.cfg", "grub2/grub.cfg"];
-/// Where GRUB keeps variables, in the boot folder: a block of `NAME=VALUE` lines.
+/// Where GRUB keeps variables, in the boot directory: a block of `NAME=VALUE` lines.
 const GRUB_VARIABLES: &[&str] = &["grub2/grubenv", "grub/grubenv"];
 /// Bytes of that block (GRUB's manual, "The GRUB environment block").
 const GRUB_BLOCK: usize = 1024;
@@ -19,8 +19,8 @@ const WORDS_LIMIT: usize = 2048;
 const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
 
 /// What GRUB's menu says for this kernel, else what the system says for all, else `root=` as the mount list has it.
-pub(super) fn find(kernel: &str, places: &[Place], system: &System, own: &str) -> String {
-    let of_menu = |place: &Place| MENUS.iter().find_map(|menu| in_menu(&place.text(menu)?, kernel));
+pub(super) fn find(kernel: &str, places: &[SearchLocation], system: &System, own: &str) -> String {
+    let of_menu = |place: &SearchLocation| MENUS.iter().find_map(|menu| in_menu(&place.text(menu)?, kernel));
     if let Some((place, found)) = places.iter().find_map(|place| Some((place, of_menu(place)?))) {
         return without_variables(&found, place);
     }
@@ -40,7 +40,7 @@ fn in_menu(menu: &str, kernel: &str) -> Option<String> {
 }
 
 /// GRUB's variables in a command line: those that its environment block has are put in, all others are empty.
-pub(super) fn without_variables(cmdline: &str, place: &Place) -> String {
+pub(super) fn without_variables(cmdline: &str, place: &SearchLocation) -> String {
     // It is read once, whatever asks for it.
     let block = GRUB_VARIABLES.iter().find_map(|path| place.text(path)).unwrap_or_default();
     let block = &block[..block.floor_char_boundary(GRUB_BLOCK)];
@@ -84,7 +84,7 @@ fn root_name(name: &str, device: Option<&Path>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::folder;
+    use super::super::tests::directory;
     use super::*;
 
     const MENU: &str = "menuentry 'Debian' {\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=1 ro  quiet $vt_handoff\n}\n\
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn variables_of_grub_are_put_in() {
         let (_home, place) =
-            folder(&[("grub2/grubenv", "# GRUB Environment Block\nkernelopts=root=UUID=1 ro \n####")]);
+            directory(&[("grub2/grubenv", "# GRUB Environment Block\nkernelopts=root=UUID=1 ro \n####")]);
         assert_eq!(without_variables("$kernelopts ${tuned} quiet", &place), "root=UUID=1 ro  quiet");
-        assert_eq!(without_variables("a $x b", &folder(&[]).1), "a b");
+        assert_eq!(without_variables("a $x b", &directory(&[]).1), "a b");
     }
 
     #[test]

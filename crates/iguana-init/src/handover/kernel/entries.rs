@@ -1,6 +1,6 @@
 //! The entries of boot loaders: Boot Loader Specification (uapi-group.org), types 1 and 2, their order and their default.
 
-use super::Place;
+use super::SearchLocation;
 use super::unified;
 use crate::pattern;
 use std::cmp::{Ordering, Reverse};
@@ -41,9 +41,9 @@ pub(super) struct Entry {
 
 /// All entries of this architecture: the default first, then as the specification sorts them, the newest of a kind
 /// first.
-pub(super) fn in_order(places: &[Place]) -> Vec<(&Place, Entry)> {
+pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, Entry)> {
     let mut seen = HashSet::new();
-    let mut entries: Vec<(&Place, Entry)> = places
+    let mut entries: Vec<(&SearchLocation, Entry)> = places
         .iter()
         .flat_map(|place| of(place).into_iter().map(move |entry| (place, entry)))
         .filter(|(_, entry)| entry.is_for_this_machine() && seen.insert(entry.id.clone()))
@@ -56,9 +56,9 @@ pub(super) fn in_order(places: &[Place]) -> Vec<(&Place, Entry)> {
     entries
 }
 
-fn of(place: &Place) -> Vec<Entry> {
-    let named = |folder: &str, ending: &str| -> Vec<String> {
-        let mut names = place.names(folder);
+fn of(place: &SearchLocation) -> Vec<Entry> {
+    let named = |directory: &str, ending: &str| -> Vec<String> {
+        let mut names = place.names(directory);
         names.retain(|name| name.ends_with(ending));
         names
     };
@@ -160,7 +160,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::folder;
+    use super::super::tests::directory;
     use super::*;
 
     const FEDORA: &str = "title Fedora\nversion 6.9.5\nlinux /vmlinuz-6.9.5\ninitrd /initramfs-6.9.5.img\n\
@@ -187,7 +187,7 @@ mod tests {
             ("loader/entries/not-an-entry", "linux /a\n"),
         ];
         let ids = |files: &[(&str, &str)]| {
-            let (_home, place) = folder(files);
+            let (_home, place) = directory(files);
             let places = [place];
             in_order(&places).into_iter().map(|(_, entry)| entry.id).collect::<Vec<_>>().join(" ")
         };

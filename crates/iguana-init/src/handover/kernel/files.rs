@@ -1,7 +1,7 @@
 //! Kernels without an entry: `/boot/vmlinuz-VERSION` and its initrd, by the distributions' names.
 
 use super::super::system::System;
-use super::{Installed, Place, cmdline};
+use super::{Installed, SearchLocation, cmdline};
 use uapi_version::strverscmp;
 
 /// How a kernel's file begins.
@@ -14,7 +14,12 @@ const INITRDS: &[(&str, &str)] =
 
 /// The newest kernel of a place, by its version. One without an initrd is only taken where none has one: a kernel of
 /// a distribution needs its initrd to find its root.
-pub(super) fn newest(place: &Place, places: &[Place], system: &System, own: &str) -> Option<Installed> {
+pub(super) fn newest(
+    place: &SearchLocation,
+    places: &[SearchLocation],
+    system: &System,
+    own: &str,
+) -> Option<Installed> {
     let (kernel, initrd) = choose(&place.names(""))?;
     Some(Installed {
         name: format!("`{kernel}` of {}", place.name),

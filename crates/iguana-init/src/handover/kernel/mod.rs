@@ -5,8 +5,8 @@ mod entries;
 mod files;
 mod unified;
 
-use super::glimpse::Glimpse;
-use super::partitions::{self, Before, ESP, XBOOTLDR};
+use super::partitions::{self, DiskBaseline, ESP, XBOOTLDR};
+use super::read_only_mount::ReadOnlyMount;
 use super::system::{Root, System, new_root};
 use crate::report::Report;
 use anyhow::{Context as _, ensure};
@@ -19,14 +19,14 @@ use untrusted_fs::{Directory, Links};
 
 /// Where a system has its kernels' modules.
 const MODULES: &[&str] = &["lib/modules", "usr/lib/modules"];
-/// Written by depmod(8): without it no module of a folder is found.
+/// Written by depmod(8): without it no module of a directory is found.
 const INDEX: &str = "modules.dep";
-/// Where a system has what its boot loader reads: mountpoints of boot partitions, or folders.
-const BOOT_FOLDERS: &[&str] = &["boot", "efi", "boot/efi"];
+/// Where a system has what its boot loader reads: mountpoints of boot partitions, or directories.
+const BOOT_DIRECTORIES: &[&str] = &["boot", "efi", "boot/efi"];
 /// Where boot partitions are looked at that the mount list does not name.
-const GLIMPSES: &str = "/run/iguana/boot";
+const READ_ONLY_MOUNTS: &str = "/run/iguana/boot";
 
-/// Names that are read of a folder in which kernels, boot entries or modules are: real ones have a few dozen.
+/// Names that are read of a directory in which kernels, boot entries or modules are: real ones have a few dozen.
 const NAMES_LIMIT: usize = 4096;
 /// Bytes of a text that a boot loader reads; GRUB's menu of a dozen kernels has some 20 kB.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -46,10 +46,10 @@ pub(super) enum Fit {
 
 /// Compares the new system with the kernel of this release.
 pub(super) fn fit(root: &Directory, release: &str) -> Fit {
-    let folders = MODULES.iter().filter_map(|folder| root.directory(folder, Links::Inside).ok());
-    let indexed = folders.flat_map(|folder| {
-        let mut names = folder.names(NAMES_LIMIT).unwrap_or_default();
-        names.retain(|name| folder.file(Path::new(name).join(INDEX), Links::Inside).is_ok());
+    let directories = MODULES.iter().filter_map(|directory| root.directory(directory, Links::Inside).ok());
+    let indexed = directories.flat_map(|directory| {
+        let mut names = directory.names(NAMES_LIMIT).unwrap_or_default();
+        names.retain(|name| directory.file(Path::new(name).join(INDEX), Links::Inside).is_ok());
         names
     });
     let mut releases: Vec<String> = indexed.filter_map(|name| name.into_string().ok()).collect();
@@ -72,24 +72,24 @@ pub(super) struct Installed {
 }
 
 /// Something in which kernels are looked for.
-struct Place {
-    /// The top of a boot partition, or the folder that stands for one.
-    folder: Directory,
-    /// What a boot loader calls this folder, when it is on the root's own file system.
+struct SearchLocation {
+    /// The top of a boot partition, or the directory that stands for one.
+    directory: Directory,
+    /// What a boot loader calls this directory, when it is on the root's own file system.
     prefix: Option<String>,
     /// For the person at the machine.
     name: String,
     /// Keeps it there.
-    _glimpse: Option<Glimpse>,
+    _glimpse: Option<ReadOnlyMount>,
 }
 
-impl Place {
+impl SearchLocation {
     /// Opens a file by the name that a boot loader has for it.
     fn open(&self, path: &str) -> anyhow::Result<File> {
         let relative = path.trim_start_matches('/');
         let inner = self.prefix.as_ref().and_then(|prefix| relative.strip_prefix(prefix.as_str()));
         let inner = inner.filter(|inner| inner.starts_with('/'));
-        let file = self.folder.file(inner.unwrap_or(relative), Links::Inside);
+        let file = self.directory.file(inner.unwrap_or(relative), Links::Inside);
         file.with_context(|| format!("{} has no file `{path}`", self.name))
     }
 
@@ -97,17 +97,17 @@ impl Place {
         String::from_utf8(untrusted_fs::read_bounded(self.open(path).ok()?, TEXT_LIMIT).ok()?).ok()
     }
 
-    /// Names in a folder; none of one with more than anybody has.
-    fn names(&self, folder: &str) -> Vec<String> {
-        let folder = self.folder.directory(folder, Links::Inside);
-        let names = folder.and_then(|folder| folder.names(NAMES_LIMIT)).unwrap_or_default();
+    /// Names in a directory; none of one with more than anybody has.
+    fn names(&self, directory: &str) -> Vec<String> {
+        let directory = self.directory.directory(directory, Links::Inside);
+        let names = directory.and_then(|directory| directory.names(NAMES_LIMIT)).unwrap_or_default();
         names.into_iter().filter_map(|name| name.into_string().ok()).collect()
     }
 }
 
 /// The kernel that the system would be started with: what its boot loader's entries say first, else what lies in
 /// `/boot`. An entry that cannot be used is passed over, with the reason.
-pub(super) fn installed(system: &System, before: &Before, report: &Report) -> Option<Installed> {
+pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report) -> Option<Installed> {
     let places = places(system, before);
     let own = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     for (place, entry) in entries::in_order(&places) {
@@ -119,12 +119,17 @@ pub(super) fn installed(system: &System, before: &Before, report: &Report) -> Op
     places.iter().find_map(|place| files::newest(place, &places, system, &own))
 }
 
-/// The system's folders, then the boot partitions of its disk.
-fn places(system: &System, before: &Before) -> Vec<Place> {
+/// The system's directories, then the boot partitions of its disk.
+fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
     let root = new_root();
-    let folders = BOOT_FOLDERS.iter().filter_map(|name| {
-        let folder = root.as_ref().ok()?.directory(name, Links::Inside).ok()?;
-        Some(Place { folder, prefix: Some((*name).into()), name: format!("`/{name}`"), _glimpse: None })
+    let directories = BOOT_DIRECTORIES.iter().filter_map(|name| {
+        let directory = root.as_ref().ok()?.directory(name, Links::Inside).ok()?;
+        Some(SearchLocation {
+            directory,
+            prefix: Some((*name).into()),
+            name: format!("`/{name}`"),
+            _glimpse: None,
+        })
     });
     let disk = match &system.root {
         Root::Open { device, .. } => device.as_deref(),
@@ -140,12 +145,18 @@ fn places(system: &System, before: &Before) -> Vec<Place> {
         .map(|partition| partition.node)
         .collect();
     let partitions = partitions.into_iter().enumerate().filter_map(|(number, node)| {
-        // One that is in use already is among the folders.
-        let glimpse = Glimpse::of(&node, &Path::new(GLIMPSES).join(number.to_string())).ok()?;
-        let folder = glimpse.top().ok()?;
-        Some(Place { folder, prefix: None, name: format!("`{}`", node.display()), _glimpse: Some(glimpse) })
+        // One that is in use already is among the directories.
+        let read_only_mount =
+            ReadOnlyMount::of(&node, &Path::new(READ_ONLY_MOUNTS).join(number.to_string())).ok()?;
+        let directory = read_only_mount.top().ok()?;
+        Some(SearchLocation {
+            directory,
+            prefix: None,
+            name: format!("`{}`", node.display()),
+            _glimpse: Some(read_only_mount),
+        })
     });
-    folders.chain(partitions).collect()
+    directories.chain(partitions).collect()
 }
 
 /// One file of several, as the kernel takes them: an initrd may be several archives one behind the other
@@ -186,7 +197,7 @@ fn in_memory(name: &str) -> io::Result<File> {
 
 impl Entry {
     /// Opens all that it names.
-    fn open(&self, place: &Place) -> anyhow::Result<Installed> {
+    fn open(&self, place: &SearchLocation) -> anyhow::Result<Installed> {
         let name = format!("`{}` of {}", self.id, place.name);
         if let Some(unified) = &self.unified {
             return unified::open(&place.open(unified)?, name);
@@ -209,30 +220,34 @@ mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::symlink;
 
-    /// A folder with these files, gone with the value.
-    pub(super) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
+    /// A directory with these files, gone with the value.
+    pub(super) fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, SearchLocation) {
         let home = tempfile::tempdir().unwrap();
         for (path, content) in files {
             let path = home.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let folder = Directory::open(home.path()).unwrap();
-        (home, Place { folder, prefix: Some("boot".into()), name: "`/boot`".into(), _glimpse: None })
+        let directory = Directory::open(home.path()).unwrap();
+        (
+            home,
+            SearchLocation { directory, prefix: Some("boot".into()), name: "`/boot`".into(), _glimpse: None },
+        )
     }
 
     #[test]
     fn a_system_fits_by_its_modules() {
-        let (_home, place) = folder(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
-        let root = &place.folder;
+        let (_home, place) =
+            directory(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
+        let root = &place.directory;
         assert_eq!(fit(root, "6.1"), Fit::Modules);
-        assert_eq!(fit(root, "6.9"), Fit::OthersOnly(vec!["6.1".into()]), "a folder without an index");
+        assert_eq!(fit(root, "6.9"), Fit::OthersOnly(vec!["6.1".into()]), "a directory without an index");
         assert_eq!(fit(&root.directory("usr", Links::Refuse).unwrap(), "6.1"), Fit::Nothing);
     }
 
     #[test]
-    fn a_boot_folder_is_known_with_its_name_and_without() {
-        let (_home, place) = folder(&[("vmlinuz", "kernel"), ("bootx", "other")]);
+    fn a_boot_directory_is_known_with_its_name_and_without() {
+        let (_home, place) = directory(&[("vmlinuz", "kernel"), ("bootx", "other")]);
         for path in ["/vmlinuz", "vmlinuz", "/boot/vmlinuz"] {
             assert!(place.open(path).is_ok(), "{path}");
         }
@@ -258,8 +273,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planted_in_a_boot_folder_is_passed_over() {
-        let (home, place) = folder(&[("loader/entries/good.conf", "linux /vmlinuz"), ("vmlinuz", "kernel")]);
+    fn what_is_planted_in_a_boot_directory_is_passed_over() {
+        let (home, place) =
+            directory(&[("loader/entries/good.conf", "linux /vmlinuz"), ("vmlinuz", "kernel")]);
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("secret"), "linux /secret").unwrap();
         let entries = home.path().join("loader/entries");

@@ -107,9 +107,9 @@ fn load_queued(queued: &Mutex<Receiver<String>>, work: &Work, modules: &Modules,
 
 /// What the devices of all buses say about themselves.
 fn modaliases() -> Vec<String> {
-    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten();
     let buses = entries("/sys/bus").filter_map(|bus| bus.path().join("devices").to_str().map(str::to_owned));
-    let devices = buses.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
+    let devices = buses.flat_map(|directory| entries(&directory).collect::<Vec<_>>());
     let aliases = devices.filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok());
     aliases.map(|alias| alias.trim().to_owned()).filter(|alias| !alias.is_empty()).collect()
 }

@@ -37,8 +37,8 @@ pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices
     socket.set_rx_buf_sz(WAITING_BYTES).context("cannot listen for devices")?;
     let devices = Devices { drivers: Drivers::start(modules, report), links: Links::start(report) };
     devices.look_at_everything();
-    let (listener, report) = (devices.clone(), report.clone());
-    thread::spawn(move || listener.listen(&socket, &report));
+    let (observer, report) = (devices.clone(), report.clone());
+    thread::spawn(move || observer.listen(&socket, &report));
     Ok(devices)
 }
 

@@ -3,7 +3,7 @@
 mod store;
 mod zram;
 
-pub(crate) use store::{STORE, Space, Spare};
+pub(crate) use store::{STORE, SpareMemory, StoreMemory};
 pub(crate) use zram::stop as stop_swapping;
 
 use std::sync::Arc;

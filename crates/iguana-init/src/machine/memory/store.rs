@@ -1,4 +1,4 @@
-//! The store's file system: a tmpfs of its own, so that a full store is an error and not the end of process 1.
+//! The store's file system: a tmpfs of its own, so that a full store is an error and not the end of PID 1.
 
 use super::zram::{Content, Zram};
 use super::{Memory, read};
@@ -37,7 +37,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
 /// The store's memory. Threads may ask at the same time.
 #[derive(Clone)]
-pub(crate) struct Space(Arc<Shared>);
+pub(crate) struct StoreMemory(Arc<Shared>);
 
 struct Shared {
     report: Report,
@@ -51,7 +51,7 @@ enum Swap {
     No,
 }
 
-impl Space {
+impl StoreMemory {
     /// Mounts the store, as large as the memory that is free now allows; `may_swap`, if the machine is ours to have it
     /// swap.
     ///
@@ -104,7 +104,7 @@ impl Shared {
     /// writes there, too, gets an error before the kernel has to kill somebody.
     fn left(&self) -> u64 {
         let Some(memory) = read() else { return u64::MAX };
-        let held = Held::read();
+        let held = StoreUsage::read();
         match &*self.swap() {
             Swap::On(zram) => {
                 let left = left_with(memory, zram.content());
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-impl Capacity for Space {
+impl Capacity for StoreMemory {
     fn left(&self) -> u64 {
         self.0.left()
     }
@@ -146,20 +146,20 @@ fn follow(shared: Weak<Shared>) {
 }
 
 /// Half of what is left in a store, for what may as well be fetched later; nothing is stretched for that.
-pub(crate) struct Spare<'a> {
-    space: &'a Space,
+pub(crate) struct SpareMemory<'a> {
+    space: &'a StoreMemory,
     kept: u64,
     /// Nothing is left when the time for it is over.
     has_time: &'a AtomicBool,
 }
 
-impl<'a> Spare<'a> {
-    pub(crate) fn of(space: &'a Space, has_time: &'a AtomicBool) -> Self {
+impl<'a> SpareMemory<'a> {
+    pub(crate) fn of(space: &'a StoreMemory, has_time: &'a AtomicBool) -> Self {
         Self { space, kept: space.left() / 2, has_time }
     }
 }
 
-impl Capacity for Spare<'_> {
+impl Capacity for SpareMemory<'_> {
     fn left(&self) -> u64 {
         if self.has_time.load(Ordering::Relaxed) { self.space.left().saturating_sub(self.kept) } else { 0 }
     }
@@ -185,12 +185,12 @@ fn ratio(content: Content) -> u64 {
 }
 
 /// Bytes in the store's file system.
-struct Held {
+struct StoreUsage {
     used: u64,
     free: u64,
 }
 
-impl Held {
+impl StoreUsage {
     fn read() -> Self {
         rustix::fs::statvfs(Path::new(STORE)).map_or(Self { used: 0, free: u64::MAX }, |stat| Self {
             used: (stat.f_blocks - stat.f_bfree) * stat.f_frsize,

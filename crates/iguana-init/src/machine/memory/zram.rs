@@ -30,13 +30,13 @@ const MAGIC: &[u8] = b"SWAPSPACE2";
 /// A device in use as swap.
 #[derive(Debug)]
 pub(super) struct Zram {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// What a device holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Content {
-    /// Before it was compressed.
+    /// DiskBaseline it was compressed.
     pub(super) original: u64,
     /// All memory that it takes.
     pub(super) used: u64,
@@ -46,9 +46,9 @@ impl Zram {
     /// Makes one for a machine with so much memory, and has the kernel swap to it.
     pub(super) fn start(memory: u64) -> anyhow::Result<Self> {
         let name = fresh_device()?;
-        let folder = Path::new("/sys/block").join(&name);
+        let directory = Path::new("/sys/block").join(&name);
         let set = |file: &str, value: &str| {
-            let path = folder.join(file);
+            let path = directory.join(file);
             fs::write(&path, value).with_context(|| format!("cannot write `{value}` to `{}`", path.display()))
         };
         // A kernel without it has another.
@@ -63,17 +63,17 @@ impl Zram {
             .and_then(|file| file.write_all_at(&header(pages), 0))
             .with_context(cannot)?;
         sys::swap_on(&device).with_context(cannot)?;
-        Ok(Self { folder })
+        Ok(Self { directory })
     }
 
     /// What it holds now.
     pub(super) fn content(&self) -> Option<Content> {
-        parse(&fs::read_to_string(self.folder.join("mm_stat")).ok()?)
+        parse(&fs::read_to_string(self.directory.join("mm_stat")).ok()?)
     }
 
     /// The algorithm, for people.
     pub(super) fn algorithm(&self) -> String {
-        let list = fs::read_to_string(self.folder.join("comp_algorithm")).unwrap_or_default();
+        let list = fs::read_to_string(self.directory.join("comp_algorithm")).unwrap_or_default();
         let chosen = list.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         chosen.map(|(name, _)| name.to_owned()).unwrap_or_default()
     }

@@ -1,12 +1,12 @@
-//! A DHCPv4 client (RFC 2131) for one card: gets a lease and keeps it.
+//! A DHCPv4 client (RFC 2131) for one interface: gets a lease and keeps it.
 //!
 //! The messages are the crate `dhcp`'s; the states and sockets are here. Servers are asked to broadcast their answers,
-//! so that an ordinary UDP socket gets them before the card has an address.
+//! so that an ordinary UDP socket gets them before the interface has an address.
 //!
 //! Whatever comes from the wire ends neither this thread nor the boot: an answer that cannot be used is told, and the
 //! client goes on waiting for another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
-use super::cards::Card;
+use super::interfaces::Interface;
 use crate::report::Report;
 use crate::sys;
 use anyhow::{Context as _, bail, ensure};
@@ -27,9 +27,9 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
 /// Time between repetitions while a lease is held (RFC 2131, section 4.4.5, asks for at least this).
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
-/// Pause after what failed at once: the card may be coming up, or gone for good; a server may refuse whatever is asked.
+/// Pause after what failed at once: the interface may be coming up, or gone for good; a server may refuse whatever is asked.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Answers that cannot be used are told, each once, and no more than this many of one card: anybody can send them.
+/// Answers that cannot be used are told, each once, and no more than this many of one interface: anybody can send them.
 const COMPLAINTS_AT_MOST: usize = 8;
 
 /// What became of a lease.
@@ -41,54 +41,54 @@ pub(super) enum Taken {
     NotWanted,
 }
 
-/// Gets a lease for a card and keeps renewing it; gives each to `take`, until nobody wants one.
-pub(super) fn hold_lease(card: &Card, report: &Report, take: impl Fn(Lease) -> Taken) {
-    let complaints = Complaints { card: &card.name, report, made: RefCell::default() };
-    let mut patience = FIRST_PATIENCE;
+/// Gets a lease for a interface and keeps renewing it; gives each to `take`, until nobody wants one.
+pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
+    let complaints = Complaints { interface: &interface.name, report, made: RefCell::default() };
+    let mut retry = FIRST_PATIENCE;
     loop {
         let start = Instant::now();
-        match get_and_renew(card, &complaints, patience, &take) {
-            Ok(Ended::NotWanted) => return,
-            Ok(Ended::Expired) => patience = FIRST_PATIENCE,
-            // Nobody answered, or the card went down; who waits for the lease says so.
+        match get_and_renew(interface, &complaints, retry, &take) {
+            Ok(ProgramExit::NotWanted) => return,
+            Ok(ProgramExit::Expired) => retry = FIRST_PATIENCE,
+            // Nobody answered, or the interface went down; who waits for the lease says so.
             Err(_) => {
-                patience = (patience * 2).min(LONGEST_PATIENCE);
+                retry = (retry * 2).min(LONGEST_PATIENCE);
                 thread::sleep(PAUSE.saturating_sub(start.elapsed()));
             }
         }
     }
 }
 
-enum Ended {
+enum ProgramExit {
     NotWanted,
     Expired,
 }
 
 fn get_and_renew(
-    card: &Card,
+    interface: &Interface,
     complaints: &Complaints<'_>,
-    patience: Duration,
+    retry: Duration,
     take: &impl Fn(Lease) -> Taken,
-) -> anyhow::Result<Ended> {
-    let client = Client::open(card, complaints)?;
-    let mut lease = client.get(patience)?;
+) -> anyhow::Result<ProgramExit> {
+    let client = Client::open(interface, complaints)?;
+    let mut lease = client.get(retry)?;
     loop {
         let start = Instant::now();
         match take(lease.clone()) {
             Taken::Kept => {}
             Taken::Refused => bail!("the kernel does not take `{lease}`"),
-            Taken::NotWanted => return Ok(Ended::NotWanted),
+            Taken::NotWanted => return Ok(ProgramExit::NotWanted),
         }
         lease = match client.renew(&lease, start) {
             Some(renewed) => renewed,
-            None => return Ok(Ended::Expired),
+            None => return Ok(ProgramExit::Expired),
         };
     }
 }
 
 /// What was told of answers that cannot be used.
 struct Complaints<'a> {
-    card: &'a str,
+    interface: &'a str,
     report: &'a Report,
     made: RefCell<HashSet<String>>,
 }
@@ -98,9 +98,9 @@ impl Complaints<'_> {
         let mut made = self.made.borrow_mut();
         let text = why.to_string();
         if made.len() < COMPLAINTS_AT_MOST && !made.contains(&text) {
-            let card = self.card;
+            let interface = self.interface;
             self.report.warn(format_args!(
-                "network: {card}: the answer of DHCP server {} is not used: {text}",
+                "network: {interface}: the answer of DHCP server {} is not used: {text}",
                 from.ip()
             ));
             made.insert(text);
@@ -115,19 +115,20 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn open(card: &Card, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
-        let socket = bind(&card.name).with_context(|| format!("cannot open a socket on `{}`", card.name))?;
-        Ok(Self { socket, hardware_address: card.hardware_address, complaints })
+    fn open(interface: &Interface, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
+        let socket =
+            bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
+        Ok(Self { socket, hardware_address: interface.hardware_address, complaints })
     }
 
     /// DISCOVER, OFFER, REQUEST, ACK: one transaction.
-    fn get(&self, patience: Duration) -> anyhow::Result<Lease> {
+    fn get(&self, retry: Duration) -> anyhow::Result<Lease> {
         let discover = self.request(Question::Discover);
-        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, patience)? else {
+        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, retry)? else {
             bail!("a refusal is no offer");
         };
         let question = Question::Select { address: offer.address, server: offer.server };
-        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, patience)? {
+        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, retry)? {
             Answer::Lease(lease) => Ok(lease),
             Answer::Refusal => bail!("the offer of `{offer}` was taken back"),
         }
@@ -140,8 +141,8 @@ impl<'a> Client<'a> {
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
             while start.elapsed() < until {
                 let request = self.request(Question::Renew { address: held.address, server });
-                let patience = RENEWAL_PATIENCE.min(until.saturating_sub(start.elapsed()));
-                match self.ask(&request, to, patience) {
+                let retry = RENEWAL_PATIENCE.min(until.saturating_sub(start.elapsed()));
+                match self.ask(&request, to, retry) {
                     Ok(Answer::Refusal) => return None,
                     Ok(Answer::Lease(lease)) => return Some(lease),
                     Err(_) => {}
@@ -159,7 +160,7 @@ impl<'a> Client<'a> {
     }
 
     /// Sends a message and waits for what answers it.
-    fn ask(&self, request: &Request, to: Ipv4Addr, patience: Duration) -> anyhow::Result<Answer> {
+    fn ask(&self, request: &Request, to: Ipv4Addr, retry: Duration) -> anyhow::Result<Answer> {
         if let Err(error) = self.socket.send_to(&request.encode(), SocketAddrV4::new(to, SERVER_PORT)) {
             thread::sleep(PAUSE);
             return Err(error).context("cannot send");
@@ -168,8 +169,8 @@ impl<'a> Client<'a> {
         // One byte more shows that a message is too large.
         let mut buffer = [0; LARGEST_MESSAGE + 1];
         loop {
-            let left = patience.saturating_sub(start.elapsed());
-            ensure!(!left.is_zero(), "no answer within {} s", patience.as_secs());
+            let left = retry.saturating_sub(start.elapsed());
+            ensure!(!left.is_zero(), "no answer within {} s", retry.as_secs());
             self.socket.set_read_timeout(Some(left))?;
             let (packet, from) = match self.socket.recv_from(&mut buffer) {
                 Ok((count, from)) => (buffer.get(..count).unwrap_or_default(), from),
@@ -190,16 +191,16 @@ fn is_passing(kind: ErrorKind) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&kind)
 }
 
-fn bind(card: &str) -> anyhow::Result<UdpSocket> {
+fn bind(interface: &str) -> anyhow::Result<UdpSocket> {
     let socket = rustix::net::socket_with(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,
         rustix::net::SocketFlags::CLOEXEC,
         None,
     )?;
-    // Several cards are asked at once, each on its own wire.
+    // Several interfaces are asked at once, each on its own wire.
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    sys::bind_to_card(&socket, card)?;
+    sys::bind_to_interface(&socket, interface)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
     let socket = UdpSocket::from(socket);
     socket.set_broadcast(true)?;

@@ -1,7 +1,7 @@
-//! The network: waits for a card, brings it up, and gets it an address.
+//! The network: waits for a interface, brings it up, and gets it an address.
 
-mod cards;
 mod dhcp;
+mod interfaces;
 mod netlink;
 mod others;
 mod resolver;
@@ -11,10 +11,10 @@ use anyhow::Context as _;
 pub(crate) use others::wait_for_others;
 
 use ::dhcp::{Lease, Route};
-use cards::Card;
 use config::cmdline::{Addressing, Settings, StaticAddress};
 use dhcp::Taken;
 use hint::hinted;
+use interfaces::Interface;
 use netlink::Netlink;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -22,12 +22,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a card, its carrier and an address may take together. Switches that learn spanning
+/// How long a interface, its carrier and an address may take together. Switches that learn spanning
 /// trees pass nothing for 30 s after a link comes up; servers answer within seconds then.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a machine may show no card at all; USB ones appear within a few seconds.
-const CARD_LIMIT: Duration = Duration::from_secs(30);
-/// How often new cards and carriers are looked for.
+/// How long a machine may show no interface at all; USB ones appear within a few seconds.
+const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
+/// How often new interfaces and carriers are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the person at the machine is told what is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(3);
@@ -37,31 +37,31 @@ pub(crate) struct Network {
     _renewing: Sender<()>,
 }
 
-/// What a card got, and from whom.
+/// What a interface got, and from whom.
 struct Configured {
-    card: Card,
+    interface: Interface,
     lease: Lease,
 }
 
-/// Brings the network up: returns when the first card has an address.
+/// Brings the network up: returns when the first interface has an address.
 ///
 /// # Errors
-/// When there is no card, no carrier, or no answer in time.
+/// When there is no interface, no carrier, or no answer in time.
 pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<Network> {
     let (renewing, stop) = channel();
     let network = Network { _renewing: renewing };
     let mut netlink = Netlink::open()?;
-    netlink.set_up(cards::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
+    netlink.set_up(interfaces::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
     resolver::write(settings, None, report)?;
     match &settings.addressing {
         Addressing::Off => report.say("network: left alone (ip=off)"),
         Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
-        Addressing::Dhcp => ask_all_cards(netlink, settings, report, stop)?,
+        Addressing::Dhcp => ask_all_interfaces(netlink, settings, report, stop)?,
     }
     Ok(network)
 }
 
-fn ask_all_cards(
+fn ask_all_interfaces(
     mut netlink: Netlink,
     settings: &Settings,
     report: &Report,
@@ -69,125 +69,140 @@ fn ask_all_cards(
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let (found, leases) = channel();
-    let mut asking = Asking { known: HashSet::new(), asked: HashSet::new(), found };
+    let mut asking = PendingLeases { known: HashSet::new(), asked: HashSet::new(), found };
     let mut told = start;
     loop {
-        let cards = asking.look(&mut netlink, report);
+        let interfaces = asking.look(&mut netlink, report);
         match leases.recv_timeout(LOOK_EVERY) {
-            Ok(Configured { card, lease }) => {
+            Ok(Configured { interface, lease }) => {
                 resolver::write(settings, Some(&lease), report)?;
                 let server =
                     lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"));
                 let waited = start.elapsed().as_secs_f32();
                 report.say(format_args!(
                     "network: {} has {lease} from {server} after {waited:.1} s",
-                    card.name
+                    interface.name
                 ));
-                let going = Going { netlink, asking, first_card: card.index, settings: settings.clone() };
+                let going = ActiveNetwork {
+                    netlink,
+                    asking,
+                    first_interface: interface.index,
+                    settings: settings.clone(),
+                };
                 going.keep(leases, report.clone(), stop);
                 return Ok(());
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all DHCP clients have ended"),
         }
-        let limit = if cards.is_empty() { CARD_LIMIT } else { LIMIT };
+        let limit = if interfaces.is_empty() { INTERFACE_LIMIT } else { LIMIT };
         if start.elapsed() > limit {
-            return Err(nothing_came(&cards, limit));
+            return Err(nothing_came(&interfaces, limit));
         }
         if told.elapsed() > TELL_EVERY {
             told = Instant::now();
             let (waited, limit) = (start.elapsed().as_secs(), limit.as_secs());
-            report.say(format_args!("network: waiting for {} ({waited} s of {limit} s)", wanted(&cards)));
+            report
+                .say(format_args!("network: waiting for {} ({waited} s of {limit} s)", wanted(&interfaces)));
         }
     }
 }
 
-/// The cards that are being asked.
-struct Asking {
+/// The interfaces that are being asked.
+struct PendingLeases {
     known: HashSet<u32>,
     asked: HashSet<u32>,
     found: Sender<Configured>,
 }
 
-impl Asking {
-    /// Brings up cards that are new, and has an address asked for on those that have got a carrier.
+impl PendingLeases {
+    /// Brings up interfaces that are new, and has an address asked for on those that have got a carrier.
     /// One that cannot be brought up must not keep the others from it.
-    fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Card> {
-        let cards = cards::list();
-        for card in &cards {
-            if self.known.insert(card.index)
-                && let Err(error) = netlink.set_up(card.index)
+    fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Interface> {
+        let interfaces = interfaces::list();
+        for interface in &interfaces {
+            if self.known.insert(interface.index)
+                && let Err(error) = netlink.set_up(interface.index)
             {
-                report.warn(format_args!("network: {} cannot be brought up: {error}", card.name));
+                report.warn(format_args!("network: {} cannot be brought up: {error}", interface.name));
             }
-            if card.has_carrier && self.asked.insert(card.index) {
-                let (card, found, report) = (card.clone(), self.found.clone(), report.clone());
+            if interface.has_carrier && self.asked.insert(interface.index) {
+                let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
                 thread::spawn(move || {
-                    dhcp::hold_lease(&card, &report, |lease| take(&card, lease, &found, &report))
+                    dhcp::hold_lease(&interface, &report, |lease| take(&interface, lease, &found, &report))
                 });
             }
         }
-        cards
+        interfaces
     }
 }
 
-/// Configures the card by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
-fn take(card: &Card, lease: Lease, found: &Sender<Configured>, report: &Report) -> Taken {
-    if let Err(error) = Netlink::open().and_then(|mut netlink| configure(&mut netlink, card, &lease, report))
+/// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
+fn take(interface: &Interface, lease: Lease, found: &Sender<Configured>, report: &Report) -> Taken {
+    if let Err(error) =
+        Netlink::open().and_then(|mut netlink| configure(&mut netlink, interface, &lease, report))
     {
-        report.warn(format_args!("network: {}: {error:#}", card.name));
+        report.warn(format_args!("network: {}: {error:#}", interface.name));
         return Taken::Refused;
     }
-    match found.send(Configured { card: card.clone(), lease }) {
+    match found.send(Configured { interface: interface.clone(), lease }) {
         Ok(()) => Taken::Kept,
         Err(_) => Taken::NotWanted,
     }
 }
 
 /// The network after the first lease.
-struct Going {
+struct ActiveNetwork {
     netlink: Netlink,
-    asking: Asking,
-    /// The card whose lease says what names mean.
-    first_card: u32,
+    asking: PendingLeases,
+    /// The interface whose lease says what names mean.
+    first_interface: u32,
     settings: Settings,
 }
 
-impl Going {
-    /// Configures renewed leases and cards that come later, until the network is dropped.
+impl ActiveNetwork {
+    /// Configures renewed leases and interfaces that come later, until the network is dropped.
     fn keep(mut self, leases: Receiver<Configured>, report: Report, stop: Receiver<()>) {
         thread::spawn(move || {
             while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
                 if let Ok(configured) = leases.recv_timeout(TELL_EVERY)
                     && let Err(error) = self.take(&configured, &report)
                 {
-                    report.warn(format_args!("network: {}: {error:#}", configured.card.name));
+                    report.warn(format_args!("network: {}: {error:#}", configured.interface.name));
                 }
                 self.asking.look(&mut self.netlink, &report);
             }
         });
     }
 
-    fn take(&mut self, Configured { card, lease }: &Configured, report: &Report) -> anyhow::Result<()> {
-        if card.index == self.first_card {
+    fn take(&mut self, Configured { interface, lease }: &Configured, report: &Report) -> anyhow::Result<()> {
+        if interface.index == self.first_interface {
             resolver::write(&self.settings, Some(lease), report)?;
         }
-        report.detail(format_args!("network: {} has {lease}", card.name));
+        report.detail(format_args!("network: {} has {lease}", interface.name));
         Ok(())
     }
 }
 
-/// Gives a card its address and routes. Nothing but the address is needed: what else is wrong with a lease is told.
-fn configure(netlink: &mut Netlink, card: &Card, lease: &Lease, report: &Report) -> anyhow::Result<()> {
+/// Gives a interface its address and routes. Nothing but the address is needed: what else is wrong with a lease is told.
+fn configure(
+    netlink: &mut Netlink,
+    interface: &Interface,
+    lease: &Lease,
+    report: &Report,
+) -> anyhow::Result<()> {
     netlink
-        .set_address(card.index, lease.address, lease.prefix)
+        .set_address(interface.index, lease.address, lease.prefix)
         .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
     for ignored in &lease.ignored {
-        report.warn(format_args!("network: {}: the DHCP server gave what is not used: {ignored}", card.name));
+        report.warn(format_args!(
+            "network: {}: the DHCP server gave what is not used: {ignored}",
+            interface.name
+        ));
     }
     for route in &lease.routes {
-        if let Err(error) = netlink.add_route(card.index, route) {
-            report.warn(format_args!("network: {}: no route to {route}: {error}", card.name));
+        if let Err(error) = netlink.add_route(interface.index, route) {
+            report.warn(format_args!("network: {}: no route to {route}: {error}", interface.name));
         }
     }
     Ok(())
@@ -199,79 +214,86 @@ fn set_static(
     settings: &Settings,
     report: &Report,
 ) -> anyhow::Result<()> {
-    let card = wait_for_card(netlink, fixed.interface.as_deref(), report)?;
+    let interface = wait_for_interface(netlink, fixed.interface.as_deref(), report)?;
     netlink
-        .set_address(card.index, fixed.address, fixed.prefix)
+        .set_address(interface.index, fixed.address, fixed.prefix)
         .context("cannot set the address of `ip=`")?;
     if let Some(gateway) = fixed.gateway {
         let anywhere = Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };
-        netlink.add_route(card.index, &anywhere).context("cannot set the gateway of `ip=`")?;
+        netlink.add_route(interface.index, &anywhere).context("cannot set the gateway of `ip=`")?;
     }
     resolver::write(settings, None, report)?;
-    report.say(format_args!("network: {} has {}/{} from `ip=`", card.name, fixed.address, fixed.prefix));
+    report.say(format_args!("network: {} has {}/{} from `ip=`", interface.name, fixed.address, fixed.prefix));
     Ok(())
 }
 
-/// Waits for a carrier on the card of that name, or on any.
-fn wait_for_card(netlink: &mut Netlink, name: Option<&str>, report: &Report) -> anyhow::Result<Card> {
-    let what = format!("network: waiting for a carrier on {}", name.unwrap_or("a network card"));
-    let _waiting = Waiting::start(report, what, CARD_LIMIT);
+/// Waits for a carrier on the interface of that name, or on any.
+fn wait_for_interface(
+    netlink: &mut Netlink,
+    name: Option<&str>,
+    report: &Report,
+) -> anyhow::Result<Interface> {
+    let what = format!("network: waiting for a carrier on {}", name.unwrap_or("a network interface"));
+    let _waiting = Waiting::start(report, what, INTERFACE_LIMIT);
     let start = Instant::now();
     let mut known = HashSet::new();
     loop {
-        let mut cards = cards::list();
-        cards.retain(|card| name.is_none_or(|name| card.name == name));
-        for card in cards.iter().filter(|card| known.insert(card.index)) {
-            netlink.set_up(card.index).with_context(|| format!("cannot bring up `{}`", card.name))?;
+        let mut interfaces = interfaces::list();
+        interfaces.retain(|interface| name.is_none_or(|name| interface.name == name));
+        for interface in interfaces.iter().filter(|interface| known.insert(interface.index)) {
+            netlink
+                .set_up(interface.index)
+                .with_context(|| format!("cannot bring up `{}`", interface.name))?;
         }
-        if let Some(card) = cards.iter().find(|card| card.has_carrier) {
-            return Ok(card.clone());
+        if let Some(interface) = interfaces.iter().find(|interface| interface.has_carrier) {
+            return Ok(interface.clone());
         }
-        if start.elapsed() > CARD_LIMIT {
-            return Err(nothing_came(&cards, CARD_LIMIT));
+        if start.elapsed() > INTERFACE_LIMIT {
+            return Err(nothing_came(&interfaces, INTERFACE_LIMIT));
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn wanted(cards: &[Card]) -> String {
-    let names = |wanted: &dyn Fn(&&Card) -> bool| {
-        let names: Vec<&str> = cards.iter().filter(wanted).map(|card| card.name.as_str()).collect();
+fn wanted(interfaces: &[Interface]) -> String {
+    let names = |wanted: &dyn Fn(&&Interface) -> bool| {
+        let names: Vec<&str> =
+            interfaces.iter().filter(wanted).map(|interface| interface.name.as_str()).collect();
         names.join(", ")
     };
-    if cards.is_empty() {
-        return "a network card".into();
+    if interfaces.is_empty() {
+        return "a network interface".into();
     }
-    match names(&|card| card.has_carrier) {
+    match names(&|interface| interface.has_carrier) {
         connected if connected.is_empty() => format!("a carrier on {}", names(&|_| true)),
         connected => format!("an answer of a DHCP server on {connected}"),
     }
 }
 
-fn nothing_came(cards: &[Card], limit: Duration) -> anyhow::Error {
-    let remedy = if cards.is_empty() {
+fn nothing_came(interfaces: &[Interface], limit: Duration) -> anyhow::Error {
+    let remedy = if interfaces.is_empty() {
         "check that the machine has one, and that the initrd has its driver"
-    } else if cards.iter().any(|card| card.has_carrier) {
+    } else if interfaces.iter().any(|interface| interface.has_carrier) {
         "check that the network has a DHCP server, or give a fixed address with `ip=`"
     } else {
         "check the cable and the switch"
     };
-    hinted(format!("no network: {} did not come within {} s", wanted(cards), limit.as_secs()), remedy)
+    hinted(format!("no network: {} did not come within {} s", wanted(interfaces), limit.as_secs()), remedy)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn card(name: &str, has_carrier: bool) -> Card {
-        Card { index: 2, name: name.into(), hardware_address: [0; 6], has_carrier }
+    fn interface(name: &str, has_carrier: bool) -> Interface {
+        Interface { index: 2, name: name.into(), hardware_address: [0; 6], has_carrier }
     }
 
     #[test]
     fn what_is_waited_for_is_the_next_thing_that_is_missing() {
-        assert_eq!(wanted(&[]), "a network card");
-        assert_eq!(wanted(&[card("eth0", false), card("eth1", false)]), "a carrier on eth0, eth1");
-        let asked = wanted(&[card("eth0", false), card("eth1", true)]);
+        assert_eq!(wanted(&[]), "a network interface");
+        assert_eq!(wanted(&[interface("eth0", false), interface("eth1", false)]), "a carrier on eth0, eth1");
+        let asked = wanted(&[interface("eth0", false), interface("eth1", true)]);
         assert_eq!(asked, "an answer of a DHCP server on eth1");
     }
 }

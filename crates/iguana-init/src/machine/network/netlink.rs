@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
-/// A route's priority is this plus its card's index, so that cards do not take each other's place.
+/// A route's priority is this plus its interface's index, so that interfaces do not take each other's place.
 const ROUTE_METRIC: u32 = 100;
 
 /// A conversation with the kernel.
@@ -42,7 +42,7 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Gives a card an address; giving it again is fine.
+    /// Gives a interface an address; giving it again is fine.
     pub(super) fn set_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -57,7 +57,7 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Sends packets for a network through a card.
+    /// Sends packets for a network through a interface.
     pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;

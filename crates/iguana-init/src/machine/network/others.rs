@@ -40,7 +40,7 @@ fn is_up() -> bool {
     has_route(&read(ROUTES.0), &read(ROUTES.1))
 }
 
-/// A network of IPv4, or a gateway of IPv6: there every card has networks from the beginning.
+/// A network of IPv4, or a gateway of IPv6: there every interface has networks from the beginning.
 fn has_route(of_ipv4: &str, of_ipv6: &str) -> bool {
     let is_gateway = |line: &str| {
         let flags = line.split_ascii_whitespace().nth(8).and_then(|word| u32::from_str_radix(word, 16).ok());
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_way_to_other_machines_is_told_from_the_card_s_own() {
+    fn a_way_to_other_machines_is_told_from_the_interface_s_own() {
         let heading = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
         let none = "0000 00 0000 00 0000 ffffffff 00000001 00000000 00200200 lo\nfe80 40 0000 00 0000 00000100 1 0 00000001 eth0\n";
         assert!(!has_route(heading, none));

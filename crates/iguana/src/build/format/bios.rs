@@ -65,11 +65,11 @@ pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
     Ok(OnDisk { record, core })
 }
 
-/// GRUB's core for `target` with `drivers` of file systems, which looks for its configuration in the folder `prefix`.
+/// GRUB's core for `target` with `drivers` of file systems, which looks for its configuration in the directory `prefix`.
 fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
     packaged_file(&Path::new(HOME).join("modinfo.sh"), PACKAGE)?;
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let image = folder.path().join("core.img");
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let image = directory.path().join("core.img");
     let mut make = MKIMAGE.command()?;
     make.args(["--directory", HOME, "--format", target, "--prefix", prefix, "--output"]).arg(&image);
     tool::run(

@@ -1,6 +1,6 @@
 //! A FAT file system, which UEFI reads, made by the mtools.
 
-use super::files::{Files, folders, stage};
+use super::files::{Files, directories, stage};
 use crate::build::tool::{self, Tool};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -31,11 +31,11 @@ const SECTOR: u64 = 512;
 const SERIAL: &str = "49475541";
 
 /// The bytes of a file system called `label` with `files` in it, all of them as old as `date`.
-#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
+#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
-    fs::create_dir(&tree).context("cannot make a temporary folder")?;
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let (tree, image) = (directory.path().join("tree"), directory.path().join("image"));
+    fs::create_dir(&tree).context("cannot make a temporary directory")?;
     stage(files, &tree, date)?;
     let size = size_for(files);
     File::create(&image).and_then(|file| file.set_len(size)).context("cannot make a temporary file")?;
@@ -44,7 +44,7 @@ pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
     let sectors = (size / SECTOR).to_string();
     let shape = ["-h", "64", "-s", "32", "-T", &sectors, "-N", SERIAL, "-v", label, "::"];
     tool::run(call(MFORMAT)?.args(shape))?;
-    for path in folders(files) {
+    for path in directories(files) {
         tool::run(call(MMD)?.arg(format!("::{path}")))?;
     }
     for (path, _) in files {
@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn another_program_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("image");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image");
         fs::write(&path, image("IGUANA", &files(), 1_700_000_000).unwrap()).unwrap();
         let mut read = Tool { program: "mtype", package: "mtools" }.command().unwrap();
         let said = tool::run(read.arg("-i").arg(&path).arg("::EFI/BOOT/BOOTX64.EFI")).unwrap();

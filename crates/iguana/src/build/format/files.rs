@@ -6,25 +6,25 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Paths, with `/` between folders, and contents.
+/// Paths, with `/` between directories, and contents.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
-/// Every folder of `files`, each before those in it.
-pub(super) fn folders(files: &Files) -> BTreeSet<&str> {
+/// Every directory of `files`, each before those in it.
+pub(super) fn directories(files: &Files) -> BTreeSet<&str> {
     files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect()
 }
 
-/// Writes `files` below `folder`, all of them as old as `date` (Unix seconds).
-#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
-pub(super) fn stage(files: &Files, folder: &Path, date: u32) -> Result<()> {
+/// Writes `files` below `directory`, all of them as old as `date` (Unix seconds).
+#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+pub(super) fn stage(files: &Files, directory: &Path, date: u32) -> Result<()> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date.into());
     let write = |path: &str, content: &[u8]| {
-        let place = folder.join(path);
-        fs::create_dir_all(place.parent().unwrap_or(folder))?;
+        let place = directory.join(path);
+        fs::create_dir_all(place.parent().unwrap_or(directory))?;
         fs::write(&place, content)?;
         File::open(&place)?.set_modified(time)
     };
     files.iter().try_for_each(|(path, content)| {
-        write(path, content).with_context(|| format!("cannot write `{path}` into a temporary folder"))
+        write(path, content).with_context(|| format!("cannot write `{path}` into a temporary directory"))
     })
 }

@@ -22,23 +22,23 @@ const UEFI_LABEL: &str = "IGUANA-EFI";
 /// The bytes of the image of `parts`.
 pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     XORRISO.command()?;
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let at = |name: &str| directory.path().join(name);
     let mut more = parts.added.clone();
     more.push((BIOS_PROGRAM.into(), bios::for_disc()?));
     let files = medium::for_bios(parts, more);
     stage(&files, &at("tree"), parts.date)?;
     let uefi = fat::image(UEFI_LABEL, &medium::for_uefi(parts)?, parts.date)?;
     let beside = vec![("uefi".to_string(), uefi), ("record".to_string(), bios::hybrid_record()?)];
-    stage(&beside, folder.path(), parts.date)?;
-    tool::run(&mut command(folder.path(), parts.date)?)?;
+    stage(&beside, directory.path(), parts.date)?;
+    tool::run(&mut command(directory.path(), parts.date)?)?;
     fs::read(at("image")).context("cannot read what `xorriso` wrote")
 }
 
-/// Makes `image` of `tree`, `uefi` and `record`, all of them in `folder`.
-fn command(folder: &Path, date: u32) -> Result<Command> {
+/// Makes `image` of `tree`, `uefi` and `record`, all of them in `directory`.
+fn command(directory: &Path, date: u32) -> Result<Command> {
     let mut command = XORRISO.command()?;
-    command.current_dir(folder).env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC");
+    command.current_dir(directory).env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC");
     command.args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-o", "image", "-r", "-J", "-iso-level", "3"]);
     command.arg("--set_all_file_dates").arg(format!("={date}"));
     // Before the end of the file system, and before UEFI's, which finds out by itself that it was cut off.

@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// What PXELINUX reads as `pxelinux.cfg/default`; paths are relative to the folder of its program.
+/// What PXELINUX reads as `pxelinux.cfg/default`; paths are relative to the directory of its program.
 pub(super) fn pxelinux(kernel: &str, initrd: &str, cmdline: &CommandLine) -> String {
     let cmdline = cmdline.text();
     format!("{MARK}DEFAULT iguana\nLABEL iguana\n  KERNEL {kernel}\n  INITRD {initrd}\n  APPEND {cmdline}\n")

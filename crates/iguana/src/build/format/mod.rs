@@ -37,7 +37,7 @@ pub(crate) enum Format {
     Iso,
     /// An image for sticks and disks (GPT), with BIOS and with UEFI
     Usb,
-    /// A folder for a boot server: iPXE, PXELINUX, GRUB, UEFI's HTTP boot
+    /// A directory for a boot server: iPXE, PXELINUX, GRUB, UEFI's HTTP boot
     Pxe,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Delivery {
     /// One more file for the top of an `iso` or `usb`; can be repeated
     #[arg(long = "add", value_name = "FILE")]
     added: Vec<PathBuf>,
-    /// Where it goes; with `pxe` a folder
+    /// Where it goes; with `pxe` a directory
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: PathBuf,
 }

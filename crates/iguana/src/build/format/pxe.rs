@@ -1,9 +1,9 @@
-//! The folder for a server that machines boot from: by iPXE, PXELINUX or GRUB, or by UEFI itself.
+//! The directory for a server that machines boot from: by iPXE, PXELINUX or GRUB, or by UEFI itself.
 
 use super::files::Files;
 use super::parts::Parts;
 use super::{loaders, uki};
-use crate::output_file::Folder;
+use crate::output_file::OutputDirectory;
 use anyhow::Result;
 use hint::{WithHint, hinted};
 use std::path::Path;
@@ -17,12 +17,12 @@ const CONFIGURATION_LIMIT: u64 = 1 << 20;
 /// All in one, for UEFI's own PXE and HTTP boot.
 const UEFI_PROGRAM: &str = "iguana.efi";
 
-/// Writes the folder, how many bytes; what of it others made stays.
-pub(super) fn write(parts: &Parts, folder: &Path, mode: u32) -> Result<usize> {
+/// Writes the directory, how many bytes; what of it others made stays.
+pub(super) fn write(parts: &Parts, directory: &Path, mode: u32) -> Result<usize> {
     let configurations = configurations(parts);
-    let top = Folder::open(folder)?;
+    let top = OutputDirectory::open(directory)?;
     for (path, _) in &configurations {
-        check_ours(&top, path, folder)?;
+        check_ours(&top, path, directory)?;
     }
     let mut files = configurations;
     files.push((UEFI_PROGRAM.into(), uki::image(parts)?));
@@ -34,7 +34,7 @@ pub(super) fn write(parts: &Parts, folder: &Path, mode: u32) -> Result<usize> {
     Ok(files.iter().map(|(_, content)| content.len()).sum())
 }
 
-/// GRUB finds kernel and initrd at the top of its server, so the folder is to be that.
+/// GRUB finds kernel and initrd at the top of its server, so the directory is to be that.
 fn configurations(parts: &Parts) -> Files {
     let grub = loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline, None);
     vec![
@@ -45,11 +45,11 @@ fn configurations(parts: &Parts) -> Files {
 }
 
 /// Someone's own configuration is not replaced.
-fn check_ours(top: &Folder, path: &str, folder: &Path) -> Result<()> {
-    let elsewhere = "name a new folder with `--output`, and join the two by hand";
+fn check_ours(top: &OutputDirectory, path: &str, directory: &Path) -> Result<()> {
+    let elsewhere = "name a new directory with `--output`, and join the two by hand";
     match top.read(path, CONFIGURATION_LIMIT).hint(elsewhere)? {
         Some(text) if !String::from_utf8_lossy(&text).contains(loaders::MARK) => Err(hinted(
-            format!("`{}` is there and not made by this program", folder.join(path).display()),
+            format!("`{}` is there and not made by this program", directory.join(path).display()),
             elsewhere,
         )),
         _ => Ok(()),
@@ -64,14 +64,15 @@ mod tests {
 
     #[test]
     fn a_configuration_of_somebody_else_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let theirs = folder.path().join("grub/grub.cfg");
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = directory.path().join("grub/grub.cfg");
         fs::create_dir(theirs.parent().unwrap()).unwrap();
         fs::write(&theirs, "menuentry other {}\n").unwrap();
-        let error = write(&parts(), folder.path(), 0o644).unwrap_err().to_string();
+        let error = write(&parts(), directory.path(), 0o644).unwrap_err().to_string();
         assert!(error.ends_with("grub.cfg` is there and not made by this program"), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline, None)).unwrap();
-        check_ours(&Folder::open(folder.path()).unwrap(), "grub/grub.cfg", folder.path()).unwrap();
+        check_ours(&OutputDirectory::open(directory.path()).unwrap(), "grub/grub.cfg", directory.path())
+            .unwrap();
     }
 }

@@ -45,11 +45,11 @@ impl Signer {
     }
 
     /// `program` with a signature, which was verified. It carries the time at which it was made.
-    #[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
+    #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
     pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| folder.path().join(name));
-        fs::write(&unsigned, program).context("cannot write into a temporary folder")?;
+        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| directory.path().join(name));
+        fs::write(&unsigned, program).context("cannot write into a temporary directory")?;
         let mut sign = SBSIGN.command()?;
         sign.arg("--key").arg(&self.key).arg("--cert").arg(&self.certificate);
         let done = tool::run(sign.arg("--output").arg(&signed).arg(&unsigned));

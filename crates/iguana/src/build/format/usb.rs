@@ -49,10 +49,10 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
 }
 
 /// An empty disk with the partitions, which a program of another maker writes.
-#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
+#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let (disk, table) = (folder.path().join("disk"), folder.path().join("table"));
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let (disk, table) = (directory.path().join("disk"), directory.path().join("table"));
     let size = (FILES_START + sectors + TABLE).next_multiple_of(BIOS_START) * SECTOR;
     File::create(&disk).and_then(|file| file.set_len(size)).context("cannot make a temporary file")?;
     fs::write(&table, rows(sectors, seed)).context("cannot make a temporary file")?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A module that is taken along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Module {
-    /// Path in the modules folder: `kernel/fs/ext4/ext4.ko`.
+    /// Path in the modules directory: `kernel/fs/ext4/ext4.ko`.
     pub(crate) path: String,
     /// What it says about itself.
     pub(crate) info: ModInfo,
@@ -40,7 +40,7 @@ impl Closure {
                 }
                 (None, Need::Dependency { of }) => {
                     bail!(
-                        "the kernel module `{of}` needs `{name}`, which is neither in its folder nor built in"
+                        "the kernel module `{of}` needs `{name}`, which is neither in its directory nor built in"
                     )
                 }
                 // A softdep may name an alias, or a module that this kernel does not have.
@@ -129,7 +129,7 @@ mod tests {
         let error = closure("ext4", "", &["ext4: jbd2"]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the kernel module `ext4` needs `jbd2`, which is neither in its folder nor built in"
+            "the kernel module `ext4` needs `jbd2`, which is neither in its directory nor built in"
         );
         assert!(closure("ext4", "jbd2", &["ext4: jbd2"]).is_ok());
     }

@@ -1,4 +1,4 @@
-//! The text files of a modules folder by which modprobe finds modules, in the formats of depmod(8).
+//! The text files of a modules directory by which modprobe finds modules, in the formats of depmod(8).
 
 use super::closure::Closure;
 

@@ -23,7 +23,7 @@ pub(crate) fn wanted(source: &Source, added: &[String]) -> Result<Vec<String>> {
             source.files().values().any(|file| is_added(path, &file.path)),
             hinted(
                 format!("there is no kernel module below `{path}`"),
-                "`--add-modules` takes a folder as in `modules.dep`, such as `kernel/drivers/net/wireless`"
+                "`--add-modules` takes a directory as in `modules.dep`, such as `kernel/drivers/net/wireless`"
             )
         );
     }

@@ -37,30 +37,30 @@ impl Packed {
         cache: &Cache,
         say: impl FnOnce(&str),
     ) -> Result<Self> {
-        let folder = cache.folder("modules", &key(source, release, wanted), |folder| {
+        let directory = cache.directory("modules", &key(source, release, wanted), |directory| {
             say(&format!("packing the modules of kernel {release}; this takes up to a minute"));
-            make(folder, source, release, wanted)
+            make(directory, source, release, wanted)
         })?;
-        Self::read(folder.path())
+        Self::read(directory.path())
     }
 
-    fn read(folder: &Path) -> Result<Self> {
+    fn read(directory: &Path) -> Result<Self> {
         let read = || {
-            let mut early: Vec<_> = fs::read_dir(folder.join("early"))?.collect::<Result<_, _>>()?;
+            let mut early: Vec<_> = fs::read_dir(directory.join("early"))?.collect::<Result<_, _>>()?;
             early.sort_by_key(fs::DirEntry::file_name);
             let early = early
                 .iter()
                 .map(|entry| Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?)));
-            let facts = fs::read_to_string(folder.join("facts"))?;
+            let facts = fs::read_to_string(directory.join("facts"))?;
             let (count, unpacked) = facts.trim().split_once(' ').context("the facts are not two numbers")?;
             anyhow::Ok(Self {
-                image: fs::read(folder.join("image"))?,
+                image: fs::read(directory.join("image"))?,
                 early: early.collect::<Result<_>>()?,
                 count: count.parse()?,
                 unpacked: unpacked.parse()?,
             })
         };
-        read().with_context(|| format!("cannot read the packed modules in `{}`", folder.display()))
+        read().with_context(|| format!("cannot read the packed modules in `{}`", directory.display()))
     }
 }
 
@@ -75,23 +75,23 @@ fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
-fn make(folder: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<()> {
-    let staged = tempfile::tempdir().context("cannot make a temporary folder")?;
+#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+fn make(directory: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<()> {
+    let staged = tempfile::tempdir().context("cannot make a temporary directory")?;
     let root = staged.path().join("modules");
     let closure = staging::fill(&root, source, release, wanted)?;
     let early = early(&closure, source)?;
-    squashfs::pack(&root, &folder.join("image"))?;
-    fs::create_dir(folder.join("early"))?;
+    squashfs::pack(&root, &directory.join("image"))?;
+    fs::create_dir(directory.join("early"))?;
     for (number, name) in early.iter().enumerate() {
         let file = format!("{number:02}-{name}.ko");
-        fs::copy(root.join(&closure.modules()[*name].path), folder.join("early").join(file))?;
+        fs::copy(root.join(&closure.modules()[*name].path), directory.join("early").join(file))?;
     }
     let mut unpacked = 0;
     for module in closure.modules().values() {
         unpacked += root.join(&module.path).metadata()?.len();
     }
-    fs::write(folder.join("facts"), format!("{} {unpacked}\n", closure.modules().len()))?;
+    fs::write(directory.join("facts"), format!("{} {unpacked}\n", closure.modules().len()))?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A folder of kernel modules as a distribution installs it: `/lib/modules/VERSION`.
+//! A directory of kernel modules as a distribution installs it: `/lib/modules/VERSION`.
 
 use super::modinfo::name_of;
 use anyhow::{Context, Result, bail};
@@ -14,15 +14,15 @@ const COMPRESSIONS: [&str; 3] = [".xz", ".zst", ".gz"];
 /// The modules of one kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    folder: PathBuf,
+    directory: PathBuf,
     files: BTreeMap<String, ModuleFile>,
     builtin: String,
 }
 
-/// A module in its folder.
+/// A module in its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModuleFile {
-    /// Path below the folder, as it is there: `kernel/fs/ext4/ext4.ko.xz`.
+    /// Path below the directory, as it is there: `kernel/fs/ext4/ext4.ko.xz`.
     pub(crate) stored: String,
     /// The same without compression: `kernel/fs/ext4/ext4.ko`.
     pub(crate) path: String,
@@ -33,24 +33,24 @@ pub(crate) struct ModuleFile {
 }
 
 impl Source {
-    /// Finds the modules below `folder`.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let shown = folder.display();
+    /// Finds the modules below `directory`.
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
+        let shown = directory.display();
         let mut files = BTreeMap::new();
-        walk(folder, "", &mut files)
+        walk(directory, "", &mut files)
             .with_context(|| format!("cannot read the kernel modules in `{shown}`"))
-            .hint("name the folder with `--modules`, or install the kernel's package")?;
+            .hint("name the directory with `--modules`, or install the kernel's package")?;
         if files.is_empty() {
             return Err(hinted(
                 format!("no kernel modules are in `{shown}`"),
-                "`--modules` names a folder such as `/lib/modules/6.1.0-9-amd64`",
+                "`--modules` names a directory such as `/lib/modules/6.1.0-9-amd64`",
             ));
         }
-        let builtin = folder.join("modules.builtin");
+        let builtin = directory.join("modules.builtin");
         let builtin = fs::read_to_string(&builtin)
             .with_context(|| format!("cannot read `{}`", builtin.display()))
-            .hint("this modules folder is not complete: it comes whole in the kernel's package")?;
-        Ok(Self { folder: folder.to_owned(), files, builtin })
+            .hint("this modules directory is not complete: it comes whole in the kernel's package")?;
+        Ok(Self { directory: directory.to_owned(), files, builtin })
     }
 
     /// All modules, by name.
@@ -75,21 +75,21 @@ impl Source {
 
     /// A module's bytes, uncompressed.
     pub(crate) fn read(&self, file: &ModuleFile) -> Result<Vec<u8>> {
-        let path = self.folder.join(&file.stored);
+        let path = self.directory.join(&file.stored);
         read_uncompressed(&path)
             .with_context(|| format!("cannot read the kernel module `{}`", path.display()))
     }
 }
 
-/// Collects the modules below `folder`/`below`. Links are not followed: `build` and `source` lead out.
-fn walk(folder: &Path, below: &str, files: &mut BTreeMap<String, ModuleFile>) -> Result<()> {
-    for entry in fs::read_dir(folder.join(below))? {
+/// Collects the modules below `directory`/`below`. Links are not followed: `build` and `source` lead out.
+fn walk(directory: &Path, below: &str, files: &mut BTreeMap<String, ModuleFile>) -> Result<()> {
+    for entry in fs::read_dir(directory.join(below))? {
         let entry = entry?;
         let kind = entry.file_type()?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         if kind.is_dir() {
-            walk(folder, &path, files)?;
+            walk(directory, &path, files)?;
         } else if kind.is_file()
             && let Some(name) = module_name(&path)
         {
@@ -142,14 +142,14 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+    fn directory(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
         for (path, content) in files {
-            let path = folder.path().join(path);
+            let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        folder
+        directory
     }
 
     #[test]
@@ -160,14 +160,14 @@ mod tests {
         gz.write_all(b"module").unwrap();
         let (xz, gz, zst) =
             (xz.finish().unwrap(), gz.finish().unwrap(), zstd::encode_all(&b"module"[..], 3).unwrap());
-        let folder = folder(&[
+        let directory = directory(&[
             ("modules.builtin", b"kernel/fs/ext-4.ko\n"),
             ("kernel/a-a.ko.xz", &xz),
             ("kernel/b.ko.gz", &gz),
             ("kernel/c.ko.zst", &zst),
             ("kernel/d.ko", b"module"),
         ]);
-        let source = Source::open(folder.path()).unwrap();
+        let source = Source::open(directory.path()).unwrap();
         assert_eq!(source.files().keys().collect::<Vec<_>>(), ["a_a", "b", "c", "d"]);
         for file in source.files().values() {
             assert_eq!(source.read(file).unwrap(), b"module", "{file:?}");
@@ -178,28 +178,28 @@ mod tests {
 
     #[test]
     fn an_update_comes_before_what_it_replaces() {
-        let folder = folder(&[
+        let directory = directory(&[
             ("modules.builtin", b""),
             ("kernel/drivers/igb.ko", b"old"),
             ("updates/igb.ko", b"new"),
         ]);
-        let source = Source::open(folder.path()).unwrap();
+        let source = Source::open(directory.path()).unwrap();
         assert_eq!(source.files()["igb"].path, "updates/igb.ko");
     }
 
     #[test]
-    fn a_folder_without_modules_is_told() {
-        let folder = folder(&[("modules.builtin", b"")]);
-        let error = Source::open(folder.path()).unwrap_err();
+    fn a_directory_without_modules_is_told() {
+        let directory = directory(&[("modules.builtin", b"")]);
+        let error = Source::open(directory.path()).unwrap_err();
         assert!(error.to_string().starts_with("no kernel modules are in"), "{error}");
-        let error = Source::open(&folder.path().join("absent")).unwrap_err();
+        let error = Source::open(&directory.path().join("absent")).unwrap_err();
         assert!(error.to_string().starts_with("cannot read the kernel modules in"), "{error}");
     }
 
     #[test]
     fn a_damaged_module_is_named() {
-        let folder = folder(&[("modules.builtin", b""), ("kernel/a.ko.xz", b"not xz")]);
-        let source = Source::open(folder.path()).unwrap();
+        let directory = directory(&[("modules.builtin", b""), ("kernel/a.ko.xz", b"not xz")]);
+        let source = Source::open(directory.path()).unwrap();
         let error = source.read(&source.files()["a"]).unwrap_err();
         assert!(error.to_string().contains("kernel/a.ko.xz"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Packs a folder as a read-only file-system image.
+//! Packs a directory as a read-only file-system image.
 
 use crate::build::tool;
 use crate::build::tool::Tool;
@@ -29,16 +29,16 @@ const PROGRAM: Tool = Tool { program: "mksquashfs", package: "squashfs-tools" };
 #[rustfmt::skip]
 pub(crate) const OPTIONS: &[&str] = &[
     "-noappend", "-no-progress", "-quiet",
-    // The same folder makes the same bytes, whoever packs it and when.
+    // The same directory makes the same bytes, whoever packs it and when.
     "-all-root", "-no-xattrs", "-all-time", "0", "-mkfs-time", "0",
     "-comp", "xz", "-b", "256K",
 ];
 
-/// Packs `folder` as the file `image`.
-pub(crate) fn pack(folder: &Path, image: &Path) -> Result<()> {
+/// Packs `directory` as the file `image`.
+pub(crate) fn pack(directory: &Path, image: &Path) -> Result<()> {
     let mut command = PROGRAM.command()?;
-    command.arg(folder).arg(image).args(OPTIONS);
+    command.arg(directory).arg(image).args(OPTIONS);
     // It refuses this variable beside the options for times.
     let done = tool::run(command.env_remove("SOURCE_DATE_EPOCH")).map(drop);
-    done.hint("version 4.4 or newer is needed, and room in the temporary folder")
+    done.hint("version 4.4 or newer is needed, and room in the temporary directory")
 }

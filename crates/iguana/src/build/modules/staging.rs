@@ -1,4 +1,4 @@
-//! The folder that is packed: the content of `/lib/modules/VERSION` in the initrd.
+//! The directory that is packed: the content of `/lib/modules/VERSION` in the initrd.
 
 use super::closure::{Closure, Module};
 use super::index;
@@ -10,25 +10,25 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-/// Writes the modules called `wanted`, what they need and their index to `folder`.
-pub(crate) fn fill(folder: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<Closure> {
-    make_folder(folder)?;
+/// Writes the modules called `wanted`, what they need and their index to `directory`.
+pub(crate) fn fill(directory: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<Closure> {
+    make_directory(directory)?;
     let closure = Closure::of(wanted.iter().cloned(), &source.builtin(), |name| {
-        source.files().get(name).map(|file| unpack(folder, source, file, release)).transpose()
+        source.files().get(name).map(|file| unpack(directory, source, file, release)).transpose()
     })?;
-    write(folder, "modules.dep", index::dep(&closure).as_bytes())?;
-    write(folder, "modules.alias", index::alias(&closure).as_bytes())?;
-    write(folder, "modules.softdep", index::softdep(&closure).as_bytes())?;
-    write(folder, "modules.builtin", source.builtin_text().as_bytes())?;
+    write(directory, "modules.dep", index::dep(&closure).as_bytes())?;
+    write(directory, "modules.alias", index::alias(&closure).as_bytes())?;
+    write(directory, "modules.softdep", index::softdep(&closure).as_bytes())?;
+    write(directory, "modules.builtin", source.builtin_text().as_bytes())?;
     Ok(closure)
 }
 
-fn unpack(folder: &Path, source: &Source, file: &ModuleFile, release: &str) -> Result<Module> {
+fn unpack(directory: &Path, source: &Source, file: &ModuleFile, release: &str) -> Result<Module> {
     let bytes = source.read(file)?;
     let info = ModInfo::from_elf(&bytes)
         .with_context(|| format!("cannot use the kernel module `{}`", file.stored))?;
     check_release(file, &info, release)?;
-    write(folder, &file.path, &bytes)?;
+    write(directory, &file.path, &bytes)?;
     Ok(Module { path: file.path.clone(), info })
 }
 
@@ -46,11 +46,11 @@ fn check_release(file: &ModuleFile, info: &ModInfo, release: &str) -> Result<()>
 }
 
 /// The permissions must not depend on our umask: they are in the image.
-#[expect(clippy::disallowed_methods, reason = "a temporary folder is only ours")]
-fn write(folder: &Path, path: &str, bytes: &[u8]) -> Result<()> {
-    let file = folder.join(path);
+#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+fn write(directory: &Path, path: &str, bytes: &[u8]) -> Result<()> {
+    let file = directory.join(path);
     let write = || {
-        file.parent().map_or(Ok(()), make_folder)?;
+        file.parent().map_or(Ok(()), make_directory)?;
         fs::write(&file, bytes)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
         anyhow::Ok(())
@@ -58,12 +58,12 @@ fn write(folder: &Path, path: &str, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-fn make_folder(folder: &Path) -> Result<()> {
-    if folder.is_dir() {
+fn make_directory(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
         return Ok(());
     }
-    folder.parent().map_or(Ok(()), make_folder)?;
-    fs::DirBuilder::new().mode(0o755).create(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    directory.parent().map_or(Ok(()), make_directory)?;
+    fs::DirBuilder::new().mode(0o755).create(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }

@@ -14,14 +14,14 @@ const UNFINISHED: &str = ".iguana-link";
 /// claimed it first.
 pub(super) struct Claims {
     /// `/dev`
-    folder: PathBuf,
+    directory: PathBuf,
     /// By the links' paths in it.
     links: BTreeMap<String, Vec<Claim>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
-    /// The device's node, as a path in the folder.
+    /// The device's node, as a path in the directory.
     node: String,
     priority: Priority,
     /// When it was claimed.
@@ -29,8 +29,8 @@ struct Claim {
 }
 
 impl Claims {
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), links: BTreeMap::new() }
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), links: BTreeMap::new() }
     }
 
     /// Has a device claim these links, and give up all others, and makes them so; each may fail by itself.
@@ -94,27 +94,27 @@ impl Claims {
     }
 
     fn lead(&self, name: &str, node: &str) -> io::Result<()> {
-        let (link, device) = (self.folder.join(name), self.folder.join(node));
+        let (link, device) = (self.directory.join(name), self.directory.join(node));
         if is_same_device(&link, &device) || is_node(&link) {
             // LVM and dmsetup make nodes and links of their own where no udev runs.
             return Ok(());
         }
         link.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let unfinished = self.folder.join(UNFINISHED);
+        let unfinished = self.directory.join(UNFINISHED);
         let _ = fs::remove_file(&unfinished);
         symlink(target(name, node), &unfinished)?;
         fs::rename(unfinished, link)
     }
 
     fn take_away(&self, name: &str) -> io::Result<()> {
-        let link = self.folder.join(name);
+        let link = self.directory.join(name);
         if !link.is_symlink() {
             return Ok(());
         }
         fs::remove_file(&link)?;
-        // LVM takes a folder with a group's name for the group.
-        let folders = link.ancestors().skip(1).take_while(|folder| *folder != self.folder);
-        folders.map_while(|folder| fs::remove_dir(folder).ok()).for_each(drop);
+        // LVM takes a directory with a group's name for the group.
+        let directories = link.ancestors().skip(1).take_while(|directory| *directory != self.directory);
+        directories.map_while(|directory| fs::remove_dir(directory).ok()).for_each(drop);
         Ok(())
     }
 }
@@ -139,12 +139,12 @@ fn is_node(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// Claims in a folder of their own.
+    /// Claims in a directory of their own.
     fn claims(name: &str) -> Claims {
-        let folder = std::env::temp_dir().join(format!("iguana-claims-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        Claims::new(&folder)
+        let directory = std::env::temp_dir().join(format!("iguana-claims-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        Claims::new(&directory)
     }
 
     fn claim(claims: &mut Claims, node: &str, priority: Priority, turn: u64, names: &[&str]) {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn leads_to(claims: &Claims, name: &str) -> Option<String> {
-        fs::read_link(claims.folder.join(name)).ok().map(|target| target.display().to_string())
+        fs::read_link(claims.directory.join(name)).ok().map(|target| target.display().to_string())
     }
 
     const LABEL: &str = "disk/by-label/ROOT";
@@ -165,10 +165,10 @@ mod tests {
         assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vda1"));
         assert_eq!(leads_to(&claims, "cdrom").as_deref(), Some("vda1"));
         claim(&mut claims, "vda1", 0, 2, &["cdrom"]);
-        assert!(!claims.folder.join("disk").exists(), "its folder is gone, too");
+        assert!(!claims.directory.join("disk").exists(), "its directory is gone, too");
         claim(&mut claims, "vda1", 0, 3, &[]);
-        assert_eq!(fs::read_dir(&claims.folder).unwrap().count(), 0);
-        fs::remove_dir_all(&claims.folder).unwrap();
+        assert_eq!(fs::read_dir(&claims.directory).unwrap().count(), 0);
+        fs::remove_dir_all(&claims.directory).unwrap();
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vda1"), "looked at again");
         claim(&mut claims, "vda1", 0, 5, &[]);
         assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../vdb1"), "the next one has it");
-        fs::remove_dir_all(&claims.folder).unwrap();
+        fs::remove_dir_all(&claims.directory).unwrap();
     }
 
     #[test]
@@ -191,17 +191,17 @@ mod tests {
         claim(&mut claims, "vda1", 0, 1, &[LABEL]);
         claim(&mut claims, "md0", 100, 2, &[LABEL]);
         assert_eq!(leads_to(&claims, LABEL).as_deref(), Some("../../md0"));
-        fs::remove_dir_all(&claims.folder).unwrap();
+        fs::remove_dir_all(&claims.directory).unwrap();
     }
 
     #[test]
     fn what_others_have_made_stays() {
         let mut claims = claims("others");
-        fs::create_dir_all(claims.folder.join("mapper")).unwrap();
-        fs::write(claims.folder.join("mapper/root"), "").unwrap();
+        fs::create_dir_all(claims.directory.join("mapper")).unwrap();
+        fs::write(claims.directory.join("mapper/root"), "").unwrap();
         claim(&mut claims, "dm-0", 100, 1, &["mapper/root"]);
         claim(&mut claims, "dm-0", 100, 2, &[]);
-        assert!(claims.folder.join("mapper/root").is_file());
-        fs::remove_dir_all(&claims.folder).unwrap();
+        assert!(claims.directory.join("mapper/root").is_file());
+        fs::remove_dir_all(&claims.directory).unwrap();
     }
 }

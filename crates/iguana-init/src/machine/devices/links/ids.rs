@@ -172,14 +172,14 @@ mod tests {
 
     #[test]
     fn nvme_disks_have_two_names() {
-        let folder = "pci0000:00/nvme/nvme0";
+        let directory = "pci0000:00/nvme/nvme0";
         let tree = Tree::new("nvme")
-            .file(&format!("{folder}/model"), "QEMU  NVMe Ctrl   \n")
-            .file(&format!("{folder}/serial"), "lab \n")
-            .file(&format!("{folder}/nvme0n1/wwid"), "eui.0011\n")
-            .file(&format!("{folder}/nvme0n1/nsid"), "1\n");
+            .file(&format!("{directory}/model"), "QEMU  NVMe Ctrl   \n")
+            .file(&format!("{directory}/serial"), "lab \n")
+            .file(&format!("{directory}/nvme0n1/wwid"), "eui.0011\n")
+            .file(&format!("{directory}/nvme0n1/nsid"), "1\n");
         let expected = ["nvme-eui.0011", "nvme-QEMU__NVMe_Ctrl_lab", "nvme-QEMU__NVMe_Ctrl_lab_1"];
-        assert_eq!(ids(&tree.device(&format!("{folder}/nvme0n1"))), expected);
+        assert_eq!(ids(&tree.device(&format!("{directory}/nvme0n1"))), expected);
     }
 
     #[test]

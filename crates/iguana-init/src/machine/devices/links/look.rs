@@ -1,6 +1,6 @@
 //! A look at one disk or partition: what sysfs says of it, and what is on it.
 
-use super::names::Facts;
+use super::names::LinkAttributes;
 use super::{ids, route};
 use crate::block::device::Device;
 use crate::block::{self, Array, Table};
@@ -18,14 +18,14 @@ const LOCK_TRIES: u32 = 10;
 const LOCK_DELAY: Duration = Duration::from_millis(20);
 
 /// What a look has found.
-pub(super) struct Sight {
-    pub(super) facts: Facts,
+pub(super) struct ProbeResult {
+    pub(super) facts: LinkAttributes,
     /// Of a disk.
     pub(super) table: Option<Table>,
     pub(super) fingerprint: String,
 }
 
-impl Sight {
+impl ProbeResult {
     /// What sysfs says of a device; nothing is read from itself.
     pub(super) fn from_outside(device: &Device) -> Self {
         // What is written while we read makes the next one differ.
@@ -70,9 +70,9 @@ fn open_readable(device: &Device) -> Option<File> {
     open(&device.disk()).ok().filter(|_| !device.lacks_medium())
 }
 
-fn facts_of_sysfs(device: &Device) -> Facts {
+fn facts_of_sysfs(device: &Device) -> LinkAttributes {
     let disk = device.disk();
-    Facts {
+    LinkAttributes {
         name: device.name().to_owned(),
         number: device.partition_number(),
         is_divided: !device.partitions().is_empty(),

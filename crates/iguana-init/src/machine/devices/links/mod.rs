@@ -6,22 +6,22 @@
 
 mod claims;
 mod ids;
-mod keeper;
 mod look;
 mod names;
 mod route;
+mod table;
 mod writes;
 
 use crate::block::device::{self, Device};
 use crate::report::{Report, Waiting};
-use keeper::Keeper;
 use std::fs;
 use std::io;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-use writes::{Writes, Written};
+use table::LinkTable;
+use writes::{NodeChange, NodeWatcher};
 
 /// Threads that look at devices: a few, so that one that does not answer keeps none of the others.
 const LOOKERS: usize = 4;
@@ -35,7 +35,7 @@ const MEDIUM_POLL: (&str, &str) = ("/sys/module/block/parameters/events_dfl_poll
 /// The links are kept in the background. Copies are the same.
 #[derive(Clone)]
 pub(super) struct Links {
-    keeper: Arc<Keeper>,
+    table: Arc<LinkTable>,
     report: Report,
 }
 
@@ -47,40 +47,40 @@ impl Links {
         let (queue, queued) = channel();
         let queued = Arc::new(Mutex::new(queued));
         let writes = watched_writes().map_err(|error| report.warn(not_watched(&error))).ok();
-        let keeper = Arc::new(Keeper::new(queue, writes, report));
-        let links = Self { keeper, report: report.clone() };
+        let table = Arc::new(LinkTable::new(queue, writes, report));
+        let links = Self { table, report: report.clone() };
         for _ in 0..LOOKERS {
             let (links, queued) = (links.clone(), Arc::clone(&queued));
             thread::spawn(move || links.look_at_queued(&queued));
         }
-        let listener = links.clone();
-        thread::spawn(move || listener.listen_for_writes());
+        let observer = links.clone();
+        thread::spawn(move || observer.listen_for_writes());
         links
     }
 
     /// Has a device looked at soon.
     pub(super) fn look_at(&self, name: &str) {
         if device::is_of_interest(name) {
-            self.keeper.ask(name);
+            self.table.ask(name);
         }
     }
 
     /// Takes the links to a device away that has gone, unless another one has come in its place.
     pub(super) fn forget(&self, name: &str) {
         match Device::block(name) {
-            None => self.keeper.forget(name),
-            Some(_) => self.keeper.ask(name),
+            None => self.table.forget(name),
+            Some(_) => self.table.ask(name),
         }
     }
 
     /// Has all devices looked at that came, went, or were written to since they were looked at.
     pub(super) fn look_at_changed(&self) {
-        let known = self.keeper.names();
-        known.iter().filter(|name| Device::block(name).is_none()).for_each(|name| self.keeper.forget(name));
+        let known = self.table.names();
+        known.iter().filter(|name| Device::block(name).is_none()).for_each(|name| self.table.forget(name));
         for name in device::block_devices() {
             let Some(device) = Device::block(&name) else { continue };
-            if !self.keeper.is_up_to_date(&name, &device.fingerprint()) {
-                self.keeper.ask(&name);
+            if !self.table.is_up_to_date(&name, &device.fingerprint()) {
+                self.table.ask(&name);
             }
         }
     }
@@ -94,12 +94,12 @@ impl Links {
     }
 
     fn wait(&self) {
-        if !self.keeper.is_busy() {
+        if !self.table.is_busy() {
             return;
         }
         let what = "devices: waiting for what is on disks".to_owned();
         let _waiting = Waiting::start(&self.report, what, REFRESH_LIMIT);
-        for name in self.keeper.wait(REFRESH_LIMIT) {
+        for name in self.table.wait(REFRESH_LIMIT) {
             let text = format!("devices: `{name}` does not answer; going on without what is on it");
             self.report.warn(text);
         }
@@ -109,19 +109,19 @@ impl Links {
         loop {
             let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(name) = next else { return };
-            self.keeper.look(&name);
+            self.table.look(&name);
         }
     }
 
     fn listen_for_writes(&self) {
-        let Some(writes) = self.keeper.writes() else { return };
+        let Some(writes) = self.table.writes() else { return };
         let error = writes.listen(|written| match written {
-            Written::Device(name) => self.look_at_with_partitions(&name),
-            Written::Mapped => {
+            NodeChange::Device(name) => self.look_at_with_partitions(&name),
+            NodeChange::Mapped => {
                 let names = device::block_devices();
                 names.iter().filter(|name| name.starts_with("dm-")).for_each(|name| self.look_at(name));
             }
-            Written::Anything => device::block_devices().iter().for_each(|name| self.look_at(name)),
+            NodeChange::Anything => device::block_devices().iter().for_each(|name| self.look_at(name)),
         });
         self.report.warn(not_watched(&error.into()));
     }
@@ -134,8 +134,8 @@ impl Links {
     }
 }
 
-fn watched_writes() -> io::Result<Writes> {
-    let writes = Writes::new()?;
+fn watched_writes() -> io::Result<NodeWatcher> {
+    let writes = NodeWatcher::new()?;
     writes.watch_mapped()?;
     Ok(writes)
 }

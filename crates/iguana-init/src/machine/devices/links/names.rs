@@ -6,7 +6,7 @@ use crate::block::{Array, Partition, Superblock, Usage, encoded};
 
 /// All that links are made of.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
+pub(super) struct LinkAttributes {
     /// The kernel's name.
     pub(super) name: String,
     /// Of a partition: its number.
@@ -37,7 +37,7 @@ const DIVIDED: Priority = -50;
 /// 60-cdrom_id.
 const CDROM: Priority = -100;
 
-impl Facts {
+impl LinkAttributes {
     pub(super) fn priority(&self) -> Priority {
         match self {
             _ if self.mapped.is_some() || self.array.is_some() => ASSEMBLED,
@@ -67,11 +67,11 @@ impl Facts {
 
     fn names_of_disk(&self) -> Vec<String> {
         let suffix = self.number.map(|number| format!("-part{number}")).unwrap_or_default();
-        let in_folder = |folder: &str, names: &[String]| -> Vec<String> {
-            names.iter().map(|name| format!("disk/{folder}/{name}{suffix}")).collect()
+        let in_directory = |directory: &str, names: &[String]| -> Vec<String> {
+            names.iter().map(|name| format!("disk/{directory}/{name}{suffix}")).collect()
         };
-        let mut names = in_folder("by-id", &self.ids);
-        names.extend(in_folder("by-path", &self.places));
+        let mut names = in_directory("by-id", &self.ids);
+        names.extend(in_directory("by-path", &self.places));
         names.extend(self.sequence.as_ref().map(|number| format!("disk/by-diskseq/{number}{suffix}")));
         names.extend(self.is_cdrom().then(|| "cdrom".to_owned()));
         names
@@ -95,7 +95,7 @@ impl Facts {
 
 fn names_of_partition(partition: &Partition) -> Vec<String> {
     let Partition { uuid, label, .. } = partition;
-    [("by-partuuid", uuid), ("by-partlabel", label)].into_iter().filter_map(in_disk_folder).collect()
+    [("by-partuuid", uuid), ("by-partlabel", label)].into_iter().filter_map(in_disk_directory).collect()
 }
 
 fn names_of_content(content: &Superblock) -> Vec<String> {
@@ -104,11 +104,11 @@ fn names_of_content(content: &Superblock) -> Vec<String> {
         let is_volume = *kind == "LVM2_member" && !uuid.is_empty();
         return is_volume.then(|| format!("disk/by-id/lvm-pv-uuid-{uuid}")).into_iter().collect();
     }
-    [("by-uuid", uuid), ("by-label", label)].into_iter().filter_map(in_disk_folder).collect()
+    [("by-uuid", uuid), ("by-label", label)].into_iter().filter_map(in_disk_directory).collect()
 }
 
-fn in_disk_folder((folder, value): (&str, &String)) -> Option<String> {
-    (!value.is_empty()).then(|| format!("disk/{folder}/{}", encoded(value)))
+fn in_disk_directory((directory, value): (&str, &String)) -> Option<String> {
+    (!value.is_empty()).then(|| format!("disk/{directory}/{}", encoded(value)))
 }
 
 /// Whether a text can be a path below `/dev`: labels may be `..` or too long.
@@ -169,13 +169,13 @@ fn split_lvm_name(name: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    fn disk(name: &str) -> Facts {
-        Facts {
+    fn disk(name: &str) -> LinkAttributes {
+        LinkAttributes {
             name: name.into(),
             ids: vec!["virtio-root".into()],
             places: vec!["pci-0000:00:04.0".into(), "virtio-pci-0000:00:04.0".into()],
             sequence: Some("9".into()),
-            ..Facts::default()
+            ..LinkAttributes::default()
         }
     }
 
@@ -183,9 +183,9 @@ mod tests {
         Some(Superblock { kind: "ext4", usage, uuid: "1-2".into(), label: label.into(), btrfs: None })
     }
 
-    fn mapped(name: &str, uuid: &str) -> Facts {
+    fn mapped(name: &str, uuid: &str) -> LinkAttributes {
         let mapped = Mapped { name: name.into(), uuid: uuid.into() };
-        Facts { name: "dm-0".into(), mapped: Some(mapped), ..Facts::default() }
+        LinkAttributes { name: "dm-0".into(), mapped: Some(mapped), ..LinkAttributes::default() }
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
             kind: String::new(),
             attributes: 0,
         };
-        let facts = Facts {
+        let facts = LinkAttributes {
             number: Some(2),
             partition: Some(partition),
             content: content(Usage::FileSystem, "A/B"),
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_a_member_holds_is_not_the_members() {
-        let member = Facts { content: content(Usage::Member, "host:sys"), ..disk("vda") };
+        let member = LinkAttributes { content: content(Usage::Member, "host:sys"), ..disk("vda") };
         assert!(!member.names().iter().any(|name| name.contains("by-uuid") || name.contains("by-label")));
         let kind = "LVM2_member";
         let volume =
@@ -229,8 +229,9 @@ mod tests {
 
     #[test]
     fn a_label_does_not_lead_out() {
-        let named =
-            |label: &str| Facts { content: content(Usage::FileSystem, label), ..Facts::default() }.names();
+        let named = |label: &str| {
+            LinkAttributes { content: content(Usage::FileSystem, label), ..LinkAttributes::default() }.names()
+        };
         assert_eq!(named(".."), ["disk/by-uuid/1-2"]);
         assert_eq!(named("../../vda"), ["disk/by-uuid/1-2", r"disk/by-label/..\x2f..\x2fvda"]);
         assert_eq!(named(&"ä".repeat(128)), ["disk/by-uuid/1-2"], "too long for a file's name");
@@ -245,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn logical_volumes_are_in_the_folder_of_their_group() {
+    fn logical_volumes_are_in_the_directory_of_their_group() {
         let uuid = format!("LVM-{}", "x".repeat(64));
         let volume = mapped("my--group-my--root", &uuid);
         assert_eq!(volume.names().last().unwrap(), "my-group/my-root");
         let parts = [mapped("group-root_rimage_0", &uuid), mapped("group-pool", &format!("{uuid}-tpool"))];
         for part in parts {
-            let part = Facts { content: content(Usage::FileSystem, "ROOT"), ..part };
+            let part = LinkAttributes { content: content(Usage::FileSystem, "ROOT"), ..part };
             assert!(
                 !part.names().iter().any(|name| name.contains("group/") || name.contains("ROOT")),
                 "{part:?}"
@@ -262,10 +263,10 @@ mod tests {
     #[test]
     fn arrays_have_names() {
         let array = Array { uuid: "0:1:2:3".into(), name: "host:sys1".into() };
-        let whole = Facts { name: "md127".into(), array: Some(array), ..Facts::default() };
+        let whole = LinkAttributes { name: "md127".into(), array: Some(array), ..LinkAttributes::default() };
         let expected = ["disk/by-id/md-uuid-0:1:2:3", "disk/by-id/md-name-host:sys1", "md/sys1"];
         assert_eq!(whole.names(), expected);
-        let partition = Facts { number: Some(2), ..whole };
+        let partition = LinkAttributes { number: Some(2), ..whole };
         let expected =
             ["disk/by-id/md-uuid-0:1:2:3-part2", "disk/by-id/md-name-host:sys1-part2", "md/sys1p2"];
         assert_eq!(partition.names(), expected);
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_meant_goes_first() {
-        let divided = Facts { is_divided: true, ..disk("vda") };
+        let divided = LinkAttributes { is_divided: true, ..disk("vda") };
         let ranked = [mapped("root", ""), disk("vdb"), divided, disk("sr0")].map(|facts| facts.priority());
         assert!(ranked.is_sorted_by(|a, b| a > b), "{ranked:?}");
         assert!(disk("sr0").names().contains(&"cdrom".to_owned()));

@@ -16,7 +16,7 @@ pub(super) fn places(disk: &Device) -> Vec<String> {
     if ELSEWHERE.iter().any(|part| path.contains(part)) {
         return Vec::new();
     }
-    let mut way = Way::default();
+    let mut way = BusPath::default();
     let mut done_with = String::new();
     for device in disk.ancestors() {
         let Some(bus) = device.subsystem().filter(|bus| *bus != done_with) else { continue };
@@ -30,7 +30,7 @@ pub(super) fn places(disk: &Device) -> Vec<String> {
 
 /// The way from a disk to the processor, as far as it is known.
 #[derive(Default)]
-struct Way {
+struct BusPath {
     /// The nearest to the disk first.
     parts: Vec<String>,
     /// A part, and the form that it had before.
@@ -39,7 +39,7 @@ struct Way {
     has_bus: bool,
 }
 
-impl Way {
+impl BusPath {
     /// Notes a device on the way; whether all others of this bus that follow say nothing more.
     fn pass(&mut self, device: &Device, bus: &str, disk: &Device) -> bool {
         match bus {
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_virtio_disk_is_where_its_controller_is() {
-        let folder = "pci0000:00/0000:00:02.0/0000:01:00.0/virtio3";
-        let tree = tree("route-virtio").subsystem(folder, "virtio");
-        let disk = tree.device(&format!("{folder}/block/vda"));
+        let directory = "pci0000:00/0000:00:02.0/0000:01:00.0/virtio3";
+        let tree = tree("route-virtio").subsystem(directory, "virtio");
+        let disk = tree.device(&format!("{directory}/block/vda"));
         assert_eq!(places(&disk), ["pci-0000:01:00.0", "virtio-pci-0000:01:00.0"]);
     }
 
@@ -162,13 +162,13 @@ mod tests {
 
     #[test]
     fn a_scsi_disk_is_counted_within_its_controller() {
-        let folder = format!("{CONTROLLER}/virtio1");
-        let scsi = format!("{folder}/host7/target7:0:4/7:0:4:1");
+        let directory = format!("{CONTROLLER}/virtio1");
+        let scsi = format!("{directory}/host7/target7:0:4/7:0:4:1");
         let tree = tree("route-scsi")
-            .subsystem(&folder, "virtio")
+            .subsystem(&directory, "virtio")
             .subsystem(&scsi, "scsi")
-            .subsystem(&format!("{folder}/host7"), "scsi")
-            .subsystem(&format!("{folder}/host6"), "scsi");
+            .subsystem(&format!("{directory}/host7"), "scsi")
+            .subsystem(&format!("{directory}/host6"), "scsi");
         let disk = tree.device(&format!("{scsi}/block/sdb"));
         assert_eq!(places(&disk), ["pci-0000:00:1f.2-scsi-1:0:4:1"]);
     }
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(places(&tree.device(&format!("{nvme}/nvme0n1"))), ["pci-0000:00:1f.2-nvme-1"]);
     }
 
-    fn tree_of_nvme(folder: &str) -> Tree {
-        tree("route-nvme").subsystem(folder, "nvme").file(&format!("{folder}/nvme0n1/nsid"), "1\n")
+    fn tree_of_nvme(directory: &str) -> Tree {
+        tree("route-nvme").subsystem(directory, "nvme").file(&format!("{directory}/nvme0n1/nsid"), "1\n")
     }
 
     #[test]

@@ -15,7 +15,7 @@ const BUFFER: usize = 8 << 10;
 const MAPPER: &str = "/dev/mapper";
 
 /// Watches devices' nodes.
-pub(super) struct Writes {
+pub(super) struct NodeWatcher {
     inotify: OwnedFd,
     /// The devices' names by the watches' numbers.
     watched: Mutex<HashMap<i32, String>>,
@@ -23,7 +23,7 @@ pub(super) struct Writes {
 
 /// What may have been written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum NodeChange {
     Device(String),
     /// One that device-mapper has made.
     Mapped,
@@ -31,7 +31,7 @@ pub(super) enum Written {
     Anything,
 }
 
-impl Writes {
+impl NodeWatcher {
     pub(super) fn new() -> rustix::io::Result<Self> {
         Ok(Self { inotify: inotify::init(CreateFlags::CLOEXEC)?, watched: Mutex::default() })
     }
@@ -52,12 +52,12 @@ impl Writes {
     }
 
     /// Tells of everything that happens, until reading fails.
-    pub(super) fn listen(&self, mut tell: impl FnMut(Written)) -> Errno {
+    pub(super) fn listen(&self, mut tell: impl FnMut(NodeChange)) -> Errno {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut events = Reader::new(&self.inotify, &mut buffer);
         loop {
             match events.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => tell(Written::Anything),
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => tell(NodeChange::Anything),
                 Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
                     self.watched().remove(&event.wd());
                 }
@@ -68,8 +68,8 @@ impl Writes {
         }
     }
 
-    fn device(&self, number: i32) -> Written {
-        self.watched().get(&number).cloned().map_or(Written::Mapped, Written::Device)
+    fn device(&self, number: i32) -> NodeChange {
+        self.watched().get(&number).cloned().map_or(NodeChange::Mapped, NodeChange::Device)
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<i32, String>> {
@@ -87,14 +87,14 @@ mod tests {
     fn closing_after_writing_is_told_and_reading_is_not() {
         let path = std::env::temp_dir().join(format!("iguana-writes-{}", std::process::id()));
         fs::write(&path, "").unwrap();
-        let writes = Arc::new(Writes::new().unwrap());
+        let writes = Arc::new(NodeWatcher::new().unwrap());
         writes.watch(&path, "vda").unwrap();
         let (sender, told) = mpsc::channel();
-        let listener = Arc::clone(&writes);
-        std::thread::spawn(move || listener.listen(|written| drop(sender.send(written))));
+        let observer = Arc::clone(&writes);
+        std::thread::spawn(move || observer.listen(|written| drop(sender.send(written))));
         drop(File::open(&path).unwrap());
         drop(OpenOptions::new().write(true).open(&path).unwrap());
-        assert_eq!(told.recv().unwrap(), Written::Device("vda".into()));
+        assert_eq!(told.recv().unwrap(), NodeChange::Device("vda".into()));
         fs::remove_file(&path).unwrap();
         assert_eq!(told.recv_timeout(std::time::Duration::from_millis(50)).ok(), None);
     }

@@ -44,7 +44,7 @@ fn leases_from(
     sys::enter_empty_network().unwrap();
     super::super::netlink::Netlink::open().unwrap().set_up(1).unwrap();
     let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).unwrap();
-    sys::bind_to_card(&server, "lo").unwrap();
+    sys::bind_to_interface(&server, "lo").unwrap();
     server.set_broadcast(true).unwrap();
     server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     thread::spawn(move || {
@@ -56,10 +56,10 @@ fn leases_from(
             }
         }
     });
-    let card = Card { index: 1, name: "lo".into(), hardware_address: [2; 6], has_carrier: true };
+    let interface = Interface { index: 1, name: "lo".into(), hardware_address: [2; 6], has_carrier: true };
     let (sender, receiver) = channel();
     thread::spawn(move || {
-        hold_lease(&card, &Report::to_caller(Level::Error), |lease| {
+        hold_lease(&interface, &Report::to_caller(Level::Error), |lease| {
             let taken = take(&lease);
             match sender.send((lease, Instant::now())) {
                 Ok(()) => taken,

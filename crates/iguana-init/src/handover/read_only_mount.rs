@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use untrusted_fs::Directory;
 
 /// Mounted read-only, until the value is dropped.
-pub(super) struct Glimpse(PathBuf);
+pub(super) struct ReadOnlyMount(PathBuf);
 
 /// Nothing on it is executed, and nobody else uses it.
 const FLAGS: MountFlags =
@@ -24,22 +24,22 @@ const WITHOUT_JOURNAL: &[(&str, &str)] = &[
     ("f2fs", "norecovery"),
 ];
 
-impl Glimpse {
-    /// Mounts what is on `device` at `folder`, which is made. Nothing is written to the device.
+impl ReadOnlyMount {
+    /// Mounts what is on `device` at `directory`, which is made. Nothing is written to the device.
     ///
     /// # Errors
     /// When there is nothing that can be mounted.
-    pub(super) fn of(device: &Path, folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn of(device: &Path, directory: &Path) -> anyhow::Result<Self> {
         let kind = match filesystem::content(device)? {
             Content::FileSystem(kind) => kind,
             Content::Encrypted { .. } => return Err(filesystem::closed(device)),
         };
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(directory)?;
         let options =
             WITHOUT_JOURNAL.iter().find(|(name, _)| *name == kind).map_or("", |(_, option)| *option);
-        mount(device, folder, kind, FLAGS, CString::new(options)?.as_c_str())
+        mount(device, directory, kind, FLAGS, CString::new(options)?.as_c_str())
             .with_context(|| format!("cannot mount `{}` ({kind}) to look at it", device.display()))?;
-        Ok(Self(folder.to_owned()))
+        Ok(Self(directory.to_owned()))
     }
 
     /// The top of the file system, which is of whoever has the disk.
@@ -51,7 +51,7 @@ impl Glimpse {
     }
 }
 
-impl Drop for Glimpse {
+impl Drop for ReadOnlyMount {
     fn drop(&mut self) {
         let _ = unmount(&self.0, UnmountFlags::DETACH);
     }

@@ -5,7 +5,7 @@ use ureq::http::Uri;
 
 /// The URL of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Origin {
     pub(super) url: String,
     pub(super) is_secure: bool,
     /// Host and port, as they stand in the URL.
@@ -13,7 +13,7 @@ pub(super) struct Place {
     path: String,
 }
 
-impl Place {
+impl Origin {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let bad = || Error::BadUri(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
@@ -27,7 +27,7 @@ impl Place {
         Ok(Self { url: url.to_owned(), is_secure, authority, path: uri.path().to_owned() })
     }
 
-    /// The place that a `Location` of this one means (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
+    /// The origin that a `Location` of this one means (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
     pub(super) fn follow(&self, location: &str) -> Result<Self, Error> {
         let scheme = if self.is_secure { "https" } else { "http" };
         let here = format!("{scheme}://{}", self.authority);
@@ -39,8 +39,8 @@ impl Place {
         } else if location.starts_with('/') {
             format!("{here}{location}")
         } else {
-            let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{here}{folder}/{location}")
+            let directory = self.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            format!("{here}{directory}/{location}")
         };
         Self::parse(&url)
     }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_location_is_completed() {
-        let here = Place::parse("https://r.example:5000/v2/a/blobs/x?y=/z").unwrap();
+        let here = Origin::parse("https://r.example:5000/v2/a/blobs/x?y=/z").unwrap();
         for (location, expected) in [
             ("https://cdn.example/x?a=b:c", "https://cdn.example/x?a=b:c"),
             ("http://r.example/x", "http://r.example/x"),
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn one_server_has_one_origin() {
-        let origin = |url: &str| Place::parse(url).unwrap().origin();
+        let origin = |url: &str| Origin::parse(url).unwrap().origin();
         assert_eq!(origin("https://r.example/a"), origin("https://R.example:443/b?c"));
         for other in [
             "http://r.example/a",
@@ -97,8 +97,8 @@ mod tests {
         ] {
             assert_ne!(origin("https://r.example/a"), origin(other), "{other}");
         }
-        assert_eq!(Place::parse("http://[::1]/x").unwrap().host(), "[::1]");
-        assert_eq!(Place::parse("http://[::1]:81/x").unwrap().origin(), (false, "[::1]".into(), 81));
-        assert_eq!(Place::parse("http://u:p@h.example/x").unwrap().host(), "h.example");
+        assert_eq!(Origin::parse("http://[::1]/x").unwrap().host(), "[::1]");
+        assert_eq!(Origin::parse("http://[::1]:81/x").unwrap().origin(), (false, "[::1]".into(), 81));
+        assert_eq!(Origin::parse("http://u:p@h.example/x").unwrap().host(), "h.example");
     }
 }

@@ -17,7 +17,7 @@ const TICKS: f64 = 100.0;
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contestant {
+pub(super) enum Contender {
     Iguana,
     Podman,
     Buildah,
@@ -25,42 +25,37 @@ pub(super) enum Contestant {
     Containerd,
 }
 
-impl Contestant {
+impl Contender {
     /// Ours first.
-    pub(super) const ALL: [Contestant; 5] = [
-        Contestant::Iguana,
-        Contestant::Podman,
-        Contestant::Buildah,
-        Contestant::Skopeo,
-        Contestant::Containerd,
-    ];
+    pub(super) const ALL: [Contender; 5] =
+        [Contender::Iguana, Contender::Podman, Contender::Buildah, Contender::Skopeo, Contender::Containerd];
 
     /// Those that can do it.
-    pub(super) fn all_for(kind: Kind) -> impl Iterator<Item = Contestant> {
+    pub(super) fn all_for(kind: Kind) -> impl Iterator<Item = Contender> {
         // umoci knows no zstd.
-        Contestant::ALL.into_iter().filter(move |it| *it != Contestant::Skopeo || kind != Kind::LargeZstd)
+        Contender::ALL.into_iter().filter(move |it| *it != Contender::Skopeo || kind != Kind::LargeZstd)
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Contestant::Iguana => "`iguana pull`",
-            Contestant::Podman => "`podman pull`",
-            Contestant::Buildah => "`buildah pull`",
-            Contestant::Skopeo => "`skopeo copy`, `umoci unpack`",
-            Contestant::Containerd => "`ctr images pull`",
+            Contender::Iguana => "`iguana pull`",
+            Contender::Podman => "`podman pull`",
+            Contender::Buildah => "`buildah pull`",
+            Contender::Skopeo => "`skopeo copy`, `umoci unpack`",
+            Contender::Containerd => "`ctr images pull`",
         }
     }
 
     pub(super) fn version(self) -> Result<String> {
         let said = |words: &[&str]| process::run(Command::new(words[0]).args(&words[1..]), QUICK);
         let said = match self {
-            Contestant::Iguana => process::run(Command::new(program("iguana")).arg("--version"), QUICK)?,
-            Contestant::Podman => said(&["podman", "--version"])?,
-            Contestant::Buildah => said(&["buildah", "--version"])?,
-            Contestant::Skopeo => {
+            Contender::Iguana => process::run(Command::new(program("iguana")).arg("--version"), QUICK)?,
+            Contender::Podman => said(&["podman", "--version"])?,
+            Contender::Buildah => said(&["buildah", "--version"])?,
+            Contender::Skopeo => {
                 format!("{}, {}", said(&["skopeo", "--version"])?.trim(), said(&["umoci", "--version"])?)
             }
-            Contestant::Containerd => said(&["ctr", "--version"])?,
+            Contender::Containerd => said(&["ctr", "--version"])?,
         };
         Ok(said.trim().lines().next().unwrap_or_default().to_owned())
     }
@@ -73,7 +68,7 @@ impl Contestant {
 
     fn pull_on(self, stage: &Stage, reference: &str) -> Result<Sample> {
         match self {
-            Contestant::Iguana => {
+            Contender::Iguana => {
                 let registry = reference.split('/').next().unwrap_or_default();
                 let insecure = format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n");
                 fs::write(stage.path().join("tmp/registries.conf"), insecure)?;
@@ -83,17 +78,17 @@ impl Contestant {
                     iguana.display()
                 ))
             }
-            Contestant::Podman => stage.measure(&format!(
+            Contender::Podman => stage.measure(&format!(
                 "exec podman {STORE} --cgroup-manager=cgroupfs --events-backend=none pull -q --tls-verify=false {reference}"
             )),
-            Contestant::Buildah => {
+            Contender::Buildah => {
                 stage.measure(&format!("exec buildah {STORE} pull -q --tls-verify=false {reference}"))
             }
-            Contestant::Skopeo => stage.measure(&format!(
+            Contender::Skopeo => stage.measure(&format!(
                 "skopeo copy -q --src-tls-verify=false docker://{reference} oci:layout:latest
                 umoci unpack --image layout:latest tree"
             )),
-            Contestant::Containerd => {
+            Contender::Containerd => {
                 let daemon = Containerd::start(stage)?;
                 let (cpu, _) = daemon.used()?;
                 let sample = stage.measure(&format!(
@@ -110,7 +105,7 @@ impl Contestant {
 /// MB of the image's tree as ours unpacks it.
 pub(super) fn tree_of(reference: &str) -> Result<f64> {
     let stage = Stage::set_up()?;
-    Contestant::Iguana.pull_on(&stage, reference)?;
+    Contender::Iguana.pull_on(&stage, reference)?;
     Ok(stage.stored())
 }
 
@@ -145,8 +140,8 @@ impl Containerd {
 
     /// CPU seconds so far, and the most memory in MB.
     fn used(&self) -> Result<(f64, f64)> {
-        let folder = format!("/proc/{}", self.process.id());
-        let stat = fs::read_to_string(format!("{folder}/stat"))?;
+        let directory = format!("/proc/{}", self.process.id());
+        let stat = fs::read_to_string(format!("{directory}/stat"))?;
         let fields: Vec<&str> =
             stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
         let ticks: f64 = fields
@@ -155,7 +150,7 @@ impl Containerd {
             .iter()
             .filter_map(|it| it.parse::<f64>().ok())
             .sum();
-        let status = fs::read_to_string(format!("{folder}/status"))?;
+        let status = fs::read_to_string(format!("{directory}/status"))?;
         let most = status.lines().find_map(|line| {
             line.strip_prefix("VmHWM:")?.split_ascii_whitespace().next()?.parse::<f64>().ok()
         });

@@ -50,13 +50,13 @@ impl From<anyhow::Error> for Failure {
 }
 
 /// Whoever wants the image: is told of every wait, and may have lost interest.
-pub(super) struct Listener<'a> {
+pub(super) struct PullObserver<'a> {
     pub(super) tell: &'a dyn Fn(PullEvent),
-    pub(super) has_left: &'a AtomicBool,
+    pub(super) is_cancelled: &'a AtomicBool,
 }
 
 /// How much failure is put up with.
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     tries: u32,
     tried: u32,
     wait: Duration,
@@ -64,7 +64,7 @@ pub(super) struct Patience {
     until: Instant,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// For the only one who has something.
     pub(super) fn usual() -> Self {
         Self { tries: TRIES, tried: 0, wait: FIRST_WAIT, until: Instant::now() + TOTAL }
@@ -78,19 +78,19 @@ impl Patience {
     /// Tries until it succeeds, cannot succeed, or was tried often enough.
     pub(super) fn until_done<T>(
         mut self,
-        listener: &Listener<'_>,
+        observer: &PullObserver<'_>,
         mut attempt: impl FnMut() -> Result<T, Failure>,
     ) -> anyhow::Result<T> {
         loop {
             match attempt() {
                 Ok(done) => return Ok(done),
-                Err(failure) => self.wait_out(failure, listener)?,
+                Err(failure) => self.wait_out(failure, observer)?,
             }
         }
     }
 
     /// Waits before the next try, or says that there is none.
-    pub(super) fn wait_out(&mut self, failure: Failure, listener: &Listener<'_>) -> anyhow::Result<()> {
+    pub(super) fn wait_out(&mut self, failure: Failure, observer: &PullObserver<'_>) -> anyhow::Result<()> {
         self.tried += 1;
         if !failure.may_pass || self.tried >= self.tries {
             return Err(failure.error);
@@ -112,23 +112,26 @@ impl Patience {
         }
         self.wait *= 2;
         let (tried, tries) = (self.tried, self.tries);
-        (listener.tell)(PullEvent::Waiting { why: format!("{:#}", failure.error), wait, tried, tries });
-        if listener.sits_out(wait) { Ok(()) } else { Err(failure.error) }
+        (observer.tell)(PullEvent::Waiting { why: format!("{:#}", failure.error), wait, tried, tries });
+        if observer.sits_out(wait) { Ok(()) } else { Err(failure.error) }
     }
 }
 
-impl Listener<'_> {
+impl PullObserver<'_> {
     /// Does something for one who is told by `watch` and stays to the end.
-    pub(super) fn staying<T>(watch: &mut dyn FnMut(PullEvent), act: impl FnOnce(&Listener<'_>) -> T) -> T {
+    pub(super) fn staying<T>(
+        watch: &mut dyn FnMut(PullEvent),
+        act: impl FnOnce(&PullObserver<'_>) -> T,
+    ) -> T {
         let watch = RefCell::new(watch);
         let tell = |event| (watch.borrow_mut())(event);
-        act(&Listener { tell: &tell, has_left: &AtomicBool::new(false) })
+        act(&PullObserver { tell: &tell, is_cancelled: &AtomicBool::new(false) })
     }
 
     /// Waits; false when nobody waits any more.
     fn sits_out(&self, wait: Duration) -> bool {
         let end = Instant::now() + wait;
-        while !self.has_left.load(Ordering::Relaxed) {
+        while !self.is_cancelled.load(Ordering::Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
@@ -156,15 +159,15 @@ mod tests {
     }
 
     fn tried(
-        patience: Patience,
+        retry: RetryPolicy,
         attempt: impl Fn(usize) -> Result<(), Failure>,
     ) -> (anyhow::Result<()>, usize, usize) {
         let told = RefCell::new(0);
         let mut tries = 0;
         let tell = |_| *told.borrow_mut() += 1;
-        let listener = Listener { tell: &tell, has_left: &AtomicBool::new(false) };
-        let quick = Patience { wait: Duration::from_millis(1), ..patience };
-        let outcome = quick.until_done(&listener, || {
+        let observer = PullObserver { tell: &tell, is_cancelled: &AtomicBool::new(false) };
+        let quick = RetryPolicy { wait: Duration::from_millis(1), ..retry };
+        let outcome = quick.until_done(&observer, || {
             tries += 1;
             attempt(tries)
         });
@@ -175,25 +178,25 @@ mod tests {
     #[test]
     fn what_passes_is_waited_out_and_told() {
         let third = |tries| if tries < 3 { Err(failure(1)) } else { Ok(()) };
-        let (outcome, tries, told) = tried(Patience::usual(), third);
+        let (outcome, tries, told) = tried(RetryPolicy::usual(), third);
         assert!(outcome.is_ok());
         assert_eq!((tries, told), (3, 2));
     }
 
     #[test]
     fn patience_ends() {
-        let (outcome, tries, told) = tried(Patience::usual(), |_| Err(failure(1)));
+        let (outcome, tries, told) = tried(RetryPolicy::usual(), |_| Err(failure(1)));
         assert_eq!(outcome.unwrap_err().to_string(), "out of order");
         assert_eq!((tries, told), (TRIES as usize, TRIES as usize - 1));
-        let (_, tries, _) = tried(Patience::none(), |_| Err(failure(1)));
+        let (_, tries, _) = tried(RetryPolicy::none(), |_| Err(failure(1)));
         assert_eq!(tries, 1);
         let for_good = |_| Err(Failure::for_good(anyhow::anyhow!("no such image")));
-        assert_eq!(tried(Patience::usual(), for_good).1, 1);
+        assert_eq!(tried(RetryPolicy::usual(), for_good).1, 1);
     }
 
     #[test]
     fn who_puts_us_off_for_long_is_given_up() {
-        let (outcome, tries, _) = tried(Patience::usual(), |_| Err(failure(61_000)));
+        let (outcome, tries, _) = tried(RetryPolicy::usual(), |_| Err(failure(61_000)));
         let error = outcome.unwrap_err();
         assert!(hint::of(&error).unwrap().contains("61 s"), "{error:#}");
         assert!(format!("{error:#}").contains("out of order"));
@@ -205,12 +208,12 @@ mod tests {
         for (left, tries_made, told) in
             [(TOTAL, 5, "out of order"), (Duration::ZERO, 1, "given up after 1 of 5 tries")]
         {
-            let patience = Patience {
+            let retry = RetryPolicy {
                 until: Instant::now() + left,
                 wait: Duration::from_millis(1),
-                ..Patience::usual()
+                ..RetryPolicy::usual()
             };
-            let (outcome, tries, _) = tried(patience, |_| Err(failure(0)));
+            let (outcome, tries, _) = tried(retry, |_| Err(failure(0)));
             let error = format!("{:#}", outcome.unwrap_err());
             assert!(tries == tries_made && error.contains(told), "{tries}: {error}");
         }
@@ -218,9 +221,9 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_pull_that_has_failed() {
-        let listener = Listener { tell: &|_| (), has_left: &AtomicBool::new(true) };
+        let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(true) };
         let start = Instant::now();
-        assert!(Patience::usual().until_done(&listener, || Err::<(), _>(failure(30_000))).is_err());
+        assert!(RetryPolicy::usual().until_done(&observer, || Err::<(), _>(failure(30_000))).is_err());
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 

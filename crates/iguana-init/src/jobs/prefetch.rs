@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use workflow::Job;
 
 /// Images on their way. Those of a job that is skipped are given up when this is dropped.
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     wanted: Vec<Reference>,
     time: Time,
     pulls: JoinHandle<HashMap<Reference, Arc<VerifiedImage>>>,
@@ -24,7 +24,7 @@ pub(super) fn known(job: &Job) -> impl Iterator<Item = &Reference> {
     open.flat_map(|container| container.images().filter_map(|image| image.reference.as_ref()))
 }
 
-impl Ahead {
+impl Prefetch {
     pub(super) fn start(images: Arc<Images>, wanted: Vec<Reference>, report: Report) -> Self {
         let has_time = Arc::new(AtomicBool::new(true));
         let (theirs, list) = (Arc::clone(&has_time), wanted.clone());
@@ -33,7 +33,7 @@ impl Ahead {
                 Ok(pulled) => Some((image, Arc::new(pulled))),
                 // The job itself will try again, and tell.
                 Err(error) => {
-                    report.detail(format_args!("image {image}: not pulled ahead: {error:#}"));
+                    report.detail(format_args!("image {image}: not pulled prefetch: {error:#}"));
                     None
                 }
             };
@@ -62,7 +62,7 @@ impl Ahead {
     }
 }
 
-/// The time that pulls ahead have: it is over when this is dropped.
+/// The time that pulls prefetch have: it is over when this is dropped.
 struct Time(Arc<AtomicBool>);
 
 impl Drop for Time {

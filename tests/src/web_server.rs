@@ -1,4 +1,4 @@
-//! A web site on loopback that serves what a scenario puts there, and misbehaves when told to.
+//! A web web_server on loopback that serves what a scenario puts there, and misbehaves when told to.
 
 use crate::HOST;
 use crate::authority::Authority;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// A running server; stopped when dropped.
-pub struct Site {
+pub struct WebServer {
     address: SocketAddr,
     scheme: &'static str,
     pages: Pages,
@@ -34,14 +34,14 @@ enum Answer {
     Silence,
 }
 
-impl Site {
+impl WebServer {
     /// Serves http.
-    pub fn plain() -> Result<Site> {
-        Site::start(None)
+    pub fn plain() -> Result<WebServer> {
+        WebServer::start(None)
     }
 
     /// Serves https, with the certificate that `authority` vouches for.
-    pub fn tls(authority: &Authority) -> Result<Site> {
+    pub fn tls(authority: &Authority) -> Result<WebServer> {
         let chain =
             CertificateDer::pem_file_iter(authority.server_certificate())?.collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_file(authority.server_key())?;
@@ -50,10 +50,10 @@ impl Site {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
-        Site::start(Some(Arc::new(config)))
+        WebServer::start(Some(Arc::new(config)))
     }
 
-    fn start(tls: Option<Arc<ServerConfig>>) -> Result<Site> {
+    fn start(tls: Option<Arc<ServerConfig>>) -> Result<WebServer> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
         let address = listener.local_addr()?;
         let pages = Pages::default();
@@ -63,7 +63,7 @@ impl Site {
             let (pages, closing) = (pages.clone(), closing.clone());
             move || accept(&listener, tls.as_ref(), &pages, &closing)
         });
-        Ok(Site { address, scheme, pages, closing, acceptor: Some(acceptor) })
+        Ok(WebServer { address, scheme, pages, closing, acceptor: Some(acceptor) })
     }
 
     /// Serves `text` at `path`; its URL as a guest writes it.
@@ -89,7 +89,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for WebServer {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
         TcpStream::connect(self.address).ok();
@@ -150,8 +150,8 @@ fn requested_path(stream: &mut impl BufRead) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn get(site: &Site, path: &str) -> String {
-        let mut stream = TcpStream::connect(site.address).unwrap();
+    fn get(web_server: &WebServer, path: &str) -> String {
+        let mut stream = TcpStream::connect(web_server.address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -160,17 +160,17 @@ mod tests {
 
     #[test]
     fn pages_are_served_and_others_are_not_found() {
-        let site = Site::plain().unwrap();
-        assert!(site.serve("/a", "hello").ends_with("/a"));
-        assert!(get(&site, "/a").ends_with("\r\n\r\nhello"));
-        assert!(get(&site, "/b").starts_with("HTTP/1.1 404 "));
+        let web_server = WebServer::plain().unwrap();
+        assert!(web_server.serve("/a", "hello").ends_with("/a"));
+        assert!(get(&web_server, "/a").ends_with("\r\n\r\nhello"));
+        assert!(get(&web_server, "/b").starts_with("HTTP/1.1 404 "));
     }
 
     #[test]
     fn silence_takes_the_request_and_says_nothing() {
-        let site = Site::plain().unwrap();
-        site.silence("/quiet");
-        let mut stream = TcpStream::connect(site.address).unwrap();
+        let web_server = WebServer::plain().unwrap();
+        web_server.silence("/quiet");
+        let mut stream = TcpStream::connect(web_server.address).unwrap();
         stream.write_all(b"GET /quiet HTTP/1.1\r\n\r\n").unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let error = stream.read(&mut [0]).unwrap_err();

@@ -1,8 +1,8 @@
 //! What is known of each device, and who looks at it: one at a time, and again when something happened meanwhile.
 
 use super::claims::Claims;
-use super::look::{self, Sight};
-use super::writes::Writes;
+use super::look::{self, ProbeResult};
+use super::writes::NodeWatcher;
 use crate::block::Table;
 use crate::block::device::Device;
 use crate::report::Report;
@@ -14,29 +14,29 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Knows all devices and their links.
-pub(super) struct Keeper {
+pub(super) struct LinkTable {
     state: Mutex<State>,
     changed: Condvar,
     /// The devices to be looked at.
     queue: Sender<String>,
     /// `None` when there is nothing left to watch with.
-    writes: Option<Writes>,
+    writes: Option<NodeWatcher>,
     report: Report,
 }
 
 struct State {
     /// By the kernel's names.
-    devices: HashMap<String, Known>,
+    devices: HashMap<String, DeviceRecord>,
     claims: Claims,
     turn: u64,
 }
 
 /// What is known of a device.
 #[derive(Default)]
-struct Known {
+struct DeviceRecord {
     /// When the present look was asked for, among all looks.
     turn: u64,
-    looking: Looking,
+    looking: ProbeState,
     /// It has kept somebody waiting: nobody waits for it any more.
     is_slow: bool,
     node: String,
@@ -46,7 +46,7 @@ struct Known {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Looking {
+enum ProbeState {
     #[default]
     Not,
     Soon,
@@ -55,13 +55,13 @@ enum Looking {
     NowAndAgain,
 }
 
-impl Keeper {
-    pub(super) fn new(queue: Sender<String>, writes: Option<Writes>, report: &Report) -> Self {
+impl LinkTable {
+    pub(super) fn new(queue: Sender<String>, writes: Option<NodeWatcher>, report: &Report) -> Self {
         let state = State { devices: HashMap::new(), claims: Claims::new(Path::new("/dev")), turn: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), queue, writes, report: report.clone() }
     }
 
-    pub(super) fn writes(&self) -> Option<&Writes> {
+    pub(super) fn writes(&self) -> Option<&NodeWatcher> {
         self.writes.as_ref()
     }
 
@@ -97,7 +97,7 @@ impl Keeper {
         let waited = self.changed.wait_timeout_while(self.state(), limit, |state| state.is_busy());
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let late = state.devices.iter_mut().filter(|(_, known)| known.is_waited_for());
-        let mark = |(name, known): (&String, &mut Known)| {
+        let mark = |(name, known): (&String, &mut DeviceRecord)| {
             known.is_slow = true;
             name.clone()
         };
@@ -113,7 +113,7 @@ impl Keeper {
             // yet: the kernel's message is still to come.
             let _ = writes.watch(&look::node(&device), name);
         }
-        let mut sight = Sight::from_outside(&device);
+        let mut sight = ProbeResult::from_outside(&device);
         self.note_outside(&device, turn, &sight);
         let inside = sight.look_inside(&device, table.as_ref());
         self.note(name, turn, inside.map(|()| sight));
@@ -121,14 +121,14 @@ impl Keeper {
 
     fn begin(&self, name: &str) -> Option<(u64, Option<Option<Table>>)> {
         let mut state = self.state();
-        let known = state.devices.get_mut(name).filter(|known| known.looking == Looking::Soon)?;
-        known.looking = Looking::Now;
+        let known = state.devices.get_mut(name).filter(|known| known.looking == ProbeState::Soon)?;
+        known.looking = ProbeState::Now;
         Some((known.turn, known.table.clone()))
     }
 
     /// What is known without reading from the device has its links at once: LVM makes none of its own, and expects
     /// them to be there.
-    fn note_outside(&self, device: &Device, turn: u64, sight: &Sight) {
+    fn note_outside(&self, device: &Device, turn: u64, sight: &ProbeResult) {
         let mut state = self.state();
         let (node, facts) = (device.node(), &sight.facts);
         if let Some(known) = state.known(device.name(), turn) {
@@ -137,14 +137,14 @@ impl Keeper {
         }
     }
 
-    fn note(&self, name: &str, turn: u64, sight: io::Result<Sight>) {
+    fn note(&self, name: &str, turn: u64, sight: io::Result<ProbeResult>) {
         let mut state = self.state();
         // It may have gone meanwhile, and another one come in its place.
         let Some(known) = state.known(name, turn) else { return };
-        let again = known.looking == Looking::NowAndAgain;
-        (known.looking, known.is_slow) = (Looking::Not, false);
+        let again = known.looking == ProbeState::NowAndAgain;
+        (known.looking, known.is_slow) = (ProbeState::Not, false);
         match sight {
-            Ok(Sight { facts, table, fingerprint }) => {
+            Ok(ProbeResult { facts, table, fingerprint }) => {
                 (known.fingerprint, known.table) = (Some(fingerprint), Some(table));
                 let node = known.node.clone();
                 state.claims.replace(&node, facts.priority(), turn, &facts.names(), &mut self.told());
@@ -172,31 +172,31 @@ impl Keeper {
 
 impl State {
     /// The device, if the look at it is still the one of this turn.
-    fn known(&mut self, name: &str, turn: u64) -> Option<&mut Known> {
+    fn known(&mut self, name: &str, turn: u64) -> Option<&mut DeviceRecord> {
         self.devices.get_mut(name).filter(|known| known.turn == turn)
     }
 
     fn ask(&mut self, name: &str, queue: &Sender<String>) {
         self.turn += 1;
         let known = self.devices.entry(name.to_owned()).or_default();
-        if known.looking == Looking::Not && queue.send(name.to_owned()).is_ok() {
+        if known.looking == ProbeState::Not && queue.send(name.to_owned()).is_ok() {
             known.turn = self.turn;
         }
         known.looking = known.looking.once_asked();
     }
 
     fn is_busy(&self) -> bool {
-        self.devices.values().any(Known::is_waited_for)
+        self.devices.values().any(DeviceRecord::is_waited_for)
     }
 }
 
-impl Known {
+impl DeviceRecord {
     fn is_waited_for(&self) -> bool {
-        self.looking != Looking::Not && !self.is_slow
+        self.looking != ProbeState::Not && !self.is_slow
     }
 }
 
-impl Looking {
+impl ProbeState {
     fn once_asked(self) -> Self {
         match self {
             Self::Not | Self::Soon => Self::Soon,
@@ -216,27 +216,27 @@ mod tests {
     #[test]
     fn a_device_is_looked_at_once_however_often_it_is_asked_for() {
         let (queue, queued) = channel();
-        let keeper = Keeper::new(queue, None, &Report::to_caller(crate::report::Level::Error));
-        NAMES.iter().chain(&NAMES).for_each(|name| keeper.ask(name));
+        let table = LinkTable::new(queue, None, &Report::to_caller(crate::report::Level::Error));
+        NAMES.iter().chain(&NAMES).for_each(|name| table.ask(name));
         assert_eq!(queued.try_iter().collect::<Vec<_>>(), NAMES);
-        let (turn, _) = keeper.begin(NAMES[0]).unwrap();
-        assert!(keeper.begin(NAMES[0]).is_none(), "somebody looks at it already");
-        keeper.ask(NAMES[0]);
+        let (turn, _) = table.begin(NAMES[0]).unwrap();
+        assert!(table.begin(NAMES[0]).is_none(), "somebody looks at it already");
+        table.ask(NAMES[0]);
         assert_eq!(queued.try_iter().count(), 0, "not yet");
-        keeper.note(NAMES[0], turn, Err(io::Error::other("in use")));
+        table.note(NAMES[0], turn, Err(io::Error::other("in use")));
         assert_eq!(queued.try_iter().collect::<Vec<_>>(), [NAMES[0]]);
     }
 
     #[test]
     fn one_that_does_not_answer_is_waited_for_once() {
         let (queue, _queued) = channel();
-        let keeper = Keeper::new(queue, None, &Report::to_caller(crate::report::Level::Error));
-        keeper.ask(NAMES[0]);
-        assert_eq!(keeper.wait(Duration::from_millis(5)), [NAMES[0]]);
-        assert!(!keeper.is_busy());
-        keeper.ask(NAMES[1]);
-        assert!(keeper.is_busy());
-        keeper.look(NAMES[1]);
-        assert!(keeper.wait(Duration::from_secs(60)).is_empty(), "it is gone");
+        let table = LinkTable::new(queue, None, &Report::to_caller(crate::report::Level::Error));
+        table.ask(NAMES[0]);
+        assert_eq!(table.wait(Duration::from_millis(5)), [NAMES[0]]);
+        assert!(!table.is_busy());
+        table.ask(NAMES[1]);
+        assert!(table.is_busy());
+        table.look(NAMES[1]);
+        assert!(table.wait(Duration::from_secs(60)).is_empty(), "it is gone");
     }
 }

@@ -1,7 +1,7 @@
 //! What a bundle has of one repository, as a place to pull from.
 
 use super::Bundle;
-use crate::patience::Failure;
+use crate::retry::Failure;
 use crate::source::Source;
 use hint::hinted;
 use oci_reference::digest::Digest;
@@ -9,23 +9,24 @@ use oci_reference::reference::Named;
 use std::io::Read;
 
 /// The part of a bundle that is of one repository, in one of the places where the bundle is.
-pub(crate) struct Shelf {
+pub(crate) struct RepositoryView {
     bundle: Bundle,
     place: usize,
     repository: String,
 }
 
 impl Bundle {
-    /// What it has of the repository of an image, if it has the image: a shelf for each place.
-    pub(crate) fn shelves(&self, image: &Named) -> Vec<Shelf> {
+    /// What it has of the repository of an image, if it has the image: a repository_view for each place.
+    pub(crate) fn repository_views(&self, image: &Named) -> Vec<RepositoryView> {
         let repository = image.name();
         let is_it = |(name, digest): (&str, Digest)| match image.digest() {
             Some(wanted) => digest == wanted && is_of(name, &repository),
             None => name == format!("{repository}:{}", image.identifier()),
         };
         let places = if self.names().any(is_it) { self.0.places.len() } else { 0 };
-        let shelf = |place| Shelf { bundle: self.clone(), place, repository: repository.clone() };
-        (0..places).map(shelf).collect()
+        let repository_view =
+            |place| RepositoryView { bundle: self.clone(), place, repository: repository.clone() };
+        (0..places).map(repository_view).collect()
     }
 }
 
@@ -34,13 +35,13 @@ fn is_of(name: &str, repository: &str) -> bool {
     name.strip_prefix(repository).is_some_and(|rest| rest.starts_with([':', '@']))
 }
 
-impl Shelf {
+impl RepositoryView {
     fn source(&self) -> &dyn Source {
         &*self.bundle.0.places[self.place]
     }
 }
 
-impl Source for Shelf {
+impl Source for RepositoryView {
     fn name(&self) -> String {
         self.repository.clone()
     }

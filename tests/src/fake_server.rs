@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An authority that dates certificates as it is told, in a folder.
+/// An authority that dates certificates as it is told, in a directory.
 #[derive(Debug)]
-pub struct Dater {
-    folder: PathBuf,
+pub struct DatedAuthority {
+    directory: PathBuf,
 }
 
 /// A certificate and its key.
@@ -23,25 +23,25 @@ pub struct Certified {
 
 const NEW_KEY: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
-impl Dater {
+impl DatedAuthority {
     /// A new one.
-    pub fn new(folder: &Path) -> Result<Dater> {
-        let dater = Dater { folder: folder.to_owned() };
-        let home = folder.display();
+    pub fn new(directory: &Path) -> Result<DatedAuthority> {
+        let dater = DatedAuthority { directory: directory.to_owned() };
+        let home = directory.display();
         let config = format!(
             "[ca]\ndefault_ca = own\n[own]\ndatabase = {home}/index\nnew_certs_dir = {home}\ncertificate = {home}/ca.crt\n\
              private_key = {home}/ca.key\ndefault_md = sha256\npolicy = any\nunique_subject = no\nrand_serial = yes\n\
              copy_extensions = copy\n[any]\ncommonName = supplied\n"
         );
-        fs::write(folder.join("config"), config)?;
-        fs::write(folder.join("index"), "")?;
+        fs::write(directory.join("config"), config)?;
+        fs::write(directory.join("index"), "")?;
         dater.self_signed("ca", "/CN=lab")?;
         Ok(dater)
     }
 
     /// Its own certificate.
     pub fn authority(&self) -> PathBuf {
-        self.folder.join("ca.crt")
+        self.directory.join("ca.crt")
     }
 
     /// A certificate that nobody but its own key vouches for.
@@ -59,7 +59,7 @@ impl Dater {
 
     /// One for `names` (as in `subjectAltName`), from one year to another.
     pub fn certify(&self, name: &str, names: &str, from: u32, to: u32) -> Result<Certified> {
-        let (certified, request) = (self.place(name), self.folder.join(format!("{name}.csr")));
+        let (certified, request) = (self.place(name), self.directory.join(format!("{name}.csr")));
         let mut command = Command::new("openssl");
         command.args(["req", "-new", "-subj", "/CN=server", "-addext", &format!("subjectAltName = {names}")]);
         process::run(
@@ -67,50 +67,50 @@ impl Dater {
             QUICK,
         )?;
         let mut command = Command::new("openssl");
-        command.args(["ca", "-batch", "-notext", "-config"]).arg(self.folder.join("config"));
+        command.args(["ca", "-batch", "-notext", "-config"]).arg(self.directory.join("config"));
         command.args(["-startdate", &format!("{from}0101000000Z"), "-enddate", &format!("{to}0101000000Z")]);
         process::run(command.arg("-in").arg(request).arg("-out").arg(&certified.certificate), QUICK)?;
         Ok(certified)
     }
 
     fn place(&self, name: &str) -> Certified {
-        let file = |ending: &str| self.folder.join(format!("{name}.{ending}"));
+        let file = |ending: &str| self.directory.join(format!("{name}.{ending}"));
         Certified { certificate: file("crt"), key: file("key") }
     }
 }
 
 /// A server that ends with the value.
 #[derive(Debug)]
-pub struct Imposter {
+pub struct FakeServer {
     process: Child,
     /// Host and port.
     pub address: String,
 }
 
-impl Imposter {
-    /// Serves the whole HTTP answers in the files of `folder`, by `openssl s_server` with more `options`.
-    pub fn start(certified: &Certified, folder: &Path, options: &[&str]) -> Result<Imposter> {
+impl FakeServer {
+    /// Serves the whole HTTP answers in the files of `directory`, by `openssl s_server` with more `options`.
+    pub fn start(certified: &Certified, directory: &Path, options: &[&str]) -> Result<FakeServer> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "openssl", "s_server", "-quiet", "-HTTP", "-accept", &address]);
         command.arg("-cert").arg(&certified.certificate).arg("-key").arg(&certified.key).args(options);
         let process = command
-            .current_dir(folder)
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let imposter = Imposter { process, address };
+        let fake_server = FakeServer { process, address };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&imposter.address).is_err() {
+        while TcpStream::connect(&fake_server.address).is_err() {
             ensure!(Instant::now() < deadline, "`openssl s_server` does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(imposter)
+        Ok(fake_server)
     }
 }
 
-impl Drop for Imposter {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();

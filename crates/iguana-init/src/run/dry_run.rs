@@ -7,10 +7,10 @@ use workflow::{Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, V
 
 /// Prints the plan to standard output.
 pub(super) fn tell(plan: &Plan, new_root: &str) {
-    report::answer(&rehearse(plan, new_root));
+    report::answer(&describe_run(plan, new_root));
 }
 
-fn rehearse(plan: &Plan, new_root: &str) -> String {
+fn describe_run(plan: &Plan, new_root: &str) -> String {
     let mut lines = Lines::default();
     if let Some(name) = &plan.name {
         lines.add(0, format!("workflow {name}"));
@@ -132,10 +132,11 @@ impl Lines {
         self.limits(3, &step.limits);
         self.env(3, &step.env);
         match &step.action {
-            Action::Run { script, shell, folder } => {
+            Action::Run { script, shell, directory } => {
                 let shell = shell.as_deref().unwrap_or("bash, or else sh,");
-                let folder = folder.as_ref().map(|folder| format!(" in {folder}")).unwrap_or_default();
-                self.add(3, format!("run with {shell}{folder}:"));
+                let directory =
+                    directory.as_ref().map(|directory| format!(" in {directory}")).unwrap_or_default();
+                self.add(3, format!("run with {shell}{directory}:"));
                 script.source().lines().for_each(|line| self.add(4, line.into()));
             }
             Action::Use(container) => {
@@ -165,7 +166,7 @@ fn image_name(image: &workflow::Image) -> String {
 
 fn describe(volume: &Volume) -> String {
     let source = match &volume.source {
-        VolumeSource::Anonymous => "a fresh folder".into(),
+        VolumeSource::Anonymous => "a fresh directory".into(),
         VolumeSource::Named(name) => format!("the volume {name}"),
         VolumeSource::Host(path) => format!("the machine's {}", path.display()),
         VolumeSource::Tmpfs(None) => "a tmpfs".into(),
@@ -191,7 +192,7 @@ jobs:
     services: {db: {image: r.example/db, ready: {port: 80}}}
 ";
         let plan = workflow::check(text).plan.unwrap();
-        let told = rehearse(&plan, "/mnt");
+        let told = describe_run(&plan, "/mnt");
         let mut rest = told.as_str();
         for expected in [
             "NEWROOT=/mnt",

@@ -1,4 +1,4 @@
-//! The machine's ethernet cards, as `/sys/class/net` shows them.
+//! The machine's ethernet interfaces, as `/sys/class/net` shows them.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ pub(super) const LOOPBACK_INDEX: u32 = 1;
 /// linux/if_arp.h, `ARPHRD_ETHER`.
 const ETHERNET: &str = "1";
 
-/// A card.
+/// A interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Card {
+pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) hardware_address: [u8; 6],
@@ -18,26 +18,26 @@ pub(super) struct Card {
     pub(super) has_carrier: bool,
 }
 
-/// The cards of now, in the order in which the kernel found them. Bridges, tunnels and the like are not cards.
-pub(super) fn list() -> Vec<Card> {
+/// The interfaces of now, in the order in which the kernel found them. Bridges, tunnels and the like are not interfaces.
+pub(super) fn list() -> Vec<Interface> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut cards: Vec<Card> = entries.filter_map(|entry| read(&entry.path())).collect();
-    cards.sort_by_key(|card| card.index);
-    cards
+    let mut interfaces: Vec<Interface> = entries.filter_map(|entry| read(&entry.path())).collect();
+    interfaces.sort_by_key(|interface| interface.index);
+    interfaces
 }
 
-fn read(folder: &Path) -> Option<Card> {
-    let value = |name: &str| fs::read_to_string(folder.join(name)).ok().map(|text| text.trim().to_owned());
+fn read(directory: &Path) -> Option<Interface> {
+    let value = |name: &str| fs::read_to_string(directory.join(name)).ok().map(|text| text.trim().to_owned());
     // A radio is of no use without a key, and some cannot even be brought up.
-    let is_radio = folder.join("phy80211").exists();
-    if value("type")? != ETHERNET || !folder.join("device").exists() || is_radio {
+    let is_radio = directory.join("phy80211").exists();
+    if value("type")? != ETHERNET || !directory.join("device").exists() || is_radio {
         return None;
     }
-    Some(Card {
+    Some(Interface {
         index: value("ifindex")?.parse().ok()?,
-        name: folder.file_name()?.to_str()?.into(),
+        name: directory.file_name()?.to_str()?.into(),
         hardware_address: parse_hardware_address(&value("address")?)?,
-        // The file cannot be read while the card is down.
+        // The file cannot be read while the interface is down.
         has_carrier: value("carrier").is_some_and(|carrier| carrier == "1"),
     })
 }

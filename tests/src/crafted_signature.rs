@@ -1,6 +1,6 @@
-//! Images that no tool would make, and no registry would take: told to a client by a [`Front`] alone.
+//! Images that no tool would make, and no registry would take: told to a client by a [`FaultProxy`] alone.
 
-use crate::front::{Action, Front, Request};
+use crate::fault_proxy::{Action, FaultProxy, Request};
 use crate::process::{self, QUICK};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -25,9 +25,9 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer of which everything is true: the content of `folder`, packed by gzip.
-    pub fn of_folder(folder: &Path) -> Result<Layer> {
-        let tar = output("exec tar --sort=name --mtime=@0 -C \"$0\" -c . > \"$1\"", folder)?;
+    /// A layer of which everything is true: the content of `directory`, packed by gzip.
+    pub fn of_directory(directory: &Path) -> Result<Layer> {
+        let tar = output("exec tar --sort=name --mtime=@0 -C \"$0\" -c . > \"$1\"", directory)?;
         Layer::of_tar(&tar)
     }
 
@@ -61,7 +61,7 @@ pub fn server(
     layers: Vec<Layer>,
     command: &[&str],
     rule: impl Fn(&Request) -> Option<Action> + Send + Sync + 'static,
-) -> Result<Front> {
+) -> Result<FaultProxy> {
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux",
@@ -85,7 +85,7 @@ pub fn server(
     });
     let mut documents = HashMap::from([(digest(&config)?, config)]);
     documents.extend(layers.into_iter().map(|layer| (layer.digest, layer.sent)));
-    Front::before("", move |request| {
+    FaultProxy::before("", move |request| {
         let name = request.target.rsplit('/').next().unwrap_or_default();
         let known = || match documents.get(name) {
             Some(document) => ("200 OK", document.clone()),

@@ -51,17 +51,20 @@ pub enum Action {
 
 type Rule = dyn Fn(&Request) -> Action + Send + Sync;
 
-/// A running front; stopped when dropped.
-pub struct Front {
+/// A running fault_proxy; stopped when dropped.
+pub struct FaultProxy {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     closing: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-impl Front {
+impl FaultProxy {
     /// One before the server `behind` (an address as a guest writes it), that does what `rule` says.
-    pub fn before(behind: &str, rule: impl Fn(&Request) -> Action + Send + Sync + 'static) -> Result<Front> {
+    pub fn before(
+        behind: &str,
+        rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
+    ) -> Result<FaultProxy> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
         let address = listener.local_addr()?;
         let (requests, closing) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(AtomicBool::new(false)));
@@ -79,7 +82,7 @@ impl Front {
                 }
             }
         });
-        Ok(Front { address, requests, closing, acceptor: Some(acceptor) })
+        Ok(FaultProxy { address, requests, closing, acceptor: Some(acceptor) })
     }
 
     /// Its `host:port` on this machine.
@@ -93,7 +96,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
         TcpStream::connect(self.address).ok();

@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// Who unpacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum Unpacker {
     /// `umoci unpack`.
     Umoci,
     /// An image that podman has pulled and mounted, with overlayfs.
@@ -40,12 +40,12 @@ mount --bind "$($engine image mount "$image")" "$2/trees/tree"
 python3 "$4" "$2/trees" "$3"
 "#;
 
-impl Witness {
+impl Unpacker {
     /// The tree that it makes of an image.
     pub(super) fn tree(self, room: &Path, subject: &Subject) -> Result<Listing> {
         let script = match self {
-            Witness::Umoci => UMOCI,
-            Witness::Podman => PODMAN,
+            Unpacker::Umoci => UMOCI,
+            Unpacker::Podman => PODMAN,
         };
         let file = room.join("listing.py");
         fs::write(&file, LISTING)?;
