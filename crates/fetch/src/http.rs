@@ -59,6 +59,7 @@ struct ClientConfig {
 
 /// What was answered, and by whom.
 pub struct Answer {
+    /// Status, headers and body.
     pub response: Response<Body>,
     /// Host and port of another server than that of the URL: we were sent to it.
     pub elsewhere: Option<String>,

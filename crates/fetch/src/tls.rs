@@ -62,6 +62,8 @@ impl Roots {
         Self(self.0.iter().chain(&more.0).cloned().collect())
     }
 
+    /// The certificates, as rustls takes them.
+    #[must_use]
     pub fn certificates(&self) -> &[Certificate<'static>] {
         &self.0
     }
@@ -93,6 +95,8 @@ impl Identity {
         Ok(Self(ClientCert::new_with_certs(&chain.0, key)))
     }
 
+    /// The certificate and its key, as ureq takes them.
+    #[must_use]
     pub fn certificate(&self) -> ClientCert {
         self.0.clone()
     }
@@ -129,10 +133,14 @@ impl Certificates {
         Ok(found)
     }
 
+    /// The authorities of this registry alone.
+    #[must_use]
     pub fn authorities(&self) -> &Roots {
         &self.authorities
     }
 
+    /// The client certificate for this registry.
+    #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
@@ -172,6 +180,8 @@ impl RegistryCertificates {
         Ok(Self(all))
     }
 
+    /// What there is for a registry, by `HOST[:PORT]`.
+    #[must_use]
     pub fn of(&self, registry: &str) -> Option<&Certificates> {
         self.0.get(registry)
     }

@@ -40,7 +40,7 @@ const VALIDITY: usize = 3;
 
 /// An authority, and whom it has to have vouched for.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub struct Authority {
     roots: Vec<Root>,
     issuer: String,
     email: String,

@@ -108,6 +108,7 @@ impl Signature {
 
 /// Whose signatures count.
 pub enum Signers {
+    /// Those of these keys.
     Keys(Vec<PublicKey>),
     /// Whoever an authority vouches for.
     #[cfg(feature = "keyless")]

@@ -24,21 +24,29 @@ const BYTES_PER_WEIGHT: usize = 16;
 /// A part of the document.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// Where it stands, in bytes of the document.
     pub span: Range<usize>,
+    /// What it is.
     pub content: Content,
     /// What it and all below it cost to read.
     weight: usize,
 }
 
+/// The three kinds of nodes (YAML 1.2.2, section 3.2.1.1).
 #[derive(Debug, Clone)]
 pub enum Content {
+    /// A text, a number, a truth value, or nothing.
     Scalar(Scalar),
+    /// A sequence.
     List(Vec<Rc<Node>>),
+    /// A mapping, in the order of the document.
     Map(Vec<Entry>),
 }
 
+/// A scalar as it is written.
 #[derive(Debug, Clone)]
 pub struct Scalar {
+    /// Without quotes and escapes.
     pub text: String,
     /// Without quotes, so that YAML gives it a type.
     plain: bool,
@@ -47,18 +55,25 @@ pub struct Scalar {
 /// A key and its value.
 pub type Entry = (Rc<Key>, Rc<Node>);
 
+/// The key of an entry of a mapping.
 #[derive(Debug, Clone)]
 pub struct Key {
+    /// Its text.
     pub name: String,
+    /// Where it stands, in bytes of the document.
     pub span: Range<usize>,
 }
 
 /// What YAML takes a scalar for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalarType {
+    /// Nothing, or `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// An integer or a floating-point number.
     Number,
+    /// Anything else.
     Text,
 }
 
@@ -91,10 +106,14 @@ impl Content {
 }
 
 impl Scalar {
+    /// Whether it is written in quotes or as a block, so that it is text whatever it says.
+    #[must_use]
     pub fn is_quoted(&self) -> bool {
         !self.plain
     }
 
+    /// What YAML 1.2's core schema takes it for (section 10.3.2).
+    #[must_use]
     pub fn kind(&self) -> ScalarType {
         if !self.plain {
             return ScalarType::Text;
@@ -134,6 +153,8 @@ impl Node {
         Self { span: 0..0, content: Content::List(Vec::new()), weight: 1 }
     }
 
+    /// The scalar, if it is one.
+    #[must_use]
     pub fn scalar(&self) -> Option<&Scalar> {
         match &self.content {
             Content::Scalar(scalar) => Some(scalar),
@@ -151,10 +172,14 @@ impl Node {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Text)
     }
 
+    /// Whether it is empty or `null`.
+    #[must_use]
     pub fn is_null(&self) -> bool {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Null)
     }
 
+    /// The entries of a mapping; none if it is something else.
+    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         match &self.content {
             Content::Map(entries) => entries,
@@ -162,6 +187,8 @@ impl Node {
         }
     }
 
+    /// The items of a sequence; none if it is something else.
+    #[must_use]
     pub fn items(&self) -> &[Rc<Node>] {
         match &self.content {
             Content::List(items) => items,

@@ -166,6 +166,7 @@ impl Findings {
         self.add(Severity::Error, rule, span, message.into(), Some(hint.into()));
     }
 
+    /// Notes a finding, unless there are as many already as anybody reads.
     pub fn add(
         &mut self,
         severity: Severity,

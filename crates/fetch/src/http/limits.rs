@@ -16,8 +16,8 @@ pub const SLOWNESS_LIMIT: Duration = Duration::from_secs(300);
 pub const LEAST_RATE: u64 = 4 << 10;
 
 /// A body that must be whole within a time.
-pub struct Timed<R> {
-    pub inner: R,
+pub(super) struct Timed<R> {
+    pub(super) inner: R,
     pub until: Instant,
     pub limit: Duration,
 }
@@ -77,6 +77,7 @@ pub struct Paced<R> {
 }
 
 impl<R> Paced<R> {
+    /// Starts its time now.
     pub fn new(inner: R) -> Self {
         Self { inner, pace: Pace::start(), received: 0 }
     }
