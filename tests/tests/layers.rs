@@ -45,7 +45,7 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
-        // Progress makes patience new: this is more often than one thing is asked for.
+        // Progress resets the tries: this is more often than one thing is asked for.
         1..=6 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 20),
         _ => Action::Pass,
     })?;

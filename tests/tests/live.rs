@@ -92,7 +92,7 @@ fn rights_and_new_root_are_the_callers_choice() -> Result<()> {
 }
 
 #[test]
-fn a_rehearsal_tells_everything_and_does_nothing() -> Result<()> {
+fn a_dry_run_reports_everything_and_does_nothing() -> Result<()> {
     let system = system("echo this ran")?;
     let file = system.workflow(WORKFLOW)?;
     let output = system.run(&program("iguana-init"), "iguana-workflow", &["--dry-run", &file])?;

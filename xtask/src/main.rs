@@ -11,6 +11,9 @@ mod docs;
 mod equality;
 mod fuzz;
 mod handover;
+mod house;
+mod python;
+mod release;
 mod table;
 mod test;
 mod ways;
@@ -50,7 +53,9 @@ enum Command {
     Dist(dist::Options),
     /// The documentation as a book: target/book.
     Docs,
-    /// Format, lints, shell scripts; licences, sources and advisories of dependencies.
+    /// Publishable artifacts of this version: programs, checksums, bills of materials (CycloneDX).
+    Release,
+    /// Format, lints, house rules, spelling, shell scripts; licences, sources and advisories of dependencies.
     Check,
     /// Renews the copy of RustSec's advisories, which `check` holds the dependencies against.
     Advisories(deny::Options),
@@ -79,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dist(options) => dist::ship(&options),
         Command::Docs => docs::run(),
         Command::Advisories(options) => deny::renew(&options),
+        Command::Release => release::run(),
         Command::Check => check::run(),
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that must hold before a change goes in.
 
 use crate::cargo::{cargo, show};
-use crate::{check, dist, docs, fuzz};
+use crate::{check, dist, docs, fuzz, house};
 use anyhow::Result;
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
@@ -37,7 +37,8 @@ pub(crate) fn prepare() -> Result<()> {
     packages::ensure(&PACKAGES.concat())?;
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
-    dist::run()
+    dist::run()?;
+    house::program_is_small()
 }
 
 /// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.

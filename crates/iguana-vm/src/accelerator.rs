@@ -64,7 +64,7 @@ impl Accelerator {
         if OpenOptions::new().read(true).write(true).open(device).is_err() {
             return Ok(Self::Tcg);
         }
-        if let Some(known) = memory.and_then(|memory| recall(memory, key)) {
+        if let Some(known) = memory.and_then(|memory| cached(memory, key)) {
             return Ok(known);
         }
         let found = if prove()? { Self::Kvm } else { Self::Tcg };
@@ -81,7 +81,7 @@ fn memory_key(program: &Path) -> Result<String> {
     Ok(format!("{} {}", boot.trim(), program.display()))
 }
 
-fn recall(memory: &Path, key: &str) -> Option<Accelerator> {
+fn cached(memory: &Path, key: &str) -> Option<Accelerator> {
     let text = fs::read_to_string(memory).ok()?;
     [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|answer| text == entry(key, *answer))
 }

@@ -162,7 +162,7 @@ fn test(name: &str) -> Option<String> {
 
 fn test_in(module: &str, function: &str) -> Option<String> {
     let module = module.replace("::", "/");
-    let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
+    let files = [format!("{module}.rs"), format!("{module}/mod.rs"), format!("{module}/main.rs")];
     let known =
         MODULES.iter().flat_map(|directory| files.iter().map(move |file| root().join(directory).join(file)));
     // Or the first word is a crate.

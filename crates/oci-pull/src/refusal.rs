@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_registrys_own_words_are_shown_bounded() {
+    fn the_words_of_a_registry_are_shown_bounded() {
         for (body, expected) in [
             (
                 r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,

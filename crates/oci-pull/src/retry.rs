@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends() {
+    fn tries_end() {
         let (outcome, tries, told) = tried(RetryPolicy::usual(), |_| Err(failure(1)));
         assert_eq!(outcome.unwrap_err().to_string(), "out of order");
         assert_eq!((tries, told), (TRIES as usize, TRIES as usize - 1));

@@ -1,13 +1,15 @@
 #!/bin/sh
+# The commands are texts for shells of their own, and functions are called by name.
+# shellcheck disable=SC2016,SC2317
 # Ways out of a container that others have found. Each line that begins with `? ` is a way, and whether it is shut. Run by
 # root of a container with `privileged: false`. VICTIM is a directory of the host with a file `secret` that says `secret`.
 # shellcheck disable=SC2039,SC3043
 
 tried() { printf '? %s = %s\n' "$1" "$2"; }
 # A way that is open if the command succeeds.
-way() { local name=$1; shift; if ("$@") >/dev/null 2>&1; then tried "$name" OPEN; else tried "$name" shut; fi; }
+way() { local name="$1"; shift; if ("$@") >/dev/null 2>&1; then tried "$name" OPEN; else tried "$name" shut; fi; }
 # A way that is open if the command says so.
-tells() { local name=$1; shift; if ("$@") 2>/dev/null | grep -q OPEN; then tried "$name" OPEN; else tried "$name" shut; fi; }
+tells() { local name="$1"; shift; if ("$@") 2>/dev/null | grep -q OPEN; then tried "$name" OPEN; else tried "$name" shut; fi; }
 # Writes to a file of the kernel's what it says already.
 keep() { sh -c 'old=$(cat "$1") && echo "$old" > "$1"' sh "$1"; }
 # With all rights in namespaces of its own, and new mounts of the kernel's file systems.

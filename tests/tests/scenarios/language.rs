@@ -3,7 +3,7 @@
 use crate::{POWER_OFF, boot, running};
 use anyhow::Result;
 use iguana_lab::image::Recipe;
-use iguana_lab::registry::{self, Registry};
+use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 use serde_json::json;
 
@@ -387,37 +387,6 @@ jobs:
         "handover: power off",
     ])?;
     boot.ends()?;
-    Ok(())
-}
-
-#[test]
-fn a_registry_may_demand_credentials() -> Result<()> {
-    let registry = Registry::demanding_a_password()?;
-    let (name, password) = registry::CREDENTIALS;
-    let workflow = format!(
-        "
-jobs:
-  wrong: {{container: {{image: REGISTRY/end, credentials: {{username: {name}, password: wrong}}}}}}
-  none: {{container: REGISTRY/end}}
-  right:
-    container: &right {{image: REGISTRY/end, credentials: {{username: {name}, password: '${{{{ cmdline.secret }}}}'}}}}
-    services: {{beside: {{<<: *right, command: sleep 99}}}}
-"
-    );
-    let mut boot = Scenario::new()?
-        .registry(registry)
-        .image("end", Recipe::script(POWER_OFF)?)?
-        .workflow(workflow)
-        .append(format!("\"secret={password}\""))
-        .boot()?;
-    boot.expect_all(&[
-        "job wrong: failed: cannot pull the image",
-        "job none: failed: cannot pull the image",
-        "demands a name and a password",
-        "job right: succeeded",
-        "handover: power off",
-    ])?;
-    assert!(!boot.ends()?.contains(&format!("iguana: {password}")));
     Ok(())
 }
 

@@ -64,13 +64,13 @@ impl Zygote {
     ///
     /// # Errors
     /// When the kernel refuses (clone(2)).
-    pub(super) fn spawn(&self, birth: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<Pid> {
+    pub(super) fn spawn(&self, request: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<Pid> {
         let mut process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = process.as_mut().and_then(|process| process.ask(birth, socket).ok());
+        let answer = process.as_mut().and_then(|process| process.ask(request, socket).ok());
         let answer = match answer {
             Some(answer) => answer,
             // The first one; or memory was full, and the kernel has ended the last one.
-            None => process.insert(Process::start()?).ask(birth, socket)?,
+            None => process.insert(Process::start()?).ask(request, socket)?,
         };
         let number = answer.map_err(io::Error::from_raw_os_error)?;
         Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -94,8 +94,8 @@ impl Process {
         Ok(Self { inbox: Inbox::new(ours.into()), child })
     }
 
-    fn ask(&mut self, birth: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<SpawnReply> {
-        protocol::send(self.inbox.socket(), birth, Some(socket))?;
+    fn ask(&mut self, request: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<SpawnReply> {
+        protocol::send(self.inbox.socket(), request, Some(socket))?;
         self.inbox.wait_for_next()
     }
 }
@@ -119,22 +119,22 @@ pub(super) fn live() -> io::Result<OwnedFd> {
     // In place of `exe`, under which it was executed; copies inherit it.
     rustix::thread::set_name(INIT_NAME_C)?;
     loop {
-        let birth: SpawnRequest = inbox.wait_for_next()?;
+        let request: SpawnRequest = inbox.wait_for_next()?;
         let socket = inbox.descriptor()?;
-        let born = match copy(&birth) {
+        let reply = match copy(&request) {
             Ok(None) => return Ok(socket),
             Ok(Some(pid)) => SpawnReply::Ok(pid.as_raw_pid()),
             Err(error) => SpawnReply::Err(error.raw_os_error().unwrap_or(libc::EIO)),
         };
-        protocol::send(inbox.socket(), &born, None)?;
+        protocol::send(inbox.socket(), &reply, None)?;
     }
 }
 
-fn copy(birth: &SpawnRequest) -> io::Result<Option<Pid>> {
+fn copy(request: &SpawnRequest) -> io::Result<Option<Pid>> {
     let open =
         |directory: &Path| open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let cgroup = birth.cgroup.as_deref().map(open).transpose()?;
-    sys::copy_into_namespaces(birth.pid_host, cgroup.as_ref().map(OwnedFd::as_fd))
+    let cgroup = request.cgroup.as_deref().map(open).transpose()?;
+    sys::copy_into_namespaces(request.pid_host, cgroup.as_ref().map(OwnedFd::as_fd))
 }
 
 /// The number stays taken: no file that is opened later gets it, and is mistaken for standard input.

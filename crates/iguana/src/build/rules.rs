@@ -37,7 +37,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/scsi/qla2xxx/tcm_qla2xxx", Leave, "serves disks to others"),
     ("drivers/ufs",                 Take,  "UFS disks"),
 
-    // Network cards, and what containers make of them.
+    // Network interfaces, and what containers make of them.
     ("drivers/infiniband",          Take,  "InfiniBand and RDMA cards, disks behind them"),
     ("drivers/infiniband/ulp/isert", Leave, "serves disks to others"),
     ("drivers/infiniband/ulp/srpt", Leave, "serves disks to others"),

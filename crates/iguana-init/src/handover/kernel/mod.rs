@@ -80,7 +80,7 @@ struct SearchLocation {
     /// For the person at the machine.
     name: String,
     /// Keeps it there.
-    _glimpse: Option<ReadOnlyMount>,
+    _mount: Option<ReadOnlyMount>,
 }
 
 impl SearchLocation {
@@ -128,7 +128,7 @@ fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
             directory,
             prefix: Some((*name).into()),
             name: format!("`/{name}`"),
-            _glimpse: None,
+            _mount: None,
         })
     });
     let disk = match &system.root {
@@ -153,7 +153,7 @@ fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
             directory,
             prefix: None,
             name: format!("`{}`", node.display()),
-            _glimpse: Some(read_only_mount),
+            _mount: Some(read_only_mount),
         })
     });
     directories.chain(partitions).collect()
@@ -231,7 +231,7 @@ mod tests {
         let directory = Directory::open(home.path()).unwrap();
         (
             home,
-            SearchLocation { directory, prefix: Some("boot".into()), name: "`/boot`".into(), _glimpse: None },
+            SearchLocation { directory, prefix: Some("boot".into()), name: "`/boot`".into(), _mount: None },
         )
     }
 

@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 
 /// Time until the first repetition; each further one takes twice as long (RFC 2131, section 4.1,
 /// begins with 4 s, but a switch that drops the first packet is more common than a slow server).
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest time between repetitions for a machine that waits for its first address: short against
 /// the 30 s in which a switch learns its spanning tree.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Time between repetitions while a lease is held (RFC 2131, section 4.4.5, asks for at least this).
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
+const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// Pause after what failed at once: the interface may be coming up, or gone for good; a server may refuse whatever is asked.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Answers that cannot be used are told, each once, and no more than this many of one interface: anybody can send them.
@@ -44,22 +44,22 @@ pub(super) enum Taken {
 /// Gets a lease for a interface and keeps renewing it; gives each to `take`, until nobody wants one.
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
     let complaints = Complaints { interface: &interface.name, report, made: RefCell::default() };
-    let mut retry = FIRST_PATIENCE;
+    let mut wait = FIRST_WAIT;
     loop {
         let start = Instant::now();
-        match get_and_renew(interface, &complaints, retry, &take) {
-            Ok(ProgramExit::NotWanted) => return,
-            Ok(ProgramExit::Expired) => retry = FIRST_PATIENCE,
+        match get_and_renew(interface, &complaints, wait, &take) {
+            Ok(LeaseEnd::NotWanted) => return,
+            Ok(LeaseEnd::Expired) => wait = FIRST_WAIT,
             // Nobody answered, or the interface went down; who waits for the lease says so.
             Err(_) => {
-                retry = (retry * 2).min(LONGEST_PATIENCE);
+                wait = (wait * 2).min(LONGEST_WAIT);
                 thread::sleep(PAUSE.saturating_sub(start.elapsed()));
             }
         }
     }
 }
 
-enum ProgramExit {
+enum LeaseEnd {
     NotWanted,
     Expired,
 }
@@ -67,21 +67,21 @@ enum ProgramExit {
 fn get_and_renew(
     interface: &Interface,
     complaints: &Complaints<'_>,
-    retry: Duration,
+    wait: Duration,
     take: &impl Fn(Lease) -> Taken,
-) -> anyhow::Result<ProgramExit> {
+) -> anyhow::Result<LeaseEnd> {
     let client = Client::open(interface, complaints)?;
-    let mut lease = client.get(retry)?;
+    let mut lease = client.get(wait)?;
     loop {
         let start = Instant::now();
         match take(lease.clone()) {
             Taken::Kept => {}
             Taken::Refused => bail!("the kernel does not take `{lease}`"),
-            Taken::NotWanted => return Ok(ProgramExit::NotWanted),
+            Taken::NotWanted => return Ok(LeaseEnd::NotWanted),
         }
         lease = match client.renew(&lease, start) {
             Some(renewed) => renewed,
-            None => return Ok(ProgramExit::Expired),
+            None => return Ok(LeaseEnd::Expired),
         };
     }
 }
@@ -122,13 +122,13 @@ impl<'a> Client<'a> {
     }
 
     /// DISCOVER, OFFER, REQUEST, ACK: one transaction.
-    fn get(&self, retry: Duration) -> anyhow::Result<Lease> {
+    fn get(&self, wait: Duration) -> anyhow::Result<Lease> {
         let discover = self.request(Question::Discover);
-        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, retry)? else {
+        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, wait)? else {
             bail!("a refusal is no offer");
         };
         let question = Question::Select { address: offer.address, server: offer.server };
-        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, retry)? {
+        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, wait)? {
             Answer::Lease(lease) => Ok(lease),
             Answer::Refusal => bail!("the offer of `{offer}` was taken back"),
         }
@@ -141,8 +141,8 @@ impl<'a> Client<'a> {
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
             while start.elapsed() < until {
                 let request = self.request(Question::Renew { address: held.address, server });
-                let retry = RENEWAL_PATIENCE.min(until.saturating_sub(start.elapsed()));
-                match self.ask(&request, to, retry) {
+                let wait = RENEWAL_WAIT.min(until.saturating_sub(start.elapsed()));
+                match self.ask(&request, to, wait) {
                     Ok(Answer::Refusal) => return None,
                     Ok(Answer::Lease(lease)) => return Some(lease),
                     Err(_) => {}
@@ -160,7 +160,7 @@ impl<'a> Client<'a> {
     }
 
     /// Sends a message and waits for what answers it.
-    fn ask(&self, request: &Request, to: Ipv4Addr, retry: Duration) -> anyhow::Result<Answer> {
+    fn ask(&self, request: &Request, to: Ipv4Addr, wait: Duration) -> anyhow::Result<Answer> {
         if let Err(error) = self.socket.send_to(&request.encode(), SocketAddrV4::new(to, SERVER_PORT)) {
             thread::sleep(PAUSE);
             return Err(error).context("cannot send");
@@ -169,8 +169,8 @@ impl<'a> Client<'a> {
         // One byte more shows that a message is too large.
         let mut buffer = [0; LARGEST_MESSAGE + 1];
         loop {
-            let left = retry.saturating_sub(start.elapsed());
-            ensure!(!left.is_zero(), "no answer within {} s", retry.as_secs());
+            let left = wait.saturating_sub(start.elapsed());
+            ensure!(!left.is_zero(), "no answer within {} s", wait.as_secs());
             self.socket.set_read_timeout(Some(left))?;
             let (packet, from) = match self.socket.recv_from(&mut buffer) {
                 Ok((count, from)) => (buffer.get(..count).unwrap_or_default(), from),

@@ -1,0 +1,87 @@
+//! Limits of memory and processes.
+
+use super::*;
+
+/// The cgroups of all containers of this process, in every hierarchy.
+pub(super) fn cgroups_of(process: u32) -> Vec<PathBuf> {
+    let prefix = format!("iguana-{process}.");
+    let mut found = Vec::new();
+    let mut to_search = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = to_search.pop() {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let is_containers = entry.file_name().to_string_lossy().starts_with(&prefix);
+            if is_containers { &mut found } else { &mut to_search }.push(entry.path());
+        }
+    }
+    found
+}
+
+pub(super) fn cgroups_of_lab(lab: &Lab) -> Vec<PathBuf> {
+    let name = lab.plan.scratch.file_name().unwrap().to_string_lossy().into_owned();
+    let mut found = cgroups_of(process::id());
+    found.retain(|directory| directory.to_string_lossy().ends_with(&format!(".{name}")));
+    found
+}
+
+#[test]
+fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
+    for mut lab in [Lab::new(), Lab::unprivileged()] {
+        (lab.plan.memory, lab.plan.pids) = (Some(256 << 20), Some(100));
+        let container = lab.start();
+        assert!(!cgroups_of_lab(&lab).is_empty());
+        for directory in cgroups_of_lab(&lab) {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+            assert_eq!(
+                processes.trim(),
+                container.link.0.pid().unwrap().as_raw_pid().to_string(),
+                "{directory:?}"
+            );
+        }
+        // The tree of a named hierarchy, which limits nothing, is the machine's.
+        let script = "grep -E '^0:|memory|pids' /proc/self/cgroup | grep -cv ':/$' || true
+            cat /sys/fs/cgroup/cgroup.procs | grep -c '^1$'; ls -d /sys/fs/cgroup/iguana-* 2>/dev/null || true";
+        assert_eq!(lab.says(&container, script), "0\n1");
+        drop(container);
+        assert!(cgroups_of_lab(&lab).is_empty(), "{:?}", cgroups_of_lab(&lab));
+    }
+}
+
+#[test]
+fn more_memory_than_the_limit_is_told_as_that() {
+    let mut lab = Lab::new();
+    lab.plan.memory = Some(64 << 20);
+    let container = lab.start();
+    let ended = container.run(&lab.script("exit 1")).unwrap().wait(Some(SOON)).unwrap();
+    assert_eq!(ended, ProgramExit::With(1));
+    let ended = container.run(&lab.script("tail /dev/zero")).unwrap().wait(Some(SOON)).unwrap();
+    let told = ended.to_string();
+    assert!(told.starts_with("killed by signal 9: it used more memory than its limit of 64 MiB"), "{told}");
+    assert!(ended.remedy().unwrap().contains("`memory`"));
+}
+
+#[test]
+fn a_limit_too_low_to_start_is_told() {
+    let mut lab = Lab::new();
+    lab.plan.memory = Some(4 << 10);
+    let error = lab.try_start().map(drop).unwrap_err();
+    assert!(error.to_string().contains("its limit of 4 KiB"), "{error:#}");
+    assert!(cgroups_of_lab(&lab).is_empty());
+}
+
+#[test]
+fn no_more_processes_than_the_limit() {
+    let mut lab = Lab::new();
+    lab.plan.pids = Some(10);
+    let container = lab.start();
+    // The shell is one of the ten.
+    let script =
+        "n=1; while [ $n -le 9 ]; do sleep 1000 & n=$((n + 1)); done; echo nine; sleep 1000 & echo ten";
+    let mut program = container.run(&lab.script(script)).unwrap();
+    assert!(!program.wait(Some(SOON)).unwrap().is_success());
+    assert!(lab.log().contains("nine") && !lab.log().contains("ten"), "{}", lab.log());
+    assert!(lab.log().contains("fork"), "{}", lab.log());
+    container.run(&lab.script("exec sleep 1000")).unwrap();
+    let error = container.run(&lab.script("never")).map(drop).unwrap_err();
+    assert!(hint::of(&error).unwrap().contains("`pids`"), "{error:#}");
+}

