@@ -62,7 +62,7 @@ struct Origin {
     layer: usize,
     path: PathBuf,
     /// Whether the layer that is fitted has it under the same name as the copy. Of two things in one place that one
-    /// stays which the layer itself has there.
+    /// stays which the layer itself has there; a hollow directory is none of them, for whiteouts hide only what is below.
     is_direct: bool,
 }
 
@@ -171,7 +171,7 @@ impl Plan<'_> {
         let (items, name) = self.items(to)?;
         let stays = match items.get(name) {
             None | Some(Item::Whiteout) => false,
-            Some(Item::Branch(_)) => !origin.is_direct,
+            Some(Item::Branch(branch)) => !origin.is_direct && !branch.is_hollow,
             Some(Item::File(known)) => known.is_direct || !origin.is_direct,
         };
         if !stays {
@@ -275,12 +275,12 @@ impl Branch {
     }
 
     /// The directory at a path, planned with those above it. Nothing where something else is in its way: only a directory that
-    /// the layer has in this very place makes that go.
+    /// the layer has in this very place makes that go, and a hollow one never does.
     fn reach(&mut self, path: &Path, is_direct: bool, is_hollow: bool) -> Option<&mut Self> {
         let mut names = path.iter().peekable();
         let mut branch = self;
         while let Some(name) = names.next() {
-            let may_replace = is_direct && names.peek().is_none();
+            let may_replace = is_direct && !is_hollow && names.peek().is_none();
             let item = branch.items.entry(name.to_owned()).or_insert_with(|| Self::hollow(is_hollow));
             match item {
                 Item::Whiteout if is_hollow => return None,
@@ -289,7 +289,7 @@ impl Branch {
                     inner.cut_off();
                     *item = Item::Branch(inner);
                 }
-                Item::File(_) if may_replace => *item = Self::hollow(is_hollow),
+                Item::File(_) if may_replace => *item = Item::Branch(Self::default()),
                 Item::File(_) => return None,
                 Item::Branch(inner) => inner.is_hollow &= is_hollow,
             }

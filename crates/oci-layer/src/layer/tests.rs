@@ -392,6 +392,12 @@ impl Stack {
     fn assembled(&self) -> Vec<Arc<Layer>> {
         assemble(&self.store, self.layers.clone()).unwrap()
     }
+
+    fn flattened(&self) -> tempfile::TempDir {
+        let tree = tempfile::tempdir_in(self._room.path()).unwrap();
+        crate::flatten(&self.assembled(), &Directory::open(tree.path()).unwrap()).unwrap();
+        tree
+    }
 }
 
 /// Names and contents in one layer.
@@ -500,9 +506,7 @@ fn a_replaced_directory_is_not_followed() {
     }
     for upper in [first, second] {
         let stack = Stack::of(vec![Tar(lower.0.clone()), upper]);
-        let layers = stack.assembled();
-        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
-        crate::flatten(&layers, &Directory::open(tree.path()).unwrap()).unwrap();
+        let tree = stack.flattened();
         assert_eq!(fs::read_link(tree.path().join("b0/x")).unwrap(), outside.path());
         let after = fs::metadata(outside.path()).unwrap();
         assert_eq!(
@@ -522,8 +526,7 @@ fn whiteouts_make_no_directories() {
     let lower = || Tar::new().directory(".").directory("test").file("test/test", "1").file("file", "f");
     let gone = |upper: Tar| {
         let stack = Stack::of(vec![lower(), upper]);
-        let tree = tempfile::tempdir_in(stack._room.path()).unwrap();
-        crate::flatten(&stack.assembled(), &Directory::open(tree.path()).unwrap()).unwrap();
+        let tree = stack.flattened();
         let names = Directory::open(tree.path()).unwrap().names(10).unwrap();
         names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
     };
@@ -536,6 +539,23 @@ fn whiteouts_make_no_directories() {
         gone(Tar::new().file(".wh.test", "").file("test/.wh.test", "").directory("test")),
         ["file", "test"]
     );
+}
+
+/// layer.md: what is in a whiteout's own layer "can only be hidden by whiteout files in subsequent layers".
+#[test]
+fn a_whiteout_hides_nothing_that_its_own_layer_has_through_a_link() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    for mark in [".wh..wh..opq", ".wh.old", "inner/.wh..wh..opq"] {
+        // Names are taken in order: the directory before the link, and after it.
+        for at in ["a", "z"] {
+            let lower = Tar::new().link("link", "/").directory(&format!("{at}/inner"));
+            let upper = Tar::new().file(&format!("link/{at}"), "new").file(&format!("{at}/{mark}"), "");
+            let found = fs::read_to_string(Stack::of(vec![lower, upper]).flattened().path().join(at));
+            assert_eq!(found.unwrap_or_default(), "new", "`{at}` with `{mark}`");
+        }
+    }
 }
 
 #[test]
