@@ -133,6 +133,22 @@ fn a_tree_is_removed_and_what_its_links_lead_to_is_not() {
     assert!(directory.names(1).unwrap().is_empty());
 }
 
+/// Deeper than descriptors and stack go.
+#[test]
+fn a_tree_is_removed_however_deep() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    let mut deepest = directory.create_directory("a", 0o755).unwrap();
+    for _ in 0..3_000 {
+        deepest.create("file", 0o600).unwrap();
+        deepest = deepest.create_directory("d", 0o755).unwrap();
+    }
+    symlink(scratch.outside.path(), scratch.at("a/out")).unwrap();
+    directory.remove("a").unwrap();
+    assert!(directory.names(1).unwrap().is_empty());
+    assert!(scratch.secret().exists());
+}
+
 #[test]
 fn a_directory_is_opened_or_made_and_a_link_is_neither() {
     let scratch = Scratch::new();

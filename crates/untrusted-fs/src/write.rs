@@ -2,7 +2,8 @@
 
 use crate::{Cause, Directory, Error, Links, Result};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, mkdirat, mknodat, openat, renameat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, fsync, mkdirat, mknodat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -19,8 +20,12 @@ const NEW: OFlags =
 const MODE_MEANWHILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Random names that are tried before a directory in which each one exists is given up.
 const TRIES: usize = 16;
-/// Directories below one another that are removed; deeper ones stay, with an error. Each takes a frame of the stack.
-const DEPTH_LIMIT: usize = 512;
+/// Directories below one another that are open at once while a tree is removed: each takes a descriptor (of 1,024,
+/// getrlimit(2)) and a frame of the stack. A tree may be deeper.
+const DEPTH_AT_ONCE: usize = 64;
+/// As often is a tree gone through that goes on being deeper than that: four million directories below one another, which
+/// take gigabytes. Whoever goes on making them keeps nobody for ever.
+const ROUNDS_LIMIT: usize = 1 << 16;
 
 /// A new file below a random name, which takes its own name when it is whole. Dropped before that, it is removed.
 #[derive(Debug)]
@@ -168,33 +173,72 @@ impl Directory {
         written.map_err(|error| self.error(name, Cause::Io(error)))
     }
 
-    /// Removes whatever has this name, with all that is below it. Links are removed, not followed. Nothing there is no
-    /// error.
+    /// Removes whatever has this name, with all that is below it, however deep. Links are removed, not followed. Nothing
+    /// there is no error.
     ///
     /// # Errors
-    /// When `name` is not a single name, something cannot be removed, or lies more than 512 directories deep.
+    /// When `name` is not a single name, something cannot be removed, or somebody goes on making new directories.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
-        self.remove_to_depth(self.single(name.as_ref())?, DEPTH_LIMIT)
+        let name = self.single(name.as_ref())?;
+        if self.remove_plain(name)? {
+            return Ok(());
+        }
+        let top = self.directory(name, Links::Refuse)?;
+        for _ in 0..ROUNDS_LIMIT {
+            if top.empty(&top, DEPTH_AT_ONCE)? {
+                return self.remove_directory(name);
+            }
+        }
+        Err(self.error(Path::new(name), Errno::NAMETOOLONG))
     }
 
-    fn remove_to_depth(&self, name: &OsStr, depth: usize) -> Result<()> {
-        // Most of what is removed is files, and the kernel tells whether it is one.
+    /// Removes what is in this directory. Directories that lie too deep for one round are moved up into `top`; then it is
+    /// false, and `top` has to be emptied again.
+    fn empty(&self, top: &Self, depth: usize) -> Result<bool> {
+        let mut is_empty = true;
+        for name in self.names(usize::MAX)? {
+            if self.remove_plain(&name)? {
+                continue;
+            }
+            if depth == 0 {
+                self.move_up(&name, top)?;
+                is_empty = false;
+            } else {
+                is_empty &= self.directory(&name, Links::Refuse)?.empty(top, depth - 1)?;
+                self.remove_directory(&name)?;
+            }
+        }
+        Ok(is_empty)
+    }
+
+    /// False for a directory. Most of what is removed is files, and the kernel tells whether it is one.
+    fn remove_plain(&self, name: &OsStr) -> Result<bool> {
         match unlinkat(self, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR) => {}
-            Err(errno) => return Err(self.error(Path::new(name), errno)),
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::ISDIR) => Ok(false),
+            Err(errno) => Err(self.error(Path::new(name), errno)),
         }
-        if depth == 0 {
-            return Err(self.error(Path::new(name), Errno::NAMETOOLONG));
-        }
-        let below = self.directory(name, Links::Refuse)?;
-        for name in below.names(usize::MAX)? {
-            below.remove_to_depth(&name, depth - 1)?;
-        }
+    }
+
+    fn remove_directory(&self, name: &OsStr) -> Result<()> {
         match unlinkat(self, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.error(Path::new(name), errno)),
         }
+    }
+
+    fn move_up(&self, name: &OsStr, top: &Self) -> Result<()> {
+        let mut last = Errno::EXIST;
+        for _ in 0..TRIES {
+            match renameat_with(self, name, top, random_name(), RenameFlags::NOREPLACE) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(errno) => last = errno,
+            }
+            if last != Errno::EXIST {
+                break;
+            }
+        }
+        Err(self.error(Path::new(name), last))
     }
 
     /// A name that is one component of a path.

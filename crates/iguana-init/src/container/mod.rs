@@ -43,7 +43,6 @@ use protocol::{Execution, Order};
 use relay::Relay;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -220,6 +219,6 @@ struct Scratch(PathBuf);
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Its mounts went with the namespaces; what is left is memory.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = rootfs::remove_scratch(&self.0);
     }
 }

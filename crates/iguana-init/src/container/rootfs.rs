@@ -31,13 +31,20 @@ const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
 /// Makes the directories for what a container writes, in place of those of an earlier one of that name.
 pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<()> {
-    if scratch.exists() {
-        fs::remove_dir_all(scratch)?;
-    }
+    remove_scratch(scratch)?;
     for directory in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
     }
     Ok(())
+}
+
+/// Removes what a container has written. It may have made directories below one another without end.
+pub(super) fn remove_scratch(scratch: &Path) -> anyhow::Result<()> {
+    let (Some(parent), Some(name)) = (scratch.parent(), scratch.file_name()) else { return Ok(()) };
+    match Directory::open(parent) {
+        Err(error) if error.is_not_found() => Ok(()),
+        parent => Ok(parent?.remove(name)?),
+    }
 }
 
 /// Builds the root in this process's own mount namespace and makes it `/`.
