@@ -20,6 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_LIMIT: u64 = 64 << 10;
 /// Bytes of a line that are shown; a screen is narrower.
 const LINE_LIMIT: usize = 1024;
+/// Bytes of such lines that the log takes: it is in memory, and containers can write without an end.
+const LOG_LIMIT: usize = 1 << 20;
+/// Bytes of a line in the log besides what the container has written, about: when, and by whom.
+const LOG_PREFIX: usize = 32;
 /// How long the last lines of a FIFO may take; the reader has but to show them.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait before a full FIFO is tried again.
@@ -36,10 +40,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Makes both files, which must not be there yet, and shows what is written to them.
     pub(super) fn show(directory: &Arc<Directory>, report: &Report) -> anyhow::Result<Self> {
-        Ok(Self {
-            fifo: Fifo::show(directory, report.clone())?,
-            plain: Plain::show(directory, report.clone())?,
-        })
+        let screen = Screen::new(report.clone());
+        Ok(Self { fifo: Fifo::show(directory, screen.clone())?, plain: Plain::show(directory, screen)? })
     }
 
     /// Waits until all is shown that was written before.
@@ -58,7 +60,7 @@ struct Fifo {
 }
 
 impl Fifo {
-    fn show(directory: &Directory, report: Report) -> anyhow::Result<Self> {
+    fn show(directory: &Directory, screen: Screen) -> anyhow::Result<Self> {
         let ends = directory.create_fifo(FIFO, MODE)?;
         let reader = ends.try_clone()?;
         let (end, ended) = mpsc::channel();
@@ -66,7 +68,7 @@ impl Fifo {
             let mut lines = Lines::default();
             while let Ok(block) = next_block(&reader) {
                 lines.take(&block, |line| {
-                    show(line, &report);
+                    screen.show(line);
                     if line.ends_with(END_OF_LINES) {
                         let _ = end.send(());
                     }
@@ -137,13 +139,13 @@ impl Lines {
 struct Plain {
     directory: Arc<Directory>,
     shown: u64,
-    report: Report,
+    screen: Screen,
 }
 
 impl Plain {
-    fn show(directory: &Arc<Directory>, report: Report) -> anyhow::Result<Arc<Mutex<Self>>> {
+    fn show(directory: &Arc<Directory>, screen: Screen) -> anyhow::Result<Arc<Mutex<Self>>> {
         directory.create(PLAIN, MODE)?;
-        let plain = Arc::new(Mutex::new(Self { directory: Arc::clone(directory), shown: 0, report }));
+        let plain = Arc::new(Mutex::new(Self { directory: Arc::clone(directory), shown: 0, screen }));
         let watched = Arc::downgrade(&plain);
         thread::spawn(move || {
             while let Some(plain) = watched.upgrade() {
@@ -159,7 +161,7 @@ impl Plain {
         // The file is the containers'; one that is gone, or is no plain file any more, has nothing to show.
         let Ok(file) = self.directory.file(PLAIN, Links::Refuse) else { return };
         if let Ok((lines, end)) = added_lines(file, self.shown) {
-            lines.iter().for_each(|line| show(line, &self.report));
+            lines.iter().for_each(|line| self.screen.show(line));
             self.shown = end;
         }
     }
@@ -183,11 +185,38 @@ fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
     Ok((lines.collect(), shown + whole as u64))
 }
 
-fn show(line: &[u8], report: &Report) {
-    let line = String::from_utf8_lossy(line);
-    let line: String = line.trim().chars().filter(|letter| !letter.is_control()).collect();
-    if !line.is_empty() {
-        report.say(format_args!("progress: {line}"));
+/// Where lines are shown. The log takes the first ones only.
+#[derive(Clone)]
+struct Screen {
+    report: Report,
+    /// Bytes that the log still takes.
+    room: Arc<Mutex<usize>>,
+}
+
+impl Screen {
+    fn new(report: Report) -> Self {
+        Self { report, room: Arc::new(Mutex::new(LOG_LIMIT)) }
+    }
+
+    fn show(&self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let line: String = line.trim().chars().filter(|letter| !letter.is_control()).collect();
+        if line.is_empty() {
+            return;
+        }
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        match room.checked_sub(line.len() + LOG_PREFIX) {
+            Some(left) => {
+                *room = left;
+                self.report.say(format_args!("progress: {line}"));
+            }
+            None => {
+                if std::mem::take(&mut *room) > 0 {
+                    self.report.detail("progress: there are more lines than the log takes");
+                }
+                self.report.show(format_args!("progress: {line}"));
+            }
+        }
     }
 }
 
@@ -234,7 +263,7 @@ mod tests {
     fn what_a_container_puts_in_a_file_s_place_is_not_opened() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
-        let plain = Plain::show(&directory, Report::to_caller(Level::Error)).unwrap();
+        let plain = Plain::show(&directory, Screen::new(Report::to_caller(Level::Error))).unwrap();
         let path = home.path().join(PLAIN);
         let shown = || plain.lock().unwrap().shown;
         let look = || plain.lock().unwrap().show_added();
@@ -251,6 +280,20 @@ mod tests {
             look();
             assert_eq!(shown(), 4, "{place}");
         }
+    }
+
+    #[test]
+    fn the_log_takes_so_many_lines_at_most() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let screen = Screen::new(Report::to_log(log.reopen().unwrap()));
+        screen.show(b"first");
+        (0..2 * LOG_LIMIT / LINE_LIMIT).for_each(|_| screen.show(&[b'x'; LINE_LIMIT]));
+        let text = fs::read_to_string(log.path()).unwrap();
+        assert!(text.len() < LOG_LIMIT + LINE_LIMIT, "{}", text.len());
+        assert!(text.lines().next().unwrap().ends_with("iguana: progress: first"), "{text:.80}");
+        assert_eq!(text.matches("more lines than the log takes").count(), 1);
+        screen.report.say("the log goes on");
+        assert!(fs::read_to_string(log.path()).unwrap().ends_with("iguana: the log goes on\n"));
     }
 
     #[test]

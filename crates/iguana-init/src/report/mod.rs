@@ -66,6 +66,18 @@ impl Report {
         Self::with(Outputs { console, log: None, level, at_machine: false, splash: None })
     }
 
+    /// Speaks to this log only.
+    #[cfg(test)]
+    pub(crate) fn to_log(log: File) -> Self {
+        Self::with(Outputs {
+            console: None,
+            log: Some(log),
+            level: Level::Info,
+            at_machine: true,
+            splash: None,
+        })
+    }
+
     fn with(outputs: Outputs) -> Self {
         Self { outputs: Arc::new(Mutex::new(outputs)) }
     }
@@ -78,6 +90,11 @@ impl Report {
     /// Tells the person at the machine.
     pub(crate) fn say(&self, text: impl Display) {
         self.outputs().write(&text.to_string(), Level::Info);
+    }
+
+    /// Tells the person at the machine, and not the log.
+    pub(crate) fn show(&self, text: impl Display) {
+        self.outputs().show(&text.to_string(), Level::Info);
     }
 
     /// Tells what may be wrong.
@@ -107,19 +124,30 @@ impl Report {
 
 impl Outputs {
     fn write(&mut self, text: &str, level: Level) {
+        self.show(text, level);
         let uptime = uptime();
         for line in printable::lines(text) {
-            let timed = format!("[{uptime:9.3}] iguana: {line}\n");
-            let plain = if self.at_machine { &timed } else { &format!("iguana: {line}\n") };
+            // Nobody is left to be told when the log cannot be written.
+            let _ = self.log.as_mut().map(|log| log.write_all(timed(uptime, &line).as_bytes()));
+        }
+    }
+
+    fn show(&mut self, text: &str, level: Level) {
+        let uptime = uptime();
+        for line in printable::lines(text) {
+            let plain = if self.at_machine { timed(uptime, &line) } else { format!("iguana: {line}\n") };
             if level <= Level::Info {
                 self.splash.take_if(|splash| !splash.show(&line));
             }
             let console = self.console.as_mut().filter(|_| level <= self.level);
-            // Nobody is left to be told when a console or the log cannot be written.
+            // Nor when a console cannot be written.
             let _ = console.map(|console| console.write_all(plain.as_bytes()));
-            let _ = self.log.as_mut().map(|log| log.write_all(timed.as_bytes()));
         }
     }
+}
+
+fn timed(uptime: f64, line: &str) -> String {
+    format!("[{uptime:9.3}] iguana: {line}\n")
 }
 
 /// Seconds since the kernel started, as in its own messages.
