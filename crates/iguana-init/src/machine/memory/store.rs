@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Where images are unpacked and containers write.
 pub(crate) const STORE: &str = "/run/iguana/store";
+/// Of its root. A container may make a set-user-ID program of root there, which a user of the machine must not reach.
+const MODE: u32 = 0o700;
 /// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
 /// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
 const RESERVE: u64 = 16 << 20;
@@ -201,7 +203,7 @@ impl StoreUsage {
 
 /// Options of tmpfs(5). Its default for files, half of all pages, is too few where memory is small and files are smaller.
 fn limits(size: u64) -> anyhow::Result<CString> {
-    Ok(CString::new(format!("mode=0755,size={size},nr_inodes={}", size / SMALLEST_FILE))?)
+    Ok(CString::new(format!("mode={MODE:04o},size={size},nr_inodes={}", size / SMALLEST_FILE))?)
 }
 
 #[cfg(test)]
@@ -220,6 +222,11 @@ mod tests {
         // What is in memory takes half when it is swapped.
         assert_eq!(left_with(memory(232, 200), None), 600 * MIB);
         assert_eq!(left_with(memory(20, 10), None), 0);
+    }
+
+    #[test]
+    fn nobody_else_reaches_what_containers_write() {
+        assert_eq!(limits(MIB).unwrap().to_str().unwrap(), "mode=0700,size=1048576,nr_inodes=1024");
     }
 
     #[test]
