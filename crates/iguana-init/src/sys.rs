@@ -1,5 +1,9 @@
-//! The only file with unsafe code: what rustix does not offer.
+//! The only module with unsafe code: what rustix does not offer.
 #![allow(unsafe_code)]
+
+mod landlock;
+
+pub(crate) use landlock::look_into_own_processes_only;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};

@@ -43,6 +43,11 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     command.stdin(if has_terminal { output.try_clone()?.into() } else { Stdio::null() });
     let session = if has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if privileged { None } else { Some(privileges::CAPABILITIES) };
+    // It is PID 1 of no namespace: the programs of this container see the machine's processes.
+    if !privileged && !rustix::process::getpid().is_init() {
+        sys::look_into_own_processes_only(&mut command, &root)
+            .context("cannot keep it from the machine's processes")?;
+    }
     sys::begin_in(&mut command, directory.as_fd().try_clone_to_owned()?);
     sys::set_up_process(&mut command, user.identity, session, capabilities);
     sys::stay_in_root(&mut command);

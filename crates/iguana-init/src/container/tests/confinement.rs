@@ -278,3 +278,52 @@ fn what_a_program_writes_to_is_a_pipe() {
     assert!(lab.log().starts_with("earlier\n"), "{}", lab.log());
     assert_eq!(fs::metadata(&lab.log).unwrap().permissions().mode() & 0o7022, 0);
 }
+
+/// Deeper than descriptors go: a tree that cannot be removed would keep its memory, and bar a later container of that name.
+#[test]
+fn directories_without_end_go_with_their_container() {
+    let lab = Lab::unprivileged();
+    let container = lab.start();
+    let script = "cd /tmp; for number in $(seq 1500); do mkdir d && cd d || exit; done; echo deep";
+    assert_eq!(lab.says(&container, script), "deep");
+    drop(container);
+    assert!(!lab.plan.scratch.exists());
+    lab.start();
+}
+
+/// Of the machine's processes those that have no capabilities, or no more than root in such a container: root could become
+/// their user, and take their root.
+#[test]
+fn processes_of_the_machine_are_not_looked_into() {
+    let mut lab = with_host_processes(false);
+    with_perl(&mut lab);
+    let container = lab.start();
+    let own = "sleep 60 & cat /proc/$!/root/etc/passwd > /dev/null && echo own; kill $!";
+    assert_eq!(lab.says(&container, own), "own");
+    let files = "mkdir /a /b && echo moved > /a/x && ln /a/x /b/y && mv /a/x /b/x && cat /b/x";
+    assert_eq!(lab.says(&container, files), "moved");
+    let beside = Lab::unprivileged();
+    let beside_container = beside.start();
+    let mut beside_program = beside_container.run(&beside.script("exec sleep 60")).unwrap();
+    let init = beside_container.link.0.pid().unwrap().as_raw_pid();
+    let beside_process = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+    let mut others =
+        [vec!["--reuid", "1000", "--regid", "1000", "--clear-groups"], vec!["--bounding-set", "-all"]].map(
+            |rights| process::Command::new("setpriv").args(rights).args(["sleep", "60"]).spawn().unwrap(),
+        );
+    let numbers = others.iter().map(|other| other.id().to_string()).chain([beside_process.trim().to_owned()]);
+    for (number, user) in numbers.zip([1000, 0, 0]) {
+        until("it sleeps", || fs::read_to_string(format!("/proc/{number}/comm")).unwrap() == "sleep\n");
+        let look = format!(
+            "$) = q({user} {user}); $> = {user}; print opendir(my $root, q(/proc/{number}/root/)) ? q(in) : qq($!)"
+        );
+        let said = lab.says(&container, &format!("exec /usr/bin/perl -e '{look}'"));
+        assert_eq!(said, "Permission denied", "{number}");
+    }
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    drop(beside_container);
+    beside_program.wait(Some(SOON)).unwrap();
+}
