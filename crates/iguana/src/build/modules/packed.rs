@@ -64,9 +64,11 @@ impl Packed {
     }
 }
 
-/// Changes whenever the packed modules would.
+/// Changes whenever the packed modules would. Sizes and times are whatever the owner of a directory says: so what was made
+/// of one of another user is never taken for that of this machine.
 fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
-    let mut text = format!("{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
+    let place = source.place();
+    let mut text = format!("{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
     for file in source.files().values() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {} {}", file.stored, file.size, file.mtime);
@@ -114,4 +116,29 @@ fn early<'a>(closure: &'a Closure, source: &Source) -> Result<Vec<&'a str>> {
         }
     }
     Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_of_another_directory_are_never_taken_from_the_cache() {
+        let home = tempfile::tempdir().unwrap();
+        let source = |name: &str, module: &[u8]| {
+            let directory = home.path().join(name);
+            fs::create_dir_all(directory.join("kernel")).unwrap();
+            fs::write(directory.join("modules.builtin"), "").unwrap();
+            let file = directory.join("kernel/a.ko");
+            fs::write(&file, module).unwrap();
+            fs::File::open(file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+            Source::open(&directory).unwrap()
+        };
+        let (ours, others) = (source("ours", b"good"), source("others", b"evil"));
+        assert_eq!(ours.files(), others.files(), "the same names, sizes and times");
+        let of = |source: &Source| key(source, "6.1", &["a".into()]);
+        assert_ne!(of(&ours), of(&others));
+        std::os::unix::fs::symlink("ours", home.path().join("link")).unwrap();
+        assert_eq!(of(&ours), of(&Source::open(&home.path().join("link")).unwrap()));
+    }
 }

@@ -1,20 +1,34 @@
-//! A directory of kernel modules as a distribution installs it: `/lib/modules/VERSION`.
+//! A directory of kernel modules as a distribution installs it: `/lib/modules/VERSION`. `--modules` may name one of another
+//! user: what is read there is in it, a regular file, and bounded.
 
 use super::modinfo::name_of;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
+use liblzma::stream::{CONCATENATED, Stream};
+use rustix::fs::{FileType, Stat};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
 
 /// How the names of compressed modules end.
 const COMPRESSIONS: [&str; 3] = [".xz", ".zst", ".gz"];
 
+/// Bytes of one module, packed or not; the largest of Debian have some MB, with what a debugger needs some hundred.
+const MODULE_LIMIT: u64 = 512 << 20;
+/// Bytes of `modules.builtin`, which has some ten kB.
+const BUILTIN_LIMIT: u64 = 4 << 20;
+/// Files and directories in the whole, of which Debian's largest kernel has some 5,000; and directories in directories.
+const NAMES_LIMIT: usize = 100_000;
+const DEPTH_LIMIT: usize = 32;
+/// Bytes of memory to undo xz: its largest preset takes 65 MiB (xz(1)).
+const XZ_MEMORY: u64 = 128 << 20;
+
 /// The modules of one kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Source {
-    directory: PathBuf,
+    directory: Directory,
+    place: PathBuf,
     files: BTreeMap<String, ModuleFile>,
     builtin: String,
 }
@@ -36,21 +50,32 @@ impl Source {
     /// Finds the modules below `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let shown = directory.display();
-        let mut files = BTreeMap::new();
-        walk(directory, "", &mut files)
+        let mut walk = Walk::default();
+        let mut read = || {
+            let (opened, place) = (Directory::open(directory)?, directory.canonicalize()?);
+            walk.directory(&opened, "", 0)?;
+            anyhow::Ok((opened, place))
+        };
+        let (opened, place) = read()
             .with_context(|| format!("cannot read the kernel modules in `{shown}`"))
             .hint("name the directory with `--modules`, or install the kernel's package")?;
+        let files = walk.files;
         if files.is_empty() {
             return Err(hinted(
                 format!("no kernel modules are in `{shown}`"),
                 "`--modules` names a directory such as `/lib/modules/6.1.0-9-amd64`",
             ));
         }
-        let builtin = directory.join("modules.builtin");
-        let builtin = fs::read_to_string(&builtin)
-            .with_context(|| format!("cannot read `{}`", builtin.display()))
+        let builtin = opened
+            .read_to_string("modules.builtin", Links::Inside, BUILTIN_LIMIT)
+            .with_context(|| format!("cannot read `{shown}/modules.builtin`"))
             .hint("this modules directory is not complete: it comes whole in the kernel's package")?;
-        Ok(Self { directory: directory.to_owned(), files, builtin })
+        Ok(Self { directory: opened, place, files, builtin })
+    }
+
+    /// Where it is, without links: what is made of one directory is not of use for another.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
     }
 
     /// All modules, by name.
@@ -75,39 +100,72 @@ impl Source {
 
     /// A module's bytes, uncompressed.
     pub(crate) fn read(&self, file: &ModuleFile) -> Result<Vec<u8>> {
-        let path = self.directory.join(&file.stored);
-        read_uncompressed(&path)
-            .with_context(|| format!("cannot read the kernel module `{}`", path.display()))
+        self.read_uncompressed(Path::new(&file.stored)).with_context(|| {
+            format!("cannot read the kernel module `{}`", self.directory.path().join(&file.stored).display())
+        })
+    }
+
+    fn read_uncompressed(&self, path: &Path) -> Result<Vec<u8>> {
+        let stored = self.directory.read(path, Links::Refuse, MODULE_LIMIT)?;
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("xz") => {
+                let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
+                bounded(liblzma::read::XzDecoder::new_stream(&stored[..], stream))
+            }
+            Some("zst") => bounded(zstd::Decoder::new(&stored[..])?),
+            Some("gz") => bounded(flate2::read::MultiGzDecoder::new(&stored[..])),
+            Some("ko") => Ok(stored),
+            _ => bail!("its compression is not known"),
+        }
     }
 }
 
-/// Collects the modules below `directory`/`below`. Links are not followed: `build` and `source` lead out.
-fn walk(directory: &Path, below: &str, files: &mut BTreeMap<String, ModuleFile>) -> Result<()> {
-    for entry in fs::read_dir(directory.join(below))? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        if kind.is_dir() {
-            walk(directory, &path, files)?;
-        } else if kind.is_file()
-            && let Some(name) = module_name(&path)
-        {
-            let file = ModuleFile::new(path, &entry.metadata()?);
-            if files.get(&name).is_none_or(|other| file.comes_before(other)) {
-                files.insert(name, file);
+fn bounded(unpacked: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    unpacked.take(MODULE_LIMIT + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= MODULE_LIMIT, "it has more than {MODULE_LIMIT} bytes");
+    Ok(bytes)
+}
+
+/// Collects the modules below a directory. Links are not followed: `build` and `source` lead out.
+#[derive(Debug, Default)]
+struct Walk {
+    files: BTreeMap<String, ModuleFile>,
+    seen: usize,
+}
+
+impl Walk {
+    fn directory(&mut self, top: &Directory, below: &str, depth: usize) -> Result<()> {
+        ensure!(depth <= DEPTH_LIMIT, "`{below}` is more than {DEPTH_LIMIT} directories deep");
+        for name in top.directory(below, Links::Refuse)?.names(NAMES_LIMIT)? {
+            self.seen += 1;
+            ensure!(self.seen <= NAMES_LIMIT, "it has more than {NAMES_LIMIT} files and directories");
+            let Ok(name) = name.into_string() else { continue };
+            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+            let Some(found) = top.stat(&path, Links::Refuse)? else { continue };
+            match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => self.directory(top, &path, depth + 1)?,
+                FileType::RegularFile => self.file(path, &found),
+                _ => {}
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn file(&mut self, path: String, found: &Stat) {
+        let Some(name) = module_name(&path) else { return };
+        let file = ModuleFile::new(path, found);
+        if self.files.get(&name).is_none_or(|other| file.comes_before(other)) {
+            self.files.insert(name, file);
+        }
+    }
 }
 
 impl ModuleFile {
-    fn new(stored: String, metadata: &fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
+    fn new(stored: String, found: &Stat) -> Self {
         let path =
             COMPRESSIONS.iter().find_map(|ending| stored.strip_suffix(ending)).unwrap_or(&stored).to_string();
-        Self { stored, path, size: metadata.len(), mtime: metadata.mtime() }
+        Self { stored, path, size: found.st_size.try_into().unwrap_or_default(), mtime: found.st_mtime }
     }
 
     /// Of two modules of one name that below `updates` wins, as for depmod(8).
@@ -124,23 +182,12 @@ fn module_name(path: &str) -> Option<String> {
     (compression.is_empty() || COMPRESSIONS.contains(&compression)).then(|| name_of(name))
 }
 
-fn read_uncompressed(path: &Path) -> Result<Vec<u8>> {
-    let stored = fs::read(path)?;
-    let mut bytes = Vec::new();
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("xz") => liblzma::read::XzDecoder::new_multi_decoder(&stored[..]).read_to_end(&mut bytes)?,
-        Some("zst") => zstd::Decoder::new(&stored[..])?.read_to_end(&mut bytes)?,
-        Some("gz") => flate2::read::MultiGzDecoder::new(&stored[..]).read_to_end(&mut bytes)?,
-        Some("ko") => return Ok(stored),
-        _ => bail!("its compression is not known"),
-    };
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
+    use std::os::unix::fs::symlink;
 
     fn directory(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -202,5 +249,40 @@ mod tests {
         let source = Source::open(directory.path()).unwrap();
         let error = source.read(&source.files()["a"]).unwrap_err();
         assert!(error.to_string().contains("kernel/a.ko.xz"), "{error}");
+    }
+
+    #[test]
+    fn what_is_planted_among_modules_is_neither_followed_nor_waited_for() {
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        let planted = |name: &str, plant: &dyn Fn(&Path)| {
+            let directory = directory(&[("modules.builtin", b""), ("kernel/a.ko", b"module")]);
+            let path = directory.path().join(name);
+            let source = Source::open(directory.path()).unwrap();
+            fs::remove_file(&path).unwrap();
+            plant(&path);
+            let read = source.read(&source.files()["a"]);
+            let opened = Source::open(directory.path()).map(|source| source.files().len());
+            [read.map(drop), opened.map(drop)].map(|it| it.err().map(|error| format!("{error:#}")))
+        };
+        let link = |path: &Path| symlink(outside.path(), path).unwrap();
+        let fifo = |path: &Path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        };
+        for (plant, expected) in [(&link as &dyn Fn(&Path), "link"), (&fifo, "it is a FIFO")] {
+            // Put there between the look at the directory and the reading.
+            assert!(planted("kernel/a.ko", plant)[0].as_ref().unwrap().contains(expected));
+            assert!(planted("modules.builtin", plant)[1].as_ref().unwrap().contains("modules.builtin"));
+        }
+    }
+
+    #[test]
+    fn directories_of_modules_have_a_depth() {
+        for (depth, is_taken) in [(DEPTH_LIMIT, true), (DEPTH_LIMIT + 1, false)] {
+            let path = format!("{}a.ko", "d/".repeat(depth));
+            let directory = directory(&[("modules.builtin", b""), (&path, b"module")]);
+            let opened = Source::open(directory.path());
+            let told = opened.map_or_else(|error| format!("{error:#}"), |_| String::new());
+            assert_eq!(told.contains("more than 32 directories deep"), !is_taken, "{told}");
+        }
     }
 }
