@@ -212,9 +212,9 @@ impl Rules {
         !self.refuse_option("init", cmdline)
     }
 
-    /// Whether a command line has this option with a value that it may not have.
+    /// Whether a command line has this option with a value that it may not have, to any of those who read it.
     fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
-        let words = cmdline::words(cmdline);
+        let words = readings(cmdline);
         let mut values = words.iter().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         values.any(|value| !self.allow_option(key, value))
     }
@@ -274,6 +274,16 @@ impl WorkflowRules {
         }
         Ok(())
     }
+}
+
+/// The words of a command line, as the kernel reads it, as dracut's shell does, which splits them between quotes, too
+/// (dracut-lib.sh, `_dogetarg`), and as systemd does, to which single quotes are quotes (systemd, `proc_cmdline_extract_first`).
+fn readings(cmdline: &str) -> Vec<String> {
+    let mut words = cmdline::words(cmdline);
+    let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
+    words.extend(words.iter().flat_map(within).collect::<Vec<String>>());
+    words.extend(words.iter().map(|word| word.replace('\'', "")).collect::<Vec<_>>());
+    words
 }
 
 /// The key that has signed a document; `signature` is what `cosign sign-blob` or `openssl dgst -sign` writes.
@@ -374,6 +384,24 @@ mod tests {
             !rules.refuse_system("root=LABEL=system")
                 && rules.refuse_system("root=LABEL=system root=/dev/sdb")
         );
+    }
+
+    #[test]
+    fn quotes_hide_no_system_from_the_trust() {
+        let rules = Rules::parse("[command-line]\nallow = []", Path::new("/")).unwrap();
+        for hidden in [
+            "x=\"y root=/dev/sdb z\"",
+            "\" root=/dev/sdb\"",
+            "x=\"\ty\tinit=/bin/sh\"",
+            "'root=/dev/sdb'",
+            "'init=\"/bin/sh\"'",
+            "ro'ot=/dev/sdb'",
+            "x=\"y 'root=/dev/sdb'\"",
+        ] {
+            assert!(rules.refuse_system(hidden), "{hidden}");
+        }
+        let rules = Rules::parse("[command-line]\nallow = ['root=LABEL=my root']", Path::new("/")).unwrap();
+        assert!(!rules.refuse_system("quiet root=\"LABEL=my root\" x='y'"));
     }
 
     #[test]
