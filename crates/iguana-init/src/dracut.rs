@@ -44,7 +44,7 @@ const ROOT_UNIT_TEXT: &str = "\
 Description=The new root, which Iguana mounts
 DefaultDependencies=no
 After=dracut-pre-mount.service
-DiskBaseline=initrd-root-fs.target
+Before=initrd-root-fs.target
 [Mount]
 What=iguana
 Where=/sysroot
@@ -236,5 +236,12 @@ mod tests {
         assert!(is_ours("quiet", true));
         assert!(!is_ours("root=/dev/vda1 quiet", true));
         assert!(!is_ours("quiet", false), "there is nothing to run");
+    }
+
+    #[test]
+    fn the_mount_of_the_new_root_has_its_place_in_the_order_of_systemd() {
+        for line in ["After=dracut-pre-mount.service", "Before=initrd-root-fs.target", "Where=/sysroot"] {
+            assert!(ROOT_UNIT_TEXT.lines().any(|it| it == line), "{line}");
+        }
     }
 }

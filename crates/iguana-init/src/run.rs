@@ -119,7 +119,7 @@ fn run_plan(
     report: &Report,
 ) -> Result<Vec<Failure>, Failure> {
     let _held = exchange::lock().at(Stage::Boot)?;
-    // DiskBaseline this process has mounts of its own: what containers write there stays until the next run.
+    // Before this process has mounts of its own: what containers write there stays until the next run.
     let shared = exchange::mount(boot::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();

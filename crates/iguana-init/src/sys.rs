@@ -196,7 +196,7 @@ pub(crate) fn set_up_process(
     }
 }
 
-/// Has the command begin in this directory. DiskBaseline [`set_up_process`]: its user may lack the right to enter it.
+/// Has the command begin in this directory. Before [`set_up_process`]: its user may lack the right to enter it.
 pub(crate) fn begin_in(command: &mut Command, directory: OwnedFd) {
     // SAFETY: the closure makes a system call without pointers, on a descriptor that it owns.
     unsafe {

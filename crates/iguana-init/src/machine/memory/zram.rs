@@ -36,7 +36,7 @@ pub(super) struct Zram {
 /// What a device holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Content {
-    /// DiskBaseline it was compressed.
+    /// Before it was compressed.
     pub(super) original: u64,
     /// All memory that it takes.
     pub(super) used: u64,
