@@ -122,11 +122,25 @@ impl Client {
     /// # Errors
     /// As [`Self::get`].
     pub fn answer(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        self.answer_within(url, headers, DOCUMENT_TIME_LIMIT)
+    }
+
+    /// The same for a body that is to be whole within `limit`, which counts while nothing of it can be read, too: a part of
+    /// a TLS record, or of what frames a chunk, may come byte by byte.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn answer_within(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        limit: Duration,
+    ) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
         let first = Origin::parse(url).map_err(|error| explain(error, url))?;
         let mut origin = first.clone();
         for _ in 0..=REDIRECT_LIMIT {
-            let response = self.ask(&origin, &headers)?;
+            let response = self.ask(&origin, &headers, limit)?;
             let Some(next) = redirection(&response, &origin)? else {
                 let elsewhere = (origin.origin() != first.origin()).then_some(origin.authority);
                 return Ok(Answer { response, elsewhere });
@@ -142,8 +156,14 @@ impl Client {
         ))
     }
 
-    fn ask(&self, origin: &Origin, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
-        let mut request = self.agent(origin).get(&origin.url);
+    fn ask(
+        &self,
+        origin: &Origin,
+        headers: &[(&str, &str)],
+        limit: Duration,
+    ) -> anyhow::Result<Response<Body>> {
+        let request = self.agent(origin).get(&origin.url);
+        let mut request = request.config().timeout_recv_body(Some(limit)).build();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -209,6 +229,7 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .timeout_connect(Some(CONNECT_LIMIT))
         .timeout_recv_response(Some(SILENCE_LIMIT))
         .timeout_per_read(Some(SILENCE_LIMIT))
+        .timeout_recv_body(Some(DOCUMENT_TIME_LIMIT))
         .build();
     config.new_agent()
 }
@@ -348,6 +369,9 @@ fn cause(error: ureq::Error) -> anyhow::Error {
 /// Why an answer could not be read on, in our words: a server may be as slow as it likes, but not silent.
 pub fn broken(error: std::io::Error) -> anyhow::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(ureq::Error::Timeout(ureq::Timeout::RecvBody)) => {
+            timed_out("it was not whole within its time".into()).into()
+        }
         Some(ureq::Error::Timeout(_)) => {
             timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())).into()
         }
@@ -384,7 +408,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut stream, _) = observer.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes()).unwrap();
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).unwrap();
             while stream.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -394,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_document_that_drips_ends_within_its_time_and_says_so() {
-        for head in ["content-length: 1000000\r\n", ""] {
+        for head in ["content-length: 1000000\r\n\r\n", "\r\n"] {
             let url = dripping(head);
             let mut response = Client::new(&Roots::default()).get(&url, &[]).unwrap();
             let start = Instant::now();
@@ -402,6 +426,16 @@ mod tests {
             assert!(error.to_string().contains("it was not whole within 1 s"), "{error:#}");
             assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
         }
+    }
+
+    #[test]
+    fn a_body_that_drips_where_nothing_can_be_read_ends_within_its_time() {
+        let url = dripping("transfer-encoding: chunked\r\n\r\n5;a=");
+        let start = Instant::now();
+        let answer = Client::new(&Roots::default()).answer_within(&url, &[], Duration::from_secs(1));
+        let error = read_within(&mut answer.unwrap().response, 100_000, Duration::from_secs(60)).unwrap_err();
+        assert!(error.to_string().contains("it was not whole within its time"), "{error:#}");
+        assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
     }
 
     /// A server that answers every request with a redirection to itself, until it was asked `hops` times.

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Mutex;
+use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
@@ -83,15 +84,26 @@ impl Repository {
     /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
     /// Where the registry sends us (storage, as a rule) nobody may ask who we are: what proves it is the registry's.
     fn get(&self, url: &str, accept: &str, range: Option<&str>) -> Result<Response<Body>, Failure> {
+        self.get_within(url, accept, range, DOCUMENT_TIME_LIMIT)
+    }
+
+    /// The same for a body that may take longer than a document.
+    fn get_within(
+        &self,
+        url: &str,
+        accept: &str,
+        range: Option<&str>,
+        limit: Duration,
+    ) -> Result<Response<Body>, Failure> {
         let shown = self.authorization.lock().expect("no thread panics with it").clone();
-        let answer = self.send(url, accept, range, shown.as_deref())?;
+        let answer = self.send(url, accept, range, shown.as_deref(), limit)?;
         let challenge = challenge(&answer.response).filter(|_| answer.elsewhere.is_none());
         let Some(challenge) = challenge else { return self.judge(url, answer) };
         let authorization = self.authorize(&challenge, shown.as_deref())?;
         if shown.as_ref() == Some(&authorization) {
             return self.judge(url, answer);
         }
-        self.judge(url, self.send(url, accept, range, Some(&authorization))?)
+        self.judge(url, self.send(url, accept, range, Some(&authorization), limit)?)
     }
 
     fn judge(&self, url: &str, answer: Answer) -> Result<Response<Body>, Failure> {
@@ -111,12 +123,13 @@ impl Repository {
         accept: &str,
         range: Option<&str>,
         shown: Option<&str>,
+        limit: Duration,
     ) -> anyhow::Result<Answer> {
         let range = range.map(|range| ("range", range));
         let authorization = shown.map(|shown| ("authorization", shown));
         let headers: Vec<(&str, &str)> =
             [("accept", accept)].into_iter().chain(range).chain(authorization).collect();
-        self.http.answer(url, &headers)
+        self.http.answer_within(url, &headers, limit)
     }
 
     /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
@@ -217,10 +230,10 @@ impl Source for Repository {
 
     /// A server that knows no ranges (RFC 9110, section 14) sends the blob from the beginning; what comes before the byte
     /// is then passed over.
-    fn blob(&self, digest: Digest, _: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
+    fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
         let url = self.blob_url(digest);
         let range = (start > 0).then(|| format!("bytes={start}-"));
-        let response = self.get(&url, "*/*", range.as_deref())?;
+        let response = self.get_within(&url, "*/*", range.as_deref(), http::longest(size))?;
         let begins =
             if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
         if begins > start {
