@@ -155,10 +155,12 @@ impl OutputDirectory {
     }
 }
 
-/// Gives a directory that is whole its place, in which nothing may be: a link there is an error, and not followed
-/// (rename(2)).
-pub(crate) fn place_directory(made: &Path, output: &Path) -> Result<()> {
-    fs::rename(made, output).with_context(|| cannot(output)).hint("name a directory that is not there yet")
+/// Gives a directory in `room` that is whole its place in `parent`, in which nothing may be: a link there is an error, and not
+/// followed (rename(2)).
+pub(crate) fn place_directory(room: &Directory, made: &str, parent: &Directory, output: &Path) -> Result<()> {
+    let name = output.file_name().with_context(|| format!("`{}` names no directory", output.display()))?;
+    let placed = room.move_to(made, parent, name).with_context(|| cannot(output));
+    placed.hint("name a directory that is not there yet")
 }
 
 fn cannot(path: &Path) -> String {

@@ -235,3 +235,20 @@ fn a_link_is_read_and_not_followed() {
     assert_eq!(directory.read_link("by/out", Links::Inside).unwrap(), scratch.secret());
     assert!(directory.read_link("a", Links::Refuse).is_err(), "no link");
 }
+
+#[test]
+fn a_scratch_directory_is_the_one_that_was_made_and_goes_with_its_value() {
+    let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let top = Directory::open(home.path()).unwrap();
+    let scratch = top.scratch().unwrap();
+    let name = top.names(1).unwrap().remove(0);
+    std::fs::rename(home.path().join(&name), home.path().join("moved")).unwrap();
+    symlink(outside.path(), home.path().join(&name)).unwrap();
+    scratch.directory().replace("file", 0o600, b"text").unwrap();
+    scratch.directory().move_to("file", &top, "placed").unwrap();
+    assert!(scratch.directory().move_to("../moved", &top, "other").is_err());
+    assert_eq!(std::fs::read(home.path().join("placed")).unwrap(), b"text");
+    drop(scratch);
+    assert!(!home.path().join(&name).is_symlink());
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}

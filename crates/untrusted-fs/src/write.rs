@@ -36,7 +36,49 @@ pub struct NewFile<'a> {
     is_placed: bool,
 }
 
+/// A new directory below a random name, with mode 0700; removed with all that is in it when it is dropped.
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    parent: &'a Directory,
+    name: String,
+    directory: Directory,
+}
+
+impl Scratch<'_> {
+    /// The directory: what was made, whatever has its name by now.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        // Somebody else may have moved it.
+        let _ = self.parent.remove(&self.name);
+    }
+}
+
 impl Directory {
+    /// Makes a directory for what is not whole yet.
+    ///
+    /// # Errors
+    /// When nothing can be made in this directory.
+    pub fn scratch(&self) -> Result<Scratch<'_>> {
+        let name = random_name();
+        let directory = self.create_directory(&name, Mode::RWXU.bits())?;
+        Ok(Scratch { parent: self, name, directory })
+    }
+
+    /// Moves what has a name here to a name in another directory of the same file system (rename(2)).
+    ///
+    /// # Errors
+    /// When a name is not a single one, there is nothing, or what has the other name cannot be replaced.
+    pub fn move_to(&self, name: impl AsRef<OsStr>, to: &Self, new: impl AsRef<OsStr>) -> Result<()> {
+        let (name, new) = (self.single(name.as_ref())?, to.single(new.as_ref())?);
+        renameat(self, name, to, new).map_err(|errno| to.error(Path::new(new), errno))
+    }
+
     /// Makes a file that must not be there yet, with exactly this mode, and leaves it open for reading and writing.
     ///
     /// # Errors

@@ -16,10 +16,15 @@ use oci_pull::artifact::BESIDE;
 use oci_pull::bundle::{Bundle, Opened, Writer};
 use oci_reference::{Digest, Machine, Reference};
 use oci_trust::pins::{Lock, Pins};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write, stderr};
 use std::path::{Path, PathBuf};
+use untrusted_fs::{Directory, Links};
 use workflow::Plan;
+
+/// What a bundle is called while it is made, and where its blobs are (OCI image-spec, image-layout.md).
+const MADE: &str = "bundle";
+const BLOBS: &str = "blobs/sha256";
 
 /// What to bundle, or what to do with a bundle.
 #[derive(clap::Args, Clone, Debug)]
@@ -86,20 +91,19 @@ fn make(recipe: &Recipe) -> Result<()> {
     trust::examine(&name, &text, &trust)?;
     let pins = pins(&recipe.workflow, &text, plan.serial)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
-    let place = output_directory(&recipe.output)?;
-    let room = tempfile::Builder::new()
-        .prefix(".iguana-bundle-")
-        .tempdir_in(place)
-        .hint("the directory must be writable")?;
-    let directory = room.path().join("bundle");
-    let mut writer = Writer::new(&directory)?;
+    // Others may be able to write to it, and move what is made there: from here on all goes by descriptors.
+    let parent = Directory::open(output_directory(&recipe.output)?)?;
+    let room = parent.scratch().hint("the directory must be writable")?;
+    let room = room.directory();
+    let mut writer = Writer::within(room.create_directory(MADE, 0o755)?)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
-    let inventory = Bundle::open(&directory)?.bundle.verify().context("the bundle did not become whole")?;
+    let made = Bundle::find(room, Path::new(MADE))?.context("the bundle is gone")?.bundle;
+    let inventory = made.verify().context("the bundle did not become whole")?;
     if is_file {
-        pack(&directory, &recipe.output)?
+        pack(&room.directory(MADE, Links::Refuse)?, &recipe.output)?
     } else {
-        output_file::place_directory(&directory, &recipe.output)?
+        output_file::place_directory(room, MADE, &parent, &recipe.output)?
     }
     output::say(format_args!(
         "wrote {}: {} images, {} blobs, {:.1} MB",
@@ -172,19 +176,16 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
 }
 
 /// As one file, in an order and with times that are always the same.
-fn pack(directory: &Path, output: &Path) -> Result<()> {
+fn pack(directory: &Directory, output: &Path) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
     let place = Place::of(output)?;
     let mut incoming = place.begin()?;
     let mut tar = tar::Builder::new(BufWriter::new(incoming.stream()));
     let mut names = vec![PathBuf::from("oci-layout"), PathBuf::from("index.json")];
-    let mut blobs: Vec<_> = fs::read_dir(directory.join("blobs/sha256"))?
-        .map(|entry| Ok(Path::new("blobs/sha256").join(entry?.file_name())))
-        .collect::<Result<_>>()?;
-    blobs.sort();
-    names.extend(blobs);
+    let blobs = directory.directory(BLOBS, Links::Refuse)?.names(usize::MAX)?;
+    names.extend(blobs.into_iter().map(|name| Path::new(BLOBS).join(name)));
     for name in names {
-        let file = File::open(directory.join(&name))?;
+        let file = directory.file(&name, Links::Refuse)?;
         let mut header = tar::Header::new_gnu();
         header.set_size(file.metadata()?.len());
         header.set_mode(0o644);

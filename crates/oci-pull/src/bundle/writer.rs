@@ -1,13 +1,14 @@
-//! Writes a bundle as a directory.
+//! Writes a bundle as a directory. Others may be able to move it while it is made, so that all goes by descriptors.
 
 use super::NAME;
 use crate::artifact::{BESIDE, BLOB, IMAGES, TYPE, WORKFLOW};
 use anyhow::{Context as _, ensure};
 use oci_reference::digest::{Digest, Hasher};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use untrusted_fs::{Directory, Links};
 
 /// What an artifact without a configuration has in its place (OCI image-spec, manifest.md, "Guidance for an Empty
 /// Descriptor").
@@ -16,11 +17,15 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
+/// Modes of what everybody may read, as git(1) and skopeo(1) write it.
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// A bundle in the making: blobs and their names, then [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
-    directory: PathBuf,
+    directory: Directory,
+    blobs: Directory,
     entries: Vec<Value>,
 }
 
@@ -30,19 +35,24 @@ impl Writer {
     /// # Errors
     /// When it cannot be made.
     pub fn new(directory: &Path) -> anyhow::Result<Self> {
-        let blobs = directory.join("blobs/sha256");
-        fs::create_dir_all(&blobs).with_context(|| format!("cannot make `{}`", blobs.display()))?;
-        Ok(Self { directory: directory.into(), entries: Vec::new() })
+        fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        Self::within(Directory::open(directory)?)
     }
 
-    fn place(&self, digest: Digest) -> PathBuf {
-        self.directory.join("blobs").join(digest.to_string().replace(':', "/"))
+    /// In a directory that is empty.
+    ///
+    /// # Errors
+    /// When nothing can be made in it.
+    pub fn within(directory: Directory) -> anyhow::Result<Self> {
+        let blobs = directory.create_directory("blobs", DIRECTORY_MODE)?;
+        let blobs = blobs.create_directory("sha256", DIRECTORY_MODE)?;
+        Ok(Self { directory, blobs, entries: Vec::new() })
     }
 
     /// Whether it has a blob already.
     #[must_use]
     pub fn has(&self, digest: Digest) -> bool {
-        self.place(digest).exists()
+        self.blobs.stat(name_of(digest), Links::Refuse).is_ok_and(|found| found.is_some())
     }
 
     /// Takes a small blob in.
@@ -51,8 +61,9 @@ impl Writer {
     /// When it cannot be written.
     pub fn put(&self, bytes: &[u8]) -> anyhow::Result<Digest> {
         let digest = Digest::of(bytes);
-        let place = self.place(digest);
-        fs::write(&place, bytes).with_context(|| format!("cannot write `{}`", place.display()))?;
+        if !self.has(digest) {
+            write(&self.blobs, &name_of(digest), bytes)?;
+        }
         Ok(digest)
     }
 
@@ -65,10 +76,11 @@ impl Writer {
         mut more: impl FnMut(u64) -> anyhow::Result<Box<dyn Read + 'a>>,
         mut broken: impl FnMut(io::Error, bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let place = self.place(digest);
-        let incoming = place.with_extension("incoming");
-        let cannot = || format!("cannot write `{}`", place.display());
-        let mut file = File::create(&incoming).with_context(cannot)?;
+        let place = name_of(digest);
+        let incoming = format!("{place}.incoming");
+        let cannot = || format!("cannot write `{place}`");
+        self.blobs.remove(&incoming)?;
+        let mut file = self.blobs.create(&incoming, FILE_MODE)?;
         let (mut hasher, mut received) = (Hasher::new(), 0_u64);
         let mut block = vec![0; BLOCK];
         while received < size {
@@ -90,7 +102,7 @@ impl Writer {
             }
         }
         digest.expect("the blob", hasher.finish())?;
-        fs::rename(&incoming, &place).with_context(cannot)
+        Ok(self.blobs.move_to(&incoming, &self.blobs, &place)?)
     }
 
     /// Gives a name to what a manifest, which it has, stands for.
@@ -131,27 +143,33 @@ impl Writer {
         let mut artifact = descriptor(MANIFEST, self.put(&bytes)?, bytes.len() as u64);
         artifact["artifactType"] = TYPE.into();
         self.entry(NAME, artifact);
-        let write = |name: &str, text: String| {
-            let path = self.directory.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
-        };
-        write("index.json", index(&self.entries))?;
-        write("oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string())
+        write(&self.directory, "index.json", index(&self.entries).as_bytes())?;
+        write(&self.directory, "oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())
     }
 
     /// What all that came so far is as layers, in an order that is always the same.
     fn blobs(&self) -> anyhow::Result<Vec<Value>> {
-        let directory = self.directory.join("blobs/sha256");
-        let cannot = || format!("cannot read `{}`", directory.display());
         let mut blobs = Vec::new();
-        for entry in fs::read_dir(&directory).with_context(cannot)? {
-            let entry = entry.with_context(cannot)?;
-            let digest: Digest = format!("sha256:{}", entry.file_name().to_string_lossy()).parse()?;
-            blobs.push((digest, entry.metadata().with_context(cannot)?.len()));
+        for name in self.blobs.names(usize::MAX)? {
+            let digest: Digest = format!("sha256:{}", name.to_string_lossy()).parse()?;
+            let found = self.blobs.stat(&name, Links::Refuse)?;
+            let found = found.with_context(|| format!("`{digest}` is gone"))?;
+            blobs.push((digest, u64::try_from(found.st_size)?));
         }
         blobs.sort_by_key(|(digest, _)| digest.to_string());
         Ok(blobs.into_iter().map(|(digest, size)| descriptor(BLOB, digest, size)).collect())
     }
+}
+
+/// How a blob is called in its directory.
+fn name_of(digest: Digest) -> String {
+    let digest = digest.to_string();
+    digest.split_once(':').map_or(digest.clone(), |(_, hex)| hex.to_owned())
+}
+
+fn write(directory: &Directory, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let written = directory.create(name, FILE_MODE)?.write_all(bytes);
+    written.with_context(|| format!("cannot write `{}`", directory.path().join(name).display()))
 }
 
 fn index(entries: &[Value]) -> String {
@@ -163,4 +181,28 @@ fn index(entries: &[Value]) -> String {
 
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Value {
     json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bundle;
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_made_where_it_was_begun_whoever_moves_it() {
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (place, moved) = (home.path().join("bundle"), home.path().join("moved"));
+        let writer = Writer::new(&place).unwrap();
+        fs::rename(&place, &moved).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &place).unwrap();
+        fs::create_dir_all(outside.path().join("blobs/sha256")).unwrap();
+        let layer = &b"layer"[..];
+        let digest = Digest::of(layer);
+        writer.receive(digest, 5, |_| Ok(Box::new(layer)), |error, _| Err(error.into())).unwrap();
+        assert!(writer.has(digest) && writer.put(layer).unwrap() == digest);
+        writer.finish(b"jobs: {}", &[]).unwrap();
+        assert_eq!(fs::read_dir(outside.path().join("blobs/sha256")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        Bundle::open(&moved).unwrap().bundle.verify().unwrap();
+    }
 }
