@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lock.insert(image, locked);
     }
     let target = format!("{name}.lock");
-    warn_of_replay(&options.workflow, &target, &lock)?;
+    warn_of_replay(&options.workflow, &target, &lock);
     let text = format!("{lock}\n");
     output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
         .hint("the directory of the workflow must be writable")?;
@@ -43,13 +43,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The lock file that was there before stays good beside the same workflow, whoever serves it.
-fn warn_of_replay(workflow: &Path, target: &str, lock: &Lock) -> Result<()> {
-    let earlier = read_beside(workflow, ".lock")?.and_then(|bytes| Lock::parse(&bytes).ok());
+fn warn_of_replay(workflow: &Path, target: &str, lock: &Lock) {
+    // What is no lock file, a planted link too, is replaced.
+    let earlier = read_beside(workflow, ".lock").ok().flatten();
+    let earlier = earlier.and_then(|bytes| Lock::parse(&bytes).ok());
     if earlier.is_some_and(|earlier| lock.differs(&earlier)) {
         output::note(format_args!(
             "warning: names mean other images than in the `{target}` that was there, and the workflow is the same\n  hint: \
              if that file was signed, raise `serial:` in the workflow, sign both anew, and raise `min-serial` in the trust"
         ));
     }
-    Ok(())
 }
