@@ -27,6 +27,9 @@ const KILLS_OF_ALL: &str = "/proc/vmstat";
 /// How long the kernel may take to end what was killed. What waits for a disk takes longer, and is left.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Where the processes are of a cgroup of version 1. What the container sees as the root is this one, and its files it
+/// can write, in namespaces of its own; the limits are above. In version 2 `nsdelegate` shuts them off (cgroups(7)).
+const INSIDE: &str = "inside";
 /// PID 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
@@ -189,7 +192,8 @@ struct MemoryFiles {
 const UNIFIED: MemoryFiles = MemoryFiles { limit: "memory.max", kills: "memory.events", peak: "memory.peak" };
 const VERSION_1: MemoryFiles = MemoryFiles {
     limit: "memory.limit_in_bytes",
-    kills: "memory.oom_control",
+    // It counts what was killed where that was.
+    kills: "inside/memory.oom_control",
     peak: "memory.max_usage_in_bytes",
 };
 
@@ -230,6 +234,10 @@ impl Cgroup {
         let directory = directory.join(name);
         if !self.others.contains(&directory) {
             self.others.push(make_directory(directory.clone())?);
+            // Before Linux 5.11 a limit of memory is one of those below only if this says so. Other controllers have no such
+            // file.
+            let _ = write(&directory.join("memory.use_hierarchy"), "1");
+            make_directory(directory.join(INSIDE))?;
         }
         Ok(directory)
     }
@@ -238,7 +246,12 @@ impl Cgroup {
         let Some((directory, files)) = &self.memory.counted else {
             return Err(cannot_limit("memory", "CONFIG_MEMCG"));
         };
-        set(&directory.join(files.limit), limit)?;
+        let file = directory.join(files.limit);
+        // Version 1 takes no limit that is below what the cgroup itself uses.
+        if write(&file, &limit.to_string()).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)) {
+            return Err(self.memory.too_little());
+        }
+        set(&file, limit)?;
         // What is left of a program whose process was killed is seldom of use. Version 1 has no such file.
         let _ = write(&directory.join("memory.oom.group"), "1");
         Ok(())
@@ -261,13 +274,13 @@ impl Cgroup {
 
     /// Starts a process in it. `start` gets the directory in which the kernel is to make it, if it can do that.
     pub(super) fn admit(&self, start: impl Fn(Option<&Path>) -> io::Result<Pid>) -> io::Result<Pid> {
-        let mut to_join: Vec<&PathBuf> = self.others.iter().collect();
+        let mut to_join: Vec<PathBuf> = self.others.iter().map(|directory| directory.join(INSIDE)).collect();
         let started = self.unified.as_ref().map(|directory| start(Some(directory)));
         let process = match started {
             Some(Ok(process)) => process,
             // A kernel before 5.7.
             _ => {
-                to_join.extend(&self.unified);
+                to_join.extend(self.unified.clone());
                 start(None)?
             }
         };
@@ -295,6 +308,14 @@ impl MemoryAccount {
             Some((directory, files)) => kills_in(&directory.join(files.kills)),
             None => kills_in(Path::new(KILLS_OF_ALL)).saturating_sub(self.kills_before),
         }
+    }
+
+    /// The limit leaves no room to start.
+    pub(super) fn too_little(&self) -> anyhow::Error {
+        hinted(
+            self.memory_shortage().to_string(),
+            "raise the container's `memory`: some MiB are needed to start it",
+        )
     }
 
     /// What is known of such a kill.

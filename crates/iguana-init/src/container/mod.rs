@@ -34,7 +34,6 @@ pub(crate) use zygote::Zygote;
 use crate::exchange::StepFiles;
 use anyhow::Context as _;
 use cgroup::Cgroup;
-use hint::WithHint as _;
 use host_files::HostFiles;
 use image::Image;
 use link::Link;
@@ -108,8 +107,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
 fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
     match cgroup.memory().kills() {
         0 => Err(error),
-        _ => Err(anyhow::Error::msg(cgroup.memory().memory_shortage().to_string()))
-            .hint("raise the container's `memory`: some MiB are needed to start it"),
+        _ => Err(cgroup.memory().too_little()),
     }
 }
 

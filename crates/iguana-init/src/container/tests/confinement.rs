@@ -228,7 +228,7 @@ fn fewer_rights_come_with_a_limit_of_processes() {
 }
 
 /// Sends requests to the terminal by perl, which is not part of busybox.
-fn with_perl(lab: &mut Lab) {
+pub(super) fn with_perl(lab: &mut Lab) {
     for path in ["/usr", "/lib", "/lib64"] {
         let read_only = Mount { read_only: true, ..Mount::bind(path, path) };
         lab.plan.mounts.push(read_only);

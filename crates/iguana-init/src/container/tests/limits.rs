@@ -1,5 +1,6 @@
 //! Limits of memory and processes.
 
+use super::confinement::with_perl;
 use super::*;
 
 /// The cgroups of all containers of this process, in every hierarchy.
@@ -31,7 +32,9 @@ fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
         let container = lab.start();
         assert!(!cgroups_of_lab(&lab).is_empty());
         for directory in cgroups_of_lab(&lab) {
-            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+            let inside = directory.join("inside");
+            let own = if inside.exists() { &inside } else { &directory };
+            let processes = fs::read_to_string(own.join("cgroup.procs")).unwrap();
             assert_eq!(
                 processes.trim(),
                 container.link.0.pid().unwrap().as_raw_pid().to_string(),
@@ -84,4 +87,30 @@ fn no_more_processes_than_the_limit() {
     container.run(&lab.script("exec sleep 1000")).unwrap();
     let error = container.run(&lab.script("never")).map(drop).unwrap_err();
     assert!(hint::of(&error).unwrap().contains("`pids`"), "{error:#}");
+}
+
+/// In namespaces of its own, root of a container has the cgroup that it sees as the root, and its files are root's.
+#[test]
+fn a_container_does_not_change_its_own_limits() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    (lab.plan.memory, lab.plan.pids) = (Some(256 << 20), Some(100));
+    let container = lab.start();
+    let limits = || {
+        let files = ["pids.max", "memory.max", "memory.limit_in_bytes"];
+        let paths =
+            cgroups_of_lab(&lab).into_iter().flat_map(|directory| files.map(|file| directory.join(file)));
+        paths.filter_map(|path| Some((fs::read_to_string(&path).ok()?, path))).collect::<Vec<_>>()
+    };
+    let before = limits();
+    assert!(before.len() > 1, "{before:?}");
+    let version_1 =
+        "for name in pids memory; do mkdir /tmp/$name; mount -t cgroup -o $name none /tmp/$name; done";
+    let version_2 = "mkdir /tmp/2; mount -t cgroup2 none /tmp/2";
+    let change =
+        "for file in /tmp/*/pids.max /tmp/*/memory.max /tmp/*/memory.limit_in_bytes /tmp/*/../*/pids.max; do
+            echo max > $file; echo -1 > $file; done";
+    let script = format!("exec /usr/bin/unshare -UrmC sh -c '{version_1}; {version_2}; {change}; true' 2>&1");
+    let said = lab.says(&container, &script);
+    assert_eq!(limits(), before, "{said}");
 }
