@@ -11,7 +11,8 @@
 //! ```
 //! let directory = tempfile::tempdir().unwrap();
 //! let empty_archive = [0_u8; 1024];
-//! oci_layer::unpack(&empty_archive[..], directory.path()).unwrap();
+//! let root = untrusted_fs::Directory::open(directory.path()).unwrap();
+//! oci_layer::unpack(&empty_archive[..], root).unwrap();
 //! assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 //! ```
 //!
