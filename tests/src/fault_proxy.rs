@@ -51,7 +51,7 @@ pub enum Action {
 
 type Rule = dyn Fn(&Request) -> Action + Send + Sync;
 
-/// A running fault_proxy; stopped when dropped.
+/// A running fault proxy; stopped when dropped.
 pub struct FaultProxy {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,

@@ -1,4 +1,4 @@
-//! A web web_server on loopback that serves what a scenario puts there, and misbehaves when told to.
+//! A web server on loopback that serves what a scenario puts there, and misbehaves when told to.
 
 use crate::HOST;
 use crate::authority::Authority;

@@ -81,7 +81,7 @@ fn images_run_that_are_signed() -> Result<()> {
     lab.is_refused("by-other", &["no key of the policy has made it"])
 }
 
-/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a fault_proxy answers for it, with the list that
+/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a fault proxy answers for it, with the list that
 /// registries without one keep under a tag.
 #[test]
 fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {

@@ -19,7 +19,7 @@ pub(crate) struct Options {
 /// Differences that are told of each image; more of them have the same reason.
 const SHOWN: usize = 2;
 
-/// What decides where a unpacker differs: by a word of the oddity, a sentence of the specification's layer.md, or of
+/// What decides where an unpacker differs: by a word of the oddity, a sentence of the specification's layer.md, or of
 /// what it refers to. The first that fits is told.
 const SENTENCES: &[(&str, &str)] = &[
     (

@@ -231,12 +231,12 @@ jobs:
   c: {needs: [b], container: *true}
   d: {needs: [bad], if: failure() && needs.bad.result == 'failure', container: *true}
   e: {needs: [c], if: "${{ always() && needs.c.result == 'skipped' }}", container: *true}
-  f: {if: env.KIND != 'server' || cmdline.web_server != 'berlin' || !cmdline.fast, container: *true}
+  f: {if: env.KIND != 'server' || cmdline.site != 'berlin' || !cmdline.fast, container: *true}
   g: {if: "machine.memory > 400 && startsWith(machine.mac, '52:54:00')", container: *true}
   h: {needs: allowed, container: {image: "REGISTRY/${{ cmdline.tool }}", command: "true"}}
   end: {container: REGISTRY/end}
 "#;
-    let mut boot = running(workflow)?.append("web_server=berlin fast tool=tool").boot()?;
+    let mut boot = running(workflow)?.append("site=berlin fast tool=tool").boot()?;
     boot.expect_all(&[
         "job good: succeeded",
         "job bad: failed",
@@ -246,7 +246,7 @@ jobs:
         "job c: skipped: needs `b`",
         "job d: succeeded",
         "job e: succeeded",
-        "job f: skipped: `env.KIND != 'server' || cmdline.web_server != 'berlin' || !cmdline.fast` is false",
+        "job f: skipped: `env.KIND != 'server' || cmdline.site != 'berlin' || !cmdline.fast` is false",
         "job g: succeeded",
         "job h: succeeded",
         "handover: power off",

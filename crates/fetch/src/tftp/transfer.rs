@@ -134,7 +134,7 @@ impl<'a> Packet<'a> {
             }
             ERROR => {
                 let text = rest.get(2..)?.split(|letter| *letter == 0).next().unwrap_or_default();
-                Self::Error(String::from_utf8_lossy(text).escape_debug().to_string())
+                Self::Error(String::from_utf8_lossy(text).into_owned())
             }
             OPTIONS => Self::Options(block(rest)),
             _ => return None,
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_shown_as_text() {
+    fn what_a_server_says_is_passed_on_to_its_first_zero() {
         let said = failure(begun().receive(b"\0\x05\0\x01\x1b[2J\niguana: done\0more"));
-        assert_eq!(said, "the server says `\\u{1b}[2J\\niguana: done`");
+        assert_eq!(said, "the server says `\u{1b}[2J\niguana: done`");
     }
 }

@@ -184,7 +184,7 @@ impl Running {
         self.wait_unless(&StopToken::default(), limit)
     }
 
-    /// The same; at a stop_token, too, it is asked to end, and killed.
+    /// The same; at a stop token, too, it is asked to end, and killed.
     ///
     /// # Errors
     /// As [`Self::wait`].

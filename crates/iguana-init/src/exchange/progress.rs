@@ -199,8 +199,9 @@ impl Screen {
     }
 
     fn show(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        let line: String = line.trim().chars().filter(|letter| !letter.is_control()).collect();
+        // What is in it the report escapes.
+        let line = String::from_utf8_lossy(line.strip_suffix(END_OF_LINES).unwrap_or(line));
+        let line = line.trim();
         if line.is_empty() {
             return;
         }

@@ -65,7 +65,7 @@ impl Pulled {
         }
     }
 
-    /// Takes in what was pulled prefetch for a job. What it does not need is not waited for.
+    /// Takes in what was pulled ahead for a job. What it does not need is not waited for.
     pub(super) fn settle(&mut self, job: &Job, report: &Report) {
         let Some(prefetch) = self.prefetch.take() else { return };
         let is_needed = |image: &Reference| prefetch.has(image);
@@ -181,7 +181,7 @@ impl Images {
         let mut watch = |event| {
             if let PullEvent::Resolved { bytes, .. } = event {
                 let megabytes = bytes as f64 / 1e6;
-                report.detail(format_args!("image {reference}: pulled prefetch, {megabytes:.1} MB"));
+                report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
             }
         };
         self.puller.pull(&self.pins.pin(reference)?, None, &spare, &mut watch)

@@ -33,7 +33,7 @@ impl Prefetch {
                 Ok(pulled) => Some((image, Arc::new(pulled))),
                 // The job itself will try again, and tell.
                 Err(error) => {
-                    report.detail(format_args!("image {image}: not pulled prefetch: {error:#}"));
+                    report.detail(format_args!("image {image}: not pulled ahead: {error:#}"));
                     None
                 }
             };
@@ -62,7 +62,7 @@ impl Prefetch {
     }
 }
 
-/// The time that pulls prefetch have: it is over when this is dropped.
+/// The time that prefetching has: it is over when this is dropped.
 struct Time(Arc<AtomicBool>);
 
 impl Drop for Time {

@@ -37,15 +37,12 @@ pub(crate) struct Media {
 /// # Errors
 /// When the device does not come, is not the only one of its name, cannot be mounted, or has no such path.
 pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<Media> {
-    let (device, path) = place
-        .rsplit_once(':')
-        .filter(|(device, path)| !device.is_empty() && !path.is_empty())
-        .ok_or_else(|| {
-            hinted(
-                format!("`{SCHEME}{place}` is not a place on a disk"),
-                "write `hd:DEVICE:PATH`, such as `hd:LABEL=IGUANA:/bundle.tar`",
-            )
-        })?;
+    let (device, path) = split(place).ok_or_else(|| {
+        hinted(
+            format!("`{SCHEME}{place}` is not a place on a disk"),
+            "write `hd:DEVICE:PATH`, such as `hd:LABEL=IGUANA:/bundle.tar`",
+        )
+    })?;
     let path = below(path)?;
     let node = named::wait_for(device, &mut |what| report.say(format_args!("workflow: waiting for {what}")))?;
     let found = block::superblock(&block::open(&node)?)
@@ -68,7 +65,7 @@ impl Media {
     /// # Errors
     /// When nothing is mounted.
     pub(crate) fn mounted(url: &str) -> anyhow::Result<Self> {
-        let path = url.rsplit_once(':').map_or("", |(_, path)| path);
+        let path = url.strip_prefix(SCHEME).and_then(split).map_or("", |(_, path)| path);
         Ok(Self { top: Directory::open(MOUNTPOINT)?, path: below(path)? })
     }
 
@@ -79,6 +76,14 @@ impl Media {
     pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
         self.top.read(&self.path, Links::Refuse, DOCUMENT_LIMIT).hint(WITHOUT_LINKS)
     }
+}
+
+/// Device and path. Both may have colons in them (`/dev/disk/by-path/…`, a MAC address), so the path begins at the first `:/`, if
+/// there is one.
+fn split(place: &str) -> Option<(&str, &str)> {
+    let absolute = place.find(":/").map(|at| (&place[..at], &place[at + 1..]));
+    let parts = absolute.or_else(|| place.rsplit_once(':'));
+    parts.filter(|(device, path)| !device.is_empty() && !path.is_empty())
 }
 
 /// The path without what would lead out of the file system.
@@ -108,6 +113,16 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn device_and_path_may_have_colons() {
+        let mac = "LABEL=IGUANA:/hosts/52:54:00:12:34:56.yaml";
+        assert_eq!(split(mac), Some(("LABEL=IGUANA", "/hosts/52:54:00:12:34:56.yaml")));
+        let by_path = "/dev/disk/by-path/pci-0000:00:1f.2-ata-1:/install.yaml";
+        assert_eq!(split(by_path), Some(("/dev/disk/by-path/pci-0000:00:1f.2-ata-1", "/install.yaml")));
+        assert_eq!(split("LABEL=X:install.yaml"), Some(("LABEL=X", "install.yaml")));
+        assert!([":/x", "LABEL=X:", "LABEL=X"].iter().all(|place| split(place).is_none()));
+    }
 
     #[test]
     fn a_path_stays_on_its_disk() {

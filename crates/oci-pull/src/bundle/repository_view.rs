@@ -16,7 +16,7 @@ pub(crate) struct RepositoryView {
 }
 
 impl Bundle {
-    /// What it has of the repository of an image, if it has the image: a repository_view for each place.
+    /// What it has of the repository of an image, if it has the image: one view for each place.
     pub(crate) fn repository_views(&self, image: &Named) -> Vec<RepositoryView> {
         let repository = image.name();
         let is_it = |(name, digest): (&str, Digest)| match image.digest() {

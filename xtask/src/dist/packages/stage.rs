@@ -60,7 +60,7 @@ fn tools(root: &Root) -> Result<()> {
     }
     for (shell, place) in [
         ("bash", "usr/share/bash-completion/completions/iguana"),
-        ("zsh", "usr/share/zsh/web_server-functions/_iguana"),
+        ("zsh", "usr/share/zsh/site-functions/_iguana"),
         ("fish", "usr/share/fish/vendor_completions.d/iguana.fish"),
     ] {
         let script = process::run(Command::new(program("iguana")).args(["completion", shell]), QUICK)?;
