@@ -162,7 +162,7 @@ mod tests {
 
     impl Source for RepositoryView {
         fn name(&self) -> String {
-            "repository_view".into()
+            "view".into()
         }
 
         fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
