@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(image("busybox"), "busybox");
         assert_eq!(image(&format!("r.example/a@sha256:{digest}")), "r.example/a@sha256:01234567…");
         let long = format!("registry.example.com/directory/tool@sha256:{digest}");
-        assert_eq!(image(&long), "…le.com/directory/tool@sha256:01234567…");
+        assert_eq!(image(&long), "…com/directory/tool@sha256:01234567…");
         assert_eq!(image(&long).chars().count(), WIDEST);
     }
 
