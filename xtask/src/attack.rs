@@ -263,9 +263,9 @@ mod tests {
 
     #[test]
     fn a_test_is_found_by_its_path_or_the_paths_end() {
-        let library = program("iguana_core", &["trust::policy::tests::a", "http::tests::a"]);
+        let library = program("a_library", &["trust::policy::tests::a", "http::tests::a"]);
         assert_eq!(library.test("trust::policy::tests::a"), Some("trust::policy::tests::a"));
-        assert_eq!(library.test("fetch::http::tests::a"), Some("http::tests::a"));
+        assert_eq!(library.test("a_library::http::tests::a"), Some("http::tests::a"));
         assert_eq!(library.test("rust::policy::tests::a"), None);
         assert_eq!(program("trust", &["x"]).test("trust::x"), Some("x"));
         assert_eq!(program("scenarios", &["trust::x"]).test("scenarios::trust::x"), Some("trust::x"));
