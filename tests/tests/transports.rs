@@ -114,7 +114,7 @@ fn what_is_damaged_in_a_file_is_found_out_at_once() -> Result<()> {
         assert!(!text(&output).contains("trying again"), "{}", text(&output));
     }
     let missing = puller.run("oci:/no/such/directory", "")?;
-    fails(&missing, &["`/no/such/directory` is not an OCI image layout", "no `oci-layout`"]);
+    fails(&missing, &["cannot open `/no/such/directory`", "No such file or directory"]);
     says(&puller.run("dir:/some/where", "")?, 3, &["nothing is pulled from `dir:`", "`skopeo copy`"]);
     Ok(())
 }
