@@ -51,7 +51,7 @@ fn a_list_that_is_not_one_touches_no_disk() -> Result<()> {
     for (job, words) in [
         (list(""), "the mount list is empty"),
         ("head -c 300 /bin/busybox > /iguana/mountlist".into(), "the mount list is not text"),
-        ("yes /dev/vda /sysroot | head -c 100000 > /iguana/mountlist".into(), "longer than 64 KiB"),
+        ("yes /dev/vda /sysroot | head -c 100000 > /iguana/mountlist".into(), "it has more than 65536 bytes"),
         (list("/dev/vda /sysroot\\n/dev/vda /etc\\n"), "the mountpoint `/etc` is not below `/sysroot`"),
     ] {
         assert_says(&refused(&job, &[&disk])?, &[words, "hint: "]);
