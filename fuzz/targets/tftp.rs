@@ -29,7 +29,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                 break;
             }
             Step::Fail(error) => {
-                assert!(!error.to_string().contains(char::is_control), "{error}");
+                // What the server says is in it as it came; the printers escape it.
+                assert!(error.to_string().len() < 4096, "{error}");
                 break;
             }
         }
