@@ -23,7 +23,7 @@ impl Outcome {
     }
 }
 
-/// StringMap by their names, in the order in which they came.
+/// Texts by their names, in the order in which they came.
 pub(super) type StringMap = IndexMap<String, String>;
 
 /// What a job left for others.

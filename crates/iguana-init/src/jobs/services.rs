@@ -268,7 +268,7 @@ impl Watched {
     }
 
     fn start_again(&self) -> anyhow::Result<Running> {
-        // StoreUsage all the time: its job's end waits for the start, and then ends it.
+        // Held all the time: its job's end waits for the start, and then ends it.
         let mut state = self.state();
         anyhow::ensure!(state.phase != Phase::Stops, "its job has ended");
         let (container, program) = self.service.run()?;
