@@ -103,7 +103,7 @@ impl Finder {
         Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
     }
 
-    /// The image in the first place that has it. The last place is asked with retry: it is nobody else's turn.
+    /// The image in the first place that has it. The last place is asked with retries: it is nobody else's turn.
     fn find(
         &self,
         reference: &Named,

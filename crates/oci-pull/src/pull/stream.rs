@@ -30,7 +30,7 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 
-/// Bytes after which a place is asked with new retry when the connection breaks: a window of TCP without scaling (RFC
+/// Bytes after which a place gets all of its tries again when the connection breaks: a window of TCP without scaling (RFC
 /// 9293). Whoever sends a few bytes and hangs up is asked as often as one who sends none.
 const RENEWED_BY: u64 = 64 << 10;
 /// Unpacked bytes after which it is asked how much the store can still take.
@@ -113,7 +113,7 @@ struct Download<'a> {
 
 impl Download<'_> {
     /// Receives all of it, if need be from several places. Whoever has a successor is asked once; the last one is asked
-    /// with retry.
+    /// with retries.
     fn take_from_any(
         &mut self,
         sources: &Sources<'_>,
