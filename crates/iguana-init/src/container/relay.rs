@@ -9,29 +9,35 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Bytes that are read at once: what a pipe holds (pipe(7)).
 const BLOCK: usize = 64 << 10;
-/// Bytes that are still handed on when the program has ended. The limit of a pipe's size (pipe(7), `pipe-max-size`).
+/// Bytes that are still waited for when the program has ended. The limit of a pipe's size (pipe(7), `pipe-max-size`).
 const REST: usize = 1 << 20;
 /// How long a terminal that a person has stopped with Ctrl-S is waited for, as where it is drained.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Hands on what is written, on a thread of its own, as long as anybody may write.
+///
+/// Only that thread writes to the target: it may wait for it without end, and nobody waits for the thread without a limit.
 #[derive(Debug)]
 pub(super) struct Relay {
     /// Does not block.
     source: OwnedFd,
-    target: Mutex<File>,
+    /// From before a block is read until it is written.
+    busy: AtomicBool,
+    /// Bytes.
+    written: AtomicUsize,
 }
 
-/// What came of handing a block on.
+/// What came of reading a block.
 #[derive(Debug, PartialEq, Eq)]
-enum Moved {
+enum Read {
     Bytes(usize),
     NothingYet,
     /// Nobody can write any more.
@@ -47,61 +53,57 @@ impl Relay {
         let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
         // Only this end: a program does not expect that it has to wait.
         rustix::io::ioctl_fionbio(&source, true)?;
-        let relay = Arc::new(Self { source, target: Mutex::new(target.into()) });
+        let relay = Arc::new(Self { source, busy: AtomicBool::new(false), written: AtomicUsize::new(0) });
         let working = Arc::clone(&relay);
-        thread::Builder::new().name("relay".into()).spawn(move || working.work())?;
+        thread::Builder::new().name("relay".into()).spawn(move || working.work(&target.into()))?;
         Ok((relay, input))
     }
 
-    fn work(&self) {
+    fn work(&self, target: &File) {
+        let mut block = vec![0; BLOCK];
         loop {
             let mut waited_for = [PollFd::new(&self.source, PollFlags::IN)];
             if rustix::io::retry_on_intr(|| poll(&mut waited_for, None)).is_err() {
                 return;
             }
-            let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.hand_on(&target) == Moved::End {
+            self.busy.store(true, SeqCst);
+            let read = self.hand_on(&mut block, target);
+            self.busy.store(false, SeqCst);
+            if read == Read::End {
                 return;
             }
         }
     }
 
-    /// Hands on what a program has written before its end.
+    /// Waits, with a limit, until what a program has written before its end is handed on.
     pub(super) fn finish(&self) {
-        let Some(target) = self.target_within(WAIT_LIMIT) else { return };
-        let mut rest = REST;
-        while let Moved::Bytes(count) = self.hand_on(&target) {
-            rest = rest.saturating_sub(count);
-            if rest == 0 {
-                // What it has left in the background goes on writing.
-                return;
-            }
-        }
-    }
-
-    fn target_within(&self, limit: Duration) -> Option<MutexGuard<'_, File>> {
         let start = Instant::now();
-        loop {
-            match self.target.try_lock() {
-                Ok(target) => return Some(target),
-                Err(TryLockError::Poisoned(target)) => return Some(target.into_inner()),
-                Err(TryLockError::WouldBlock) if start.elapsed() > limit => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_EVERY),
-            }
+        let written_before = self.written.load(SeqCst);
+        // What it has left in the background goes on writing.
+        while !self.is_drained()
+            && self.written.load(SeqCst) - written_before < REST
+            && start.elapsed() < WAIT_LIMIT
+        {
+            thread::sleep(LOOK_EVERY);
         }
     }
 
-    fn hand_on(&self, mut target: &File) -> Moved {
-        let mut block = vec![0; BLOCK];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut block[..])) {
-            Ok(0) => Moved::End,
+    /// The pipe first: what is no longer in it has made the thread busy.
+    fn is_drained(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0 && !self.busy.load(SeqCst)
+    }
+
+    fn hand_on(&self, block: &mut [u8], mut target: &File) -> Read {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
+            Ok(0) => Read::End,
             Ok(count) => {
                 // What cannot be written is lost, as at a console that is gone; the program must not wait for it.
                 let _ = target.write_all(&block[..count]);
-                Moved::Bytes(count)
+                self.written.fetch_add(count, SeqCst);
+                Read::Bytes(count)
             }
-            Err(Errno::AGAIN) => Moved::NothingYet,
-            Err(_) => Moved::End,
+            Err(Errno::AGAIN) => Read::NothingYet,
+            Err(_) => Read::End,
         }
     }
 }

@@ -241,7 +241,9 @@ impl Running {
             self.ended = ended.map(|ended| self.explained(ended));
             if self.ended.is_some() {
                 // Its last words come before whatever is said of its end.
-                self.relay.take().iter().for_each(|relay| relay.finish());
+                if let Some(relay) = self.relay.take() {
+                    relay.finish();
+                }
             }
         }
         self.ended
