@@ -13,11 +13,11 @@ use std::process::Command;
 
 /// The crates from the bottom up. A crate may use those on the lines above its own, and none on its own line.
 const LAYERS: &[&[&str]] = &[
-    &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm"],
-    &["timestamp", "trust-directory", "yaml-tree", "oci-reference"],
+    &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm", "sys"],
+    &["timestamp", "trust-directory", "yaml-tree", "oci-reference", "exchange"],
     &["fetch", "oci-trust", "oci-layer", "workflow"],
     &["oci-pull"],
-    &["config"],
+    &["config", "runtime"],
     &["iguana-init", "iguana"],
     &["iguana-lab"],
     &["iguana-fuzz", "xtask"],

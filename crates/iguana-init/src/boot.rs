@@ -1,9 +1,6 @@
 //! One boot, in order. The only file that knows the order.
 
-use crate::container::Cgroups;
 use crate::control;
-use crate::exchange;
-use crate::exchange::Results;
 use crate::handover;
 use crate::handover::{DiskBaseline, Handover, HandoverContext, State};
 use crate::jobs;
@@ -15,7 +12,9 @@ use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise::Verdict;
 use config::cmdline::{OnFailure, Settings};
 use config::trust::Trust;
+use exchange::Results;
 use fetch::http::Proxies;
+use runtime::Cgroups;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -170,7 +169,8 @@ fn prepare_and_run(
     machine.iter().for_each(|machine| machine.devices.settle(report));
 
     let machine_id = identity::machine_id(settings, report).at(Stage::Job)?;
-    let shared = exchange::mount(shared_limits(&plan)).and_then(|mounted| mounted.begin(&machine_id, report));
+    let shared = exchange::mount(shared_limits(&plan))
+        .and_then(|mounted| mounted.begin(&machine_id, &report.progress_sink()));
     let shared = shared.at(Stage::Job)?;
     let space = memory::StoreMemory::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
     let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));

@@ -6,7 +6,6 @@
 use crate::boot;
 use crate::boot::Initrd;
 use crate::control;
-use crate::exchange;
 use crate::handover;
 use crate::handover::Handover;
 use crate::machine::mounts;

@@ -8,17 +8,11 @@ mod block;
 mod boot;
 #[allow(
     clippy::disallowed_methods,
-    reason = "terminals, cgroups, and a container's own tree in its own mount namespace"
-)]
-mod container;
-#[allow(
-    clippy::disallowed_methods,
     reason = "files of the initrd, and of the disk that the workflow comes from"
 )]
 mod control;
 #[allow(clippy::disallowed_methods, reason = "files of dracut's initrd")]
 mod dracut;
-mod exchange;
 #[allow(clippy::disallowed_methods, reason = "the new system's disks, and what Iguana leaves in `/run`")]
 mod handover;
 mod jobs;
@@ -31,8 +25,6 @@ mod report;
 mod run;
 #[allow(clippy::disallowed_methods, reason = "the kernel command line")]
 mod supervise;
-#[allow(clippy::disallowed_methods, reason = "a file of the kernel's")]
-mod sys;
 
 use std::process::ExitCode;
 
@@ -43,7 +35,7 @@ fn main() -> ExitCode {
     let rest = |first: usize| arguments.iter().skip(first).cloned();
     let is_first_process = rustix::process::getpid().is_init();
     match (word(0).rsplit('/').next(), word(1)) {
-        (Some(container::INIT_NAME), _) => container::init(),
+        (Some(runtime::INIT_NAME), _) => runtime::init(),
         (Some("modprobe"), _) => machine::modules::modprobe(rest(1).next_back().unwrap_or_default()),
         // First: a bare word of the kernel command line is an argument of PID 1.
         _ if is_first_process => supervise::run(),

@@ -7,9 +7,7 @@ mod arguments;
 mod dry_run;
 
 use crate::boot;
-use crate::container::Cgroups;
 use crate::control;
-use crate::exchange;
 use crate::jobs;
 use crate::jobs::{Images, Setup, Streams};
 use crate::machine::{facts, identity, logins, memory};
@@ -24,6 +22,7 @@ use fetch::http::Proxies;
 use hint::WithHint as _;
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
+use runtime::Cgroups;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -128,7 +127,7 @@ fn run_plan(
     let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
     let trust = Trust { logins, ..trust };
     let machine_id = identity::machine_id(&Settings::default(), report).at(Stage::Job)?;
-    let shared = shared.begin(&machine_id, report).at(Stage::Job)?;
+    let shared = shared.begin(&machine_id, &report.progress_sink()).at(Stage::Job)?;
     // The system's swap is its own.
     let space = memory::StoreMemory::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -151,14 +150,14 @@ fn run_plan(
     plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
     let failures = jobs::run(plan, &setup, report);
     shared.finish();
-    shared.results().tell_not_taken(report);
+    shared.results().warnings().for_each(|warning| report.warn(warning));
     report.say(memory.summary());
     Ok(failures)
 }
 
 /// From here on this process has mounts of its own, which go with it; those that the system makes are seen.
 fn leave_no_mounts() -> anyhow::Result<()> {
-    crate::sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
+    sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("cannot detach the mounts from the system's")
 }

@@ -5,7 +5,6 @@ use crate::handover;
 use crate::handover::Handover;
 use crate::machine::mounts;
 use crate::report::{Failure, Report, Stage};
-use crate::sys;
 use config::cmdline::{OnFailure, Settings};
 use config::rules::Rules;
 use hint::hinted;
@@ -169,7 +168,7 @@ fn run_shell() -> anyhow::Result<()> {
     let mut command = Command::new(SHELL);
     command.arg("-l").current_dir("/root").env_clear();
     command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
-    crate::container::attach_to_terminal(&mut command)?;
+    runtime::attach_to_terminal(&mut command)?;
     let shell = command.spawn()?;
     reap_until_end_of(&shell)?;
     Ok(())

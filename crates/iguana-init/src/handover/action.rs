@@ -1,7 +1,7 @@
 //! The kernel action: one word, as containers write it.
 
 use super::{Handover, kexec};
-use crate::exchange::KERNEL_ACTION;
+use exchange::KERNEL_ACTION;
 use hint::hinted;
 
 /// What the word asks for. White space around it and capitals do not matter.

@@ -1,7 +1,6 @@
 //! A new kernel in the place of the one that runs: kexec_file_load(2).
 
 use super::kernel::Installed;
-use crate::sys;
 use anyhow::{Context as _, bail};
 use hint::WithHint as _;
 use std::ffi::CString;

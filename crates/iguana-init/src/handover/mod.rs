@@ -20,10 +20,10 @@ pub(crate) use state::State;
 pub(crate) use switch_root::{release_media, release_store, start_loaded_kernel, switch_root};
 
 use crate::block::named;
-use crate::exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use crate::report::{At as _, Failure, Report, Stage};
 use anyhow::{Context as _, bail};
 use config::cmdline::Settings;
+use exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use hint::{WithHint as _, hinted};
 use kernel::Fit;
 use mount_list::Entry;
@@ -67,7 +67,7 @@ pub(crate) struct HandoverContext<'a> {
 /// # Errors
 /// When what they ask for cannot be done.
 pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<Option<Handover>, Failure> {
-    results.tell_not_taken(around.report);
+    results.warnings().for_each(|warning| around.report.warn(warning));
     let handover = match (results.kernel_action(), results.mount_list()) {
         (Some(action), _) => action.and_then(|action| action::parse(&action)),
         (None, Some(list)) => list.and_then(|list| enter(&mount_list::parse(&list)?, around)),

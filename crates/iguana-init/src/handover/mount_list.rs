@@ -1,7 +1,6 @@
 //! The mount list: lines of `device mountpoint [options]`, in order.
 
 use super::NEW_ROOT;
-use crate::exchange;
 use hint::{WithHint as _, hinted};
 use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};

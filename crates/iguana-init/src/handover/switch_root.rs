@@ -2,9 +2,7 @@
 
 use super::NEW_ROOT;
 use super::system::Mountpoint;
-use crate::exchange;
 use crate::machine::{media, memory};
-use crate::sys;
 use anyhow::{Context as _, bail};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};

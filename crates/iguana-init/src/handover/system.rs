@@ -6,7 +6,6 @@ use super::filesystem;
 use super::filesystem::Content;
 use super::mount_list::{Entry, Source};
 use crate::block::named;
-use crate::exchange;
 use crate::report::Report;
 use anyhow::Context as _;
 use hint::WithHint as _;

@@ -3,11 +3,10 @@
 use super::Setup;
 use super::images::Pulled;
 use super::scope::{Scope, StringMap};
-use crate::container;
-use crate::container::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
-use crate::exchange::OUTPUT_INSIDE;
 use anyhow::Context as _;
+use exchange::OUTPUT_INSIDE;
 use oci_pull::VerifiedImage;
+use runtime::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
 use std::path::Path;
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
@@ -21,8 +20,8 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Starts it, without a program in it yet.
-    pub(super) fn start(&self) -> anyhow::Result<container::Container> {
-        container::start(&self.image, &self.plan, &self.zygote)
+    pub(super) fn start(&self) -> anyhow::Result<runtime::Container> {
+        runtime::start(&self.image, &self.plan, &self.zygote)
     }
 }
 
@@ -34,7 +33,7 @@ pub(super) fn start(
     scope: &Scope,
     pulled: &Pulled,
     setup: &Setup,
-) -> anyhow::Result<container::Container> {
+) -> anyhow::Result<runtime::Container> {
     prepare(name, container, volumes, scope, pulled, setup)?.start()
 }
 

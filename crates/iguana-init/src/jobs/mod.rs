@@ -12,11 +12,11 @@ mod streams;
 pub(crate) use images::Images;
 pub(crate) use streams::Streams;
 
-use crate::container::{Cgroups, Zygote};
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
+use runtime::{Cgroups, Zygote};
 use scope::{JobResult, Outcome, Scope, StringMap};
 use services::{Service, ServiceFailureSignal};
 use std::path::PathBuf;
@@ -236,7 +236,7 @@ impl Runner<'_> {
 
     fn own_program(
         &self,
-        container: &crate::container::Container,
+        container: &runtime::Container,
         own: &Container,
         scope: &Scope,
         deadline: &Deadline,

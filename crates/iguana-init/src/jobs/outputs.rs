@@ -1,7 +1,7 @@
 //! What steps write to the file that `$IGUANA_OUTPUT` and `$GITHUB_OUTPUT` name.
 
 use super::scope::StringMap;
-use crate::exchange::StepFiles;
+use exchange::StepFiles;
 use hint::hinted;
 
 /// Reads what was written.

@@ -1,6 +1,6 @@
 //! What the programs of jobs read from and write to.
 
-use crate::container::{Stdio, Terminal};
+use runtime::{Stdio, Terminal};
 
 /// Where the person is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 use super::release;
 use crate::pattern;
 use crate::report::Report;
-use crate::sys;
 use anyhow::Context as _;
 use rustix::mount::{MountFlags, mount};
 use std::collections::{HashMap, HashSet};

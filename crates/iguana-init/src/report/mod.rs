@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
 mod failure;
+mod progress;
 mod splash;
 mod waiting;
 

@@ -6,7 +6,6 @@
 //! is what lacks and not time; else the kernel's own choice.
 
 use crate::machine::modules;
-use crate::sys;
 use anyhow::Context as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;

@@ -8,7 +8,6 @@
 
 use super::interfaces::Interface;
 use crate::report::Report;
-use crate::sys;
 use anyhow::{Context as _, bail, ensure};
 use dhcp::{Answer, CLIENT_PORT, LARGEST_MESSAGE, Lease, Question, Request, SERVER_PORT, Unanswered};
 use std::cell::RefCell;

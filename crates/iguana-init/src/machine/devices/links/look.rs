@@ -4,7 +4,6 @@ use super::names::LinkAttributes;
 use super::{ids, route};
 use crate::block::device::Device;
 use crate::block::{self, Array, Table};
-use crate::sys;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io;

@@ -25,14 +25,14 @@ const PAGE: u64 = 64 << 10;
 
 /// The log of one service, which its programs append to.
 #[derive(Debug)]
-pub(crate) struct ServiceLog(Arc<File>);
+pub struct ServiceLog(Arc<File>);
 
 impl ServiceLog {
     /// Makes it, in place of one of an earlier service of that name.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn create(name: &str) -> anyhow::Result<Self> {
+    pub fn create(name: &str) -> anyhow::Result<Self> {
         Self::create_in(&Directory::open(super::OWN)?, name)
     }
 
@@ -58,12 +58,12 @@ impl ServiceLog {
     ///
     /// # Errors
     /// When this process has no descriptor left.
-    pub(crate) fn writer(&self) -> anyhow::Result<OwnedFd> {
+    pub fn writer(&self) -> anyhow::Result<OwnedFd> {
         Ok(self.0.try_clone().context("cannot write the log")?.into())
     }
 
     /// The end of what was written.
-    pub(crate) fn end(&self) -> String {
+    pub fn end(&self) -> String {
         let length = self.0.metadata().map_or(0, |found| found.len());
         let first = length.saturating_sub(SHOWN);
         let mut bytes = vec![0; (length - first) as usize];

@@ -3,7 +3,7 @@
 use super::cgroup::Cgroups;
 use super::host_files;
 use super::terminal;
-use crate::exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
+use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -19,56 +19,64 @@ const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
 /// Where a container with a read-only root can write; podman's `--read-only-tmpfs`.
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
 /// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
-pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The scripts and the output file of its steps, in its scratch directory.
 pub(super) const STEP_FILES: &str = "steps";
 
 /// Everything about one container besides its image.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// A directory of its own in the store's file system, for what it writes.
-    pub(crate) scratch: PathBuf,
+    pub scratch: PathBuf,
     /// What is mounted into its root, in order.
-    pub(crate) mounts: Vec<Mount>,
+    pub mounts: Vec<Mount>,
     /// Variables for all its programs, after those of the image.
-    pub(crate) env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
     /// Its root takes no changes; only [`WRITABLE`] and its mounts do.
-    pub(crate) read_only: bool,
+    pub read_only: bool,
     /// It has all rights, and the machine's devices. Without: podman's default rights, and devices that
     /// only make or take bytes.
-    pub(crate) privileged: bool,
+    pub privileged: bool,
     /// It may say what comes after the last job: its `/iguana` is the one in which the result files are.
-    pub(crate) handover: bool,
+    pub handover: bool,
     /// It sees the machine's processes.
-    pub(crate) pid_host: bool,
+    pub pid_host: bool,
     /// Time between the request to stop and the end by force.
-    pub(crate) stop_grace: Duration,
+    pub stop_grace: Duration,
     /// Where its cgroup is made, by the name of its scratch directory.
-    pub(crate) cgroups: Cgroups,
+    pub cgroups: Cgroups,
     /// The most memory in bytes that it may use, files in its root included.
-    pub(crate) memory: Option<u64>,
+    pub memory: Option<u64>,
     /// The most processes and threads that it may have.
-    pub(crate) pids: Option<u64>,
+    pub pids: Option<u64>,
 }
 
 /// Something that is mounted into a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mount {
-    pub(crate) source: Source,
-    pub(crate) target: PathBuf,
-    pub(crate) read_only: bool,
+pub struct Mount {
+    /// What it is.
+    pub source: Source,
+    /// Where it is in the container.
+    pub target: PathBuf,
+    /// Whether nothing can be written to it.
+    pub read_only: bool,
 }
 
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Source {
+pub enum Source {
     /// A path of the machine; one that is missing is made as a directory.
     Bind(PathBuf),
-    /// Memory, at most `size` bytes (else the kernel's limit: half of all). It has the owner and the mode
-    /// of the directory that it covers.
-    Tmpfs { size: Option<u64> },
-    /// An image's layers, the lowest first. Nothing can be written to it.
-    Image { layers: Vec<PathBuf> },
+    /// Memory. It has the owner and the mode of the directory that it covers.
+    Tmpfs {
+        /// Bytes at most; without, the kernel's limit: half of all memory.
+        size: Option<u64>,
+    },
+    /// An image. Nothing can be written to it.
+    Image {
+        /// The directories of its layers, the lowest first.
+        layers: Vec<PathBuf>,
+    },
     /// What the kernel shows of the container's own namespaces. Where the kernel does not have it, or the
     /// machine no directory for it, there is nothing.
     Kernel(KernelFiles),
@@ -76,8 +84,10 @@ pub(crate) enum Source {
 
 /// File systems of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum KernelFiles {
+pub enum KernelFiles {
+    /// POSIX message queues (mq_overview(7)).
     MessageQueues,
+    /// Its own cgroup as the root (cgroups(7), version 2).
     Cgroups,
 }
 
@@ -93,29 +103,36 @@ impl KernelFiles {
 
 /// One program to run in a container.
 #[derive(Debug, Clone)]
-pub(crate) struct Program {
-    pub(crate) command: Command,
+pub struct Program {
+    /// What is executed.
+    pub command: Command,
     /// Variables after those of the image and of the container's plan.
-    pub(crate) env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
     /// In place of the image's working directory.
-    pub(crate) directory: Option<String>,
+    pub directory: Option<String>,
     /// In place of the image's user, and written as there.
-    pub(crate) user: Option<String>,
-    pub(crate) stdio: Stdio,
+    pub user: Option<String>,
+    /// Where it reads and writes.
+    pub stdio: Stdio,
 }
 
 /// What is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Command {
+pub enum Command {
     /// What the image says, changed as podman's `--entrypoint` and arguments change it.
-    FromImage { entrypoint: Option<Vec<String>>, command: Option<Vec<String>> },
+    FromImage {
+        /// In place of the image's entrypoint; its command is then left out.
+        entrypoint: Option<Vec<String>>,
+        /// In place of the image's command.
+        command: Option<Vec<String>>,
+    },
     /// These words, whatever the image says.
     Exactly(Vec<String>),
 }
 
 /// Where a program reads and writes.
 #[derive(Debug, Clone)]
-pub(crate) enum Stdio {
+pub enum Stdio {
     /// The terminal at this path, which controls it. One program of a container at a time can have it.
     Terminal(PathBuf),
     /// Writes to the console, reads nothing: there is no terminal.
@@ -128,7 +145,7 @@ pub(crate) enum Stdio {
 
 impl Plan {
     /// A container with all rights and what the contract gives to every one.
-    pub(crate) fn new(scratch: PathBuf) -> Self {
+    pub fn new(scratch: PathBuf) -> Self {
         Self {
             scratch,
             mounts: SHARED.iter().map(Mount::same).collect(),
@@ -177,7 +194,8 @@ impl Plan {
 }
 
 impl Mount {
-    pub(crate) fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+    /// A path of the machine at `target` in the container, where it can be written to.
+    pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         Self { source: Source::Bind(source.into()), target: target.into(), read_only: false }
     }
 

@@ -1,22 +1,21 @@
 //! The result files: what the containers say about the time after the last job.
 
-use crate::report::Report;
 use anyhow::Context as _;
 use hint::WithHint as _;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory, Links};
 
 /// What a container writes to end the boot otherwise than with a switch of the root.
-pub(crate) const KERNEL_ACTION: &str = "/iguana/kernelAction";
+pub const KERNEL_ACTION: &str = "/iguana/kernelAction";
 /// What a container writes to have the new system mounted.
-pub(crate) const MOUNT_LIST: &str = "/iguana/mountlist";
+pub const MOUNT_LIST: &str = "/iguana/mountlist";
 const KERNEL_ACTION_NAME: &str = "kernelAction";
 const MOUNT_LIST_NAME: &str = "mountlist";
 /// Bytes of either file; a real one has a few hundred.
 const LIMIT: u64 = 64 << 10;
 
 /// What the containers left. Only the directory of those that may hand over is read.
-pub(crate) struct Results {
+pub struct Results {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
 }
@@ -27,23 +26,23 @@ impl Results {
     }
 
     /// The kernel action, white space around it left out; nothing when there is none.
-    pub(crate) fn kernel_action(&self) -> Option<anyhow::Result<String>> {
+    pub fn kernel_action(&self) -> Option<anyhow::Result<String>> {
         read(&self.shared, KERNEL_ACTION_NAME, KERNEL_ACTION)
             .filter(|read| !read.as_ref().is_ok_and(String::is_empty))
     }
 
     /// The mount list, white space around it left out; nothing when there is none.
-    pub(crate) fn mount_list(&self) -> Option<anyhow::Result<String>> {
+    pub fn mount_list(&self) -> Option<anyhow::Result<String>> {
         read(&self.shared, MOUNT_LIST_NAME, MOUNT_LIST)
     }
 
-    /// Tells of result files that containers wrote which may not hand over: whoever wrote the workflow may have meant it.
-    pub(crate) fn tell_not_taken(&self, report: &Report) {
-        for path in self.not_taken() {
-            report.warn(format_args!(
+    /// A warning for each result file of a container that may not hand over: whoever wrote the workflow may have meant it.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.not_taken().into_iter().map(|path| {
+            format!(
                 "`{path}` of a container that may not hand over is not taken; `handover: true` would allow it"
-            ));
-        }
+            )
+        })
     }
 
     fn not_taken(&self) -> Vec<&'static str> {

@@ -1,9 +1,26 @@
-//! The only module with unsafe code: what rustix does not offer.
-#![allow(unsafe_code)]
+//! System calls that no safe library offers: the only unsafe code of the workspace.
+//!
+//! Principles:
+//!
+//! 1. Every function is safe to call: what the kernel reads and writes is alive, and of the size that it is told.
+//! 2. A function makes one system call, or sets up what a [`Command`] does between fork(2) and execve(2). It decides nothing.
+//! 3. What may only be called while the process has one thread says so.
+//! 4. What rustix offers is used from there.
+//!
+//! ```
+//! // A pipe is no terminal.
+//! let (reader, _writer) = std::io::pipe()?;
+//! assert!(sys::unsent_bytes(&reader).is_err());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Errors are those of the system calls, as [`io::Error`].
+//!
+//! Specifications: the man pages of the calls, and the kernel's headers where a constant has no page.
 
 mod landlock;
 
-pub(crate) use landlock::look_into_own_processes_only;
+pub use landlock::look_into_own_processes_only;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -25,12 +42,12 @@ const CONTAINER_NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | lib
 /// linux/sched.h (Linux 5.7). The libc crate's is too narrow to hold it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// How readily the kernel kills a process when memory is full (proc_pid_oom_score_adj(5)).
-pub(crate) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
 
 /// Has errors and panics come without a backtrace, which this program cannot make and would abort over (`build.rs`).
 /// Only before the first thread and the first error.
-pub(crate) fn want_no_backtrace() {
+pub fn want_no_backtrace() {
     for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
         // SAFETY: the environment is nobody else's while there is one thread.
         unsafe { std::env::remove_var(name) }
@@ -46,7 +63,7 @@ fn check(result: c_int) -> io::Result<c_int> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> io::Result<Child> {
+pub fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> io::Result<Child> {
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_fd().as_raw_fd()));
     command.arg0(name).env_clear().stdin(input).stdout(output.try_clone()?).stderr(output.try_clone()?);
     // SAFETY: the closure makes a system call without pointers.
@@ -67,10 +84,7 @@ pub(crate) fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &Fil
 ///
 /// # Errors
 /// When the kernel refuses (clone(2)); one before 5.7 cannot have it begin in a cgroup.
-pub(crate) fn copy_into_namespaces(
-    pid_host: bool,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> io::Result<Option<Pid>> {
+pub fn copy_into_namespaces(pid_host: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Pid>> {
     let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
     let flags = CONTAINER_NAMESPACES | processes | libc::CLONE_PARENT;
     // SAFETY: without CLONE_VM both are fork(2): the copy runs on its own copy of everything, where no other
@@ -94,24 +108,27 @@ pub(crate) fn copy_into_namespaces(
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn copy() -> io::Result<Option<Pid>> {
+pub fn copy() -> io::Result<Option<Pid>> {
     // SAFETY: the copy runs on its own copy of everything, where no other thread can have held a lock.
     Ok(Pid::from_raw(check(unsafe { libc::fork() })?))
 }
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) user: u32,
-    pub(crate) group: u32,
-    pub(crate) groups: Vec<u32>,
+pub struct Identity {
+    /// Its user ID, real and effective.
+    pub user: u32,
+    /// Its group ID.
+    pub group: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 /// Has this process' session, which it leads, be controlled by a terminal.
 ///
 /// # Errors
 /// When another terminal controls it already.
-pub(crate) fn control_by_terminal(terminal: impl AsFd) -> io::Result<()> {
+pub fn control_by_terminal(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: a system call without pointers. 1: even if a session that is about to end still has it.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 1) }).map(drop)
 }
@@ -120,7 +137,7 @@ pub(crate) fn control_by_terminal(terminal: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is no terminal.
-pub(crate) fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
+pub fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
     let mut count = 0;
     // SAFETY: the kernel writes one number, which is alive.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
@@ -132,7 +149,7 @@ pub(crate) fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
 ///
 /// # Errors
 /// When it is no such screen.
-pub(crate) fn show_text(screen: impl AsFd) -> io::Result<()> {
+pub fn show_text(screen: impl AsFd) -> io::Result<()> {
     const KDSETMODE: libc::Ioctl = 0x4B3A;
     const KD_TEXT: c_ulong = 0;
     const KDSKBMODE: libc::Ioctl = 0x4B45;
@@ -147,7 +164,7 @@ pub(crate) fn show_text(screen: impl AsFd) -> io::Result<()> {
 
 /// Where a process stands to the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Session {
+pub enum Session {
     /// It leads one of its own, which its standard input controls if that is a terminal.
     Own,
     /// It is in the foreground of its parent's.
@@ -156,7 +173,7 @@ pub(crate) enum Session {
 
 /// Has the command run in such a session, with no signal blocked, as `identity`; and, where `capabilities`
 /// are given, with no others, now and later.
-pub(crate) fn set_up_process(
+pub fn set_up_process(
     command: &mut Command,
     identity: Identity,
     session: Session,
@@ -197,7 +214,7 @@ pub(crate) fn set_up_process(
 }
 
 /// Has the command begin in this directory. Before [`set_up_process`]: its user may lack the right to enter it.
-pub(crate) fn begin_in(command: &mut Command, directory: OwnedFd) {
+pub fn begin_in(command: &mut Command, directory: OwnedFd) {
     // SAFETY: the closure makes a system call without pointers, on a descriptor that it owns.
     unsafe {
         command.pre_exec(move || check(libc::fchdir(directory.as_raw_fd())).map(drop));
@@ -206,7 +223,7 @@ pub(crate) fn begin_in(command: &mut Command, directory: OwnedFd) {
 
 /// Has the command not be executed (`EXDEV`) if its working directory is not below its root. After [`set_up_process`],
 /// with the rights that the program will have.
-pub(crate) fn stay_in_root(command: &mut Command) {
+pub fn stay_in_root(command: &mut Command) {
     // SAFETY: the closure makes a system call that writes to an array of its own, of which the kernel is told the size.
     unsafe {
         command.pre_exec(|| {
@@ -253,7 +270,7 @@ fn limit_capabilities(capabilities: CapabilitySet, user: u32) -> io::Result<()> 
 
 /// Has the command, and whatever it starts, make only the system calls that all filters let through. Where
 /// several refuse one, the last says how.
-pub(crate) fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProgram; COUNT]) {
+pub fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProgram; COUNT]) {
     // SAFETY: applying a filter makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
@@ -273,7 +290,7 @@ pub(crate) fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [
 ///
 /// # Errors
 /// When one of the texts holds a zero byte.
-pub(crate) fn execute_exactly(
+pub fn execute_exactly(
     command: &mut Command,
     path: &Path,
     arguments: &[String],
@@ -302,7 +319,7 @@ pub(crate) fn execute_exactly(
 ///
 /// # Errors
 /// When the kernel refuses (unshare(2)).
-pub(crate) fn leave_mounts_of_others() -> io::Result<()> {
+pub fn leave_mounts_of_others() -> io::Result<()> {
     // SAFETY: no thread relies on sharing mounts.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
 }
@@ -311,7 +328,7 @@ pub(crate) fn leave_mounts_of_others() -> io::Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses (unshare(2)). One without such namespaces is no failure.
-pub(crate) fn make_own_cgroup_the_root() -> io::Result<()> {
+pub fn make_own_cgroup_the_root() -> io::Result<()> {
     // SAFETY: a view of cgroups is no part of what threads must share.
     match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) } {
         Err(rustix::io::Errno::INVAL) => Ok(()),
@@ -320,14 +337,14 @@ pub(crate) fn make_own_cgroup_the_root() -> io::Result<()> {
 }
 
 /// Leaves the machine's session keyring for an empty one, which the programs of this process have, too.
-pub(crate) fn leave_keyring() {
+pub fn leave_keyring() {
     // SAFETY: a system call; the null pointer asks for a keyring without a name. A kernel without keys has
     // nothing to be left.
     unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>()) };
 }
 
 /// Kills every process but this one and the kernel's own. Only PID 1 may do this.
-pub(crate) fn kill_all_others() {
+pub fn kill_all_others() {
     // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
@@ -336,7 +353,7 @@ pub(crate) fn kill_all_others() {
 ///
 /// # Errors
 /// When a number is not a signal.
-pub(crate) fn block_signals(signals: &[c_int]) -> io::Result<()> {
+pub fn block_signals(signals: &[c_int]) -> io::Result<()> {
     let set = signal_set(signals);
     // SAFETY: the set is initialized, and the old mask is not asked for.
     check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }).map(drop)
@@ -346,7 +363,7 @@ pub(crate) fn block_signals(signals: &[c_int]) -> io::Result<()> {
 ///
 /// # Errors
 /// When there are no descriptors left.
-pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
+pub fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
     let set = signal_set(signals);
     // SAFETY: the set is initialized; -1 asks for a new descriptor, which nobody else owns.
     unsafe {
@@ -359,7 +376,7 @@ pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it is another descriptor.
-pub(crate) fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
+pub fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
     let mut block = [0; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut block)) {
         Ok(_) => {
@@ -376,7 +393,7 @@ pub(crate) fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
 ///
 /// # Errors
 /// When there is no such group, or no such signal.
-pub(crate) fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
+pub fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
     // SAFETY: a system call without pointers.
     check(unsafe { libc::killpg(leader.as_raw_pid(), signal) }).map(drop)
 }
@@ -386,7 +403,7 @@ pub(crate) fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is no mount, or the kernel is older.
-pub(crate) fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> io::Result<()> {
+pub fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> io::Result<()> {
     // SAFETY: a structure of numbers, for which zero means "no change".
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     // These three have the numbers that mount(2) gives them (linux/mount.h).
@@ -418,7 +435,7 @@ fn signal_set(signals: &[c_int]) -> libc::sigset_t {
 ///
 /// # Errors
 /// When there is no such interface.
-pub(crate) fn bind_to_interface(socket: impl AsFd, interface: &str) -> io::Result<()> {
+pub fn bind_to_interface(socket: impl AsFd, interface: &str) -> io::Result<()> {
     let length = interface.len() as libc::socklen_t;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `length` bytes of the name, which is alive.
@@ -441,7 +458,7 @@ const BLKRRPART: libc::Ioctl = 0x125f;
 ///
 /// # Errors
 /// When one of the partitions that it knows is in use.
-pub(crate) fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
+pub fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
     // SAFETY: this request takes no argument.
     check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKRRPART) }).map(drop)
 }
@@ -472,7 +489,7 @@ struct LoopConfig {
 ///
 /// # Errors
 /// When the kernel has none.
-pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
+pub fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
     // SAFETY: this request takes no argument.
     let number = check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) })?;
     u32::try_from(number).map_err(io::Error::other)
@@ -482,7 +499,7 @@ pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
 ///
 /// # Errors
 /// When the device has no header of a swap area, or is in use.
-pub(crate) fn swap_on(device: &Path) -> io::Result<()> {
+pub fn swap_on(device: &Path) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: a string that outlives the call.
     check(unsafe { libc::swapon(device.as_ptr(), 0) }).map(drop)
@@ -492,7 +509,7 @@ pub(crate) fn swap_on(device: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it does not fit into memory.
-pub(crate) fn swap_off(device: &Path) -> io::Result<()> {
+pub fn swap_off(device: &Path) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: a string that outlives the call.
     check(unsafe { libc::swapoff(device.as_ptr()) }).map(drop)
@@ -502,7 +519,7 @@ pub(crate) fn swap_off(device: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the device is in use, or the file unsuitable.
-pub(crate) fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+pub fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
     let config = LoopConfig {
         fd: file.as_fd().as_raw_fd() as u32,
         block_size: 0,
@@ -524,11 +541,7 @@ const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
 ///
 /// # Errors
 /// When the running kernel refuses it.
-pub(crate) fn load_kernel(
-    image: impl AsFd,
-    initrd: Option<impl AsFd>,
-    cmdline: &std::ffi::CStr,
-) -> io::Result<()> {
+pub fn load_kernel(image: impl AsFd, initrd: Option<impl AsFd>, cmdline: &std::ffi::CStr) -> io::Result<()> {
     let flags = if initrd.is_some() { 0 } else { KEXEC_FILE_NO_INITRAMFS };
     let initrd = initrd.as_ref().map_or(-1, |initrd| initrd.as_fd().as_raw_fd());
     // SAFETY: the kernel reads both files, which are open, and the text, of which it is told the length with its end.
@@ -544,28 +557,6 @@ pub(crate) fn load_kernel(
     };
     if loaded == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
-
-/// Gives this thread, and those that it starts, a network without any interface but loopback.
-#[cfg(test)]
-pub(crate) fn enter_empty_network() -> io::Result<()> {
-    // SAFETY: the network is no part of what threads must share.
-    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
-}
-
-/// Has the program of the unit tests, too, be PID 1 of a container when it is called by that name: so
-/// they can start real containers. The loader calls what is in this section before `main`.
-#[cfg(test)]
-#[used]
-#[unsafe(link_section = ".init_array")]
-static PROCESS_1_OF_TESTS: extern "C" fn() = {
-    extern "C" fn be_process_1() {
-        if std::env::args().next().as_deref() == Some(crate::container::INIT_NAME) {
-            crate::container::init();
-            std::process::exit(0);
-        }
-    }
-    be_process_1
-};
 
 #[cfg(test)]
 mod tests {

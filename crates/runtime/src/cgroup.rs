@@ -39,7 +39,7 @@ const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
 
 /// Where in the machine's cgroups those of containers are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Cgroups {
+pub struct Cgroups {
     /// The directory in the hierarchy of version 2.
     unified: Option<PathBuf>,
     memory: Option<Controller>,
@@ -57,7 +57,7 @@ enum Controller {
 
 impl Cgroups {
     /// Those of this machine, with the controllers switched on that containers need.
-    pub(crate) fn open() -> Self {
+    pub fn open() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read(MOUNTS), read(OWN));
         let is_writable = |directory: &PathBuf| access(directory, Access::WRITE_OK).is_ok();
@@ -82,7 +82,7 @@ impl Cgroups {
     }
 
     /// One line for the log.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let say = |name: &str, controller: &Option<Controller>| match controller {
             Some(Controller::Unified) => format!("{name} is counted"),
             Some(Controller::Own(_)) => format!("{name} is counted where it is limited (version 1)"),

@@ -1,6 +1,5 @@
 //! The terminal of the person at the machine.
 
-use crate::sys::{self, Identity, Session};
 use anyhow::Context as _;
 use rustix::termios::{
     Action, OptionalActions, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+use sys::{self, Identity, Session};
 
 /// The consoles of the kernel, the main one last (Documentation/ABI/testing/sysfs-tty).
 const ACTIVE: &str = "/sys/class/tty/console/active";
@@ -39,14 +39,14 @@ const RESET: &str = concat!(
 );
 
 /// A terminal, and how it was set when it was found.
-pub(crate) struct Terminal {
+pub struct Terminal {
     path: PathBuf,
     settings: Termios,
 }
 
 impl Terminal {
     /// The main console, if it is a terminal.
-    pub(crate) fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let path = path()?;
         let terminal = open(&path).ok()?;
         let settings = tcgetattr(&terminal).ok()?;
@@ -54,12 +54,13 @@ impl Terminal {
         Some(Self { path, settings })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The path of its device.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Sets the terminal as it was found: a killed full-screen program leaves it raw, and its picture on it.
-    pub(crate) fn restore(&self) {
+    pub fn restore(&self) {
         // Opened anew: the end of the session that it controlled has hung up all that was open before.
         if let Ok(terminal) = open(&self.path) {
             // Nothing can be done about a terminal that is gone.
@@ -101,7 +102,7 @@ fn are_equal(one: &Termios, other: &Termios) -> bool {
 ///
 /// # Errors
 /// When there is no terminal.
-pub(crate) fn attach(command: &mut Command) -> anyhow::Result<()> {
+pub fn attach(command: &mut Command) -> anyhow::Result<()> {
     let path = path().context("this machine has no console that is a terminal")?;
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     give_size(&terminal);

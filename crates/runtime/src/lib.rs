@@ -1,8 +1,32 @@
 //! Containers: from a verified image to programs and their exit statuses.
 //!
+//! Principles:
+//!
+//! 1. Only a [`VerifiedImage`] can be started.
+//! 2. What a container is to be is data: a [`Plan`], and a [`Program`] for each program. Whatever exists is a handle that
+//!    ends it when dropped: [`Container`], [`Running`], [`Zygote`].
+//! 3. A container's root is built in its own namespaces, and every path in it is resolved by the kernel inside that root.
+//! 4. Nothing is printed here, and each wait has a limit.
+//!
+//! ```
+//! use runtime::{Mount, Plan};
+//!
+//! let mut plan = Plan::new("/run/iguana/store/containers/install".into());
+//! plan.privileged = false;
+//! plan.memory = Some(256 << 20);
+//! plan.mounts.push(Mount::bind("/srv/data", "/data"));
+//! ```
+//!
 //! [`start`] sends a plan to a copy of the [`Zygote`], which is PID 1 of the container's namespaces
 //! ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It ends, and
 //! everything in the container with it, when the machine's side closes the socket or dies.
+//!
+//! Errors say what could not be done with the literal in backticks, and carry a hint where one helps (crate `hint`).
+//!
+//! Specifications: OCI image-spec (config.md) for what an image says of its programs; namespaces(7), cgroups(7),
+//! capabilities(7), seccomp(2); podman's defaults where the workflow does not say.
+#![cfg_attr(not(test), forbid(unsafe_code))]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cgroup;
 mod host_files;
@@ -24,16 +48,16 @@ mod tests;
 mod user;
 mod zygote;
 
-pub(crate) use cgroup::Cgroups;
-pub(crate) use inside::init;
-pub(crate) use plan::{Command, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
-pub(crate) use running::{ProgramExit, Running, StopToken};
-pub(crate) use terminal::{Terminal, attach as attach_to_terminal};
-pub(crate) use zygote::Zygote;
+pub use cgroup::Cgroups;
+pub use inside::init;
+pub use plan::{Command, KernelFiles, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
+pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
+pub use terminal::{Terminal, attach as attach_to_terminal};
+pub use zygote::Zygote;
 
-use crate::exchange::StepFiles;
 use anyhow::Context as _;
 use cgroup::Cgroup;
+use exchange::StepFiles;
 use host_files::HostFiles;
 use image::Image;
 use link::Link;
@@ -48,11 +72,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The name under which this program is the [`Zygote`], and PID 1 of a container.
-pub(crate) const INIT_NAME: &str = "iguana-container";
+pub const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 
 /// A container. Dropping it ends it and frees all that was its own.
-pub(crate) struct Container {
+pub struct Container {
     image: Image,
     env: Vec<(String, String)>,
     privileged: bool,
@@ -69,7 +93,7 @@ pub(crate) struct Container {
 ///
 /// # Errors
 /// When its root cannot be built: with the reason.
-pub(crate) fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
+pub fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
     start_from(Image::of(image)?, plan, zygote)
 }
 
@@ -116,7 +140,7 @@ impl Container {
     ///
     /// # Errors
     /// When it cannot be executed: with the reason.
-    pub(crate) fn run(&self, program: &Program) -> anyhow::Result<Running> {
+    pub fn run(&self, program: &Program) -> anyhow::Result<Running> {
         self.host_files.refresh();
         let (relay, output) = self.output(&program.stdio)?;
         let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
@@ -152,7 +176,7 @@ impl Container {
     ///
     /// # Errors
     /// When the container has ended.
-    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+    pub fn root(&self) -> io::Result<OwnedFd> {
         let ended = || io::Error::other("the container has ended");
         let pid = self.link.0.pid().ok_or_else(ended)?;
         let path = format!("/proc/{}/root", pid.as_raw_pid());
@@ -162,19 +186,19 @@ impl Container {
     }
 
     /// Whether there is something at this path in the container.
-    pub(crate) fn has_path(&self, path: &Path) -> bool {
+    pub fn has_path(&self, path: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), resolve).is_ok())
     }
 
     /// The scripts and the output file of its steps.
-    pub(crate) fn step_files(&self) -> &StepFiles {
+    pub fn step_files(&self) -> &StepFiles {
         &self.step_files
     }
 
     /// Asks all programs to end, and ends them by force when they do not within the plan's `stop_grace`.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         for program in self.link.0.running() {
             self.link.0.signal(program, self.image.stop_signal);
         }

@@ -12,11 +12,11 @@ use std::path::Path;
 use untrusted_fs::{Cause, Directory, read_bounded};
 
 /// The directory as a container sees it.
-pub(crate) const INSIDE: &str = "/run/iguana";
+pub const INSIDE: &str = "/run/iguana";
 /// The output file as a container sees it.
-pub(crate) const OUTPUT_INSIDE: &str = "/run/iguana/output";
+pub const OUTPUT_INSIDE: &str = "/run/iguana/output";
 /// Its name in the directory.
-pub(crate) const OUTPUT: &str = "output";
+pub const OUTPUT: &str = "output";
 /// Any user may write to it.
 const OUTPUT_MODE: u32 = 0o666;
 /// Bytes that the outputs of one step may have: GitHub's limit for a job.
@@ -26,7 +26,7 @@ const SCRIPT_MODE: u32 = 0o755;
 
 /// One container's directory, on the machine's side.
 #[derive(Debug)]
-pub(crate) struct StepFiles {
+pub struct StepFiles {
     directory: Directory,
     output: File,
 }
@@ -36,7 +36,7 @@ impl StepFiles {
     ///
     /// # Errors
     /// When there is something of that name already, or it cannot be made.
-    pub(crate) fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
+    pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
         let directory = Directory::open(parent)?.create_directory(name, 0o755)?;
         let output = directory.create(OUTPUT, OUTPUT_MODE)?;
         Ok(Self { directory, output })
@@ -46,7 +46,7 @@ impl StepFiles {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn clear_output(&self) -> anyhow::Result<()> {
+    pub fn clear_output(&self) -> anyhow::Result<()> {
         self.output.set_len(0).context("cannot empty the output file")
     }
 
@@ -54,7 +54,7 @@ impl StepFiles {
     ///
     /// # Errors
     /// When that is too much.
-    pub(crate) fn read_output(&self) -> anyhow::Result<Vec<u8>> {
+    pub fn read_output(&self) -> anyhow::Result<Vec<u8>> {
         (&self.output).rewind()?;
         match read_bounded(self.output.try_clone()?, OUTPUT_LIMIT) {
             Ok(bytes) => Ok(bytes),
@@ -70,7 +70,7 @@ impl StepFiles {
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn write_output(&self, text: &str) -> anyhow::Result<()> {
+    pub fn write_output(&self, text: &str) -> anyhow::Result<()> {
         self.clear_output()?;
         (&self.output).rewind()?;
         (&self.output).write_all(text.as_bytes()).context("cannot write the output file")
@@ -80,7 +80,7 @@ impl StepFiles {
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn write_script(&self, name: &str, script: &str) -> anyhow::Result<String> {
+    pub fn write_script(&self, name: &str, script: &str) -> anyhow::Result<String> {
         // A container with all rights can have made the directory writable for itself.
         self.directory.remove(name)?;
         self.directory.replace(name, SCRIPT_MODE, script.as_bytes())?;

@@ -16,22 +16,35 @@ const KILLED: u8 = 128 + libc::SIGKILL as u8;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProgramExit {
+pub enum ProgramExit {
     /// With this exit status; 128 and more is a signal, as shells count.
     With(u8),
     /// The container's PID 1 itself was killed by this signal.
     Killed(i32),
-    /// Not within its limit. `by_force`: nor within the plan's `stop_grace` after it was asked to.
-    TimedOut { limit: Duration, by_force: bool },
+    /// Not within its limit.
+    TimedOut {
+        /// The time that it had.
+        limit: Duration,
+        /// Nor within the plan's `stop_grace` after it was asked to.
+        by_force: bool,
+    },
     /// As it was asked to, because of a [`StopToken`].
-    Stopped { by_force: bool },
-    /// With this exit status, after the kernel had killed it, or a part of it, for want of memory.
-    OutOfMemory { status: u8, memory_shortage: MemoryShortage },
+    Stopped {
+        /// Not within the plan's `stop_grace`.
+        by_force: bool,
+    },
+    /// After the kernel had killed it, or a part of it, for want of memory.
+    OutOfMemory {
+        /// Its exit status.
+        status: u8,
+        /// What is known of the memory.
+        memory_shortage: MemoryShortage,
+    },
 }
 
 /// What is known where memory did not suffice, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemoryShortage {
+pub struct MemoryShortage {
     /// The container's own limit; without one it was the machine's memory that was full.
     pub(super) limit: Option<u64>,
     /// The most that the container has used. Not every kernel counts it.
@@ -39,12 +52,13 @@ pub(crate) struct MemoryShortage {
 }
 
 impl ProgramExit {
-    pub(crate) fn is_success(self) -> bool {
+    /// Whether its exit status is 0.
+    pub fn is_success(self) -> bool {
         self == Self::With(0)
     }
 
     /// What to do about it, where more is known than what the program itself has said.
-    pub(crate) fn remedy(self) -> Option<&'static str> {
+    pub fn remedy(self) -> Option<&'static str> {
         match self {
             Self::OutOfMemory { memory_shortage: MemoryShortage { limit: Some(_), .. }, .. } => {
                 Some("raise the container's `memory`; files in its root and in a tmpfs count, too")
@@ -113,7 +127,7 @@ fn in_words(bytes: u64) -> String {
 
 /// Has whoever waits for a program by [`Running::wait_unless`] stop it: the one that waits now, else the next.
 #[derive(Default)]
-pub(crate) struct StopToken(Mutex<StopState>);
+pub struct StopToken(Mutex<StopState>);
 
 #[derive(Default)]
 struct StopState {
@@ -122,7 +136,8 @@ struct StopState {
 }
 
 impl StopToken {
-    pub(crate) fn call(&self) {
+    /// Asks for the end of the program that is waited for, now or next.
+    pub fn call(&self) {
         let waiting = {
             let mut calls = self.calls();
             calls.is_open = true;
@@ -152,7 +167,7 @@ impl StopToken {
 }
 
 /// A program that runs. Dropping this does not end it; the end of its container does.
-pub(crate) struct Running {
+pub struct Running {
     link: Arc<Link>,
     id: u64,
     stop_grace: Duration,
@@ -180,7 +195,7 @@ impl Running {
     ///
     /// # Errors
     /// When the kernel does not end it: it waits for a disk or a network.
-    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
+    pub fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
         self.wait_unless(&StopToken::default(), limit)
     }
 
@@ -188,7 +203,7 @@ impl Running {
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub(crate) fn wait_unless(
+    pub fn wait_unless(
         &mut self,
         stop_token: &StopToken,
         limit: Option<Duration>,

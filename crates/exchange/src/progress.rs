@@ -1,6 +1,5 @@
 //! The progress files of a shared directory: lines that containers write and the person at the machine reads.
 
-use crate::report::Report;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -22,14 +21,25 @@ const LOOK_LIMIT: u64 = 64 << 10;
 const LINE_LIMIT: usize = 1024;
 /// Bytes of such lines that the log takes: it is in memory, and containers can write without an end.
 const LOG_LIMIT: usize = 1 << 20;
-/// Bytes of a line in the log besides what the container has written, about: when, and by whom.
-const LOG_PREFIX: usize = 32;
+/// Bytes that a [`ProgressSink`] may put before a line in the log: when, and by whom.
+pub const LOG_PREFIX: usize = 32;
 /// How long the last lines of a FIFO may take; the reader has but to show them.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait before a full FIFO is tried again.
 const FULL_DELAY: Duration = Duration::from_millis(10);
 /// Ends the line that the reader of the FIFO answers. A control character: it is not shown.
 const END_OF_LINES: &[u8] = b"\0";
+
+/// What shows the lines to the person at the machine, and keeps them in a log. The lines are text from outside: it escapes
+/// them.
+pub trait ProgressSink: Send + Sync {
+    /// Shows a line, and adds it to the log with at most [`LOG_PREFIX`] bytes before it.
+    fn log(&self, line: &str);
+    /// Adds to the log that it takes no more lines.
+    fn log_end(&self);
+    /// Shows a line, which the log does not take.
+    fn show(&self, line: &str);
+}
 
 /// What is written to both files is shown as long as this process lives.
 pub(super) struct Progress {
@@ -39,8 +49,8 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Makes both files, which must not be there yet, and shows what is written to them.
-    pub(super) fn show(directory: &Arc<Directory>, report: &Report) -> anyhow::Result<Self> {
-        let screen = Screen::new(report.clone());
+    pub(super) fn show(directory: &Arc<Directory>, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Self> {
+        let screen = Screen::new(Arc::clone(sink));
         Ok(Self { fifo: Fifo::show(directory, screen.clone())?, plain: Plain::show(directory, screen)? })
     }
 
@@ -188,18 +198,18 @@ fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
 /// Where lines are shown. The log takes the first ones only.
 #[derive(Clone)]
 struct Screen {
-    report: Report,
+    sink: Arc<dyn ProgressSink>,
     /// Bytes that the log still takes.
     room: Arc<Mutex<usize>>,
 }
 
 impl Screen {
-    fn new(report: Report) -> Self {
-        Self { report, room: Arc::new(Mutex::new(LOG_LIMIT)) }
+    fn new(sink: Arc<dyn ProgressSink>) -> Self {
+        Self { sink, room: Arc::new(Mutex::new(LOG_LIMIT)) }
     }
 
     fn show(&self, line: &[u8]) {
-        // What is in it the report escapes.
+        // What is in it the sink escapes.
         let line = String::from_utf8_lossy(line.strip_suffix(END_OF_LINES).unwrap_or(line));
         let line = line.trim();
         if line.is_empty() {
@@ -209,13 +219,13 @@ impl Screen {
         match room.checked_sub(line.len() + LOG_PREFIX) {
             Some(left) => {
                 *room = left;
-                self.report.say(format_args!("progress: {line}"));
+                self.sink.log(line);
             }
             None => {
                 if std::mem::take(&mut *room) > 0 {
-                    self.report.detail("progress: there are more lines than the log takes");
+                    self.sink.log_end();
                 }
-                self.report.show(format_args!("progress: {line}"));
+                self.sink.show(line);
             }
         }
     }
@@ -225,9 +235,30 @@ impl Screen {
 #[allow(clippy::disallowed_methods, reason = "these tests play the container")]
 mod tests {
     use super::*;
-    use crate::report::Level;
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Recorder {
+        logged: Mutex<Vec<String>>,
+        ends: AtomicUsize,
+        shown: AtomicUsize,
+    }
+
+    impl ProgressSink for Recorder {
+        fn log(&self, line: &str) {
+            self.logged.lock().unwrap().push(line.to_owned());
+        }
+
+        fn log_end(&self) {
+            self.ends.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn show(&self, _line: &str) {
+            self.shown.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn only_whole_new_lines_are_taken() {
@@ -264,7 +295,7 @@ mod tests {
     fn what_a_container_puts_in_a_file_s_place_is_not_opened() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
-        let plain = Plain::show(&directory, Screen::new(Report::to_caller(Level::Error))).unwrap();
+        let plain = Plain::show(&directory, Screen::new(Arc::new(Recorder::default()))).unwrap();
         let path = home.path().join(PLAIN);
         let shown = || plain.lock().unwrap().shown;
         let look = || plain.lock().unwrap().show_added();
@@ -285,23 +316,24 @@ mod tests {
 
     #[test]
     fn the_log_takes_so_many_lines_at_most() {
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let screen = Screen::new(Report::to_log(log.reopen().unwrap()));
+        let recorder = Arc::new(Recorder::default());
+        let screen = Screen::new(Arc::clone(&recorder) as Arc<dyn ProgressSink>);
         screen.show(b"first");
         (0..2 * LOG_LIMIT / LINE_LIMIT).for_each(|_| screen.show(&[b'x'; LINE_LIMIT]));
-        let text = fs::read_to_string(log.path()).unwrap();
-        assert!(text.len() < LOG_LIMIT + LINE_LIMIT, "{}", text.len());
-        assert!(text.lines().next().unwrap().ends_with("iguana: progress: first"), "{text:.80}");
-        assert_eq!(text.matches("more lines than the log takes").count(), 1);
-        screen.report.say("the log goes on");
-        assert!(fs::read_to_string(log.path()).unwrap().ends_with("iguana: the log goes on\n"));
+        let logged = recorder.logged.lock().unwrap();
+        let bytes: usize = logged.iter().map(|line| line.len() + LOG_PREFIX).sum();
+        assert!((LOG_LIMIT - 2 * LINE_LIMIT..=LOG_LIMIT).contains(&bytes), "{bytes}");
+        assert_eq!(logged[0], "first");
+        assert_eq!(recorder.ends.load(Ordering::Relaxed), 1);
+        assert_eq!(logged.len() + recorder.shown.load(Ordering::Relaxed), 1 + 2 * LOG_LIMIT / LINE_LIMIT);
     }
 
     #[test]
     fn the_end_comes_though_a_writer_floods() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
-        let progress = Progress::show(&directory, &Report::to_caller(Level::Error)).unwrap();
+        let progress =
+            Progress::show(&directory, &(Arc::new(Recorder::default()) as Arc<dyn ProgressSink>)).unwrap();
         let path = home.path().join(FIFO);
         // Replaced by a container: the one that was made is still the one that is read.
         fs::rename(&path, home.path().join("moved")).unwrap();

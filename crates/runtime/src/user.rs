@@ -1,8 +1,8 @@
 //! Who a container runs as: the image's `USER` looked up in the image's own files.
 
-use crate::sys::Identity;
 use anyhow::Context as _;
 use hint::WithHint as _;
+use sys::Identity;
 
 /// An identity and its home directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

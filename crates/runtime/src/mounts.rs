@@ -2,8 +2,6 @@
 
 pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, Source};
-use crate::exchange;
-use crate::sys;
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};

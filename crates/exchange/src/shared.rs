@@ -6,9 +6,8 @@
 //! and leads, blocks and fills nobody else.
 
 use super::OWN;
-use super::progress::Progress;
+use super::progress::{Progress, ProgressSink};
 use super::results::Results;
-use crate::report::Report;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -25,7 +24,7 @@ use std::sync::Arc;
 use untrusted_fs::{Directory, Links};
 
 /// Where every container has its shared directory.
-pub(crate) const PATH: &str = "/iguana";
+pub const PATH: &str = "/iguana";
 /// Where the directory of those that may not hand over is seen by the others.
 const OF_OTHERS: &str = "/iguana/unprivileged";
 const OF_OTHERS_NAME: &str = "unprivileged";
@@ -41,7 +40,7 @@ const FILES_AT_LEAST: u64 = 1024;
 
 /// The most that the two file systems may hold, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     shared: u64,
     of_others: u64,
 }
@@ -49,7 +48,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// What the workflow says, for each of the two; else a quarter of the machine's memory, and a sixteenth, but
     /// never less than 64 and 16 MiB. `memory` is in bytes.
-    pub(crate) fn new(asked_for: Option<u64>, memory: u64) -> Self {
+    pub fn new(asked_for: Option<u64>, memory: u64) -> Self {
         match asked_for {
             Some(size) => Self { shared: size, of_others: size },
             None => Self { shared: (memory / 4).max(64 << 20), of_others: (memory / 16).max(16 << 20) },
@@ -58,13 +57,13 @@ impl Limits {
 }
 
 /// Both file systems are mounted, and empty.
-pub(crate) struct Mounted {
+pub struct Mounted {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
 }
 
 /// They have what every container finds in them, and what is written to their progress files is shown.
-pub(crate) struct Shared {
+pub struct Shared {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
     progress: [Progress; 2],
@@ -74,7 +73,7 @@ pub(crate) struct Shared {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn mount(limits: Limits) -> anyhow::Result<Mounted> {
+pub fn mount(limits: Limits) -> anyhow::Result<Mounted> {
     mount_both(limits).context("cannot mount `/iguana`").hint("run it as root")
 }
 
@@ -104,15 +103,15 @@ fn options(size: u64) -> anyhow::Result<CString> {
 }
 
 impl Mounted {
-    /// Makes what every container finds there, and shows what is written to the progress files.
+    /// Makes what every container finds there, and has `sink` show what is written to the progress files.
     ///
     /// # Errors
     /// When a file cannot be made.
-    pub(crate) fn begin(self, machine_id: &str, report: &Report) -> anyhow::Result<Shared> {
+    pub fn begin(self, machine_id: &str, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Shared> {
         let begin = |directory: &Arc<Directory>| {
             let mut file = directory.create("machine-id", 0o644)?;
             writeln!(file, "{machine_id}").context("cannot write `/iguana/machine-id`")?;
-            Progress::show(directory, report)
+            Progress::show(directory, sink)
         };
         let progress = [begin(&self.shared)?, begin(&self.of_others)?];
         Ok(Shared { shared: self.shared, of_others: self.of_others, progress })
@@ -121,12 +120,12 @@ impl Mounted {
 
 impl Shared {
     /// Shows what is still to be shown: a container may write its last line and end at once.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         self.progress.iter().for_each(Progress::finish);
     }
 
     /// What the containers left that may say what comes after the last job.
-    pub(crate) fn results(&self) -> Results {
+    pub fn results(&self) -> Results {
         Results::new(Arc::clone(&self.shared), Arc::clone(&self.of_others))
     }
 }
@@ -136,7 +135,7 @@ impl Shared {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn release() -> anyhow::Result<()> {
+pub fn release() -> anyhow::Result<()> {
     for _ in 0..EARLIER_LIMIT {
         if !is_ours(&mounts()?) {
             return Ok(());
@@ -164,7 +163,7 @@ fn is_ours(mounts: &str) -> bool {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn show_own_to_container() -> anyhow::Result<()> {
+pub fn show_own_to_container() -> anyhow::Result<()> {
     let own: OwnedFd =
         open_tree(CWD, OF_OTHERS, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     unmount(PATH, UnmountFlags::DETACH)?;
@@ -190,7 +189,7 @@ fn is_written_as_ours(path: &Path) -> bool {
 ///
 /// # Errors
 /// When there is a link on the path, or a directory cannot be made.
-pub(crate) fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+pub fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     let Ok(below) = path.strip_prefix(PATH) else { return Ok(None) };
     let mut directory = Directory::open(PATH)?;
     let mut parts = below.components().peekable();
@@ -208,7 +207,7 @@ pub(crate) fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
 
 /// Whether a path lies below `/iguana` or `/run/iguana`: as it is written, or where its links lead.
 #[expect(clippy::disallowed_methods, reason = "only to see where the path leads (`O_PATH`)")]
-pub(crate) fn is_of_containers(path: &Path) -> bool {
+pub fn is_of_containers(path: &Path) -> bool {
     if is_written_as_ours(path) {
         return true;
     }
@@ -218,7 +217,7 @@ pub(crate) fn is_of_containers(path: &Path) -> bool {
 }
 
 /// The same of what is open already.
-pub(crate) fn is_open_of_containers(found: &OwnedFd) -> bool {
+pub fn is_open_of_containers(found: &OwnedFd) -> bool {
     let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
     let path = readlink(handle, Vec::new()).map(|path| path.to_string_lossy().into_owned());
     if path.is_ok_and(|path| is_written_as_ours(Path::new(&path))) {
@@ -234,7 +233,7 @@ pub(crate) fn is_open_of_containers(found: &OwnedFd) -> bool {
 ///
 /// # Errors
 /// When another run holds it.
-pub(crate) fn lock() -> anyhow::Result<OwnedFd> {
+pub fn lock() -> anyhow::Result<OwnedFd> {
     let own = own_directory().context("cannot open `/run/iguana`").hint("run it as root")?;
     match flock(&own, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(own),

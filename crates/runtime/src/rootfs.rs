@@ -7,7 +7,6 @@ use super::mounts;
 use super::mounts::{Reach, Tree};
 use super::privileges;
 use super::protocol::Order;
-use crate::exchange;
 use anyhow::Context as _;
 use hint::WithHint as _;
 use oci_layer::take_after;

@@ -6,7 +6,6 @@
 
 use super::protocol::{self, Inbox, SpawnRequest};
 use super::{INIT_NAME, INIT_NAME_C};
-use crate::sys;
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open};
 use rustix::mount::{MountFlags, OpenTreeFlags, open_tree};
@@ -23,7 +22,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Begins with the first container. Dropping it ends the process; the copies go on.
 #[derive(Debug, Default)]
-pub(crate) struct Zygote(Mutex<Option<Process>>);
+pub struct Zygote(Mutex<Option<Process>>);
 
 #[derive(Debug)]
 struct Process {

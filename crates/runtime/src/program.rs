@@ -2,8 +2,6 @@
 
 use super::protocol::Execution;
 use super::{privileges, rootfs, seccomp, user};
-use crate::sys;
-use crate::sys::Session;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use indexmap::IndexMap;
@@ -14,6 +12,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use sys::Session;
 use untrusted_fs::{Directory, Links};
 
 /// podman's, for images that set none.

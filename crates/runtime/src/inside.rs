@@ -6,7 +6,6 @@
 use super::protocol;
 use super::protocol::{Answer, Execution, Inbox, Order, Refusal, Request};
 use super::{privileges, program, rootfs, terminal, zygote};
-use crate::sys;
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -39,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The life of the zygote, and of each of its copies, which are PID 1 of a container. Nobody asks for its
 /// exit status.
-pub(crate) fn init() -> ExitCode {
+pub fn init() -> ExitCode {
     match zygote::live().map_err(Into::into).and_then(Server::open) {
         Ok(mut server) => {
             server.serve();

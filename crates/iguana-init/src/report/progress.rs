@@ -1,0 +1,47 @@
+//! What containers say of their progress, on the console and in the log.
+
+use super::Report;
+use exchange::ProgressSink;
+use std::sync::Arc;
+
+impl Report {
+    /// The same console and log, for what containers write to their progress files.
+    pub(crate) fn progress_sink(&self) -> Arc<dyn ProgressSink> {
+        Arc::new(self.clone())
+    }
+}
+
+impl ProgressSink for Report {
+    fn log(&self, line: &str) {
+        self.say(format_args!("progress: {line}"));
+    }
+
+    fn log_end(&self) {
+        self.detail("progress: there are more lines than the log takes");
+    }
+
+    fn show(&self, line: &str) {
+        Report::show(self, format_args!("progress: {line}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_no_more_before_a_line_than_was_said() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let report = Report::to_log(log.reopen().unwrap());
+        report.log("first");
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        assert!(text.ends_with("iguana: progress: first\n"), "{text}");
+        assert!(text.len() <= "first".len() + exchange::LOG_PREFIX, "{text}");
+        report.log_end();
+        ProgressSink::show(&report, "second");
+        report.say("the log goes on");
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        assert_eq!(text.matches("more lines than the log takes").count(), 1);
+        assert!(!text.contains("second") && text.ends_with("iguana: the log goes on\n"), "{text}");
+    }
+}
