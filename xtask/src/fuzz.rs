@@ -65,13 +65,24 @@ fn build(directory: &Path) -> Result<()> {
 fn execute(directory: &Path, name: &str, seeds: &[&str], runs: u64) -> Result<()> {
     let corpus = directory.join("corpus").join(name);
     fs::create_dir_all(&corpus)?;
-    let program = directory.join("x86_64-unknown-linux-gnu/release").join(name);
-    let mut command = Command::new(program);
+    let mut command = alone(&directory.join("x86_64-unknown-linux-gnu/release").join(name));
     command.arg(format!("-runs={runs}")).arg("-timeout=5").arg("-rss_limit_mb=512").arg("-max_len=4096");
     command.arg(format!("-artifact_prefix={}/{name}-", directory.display())).arg("-print_final_stats=1");
     command.args(["-seed=1", "-verbosity=0", "-print_funcs=0"]).arg(corpus).args(existing(seeds));
     eprintln!("fuzz target {name}: {runs} executions");
     process::show(&mut command, LIMIT)
+}
+
+/// A target with a `/dev/shm` of its own: two of them unpack to the same paths, which their seeds and the links in their
+/// layers know. It goes with the process, however that ends. Only root can have one.
+fn alone(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("mount -t tmpfs fuzz /dev/shm && exec \"$@\"").arg("fuzz").arg(program);
+    command
 }
 
 fn existing(directories: &[&str]) -> Vec<PathBuf> {
