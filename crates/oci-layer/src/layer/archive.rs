@@ -5,7 +5,7 @@
 
 use super::pax;
 use super::sparse;
-use super::sparse::Piece;
+use super::sparse::{MapInContent, Piece};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Timespec;
 use std::io::{self, BufRead};
@@ -274,17 +274,16 @@ impl<'a> Archive<'a> {
 
     /// PAX format 1.0: decimal numbers, each in a line, in whole blocks in front of the content.
     fn map_in_content(&mut self) -> anyhow::Result<Vec<Piece>> {
-        let mut text = Vec::new();
+        let mut map = MapInContent::default();
         loop {
             let mut block = [0; BLOCK];
             ensure!(self.left >= BLOCK as u64, "it is longer than the content");
             ensure!(self.read(&mut block)? == BLOCK, "the archive is cut off in it");
             self.left -= BLOCK as u64;
-            text.extend_from_slice(&block);
-            if let Some(pieces) = sparse::parse_lines(&text)? {
+            if let Some(pieces) = map.push(&block)? {
                 return Ok(pieces);
             }
-            ensure!(text.len() as u64 <= EXTENSION_LIMIT, "it is longer than {EXTENSION_LIMIT} bytes");
+            ensure!(map.len() as u64 <= EXTENSION_LIMIT, "it is longer than {EXTENSION_LIMIT} bytes");
         }
     }
 }

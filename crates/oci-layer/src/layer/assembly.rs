@@ -7,7 +7,7 @@
 
 use super::fit::fit;
 use super::metadata::{Maker, Metadata};
-use super::view::{Follow, MergedDirectory, Seen, View};
+use super::view::{Follow, LOOKUPS_LIMIT, MergedDirectory, Seen, View};
 use crate::store::{Layer, Store};
 use anyhow::Context as _;
 use oci_reference::digest::Digest;
@@ -23,9 +23,18 @@ const MODE_MEANWHILE: u32 = 0o700;
 /// The layers of an image as overlayfs is to have them, made from its unpacked ones; the lowest first.
 ///
 /// # Errors
-/// When a hard link leads to what no layer has, or the store's file system refuses.
+/// When a hard link leads to what no layer has, it takes more work than any usual image (`docs/limits.md`), or the store's
+/// file system refuses.
 pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::Result<Vec<Arc<Layer>>> {
-    let mut view = View::default();
+    assemble_within(LOOKUPS_LIMIT, store, unpacked)
+}
+
+pub(super) fn assemble_within(
+    lookups_limit: u64,
+    store: &Store,
+    unpacked: Vec<(Digest, Arc<Layer>)>,
+) -> anyhow::Result<Vec<Arc<Layer>>> {
+    let mut view = View::new(lookups_limit);
     let mut chain: Option<Digest> = None;
     for (diff_id, layer) in unpacked {
         let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));

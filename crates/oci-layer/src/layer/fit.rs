@@ -93,6 +93,7 @@ impl Plan<'_> {
         let directory = self.layer.directory(from)?;
         let mut below = Vec::new();
         for name in directory.names(usize::MAX)? {
+            self.view.count_lookup()?;
             let Some(found) = stat(directory.as_fd(), &name)? else { continue };
             if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
                 below.push(name);

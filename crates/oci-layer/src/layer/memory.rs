@@ -5,8 +5,8 @@ use hint::hinted;
 /// Bytes of paths and attributes of directories, and of hard links that wait for their targets. The layers of usual images
 /// take some hundred kilobytes; a hostile one makes 256 directories with an entry of 4 KiB.
 pub(super) const MEMORY_LIMIT: usize = 32 << 20;
-/// What a path costs besides its bytes, about: the maps that it is in, and the allocation.
-const OF_EACH: usize = 128;
+/// What a path or an attribute costs besides its bytes, about: the maps that it is in, and the allocations.
+pub(super) const OF_EACH: usize = 128;
 
 /// Bytes remembered so far.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What an entry says of itself besides its content, and giving it to what was made.
 
 use super::archive::Entry;
+use super::memory::OF_EACH;
 use anyhow::{Context as _, ensure};
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use rustix::fs::{
@@ -58,6 +59,11 @@ impl Metadata {
     /// Bytes of its extended attributes, names and values.
     pub(super) fn size(&self) -> usize {
         self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// Bytes that remembering its extended attributes takes: of one of a single letter more than that letter.
+    pub(super) fn memory(&self) -> usize {
+        self.size() + self.xattrs.len() * OF_EACH
     }
 
     /// Of a directory that is there.

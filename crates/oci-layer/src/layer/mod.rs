@@ -283,7 +283,7 @@ impl Unpacker {
 
     /// Keeps what an entry says of a directory.
     fn describe(&mut self, path: PathBuf, meta: Metadata) -> anyhow::Result<()> {
-        self.memory.take(path.as_os_str().len() + meta.size())?;
+        self.memory.take(path.as_os_str().len() + meta.memory())?;
         self.hollow.remove(&path);
         self.directories.insert(path, DirectoryState::Described(meta));
         Ok(())

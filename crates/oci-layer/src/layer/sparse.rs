@@ -75,15 +75,41 @@ pub(super) fn pieces(map: &[u8]) -> anyhow::Result<Vec<Piece>> {
     .collect()
 }
 
-/// The map in front of the content: how many pieces, then offsets and lengths, each in a line. Nothing when it goes on.
-pub(super) fn parse_lines(text: &[u8]) -> anyhow::Result<Option<Vec<Piece>>> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let count = usize::try_from(decimal(lines.next().unwrap_or_default())?)?;
-    let complete = text.iter().filter(|byte| **byte == b'\n').count();
-    if complete == 0 || (complete - 1) / 2 < count {
-        return Ok(None);
+/// The map in front of the content, as far as it has come: how many pieces, then offsets and lengths, each in a line.
+#[derive(Default)]
+pub(super) struct MapInContent {
+    text: Vec<u8>,
+    /// Line breaks in it.
+    lines: usize,
+    /// How many pieces it is to have, once the first line is there: that may be long, and is read once.
+    count: Option<usize>,
+}
+
+impl MapInContent {
+    /// Bytes of it so far.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
     }
-    in_pairs(&lines.take(2 * count).map(decimal).collect::<anyhow::Result<Vec<_>>>()?).map(Some)
+
+    /// Takes in a block; the pieces, when they are complete.
+    pub(super) fn push(&mut self, block: &[u8]) -> anyhow::Result<Option<Vec<Piece>>> {
+        self.lines += block.iter().filter(|byte| **byte == b'\n').count();
+        self.text.extend_from_slice(block);
+        if self.lines == 0 {
+            return Ok(None);
+        }
+        let mut lines = self.text.split(|byte| *byte == b'\n');
+        let count = match self.count {
+            Some(count) => count,
+            None => decimal(lines.next().unwrap_or_default())?.try_into()?,
+        };
+        self.count = Some(count);
+        if (self.lines - 1) / 2 < count {
+            return Ok(None);
+        }
+        let lines = self.text.split(|byte| *byte == b'\n').skip(1).take(2 * count);
+        in_pairs(&lines.map(decimal).collect::<anyhow::Result<Vec<_>>>()?).map(Some)
+    }
 }
 
 fn in_pairs(numbers: &[i64]) -> anyhow::Result<Vec<Piece>> {

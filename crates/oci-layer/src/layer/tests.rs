@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use tar::EntryType;
 
+mod cost;
+
 const TIME: u64 = 1_000_000_000;
 
 struct Tar(Vec<u8>);
@@ -313,15 +315,6 @@ fn an_entry_lies_as_deep_as_the_limit() {
     let below = format!("l/{half}/file");
     let twice = twice.pax(&[("path", below.as_bytes())]).file("x", "");
     assert!(twice.error().contains("257 names deep, and at most 256 are taken, links followed"));
-}
-
-/// What is found out of a directory costs no more because it lies deep: this took half a minute.
-#[test]
-fn a_deep_entry_is_put_together_at_once() {
-    let begin = std::time::Instant::now();
-    let stack = Stack::of(vec![Tar::new().directory("."), deep(DEPTH_LIMIT - 1)]);
-    stack.assembled();
-    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
 #[test]

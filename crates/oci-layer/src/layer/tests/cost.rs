@@ -1,0 +1,58 @@
+//! What hostile layers cost.
+
+use super::super::assembly::assemble_within;
+use super::*;
+use std::time::Instant;
+
+/// What is found out of a directory costs no more because it lies deep: this took half a minute.
+#[test]
+fn a_deep_entry_is_put_together_at_once() {
+    let begin = Instant::now();
+    let stack = Stack::of(vec![Tar::new().directory("."), deep(DEPTH_LIMIT - 1)]);
+    stack.assembled();
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
+
+/// A layer that an image has 500 times, with 500 directories that no entry describes: 144 kB, and this took minutes.
+#[test]
+fn what_putting_layers_together_takes_has_a_limit() {
+    let tar = || (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("d/{number}/x"), ""));
+    let stack = Stack::of((0..50).map(|_| tar()).collect());
+    assert!(assemble_within(100_000, &stack.store, stack.layers.clone()).is_ok());
+    let error = assemble_within(10_000, &stack.store, stack.layers.clone()).unwrap_err();
+    assert!(error.to_string().contains("takes more than 10000 look-ups"), "{error:#}");
+    assert!(hint::of(&error).unwrap().contains("fewer layers"));
+}
+
+/// A copy for what is below counts what is copied.
+#[test]
+fn fitting_layers_counts_too() {
+    let content = (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("l/{number}"), ""));
+    let stack = Stack::of(vec![Tar::new().directory("d").link("l", "d"), content]);
+    assert!(assemble_within(100, &stack.store, stack.layers.clone()).is_ok());
+    let error = assemble_within(20, &stack.store, stack.layers.clone()).unwrap_err();
+    assert!(format!("{error:#}").contains("takes more than 20 look-ups"), "{error:#}");
+}
+
+/// 300 directories with 55,000 attributes of a letter each took 1.3 GB of memory.
+#[test]
+fn attributes_of_a_letter_count_for_what_they_take() {
+    let records: Vec<(&str, &[u8])> = vec![("SCHILY.xattr.a", b""); 20_000];
+    let several = |count| (0..count).fold(Tar::new(), |tar, n| tar.pax(&records).directory(&format!("d{n}")));
+    several(3).unpack().1.unwrap();
+    assert!(several(20).error().contains("take more than 32 MiB"));
+}
+
+/// The map was read from its beginning for each of its blocks: 20 files took minutes.
+#[test]
+fn a_long_map_of_holes_is_read_once() {
+    let major: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"0")];
+    let map = format!("{}1\n{}0\n0\n", "0".repeat(500_000), "0".repeat(500_000));
+    let map = format!("{map}{}", "\0".repeat(map.len().next_multiple_of(512) - map.len()));
+    let begin = Instant::now();
+    let (outer, done) = Tar::new().pax(&major).file("f", &map).file("g", "after").unpack();
+    done.unwrap();
+    assert_eq!(fs::metadata(outer.path().join("root/f")).unwrap().len(), 0);
+    assert_eq!(fs::read_to_string(outer.path().join("root/g")).unwrap(), "after");
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}
