@@ -12,7 +12,7 @@ pub use proxies::Proxies;
 use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
-use limits::Timed;
+use limits::{PacedConnector, Timed};
 use origin::Origin;
 use std::collections::HashMap;
 use std::io::Read;
@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body, Proxy};
 
 /// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each. For a server that
@@ -36,6 +38,8 @@ pub const DOCUMENT_LIMIT: u64 = 8 << 20;
 
 /// How many times one request may be sent elsewhere, as in Go's net/http; a registry needs one or two.
 const REDIRECT_LIMIT: usize = 10;
+/// How long redirections are followed: each may take all the time that one answer may, and none is shown on the console.
+const REDIRECTS_TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of the headers of an answer, which are not more than 128 (ureq-proto, `MAX_RESPONSE_HEADERS`).
 const HEADERS_LIMIT: usize = 64 << 10;
 
@@ -136,15 +140,29 @@ impl Client {
         headers: &[(&str, &str)],
         limit: Duration,
     ) -> anyhow::Result<Answer> {
+        self.follow(url, headers, limit, Instant::now() + REDIRECTS_TIME_LIMIT)
+    }
+
+    /// Follows redirections, none after `until`.
+    fn follow(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        limit: Duration,
+        until: Instant,
+    ) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
         let first = Origin::parse(url).map_err(|error| explain(error, url))?;
         let mut origin = first.clone();
-        for _ in 0..=REDIRECT_LIMIT {
+        for hops in 0..=REDIRECT_LIMIT {
             let response = self.ask(&origin, &headers, limit)?;
             let Some(next) = redirection(&response, &origin)? else {
                 let elsewhere = (origin.origin() != first.origin()).then_some(origin.authority);
                 return Ok(Answer { response, elsewhere });
             };
+            if Instant::now() >= until {
+                return Err(slow_redirects(url, hops));
+            }
             if next.origin() != origin.origin() {
                 headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header::AUTHORIZATION.as_str()));
             }
@@ -231,7 +249,18 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .timeout_per_read(Some(SILENCE_LIMIT))
         .timeout_recv_body(Some(DOCUMENT_TIME_LIMIT))
         .build();
-    config.new_agent()
+    let connector = DefaultConnector::default().chain(PacedConnector);
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+fn slow_redirects(url: &str, hops: usize) -> anyhow::Error {
+    hinted(
+        format!(
+            "`{url}` still leads to another place after {hops} others and {} s",
+            REDIRECTS_TIME_LIMIT.as_secs()
+        ),
+        format!("look into `{}`: it and the servers that it leads to answer too slowly", host(url)),
+    )
 }
 
 /// Where the answer sends us, if it does.
@@ -467,6 +496,22 @@ mod tests {
         assert!(format!("{error:#}").contains("header"), "{error:#}");
         assert!(client.fetch(&redirecting(0, header(1).repeat(100))).is_ok());
         assert!(client.fetch(&redirecting(0, header(1).repeat(200))).is_err());
+    }
+
+    #[test]
+    fn redirections_are_followed_for_a_time_at_most() {
+        let client = Client::new(&Roots::default());
+        let follow =
+            |hops, until| client.follow(&redirecting(hops, String::new()), &[], DOCUMENT_TIME_LIMIT, until);
+        assert!(follow(0, Instant::now()).is_ok());
+        let later = Instant::now() + Duration::from_secs(60);
+        assert!(follow(3, later).is_ok());
+        let error = follow(1, Instant::now()).err().expect("too late");
+        assert!(
+            error.to_string().contains("still leads to another place after 0 others and 60 s"),
+            "{error:#}"
+        );
+        assert!(!may_pass(&error));
     }
 
     #[test]

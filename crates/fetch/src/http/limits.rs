@@ -4,6 +4,7 @@
 use super::timed_out;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 
 /// How long a document may take, from its first byte to its last. Workflows and manifests have some kB; this takes
 /// [`super::DOCUMENT_LIMIT`] at 28 kB/s.
@@ -92,9 +93,121 @@ impl<R: Read> Read for Paced<R> {
     }
 }
 
+/// Has connections keep a pace, see [`PacedTransport`].
+#[derive(Debug)]
+pub(super) struct PacedConnector;
+
+impl<In: Transport> Connector<In> for PacedConnector {
+    type Out = PacedTransport<In>;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails<'_>,
+        inner: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        Ok(inner.map(|inner| PacedTransport { inner, pace: Pace::start(), received: 0 }))
+    }
+}
+
+/// A connection that keeps a pace in what it brings, whether a part of the body is in that or not: how long the body as a
+/// whole may take follows from the size that somebody says it has, and what frames it can come byte by byte all that time.
+#[derive(Debug)]
+pub(super) struct PacedTransport<T> {
+    inner: T,
+    /// Since the last request.
+    pace: Pace,
+    received: u64,
+}
+
+impl<T: Transport> Transport for PacedTransport<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        (self.pace, self.received) = (Pace::start(), 0);
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.pace.check(self.received)?;
+        let before = self.inner.buffers().input().len();
+        let has_come = self.inner.await_input(at_most(timeout, SLOWNESS_LIMIT))?;
+        let after = self.inner.buffers().input().len();
+        self.received += after.saturating_sub(before) as u64;
+        Ok(has_come)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
+
+/// For a part of what is awaited, of which nothing can be read before it is whole: a record of TLS.
+fn at_most(timeout: NextTimeout, limit: Duration) -> NextTimeout {
+    match timeout.after {
+        time::Duration::Exact(after) if after <= limit => timeout,
+        _ => NextTimeout { after: limit.into(), reason: ureq::Timeout::RecvBody, ..timeout },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+    use ureq::unversioned::transport::LazyBuffers;
+
+    /// A connection that brings ten bytes each time, and writes down how long it may take.
+    #[derive(Debug)]
+    struct Dripping(LazyBuffers, Arc<Mutex<Vec<time::Duration>>>);
+
+    impl Transport for Dripping {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.0
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+            self.1.lock().unwrap().push(timeout.after);
+            self.0.input_append_buf()[..10].fill(b'x');
+            self.0.input_appended(10);
+            Ok(true)
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    /// Whatever size a manifest says that a layer has: what is not yet a part of it does not come a byte at a time for days.
+    #[test]
+    fn a_connection_keeps_its_pace_in_what_is_no_body() {
+        let Some(start) = Instant::now().checked_sub(Duration::from_secs(400)) else { return };
+        let waits = Arc::<Mutex<Vec<_>>>::default();
+        let inner = Dripping(LazyBuffers::new(100, 100), Arc::clone(&waits));
+        let mut connection = PacedTransport { inner, pace: Pace::start(), received: 0 };
+        let days = NextTimeout { after: Duration::from_secs(1 << 20).into(), ..NextTimeout::default() };
+        let soon = NextTimeout { after: Duration::from_secs(30).into(), ..NextTimeout::default() };
+        for timeout in [days, soon, NextTimeout::default()] {
+            assert!(connection.await_input(timeout).unwrap());
+        }
+        assert_eq!(connection.received, 30);
+        let limits = [SLOWNESS_LIMIT, Duration::from_secs(30), SLOWNESS_LIMIT].map(time::Duration::from);
+        assert_eq!(*waits.lock().unwrap(), limits);
+        connection.pace = Pace { start };
+        let error = connection.await_input(days).unwrap_err();
+        assert!(error.to_string().contains("30 bytes came in 40"), "{error}");
+        assert!(crate::http::may_pass(&error.into()));
+        connection.transmit_output(1, soon).unwrap();
+        assert!(connection.await_input(days).is_ok(), "the next request has a time of its own");
+    }
 
     #[test]
     fn a_slow_body_ends_and_says_why() {
