@@ -1,6 +1,7 @@
 //! What a document of a registry or a layout is: one thing, whoever reads it. A document that one reader takes for an
 //! index and another for a manifest has one digest and two contents (CVE-2021-41190).
 
+use crate::spelling::Spelled;
 use anyhow::ensure;
 use hint::hinted;
 use oci_spec::image::ImageIndex;
@@ -78,12 +79,8 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
         Err(error) if error.is_data() => anyhow::bail!("the manifest is not understood: {error}"),
         Err(_) => return Ok(()),
     };
-    let ambiguous = |why: String| {
-        Err(hinted(
-            format!("the manifest is ambiguous: {why}"),
-            "another tool may take it for another image: push the image again, with the tool that has made it",
-        ))
-    };
+    spelled("the manifest", bytes)?;
+    let ambiguous = |why: String| Err(ambiguous("the manifest", &why));
     let marks: Vec<_> = shape.marks().collect();
     for kind in [Kind::Index, Kind::Manifest] {
         if let (Some((one, _)), Some((other, _))) =
@@ -112,6 +109,25 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
     Ok(())
 }
 
+fn ambiguous(what: &str, why: &str) -> anyhow::Error {
+    hinted(
+        format!("{what} is ambiguous: {why}"),
+        "another tool may take it for another image: push the image again, with the tool that has made it",
+    )
+}
+
+/// Refuses a document with keys that are the specification's for some readers only. What is not JSON is for others to
+/// refuse. `what` it is is for the message.
+///
+/// # Errors
+/// When a key differs in case alone.
+pub(super) fn spelled(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    match serde_json::from_slice::<Spelled>(bytes) {
+        Err(error) if error.is_data() => Err(ambiguous(what, &error.to_string())),
+        _ => Ok(()),
+    }
+}
+
 /// The media type of a `Content-Type` (RFC 9110, section 8.3.1), without its parameters.
 pub(super) fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -122,6 +138,7 @@ pub(super) fn media_type(content_type: &str) -> String {
 /// # Errors
 /// When it is none, or has more.
 pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
+    spelled("the list", bytes)?;
     let index = ImageIndex::from_reader(bytes)?;
     let entries = index.manifests().len();
     ensure!(entries <= ENTRIES_LIMIT, "it has {entries} entries, more than the {ENTRIES_LIMIT} of an index");
@@ -205,6 +222,29 @@ mod tests {
             assert!(told.contains(expected), "{told}");
         }
         assert_eq!(media_type("Application/VND.oci.image.index.v1+JSON; charset=utf-8"), OCI_INDEX);
+    }
+
+    /// Go's encoding/json takes keys without their case, and of two the last one.
+    #[test]
+    fn a_key_in_another_case_is_refused() {
+        let layer = |digit: &str| json!([{"mediaType": "x", "size": 1, "digest": digit.repeat(64)}]);
+        for (key, known) in [("Layers", "layers"), ("layer\u{17f}", "layers"), ("MANIFESTS", "manifests")] {
+            let document = json!({"schemaVersion": 2, "config": {}, "layers": layer("1"), key: layer("2")});
+            let told = refused(&document, None).expect("two contents");
+            let expected = format!("its key `{key}` is `{known}` for some tools, not for others");
+            assert!(told.starts_with(&format!("the manifest is ambiguous: {expected}")), "{told}");
+        }
+        let below = json!({"schemaVersion": 2, "config": {"digest": "1", "Digest": "2"}, "layers": []});
+        assert!(refused(&below, None).unwrap().contains("its key `Digest` is `digest`"));
+        let listed = json!({"schemaVersion": 2, "manifests": [{"Platform": {}}]}).to_string();
+        assert!(index(listed.as_bytes()).unwrap_err().to_string().contains("`Platform` is `platform`"));
+        let configuration =
+            br#"{"rootfs": {"diff_ids": []}, "config": {"Entrypoint": ["a"], "entrypoint": ["b"]}}"#;
+        let error = spelled("the configuration", configuration).unwrap_err().to_string();
+        assert!(error.starts_with("the configuration is ambiguous: its key `entrypoint` is"), "{error}");
+        let free = json!({"config": {"Labels": {"User": "x", "user": "y"}, "Volumes": {"/Data": {}}},
+            "annotations": {"digest": "a", "Digest": "b"}, "unknown": {"Key": 1, "key": 2.5, "k": -1, "b": true}});
+        assert!(spelled("it", free.to_string().as_bytes()).is_ok());
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod registries;
 mod registry;
 mod retry;
 mod source;
+mod spelling;
 
 pub use auth::{Login, Logins};
 pub use pull::{Artifact, Finder, LayerProgress, Need, PullEvent, Puller, VerifiedImage};

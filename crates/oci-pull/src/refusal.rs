@@ -124,7 +124,8 @@ fn seconds_of(date: &str) -> Option<u64> {
     let fields: Vec<&str> = date.trim().split(' ').collect();
     let [_, day, month, year, time, "GMT"] = fields[..] else { return None };
     let month = (MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? / 3) as u64;
-    let (day, year) = (day.parse::<u64>().ok()?, year.parse::<u64>().ok().filter(|year| *year < 10_000)?);
+    let day = day.parse::<u64>().ok().filter(|day| *day < 32)?;
+    let year = year.parse::<u64>().ok().filter(|year| *year < 10_000)?;
     // The year begins in March, so that leap days come last.
     let year = year.checked_sub(u64::from(month >= 10))?;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
@@ -176,6 +177,8 @@ mod tests {
         );
         assert_eq!(after(&[date(newest), wait("Fri, 29 Feb 2024 23:00:00 GMT")]), Some(0));
         assert_eq!(after(&[wait("Sat, 01 Mar 2024 00:00:20 GMT")]), None);
+        let no_day = format!("Sat, {} Mar 2024 00:00:20 GMT", u64::MAX);
+        assert_eq!(after(&[date(newest), wait(&no_day)]), None);
     }
 
     #[test]
