@@ -97,6 +97,7 @@ fn overview(disks: &[Disk]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::partitions::boot_disk_is_one;
     use super::*;
     use crate::block::Partition;
 
@@ -143,6 +144,15 @@ mod tests {
         assert_eq!(root_of(&[plain(), boot()]), "/dev/vdb1");
         let data = Disk { is_written: true, ..disk("vdc", &[(OTHER, 0)]) };
         assert_eq!(root_of(&[data, plain()]), "/dev/vda1", "the disk written to has no root");
+    }
+
+    #[test]
+    fn a_disk_with_the_uuid_of_the_boot_partition_is_not_preferred() {
+        let boot = |name, kinds: &[(&str, u64)]| Disk { is_boot: true, ..disk(name, kinds) };
+        let own = disk("vda", &[(TYPES.root, 0)]);
+        let disks = vec![own, boot("vdb", &[(OTHER, 0)]), boot("vdc", &[(OTHER, 0), (TYPES.root, 0)])];
+        let found = error(&boot_disk_is_one(disks));
+        assert!(found.contains("`/dev/vda1`, `/dev/vdc2`"), "{found}");
     }
 
     #[test]

@@ -122,7 +122,16 @@ impl DiskBaseline {
 /// All disks of the machine, in the kernel's order.
 pub(super) fn disks(before: &DiskBaseline) -> Vec<Disk> {
     let origin = boot_partition();
-    whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect()
+    boot_disk_is_one(whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect())
+}
+
+/// Whoever can plug a disk in can give a partition on it the UUID of the one that the machine was started from: of two nobody
+/// knows which it was.
+pub(super) fn boot_disk_is_one(mut disks: Vec<Disk>) -> Vec<Disk> {
+    if disks.iter().filter(|disk| disk.is_boot).count() > 1 {
+        disks.iter_mut().for_each(|disk| disk.is_boot = false);
+    }
+    disks
 }
 
 fn whole_disks() -> impl Iterator<Item = Device> {
