@@ -64,9 +64,12 @@ install() {
     dracut_need_initqueue
 }
 
-# systemd.debug-shell.service(8) is a shell that no hook comes before.
+# systemd.debug-shell.service(8) is a shell that no hook comes before. TOML has many ways to write `shell = false` (dotted,
+# quoted, in one line with others, with escapes): only the plain `shell = true`, or no word of it, leaves that shell open.
 close_debug_shell() {
-    if grep -Eqs '^[[:space:]]*shell[[:space:]]*=[[:space:]]*false' "${dracutsysrootdir-}/etc/containers/iguana.conf"; then
+    local conf="${dracutsysrootdir-}/etc/containers/iguana.conf"
+    if grep -Es "shell[\"']?[[:space:]]*=|\\\\[uU]" "$conf" |
+        grep -Eqv '^[[:space:]]*(#|shell[[:space:]]*=[[:space:]]*true[[:space:]]*(#.*)?$)'; then
         mkdir -p "${initdir:?}/etc/systemd/system"
         ln -sf /dev/null "$initdir/etc/systemd/system/debug-shell.service"
     fi

@@ -237,6 +237,44 @@ mod tests {
         assert!(!is_ours("quiet", false), "there is nothing to run");
     }
 
+    /// Whether the dracut module closes systemd's debug shell for this `iguana.conf`, and whether that allows no shell.
+    fn closes_debug_shell(rules: &str) -> (bool, bool) {
+        let home = tempfile::tempdir().unwrap();
+        let trust = home.path().join("etc/containers");
+        fs::create_dir_all(&trust).unwrap();
+        fs::write(trust.join("iguana.conf"), rules).unwrap();
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dracut/50iguana/module-setup.sh");
+        let mut command = Command::new("bash");
+        command.args(["-ec", ". \"$0\"; close_debug_shell"]).arg(module);
+        command.env("dracutsysrootdir", home.path()).env("initdir", home.path().join("initrd"));
+        assert!(command.status().unwrap().success());
+        let unit = home.path().join("initrd/etc/systemd/system/debug-shell.service");
+        let rules = Rules::from_directory(&trust).unwrap();
+        (unit.is_symlink(), rules.settings("").no_shell)
+    }
+
+    #[test]
+    fn no_spelling_of_a_trust_without_a_shell_leaves_the_debug_shell_open() {
+        for closed in [
+            "[command-line]\nshell = false\n",
+            "command-line.shell=false",
+            "command-line = { allow = [\"root#1\"], shell = false }",
+            "[command-line]\n\"shell\" = false",
+            "'command-line'.'shell'\t= false",
+            "[command-line]\n\"sh\\u0065ll\" = false",
+            "[command-line]\nallow = [\n\"root\"]\n  shell = false # true",
+        ] {
+            assert_eq!(closes_debug_shell(closed), (true, true), "{closed}");
+        }
+        for open in [
+            "",
+            "# shell = false\n[command-line]\nallow = [\"rd.iguana.on_failure=shell\"]",
+            "[command-line]\n shell = true # false",
+        ] {
+            assert_eq!(closes_debug_shell(open), (false, false), "{open}");
+        }
+    }
+
     #[test]
     fn the_mount_of_the_new_root_has_its_place_in_the_order_of_systemd() {
         for line in ["After=dracut-pre-mount.service", "Before=initrd-root-fs.target", "Where=/sysroot"] {
