@@ -179,6 +179,7 @@ fn prepare_and_run(
     let setup = jobs::Setup {
         images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
         store: memory::STORE.into(),
+        writable_by_others: jobs::writable_by_others(&plan, memory::STORE.as_ref(), true),
         machine: facts::read(),
         cmdline: facts::cmdline(cmdline),
         new_root: handover::NEW_ROOT.into(),

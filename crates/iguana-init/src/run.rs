@@ -136,6 +136,7 @@ fn run_plan(
             .at(Stage::Image)?
             .into(),
         store: memory::STORE.into(),
+        writable_by_others: jobs::writable_by_others(plan, memory::STORE.as_ref(), !arguments.unprivileged),
         machine: facts::read(),
         cmdline: facts::cmdline(&cmdline),
         new_root: arguments.new_root.clone(),

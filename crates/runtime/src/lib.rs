@@ -106,6 +106,7 @@ fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Cont
         layers: image.layers.clone(),
         scratch: plan.scratch.clone(),
         mounts: plan.all_mounts(),
+        writable_by_others: plan.writable_by_others.clone(),
         directory: image.directory.clone(),
         read_only: plan.read_only,
         privileged: plan.privileged,

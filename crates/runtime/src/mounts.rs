@@ -1,12 +1,12 @@
 //! What is mounted into a container: taken hold of in the machine's tree, attached in the container's.
 
 pub(super) use super::plan::Mount;
-use super::plan::{KernelFiles, Source};
+use super::plan::{KernelFiles, NEWROOT, Source};
 use anyhow::Context as _;
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -18,7 +18,7 @@ use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use untrusted_fs::{Directory, Links};
+use untrusted_fs::{Directory, Links, Regions};
 
 /// The mode of memory that covers no directory: everybody's, as Docker's.
 const EVERYBODYS: &str = "1777";
@@ -33,6 +33,25 @@ const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(M
 /// As many does overlayfs take (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
+/// How links lead to a volume: in `writable_by_others` nowhere, and in the new system to where they will lead there.
+///
+/// # Errors
+/// When one of these directories is there and cannot be opened.
+pub(super) fn regions(writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
+    let open = |paths: &[PathBuf]| -> Result<Vec<Directory>, untrusted_fs::Error> {
+        let opened = paths.iter().map(Directory::open);
+        opened.filter(|opened| !opened.as_ref().is_err_and(has_no_links)).collect()
+    };
+    Ok(Regions::new(&open(writable_by_others)?, &open(&[NEWROOT.into()])?)?)
+}
+
+/// Whether there is no directory in which somebody could have made a link: nothing, or a file. Only who can write to another
+/// of them could have put a link in its place, and of that one it is known.
+fn has_no_links(error: &untrusted_fs::Error) -> bool {
+    let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+    matches!(error.cause(), untrusted_fs::Cause::Io(cause) if none.contains(&cause.raw_os_error()))
+}
+
 /// A mount that is not attached anywhere yet.
 pub(super) struct Tree {
     descriptor: OwnedFd,
@@ -43,11 +62,11 @@ pub(super) struct Tree {
 impl Tree {
     /// Takes hold of a source; an image's layers are put together at `place`. Nothing where the kernel does not
     /// have what the source asks for, and a container can do without.
-    pub(super) fn take(source: &Source, place: &Path) -> anyhow::Result<Option<Self>> {
+    pub(super) fn take(source: &Source, place: &Path, regions: &Regions) -> anyhow::Result<Option<Self>> {
         match source {
-            Source::Bind(path) => Self::of_path(path).map(Some),
+            Source::Bind(path) => Self::of_path(path, regions).map(Some),
             Source::Tmpfs { size } => Self::of_memory(*size).map(Some),
-            Source::Image { layers } => Self::of_layers(layers, place).map(Some),
+            Source::Image { layers } => Self::of_layers(layers, place, regions).map(Some),
             Source::Kernel(files) => Self::of_kernel(*files),
         }
     }
@@ -65,20 +84,17 @@ impl Tree {
         Ok(Some(Self { descriptor, is_directory: true, is_memory: false }))
     }
 
-    fn of_path(path: &Path) -> anyhow::Result<Self> {
-        if let Some(source) = exchange::volume(path)? {
-            return Self::of_handle(&source)
-                .with_context(|| format!("cannot take hold of `{}`", path.display()));
-        }
-        if !path.exists() {
-            fs::create_dir_all(path)
-                .with_context(|| format!("cannot make the volume `{}`", path.display()))?;
-        }
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        let descriptor = open_tree(CWD, path, flags)
-            .with_context(|| format!("cannot take hold of `{}`", path.display()))?;
-        Ok(Self { descriptor, is_directory: path.is_dir(), is_memory: false })
+    fn of_path(path: &Path, regions: &Regions) -> anyhow::Result<Self> {
+        let source = match exchange::volume(path)? {
+            Some(source) => source,
+            None => regions
+                .locate_or_make(path, NEW_DIRECTORY)
+                .with_context(|| format!("cannot find or make the volume `{}`", path.display()))
+                .hint(
+                    "where containers with fewer rights write, no link is followed: name what it leads to",
+                )?,
+        };
+        Self::of_handle(&source).with_context(|| format!("cannot take hold of `{}`", path.display()))
     }
 
     fn of_handle(source: &OwnedFd) -> anyhow::Result<Self> {
@@ -103,7 +119,7 @@ impl Tree {
     }
 
     /// overlayfs takes no single layer without one to write to: an empty one lies below it.
-    fn of_layers(layers: &[PathBuf], place: &Path) -> anyhow::Result<Self> {
+    fn of_layers(layers: &[PathBuf], place: &Path, regions: &Regions) -> anyhow::Result<Self> {
         fs::create_dir_all(place)?;
         if let [layer] = layers {
             let below = place.with_extension("below");
@@ -115,7 +131,7 @@ impl Tree {
             mount_overlay(place, layers, None, MountFlags::RDONLY)
         }
         .context("cannot put the image's layers together")?;
-        Self::of_path(place)
+        Self::of_path(place, regions)
     }
 
     /// Attaches it below `root`, where every link of the image stays. `restrictions` are in force for all of it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The new system's root, told to every container.
-const NEWROOT: &str = "/sysroot";
+pub(super) const NEWROOT: &str = "/sysroot";
 /// What every container shares with the machine.
 const SHARED: &[&str] = &[SHARED_DIRECTORY];
 /// What one with all rights shares, too; others have their own.
@@ -34,6 +34,8 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// Its root takes no changes; only [`WRITABLE`] and its mounts do.
     pub read_only: bool,
+    /// Directories of the machine in which containers with fewer rights write: no link there leads a volume elsewhere.
+    pub writable_by_others: Vec<PathBuf>,
     /// It has all rights, and the machine's devices. Without: podman's default rights, and devices that
     /// only make or take bytes.
     pub privileged: bool,
@@ -151,6 +153,7 @@ impl Plan {
             mounts: SHARED.iter().map(Mount::same).collect(),
             env: contract_env(&hostname()),
             read_only: false,
+            writable_by_others: Vec::new(),
             privileged: true,
             handover: true,
             pid_host: false,

@@ -36,6 +36,8 @@ pub(super) struct Order {
     pub(super) layers: Vec<PathBuf>,
     pub(super) scratch: PathBuf,
     pub(super) mounts: Vec<Mount>,
+    /// Where links lead no volume elsewhere.
+    pub(super) writable_by_others: Vec<PathBuf>,
     /// The image's working directory: made before the root may become read-only.
     pub(super) directory: String,
     pub(super) read_only: bool,

@@ -114,8 +114,9 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
 
 fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<Tree>>> {
     let numbered = order.mounts.iter().enumerate();
+    let regions = mounts::regions(&order.writable_by_others)?;
     let tree = |(number, mount): (usize, &mounts::Mount)| {
-        Tree::take(&mount.source, &order.scratch.join(format!("image-{number}")))
+        Tree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions)
             .with_context(|| format!("cannot have a mount for `{}` in the container", mount.target.display()))
     };
     numbered.map(tree).collect()

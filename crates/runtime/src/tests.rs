@@ -74,6 +74,7 @@ impl Lab {
             mounts: Vec::new(),
             env: Vec::new(),
             read_only: false,
+            writable_by_others: Vec::new(),
             privileged: true,
             handover: true,
             pid_host: false,

@@ -25,10 +25,12 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod locate;
 mod path;
 mod write;
 
 pub use error::{Cause, Error};
+pub use locate::Regions;
 pub use path::{open_block_device, open_file, open_in_place, read_file};
 pub use write::{NewFile, Scratch};
 

@@ -303,6 +303,14 @@ impl Job {
         services.chain([&self.container]).chain(steps)
     }
 
+    /// The same, each with the volumes that it gets: those of steps have their job's.
+    pub fn containers_with_volumes(&self) -> impl Iterator<Item = (&Container, &[Volume])> {
+        let of_job = &self.container.volumes[..];
+        let services = self.services.values().map(|service| &service.container);
+        let services = services.map(|container| (container, &container.volumes[..]));
+        services.chain(self.containers().skip(self.services.len()).map(move |container| (container, of_job)))
+    }
+
     /// [`Job::containers`], to be changed.
     pub fn containers_mut(&mut self) -> impl Iterator<Item = &mut Container> {
         let services = self.services.values_mut().map(|service| &mut service.container);

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use oci_pull::VerifiedImage;
 use runtime::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
 
@@ -49,6 +49,7 @@ pub(super) fn prepare(
     let scope = scope.with_env(&container.env);
     let mut plan = Plan::new(setup.store.join("containers").join(name));
     plan.read_only = container.read_only;
+    plan.writable_by_others = setup.writable_by_others.clone();
     plan.privileged = container.privileged && setup.privileged;
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
@@ -62,6 +63,19 @@ pub(super) fn prepare(
     }
     let image = Arc::clone(pulled.get(&container.image)?);
     Ok(Prepared { image, plan, zygote: Arc::clone(&setup.zygote) })
+}
+
+/// Directories of the machine in which containers with fewer rights write: what they have as volumes, and the store, in which
+/// they have the rest. `privileged` is whether others may have all rights.
+pub(crate) fn writable_by_others(plan: &workflow::Plan, store: &Path, privileged: bool) -> Vec<PathBuf> {
+    let all = plan.jobs.iter().flat_map(|(_, job)| job.containers_with_volumes());
+    let with_fewer_rights = all.filter(|(container, _)| !(container.privileged && privileged));
+    let volumes = with_fewer_rights.flat_map(|(_, volumes)| volumes).filter(|volume| !volume.read_only);
+    let paths = volumes.filter_map(|volume| match &volume.source {
+        VolumeSource::Host(path) => Some(path.clone()),
+        _ => None,
+    });
+    [store.to_owned()].into_iter().chain(paths).collect()
 }
 
 fn mount(

@@ -9,6 +9,7 @@ mod services;
 mod steps;
 mod streams;
 
+pub(crate) use containers::writable_by_others;
 pub(crate) use images::Images;
 pub(crate) use streams::Streams;
 
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) images: Arc<Images>,
     /// The directory of the store's file system.
     pub(crate) store: PathBuf,
+    /// Where containers with fewer rights write: [`writable_by_others`].
+    pub(crate) writable_by_others: Vec<PathBuf>,
     /// What expressions see as `machine`.
     pub(crate) machine: Value,
     /// What expressions see as `cmdline`.

@@ -1,0 +1,229 @@
+//! What a trusted path names, where others can write to parts of the way.
+
+use crate::{Cause, Directory, Error, Result};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, open, openat, readlinkat};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+/// As many links of one path does the kernel follow (path_resolution(7)).
+const LINKS_LIMIT: usize = 40;
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Directories in which links are not simply followed.
+#[derive(Debug, Default)]
+pub struct Regions {
+    writable_by_others: Vec<Identity>,
+    roots: Vec<Identity>,
+}
+
+/// Device and inode number.
+type Identity = (u64, u64);
+
+impl Regions {
+    /// In these directories and below them others can write: a link there is refused, for whoever made it would choose
+    /// what is found. In `roots` and below them links and `..` stay inside, as after chroot(2): these are whole systems
+    /// of somebody else.
+    ///
+    /// # Errors
+    /// When the kernel does not tell which directory one is.
+    pub fn new(writable_by_others: &[Directory], roots: &[Directory]) -> Result<Self> {
+        let all = |directories: &[Directory]| -> Result<Vec<Identity>> {
+            let one = |it: &Directory| identity(it).map_err(|errno| Error::new(it.path(), errno));
+            directories.iter().map(one).collect()
+        };
+        Ok(Self { writable_by_others: all(writable_by_others)?, roots: all(roots)? })
+    }
+
+    /// Finds what is at an absolute path that is trusted itself, without opening it (`O_PATH`); what is missing of the path
+    /// is made as directories with this mode, less the umask. Links are followed as the regions allow it; magic links, those
+    /// of `/proc`, lead where their text says.
+    ///
+    /// # Errors
+    /// When there is a link that is refused, there are more than 40, something on the path is not a directory, or a directory
+    /// cannot be made.
+    pub fn locate_or_make(&self, path: impl AsRef<Path>, mode: u32) -> Result<OwnedFd> {
+        let path = path.as_ref();
+        let of_path = |cause| Error::new(path, cause);
+        let mut walk = Walk::begin(self).map_err(of_path)?;
+        walk.go(path);
+        while let Some(step) = walk.ahead.pop_front() {
+            if let Some(found) = walk.step(&step, mode).map_err(of_path)? {
+                return Ok(found);
+            }
+        }
+        walk.reached.pop().map(|level| level.directory).ok_or_else(|| of_path(Errno::NOENT.into()))
+    }
+}
+
+/// A path that is being resolved.
+struct Walk<'a> {
+    regions: &'a Regions,
+    /// From the root down. Never empty.
+    reached: Vec<Level>,
+    /// How many of them `..` and absolute links leave.
+    floor: usize,
+    ahead: VecDeque<Step>,
+    links: usize,
+}
+
+struct Level {
+    directory: OwnedFd,
+    is_writable_by_others: bool,
+}
+
+enum Step {
+    Root,
+    Up,
+    Down(OsString),
+}
+
+impl<'a> Walk<'a> {
+    fn begin(regions: &'a Regions) -> std::result::Result<Self, Cause> {
+        let root = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let mut walk = Self { regions, reached: Vec::new(), floor: 1, ahead: VecDeque::new(), links: 0 };
+        walk.enter(root)?;
+        Ok(walk)
+    }
+
+    /// Puts a path before what is still to be resolved.
+    fn go(&mut self, path: &Path) {
+        for component in path.components().rev() {
+            let step = match component {
+                Component::Prefix(_) | Component::CurDir => continue,
+                Component::RootDir => Step::Root,
+                Component::ParentDir => Step::Up,
+                Component::Normal(name) => Step::Down(name.to_owned()),
+            };
+            self.ahead.push_front(step);
+        }
+    }
+
+    fn enter(&mut self, directory: OwnedFd) -> std::result::Result<(), Cause> {
+        let own = identity(&directory)?;
+        let is_below = self.reached.last().is_some_and(|level| level.is_writable_by_others);
+        let is_writable_by_others = is_below || self.regions.writable_by_others.contains(&own);
+        self.reached.push(Level { directory, is_writable_by_others });
+        if self.regions.roots.contains(&own) {
+            self.floor = self.reached.len();
+        }
+        Ok(())
+    }
+
+    /// What the path names, if that is no directory.
+    fn step(&mut self, step: &Step, mode: u32) -> std::result::Result<Option<OwnedFd>, Cause> {
+        match step {
+            Step::Root => self.reached.truncate(self.floor),
+            Step::Up => self.reached.truncate(self.floor.max(self.reached.len() - 1)),
+            Step::Down(name) => return self.down(name, mode),
+        }
+        Ok(None)
+    }
+
+    fn down(&mut self, name: &OsStr, mode: u32) -> std::result::Result<Option<OwnedFd>, Cause> {
+        let (parent, is_writable_by_others) = match self.reached.last() {
+            Some(level) => (level.directory.as_fd(), level.is_writable_by_others),
+            None => (CWD, true),
+        };
+        let found = match openat(parent, name, PATH_ONLY, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
+                    // Somebody else was faster.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+                openat(parent, name, PATH_ONLY, Mode::empty())?
+            }
+            found => found?,
+        };
+        match FileType::from_raw_mode(fstat(&found)?.st_mode) {
+            FileType::Directory => self.enter(found).map(|()| None),
+            FileType::Symlink if is_writable_by_others => Err(Cause::Link),
+            FileType::Symlink => self.follow(&found).map(|()| None),
+            _ if self.ahead.is_empty() => Ok(Some(found)),
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    fn follow(&mut self, link: &OwnedFd) -> std::result::Result<(), Cause> {
+        self.links += 1;
+        if self.links > LINKS_LIMIT {
+            return Err(Errno::LOOP.into());
+        }
+        let target = readlinkat(link, "", Vec::new())?;
+        self.go(&PathBuf::from(OsString::from_vec(target.into_bytes())));
+        Ok(())
+    }
+}
+
+fn identity(directory: impl AsFd) -> std::result::Result<Identity, Errno> {
+    let stat = fstat(directory)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::symlink;
+
+    fn regions(home: &Path, writable_by_others: &[&str], roots: &[&str]) -> Regions {
+        let open = |names: &[&str]| -> Vec<Directory> {
+            names.iter().map(|name| Directory::open(home.join(name)).unwrap()).collect()
+        };
+        Regions::new(&open(writable_by_others), &open(roots)).unwrap()
+    }
+
+    fn found(regions: &Regions, path: &Path) -> Result<PathBuf> {
+        let handle = regions.locate_or_make(path, 0o755)?;
+        Ok(fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd())).unwrap())
+    }
+
+    #[test]
+    fn links_are_followed_where_nobody_else_can_write_and_refused_where_others_can() {
+        let home = tempfile::tempdir().unwrap();
+        let top = &home.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("shared/below")).unwrap();
+        fs::create_dir_all(top.join("secret")).unwrap();
+        fs::write(top.join("secret/file"), "").unwrap();
+        for link in ["plain", "shared/link", "shared/below/link"] {
+            symlink(top.join("secret"), top.join(link)).unwrap();
+        }
+        symlink("shared/below", top.join("into")).unwrap();
+        let regions = regions(top, &["shared"], &[]);
+        let find = |path: &str| found(&regions, &top.join(path));
+        assert_eq!(find("plain/file").unwrap(), top.join("secret/file"));
+        assert_eq!(find("into").unwrap(), top.join("shared/below"));
+        assert_eq!(find("shared/below/new/../one/more").unwrap(), top.join("shared/below/one/more"));
+        for path in ["shared/link", "shared/link/file", "shared/below/link", "into/link/file"] {
+            let error = find(path).unwrap_err();
+            assert!(matches!(error.cause(), Cause::Link), "{path}: {error}");
+        }
+        assert!(find("secret/file/below").is_err(), "a file is no directory");
+        assert_eq!(fs::read_dir(top.join("secret")).unwrap().count(), 1, "nothing was made there");
+        symlink("circle", top.join("circle")).unwrap();
+        assert!(find("circle").is_err());
+        // Everything, when others can write to the root.
+        let everything = Regions::new(&[Directory::open("/").unwrap()], &[]).unwrap();
+        assert!(matches!(found(&everything, &top.join("plain")).unwrap_err().cause(), Cause::Link));
+    }
+
+    #[test]
+    fn links_of_another_system_lead_where_they_lead_there() {
+        let home = tempfile::tempdir().unwrap();
+        let top = &home.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("sysroot/data")).unwrap();
+        for (link, target) in [("home", "/data"), ("up", "../../../../etc"), ("kernel", "/proc/self/root")] {
+            symlink(target, top.join("sysroot").join(link)).unwrap();
+        }
+        let regions = regions(top, &[], &["sysroot"]);
+        let find = |path: &str| found(&regions, &top.join("sysroot").join(path)).unwrap();
+        assert_eq!(find("home/user"), top.join("sysroot/data/user"));
+        assert_eq!(find("up"), top.join("sysroot/etc"));
+        assert_eq!(find("kernel"), top.join("sysroot/proc/self/root"), "a plain directory, which was made");
+    }
+}
