@@ -14,11 +14,14 @@ use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use oci_trust::policy::{Approval, Subject};
 use oci_trust::{PAYLOAD_TYPE, Signature};
 use std::str::FromStr as _;
+use std::time::{Duration, Instant};
 
 /// More signatures of one image than anybody makes; a bound for what a hostile registry can cost.
 const MOST_SIGNATURES: usize = 64;
 /// Bytes of a signed payload: a digest and a name, some hundred bytes.
 const PAYLOAD_LIMIT: u64 = 64 << 10;
+/// How long signatures of one image are fetched: each takes a registry some ms, and may take as long as a document.
+const SIGNATURES_TIME_LIMIT: Duration = Duration::from_secs(300);
 /// What cosign calls its manifests of signatures among the referrers.
 const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
@@ -37,12 +40,12 @@ impl Finder {
         if !rule.needs_signatures() || !self.attachments.are_used(&place) {
             return rule.judge(&subject, manifest, &[]);
         }
-        let mut signatures = by_tag(repository, manifest, observer).context("cannot fetch its signatures")?;
+        let attached = Attached { repository, observer, until: Instant::now() + SIGNATURES_TIME_LIMIT };
+        let mut signatures = attached.by_tag(manifest).context("cannot fetch its signatures")?;
         if let Ok(approval) = rule.judge(&subject, manifest, &signatures) {
             return Ok(approval);
         }
-        signatures
-            .extend(by_referrers(repository, manifest, observer).context("cannot fetch its signatures")?);
+        signatures.extend(attached.by_referrers(manifest).context("cannot fetch its signatures")?);
         rule.judge(&subject, manifest, &signatures)
     }
 
@@ -53,73 +56,87 @@ impl Finder {
     }
 }
 
-fn by_tag(
-    repository: &dyn Source,
-    manifest: Digest,
-    observer: &PullObserver<'_>,
-) -> anyhow::Result<Vec<Signature>> {
-    let tag = format!("{}.sig", as_tag(manifest));
-    let found = RetryPolicy::usual().until_done(observer, || optional(repository.manifest(&tag)))?;
-    let signatures = found.map(|bytes| attached(repository, &bytes, observer));
-    signatures.unwrap_or_else(|| Ok(Vec::new())).with_context(|| format!("`{tag}`"))
+/// What lies beside images in a repository.
+struct Attached<'a> {
+    repository: &'a dyn Source,
+    observer: &'a PullObserver<'a>,
+    /// Nothing is asked for any more then.
+    until: Instant,
 }
 
-fn by_referrers(
-    repository: &dyn Source,
-    manifest: Digest,
-    observer: &PullObserver<'_>,
-) -> anyhow::Result<Vec<Signature>> {
-    let ask = || match optional(repository.referrers(manifest))? {
-        Some(bytes) => Ok(Some(bytes)),
-        // "Referrers Tag Schema" of the specification: for registries without the API.
-        None => optional(repository.manifest(&as_tag(manifest))),
-    };
-    let Some(bytes) = RetryPolicy::usual().until_done(observer, ask)? else { return Ok(Vec::new()) };
-    let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
-    let mut signatures = Vec::new();
-    let is_signature = |entry: &&Descriptor| {
-        entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
-    };
-    for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
-        let digest = Digest::from_str(descriptor.digest().as_ref())?;
-        let bytes = RetryPolicy::usual().until_done(observer, || repository.manifest(&digest.to_string()))?;
-        digest.verify("the manifest of a signature", &bytes)?;
-        signatures.extend(attached(repository, &bytes, observer)?);
-        if signatures.len() >= MOST_SIGNATURES {
-            break;
+impl Attached<'_> {
+    fn by_tag(&self, manifest: Digest) -> anyhow::Result<Vec<Signature>> {
+        let tag = format!("{}.sig", as_tag(manifest));
+        let found = self.ask(|| optional(self.repository.manifest(&tag)))?;
+        let signatures = found.map(|bytes| self.signatures(&bytes));
+        signatures.unwrap_or_else(|| Ok(Vec::new())).with_context(|| format!("`{tag}`"))
+    }
+
+    fn by_referrers(&self, manifest: Digest) -> anyhow::Result<Vec<Signature>> {
+        let ask = || match optional(self.repository.referrers(manifest))? {
+            Some(bytes) => Ok(Some(bytes)),
+            // "Referrers Tag Schema" of the specification: for registries without the API.
+            None => optional(self.repository.manifest(&as_tag(manifest))),
+        };
+        let Some(bytes) = self.ask(ask)? else { return Ok(Vec::new()) };
+        let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
+        let mut signatures = Vec::new();
+        let is_signature = |entry: &&Descriptor| {
+            entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
+        };
+        for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
+            let digest = Digest::from_str(descriptor.digest().as_ref())?;
+            let bytes = self.ask(|| self.repository.manifest(&digest.to_string()))?;
+            digest.verify("the manifest of a signature", &bytes)?;
+            signatures.extend(self.signatures(&bytes)?);
+            if signatures.len() >= MOST_SIGNATURES {
+                break;
+            }
         }
+        Ok(signatures)
     }
-    Ok(signatures)
-}
 
-/// The signatures that a manifest of signatures lists, one a layer.
-fn attached(
-    repository: &dyn Source,
-    manifest: &[u8],
-    observer: &PullObserver<'_>,
-) -> anyhow::Result<Vec<Signature>> {
-    let manifest =
-        ImageManifest::from_reader(manifest).context("the manifest of the signatures is not understood")?;
-    let kind = manifest.media_type().as_ref().unwrap_or(&MediaType::ImageManifest);
-    ensure!(*kind == MediaType::ImageManifest, "the manifest of the signatures is a `{kind}`");
-    let layers = manifest.layers().iter().filter(|layer| layer.media_type().to_string() == PAYLOAD_TYPE);
-    let layers: Vec<_> = layers.collect();
-    if layers.len() > MOST_SIGNATURES {
-        let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
-        return Err(hinted(format!("it has {} signatures, more than {MOST_SIGNATURES}", layers.len()), hint));
+    /// The signatures that a manifest of signatures lists, one a layer.
+    fn signatures(&self, manifest: &[u8]) -> anyhow::Result<Vec<Signature>> {
+        let manifest = ImageManifest::from_reader(manifest)
+            .context("the manifest of the signatures is not understood")?;
+        let kind = manifest.media_type().as_ref().unwrap_or(&MediaType::ImageManifest);
+        ensure!(*kind == MediaType::ImageManifest, "the manifest of the signatures is a `{kind}`");
+        let layers = manifest.layers().iter().filter(|layer| layer.media_type().to_string() == PAYLOAD_TYPE);
+        let layers: Vec<_> = layers.collect();
+        if layers.len() > MOST_SIGNATURES {
+            let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
+            return Err(hinted(
+                format!("it has {} signatures, more than {MOST_SIGNATURES}", layers.len()),
+                hint,
+            ));
+        }
+        let largest = layers.iter().map(|layer| layer.size()).max().unwrap_or_default();
+        ensure!(
+            largest <= PAYLOAD_LIMIT,
+            "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
+        );
+        let read = |layer: &&Descriptor| {
+            let digest = Digest::from_str(layer.digest().as_ref())?;
+            let payload = self.ask(|| self.repository.document(digest))?;
+            ensure!(
+                payload.len() as u64 == layer.size(),
+                "`{digest}` has another size than its descriptor says"
+            );
+            Ok(Signature { payload, annotations: layer.annotations().clone().unwrap_or_default() })
+        };
+        layers.iter().map(read).collect()
     }
-    let largest = layers.iter().map(|layer| layer.size()).max().unwrap_or_default();
-    ensure!(
-        largest <= PAYLOAD_LIMIT,
-        "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
-    );
-    let read = |layer: &&Descriptor| {
-        let digest = Digest::from_str(layer.digest().as_ref())?;
-        let payload = RetryPolicy::usual().until_done(observer, || repository.document(digest))?;
-        ensure!(payload.len() as u64 == layer.size(), "`{digest}` has another size than its descriptor says");
-        Ok(Signature { payload, annotations: layer.annotations().clone().unwrap_or_default() })
-    };
-    layers.iter().map(read).collect()
+
+    fn ask<T>(&self, ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<T> {
+        if Instant::now() < self.until {
+            return RetryPolicy::usual().until_done(self.observer, ask);
+        }
+        Err(hinted(
+            format!("they did not all come within {} s", SIGNATURES_TIME_LIMIT.as_secs()),
+            format!("look into the registry of `{}`: it answers too slowly", self.repository.name()),
+        ))
+    }
 }
 
 /// A digest as a tag, which must not have a colon.
@@ -180,9 +197,10 @@ mod tests {
         }
     }
 
-    fn observer() -> PullObserver<'static> {
+    fn attached(repository: &RepositoryView) -> Attached<'_> {
         static STAYS: AtomicBool = AtomicBool::new(false);
-        PullObserver { tell: &|_| (), is_cancelled: &STAYS }
+        let observer = Box::leak(Box::new(PullObserver { tell: &|_| (), is_cancelled: &STAYS }));
+        Attached { repository, observer, until: Instant::now() + SIGNATURES_TIME_LIMIT }
     }
 
     fn manifest(payloads: &[(Digest, u64)]) -> Vec<u8> {
@@ -198,20 +216,36 @@ mod tests {
         let mut repository_view = RepositoryView::default();
         let small = (repository_view.put(b"payload"), 7);
         for (count, is_taken) in [(MOST_SIGNATURES, true), (MOST_SIGNATURES + 1, false)] {
-            let read = attached(&repository_view, &manifest(&vec![small; count]), &observer());
+            let read = attached(&repository_view).signatures(&manifest(&vec![small; count]));
             let told = read.map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(told.is_empty(), is_taken);
             assert!(is_taken || told == "it has 65 signatures, more than 64", "{told}");
         }
         for (size, is_taken) in [(PAYLOAD_LIMIT, true), (PAYLOAD_LIMIT + 1, false)] {
             let large = (repository_view.put(&vec![7; usize::try_from(size).unwrap()]), size);
-            let read = attached(&repository_view, &manifest(&[large]), &observer());
+            let read = attached(&repository_view).signatures(&manifest(&[large]));
             let told = read.map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(told.contains("more than the 65536 of what is signed"), !is_taken, "{told}");
         }
-        let lied =
-            attached(&repository_view, &manifest(&[(small.0, 6)]), &observer()).unwrap_err().to_string();
+        let lied = attached(&repository_view).signatures(&manifest(&[(small.0, 6)])).unwrap_err().to_string();
         assert!(lied.contains("another size than its descriptor says"), "{lied}");
+    }
+
+    /// 64 manifests of 64 signatures, each as slow as a document may be, would take days.
+    #[test]
+    fn signatures_are_fetched_for_a_time_at_most() {
+        let mut repository_view = RepositoryView::default();
+        let payload = (repository_view.put(b"payload"), 7);
+        let late = Attached { until: Instant::now(), ..attached(&repository_view) };
+        for told in [
+            late.by_tag(Digest::of(b"image")),
+            late.by_referrers(Digest::of(b"image")),
+            late.signatures(&manifest(&[payload])),
+        ] {
+            let told = format!("{:#}", told.unwrap_err());
+            assert!(told.contains("they did not all come within 300 s"), "{told}");
+        }
+        assert_eq!(*repository_view.asked.lock().unwrap(), 0);
     }
 
     #[test]
@@ -224,7 +258,7 @@ mod tests {
         let list = json!({"schemaVersion": 2, "manifests": vec![entry; 900]}).to_string();
         let image = Digest::of(b"image");
         repository_view.documents.insert(as_tag(image), list.into_bytes());
-        assert!(by_referrers(&repository_view, image, &observer()).unwrap().is_empty());
+        assert!(attached(&repository_view).by_referrers(image).unwrap().is_empty());
         assert_eq!(*repository_view.asked.lock().unwrap(), 1 + MOST_SIGNATURES);
     }
 }
