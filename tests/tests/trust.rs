@@ -336,7 +336,26 @@ fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
     let unbound = format!(r#"{{"version": 1, "images": {}}}"#, "{}");
     lab.puller.beside_workflow(".lock", &unbound)?;
     lab.puller.beside_workflow(".lock.sig", lab.key.sign(unbound.as_bytes())?)?;
-    refused(&lab.run_signed(&new)?, &["is not a lock file", "it is of version 1, and known is 2"]);
+    refused(&lab.run_signed(&new)?, &["cannot read the lock file", "version `1` of the format does not say"]);
+    Ok(())
+}
+
+#[test]
+fn documents_of_a_newer_release_run_nothing() -> Result<()> {
+    let lab = lab_of_workflows("require-digest = true\n")?;
+    let told = |document: &str, version: u64| {
+        format!("the {document} needs version `{version}` of its format, and Iguana ")
+    };
+    let hint = "hint: use a newer release of Iguana, for a machine a newer initrd";
+    let newer = a_workflow(&lab, "version: 2\nstages: [a, b]");
+    says(&lab.run_signed(&newer)?, 3, &[&told("workflow", 2), hint]);
+    let workflow = a_workflow(&lab, "version: 1");
+    let lock = String::from_utf8(lab.lock(&workflow)?)?.replace("\"version\": 2", "\"version\": 3");
+    lab.puller.beside_workflow(".lock", &lock)?;
+    lab.puller.beside_workflow(".lock.sig", lab.key.sign(lock.as_bytes())?)?;
+    refused(&lab.run_signed(&workflow)?, &["cannot read the lock file", &told("lock file", 3), hint]);
+    lab.puller.file("iguana.conf", "version = 2\nquorum = 2\n")?;
+    refused(&lab.run_signed(&workflow)?, &[&told("trust directory", 2), hint]);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::cmdline::Settings;
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use format_version::{FIRST, Format};
 use hint::{WithHint as _, hinted};
 use oci_reference::Reference;
 use oci_trust::key::PublicKey;
@@ -17,6 +18,9 @@ use workflow::Plan;
 
 /// Its name in the trust directory.
 pub const FILE: &str = "iguana.conf";
+
+/// The format of the whole directory, whose version this file states.
+const FORMAT: Format = Format { document: "the trust directory", newest: 1 };
 
 /// The longest signature in bytes, as text: far above one of RSA with 8192 bits.
 const LONGEST_SIGNATURE: usize = 4096;
@@ -31,11 +35,20 @@ const RULED: &[&str] = &["root", "init"];
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Rules {
+    /// Of the format; [`Stated`] has been compared with it.
+    #[serde(rename = "version")]
+    _version: Option<u64>,
     workflow: WorkflowRules,
     command_line: CommandLineRules,
     /// Where paths in it begin.
     #[serde(skip)]
     directory: PathBuf,
+}
+
+/// What is read first: in a newer file an unknown key is no mistake.
+#[derive(Deserialize)]
+struct Stated {
+    version: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -132,14 +145,16 @@ impl Rules {
         let path = directory.join(FILE);
         let Some(text) = Files::of(directory)?.text(FILE)? else { return Ok(Self::default()) };
         let rules = Self::parse(&text, directory).with_context(|| format!("cannot use `{}`", path.display()));
-        rules.hint("docs/security.md has its keys; nothing runs until it is right")
+        rules.or_hint("docs/security.md has its keys; nothing runs until it is right")
     }
 
     /// Reads its text; paths in it begin at `directory`.
     ///
     /// # Errors
-    /// When anything in it is not known, or a demand is not a whole one.
+    /// When it needs a newer version of the format, anything in it is not known, or a demand is not a whole one.
     pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
+        let stated: Stated = toml::from_str(text)?;
+        FORMAT.check(stated.version.unwrap_or(FIRST))?;
         let rules = Self { directory: directory.to_owned(), ..toml::from_str(text)? };
         rules.workflow.check()?;
         Ok(rules)
@@ -346,6 +361,23 @@ mod tests {
             ["x = 1", "[workflow]\nkey = 'a'", "[workflow]\nmin-serial = 1", "[command-line]\nshell = 1", "["]
         {
             assert!(Rules::parse(text, Path::new("/")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_newer_trust_directory_is_refused_by_its_version_and_not_by_what_is_unknown_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let newer = "version = 2\nquorum = 3\n[workflow]\nrequire-digest = 'always'\n";
+        std::fs::write(directory.path().join(FILE), newer).unwrap();
+        // Another file of the directory may be of a newer kind, too.
+        std::fs::write(directory.path().join("registries.conf"), "[[mirrors]]").unwrap();
+        let error = crate::Trust::from_directory(directory.path()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("iguana.conf`: the trust directory needs version `2` of its format"), "{text}");
+        assert!(hint::of(&error).unwrap().contains("a newer initrd"));
+        Rules::parse("version = 1\n[command-line]\nshell = false", Path::new("/")).unwrap();
+        for version in ["0", "-1", "'1'", "1.0"] {
+            assert!(Rules::parse(&format!("version = {version}"), Path::new("/")).is_err(), "{version}");
         }
     }
 

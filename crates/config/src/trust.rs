@@ -52,13 +52,14 @@ impl Trust {
     pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
         let files = Files::of(directory)?;
         Ok(Self {
+            // First of all: it states the version of the format of the whole directory.
+            rules: Rules::from_directory(directory)?,
             roots: roots(&files)?,
             certificates: RegistryCertificates::from_files(&files.directory("certs.d"))?,
             registries: registries(&files)?,
             logins: logins_of(files.text(LOGINS)?, &files.path(LOGINS))?,
             policy: Policy::from_directory(directory)?,
             attachments: Attachments::from_files(&files.directory("registries.d"))?,
-            rules: Rules::from_directory(directory)?,
         })
     }
 

@@ -304,7 +304,7 @@ impl Admitted {
             None => Ok(()),
         };
         verified().with_context(|| format!("the trust does not let `{place}` say which images run"))?;
-        let lock = Lock::parse(bytes).with_context(|| format!("`{place}` is not a lock file"))?;
+        let lock = Lock::parse(bytes).with_context(|| format!("cannot read the lock file `{place}`"))?;
         lock.check_workflow(self.digest, self.serial).with_context(|| format!("`{place}` is not used"))?;
         Ok(lock)
     }

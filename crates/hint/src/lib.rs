@@ -42,11 +42,24 @@ pub trait WithHint<T> {
     /// # Errors
     /// The same failure, with the hint.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+
+    /// The same for a failure that has no hint yet: what is known of the cause is better than what is known here.
+    ///
+    /// # Errors
+    /// The same failure, with a hint.
+    fn or_hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
         self.map_err(|error| attach(error.into(), hint.into()))
+    }
+
+    fn or_hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            if of(&error).is_some() { error } else { attach(error, hint.into()) }
+        })
     }
 }
 
@@ -81,6 +94,16 @@ mod tests {
         assert_eq!(of(&error), Some("make the file"));
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         assert_eq!(chain, ["cannot start", "cannot read `a`", "no such file"]);
+    }
+
+    #[test]
+    fn the_hint_of_a_cause_is_kept_where_another_one_is_only_offered() {
+        let offered = |error: anyhow::Error| {
+            let error = Err::<(), _>(error).context("cannot start").or_hint("look into docs/").unwrap_err();
+            of(&error).map(ToOwned::to_owned)
+        };
+        assert_eq!(offered(hinted("no such file", "make the file")).as_deref(), Some("make the file"));
+        assert_eq!(offered(anyhow::anyhow!("no such file")).as_deref(), Some("look into docs/"));
     }
 
     #[test]

@@ -305,5 +305,5 @@ pub(crate) fn plan(origin: &str, bytes: &[u8], report: &Report) -> anyhow::Resul
     checked
         .into_plan(origin)
         .with_context(|| format!("`{origin}` is not a workflow"))
-        .hint("correct it where the marks are; nothing of it was run")
+        .or_hint("correct it where the marks are; nothing of it was run")
 }

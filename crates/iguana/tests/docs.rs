@@ -56,6 +56,7 @@ fn in_words(kind: &Kind) -> String {
         Kind::Id => "id".into(),
         Kind::Scalar => "scalar".into(),
         Kind::Bool => "boolean".into(),
+        Kind::Integer(only, last) if only == last => only.to_string(),
         Kind::Integer(first, last) => format!("whole number from {first} to {last}"),
         Kind::Minutes => "minutes".into(),
         Kind::Duration => "time".into(),

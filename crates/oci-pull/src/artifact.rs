@@ -1,6 +1,16 @@
 //! Workflows as OCI artifacts: what the layers are called, by which a registry can hold a workflow and what belongs to
 //! it, its images among that.
 
+use anyhow::Context as _;
+use format_version::Format;
+use oci_spec::image::Descriptor;
+
+/// The format of bundles and of the artifact of a workflow. Its media types state it: `.v1` and so on, before any `+`. A lock
+/// file states a version of its own, too.
+const FORMAT: Format = Format { document: "the bundle", newest: 1 };
+/// What begins the media types of all of them.
+const OURS: &str = "application/vnd.iguana.";
+
 /// The type of the artifact (OCI image-spec, manifest.md, `artifactType`).
 pub const TYPE: &str = "application/vnd.iguana.workflow.v1";
 /// The workflow itself.
@@ -18,8 +28,72 @@ pub const BESIDE: &[(&str, &str)] = &[
     (".lock.sig", "application/vnd.iguana.lock.signature.v1"),
 ];
 
+/// The name and the version of a media type of ours; nothing for one of somebody else.
+fn name_and_version(media_type: &str) -> Option<(&str, u64)> {
+    let name = media_type.strip_prefix(OURS)?;
+    let name = name.split_once('+').map_or(name, |(name, _syntax)| name);
+    let (name, version) = name.rsplit_once(".v")?;
+    Some((name, version.parse().ok()?))
+}
+
+/// The entry of a workflow's artifact in an index: of the known version if there is one, else of another, which is then
+/// refused by its version.
+pub(crate) fn entry(entries: &[Descriptor]) -> Option<&Descriptor> {
+    let has_type = |is_meant: fn(&str) -> bool| {
+        let is_it =
+            |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|it| is_meant(it.as_ref()));
+        entries.iter().find(is_it)
+    };
+    has_type(|kind| kind == TYPE).or_else(|| has_type(is_workflow))
+}
+
+/// Whether this is the type of a workflow's artifact, in whichever version.
+fn is_workflow(artifact_type: &str) -> bool {
+    let [known, given] = [TYPE, artifact_type].map(|kind| name_and_version(kind).map(|(name, _)| name));
+    given.is_some() && given == known
+}
+
+/// Whether a media type is not one of ours in a newer version than is read here. To pass over such a layer could mean to run
+/// other images than the author meant.
+///
+/// # Errors
+/// When it is.
+pub fn check_version(media_type: &str) -> anyhow::Result<()> {
+    let Some((_, version)) = name_and_version(media_type) else { return Ok(()) };
+    FORMAT.check(version).with_context(|| format!("cannot read `{media_type}`"))
+}
+
 /// The media types of all documents, which are small.
 #[must_use]
 pub fn media_types() -> Vec<&'static str> {
     BESIDE.iter().map(|(_, media_type)| *media_type).chain([WORKFLOW, IMAGES]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_media_type_states_a_version_that_is_read() {
+        for media_type in media_types().into_iter().chain([TYPE, BLOB]) {
+            assert_eq!(name_and_version(media_type).map(|(_, version)| version), Some(FORMAT.newest));
+            check_version(media_type).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_types_of_others() {
+        for newer in ["application/vnd.iguana.workflow.v2+yaml", "application/vnd.iguana.index.v3"] {
+            let error = check_version(newer).unwrap_err();
+            assert!(
+                format!("{error:#}").starts_with(&format!("cannot read `{newer}`: the bundle needs version"))
+            );
+            assert!(hint::of(&error).unwrap().contains("a newer initrd"));
+        }
+        for other in ["application/vnd.oci.image.layer.v2", "application/vnd.iguana.note", "text/plain", ""] {
+            check_version(other).unwrap();
+        }
+        assert!(is_workflow(TYPE) && is_workflow("application/vnd.iguana.workflow.v12"));
+        assert!(!is_workflow("application/vnd.iguana.blob.v1") && !is_workflow("text/plain"));
+    }
 }

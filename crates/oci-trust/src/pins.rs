@@ -2,12 +2,14 @@
 
 use super::json::Json;
 use anyhow::{Context as _, ensure};
+use format_version::Format;
 use hint::{WithHint as _, hinted};
 use oci_reference::{Digest, Reference};
 use std::collections::BTreeMap;
 
 /// The version of the format that is written and read. Version 1 did not say of which workflow it was.
-const VERSION: i64 = 2;
+const VERSION: u64 = 2;
+const FORMAT: Format = Format { document: "the lock file", newest: VERSION };
 
 /// A lock file: which image each name of a workflow meant when it was written. It is good beside that workflow alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,15 +41,21 @@ impl Lock {
     /// Reads a lock file.
     ///
     /// # Errors
-    /// When it is not one.
+    /// When it is not one, or of another version of the format.
     pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        Self::read(text).hint("`iguana lock WORKFLOW` makes it anew")
+        Self::read(text).or_hint("`iguana lock WORKFLOW` makes it anew")
     }
 
     fn read(text: &[u8]) -> anyhow::Result<Self> {
         let mut whole = Json::parse(text)?.object()?;
-        let version = whole.need("version")?.integer().context("`version`")?;
-        ensure!(version == VERSION, "it is of version {version}, and known is {VERSION}");
+        // First of all: what is unknown in a newer lock file is no mistake.
+        let version = whole.need("version")?.integer().and_then(|version| Ok(u64::try_from(version)?));
+        let version = version.context("`version`")?;
+        FORMAT.check(version)?;
+        ensure!(
+            version == VERSION,
+            "version `{version}` of the format does not say for which workflow it is"
+        );
         let mut of = whole.need_object("workflow")?;
         let workflow = of.need_text("digest")?.parse().context("`workflow`: `digest`")?;
         let serial = of.take("serial").map(|serial| Ok::<_, anyhow::Error>(serial.integer()?.try_into()?));
@@ -243,13 +251,24 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_lock_file_is_refused_by_its_version_and_not_by_what_is_unknown_in_it() {
+        let newer = br#"{"version": 3, "workflow": "sha512:0", "artifacts": []}"#;
+        let error = Lock::parse(newer).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.starts_with("the lock file needs version `3` of its format"), "{text}");
+        assert!(text.ends_with("reads versions up to 2"), "{text}");
+        assert!(hint::of(&error).unwrap().contains("a newer initrd"));
+    }
+
+    #[test]
     fn what_is_no_lock_is_refused() {
         let image = r#""r.example/x:1": {"digest": "sha256:0", "platforms": {}}"#;
         let workflow = format!(r#""workflow": {{"digest": "{}"}}"#, Digest::of(b""));
         for (text, expected) in [
             ("{}".to_owned(), "`version` is missing"),
-            (r#"{"version": 1, "images": {}}"#.into(), "version 1, and known is 2"),
-            (r#"{"version": 3, "images": {}}"#.into(), "version 3"),
+            (r#"{"version": 1, "images": {}}"#.into(), "version `1` of the format does not say"),
+            (r#"{"version": -1, "images": {}}"#.into(), "`version`"),
+            (r#"{"version": "2", "images": {}}"#.into(), "not a whole number"),
             (r#"{"version": 2, "images": {}}"#.into(), "`workflow` is missing"),
             (r#"{"version": 2, "workflow": {}, "images": {}}"#.into(), "`digest` is missing"),
             (format!(r#"{{"version": 2, {workflow}, "images": {{}}, "more": 1}}"#), "`more`"),

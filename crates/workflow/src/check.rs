@@ -1,14 +1,19 @@
 //! A document from its bytes to its plan, with everything that is to be said about it.
 
+use super::language::FORMAT;
 use super::plan::Plan;
 use super::read;
 use annotate_snippets::Renderer;
 use hint::hinted;
 use yaml_tree::document;
+use yaml_tree::document::{Node, ScalarType};
 use yaml_tree::finding::{Finding, Findings, Source};
 
 /// How many findings an error shows; `iguana check` shows all.
 const SHOWN: usize = 5;
+
+/// The rule of a document that needs a newer version of the language than is known here.
+const VERSION_RULE: &str = "version";
 
 /// A document that has been read.
 #[derive(Debug, Clone)]
@@ -47,12 +52,29 @@ pub fn check(bytes: &[u8]) -> Checked {
 
 fn plan(text: &str, findings: &mut Findings) -> Option<Plan> {
     let root = document::read(text, findings)?;
+    if !is_version_known(&root, findings) {
+        return None;
+    }
     let workflow = read::workflow(text, &root, findings);
     Some(Plan::of(workflow, findings))
 }
 
+/// Whether the language is known in which the document is written. Of a newer one nothing else is judged: what is unknown
+/// in it is no mistake. A version that is no number is told with the other mistakes: a compose file has a text there.
+fn is_version_known(root: &Node, findings: &mut Findings) -> bool {
+    let stated = root.entries().iter().find(|(key, _)| key.name == "version");
+    let Some((_, value)) = stated else { return true };
+    let number = value.scalar().filter(|scalar| scalar.kind() == ScalarType::Number);
+    let number = number.and_then(|scalar| scalar.text.parse().ok());
+    let Some(Err(error)) = number.map(|number| FORMAT.check(number)) else { return true };
+    let hint = hint::of(&error).unwrap_or_default().to_owned();
+    findings.error(VERSION_RULE, &value.span, error.to_string(), hint);
+    false
+}
+
 impl Checked {
-    /// The plan, or an error with the first findings as people read them.
+    /// The plan, or an error with the first findings as people read them. It has a hint where the whole document needs one
+    /// thing.
     ///
     /// # Errors
     /// When the document is not a workflow that can run.
@@ -65,7 +87,11 @@ impl Checked {
             if self.findings.len() > SHOWN {
                 blocks.push(format!("and {} more", self.findings.len() - SHOWN));
             }
-            return Err(hinted(blocks.join("\n"), "correct it; `iguana check FILE` shows every finding"));
+            let text = blocks.join("\n");
+            return Err(match &self.findings[..] {
+                [Finding { rule: VERSION_RULE, hint: Some(hint), .. }] => hinted(text, hint),
+                _ => anyhow::Error::msg(text),
+            });
         };
         Ok(plan)
     }
@@ -241,6 +267,29 @@ jobs:
         assert!(is_taken(&wide(2000)) && !is_taken(&wide(2001)));
         let heavy = |items: usize| format!("- &a [{}]\n{}", "x,".repeat(1249), "- *a\n".repeat(items));
         assert!(is_taken(&heavy(198)) && !is_taken(&heavy(200)));
+    }
+
+    #[test]
+    fn a_newer_workflow_is_refused_by_its_version_and_not_by_what_is_unknown_in_it() {
+        let newer = "version: 2\nname: Install\nstages: [a, b]\njobs: {a: {image: r.example/x}}\n";
+        assert_eq!(rule(newer), ("version", "2".into()));
+        let error = check(newer.as_bytes()).into_plan("w.yaml").unwrap_err();
+        let text = error.to_string();
+        for part in ["the workflow needs version `2`", "reads versions up to 1", "w.yaml:1:10"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(hint::of(&error).unwrap().contains("a newer initrd"));
+    }
+
+    #[test]
+    fn a_workflow_may_state_the_version_that_it_needs() {
+        let jobs = "jobs: {a: {container: r.example/x}}";
+        let plan = |text: &str| check(text.as_bytes()).plan.is_some();
+        assert!(plan(jobs) && plan(&format!("version: 1\n{jobs}")));
+        assert_eq!(rule(&format!("version: 0\n{jobs}")).0, "version");
+        for version in ["1.4.0", "one", "1.0", "[1]", "-1", "'1'", "'3.8'"] {
+            assert_eq!(rule(&format!("version: {version}\n{jobs}")), ("type", version.to_owned()));
+        }
     }
 
     #[test]

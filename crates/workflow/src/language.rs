@@ -4,6 +4,10 @@
 //! those of the first Iguana, which wrote `_` for `-`, beside them.
 
 use super::schema::{Key, Kind, Object};
+use format_version::{FIRST, Format};
+
+/// The format of workflows: raised when machines with an older initrd would misread a workflow that uses what is new.
+pub const FORMAT: Format = Format { document: "the workflow", newest: 1 };
 
 const TEXT: &Kind = &Kind::Text;
 const SCALAR: &Kind = &Kind::Scalar;
@@ -24,6 +28,11 @@ const fn alias(name: &'static str, aliases: &'static [&'static str], kind: Kind,
 pub const WORKFLOW: Object = Object {
     name: "a workflow",
     keys: &[
+        key(
+            "version",
+            Kind::Integer(FIRST, FORMAT.newest),
+            "the version of this language that it needs; 1 unless it says otherwise",
+        ),
         key(
             "name",
             Kind::Scalar,

@@ -92,6 +92,7 @@ impl Kind {
             Self::Id => "an id".into(),
             Self::Scalar => "a text or a number".into(),
             Self::Bool => "`true` or `false`".into(),
+            Self::Integer(only, last) if only == last => format!("`{only}`"),
             Self::Integer(first, last) => format!("a whole number from {first} to {last}"),
             Self::Minutes => "a number of minutes".into(),
             Self::Duration => "a time such as `90s`, `5m` or `1h`".into(),
@@ -331,7 +332,12 @@ fn remedy(scalar: &Scalar, kind: &Kind) -> Option<String> {
             let meant = ["yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word));
             format!("YAML 1.2 takes `{text}` for a text: write `{meant}`")
         }
-        Kind::Integer(..) | Kind::Minutes if is_quoted && text.parse::<f64>().is_ok() => {
+        Kind::Integer(first, last)
+            if is_quoted && text.parse().is_ok_and(|it| (*first..=*last).contains(&it)) =>
+        {
+            format!("write it without quotes: `{text}`")
+        }
+        Kind::Minutes if is_quoted && text.parse::<f64>().is_ok() => {
             format!("write it without quotes: `{text}`")
         }
         Kind::Choice(words) => match nearest(text, words.iter().copied()) {

@@ -181,7 +181,7 @@ fn a_lock_of_another_version_is_refused() {
         (lock(&old, 1), Some(&lab.a), "it is for another workflow"),
         (lock(&old, 2), Some(&lab.a), "it is for another workflow"),
         (lock(&new, 1), Some(&lab.a), "with serial 1, and this is"),
-        (unbound, Some(&lab.a), "version 1"),
+        (unbound, Some(&lab.a), "version `1`"),
         (lock(&new, 2), Some(&lab.b), "no key of the trust has signed it"),
         (lock(&new, 2), None, "there is no signature of it"),
     ] {

@@ -84,9 +84,9 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
     let lock = lock.with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
     let (name, text) = (workflow.display().to_string(), check::read(workflow)?);
     if let Some(lock) = &lock {
-        let lock =
-            Lock::parse(&lock.bytes).with_context(|| format!("`{}` is not a lock file", path.display()))?;
-        let serial = workflow::check(&text).into_plan(&name)?.serial;
+        let lock = Lock::parse(&lock.bytes)
+            .with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
+        let serial = workflow::check(&text).into_plan(&name).or_hint(check::REMEDY)?.serial;
         lock.check_workflow(Digest::of(&text), serial)
             .with_context(|| format!("`{}` is not used", path.display()))?;
     }

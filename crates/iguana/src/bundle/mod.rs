@@ -157,7 +157,8 @@ fn images(
 fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     let place = trust::beside(workflow, ".lock");
     let Some(bytes) = trust::read_beside(workflow, ".lock")? else { return Ok(Pins::default()) };
-    let lock = Lock::parse(&bytes).with_context(|| format!("`{}` is not a lock file", place.display()))?;
+    let lock =
+        Lock::parse(&bytes).with_context(|| format!("cannot read the lock file `{}`", place.display()))?;
     lock.check_workflow(Digest::of(text), serial)
         .with_context(|| format!("`{}` is not used", place.display()))?;
     Ok(Pins::offered(lock))

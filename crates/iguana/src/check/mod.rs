@@ -120,6 +120,9 @@ fn document(path: &Path) -> Result<Document> {
     Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
 }
 
+/// What to do about a workflow with mistakes, where another command has found them.
+pub(crate) const REMEDY: &str = "correct it; `iguana check FILE` shows every finding";
+
 /// The workflow that a person named: a file, or a pipe.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || bytes(File::open(path)?);

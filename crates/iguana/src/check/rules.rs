@@ -36,6 +36,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ("unused-program", "a program runs"),
     ("uses", "a step uses a container"),
     ("utf-8", "a document is text in UTF-8"),
+    ("version", "a workflow needs a version of the language that is known"),
     ("volume", "a volume has a source and a place that can be"),
     ("words", "a command can be split into words"),
     ("yaml", "a document is YAML"),

@@ -1,10 +1,11 @@
 //! What a trust says about a workflow, as far as files tell it.
 
 use super::read_beside;
+use crate::check;
 use anyhow::{Context, Result};
 use config::trust::Trust;
 use config::workflow_trust::{Beside, BundledPins, Candidate, Signer, Voucher};
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use oci_pull::artifact::{BESIDE, WORKFLOW};
 use oci_trust::pins::Pins;
 use oci_trust::policy::Subject;
@@ -32,7 +33,7 @@ pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Tru
     let get = |ending: &str| read_beside(Path::new(file), ending);
     let examined = || {
         let authenticated = candidate(file, bytes, voucher).authenticate(&trust.rules, &get)?;
-        let plan = workflow::check(bytes).into_plan(file)?;
+        let plan = workflow::check(bytes).into_plan(file).or_hint(check::REMEDY)?;
         let pins = authenticated.admit(&plan, now())?.pins(&plan, &get)?;
         plan.images().try_for_each(|image| refuse_rejected(image, trust))?;
         anyhow::Ok(Examined { signer: authenticated.signer().clone(), plan, pins })
@@ -61,7 +62,7 @@ pub(crate) fn examine_bundle(
     let examined = || {
         let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` has no workflow"))?;
         let authenticated = candidate(name, bytes, Voucher::Nothing).authenticate(&trust.rules, get)?;
-        let plan = workflow::check(bytes).into_plan(name)?;
+        let plan = workflow::check(bytes).into_plan(name).or_hint(check::REMEDY)?;
         let BundledPins { pins, unused_lock } =
             authenticated.admit(&plan, now())?.bundled_pins(&plan, get)?;
         anyhow::Ok(ExaminedBundle { plan, pins, is_covered: authenticated.covers_bundle(), unused_lock })

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
     let bytes = check::read(&options.workflow)?;
     let plan = workflow::check(&bytes).into_plan(&name);
-    let plan = plan.with_context(|| format!("`{name}` is not a workflow")).hint("correct what is told")?;
+    let plan = plan.with_context(|| format!("`{name}` is not a workflow")).or_hint("correct what is told")?;
     let finder = finder(&open(options.trust.as_deref())?)?;
     let mut lock = Lock::of(&bytes, plan.serial);
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {

@@ -17,7 +17,7 @@ use super::local::{Files, Layout, Packed, name_of};
 use super::retry::Failure;
 use super::source::Source;
 use crate::artifact;
-use crate::artifact::{IMAGES, TYPE, WORKFLOW};
+use crate::artifact::{IMAGES, WORKFLOW};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use oci_reference::digest::Digest;
@@ -151,10 +151,8 @@ impl fmt::Debug for Bundle {
 
 /// The bundle of a layout: what has the name, or the type, or is alone.
 fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
-    let is_ours =
-        |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == TYPE);
     let named = entries.iter().find(|entry| name_of(entry) == Some(NAME));
-    let found = named.or_else(|| entries.iter().find(is_ours));
+    let found = named.or_else(|| artifact::entry(entries));
     found.or_else(|| entries.first().filter(|_| entries.len() == 1)).ok_or_else(|| {
         hinted("it has no workflow in it", "`iguana bundle WORKFLOW --output FILE` makes one that has")
     })
@@ -165,6 +163,8 @@ pub(super) fn documents(
     manifest: &ImageManifest,
     mut read: impl FnMut(Digest) -> Result<Vec<u8>, Failure>,
 ) -> Result<HashMap<String, Vec<u8>>, Failure> {
+    let types = manifest.layers().iter().map(Descriptor::media_type).chain(manifest.artifact_type());
+    types.map(AsRef::as_ref).try_for_each(artifact::check_version)?;
     let known = artifact::media_types();
     let mut documents = HashMap::new();
     for layer in manifest.layers() {
@@ -187,6 +187,7 @@ pub(super) fn documents(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::TYPE;
     use serde_json::{Value, json};
 
     fn entries(all: Value) -> Vec<Descriptor> {
@@ -216,12 +217,34 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_bundle_is_refused_by_its_version() {
+        let newer = TYPE.replace("v1", "v2");
+        let layers = |kind: &str| json!([layer(1, WORKFLOW), layer(2, kind)]);
+        let mut artifact = manifest(layers("text/plain"));
+        artifact.set_artifact_type(Some(newer.as_str().into()));
+        // Beside its workflow, a lock file: whoever passes it over runs other images.
+        for manifest in [artifact, manifest(layers("application/vnd.iguana.lock.v2+json"))] {
+            let refused = documents(&manifest, |_| Ok(b"text".to_vec())).err().unwrap();
+            let error = format!("{:#}", refused.error);
+            assert!(error.contains("the bundle needs version `2` of its format"), "{error}");
+            assert!(hint::of(&refused.error).unwrap().contains("a newer initrd"));
+        }
+        let entries =
+            entries(json!([descriptor(2, json!({})), descriptor(1, json!({"artifactType": newer}))]));
+        assert_eq!(entry(&entries).unwrap().size(), 1);
+    }
+
+    fn layer(number: u8, kind: &str) -> Value {
+        descriptor(number, json!({"mediaType": kind}))
+    }
+
+    fn manifest(layers: Value) -> ImageManifest {
+        let config = descriptor(0, json!({}));
+        serde_json::from_value(json!({"schemaVersion": 2, "config": config, "layers": layers})).unwrap()
+    }
+
+    #[test]
     fn documents_are_there_once() {
-        let layer = |number: u8, kind: &str| descriptor(number, json!({"mediaType": kind}));
-        let manifest = |layers: Value| -> ImageManifest {
-            let config = descriptor(0, json!({}));
-            serde_json::from_value(json!({"schemaVersion": 2, "config": config, "layers": layers})).unwrap()
-        };
         let read = |layers| documents(&manifest(layers), |_| Ok(b"text".to_vec()));
         assert_eq!(read(json!([layer(1, WORKFLOW), layer(2, "text/plain")])).ok().unwrap().len(), 1);
         for (layers, why) in [

@@ -1,6 +1,7 @@
 //! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
 
 use crate::ambiguity;
+use crate::artifact;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::Source;
 use anyhow::Context as _;
@@ -35,14 +36,8 @@ impl Kind {
     /// The entry of an index that is meant: of images, that for this machine.
     fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
         let Self::Artifact(wanted) = self else { return machine.choose(index) };
-        let is_wanted = |entry: &&Descriptor| {
-            entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == wanted)
-        };
-        index
-            .manifests()
-            .iter()
-            .find(is_wanted)
-            .with_context(|| format!("nothing in its index has the type `{wanted}`"))
+        let found = artifact::entry(index.manifests());
+        found.with_context(|| format!("nothing in its index has the type `{wanted}`"))
     }
 }
 
@@ -167,6 +162,7 @@ impl Document {
             if matches!(wanted, Kind::Artifact(wanted) if wanted == kind) {
                 return manifest(bytes);
             }
+            artifact::check_version(&kind)?;
             return Err(hinted(
                 format!("it is an artifact of the type `{kind}`, not the image of a container"),
                 "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
@@ -285,6 +281,10 @@ mod tests {
                 "`application/vnd.cncf.helm.config.v1+json`",
             ),
             (manifest(empty, r#""artifactType":"application/spdx+json","#), "`application/spdx+json`"),
+            (
+                manifest(empty, r#""artifactType":"application/vnd.iguana.workflow.v2","#),
+                "cannot read `application/vnd.iguana.workflow.v2`",
+            ),
         ] {
             let error = outcome.map(|_| ()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

@@ -1,0 +1,94 @@
+//! The version of the format that a document needs, and whether this program reads it.
+//!
+//! An initrd is built and signed once and used for years, so it receives documents that were written for newer releases.
+//!
+//! Principles:
+//!
+//! 1. A document states the version of the format that it needs. One that states none needs [`FIRST`].
+//! 2. The version is judged before anything else in the document: in a newer document an unknown key is no mistake.
+//! 3. A version is raised when older programs would misread or refuse what is new, and only then.
+//!
+//! ```
+//! use format_version::Format;
+//!
+//! let format = Format { document: "the recipe", newest: 2 };
+//! assert!(format.check(2).is_ok());
+//! let error = format.check(3).unwrap_err();
+//! assert!(error.to_string().starts_with("the recipe needs version `3` of its format"));
+//! ```
+//!
+//! Errors: a version that is newer than the newest known one, and version 0, which does not exist; each with a [`hint`].
+//!
+//! Specification: docs/versions.md.
+#![forbid(unsafe_code)]
+
+use hint::hinted;
+
+/// The version of a document that does not state one.
+pub const FIRST: u64 = 1;
+
+/// The release of Iguana that this program is part of.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The format of one kind of document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// A document of it in messages: `the lock file`.
+    pub document: &'static str,
+    /// The newest version that this program reads.
+    pub newest: u64,
+}
+
+impl Format {
+    /// Whether this program reads documents that need this version. It may be that it no longer reads older ones, which is
+    /// for the reader of the document to say.
+    ///
+    /// # Errors
+    /// When the version is newer than [`Format::newest`], or 0.
+    pub fn check(&self, needed: u64) -> anyhow::Result<()> {
+        let Self { document, newest } = self;
+        if needed < FIRST {
+            return Err(hinted(
+                format!("{document} states version `{needed}` of its format, and the first is {FIRST}"),
+                "correct it, or remove it: without one, version 1 is meant",
+            ));
+        }
+        if needed > *newest {
+            return Err(hinted(
+                format!(
+                    "{document} needs version `{needed}` of its format, and Iguana {RELEASE} reads versions up to {newest}"
+                ),
+                format!(
+                    "use a newer release of Iguana, for a machine a newer initrd; or write it for version {newest}"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_version_is_refused_with_both_versions_and_a_hint() {
+        let format = Format { document: "the lock file", newest: 2 };
+        for version in [FIRST, 2] {
+            format.check(version).unwrap();
+        }
+        let error = format.check(3).unwrap_err();
+        let expected = format!(
+            "the lock file needs version `3` of its format, and Iguana {RELEASE} reads versions up to 2"
+        );
+        assert_eq!(error.to_string(), expected);
+        assert!(hint::of(&error).unwrap().contains("a newer initrd"));
+        assert!(format.check(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn there_is_no_version_0() {
+        let format = Format { document: "the lock file", newest: 2 };
+        assert!(format.check(0).unwrap_err().to_string().contains("version `0`"));
+    }
+}
