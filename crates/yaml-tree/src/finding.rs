@@ -111,7 +111,8 @@ impl Finding {
         let (start, end) = (within(self.span.start), within(self.span.end));
         let (before, rest) = text.split_at(start);
         let (marked, after) = rest.split_at(end.max(start) - start);
-        let [before, marked, after] = [before, marked, after].map(visible);
+        // What stands before is needed for the column; of the rest a terminal shows only the beginning.
+        let [before, marked, after] = [before, beginning(marked), beginning(after)].map(visible);
         let text = format!("{before}{marked}{after}");
         let snippet = Snippet::source(&text).path(&*file).line_start(line);
         let span = before.len()..before.len() + marked.len();
@@ -129,6 +130,13 @@ const MOST: usize = 100;
 
 /// How long a message may be, in characters: names in it come from the document.
 const LONGEST: usize = 500;
+
+/// Bytes of a line that are shown from a mark on, and again after it: more than a terminal's width.
+const SHOWN: usize = 1000;
+
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN)]
+}
 
 /// A text on one line, bounded, and without characters that steer a terminal.
 fn readable(text: &str) -> String {
