@@ -14,10 +14,9 @@ use config::cmdline::{OnFailure, Settings};
 use config::trust::Trust;
 use exchange::Results;
 use fetch::http::Proxies;
-use runtime::Cgroups;
+use runtime::Runtime;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use workflow::Plan;
 
 /// Whose initrd it is.
@@ -185,8 +184,7 @@ fn prepare_and_run(
         new_root: handover::NEW_ROOT.into(),
         privileged: true,
         debug: settings.debug,
-        cgroups: Cgroups::open(),
-        zygote: Arc::default(),
+        runtime: Runtime::open(),
         streams: jobs::Streams::Console,
         // Where it is not ours to keep, udev keeps the links to disks.
         job_ended: Box::new(move || machine.iter().for_each(|machine| machine.devices.refresh_links())),

@@ -22,11 +22,10 @@ use fetch::http::Proxies;
 use hint::WithHint as _;
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
-use runtime::Cgroups;
+use runtime::Runtime;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::io::ErrorKind;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::SystemTime;
 use timestamp::Timestamp;
 use workflow::Plan;
@@ -142,8 +141,7 @@ fn run_plan(
         new_root: arguments.new_root.clone(),
         privileged: !arguments.unprivileged,
         debug: arguments.debug,
-        cgroups: Cgroups::open(),
-        zygote: Arc::default(),
+        runtime: Runtime::open(),
         streams: Streams::Caller,
         // The system's udev sees what happens to disks.
         job_ended: Box::new(|| ()),

@@ -5,7 +5,6 @@
 //! kernel waits for all processors (measured: 5 to 16 ms, a third of a container's whole start), so a hierarchy
 //! of version 1 is used only where a limit needs it.
 
-use super::plan::Plan;
 use super::running::MemoryShortage;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
@@ -33,13 +32,18 @@ const INSIDE: &str = "inside";
 /// PID 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
-/// Processes and threads of a container with fewer rights whose plan does not say; podman's default (containers.conf(5),
-/// `pids_limit`). One with all rights has the machine's limit: installers are few, and know what they do.
-const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
+/// The most that a container may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ResourceLimits {
+    /// Bytes of memory.
+    pub(super) memory: Option<u64>,
+    /// Processes and threads.
+    pub(super) pids: Option<u64>,
+}
 
 /// Where in the machine's cgroups those of containers are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cgroups {
+pub(super) struct Cgroups {
     /// The directory in the hierarchy of version 2.
     unified: Option<PathBuf>,
     memory: Option<Controller>,
@@ -57,7 +61,7 @@ enum Controller {
 
 impl Cgroups {
     /// Those of this machine, with the controllers switched on that containers need.
-    pub fn open() -> Self {
+    pub(super) fn open() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read(MOUNTS), read(OWN));
         let is_writable = |directory: &PathBuf| access(directory, Access::WRITE_OK).is_ok();
@@ -81,8 +85,13 @@ impl Cgroups {
         self.unified.is_some()
     }
 
+    /// Whether processes are counted, and can be limited.
+    pub(super) fn count_processes(&self) -> bool {
+        self.pids.is_some()
+    }
+
     /// One line for the log.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let say = |name: &str, controller: &Option<Controller>| match controller {
             Some(Controller::Unified) => format!("{name} is counted"),
             Some(Controller::Own(_)) => format!("{name} is counted where it is limited (version 1)"),
@@ -198,34 +207,33 @@ const VERSION_1: MemoryFiles = MemoryFiles {
 };
 
 impl Cgroup {
-    /// Makes it, with the limits of the plan.
+    /// Makes it among those of the machine. `name` is its own among the containers of this process.
     ///
     /// # Errors
     /// When a limit cannot be enforced here.
-    pub(super) fn make(plan: &Plan) -> anyhow::Result<Self> {
-        let name = plan.scratch.file_name().unwrap_or_default().to_string_lossy();
+    pub(super) fn make(cgroups: &Cgroups, name: &str, limits: ResourceLimits) -> anyhow::Result<Self> {
         let name = format!("iguana-{}.{name}", std::process::id());
         let memory = MemoryAccount {
             counted: None,
-            limit: plan.memory,
+            limit: limits.memory,
             kills_before: kills_in(Path::new(KILLS_OF_ALL)),
         };
         let mut cgroup = Self { unified: None, others: Vec::new(), memory };
-        if let Some(directory) = &plan.cgroups.unified {
+        if let Some(directory) = &cgroups.unified {
             cgroup.unified = Some(make_directory(directory.join(&name))?);
         }
-        cgroup.memory.counted = match (&plan.cgroups.memory, plan.memory) {
+        cgroup.memory.counted = match (&cgroups.memory, limits.memory) {
             (Some(Controller::Own(directory)), Some(_)) => {
                 Some((cgroup.make_other(directory, &name)?, &VERSION_1))
             }
             (Some(Controller::Unified), _) => cgroup.unified.clone().zip(Some(&UNIFIED)),
             _ => None,
         };
-        if let Some(limit) = plan.memory {
+        if let Some(limit) = limits.memory {
             cgroup.limit_memory(limit)?;
         }
-        if let Some(limit) = plan.pids.or_else(|| default_limit_of_processes(plan)) {
-            cgroup.limit_processes(limit, plan.cgroups.pids.as_ref(), &name)?;
+        if let Some(limit) = limits.pids {
+            cgroup.limit_processes(limit, cgroups.pids.as_ref(), &name)?;
         }
         Ok(cgroup)
     }
@@ -331,11 +339,6 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         self.unified.iter().chain(&self.others).for_each(|directory| end(directory));
     }
-}
-
-/// Where nothing counts processes there is no limit, as with podman.
-fn default_limit_of_processes(plan: &Plan) -> Option<u64> {
-    (!plan.privileged && plan.cgroups.pids.is_some()).then_some(PROCESSES_OF_FEWER_RIGHTS)
 }
 
 fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
@@ -460,11 +463,14 @@ mod tests {
 
     #[test]
     fn a_limit_without_its_controller_is_refused_with_a_hint() {
-        let plan = Plan::new("/nowhere/job".into());
-        let unlimited = Cgroup::make(&plan).unwrap();
+        let make = |limits| Cgroup::make(&Cgroups::default(), "job", limits);
+        let none = ResourceLimits::default();
+        let unlimited = make(none).unwrap();
         assert!(unlimited.unified.is_none() && unlimited.others.is_empty());
-        for plan in [Plan { memory: Some(1 << 20), ..plan.clone() }, Plan { pids: Some(9), ..plan }] {
-            let error = Cgroup::make(&plan).unwrap_err();
+        for limits in
+            [ResourceLimits { memory: Some(1 << 20), ..none }, ResourceLimits { pids: Some(9), ..none }]
+        {
+            let error = make(limits).unwrap_err();
             assert!(error.to_string().contains("cannot be enforced"), "{error:#}");
             assert!(hint::of(&error).unwrap().contains("cgroup_disable="));
         }

@@ -4,7 +4,7 @@
 //!
 //! 1. Only a [`VerifiedImage`] can be started.
 //! 2. What a container is to be is data: a [`Plan`], and a [`Program`] for each program. Whatever exists is a handle that
-//!    ends it when dropped: [`Container`], [`Running`], [`Zygote`].
+//!    ends it when dropped: [`Runtime`], [`Container`].
 //! 3. A container's root is built in its own namespaces, and every path in it is resolved by the kernel inside that root.
 //! 4. Nothing is printed here, and each wait has a limit.
 //!
@@ -17,7 +17,7 @@
 //! plan.mounts.push(Mount::bind("/srv/data", "/data"));
 //! ```
 //!
-//! [`start`] sends a plan to a copy of the [`Zygote`], which is PID 1 of the container's namespaces
+//! [`Runtime::start`] sends a plan to a copy of the zygote, which is PID 1 of the container's namespaces
 //! ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It ends, and
 //! everything in the container with it, when the machine's side closes the socket or dies.
 //!
@@ -48,15 +48,13 @@ mod tests;
 mod user;
 mod zygote;
 
-pub use cgroup::Cgroups;
 pub use inside::init;
 pub use plan::{Command, KernelFiles, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
 pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
 pub use terminal::{Terminal, attach as attach_to_terminal};
-pub use zygote::Zygote;
 
 use anyhow::Context as _;
-use cgroup::Cgroup;
+use cgroup::{Cgroup, Cgroups};
 use exchange::StepFiles;
 use host_files::HostFiles;
 use image::Image;
@@ -70,8 +68,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use zygote::Zygote;
 
-/// The name under which this program is the [`Zygote`], and PID 1 of a container.
+/// The name under which this program is the zygote, and PID 1 of a container.
 pub const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 
@@ -89,43 +88,64 @@ pub struct Container {
     _scratch: Scratch,
 }
 
-/// Starts a container. Returns when its root is built; nothing runs in it yet.
-///
-/// # Errors
-/// When its root cannot be built: with the reason.
-pub fn start(image: &VerifiedImage, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
-    start_from(Image::of(image)?, plan, zygote)
+/// What containers are started with on this machine: where their cgroups are made, and the process that PID 1 of each is
+/// a copy of. Clones share that process, which ends with the last of them.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    cgroups: Cgroups,
+    zygote: Arc<Zygote>,
 }
 
-fn start_from(image: Image, plan: &Plan, zygote: &Zygote) -> anyhow::Result<Container> {
-    let scratch = Scratch(plan.scratch.clone());
-    rootfs::make_scratch(&plan.scratch, &plan.host_files())?;
-    let host_files = HostFiles::make(&plan.host_files())?;
-    let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;
-    let order = Order {
-        layers: image.layers.clone(),
-        scratch: plan.scratch.clone(),
-        mounts: plan.all_mounts(),
-        writable_by_others: plan.writable_by_others.clone(),
-        directory: image.directory.clone(),
-        read_only: plan.read_only,
-        privileged: plan.privileged,
-        handover: plan.handover,
-    };
-    let cgroup = Cgroup::make(plan)?;
-    let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, zygote)?);
-    link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
-    Ok(Container {
-        image,
-        env: plan.env.clone(),
-        privileged: plan.privileged,
-        stop_grace: plan.stop_grace,
-        step_files,
-        link,
-        cgroup,
-        host_files,
-        _scratch: scratch,
-    })
+impl Runtime {
+    /// Looks for the machine's cgroups, and switches on the controllers that containers need. No process is started before
+    /// the first container.
+    pub fn open() -> Self {
+        Self { cgroups: Cgroups::open(), zygote: Arc::default() }
+    }
+
+    /// What of containers is counted and limited here; one line for the log.
+    pub fn describe(&self) -> String {
+        self.cgroups.describe()
+    }
+
+    /// Starts a container. Returns when its root is built; nothing runs in it yet.
+    ///
+    /// # Errors
+    /// When its root cannot be built: with the reason.
+    pub fn start(&self, image: &VerifiedImage, plan: &Plan) -> anyhow::Result<Container> {
+        self.start_from(Image::of(image)?, plan)
+    }
+
+    fn start_from(&self, image: Image, plan: &Plan) -> anyhow::Result<Container> {
+        let scratch = Scratch(plan.scratch.clone());
+        rootfs::make_scratch(&plan.scratch, &plan.host_files())?;
+        let host_files = HostFiles::make(&plan.host_files())?;
+        let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;
+        let order = Order {
+            layers: image.layers.clone(),
+            scratch: plan.scratch.clone(),
+            mounts: plan.all_mounts(self.cgroups.are_unified()),
+            writable_by_others: plan.writable_by_others.clone(),
+            directory: image.directory.clone(),
+            read_only: plan.read_only,
+            privileged: plan.privileged,
+            handover: plan.handover,
+        };
+        let cgroup = Cgroup::make(&self.cgroups, &plan.name(), plan.limits(self.cgroups.count_processes()))?;
+        let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, &self.zygote)?);
+        link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
+        Ok(Container {
+            image,
+            env: plan.env.clone(),
+            privileged: plan.privileged,
+            stop_grace: plan.stop_grace,
+            step_files,
+            link,
+            cgroup,
+            host_files,
+            _scratch: scratch,
+        })
+    }
 }
 
 /// What was too much for the container's limit did not fail by itself.

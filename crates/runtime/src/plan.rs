@@ -1,11 +1,12 @@
 //! What a container is to be, and what is to run in it, as data.
 
-use super::cgroup::Cgroups;
+use super::cgroup::ResourceLimits;
 use super::host_files;
 use super::terminal;
 use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,9 @@ const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
 /// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Processes and threads of a container with fewer rights whose plan does not say; podman's default (containers.conf(5),
+/// `pids_limit`). One with all rights has the machine's limit: installers are few, and know what they do.
+const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
 /// The scripts and the output file of its steps, in its scratch directory.
 pub(super) const STEP_FILES: &str = "steps";
 
@@ -45,8 +49,6 @@ pub struct Plan {
     pub pid_host: bool,
     /// Time between the request to stop and the end by force.
     pub stop_grace: Duration,
-    /// Where its cgroup is made, by the name of its scratch directory.
-    pub cgroups: Cgroups,
     /// The most memory in bytes that it may use, files in its root included.
     pub memory: Option<u64>,
     /// The most processes and threads that it may have.
@@ -158,7 +160,6 @@ impl Plan {
             handover: true,
             pid_host: false,
             stop_grace: STOP_GRACE,
-            cgroups: Cgroups::default(),
             memory: None,
             pids: None,
         }
@@ -169,9 +170,22 @@ impl Plan {
         self.scratch.join("host-files")
     }
 
-    /// All that is mounted, in order: what is planned may cover what every container has.
-    pub(super) fn all_mounts(&self) -> Vec<Mount> {
-        let machine = if self.privileged { self.of_machine() } else { Vec::new() };
+    /// Its name among those that run at the same time: that of its scratch directory.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        self.scratch.file_name().unwrap_or_default().to_string_lossy()
+    }
+
+    /// The limits that it asks for, and the default ones. Where nothing counts processes there is no default for them, as with
+    /// podman.
+    pub(super) fn limits(&self, processes_are_counted: bool) -> ResourceLimits {
+        let default = (!self.privileged && processes_are_counted).then_some(PROCESSES_OF_FEWER_RIGHTS);
+        ResourceLimits { memory: self.memory, pids: self.pids.or(default) }
+    }
+
+    /// All that is mounted, in order: what is planned may cover what every container has. With `unified` the kernel can show
+    /// it its own cgroup.
+    pub(super) fn all_mounts(&self, unified: bool) -> Vec<Mount> {
+        let machine = if self.privileged { Self::of_machine(unified) } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
         let files = self.scratch.join(STEP_FILES);
         let output = Mount::bind(files.join(OUTPUT), OUTPUT_INSIDE);
@@ -188,11 +202,11 @@ impl Plan {
     }
 
     /// What one with all rights shares with the machine, without what in it is of namespaces.
-    fn of_machine(&self) -> Vec<Mount> {
+    fn of_machine(unified: bool) -> Vec<Mount> {
         let shared = SHARED_BY_PRIVILEGED.iter().map(Mount::same);
         let own = [Mount::memory(&"/dev/shm"), Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues)];
         let cgroups = Mount::kernel("/sys/fs/cgroup", KernelFiles::Cgroups);
-        shared.chain(own).chain(self.cgroups.are_unified().then_some(cgroups)).collect()
+        shared.chain(own).chain(unified.then_some(cgroups)).collect()
     }
 }
 
@@ -261,7 +275,7 @@ mod tests {
     use super::*;
 
     fn targets(plan: &Plan) -> Vec<String> {
-        plan.all_mounts().iter().map(|mount| mount.target.display().to_string()).collect()
+        plan.all_mounts(false).iter().map(|mount| mount.target.display().to_string()).collect()
     }
 
     #[test]
@@ -293,6 +307,16 @@ mod tests {
             first < last && targets.ends_with(&["/run/iguana".into(), "/run/iguana/output".into()]),
             "{targets:?}"
         );
+    }
+
+    #[test]
+    fn only_fewer_rights_come_with_a_limit_and_only_where_processes_are_counted() {
+        let plan = Plan::new("/store/job".into());
+        let fewer = Plan { privileged: false, ..plan.clone() };
+        assert_eq!((plan.name().as_ref(), plan.limits(true)), ("job", ResourceLimits::default()));
+        assert_eq!(fewer.limits(true).pids, Some(PROCESSES_OF_FEWER_RIGHTS));
+        assert_eq!(fewer.limits(false).pids, None);
+        assert_eq!(Plan { pids: Some(9), ..fewer }.limits(false).pids, Some(9));
     }
 
     #[test]

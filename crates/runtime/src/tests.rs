@@ -48,7 +48,7 @@ const SOON: Duration = Duration::from_secs(10);
 struct Lab {
     image: Image,
     plan: Plan,
-    zygote: Arc<Zygote>,
+    runtime: Runtime,
     log: PathBuf,
     directory: Scratch,
 }
@@ -79,14 +79,13 @@ impl Lab {
             handover: true,
             pid_host: false,
             stop_grace: SOON,
-            cgroups: Cgroups::open(),
             memory: None,
             pids: None,
         };
         Self {
             image,
             plan,
-            zygote: Arc::default(),
+            runtime: Runtime::open(),
             log: directory.join("log"),
             directory: Scratch(directory),
         }
@@ -109,7 +108,7 @@ impl Lab {
     }
 
     fn try_start(&self) -> anyhow::Result<Container> {
-        start_from(self.image.clone(), &self.plan, &self.zygote)
+        self.runtime.start_from(self.image.clone(), &self.plan)
     }
 
     fn stdio(&self) -> Stdio {
@@ -506,7 +505,7 @@ fn a_stop_token_stops_the_program_that_is_waited_for_and_no_other() {
 #[test]
 fn a_copy_of_the_zygote_has_nothing_of_other_containers() {
     let (lab, mut other) = (Lab::new(), Lab::new());
-    other.zygote = Arc::clone(&lab.zygote);
+    other.runtime = lab.runtime.clone();
     let (first, second) = (lab.start(), other.start());
     for container in [&first, &second] {
         let directory = format!("/proc/{}/fd", container.link.0.pid().unwrap().as_raw_pid());
@@ -522,14 +521,14 @@ fn a_copy_of_the_zygote_has_nothing_of_other_containers() {
 fn a_zygote_that_was_killed_is_replaced() {
     let lab = Lab::new();
     let container = lab.start();
-    let killed = lab.zygote.pid().unwrap();
+    let killed = lab.runtime.zygote.pid().unwrap();
     kill_process(killed, Signal::KILL).unwrap();
     until("the end of the zygote", || !lives(killed));
     assert_eq!(lab.says(&container, "echo as before"), "as before");
     drop(container);
     let container = lab.start();
     assert_eq!(lab.says(&container, "echo from another"), "from another");
-    assert_ne!(lab.zygote.pid(), Some(killed));
+    assert_ne!(lab.runtime.zygote.pid(), Some(killed));
 }
 
 /// All that a container could leave behind in this process and its machine.

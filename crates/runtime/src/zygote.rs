@@ -22,7 +22,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Begins with the first container. Dropping it ends the process; the copies go on.
 #[derive(Debug, Default)]
-pub struct Zygote(Mutex<Option<Process>>);
+pub(super) struct Zygote(Mutex<Option<Process>>);
 
 #[derive(Debug)]
 struct Process {

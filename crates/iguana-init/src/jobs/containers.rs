@@ -6,7 +6,7 @@ use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use oci_pull::VerifiedImage;
-use runtime::{Command, Mount, Plan, Program, Source, Stdio, Zygote};
+use runtime::{Command, Mount, Plan, Program, Runtime, Source, Stdio};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
@@ -15,13 +15,13 @@ use workflow::{Volume, VolumeSource};
 pub(super) struct Prepared {
     image: Arc<VerifiedImage>,
     plan: Plan,
-    zygote: Arc<Zygote>,
+    runtime: Runtime,
 }
 
 impl Prepared {
     /// Starts it, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<runtime::Container> {
-        runtime::start(&self.image, &self.plan, &self.zygote)
+        self.runtime.start(&self.image, &self.plan)
     }
 }
 
@@ -53,7 +53,6 @@ pub(super) fn prepare(
     plan.privileged = container.privileged && setup.privileged;
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
-    plan.cgroups = setup.cgroups.clone();
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.push(("NEWROOT".into(), setup.new_root.clone()));
     plan.env.extend(scope.env().clone());
@@ -62,7 +61,7 @@ pub(super) fn prepare(
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
     let image = Arc::clone(pulled.get(&container.image)?);
-    Ok(Prepared { image, plan, zygote: Arc::clone(&setup.zygote) })
+    Ok(Prepared { image, plan, runtime: setup.runtime.clone() })
 }
 
 /// Directories of the machine in which containers with fewer rights write: what they have as volumes, and the store, in which

@@ -17,7 +17,7 @@ use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
-use runtime::{Cgroups, Zygote};
+use runtime::Runtime;
 use scope::{JobResult, Outcome, Scope, StringMap};
 use services::{Service, ServiceFailureSignal};
 use std::path::PathBuf;
@@ -45,10 +45,8 @@ pub(crate) struct Setup {
     pub(crate) privileged: bool,
     /// Whether images stay after their last job, and what services wrote is shown.
     pub(crate) debug: bool,
-    /// Where containers have their cgroups.
-    pub(crate) cgroups: Cgroups,
-    /// What containers begin as.
-    pub(crate) zygote: Arc<Zygote>,
+    /// What containers are started with.
+    pub(crate) runtime: Runtime,
     pub(crate) streams: Streams,
     /// Called when the containers of a job are gone: what is on disks may be other than it was.
     pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
@@ -57,7 +55,7 @@ pub(crate) struct Setup {
 /// Runs all jobs. One that fails does not stop later ones; those that need it are skipped unless they say
 /// otherwise. Gives back the failures that were not allowed, the first one first.
 pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
-    report.detail(setup.cgroups.describe());
+    report.detail(setup.runtime.describe());
     let scope = Scope::new(setup.machine.clone(), setup.cmdline.clone()).with_env(&plan.env);
     let pulled = Pulled::default();
     let mut runner = Runner { setup, report, scope, pulled, results: IndexMap::new(), next: None };

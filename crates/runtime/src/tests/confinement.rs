@@ -65,7 +65,7 @@ fn a_working_directory_stays_in_the_root() {
         for way in ways {
             let mut image = lab.image.clone();
             image.directory = way.clone();
-            let said = refusal(start_from(image, &lab.plan, &lab.zygote));
+            let said = refusal(lab.runtime.start_from(image, &lab.plan));
             assert!(said.contains("cannot have the working directory"), "{way}: `{said}`");
         }
         victim.assert_untouched();
