@@ -3,18 +3,21 @@
 use crate::control;
 use crate::handover;
 use crate::handover::{DiskBaseline, Handover, HandoverContext, State};
-use crate::jobs;
+use crate::jobs::Streams;
 use crate::machine::clock;
 use crate::machine::clock::Clock;
-use crate::machine::{devices, facts, identity, memory, modules, network, random, release};
+use crate::machine::devices::Devices;
+use crate::machine::network::Network;
+use crate::machine::random::Random;
+use crate::machine::{devices, memory, modules, network, release};
 use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
+use crate::run_plan;
+use crate::run_plan::{Outcome, Prepared, RunOptions};
 use crate::supervise::Verdict;
 use config::cmdline::{OnFailure, Settings};
 use config::trust::Trust;
-use exchange::Results;
 use fetch::http::Proxies;
-use runtime::Runtime;
 use std::path::Path;
 use std::process::ExitCode;
 use workflow::Plan;
@@ -33,7 +36,7 @@ pub(crate) fn work() -> ExitCode {
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let report = Report::open();
     let (trust, settings) = read_trust(&cmdline);
-    let verdict = run(Initrd::Standalone, trust, &cmdline, &settings, &report);
+    let verdict = Boot::new(Initrd::Standalone, &cmdline, &settings, &report).run(trust);
     match serde_json::to_string(&verdict) {
         Ok(text) => report::hand_on(&text),
         Err(_) => return ExitCode::FAILURE,
@@ -48,32 +51,27 @@ pub(crate) fn read_trust(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
     (trust, settings)
 }
 
-/// The boot, from the settings to what is to be done at its end.
-pub(crate) fn run(
+/// One boot: what it is asked for, and what it has found.
+pub(crate) struct Boot<'a> {
     initrd: Initrd,
-    trust: Result<Trust, Failure>,
-    cmdline: &str,
-    settings: &Settings,
-    report: &Report,
-) -> Verdict {
-    let mut seen = Seen::default();
-    match boot(initrd, trust, settings, cmdline, &mut seen, report) {
-        Ok(handover) => Verdict::HandOver(handover),
-        Err(failed) => give_up(failed, &seen.circumstances(settings, report)),
-    }
+    cmdline: &'a str,
+    settings: &'a Settings,
+    report: &'a Report,
+    before: Before,
 }
 
 /// What was there before the first job, for what comes after the last one, or after a failure.
 #[derive(Default)]
-struct Seen {
+struct Before {
     disks: DiskBaseline,
     machine_id: Option<String>,
 }
 
-impl Seen {
-    fn circumstances<'a>(&'a self, settings: &'a Settings, report: &'a Report) -> HandoverContext<'a> {
-        HandoverContext { settings, before: &self.disks, machine_id: self.machine_id.as_deref(), report }
-    }
+/// What the last job leaves behind.
+struct Finished {
+    plan: Plan,
+    outcome: Outcome,
+    state: Option<State>,
 }
 
 /// Why a boot does not go on, and what is to be done about it.
@@ -82,40 +80,184 @@ struct Failed {
     policy: OnFailure,
 }
 
-fn boot(
-    initrd: Initrd,
-    trust: Result<Trust, Failure>,
-    settings: &Settings,
-    cmdline: &str,
-    seen: &mut Seen,
-    report: &Report,
-) -> Result<Handover, Failed> {
-    let by_settings = |failure| Failed { failure, policy: settings.on_failure };
-    greet(settings, report);
-    let trust = trust.map_err(by_settings)?;
-    trust
-        .unsigned_notice()
-        .iter()
-        .for_each(|unsigned_notice| report.say(format_args!("trust: TLS is verified; {unsigned_notice}")));
-    let run = prepare_and_run(initrd, trust, settings, cmdline, seen, report);
-    release_resources(settings, report);
-    let run = run.map_err(by_settings)?;
-    let failed_job = run.failures.first().map(ToString::to_string);
-    let around = seen.circumstances(settings, report);
-    let decided = decide(&run.plan, run.failures, &run.results, &around);
-    if let Some(state) = run.state {
-        let why = failed_job.or_else(|| decided.as_ref().err().map(|failed| failed.failure.to_string()));
-        state.end(why.as_deref(), report);
+impl<'a> Boot<'a> {
+    /// `settings` are what the trust allows of `cmdline`.
+    pub(crate) fn new(initrd: Initrd, cmdline: &'a str, settings: &'a Settings, report: &'a Report) -> Self {
+        Self { initrd, cmdline, settings, report, before: Before::default() }
     }
-    decided
-}
 
-/// What comes next needs the memory, and may be on the very disk that the workflow came from.
-fn release_resources(settings: &Settings, report: &Report) {
-    let media = handover::release_media();
-    let all = if settings.debug { media } else { media.and(handover::release_store()) };
-    if let Err(error) = all {
-        report.warn(format_args!("what the jobs needed is still there: {error:#}"));
+    /// The boot, from the trust to what is to be done at its end.
+    pub(crate) fn run(mut self, trust: Result<Trust, Failure>) -> Verdict {
+        self.greet();
+        match trust.map_err(|failure| self.failed(failure)).and_then(|trust| self.boot(trust)) {
+            Ok(handover) => Verdict::HandOver(handover),
+            Err(failed) => self.give_up(failed),
+        }
+    }
+
+    /// The workflow, and the handover. In between goes what takes memory, and the disk that the workflow came from.
+    fn boot(&mut self, trust: Trust) -> Result<Handover, Failed> {
+        self.tell_unsigned(&trust);
+        let finished = self.run_workflow(&trust);
+        self.release_resources();
+        finished.map_err(|failure| self.failed(failure)).and_then(|finished| self.hand_over(finished))
+    }
+
+    /// Everything up to the last job, in order.
+    fn run_workflow(&mut self, trust: &Trust) -> Result<Finished, Failure> {
+        let (settings, report) = (self.settings, self.report);
+        let memory = memory::Watch::start();
+        let random = Random::make();
+        let machine = self.bring_up_machine()?;
+        self.wait_for(random)?;
+
+        let http = trust.client().through(proxies(settings).at(Stage::ControlFile)?);
+        let sources = control::Sources { http: &http, trust, report };
+        if control::is_on_disk(settings) {
+            // Of two disks with one label the first must not be taken for the only one.
+            machine.settle(report);
+        }
+        let control_file = control::find(settings, &sources).at(Stage::ControlFile)?;
+        let plan = control_file.plan(report).at(Stage::Workflow)?;
+        let pins = control_file.admit(&plan, machine.clock().now(), &sources).at(Stage::Trust)?;
+        if let Some(name) = &plan.name {
+            report.say(format_args!("workflow: {name}"));
+        }
+        machine.settle(report);
+
+        let mounted = exchange::mount(run_plan::shared_limits(&plan)).at(Stage::Job)?;
+        let prepared = Prepared::new(mounted, settings, self.run_options(), report)?;
+        let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
+        self.before =
+            Before { disks: DiskBaseline::now(), machine_id: Some(prepared.machine_id().to_owned()) };
+        let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
+        let outcome = prepared.run(&plan, finder, pins, move || machine.refresh_links())?;
+        report.say(memory.summary());
+        Ok(Finished { plan, outcome, state })
+    }
+
+    /// What comes after the last job. The next boot is told how this one ended.
+    fn hand_over(&self, finished: Finished) -> Result<Handover, Failed> {
+        let Finished { plan, outcome, state } = finished;
+        let failed_job = outcome.failures.first().map(ToString::to_string);
+        let decided = self.decide(&plan, outcome);
+        if let Some(state) = state {
+            let why = failed_job.or_else(|| decided.as_ref().err().map(|failed| failed.failure.to_string()));
+            state.end(why.as_deref(), self.report);
+        }
+        decided
+    }
+
+    /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
+    fn decide(&self, plan: &Plan, outcome: Outcome) -> Result<Handover, Failed> {
+        let Outcome { failures, results } = outcome;
+        if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
+            return Err(Failed { failure: first_of(failures, self.report), policy });
+        }
+        let context = self.handover_context();
+        match handover::decide(&results, &context).map_err(|failure| self.failed(failure))? {
+            Some(handover) => {
+                for failure in failures {
+                    self.report.failure(&failure);
+                    self.report.say("  going on: a container wrote what comes next");
+                }
+                Ok(handover)
+            }
+            None if failures.is_empty() => {
+                handover::discover(&context).map_err(|failure| self.failed(failure))
+            }
+            None => Err(self.failed(first_of(failures, self.report))),
+        }
+    }
+
+    /// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
+    fn give_up(&self, failed: Failed) -> Verdict {
+        self.report.failure(&failed.failure);
+        if failed.policy != OnFailure::Local {
+            return Verdict::Failed(failed.policy);
+        }
+        self.report.say("on failure: the system on the disk (local)");
+        match handover::local(&self.handover_context()) {
+            Ok(handover) => Verdict::HandOver(handover),
+            Err(failure) => {
+                self.report.failure(&failure);
+                Verdict::Failed(OnFailure::Local)
+            }
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Failed {
+        Failed { failure, policy: self.settings.on_failure }
+    }
+
+    fn handover_context(&self) -> HandoverContext<'_> {
+        HandoverContext {
+            settings: self.settings,
+            before: &self.before.disks,
+            machine_id: self.before.machine_id.as_deref(),
+            report: self.report,
+        }
+    }
+
+    fn run_options(&self) -> RunOptions<'a> {
+        RunOptions {
+            cmdline: self.cmdline,
+            may_swap: self.initrd == Initrd::Standalone,
+            new_root: handover::NEW_ROOT.into(),
+            privileged: true,
+            debug: self.settings.debug,
+            streams: Streams::Console,
+        }
+    }
+
+    fn greet(&self) {
+        let report = self.report;
+        if self.settings.debug {
+            report.show_details();
+        }
+        let memory = memory::read().map_or(0, |memory| memory.total >> 20);
+        let (version, kernel) = (env!("CARGO_PKG_VERSION"), release::kernel());
+        report.say(format_args!("version {version}, kernel {kernel}, {memory} MiB memory"));
+        for warning in &self.settings.warnings {
+            report.warn(warning);
+        }
+    }
+
+    fn tell_unsigned(&self, trust: &Trust) {
+        if let Some(notice) = trust.unsigned_notice() {
+            self.report.say(format_args!("trust: TLS is verified; {notice}"));
+        }
+    }
+
+    /// Modules, devices, network and clock; a dracut initrd has its own.
+    fn bring_up_machine(&self) -> Result<Machine, Failure> {
+        match self.initrd {
+            Initrd::Standalone => Machine::bring_up(self.settings, self.report),
+            Initrd::Dracut => {
+                network::wait_for_others(self.cmdline, self.report);
+                Ok(Machine { devices: None, _network: None, clock: None })
+            }
+        }
+    }
+
+    /// Without random numbers there is no TLS; what is on disks can be had all the same.
+    fn wait_for(&self, random: Random) -> Result<(), Failure> {
+        match random.wait(self.report) {
+            Err(error) if !control::needs_network(self.settings) => {
+                self.report.warn(format_args!("random numbers: going on without: {error:#}"));
+                Ok(())
+            }
+            waited => waited.at(Stage::Network),
+        }
+    }
+
+    /// What comes next needs the memory, and may be on the very disk that the workflow came from.
+    fn release_resources(&self) {
+        let media = handover::release_media();
+        let all = if self.settings.debug { media } else { media.and(handover::release_store()) };
+        if let Err(error) = all {
+            self.report.warn(format_args!("what the jobs needed is still there: {error:#}"));
+        }
     }
 }
 
@@ -124,98 +266,11 @@ fn settings(trust: Option<&Trust>, cmdline: &str) -> Settings {
     trust.map_or(Settings { no_shell: true, ..Settings::default() }, |trust| trust.rules.settings(cmdline))
 }
 
-/// What the last job leaves behind.
-struct Run {
-    plan: Plan,
-    /// Those that were not allowed.
-    failures: Vec<Failure>,
-    state: Option<State>,
-    results: Results,
-}
-
-/// Everything up to the last job.
-fn prepare_and_run(
-    initrd: Initrd,
-    trust: Trust,
-    settings: &Settings,
-    cmdline: &str,
-    seen: &mut Seen,
-    report: &Report,
-) -> Result<Run, Failure> {
-    let memory = memory::Watch::start();
-    let random = random::Random::make();
-    let machine = match initrd {
-        Initrd::Standalone => Some(Machine::bring_up(settings, report)?),
-        Initrd::Dracut => {
-            network::wait_for_others(cmdline, report);
-            None
-        }
-    };
-    wait_for(random, settings, report)?;
-
-    let proxies = proxies(settings).at(Stage::ControlFile)?;
-    let http = trust.client().through(proxies);
-    if control::is_on_disk(settings) {
-        // Of two disks with one label the first must not be taken for the only one.
-        machine.iter().for_each(|machine| machine.devices.settle(report));
-    }
-    let sources = control::Sources { http: &http, trust: &trust, report };
-    let control_file = control::find(settings, &sources).at(Stage::ControlFile)?;
-    let plan = control_file.plan(report).at(Stage::Workflow)?;
-    let clock = machine.as_ref().map_or_else(|| Clock::read(release::build_date()), |machine| machine.clock);
-    let pins = control_file.admit(&plan, clock.now(), &sources).at(Stage::Trust)?;
-    plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
-    machine.iter().for_each(|machine| machine.devices.settle(report));
-
-    let machine_id = identity::machine_id(settings, report).at(Stage::Job)?;
-    let shared = exchange::mount(shared_limits(&plan))
-        .and_then(|mounted| mounted.begin(&machine_id, &report.progress_sink()));
-    let shared = shared.at(Stage::Job)?;
-    let space = memory::StoreMemory::mount(initrd == Initrd::Standalone, report).at(Stage::Image)?;
-    let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
-    *seen = Seen { disks: DiskBaseline::now(), machine_id: Some(machine_id) };
-    let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
-    let setup = jobs::Setup {
-        images: jobs::Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
-        store: memory::STORE.into(),
-        writable_by_others: jobs::writable_by_others(&plan, memory::STORE.as_ref(), true),
-        machine: facts::read(),
-        cmdline: facts::cmdline(cmdline),
-        new_root: handover::NEW_ROOT.into(),
-        privileged: true,
-        debug: settings.debug,
-        runtime: Runtime::open(),
-        streams: jobs::Streams::Console,
-        // Where it is not ours to keep, udev keeps the links to disks.
-        job_ended: Box::new(move || machine.iter().for_each(|machine| machine.devices.refresh_links())),
-    };
-    let failures = jobs::run(&plan, &setup, report);
-    shared.finish();
-    report.say(memory.summary());
-    Ok(Run { plan, failures, state, results: shared.results() })
-}
-
-/// The most that `/iguana` may hold.
-pub(crate) fn shared_limits(plan: &Plan) -> exchange::Limits {
-    exchange::Limits::new(plan.shared_size, memory::read().map_or(0, |memory| memory.total))
-}
-
-/// Without random numbers there is no TLS; what is on disks can be had all the same.
-fn wait_for(random: random::Random, settings: &Settings, report: &Report) -> Result<(), Failure> {
-    match random.wait(report) {
-        Err(error) if !control::needs_network(settings) => {
-            report.warn(format_args!("random numbers: going on without: {error:#}"));
-            Ok(())
-        }
-        waited => waited.at(Stage::Network),
-    }
-}
-
-/// What the standalone initrd looks after, until the value is dropped.
+/// What the standalone initrd looks after, until the value is dropped; nothing in a dracut initrd.
 struct Machine {
-    devices: devices::Devices,
-    _network: Option<network::Network>,
-    clock: Clock,
+    devices: Option<Devices>,
+    _network: Option<Network>,
+    clock: Option<Clock>,
 }
 
 impl Machine {
@@ -230,7 +285,26 @@ impl Machine {
             brought_up => Some(brought_up.at(Stage::Network)?),
         };
         let clock = clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
-        Ok(Self { devices, _network: network, clock })
+        Ok(Self { devices: Some(devices), _network: network, clock: Some(clock) })
+    }
+
+    /// The clock before anybody of ours has set it.
+    fn clock(&self) -> Clock {
+        self.clock.unwrap_or_else(|| Clock::read(release::build_date()))
+    }
+
+    /// Waits until what is on disks can be found.
+    fn settle(&self, report: &Report) {
+        if let Some(devices) = &self.devices {
+            devices.settle(report);
+        }
+    }
+
+    /// Has the links to disks lead to what is on them now. Where they are not ours to keep, udev does that.
+    fn refresh_links(&self) {
+        if let Some(devices) = &self.devices {
+            devices.refresh_links();
+        }
     }
 }
 
@@ -239,62 +313,11 @@ fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
     settings.proxy.as_ref().map_or(Ok(Proxies::default()), |proxy| Proxies::one(proxy, except))
 }
 
-/// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
-fn decide(
-    plan: &Plan,
-    failures: Vec<Failure>,
-    results: &Results,
-    around: &HandoverContext<'_>,
-) -> Result<Handover, Failed> {
-    if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
-        return Err(Failed { failure: first_of(failures, around.report), policy });
-    }
-    let by_settings = |failure| Failed { failure, policy: around.settings.on_failure };
-    match handover::decide(results, around).map_err(by_settings)? {
-        Some(handover) => {
-            for failure in failures {
-                around.report.failure(&failure);
-                around.report.say("  going on: a container wrote what comes next");
-            }
-            Ok(handover)
-        }
-        None if failures.is_empty() => handover::discover(around).map_err(by_settings),
-        None => Err(by_settings(first_of(failures, around.report))),
-    }
-}
-
 /// The first failure, which is the reason; the others are told.
 fn first_of(mut failures: Vec<Failure>, report: &Report) -> Failure {
     let first = failures.remove(0);
-    failures.iter().for_each(|failure| report.failure(failure));
+    for failure in &failures {
+        report.failure(failure);
+    }
     first
-}
-
-/// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
-fn give_up(failed: Failed, around: &HandoverContext<'_>) -> Verdict {
-    let report = around.report;
-    report.failure(&failed.failure);
-    if failed.policy != OnFailure::Local {
-        return Verdict::Failed(failed.policy);
-    }
-    report.say("on failure: the system on the disk (local)");
-    match handover::local(around) {
-        Ok(handover) => Verdict::HandOver(handover),
-        Err(failure) => {
-            report.failure(&failure);
-            Verdict::Failed(OnFailure::Local)
-        }
-    }
-}
-
-fn greet(settings: &Settings, report: &Report) {
-    if settings.debug {
-        report.show_details();
-    }
-    let memory = memory::read().map_or(0, |memory| memory.total >> 20);
-    let (version, kernel) = (env!("CARGO_PKG_VERSION"), release::kernel());
-    report.say(format_args!("version {version}, kernel {kernel}, {memory} MiB memory"));
-    for warning in &settings.warnings {
-        report.warn(warning);
-    }
 }

@@ -4,7 +4,7 @@
 //! else would mount the new root.
 
 use crate::boot;
-use crate::boot::Initrd;
+use crate::boot::{Boot, Initrd};
 use crate::control;
 use crate::handover;
 use crate::handover::Handover;
@@ -156,7 +156,7 @@ fn pre_mount() -> u8 {
     if let Err(error) = mounts::early() {
         report.warn(format_args!("{error:#}"));
     }
-    let verdict = boot::run(Initrd::Dracut, trust, &cmdline, &settings, &report);
+    let verdict = Boot::new(Initrd::Dracut, &cmdline, &settings, &report).run(trust);
     if let Err(error) = handover::release_store() {
         report.warn(format_args!("the images stay in memory: {error:#}"));
     }

@@ -23,6 +23,7 @@ mod pattern;
 mod report;
 #[allow(clippy::disallowed_methods, reason = "files that the caller names")]
 mod run;
+mod run_plan;
 #[allow(clippy::disallowed_methods, reason = "the kernel command line")]
 mod supervise;
 

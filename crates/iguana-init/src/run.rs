@@ -6,13 +6,13 @@
 mod arguments;
 mod dry_run;
 
-use crate::boot;
 use crate::control;
-use crate::jobs;
-use crate::jobs::{Images, Setup, Streams};
-use crate::machine::{facts, identity, logins, memory};
+use crate::jobs::Streams;
+use crate::machine::{logins, memory};
 use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
+use crate::run_plan;
+use crate::run_plan::{Prepared, RunOptions};
 use anyhow::Context as _;
 use arguments::Arguments;
 use config::cmdline::Settings;
@@ -22,7 +22,6 @@ use fetch::http::Proxies;
 use hint::WithHint as _;
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
-use runtime::Runtime;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -98,7 +97,9 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
         return Ok(End::Succeeded);
     }
     let failures = run_plan(&plan, trust, pins, arguments, report)?;
-    failures.iter().for_each(|failure| report.failure(failure));
+    for failure in &failures {
+        report.failure(failure);
+    }
     Ok(if failures.is_empty() { End::Succeeded } else { End::Failed })
 }
 
@@ -118,40 +119,33 @@ fn run_plan(
 ) -> Result<Vec<Failure>, Failure> {
     let _held = exchange::lock().at(Stage::Boot)?;
     // Before this process has mounts of its own: what containers write there stays until the next run.
-    let shared = exchange::mount(boot::shared_limits(plan)).at(Stage::Boot)?;
+    let mounted = exchange::mount(run_plan::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok()).at(Stage::Image)?;
     let http = trust.client().through(proxies);
     let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
     let trust = Trust { logins, ..trust };
-    let machine_id = identity::machine_id(&Settings::default(), report).at(Stage::Job)?;
-    let shared = shared.begin(&machine_id, &report.progress_sink()).at(Stage::Job)?;
-    // The system's swap is its own.
-    let space = memory::StoreMemory::mount(false, report).at(Stage::Image)?;
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let setup = Setup {
-        images: Images::open(trust.finder(http, Machine::this()), pins, space, report)
-            .at(Stage::Image)?
-            .into(),
-        store: memory::STORE.into(),
-        writable_by_others: jobs::writable_by_others(plan, memory::STORE.as_ref(), !arguments.unprivileged),
-        machine: facts::read(),
-        cmdline: facts::cmdline(&cmdline),
+    let options = RunOptions {
+        cmdline: &cmdline,
+        // The system's swap is its own.
+        may_swap: false,
         new_root: arguments.new_root.clone(),
         privileged: !arguments.unprivileged,
         debug: arguments.debug,
-        runtime: Runtime::open(),
         streams: Streams::Caller,
-        // The system's udev sees what happens to disks.
-        job_ended: Box::new(|| ()),
     };
-    plan.name.iter().for_each(|name| report.say(format_args!("workflow: {name}")));
-    let failures = jobs::run(plan, &setup, report);
-    shared.finish();
-    shared.results().warnings().for_each(|warning| report.warn(warning));
+    let prepared = Prepared::new(mounted, &Settings::default(), options, report)?;
+    if let Some(name) = &plan.name {
+        report.say(format_args!("workflow: {name}"));
+    }
+    // The system's udev sees what happens to disks.
+    let job_ended = || ();
+    let outcome = prepared.run(plan, trust.finder(http, Machine::this()), pins, job_ended)?;
+    outcome.results.warnings().for_each(|warning| report.warn(warning));
     report.say(memory.summary());
-    Ok(failures)
+    Ok(outcome.failures)
 }
 
 /// From here on this process has mounts of its own, which go with it; those that the system makes are seen.
