@@ -1,7 +1,8 @@
 //! What a document of a registry or a layout is: one thing, whoever reads it. A document that one reader takes for an
 //! index and another for a manifest has one digest and two contents (CVE-2021-41190).
 
-use crate::spelling::Spelled;
+use crate::spelling;
+use crate::spelling::{Fault, VALUES_LIMIT};
 use anyhow::ensure;
 use hint::hinted;
 use oci_spec::image::ImageIndex;
@@ -79,7 +80,7 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
         Err(error) if error.is_data() => anyhow::bail!("the manifest is not understood: {error}"),
         Err(_) => return Ok(()),
     };
-    spelled("the manifest", bytes)?;
+    check_keys("the manifest", bytes)?;
     let ambiguous = |why: String| Err(ambiguous("the manifest", &why));
     let marks: Vec<_> = shape.marks().collect();
     for kind in [Kind::Index, Kind::Manifest] {
@@ -116,15 +117,19 @@ fn ambiguous(what: &str, why: &str) -> anyhow::Error {
     )
 }
 
-/// Refuses a document with keys that are the specification's for some readers only. What is not JSON is for others to
-/// refuse. `what` it is is for the message.
+/// Refuses a document with keys that are the specification's for some readers only, or with more values than
+/// [`VALUES_LIMIT`]. What is not JSON is for others to refuse. `what` it is is for the message.
 ///
 /// # Errors
-/// When a key differs in case alone.
-pub(super) fn spelled(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    match serde_json::from_slice::<Spelled>(bytes) {
-        Err(error) if error.is_data() => Err(ambiguous(what, &error.to_string())),
-        _ => Ok(()),
+/// When a key differs in case alone, or it has too many values.
+pub(super) fn check_keys(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    match spelling::fault(bytes) {
+        None => Ok(()),
+        Some(Fault::Spelling(why)) => Err(ambiguous(what, &why)),
+        Some(Fault::TooManyValues) => Err(hinted(
+            format!("{what} has more than {VALUES_LIMIT} values"),
+            "no tool makes such a document: push the image again",
+        )),
     }
 }
 
@@ -138,7 +143,7 @@ pub(super) fn media_type(content_type: &str) -> String {
 /// # Errors
 /// When it is none, or has more.
 pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
-    spelled("the list", bytes)?;
+    check_keys("the list", bytes)?;
     let index = ImageIndex::from_reader(bytes)?;
     let entries = index.manifests().len();
     ensure!(entries <= ENTRIES_LIMIT, "it has {entries} entries, more than the {ENTRIES_LIMIT} of an index");
@@ -240,11 +245,22 @@ mod tests {
         assert!(index(listed.as_bytes()).unwrap_err().to_string().contains("`Platform` is `platform`"));
         let configuration =
             br#"{"rootfs": {"diff_ids": []}, "config": {"Entrypoint": ["a"], "entrypoint": ["b"]}}"#;
-        let error = spelled("the configuration", configuration).unwrap_err().to_string();
+        let error = check_keys("the configuration", configuration).unwrap_err().to_string();
         assert!(error.starts_with("the configuration is ambiguous: its key `entrypoint` is"), "{error}");
         let free = json!({"config": {"Labels": {"User": "x", "user": "y"}, "Volumes": {"/Data": {}}},
             "annotations": {"digest": "a", "Digest": "b"}, "unknown": {"Key": 1, "key": 2.5, "k": -1, "b": true}});
-        assert!(spelled("it", free.to_string().as_bytes()).is_ok());
+        assert!(check_keys("it", free.to_string().as_bytes()).is_ok());
+    }
+
+    /// 8 MiB of small objects took 700 MB of memory.
+    #[test]
+    fn a_document_has_so_many_values_at_most() {
+        for (count, is_taken) in [(VALUES_LIMIT - 2, true), (VALUES_LIMIT - 1, false)] {
+            let document = format!("{{\"x\": [{}0]}}", "0,".repeat(count - 1));
+            let told = check_keys("it", document.as_bytes()).map_err(|error| error.to_string());
+            assert_eq!(told.is_ok(), is_taken, "{told:?}");
+            assert!(is_taken || told == Err("it has more than 100000 values".into()));
+        }
     }
 
     #[test]

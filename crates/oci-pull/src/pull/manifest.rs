@@ -208,7 +208,7 @@ pub(super) fn configuration(
 /// A configuration without `architecture` or `os`, which the specification demands and some makers leave out or empty, is
 /// taken for one of this machine, as podman and docker take it.
 fn parse_configuration(bytes: &[u8], machine: &Machine) -> anyhow::Result<ImageConfiguration> {
-    ambiguity::spelled("the configuration", bytes)?;
+    ambiguity::check_keys("the configuration", bytes)?;
     let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
     if let Some(object) = value.as_object_mut() {
         for (key, usual) in [("architecture", machine.architecture()), ("os", "linux".to_owned())] {
