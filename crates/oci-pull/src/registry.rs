@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fetch::http;
-use fetch::http::{Answer, DOCUMENT_TIME_LIMIT, Paced};
+use fetch::http::{Answer, DOCUMENT_TIME_LIMIT, Paced, SILENCE_LIMIT};
 use hint::hinted;
 use oci_reference::digest::Digest;
 use serde::Deserialize;
@@ -250,12 +250,12 @@ impl Source for Repository {
     /// A server that knows no ranges would send all of it, and is not listened to.
     fn part(&self, digest: Digest, _: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
         let range = format!("bytes={start}-{}", start.saturating_add(count).saturating_sub(1));
-        let mut response = self.get(&self.blob_url(digest), "*/*", Some(&range))?;
+        let mut response = self.get_within(&self.blob_url(digest), "*/*", Some(&range), SILENCE_LIMIT)?;
         if response.status() != StatusCode::PARTIAL_CONTENT || first_byte(&response)? != start {
             return Ok(None);
         }
         let mut part = Vec::new();
-        let read = http::beginning(&mut response, count, DOCUMENT_TIME_LIMIT).read_to_end(&mut part);
+        let read = http::beginning(&mut response, count, SILENCE_LIMIT).read_to_end(&mut part);
         read.context("the part cannot be read")?;
         Ok((part.len() as u64 == count).then_some(part))
     }

@@ -5,6 +5,7 @@ use crate::source::Source;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// An unpacked layer per packed one where it does not say, as those of Debian's and Fedora's images (measured: 2.4 to
 /// 3.4 for gzip, 2.7 to 3.9 for zstd).
@@ -13,6 +14,8 @@ const USUAL_RATIO: u64 = 3;
 const GZIP_TRAILER: u64 = 4;
 /// The longest header of a frame of zstd (RFC 8878, section 3.1.1: magic number and frame header).
 const ZSTD_HEADER: u64 = 18;
+/// How long layers are asked: what is not known by then is guessed. Nothing on the console says that this is waited for.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Requests at once. They are small, and wait for the network only.
 const AT_ONCE: usize = 8;
 
@@ -52,13 +55,19 @@ impl Need {
 
     /// Asks each layer with a request of a few bytes. One that cannot be asked is guessed: its pull will say why.
     pub(super) fn ask(source: &dyn Source, layers: &[&Wanted]) -> Self {
+        Self::ask_until(Instant::now() + TIME_LIMIT, source, layers)
+    }
+
+    fn ask_until(until: Instant, source: &dyn Source, layers: &[&Wanted]) -> Self {
         let next = AtomicUsize::new(0);
         let sum = Mutex::new(Self::default());
         thread::scope(|scope| {
             for _ in 0..layers.len().min(AT_ONCE) {
                 scope.spawn(|| {
                     while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let need = Self::of_layer(source, layer);
+                        let has_time = Instant::now() < until;
+                        let need =
+                            if has_time { Self::of_layer(source, layer) } else { Self::guess(layer.bytes) };
                         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                         *sum = sum.and(need);
                     }
@@ -103,8 +112,10 @@ fn zstd(header: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry::Failure;
     use flate2::write::GzEncoder;
-    use std::io::Write as _;
+    use oci_reference::digest::Digest;
+    use std::io::{Read, Write as _};
 
     const CONTENT: &[u8] = &[b'x'; 100_000];
 
@@ -126,6 +137,44 @@ mod tests {
         let streamed = encoder.finish().unwrap();
         assert_eq!(zstd(&streamed[..ZSTD_HEADER as usize]), None);
         assert_eq!(zstd(b"no zstd"), None);
+    }
+
+    /// Has layers that say that they hold a thousand bytes.
+    struct Asked(AtomicUsize);
+
+    impl Source for Asked {
+        fn name(&self) -> String {
+            "asked".into()
+        }
+
+        fn manifest(&self, _: &str) -> Result<Vec<u8>, Failure> {
+            unreachable!("only parts are asked for")
+        }
+
+        fn document(&self, _: Digest) -> Result<Vec<u8>, Failure> {
+            unreachable!("only parts are asked for")
+        }
+
+        fn blob(&self, _: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
+            unreachable!("only parts are asked for")
+        }
+
+        fn part(&self, _: Digest, _: u64, _: u64, _: u64) -> Result<Option<Vec<u8>>, Failure> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Some(1000_u32.to_le_bytes().into()))
+        }
+    }
+
+    /// 500 layers, each answer as slow as it may be, kept a boot for hours.
+    #[test]
+    fn layers_are_asked_for_a_time_at_most() {
+        let digest = Digest::of(b"layer");
+        let layer = Wanted { digest, diff_id: digest, compression: Compression::Gzip, bytes: 100 };
+        let asked = Asked(AtomicUsize::new(0));
+        let need = Need::ask_until(Instant::now(), &asked, &[&layer, &layer]);
+        assert_eq!((need, asked.0.load(Ordering::Relaxed)), (Need::guess(200), 0));
+        let need = Need::ask(&asked, &[&layer, &layer]);
+        assert_eq!((need, asked.0.load(Ordering::Relaxed)), (Need::told(2000, 200), 2));
     }
 
     #[test]
