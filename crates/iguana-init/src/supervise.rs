@@ -186,7 +186,6 @@ pub(crate) fn end(how: RebootCommand, report: &Report) {
 /// Waits until a slow serial line has sent what was written to it.
 fn drain_console() {
     if let Ok(console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
-        // A console that cannot be drained is no reason to stay.
-        let _ = rustix::termios::tcdrain(&console);
+        runtime::drain_terminal(&console);
     }
 }

@@ -63,9 +63,16 @@ impl Terminal {
     pub fn restore(&self) {
         // Opened anew: the end of the session that it controlled has hung up all that was open before.
         if let Ok(terminal) = open(&self.path) {
-            // Nothing can be done about a terminal that is gone.
+            // A program that was left in the background may stop it again at any moment. Nothing can be done about a
+            // terminal that is gone.
+            let _ = rustix::io::ioctl_fionbio(&terminal, true);
             let _ = self.restore_through(&terminal);
         }
+    }
+
+    /// Has the main console go on, if it was stopped by somebody who is gone.
+    pub fn resume() {
+        path().iter().for_each(|path| resume_at(path));
     }
 
     fn restore_through(&self, terminal: &File) -> io::Result<()> {
@@ -89,6 +96,11 @@ fn go_on(terminal: &File) -> io::Result<()> {
     // The second undoes the first, and a Ctrl-S with it (n_tty_ioctl_helper in the kernel).
     tcflow(terminal, Action::OOff)?;
     Ok(tcflow(terminal, Action::OOn)?)
+}
+
+fn resume_at(path: &Path) {
+    // As above.
+    let _ = open(path).and_then(|terminal| go_on(&terminal));
 }
 
 fn are_equal(one: &Termios, other: &Termios) -> bool {
@@ -125,8 +137,9 @@ pub(super) fn is_screen(path: &Path) -> bool {
     name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|letter| letter.is_ascii_digit()))
 }
 
-/// Waits until a terminal has sent what was written to it: the end of its session throws the rest away.
-pub(super) fn drain(terminal: &File) {
+/// Waits until a terminal has sent what was written to it: the end of its session throws the rest away. One that is stopped is
+/// waited for for 5 s.
+pub fn drain(terminal: &File) {
     let start = Instant::now();
     while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) {
         if start.elapsed() > DRAIN_LIMIT {
@@ -161,6 +174,8 @@ mod tests {
     use rustix::termios::LocalModes;
     use std::io::Read as _;
     use std::os::unix::ffi::OsStringExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::mpsc::channel;
 
     /// A line to somewhere: who is there, and the terminal here, which somebody has open.
     fn line() -> (File, Terminal, File) {
@@ -174,8 +189,12 @@ mod tests {
     }
 
     /// What the person sees up to a mark.
-    fn seen(mut person: &File, mut user: &File) -> String {
+    fn seen(person: &File, mut user: &File) -> String {
         user.write_all(b"#").unwrap();
+        seen_to_mark(person)
+    }
+
+    fn seen_to_mark(mut person: &File) -> String {
         let mut seen = String::new();
         while !seen.ends_with('#') {
             let mut block = [0; 1024];
@@ -209,6 +228,40 @@ mod tests {
         terminal.restore();
         assert!(tcgetattr(&user).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
         assert_eq!(seen(&person, &user), format!("{RESET}#"));
+    }
+
+    #[test]
+    fn whoever_stops_the_terminal_again_and_again_does_not_keep_it_from_being_restored() {
+        let (person, terminal, user) = line();
+        let mut raw = terminal.settings.clone();
+        raw.make_raw();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    tcflow(&user, Action::OOff).unwrap();
+                }
+            });
+            let reader = scope.spawn(|| while !seen_to_mark(&person).ends_with("shown#") {});
+            let (restored, is_restored) = channel();
+            let (terminal, user, start) = (&terminal, &user, Instant::now());
+            scope.spawn(move || {
+                while start.elapsed() < Duration::from_millis(300) {
+                    tcsetattr(user, OptionalActions::Now, &raw).unwrap();
+                    terminal.restore();
+                }
+                restored.send(())
+            });
+            let in_time = is_restored.recv_timeout(Duration::from_secs(10));
+            stop.store(true, SeqCst);
+            // When he is gone; at once also whoever waits.
+            while !reader.is_finished() {
+                resume_at(&terminal.path);
+                (&*user).write_all(b"shown#").unwrap();
+            }
+            assert!(in_time.is_ok());
+        });
+        assert!(tcgetattr(&user).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
     }
 
     #[test]

@@ -129,10 +129,18 @@ fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
         Ok(process::run(&mut blkid, QUICK)?.trim().to_owned())
     };
     let uuid = ask(&whole, "0", "UUID")?;
+    let mut sfdisk = Command::new("/sbin/sfdisk");
+    let of_part = process::run(sfdisk.arg("--part-uuid").arg(divided.image()).arg("1"), QUICK)?;
     for (disk, name, words) in [
         (&whole, format!("UUID={uuid}"), "is on more than one device: `/dev/vda`, `/dev/vdb`"),
         (&whole, format!("/dev/disk/by-uuid/{uuid}"), "is on more than one device: `/dev/vda`, `/dev/vdb`"),
+        (&whole, "LABEL=system".into(), "is on more than one device: `/dev/vda`, `/dev/vdb`"),
         (&divided, "PARTLABEL=system".into(), "is on more than one device: `/dev/vda1`, `/dev/vdb1`"),
+        (
+            &divided,
+            format!("PARTUUID={}", of_part.trim()),
+            "is on more than one device: `/dev/vda1`, `/dev/vdb1`",
+        ),
     ] {
         let copy = Disk::empty(1)?;
         fs::copy(disk.image(), copy.image())?;

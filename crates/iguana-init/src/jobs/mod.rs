@@ -178,6 +178,9 @@ impl Runner<'_> {
             Err(error) => Err(error).at(Stage::Service),
         };
         services.into_iter().rev().for_each(Service::stop);
+        if job.containers().any(|container| container.tty) {
+            self.setup.streams.resume();
+        }
         ended
     }
 

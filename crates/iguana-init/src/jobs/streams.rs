@@ -26,4 +26,12 @@ impl Streams {
         }
         done
     }
+
+    /// After the end of containers that had the terminal: what one of them had left in the background may have stopped it
+    /// once more.
+    pub(super) fn resume(self) {
+        if self == Self::Console {
+            Terminal::resume();
+        }
+    }
 }

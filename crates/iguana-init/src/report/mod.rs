@@ -4,11 +4,13 @@
 //! one message is one line, and whatever line breaks it has lead to lines that say so.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
+mod console;
 mod failure;
 mod progress;
 mod splash;
 mod waiting;
 
+use console::Console;
 pub(crate) use failure::{At, Failure, Stage};
 use splash::Splash;
 pub(crate) use waiting::Waiting;
@@ -40,7 +42,7 @@ pub(crate) enum Level {
 }
 
 struct Outputs {
-    console: Option<File>,
+    console: Option<Console>,
     log: Option<File>,
     level: Level,
     /// The console is the machine's: the kernel's time stands before each line.
@@ -52,7 +54,7 @@ struct Outputs {
 impl Report {
     /// Speaks to the console, and to the log if it can be written.
     pub(crate) fn open() -> Self {
-        let console = OpenOptions::new().write(true).open("/dev/console").ok();
+        let console = Console::of_machine();
         if let Some(directory) = Path::new(LOG).parent() {
             // Without a log the console still tells everything that matters.
             let _ = std::fs::create_dir_all(directory);
@@ -63,7 +65,7 @@ impl Report {
 
     /// Speaks to standard error, for whoever called this program.
     pub(crate) fn to_caller(level: Level) -> Self {
-        let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from);
+        let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from).map(Console::of);
         Self::with(Outputs { console, log: None, level, at_machine: false, splash: None })
     }
 
@@ -142,7 +144,7 @@ impl Outputs {
             }
             let console = self.console.as_mut().filter(|_| level <= self.level);
             // Nor when a console cannot be written.
-            let _ = console.map(|console| console.write_all(plain.as_bytes()));
+            let _ = console.map(|console| console.show(plain.as_bytes()));
         }
     }
 }
@@ -216,7 +218,7 @@ mod tests {
     fn printed(at_machine: bool, act: impl FnOnce(&Report)) -> [String; 2] {
         let [console, log] = [file(), file()];
         let outputs = Outputs {
-            console: Some(console.try_clone().unwrap()),
+            console: Some(Console::of(console.try_clone().unwrap())),
             log: Some(log.try_clone().unwrap()),
             level: Level::Debug,
             at_machine,
