@@ -19,6 +19,11 @@ use std::fmt::Write as _;
 /// What stands before each further line of a message, so that none of them looks like the beginning of another.
 pub const CONTINUATION: &str = "  | ";
 
+/// Bytes and lines of a message that are shown: a serial console writes this in two seconds (115,200 bit/s), and a document
+/// of 8 MiB in twelve minutes.
+const MESSAGE_LIMIT: usize = 16 << 10;
+const LINES_LIMIT: usize = 500;
+
 /// Whether a letter is escaped: it steers a terminal (controls, also those of ISO 6429's C1), is not seen, or changes the
 /// order of others (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, as far as they are no marks of a script; line
 /// and paragraph separators). A tab is shown.
@@ -50,10 +55,26 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// A message as lines to print: everything hidden but its line breaks is escaped, and each further line begins with
-/// [`CONTINUATION`].
+/// [`CONTINUATION`]. Of a message that is too long to be read, the beginning and how much is left out.
 #[must_use]
 pub fn lines(message: &str) -> Vec<String> {
-    let lines = message.trim_end_matches(['\n', '\r']).split('\n').enumerate();
+    let message = message.trim_end_matches(['\n', '\r']);
+    let shown = beginning(message);
+    let mut lines = escaped_lines(shown);
+    if shown.len() < message.len() {
+        lines.push(format!("{CONTINUATION}… ({} bytes are left out)", message.len() - shown.len()));
+    }
+    lines
+}
+
+fn beginning(message: &str) -> &str {
+    let shown = &message[..message.floor_char_boundary(MESSAGE_LIMIT)];
+    let end = shown.match_indices('\n').nth(LINES_LIMIT - 1).map_or(shown.len(), |(end, _)| end);
+    &shown[..end]
+}
+
+fn escaped_lines(message: &str) -> Vec<String> {
+    let lines = message.split('\n').enumerate();
     let lines = lines.map(|(number, line)| {
         let line = visible(line.strip_suffix('\r').unwrap_or(line));
         let continuation = if number == 0 { "" } else { CONTINUATION };
@@ -129,6 +150,21 @@ mod tests {
         let expected = ["refused", "  | iguana: workflow: signed by you", "  | ", "  | ::error::x"];
         assert_eq!(lines(message), expected);
         assert_eq!(lines(""), [""]);
+    }
+
+    #[test]
+    fn a_message_has_so_many_bytes_and_lines_at_most() {
+        for (message, expected, left_out) in [
+            ("é".repeat(MESSAGE_LIMIT / 2), 1, 0),
+            (format!("a{}", "é".repeat(MESSAGE_LIMIT)), 2, MESSAGE_LIMIT + 2),
+            ("x\n".repeat(LINES_LIMIT), LINES_LIMIT, 0),
+            ("x\n".repeat(LINES_LIMIT + 10), LINES_LIMIT + 1, 20),
+        ] {
+            let lines = lines(&message);
+            assert_eq!(lines.len(), expected);
+            let told = format!("  | … ({left_out} bytes are left out)");
+            assert_eq!(lines.last() == Some(&told), left_out > 0, "{:?}", lines.last());
+        }
     }
 
     #[test]
