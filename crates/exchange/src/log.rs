@@ -1,13 +1,19 @@
-//! What a service writes: a file of which the end is kept.
+//! What a service writes: its beginning and its end are kept, in memory and in a file, and what lies between is counted.
+//!
+//! Programs write to a pipe. Who has a file open to write to can fill the file system that it is on, faster than anybody
+//! looks; of a pipe there is nothing else to be had.
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use untrusted_fs::Directory;
 
 /// Where the services' output is kept.
@@ -15,17 +21,47 @@ const DIRECTORY: &str = "services";
 /// Only root reads what a service says.
 const MODE: u32 = 0o600;
 /// How much of a service's output is ever shown, in bytes from its end: a screen can take no more.
-const SHOWN: u64 = 64 << 10;
-/// How much of it is kept in memory, in bytes from its end.
-const KEPT: u64 = 1 << 20;
-/// How often the beginning of a long log is let go of.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The unit in which memory is let go of; the largest page that a kernel has.
-const PAGE: u64 = 64 << 10;
+const SHOWN: usize = 64 << 10;
+/// How much is kept of its beginning, in bytes: how it was called, and what it found.
+const HEAD: usize = 64 << 10;
+/// How much is kept of its end, in bytes.
+const TAIL: usize = 256 << 10;
+/// Bytes that are read at once: what a pipe holds (pipe(7)).
+const BLOCK: usize = 64 << 10;
+/// How often the file is written anew, once something was cut out.
+const WRITE_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How long what is still in the pipe may take to be read.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// The log of one service, which its programs append to.
+/// The log of one service.
 #[derive(Debug)]
-pub struct ServiceLog(Arc<File>);
+pub struct ServiceLog {
+    /// What its programs write to.
+    input: OwnedFd,
+    reader: Arc<Reader>,
+}
+
+/// Who reads, and what was read.
+#[derive(Debug)]
+struct Reader {
+    /// Does not block.
+    source: OwnedFd,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    logs: Directory,
+    name: String,
+    /// Nothing once the log is not wanted any more.
+    file: Option<File>,
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    /// Bytes between the two that were cut out, and how many of them the file knows of.
+    cut: u64,
+    cut_in_file: u64,
+}
 
 impl ServiceLog {
     /// Makes it, in place of one of an earlier service of that name.
@@ -39,19 +75,16 @@ impl ServiceLog {
     fn create_in(own: &Directory, name: &str) -> anyhow::Result<Self> {
         let logs = own.directory_or_new(DIRECTORY, 0o700)?;
         logs.remove(name)?;
-        let log = logs.create(name, MODE)?;
-        fcntl_setfl(&log, OFlags::APPEND)?;
-        let log = Arc::new(log);
-        let watched = Arc::downgrade(&log);
-        thread::spawn(move || {
-            while let Some(log) = watched.upgrade() {
-                // Where the file system cannot do it, the log grows.
-                let _ = forget_beginning(&log);
-                drop(log);
-                thread::sleep(LOOK_EVERY);
-            }
-        });
-        Ok(Self(log))
+        let file = Some(logs.create(name, MODE)?);
+        let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Only this end: a program does not expect that it cannot wait.
+        rustix::io::ioctl_fionbio(&source, true)?;
+        let (head, tail) = (Vec::new(), VecDeque::new());
+        let kept = Kept { logs, name: name.into(), file, head, tail, cut: 0, cut_in_file: 0 };
+        let reader = Arc::new(Reader { source, kept: kept.into() });
+        let working = Arc::clone(&reader);
+        thread::Builder::new().name("service-log".into()).spawn(move || working.work())?;
+        Ok(Self { input, reader })
     }
 
     /// For a program to write to.
@@ -59,50 +92,154 @@ impl ServiceLog {
     /// # Errors
     /// When this process has no descriptor left.
     pub fn writer(&self) -> anyhow::Result<OwnedFd> {
-        Ok(self.0.try_clone().context("cannot write the log")?.into())
+        self.input.try_clone().context("cannot write the log")
     }
 
     /// The end of what was written.
     pub fn end(&self) -> String {
-        let length = self.0.metadata().map_or(0, |found| found.len());
-        let first = length.saturating_sub(SHOWN);
-        let mut bytes = vec![0; (length - first) as usize];
-        // A log that cannot be read has nothing to show.
-        let read = self.0.read_at(&mut bytes, first).unwrap_or_default();
-        String::from_utf8_lossy(&bytes[..read]).into_owned()
+        self.reader.catch_up();
+        let kept = self.reader.kept();
+        let all = kept
+            .head
+            .iter()
+            .chain(&kept.tail)
+            .skip((kept.head.len() + kept.tail.len()).saturating_sub(SHOWN));
+        String::from_utf8_lossy(&all.copied().collect::<Vec<u8>>()).into_owned()
+    }
+
+    /// Gives back the memory of its file.
+    pub fn remove(&self) {
+        let mut kept = self.reader.kept();
+        kept.file = None;
+        // It is Iguana's own directory; a file that cannot be removed has a limit all the same.
+        let _ = kept.logs.remove(&kept.name);
     }
 }
 
-/// Gives back the memory of all but the end.
-fn forget_beginning(log: &File) -> std::io::Result<()> {
-    let length = log.metadata()?.len();
-    let forgotten = length.saturating_sub(KEPT) / PAGE * PAGE;
-    if forgotten == 0 {
-        return Ok(());
+impl Reader {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Each change is whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(fallocate(log, how, 0, forgotten)?)
+
+    /// Reads until nobody can write any more.
+    fn work(&self) {
+        let mut block = vec![0; BLOCK];
+        loop {
+            let every = self.kept().is_file_old().then_some(&WRITE_EVERY);
+            let mut waited_for = [PollFd::new(&self.source, PollFlags::IN)];
+            if rustix::io::retry_on_intr(|| poll(&mut waited_for, every)).is_err() {
+                return;
+            }
+            let start = Instant::now();
+            let is_open = self.read_all(&mut block, start);
+            self.kept().write_anew();
+            if !is_open {
+                return;
+            }
+        }
+    }
+
+    /// Reads what there is, at most for a second; `false` when nobody can write any more.
+    fn read_all(&self, block: &mut [u8], start: Instant) -> bool {
+        while start.elapsed() < Duration::from_secs(1) {
+            // While it is held: what is no longer in the pipe is seen by whoever waits for it.
+            let mut kept = self.kept();
+            match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
+                Ok(0) => return false,
+                Ok(count) => kept.add(&block[..count]),
+                Err(Errno::AGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Waits, with a limit, until what was written before is read.
+    fn catch_up(&self) {
+        let start = Instant::now();
+        while rustix::io::ioctl_fionread(&self.source).unwrap_or(0) > 0 && start.elapsed() < READ_LIMIT {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, block: &[u8]) {
+        let (first, rest) = block.split_at(block.len().min(HEAD - self.head.len()));
+        self.head.extend_from_slice(first);
+        self.tail.extend(rest);
+        let surplus = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+        self.cut += surplus as u64;
+        if self.cut == 0 {
+            // Without room for it the file ends here; what is shown comes from memory.
+            let _ = self.file.as_mut().map(|file| file.write_all(block));
+        }
+    }
+
+    fn is_file_old(&self) -> bool {
+        self.file.is_some() && self.cut > self.cut_in_file
+    }
+
+    /// Brings the file up to date, where it cannot only grow.
+    fn write_anew(&mut self) {
+        if !self.is_file_old() {
+            return;
+        }
+        self.cut_in_file = self.cut;
+        let notice = format!("\n[… {} bytes are cut out here …]\n", self.cut);
+        let (one, other) = self.tail.as_slices();
+        let text = [&self.head, notice.as_bytes(), one, other].concat();
+        // What was there stays where there is no room.
+        let _ = self.logs.replace(&self.name, MODE, &text);
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "these tests play the container")]
 mod tests {
     use super::*;
-    use std::io::Write as _;
-    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_end_of_a_log_is_kept_and_no_more() {
-        let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    fn the_beginning_and_the_end_of_a_log_are_kept_and_no_more() {
+        let home = tempfile::tempdir().unwrap();
         let log = ServiceLog::create_in(&Directory::open(home.path()).unwrap(), "job.noisy.log").unwrap();
+        let path = home.path().join("services/job.noisy.log");
         let mut writer = File::from(log.writer().unwrap());
-        for number in 0..64 {
+        for number in 0..640 {
             writer.write_all(&[b'x'; 100_000]).unwrap();
             writeln!(writer, "\nline {number}").unwrap();
+            assert!(std::fs::metadata(&path).unwrap().len() <= (HEAD + TAIL + 100) as u64);
         }
-        forget_beginning(&log.0).unwrap();
-        assert!(log.0.metadata().unwrap().blocks() * 512 <= KEPT + 2 * PAGE);
-        assert!(log.end().ends_with("\nline 63\n") && log.end().len() as u64 == SHOWN);
+        assert!(log.end().ends_with("\nline 639\n") && log.end().len() == SHOWN);
+        drop((writer, log));
+        let start = Instant::now();
+        let text = loop {
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.ends_with("\nline 639\n") || start.elapsed() > Duration::from_secs(60) {
+                break text;
+            }
+            thread::sleep(LOOK_EVERY);
+        };
+        let written: usize = (0..640).map(|number| 100_000 + format!("\nline {number}\n").len()).sum();
+        let cut = format!("\n[… {} bytes are cut out here …]\n", written - HEAD - TAIL);
+        assert_eq!((text.find(&cut), text.len()), (Some(HEAD), HEAD + cut.len() + TAIL));
+    }
+
+    #[test]
+    fn a_log_grows_as_it_is_written_and_goes_when_it_is_not_wanted() {
+        let home = tempfile::tempdir().unwrap();
+        let log = ServiceLog::create_in(&Directory::open(home.path()).unwrap(), "a.log").unwrap();
+        let path = home.path().join("services/a.log");
+        let mut writer = File::from(log.writer().unwrap());
+        writer.write_all(b"said").unwrap();
+        assert_eq!((log.end().as_str(), std::fs::read_to_string(&path).unwrap().as_str()), ("said", "said"));
+        log.remove();
+        writer.write_all(&[b'x'; 2 * (HEAD + TAIL)]).unwrap();
+        assert_eq!(log.end().len(), SHOWN);
+        assert!(!path.exists());
     }
 
     #[test]

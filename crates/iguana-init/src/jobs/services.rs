@@ -136,6 +136,8 @@ impl Service {
     /// Stops it.
     pub(super) fn stop(self) {
         let service = &self.watched.service;
+        // Of one that failed, somebody may want to read more than was shown.
+        let has_failed = matches!(self.watched.state().phase, Phase::Over(_));
         self.watched.stop();
         // It has nothing left to wait for.
         let _ = self.watcher.join();
@@ -144,6 +146,9 @@ impl Service {
             service.log.end().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
         }
         report.say(format_args!("{service}: stopped"));
+        if !has_failed && !service.shows_log {
+            service.log.remove();
+        }
     }
 }
 
