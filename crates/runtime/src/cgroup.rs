@@ -286,6 +286,7 @@ impl Cgroup {
         let started = self.unified.as_ref().map(|directory| start(Some(directory)));
         let process = match started {
             Some(Ok(process)) => process,
+            Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
             // A kernel before 5.7.
             _ => {
                 to_join.extend(self.unified.clone());

@@ -26,6 +26,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long the end by force may take: the drain of the terminal (5 s), and the kernel's own work.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long it may stay stopped, and how often that is looked at.
+const STOPPED_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// A PID 1. It and all in its container end when the link is closed.
 pub(super) struct Link {
     socket: UnixStream,
@@ -45,6 +49,9 @@ pub(super) struct Received {
     next: u64,
     /// How it ended itself.
     end: Option<ProgramExit>,
+    /// Since when it is stopped (SIGSTOP), and whether it was killed for that.
+    stopped_since: Option<Instant>,
+    was_stopped: bool,
 }
 
 enum State {
@@ -57,7 +64,7 @@ enum State {
 impl Link {
     /// Starts a PID 1, in its cgroup.
     pub(super) fn open(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> anyhow::Result<Arc<Self>> {
-        let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).context("cannot make namespaces")?);
+        let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).or_else(cannot_start)?);
         let observer = Arc::clone(&link);
         thread::spawn(move || observer.listen());
         Ok(link)
@@ -103,7 +110,10 @@ impl Link {
         let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
         // Where PID 1 has ended by itself, the kernel has killed the rest.
         let killed = ProgramExit::With(128 + libc::SIGKILL as u8);
-        self.known().end = Some(signal.map_or(killed, ProgramExit::Killed));
+        let mut known = self.known();
+        let by_signal = if known.was_stopped { |_| ProgramExit::InitStopped } else { ProgramExit::Killed };
+        known.end = Some(signal.map_or(killed, by_signal));
+        drop(known);
         self.changed.notify_all();
     }
 
@@ -124,13 +134,24 @@ impl Link {
             if let Some(found) = look(&mut known) {
                 return Some(found);
             }
-            known = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return None,
-                Some(left) => {
-                    self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return None;
+            }
+            let look = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+            known = self.changed.wait_timeout(known, look).unwrap_or_else(PoisonError::into_inner).0;
+            self.end_if_stopped(&mut known);
+        }
+    }
+
+    /// Kills a PID 1 that stays stopped: it could neither tell of the end of its programs nor end them.
+    fn end_if_stopped(&self, known: &mut Received) {
+        if known.end.is_some() || !is_stopped(self.pid) {
+            known.stopped_since = None;
+        } else if known.stopped_since.get_or_insert_with(Instant::now).elapsed() > STOPPED_LIMIT {
+            known.was_stopped = true;
+            // It may have ended just now.
+            let _ = pidfd_send_signal(&self.process, Signal::KILL);
         }
     }
 
@@ -254,6 +275,23 @@ impl Received {
     fn running(&self) -> Vec<u64> {
         let runs = self.programs.iter().filter(|(_, state)| matches!(state, State::Asked | State::Runs));
         runs.map(|(id, _)| *id).collect()
+    }
+}
+
+/// Whether a process was stopped by a signal, and not by a debugger (proc_pid_stat(5), field 3).
+fn is_stopped(process: Pid) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
+    // The name, in parentheses, may hold anything.
+    text.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+}
+
+fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {
+    let is_stopped = error.kind() == std::io::ErrorKind::TimedOut;
+    let failed = Err(error).context("cannot make namespaces");
+    match is_stopped {
+        true => failed
+            .hint("a container that sees the processes of the machine (`pid: host`) may have stopped it"),
+        false => failed,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum ProgramExit {
     With(u8),
     /// The container's PID 1 itself was killed by this signal.
     Killed(i32),
+    /// The container's own PID 1 was stopped by a signal, and then killed: nobody could tell how the program ends.
+    InitStopped,
     /// Not within its limit.
     TimedOut {
         /// The time that it had.
@@ -86,6 +88,7 @@ impl fmt::Display for ProgramExit {
             Self::With(status @ 129..=192) => write!(out, "exit status {status} (signal {})", status - 128),
             Self::With(status) => write!(out, "exit status {status}"),
             Self::Killed(signal) => write!(out, "killed by signal {signal}"),
+            Self::InitStopped => write!(out, "killed: the PID 1 of its container was stopped by a signal"),
             Self::TimedOut { limit, by_force: false } => {
                 write!(out, "stopped after {:.1} s, its limit", limit.as_secs_f32())
             }

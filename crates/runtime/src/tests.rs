@@ -15,6 +15,7 @@ use std::time::Instant;
 mod confinement;
 mod limits;
 mod rights;
+mod stopped;
 mod terminal;
 
 use limits::{cgroups_of, cgroups_of_lab};

@@ -12,11 +12,19 @@ use rustix::mount::{MountFlags, OpenTreeFlags, open_tree};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::Pid;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long it may take to make a copy, which takes milliseconds: longer where memory is full, for ever if it was stopped.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to end when nobody can ask it for anything any more.
+const END_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -65,13 +73,17 @@ impl Zygote {
     /// When the kernel refuses (clone(2)).
     pub(super) fn spawn(&self, request: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<Pid> {
         let mut process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = process.as_mut().and_then(|process| process.ask(request, socket).ok());
-        let answer = match answer {
-            Some(answer) => answer,
+        let answer = match process.as_mut().map(|process| process.ask(request, socket)) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) if error.kind() == ErrorKind::TimedOut => Err(error),
             // The first one; or memory was full, and the kernel has ended the last one.
-            None => process.insert(Process::start()?).ask(request, socket)?,
+            None | Some(Err(_)) => process.insert(Process::start()?).ask(request, socket),
         };
-        let number = answer.map_err(io::Error::from_raw_os_error)?;
+        if answer.is_err() {
+            // The next container gets a new one. A copy that this one may still make finds nobody at its socket.
+            *process = None;
+        }
+        let number = answer?.map_err(io::Error::from_raw_os_error)?;
         Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -85,6 +97,8 @@ impl Zygote {
 impl Process {
     fn start() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(ANSWER_LIMIT))?;
+        ours.set_write_timeout(Some(ANSWER_LIMIT))?;
         // For what a copy may have to say when it breaks.
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let console = open("/dev/console", flags, Mode::empty())
@@ -94,8 +108,24 @@ impl Process {
     }
 
     fn ask(&mut self, request: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<SpawnReply> {
-        protocol::send(self.inbox.socket(), request, Some(socket))?;
-        self.inbox.wait_for_next()
+        let sent = protocol::send(self.inbox.socket(), request, Some(socket));
+        sent.and_then(|()| self.inbox.wait_for_next()).map_err(|error| match error.kind() {
+            // socket(7), `SO_RCVTIMEO`.
+            ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, too_slow()),
+            _ => error,
+        })
+    }
+
+    /// Waits for its end, which comes by itself unless it was stopped.
+    fn end(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if start.elapsed() > END_LIMIT {
+                self.child.kill()?;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 }
 
@@ -103,8 +133,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only where it has ended.
         let _ = shutdown(self.inbox.socket(), Shutdown::Both);
-        let _ = self.child.wait();
+        let _ = self.end();
     }
+}
+
+fn too_slow() -> String {
+    format!("the process that containers are forked from does not answer within {} s", ANSWER_LIMIT.as_secs())
 }
 
 /// The life of the zygote. Comes back in every copy, with the socket of its orders.
