@@ -33,6 +33,36 @@ pub struct StaticAddress {
     pub interface: Option<String>,
 }
 
+/// What becomes of the machine's watchdog, where there is one: `rd.iguana.watchdog=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watchdog {
+    /// Seconds without a sign of Iguana after which the machine is restarted, 10 to 3600; nothing for `off`.
+    pub seconds: Option<u16>,
+    /// Whether it goes on in the new system, which has to feed it: `SECONDS,handover`.
+    pub is_handed_over: bool,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        // As systemd suggests for services; drivers take a minute, all but a few.
+        Self { seconds: Some(60), is_handed_over: false }
+    }
+}
+
+impl Watchdog {
+    fn parse(value: &str) -> Option<Self> {
+        if value == "off" {
+            return Some(Self { seconds: None, is_handed_over: false });
+        }
+        let (number, is_handed_over) = match value.strip_suffix(",handover") {
+            Some(number) => (number, true),
+            None => (value, false),
+        };
+        let seconds = number.parse().ok().filter(|seconds| (10..=3600).contains(seconds))?;
+        Some(Self { seconds: Some(seconds), is_handed_over })
+    }
+}
+
 /// What the kernel command line asks of Iguana.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -58,6 +88,8 @@ pub struct Settings {
     pub proxy: Option<String>,
     /// `rd.iguana.no_proxy=a,b`: hosts that are reached without it, as in the variable `NO_PROXY`.
     pub no_proxy: Option<String>,
+    /// `rd.iguana.watchdog=`.
+    pub watchdog: Watchdog,
     /// What was not understood, for the log: each a sentence with the literal in backticks.
     pub warnings: Vec<String>,
 }
@@ -99,6 +131,12 @@ impl Settings {
             "rd.iguana.on_failure" => match OnFailure::parse(value) {
                 Some(policy) => self.on_failure = policy,
                 None => self.warn(key, value, "expected `reboot`, `shell`, `poweroff` or `local`"),
+            },
+            "rd.iguana.watchdog" => match Watchdog::parse(value) {
+                Some(watchdog) => self.watchdog = watchdog,
+                None => {
+                    self.warn(key, value, "expected `off`, or 10 to 3600 seconds, also `SECONDS,handover`")
+                }
             },
             "proxy" => self.proxy = some(value),
             "rd.iguana.no_proxy" => self.no_proxy = some(value),
@@ -225,6 +263,19 @@ mod tests {
         assert_eq!(settings.proxy.as_deref(), Some("http://p:3128"));
         assert_eq!(settings.no_proxy.as_deref(), Some("a,b"));
         assert!(settings.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_watchdog_has_its_time_and_its_end() {
+        let watchdog = |cmdline: &str| Settings::parse(cmdline).watchdog;
+        assert_eq!(watchdog(""), Watchdog { seconds: Some(60), is_handed_over: false });
+        assert_eq!(watchdog("rd.iguana.watchdog=off").seconds, None);
+        let handed_over = Watchdog { seconds: Some(120), is_handed_over: true };
+        assert_eq!(watchdog("rd.iguana.watchdog=120,handover"), handed_over);
+        for odd in ["", "=", "=9", "=3601", "=on", "=60,", "=off,handover"] {
+            let settings = Settings::parse(&format!("rd.iguana.watchdog{odd}"));
+            assert_eq!((settings.watchdog, settings.warnings.len()), (Watchdog::default(), 1), "{odd}");
+        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use crate::machine::devices::Devices;
 use crate::machine::network::Network;
 use crate::machine::random::Random;
 use crate::machine::{devices, memory, modules, network, release};
-use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::run_plan;
 use crate::run_plan::{Outcome, Prepared, RunOptions};
-use crate::supervise::Verdict;
+use crate::supervise;
+use crate::supervise::{Message, Verdict};
 use config::cmdline::{OnFailure, Settings};
 use config::trust::Trust;
 use fetch::http::Proxies;
@@ -35,12 +35,10 @@ pub(crate) enum Initrd {
 pub(crate) fn work() -> ExitCode {
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let report = Report::open();
+    supervise::keep_telling(&report);
     let (trust, settings) = read_trust(&cmdline);
     let verdict = Boot::new(Initrd::Standalone, &cmdline, &settings, &report).run(trust);
-    match serde_json::to_string(&verdict) {
-        Ok(text) => report::hand_on(&text),
-        Err(_) => return ExitCode::FAILURE,
-    }
+    Message::Decided(verdict).send();
     ExitCode::SUCCESS
 }
 
@@ -127,6 +125,7 @@ impl<'a> Boot<'a> {
 
         let mounted = exchange::mount(run_plan::shared_limits(&plan)).at(Stage::Job)?;
         let prepared = Prepared::new(mounted, settings, self.run_options(), report)?;
+        handover::keep_identity(prepared.machine_id()).at(Stage::Job)?;
         let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
         self.before =
             Before { disks: DiskBaseline::now(), machine_id: Some(prepared.machine_id().to_owned()) };

@@ -12,7 +12,7 @@ use crate::machine::mounts;
 use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise;
-use crate::supervise::Verdict;
+use crate::supervise::{Verdict, Watchdog};
 use anyhow::Context as _;
 use config::cmdline;
 use config::cmdline::{OnFailure, Settings};
@@ -84,7 +84,7 @@ fn cmdline(hooks: &Path) -> u8 {
     if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
         return STEP_ASIDE;
     }
-    let report = Report::open();
+    let report = open_report();
     if let Err(error) = fs::write(DEMAND.0, DEMAND.1) {
         report.warn(format_args!("the network is not demanded: cannot write `{}`: {error}", DEMAND.0));
     }
@@ -109,6 +109,16 @@ fn command_line() -> String {
     files.sort();
     files.extend([MORE_OPTIONS, "/proc/cmdline"].map(Into::into));
     files.iter().map(|path| fs::read_to_string(path).unwrap_or_default() + "\n").collect()
+}
+
+/// Speaks to the console and the log, which has a file system of its own.
+fn open_report() -> Report {
+    let mounted = mounts::own();
+    let report = Report::open();
+    if let Err(error) = mounted {
+        report.warn(format_args!("{error:#}"));
+    }
+    report
 }
 
 /// `root=` names the system that was there before, or one that is still to be installed: nobody is to wait for its
@@ -152,7 +162,7 @@ fn pre_mount() -> u8 {
     let cmdline = command_line();
     let (trust, settings) = boot::read_trust(&cmdline);
     let trust = trust.and_then(|trust| refuse_init(&trust.rules, &cmdline).at(Stage::Trust).map(|()| trust));
-    let report = Report::open();
+    let report = open_report();
     if let Err(error) = mounts::early() {
         report.warn(format_args!("{error:#}"));
     }
@@ -185,7 +195,7 @@ fn emergency() -> u8 {
     if !settings.no_shell {
         return SHELL;
     }
-    let report = Report::open();
+    let report = open_report();
     report.say("dracut asks for a shell");
     follow(OnFailure::Shell, &settings, &report)
 }
@@ -193,7 +203,7 @@ fn emergency() -> u8 {
 /// After a hook whose program did not say what comes next: the policy of failures, as PID 1 follows it.
 fn died(status: &str) -> u8 {
     let (_, settings) = boot::read_trust(&command_line());
-    let report = Report::open();
+    let report = open_report();
     let hint = "with 137 memory was full: give the machine more; else please report this";
     let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);
     report.failure(&Failure { stage: Stage::Boot, job: None, error });
@@ -203,7 +213,7 @@ fn died(status: &str) -> u8 {
 /// Ends the machine, or asks for dracut's shell.
 fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
     let mut decided = UNDECIDED;
-    supervise::follow(policy, settings, report, |why| {
+    supervise::follow(policy, settings, &mut Watchdog::of_others(), report, |why, _, report| {
         report.say(format_args!("on failure: the shell of dracut ({why})"));
         decided = SHELL;
     });
@@ -220,7 +230,7 @@ fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) -> u8 {
         Verdict::HandOver(Handover::Halt) => RebootCommand::Halt,
         Verdict::Failed(policy) => return follow(policy, settings, report),
     };
-    supervise::end(how, report);
+    supervise::end(how, &mut Watchdog::of_others(), report);
     UNDECIDED
 }
 

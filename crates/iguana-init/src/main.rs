@@ -6,6 +6,8 @@
 mod block;
 #[allow(clippy::disallowed_methods, reason = "the kernel command line")]
 mod boot;
+#[allow(clippy::disallowed_methods, reason = "this is the module that waits")]
+mod bounded;
 #[allow(
     clippy::disallowed_methods,
     reason = "files of the initrd, and of the disk that the workflow comes from"

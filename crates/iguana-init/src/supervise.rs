@@ -1,21 +1,28 @@
 //! PID 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
-//! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here.
+//! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here, and a boot that does not
+//! go on ends at a limit. PID 1 itself waits for nothing without one (docs/internals/waits.md).
 
+mod watchdog;
+mod worker;
+
+pub(crate) use watchdog::{After, Watchdog};
+pub(crate) use worker::{Message, keep_telling};
+
+use crate::bounded;
 use crate::handover;
 use crate::handover::Handover;
 use crate::machine::mounts;
 use crate::report::{Failure, Report, Stage};
 use config::cmdline::{OnFailure, Settings};
 use config::rules::Rules;
-use hint::hinted;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode};
 use std::thread;
 use std::time::Duration;
+use worker::Worker;
 
 /// The first argument of the process that does the boot.
 pub(crate) const WORKER: &str = "boot";
@@ -25,6 +32,12 @@ const PROGRAM: &str = "/init";
 const COUNT: &[u64] = &[10, 5, 3, 2, 1];
 /// The shell of an initrd that was built with `--shell`.
 const SHELL: &str = "/bin/sh";
+/// How long a console may take to send what it was given: 4 KiB at 9600 Bd.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether the shell has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it is told how much the disks have still to write, in looks of a second.
+const TELL_EVERY: u64 = 3;
 
 /// What the boot came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,11 +56,13 @@ pub(crate) fn run() -> ExitCode {
         report.say(format_args!("error: {error:#}"));
     }
     let settings = settings(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
-    let verdict = work().unwrap_or_else(|error| {
+    let mut watchdog = Watchdog::new(settings.watchdog);
+    let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
+        report.resume();
         report.failure(&Failure { stage: Stage::Boot, job: None, error });
         Verdict::Failed(settings.on_failure)
     });
-    carry_out(verdict, &settings, &report);
+    carry_out(verdict, &settings, &mut watchdog, &report);
     loop {
         thread::park();
     }
@@ -60,62 +75,47 @@ fn settings(cmdline: &str) -> Settings {
 }
 
 /// Runs the boot in a child and gives back what it decided.
-fn work() -> anyhow::Result<Verdict> {
-    let mut worker = Command::new(PROGRAM).arg(WORKER).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let status = reap_until_end_of(&worker)?;
-    read_verdict(&mut worker).ok_or_else(|| match status.terminating_signal() {
-        Some(libc::SIGKILL) => {
-            hinted("the boot program was killed", "memory was full: give the machine more")
-        }
-        Some(signal) => hinted(format!("the boot program crashed by signal {signal}"), "please report this"),
-        None => hinted("the boot program ended without a decision", "please report this"),
-    })
+fn work(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<Verdict> {
+    Worker::start(Command::new(PROGRAM).arg(WORKER))?.decision(|| watchdog.feed(report))
 }
 
-fn reap_until_end_of(worker: &Child) -> anyhow::Result<rustix::process::WaitStatus> {
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if Some(pid) == Pid::from_raw(worker.id() as i32) => return Ok(status),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn read_verdict(worker: &mut Child) -> Option<Verdict> {
-    let mut line = String::new();
-    BufReader::new(worker.stdout.take()?).read_line(&mut line).ok()?;
-    serde_json::from_str(&line).ok()
-}
-
-fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) {
+fn carry_out(verdict: Verdict, settings: &Settings, watchdog: &mut Watchdog, report: &Report) {
     match verdict {
         Verdict::HandOver(Handover::SwitchRoot { init }) => {
+            watchdog.leave(After::System, report);
+            report.drain(DRAIN_LIMIT);
             let Err(error) = handover::switch_root(&init);
             report.say(format_args!("error: cannot switch root: {error:#}"));
-            on_failure(settings.on_failure, settings, report);
+            on_failure(settings.on_failure, settings, watchdog, report);
         }
         Verdict::HandOver(Handover::Kexec) => {
-            drain_console();
-            let Err(error) = handover::start_loaded_kernel();
-            report.say(format_args!("error: {error:#}"));
-            on_failure(settings.on_failure, settings, report);
+            watchdog.leave(After::System, report);
+            handover::end_other_processes();
+            end(RebootCommand::Kexec, watchdog, report);
+            on_failure(settings.on_failure, settings, watchdog, report);
         }
-        Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, report),
-        Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, report),
-        Verdict::HandOver(Handover::Halt) => end(RebootCommand::Halt, report),
-        Verdict::Failed(policy) => on_failure(policy, settings, report),
+        Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, watchdog, report),
+        Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, watchdog, report),
+        Verdict::HandOver(Handover::Halt) => end(RebootCommand::Halt, watchdog, report),
+        Verdict::Failed(policy) => on_failure(policy, settings, watchdog, report),
     }
 }
 
-fn on_failure(policy: OnFailure, settings: &Settings, report: &Report) {
+fn on_failure(policy: OnFailure, settings: &Settings, watchdog: &mut Watchdog, report: &Report) {
     // A container of a boot that crashed would go on writing to disks, and holds the terminal.
     sys::kill_all_others();
-    follow(policy, settings, report, |why| shell(why, report));
+    report.resume();
+    follow(policy, settings, watchdog, report, shell);
 }
 
 /// Does what is to be done after a failure; `shell` gets the reason for one.
-pub(crate) fn follow(policy: OnFailure, settings: &Settings, report: &Report, shell: impl FnOnce(&str)) {
+pub(crate) fn follow(
+    policy: OnFailure,
+    settings: &Settings,
+    watchdog: &mut Watchdog,
+    report: &Report,
+    shell: impl FnOnce(&str, &mut Watchdog, &Report),
+) {
     let policy = match policy {
         OnFailure::Shell if settings.no_shell => {
             report.say("on failure: no shell: the trust in this initrd allows none");
@@ -130,62 +130,93 @@ pub(crate) fn follow(policy: OnFailure, settings: &Settings, report: &Report, sh
         policy => format!("`on-failure: {policy}` of the workflow"),
     };
     match policy {
-        OnFailure::Shell => shell(&why),
+        OnFailure::Shell => shell(&why, watchdog, report),
         OnFailure::PowerOff => {
             report.say(format_args!("on failure: power off ({why})"));
-            end(RebootCommand::PowerOff, report);
+            end(RebootCommand::PowerOff, watchdog, report);
         }
         OnFailure::Reboot | OnFailure::Local => {
-            count_down(&why, report);
-            end(RebootCommand::Restart, report);
+            count_down(&why, watchdog, report);
+            end(RebootCommand::Restart, watchdog, report);
         }
     }
 }
 
-fn shell(why: &str, report: &Report) {
+fn shell(why: &str, watchdog: &mut Watchdog, report: &Report) {
     report.say(format_args!("on failure: a shell ({why}); its end restarts the machine"));
-    if let Err(error) = run_shell() {
+    if let Err(error) = run_shell(watchdog, report) {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
         report.say("  hint: build the initrd with `--shell`");
-        count_down("there is no shell", report);
+        count_down("there is no shell", watchdog, report);
     }
-    end(RebootCommand::Restart, report);
+    end(RebootCommand::Restart, watchdog, report);
 }
 
 /// The reason stays on the screen meanwhile.
-fn count_down(why: &str, report: &Report) {
+fn count_down(why: &str, watchdog: &mut Watchdog, report: &Report) {
     for (place, seconds) in COUNT.iter().enumerate() {
         match place {
             0 => report.say(format_args!("on failure: rebooting in {seconds} s ({why})")),
             _ => report.say(format_args!("rebooting in {seconds} s")),
         }
+        watchdog.feed(report);
         let next = COUNT.get(place + 1).copied().unwrap_or_default();
         thread::sleep(Duration::from_secs(seconds - next));
     }
 }
 
-fn run_shell() -> anyhow::Result<()> {
+fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
     let mut command = Command::new(SHELL);
     command.arg("-l").current_dir("/root").env_clear();
     command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
     runtime::attach_to_terminal(&mut command)?;
     let shell = command.spawn()?;
-    reap_until_end_of(&shell)?;
+    // A person takes as long as it takes.
+    while !has_been_reaped(&shell) {
+        watchdog.feed(report);
+        thread::sleep(LOOK_EVERY);
+    }
     Ok(())
 }
 
+/// Reaps whatever has ended; whether that process was among them, or is gone.
+fn has_been_reaped(process: &Child) -> bool {
+    let mut is_gone = false;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((ended, _))) => is_gone |= ended == Pid::from_child(process),
+            Ok(None) => return is_gone,
+            Err(rustix::io::Errno::INTR) => {}
+            // There are no children.
+            Err(_) => return true,
+        }
+    }
+}
+
 /// Ends the machine, or starts the loaded kernel.
-pub(crate) fn end(how: RebootCommand, report: &Report) {
-    rustix::fs::sync();
-    drain_console();
+pub(crate) fn end(how: RebootCommand, watchdog: &mut Watchdog, report: &Report) {
+    let mut looks = 0;
+    let is_written = bounded::sync_disks(|left| {
+        watchdog.feed(report);
+        looks += 1;
+        if looks % TELL_EVERY == 0 {
+            report.say(format_args!("waiting for the disks: {} MiB are to be written", left >> 20));
+        }
+    });
+    if !is_written {
+        report.say("error: a disk does not take what is to be written: going on without");
+    }
+    watchdog.leave(after(how), report);
+    report.drain(DRAIN_LIMIT);
     if let Err(error) = reboot(how) {
         report.say(format_args!("error: the kernel refuses to end: {error}"));
     }
 }
 
-/// Waits until a slow serial line has sent what was written to it.
-fn drain_console() {
-    if let Ok(console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
-        runtime::drain_terminal(&console);
+fn after(how: RebootCommand) -> After {
+    match how {
+        RebootCommand::Restart => After::Restart,
+        RebootCommand::Kexec => After::System,
+        _ => After::Rest,
     }
 }

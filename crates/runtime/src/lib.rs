@@ -51,7 +51,7 @@ mod zygote;
 pub use inside::init;
 pub use plan::{Command, KernelFiles, Mount, Plan, Program, STOP_GRACE, Source, Stdio};
 pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
-pub use terminal::{Terminal, attach as attach_to_terminal, drain as drain_terminal};
+pub use terminal::{Terminal, attach as attach_to_terminal};
 
 use anyhow::Context as _;
 use cgroup::{Cgroup, Cgroups};

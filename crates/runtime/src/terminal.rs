@@ -2,7 +2,8 @@
 
 use anyhow::Context as _;
 use rustix::termios::{
-    Action, OptionalActions, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    Action, InputModes, OptionalActions, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -42,6 +43,8 @@ const RESET: &str = concat!(
 pub struct Terminal {
     path: PathBuf,
     settings: Termios,
+    /// How a job gets it.
+    for_job: Termios,
 }
 
 impl Terminal {
@@ -51,7 +54,9 @@ impl Terminal {
         let terminal = open(&path).ok()?;
         let settings = tcgetattr(&terminal).ok()?;
         give_size(&terminal);
-        Some(Self { path, settings })
+        let for_job = pausable(&settings);
+        tcsetattr(&terminal, OptionalActions::Now, &for_job).ok()?;
+        Some(Self { path, settings, for_job })
     }
 
     /// The path of its device.
@@ -76,7 +81,7 @@ impl Terminal {
     }
 
     fn restore_through(&self, terminal: &File) -> io::Result<()> {
-        let is_left_otherwise = !are_equal(&tcgetattr(terminal)?, &self.settings);
+        let is_left_otherwise = !are_equal(&tcgetattr(terminal)?, &self.for_job);
         go_on(terminal)?;
         drain(terminal);
         tcsetattr(terminal, OptionalActions::Now, &self.settings)?;
@@ -101,6 +106,13 @@ fn go_on(terminal: &File) -> io::Result<()> {
 fn resume_at(path: &Path) {
     // As above.
     let _ = open(path).and_then(|terminal| go_on(&terminal));
+}
+
+/// With Ctrl-S a person may pause what a job writes. It is off otherwise: nothing pauses Iguana's own lines.
+fn pausable(settings: &Termios) -> Termios {
+    let mut settings = settings.clone();
+    settings.input_modes.insert(InputModes::IXON);
+    settings
 }
 
 fn are_equal(one: &Termios, other: &Termios) -> bool {
@@ -139,7 +151,7 @@ pub(super) fn is_screen(path: &Path) -> bool {
 
 /// Waits until a terminal has sent what was written to it: the end of its session throws the rest away. One that is stopped is
 /// waited for for 5 s.
-pub fn drain(terminal: &File) {
+pub(super) fn drain(terminal: &File) {
     let start = Instant::now();
     while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) {
         if start.elapsed() > DRAIN_LIMIT {
@@ -185,7 +197,7 @@ mod tests {
         let path = std::ffi::OsString::from_vec(ptsname(&person, Vec::new()).unwrap().into_bytes());
         let user = open(Path::new(&path)).unwrap();
         let settings = tcgetattr(&user).unwrap();
-        (person.into(), Terminal { path: path.into(), settings }, user)
+        (person.into(), Terminal { path: path.into(), for_job: settings.clone(), settings }, user)
     }
 
     /// What the person sees up to a mark.

@@ -19,8 +19,10 @@
 //! Specifications: the man pages of the calls, and the kernel's headers where a constant has no page.
 
 mod landlock;
+mod watchdog;
 
 pub use landlock::look_into_own_processes_only;
+pub use watchdog::set_watchdog_timeout;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};

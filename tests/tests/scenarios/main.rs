@@ -23,6 +23,7 @@ mod memory;
 mod refusals;
 mod secure_boot;
 mod successors;
+mod supervision;
 mod terminal;
 mod trial;
 mod trust;

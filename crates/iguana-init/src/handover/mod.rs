@@ -17,10 +17,12 @@ mod traces;
 
 pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::State;
-pub(crate) use switch_root::{release_media, release_store, start_loaded_kernel, switch_root};
+pub(crate) use switch_root::{end_other_processes, release_media, release_store, switch_root};
+pub(crate) use traces::keep_identity;
 
 use crate::block::named;
-use crate::report::{At as _, Failure, Report, Stage};
+use crate::bounded;
+use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use anyhow::{Context as _, bail};
 use config::cmdline::Settings;
 use exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
@@ -30,6 +32,7 @@ use mount_list::Entry;
 use read_only_mount::ReadOnlyMount;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::Duration;
 use system::{Root, System};
 use untrusted_fs::Links;
 
@@ -37,6 +40,17 @@ use untrusted_fs::Links;
 pub(crate) const NEW_ROOT: &str = "/sysroot";
 /// Bytes of a file of a root file system that is only looked into; a machine-id has 33.
 const PEEK_LIMIT: u64 = 4096;
+
+/// How long a disk may take for one of the handover's short pieces of work. The kernel itself tries a request of 30 s
+/// again a few times.
+const DISK_LIMIT: Duration = Duration::from_secs(120);
+
+fn silent_disk() -> anyhow::Error {
+    hinted(
+        format!("a disk does not answer within {} s", DISK_LIMIT.as_secs()),
+        "the kernel's messages may say which, and why",
+    )
+}
 
 /// What happens after the last job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +177,14 @@ fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Han
     let init = init::find(&system::new_root()?, around.settings.init.as_deref())?;
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
     around.report.say(format_args!("handover: switch root to {name}, init {init}"));
+    {
+        // PID 1 could not leave a disk that does not answer.
+        let what = format!("handover: waiting for the disk of {name}");
+        let _waiting = Waiting::start(around.report, what, DISK_LIMIT);
+        let answer = bounded::within(DISK_LIMIT, switch_root::make_mountpoints);
+        // What cannot be made is told by whoever switches the root.
+        answer.map(drop).ok_or_else(silent_disk)?;
+    }
     system.keep();
     traces::leave(around.machine_id, around.report);
     Ok(Handover::SwitchRoot { init })

@@ -1,12 +1,14 @@
 //! What became of the workflow, told on the next boot: a small file on a file system that outlives this one (`state:` of
 //! a workflow). The file system is mounted for the moments of reading and writing only: a job may do as it likes with it.
 
+use super::DISK_LIMIT;
 use super::filesystem;
 use super::filesystem::Content;
 use super::partitions;
 use super::partitions::{DiskBaseline, ESP};
 use crate::block::named;
-use crate::report::Report;
+use crate::bounded;
+use crate::report::{Report, Waiting};
 use anyhow::{Context as _, bail};
 use hint::hinted;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -41,7 +43,7 @@ impl State {
     pub(crate) fn begin(place: &str, workflow: Option<&str>, report: &Report) -> Self {
         let state = Self { place: place.into(), workflow: workflow.unwrap_or("without a name").into() };
         let begun = state.text(BEGUN, "");
-        match look_and_note(place, &begun) {
+        match note_in_time(place, begun, report) {
             Ok(last) => last.iter().for_each(|last| tell(last, report)),
             Err(error) => report.warn(format_args!("state: nothing is noted at `{place}`: {error:#}")),
         }
@@ -51,7 +53,7 @@ impl State {
     /// Notes how the workflow ended; with `why` when it failed.
     pub(crate) fn end(&self, why: Option<&str>, report: &Report) {
         let text = self.text(if why.is_some() { FAILED } else { SUCCEEDED }, why.unwrap_or_default());
-        if let Err(error) = look_and_note(&self.place, &text) {
+        if let Err(error) = note_in_time(&self.place, text, report) {
             report.warn(format_args!("state: the end is not noted at `{}`: {error:#}", self.place));
         }
     }
@@ -84,6 +86,14 @@ fn told(last: &str) -> (bool, String) {
         _ => "what the last workflow left is not understood".into(),
     };
     (outcome == SUCCEEDED, format!("state: {words}"))
+}
+
+/// Writes the file, and gives back what it held; a disk that does not answer is left alone at a limit.
+fn note_in_time(place: &str, text: String, report: &Report) -> anyhow::Result<Option<String>> {
+    let _waiting = Waiting::start(report, format!("state: waiting for `{place}`"), DISK_LIMIT);
+    let place = place.to_owned();
+    let noted = bounded::within(DISK_LIMIT, move || look_and_note(&place, &text));
+    noted.unwrap_or_else(|| Err(super::silent_disk()))
 }
 
 /// Writes the file, and gives back what it held.

@@ -1,15 +1,15 @@
 //! The switch to the new system's root (switch_root(8)).
 
-use super::NEW_ROOT;
 use super::system::Mountpoint;
+use super::{DISK_LIMIT, NEW_ROOT, silent_disk};
+use crate::bounded;
 use crate::machine::{media, memory};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::WaitOptions;
-use rustix::system::RebootCommand;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs;
@@ -58,11 +58,19 @@ fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
     MOVED.iter().map(target).collect()
 }
 
-/// Lets go of what holds memory and disks.
+/// Makes where they go, and has what is needed for it read from the new system's disk.
+///
+/// # Errors
+/// When something cannot be made.
+pub(super) fn make_mountpoints() -> anyhow::Result<()> {
+    targets().map(drop)
+}
+
+/// Lets go of what holds memory. Not of the disk that the workflow came from, which may not answer: the boot has, and if it
+/// could not, the mount goes on with `/run`.
 fn release_resources() -> anyhow::Result<()> {
     exchange::release()?;
     release_store()?;
-    release_media()?;
     memory::stop_swapping();
     release_modules();
     Ok(())
@@ -79,24 +87,13 @@ pub(crate) fn release_store() -> anyhow::Result<()> {
 /// Lets go of the disk that the workflow came from.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// When the kernel refuses, or the disk does not answer.
 pub(crate) fn release_media() -> anyhow::Result<()> {
-    release(media::MOUNTPOINT)
-}
-
-/// Ends the initrd and starts the kernel that was loaded. Only PID 1 can do this.
-///
-/// # Errors
-/// Only when it fails.
-pub(crate) fn start_loaded_kernel() -> anyhow::Result<Infallible> {
-    end_other_processes();
-    rustix::fs::sync();
-    rustix::system::reboot(RebootCommand::Kexec).context("cannot start the loaded kernel")?;
-    bail!("the loaded kernel did not start")
+    bounded::within(DISK_LIMIT, || release(media::MOUNTPOINT)).unwrap_or_else(|| Err(silent_disk()))
 }
 
 /// Nothing of ours runs any more; whatever does was left by a container.
-fn end_other_processes() {
+pub(crate) fn end_other_processes() {
     sys::kill_all_others();
     let start = Instant::now();
     // One that waits for a broken disk cannot be killed; the new system has to live with it.

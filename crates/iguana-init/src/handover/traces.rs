@@ -25,6 +25,23 @@ const LOGS: &str = "var/log";
 const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
 const OUR_LOG: (&str, u32) = ("boot.log", 0o640);
 
+/// Keeps the identity where the new system finds it: before any job, while there is room for it.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn keep_identity(identity: &str) -> anyhow::Result<()> {
+    keep_in(&Directory::open(KEPT)?, identity)
+}
+
+fn keep_in(kept: &Directory, identity: &str) -> anyhow::Result<()> {
+    let text = format!("{identity}\n");
+    if kept.read_to_string(IDENTITY, Links::Refuse, IDENTITY_LIMIT).is_ok_and(|own| own == text) {
+        return Ok(());
+    }
+    kept.replace(IDENTITY, 0o644, text.as_bytes())
+        .with_context(|| format!("cannot write `{KEPT}/{IDENTITY}`"))
+}
+
 /// Leaves all of it. What cannot be left is told: it is no reason to stay.
 pub(super) fn leave(identity: Option<&str>, report: &Report) {
     if let Err(error) = identity.map_or(Ok(()), leave_identity) {
@@ -38,7 +55,7 @@ pub(super) fn leave(identity: Option<&str>, report: &Report) {
 /// Gives the identity to a system that has none, as machine-id(5) divides the cases ("First Boot Semantics").
 /// `identity` is what Iguana made and told the containers, not what they have made of it.
 fn leave_identity(identity: &str) -> anyhow::Result<()> {
-    Directory::open(KEPT)?.replace(IDENTITY, 0o644, format!("{identity}\n").as_bytes())?;
+    keep_identity(identity)?;
     let root = new_root()?;
     match root.read_to_string(ITS_IDENTITY, Links::Inside, IDENTITY_LIMIT).ok() {
         // It has one already, or has an empty file for one: what is mounted over it is written down by
@@ -79,6 +96,20 @@ mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_identity_is_whole_and_what_jobs_made_of_it_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let (kept, path) = (Directory::open(home.path()).unwrap(), home.path().join(IDENTITY));
+        keep_in(&kept, "0123").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0123\n");
+        for spoilt in ["", "0123", "4567\n"] {
+            fs::write(&path, spoilt).unwrap();
+            keep_in(&kept, "0123").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "0123\n");
+        }
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn the_log_goes_into_the_new_system_and_through_nothing_that_lies_there() {

@@ -213,6 +213,8 @@ impl Runner<'_> {
         written: &mut StringMap,
     ) -> anyhow::Result<()> {
         alarm.check()?;
+        // It takes as long as its workflow lets it.
+        let _attended = self.report.attend();
         let own = &job.container;
         let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();

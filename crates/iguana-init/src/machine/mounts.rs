@@ -16,6 +16,16 @@ struct Mount {
 
 const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// What Iguana itself keeps, so that it does not depend on how full `/run` is, nor `/run` on it: the log has 4 MiB at most,
+/// that of a service 0.4 MiB; the store is a file system of its own.
+const OWN: Mount = Mount {
+    what: "tmpfs",
+    at: "/run/iguana",
+    kind: "tmpfs",
+    flags: MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC),
+    options: "mode=0755,size=32m,nr_inodes=4096",
+};
+
 /// In order. A kernel without one of them (cgroup2, mqueue) still boots.
 const EARLY: &[Mount] = &[
     Mount { what: "proc", at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" },
@@ -43,6 +53,7 @@ const EARLY: &[Mount] = &[
         flags: MountFlags::NOSUID.union(MountFlags::NODEV),
         options: "mode=0755",
     },
+    OWN,
     Mount {
         what: "cgroup2",
         at: "/sys/fs/cgroup",
@@ -75,6 +86,14 @@ pub(crate) fn early() -> anyhow::Result<()> {
     }
     anyhow::ensure!(failed.is_empty(), "cannot mount {}", failed.join(", "));
     Ok(())
+}
+
+/// Mounts what Iguana itself keeps, if it is not mounted yet. Before the log is opened: it would hide it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn own() -> anyhow::Result<()> {
+    OWN.mount().map_err(|error| error.context(format!("cannot mount `{}`", OWN.at)))
 }
 
 impl Mount {

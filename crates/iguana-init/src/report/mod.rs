@@ -4,32 +4,41 @@
 //! one message is one line, and whatever line breaks it has lead to lines that say so.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
+mod activity;
 mod console;
 mod failure;
+mod log;
 mod progress;
 mod splash;
 mod waiting;
 
+use activity::Activity;
+pub(crate) use activity::{Attended, SILENCE_LIMIT};
 use console::Console;
 pub(crate) use failure::{At, Failure, Stage};
+use log::Log;
 use splash::Splash;
 pub(crate) use waiting::Waiting;
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Everything that was said, also what the console did not show.
 pub(crate) const LOG: &str = "/run/iguana/log";
+/// What everything that is said is shown on: the main one of the kernel's consoles.
+const CONSOLE: &str = "/dev/console";
 
 /// Says things. Copies speak through the same console and log.
 #[derive(Clone)]
 pub(crate) struct Report {
     outputs: Arc<Mutex<Outputs>>,
+    activity: Activity,
 }
 
 /// How much is shown; each level shows those before it, too.
@@ -42,8 +51,8 @@ pub(crate) enum Level {
 }
 
 struct Outputs {
-    console: Option<Console>,
-    log: Option<File>,
+    screen: Screen,
+    log: Option<Log>,
     level: Level,
     /// The console is the machine's: the kernel's time stands before each line.
     at_machine: bool,
@@ -51,30 +60,40 @@ struct Outputs {
     splash: Option<Splash>,
 }
 
+/// Who reads along.
+enum Screen {
+    /// The person at the machine. A console that is stopped must stop nothing.
+    Machine(Console),
+    /// Whoever called this program, and stops it by stopping to read, as with any command.
+    Caller(File),
+    Nobody,
+}
+
 impl Report {
     /// Speaks to the console, and to the log if it can be written.
     pub(crate) fn open() -> Self {
-        let console = Console::of_machine();
+        let screen = Console::open(Path::new(CONSOLE)).map_or(Screen::Nobody, Screen::Machine);
         if let Some(directory) = Path::new(LOG).parent() {
             // Without a log the console still tells everything that matters.
             let _ = std::fs::create_dir_all(directory);
         }
-        let log = OpenOptions::new().append(true).create(true).open(LOG).ok();
-        Self::with(Outputs { console, log, level: Level::Info, at_machine: true, splash: Splash::connect() })
+        let log = Log::open(Path::new(LOG)).ok();
+        Self::with(Outputs { screen, log, level: Level::Info, at_machine: true, splash: Splash::connect() })
     }
 
     /// Speaks to standard error, for whoever called this program.
     pub(crate) fn to_caller(level: Level) -> Self {
-        let console = std::io::stderr().as_fd().try_clone_to_owned().ok().map(File::from).map(Console::of);
-        Self::with(Outputs { console, log: None, level, at_machine: false, splash: None })
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+        let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
+        Self::with(Outputs { screen, log: None, level, at_machine: false, splash: None })
     }
 
     /// Speaks to this log only.
     #[cfg(test)]
-    pub(crate) fn to_log(log: File) -> Self {
+    pub(crate) fn to_log(log: &Path) -> Self {
         Self::with(Outputs {
-            console: None,
-            log: Some(log),
+            screen: Screen::Nobody,
+            log: Some(Log::open(log).unwrap()),
             level: Level::Info,
             at_machine: true,
             splash: None,
@@ -82,7 +101,7 @@ impl Report {
     }
 
     fn with(outputs: Outputs) -> Self {
-        Self { outputs: Arc::new(Mutex::new(outputs)) }
+        Self { outputs: Arc::new(Mutex::new(outputs)), activity: Activity::default() }
     }
 
     /// Shows on the console what [`Report::detail`] says, too.
@@ -92,6 +111,7 @@ impl Report {
 
     /// Tells the person at the machine.
     pub(crate) fn say(&self, text: impl Display) {
+        self.activity.note();
         self.outputs().write(&text.to_string(), Level::Info);
     }
 
@@ -102,21 +122,53 @@ impl Report {
 
     /// Tells what may be wrong.
     pub(crate) fn warn(&self, text: impl Display) {
+        self.activity.note();
         self.outputs().write(&format!("warning: {text}"), Level::Warn);
     }
 
     /// For the log; shown only with `rd.iguana.debug`.
     pub(crate) fn detail(&self, text: impl Display) {
+        self.activity.note();
         self.outputs().write(&text.to_string(), Level::Debug);
     }
 
     /// One block that says what failed, why, where, and what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
+        self.activity.note();
         let mut outputs = self.outputs();
         let log = outputs.log.is_some().then_some(LOG);
         for line in failure.lines(log) {
             outputs.write(&line, Level::Error);
         }
+    }
+
+    /// Tells the person at the machine of a wait that goes on: no sign that anything happens.
+    fn remind(&self, text: impl Display) {
+        self.outputs().write(&text.to_string(), Level::Info);
+    }
+
+    /// Waits, at most for `limit`, until the console has sent all that was said.
+    pub(crate) fn drain(&self, limit: Duration) {
+        if let Screen::Machine(console) = &self.outputs().screen {
+            // What a console does not take is in the log.
+            let _ = console.drain(limit);
+        }
+    }
+
+    /// Lets the console go on, whoever has stopped it meanwhile.
+    pub(crate) fn resume(&self) {
+        console::resume(Path::new(CONSOLE));
+    }
+
+    /// Until the value is dropped, something runs that may take as long as it likes, and say nothing.
+    pub(crate) fn attend(&self) -> Attended {
+        self.activity.attend()
+    }
+
+    /// Whether something has been said within [`SILENCE_LIMIT`], or a limit of its own has not passed yet, or something
+    /// runs that has none.
+    pub(crate) fn is_active(&self) -> bool {
+        self.activity.is_recent()
     }
 
     fn outputs(&self) -> MutexGuard<'_, Outputs> {
@@ -128,11 +180,9 @@ impl Report {
 impl Outputs {
     fn write(&mut self, text: &str, level: Level) {
         self.show(text, level);
+        let Some(log) = &mut self.log else { return };
         let uptime = uptime();
-        for line in printable::lines(text) {
-            // Nobody is left to be told when the log cannot be written.
-            let _ = self.log.as_mut().map(|log| log.write_all(timed(uptime, &line).as_bytes()));
-        }
+        printable::lines(text).iter().for_each(|line| log.add(&timed(uptime, line)));
     }
 
     fn show(&mut self, text: &str, level: Level) {
@@ -142,9 +192,22 @@ impl Outputs {
             if level <= Level::Info {
                 self.splash.take_if(|splash| !splash.show(&line));
             }
-            let console = self.console.as_mut().filter(|_| level <= self.level);
-            // Nor when a console cannot be written.
-            let _ = console.map(|console| console.show(plain.as_bytes()));
+            if level <= self.level {
+                self.screen.show(plain);
+            }
+        }
+    }
+}
+
+impl Screen {
+    fn show(&mut self, line: String) {
+        match self {
+            Self::Machine(console) => console.say(line),
+            Self::Caller(file) => {
+                // Nobody is left to be told.
+                let _ = file.write_all(line.as_bytes());
+            }
+            Self::Nobody => {}
         }
     }
 }
@@ -211,26 +274,25 @@ mod tests {
         "::error::x\n##[error]x\n  ::add-mask::x\n##vso[task.setvariable variable=a]b",
     ];
 
-    fn file() -> File {
-        tempfile::tempfile().unwrap()
-    }
-
     fn printed(at_machine: bool, act: impl FnOnce(&Report)) -> [String; 2] {
-        let [console, log] = [file(), file()];
+        let mut shown = tempfile::tempfile().unwrap();
+        let target = shown.try_clone().unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
         let outputs = Outputs {
-            console: Some(Console::of(console.try_clone().unwrap())),
-            log: Some(log.try_clone().unwrap()),
+            screen: match at_machine {
+                true => Screen::Machine(Console::start(target).unwrap()),
+                false => Screen::Caller(target),
+            },
+            log: Some(Log::open(log.path()).unwrap()),
             level: Level::Debug,
             at_machine,
             splash: None,
         };
         act(&Report::with(outputs));
-        [console, log].map(|mut file| {
-            let mut text = String::new();
-            file.rewind().unwrap();
-            file.read_to_string(&mut text).unwrap();
-            text
-        })
+        let mut text = String::new();
+        shown.rewind().unwrap();
+        shown.read_to_string(&mut text).unwrap();
+        [text, std::fs::read_to_string(log.path()).unwrap()]
     }
 
     /// Who begins a line: us, after the time where there is one.

@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn the_log_has_no_more_before_a_line_than_was_said() {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let report = Report::to_log(log.reopen().unwrap());
+        let report = Report::to_log(log.path());
         report.log("first");
         let text = std::fs::read_to_string(log.path()).unwrap();
         assert!(text.ends_with("iguana: progress: first\n"), "{text}");

@@ -17,11 +17,16 @@ impl Waiting {
     /// Waits for `what` (`network: waiting for a carrier on eth0`), at most `limit`.
     pub(crate) fn start(report: &Report, what: String, limit: Duration) -> Self {
         let (end, ended) = channel::<()>();
+        report.activity.expect_within(limit);
         let report = report.clone();
         let start = Instant::now();
         thread::spawn(move || {
             while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
-                report.say(format_args!("{what} ({} s of {} s)", start.elapsed().as_secs(), limit.as_secs()));
+                report.remind(format_args!(
+                    "{what} ({} s of {} s)",
+                    start.elapsed().as_secs(),
+                    limit.as_secs()
+                ));
             }
         });
         Self { _end: end }

@@ -124,6 +124,8 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/pcmcia",              Leave, "only as others need it"),
     ("drivers/tty/serial",          Take,  "serial consoles"),
     ("drivers/vhost",               Leave, "the host's side"),
+    ("drivers/watchdog",            Take,  "restarts a machine that stands still"),
+    ("drivers/watchdog/softdog",    Leave, "no device: it stands still with the kernel"),
 
     // What the kernel asks for by name while it runs.
     ("arch/x86/crypto",             Take,  "encrypted disks, checksums of file systems"),

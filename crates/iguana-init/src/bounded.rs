@@ -1,0 +1,125 @@
+//! Waits that end. Whatever the kernel may never finish (a disk or a server that does not answer) is done by a thread of
+//! its own, and waited for with a limit; docs/internals/waits.md has a row for every wait.
+//!
+//! A thread that is left behind goes on waiting. So a process in which that happened may not end by itself, and PID 1 does not
+//! count on it: see [`crate::supervise`].
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often it is looked how much is left to be written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the disks may take nothing at all. The kernel itself gives a request up after 30 s and tries a few times
+/// (`/sys/block/*/device/timeout`).
+const STALL_LIMIT: Duration = Duration::from_secs(90);
+/// How long they may take in all: 16 GiB, half the memory of a server, at the 10 MB/s of an old USB stick.
+const SYNC_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Does something that may never end; `None` when it has not within `limit`, or no thread can be started.
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    begin(act)?.recv_timeout(limit).ok()
+}
+
+fn begin<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
+    let (done, result) = channel();
+    // Whoever has given up waiting takes no result.
+    thread::Builder::new().spawn(move || drop(done.send(act()))).ok()?;
+    Some(result)
+}
+
+/// Writes to the disks what memory still has for them (sync(2)); whether it was all written. `tell` gets every look: the
+/// bytes that are left.
+pub(crate) fn sync_disks(tell: impl FnMut(u64)) -> bool {
+    let limits = Limits { look: LOOK_EVERY, stall: STALL_LIMIT, total: SYNC_LIMIT };
+    begin(rustix::fs::sync).is_some_and(|written| ends_while_less(&written, limits, unwritten, tell))
+}
+
+struct Limits {
+    look: Duration,
+    stall: Duration,
+    total: Duration,
+}
+
+/// Waits for the end of something, as long as less and less is left.
+fn ends_while_less(
+    end: &Receiver<()>,
+    limits: Limits,
+    left: impl Fn() -> u64,
+    mut tell: impl FnMut(u64),
+) -> bool {
+    let start = Instant::now();
+    let (mut least, mut since) = (u64::MAX, start);
+    loop {
+        match end.recv_timeout(limits.look) {
+            Ok(()) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let left = left();
+        if left < least {
+            (least, since) = (left, Instant::now());
+        }
+        if since.elapsed() >= limits.stall || start.elapsed() >= limits.total {
+            return false;
+        }
+        tell(left);
+    }
+}
+
+/// Bytes that are to be written to disks (proc(5), `/proc/meminfo`).
+fn unwritten() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = |key: &str| -> Option<u64> {
+        let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+        value.trim().strip_suffix(" kB")?.trim().parse().ok()
+    };
+    ["Dirty:", "Writeback:"].iter().filter_map(|key| kibibytes(key)).sum::<u64>() << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn what_never_ends_is_left_behind_at_its_limit() {
+        let start = Instant::now();
+        let ended = within(Duration::from_millis(100), || thread::sleep(Duration::from_secs(3600)));
+        assert!(ended.is_none() && start.elapsed() < Duration::from_secs(10));
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+    }
+
+    #[test]
+    fn a_disk_is_waited_for_as_long_as_it_takes_anything() {
+        let limits = || Limits {
+            look: Duration::from_millis(10),
+            stall: Duration::from_millis(200),
+            total: SYNC_LIMIT,
+        };
+        let (done, end) = channel();
+        let left = Cell::new(50);
+        let look = || {
+            left.set(left.get() - 1);
+            if left.get() == 0 {
+                done.send(()).unwrap();
+            }
+            left.get()
+        };
+        assert!(ends_while_less(&end, limits(), look, |_| ()));
+        let start = Instant::now();
+        assert!(!ends_while_less(&end, limits(), || 7, |_| ()));
+        assert!(start.elapsed() >= Duration::from_millis(200) && start.elapsed() < Duration::from_secs(20));
+        let total = Limits { total: Duration::from_millis(50), ..limits() };
+        let left = Cell::new(1 << 20);
+        assert!(!ends_while_less(&end, total, || left.replace(left.get() - 1), |_| ()));
+    }
+
+    #[test]
+    fn the_disks_of_this_machine_are_written() {
+        assert!(sync_disks(|_| ()));
+    }
+}

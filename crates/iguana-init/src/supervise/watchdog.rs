@@ -1,0 +1,156 @@
+//! The machine's watchdog: a device that restarts the machine when nobody feeds it (linux/watchdog.h). PID 1 feeds it while
+//! the boot goes on, and at the end leaves or stops it by the rule in docs/handover.md.
+
+use crate::report::Report;
+use config::cmdline::Watchdog as Setting;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The first of the machine's.
+const DEVICE: &str = "/dev/watchdog";
+/// Whether the kernel never stops it once it was started (Documentation/ABI/testing/sysfs-class-watchdog).
+const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
+/// Stops it (watchdog-api.rst, "Magic Close feature").
+const STOP: &[u8] = b"V";
+/// Anything else feeds it.
+const FEED: &[u8] = b"\0";
+/// How often it is fed, and looked for. The shortest time that `rd.iguana.watchdog=` takes is ten times as long.
+const FEED_EVERY: Duration = Duration::from_secs(1);
+
+/// What comes after the boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Another system that may know nothing of it.
+    System,
+    /// The kernel restarts the machine.
+    Restart,
+    /// The machine stays as it is, off or halted.
+    Rest,
+}
+
+/// What PID 1 does with it.
+pub(crate) struct Watchdog {
+    setting: Setting,
+    path: PathBuf,
+    device: Option<File>,
+    last: Option<Instant>,
+}
+
+impl Watchdog {
+    /// Nothing is started before the first [`Watchdog::feed`].
+    pub(crate) fn new(setting: Setting) -> Self {
+        Self { setting, path: DEVICE.into(), device: None, last: None }
+    }
+
+    /// Somebody else's: systemd's in dracut's initrd.
+    pub(crate) fn of_others() -> Self {
+        Self::new(Setting { seconds: None, is_handed_over: false })
+    }
+
+    /// Starts it when its driver has come, and tells it that all is well.
+    pub(crate) fn feed(&mut self, report: &Report) {
+        if self.setting.seconds.is_none() || self.last.is_some_and(|last| last.elapsed() < FEED_EVERY) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        match &mut self.device {
+            // One that cannot be fed restarts the machine; nothing better is known.
+            Some(device) => drop(device.write_all(FEED)),
+            None => self.start(report),
+        }
+    }
+
+    fn start(&mut self, report: &Report) {
+        let Some(seconds) = self.setting.seconds else { return };
+        match OpenOptions::new().write(true).open(&self.path) {
+            Ok(device) => {
+                let taken = sys::set_watchdog_timeout(&device, seconds);
+                let time = taken.map_or_else(|_| "its own time".into(), |taken| format!("{taken} s"));
+                report.say(format_args!("watchdog: the machine restarts if Iguana stands still for {time}"));
+                self.device = Some(device);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                report.warn(format_args!("watchdog: cannot use `{}`: {error}", self.path.display()));
+                self.setting.seconds = None;
+            }
+        }
+    }
+
+    /// Leaves it as what comes next needs it, and says so.
+    pub(crate) fn leave(&mut self, after: After, report: &Report) {
+        let Some(mut device) = self.device.take() else { return };
+        self.setting.seconds = None;
+        let stays = match after {
+            After::System => self.setting.is_handed_over,
+            After::Restart => true,
+            After::Rest => false,
+        };
+        if stays {
+            let _ = device.write_all(FEED);
+            if after == After::System {
+                report.say("watchdog: it goes on: the new system has to feed it");
+            }
+            return;
+        }
+        let cannot = std::fs::read_to_string(NO_WAY_OUT).is_ok_and(|text| text.trim() == "1");
+        match device.write_all(STOP) {
+            Ok(()) if !cannot => report.detail("watchdog: stopped"),
+            _ => report.warn("watchdog: it cannot be stopped: what comes next has to feed it"),
+        }
+    }
+
+    #[cfg(test)]
+    fn at(path: &std::path::Path, setting: Setting) -> Self {
+        Self { path: path.into(), ..Self::new(setting) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Level;
+
+    const ON: Setting = Setting { seconds: Some(60), is_handed_over: false };
+
+    /// What a device is told from its first feed to its end.
+    fn told(setting: Setting, after: After) -> Vec<u8> {
+        let report = Report::to_caller(Level::Error);
+        let device = tempfile::NamedTempFile::new().unwrap();
+        let mut watchdog = Watchdog::at(device.path(), setting);
+        for _ in 0..3 {
+            watchdog.feed(&report);
+            watchdog.last = None;
+        }
+        watchdog.leave(after, &report);
+        watchdog.feed(&report);
+        std::fs::read(device.path()).unwrap()
+    }
+
+    #[test]
+    fn it_is_stopped_or_left_by_rule() {
+        assert_eq!(told(ON, After::System), b"\0\0V");
+        assert_eq!(told(Setting { is_handed_over: true, ..ON }, After::System), b"\0\0\0");
+        assert_eq!(told(ON, After::Restart), b"\0\0\0");
+        assert_eq!(told(ON, After::Rest), b"\0\0V");
+        assert_eq!(told(Setting { seconds: None, ..ON }, After::System), b"");
+    }
+
+    #[test]
+    fn it_is_fed_so_often_and_no_more_and_may_come_late() {
+        let report = Report::to_caller(Level::Error);
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("watchdog");
+        let mut watchdog = Watchdog::at(&path, ON);
+        watchdog.feed(&report);
+        assert!(watchdog.device.is_none());
+        std::fs::write(&path, "").unwrap();
+        watchdog.last = None;
+        (0..1000).for_each(|_| watchdog.feed(&report));
+        watchdog.last = None;
+        (0..1000).for_each(|_| watchdog.feed(&report));
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0");
+    }
+}

@@ -1,0 +1,303 @@
+//! The process that does the boot, as PID 1 sees it: what it says, and whether it still goes on.
+
+use super::Verdict;
+use crate::report;
+use crate::report::{Report, SILENCE_LIMIT};
+use anyhow::Context as _;
+use hint::hinted;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// How often the worker says whether it goes on.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How often PID 1 looks at its children.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Looks without a word of the worker after which it is stuck. Looks are counted and not seconds: on a machine that stood
+/// still, PID 1 did not look either.
+const MUTE_LOOKS: u32 = looks(Duration::from_secs(30));
+/// Looks for which the worker may stay stopped (SIGSTOP).
+const STOPPED_LOOKS: u32 = looks(Duration::from_secs(10));
+/// Looks that the worker has to end once it has decided. A thread that waits for a disk may keep it for ever.
+const END_LOOKS: u32 = looks(Duration::from_secs(5));
+/// Bytes of one message; a verdict has some hundred.
+const MESSAGE_LIMIT: usize = 64 << 10;
+
+const fn looks(time: Duration) -> u32 {
+    (time.as_millis() / LOOK_EVERY.as_millis()) as u32
+}
+
+/// What the worker tells PID 1: a line of JSON each, on its standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The boot goes on.
+    Active,
+    /// The process lives, and nothing happens: see [`SILENCE_LIMIT`].
+    Inactive,
+    Decided(Verdict),
+}
+
+impl Message {
+    /// Tells PID 1.
+    pub(crate) fn send(&self) {
+        if let Ok(line) = serde_json::to_string(self) {
+            report::hand_on(&line);
+        }
+    }
+}
+
+/// In the worker: tells PID 1 whether the boot goes on, until the process ends.
+pub(crate) fn keep_telling(report: &Report) {
+    let report = report.clone();
+    thread::spawn(move || {
+        loop {
+            let message = if report.is_active() { Message::Active } else { Message::Inactive };
+            message.send();
+            thread::sleep(BEAT_EVERY);
+        }
+    });
+}
+
+/// Why the worker decided nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failed {
+    Ended,
+    Killed(i32),
+    Stopped(i32),
+    Mute,
+    Inactive,
+}
+
+/// A worker that was started.
+pub(super) struct Worker {
+    process: Child,
+    /// Whether all children of this process are reaped meanwhile, as PID 1 has to.
+    reaps_all: bool,
+    messages: Option<ChildStdout>,
+    received: Vec<u8>,
+    /// Looks since it last said anything, and since it was stopped, by which signal.
+    silent: u32,
+    stopped: Option<(u32, i32)>,
+    ended: Option<WaitStatus>,
+}
+
+impl Worker {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process = started.context("cannot start the boot program")?;
+        let messages = process.stdout.take();
+        messages.iter().try_for_each(|pipe| rustix::io::ioctl_fionbio(pipe, true))?;
+        let reaps_all = rustix::process::getpid().is_init();
+        Ok(Self { process, reaps_all, messages, received: Vec::new(), silent: 0, stopped: None, ended: None })
+    }
+
+    /// Waits for its decision; `at_look` is called some times a second. When there is none the worker is killed.
+    ///
+    /// # Errors
+    /// When it has ended without one, or is stuck: with the reason.
+    pub(super) fn decision(&mut self, mut at_look: impl FnMut()) -> anyhow::Result<Verdict> {
+        let decided = loop {
+            at_look();
+            if let Some(decided) = self.look() {
+                break decided;
+            }
+        };
+        self.end(at_look);
+        decided.map_err(Failed::into_error)
+    }
+
+    /// Looks once, which takes [`LOOK_EVERY`] unless something happens.
+    fn look(&mut self) -> Option<Result<Verdict, Failed>> {
+        self.wait_for_message();
+        self.reap();
+        self.silent += 1;
+        for message in self.take_messages() {
+            match message {
+                Message::Active => self.silent = 0,
+                Message::Inactive => return Some(Err(Failed::Inactive)),
+                Message::Decided(verdict) => return Some(Ok(verdict)),
+            }
+        }
+        if let Some(status) = self.ended {
+            return Some(Err(status.terminating_signal().map_or(Failed::Ended, Failed::Killed)));
+        }
+        self.stuck().map(Err)
+    }
+
+    fn stuck(&mut self) -> Option<Failed> {
+        match &mut self.stopped {
+            Some((looks, signal)) if *looks >= STOPPED_LOOKS => Some(Failed::Stopped(*signal)),
+            Some((looks, _)) => {
+                *looks += 1;
+                None
+            }
+            None if self.silent >= MUTE_LOOKS => Some(Failed::Mute),
+            None => None,
+        }
+    }
+
+    fn wait_for_message(&self) {
+        let Some(messages) = &self.messages else { return thread::sleep(LOOK_EVERY) };
+        let limit = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.as_nanos() as i64 };
+        // A signal, or no memory for it, makes the look come earlier.
+        let _ = poll(&mut [PollFd::new(messages, PollFlags::IN)], Some(&limit));
+    }
+
+    fn take_messages(&mut self) -> Vec<Message> {
+        let mut block = [0; 4096];
+        while let Some(messages) = &mut self.messages {
+            match messages.read(&mut block) {
+                Ok(0) => self.messages = None,
+                Ok(count) => self.received.extend_from_slice(&block[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.messages = None,
+            }
+            if self.received.len() > MESSAGE_LIMIT {
+                self.messages = None;
+            }
+        }
+        let whole = self.received.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<u8> = self.received.drain(..whole).collect();
+        lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    /// Reaps what has ended, and notes what became of the worker.
+    fn reap(&mut self) {
+        let worker = Pid::from_child(&self.process);
+        let which = if self.reaps_all { None } else { Some(worker) };
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+        while let Ok(Some((process, status))) = waitpid(which, options) {
+            if process != worker {
+                continue;
+            }
+            match status.stopping_signal() {
+                Some(signal) => self.stopped = Some((0, signal)),
+                None if status.continued() => (self.stopped, self.silent) = (None, 0),
+                None => self.ended = Some(status),
+            }
+        }
+    }
+
+    /// Waits for its end, and ends it by force when it does not come.
+    fn end(&mut self, mut at_look: impl FnMut()) {
+        self.messages = None;
+        for look in 0..2 * END_LOOKS {
+            self.reap();
+            if self.ended.is_some() {
+                return;
+            }
+            if look == END_LOOKS || self.stopped.is_some() || self.silent >= MUTE_LOOKS {
+                // It may have ended just now.
+                let _ = kill_process(Pid::from_child(&self.process), Signal::KILL);
+            }
+            at_look();
+            thread::sleep(if look == 0 { FIRST_LOOK } else { LOOK_EVERY });
+        }
+    }
+}
+
+/// Most workers end at once.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+
+impl Failed {
+    fn into_error(self) -> anyhow::Error {
+        let seconds = |looks: u32| (LOOK_EVERY * looks).as_secs();
+        match self {
+            Self::Ended => hinted("the boot program ended without a decision", "please report this"),
+            Self::Killed(libc::SIGKILL) => {
+                hinted("the boot program was killed", "memory was full: give the machine more")
+            }
+            Self::Killed(signal) => {
+                hinted(format!("the boot program crashed by signal {signal}"), "please report this")
+            }
+            Self::Stopped(signal) => hinted(
+                format!(
+                    "the boot program was stopped by signal {signal}, and nobody let it go on within {} s",
+                    seconds(STOPPED_LOOKS)
+                ),
+                "a container that sees the processes of the machine (`pid: host`) may have stopped it",
+            ),
+            Self::Mute => hinted(
+                format!("the boot program does not answer: no sign of it for {} s", seconds(MUTE_LOOKS)),
+                "the kernel's messages may say whether memory is full or a disk does not answer",
+            ),
+            Self::Inactive => hinted(
+                format!("the boot is stuck: nothing has happened for {} s", SILENCE_LIMIT.as_secs()),
+                "a disk may not answer: the last lines before this one, and the kernel's messages, say more",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::Handover;
+    use std::time::Instant;
+
+    fn worker(script: &str) -> Worker {
+        Worker::start(Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    fn failure(script: &str) -> String {
+        worker(script).decision(|| ()).unwrap_err().to_string()
+    }
+
+    fn is_gone(worker: &Worker) -> bool {
+        !std::path::Path::new(&format!("/proc/{}", worker.process.id())).exists()
+    }
+
+    #[test]
+    fn a_decision_is_taken_also_from_a_worker_that_does_not_end() {
+        let verdict = Verdict::HandOver(Handover::Reboot);
+        let line = serde_json::to_string(&Message::Decided(verdict.clone())).unwrap();
+        let active = serde_json::to_string(&Message::Active).unwrap();
+        let mut quick = worker(&format!("echo '{active}'; echo '{line}'"));
+        assert_eq!(quick.decision(|| ()).unwrap(), verdict);
+        let start = Instant::now();
+        let mut slow = worker(&format!("trap '' TERM; echo '{line}'; exec sleep 1000"));
+        assert_eq!(slow.decision(|| ()).unwrap(), verdict);
+        assert!(is_gone(&slow) && start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_end_without_a_decision_is_told() {
+        assert!(failure("echo; echo '{\"Decided\":7}'").contains("ended without a decision"));
+        assert!(failure("kill -SEGV $$").contains("crashed by signal 11"));
+    }
+
+    #[test]
+    fn a_worker_that_is_stopped_is_found() {
+        let start = Instant::now();
+        let mut stopped = worker("kill -STOP $$; sleep 1000");
+        let error = stopped.decision(|| ()).unwrap_err();
+        assert!(error.to_string().contains("stopped by signal 19"), "{error:#}");
+        assert!(is_gone(&stopped) && start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_worker_that_is_stopped_for_a_moment_goes_on() {
+        let line = serde_json::to_string(&Message::Decided(Verdict::HandOver(Handover::Halt))).unwrap();
+        let mut worker = worker(&format!("(sleep 2; kill -CONT $$) & kill -STOP $$; echo '{line}'"));
+        assert_eq!(worker.decision(|| ()).unwrap(), Verdict::HandOver(Handover::Halt));
+    }
+
+    #[test]
+    fn a_worker_that_says_nothing_or_does_nothing_is_stuck() {
+        assert!(failure("exec sleep 1000").contains("does not answer: no sign of it for 30 s"));
+        let inactive = serde_json::to_string(&Message::Inactive).unwrap();
+        assert!(
+            failure(&format!("echo '{inactive}'; exec sleep 1000"))
+                .contains("nothing has happened for 600 s")
+        );
+    }
+}
