@@ -6,8 +6,9 @@ use anyhow::{Context as _, ensure};
 use fetch::http::DOCUMENT_LIMIT;
 use hint::{WithHint as _, hinted};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
@@ -46,6 +47,14 @@ impl Files {
         }
     }
 
+    /// Where the open directory or tar lies, without links.
+    pub(super) fn resolved(&self) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Directory(directory) => resolved(directory.as_fd(), directory.path()),
+            Self::Packed(packed) => packed.resolved(),
+        }
+    }
+
     /// One of them; nothing if there is none of the name.
     pub(super) fn open(&self, name: &str) -> anyhow::Result<Option<Part>> {
         match self {
@@ -60,6 +69,12 @@ impl Files {
             Self::Packed(packed) => packed.file(name),
         }
     }
+}
+
+/// The path of what is open (proc_pid_fd(5)); `shown` is for the message.
+fn resolved(open: BorrowedFd<'_>, shown: &Path) -> anyhow::Result<PathBuf> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    path.with_context(|| format!("cannot find out where `{}` is", shown.display()))
 }
 
 /// Nothing, unless there is a link that leads nowhere inside of the directory.
@@ -135,6 +150,11 @@ impl Packed {
             .with_context(cannot)
             .hint("it must be a whole tar, not compressed, on a disk that was written to its end")?;
         Ok(Self { path: path.into(), file, members })
+    }
+
+    /// Where the open tar lies, without links.
+    pub(super) fn resolved(&self) -> anyhow::Result<PathBuf> {
+        resolved(self.file.as_fd(), &self.path)
     }
 
     /// The tar itself.

@@ -10,18 +10,68 @@ use docker::DockerArchive;
 pub(super) use files::{Files, Packed};
 pub(super) use layout::{Layout, name_of};
 use oci_reference::reference::{Local, Transport};
+use std::path::PathBuf;
+
+/// What a name leads to.
+pub(super) struct Opened {
+    pub(super) source: Box<dyn Source>,
+    /// Where that is, without links: of what is open, and not of the name, which may lead elsewhere meanwhile.
+    pub(super) path: PathBuf,
+}
 
 /// Opens the place that a name leads to.
-pub(super) fn open(local: &Local) -> anyhow::Result<Box<dyn Source>> {
+pub(super) fn open(local: &Local) -> anyhow::Result<Opened> {
     let path = local.path();
     Ok(match local.transport() {
-        Transport::Layout => Box::new(Layout::open(Files::directory(path)?)?),
-        Transport::LayoutArchive => Box::new(Layout::open(Files::Packed(Packed::open(path)?))?),
-        Transport::DockerArchive => Box::new(DockerArchive::open(Packed::open(path)?, local.name())?),
+        Transport::Layout => {
+            let files = Files::directory(path)?;
+            Opened { path: files.resolved()?, source: Box::new(Layout::open(files)?) }
+        }
+        Transport::LayoutArchive => {
+            let files = Files::Packed(Packed::open(path)?);
+            Opened { path: files.resolved()?, source: Box::new(Layout::open(files)?) }
+        }
+        Transport::DockerArchive => {
+            let packed = Packed::open(path)?;
+            let path = packed.resolved()?;
+            Opened { path, source: Box::new(DockerArchive::open(packed, local.name())?) }
+        }
     })
 }
 
 /// The place from 0 on that `@N` means.
 fn place(name: &str) -> Option<usize> {
     name.strip_prefix('@')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_reference::Reference;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// The policy has rules for directories: it must not be asked about another one than was opened.
+    #[test]
+    fn what_was_opened_is_where_it_was_whoever_moves_the_name() {
+        let room = tempfile::tempdir().unwrap();
+        let room = room.path().canonicalize().unwrap();
+        for (name, version) in [("trusted", "1.0.0"), ("planted", "1.0.1")] {
+            fs::create_dir(room.join(name)).unwrap();
+            fs::write(
+                room.join(name).join("oci-layout"),
+                format!("{{\"imageLayoutVersion\": \"{version}\"}}"),
+            )
+            .unwrap();
+            fs::write(room.join(name).join("index.json"), "{\"schemaVersion\": 2, \"manifests\": []}")
+                .unwrap();
+        }
+        symlink("planted", room.join("name")).unwrap();
+        let reference: Reference = format!("oci:{}/name", room.display()).parse().unwrap();
+        let Reference::Local(local) = reference else { unreachable!("it is a file's") };
+        let opened = open(&local).unwrap();
+        fs::remove_file(room.join("name")).unwrap();
+        symlink("trusted", room.join("name")).unwrap();
+        assert_eq!(opened.path, room.join("planted"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::source::Source;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_reference::digest::Digest;
-use oci_reference::reference::{Named, Reference};
+use oci_reference::reference::Named;
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use oci_trust::policy::{Approval, Subject};
 use oci_trust::{PAYLOAD_TYPE, Signature};
@@ -50,9 +50,8 @@ impl Finder {
     }
 
     /// Leave to run an image in files of this machine, which have no signatures beside them.
-    pub(super) fn approve_local(&self, reference: &Reference, manifest: Digest) -> anyhow::Result<Approval> {
-        let subject = Subject::of(reference)?;
-        self.policy.rule(&subject).judge(&subject, manifest, &[])
+    pub(super) fn approve_local(&self, subject: &Subject, manifest: Digest) -> anyhow::Result<Approval> {
+        self.policy.rule(subject).judge(subject, manifest, &[])
     }
 }
 

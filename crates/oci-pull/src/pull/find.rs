@@ -18,7 +18,7 @@ use oci_reference::reference::{Local, Named, Reference};
 use oci_spec::image::ImageManifest;
 use oci_trust::attachments::Attachments;
 use oci_trust::pins::Locked;
-use oci_trust::policy::{Approval, Policy};
+use oci_trust::policy::{Approval, Policy, Subject};
 
 /// Where images are, and which of them may run.
 #[derive(Debug, Clone)]
@@ -90,16 +90,16 @@ impl Finder {
     ) -> anyhow::Result<FoundImage> {
         match reference {
             Reference::Registry(named) => self.find(named, credentials, kind, observer),
-            Reference::Local(local) => self.find_here(reference, local, kind),
+            Reference::Local(local) => self.find_here(local, kind),
         }
     }
 
     /// The image in files of this machine.
-    fn find_here(&self, reference: &Reference, local: &Local, kind: Kind) -> anyhow::Result<FoundImage> {
-        let source = local::open(local)?;
+    fn find_here(&self, local: &Local, kind: Kind) -> anyhow::Result<FoundImage> {
+        let local::Opened { source, path } = local::open(local)?;
         let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
         let (digest, manifest) = found.map_err(|failure| failure.error)?;
-        let approval = self.approve_local(reference, digest)?;
+        let approval = self.approve_local(&Subject::of_path(local.transport().name(), &path), digest)?;
         Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
     }
 
