@@ -420,6 +420,49 @@ fn is_lookup_failure(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    /// Of 127.0.0.1, until 2126; nobody else believes it.
+    const CERTIFICATE: &[u8] = include_bytes!("http/testing/server.pem");
+    const KEY: &[u8] = include_bytes!("http/testing/server.key");
+
+    /// A server with TLS that answers one request without saying how long the answer is, and then ends the session or
+    /// only the connection, as whoever is between can do.
+    fn ending(is_whole: bool) -> String {
+        use std::io::Write as _;
+        let chain = vec![CertificateDer::from_pem_slice(CERTIFICATE).unwrap()];
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivateKeyDer::from_pem_slice(KEY).unwrap())
+            .unwrap();
+        let observer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/x", observer.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let session = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(session, observer.accept().unwrap().0);
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\njobs: {first: {}}").unwrap();
+            if is_whole {
+                stream.conn.send_close_notify();
+            }
+            stream.flush().unwrap();
+        });
+        url
+    }
+
+    /// RFC 8446, section 6.1: without `close_notify` more may have been said. RFC 9112, section 9.8: such an answer is not whole.
+    #[test]
+    fn an_answer_that_somebody_cut_off_is_not_whole() {
+        let client = Client::new(&Roots::from_pem(CERTIFICATE).unwrap());
+        assert_eq!(client.fetch(&ending(true)).unwrap(), b"jobs: {first: {}}");
+        let error = client.fetch(&ending(false)).unwrap_err();
+        assert!(format!("{error:#}").contains("the connection was cut off"), "{error:#}");
+        assert!(may_pass(&error));
+    }
 
     #[test]
     fn a_refused_connection_names_host_and_remedy() {

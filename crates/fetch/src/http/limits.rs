@@ -132,7 +132,8 @@ impl<T: Transport> Transport for PacedTransport<T> {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.pace.check(self.received)?;
         let before = self.inner.buffers().input().len();
-        let has_come = self.inner.await_input(at_most(timeout, SLOWNESS_LIMIT))?;
+        let outcome = self.inner.await_input(at_most(timeout, SLOWNESS_LIMIT));
+        let has_come = if self.inner.is_tls() { outcome.map_err(cut_off) } else { outcome }?;
         let after = self.inner.buffers().input().len();
         self.received += after.saturating_sub(before) as u64;
         Ok(has_come)
@@ -144,6 +145,20 @@ impl<T: Transport> Transport for PacedTransport<T> {
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
+    }
+}
+
+/// A session of TLS that has not ended itself: ureq takes what has come for all of an answer that does not say how long it is,
+/// and anybody on the way can end the connection (RFC 8446, section 6.1).
+fn cut_off(error: ureq::Error) -> ureq::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        ureq::Error::Io(error)
+            if matches!(error.kind(), UnexpectedEof | ConnectionAborted | ConnectionReset) =>
+        {
+            ureq::Error::Io(io::Error::new(BrokenPipe, "the connection was cut off"))
+        }
+        other => other,
     }
 }
 
