@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let is_first_process = rustix::process::getpid().is_init();
     match (word(0).rsplit('/').next(), word(1)) {
         (Some(runtime::INIT_NAME), _) => runtime::init(),
-        (Some("modprobe"), _) => machine::modules::modprobe(rest(1).next_back().unwrap_or_default()),
+        (Some("modprobe"), _) => machine::modules::modprobe(rest(1)),
         // First: a bare word of the kernel command line is an argument of PID 1.
         _ if is_first_process => supervise::run(),
         (_, "--version" | "-V") => report::version(),

@@ -5,7 +5,7 @@ use crate::report::{Report, Waiting};
 use std::collections::HashSet;
 use std::fs;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Drivers {
     queue: Sender<String>,
     work: Arc<Work>,
+    /// Modules to load when devices have theirs.
+    after: Arc<[String]>,
 }
 
 impl Drivers {
@@ -31,13 +33,15 @@ impl Drivers {
         let (queue, queued) = channel();
         let (work, queued) = (Arc::new(Work::default()), Arc::new(Mutex::new(queued)));
         let modules = Arc::new(modules);
+        let (before, after) = (modules.options().before.clone(), modules.options().after.clone());
         for _ in 0..LOADERS {
             let (work, queued, modules, report) =
                 (Arc::clone(&work), Arc::clone(&queued), Arc::clone(&modules), report.clone());
             thread::spawn(move || load_queued(&queued, &work, &modules, &report));
         }
-        let drivers = Self { queue, work };
+        let drivers = Self { queue, work, after: after.into() };
         ALWAYS.iter().for_each(|name| drivers.load(name));
+        before.iter().for_each(|name| drivers.load(name));
         drivers
     }
 
@@ -60,16 +64,22 @@ impl Drivers {
         let _waiting = Waiting::start(report, what, SETTLE_LIMIT);
         // Devices of a bus that has just been found may not have been announced yet.
         self.load_all();
-        let progress = self.work.progress();
-        let settled =
-            self.work.changed.wait_timeout_while(progress, SETTLE_LIMIT, |progress| progress.pending > 0);
-        let (progress, waited) = settled.unwrap_or_else(PoisonError::into_inner);
+        drop(self.wait_for_queued());
+        self.after.iter().for_each(|name| self.load(name));
+        let (progress, waited) = self.wait_for_queued();
         let Progress { seen, loaded, pending } = &*progress;
         report.say(format_args!("devices: {loaded} modules for {} devices", seen.len()));
         if waited.timed_out() {
             let limit = SETTLE_LIMIT.as_secs();
             report.warn(format_args!("devices: {pending} drivers are still busy after {limit} s"));
         }
+    }
+
+    fn wait_for_queued(&self) -> (MutexGuard<'_, Progress>, WaitTimeoutResult) {
+        let progress = self.work.progress();
+        let settled =
+            self.work.changed.wait_timeout_while(progress, SETTLE_LIMIT, |progress| progress.pending > 0);
+        settled.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

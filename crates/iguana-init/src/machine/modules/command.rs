@@ -1,0 +1,62 @@
+//! `modprobe`, as the kernel calls it, and as a person does who asks what a device would get.
+
+use super::{Index, Modules, directory};
+use crate::report::{self, Report};
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the kernel runs when it wants a module: `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst).
+/// `modprobe -R [-d ROOT] [-S VERSION] ALIAS...` prints the names of the modules instead, as modprobe(8) does.
+pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let call = Call::parse(arguments);
+    if call.is_question {
+        return call.answer();
+    }
+    if call.aliases.iter().all(|alias| load(alias)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Loads what this name or alias asks for. Whether anything new was loaded.
+pub(super) fn load(alias: &str) -> bool {
+    let report = Report::open();
+    let count = Modules::read(directory()).load(alias, &report);
+    report.detail(format_args!("modules: the kernel asked for `{alias}`: {count} loaded"));
+    count > 0
+}
+
+#[derive(Debug, Default)]
+struct Call {
+    is_question: bool,
+    root: Option<String>,
+    version: Option<String>,
+    aliases: Vec<String>,
+}
+
+impl Call {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut call = Self::default();
+        while let Some(argument) = arguments.next() {
+            match &*argument {
+                "-R" | "--resolve-alias" => call.is_question = true,
+                "-d" | "--dirname" => call.root = arguments.next(),
+                "-S" | "--set-version" => call.version = arguments.next(),
+                "--" => {
+                    call.aliases.extend(arguments);
+                    break;
+                }
+                option if option.starts_with('-') => {}
+                _ => call.aliases.push(argument),
+            }
+        }
+        call
+    }
+
+    fn answer(&self) -> ExitCode {
+        let root = Path::new(self.root.as_deref().unwrap_or("/"));
+        let version = self.version.clone().unwrap_or_else(crate::machine::release::kernel);
+        let index = Index::read(&root.join("lib/modules").join(version));
+        let found = self.aliases.iter().map(|alias| index.find(alias, &HashSet::new())).collect::<Vec<_>>();
+        found.iter().flatten().for_each(|name| report::answer(name));
+        if found.iter().any(Vec::is_empty) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}

@@ -1,0 +1,131 @@
+//! Kernel modules: the compressed image that holds them, and what the kernel command line says of them.
+
+mod command;
+mod index;
+mod options;
+
+pub(crate) use command::main as modprobe;
+use index::{Index, module_name};
+pub(crate) use options::Options;
+
+use super::release;
+use crate::report::Report;
+use anyhow::Context as _;
+use rustix::mount::{MountFlags, mount};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Instant;
+
+/// Modules that are needed to mount the image, in the order of their names.
+const EARLY: &str = "/usr/lib/iguana/early";
+/// The image of all other modules.
+const IMAGE: &str = "/usr/lib/iguana/modules.squashfs";
+
+/// The modules of the running kernel. Threads may load at the same time.
+pub(crate) struct Modules {
+    directory: PathBuf,
+    index: Index,
+    options: Options,
+    /// One entry for each module that was asked for: whoever needs it waits until it has been tried.
+    tried: Mutex<HashMap<String, Arc<Once>>>,
+}
+
+impl Modules {
+    /// Mounts the image of the modules and reads its indexes.
+    ///
+    /// # Errors
+    /// When the image is there but cannot be used. A kernel without an image has everything built in.
+    pub(crate) fn open(report: &Report) -> anyhow::Result<Self> {
+        let directory = directory();
+        if Path::new(IMAGE).exists() {
+            load_early(report)?;
+            mount_image(&directory).with_context(|| format!("cannot mount `{IMAGE}`"))?;
+        }
+        Ok(Self::read(directory))
+    }
+
+    fn read(directory: PathBuf) -> Self {
+        let index = Index::read(&directory);
+        Self { directory, index, options: Options::of_this_boot(), tried: Mutex::default() }
+    }
+
+    /// What the kernel command line says of modules.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Loads whatever drives the device with this modalias, or whatever has this name, with all
+    /// that it needs. Returns how many modules that were new.
+    pub(crate) fn load(&self, alias: &str, report: &Report) -> usize {
+        let found = self.index.find(alias, &self.options.blacklist);
+        let chains = found.into_iter().map(|name| self.index.chain(&name));
+        chains.flatten().filter(|name| self.load_one(name, report)).count()
+    }
+
+    fn load_one(&self, name: &str, report: &Report) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let once = Arc::clone(tried.entry(name.to_owned()).or_insert_with(|| Arc::new(Once::new())));
+        drop(tried);
+        let mut is_loaded = false;
+        once.call_once(|| {
+            let start = Instant::now();
+            let path = self.directory.join(self.index.path(name).unwrap_or(Path::new(name)));
+            let loaded = insert(&path, &self.options.parameters_of(name));
+            is_loaded = loaded.is_ok();
+            report.detail(match loaded {
+                Ok(()) => format!("modules: loaded `{name}` in {} ms", start.elapsed().as_millis()),
+                // Many drivers look for their hardware when they are loaded, and may not find it.
+                Err(error) => format!("modules: `{name}` does not load: {error:#}"),
+            });
+        });
+        is_loaded
+    }
+}
+
+/// Loads the module of this name, as the kernel has it done when it wants one. Whether it is there then is seen by
+/// whoever wants it.
+pub(crate) fn want(name: &str) {
+    command::load(name);
+}
+
+fn directory() -> PathBuf {
+    Path::new("/lib/modules").join(release::kernel())
+}
+
+fn load_early(report: &Report) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(EARLY) else { return Ok(()) };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        insert(&path, "").with_context(|| format!("cannot load `{}`", path.display()))?;
+        report.detail(format_args!("modules: loaded `{}`", path.display()));
+    }
+    Ok(())
+}
+
+/// Gives a module to the kernel; one that it has already is fine.
+fn insert(path: &Path, parameters: &str) -> anyhow::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).map(module_name).unwrap_or_default();
+    if Path::new("/sys/module").join(name).exists() {
+        return Ok(());
+    }
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    match rustix::system::finit_module(&file, &CString::new(parameters)?, 0) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        inserted => Ok(inserted?),
+    }
+}
+
+fn mount_image(directory: &Path) -> anyhow::Result<()> {
+    let image = File::open(IMAGE)?;
+    let control = File::open("/dev/loop-control").context("no loop devices in this kernel")?;
+    let path = format!("/dev/loop{}", sys::free_loop_device(&control)?);
+    let device =
+        OpenOptions::new().read(true).open(&path).with_context(|| format!("cannot open `{path}`"))?;
+    sys::set_up_loop_device(&device, &image).with_context(|| format!("cannot set up `{path}`"))?;
+    fs::create_dir_all(directory)?;
+    Ok(mount(path.as_str(), directory, "squashfs", MountFlags::RDONLY, c"")?)
+}
