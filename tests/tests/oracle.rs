@@ -287,7 +287,11 @@ fn job(run: &Run, privileged: bool) -> Value {
     }
     for (key, value) in run.options {
         match *key {
-            "env" => container["env"].as_object_mut().into_iter().for_each(|env| env.extend(variable(value))),
+            "env" => {
+                if let Some(env) = container["env"].as_object_mut() {
+                    env.extend(variable(value));
+                }
+            }
             "volumes" => container["volumes"] = json!([value]),
             "entrypoint" | "read-only" => container[key] = serde_json::from_str(value).unwrap_or_default(),
             _ => container[key] = json!(value),

@@ -216,7 +216,9 @@ impl Server {
     /// Ends all that is left, and stays until the terminal has sent their last words.
     fn end(&mut self) {
         self.children.end();
-        self.terminal.iter().for_each(terminal::drain);
+        if let Some(terminal) = &self.terminal {
+            terminal::drain(terminal);
+        }
     }
 }
 

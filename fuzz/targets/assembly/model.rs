@@ -23,6 +23,13 @@ struct Node {
 
 struct Tree(Vec<Node>);
 
+/// An entry that was applied.
+enum Taken {
+    /// To what it leads.
+    HardLink(usize),
+    Other,
+}
+
 /// Where a path leads.
 #[derive(Clone, PartialEq, Eq)]
 struct Found {
@@ -65,7 +72,7 @@ impl Tree {
         for entry in entries.iter().filter(|entry| !is_mark(entry)) {
             self.reach(split(entry).0, layer)?;
             applied.push((entry, self.find(split(entry).0, layer)));
-            if let Some(target) = self.take(layer, entry)? {
+            if let Taken::HardLink(target) = self.take(layer, entry)? {
                 linked.push((entry, target));
             }
         }
@@ -105,8 +112,7 @@ impl Tree {
         Some(())
     }
 
-    /// For a hard link, what it leads to.
-    fn take(&mut self, layer: usize, entry: &Entry) -> Option<Option<usize>> {
+    fn take(&mut self, layer: usize, entry: &Entry) -> Option<Taken> {
         let (name, above) = entry.path.split_last()?;
         let directory = self.reach(above, layer)?;
         let present = self.0[directory].children.get(*name).copied();
@@ -122,7 +128,7 @@ impl Tree {
             self.0[directory].children.insert((*name).to_owned(), node);
             // What leads through it leads through a link of this layer.
             self.0[node].layer = layer;
-            return Some(Some(node));
+            return Some(Taken::HardLink(node));
         }
         let mode = if matches!(entry.kind, Kind::Symlink(_)) { 0 } else { entry.mode };
         let attributes = Some((mode, entry.owner, entry.mtime));
@@ -145,12 +151,12 @@ impl Tree {
             if both_are_directories {
                 // "the existing path's attributes MUST be replaced by those of the entry in the changeset"
                 (self.0[node].attributes, self.0[node].layer) = (attributes, layer);
-                return Some(None);
+                return Some(Taken::Other);
             }
         }
         let node = self.add(Node { thing, attributes, layer, children: BTreeMap::new() });
         self.0[directory].children.insert((*name).to_owned(), node);
-        Some(None)
+        Some(Taken::Other)
     }
 
     /// Whether a layer has made it, or something in it.

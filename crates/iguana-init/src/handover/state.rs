@@ -44,7 +44,8 @@ impl State {
         let state = Self { place: place.into(), workflow: workflow.unwrap_or("without a name").into() };
         let begun = state.text(BEGUN, "");
         match note_in_time(place, begun, report) {
-            Ok(last) => last.iter().for_each(|last| tell(last, report)),
+            Ok(Some(last)) => tell(&last, report),
+            Ok(None) => {}
             Err(error) => report.warn(format_args!("state: nothing is noted at `{place}`: {error:#}")),
         }
         state

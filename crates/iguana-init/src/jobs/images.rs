@@ -202,7 +202,9 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
             report.detail(format_args!("image {reference}: may run {reason}"));
         }
         PullEvent::Resolved { place, digest, layers, bytes, need } => {
-            place.iter().for_each(|place| report.say(format_args!("image {reference}: from {place}")));
+            if let Some(place) = place {
+                report.say(format_args!("image {reference}: from {place}"));
+            }
             let plural = if *layers == 1 { "" } else { "s" };
             report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
             let about = if need.is_known() { "" } else { "about " };

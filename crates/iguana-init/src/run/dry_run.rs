@@ -97,7 +97,9 @@ impl Lines {
             self.add(depth, format!("mount {}", describe(volume)));
         }
         for (what, limit) in [("bytes of memory", container.memory), ("processes", container.pids)] {
-            limit.into_iter().for_each(|limit| self.add(depth, format!("with at most {limit} {what}")));
+            if let Some(limit) = limit {
+                self.add(depth, format!("with at most {limit} {what}"));
+            }
         }
         let rights = [
             (!container.privileged, "with podman's default rights only"),

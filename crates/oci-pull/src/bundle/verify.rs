@@ -69,7 +69,7 @@ impl Walk<'_> {
             manifests: Option<serde::de::IgnoredAny>,
         }
         let digest = Digest::from_str(entry.digest().as_ref())?;
-        if !self.is_new(digest, entry.size())? {
+        if !self.mark_seen(digest, entry.size())? {
             return Ok(());
         }
         let bytes = self.bundle.source().document(digest).map_err(|failure| failure.error)?;
@@ -95,7 +95,7 @@ impl Walk<'_> {
     }
 
     fn blob(&mut self, digest: Digest, size: u64) -> anyhow::Result<()> {
-        if !self.is_new(digest, size)? {
+        if !self.mark_seen(digest, size)? {
             return Ok(());
         }
         let mut stream = self.bundle.source().blob(digest, size, 0).map_err(|failure| failure.error)?;
@@ -109,8 +109,8 @@ impl Walk<'_> {
         digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
     }
 
-    /// Whether it was not looked at before. What the artifact does not list would stay behind when it is copied.
-    fn is_new(&mut self, digest: Digest, size: u64) -> anyhow::Result<bool> {
+    /// Notes that it is looked at; gives back whether it was not looked at before. What the artifact does not list would stay behind when it is copied.
+    fn mark_seen(&mut self, digest: Digest, size: u64) -> anyhow::Result<bool> {
         match self.bundle.0.blobs.get(&digest) {
             None => bail!("its artifact does not list `{digest}`"),
             Some(listed) => {

@@ -35,8 +35,8 @@ impl Reader<'_> {
             return outer.clone();
         };
         let fields = Fields::of(run, &RUN_DEFAULTS);
-        let shell = fields.get("shell").filter(|node| self.is_short(node)).and_then(|node| self.shell(node));
-        let directory = fields.get("working-directory").filter(|node| self.is_short(node));
+        let shell = fields.get("shell").and_then(|node| self.short(node)).and_then(|node| self.shell(node));
+        let directory = fields.get("working-directory").and_then(|node| self.short(node));
         let directory = directory.and_then(|node| self.plain(node));
         Defaults {
             shell: shell.or_else(|| outer.shell.clone()),
@@ -44,13 +44,14 @@ impl Reader<'_> {
         }
     }
 
-    fn is_short(&mut self, node: &Node) -> bool {
-        let is_short = node.text().is_none_or(|text| text.len() <= LONGEST_DEFAULT);
-        if !is_short {
-            let message = format!("a default may have {LONGEST_DEFAULT} bytes at most");
-            self.findings.error("too-large", &node.span, message, "write it at the steps that need it");
+    /// The node, unless it is too long for a default.
+    fn short<'n>(&mut self, node: &'n Rc<Node>) -> Option<&'n Rc<Node>> {
+        if node.text().is_none_or(|text| text.len() <= LONGEST_DEFAULT) {
+            return Some(node);
         }
-        is_short
+        let message = format!("a default may have {LONGEST_DEFAULT} bytes at most");
+        self.findings.error("too-large", &node.span, message, "write it at the steps that need it");
+        None
     }
 
     pub(super) fn job(

@@ -1,6 +1,7 @@
 //! A look at one disk or partition: what sysfs says of it, and what is on it.
 
 use super::names::LinkAttributes;
+use super::table::TableRecord;
 use super::{ids, route};
 use crate::block::device::Device;
 use crate::block::{self, Array, Table};
@@ -37,12 +38,14 @@ impl ProbeResult {
     ///
     /// # Errors
     /// When somebody keeps a lock on it.
-    pub(super) fn look_inside(&mut self, device: &Device, known: Option<&Option<Table>>) -> io::Result<()> {
+    pub(super) fn look_inside(&mut self, device: &Device, known: &TableRecord) -> io::Result<()> {
         // A drive without a medium cannot be read; where it is and who made it is known all the same.
         let Some(disk) = open_readable(device) else { return Ok(()) };
         lock(&disk, FlockOperation::NonBlockingLockShared)?;
         self.table = block::table(&disk, device.disk().block_size()).ok().flatten();
-        if known.is_some_and(|known| is_news(known, &self.table, device)) {
+        if let TableRecord::Found(known) = known
+            && is_news(known, &self.table, device)
+        {
             tell_kernel(&disk)?;
         }
         self.facts.array = array(&device.disk());

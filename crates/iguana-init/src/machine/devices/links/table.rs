@@ -41,8 +41,17 @@ struct DeviceRecord {
     is_slow: bool,
     node: String,
     fingerprint: Option<String>,
-    /// A disk's partition table, once it has been looked at.
-    table: Option<Option<Table>>,
+    table: TableRecord,
+}
+
+/// What is known of a disk's partition table.
+#[derive(Debug, Clone, Default)]
+pub(super) enum TableRecord {
+    /// It was not looked at yet.
+    #[default]
+    Unknown,
+    /// There was this one, or none.
+    Found(Option<Table>),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,11 +124,11 @@ impl LinkTable {
         }
         let mut sight = ProbeResult::from_outside(&device);
         self.note_outside(&device, turn, &sight);
-        let inside = sight.look_inside(&device, table.as_ref());
+        let inside = sight.look_inside(&device, &table);
         self.note(name, turn, inside.map(|()| sight));
     }
 
-    fn begin(&self, name: &str) -> Option<(u64, Option<Option<Table>>)> {
+    fn begin(&self, name: &str) -> Option<(u64, TableRecord)> {
         let mut state = self.state();
         let known = state.devices.get_mut(name).filter(|known| known.looking == ProbeState::Soon)?;
         known.looking = ProbeState::Now;
@@ -145,7 +154,7 @@ impl LinkTable {
         (known.looking, known.is_slow) = (ProbeState::Not, false);
         match sight {
             Ok(ProbeResult { facts, table, fingerprint }) => {
-                (known.fingerprint, known.table) = (Some(fingerprint), Some(table));
+                (known.fingerprint, known.table) = (Some(fingerprint), TableRecord::Found(table));
                 let node = known.node.clone();
                 state.claims.replace(&node, facts.priority(), turn, &facts.names(), &mut self.told());
             }
