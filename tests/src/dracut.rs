@@ -27,19 +27,19 @@ const ENTER: &str = r#"mount -t proc proc "$0/proc" && mount -t sysfs -o ro sysf
 
 /// Who runs dracut's hooks in the initrd, and brings up the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum HookRunner {
     /// systemd, and NetworkManager with its D-Bus.
     Systemd,
     /// dracut's own scripts alone, and dhclient.
     Scripts,
 }
 
-impl Kind {
+impl HookRunner {
     /// Options of dracut(8).
     pub fn options(self) -> &'static [&'static str] {
         match self {
-            Kind::Systemd => &["--add", "network network-manager"],
-            Kind::Scripts => &[
+            HookRunner::Systemd => &["--add", "network network-manager"],
+            HookRunner::Scripts => &[
                 "--add",
                 "network network-legacy",
                 "--omit",
@@ -72,12 +72,12 @@ impl Dracut {
     }
 
     /// An initrd of that kind with our module, which trusts what the lab's other initrds trust.
-    pub fn initrd(&self, kind: Kind) -> Result<Initrd> {
+    pub fn initrd(&self, kind: HookRunner) -> Result<Initrd> {
         self.initrd_with(kind, "")
     }
 
     /// The same with an iguana.conf.
-    pub fn initrd_with(&self, kind: Kind, rules: &str) -> Result<Initrd> {
+    pub fn initrd_with(&self, kind: HookRunner, rules: &str) -> Result<Initrd> {
         let options = [kind.options(), &["--add", "iguana", "--compress", "zstd -3"]].concat();
         let mut key = DefaultHasher::new();
         (&self.root, &options, rules, fs::read(program("iguana-init"))?).hash(&mut key);

@@ -23,7 +23,7 @@ const NOT_SPECIAL: &[&str] = &["/dev/shm", "/dev/mqueue"];
 
 /// An output in the making; it takes its place by [`Output::finish`], and leaves nothing without.
 pub(crate) struct Output<'a> {
-    place: &'a Place,
+    place: &'a Destination,
     target: Target<'a>,
 }
 
@@ -33,20 +33,20 @@ enum Target<'a> {
 }
 
 /// Where an output goes.
-pub(crate) struct Place {
+pub(crate) struct Destination {
     directory: Directory,
     path: PathBuf,
 }
 
 /// Writes all of a file.
 pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
-    let place = Place::of(path)?;
+    let place = Destination::of(path)?;
     let mut output = place.begin()?;
     output.stream().write_all(content).with_context(|| cannot(path))?;
     output.finish(mode)
 }
 
-impl Place {
+impl Destination {
     /// Looks at where an output goes.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let directory =

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use workflow::duration;
 use workflow::language::{OBJECTS, WORKFLOW};
-use workflow::schema::{ID_PATTERN, Key, Kind, LONGEST_ID, Object};
+use workflow::schema::{ID_PATTERN, Key, LONGEST_ID, Object, ValueKind};
 
 /// Where the schema is published: `docs/workflow.schema.json` of the repository.
 const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/workflow.schema.json");
@@ -55,27 +55,27 @@ fn properties(key: &'static Key) -> impl Iterator<Item = (String, Value)> {
     [(key.name.to_owned(), schema)].into_iter().chain(aliases)
 }
 
-fn kind(kind: &Kind) -> Value {
+fn kind(kind: &ValueKind) -> Value {
     match kind {
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Id => id(),
-        Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Integer(first, last) => json!({ "type": "integer", "minimum": first, "maximum": last }),
-        Kind::Minutes => {
+        ValueKind::Text => json!({ "type": "string" }),
+        ValueKind::Id => id(),
+        ValueKind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        ValueKind::Bool => json!({ "type": "boolean" }),
+        ValueKind::Integer(first, last) => json!({ "type": "integer", "minimum": first, "maximum": last }),
+        ValueKind::Minutes => {
             json!({ "type": "number", "exclusiveMinimum": 0, "maximum": duration::LONGEST / 60 })
         }
-        Kind::Duration => json!({ "type": "string", "pattern": duration::PATTERN }),
-        Kind::Size => size(),
-        Kind::Choice(words) => json!({ "enum": words }),
-        Kind::List(item) => json!({ "type": "array", "items": self::kind(item) }),
-        Kind::Map(value) => json!({ "type": "object", "additionalProperties": self::kind(value) }),
-        Kind::Ids(value) => {
+        ValueKind::Duration => json!({ "type": "string", "pattern": duration::PATTERN }),
+        ValueKind::Size => size(),
+        ValueKind::Choice(words) => json!({ "enum": words }),
+        ValueKind::List(item) => json!({ "type": "array", "items": self::kind(item) }),
+        ValueKind::Map(value) => json!({ "type": "object", "additionalProperties": self::kind(value) }),
+        ValueKind::Ids(value) => {
             json!({ "type": "object", "propertyNames": id(), "additionalProperties": self::kind(value) })
         }
-        Kind::Object(object) => json!({ "$ref": format!("#/$defs/{}", name(object)) }),
-        Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>() }),
-        Kind::Ignored => json!({}),
+        ValueKind::Object(object) => json!({ "$ref": format!("#/$defs/{}", name(object)) }),
+        ValueKind::Either(kinds) => json!({ "anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>() }),
+        ValueKind::Ignored => json!({}),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use workflow::language::{CONTAINER, OBJECTS, SERVICE};
-use workflow::schema::{Key, Kind, Object};
+use workflow::schema::{Key, Object, ValueKind};
 use workflow::{MACHINE, check};
 
 const DOCUMENT: &str = "docs/workflow.md";
@@ -50,24 +50,26 @@ fn spellings(key: &Key) -> impl Iterator<Item = &'static str> {
 }
 
 /// What a key takes, in words.
-fn in_words(kind: &Kind) -> String {
+fn in_words(kind: &ValueKind) -> String {
     match kind {
-        Kind::Text => "text".into(),
-        Kind::Id => "id".into(),
-        Kind::Scalar => "scalar".into(),
-        Kind::Bool => "boolean".into(),
-        Kind::Integer(only, last) if only == last => only.to_string(),
-        Kind::Integer(first, last) => format!("whole number from {first} to {last}"),
-        Kind::Minutes => "minutes".into(),
-        Kind::Duration => "time".into(),
-        Kind::Size => "size".into(),
-        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-        Kind::List(item) => format!("list: {}", in_words(item)),
-        Kind::Map(value) => format!("map: {}", in_words(value)),
-        Kind::Ids(value) => format!("map by id: {}", in_words(value)),
-        Kind::Object(object) => object.name.into(),
-        Kind::Either(kinds) => kinds.iter().map(in_words).collect::<Vec<_>>().join(", or "),
-        Kind::Ignored => "anything".into(),
+        ValueKind::Text => "text".into(),
+        ValueKind::Id => "id".into(),
+        ValueKind::Scalar => "scalar".into(),
+        ValueKind::Bool => "boolean".into(),
+        ValueKind::Integer(only, last) if only == last => only.to_string(),
+        ValueKind::Integer(first, last) => format!("whole number from {first} to {last}"),
+        ValueKind::Minutes => "minutes".into(),
+        ValueKind::Duration => "time".into(),
+        ValueKind::Size => "size".into(),
+        ValueKind::Choice(words) => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        }
+        ValueKind::List(item) => format!("list: {}", in_words(item)),
+        ValueKind::Map(value) => format!("map: {}", in_words(value)),
+        ValueKind::Ids(value) => format!("map by id: {}", in_words(value)),
+        ValueKind::Object(object) => object.name.into(),
+        ValueKind::Either(kinds) => kinds.iter().map(in_words).collect::<Vec<_>>().join(", or "),
+        ValueKind::Ignored => "anything".into(),
     }
 }
 

@@ -15,12 +15,12 @@ pub(super) const ENTRIES_LIMIT: usize = 1000;
 
 /// What kind of document has a media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum DocumentKind {
     Index,
     Manifest,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DocumentKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Index => "an index",
@@ -30,14 +30,14 @@ impl fmt::Display for Kind {
 }
 
 /// The types that are known: OCI image-spec, media-types.md; Docker's manifest v2 schema 2.
-const TYPES: &[(&str, Kind)] = &[
-    ("application/vnd.oci.image.index.v1+json", Kind::Index),
-    ("application/vnd.docker.distribution.manifest.list.v2+json", Kind::Index),
-    ("application/vnd.oci.image.manifest.v1+json", Kind::Manifest),
-    ("application/vnd.docker.distribution.manifest.v2+json", Kind::Manifest),
+const TYPES: &[(&str, DocumentKind)] = &[
+    ("application/vnd.oci.image.index.v1+json", DocumentKind::Index),
+    ("application/vnd.docker.distribution.manifest.list.v2+json", DocumentKind::Index),
+    ("application/vnd.oci.image.manifest.v1+json", DocumentKind::Manifest),
+    ("application/vnd.docker.distribution.manifest.v2+json", DocumentKind::Manifest),
 ];
 
-fn kind_of(media_type: &str) -> Option<Kind> {
+fn kind_of(media_type: &str) -> Option<DocumentKind> {
     TYPES.iter().find(|(known, _)| *known == media_type).map(|(_, kind)| *kind)
 }
 
@@ -56,13 +56,13 @@ struct Shape {
 
 impl Shape {
     /// The keys that only one kind of document has, with what has them.
-    fn marks(&self) -> impl Iterator<Item = (&'static str, Kind)> {
+    fn marks(&self) -> impl Iterator<Item = (&'static str, DocumentKind)> {
         let marks = [
-            ("manifests", &self.manifests, Kind::Index),
-            ("config", &self.config, Kind::Manifest),
-            ("layers", &self.layers, Kind::Manifest),
-            ("fsLayers", &self.fs_layers, Kind::Manifest),
-            ("history", &self.history, Kind::Manifest),
+            ("manifests", &self.manifests, DocumentKind::Index),
+            ("config", &self.config, DocumentKind::Manifest),
+            ("layers", &self.layers, DocumentKind::Manifest),
+            ("fsLayers", &self.fs_layers, DocumentKind::Manifest),
+            ("history", &self.history, DocumentKind::Manifest),
         ];
         marks.into_iter().filter(|(_, value, _)| value.is_some()).map(|(key, _, kind)| (key, kind))
     }
@@ -83,7 +83,7 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
     check_keys("the manifest", bytes)?;
     let ambiguous = |why: String| Err(ambiguous("the manifest", &why));
     let marks: Vec<_> = shape.marks().collect();
-    for kind in [Kind::Index, Kind::Manifest] {
+    for kind in [DocumentKind::Index, DocumentKind::Manifest] {
         if let (Some((one, _)), Some((other, _))) =
             (marks.iter().find(|mark| mark.1 == kind), marks.iter().find(|mark| mark.1 != kind))
         {

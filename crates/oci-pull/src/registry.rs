@@ -6,7 +6,7 @@ use super::auth::Login;
 use super::refusal::{LoginOrigin, refusal};
 use super::registries::Endpoint;
 use super::retry::Failure;
-use super::source::Source;
+use super::source::ImageSource;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -199,7 +199,7 @@ impl Repository {
     }
 }
 
-impl Source for Repository {
+impl ImageSource for Repository {
     fn name(&self) -> String {
         self.endpoint.name()
     }

@@ -6,7 +6,7 @@ use oci_reference::digest::Digest;
 use std::io::Read;
 
 /// A place that has manifests and blobs. Nobody believes it: what it gives is compared with its digest by whoever asks.
-pub(super) trait Source: Send + Sync {
+pub(super) trait ImageSource: Send + Sync {
     /// What people call the place.
     fn name(&self) -> String;
 

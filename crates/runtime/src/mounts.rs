@@ -1,7 +1,7 @@
 //! What is mounted into a container: taken hold of in the machine's tree, attached in the container's.
 
 pub(super) use super::plan::Mount;
-use super::plan::{KernelFiles, NEWROOT, Source};
+use super::plan::{KernelFiles, MountSource, NEWROOT};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -62,12 +62,16 @@ pub(super) struct Tree {
 impl Tree {
     /// Takes hold of a source; an image's layers are put together at `place`. Nothing where the kernel does not
     /// have what the source asks for, and a container can do without.
-    pub(super) fn take(source: &Source, place: &Path, regions: &Regions) -> anyhow::Result<Option<Self>> {
+    pub(super) fn take(
+        source: &MountSource,
+        place: &Path,
+        regions: &Regions,
+    ) -> anyhow::Result<Option<Self>> {
         match source {
-            Source::Bind(path) => Self::of_path(path, regions).map(Some),
-            Source::Tmpfs { size } => Self::of_memory(*size).map(Some),
-            Source::Image { layers } => Self::of_layers(layers, place, regions).map(Some),
-            Source::Kernel(files) => Self::of_kernel(*files),
+            MountSource::Bind(path) => Self::of_path(path, regions).map(Some),
+            MountSource::Tmpfs { size } => Self::of_memory(*size).map(Some),
+            MountSource::Image { layers } => Self::of_layers(layers, place, regions).map(Some),
+            MountSource::Kernel(files) => Self::of_kernel(*files),
         }
     }
 
@@ -141,7 +145,7 @@ impl Tree {
         mount: &Mount,
         restrictions: MountFlags,
     ) -> anyhow::Result<()> {
-        let is_of_kernel = matches!(mount.source, Source::Kernel(_));
+        let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
         if is_of_kernel && root.directory(&mount.target, Links::Inside).is_err() {
             // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
@@ -154,7 +158,7 @@ impl Tree {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&self.descriptor, "", &target, "", flags)?;
         let of_image =
-            if matches!(mount.source, Source::Image { .. }) { OF_IMAGE } else { MountFlags::empty() };
+            if matches!(mount.source, MountSource::Image { .. }) { OF_IMAGE } else { MountFlags::empty() };
         let read_only = if mount.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
         let flags = restrictions | of_image | read_only;
         if flags.is_empty() { Ok(()) } else { Ok(restrict(&self.descriptor, flags, Reach::WholeTree)?) }

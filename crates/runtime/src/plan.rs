@@ -59,7 +59,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// What it is.
-    pub source: Source,
+    pub source: MountSource,
     /// Where it is in the container.
     pub target: PathBuf,
     /// Whether nothing can be written to it.
@@ -68,7 +68,7 @@ pub struct Mount {
 
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
+pub enum MountSource {
     /// A path of the machine; one that is missing is made as a directory.
     Bind(PathBuf),
     /// Memory. It has the owner and the mode of the directory that it covers.
@@ -213,7 +213,7 @@ impl Plan {
 impl Mount {
     /// A path of the machine at `target` in the container, where it can be written to.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self { source: Source::Bind(source.into()), target: target.into(), read_only: false }
+        Self { source: MountSource::Bind(source.into()), target: target.into(), read_only: false }
     }
 
     /// A path of the machine at the same path in the container.
@@ -222,11 +222,11 @@ impl Mount {
     }
 
     fn kernel(target: &str, files: KernelFiles) -> Self {
-        Self { source: Source::Kernel(files), target: target.into(), read_only: false }
+        Self { source: MountSource::Kernel(files), target: target.into(), read_only: false }
     }
 
     fn memory(target: &&str) -> Self {
-        Self { source: Source::Tmpfs { size: None }, target: target.into(), read_only: false }
+        Self { source: MountSource::Tmpfs { size: None }, target: target.into(), read_only: false }
     }
 }
 

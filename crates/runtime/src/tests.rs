@@ -376,14 +376,14 @@ fn mounts_of_every_kind() {
     fs::set_permissions(lab.image.layers[0].join("srv"), fs::Permissions::from_mode(0o2750)).unwrap();
     let mount = |target: &str, source, read_only| Mount { source, target: target.into(), read_only };
     lab.plan.mounts = vec![
-        mount("/fixed", Source::Bind(fixed.clone()), true),
-        mount("/made", Source::Bind(lab.directory.0.join("made/here")), false),
-        mount("/file", Source::Bind(one.join("one")), false),
-        mount("/srv", Source::Tmpfs { size: Some(1 << 20) }, false),
-        mount("/memory", Source::Tmpfs { size: None }, false),
-        mount("/single", Source::Image { layers: vec![one.clone()] }, false),
-        mount("/double", Source::Image { layers: vec![one, two] }, false),
-        mount("/nothing", Source::Image { layers: vec![] }, false),
+        mount("/fixed", MountSource::Bind(fixed.clone()), true),
+        mount("/made", MountSource::Bind(lab.directory.0.join("made/here")), false),
+        mount("/file", MountSource::Bind(one.join("one")), false),
+        mount("/srv", MountSource::Tmpfs { size: Some(1 << 20) }, false),
+        mount("/memory", MountSource::Tmpfs { size: None }, false),
+        mount("/single", MountSource::Image { layers: vec![one.clone()] }, false),
+        mount("/double", MountSource::Image { layers: vec![one, two] }, false),
+        mount("/nothing", MountSource::Image { layers: vec![] }, false),
     ];
     let container = lab.start();
     let says = |script: &str| lab.says(&container, script);

@@ -7,7 +7,7 @@ use annotate_snippets::Renderer;
 use hint::hinted;
 use yaml_tree::document;
 use yaml_tree::document::{Node, ScalarType};
-use yaml_tree::finding::{Finding, Findings, Source};
+use yaml_tree::finding::{Finding, Findings, SourceText};
 
 /// How many findings an error shows; `iguana check` shows all.
 const SHOWN: usize = 5;
@@ -19,7 +19,7 @@ const VERSION_RULE: &str = "version";
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// The document; with replacement characters where it is not UTF-8.
-    pub source: Source,
+    pub source: SourceText,
     /// What is to be said, in the order of the document.
     pub findings: Vec<Finding>,
     /// What will run; nothing when a finding is an error.
@@ -47,7 +47,11 @@ pub fn check(bytes: &[u8]) -> Checked {
     // A hostile file is not even copied for messages.
     let shown = &bytes[..bytes.len().min(document::LARGEST)];
     let plan = plan.filter(|_| !findings.has_errors());
-    Checked { source: Source::new(String::from_utf8_lossy(shown)), findings: findings.into_sorted(), plan }
+    Checked {
+        source: SourceText::new(String::from_utf8_lossy(shown)),
+        findings: findings.into_sorted(),
+        plan,
+    }
 }
 
 fn plan(text: &str, findings: &mut Findings) -> Option<Plan> {

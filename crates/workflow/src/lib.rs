@@ -40,4 +40,4 @@ pub use nearest::nearest;
 pub use plan::Plan;
 pub use volume::{Volume, VolumeSource};
 pub use yaml_tree::document::LARGEST;
-pub use yaml_tree::finding::{Finding, Position, Severity, Source};
+pub use yaml_tree::finding::{Finding, Position, Severity, SourceText};

@@ -25,7 +25,7 @@ pub struct Key {
     /// Other spellings that mean the same.
     pub aliases: &'static [&'static str],
     /// What it takes.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether it must be there.
     pub required: bool,
     /// What it means: one sentence.
@@ -34,7 +34,7 @@ pub struct Key {
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ValueKind {
     /// A text.
     Text,
     /// A text that follows GitHub's rule for ids.
@@ -54,15 +54,15 @@ pub enum Kind {
     /// One of some words.
     Choice(&'static [&'static str]),
     /// A list.
-    List(&'static Kind),
+    List(&'static ValueKind),
     /// A map from names that the workflow chooses.
-    Map(&'static Kind),
+    Map(&'static ValueKind),
     /// A map from ids, which follow GitHub's rule.
-    Ids(&'static Kind),
+    Ids(&'static ValueKind),
     /// A map with fixed keys.
     Object(&'static Object),
     /// One of these, told apart by their shapes.
-    Either(&'static [Kind]),
+    Either(&'static [ValueKind]),
     /// Anything: GitHub's, and without an effect here.
     Ignored,
 }
@@ -75,7 +75,7 @@ enum Shape {
     Map,
 }
 
-impl Kind {
+impl ValueKind {
     fn shape(&self) -> Option<Shape> {
         match self {
             Self::List(_) => Some(Shape::List),
@@ -119,29 +119,29 @@ impl Kind {
 }
 
 /// Compares a document with what is expected of it.
-pub(super) fn check(root: &Node, kind: &Kind, findings: &mut Findings) {
+pub(super) fn check(root: &Node, kind: &ValueKind, findings: &mut Findings) {
     check_node(root, kind, &(root.span.start..root.span.start), findings);
 }
 
 /// What is missing is marked at `owner`: the key of the node.
-fn check_node(node: &Node, kind: &Kind, owner: &Range<usize>, findings: &mut Findings) {
+fn check_node(node: &Node, kind: &ValueKind, owner: &Range<usize>, findings: &mut Findings) {
     match kind {
         _ if findings.are_enough() => {}
-        Kind::Either(kinds) => match kinds.iter().find(|kind| kind.shape() == Some(shape(node))) {
+        ValueKind::Either(kinds) => match kinds.iter().find(|kind| kind.shape() == Some(shape(node))) {
             Some(kind) => check_node(node, kind, owner, findings),
             None => wrong_type(node, kind, findings),
         },
-        Kind::Ignored => {}
+        ValueKind::Ignored => {}
         _ if kind.shape() != Some(shape(node)) => wrong_type(node, kind, findings),
-        Kind::List(kind) => {
+        ValueKind::List(kind) => {
             node.items().iter().for_each(|item| check_node(item, kind, &item.span, findings));
         }
-        Kind::Map(kind) => {
+        ValueKind::Map(kind) => {
             for (key, value) in node.entries() {
                 check_value(key, value, kind, "give it one: `\"\"` is the empty text", findings);
             }
         }
-        Kind::Ids(kind) => {
+        ValueKind::Ids(kind) => {
             let mut known = HashSet::new();
             for (id, value) in node.entries() {
                 check_id(&id.name, &id.span, findings);
@@ -157,13 +157,13 @@ fn check_node(node: &Node, kind: &Kind, owner: &Range<usize>, findings: &mut Fin
                 check_value(id, value, kind, "write its keys below it", findings);
             }
         }
-        Kind::Object(object) => check_object(node, object, owner, findings),
+        ValueKind::Object(object) => check_object(node, object, owner, findings),
         _ => check_scalar(node, kind, findings),
     }
 }
 
-fn check_value(key: &DocumentKey, value: &Node, kind: &Kind, remedy: &str, findings: &mut Findings) {
-    if value.is_null() && !matches!(kind, Kind::Ignored) {
+fn check_value(key: &DocumentKey, value: &Node, kind: &ValueKind, remedy: &str, findings: &mut Findings) {
+    if value.is_null() && !matches!(kind, ValueKind::Ignored) {
         findings.error("type", &key.span, format!("`{}` has no value", key.name), remedy);
         return;
     }
@@ -178,14 +178,14 @@ fn shape(node: &Node) -> Shape {
     }
 }
 
-fn wrong_type(node: &Node, kind: &Kind, findings: &mut Findings) {
+fn wrong_type(node: &Node, kind: &ValueKind, findings: &mut Findings) {
     let message = format!("expected {}, found {}", kind.describe(), node.describe());
     let hint = match (&node.content, kind) {
-        (Content::Scalar(scalar), Kind::List(_)) => {
+        (Content::Scalar(scalar), ValueKind::List(_)) => {
             format!("begin each item with `- `, or write `[{}]`", shortened(&scalar.text))
         }
-        (Content::Map(_), Kind::List(_)) => "begin each item with `- `".into(),
-        (Content::List(_), Kind::Map(_) | Kind::Ids(_)) => {
+        (Content::Map(_), ValueKind::List(_)) => "begin each item with `- `".into(),
+        (Content::List(_), ValueKind::Map(_) | ValueKind::Ids(_)) => {
             "write each entry as `NAME: VALUE`, without `- `".into()
         }
         (Content::List(_) | Content::Map(_), kind) if kind.shape() == Some(Shape::Scalar) => {
@@ -212,7 +212,7 @@ fn check_object(node: &Node, object: &Object, owner: &Range<usize>, findings: &m
             findings.error("duplicate-key", &key.span, message, format!("keep `{}`", known.name));
         }
         given.push(known.name);
-        if matches!(known.kind, Kind::Ignored) {
+        if matches!(known.kind, ValueKind::Ignored) {
             let message = format!("`{}` has no effect: {}", key.name, known.doc);
             findings.add(Severity::Note, "ignored-key", &key.span, message, Some("it may be removed".into()));
         }
@@ -280,37 +280,37 @@ pub const ID_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 /// Characters of an id: it becomes the name of a directory (NAME_MAX, 255) beside another.
 pub const LONGEST_ID: usize = 100;
 
-fn check_scalar(node: &Node, kind: &Kind, findings: &mut Findings) {
+fn check_scalar(node: &Node, kind: &ValueKind, findings: &mut Findings) {
     let Some(scalar) = node.scalar() else { return };
     let text = scalar.text.as_str();
     let is_right = match (kind, scalar.kind()) {
         (_, ScalarType::Null) => false,
-        (Kind::Text | Kind::Id, found) => found == ScalarType::Text,
-        (Kind::Scalar, _) => true,
-        (Kind::Bool, found) => matches!(found, ScalarType::Bool(_)),
-        (Kind::Integer(first, last), found) => {
+        (ValueKind::Text | ValueKind::Id, found) => found == ScalarType::Text,
+        (ValueKind::Scalar, _) => true,
+        (ValueKind::Bool, found) => matches!(found, ScalarType::Bool(_)),
+        (ValueKind::Integer(first, last), found) => {
             let is_between = |number: u64| (*first..=*last).contains(&number);
             found == ScalarType::Number && text.parse().is_ok_and(is_between)
         }
-        (Kind::Minutes, found) => found == ScalarType::Number && duration::minutes(text).is_some(),
-        (Kind::Duration, _) => duration::parse(text).is_some(),
-        (Kind::Size, _) => duration::bytes(text).is_some(),
-        (Kind::Choice(words), _) => words.contains(&text),
+        (ValueKind::Minutes, found) => found == ScalarType::Number && duration::minutes(text).is_some(),
+        (ValueKind::Duration, _) => duration::parse(text).is_some(),
+        (ValueKind::Size, _) => duration::bytes(text).is_some(),
+        (ValueKind::Choice(words), _) => words.contains(&text),
         _ => true,
     };
     if !is_right {
         let (message, hint) = wrong_scalar(scalar, kind, node);
         findings.error("type", &node.span, message, hint);
-    } else if matches!(kind, Kind::Id) {
+    } else if matches!(kind, ValueKind::Id) {
         check_id(text, &node.span, findings);
-    } else if matches!(kind, Kind::Scalar) && scalar.was_no_text_in_yaml_1_1() {
+    } else if matches!(kind, ValueKind::Scalar) && scalar.was_no_text_in_yaml_1_1() {
         let message = format!("`{text}` is a text here, but a boolean for programs that read YAML 1.1");
         let hint = format!("write `\"{text}\"`, or `true` or `false`");
         findings.add(Severity::Warning, "ambiguous-text", &node.span, message, Some(hint));
     }
 }
 
-fn wrong_scalar(scalar: &Scalar, kind: &Kind, node: &Node) -> (String, String) {
+fn wrong_scalar(scalar: &Scalar, kind: &ValueKind, node: &Node) -> (String, String) {
     let expected = kind.describe();
     if scalar.kind() == ScalarType::Null {
         return (format!("expected {expected}, found nothing"), "give it a value, or remove it".into());
@@ -320,40 +320,40 @@ fn wrong_scalar(scalar: &Scalar, kind: &Kind, node: &Node) -> (String, String) {
 }
 
 /// What to do about a scalar that is not of its kind, where there is more to say than what that is.
-fn remedy(scalar: &Scalar, kind: &Kind) -> Option<String> {
+fn remedy(scalar: &Scalar, kind: &ValueKind) -> Option<String> {
     let text = scalar.text.as_str();
     let is_quoted = scalar.is_quoted();
     Some(match kind {
-        Kind::Text | Kind::Id => format!("put it into quotes if it is meant: `\"{text}\"`"),
-        Kind::Bool if is_quoted && ["true", "false"].contains(&text) => {
+        ValueKind::Text | ValueKind::Id => format!("put it into quotes if it is meant: `\"{text}\"`"),
+        ValueKind::Bool if is_quoted && ["true", "false"].contains(&text) => {
             format!("write it without quotes: `{text}`")
         }
-        Kind::Bool if scalar.was_no_text_in_yaml_1_1() => {
+        ValueKind::Bool if scalar.was_no_text_in_yaml_1_1() => {
             let meant = ["yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word));
             format!("YAML 1.2 takes `{text}` for a text: write `{meant}`")
         }
-        Kind::Integer(first, last)
+        ValueKind::Integer(first, last)
             if is_quoted && text.parse().is_ok_and(|it| (*first..=*last).contains(&it)) =>
         {
             format!("write it without quotes: `{text}`")
         }
-        Kind::Minutes if is_quoted && text.parse::<f64>().is_ok() => {
+        ValueKind::Minutes if is_quoted && text.parse::<f64>().is_ok() => {
             format!("write it without quotes: `{text}`")
         }
-        Kind::Choice(words) => match nearest(text, words.iter().copied()) {
+        ValueKind::Choice(words) => match nearest(text, words.iter().copied()) {
             Some(word) => format!("did you mean `{word}`?"),
             None => format!(
                 "write {}",
                 words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
             ),
         },
-        Kind::Duration if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+        ValueKind::Duration if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             format!("add its unit: `{text}s` are seconds, `{text}m` minutes")
         }
-        Kind::Minutes if duration::parse(text).is_some() => {
+        ValueKind::Minutes if duration::parse(text).is_some() => {
             format!("write a number without a unit, or `timeout: {text}`")
         }
-        Kind::Duration | Kind::Minutes if duration::is_out_of_range(text) => {
+        ValueKind::Duration | ValueKind::Minutes if duration::is_out_of_range(text) => {
             "it must be more than nothing, and at most a year".into()
         }
         _ => return None,

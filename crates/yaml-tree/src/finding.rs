@@ -58,13 +58,13 @@ impl fmt::Display for Position {
 
 /// A document by its lines, so that a place in it is found at once.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct SourceText {
     text: String,
     /// Where each line begins.
     starts: Vec<usize>,
 }
 
-impl Source {
+impl SourceText {
     /// The lines of a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
@@ -98,7 +98,7 @@ impl Source {
 impl Finding {
     /// The finding as a block for people: what, where, the line with a mark, the hint.
     #[must_use]
-    pub fn render(&self, file: &str, source: &Source, renderer: &Renderer) -> String {
+    pub fn render(&self, file: &str, source: &SourceText, renderer: &Renderer) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,

@@ -34,14 +34,14 @@ const TIME: i64 = 1_000_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<&'static str>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EntryKind,
     pub(crate) mode: u32,
     pub(crate) owner: u32,
     pub(crate) mtime: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     Directory,
     /// What is in it.
     File(String),
@@ -70,17 +70,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Layers {
         }
         mtime += 1;
         let kind = match what & 7 {
-            0 | 1 => Kind::Directory,
-            2 => Kind::File(mtime.to_string()),
-            3 | 4 => Kind::Symlink(target(more)),
-            5 if more & 0x80 != 0 => Kind::Fifo,
-            5 => Kind::HardLink(path(more)),
-            6 => Kind::Whiteout,
-            _ => Kind::Opaque,
+            0 | 1 => EntryKind::Directory,
+            2 => EntryKind::File(mtime.to_string()),
+            3 | 4 => EntryKind::Symlink(target(more)),
+            5 if more & 0x80 != 0 => EntryKind::Fifo,
+            5 => EntryKind::HardLink(path(more)),
+            6 => EntryKind::Whiteout,
+            _ => EntryKind::Opaque,
         };
         let (mode, owner) = (MODES[usize::from(what >> 3 & 3)], OWNERS[usize::from(what >> 5 & 1)]);
         let mut path = path(place);
-        if kind == Kind::Opaque && place & 0x80 != 0 {
+        if kind == EntryKind::Opaque && place & 0x80 != 0 {
             path.clear();
         }
         if let Some(layer) = layers.last_mut() {
@@ -109,13 +109,13 @@ pub(crate) fn archive(entries: &[Entry]) -> Vec<u8> {
         let (above, name) = path.rsplit_once('/').map_or(("", path.as_str()), |(above, name)| (above, name));
         let slash = if above.is_empty() { "" } else { "/" };
         let (kind, path, link, content) = match &entry.kind {
-            Kind::Directory => (b'5', path, String::new(), ""),
-            Kind::File(content) => (b'0', path, String::new(), content.as_str()),
-            Kind::Symlink(target) => (b'2', path, target.clone(), ""),
-            Kind::HardLink(target) => (b'1', path, target.join("/"), ""),
-            Kind::Fifo => (b'6', path, String::new(), ""),
-            Kind::Whiteout => (b'0', format!("{above}{slash}.wh.{name}"), String::new(), ""),
-            Kind::Opaque => (b'0', format!("{path}/.wh..wh..opq"), String::new(), ""),
+            EntryKind::Directory => (b'5', path, String::new(), ""),
+            EntryKind::File(content) => (b'0', path, String::new(), content.as_str()),
+            EntryKind::Symlink(target) => (b'2', path, target.clone(), ""),
+            EntryKind::HardLink(target) => (b'1', path, target.join("/"), ""),
+            EntryKind::Fifo => (b'6', path, String::new(), ""),
+            EntryKind::Whiteout => (b'0', format!("{above}{slash}.wh.{name}"), String::new(), ""),
+            EntryKind::Opaque => (b'0', format!("{path}/.wh..wh..opq"), String::new(), ""),
         };
         let mut header = [0; 512];
         let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);

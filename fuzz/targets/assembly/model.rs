@@ -3,7 +3,7 @@
 //! Where the rules do not say what a layer means there is no tree: a layer that has a name twice, that leads through a link
 //! of its own, or where it matters which of its entries comes first.
 
-use crate::layers::{Entry, Kind};
+use crate::layers::{Entry, EntryKind};
 use crate::listing::{Attributes, Listing, Thing};
 use std::collections::BTreeMap;
 
@@ -51,11 +51,11 @@ pub(crate) fn tree(layers: &[Vec<Entry>]) -> Option<Listing> {
 
 impl Tree {
     fn apply(&mut self, layer: usize, entries: &[Entry]) -> Option<()> {
-        let is_mark = |entry: &&Entry| matches!(entry.kind, Kind::Whiteout | Kind::Opaque);
+        let is_mark = |entry: &&Entry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
         // "Whiteout files MUST only apply to resources in lower/parent layers": so they come first; that of a directory
         // before those in it.
         let mut marks: Vec<&Entry> = entries.iter().filter(is_mark).collect();
-        marks.sort_by_key(|entry| (&entry.path, entry.kind == Kind::Opaque));
+        marks.sort_by_key(|entry| (&entry.path, entry.kind == EntryKind::Opaque));
         let mut applied = Vec::new();
         for entry in marks {
             let (above, name) = split(entry);
@@ -87,7 +87,7 @@ impl Tree {
         linked: &[(&Entry, usize)],
     ) -> Option<()> {
         let is_by_link = |(entry, before): &(&Entry, Found)| {
-            matches!(entry.kind, Kind::Whiteout | Kind::Opaque) && before.through_link
+            matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque) && before.through_link
         };
         let nested = applied.iter().filter(|(entry, _)| !split(entry).0.is_empty()).count();
         if nested > 1 && applied.iter().any(is_by_link) {
@@ -102,7 +102,7 @@ impl Tree {
             }
         }
         for (entry, node) in linked {
-            let Kind::HardLink(target) = &entry.kind else { continue };
+            let EntryKind::HardLink(target) = &entry.kind else { continue };
             let (name, above) = target.split_last()?;
             let found = self.find(above, layer);
             if self.0[found.directory?].children.get(*name) != Some(node) {
@@ -117,7 +117,7 @@ impl Tree {
         let directory = self.reach(above, layer)?;
         let present = self.0[directory].children.get(*name).copied();
         let is_own = |node: usize| self.0[node].layer == layer;
-        if let Kind::HardLink(target) = &entry.kind {
+        if let EntryKind::HardLink(target) = &entry.kind {
             let (target_name, target_above) = target.split_last()?;
             let found = self.find(target_above, layer);
             let node = *self.0[found.directory?].children.get(*target_name)?;
@@ -130,12 +130,12 @@ impl Tree {
             self.0[node].layer = layer;
             return Some(Taken::HardLink(node));
         }
-        let mode = if matches!(entry.kind, Kind::Symlink(_)) { 0 } else { entry.mode };
+        let mode = if matches!(entry.kind, EntryKind::Symlink(_)) { 0 } else { entry.mode };
         let attributes = Some((mode, entry.owner, entry.mtime));
         let thing = match &entry.kind {
-            Kind::Directory => Thing::Directory,
-            Kind::File(content) => Thing::File(content.clone()),
-            Kind::Symlink(target) => Thing::Symlink(target.clone()),
+            EntryKind::Directory => Thing::Directory,
+            EntryKind::File(content) => Thing::File(content.clone()),
+            EntryKind::Symlink(target) => Thing::Symlink(target.clone()),
             _ => Thing::Fifo,
         };
         if let Some(node) = present {
@@ -252,7 +252,7 @@ impl Tree {
 /// Of a mark: the directory that it is about, and the name in it, unless it is about all.
 fn split(entry: &Entry) -> (&[&'static str], Option<&'static str>) {
     match (&entry.kind, entry.path.split_last()) {
-        (Kind::Opaque, _) | (_, None) => (&entry.path, None),
+        (EntryKind::Opaque, _) | (_, None) => (&entry.path, None),
         (_, Some((name, above))) => (above, Some(name)),
     }
 }

@@ -3,7 +3,7 @@
 use crate::POWER_OFF;
 use anyhow::Result;
 use iguana_lab::disk::Disk;
-use iguana_lab::dracut::{Dracut, Kind};
+use iguana_lab::dracut::{Dracut, HookRunner};
 use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::payload::Suite;
@@ -42,7 +42,7 @@ jobs:
         echo LABEL=data /sysroot/data ro >> /iguana/mountlist']
 ";
 
-fn machine(suite: Suite, kind: Kind) -> Result<Scenario> {
+fn machine(suite: Suite, kind: HookRunner) -> Result<Scenario> {
     let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?, suite)?.initrd(kind)?;
     Ok(Scenario::with(&initrd).memory(MEMORY_MIB))
 }
@@ -58,7 +58,7 @@ fn disks() -> Result<[Disk; 2]> {
     Ok([Disk::ext4(32, "system", root.path())?, Disk::ext4(16, "data", data.path())?])
 }
 
-fn installing(suite: Suite, kind: Kind, disks: &[Disk; 2]) -> Result<Scenario> {
+fn installing(suite: Suite, kind: HookRunner, disks: &[Disk; 2]) -> Result<Scenario> {
     let tool =
         Recipe::busybox()?.program("/usr/bin/dbus-send")?.file("/ask.sh", 0o755, ASK_NETWORK_MANAGER)?;
     let scenario = machine(suite, kind)?.image("tool", tool)?.workflow(WORKFLOW);
@@ -67,7 +67,7 @@ fn installing(suite: Suite, kind: Kind, disks: &[Disk; 2]) -> Result<Scenario> {
 
 fn systemd_switches(suite: Suite) -> Result<()> {
     let disks = disks()?;
-    let mut boot = installing(suite, Kind::Systemd, &disks)?.boot()?;
+    let mut boot = installing(suite, HookRunner::Systemd, &disks)?.boot()?;
     boot.expect_all(&["job network: started", "progress: the bus answers", "job network: succeeded"])?;
     boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
@@ -77,7 +77,7 @@ fn systemd_switches(suite: Suite) -> Result<()> {
 
 fn scripts_switch(suite: Suite) -> Result<()> {
     let disks = disks()?;
-    let mut boot = installing(suite, Kind::Scripts, &disks)?.boot()?;
+    let mut boot = installing(suite, HookRunner::Scripts, &disks)?.boot()?;
     boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
     boot.ends()?;
@@ -112,7 +112,7 @@ fn scripts_of_dracut_ng_switch() -> Result<()> {
 #[ignore = "long"]
 fn the_splash_screen_shows_the_progress() -> Result<()> {
     let script = format!("echo half is copied > /iguana/progress\n{POWER_OFF}");
-    let mut boot = machine(Suite::Bookworm, Kind::Systemd)?.job(Recipe::script(&script)?)?.boot()?;
+    let mut boot = machine(Suite::Bookworm, HookRunner::Systemd)?.job(Recipe::script(&script)?)?.boot()?;
     boot.expect("handover: power off")?;
     let said = boot.ends()?;
     assert!(said.lines().any(|line| line.trim() == "progress: half is copied"), "{said}");
@@ -120,7 +120,7 @@ fn the_splash_screen_shows_the_progress() -> Result<()> {
 }
 
 /// The disk that is there is booted as if there were no Iguana.
-fn steps_aside(kind: Kind) -> Result<()> {
+fn steps_aside(kind: HookRunner) -> Result<()> {
     let disks = disks()?;
     let scenario = machine(Suite::Bookworm, kind)?.disk(&disks[0]).append("root=LABEL=system");
     let mut boot = scenario.boot()?;
@@ -132,19 +132,19 @@ fn steps_aside(kind: Kind) -> Result<()> {
 #[test]
 #[ignore = "long"]
 fn a_root_alone_is_left_to_systemd() -> Result<()> {
-    steps_aside(Kind::Systemd)
+    steps_aside(HookRunner::Systemd)
 }
 
 #[test]
 #[ignore = "long"]
 fn a_root_alone_is_left_to_scripts() -> Result<()> {
-    steps_aside(Kind::Scripts)
+    steps_aside(HookRunner::Scripts)
 }
 
 #[test]
 #[ignore = "long"]
 fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
-    for kind in [Kind::Systemd, Kind::Scripts] {
+    for kind in [HookRunner::Systemd, HookRunner::Scripts] {
         let disks = disks()?;
         let mut boot = installing(Suite::Bookworm, kind, &disks)?.append("root=/dev/vdz1").boot()?;
         boot.expect("no machine-id is taken over from `root=/dev/vdz1`")?;
@@ -156,16 +156,18 @@ fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
 }
 
 /// systemd's shell asks before it begins; that of scripts has a prompt at once.
-fn enter_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
+fn enter_shell(boot: &mut Boot, kind: HookRunner) -> Result<()> {
     match kind {
-        Kind::Systemd => boot.expect("or press Control-D to continue").and_then(|_| boot.types("\n"))?,
-        Kind::Scripts => boot.expect("Dropping to debug shell").map(drop)?,
+        HookRunner::Systemd => {
+            boot.expect("or press Control-D to continue").and_then(|_| boot.types("\n"))?
+        }
+        HookRunner::Scripts => boot.expect("Dropping to debug shell").map(drop)?,
     }
     // What is typed before the prompt is thrown away.
     boot.expect("# ").map(drop)
 }
 
-fn leave_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
+fn leave_shell(boot: &mut Boot, kind: HookRunner) -> Result<()> {
     enter_shell(boot, kind)?;
     boot.types("echo here $((40 + 2))\n")?;
     boot.expect("here 42")?;
@@ -175,7 +177,7 @@ fn leave_shell(boot: &mut Boot, kind: Kind) -> Result<()> {
 #[test]
 #[ignore = "long"]
 fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
-    for kind in [Kind::Systemd, Kind::Scripts] {
+    for kind in [HookRunner::Systemd, HookRunner::Scripts] {
         let scenario = machine(Suite::Bookworm, kind)?
             .job(Recipe::script("exit 7")?)?
             .append("rd.iguana.debug rd.break=pre-mount");
@@ -202,7 +204,7 @@ done
 sleep 60
 ";
 
-fn dies(kind: Kind) -> Result<()> {
+fn dies(kind: HookRunner) -> Result<()> {
     let workflow = "jobs: {job: {container: {image: REGISTRY/job, pid: host}}}";
     let scenario = machine(Suite::Bookworm, kind)?.image("job", Recipe::script(KILL)?)?.workflow(workflow);
     let mut boot = scenario.boot()?;
@@ -215,13 +217,13 @@ fn dies(kind: Kind) -> Result<()> {
 
 #[test]
 fn a_death_of_the_program_opens_no_shell() -> Result<()> {
-    dies(Kind::Systemd)
+    dies(HookRunner::Systemd)
 }
 
 #[test]
 #[ignore = "long"]
 fn a_death_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
-    dies(Kind::Scripts)
+    dies(HookRunner::Scripts)
 }
 
 /// What a person at the machine may try, and what is said then; the system on the disk is not started.
@@ -236,7 +238,7 @@ const TRIES: &[(&str, &str)] = &[
     ("rd.iguana.debug rd.iguana.on_failure=shell", "kernel option `rd.iguana.debug` is ignored"),
 ];
 
-fn is_closed(kind: Kind, tries: &[(&str, &str)]) -> Result<()> {
+fn is_closed(kind: HookRunner, tries: &[(&str, &str)]) -> Result<()> {
     let rules = "[command-line]\nshell = false\nallow = ['rd.iguana.control_url']\n";
     let initrd = Dracut::of(&Kernel::debian(Flavour::Cloud)?, Suite::Bookworm)?.initrd_with(kind, rules)?;
     let disks = disks()?;
@@ -254,16 +256,16 @@ fn is_closed(kind: Kind, tries: &[(&str, &str)]) -> Result<()> {
 
 #[test]
 fn a_strict_trust_closes_the_shells_of_dracut() -> Result<()> {
-    is_closed(Kind::Systemd, &TRIES[..3])
+    is_closed(HookRunner::Systemd, &TRIES[..3])
 }
 
 #[test]
 #[ignore = "long"]
 fn a_strict_trust_closes_the_shells_of_scripts_and_the_rest() -> Result<()> {
-    is_closed(Kind::Scripts, TRIES)?;
-    is_closed(Kind::Systemd, &TRIES[3..])?;
+    is_closed(HookRunner::Scripts, TRIES)?;
+    is_closed(HookRunner::Systemd, &TRIES[3..])?;
     is_closed(
-        Kind::Systemd,
+        HookRunner::Systemd,
         &[("systemd.unit=emergency.target", "no shell: the trust in this initrd allows none")],
     )
 }
@@ -271,7 +273,7 @@ fn a_strict_trust_closes_the_shells_of_scripts_and_the_rest() -> Result<()> {
 #[test]
 #[ignore = "long"]
 fn a_kernel_action_ends_the_machine() -> Result<()> {
-    let mut boot = machine(Suite::Bookworm, Kind::Systemd)?
+    let mut boot = machine(Suite::Bookworm, HookRunner::Systemd)?
         .job(Recipe::script("echo reboot > /iguana/kernelAction")?)?
         .boot()?;
     boot.expect("handover: reboot")?;

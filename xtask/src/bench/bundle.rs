@@ -1,7 +1,7 @@
 //! `cargo xtask bench bundle`: images out of a registry into one directory: `iguana bundle`, which verifies and writes each
 //! blob once, and `skopeo sync`, in turn, in memory.
 
-use super::images::Kind;
+use super::images::ImageKind;
 use super::result;
 use super::stage::{Sample, Samples, Stage};
 use crate::dist;
@@ -22,9 +22,12 @@ pub(crate) struct Options {
 }
 
 /// Images that are bundled together.
-const SETS: &[(&str, &[Kind])] = &[
-    ("the large image", &[Kind::Large]),
-    ("five images", &[Kind::Tiny, Kind::Medium, Kind::Large, Kind::ManyLayers, Kind::SmallFiles]),
+const SETS: &[(&str, &[ImageKind])] = &[
+    ("the large image", &[ImageKind::Large]),
+    (
+        "five images",
+        &[ImageKind::Tiny, ImageKind::Medium, ImageKind::Large, ImageKind::ManyLayers, ImageKind::SmallFiles],
+    ),
 ];
 
 /// The same as a directory and as a file; skopeo writes directories.

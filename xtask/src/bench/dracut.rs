@@ -3,7 +3,7 @@
 use super::result;
 use crate::dist;
 use anyhow::Result;
-use iguana_lab::dracut::{Dracut, Kind};
+use iguana_lab::dracut::{Dracut, HookRunner};
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::payload::Suite;
 use iguana_lab::{packages, passing_room};
@@ -35,7 +35,9 @@ pub(super) fn run() -> Result<()> {
         kernel.release,
         PART * 100.0,
     );
-    for (kind, name) in [(Kind::Systemd, "systemd, NetworkManager"), (Kind::Scripts, "scripts, dhclient")] {
+    for (kind, name) in
+        [(HookRunner::Systemd, "systemd, NetworkManager"), (HookRunner::Scripts, "scripts, dhclient")]
+    {
         for packing in PACKINGS {
             let options = [kind.options(), &["--compress", packing]].concat();
             let own = size(&dracut, &options)?;

@@ -17,7 +17,7 @@ const FILE_BYTES: usize = 700;
 
 /// Which image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ImageKind {
     Tiny,
     Medium,
     Large,
@@ -33,40 +33,46 @@ pub(super) struct Pushed {
     pub(super) reference: String,
 }
 
-impl Kind {
-    pub(super) const ALL: [Kind; 6] =
-        [Kind::Tiny, Kind::Medium, Kind::Large, Kind::LargeZstd, Kind::ManyLayers, Kind::SmallFiles];
+impl ImageKind {
+    pub(super) const ALL: [ImageKind; 6] = [
+        ImageKind::Tiny,
+        ImageKind::Medium,
+        ImageKind::Large,
+        ImageKind::LargeZstd,
+        ImageKind::ManyLayers,
+        ImageKind::SmallFiles,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Tiny => "tiny",
-            Kind::Medium => "medium",
-            Kind::Large => "large",
-            Kind::LargeZstd => "large-zstd",
-            Kind::ManyLayers => "many-layers",
-            Kind::SmallFiles => "small-files",
+            ImageKind::Tiny => "tiny",
+            ImageKind::Medium => "medium",
+            ImageKind::Large => "large",
+            ImageKind::LargeZstd => "large-zstd",
+            ImageKind::ManyLayers => "many-layers",
+            ImageKind::SmallFiles => "small-files",
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    pub(super) fn named(name: &str) -> Option<ImageKind> {
+        ImageKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     pub(super) fn describe(self) -> String {
         match self {
-            Kind::Tiny => "Tiny: busybox, 2 layers, gzip".into(),
-            Kind::Medium => "Medium: a minimal Debian, 2 layers, gzip".into(),
-            Kind::Large => "Large: a Debian with compilers, 6 layers, gzip".into(),
-            Kind::LargeZstd => "The same, zstd".into(),
-            Kind::ManyLayers => format!("Many layers: the medium one's bytes in {LAYERS} layers, gzip"),
-            Kind::SmallFiles => format!("Small files: {FILES} of {FILE_BYTES} bytes in one layer, gzip"),
+            ImageKind::Tiny => "Tiny: busybox, 2 layers, gzip".into(),
+            ImageKind::Medium => "Medium: a minimal Debian, 2 layers, gzip".into(),
+            ImageKind::Large => "Large: a Debian with compilers, 6 layers, gzip".into(),
+            ImageKind::LargeZstd => "The same, zstd".into(),
+            ImageKind::ManyLayers => format!("Many layers: the medium one's bytes in {LAYERS} layers, gzip"),
+            ImageKind::SmallFiles => format!("Small files: {FILES} of {FILE_BYTES} bytes in one layer, gzip"),
         }
     }
 
     pub(super) fn push(self, registry: &Registry) -> Result<Pushed> {
         let image = self.image()?;
         match self {
-            Kind::LargeZstd => registry.push_as_zstd(&image, self.name())?,
+            ImageKind::LargeZstd => registry.push_as_zstd(&image, self.name())?,
             _ => registry.push(&image, self.name())?,
         };
         let (_, port) = registry
@@ -79,11 +85,11 @@ impl Kind {
 
     fn image(self) -> Result<Image> {
         match self {
-            Kind::Tiny => marker::image(Size::Tiny),
-            Kind::Medium => marker::image(Size::Medium),
-            Kind::Large | Kind::LargeZstd => marker::image(Size::Large),
-            Kind::ManyLayers => many_layers(),
-            Kind::SmallFiles => small_files(),
+            ImageKind::Tiny => marker::image(Size::Tiny),
+            ImageKind::Medium => marker::image(Size::Medium),
+            ImageKind::Large | ImageKind::LargeZstd => marker::image(Size::Large),
+            ImageKind::ManyLayers => many_layers(),
+            ImageKind::SmallFiles => small_files(),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Entry {
 
 /// What a line has mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum EntrySource {
     /// What is on a device.
     Device,
     /// A file system of the kernel's, by the name that stands in the device's place.
@@ -106,13 +106,13 @@ impl Entry {
         !self.is_root() && self.has("nofail")
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> EntrySource {
         let without = WITHOUT_DEVICE.iter().find(|kind| **kind == self.device);
         match (without, self.has("bind"), self.has("rbind")) {
-            (_, _, true) => Source::Path { with_mounts: true },
-            (_, true, _) => Source::Path { with_mounts: false },
-            (Some(kind), ..) => Source::Kernel(kind),
-            (None, ..) => Source::Device,
+            (_, _, true) => EntrySource::Path { with_mounts: true },
+            (_, true, _) => EntrySource::Path { with_mounts: false },
+            (Some(kind), ..) => EntrySource::Kernel(kind),
+            (None, ..) => EntrySource::Device,
         }
     }
 
@@ -121,7 +121,7 @@ impl Entry {
     /// # Errors
     /// When the line names something below `/iguana` or `/run/iguana`, or something that leads there.
     pub(super) fn refuse_containers_files(&self) -> anyhow::Result<()> {
-        let has_path = self.source() != Source::Kernel("overlay");
+        let has_path = self.source() != EntrySource::Kernel("overlay");
         let named = [Path::new(&self.device)].into_iter().filter(|path| has_path && path.is_absolute());
         let options = self.options.split(',').filter_map(|option| option.split_once('='));
         let mut of_options = options.flat_map(|(_, value)| value.split(':'));
@@ -256,10 +256,10 @@ mod tests {
     #[test]
     fn not_everything_is_on_a_device() {
         let source = |device, options| Entry::new(device, "/sysroot/x", options).source();
-        assert_eq!(source("/dev/vda1", "ro"), Source::Device);
-        assert_eq!(source("tmpfs", "size=1m"), Source::Kernel("tmpfs"));
-        assert_eq!(source("overlay", "lowerdir=/a"), Source::Kernel("overlay"));
-        assert_eq!(source("/sysroot/data", "bind,ro"), Source::Path { with_mounts: false });
-        assert_eq!(source("/dev", "rbind"), Source::Path { with_mounts: true });
+        assert_eq!(source("/dev/vda1", "ro"), EntrySource::Device);
+        assert_eq!(source("tmpfs", "size=1m"), EntrySource::Kernel("tmpfs"));
+        assert_eq!(source("overlay", "lowerdir=/a"), EntrySource::Kernel("overlay"));
+        assert_eq!(source("/sysroot/data", "bind,ro"), EntrySource::Path { with_mounts: false });
+        assert_eq!(source("/dev", "rbind"), EntrySource::Path { with_mounts: true });
     }
 }

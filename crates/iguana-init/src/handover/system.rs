@@ -4,7 +4,7 @@
 use super::NEW_ROOT;
 use super::filesystem;
 use super::filesystem::Content;
-use super::mount_list::{Entry, Source};
+use super::mount_list::{Entry, EntrySource};
 use crate::block::named;
 use crate::report::Report;
 use anyhow::Context as _;
@@ -131,8 +131,8 @@ pub(super) fn new_root() -> Result<Directory, untrusted_fs::Error> {
 fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
     let shown = entry.mountpoint.display();
     match entry.source() {
-        Source::Device => mount_device(entry, report),
-        Source::Kernel(kind) => {
+        EntrySource::Device => mount_device(entry, report),
+        EntrySource::Kernel(kind) => {
             let target = mountpoint(entry)?;
             let (flags, data) = entry.flags_and_data();
             mount(kind, target.handle(), kind, flags, CString::new(data)?.as_c_str())
@@ -140,7 +140,7 @@ fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
                 .hint("check its options in the mount list")?;
             Ok(Mounted::At(target.path, None))
         }
-        Source::Path { with_mounts } => {
+        EntrySource::Path { with_mounts } => {
             let bound = bind(entry, with_mounts);
             bound
                 .with_context(|| format!("cannot bind `{}` to `{shown}`", entry.device))

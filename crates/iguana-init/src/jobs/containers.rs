@@ -6,7 +6,7 @@ use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use oci_pull::VerifiedImage;
-use runtime::{Command, Mount, Plan, Program, Runtime, Source, Stdio};
+use runtime::{Command, Mount, MountSource, Plan, Program, Runtime, Stdio};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
@@ -85,13 +85,15 @@ fn mount(
     store: &Path,
 ) -> anyhow::Result<Mount> {
     let source = match &volume.source {
-        VolumeSource::Anonymous => Source::Bind(scratch.join(format!("volume-{number}"))),
-        VolumeSource::Named(name) => Source::Bind(store.join("volumes").join(name)),
-        VolumeSource::Host(path) => Source::Bind(path.clone()),
-        VolumeSource::Tmpfs(size) => Source::Tmpfs { size: *size },
+        VolumeSource::Anonymous => MountSource::Bind(scratch.join(format!("volume-{number}"))),
+        VolumeSource::Named(name) => MountSource::Bind(store.join("volumes").join(name)),
+        VolumeSource::Host(path) => MountSource::Bind(path.clone()),
+        VolumeSource::Tmpfs(size) => MountSource::Tmpfs { size: *size },
         VolumeSource::Image(image) => {
             let image = pulled.get(image).context("cannot mount an image")?;
-            Source::Image { layers: image.layers().iter().map(|layer| layer.path().to_owned()).collect() }
+            MountSource::Image {
+                layers: image.layers().iter().map(|layer| layer.path().to_owned()).collect(),
+            }
         }
     };
     Ok(Mount { source, target: volume.target.clone(), read_only: volume.read_only })

@@ -17,7 +17,7 @@ pub(crate) use format::Delivery;
 use initrd::Contents;
 use inputs::Input;
 pub(crate) use kernel::Kernel;
-use modules::{Packed, Source};
+use modules::{ModuleTree, Packed};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -98,7 +98,7 @@ impl Recipe {
 
 /// Makes the initrd for `kernel` with `workflow` bundled.
 pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) -> Result<Initrd> {
-    let source = Source::open(&kernel.modules)?;
+    let source = ModuleTree::open(&kernel.modules)?;
     let inputs = Inputs::read(recipe, workflow)?;
     let wanted = modules::wanted(&source, &recipe.add_modules)?;
     let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| output::say(line))?;
@@ -162,7 +162,7 @@ impl Inputs {
             || single.into_iter().any(|input| !input.is_public)
     }
 
-    fn with(self, kernel: &Kernel, source: &Source, modules: Packed) -> Result<Contents> {
+    fn with(self, kernel: &Kernel, source: &ModuleTree, modules: Packed) -> Result<Contents> {
         let date = date(env::var("SOURCE_DATE_EPOCH").ok(), self.newest().max(source.newest()))?;
         let bytes = |input: Input| input.bytes;
         let named = |inputs: Vec<(String, Input)>| {
@@ -211,7 +211,7 @@ fn cache(recipe: &Recipe) -> Cache {
     }
 }
 
-fn facts(kernel: &Kernel, source: &Source, modules: &Packed, inputs: &Inputs) -> Vec<String> {
+fn facts(kernel: &Kernel, source: &ModuleTree, modules: &Packed, inputs: &Inputs) -> Vec<String> {
     let early: usize = modules.early.iter().map(|(_, module)| module.len()).sum();
     let mut facts = vec![
         format!("kernel {}, modules from {}", kernel.release, kernel.modules.display()),

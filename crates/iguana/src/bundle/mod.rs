@@ -5,7 +5,7 @@ mod push;
 use crate::output;
 use crate::output::Color;
 use crate::output_file;
-use crate::output_file::Place;
+use crate::output_file::Destination;
 use crate::trust::ExaminedBundle;
 use crate::{check, trust};
 use anyhow::{Context, Result};
@@ -179,7 +179,7 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
 /// As one file, in an order and with times that are always the same.
 fn pack(directory: &Directory, output: &Path) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
-    let place = Place::of(output)?;
+    let place = Destination::of(output)?;
     let mut incoming = place.begin()?;
     let mut tar = tar::Builder::new(BufWriter::new(incoming.stream()));
     let mut names = vec![PathBuf::from("oci-layout"), PathBuf::from("index.json")];

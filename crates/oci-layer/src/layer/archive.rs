@@ -18,7 +18,7 @@ pub(super) const EXTENSION_LIMIT: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     File,
     HardLink,
     Symlink,
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 /// An entry, without its content.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     pub(super) name: Vec<u8>,
     pub(super) link: Vec<u8>,
     pub(super) owner: u32,
@@ -208,14 +208,14 @@ impl<'a> Archive<'a> {
     }
 
     /// All of an entry but its names.
-    fn describe(&mut self, header: &Header, records: pax::Records, kind: Kind) -> anyhow::Result<Entry> {
+    fn describe(&mut self, header: &Header, records: pax::Records, kind: EntryKind) -> anyhow::Result<Entry> {
         let stored = match kind {
-            Kind::File | Kind::Other => records.size.map_or_else(|| header.size(), Ok)?,
+            EntryKind::File | EntryKind::Other => records.size.map_or_else(|| header.size(), Ok)?,
             // Old archives give the size of what a link points to, without content.
             _ => 0,
         };
         self.begin_content(stored);
-        let is_device = matches!(kind, Kind::CharacterDevice | Kind::BlockDevice);
+        let is_device = matches!(kind, EntryKind::CharacterDevice | EntryKind::BlockDevice);
         let device = |field| if is_device { id(header.number(field)?) } else { Ok(0) };
         let mut entry = Entry {
             kind,
@@ -230,7 +230,7 @@ impl<'a> Archive<'a> {
             pieces: None,
             xattrs: records.xattrs,
         };
-        if kind == Kind::File {
+        if kind == EntryKind::File {
             self.lay_out(header, &records.sparse, &mut entry).context("its map of holes")?;
         }
         Ok(entry)
@@ -330,18 +330,18 @@ impl Header {
         self.0[156]
     }
 
-    fn kind_of(&self, name: &[u8]) -> Kind {
+    fn kind_of(&self, name: &[u8]) -> EntryKind {
         match self.kind() {
             // The seventh Unix had no other sign for directories.
-            0 | b'0' if name.ends_with(b"/") => Kind::Directory,
-            0 | b'0' | b'7' | b'S' => Kind::File,
-            b'1' => Kind::HardLink,
-            b'2' => Kind::Symlink,
-            b'3' => Kind::CharacterDevice,
-            b'4' => Kind::BlockDevice,
-            b'5' => Kind::Directory,
-            b'6' => Kind::Fifo,
-            _ => Kind::Other,
+            0 | b'0' if name.ends_with(b"/") => EntryKind::Directory,
+            0 | b'0' | b'7' | b'S' => EntryKind::File,
+            b'1' => EntryKind::HardLink,
+            b'2' => EntryKind::Symlink,
+            b'3' => EntryKind::CharacterDevice,
+            b'4' => EntryKind::BlockDevice,
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            _ => EntryKind::Other,
         }
     }
 

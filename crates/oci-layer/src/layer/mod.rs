@@ -21,7 +21,7 @@ pub use assembly::take_after;
 
 use super::store::{Layer, Store};
 use anyhow::{Context as _, bail, ensure};
-use archive::{Archive, Entry, Kind};
+use archive::{Archive, Entry, EntryKind};
 use memory::Memory;
 use metadata::{Maker, Metadata};
 use oci_reference::digest::Digest;
@@ -127,7 +127,7 @@ struct Unpacker {
     root: Root,
     maker: Maker,
     /// The directory that the last entry was in, and by what name: archives list a directory's files one after the other.
-    parent: Option<(PathBuf, Rc<Place>)>,
+    parent: Option<(PathBuf, Rc<OpenDirectory>)>,
     /// Described last, because filling a directory changes its time, and its mode may forbid that.
     directories: BTreeMap<PathBuf, DirectoryState>,
     /// Implied directories in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
@@ -141,7 +141,7 @@ struct Unpacker {
 }
 
 /// A directory of the layer.
-struct Place {
+struct OpenDirectory {
     /// Below the root, without links in it.
     path: PathBuf,
     directory: Directory,
@@ -184,12 +184,12 @@ impl Unpacker {
     }
 
     fn entry(&mut self, name: &[u8], mut entry: Entry, archive: &mut Archive<'_>) -> anyhow::Result<()> {
-        if entry.kind == Kind::Other {
+        if entry.kind == EntryKind::Other {
             return Ok(());
         }
         let path = relative(name)?;
         let Some(name) = path.file_name() else {
-            ensure!(entry.kind == Kind::Directory, "the image's root is said to be no directory");
+            ensure!(entry.kind == EntryKind::Directory, "the image's root is said to be no directory");
             return self.describe(PathBuf::new(), Metadata::of(&mut entry)?);
         };
         let above = path.parent().unwrap_or(Path::new(""));
@@ -204,7 +204,7 @@ impl Unpacker {
 
     fn make(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &OsStr,
         entry: &Entry,
         archive: &mut Archive<'_>,
@@ -215,9 +215,9 @@ impl Unpacker {
             self.links.remove(&place.path.join(name));
         }
         match entry.kind {
-            Kind::Directory => self.directory(place, name, meta),
-            Kind::File => self.file(place, name, entry, archive, &meta),
-            Kind::HardLink => {
+            EntryKind::Directory => self.directory(place, name, meta),
+            EntryKind::File => self.file(place, name, entry, archive, &meta),
+            EntryKind::HardLink => {
                 let target = relative(&entry.link).context("the target of a hard link")?;
                 if self.hard_link(place, name, &target)? {
                     return Ok(());
@@ -227,15 +227,15 @@ impl Unpacker {
                 self.links.insert(path, target);
                 Ok(())
             }
-            Kind::Symlink => {
+            EntryKind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 self.replace(place, name, |parent| symlinkat(target, parent, name))?;
                 meta.apply_at(place.directory.as_fd(), name, FileType::Symlink, &self.maker)
             }
-            Kind::CharacterDevice => self.node(place, name, FileType::CharacterDevice, entry, &meta),
-            Kind::BlockDevice => self.node(place, name, FileType::BlockDevice, entry, &meta),
-            Kind::Fifo => self.node(place, name, FileType::Fifo, entry, &meta),
-            Kind::Other => Ok(()),
+            EntryKind::CharacterDevice => self.node(place, name, FileType::CharacterDevice, entry, &meta),
+            EntryKind::BlockDevice => self.node(place, name, FileType::BlockDevice, entry, &meta),
+            EntryKind::Fifo => self.node(place, name, FileType::Fifo, entry, &meta),
+            EntryKind::Other => Ok(()),
         }
     }
 
@@ -252,7 +252,7 @@ impl Unpacker {
 
     /// The directory of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
     /// has nothing to hide.
-    fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<Place>>> {
+    fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<OpenDirectory>>> {
         if let Some((known, place)) = &self.parent
             && known == path
         {
@@ -276,7 +276,7 @@ impl Unpacker {
             self.memory.take(path.as_os_str().len())?;
             self.directories.insert(path, DirectoryState::CutOff);
         }
-        let place = Rc::new(Place { path: reached.path, directory: reached.directory });
+        let place = Rc::new(OpenDirectory { path: reached.path, directory: reached.directory });
         self.parent = Some((path.to_owned(), Rc::clone(&place)));
         Ok(Some(place))
     }
@@ -289,7 +289,7 @@ impl Unpacker {
         Ok(())
     }
 
-    fn directory(&mut self, place: &Place, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
+    fn directory(&mut self, place: &OpenDirectory, name: &OsStr, meta: Metadata) -> anyhow::Result<()> {
         let path = place.path.join(name);
         let parent = place.directory.as_fd();
         match root::make_directory(parent, name) {
@@ -306,7 +306,7 @@ impl Unpacker {
 
     fn file(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &OsStr,
         entry: &Entry,
         archive: &mut Archive<'_>,
@@ -330,7 +330,7 @@ impl Unpacker {
 
     fn node(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &OsStr,
         kind: FileType,
         entry: &Entry,
@@ -342,7 +342,7 @@ impl Unpacker {
     }
 
     /// False when what it links to is not there.
-    fn hard_link(&mut self, place: &Place, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
+    fn hard_link(&mut self, place: &OpenDirectory, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
         let Some(target_name) = target.file_name() else { bail!("a hard link to a directory") };
         let directory = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
             Err(error) if is_absent(&error) => return Ok(false),
@@ -368,7 +368,7 @@ impl Unpacker {
 
     /// Says that `gone` is not there any more in the layers below. What this layer itself has under that name
     /// stays (layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
-    fn whiteout(&mut self, place: &Place, gone: &[u8]) -> anyhow::Result<()> {
+    fn whiteout(&mut self, place: &OpenDirectory, gone: &[u8]) -> anyhow::Result<()> {
         if !self.marked.contains(&place.path) {
             self.memory.take(place.path.as_os_str().len())?;
             self.marked.insert(place.path.clone());
@@ -395,7 +395,7 @@ impl Unpacker {
     /// Makes something in the place of whatever has that name already: in an archive the last entry wins.
     fn replace<T>(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &OsStr,
         make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> anyhow::Result<T> {
@@ -467,7 +467,7 @@ impl Unpacker {
             for (path, target) in waiting {
                 let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name());
                 let directory = self.root.find_directly(above)?;
-                let place = Place { path: above.to_owned(), directory };
+                let place = OpenDirectory { path: above.to_owned(), directory };
                 let is_made = match name {
                     Some(name) => self.hard_link(&place, name, &target),
                     None => Ok(true),

@@ -20,17 +20,17 @@ pub(super) struct View {
     layers: Vec<Arc<Layer>>,
     /// The names of the path that was asked for last, each with the path up to it and what that led to: paths are asked
     /// for in order, and so each costs no more than what is new in it.
-    known: RefCell<Vec<(PathBuf, Rc<Place>)>>,
+    known: RefCell<Vec<(PathBuf, Rc<KnownDirectory>)>>,
     /// Names that may still be looked up, and how many there could be at first.
     lookups: Cell<u64>,
     lookups_limit: u64,
 }
 
 /// A directory on the way, perhaps one that is not there.
-struct Place {
+struct KnownDirectory {
     path: PathBuf,
     directory: Rc<MergedDirectory>,
-    above: Option<Rc<Place>>,
+    above: Option<Rc<KnownDirectory>>,
 }
 
 /// A directory that layers have in one place.
@@ -67,7 +67,7 @@ pub(super) enum Follow {
 
 /// Where a name has led.
 enum Entered {
-    MergedDirectory(Rc<Place>),
+    MergedDirectory(Rc<KnownDirectory>),
     /// Something else, and where that is.
     Else(PathBuf, Seen),
 }
@@ -120,7 +120,7 @@ impl View {
     pub(super) fn find(&self, path: &Path, follow: Follow) -> anyhow::Result<(PathBuf, Seen)> {
         let mut known = self.known.borrow_mut();
         // Known is where a link leads, and not that there is one.
-        let is_of_use = |known: &Path, place: &Place| match follow {
+        let is_of_use = |known: &Path, place: &KnownDirectory| match follow {
             Follow::All => true,
             Follow::ButLast => known != path || place.path == *known,
             Follow::None => place.path == *known,
@@ -155,7 +155,7 @@ impl View {
     }
 
     /// What a name leads to in a directory, with all links.
-    fn enter(&self, from: &Rc<Place>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
+    fn enter(&self, from: &Rc<KnownDirectory>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
         let mut place = Rc::clone(from);
         let mut walk = Walk::new(name);
         loop {
@@ -184,17 +184,17 @@ impl View {
                 _ if !walk.is_at_end() => return Ok(Entered::Else(next, Seen::Barred)),
                 seen => return Ok(Entered::Else(next, seen)),
             };
-            place = Rc::new(Place { path: next, directory, above: Some(place) });
+            place = Rc::new(KnownDirectory { path: next, directory, above: Some(place) });
         }
     }
 
-    fn root(&self) -> anyhow::Result<Rc<Place>> {
+    fn root(&self) -> anyhow::Result<Rc<KnownDirectory>> {
         let all: Vec<usize> = (0..self.layers.len()).rev().collect();
         let directory = match self.step(&all, Path::new(""))? {
             Seen::MergedDirectory(directory) => directory,
             _ => Rc::default(),
         };
-        Ok(Rc::new(Place { path: PathBuf::new(), directory, above: None }))
+        Ok(Rc::new(KnownDirectory { path: PathBuf::new(), directory, above: None }))
     }
 
     /// What is seen at a path in a directory that these layers have. A directory without an entry hides no link, and one that

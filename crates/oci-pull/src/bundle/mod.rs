@@ -15,7 +15,7 @@ pub use writer::Writer;
 use super::ambiguity;
 use super::local::{Files, Layout, Packed, name_of};
 use super::retry::Failure;
-use super::source::Source;
+use super::source::ImageSource;
 use crate::artifact;
 use crate::artifact::{IMAGES, WORKFLOW};
 use anyhow::Context as _;
@@ -47,7 +47,7 @@ pub struct Opened {
 
 struct Content {
     /// Where it is, best place first.
-    places: Vec<Box<dyn Source>>,
+    places: Vec<Box<dyn ImageSource>>,
     /// All images and signatures, each with its name.
     images: Vec<Descriptor>,
     /// All that its artifact lists, and bytes of that.
@@ -125,7 +125,7 @@ impl Bundle {
 impl Opened {
     /// What has this manifest and these documents; its blobs are in all of the places.
     pub(super) fn new(
-        places: Vec<Box<dyn Source>>,
+        places: Vec<Box<dyn ImageSource>>,
         manifest: &ImageManifest,
         mut documents: HashMap<String, Vec<u8>>,
     ) -> anyhow::Result<Self> {

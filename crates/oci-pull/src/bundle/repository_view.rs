@@ -2,7 +2,7 @@
 
 use super::Bundle;
 use crate::retry::Failure;
-use crate::source::Source;
+use crate::source::ImageSource;
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_reference::reference::Named;
@@ -36,12 +36,12 @@ fn is_of(name: &str, repository: &str) -> bool {
 }
 
 impl RepositoryView {
-    fn source(&self) -> &dyn Source {
+    fn source(&self) -> &dyn ImageSource {
         &*self.bundle.0.places[self.place]
     }
 }
 
-impl Source for RepositoryView {
+impl ImageSource for RepositoryView {
     fn name(&self) -> String {
         self.repository.clone()
     }

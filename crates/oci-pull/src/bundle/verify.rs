@@ -2,7 +2,7 @@
 
 use super::Bundle;
 use crate::ambiguity;
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::{Context as _, bail, ensure};
 use hint::WithHint as _;
 use oci_reference::digest::{Digest, Hasher};
@@ -42,7 +42,7 @@ impl Bundle {
         Ok(Inventory { names: self.0.images.len(), blobs: self.0.blobs.len(), bytes })
     }
 
-    fn source(&self) -> &dyn Source {
+    fn source(&self) -> &dyn ImageSource {
         &*self.0.places[0]
     }
 }

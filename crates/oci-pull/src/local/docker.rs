@@ -6,7 +6,7 @@
 use super::files::{Packed, Part};
 use super::place;
 use crate::retry::Failure;
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_reference::digest::{Digest, Hasher};
@@ -116,7 +116,7 @@ impl DockerArchive {
     }
 }
 
-impl Source for DockerArchive {
+impl ImageSource for DockerArchive {
     fn name(&self) -> String {
         self.path.clone()
     }

@@ -4,7 +4,7 @@ use super::files::{Files, Part};
 use super::place;
 use crate::ambiguity;
 use crate::retry::Failure;
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_reference::digest::Digest;
@@ -105,7 +105,7 @@ fn document(files: &Files, name: &str) -> anyhow::Result<Vec<u8>> {
     found.document().with_context(|| format!("cannot read `{name}` in `{path}`"))
 }
 
-impl Source for Layout {
+impl ImageSource for Layout {
     fn name(&self) -> String {
         self.files.path().display().to_string()
     }

@@ -5,7 +5,7 @@ mod files;
 mod layout;
 mod members;
 
-use super::source::Source;
+use super::source::ImageSource;
 use docker::DockerArchive;
 pub(super) use files::{Files, Packed};
 pub(super) use layout::{Layout, name_of};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// What a name leads to.
 pub(super) struct Opened {
-    pub(super) source: Box<dyn Source>,
+    pub(super) source: Box<dyn ImageSource>,
     /// Where that is, without links: of what is open, and not of the name, which may lead elsewhere meanwhile.
     pub(super) path: PathBuf,
 }

@@ -5,7 +5,7 @@
 use super::Finder;
 use crate::ambiguity;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
 use hint::hinted;
 use oci_reference::digest::Digest;
@@ -30,7 +30,7 @@ impl Finder {
     pub(super) fn approve(
         &self,
         candidate: &Named,
-        repository: &dyn Source,
+        repository: &dyn ImageSource,
         manifest: Digest,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<Approval> {
@@ -57,7 +57,7 @@ impl Finder {
 
 /// What lies beside images in a repository.
 struct Attached<'a> {
-    repository: &'a dyn Source,
+    repository: &'a dyn ImageSource,
     observer: &'a PullObserver<'a>,
     /// Nothing is asked for any more then.
     until: Instant,
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    impl Source for RepositoryView {
+    impl ImageSource for RepositoryView {
         fn name(&self) -> String {
             "view".into()
         }

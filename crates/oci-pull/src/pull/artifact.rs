@@ -2,7 +2,7 @@
 //! layer each, known by its media type.
 
 use super::find::FoundImage;
-use super::manifest::Kind;
+use super::manifest::ManifestKind;
 use super::{Finder, PullEvent};
 use crate::artifact::TYPE;
 use crate::bundle;
@@ -32,7 +32,7 @@ impl Finder {
     ) -> anyhow::Result<Artifact> {
         PullObserver::staying(watch, |observer| {
             let FoundImage { source, others, manifest, approval, .. } =
-                self.look_up(reference, None, Kind::Artifact(TYPE), observer)?;
+                self.look_up(reference, None, ManifestKind::Artifact(TYPE), observer)?;
             let read = |digest| RetryPolicy::usual().until_done(observer, || source.document(digest));
             let documents = bundle::documents(&manifest, |digest| Ok(read(digest)?));
             let documents = documents.map_err(|failure| failure.error)?;

@@ -3,11 +3,11 @@
 use super::PullEvent;
 use super::approval::{as_tag, optional};
 use super::find::Finder;
-use super::manifest::{Kind, configuration, descriptor_digest, locked};
+use super::manifest::{ManifestKind, configuration, descriptor_digest, locked};
 use crate::ambiguity;
 use crate::bundle::Writer;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::Context as _;
 use fetch::http;
 use oci_reference::digest::Digest;
@@ -46,7 +46,7 @@ impl Finder {
         for machine in machines {
             let finder = Self { machine: machine.clone(), ..self.clone() };
             let name = Reference::Registry(reference.clone());
-            let found = finder.look_up(&name, None, Kind::Image, observer)?;
+            let found = finder.look_up(&name, None, ManifestKind::Image, observer)?;
             configuration(&*found.source, &found.manifest, machine, observer)?;
             let named = found.named.as_ref().unwrap_or(reference);
             let copy = Copy { source: &*found.source, repository: named.name(), observer };
@@ -73,7 +73,7 @@ impl Finder {
 
 /// One image on its way.
 struct Copy<'a> {
-    source: &'a dyn Source,
+    source: &'a dyn ImageSource,
     repository: String,
     observer: &'a PullObserver<'a>,
 }

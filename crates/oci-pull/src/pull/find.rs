@@ -2,7 +2,7 @@
 
 use super::PullEvent;
 use super::manifest;
-use super::manifest::Kind;
+use super::manifest::ManifestKind;
 use crate::auth::{Login, Logins};
 use crate::bundle::Bundle;
 use crate::local;
@@ -10,7 +10,7 @@ use crate::refusal::LoginOrigin;
 use crate::registries::{Endpoint, Registries};
 use crate::registry::{Credentials, Repository};
 use crate::retry::{PullObserver, RetryPolicy};
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::bail;
 use fetch::http;
 use oci_reference::platform::Machine;
@@ -44,9 +44,9 @@ pub struct Finder {
 
 /// An image that was found: what is known before its layers come.
 pub(super) struct FoundImage {
-    pub(super) source: Box<dyn Source>,
+    pub(super) source: Box<dyn ImageSource>,
     /// What has not been asked yet. Layers are the same wherever they come from.
-    pub(super) others: Vec<Box<dyn Source>>,
+    pub(super) others: Vec<Box<dyn ImageSource>>,
     pub(super) approval: Approval,
     pub(super) manifest: ImageManifest,
     /// The name in full that it was found and judged by, if it has one.
@@ -59,8 +59,9 @@ impl Finder {
     /// # Errors
     /// When it rejects the image, or the image cannot be had.
     pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
-        let found =
-            PullObserver::staying(watch, |observer| self.look_up(reference, None, Kind::Image, observer))?;
+        let found = PullObserver::staying(watch, |observer| {
+            self.look_up(reference, None, ManifestKind::Image, observer)
+        })?;
         Ok(found.approval)
     }
 
@@ -74,7 +75,8 @@ impl Finder {
             Reference::Local(local) => local.name().to_owned(),
         };
         PullObserver::staying(watch, |observer| {
-            let FoundImage { source, approval, .. } = self.look_up(reference, None, Kind::Image, observer)?;
+            let FoundImage { source, approval, .. } =
+                self.look_up(reference, None, ManifestKind::Image, observer)?;
             let bytes = RetryPolicy::usual().until_done(observer, || source.manifest(&identifier))?;
             manifest::locked(&bytes, approval.manifest())
         })
@@ -85,7 +87,7 @@ impl Finder {
         &self,
         reference: &Reference,
         credentials: Option<&Credentials>,
-        kind: Kind,
+        kind: ManifestKind,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {
         match reference {
@@ -95,7 +97,7 @@ impl Finder {
     }
 
     /// The image in files of this machine.
-    fn find_here(&self, local: &Local, kind: Kind) -> anyhow::Result<FoundImage> {
+    fn find_here(&self, local: &Local, kind: ManifestKind) -> anyhow::Result<FoundImage> {
         let local::Opened { source, path } = local::open(local)?;
         let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
         let (digest, manifest) = found.map_err(|failure| failure.error)?;
@@ -108,7 +110,7 @@ impl Finder {
         &self,
         reference: &Named,
         credentials: Option<&Credentials>,
-        kind: Kind,
+        kind: ManifestKind,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {
         if let Some(found) = self.find_along(reference, kind, observer)? {
@@ -134,7 +136,7 @@ impl Finder {
                 Ok(found) => {
                     let others = places.map(|(candidate, endpoint)| {
                         let repository = self.repository(&candidate, endpoint, credentials)?;
-                        Ok(Box::new(repository) as Box<dyn Source>)
+                        Ok(Box::new(repository) as Box<dyn ImageSource>)
                     });
                     return Ok(FoundImage { others: others.collect::<anyhow::Result<_>>()?, ..found });
                 }
@@ -148,7 +150,7 @@ impl Finder {
     fn find_along(
         &self,
         reference: &Named,
-        kind: Kind,
+        kind: ManifestKind,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<Option<FoundImage>> {
         let Some(bundle) = &self.bundle else { return Ok(None) };
@@ -159,7 +161,7 @@ impl Finder {
             let found = self.find_at(&candidate, repository_view, kind, RetryPolicy::usual(), observer)?;
             if self.takes_word_of_bundle(&candidate, &found.approval) {
                 let others = repository_views
-                    .map(|repository_view| Box::new(repository_view) as Box<dyn Source>)
+                    .map(|repository_view| Box::new(repository_view) as Box<dyn ImageSource>)
                     .collect();
                 return Ok(Some(FoundImage { others, ..found }));
             }
@@ -172,8 +174,8 @@ impl Finder {
     fn find_at(
         &self,
         candidate: &Named,
-        source: impl Source + 'static,
-        kind: Kind,
+        source: impl ImageSource + 'static,
+        kind: ManifestKind,
         retry: RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {

@@ -3,7 +3,7 @@
 use crate::ambiguity;
 use crate::artifact;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::Context as _;
 use hint::hinted;
 use oci_reference::digest::Digest;
@@ -25,14 +25,14 @@ const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/j
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ManifestKind {
     /// The image of a container.
     Image,
     /// An artifact of this type.
     Artifact(&'static str),
 }
 
-impl Kind {
+impl ManifestKind {
     /// The entry of an index that is meant: of images, that for this machine.
     fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
         let Self::Artifact(wanted) = self else { return machine.choose(index) };
@@ -43,10 +43,10 @@ impl Kind {
 
 /// The manifest of what is looked for, from whatever stands behind the name.
 pub(super) fn resolve(
-    source: &dyn Source,
+    source: &dyn ImageSource,
     identifier: &str,
     digest: Option<Digest>,
-    kind: Kind,
+    kind: ManifestKind,
     machine: &Machine,
 ) -> Result<(Digest, ImageManifest), Failure> {
     let bytes = source.manifest(identifier)?;
@@ -75,13 +75,13 @@ pub(super) fn resolve(
 
 /// The manifests behind a name that a place has, whatever machine they are for.
 pub(super) fn taken_along(
-    source: &dyn Source,
+    source: &dyn ImageSource,
     identifier: &str,
     digest: Option<Digest>,
 ) -> anyhow::Result<Vec<Digest>> {
     let bytes = source.manifest(identifier).map_err(|failure| failure.error)?;
     digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
-    if let Document::Manifest(_) = Document::parse(&bytes, Kind::Image)? {
+    if let Document::Manifest(_) = Document::parse(&bytes, ManifestKind::Image)? {
         return Ok(vec![Digest::of(&bytes)]);
     }
     let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
@@ -93,7 +93,7 @@ pub(super) fn taken_along(
 pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     let digest = Digest::of(bytes);
     let mut platforms = BTreeMap::new();
-    match Document::parse(bytes, Kind::Image)? {
+    match Document::parse(bytes, ManifestKind::Image)? {
         Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
         Document::Index => {
             let index = ambiguity::index(bytes).context("the image's index is not understood")?;
@@ -125,7 +125,7 @@ enum Document {
 
 impl Document {
     /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
-    fn parse(bytes: &[u8], wanted: Kind) -> anyhow::Result<Self> {
+    fn parse(bytes: &[u8], wanted: ManifestKind) -> anyhow::Result<Self> {
         ambiguity::refuse(bytes, "", None)?;
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -159,7 +159,7 @@ impl Document {
         };
         if let Some(config) = shape.config.filter(|config| !is_image(config)) {
             let kind = shape.artifact_type.filter(|kind| !kind.is_empty()).unwrap_or(config.media_type);
-            if matches!(wanted, Kind::Artifact(wanted) if wanted == kind) {
+            if matches!(wanted, ManifestKind::Artifact(wanted) if wanted == kind) {
                 return manifest(bytes);
             }
             artifact::check_version(&kind)?;
@@ -168,7 +168,7 @@ impl Document {
                 "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
             ));
         }
-        if let Kind::Artifact(kind) = wanted {
+        if let ManifestKind::Artifact(kind) = wanted {
             return Err(hinted(
                 "it is the image of a container",
                 format!("name an artifact of the type `{kind}`; `iguana bundle push` makes one"),
@@ -185,7 +185,7 @@ fn manifest(bytes: &[u8]) -> anyhow::Result<Document> {
 
 /// The configuration that a manifest names, if it is for this machine.
 pub(super) fn configuration(
-    source: &dyn Source,
+    source: &dyn ImageSource,
     manifest: &ImageManifest,
     machine: &Machine,
     observer: &PullObserver<'_>,
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_not_an_image_is_refused_by_its_name() {
         assert!(matches!(
-            Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, Kind::Image),
+            Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, ManifestKind::Image),
             Ok(Document::Index)
         ));
         let manifest = |config: &str, more: &str| {
@@ -259,7 +259,7 @@ mod tests {
                 r#"{{"schemaVersion":2,{more}"layers":[],
                 "config":{{"mediaType":"{config}","digest":"{digest}","size":2}}}}"#
             );
-            Document::parse(text.as_bytes(), Kind::Image)
+            Document::parse(text.as_bytes(), ManifestKind::Image)
         };
         for config in CONFIGURATIONS {
             assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
@@ -270,12 +270,12 @@ mod tests {
             assert!(manifest(config, "").is_err(), "{config}");
         }
         let both = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
-        let told = Document::parse(both, Kind::Image).unwrap_err().to_string();
+        let told = Document::parse(both, ManifestKind::Image).unwrap_err().to_string();
         assert!(told.contains("ambiguous"), "{told}");
         let empty = "application/vnd.oci.empty.v1+json";
         for (outcome, expected) in [
-            (Document::parse(br#"{"schemaVersion":1}"#, Kind::Image), "schema version 1"),
-            (Document::parse(b"<html>", Kind::Image), "not understood"),
+            (Document::parse(br#"{"schemaVersion":1}"#, ManifestKind::Image), "schema version 1"),
+            (Document::parse(b"<html>", ManifestKind::Image), "not understood"),
             (
                 manifest("application/vnd.cncf.helm.config.v1+json", ""),
                 "`application/vnd.cncf.helm.config.v1+json`",

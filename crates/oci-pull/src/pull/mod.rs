@@ -16,12 +16,12 @@ mod window;
 
 use super::registry::Credentials;
 use super::retry::PullObserver;
-use super::source::Source;
+use super::source::ImageSource;
 use anyhow::Context as _;
 use find::FoundImage;
 use hint::hinted;
 use layers::Wanted;
-use manifest::Kind;
+use manifest::ManifestKind;
 use oci_layer::Capacity;
 use oci_layer::layer::assemble;
 use oci_layer::{Layer, Store};
@@ -151,7 +151,7 @@ const SURELY_FITTING: u64 = 16;
 /// Sees to it that the layers fit. What they will take is asked for only where it might be too much: each answer costs
 /// a way to the registry and back.
 fn make_room(
-    source: &dyn Source,
+    source: &dyn ImageSource,
     missing: &[&Wanted],
     packed: u64,
     capacity: &dyn Capacity,
@@ -211,7 +211,7 @@ impl Puller {
     ) -> anyhow::Result<VerifiedImage> {
         let tell = observer.tell;
         let FoundImage { source, others, approval, manifest, .. } =
-            self.finder.look_up(reference, credentials, Kind::Image, observer)?;
+            self.finder.look_up(reference, credentials, ManifestKind::Image, observer)?;
         let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, observer)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, lest one is freed before the others have come.

@@ -1,7 +1,7 @@
 //! How many bytes layers will have when they are unpacked, asked for before they are fetched.
 
 use super::layers::{Compression, Wanted};
-use crate::source::Source;
+use crate::source::ImageSource;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -54,11 +54,11 @@ impl Need {
     }
 
     /// Asks each layer with a request of a few bytes. One that cannot be asked is guessed: its pull will say why.
-    pub(super) fn ask(source: &dyn Source, layers: &[&Wanted]) -> Self {
+    pub(super) fn ask(source: &dyn ImageSource, layers: &[&Wanted]) -> Self {
         Self::ask_until(Instant::now() + TIME_LIMIT, source, layers)
     }
 
-    fn ask_until(until: Instant, source: &dyn Source, layers: &[&Wanted]) -> Self {
+    fn ask_until(until: Instant, source: &dyn ImageSource, layers: &[&Wanted]) -> Self {
         let next = AtomicUsize::new(0);
         let sum = Mutex::new(Self::default());
         thread::scope(|scope| {
@@ -77,7 +77,7 @@ impl Need {
         sum.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of_layer(source: &dyn Source, layer: &Wanted) -> Self {
+    fn of_layer(source: &dyn ImageSource, layer: &Wanted) -> Self {
         let unpacked = match layer.compression {
             Compression::None => Some(layer.bytes),
             Compression::Gzip => {
@@ -142,7 +142,7 @@ mod tests {
     /// Has layers that say that they hold a thousand bytes.
     struct Asked(AtomicUsize);
 
-    impl Source for Asked {
+    impl ImageSource for Asked {
         fn name(&self) -> String {
             "asked".into()
         }

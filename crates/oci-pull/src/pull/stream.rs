@@ -8,7 +8,7 @@ use super::PullEvent;
 use super::layers::{Compression, Wanted};
 use super::window;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
-use crate::source::Source;
+use crate::source::ImageSource;
 use anyhow::{Context as _, bail};
 use fetch::http;
 use fetch::http::Pace;
@@ -47,12 +47,12 @@ pub(super) struct Target<'a> {
 
 /// Where a layer may be had: the place that had the manifest, then the others.
 pub(super) struct Sources<'a> {
-    pub(super) first: &'a dyn Source,
-    pub(super) others: &'a [Box<dyn Source>],
+    pub(super) first: &'a dyn ImageSource,
+    pub(super) others: &'a [Box<dyn ImageSource>],
 }
 
 impl Sources<'_> {
-    fn all(&self) -> Vec<&dyn Source> {
+    fn all(&self) -> Vec<&dyn ImageSource> {
         [self.first].into_iter().chain(self.others.iter().map(AsRef::as_ref)).collect()
     }
 }
@@ -136,7 +136,7 @@ impl Download<'_> {
     /// Receives what is left, with new retry after each [`RENEWED_BY`].
     fn take_from_one(
         &mut self,
-        source: &dyn Source,
+        source: &dyn ImageSource,
         retry: fn() -> RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> Result<(), Interrupted> {
@@ -160,7 +160,7 @@ impl Download<'_> {
     }
 
     /// Receives until the end, or until the connection breaks.
-    fn receive(&mut self, source: &dyn Source, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
+    fn receive(&mut self, source: &dyn ImageSource, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
         let mut body = source.blob(self.layer.digest, self.layer.bytes, self.received)?;
         loop {
             let mut block = self.blocks.take_empty();

@@ -172,18 +172,18 @@ impl Approval {
 /// The part of a policy that decides about an image.
 pub struct Rule<'a> {
     policy: &'a Policy,
-    place: Place<'a>,
+    place: RuleScope<'a>,
     requirements: &'a [Requirement],
 }
 
 /// Where a rule stands.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+enum RuleScope<'a> {
     Default,
     Transport(&'a str, &'a str),
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for RuleScope<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => out.write_str("`default`"),
@@ -253,7 +253,7 @@ impl Policy {
     /// The rule for an image: the most special one.
     #[must_use]
     pub fn rule(&self, subject: &Subject) -> Rule<'_> {
-        let by_default = Rule { policy: self, place: Place::Default, requirements: &self.default };
+        let by_default = Rule { policy: self, place: RuleScope::Default, requirements: &self.default };
         let Some((transport, scopes)) = self.transports.iter().find(|(name, _)| name == subject.transport)
         else {
             return by_default;
@@ -262,7 +262,7 @@ impl Policy {
         let found = wanted.filter_map(|scope| scopes.iter().find(|(known, _)| known == scope)).next();
         found.map_or(by_default, |(scope, requirements)| Rule {
             policy: self,
-            place: Place::Transport(transport, scope),
+            place: RuleScope::Transport(transport, scope),
             requirements,
         })
     }

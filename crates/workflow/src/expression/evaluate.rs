@@ -1,7 +1,7 @@
 //! The value of a tree.
 
 use super::functions;
-use super::syntax::{Comparison, Kind, Logic, Node};
+use super::syntax::{Comparison, Logic, Node, NodeKind};
 use super::{Scope, Value};
 use std::cmp::Ordering;
 
@@ -21,18 +21,18 @@ impl Node {
     /// Recursive: a tree is at most [`super::syntax::MAX_DEPTH`] deep.
     pub(super) fn evaluate(&self, scope: &dyn Scope) -> Outcome {
         match &self.kind {
-            Kind::Literal(value) => value.clone().into(),
-            Kind::Context(name) => scope.context(name).into(),
-            Kind::Item { of, key } => item(of.evaluate(scope), &key.evaluate(scope).value),
-            Kind::All(of) => all(of.evaluate(scope)),
-            Kind::Not(operand) => Value::Bool(!operand.evaluate(scope).value.is_true()).into(),
-            Kind::Logic(Logic::And, operands) => first_that_is(false, operands, scope),
-            Kind::Logic(Logic::Or, operands) => first_that_is(true, operands, scope),
-            Kind::Compare(left, comparison, right) => {
+            NodeKind::Literal(value) => value.clone().into(),
+            NodeKind::Context(name) => scope.context(name).into(),
+            NodeKind::Item { of, key } => item(of.evaluate(scope), &key.evaluate(scope).value),
+            NodeKind::All(of) => all(of.evaluate(scope)),
+            NodeKind::Not(operand) => Value::Bool(!operand.evaluate(scope).value.is_true()).into(),
+            NodeKind::Logic(Logic::And, operands) => first_that_is(false, operands, scope),
+            NodeKind::Logic(Logic::Or, operands) => first_that_is(true, operands, scope),
+            NodeKind::Compare(left, comparison, right) => {
                 let ordering = left.evaluate(scope).value.compare(&right.evaluate(scope).value);
                 Value::Bool(comparison.holds(ordering)).into()
             }
-            Kind::Call(function, arguments) => {
+            NodeKind::Call(function, arguments) => {
                 let arguments: Vec<_> = arguments.iter().map(|node| node.evaluate(scope).value).collect();
                 functions::call(*function, &arguments, scope).into()
             }

@@ -2,7 +2,7 @@
 
 use super::functions;
 use super::functions::Function;
-use super::token::{Kind as TokenKind, Token, shown, tokens, unexpected};
+use super::token::{Token, TokenKind, shown, tokens, unexpected};
 use super::{ExpressionError, Name, Value};
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ pub(super) const MAX_DEPTH: usize = 50;
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
     /// How many nodes it is to the furthest leaf, with this one.
     depth: usize,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     Literal(Value),
     Context(String),
     Item { of: Box<Node>, key: Box<Node> },
@@ -122,7 +122,7 @@ impl Parser<'_> {
 
     fn literal(&mut self) -> Parsed {
         match self.advance().kind {
-            TokenKind::Literal(value) => self.node(Kind::Literal(value)),
+            TokenKind::Literal(value) => self.node(NodeKind::Literal(value)),
             _ => Err(self.unexpected()),
         }
     }
@@ -130,7 +130,7 @@ impl Parser<'_> {
     fn negation(&mut self) -> Parsed {
         self.advance();
         let operand = self.operand()?;
-        self.node(Kind::Not(operand.into()))
+        self.node(NodeKind::Not(operand.into()))
     }
 
     fn group(&mut self) -> Parsed {
@@ -148,7 +148,7 @@ impl Parser<'_> {
         }
         let name = self.text[span.clone()].to_ascii_lowercase();
         self.names.push(Name { path: vec![name.clone()], offset: span.start, length: span.len() });
-        let node = self.node(Kind::Context(name))?;
+        let node = self.node(NodeKind::Context(name))?;
         self.items(node, Some(self.names.len() - 1))
     }
 
@@ -165,8 +165,8 @@ impl Parser<'_> {
             };
             name = name.filter(|name| self.lengthen(*name, key.as_ref()));
             node = match key {
-                Some(key) => self.node(Kind::Item { of: node.into(), key: key.into() })?,
-                None => self.node(Kind::All(node.into()))?,
+                Some(key) => self.node(NodeKind::Item { of: node.into(), key: key.into() })?,
+                None => self.node(NodeKind::All(node.into()))?,
             };
         }
     }
@@ -180,7 +180,7 @@ impl Parser<'_> {
             }
             TokenKind::Name => {
                 let key = self.text[self.advance().span].to_owned();
-                self.node(Kind::Literal(Value::Text(key))).map(Some)
+                self.node(NodeKind::Literal(Value::Text(key))).map(Some)
             }
             _ => Err(self
                 .unexpected()
@@ -200,7 +200,7 @@ impl Parser<'_> {
 
     /// Whether the key is constant, and so is now a part of the name.
     fn lengthen(&mut self, name: usize, key: Option<&Node>) -> bool {
-        let Some(Kind::Literal(key)) = key.map(|key| &key.kind) else { return false };
+        let Some(NodeKind::Literal(key)) = key.map(|key| &key.kind) else { return false };
         let name = &mut self.names[name];
         name.path.push(key.to_string());
         name.length = self.parsed.end - name.offset;
@@ -214,13 +214,13 @@ impl Parser<'_> {
         let arguments = self.arguments()?;
         self.close(")", &open)?;
         signature.check(arguments.len(), &(name.start..self.parsed.end))?;
-        if let (Function::Format, Some(Kind::Literal(format))) =
+        if let (Function::Format, Some(NodeKind::Literal(format))) =
             (signature.function, arguments.first().map(|node| &node.kind))
         {
             functions::check_format(&format.to_string(), arguments.len() - 1, &first)?;
         }
         self.asks_for_status |= matches!(signature.function, Function::Status(_));
-        self.node(Kind::Call(signature.function, arguments))
+        self.node(NodeKind::Call(signature.function, arguments))
     }
 
     fn arguments(&mut self) -> Parsed<Vec<Node>> {
@@ -261,7 +261,7 @@ impl Parser<'_> {
         token
     }
 
-    fn node(&self, kind: Kind) -> Parsed {
+    fn node(&self, kind: NodeKind) -> Parsed {
         let depth = 1 + kind.depth_below();
         if depth > MAX_DEPTH {
             return Err(too_deep(&self.parsed));
@@ -302,13 +302,13 @@ fn binary(token: &TokenKind) -> Option<(u8, Operator)> {
     })
 }
 
-fn join(left: Node, operator: Operator, right: Node) -> Kind {
+fn join(left: Node, operator: Operator, right: Node) -> NodeKind {
     match operator {
-        Operator::Compare(comparison) => Kind::Compare(left.into(), comparison, right.into()),
+        Operator::Compare(comparison) => NodeKind::Compare(left.into(), comparison, right.into()),
         Operator::Logic(logic) => {
             let mut operands = operands(left, logic);
             operands.extend(self::operands(right, logic));
-            Kind::Logic(logic, operands)
+            NodeKind::Logic(logic, operands)
         }
     }
 }
@@ -316,12 +316,12 @@ fn join(left: Node, operator: Operator, right: Node) -> Kind {
 /// A chain of one operator becomes one node, as on GitHub, so that its length does not count as depth.
 fn operands(node: Node, logic: Logic) -> Vec<Node> {
     match node.kind {
-        Kind::Logic(same, operands) if same == logic => operands,
+        NodeKind::Logic(same, operands) if same == logic => operands,
         _ => vec![node],
     }
 }
 
-impl Kind {
+impl NodeKind {
     fn depth_below(&self) -> usize {
         match self {
             Self::Literal(_) | Self::Context(_) => 0,

@@ -5,7 +5,7 @@ use super::value::{Value, parse_number};
 use std::ops::Range;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// `null`, `true`, `0x1F`, `'a text'`.
     Literal(Value),
     /// The name of a context, a key or a function.
@@ -16,7 +16,7 @@ pub(super) enum Kind {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
-    pub(super) kind: Kind,
+    pub(super) kind: TokenKind,
     pub(super) span: Range<usize>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn tokens(text: &str, part: Range<usize>) -> Result<Vec<Token>, Expre
     }
 }
 
-fn token(text: &str, start: usize, before: Option<&Kind>) -> Result<Token, ExpressionError> {
+fn token(text: &str, start: usize, before: Option<&TokenKind>) -> Result<Token, ExpressionError> {
     let rest = &text[start..];
     match rest.as_bytes()[0] {
         b'\'' => return quoted(text, start),
@@ -53,15 +53,15 @@ fn token(text: &str, start: usize, before: Option<&Kind>) -> Result<Token, Expre
         _ => {}
     }
     match SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
-        Some(sign) => Ok(Token { kind: Kind::Sign(sign), span: start..start + sign.len() }),
-        None => word(text, start, before == Some(&Kind::Sign("."))),
+        Some(sign) => Ok(Token { kind: TokenKind::Sign(sign), span: start..start + sign.len() }),
+        None => word(text, start, before == Some(&TokenKind::Sign("."))),
     }
 }
 
-fn expects_value(before: Option<&Kind>) -> bool {
+fn expects_value(before: Option<&TokenKind>) -> bool {
     match before {
         None => true,
-        Some(Kind::Sign(sign)) => !matches!(*sign, ")" | "]" | "*" | "."),
+        Some(TokenKind::Sign(sign)) => !matches!(*sign, ")" | "]" | "*" | "."),
         Some(_) => false,
     }
 }
@@ -73,7 +73,7 @@ fn quoted(text: &str, start: usize) -> Result<Token, ExpressionError> {
         value.push_str(&text[at..at + length]);
         at += length + 1;
         if !text[at..].starts_with('\'') {
-            return Ok(Token { kind: Kind::Literal(Value::Text(value)), span: start..at });
+            return Ok(Token { kind: TokenKind::Literal(Value::Text(value)), span: start..at });
         }
         value.push('\'');
         at += 1;
@@ -96,7 +96,7 @@ fn number(text: &str, start: usize) -> Result<Token, ExpressionError> {
     if number.is_nan() {
         return Err(unexpected(text, &span));
     }
-    Ok(Token { kind: Kind::Literal(Value::Number(number)), span })
+    Ok(Token { kind: TokenKind::Literal(Value::Number(number)), span })
 }
 
 fn word(text: &str, start: usize, is_key: bool) -> Result<Token, ExpressionError> {
@@ -107,8 +107,8 @@ fn word(text: &str, start: usize, is_key: bool) -> Result<Token, ExpressionError
     if !is_name(word) {
         return Err(unexpected(text, &span));
     }
-    let kind = if is_key { None } else { constant(word).map(Kind::Literal) };
-    Ok(Token { kind: kind.unwrap_or(Kind::Name), span })
+    let kind = if is_key { None } else { constant(word).map(TokenKind::Literal) };
+    Ok(Token { kind: kind.unwrap_or(TokenKind::Name), span })
 }
 
 fn constant(word: &str) -> Option<Value> {

@@ -21,7 +21,7 @@ use yaml_tree::finding::Findings;
 
 /// Reads a whole workflow. With errors among the findings it is not complete.
 pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Workflow {
-    schema::check(root, &schema::Kind::Object(&WORKFLOW), findings);
+    schema::check(root, &schema::ValueKind::Object(&WORKFLOW), findings);
     let fields = Fields::of(root, &WORKFLOW);
     let no_jobs = Rc::new(Node::nothing());
     let jobs = fields.get("jobs").unwrap_or(&no_jobs);

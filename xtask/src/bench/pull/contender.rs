@@ -1,6 +1,6 @@
 //! Who pulls.
 
-use crate::bench::images::Kind;
+use crate::bench::images::ImageKind;
 use crate::bench::stage::{Sample, Stage};
 use anyhow::{Context, Result};
 use iguana_lab::process::{self, QUICK};
@@ -31,9 +31,9 @@ impl Contender {
         [Contender::Iguana, Contender::Podman, Contender::Buildah, Contender::Skopeo, Contender::Containerd];
 
     /// Those that can do it.
-    pub(super) fn all_for(kind: Kind) -> impl Iterator<Item = Contender> {
+    pub(super) fn all_for(kind: ImageKind) -> impl Iterator<Item = Contender> {
         // umoci knows no zstd.
-        Contender::ALL.into_iter().filter(move |it| *it != Contender::Skopeo || kind != Kind::LargeZstd)
+        Contender::ALL.into_iter().filter(move |it| *it != Contender::Skopeo || kind != ImageKind::LargeZstd)
     }
 
     pub(super) fn name(self) -> &'static str {

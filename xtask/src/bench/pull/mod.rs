@@ -6,7 +6,7 @@ mod parts;
 mod plot;
 
 use super::figures::Figures;
-use super::images::Kind;
+use super::images::ImageKind;
 use super::result;
 use super::stage::Samples;
 use crate::dist;
@@ -27,13 +27,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Images to pull.
-    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(|kind| kind.name().to_owned()))]
+    #[arg(long, value_delimiter = ',', default_values_t = ImageKind::ALL.map(|kind| kind.name().to_owned()))]
     images: Vec<String>,
 }
 
 /// All that was measured with one image.
 struct Round {
-    kind: Kind,
+    kind: ImageKind,
     pulls: Vec<(Contender, Samples)>,
     /// Bytes of the unpacked tree, in MB.
     tree: f64,
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let registry = Registry::plain()?;
     let mut rounds = Vec::new();
     for name in &options.images {
-        let kind = Kind::named(name).with_context(|| format!("there is no image `{name}`"))?;
+        let kind = ImageKind::named(name).with_context(|| format!("there is no image `{name}`"))?;
         rounds.push(measure(kind, &registry, options.runs)?);
     }
     let plot = result::write_as("pull", "svg", &plot::drawn(&rounds))?;
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(kind: Kind, registry: &Registry, runs: usize) -> Result<Round> {
+fn measure(kind: ImageKind, registry: &Registry, runs: usize) -> Result<Round> {
     let image = kind.push(registry)?;
     // What the host has not used since it began is given to it page by page, at the expense of whoever comes first.
     Contender::Podman.pull(&image.reference)?;

@@ -1,6 +1,6 @@
 //! What the parts of a pull cost by themselves, each by the fastest tool of its kind: nothing can do with less work.
 
-use crate::bench::images::{Kind, Pushed};
+use crate::bench::images::{ImageKind, Pushed};
 use crate::bench::stage::{Sample, Stage};
 use anyhow::{Context, Result};
 use iguana_lab::passing_room;
@@ -22,9 +22,9 @@ pub(super) enum Part {
 
 impl Part {
     /// The figures are promised for the large image.
-    pub(super) fn all_for(kind: Kind) -> impl Iterator<Item = Part> {
+    pub(super) fn all_for(kind: ImageKind) -> impl Iterator<Item = Part> {
         let all = [Part::Network, Part::DigestPacked, Part::Inflate, Part::DigestUnpacked, Part::Write];
-        all.into_iter().filter(move |_| kind == Kind::Large)
+        all.into_iter().filter(move |_| kind == ImageKind::Large)
     }
 
     pub(super) fn name(self) -> &'static str {

@@ -13,10 +13,10 @@ use anyhow::{Result, ensure};
 use hint::hinted;
 
 pub(crate) use packed::Packed;
-pub(crate) use source::Source;
+pub(crate) use source::ModuleTree;
 
 /// Names of the modules that the rules take, or that lie below one of the paths `added`.
-pub(crate) fn wanted(source: &Source, added: &[String]) -> Result<Vec<String>> {
+pub(crate) fn wanted(source: &ModuleTree, added: &[String]) -> Result<Vec<String>> {
     let is_added = |path: &str, file: &str| rules::is_below(file, path.trim_end_matches('/'));
     for path in added {
         ensure!(

@@ -1,7 +1,7 @@
 //! The modules as the initrd carries them: packed in one image, beside it those that mount the image.
 
 use super::closure::Closure;
-use super::source::Source;
+use super::source::ModuleTree;
 use super::{squashfs, staging};
 use crate::cache::Cache;
 use anyhow::{Context, Result, ensure};
@@ -31,7 +31,7 @@ impl Packed {
     /// Packs the modules of `source` called `wanted`, with what they need, for the kernel `release`; or takes
     /// the same from the cache. `say` is told before it takes long.
     pub(crate) fn of(
-        source: &Source,
+        source: &ModuleTree,
         release: &str,
         wanted: &[String],
         cache: &Cache,
@@ -66,7 +66,7 @@ impl Packed {
 
 /// Changes whenever the packed modules would. Sizes and times are whatever the owner of a directory says: so what was made
 /// of one of another user is never taken for that of this machine.
-fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
+fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
     let place = source.place();
     let mut text = format!("{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
     for file in source.files().values() {
@@ -78,7 +78,7 @@ fn key(source: &Source, release: &str, wanted: &[String]) -> Digest {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
-fn make(directory: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<()> {
+fn make(directory: &Path, source: &ModuleTree, release: &str, wanted: &[String]) -> Result<()> {
     let staged = tempfile::tempdir().context("cannot make a temporary directory")?;
     let root = staged.path().join("modules");
     let closure = staging::fill(&root, source, release, wanted)?;
@@ -98,7 +98,7 @@ fn make(directory: &Path, source: &Source, release: &str, wanted: &[String]) -> 
 }
 
 /// Names of the modules that mount the image, in the order of loading.
-fn early<'a>(closure: &'a Closure, source: &Source) -> Result<Vec<&'a str>> {
+fn early<'a>(closure: &'a Closure, source: &ModuleTree) -> Result<Vec<&'a str>> {
     let builtin = source.builtin();
     let mut order = Vec::new();
     for mounter in MOUNTERS {
@@ -132,13 +132,13 @@ mod tests {
             let file = directory.join("kernel/a.ko");
             fs::write(&file, module).unwrap();
             fs::File::open(file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-            Source::open(&directory).unwrap()
+            ModuleTree::open(&directory).unwrap()
         };
         let (ours, others) = (source("ours", b"good"), source("others", b"evil"));
         assert_eq!(ours.files(), others.files(), "the same names, sizes and times");
-        let of = |source: &Source| key(source, "6.1", &["a".into()]);
+        let of = |source: &ModuleTree| key(source, "6.1", &["a".into()]);
         assert_ne!(of(&ours), of(&others));
         std::os::unix::fs::symlink("ours", home.path().join("link")).unwrap();
-        assert_eq!(of(&ours), of(&Source::open(&home.path().join("link")).unwrap()));
+        assert_eq!(of(&ours), of(&ModuleTree::open(&home.path().join("link")).unwrap()));
     }
 }

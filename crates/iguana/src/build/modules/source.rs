@@ -26,7 +26,7 @@ const XZ_MEMORY: u64 = 128 << 20;
 
 /// The modules of one kernel.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ModuleTree {
     directory: Directory,
     place: PathBuf,
     files: BTreeMap<String, ModuleFile>,
@@ -46,7 +46,7 @@ pub(crate) struct ModuleFile {
     pub(crate) mtime: i64,
 }
 
-impl Source {
+impl ModuleTree {
     /// Finds the modules below `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let shown = directory.display();
@@ -214,7 +214,7 @@ mod tests {
             ("kernel/c.ko.zst", &zst),
             ("kernel/d.ko", b"module"),
         ]);
-        let source = Source::open(directory.path()).unwrap();
+        let source = ModuleTree::open(directory.path()).unwrap();
         assert_eq!(source.files().keys().collect::<Vec<_>>(), ["a_a", "b", "c", "d"]);
         for file in source.files().values() {
             assert_eq!(source.read(file).unwrap(), b"module", "{file:?}");
@@ -230,23 +230,23 @@ mod tests {
             ("kernel/drivers/igb.ko", b"old"),
             ("updates/igb.ko", b"new"),
         ]);
-        let source = Source::open(directory.path()).unwrap();
+        let source = ModuleTree::open(directory.path()).unwrap();
         assert_eq!(source.files()["igb"].path, "updates/igb.ko");
     }
 
     #[test]
     fn a_directory_without_modules_is_told() {
         let directory = directory(&[("modules.builtin", b"")]);
-        let error = Source::open(directory.path()).unwrap_err();
+        let error = ModuleTree::open(directory.path()).unwrap_err();
         assert!(error.to_string().starts_with("no kernel modules are in"), "{error}");
-        let error = Source::open(&directory.path().join("absent")).unwrap_err();
+        let error = ModuleTree::open(&directory.path().join("absent")).unwrap_err();
         assert!(error.to_string().starts_with("cannot read the kernel modules in"), "{error}");
     }
 
     #[test]
     fn a_damaged_module_is_named() {
         let directory = directory(&[("modules.builtin", b""), ("kernel/a.ko.xz", b"not xz")]);
-        let source = Source::open(directory.path()).unwrap();
+        let source = ModuleTree::open(directory.path()).unwrap();
         let error = source.read(&source.files()["a"]).unwrap_err();
         assert!(error.to_string().contains("kernel/a.ko.xz"), "{error}");
     }
@@ -257,11 +257,11 @@ mod tests {
         let planted = |name: &str, plant: &dyn Fn(&Path)| {
             let directory = directory(&[("modules.builtin", b""), ("kernel/a.ko", b"module")]);
             let path = directory.path().join(name);
-            let source = Source::open(directory.path()).unwrap();
+            let source = ModuleTree::open(directory.path()).unwrap();
             fs::remove_file(&path).unwrap();
             plant(&path);
             let read = source.read(&source.files()["a"]);
-            let opened = Source::open(directory.path()).map(|source| source.files().len());
+            let opened = ModuleTree::open(directory.path()).map(|source| source.files().len());
             [read.map(drop), opened.map(drop)].map(|it| it.err().map(|error| format!("{error:#}")))
         };
         let link = |path: &Path| symlink(outside.path(), path).unwrap();
@@ -280,7 +280,7 @@ mod tests {
         for (depth, is_taken) in [(DEPTH_LIMIT, true), (DEPTH_LIMIT + 1, false)] {
             let path = format!("{}a.ko", "d/".repeat(depth));
             let directory = directory(&[("modules.builtin", b""), (&path, b"module")]);
-            let opened = Source::open(directory.path());
+            let opened = ModuleTree::open(directory.path());
             let told = opened.map_or_else(|error| format!("{error:#}"), |_| String::new());
             assert_eq!(told.contains("more than 32 directories deep"), !is_taken, "{told}");
         }

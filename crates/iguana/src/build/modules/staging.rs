@@ -3,7 +3,7 @@
 use super::closure::{Closure, Module};
 use super::index;
 use super::modinfo::ModInfo;
-use super::source::{ModuleFile, Source};
+use super::source::{ModuleFile, ModuleTree};
 use anyhow::{Context, Result};
 use hint::hinted;
 use std::fs;
@@ -11,7 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 /// Writes the modules called `wanted`, what they need and their index to `directory`.
-pub(crate) fn fill(directory: &Path, source: &Source, release: &str, wanted: &[String]) -> Result<Closure> {
+pub(crate) fn fill(
+    directory: &Path,
+    source: &ModuleTree,
+    release: &str,
+    wanted: &[String],
+) -> Result<Closure> {
     make_directory(directory)?;
     let closure = Closure::of(wanted.iter().cloned(), &source.builtin(), |name| {
         source.files().get(name).map(|file| unpack(directory, source, file, release)).transpose()
@@ -23,7 +28,7 @@ pub(crate) fn fill(directory: &Path, source: &Source, release: &str, wanted: &[S
     Ok(closure)
 }
 
-fn unpack(directory: &Path, source: &Source, file: &ModuleFile, release: &str) -> Result<Module> {
+fn unpack(directory: &Path, source: &ModuleTree, file: &ModuleFile, release: &str) -> Result<Module> {
     let bytes = source.read(file)?;
     let info = ModInfo::from_elf(&bytes)
         .with_context(|| format!("cannot use the kernel module `{}`", file.stored))?;
