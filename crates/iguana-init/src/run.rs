@@ -4,7 +4,6 @@
 //! `/iguana` is for whoever called.
 
 mod arguments;
-mod dry_run;
 
 use crate::control;
 use crate::jobs::Streams;
@@ -27,7 +26,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::SystemTime;
 use timestamp::Timestamp;
-use workflow::Plan;
+use workflow::{Plan, render};
 
 /// The classic name of this program.
 pub(crate) const CLASSIC_NAME: &str = "iguana-workflow";
@@ -93,7 +92,7 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     let pins = admitted.pins(&plan, &beside).at(Stage::Trust)?;
     control::tell_pins(&pins, report);
     if arguments.dry_run {
-        dry_run::tell(&plan, &arguments.new_root);
+        report::answer(&render::steps(&plan, &arguments.new_root));
         return Ok(End::Succeeded);
     }
     let failures = run_plan(&plan, trust, pins, arguments, report)?;

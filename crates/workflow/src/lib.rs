@@ -26,6 +26,7 @@ mod names;
 mod nearest;
 mod plan;
 mod read;
+pub mod render;
 pub mod schema;
 mod volume;
 

@@ -1,8 +1,9 @@
 //! Findings, and the order of the jobs, as one JSON document.
 
+use super::Document;
 use super::findings::{self, LocatedFinding};
-use super::{Document, order};
 use serde_json::{Value, json};
+use workflow::render;
 
 /// All findings; with `has_plans` also the order of the jobs, null for a workflow that cannot run.
 pub(super) fn text(documents: &[Document], has_plans: bool) -> String {
@@ -14,7 +15,7 @@ fn file(document: &Document, has_plan: bool) -> Value {
     let findings: Vec<Value> = findings::of(document).map(|told| finding(&told)).collect();
     let mut file = json!({ "file": document.name, "findings": findings });
     if has_plan {
-        file["plan"] = document.checked.plan.as_ref().map_or(Value::Null, order::value);
+        file["plan"] = document.checked.plan.as_ref().map_or(Value::Null, render::json);
     }
     file
 }

@@ -1,16 +1,14 @@
-//! `--dry-run`: what would be done, in order, without doing it.
+//! What a run does, in order: a dry run.
 
-use crate::report;
+use super::needs;
+use crate::expression::Template;
+use crate::{
+    Action, Container, Env, Image, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource,
+};
 use printable::visible;
-use workflow::expression::Template;
-use workflow::{Action, Container, Env, Job, Limits, Plan, Service, Sign, Step, Volume, VolumeSource};
 
-/// Prints the plan to standard output.
-pub(super) fn tell(plan: &Plan, new_root: &str) {
-    report::answer(&describe_run(plan, new_root));
-}
-
-fn describe_run(plan: &Plan, new_root: &str) -> String {
+/// A line for each thing that a run of the plan does. Containers see `new_root` as `NEWROOT`.
+pub fn steps(plan: &Plan, new_root: &str) -> String {
     let mut lines = Lines::default();
     if let Some(name) = &plan.name {
         lines.add(0, format!("workflow {name}"));
@@ -26,8 +24,8 @@ fn describe_run(plan: &Plan, new_root: &str) -> String {
 
 fn policy(plan: &Plan) -> String {
     match plan.on_failure {
-        workflow::OnFailure::Continue => "the result files in /iguana decide".into(),
-        workflow::OnFailure::Do(policy) => policy.to_string(),
+        OnFailure::Continue => "the result files in /iguana decide".into(),
+        OnFailure::Do(policy) => policy.to_string(),
     }
 }
 
@@ -49,8 +47,7 @@ impl Lines {
     fn job(&mut self, number: usize, id: &str, job: &Job) {
         self.add(0, format!("{number}. job {id}"));
         if !job.needs.is_empty() {
-            let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
-            self.add(1, format!("needs {}", needs.join(", ")));
+            self.add(1, format!("needs {}", needs(job).join(", ")));
         }
         if let Some(condition) = &job.condition {
             self.add(1, format!("only if {}", condition.source()));
@@ -162,7 +159,7 @@ impl Lines {
     }
 }
 
-fn image_name(image: &workflow::Image) -> String {
+fn image_name(image: &Image) -> String {
     image.reference.as_ref().map_or_else(|| image.name.source().to_owned(), ToString::to_string)
 }
 
@@ -193,8 +190,8 @@ jobs:
     container: {image: r.example/a, volumes: [data:/data:ro], command: install}
     services: {db: {image: r.example/db, ready: {port: 80}}}
 ";
-        let plan = workflow::check(text).plan.unwrap();
-        let told = describe_run(&plan, "/mnt");
+        let plan = crate::check(text).plan.unwrap();
+        let told = steps(&plan, "/mnt");
         let mut rest = told.as_str();
         for expected in [
             "NEWROOT=/mnt",
