@@ -209,6 +209,32 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let key = Key::usual(&workstation.path(""), "key")?;
+    let install = format!("name: install\n{WORKFLOW}");
+    let signed = install.replace("REGISTRY", &here(&registry));
+    workstation.file("workflow.yaml.sig", key.sign(signed.as_bytes())?)?;
+    workstation.bundle(&registry, &install, "b.tar")?;
+    workstation.file("placed/keys/key.pub", key.pem()?)?;
+    workstation.file("placed/policy.json", iguana_lab::bundle::ANYTHING)?;
+    let rules =
+        format!("{BY_NAME}from = [\"hd:LABEL=IGUANA:/install.tar\"]\n[[workflow.accept]]\nname = \"wipe\"\n");
+    workstation.file("placed/iguana.conf", rules)?;
+    let verify = |place: &[&str]| {
+        workstation.iguana(&[&["bundle", "verify", "b.tar", "--trust", "placed"], place].concat())
+    };
+    // Who has signed what the tag means is another question.
+    let is_another = ["nobody has signed what the bundle calls"];
+    fails(&verify(&[])?, &is_another);
+    fails(&verify(&["--from", "hd:LABEL=IGUANA:/install.tar"])?, &is_another);
+    let elsewhere = "it is the workflow `install`, and this machine takes `wipe`";
+    fails(&verify(&["--from", "https://example.com/install.tar"])?, &["may not run", elsewhere]);
+    Ok(())
+}
+
 /// A workflow that was put into an artifact without its images, as any tool for artifacts does it.
 #[test]
 fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {

@@ -61,6 +61,9 @@ enum Command {
         /// Say also whether this trust directory lets the workflow and each image in it run, without asking any registry
         #[arg(long, value_name = "DIR")]
         trust: Option<PathBuf>,
+        /// The control URL by which a machine will ask for the bundle, as in `from` of its trust directory [default: any]
+        #[arg(long, value_name = "URL", requires = "trust")]
+        from: Option<String>,
     },
     /// Store a bundle in a registry as one artifact, from which a machine boots by `oci://REFERENCE` (calls skopeo)
     Push(push::Options),
@@ -69,7 +72,9 @@ enum Command {
 /// Does it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match (&options.command, &options.recipe) {
-        (Some(Command::Verify { bundle, trust }), _) => verify(bundle, trust.as_deref()),
+        (Some(Command::Verify { bundle, trust, from }), _) => {
+            verify(bundle, trust.as_deref(), from.as_deref())
+        }
         (Some(Command::Push(options)), _) => push::run(options),
         (None, Some(recipe)) => make(recipe),
         (None, None) => unreachable!("the parser demands one of them"),
@@ -198,12 +203,12 @@ fn pack(directory: &Directory, output: &Path) -> Result<()> {
     incoming.finish(output_file::PUBLIC)
 }
 
-fn verify(path: &Path, trust_directory: Option<&Path>) -> Result<()> {
+fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>) -> Result<()> {
     let Opened { documents, bundle } = Bundle::open(path)?;
     let inventory = bundle.verify()?;
     let name = path.display().to_string();
     let trust = trust_directory.map_or_else(|| Ok(Trust::absent()), Trust::open)?;
-    let examined = trust::examine_bundle(&name, &documents, &trust)?;
+    let examined = trust::examine_bundle(&name, control_url, &documents, &trust)?;
     judge(&name, &examined, bundle, &trust, trust_directory.is_some())?;
     output::say(format_args!(
         "{name} is whole: {} names, {} blobs, {:.1} MB",

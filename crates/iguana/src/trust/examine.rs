@@ -51,9 +51,10 @@ pub(crate) struct ExaminedBundle {
     pub(crate) unused_lock: Option<anyhow::Error>,
 }
 
-/// The same for what a bundle holds, by its media types.
+/// The same for what a bundle holds, by its media types; `control_url` is what a machine will ask for, where that is known.
 pub(crate) fn examine_bundle(
     name: &str,
+    control_url: Option<&str>,
     documents: &HashMap<String, Vec<u8>>,
     trust: &Trust,
 ) -> Result<ExaminedBundle> {
@@ -61,7 +62,8 @@ pub(crate) fn examine_bundle(
     let get: Beside<'_> = &|ending| Ok(of_ending(ending).and_then(|kind| documents.get(kind)).cloned());
     let examined = || {
         let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` has no workflow"))?;
-        let authenticated = candidate(name, bytes, Voucher::Nothing).authenticate(&trust.rules, get)?;
+        let candidate = Candidate { control_url, ..candidate(name, bytes, Voucher::Nothing) };
+        let authenticated = candidate.authenticate(&trust.rules, get)?;
         let plan = workflow::check(bytes).into_plan(name).or_hint(check::REMEDY)?;
         let BundledPins { pins, unused_lock } =
             authenticated.admit(&plan, now())?.bundled_pins(&plan, get)?;
