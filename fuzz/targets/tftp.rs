@@ -3,6 +3,7 @@
 //! A packet is its length, in one byte, and its bytes; a byte of zero is the next block, whole, of the size that was
 //! agreed on.
 #![no_main]
+#![allow(clippy::expect_used, reason = "a panic is how a target reports what it found")]
 
 use fetch::http::DOCUMENT_LIMIT;
 use fetch::tftp::{Step, Transfer};

@@ -1,6 +1,7 @@
 //! Any bytes as a layer: nothing outside the directory changes, and where GNU tar reads the same archive it tells of the
 //! same files.
 #![no_main]
+#![allow(clippy::expect_used, reason = "a panic is how a target reports what it found")]
 
 use oci_layer::unpack;
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 //!
 //! What is slow to make is kept under `target/lab`, which may be deleted at any time. What a scenario
 //! starts, it stops: every process and directory here belongs to a value and goes with it.
+#![expect(clippy::print_stderr, reason = "what takes minutes to make is announced")]
 
 pub mod authority;
 pub mod bundle;

@@ -1,4 +1,9 @@
 //! Layers on their way: connections that break, servers that lie, and content that is not what was said of it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells how far it is, and what it compared"
+)]
 
 use anyhow::{Context as _, Result};
 use iguana_lab::crafted_signature::{self, Layer, digest};

@@ -1,5 +1,10 @@
 //! What a process finds under Iguana and under podman, question by question. Every difference is listed with its
 //! reason in `docs/containers.md`. It must be run by root.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells how far it is, and what it compared"
+)]
 
 use anyhow::{Context, Result, anyhow, ensure};
 use iguana_lab::image::{Recipe, put};

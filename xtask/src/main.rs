@@ -1,4 +1,9 @@
 //! `cargo xtask`: every developer command, each installing what it lacks.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's command reports to the terminal"
+)]
 
 mod attack;
 mod bench;

@@ -201,15 +201,16 @@ fn some(value: &str) -> Option<String> {
 /// Splits at white space that is not between double quotes; the quotes themselves go away.
 #[must_use]
 pub fn words(cmdline: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+    let (mut words, mut word) = (Vec::new(), String::new());
     let mut quoted = false;
     for letter in cmdline.chars() {
         match letter {
             '"' => quoted = !quoted,
-            _ if letter.is_whitespace() && !quoted => words.push(String::new()),
-            _ => words.last_mut().expect("there is always a last word").push(letter),
+            _ if letter.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            _ => word.push(letter),
         }
     }
+    words.push(word);
     words.retain(|word| !word.is_empty());
     words
 }

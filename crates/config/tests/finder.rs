@@ -1,4 +1,9 @@
 //! A bundle beside a registry: whose word counts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test panics, also in the functions that tests share"
+)]
 
 use config::Trust;
 use fetch::http;

@@ -24,7 +24,6 @@
 //!
 //! Specifications: tmpfs(5), openat2(2), fifo(7).
 #![forbid(unsafe_code)]
-#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod log;
 mod progress;

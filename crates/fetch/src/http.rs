@@ -11,12 +11,12 @@ pub use proxies::Proxies;
 
 use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
-use hint::{WithHint as _, hinted};
+use hint::hinted;
 use limits::{PacedConnector, Timed};
 use origin::Origin;
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -207,7 +207,7 @@ impl Client {
             is_proxied: proxy.is_some(),
             is_identified: identity.is_some() && origin.is_secure,
         };
-        let mut agents = self.agents.lock().expect("no thread panics with the agents");
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || agent(&self.config.roots, proxy, identity.map(|(_, identity)| identity), route);
         agents.entry(route).or_insert_with(make).clone()
     }
@@ -360,10 +360,10 @@ fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
         }
         _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
     };
-    let failed = Err::<(), _>(cause(error)).with_context(|| format!("cannot get `{url}`"));
+    let failed = cause(error).context(format!("cannot get `{url}`"));
     match remedy {
-        Some(remedy) => failed.hint(remedy).unwrap_err(),
-        None => failed.unwrap_err(),
+        Some(remedy) => hint::attach(failed, remedy),
+        None => failed,
     }
 }
 

@@ -11,6 +11,10 @@
 //! let error = hinted("the port `99999` is too large", "use a port from 1 to 65535").context("cannot read `a.yaml`");
 //! assert_eq!(hint::of(&error), Some("use a port from 1 to 65535"));
 //! ```
+//!
+//! Errors: [`Hinted`] is the only one, and only ever inside of an [`anyhow::Error`].
+//!
+//! Specification: docs/internals/style.md, "Messages".
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -52,25 +56,27 @@ pub trait WithHint<T> {
 
 impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|error| attach(error.into(), hint.into()))
+        self.map_err(|error| attach(error.into(), hint))
     }
 
     fn or_hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
         self.map_err(|error| {
             let error = error.into();
-            if of(&error).is_some() { error } else { attach(error, hint.into()) }
+            if of(&error).is_some() { error } else { attach(error, hint) }
         })
     }
 }
 
-fn attach(error: anyhow::Error, hint: String) -> anyhow::Error {
-    Hinted { inner: error.into_boxed_dyn_error(), hint }.into()
+/// An error with a remedy for it.
+#[must_use]
+pub fn attach(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { inner: error.into_boxed_dyn_error(), hint: hint.into() }.into()
 }
 
 /// A new error with its remedy.
 #[must_use]
 pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    attach(anyhow::Error::msg(what.into()), hint.into())
+    attach(anyhow::Error::msg(what.into()), hint)
 }
 
 /// The outermost hint in an error's chain: the one nearest to what the reader was doing.

@@ -1,4 +1,9 @@
 //! `iguana build`, run as a person runs it, on a small made-up system.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test panics, also in the functions that tests share"
+)]
 #![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 mod system;

@@ -1,6 +1,11 @@
 //! `iguana check`, run as a person runs it, on workflows of which we know what is wrong with them.
 //!
 //! `invalid/NAME.yaml` has `NAME.txt` beside it: what is said about it. `valid/` has workflows without an error.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test panics, also in the functions that tests share"
+)]
 #![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use serde_json::Value;

@@ -1,4 +1,9 @@
 //! `docs/workflow.md` and the language say the same: each failure tells what to write where.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test panics, also in the functions that tests share"
+)]
 
 use std::collections::HashSet;
 use std::fs;

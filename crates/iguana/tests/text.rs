@@ -1,6 +1,10 @@
 //! What comes from outside is text, whatever prints it: it steers no terminal, commands no CI service, and looks like no
 //! message of this program's.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test panics, also in the functions that tests share"
+)]
 #![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use std::io::{Read, Write};

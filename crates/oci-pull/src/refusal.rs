@@ -2,7 +2,7 @@
 
 use super::retry::Failure;
 use fetch::http;
-use hint::{WithHint as _, hinted};
+use hint::hinted;
 use serde::Deserialize;
 use std::io::Read as _;
 use std::time::Duration;
@@ -37,9 +37,7 @@ pub(super) fn refusal(
     let message = message(&mut response);
     let (what, hint) = explain(status, host, url, login_origin);
     let error = match message {
-        Some(message) => {
-            Err::<(), _>(anyhow::anyhow!("it says: {message}").context(what)).hint(hint).unwrap_err()
-        }
+        Some(message) => hint::attach(anyhow::anyhow!("it says: {message}").context(what), hint),
         None => hinted(what, hint),
     };
     // RFC 9110: 408, 429 and all but a few of 5xx are of the moment.

@@ -17,7 +17,7 @@ use oci_reference::digest::Digest;
 use serde::Deserialize;
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
@@ -95,7 +95,7 @@ impl Repository {
         range: Option<&str>,
         limit: Duration,
     ) -> Result<Response<Body>, Failure> {
-        let shown = self.authorization.lock().expect("no thread panics with it").clone();
+        let shown = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let answer = self.send(url, accept, range, shown.as_deref(), limit)?;
         let challenge = challenge(&answer.response).filter(|_| answer.elsewhere.is_none());
         let Some(challenge) = challenge else { return self.judge(url, answer) };
@@ -134,7 +134,7 @@ impl Repository {
 
     /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
     fn authorize(&self, challenge: &Challenge, refused: Option<&str>) -> Result<String, Failure> {
-        let mut current = self.authorization.lock().expect("no thread panics with it");
+        let mut current = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = current.as_ref().filter(|newer| Some(newer.as_str()) != refused) {
             return Ok(newer.clone());
         }

@@ -26,7 +26,6 @@
 //! Specifications: OCI image-spec (config.md) for what an image says of its programs; namespaces(7), cgroups(7),
 //! capabilities(7), seccomp(2); podman's defaults where the workflow does not say.
 #![cfg_attr(not(test), forbid(unsafe_code))]
-#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cgroup;
 mod host_files;

@@ -5,7 +5,7 @@ use super::cgroup::Cgroup;
 use super::protocol;
 use super::protocol::{Answer, Execution, Order, Refusal, Request, SpawnRequest};
 use super::zygote::Zygote;
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::process::{
@@ -303,6 +303,8 @@ fn gone() -> Refusal {
 }
 
 fn too_slow(what: &str) -> anyhow::Error {
-    let error = Err::<(), _>(anyhow!("{what} within {} s", START_LIMIT.as_secs()));
-    error.hint("a volume may be on a disk or a network that does not answer").unwrap_err()
+    hinted(
+        format!("{what} within {} s", START_LIMIT.as_secs()),
+        "a volume may be on a disk or a network that does not answer",
+    )
 }

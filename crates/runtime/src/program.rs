@@ -3,7 +3,7 @@
 use super::protocol::Execution;
 use super::{privileges, rootfs, seccomp, user};
 use anyhow::Context as _;
-use hint::{WithHint as _, hinted};
+use hint::hinted;
 use indexmap::IndexMap;
 use rustix::fd::AsFd as _;
 use rustix::process::Pid;
@@ -99,8 +99,7 @@ fn explain(error: io::Error, program: &str) -> anyhow::Error {
         Some(libc::EAGAIN) => "its container has as many processes as it may have: raise `pids`",
         _ => "check the image's entrypoint and command",
     };
-    let failed = Err::<(), _>(error).with_context(|| format!("cannot execute `{program}`"));
-    failed.hint(remedy).unwrap_err()
+    hint::attach(anyhow::Error::from(error).context(format!("cannot execute `{program}`")), remedy)
 }
 
 #[cfg(test)]

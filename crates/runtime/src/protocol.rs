@@ -2,7 +2,6 @@
 //! stream socket. A descriptor travels with the first byte of the message that it belongs to.
 
 use super::plan::Mount;
-use hint::WithHint as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -110,7 +109,7 @@ impl Refusal {
         let innermost = anyhow::Error::msg(causes.next().unwrap_or_default());
         let error = causes.fold(innermost, |error, context| error.context(context));
         match self.hint {
-            Some(hint) => Err::<(), _>(error).hint(hint).unwrap_err(),
+            Some(hint) => hint::attach(error, hint),
             None => error,
         }
     }
@@ -207,14 +206,13 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context as _;
     use std::fs::File;
     use std::os::unix::net::UnixStream;
     use std::thread;
 
     #[test]
     fn a_refusal_crosses_with_chain_and_hint() {
-        let error = Err::<(), _>(anyhow::anyhow!("inner")).context("outer").hint("do this").unwrap_err();
+        let error = hint::attach(anyhow::anyhow!("inner").context("outer"), "do this");
         let text = serde_json::to_string(&Refusal::of(&error)).unwrap();
         let error = serde_json::from_str::<Refusal>(&text).unwrap().into_error();
         assert_eq!(format!("{error:#}"), "outer: inner");

@@ -17,6 +17,7 @@
 //! Errors are those of the system calls, as [`io::Error`].
 //!
 //! Specifications: the man pages of the calls, and the kernel's headers where a constant has no page.
+#![expect(unsafe_code, reason = "this is the crate with the unsafe code of all others")]
 
 mod landlock;
 mod watchdog;

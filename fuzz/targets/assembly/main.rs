@@ -1,6 +1,7 @@
 //! Up to three layers of a few names, put together and flattened: nothing outside changes, the tree is the one that the
 //! layer rules give, where they say which, and overlayfs shows the same one.
 #![no_main]
+#![allow(clippy::expect_used, reason = "a panic is how a target reports what it found")]
 
 mod layers;
 mod listing;

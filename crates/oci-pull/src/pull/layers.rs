@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use std::vec;
@@ -203,11 +203,11 @@ fn fetch_in_turn(
     observer: &PullObserver<'_>,
 ) -> anyhow::Result<()> {
     loop {
-        let next = queue.lock().expect("no thread panics with the queue").next();
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some((layer, arrived)) = next else { return Ok(()) };
         let unpacked = fetch(sources, into, layer, arrived, observer)
             .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
-        fetched.lock().expect("no thread panics with the layers").push(unpacked);
+        fetched.lock().unwrap_or_else(PoisonError::into_inner).push(unpacked);
     }
 }
 

@@ -282,7 +282,7 @@ fn explain_full(error: anyhow::Error) -> anyhow::Error {
     if !error.chain().any(is_full) {
         return error;
     }
-    Err::<(), _>(error).context(FULL).hint(MORE_MEMORY).unwrap_err()
+    hint::attach(error.context(FULL), MORE_MEMORY)
 }
 
 /// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each

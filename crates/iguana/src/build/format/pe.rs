@@ -166,7 +166,8 @@ impl<'a> Layout<'a> {
             let start = header.pointer_to_raw_data.get(LE) as usize;
             file[start..start + content.len()].copy_from_slice(content);
         }
-        self.describe(from_bytes_mut(&mut file[old.nt..]).expect("they were read from there").0)?;
+        let Ok((headers, _)) = from_bytes_mut(&mut file[old.nt..]) else { bail!("its header is cut off") };
+        self.describe(headers)?;
         Ok(file)
     }
 
