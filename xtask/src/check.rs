@@ -7,13 +7,20 @@ use iguana_lab::process::{self, QUICK};
 use iguana_lab::{packages, source_tree};
 use std::process::Command;
 
-/// Format, lints, dependencies, shell scripts: the first that fails ends it.
+/// Format, lints, documentation, house rules, dependencies, shell scripts: the first that fails ends it.
 pub(crate) fn run() -> Result<()> {
     show(&mut cargo(&["fmt", "--all", "--check"]))?;
     show(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    documentation()?;
     house::check()?;
     deny::check()?;
     shell_scripts()
+}
+
+/// rustdoc without warnings: above all, no link of a comment leads nowhere. Only of the product's crates.
+fn documentation() -> Result<()> {
+    let mut doc = cargo(&["doc", "--locked", "--no-deps"]);
+    show(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn shell_scripts() -> Result<()> {

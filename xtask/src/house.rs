@@ -39,6 +39,7 @@ const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml"
 pub(crate) fn check() -> Result<()> {
     crates_depend_downwards()?;
     files_are_short()?;
+    front_pages_are_whole()?;
     terms_are_ours()
 }
 
@@ -114,6 +115,29 @@ fn files_are_short() -> Result<()> {
         }
     }
     ensure!(long.is_empty(), "these files have more than {LINES_LIMIT} lines:\n  {}", long.join("\n  "));
+    Ok(())
+}
+
+/// What the front page of every crate has, beside its purpose; [`EXAMPLE`] only a library's.
+const PARTS: &[&str] = &["\n//! Principles:\n", "\n//! 1. ", "\n//! Errors", "\n//! Specification"];
+const EXAMPLE: &str = "\n//! ```";
+
+fn front_pages_are_whole() -> Result<()> {
+    let mut incomplete = Vec::new();
+    for file in tracked_files(&["crates/*/src/lib.rs", "crates/*/src/main.rs"])? {
+        let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();
+        let example = file.ends_with("lib.rs").then_some(&EXAMPLE);
+        let lacking: Vec<&str> = PARTS
+            .iter()
+            .chain(example)
+            .filter(|part| !text.contains(**part))
+            .map(|part| part.trim())
+            .collect();
+        if !lacking.is_empty() {
+            incomplete.push(format!("{file}: `{}`", lacking.join("`, `")));
+        }
+    }
+    ensure!(incomplete.is_empty(), "the front pages of these crates lack:\n  {}", incomplete.join("\n  "));
     Ok(())
 }
 

@@ -13,6 +13,9 @@
 //! assert!(settings.debug);
 //! ```
 //!
+//! Errors: a file that cannot be read or has anything in it that is not known, and a workflow that the trust does not let run, each
+//! with a [`hint`]. The command line causes warnings only: a machine has to boot whatever stands there.
+//!
 //! Specifications: kernel-parameters.rst, dracut.cmdline(7), containers-policy.json(5) and its relatives.
 #![forbid(unsafe_code)]
 

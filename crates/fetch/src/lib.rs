@@ -16,6 +16,8 @@
 //! assert!(format!("{error:#}").contains("ftp://boot.example.com/install.yaml"));
 //! ```
 //!
+//! Errors: [`http::Client`] returns [`anyhow::Error`] with the URL and a hint. What may be tried again is for the caller to say.
+//!
 //! Specifications: RFC 9110 (HTTP), RFC 8446 and 5246 (TLS), RFC 1350 and 2347 to 2349 (TFTP), containers-certs.d(5).
 #![forbid(unsafe_code)]
 

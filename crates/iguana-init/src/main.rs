@@ -1,6 +1,15 @@
 //! The program in the initrd. One file plays every part there; the name and the first argument say which.
-
-#![warn(clippy::print_stdout, clippy::print_stderr)]
+//!
+//! Principles:
+//!
+//! 1. PID 1 waits for its child, which boots. Everything that can fail is in the child, and a crash there is a verdict.
+//! 2. `boot` alone knows the order of steps; no step uses another.
+//! 3. `report` alone prints.
+//! 4. Nothing waits without a limit, and each wait says what it waits for.
+//!
+//! Errors end the boot with a report: what failed, why, in which stage, and a hint. The failure policy then decides.
+//!
+//! Specifications: docs/ of the repository; ARCHITECTURE.md has the timeline.
 
 #[allow(clippy::disallowed_methods, reason = "disks, and what the kernel says of them")]
 mod block;

@@ -1,6 +1,13 @@
 //! QEMU as Iguana uses it: which accelerator really works here, a virtual machine as a value, and its
 //! serial console as something to wait for.
 //!
+//! Principles:
+//!
+//! 1. An accelerator is used only after a guest has run with it: `/dev/kvm` can be there and not work.
+//! 2. A machine is a value ([`Machine`]), and QEMU's command line is made from it in one place.
+//! 3. Every wait has a limit, and its error shows the last lines of the console.
+//! 4. QEMU ends when its [`Console`] is dropped.
+//!
 //! ```no_run
 //! use iguana_vm::{Disk, Echo, Machine, Qemu};
 //! use std::{path::Path, time::Duration};
@@ -18,6 +25,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Errors: QEMU that is not installed, ends early or is killed; a console that does not say in time what is expected.
+//!
+//! Specification: qemu(1).
 
 mod accelerator;
 mod cache;

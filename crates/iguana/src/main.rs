@@ -1,5 +1,14 @@
 //! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
-#![warn(clippy::print_stdout, clippy::print_stderr)]
+//!
+//! Principles:
+//!
+//! 1. A command decides as a boot would: the same crates read workflows, trust directories and images.
+//! 2. Two runs on the same input write the same bytes.
+//! 3. `output` alone prints, and escapes what comes from outside; `output_file` alone writes what a person names.
+//!
+//! Errors are printed with their causes and a hint; `failure` has the exit statuses.
+//!
+//! Specifications: docs/ of the repository.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write to temporary directories"))]
 
 mod build;

@@ -16,6 +16,9 @@
 //! assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 //! ```
 //!
+//! Errors: an entry that leads out of the layer, a limit that is passed, a digest that is wrong, a store that is full. An unpacked
+//! layer is then removed.
+//!
 //! Specifications: OCI image-spec (layer.md, config.md), POSIX pax, GNU tar, overlayfs (kernel documentation).
 #![forbid(unsafe_code)]
 

@@ -17,6 +17,9 @@
 //! assert!(registries.sources(image.named().unwrap()).unwrap()[0].insecure());
 //! ```
 //!
+//! Errors: each place that was tried, with its cause; a rejection by the policy; a limit that is passed. The hint is for whoever wrote
+//! the workflow or the trust directory.
+//!
 //! Specifications: OCI distribution-spec and image-spec, Docker's registry token authentication, containers-registries.conf(5),
 //! containers-auth.json(5).
 #![forbid(unsafe_code)]

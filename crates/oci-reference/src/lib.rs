@@ -17,6 +17,8 @@
 //! assert!(Digest::of(b"").to_string().starts_with("sha256:e3b0c442"));
 //! ```
 //!
+//! Errors: a name, digest or platform that is not one, with the part that is wrong in backticks.
+//!
 //! Specifications: OCI distribution-spec ("Pulling manifests"), OCI image-spec (descriptor.md, "Digests"; image-index.md,
 //! "platform"), containers-transports(5).
 #![forbid(unsafe_code)]

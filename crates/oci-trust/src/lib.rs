@@ -16,6 +16,8 @@
 //! assert!(policy.rule(&Subject::of(&image).unwrap()).rejects_all());
 //! ```
 //!
+//! Errors: a rejection, with the scope and the requirement that decided; a file that cannot be read or understood, which rejects, too.
+//!
 //! Specifications: containers-policy.json(5), containers-registries.d(5), cosign's signature specification, Rekor's bundle (RFC 6962),
 //! RFC 5280.
 #![forbid(unsafe_code)]

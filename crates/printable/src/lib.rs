@@ -10,6 +10,8 @@
 //! assert_eq!(printable::visible("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
 //! ```
 //!
+//! Errors: none. Every text can be printed.
+//!
 //! Specifications: ISO 6429 (control functions), Unicode UAX #9 (bidirectional text), UAX #44 (`Default_Ignorable_Code_Point`).
 #![forbid(unsafe_code)]
 

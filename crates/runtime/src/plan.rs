@@ -36,7 +36,7 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// Variables for all its programs, after those of the image.
     pub env: Vec<(String, String)>,
-    /// Its root takes no changes; only [`WRITABLE`] and its mounts do.
+    /// Its root takes no changes; only its mounts, and what podman leaves writable, do.
     pub read_only: bool,
     /// Directories of the machine in which containers with fewer rights write: no link there leads a volume elsewhere.
     pub writable_by_others: Vec<PathBuf>,

@@ -12,6 +12,8 @@
 //! assert!("1970-13-01".parse::<Timestamp>().is_err());
 //! ```
 //!
+//! Errors: a text that is not a timestamp or names no point in time, with a hint.
+//!
 //! Specification: RFC 3339, section 5.6.
 #![forbid(unsafe_code)]
 

@@ -11,6 +11,11 @@
 //! let files = trust_directory::Files::of(directory.path()).unwrap();
 //! assert!(files.read("policy.json").unwrap().is_none());
 //! ```
+//!
+//! Errors: a file that is too large, is no regular file, or that a link leads to outside; a link that leads nowhere, which is not an
+//! absent file.
+//!
+//! Specifications: containers-policy.json(5) and its relatives; symlink(7), openat2(2).
 #![forbid(unsafe_code)]
 
 use anyhow::{Context as _, ensure};

@@ -22,6 +22,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Errors: [`Error`] names the path below the directory, and tells links, files of another kind and limits from failures of the system.
+//!
+//! Specifications: openat2(2), path_resolution(7), rename(2).
 #![forbid(unsafe_code)]
 
 mod error;

@@ -13,6 +13,8 @@
 //! assert_eq!(checked.plan.unwrap().images().count(), 1);
 //! ```
 //!
+//! Errors: [`check`] returns findings with their positions, never an error. [`Checked::into_plan`] makes one error of the first.
+//!
 //! Specifications: docs/workflow.md; GitHub's workflow syntax where the words are the same.
 #![forbid(unsafe_code)]
 

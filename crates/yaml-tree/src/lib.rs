@@ -12,6 +12,8 @@
 //! assert!(yaml_tree::reader::read("a: [1").is_err());
 //! ```
 //!
+//! Errors: findings with their positions ([`finding::Findings`]); a document that is no YAML has no tree.
+//!
 //! Specification: YAML 1.2.2.
 #![forbid(unsafe_code)]
 

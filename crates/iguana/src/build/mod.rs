@@ -48,7 +48,7 @@ pub(crate) struct Recipe {
     /// read it
     #[arg(long = "auth", value_name = "FILE")]
     pub(crate) logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in directories named HOST[:PORT], as in containers-certs.d(5)
+    /// CA and client certificates of single registries, in directories named `HOST[:PORT]`, as in containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     pub(crate) certificates: Option<PathBuf>,
     /// Take a shell along, this machine's static busybox

@@ -13,7 +13,7 @@ use std::process::Command;
 pub(super) struct Options {
     /// The bundle
     bundle: PathBuf,
-    /// Its name in the registry: REGISTRY/REPOSITORY[:TAG]
+    /// Its name in the registry: `REGISTRY/REPOSITORY[:TAG]`
     reference: Named,
     /// Let skopeo talk to a registry without TLS, or with a certificate that it does not know
     #[arg(long)]

@@ -34,7 +34,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// What to pull.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The image: a name in a registry, oci:DIR[:NAME], oci-archive:FILE[:NAME], or docker-archive:FILE[:REFERENCE]
+    /// The image: a name in a registry, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, or `docker-archive:FILE[:REFERENCE]`
     image: Reference,
     /// The directory that becomes the image's tree, which must be empty; it is made if need be
     directory: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Who pulls from registries that demand to know, as in containers-auth.json(5)
     #[arg(long = "auth", value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in directories named HOST[:PORT], as in containers-certs.d(5)
+    /// CA and client certificates of single registries, in directories named `HOST[:PORT]`, as in containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     certificates: Option<PathBuf>,
 }

@@ -98,8 +98,11 @@ pub struct LayerProgress {
     pub bytes: u64,
 }
 
-/// An image that the policy lets run, and whose every byte had the digest that its manifest says. Only
-/// [`Puller::pull`] makes one.
+/// An image that may run. Only [`Puller::pull`] makes one.
+///
+/// Its existence proves that it has an [`Approval`], that the configuration and every layer had the digests that the approved
+/// manifest says, that every unpacked layer had the diff-ID that the configuration says, and that the image is for this machine.
+/// It does not prove that the image is harmless, that its signer is still trusted, or that its tag means the same now.
 #[derive(Debug)]
 pub struct VerifiedImage {
     reference: Reference,

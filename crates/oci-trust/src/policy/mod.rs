@@ -141,7 +141,11 @@ pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
     scopes
 }
 
-/// Leave to run an image, which only a [`Policy`] gives.
+/// Leave to run an image. Only a [`Policy`] makes one.
+///
+/// Its existence proves that the policy allows the manifest of this digest to run under the name that was asked for, and, if
+/// [`Approval::is_by_signature`], that a signature which the policy demands covers both. It does not prove that the manifest
+/// names what exists, that any byte of a layer has arrived or has its digest, or that the signature is the newest.
 #[derive(Debug, Clone)]
 pub struct Approval {
     manifest: Digest,

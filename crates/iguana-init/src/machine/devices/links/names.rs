@@ -13,7 +13,7 @@ pub(super) struct LinkAttributes {
     pub(super) number: Option<u32>,
     /// Of a disk: whether it has partitions.
     pub(super) is_divided: bool,
-    /// The disk's names in `by-id`, without those that [`names`] makes of the other facts.
+    /// The disk's names in `by-id`, without those that `names` makes of the other facts.
     pub(super) ids: Vec<String>,
     /// The disk's names in `by-path`.
     pub(super) places: Vec<String>,
