@@ -2,7 +2,7 @@
 
 use crate::control;
 use crate::handover;
-use crate::handover::{DiskBaseline, Handover, HandoverContext, State};
+use crate::handover::{BootRecord, DiskBaseline, Handover, HandoverContext};
 use crate::jobs::Streams;
 use crate::machine::clock;
 use crate::machine::clock::Clock;
@@ -12,7 +12,7 @@ use crate::machine::random::Random;
 use crate::machine::{devices, memory, modules, network, release};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::run_plan;
-use crate::run_plan::{Outcome, Prepared, RunOptions};
+use crate::run_plan::{JobsOutcome, Prepared, RunOptions};
 use crate::supervise;
 use crate::supervise::{Message, Verdict};
 use config::cmdline::{OnFailure, Settings};
@@ -68,8 +68,8 @@ struct Before {
 /// What the last job leaves behind.
 struct Finished {
     plan: Plan,
-    outcome: Outcome,
-    state: Option<State>,
+    outcome: JobsOutcome,
+    state: Option<BootRecord>,
 }
 
 /// Why a boot does not go on, and what is to be done about it.
@@ -126,7 +126,7 @@ impl<'a> Boot<'a> {
         let mounted = exchange::mount(run_plan::shared_limits(&plan)).at(Stage::Job)?;
         let prepared = Prepared::new(mounted, settings, self.run_options(), report)?;
         handover::keep_identity(prepared.machine_id()).at(Stage::Job)?;
-        let state = plan.state.as_ref().map(|place| State::begin(place, plan.name.as_deref(), report));
+        let state = plan.state.as_ref().map(|place| BootRecord::begin(place, plan.name.as_deref(), report));
         self.before =
             Before { disks: DiskBaseline::now(), machine_id: Some(prepared.machine_id().to_owned()) };
         let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
@@ -148,8 +148,8 @@ impl<'a> Boot<'a> {
     }
 
     /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
-    fn decide(&self, plan: &Plan, outcome: Outcome) -> Result<Handover, Failed> {
-        let Outcome { failures, results } = outcome;
+    fn decide(&self, plan: &Plan, outcome: JobsOutcome) -> Result<Handover, Failed> {
+        let JobsOutcome { failures, results } = outcome;
         if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
             return Err(Failed { failure: first_of(failures, self.report), policy });
         }

@@ -36,7 +36,7 @@ pub(crate) struct Prepared<'a> {
 }
 
 /// What the jobs left.
-pub(crate) struct Outcome {
+pub(crate) struct JobsOutcome {
     /// Those that were not allowed, the first one first.
     pub(crate) failures: Vec<Failure>,
     pub(crate) results: Results,
@@ -79,7 +79,7 @@ impl<'a> Prepared<'a> {
         finder: Finder,
         pins: Pins,
         job_ended: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<JobsOutcome, Failure> {
         let Self { options, report, shared, space, .. } = self;
         let setup = Setup {
             images: Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
@@ -96,6 +96,6 @@ impl<'a> Prepared<'a> {
         };
         let failures = jobs::run(plan, &setup, report);
         shared.finish();
-        Ok(Outcome { failures, results: shared.results() })
+        Ok(JobsOutcome { failures, results: shared.results() })
     }
 }

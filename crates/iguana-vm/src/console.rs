@@ -36,18 +36,18 @@ pub struct Console {
 /// What the reading threads and the waiting one share.
 #[derive(Default)]
 struct SharedTranscript {
-    state: Mutex<State>,
+    state: Mutex<ConsoleState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ConsoleState {
     transcript: Transcript,
     /// Threads that have read all there was: one for the console, one for QEMU's own messages.
     ended: usize,
 }
 
-impl State {
+impl ConsoleState {
     fn is_complete(&self) -> bool {
         self.ended == 2
     }
@@ -165,7 +165,7 @@ impl Console {
         format!("{what}; the last {} lines:\n{shown}the whole log: {}", last.len(), self.log.display())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConsoleState> {
         self.heard.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

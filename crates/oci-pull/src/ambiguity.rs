@@ -44,7 +44,7 @@ fn kind_of(media_type: &str) -> Option<DocumentKind> {
 /// What tells one kind of document from another.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct DocumentMarks {
     media_type: Option<String>,
     manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
@@ -54,7 +54,7 @@ struct Shape {
     history: Option<IgnoredAny>,
 }
 
-impl Shape {
+impl DocumentMarks {
     /// The keys that only one kind of document has, with what has them.
     fn marks(&self) -> impl Iterator<Item = (&'static str, DocumentKind)> {
         let marks = [
@@ -75,7 +75,7 @@ impl Shape {
 /// # Errors
 /// When it is two things.
 pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::Result<()> {
-    let shape: Shape = match serde_json::from_slice(bytes) {
+    let shape: DocumentMarks = match serde_json::from_slice(bytes) {
         Ok(shape) => shape,
         Err(error) if error.is_data() => anyhow::bail!("the manifest is not understood: {error}"),
         Err(_) => return Ok(()),

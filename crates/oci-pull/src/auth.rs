@@ -36,13 +36,13 @@ pub struct Logins(Vec<File>);
 /// One file.
 #[derive(Debug, Clone, Default)]
 struct File {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, LoginEntry>,
     /// Programs by registry.
     helpers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
-enum Entry {
+enum LoginEntry {
     Login(Login),
     /// A program knows it.
     Helper(String),
@@ -54,7 +54,7 @@ enum Entry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Written>,
     #[serde(default)]
@@ -78,14 +78,14 @@ impl Logins {
     /// When it is not such a text. What is wrong with one login is told by whoever needs it.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         // Its own words could show a part of a password.
-        let document: Document = serde_json::from_str(text).map_err(|error| {
+        let document: AuthFile = serde_json::from_str(text).map_err(|error| {
             anyhow::anyhow!("not an auth.json: line {}, column {}", error.line(), error.column())
         })?;
         let store = Some(document.creds_store).filter(|store| !store.is_empty());
         // Of two spellings of one registry the first counts.
         let entries = document.auths.into_iter().rev().map(|(key, written)| {
-            let entry = match (Entry::read(&written), &store) {
-                (Entry::Empty, Some(store)) => Entry::Helper(store.clone()),
+            let entry = match (LoginEntry::read(&written), &store) {
+                (LoginEntry::Empty, Some(store)) => LoginEntry::Helper(store.clone()),
                 (entry, _) => entry,
             };
             (canonical_key(key), entry)
@@ -163,7 +163,7 @@ fn canonical_key(key: String) -> String {
     if key.contains("://") { key } else { canonical_scope(&key) }
 }
 
-impl Entry {
+impl LoginEntry {
     fn read(written: &Written) -> Self {
         if !written.identitytoken.is_empty() {
             return Self::Login(Login::Token(written.identitytoken.clone()));

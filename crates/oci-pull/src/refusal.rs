@@ -86,7 +86,7 @@ fn message(response: &mut Response<Body>) -> Option<String> {
 
 fn parse_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct ErrorResponse {
         errors: Vec<Told>,
     }
     #[derive(Deserialize)]
@@ -96,7 +96,7 @@ fn parse_message(body: &[u8]) -> Option<String> {
         #[serde(default)]
         message: String,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: ErrorResponse = serde_json::from_slice(body).ok()?;
     let told =
         answer.errors.iter().map(|told| if told.message.is_empty() { &*told.code } else { &*told.message });
     let text = told.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");

@@ -271,12 +271,12 @@ fn first_byte(response: &Response<Body>) -> anyhow::Result<u64> {
 
 fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct TokenResponse {
         token: Option<String>,
         access_token: Option<String>,
     }
     // Words about where the text is wrong could show a part of it.
-    let answer: Option<Answer> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
+    let answer: Option<TokenResponse> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
     let token = answer.and_then(|answer| answer.token.or(answer.access_token));
     let token = token.context("it is not JSON with a `token`")?;
     ensure!(

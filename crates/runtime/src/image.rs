@@ -1,6 +1,6 @@
 //! What an image says about running it (OCI image-spec, config.md, "Properties"), and what is made of it.
 
-use super::plan::Command;
+use super::plan::ProgramCommand;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use oci_pull::VerifiedImage;
@@ -66,13 +66,13 @@ impl Image {
     }
 
     /// The words to execute. As with podman, another entrypoint takes the image's command away.
-    pub(super) fn arguments(&self, wanted: &Command) -> anyhow::Result<Vec<String>> {
+    pub(super) fn arguments(&self, wanted: &ProgramCommand) -> anyhow::Result<Vec<String>> {
         let (entrypoint, command): (&[String], &[String]) = match wanted {
-            Command::Exactly(words) => (words, &[]),
-            Command::FromImage { entrypoint: Some(entrypoint), command } => {
+            ProgramCommand::Exactly(words) => (words, &[]),
+            ProgramCommand::FromImage { entrypoint: Some(entrypoint), command } => {
                 (entrypoint, command.as_deref().unwrap_or_default())
             }
-            Command::FromImage { entrypoint: None, command } => {
+            ProgramCommand::FromImage { entrypoint: None, command } => {
                 (&self.entrypoint, command.as_deref().unwrap_or(&self.command))
             }
         };
@@ -81,7 +81,7 @@ impl Image {
             return Ok(arguments);
         }
         Err(match wanted {
-            Command::FromImage { entrypoint: None, command: None } => hinted(
+            ProgramCommand::FromImage { entrypoint: None, command: None } => hinted(
                 format!("the image `{}` has neither an entrypoint nor a command", self.name),
                 "set `ENTRYPOINT` or `CMD` when the image is built, or a command in the workflow",
             ),
@@ -122,7 +122,8 @@ mod tests {
 
     fn arguments(entrypoint: Option<&str>, command: Option<&str>) -> String {
         let image = Image { entrypoint: words("entry -e"), command: words("cmd -c"), ..Image::default() };
-        let wanted = Command::FromImage { entrypoint: entrypoint.map(words), command: command.map(words) };
+        let wanted =
+            ProgramCommand::FromImage { entrypoint: entrypoint.map(words), command: command.map(words) };
         image.arguments(&wanted).map_or_else(|error| error.to_string(), |words| words.join(" "))
     }
 
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn exact_words_stand_for_themselves() {
         let image = Image { entrypoint: words("entry"), ..Image::default() };
-        assert_eq!(image.arguments(&Command::Exactly(words("sh -e"))).unwrap(), ["sh", "-e"]);
+        assert_eq!(image.arguments(&ProgramCommand::Exactly(words("sh -e"))).unwrap(), ["sh", "-e"]);
         let nothing = Image { name: "x/y".into(), ..Image::default() };
-        let error = nothing.arguments(&Command::FromImage { entrypoint: None, command: None });
+        let error = nothing.arguments(&ProgramCommand::FromImage { entrypoint: None, command: None });
         assert!(error.unwrap_err().to_string().contains("`x/y` has neither"));
     }
 

@@ -4,7 +4,7 @@
 //! signals by another descriptor.
 
 use super::protocol;
-use super::protocol::{Answer, Execution, Inbox, Order, Refusal, Request};
+use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
 use super::{privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
@@ -54,14 +54,14 @@ struct Server {
     inbox: Inbox,
     signals: OwnedFd,
     privileged: bool,
-    programs: HashMap<Pid, Program>,
+    programs: HashMap<Pid, RunningProgram>,
     /// The terminal of the last program that had one. Its session is led by this process: so it outlives
     /// the program, and what the program wrote last can still be sent.
     terminal: Option<File>,
     children: Children,
 }
 
-struct Program {
+struct RunningProgram {
     id: u64,
     has_terminal: bool,
 }
@@ -72,8 +72,9 @@ impl Server {
         let mut inbox = Inbox::new(socket);
         let order = inbox.wait_for_next()?;
         let opened = prepare(&order);
-        let answer =
-            opened.as_ref().map_or_else(|error| Answer::Refused(Refusal::of(error)), |_| Answer::Ready);
+        let answer = opened
+            .as_ref()
+            .map_or_else(|error| ProgramReply::Refused(Refusal::of(error)), |_| ProgramReply::Ready);
         protocol::send(inbox.socket(), &answer, None)?;
         let (signals, children) = opened?;
         let (programs, terminal) = (HashMap::new(), None);
@@ -99,8 +100,8 @@ impl Server {
         let is_open = self.inbox.receive()?;
         while let Some(request) = self.inbox.next() {
             match request? {
-                Request::Run(execution) => self.run(&execution)?,
-                Request::Signal { id, signal } => self.signal(id, signal),
+                ProgramRequest::Run(execution) => self.run(&execution)?,
+                ProgramRequest::Signal { id, signal } => self.signal(id, signal),
             }
         }
         Ok(is_open)
@@ -118,8 +119,8 @@ impl Server {
     fn run(&mut self, execution: &Execution) -> io::Result<()> {
         let id = execution.id;
         let answer = match self.start(execution) {
-            Ok(()) => Answer::Started { id },
-            Err(error) => Answer::NotStarted { id, refusal: Refusal::of(&error) },
+            Ok(()) => ProgramReply::Started { id },
+            Err(error) => ProgramReply::NotStarted { id, refusal: Refusal::of(&error) },
         };
         protocol::send(self.inbox.socket(), &answer, None)
     }
@@ -138,7 +139,7 @@ impl Server {
         }
         match program::start(execution, &output, self.privileged) {
             Ok(process) => {
-                self.programs.insert(process, Program { id: execution.id, has_terminal });
+                self.programs.insert(process, RunningProgram { id: execution.id, has_terminal });
                 Ok(())
             }
             Err(error) => {
@@ -191,7 +192,7 @@ impl Server {
             if program.has_terminal {
                 self.take_terminal_back();
             }
-            let answer = Answer::ProgramExit { id: program.id, status: as_shells_count(status) };
+            let answer = ProgramReply::ProgramExit { id: program.id, status: as_shells_count(status) };
             protocol::send(self.inbox.socket(), &answer, None)?;
         }
         Ok(())

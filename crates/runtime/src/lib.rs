@@ -48,7 +48,7 @@ mod user;
 mod zygote;
 
 pub use inside::init;
-pub use plan::{Command, KernelFiles, Mount, MountSource, Plan, Program, STOP_GRACE, Stdio};
+pub use plan::{KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
 pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
 pub use terminal::{Terminal, attach as attach_to_terminal};
 

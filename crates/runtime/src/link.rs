@@ -3,7 +3,7 @@
 use super::ProgramExit;
 use super::cgroup::Cgroup;
 use super::protocol;
-use super::protocol::{Answer, Execution, Order, Refusal, Request, SpawnRequest};
+use super::protocol::{Execution, Order, ProgramReply, ProgramRequest, Refusal, SpawnRequest};
 use super::zygote::Zygote;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
@@ -45,7 +45,7 @@ pub(super) struct Link {
 #[derive(Default)]
 pub(super) struct Received {
     root: Option<Result<(), Refusal>>,
-    programs: HashMap<u64, State>,
+    programs: HashMap<u64, ProgramState>,
     next: u64,
     /// How it ended itself.
     end: Option<ProgramExit>,
@@ -54,7 +54,7 @@ pub(super) struct Received {
     was_stopped: bool,
 }
 
-enum State {
+enum ProgramState {
     Asked,
     Refused(Refusal),
     Runs,
@@ -159,7 +159,7 @@ impl Link {
     pub(super) fn run(&self, mut program: Execution, output: BorrowedFd<'_>) -> anyhow::Result<u64> {
         let id = self.known().ask();
         program.id = id;
-        self.send(&Request::Run(program), Some(output));
+        self.send(&ProgramRequest::Run(program), Some(output));
         match self.wait(Some(START_LIMIT), |known| known.started(id)) {
             Some(Ok(())) => Ok(id),
             Some(Err(refusal)) => Err(refusal.into_error()),
@@ -169,7 +169,7 @@ impl Link {
 
     /// Sends a signal to a program's process group. One that has ended does not get it.
     pub(super) fn signal(&self, id: u64, signal: i32) {
-        self.send(&Request::Signal { id, signal }, None);
+        self.send(&ProgramRequest::Signal { id, signal }, None);
     }
 
     fn send(&self, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) {
@@ -233,17 +233,17 @@ impl Received {
     fn ask(&mut self) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.programs.insert(id, State::Asked);
+        self.programs.insert(id, ProgramState::Asked);
         id
     }
 
-    fn note(&mut self, answer: Answer) {
+    fn note(&mut self, answer: ProgramReply) {
         let (id, state) = match answer {
-            Answer::Ready => return self.root = Some(Ok(())),
-            Answer::Refused(refusal) => return self.root = Some(Err(refusal)),
-            Answer::Started { id } => (id, State::Runs),
-            Answer::NotStarted { id, refusal } => (id, State::Refused(refusal)),
-            Answer::ProgramExit { id, status } => (id, State::ProgramExit(status)),
+            ProgramReply::Ready => return self.root = Some(Ok(())),
+            ProgramReply::Refused(refusal) => return self.root = Some(Err(refusal)),
+            ProgramReply::Started { id } => (id, ProgramState::Runs),
+            ProgramReply::NotStarted { id, refusal } => (id, ProgramState::Refused(refusal)),
+            ProgramReply::ProgramExit { id, status } => (id, ProgramState::ProgramExit(status)),
         };
         self.programs.insert(id, state);
     }
@@ -251,10 +251,10 @@ impl Received {
     /// Whether a program was started, once that is known.
     fn started(&mut self, id: u64) -> Option<Result<(), Refusal>> {
         match self.programs.get(&id)? {
-            State::Asked => self.end.map(|_| Err(gone())),
-            State::Runs | State::ProgramExit(_) => Some(Ok(())),
-            State::Refused(_) => match self.programs.remove(&id)? {
-                State::Refused(refusal) => Some(Err(refusal)),
+            ProgramState::Asked => self.end.map(|_| Err(gone())),
+            ProgramState::Runs | ProgramState::ProgramExit(_) => Some(Ok(())),
+            ProgramState::Refused(_) => match self.programs.remove(&id)? {
+                ProgramState::Refused(refusal) => Some(Err(refusal)),
                 _ => None,
             },
         }
@@ -263,7 +263,7 @@ impl Received {
     /// How a program ended, once that is known; it is forgotten then.
     fn end_of(&mut self, id: u64) -> Option<ProgramExit> {
         let ended = match self.programs.get(&id) {
-            Some(State::ProgramExit(status)) => Some(ProgramExit::With(*status)),
+            Some(ProgramState::ProgramExit(status)) => Some(ProgramExit::With(*status)),
             _ => self.end,
         };
         if ended.is_some() {
@@ -273,7 +273,10 @@ impl Received {
     }
 
     fn running(&self) -> Vec<u64> {
-        let runs = self.programs.iter().filter(|(_, state)| matches!(state, State::Asked | State::Runs));
+        let runs = self
+            .programs
+            .iter()
+            .filter(|(_, state)| matches!(state, ProgramState::Asked | ProgramState::Runs));
         runs.map(|(id, _)| *id).collect()
     }
 }

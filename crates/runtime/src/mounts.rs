@@ -53,13 +53,13 @@ fn has_no_links(error: &untrusted_fs::Error) -> bool {
 }
 
 /// A mount that is not attached anywhere yet.
-pub(super) struct Tree {
+pub(super) struct MountTree {
     descriptor: OwnedFd,
     is_directory: bool,
     is_memory: bool,
 }
 
-impl Tree {
+impl MountTree {
     /// Takes hold of a source; an image's layers are put together at `place`. Nothing where the kernel does not
     /// have what the source asks for, and a container can do without.
     pub(super) fn take(

@@ -109,7 +109,7 @@ impl KernelFiles {
 #[derive(Debug, Clone)]
 pub struct Program {
     /// What is executed.
-    pub command: Command,
+    pub command: ProgramCommand,
     /// Variables after those of the image and of the container's plan.
     pub env: Vec<(String, String)>,
     /// In place of the image's working directory.
@@ -122,7 +122,7 @@ pub struct Program {
 
 /// What is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum ProgramCommand {
     /// What the image says, changed as podman's `--entrypoint` and arguments change it.
     FromImage {
         /// In place of the image's entrypoint; its command is then left out.
@@ -234,7 +234,7 @@ impl Program {
     /// What the image says, unchanged.
     #[cfg(test)]
     pub(super) fn of_image(stdio: Stdio) -> Self {
-        let command = Command::FromImage { entrypoint: None, command: None };
+        let command = ProgramCommand::FromImage { entrypoint: None, command: None };
         Self { command, env: Vec::new(), directory: None, user: None, stdio }
     }
 }

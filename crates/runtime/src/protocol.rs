@@ -28,7 +28,7 @@ pub(super) struct SpawnRequest {
     pub(super) cgroup: Option<PathBuf>,
 }
 
-/// The first message to a copy: the root to build. [`Answer::Ready`] or [`Answer::Refused`] comes back.
+/// The first message to a copy: the root to build. [`ProgramReply::Ready`] or [`ProgramReply::Refused`] comes back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     /// The lowest first.
@@ -46,9 +46,9 @@ pub(super) struct Order {
 
 /// All later messages to PID 1.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum ProgramRequest {
     /// A descriptor comes with it: what the program has as standard output and error. Answered by
-    /// [`Answer::Started`] or [`Answer::NotStarted`].
+    /// [`ProgramReply::Started`] or [`ProgramReply::NotStarted`].
     Run(Execution),
     /// For the program's whole process group.
     Signal { id: u64, signal: i32 },
@@ -69,7 +69,7 @@ pub(super) struct Execution {
 
 /// What PID 1 says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum ProgramReply {
     /// The root is built.
     Ready,
     /// The root cannot be built.

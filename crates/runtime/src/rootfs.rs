@@ -4,7 +4,7 @@
 //! the image is followed inside it, and no image can have its mounts made elsewhere.
 
 use super::mounts;
-use super::mounts::{Reach, Tree};
+use super::mounts::{MountTree, Reach};
 use super::privileges;
 use super::protocol::Order;
 use anyhow::Context as _;
@@ -112,11 +112,11 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     mounts::mount_overlay(root, &order.layers, Some(scratch), flags)
 }
 
-fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<Tree>>> {
+fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<MountTree>>> {
     let numbered = order.mounts.iter().enumerate();
     let regions = mounts::regions(&order.writable_by_others)?;
     let tree = |(number, mount): (usize, &mounts::Mount)| {
-        Tree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions)
+        MountTree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions)
             .with_context(|| format!("cannot have a mount for `{}` in the container", mount.target.display()))
     };
     numbered.map(tree).collect()

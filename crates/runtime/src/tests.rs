@@ -118,7 +118,7 @@ impl Lab {
     }
 
     fn script(&self, script: &str) -> Program {
-        let command = Command::Exactly(["sh", "-c", script].map(Into::into).into());
+        let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
         Program { command, ..Program::of_image(self.stdio()) }
     }
 
@@ -200,7 +200,7 @@ fn what_the_image_says_can_be_changed() {
     let container = lab.start();
     let mut program = Program::of_image(lab.stdio());
     assert_eq!(lab.said(&container, &program), "plan plan  in / as 0, at home in /root: from image\n");
-    program.command = Command::FromImage { entrypoint: None, command: Some(vec!["from plan".into()]) };
+    program.command = ProgramCommand::FromImage { entrypoint: None, command: Some(vec!["from plan".into()]) };
     program.env = vec![("B".into(), "program".into()), ("C".into(), "program".into())];
     program.directory = Some("/srv/new".into());
     program.user = Some("guest".into());
@@ -219,7 +219,7 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let container = lab.start();
     let refused = |words: &[&str]| {
-        let command = Command::Exactly(words.iter().map(|word| (*word).into()).collect());
+        let command = ProgramCommand::Exactly(words.iter().map(|word| (*word).into()).collect());
         let error = container.run(&Program { command, ..lab.script("") }).map(drop).unwrap_err();
         assert!(hint::of(&error).is_some(), "{error:#}");
         format!("{error:#}")
@@ -238,11 +238,11 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
 fn a_megabyte_of_arguments_is_refused_with_what_to_do() {
     let lab = Lab::new();
     let container = lab.start();
-    let command = Command::Exactly(["echo".into(), "x".repeat(1 << 20)].into());
+    let command = ProgramCommand::Exactly(["echo".into(), "x".repeat(1 << 20)].into());
     let error = container.run(&Program { command, ..lab.script("") }).map(drop).unwrap_err();
     assert_eq!(hint::of(&error), Some("its arguments or its environment are too long: pass them in a file"));
     let many = ["sh".into(), "-c".into(), "echo $#".into()].into_iter();
-    let command = Command::Exactly(many.chain((0..10_000).map(|_| "x".repeat(100))).collect());
+    let command = ProgramCommand::Exactly(many.chain((0..10_000).map(|_| "x".repeat(100))).collect());
     assert_eq!(lab.said(&container, &Program { command, ..lab.script("") }), "9999\n");
 }
 

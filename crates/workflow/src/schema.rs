@@ -69,19 +69,19 @@ pub enum ValueKind {
 
 /// The three shapes of YAML.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum NodeShape {
     Scalar,
     List,
     Map,
 }
 
 impl ValueKind {
-    fn shape(&self) -> Option<Shape> {
+    fn shape(&self) -> Option<NodeShape> {
         match self {
-            Self::List(_) => Some(Shape::List),
-            Self::Map(_) | Self::Ids(_) | Self::Object(_) => Some(Shape::Map),
+            Self::List(_) => Some(NodeShape::List),
+            Self::Map(_) | Self::Ids(_) | Self::Object(_) => Some(NodeShape::Map),
             Self::Either(_) | Self::Ignored => None,
-            _ => Some(Shape::Scalar),
+            _ => Some(NodeShape::Scalar),
         }
     }
 
@@ -170,11 +170,11 @@ fn check_value(key: &DocumentKey, value: &Node, kind: &ValueKind, remedy: &str, 
     check_node(value, kind, &key.span, findings);
 }
 
-fn shape(node: &Node) -> Shape {
+fn shape(node: &Node) -> NodeShape {
     match node.content {
-        Content::Scalar(_) => Shape::Scalar,
-        Content::List(_) => Shape::List,
-        Content::Map(_) => Shape::Map,
+        Content::Scalar(_) => NodeShape::Scalar,
+        Content::List(_) => NodeShape::List,
+        Content::Map(_) => NodeShape::Map,
     }
 }
 
@@ -188,7 +188,7 @@ fn wrong_type(node: &Node, kind: &ValueKind, findings: &mut Findings) {
         (Content::List(_), ValueKind::Map(_) | ValueKind::Ids(_)) => {
             "write each entry as `NAME: VALUE`, without `- `".into()
         }
-        (Content::List(_) | Content::Map(_), kind) if kind.shape() == Some(Shape::Scalar) => {
+        (Content::List(_) | Content::Map(_), kind) if kind.shape() == Some(NodeShape::Scalar) => {
             "write one value, in quotes if it begins with `{` or `[`".into()
         }
         (_, kind) => format!("write {}", kind.describe_with_keys()),

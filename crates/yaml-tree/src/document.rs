@@ -40,7 +40,7 @@ pub enum Content {
     /// A sequence.
     List(Vec<Rc<Node>>),
     /// A mapping, in the order of the document.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 /// A scalar as it is written.
@@ -53,7 +53,7 @@ pub struct Scalar {
 }
 
 /// A key and its value.
-pub type Entry = (Rc<Key>, Rc<Node>);
+pub type MapEntry = (Rc<Key>, Rc<Node>);
 
 /// The key of an entry of a mapping.
 #[derive(Debug, Clone)]
@@ -180,7 +180,7 @@ impl Node {
 
     /// The entries of a mapping; none if it is something else.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[MapEntry] {
         match &self.content {
             Content::Map(entries) => entries,
             _ => &[],
@@ -414,7 +414,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries, and where they end.
-    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, usize), Aborted> {
+    fn map(&mut self, depth: usize) -> Result<(Vec<MapEntry>, usize), Aborted> {
         let mut map = MapReader::default();
         let mut last = 0;
         loop {
@@ -446,7 +446,7 @@ impl<'a> Reader<'a> {
 /// A map that is being read.
 #[derive(Default)]
 struct MapReader {
-    entries: Vec<Entry>,
+    entries: Vec<MapEntry>,
     names: HashSet<String>,
     merged: Vec<Rc<Node>>,
 }
@@ -487,7 +487,7 @@ impl MapReader {
     }
 
     /// The entries, and behind them what was merged: a key that is there already wins.
-    fn merged(mut self) -> Vec<Entry> {
+    fn merged(mut self) -> Vec<MapEntry> {
         for source in self.merged {
             for (key, value) in source.entries() {
                 if self.names.insert(key.name.clone()) {

@@ -32,7 +32,7 @@ const TIME: i64 = 1_000_000_000;
 
 /// An entry of a layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct TarEntry {
     pub(crate) path: Vec<&'static str>,
     pub(crate) kind: EntryKind,
     pub(crate) mode: u32,
@@ -84,7 +84,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Layers {
             path.clear();
         }
         if let Some(layer) = layers.last_mut() {
-            layer.push(Entry { path, kind, mode, owner, mtime });
+            layer.push(TarEntry { path, kind, mode, owner, mtime });
         }
     }
     layers
@@ -102,7 +102,7 @@ fn target(byte: u8) -> String {
 }
 
 /// A layer as a tar archive (POSIX.1-2017, pax, "ustar Interchange Format").
-pub(crate) fn archive(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[TarEntry]) -> Vec<u8> {
     let mut archive = Vec::new();
     for entry in entries {
         let path = entry.path.join("/");

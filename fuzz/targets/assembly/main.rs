@@ -7,7 +7,7 @@ mod layers;
 mod listing;
 mod model;
 
-use layers::Entry;
+use layers::TarEntry;
 use listing::{Listing, Surroundings};
 use oci_layer::{Store, flatten, unpack_all};
 use rustix::fd::OwnedFd;
@@ -83,4 +83,4 @@ fn overlay(layers: &[PathBuf]) -> Option<OwnedFd> {
 }
 
 /// All layers of an image, the lowest first.
-type Layers = Vec<Vec<Entry>>;
+type Layers = Vec<Vec<TarEntry>>;

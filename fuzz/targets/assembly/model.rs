@@ -3,7 +3,7 @@
 //! Where the rules do not say what a layer means there is no tree: a layer that has a name twice, that leads through a link
 //! of its own, or where it matters which of its entries comes first.
 
-use crate::layers::{Entry, EntryKind};
+use crate::layers::{EntryKind, TarEntry};
 use crate::listing::{Attributes, Listing, Thing};
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ struct Found {
 }
 
 /// What the layers give, where the rules say it.
-pub(crate) fn tree(layers: &[Vec<Entry>]) -> Option<Listing> {
+pub(crate) fn tree(layers: &[Vec<TarEntry>]) -> Option<Listing> {
     let root = Node { thing: Thing::Directory, attributes: None, layer: 0, children: BTreeMap::new() };
     let mut tree = Tree(vec![root]);
     for (number, layer) in layers.iter().enumerate() {
@@ -50,11 +50,11 @@ pub(crate) fn tree(layers: &[Vec<Entry>]) -> Option<Listing> {
 }
 
 impl Tree {
-    fn apply(&mut self, layer: usize, entries: &[Entry]) -> Option<()> {
-        let is_mark = |entry: &&Entry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
+    fn apply(&mut self, layer: usize, entries: &[TarEntry]) -> Option<()> {
+        let is_mark = |entry: &&TarEntry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
         // "Whiteout files MUST only apply to resources in lower/parent layers": so they come first; that of a directory
         // before those in it.
-        let mut marks: Vec<&Entry> = entries.iter().filter(is_mark).collect();
+        let mut marks: Vec<&TarEntry> = entries.iter().filter(is_mark).collect();
         marks.sort_by_key(|entry| (&entry.path, entry.kind == EntryKind::Opaque));
         let mut applied = Vec::new();
         for entry in marks {
@@ -83,10 +83,10 @@ impl Tree {
     fn expect_same_at_the_end(
         &self,
         layer: usize,
-        applied: &[(&Entry, Found)],
-        linked: &[(&Entry, usize)],
+        applied: &[(&TarEntry, Found)],
+        linked: &[(&TarEntry, usize)],
     ) -> Option<()> {
-        let is_by_link = |(entry, before): &(&Entry, Found)| {
+        let is_by_link = |(entry, before): &(&TarEntry, Found)| {
             matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque) && before.through_link
         };
         let nested = applied.iter().filter(|(entry, _)| !split(entry).0.is_empty()).count();
@@ -112,7 +112,7 @@ impl Tree {
         Some(())
     }
 
-    fn take(&mut self, layer: usize, entry: &Entry) -> Option<Taken> {
+    fn take(&mut self, layer: usize, entry: &TarEntry) -> Option<Taken> {
         let (name, above) = entry.path.split_last()?;
         let directory = self.reach(above, layer)?;
         let present = self.0[directory].children.get(*name).copied();
@@ -250,7 +250,7 @@ impl Tree {
 }
 
 /// Of a mark: the directory that it is about, and the name in it, unless it is about all.
-fn split(entry: &Entry) -> (&[&'static str], Option<&'static str>) {
+fn split(entry: &TarEntry) -> (&[&'static str], Option<&'static str>) {
     match (&entry.kind, entry.path.split_last()) {
         (EntryKind::Opaque, _) | (_, None) => (&entry.path, None),
         (_, Some((name, above))) => (above, Some(name)),

@@ -1,7 +1,7 @@
 //! The new system without a mount list: found by the types of partitions, as systemd-gpt-auto-generator(8) does it.
 
 use super::NEW_ROOT;
-use super::mount_list::Entry;
+use super::mount_list::MountEntry;
 use super::partitions::{Disk, TYPES, Typed};
 use anyhow::bail;
 use hint::hinted;
@@ -9,7 +9,7 @@ use hint::hinted;
 /// What was found, and why it is the one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DiscoveredRoot {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<MountEntry>,
     /// The disk, with the reason for it.
     pub(super) reason: String,
 }
@@ -66,9 +66,9 @@ fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<DiscoveredRoot>
     Ok(DiscoveredRoot { entries: entries.collect(), reason: format!("`{}`, {reason}", disk.node.display()) })
 }
 
-fn entry(partition: &Typed, mountpoint: &str) -> Entry {
+fn entry(partition: &Typed, mountpoint: &str) -> MountEntry {
     let options = if partition.is_read_only() { "ro" } else { "defaults" };
-    Entry::new(&partition.node.display().to_string(), mountpoint, options)
+    MountEntry::new(&partition.node.display().to_string(), mountpoint, options)
 }
 
 fn ambiguous<'a>(found: impl Iterator<Item = &'a Typed>, where_: &str) -> anyhow::Error {
@@ -128,8 +128,10 @@ mod tests {
         let disks =
             [disk("vda", &[(OTHER, 0)]), disk("vdb", &[(OTHER, 0), (TYPES.root, 0), (TYPES.usr, 1 << 60)])];
         let found = choose(&disks).unwrap();
-        let expected =
-            [Entry::new("/dev/vdb2", "/sysroot", "defaults"), Entry::new("/dev/vdb3", "/sysroot/usr", "ro")];
+        let expected = [
+            MountEntry::new("/dev/vdb2", "/sysroot", "defaults"),
+            MountEntry::new("/dev/vdb3", "/sysroot/usr", "ro"),
+        ];
         assert_eq!(found.entries, expected);
         assert_eq!(found.reason, "`/dev/vdb`, the only disk with a root");
     }

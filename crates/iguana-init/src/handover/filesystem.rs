@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// What is done with a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum DeviceContent {
     /// It is mounted as this: the kernel's name of the file system.
     FileSystem(&'static str),
     /// It has to be opened with a key first.
@@ -22,22 +22,22 @@ pub(super) enum Content {
 ///
 /// # Errors
 /// When it cannot be read, or has neither a file system nor what could be opened to one.
-pub(super) fn content(device: &Path) -> anyhow::Result<Content> {
+pub(super) fn content(device: &Path) -> anyhow::Result<DeviceContent> {
     let found = superblock(device)
         .with_context(|| format!("cannot read `{}`", device.display()))
         .hint("check the disk and its cable; what the kernel says of it is above")?;
     told(device, found)
 }
 
-fn told(device: &Path, found: Option<Superblock>) -> anyhow::Result<Content> {
+fn told(device: &Path, found: Option<Superblock>) -> anyhow::Result<DeviceContent> {
     let shown = device.display();
     let found = found
         .with_context(|| format!("`{shown}` has no file system that is known here"))
         .hint("check that the installation has formatted it")?;
     let Superblock { kind, usage, uuid, .. } = found;
     let hint = match usage {
-        Usage::FileSystem => return Ok(Content::FileSystem(kind)),
-        Usage::Encrypted => return Ok(Content::Encrypted { uuid }),
+        Usage::FileSystem => return Ok(DeviceContent::FileSystem(kind)),
+        Usage::Encrypted => return Ok(DeviceContent::Encrypted { uuid }),
         Usage::Swap => "leave it out of the mount list; the new system has it in its own `/etc/fstab`",
         Usage::Member => "name the device that is made of it, in `/dev/md`, `/dev/mapper` or `/dev/VG/LV`",
     };
@@ -67,7 +67,7 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
 
     /// What is said of a device with these bytes at this offset.
-    fn content_of(name: &str, offset: u64, bytes: &[u8]) -> anyhow::Result<Content> {
+    fn content_of(name: &str, offset: u64, bytes: &[u8]) -> anyhow::Result<DeviceContent> {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8192).unwrap();
         file.write_all_at(bytes, offset).unwrap();
@@ -76,8 +76,11 @@ mod tests {
 
     #[test]
     fn only_file_systems_are_mounted() {
-        assert_eq!(content_of("xfs", 0, b"XFSB").unwrap(), Content::FileSystem("xfs"));
-        assert!(matches!(content_of("luks", 0, b"LUKS\xba\xbe\0\x02").unwrap(), Content::Encrypted { .. }));
+        assert_eq!(content_of("xfs", 0, b"XFSB").unwrap(), DeviceContent::FileSystem("xfs"));
+        assert!(matches!(
+            content_of("luks", 0, b"LUKS\xba\xbe\0\x02").unwrap(),
+            DeviceContent::Encrypted { .. }
+        ));
         let error = format!("{:#}", content_of("lvm", 512, &lvm_label()).unwrap_err());
         assert!(error.contains("has no file system, it has `LVM2_member`"), "{error}");
         let error = format!("{:#}", content_of("none", 0, b"").unwrap_err());

@@ -16,7 +16,7 @@ mod system;
 mod traces;
 
 pub(crate) use partitions::DiskBaseline;
-pub(crate) use state::State;
+pub(crate) use state::BootRecord;
 pub(crate) use switch_root::{end_other_processes, release_media, release_store, switch_root};
 pub(crate) use traces::keep_identity;
 
@@ -28,7 +28,7 @@ use config::cmdline::Settings;
 use exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use hint::{WithHint as _, hinted};
 use kernel::Fit;
-use mount_list::Entry;
+use mount_list::MountEntry;
 use read_only_mount::ReadOnlyMount;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -145,7 +145,7 @@ fn told(handover: Handover, report: &Report) -> Handover {
 }
 
 /// Mounts a system, and goes on as it: by a switch of the root where the running kernel fits, else by its own kernel.
-fn enter(list: &[Entry], around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
+fn enter(list: &[MountEntry], around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let report = around.report;
     let system = System::mount(list, report)?;
     if let Root::Closed { device, .. } = &system.root {

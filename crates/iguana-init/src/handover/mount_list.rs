@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MountEntry {
     pub(super) device: String,
     pub(super) mountpoint: PathBuf,
     options: String,
@@ -32,7 +32,7 @@ const WITHOUT_DEVICE: &[&str] = &["tmpfs", "ramfs", "overlay"];
 ///
 /// # Errors
 /// When it is no text or empty, a line is not understood, or none mounts the new root.
-pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
     let is_binary =
         |it: char| it == char::REPLACEMENT_CHARACTER || it.is_control() && !it.is_ascii_whitespace();
     if text.contains(is_binary) {
@@ -48,8 +48,8 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
         ));
     }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let entries: Vec<Entry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
-    if !entries.iter().any(Entry::is_root) {
+    let entries: Vec<MountEntry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
+    if !entries.iter().any(MountEntry::is_root) {
         return Err(hinted(
             format!("the mount list does not mount anything at `{NEW_ROOT}`"),
             format!("add a line `DEVICE {NEW_ROOT}`"),
@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn parse_line(line: &str) -> anyhow::Result<Entry> {
+fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
     let mut fields = line.split_ascii_whitespace().map(unescaped);
     let (Some(device), Some(mountpoint)) = (fields.next(), fields.next()) else {
         return Err(hinted(
@@ -74,7 +74,7 @@ fn parse_line(line: &str) -> anyhow::Result<Entry> {
         );
     }
     let options = fields.next();
-    Ok(Entry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
+    Ok(MountEntry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
 }
 
 /// A field with each `\ooo` as the letter of that octal number.
@@ -91,7 +91,7 @@ fn unescaped(field: &str) -> String {
     text
 }
 
-impl Entry {
+impl MountEntry {
     pub(super) fn new(device: &str, mountpoint: &str, options: &str) -> Self {
         Self { device: device.into(), mountpoint: mountpoint.into(), options: options.into() }
     }
@@ -187,8 +187,8 @@ mod tests {
     fn lines_have_two_or_three_fields() {
         let list =
             parse("# made by hand\n/dev/vda1 /sysroot\n\n  UUID=1 /sysroot/boot  ro,nodev \n").unwrap();
-        assert_eq!(list[0], Entry::new("/dev/vda1", "/sysroot", "defaults"));
-        assert_eq!(list[1], Entry::new("UUID=1", "/sysroot/boot", "ro,nodev"));
+        assert_eq!(list[0], MountEntry::new("/dev/vda1", "/sysroot", "defaults"));
+        assert_eq!(list[1], MountEntry::new("UUID=1", "/sysroot/boot", "ro,nodev"));
         assert!(parse("/dev/vda1").unwrap_err().to_string().contains("`/dev/vda1`"));
         assert!(parse("/dev/vda1 /sysroot/home").unwrap_err().to_string().contains("anything at `/sysroot`"));
         for binary in ["\0\0", "\x7fELF\u{fffd}\u{1}"] {
@@ -203,8 +203,8 @@ mod tests {
     fn white_space_in_a_field_is_escaped() {
         let list =
             parse("LABEL=my\\040root\t/sysroot\nLABEL=a\\b /sysroot/with\\040space\\134 ro 0 0\n").unwrap();
-        assert_eq!(list[0], Entry::new("LABEL=my root", "/sysroot", "defaults"));
-        assert_eq!(list[1], Entry::new(r"LABEL=a\b", r"/sysroot/with space\", "ro"));
+        assert_eq!(list[0], MountEntry::new("LABEL=my root", "/sysroot", "defaults"));
+        assert_eq!(list[1], MountEntry::new(r"LABEL=a\b", r"/sysroot/with space\", "ro"));
         assert_eq!(unescaped(r"\04é\999\"), r"\04é\999\");
     }
 
@@ -218,16 +218,16 @@ mod tests {
     #[test]
     fn options_go_where_they_belong() {
         let options = "defaults,ro,noatime,subvol=@,x-systemd.growfs,nofail,errors=remount-ro";
-        let entry = Entry::new("/dev/vda1", "/sysroot/home", options);
+        let entry = MountEntry::new("/dev/vda1", "/sysroot/home", options);
         let expected = (MountFlags::RDONLY | MountFlags::NOATIME, "subvol=@,errors=remount-ro".to_owned());
         assert_eq!(entry.flags_and_data(), expected);
-        assert!(entry.may_fail() && !Entry::new("/dev/vda1", NEW_ROOT, "nofail").may_fail());
+        assert!(entry.may_fail() && !MountEntry::new("/dev/vda1", NEW_ROOT, "nofail").may_fail());
     }
 
     #[test]
     fn what_containers_share_is_no_part_of_a_system() {
         let refused = |device: &str, options: &str| {
-            Entry::new(device, "/sysroot", options).refuse_containers_files().is_err()
+            MountEntry::new(device, "/sysroot", options).refuse_containers_files().is_err()
         };
         for (device, options) in [
             ("/iguana/new", "bind"),
@@ -249,13 +249,13 @@ mod tests {
         ] {
             assert!(!refused(device, options), "{device} {options}");
         }
-        let shown = Entry::new("/iguana/new", "/sysroot", "bind").of_containers().to_string();
+        let shown = MountEntry::new("/iguana/new", "/sysroot", "bind").of_containers().to_string();
         assert!(shown.contains("`/iguana/new /sysroot bind`"), "{shown}");
     }
 
     #[test]
     fn not_everything_is_on_a_device() {
-        let source = |device, options| Entry::new(device, "/sysroot/x", options).source();
+        let source = |device, options| MountEntry::new(device, "/sysroot/x", options).source();
         assert_eq!(source("/dev/vda1", "ro"), EntrySource::Device);
         assert_eq!(source("tmpfs", "size=1m"), EntrySource::Kernel("tmpfs"));
         assert_eq!(source("overlay", "lowerdir=/a"), EntrySource::Kernel("overlay"));

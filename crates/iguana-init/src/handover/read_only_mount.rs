@@ -1,6 +1,6 @@
 //! A file system that is only looked at.
 
-use super::filesystem::{self, Content};
+use super::filesystem::{self, DeviceContent};
 use anyhow::Context as _;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
@@ -31,8 +31,8 @@ impl ReadOnlyMount {
     /// When there is nothing that can be mounted.
     pub(super) fn of(device: &Path, directory: &Path) -> anyhow::Result<Self> {
         let kind = match filesystem::content(device)? {
-            Content::FileSystem(kind) => kind,
-            Content::Encrypted { .. } => return Err(filesystem::closed(device)),
+            DeviceContent::FileSystem(kind) => kind,
+            DeviceContent::Encrypted { .. } => return Err(filesystem::closed(device)),
         };
         fs::create_dir_all(directory)?;
         let options =

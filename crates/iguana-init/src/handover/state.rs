@@ -3,7 +3,7 @@
 
 use super::DISK_LIMIT;
 use super::filesystem;
-use super::filesystem::Content;
+use super::filesystem::DeviceContent;
 use super::partitions;
 use super::partitions::{DiskBaseline, ESP};
 use crate::block::named;
@@ -32,12 +32,12 @@ const SUCCEEDED: &str = "succeeded";
 const FAILED: &str = "failed";
 
 /// A workflow whose end will be noted.
-pub(crate) struct State {
+pub(crate) struct BootRecord {
     place: String,
     workflow: String,
 }
 
-impl State {
+impl BootRecord {
     /// Tells what became of the workflow of the last boot, and notes that this one has begun. What does not work is
     /// told: it is no reason not to run the workflow.
     pub(crate) fn begin(place: &str, workflow: Option<&str>, report: &Report) -> Self {
@@ -100,7 +100,7 @@ fn note_in_time(place: &str, text: String, report: &Report) -> anyhow::Result<Op
 /// Writes the file, and gives back what it held.
 fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
     let device = find(place)?;
-    let Content::FileSystem(kind) = filesystem::content(&device)? else {
+    let DeviceContent::FileSystem(kind) = filesystem::content(&device)? else {
         return Err(filesystem::closed(&device));
     };
     fs::create_dir_all(MOUNTPOINT)?;
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_was_noted_is_told() {
-        let state = State { place: String::new(), workflow: "install\nit".into() };
+        let state = BootRecord { place: String::new(), workflow: "install\nit".into() };
         assert_eq!(
             told(&state.text(SUCCEEDED, "")),
             (true, "state: the last workflow (`install it`) succeeded".into())

@@ -3,8 +3,8 @@
 
 use super::NEW_ROOT;
 use super::filesystem;
-use super::filesystem::Content;
-use super::mount_list::{Entry, EntrySource};
+use super::filesystem::DeviceContent;
+use super::mount_list::{EntrySource, MountEntry};
 use crate::block::named;
 use crate::report::Report;
 use anyhow::Context as _;
@@ -59,11 +59,11 @@ impl System {
     ///
     /// # Errors
     /// When a line fails that the system cannot do without. Nothing stays mounted then.
-    pub(super) fn mount(list: &[Entry], report: &Report) -> anyhow::Result<Self> {
+    pub(super) fn mount(list: &[MountEntry], report: &Report) -> anyhow::Result<Self> {
         let name = list.iter().find(|entry| entry.is_root()).map_or("nothing", |root| &root.device);
         let root = Root::Open { name: name.into(), device: None, options: String::new() };
         let mut system = Self { mountpoints: Vec::new(), root };
-        list.iter().try_for_each(Entry::refuse_containers_files)?;
+        list.iter().try_for_each(MountEntry::refuse_containers_files)?;
         for entry in list {
             let start = Instant::now();
             match mount_one(entry, report) {
@@ -86,7 +86,7 @@ impl System {
         Ok(system)
     }
 
-    fn take(&mut self, entry: &Entry, mounted: Mounted) -> anyhow::Result<()> {
+    fn take(&mut self, entry: &MountEntry, mounted: Mounted) -> anyhow::Result<()> {
         match mounted {
             Mounted::Closed { device, uuid } if entry.is_root() => self.root = Root::Closed { device, uuid },
             Mounted::Closed { device, .. } => return Err(filesystem::closed(&device)),
@@ -128,7 +128,7 @@ pub(super) fn new_root() -> Result<Directory, untrusted_fs::Error> {
     Directory::open(NEW_ROOT)
 }
 
-fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
+fn mount_one(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
     let shown = entry.mountpoint.display();
     match entry.source() {
         EntrySource::Device => mount_device(entry, report),
@@ -149,12 +149,12 @@ fn mount_one(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
     }
 }
 
-fn mount_device(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
+fn mount_device(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
     let mut wait = |waiting: &str| report.say(format_args!("handover: waiting for {waiting}"));
     let device = named::wait_for(&entry.device, &mut wait)?;
     let kind = match filesystem::content(&device)? {
-        Content::FileSystem(kind) => kind,
-        Content::Encrypted { uuid } => return Ok(Mounted::Closed { device, uuid }),
+        DeviceContent::FileSystem(kind) => kind,
+        DeviceContent::Encrypted { uuid } => return Ok(Mounted::Closed { device, uuid }),
     };
     let target = mountpoint(entry)?;
     let (flags, data) = entry.flags_and_data();
@@ -167,7 +167,7 @@ fn mount_device(entry: &Entry, report: &Report) -> anyhow::Result<Mounted> {
 }
 
 /// What is named below the new root is found as the new system will find it.
-fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
+fn bind(entry: &MountEntry, with_mounts: bool) -> anyhow::Result<Mounted> {
     let source = Path::new(&entry.device);
     let opened = match source.strip_prefix(NEW_ROOT) {
         Ok(inside) if !inside.as_os_str().is_empty() => new_root()?.locate(inside, Links::Inside)?,
@@ -190,7 +190,7 @@ fn bind(entry: &Entry, with_mounts: bool) -> anyhow::Result<Mounted> {
     Ok(Mounted::At(target.path, None))
 }
 
-fn mountpoint(entry: &Entry) -> anyhow::Result<Mountpoint> {
+fn mountpoint(entry: &MountEntry) -> anyhow::Result<Mountpoint> {
     Mountpoint::open(&entry.mountpoint)
         .with_context(|| format!("cannot make the mountpoint `{}`", entry.mountpoint.display()))
         .hint(

@@ -6,7 +6,7 @@ use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use oci_pull::VerifiedImage;
-use runtime::{Command, Mount, MountSource, Plan, Program, Runtime, Stdio};
+use runtime::{Mount, MountSource, Plan, Program, ProgramCommand, Runtime, Stdio};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
@@ -104,7 +104,7 @@ pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio:
     let scope = scope.with_env(&container.env);
     let words = |words: &Option<Vec<_>>| words.as_ref().map(|words| scope.words(words));
     Program {
-        command: Command::FromImage {
+        command: ProgramCommand::FromImage {
             entrypoint: words(&container.entrypoint),
             command: words(&container.command),
         },
@@ -118,7 +118,7 @@ pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio:
 /// Another program in the same container.
 pub(super) fn other_program(container: &workflow::Container, words: Vec<String>, stdio: Stdio) -> Program {
     Program {
-        command: Command::Exactly(words),
+        command: ProgramCommand::Exactly(words),
         env: Vec::new(),
         directory: container.directory.clone(),
         user: container.user.clone(),

@@ -89,11 +89,11 @@ struct Watched {
     service: PreparedService,
     alarm: Arc<ServiceFailureSignal>,
     report: Report,
-    state: Mutex<State>,
+    state: Mutex<ServiceState>,
     changed: Condvar,
 }
 
-struct State {
+struct ServiceState {
     phase: Phase,
     /// None while it is started again.
     container: Option<Container>,
@@ -173,7 +173,7 @@ impl PreparedService {
             service: self,
             alarm: Arc::clone(alarm),
             report: report.clone(),
-            state: Mutex::new(State { phase: Phase::Runs, container: Some(container) }),
+            state: Mutex::new(ServiceState { phase: Phase::Runs, container: Some(container) }),
             changed: Condvar::new(),
         });
         let watcher = Arc::clone(&watched);
@@ -341,7 +341,7 @@ impl Watched {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ServiceState> {
         // Each change is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use crate::report::Report;
 use anyhow::Context as _;
 use exchange::StepFiles;
 use hint::hinted;
-use runtime::{Command, Container, Program, ProgramExit};
+use runtime::{Container, Program, ProgramCommand, ProgramExit};
 use std::path::Path;
 use std::time::Instant;
 use workflow::{Action, Job, Step};
@@ -131,7 +131,7 @@ impl Steps<'_> {
         let limit = self.deadline.limit(step.limits.timeout)?;
         self.setup.streams.attached(own.tty, |stdio| {
             let program = Program {
-                command: Command::Exactly(words),
+                command: ProgramCommand::Exactly(words),
                 env: containers::pairs(scope.env()),
                 directory: below(own.directory.as_deref(), directory),
                 user: own.user.clone(),

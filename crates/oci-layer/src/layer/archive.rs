@@ -32,7 +32,7 @@ pub(super) enum EntryKind {
 
 /// An entry, without its content.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ArchiveEntry {
     pub(super) kind: EntryKind,
     pub(super) name: Vec<u8>,
     pub(super) link: Vec<u8>,
@@ -70,7 +70,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The next entry; nothing at the end-of-archive mark, and where the archive ends without one.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Entry>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<ArchiveEntry>> {
         let mut extensions = Extensions::default();
         loop {
             let Some(header) = self.next_header()? else {
@@ -196,7 +196,7 @@ impl<'a> Archive<'a> {
         Ok(bytes)
     }
 
-    fn entry(&mut self, header: &Header, extensions: Extensions) -> anyhow::Result<Entry> {
+    fn entry(&mut self, header: &Header, extensions: Extensions) -> anyhow::Result<ArchiveEntry> {
         let mut records = pax::Records::read(&extensions.pax)?;
         let name = records.sparse.name.take().or(records.path.take()).or(extensions.name);
         let name = name.unwrap_or_else(|| header.name());
@@ -204,11 +204,16 @@ impl<'a> Archive<'a> {
         let described = self.describe(header, records, header.kind_of(&name));
         let entry = described
             .with_context(|| format!("the entry `{}` is damaged", String::from_utf8_lossy(&name)))?;
-        Ok(Entry { name, link, ..entry })
+        Ok(ArchiveEntry { name, link, ..entry })
     }
 
     /// All of an entry but its names.
-    fn describe(&mut self, header: &Header, records: pax::Records, kind: EntryKind) -> anyhow::Result<Entry> {
+    fn describe(
+        &mut self,
+        header: &Header,
+        records: pax::Records,
+        kind: EntryKind,
+    ) -> anyhow::Result<ArchiveEntry> {
         let stored = match kind {
             EntryKind::File | EntryKind::Other => records.size.map_or_else(|| header.size(), Ok)?,
             // Old archives give the size of what a link points to, without content.
@@ -217,7 +222,7 @@ impl<'a> Archive<'a> {
         self.begin_content(stored);
         let is_device = matches!(kind, EntryKind::CharacterDevice | EntryKind::BlockDevice);
         let device = |field| if is_device { id(header.number(field)?) } else { Ok(0) };
-        let mut entry = Entry {
+        let mut entry = ArchiveEntry {
             kind,
             name: Vec::new(),
             link: Vec::new(),
@@ -241,7 +246,7 @@ impl<'a> Archive<'a> {
         &mut self,
         header: &Header,
         sparse: &sparse::Records,
-        entry: &mut Entry,
+        entry: &mut ArchiveEntry,
     ) -> anyhow::Result<()> {
         let map = match (header.kind(), sparse.version()) {
             (b'S', _) => Some((self.old_map(header)?, header.number(REAL_SIZE)?.try_into()?)),

@@ -1,6 +1,6 @@
 //! What an entry says of itself besides its content, and giving it to what was made.
 
-use super::archive::Entry;
+use super::archive::ArchiveEntry;
 use super::memory::OF_EACH;
 use anyhow::{Context as _, ensure};
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -38,7 +38,7 @@ pub(super) struct Metadata {
 impl Metadata {
     /// # Errors
     /// When its attributes are more than a file can have.
-    pub(super) fn of(entry: &mut Entry) -> anyhow::Result<Self> {
+    pub(super) fn of(entry: &mut ArchiveEntry) -> anyhow::Result<Self> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
         xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
         let this = Self {

@@ -21,7 +21,7 @@ pub use assembly::take_after;
 
 use super::store::{Layer, Store};
 use anyhow::{Context as _, bail, ensure};
-use archive::{Archive, Entry, EntryKind};
+use archive::{Archive, ArchiveEntry, EntryKind};
 use memory::Memory;
 use metadata::{Maker, Metadata};
 use oci_reference::digest::Digest;
@@ -183,7 +183,12 @@ impl Unpacker {
         Ok(if content == 0 { u64::MAX } else { content.saturating_add(headers) })
     }
 
-    fn entry(&mut self, name: &[u8], mut entry: Entry, archive: &mut Archive<'_>) -> anyhow::Result<()> {
+    fn entry(
+        &mut self,
+        name: &[u8],
+        mut entry: ArchiveEntry,
+        archive: &mut Archive<'_>,
+    ) -> anyhow::Result<()> {
         if entry.kind == EntryKind::Other {
             return Ok(());
         }
@@ -206,7 +211,7 @@ impl Unpacker {
         &mut self,
         place: &OpenDirectory,
         name: &OsStr,
-        entry: &Entry,
+        entry: &ArchiveEntry,
         archive: &mut Archive<'_>,
         meta: Metadata,
     ) -> anyhow::Result<()> {
@@ -308,7 +313,7 @@ impl Unpacker {
         &mut self,
         place: &OpenDirectory,
         name: &OsStr,
-        entry: &Entry,
+        entry: &ArchiveEntry,
         archive: &mut Archive<'_>,
         meta: &Metadata,
     ) -> anyhow::Result<()> {
@@ -333,7 +338,7 @@ impl Unpacker {
         place: &OpenDirectory,
         name: &OsStr,
         kind: FileType,
-        entry: &Entry,
+        entry: &ArchiveEntry,
         meta: &Metadata,
     ) -> anyhow::Result<()> {
         let device = makedev(entry.device.0, entry.device.1);

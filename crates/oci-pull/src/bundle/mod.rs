@@ -34,7 +34,7 @@ pub const NAME: &str = "workflow";
 
 /// The images and signatures that came with a workflow, where they are.
 #[derive(Clone)]
-pub struct Bundle(Arc<Content>);
+pub struct Bundle(Arc<BundleContent>);
 
 /// What was found at once: a workflow and what belongs to it, by their media types, and its images.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Opened {
     pub bundle: Bundle,
 }
 
-struct Content {
+struct BundleContent {
     /// Where it is, best place first.
     places: Vec<Box<dyn ImageSource>>,
     /// All images and signatures, each with its name.
@@ -135,7 +135,7 @@ impl Opened {
         let blobs = manifest.layers().iter().chain([manifest.config()]);
         let blobs = blobs.map(|blob| Ok((Digest::from_str(blob.digest().as_ref())?, blob.size())));
         let blobs = blobs.collect::<anyhow::Result<_>>()?;
-        Ok(Self { documents, bundle: Bundle(Arc::new(Content { places, images, blobs })) })
+        Ok(Self { documents, bundle: Bundle(Arc::new(BundleContent { places, images, blobs })) })
     }
 }
 

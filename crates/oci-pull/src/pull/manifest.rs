@@ -53,7 +53,7 @@ pub(super) fn resolve(
     if let Some(digest) = digest {
         digest.verify("the manifest", &bytes)?;
     }
-    if let Document::Manifest(manifest) = Document::parse(&bytes, kind)? {
+    if let ManifestDocument::Manifest(manifest) = ManifestDocument::parse(&bytes, kind)? {
         return Ok((Digest::of(&bytes), *manifest));
     }
     let mut index = ambiguity::index(&bytes).context("the image's index is not understood")?;
@@ -64,9 +64,9 @@ pub(super) fn resolve(
     let bytes = source.manifest(&digest.to_string())?;
     digest.verify("the manifest", &bytes)?;
     ambiguity::refuse(&bytes, "the index", Some(chosen.media_type().as_ref()))?;
-    match Document::parse(&bytes, kind)? {
-        Document::Manifest(manifest) => Ok((digest, *manifest)),
-        Document::Index => Err(Failure::for_good(hinted(
+    match ManifestDocument::parse(&bytes, kind)? {
+        ManifestDocument::Manifest(manifest) => Ok((digest, *manifest)),
+        ManifestDocument::Index => Err(Failure::for_good(hinted(
             "the image's index lists another index",
             "push the image with one index, which lists the manifests",
         ))),
@@ -81,7 +81,7 @@ pub(super) fn taken_along(
 ) -> anyhow::Result<Vec<Digest>> {
     let bytes = source.manifest(identifier).map_err(|failure| failure.error)?;
     digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
-    if let Document::Manifest(_) = Document::parse(&bytes, ManifestKind::Image)? {
+    if let ManifestDocument::Manifest(_) = ManifestDocument::parse(&bytes, ManifestKind::Image)? {
         return Ok(vec![Digest::of(&bytes)]);
     }
     let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
@@ -93,9 +93,9 @@ pub(super) fn taken_along(
 pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     let digest = Digest::of(bytes);
     let mut platforms = BTreeMap::new();
-    match Document::parse(bytes, ManifestKind::Image)? {
-        Document::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
-        Document::Index => {
+    match ManifestDocument::parse(bytes, ManifestKind::Image)? {
+        ManifestDocument::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
+        ManifestDocument::Index => {
             let index = ambiguity::index(bytes).context("the image's index is not understood")?;
             for entry in index.manifests() {
                 if let Some(platform) =
@@ -116,14 +116,14 @@ pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
 
 /// What may stand behind a name.
 #[derive(Debug)]
-enum Document {
+enum ManifestDocument {
     /// A list of manifests.
     Index,
     /// The manifest of an image.
     Manifest(Box<ImageManifest>),
 }
 
-impl Document {
+impl ManifestDocument {
     /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
     fn parse(bytes: &[u8], wanted: ManifestKind) -> anyhow::Result<Self> {
         ambiguity::refuse(bytes, "", None)?;
@@ -178,9 +178,9 @@ impl Document {
     }
 }
 
-fn manifest(bytes: &[u8]) -> anyhow::Result<Document> {
+fn manifest(bytes: &[u8]) -> anyhow::Result<ManifestDocument> {
     let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
-    Ok(Document::Manifest(Box::new(manifest)))
+    Ok(ManifestDocument::Manifest(Box::new(manifest)))
 }
 
 /// The configuration that a manifest names, if it is for this machine.
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn what_is_not_an_image_is_refused_by_its_name() {
         assert!(matches!(
-            Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, ManifestKind::Image),
-            Ok(Document::Index)
+            ManifestDocument::parse(br#"{"schemaVersion":2,"manifests":[]}"#, ManifestKind::Image),
+            Ok(ManifestDocument::Index)
         ));
         let manifest = |config: &str, more: &str| {
             let digest = Digest::of(b"");
@@ -259,23 +259,23 @@ mod tests {
                 r#"{{"schemaVersion":2,{more}"layers":[],
                 "config":{{"mediaType":"{config}","digest":"{digest}","size":2}}}}"#
             );
-            Document::parse(text.as_bytes(), ManifestKind::Image)
+            ManifestDocument::parse(text.as_bytes(), ManifestKind::Image)
         };
         for config in CONFIGURATIONS {
-            assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(Document::Manifest(_))));
+            assert!(matches!(manifest(config, r#""artifactType":"","#), Ok(ManifestDocument::Manifest(_))));
         }
         for config in OLD_CONFIGURATIONS {
             let docker = format!(r#""mediaType":"{DOCKER_MANIFEST}","#);
-            assert!(matches!(manifest(config, &docker), Ok(Document::Manifest(_))), "{config}");
+            assert!(matches!(manifest(config, &docker), Ok(ManifestDocument::Manifest(_))), "{config}");
             assert!(manifest(config, "").is_err(), "{config}");
         }
         let both = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
-        let told = Document::parse(both, ManifestKind::Image).unwrap_err().to_string();
+        let told = ManifestDocument::parse(both, ManifestKind::Image).unwrap_err().to_string();
         assert!(told.contains("ambiguous"), "{told}");
         let empty = "application/vnd.oci.empty.v1+json";
         for (outcome, expected) in [
-            (Document::parse(br#"{"schemaVersion":1}"#, ManifestKind::Image), "schema version 1"),
-            (Document::parse(b"<html>", ManifestKind::Image), "not understood"),
+            (ManifestDocument::parse(br#"{"schemaVersion":1}"#, ManifestKind::Image), "schema version 1"),
+            (ManifestDocument::parse(b"<html>", ManifestKind::Image), "not understood"),
             (
                 manifest("application/vnd.cncf.helm.config.v1+json", ""),
                 "`application/vnd.cncf.helm.config.v1+json`",

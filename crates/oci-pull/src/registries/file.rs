@@ -54,7 +54,7 @@ struct MirrorTable {
 }
 
 /// What one file says.
-pub(super) struct Content {
+pub(super) struct FileRules {
     pub(super) rules: Vec<Rule>,
     pub(super) search: Option<Vec<String>>,
     pub(super) short_names: Option<ShortNames>,
@@ -63,7 +63,7 @@ pub(super) struct Content {
     pub(super) warnings: Vec<String>,
 }
 
-pub(super) fn parse(text: &str) -> anyhow::Result<Content> {
+pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
     let table: Table = toml::from_str(text).context("not a version 2 registries.conf")?;
     refuse_version_1(&table)?;
     let mut warnings = unknown_keys(&table);
@@ -82,7 +82,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Content> {
         Some("permissive" | "disabled") => Some(ShortNames::Permissive),
         Some(other) => bail!("`short-name-mode` is `enforcing`, `permissive` or `disabled`, not `{other}`"),
     };
-    Ok(Content { rules, search, short_names, aliases: file.aliases, warnings })
+    Ok(FileRules { rules, search, short_names, aliases: file.aliases, warnings })
 }
 
 /// Version 1 has nothing but lists of registries below `[registries.…]`.

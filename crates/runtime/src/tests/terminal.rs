@@ -33,7 +33,7 @@ impl Screen {
     }
 
     pub(super) fn script(&self, script: &str) -> Program {
-        let command = Command::Exactly(["sh", "-c", script].map(Into::into).into());
+        let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
         Program { command, ..Program::of_image(Stdio::Terminal(self.path.clone())) }
     }
 }

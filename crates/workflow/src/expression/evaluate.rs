@@ -1,25 +1,25 @@
 //! The value of a tree.
 
 use super::functions;
-use super::syntax::{Comparison, Logic, Node, NodeKind};
+use super::syntax::{Comparison, ExpressionNode, Logic, NodeKind};
 use super::{Scope, Value};
 use std::cmp::Ordering;
 
 /// A value, and whether it is what `*` yields: a list that is not indexed itself, but each of its items is.
-pub(super) struct Outcome {
+pub(super) struct Evaluated {
     pub(super) value: Value,
     is_filtered: bool,
 }
 
-impl From<Value> for Outcome {
+impl From<Value> for Evaluated {
     fn from(value: Value) -> Self {
         Self { value, is_filtered: false }
     }
 }
 
-impl Node {
+impl ExpressionNode {
     /// Recursive: a tree is at most [`super::syntax::MAX_DEPTH`] deep.
-    pub(super) fn evaluate(&self, scope: &dyn Scope) -> Outcome {
+    pub(super) fn evaluate(&self, scope: &dyn Scope) -> Evaluated {
         match &self.kind {
             NodeKind::Literal(value) => value.clone().into(),
             NodeKind::Context(name) => scope.context(name).into(),
@@ -40,7 +40,7 @@ impl Node {
     }
 }
 
-fn item(of: Outcome, key: &Value) -> Outcome {
+fn item(of: Evaluated, key: &Value) -> Evaluated {
     if !of.is_filtered {
         return of.value.into_item(key).unwrap_or_default().into();
     }
@@ -48,7 +48,7 @@ fn item(of: Outcome, key: &Value) -> Outcome {
     filtered(items.filter_map(|item| item.into_item(key)).collect())
 }
 
-fn all(of: Outcome) -> Outcome {
+fn all(of: Evaluated) -> Evaluated {
     let items = of.value.into_items();
     match of.is_filtered {
         true => filtered(items.into_iter().flat_map(Value::into_items).collect()),
@@ -56,12 +56,12 @@ fn all(of: Outcome) -> Outcome {
     }
 }
 
-fn filtered(items: Vec<Value>) -> Outcome {
-    Outcome { value: Value::List(items), is_filtered: true }
+fn filtered(items: Vec<Value>) -> Evaluated {
+    Evaluated { value: Value::List(items), is_filtered: true }
 }
 
 /// The first operand that is true or is not, else the last; those after it are not evaluated.
-fn first_that_is(truth: bool, operands: &[Node], scope: &dyn Scope) -> Outcome {
+fn first_that_is(truth: bool, operands: &[ExpressionNode], scope: &dyn Scope) -> Evaluated {
     let mut outcome = Value::Null.into();
     for operand in operands {
         outcome = operand.evaluate(scope);

@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(super) const MAX_DEPTH: usize = 50;
 
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(super) struct ExpressionNode {
     pub(super) kind: NodeKind,
     /// How many nodes it is to the furthest leaf, with this one.
     depth: usize,
@@ -21,12 +21,12 @@ pub(super) struct Node {
 pub(super) enum NodeKind {
     Literal(Value),
     Context(String),
-    Item { of: Box<Node>, key: Box<Node> },
-    All(Box<Node>),
-    Not(Box<Node>),
-    Logic(Logic, Vec<Node>),
-    Compare(Box<Node>, Comparison, Box<Node>),
-    Call(Function, Vec<Node>),
+    Item { of: Box<ExpressionNode>, key: Box<ExpressionNode> },
+    All(Box<ExpressionNode>),
+    Not(Box<ExpressionNode>),
+    Logic(Logic, Vec<ExpressionNode>),
+    Compare(Box<ExpressionNode>, Comparison, Box<ExpressionNode>),
+    Call(Function, Vec<ExpressionNode>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ enum Operator {
 
 #[derive(Debug, Clone)]
 pub(super) struct Syntax {
-    pub(super) root: Node,
+    pub(super) root: ExpressionNode,
     pub(super) names: Vec<Name>,
     pub(super) asks_for_status: bool,
 }
@@ -88,7 +88,7 @@ struct Parser<'a> {
     asks_for_status: bool,
 }
 
-type Parsed<T = Node> = Result<T, ExpressionError>;
+type Parsed<T = ExpressionNode> = Result<T, ExpressionError>;
 
 impl Parser<'_> {
     /// Operands and the operators between them that bind at least as strongly.
@@ -153,7 +153,7 @@ impl Parser<'_> {
     }
 
     /// The `.key`, `[…]` and `.*` after a value; `name` is the name that grows with them while they are constant.
-    fn items(&mut self, mut node: Node, mut name: Option<usize>) -> Parsed {
+    fn items(&mut self, mut node: ExpressionNode, mut name: Option<usize>) -> Parsed {
         loop {
             let key = if self.is_at(".") {
                 self.advance();
@@ -172,7 +172,7 @@ impl Parser<'_> {
     }
 
     /// What follows a point; none for `*`.
-    fn key(&mut self) -> Parsed<Option<Node>> {
+    fn key(&mut self) -> Parsed<Option<ExpressionNode>> {
         match self.current.kind {
             TokenKind::Sign("*") => {
                 self.advance();
@@ -188,7 +188,7 @@ impl Parser<'_> {
         }
     }
 
-    fn bracketed_key(&mut self) -> Parsed<Option<Node>> {
+    fn bracketed_key(&mut self) -> Parsed<Option<ExpressionNode>> {
         let open = self.advance().span;
         let key = match self.is_at("*") {
             true => self.key()?,
@@ -199,7 +199,7 @@ impl Parser<'_> {
     }
 
     /// Whether the key is constant, and so is now a part of the name.
-    fn lengthen(&mut self, name: usize, key: Option<&Node>) -> bool {
+    fn lengthen(&mut self, name: usize, key: Option<&ExpressionNode>) -> bool {
         let Some(NodeKind::Literal(key)) = key.map(|key| &key.kind) else { return false };
         let name = &mut self.names[name];
         name.path.push(key.to_string());
@@ -223,7 +223,7 @@ impl Parser<'_> {
         self.node(NodeKind::Call(signature.function, arguments))
     }
 
-    fn arguments(&mut self) -> Parsed<Vec<Node>> {
+    fn arguments(&mut self) -> Parsed<Vec<ExpressionNode>> {
         let mut arguments = Vec::new();
         if self.is_at(")") {
             return Ok(arguments);
@@ -266,7 +266,7 @@ impl Parser<'_> {
         if depth > MAX_DEPTH {
             return Err(too_deep(&self.parsed));
         }
-        Ok(Node { kind, depth })
+        Ok(ExpressionNode { kind, depth })
     }
 
     fn unexpected(&self) -> ExpressionError {
@@ -302,7 +302,7 @@ fn binary(token: &TokenKind) -> Option<(u8, Operator)> {
     })
 }
 
-fn join(left: Node, operator: Operator, right: Node) -> NodeKind {
+fn join(left: ExpressionNode, operator: Operator, right: ExpressionNode) -> NodeKind {
     match operator {
         Operator::Compare(comparison) => NodeKind::Compare(left.into(), comparison, right.into()),
         Operator::Logic(logic) => {
@@ -314,7 +314,7 @@ fn join(left: Node, operator: Operator, right: Node) -> NodeKind {
 }
 
 /// A chain of one operator becomes one node, as on GitHub, so that its length does not count as depth.
-fn operands(node: Node, logic: Logic) -> Vec<Node> {
+fn operands(node: ExpressionNode, logic: Logic) -> Vec<ExpressionNode> {
     match node.kind {
         NodeKind::Logic(same, operands) if same == logic => operands,
         _ => vec![node],

@@ -16,7 +16,7 @@ use super::schema;
 use crate::OnFailurePolicy;
 use std::rc::Rc;
 use timestamp::Timestamp;
-use yaml_tree::document::{Entry, Key, Node};
+use yaml_tree::document::{Key, MapEntry, Node};
 use yaml_tree::finding::Findings;
 
 /// Reads a whole workflow. With errors among the findings it is not complete.
@@ -106,7 +106,7 @@ struct Fields<'a>(Vec<(&'static str, &'a Rc<Node>)>);
 
 impl<'a> Fields<'a> {
     fn of(node: &'a Node, object: &schema::Object) -> Self {
-        let known = |(key, value): &'a Entry| Some((object.find(&key.name)?.name, value));
+        let known = |(key, value): &'a MapEntry| Some((object.find(&key.name)?.name, value));
         Self(node.entries().iter().filter_map(known).collect())
     }
 

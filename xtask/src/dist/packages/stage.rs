@@ -11,7 +11,7 @@ use std::process::Command;
 /// Puts the files of all packages together. The kernel is one with all drivers: nobody knows the machines.
 pub(super) fn fill(stage: &Path, kernel: &Path, modules: &Path) -> Result<()> {
     for package in super::ALL {
-        let root = Root(stage.join(package.name));
+        let root = PackageRoot(stage.join(package.name));
         root.copy(&source_tree().join("LICENSE"), &format!("usr/share/doc/{}/LICENSE", package.name), 0o644)?;
         match package.name {
             "iguana-workflow" => workflow(&root),
@@ -24,13 +24,13 @@ pub(super) fn fill(stage: &Path, kernel: &Path, modules: &Path) -> Result<()> {
     Ok(())
 }
 
-fn workflow(root: &Root) -> Result<()> {
+fn workflow(root: &PackageRoot) -> Result<()> {
     root.copy(&program("iguana-init"), "usr/lib/iguana/iguana-init", 0o755)?;
     root.directory("usr/bin")?;
     Ok(symlink("../lib/iguana/iguana-init", root.0.join("usr/bin/iguana-workflow"))?)
 }
 
-fn dracut(root: &Root) -> Result<()> {
+fn dracut(root: &PackageRoot) -> Result<()> {
     let source = source_tree().join("dracut");
     root.copy(&source.join("README.md"), "usr/share/doc/dracut-iguana/README.md", 0o644)?;
     for entry in fs::read_dir(source.join("50iguana"))? {
@@ -42,7 +42,7 @@ fn dracut(root: &Root) -> Result<()> {
 }
 
 /// The kernel is called by the release that its modules are for.
-fn initrd(root: &Root, kernel: &Path, modules: &Path) -> Result<()> {
+fn initrd(root: &PackageRoot, kernel: &Path, modules: &Path) -> Result<()> {
     let release = modules.file_name().context("the directory of modules has no name")?.to_string_lossy();
     root.directory("usr/share/iguana")?;
     root.copy(kernel, &format!("usr/share/iguana/vmlinuz-{release}"), 0o644)?;
@@ -51,7 +51,7 @@ fn initrd(root: &Root, kernel: &Path, modules: &Path) -> Result<()> {
     process::run(build.arg("--output").arg(root.0.join("usr/share/iguana/iguana-initrd")), LONG).map(drop)
 }
 
-fn tools(root: &Root) -> Result<()> {
+fn tools(root: &PackageRoot) -> Result<()> {
     root.copy(&program("iguana"), "usr/bin/iguana", 0o755)?;
     let manual = root.directory("usr/share/man/man1")?;
     process::run(Command::new(program("iguana")).arg("manual").arg(&manual), QUICK)?;
@@ -74,9 +74,9 @@ fn tools(root: &Root) -> Result<()> {
 }
 
 /// The root of a package's files.
-struct Root(PathBuf);
+struct PackageRoot(PathBuf);
 
-impl Root {
+impl PackageRoot {
     fn directory(&self, path: &str) -> Result<PathBuf> {
         let directory = self.0.join(path);
         fs::create_dir_all(&directory)?;

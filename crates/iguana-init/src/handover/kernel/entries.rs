@@ -23,7 +23,7 @@ const NAME_LIMIT: usize = 255;
 
 /// One way to start a system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LoaderEntry {
     /// The file's name, without the count of tries.
     pub(super) id: String,
     sort_key: String,
@@ -41,22 +41,22 @@ pub(super) struct Entry {
 
 /// All entries of this architecture: the default first, then as the specification sorts them, the newest of a kind
 /// first.
-pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, Entry)> {
+pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, LoaderEntry)> {
     let mut seen = HashSet::new();
-    let mut entries: Vec<(&SearchLocation, Entry)> = places
+    let mut entries: Vec<(&SearchLocation, LoaderEntry)> = places
         .iter()
         .flat_map(|place| of(place).into_iter().map(move |entry| (place, entry)))
         .filter(|(_, entry)| entry.is_for_this_machine() && seen.insert(entry.id.clone()))
         .collect();
     let default = places.iter().find_map(|place| default(&place.text(SETTINGS)?));
-    let is_default = |entry: &Entry| default.as_ref().is_some_and(|it| pattern::matches(it, &entry.id));
+    let is_default = |entry: &LoaderEntry| default.as_ref().is_some_and(|it| pattern::matches(it, &entry.id));
     entries.sort_by(|(_, one), (_, other)| {
         Reverse(is_default(one)).cmp(&Reverse(is_default(other))).then_with(|| one.compare(other))
     });
     entries
 }
 
-fn of(place: &SearchLocation) -> Vec<Entry> {
+fn of(place: &SearchLocation) -> Vec<LoaderEntry> {
     let named = |directory: &str, ending: &str| -> Vec<String> {
         let mut names = place.names(directory);
         names.retain(|name| name.ends_with(ending));
@@ -74,9 +74,9 @@ fn of(place: &SearchLocation) -> Vec<Entry> {
     texts.chain(images).take(ENTRIES_LIMIT).collect()
 }
 
-fn parse(name: &str, text: &str) -> Entry {
+fn parse(name: &str, text: &str) -> LoaderEntry {
     let (id, is_bad) = without_tries(name);
-    let mut entry = Entry { id, is_bad, ..Entry::default() };
+    let mut entry = LoaderEntry { id, is_bad, ..LoaderEntry::default() };
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let (key, value) =
             line.split_once([' ', '\t']).map_or((line, ""), |(key, value)| (key, value.trim()));
@@ -97,7 +97,7 @@ fn parse(name: &str, text: &str) -> Entry {
 }
 
 /// An entry of type 2 says by its os-release(5) what one of type 1 says by its keys.
-fn of_image(name: &str, path: String, release: &str) -> Entry {
+fn of_image(name: &str, path: String, release: &str) -> LoaderEntry {
     let (id, is_bad) = without_tries(name);
     let value = |key: &str| {
         let lines = release.lines();
@@ -105,13 +105,13 @@ fn of_image(name: &str, path: String, release: &str) -> Entry {
         value.map(|value| value.trim_matches(['"', '\'']).to_owned())
     };
     let first = |keys: &[&str]| keys.iter().find_map(|key| value(key)).unwrap_or_default();
-    Entry {
+    LoaderEntry {
         id,
         is_bad,
         sort_key: first(&["IMAGE_ID", "ID"]),
         version: first(&["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"]),
         unified: Some(path),
-        ..Entry::default()
+        ..LoaderEntry::default()
     }
 }
 
@@ -134,7 +134,7 @@ fn default(settings: &str) -> Option<String> {
     is_pattern.then(|| value.to_owned())
 }
 
-impl Entry {
+impl LoaderEntry {
     fn is_for_this_machine(&self) -> bool {
         /// As the specification calls architectures: by EFI's names.
         const NAMES: &[(&str, &str)] = &[("x86_64", "x64"), ("aarch64", "aa64")];

@@ -10,7 +10,7 @@ use super::read_only_mount::ReadOnlyMount;
 use super::system::{Root, System, new_root};
 use crate::report::Report;
 use anyhow::{Context as _, ensure};
-use entries::Entry;
+use entries::LoaderEntry;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
@@ -195,7 +195,7 @@ fn in_memory(name: &str) -> io::Result<File> {
     Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
-impl Entry {
+impl LoaderEntry {
     /// Opens all that it names.
     fn open(&self, place: &SearchLocation) -> anyhow::Result<Installed> {
         let name = format!("`{}` of {}", self.id, place.name);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(ids, ["good.conf"]);
         assert!(places[0].open("kernel").is_err(), "a FIFO is not waited for");
         for (kernel, initrds) in [("/large", vec![]), ("/vmlinuz", vec!["/large".into()])] {
-            let mut entry = Entry::default();
+            let mut entry = LoaderEntry::default();
             (entry.linux, entry.initrds) = (Some(kernel.into()), initrds);
             let error = entry.open(&places[0]).err().unwrap().to_string();
             assert!(error.contains("bytes, more than"), "{error}");

@@ -1,6 +1,6 @@
 //! The store's file system: a tmpfs of its own, so that a full store is an error and not the end of PID 1.
 
-use super::zram::{Content, Zram};
+use super::zram::{Zram, ZramContent};
 use super::{Memory, read};
 use crate::report::Report;
 use anyhow::Context as _;
@@ -170,7 +170,7 @@ impl Capacity for SpareMemory<'_> {
 }
 
 /// What can still be unpacked when it, and what is there already, may be compressed.
-fn left_with(memory: Memory, content: Option<Content>) -> u64 {
+fn left_with(memory: Memory, content: Option<ZramContent>) -> u64 {
     let ratio = content.map_or(EXPECTED, ratio);
     let resident = memory.shared;
     let usable = (memory.available + resident).saturating_sub(RESERVE_OF_SWAP);
@@ -179,7 +179,7 @@ fn left_with(memory: Memory, content: Option<Content>) -> u64 {
 }
 
 /// How well it compresses, in hundredths.
-fn ratio(content: Content) -> u64 {
+fn ratio(content: ZramContent) -> u64 {
     if content.original < ENOUGH_TO_KNOW {
         return EXPECTED;
     }
@@ -231,9 +231,9 @@ mod tests {
 
     #[test]
     fn what_does_not_compress_leaves_what_is_free() {
-        let content = Some(Content { original: 100 * MIB, used: 101 * MIB });
+        let content = Some(ZramContent { original: 100 * MIB, used: 101 * MIB });
         assert_eq!(left_with(memory(132, 100), content), 100 * MIB);
-        assert_eq!(ratio(Content { original: 100 * MIB, used: 10 * MIB }), MOST_BELIEVED);
-        assert_eq!(ratio(Content { original: MIB, used: MIB }), EXPECTED);
+        assert_eq!(ratio(ZramContent { original: 100 * MIB, used: 10 * MIB }), MOST_BELIEVED);
+        assert_eq!(ratio(ZramContent { original: MIB, used: MIB }), EXPECTED);
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Zram {
 
 /// What a device holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct ZramContent {
     /// Before it was compressed.
     pub(super) original: u64,
     /// All memory that it takes.
@@ -66,7 +66,7 @@ impl Zram {
     }
 
     /// What it holds now.
-    pub(super) fn content(&self) -> Option<Content> {
+    pub(super) fn content(&self) -> Option<ZramContent> {
         parse(&fs::read_to_string(self.directory.join("mm_stat")).ok()?)
     }
 
@@ -105,10 +105,10 @@ fn header(pages: u64) -> Vec<u8> {
 }
 
 /// From the text of `mm_stat`: the first and the third number.
-fn parse(stat: &str) -> Option<Content> {
+fn parse(stat: &str) -> Option<ZramContent> {
     let mut numbers = stat.split_ascii_whitespace();
     let original = numbers.next()?.parse().ok()?;
-    Some(Content { original, used: numbers.nth(1)?.parse().ok()? })
+    Some(ZramContent { original, used: numbers.nth(1)?.parse().ok()? })
 }
 
 /// Ends all swapping to such devices, so that none of them holds memory in the new system. The store must be gone: its
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_a_device_holds_is_read() {
         let stat = "  4096000  1200000  1318912        0  1318912       12        3        0        0\n";
-        assert_eq!(parse(stat), Some(Content { original: 4_096_000, used: 1_318_912 }));
+        assert_eq!(parse(stat), Some(ZramContent { original: 4_096_000, used: 1_318_912 }));
         assert_eq!(parse(""), None);
     }
 }

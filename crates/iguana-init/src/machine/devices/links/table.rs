@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Knows all devices and their links.
 pub(super) struct LinkTable {
-    state: Mutex<State>,
+    state: Mutex<DeviceTable>,
     changed: Condvar,
     /// The devices to be looked at.
     queue: Sender<String>,
@@ -24,7 +24,7 @@ pub(super) struct LinkTable {
     report: Report,
 }
 
-struct State {
+struct DeviceTable {
     /// By the kernel's names.
     devices: HashMap<String, DeviceRecord>,
     claims: Claims,
@@ -66,7 +66,7 @@ enum ProbeState {
 
 impl LinkTable {
     pub(super) fn new(queue: Sender<String>, writes: Option<NodeWatcher>, report: &Report) -> Self {
-        let state = State { devices: HashMap::new(), claims: Claims::new(Path::new("/dev")), turn: 0 };
+        let state = DeviceTable { devices: HashMap::new(), claims: Claims::new(Path::new("/dev")), turn: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), queue, writes, report: report.clone() }
     }
 
@@ -167,7 +167,7 @@ impl LinkTable {
         self.changed.notify_all();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DeviceTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,7 +179,7 @@ impl LinkTable {
     }
 }
 
-impl State {
+impl DeviceTable {
     /// The device, if the look at it is still the one of this turn.
     fn known(&mut self, name: &str, turn: u64) -> Option<&mut DeviceRecord> {
         self.devices.get_mut(name).filter(|known| known.turn == turn)
