@@ -11,9 +11,11 @@ pub use workflow::OnFailurePolicy as OnFailure;
 /// How the network interfaces get their addresses: `ip=` of dracut.cmdline(7).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Addressing {
-    /// DHCPv4 on every interface that has a carrier.
+    /// DHCPv4, on every interface that has a carrier.
     #[default]
     Dhcp,
+    /// DHCPv4, on the interface of this name: `ip=INTERFACE:dhcp`.
+    DhcpOn(String),
     /// One interface with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
     Static(StaticAddress),
     /// The network is left alone: `ip=off`.
@@ -147,7 +149,7 @@ impl Settings {
                 None => self.warn(
                     key,
                     value,
-                    "expected `dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::INTERFACE:none`",
+                    "expected `dhcp`, `INTERFACE:dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::INTERFACE:none`",
                 ),
             },
             "nameserver" => match value.parse() {
@@ -219,7 +221,8 @@ pub fn words(cmdline: &str) -> Vec<String> {
 fn addressing(value: &str) -> Option<Addressing> {
     let fields: Vec<&str> = value.split(':').collect();
     match fields[..] {
-        ["dhcp" | "on" | "any" | "auto"] | [_, "dhcp"] => Some(Addressing::Dhcp),
+        ["dhcp" | "on" | "any" | "auto"] => Some(Addressing::Dhcp),
+        [interface, "dhcp" | "on" | "any"] => some(interface).map(Addressing::DhcpOn),
         ["off" | "none"] => Some(Addressing::Off),
         [address, _peer, gateway, netmask, _hostname, interface, ..] => {
             Some(Addressing::Static(StaticAddress {
@@ -331,6 +334,6 @@ mod tests {
         }
         assert!(!Settings::parse("ip=10.0.0.5::10.0.0.1:255.0.255.0::eth0:none").warnings.is_empty());
         assert_eq!(Settings::parse("ip=off").addressing, Addressing::Off);
-        assert_eq!(Settings::parse("ip=eth0:dhcp").addressing, Addressing::Dhcp);
+        assert_eq!(Settings::parse("ip=eth0:dhcp").addressing, Addressing::DhcpOn("eth0".into()));
     }
 }

@@ -8,7 +8,7 @@ pub(super) const LOOPBACK_INDEX: u32 = 1;
 /// linux/if_arp.h, `ARPHRD_ETHER`.
 const ETHERNET: &str = "1";
 
-/// A interface.
+/// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) index: u32,
@@ -18,8 +18,15 @@ pub(super) struct Interface {
     pub(super) has_carrier: bool,
 }
 
-/// The interfaces of now, in the order in which the kernel found them. Bridges, tunnels and the like are not interfaces.
-pub(super) fn list() -> Vec<Interface> {
+/// The interface of that name, if it is there; without a name all.
+pub(super) fn named(name: Option<&str>) -> Vec<Interface> {
+    let mut interfaces = list();
+    interfaces.retain(|interface| name.is_none_or(|name| interface.name == name));
+    interfaces
+}
+
+/// The interfaces of now, in the order in which the kernel found them. Bridges, tunnels and the like are left out.
+fn list() -> Vec<Interface> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mut interfaces: Vec<Interface> = entries.filter_map(|entry| read(&entry.path())).collect();
     interfaces.sort_by_key(|interface| interface.index);

@@ -56,20 +56,26 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     match &settings.addressing {
         Addressing::Off => report.say("network: left alone (ip=off)"),
         Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
-        Addressing::Dhcp => ask_all_interfaces(netlink, settings, report, stop)?,
+        Addressing::Dhcp => ask_interfaces(netlink, None, settings, report, stop)?,
+        Addressing::DhcpOn(name) => ask_interfaces(netlink, Some(name), settings, report, stop)?,
     }
     Ok(network)
 }
 
-fn ask_all_interfaces(
+/// Asks for leases on the interface of that name, or on all, until the first one comes.
+fn ask_interfaces(
     mut netlink: Netlink,
+    name: Option<&str>,
     settings: &Settings,
     report: &Report,
     stop: Receiver<()>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let (found, leases) = channel();
-    let mut asking = PendingLeases { known: HashSet::new(), asked: HashSet::new(), found };
+    let name = name.map(str::to_owned);
+    let mut asking =
+        PendingLeases { name: name.clone(), known: HashSet::new(), asked: HashSet::new(), found };
+    let name = name.as_deref();
     let mut told = start;
     loop {
         let interfaces = asking.look(&mut netlink, report);
@@ -97,19 +103,23 @@ fn ask_all_interfaces(
         }
         let limit = if interfaces.is_empty() { INTERFACE_LIMIT } else { LIMIT };
         if start.elapsed() > limit {
-            return Err(nothing_came(&interfaces, limit));
+            return Err(nothing_came(name, &interfaces, limit));
         }
         if told.elapsed() > TELL_EVERY {
             told = Instant::now();
             let (waited, limit) = (start.elapsed().as_secs(), limit.as_secs());
-            report
-                .say(format_args!("network: waiting for {} ({waited} s of {limit} s)", wanted(&interfaces)));
+            report.say(format_args!(
+                "network: waiting for {} ({waited} s of {limit} s)",
+                wanted(name, &interfaces)
+            ));
         }
     }
 }
 
 /// The interfaces that are being asked.
 struct PendingLeases {
+    /// The only one to ask, if one is named.
+    name: Option<String>,
     known: HashSet<u32>,
     asked: HashSet<u32>,
     found: Sender<Configured>,
@@ -119,7 +129,7 @@ impl PendingLeases {
     /// Brings up interfaces that are new, and has an address asked for on those that have got a carrier.
     /// One that cannot be brought up must not keep the others from it.
     fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Interface> {
-        let interfaces = interfaces::list();
+        let interfaces = interfaces::named(self.name.as_deref());
         for interface in &interfaces {
             if self.known.insert(interface.index)
                 && let Err(error) = netlink.set_up(interface.index)
@@ -238,8 +248,7 @@ fn wait_for_interface(
     let start = Instant::now();
     let mut known = HashSet::new();
     loop {
-        let mut interfaces = interfaces::list();
-        interfaces.retain(|interface| name.is_none_or(|name| interface.name == name));
+        let interfaces = interfaces::named(name);
         for interface in interfaces.iter().filter(|interface| known.insert(interface.index)) {
             netlink
                 .set_up(interface.index)
@@ -249,20 +258,20 @@ fn wait_for_interface(
             return Ok(interface.clone());
         }
         if start.elapsed() > INTERFACE_LIMIT {
-            return Err(nothing_came(&interfaces, INTERFACE_LIMIT));
+            return Err(nothing_came(name, &interfaces, INTERFACE_LIMIT));
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn wanted(interfaces: &[Interface]) -> String {
+fn wanted(name: Option<&str>, interfaces: &[Interface]) -> String {
     let names = |wanted: &dyn Fn(&&Interface) -> bool| {
         let names: Vec<&str> =
             interfaces.iter().filter(wanted).map(|interface| interface.name.as_str()).collect();
         names.join(", ")
     };
     if interfaces.is_empty() {
-        return "a network interface".into();
+        return name.map_or("a network interface".into(), |name| format!("the network interface `{name}`"));
     }
     match names(&|interface| interface.has_carrier) {
         connected if connected.is_empty() => format!("a carrier on {}", names(&|_| true)),
@@ -270,15 +279,20 @@ fn wanted(interfaces: &[Interface]) -> String {
     }
 }
 
-fn nothing_came(interfaces: &[Interface], limit: Duration) -> anyhow::Error {
-    let remedy = if interfaces.is_empty() {
+fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -> anyhow::Error {
+    let remedy = if interfaces.is_empty() && name.is_some() {
+        "check the name in `ip=`, and that the initrd has the driver of the interface"
+    } else if interfaces.is_empty() {
         "check that the machine has one, and that the initrd has its driver"
     } else if interfaces.iter().any(|interface| interface.has_carrier) {
         "check that the network has a DHCP server, or give a fixed address with `ip=`"
     } else {
         "check the cable and the switch"
     };
-    hinted(format!("no network: {} did not come within {} s", wanted(interfaces), limit.as_secs()), remedy)
+    hinted(
+        format!("no network: {} did not come within {} s", wanted(name, interfaces), limit.as_secs()),
+        remedy,
+    )
 }
 
 #[cfg(test)]
@@ -291,9 +305,13 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_the_next_thing_that_is_missing() {
-        assert_eq!(wanted(&[]), "a network interface");
-        assert_eq!(wanted(&[interface("eth0", false), interface("eth1", false)]), "a carrier on eth0, eth1");
-        let asked = wanted(&[interface("eth0", false), interface("eth1", true)]);
+        assert_eq!(wanted(None, &[]), "a network interface");
+        assert_eq!(wanted(Some("eth1"), &[]), "the network interface `eth1`");
+        assert_eq!(
+            wanted(None, &[interface("eth0", false), interface("eth1", false)]),
+            "a carrier on eth0, eth1"
+        );
+        let asked = wanted(None, &[interface("eth0", false), interface("eth1", true)]);
         assert_eq!(asked, "an answer of a DHCP server on eth1");
     }
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -73,6 +73,8 @@ impl Netlink {
             None => message.header.scope = RouteScope::Link,
             Some(gateway) => {
                 message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+                // The router of a /32 is in no network of the interface.
+                message.header.flags = RouteFlags::Onlink;
             }
         }
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
@@ -116,5 +118,28 @@ mod tests {
         let error = netlink.set_up(u32::MAX >> 1).unwrap_err();
         assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
         assert!(acknowledged(&[0; 12]).is_err());
+    }
+
+    /// Clouds give an address that is its whole network, and a router outside of it.
+    #[test]
+    fn the_router_of_an_address_without_a_network_is_reached() {
+        if !rustix::process::getuid().is_root() {
+            return;
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let ip = |arguments: &str| {
+            let output = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        ip("link add name v0 type veth peer name v1");
+        ip("link set v1 up");
+        let index = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        netlink.set_up(index).unwrap();
+        netlink.set_address(index, Ipv4Addr::new(203, 0, 113, 5), 32).unwrap();
+        let gateway = Some(Ipv4Addr::new(198, 51, 100, 1));
+        netlink.add_route(index, &Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway }).unwrap();
+        assert!(ip("route show default").starts_with("default via 198.51.100.1 dev v0"));
     }
 }
