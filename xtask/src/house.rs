@@ -3,6 +3,7 @@
 
 use crate::cargo::cargo;
 use crate::python;
+use crate::waits;
 use anyhow::{Context, Result, bail, ensure};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::{kept, program, source_tree};
@@ -40,6 +41,7 @@ pub(crate) fn check() -> Result<()> {
     crates_depend_downwards()?;
     files_are_short()?;
     front_pages_are_whole()?;
+    waits::check(&tracked_files(&["*.rs"])?)?;
     terms_are_ours()
 }
 
@@ -99,7 +101,7 @@ fn crates_depend_downwards() -> Result<()> {
     Ok(())
 }
 
-fn tracked_files(patterns: &[&str]) -> Result<Vec<String>> {
+pub(crate) fn tracked_files(patterns: &[&str]) -> Result<Vec<String>> {
     let mut list = Command::new("git");
     list.current_dir(source_tree()).args(["ls-files", "--"]).args(patterns);
     Ok(process::run(&mut list, QUICK)?.lines().map(str::to_owned).collect())

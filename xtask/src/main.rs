@@ -21,6 +21,7 @@ mod python;
 mod release;
 mod table;
 mod test;
+mod waits;
 mod ways;
 
 use anyhow::Result;

@@ -4,10 +4,14 @@
 //! A thread that is left behind goes on waiting. So a process in which that happened may not end by itself, and PID 1 does not
 //! count on it: see [`crate::supervise`].
 
+use std::io::{self, ErrorKind};
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// How often it is looked whether something has ended.
+const END_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often it is looked how much is left to be written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the disks may take nothing at all. The kernel itself gives a request up after 30 s and tries a few times
@@ -29,6 +33,40 @@ fn begin<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<
     // Whoever has given up waiting takes no result.
     thread::Builder::new().spawn(move || drop(done.send(act()))).ok()?;
     Some(result)
+}
+
+/// Waits for the end of a thread; `None` when it has not come within `limit`, or was a crash. Then the thread is left behind.
+pub(crate) fn join<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
+    let start = Instant::now();
+    while !thread.is_finished() {
+        if start.elapsed() > limit {
+            return None;
+        }
+        thread::sleep(END_LOOK_EVERY);
+    }
+    thread.join().ok()
+}
+
+/// Runs a program to its end; it is killed when that has not come within `limit`.
+///
+/// # Errors
+/// When it cannot be run, or was killed.
+pub(crate) fn run(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
+    let start = Instant::now();
+    let mut program = command.spawn()?;
+    loop {
+        if let Some(status) = program.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > limit {
+            program.kill()?;
+            return Err(io::Error::new(
+                ErrorKind::TimedOut,
+                format!("it did not end within {} s", limit.as_secs()),
+            ));
+        }
+        thread::sleep(END_LOOK_EVERY);
+    }
 }
 
 /// Writes to the disks what memory still has for them (sync(2)); whether it was all written. `tell` gets every look: the
@@ -91,6 +129,16 @@ mod tests {
         let ended = within(Duration::from_millis(100), || thread::sleep(Duration::from_secs(3600)));
         assert!(ended.is_none() && start.elapsed() < Duration::from_secs(10));
         assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+    }
+
+    #[test]
+    fn a_thread_or_a_program_that_does_not_end_is_given_up() {
+        let limit = Duration::from_millis(100);
+        assert!(join(thread::spawn(|| thread::sleep(Duration::from_secs(3600))), limit).is_none());
+        assert_eq!(join(thread::spawn(|| 7), Duration::from_secs(60)), Some(7));
+        let error = run(Command::new("sleep").arg("1000"), limit).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(run(&mut Command::new("true"), Duration::from_secs(60)).unwrap().success());
     }
 
     #[test]

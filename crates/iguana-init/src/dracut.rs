@@ -5,6 +5,7 @@
 
 use crate::boot;
 use crate::boot::{Boot, Initrd};
+use crate::bounded;
 use crate::control;
 use crate::handover;
 use crate::handover::Handover;
@@ -23,6 +24,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// The first argument of what dracut's hooks call.
 pub(crate) const COMMAND: &str = "dracut";
@@ -51,6 +53,9 @@ Where=/sysroot
 /// Files there that have systemd wait for the device of `root=`: directory, and how they end.
 const WAITS: &[(&str, &str)] =
     &[("initrd-root-device.target.d", "root-device.conf"), ("initrd.target.wants", ".device")];
+
+/// How long systemd may take to read its units anew; it takes less than a second.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Exit statuses by which the program decides. The scripts in `dracut/50iguana` know them, and take every other one, which
 /// a crash may bring about, for a failure that ends the boot.
@@ -146,7 +151,8 @@ fn override_units() -> anyhow::Result<()> {
         }
     }
     fs::write(overrides.join(ROOT_UNIT), ROOT_UNIT_TEXT)?;
-    let reloaded = Command::new("systemctl").arg("daemon-reload").status()?;
+    let reloaded = bounded::run(Command::new("systemctl").arg("daemon-reload"), RELOAD_LIMIT);
+    let reloaded = reloaded.context("cannot run `systemctl daemon-reload`")?;
     anyhow::ensure!(reloaded.success(), "`systemctl daemon-reload` ended with {reloaded}");
     Ok(())
 }

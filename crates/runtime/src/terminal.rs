@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 use sys::{self, Identity, Session};
@@ -83,7 +84,7 @@ impl Terminal {
     fn restore_through(&self, terminal: &File) -> io::Result<()> {
         let is_left_otherwise = !are_equal(&tcgetattr(terminal)?, &self.for_job);
         go_on(terminal)?;
-        drain(terminal);
+        drain_in_time(terminal)?;
         tcsetattr(terminal, OptionalActions::Now, &self.settings)?;
         // Lines may go to a log, where the sequence is garbage, and need it only after a full-screen program;
         // such a program, when it ends by itself, leaves the settings as they were.
@@ -161,6 +162,20 @@ pub(super) fn drain(terminal: &File) {
     }
     // Only what the line's own small buffer holds is left.
     let _ = rustix::termios::tcdrain(terminal);
+}
+
+/// The same; whoever stops the terminal once more meanwhile keeps a thread only.
+fn drain_in_time(terminal: &File) -> io::Result<()> {
+    let terminal = terminal.try_clone()?;
+    let (sent, is_sent) = channel();
+    thread::Builder::new().spawn(move || {
+        drain(&terminal);
+        // Nobody waits any more.
+        let _ = sent.send(());
+    })?;
+    // What is not sent by then is lost.
+    let _ = is_sent.recv_timeout(DRAIN_LIMIT);
+    Ok(())
 }
 
 /// Opens a terminal without being controlled by it.

@@ -1,6 +1,8 @@
 //! What Iguana leaves in the new system: the machine's identity, and the log.
 
 use super::system::new_root;
+use super::{DISK_LIMIT, silent_disk};
+use crate::bounded;
 use crate::report::{LOG, Report};
 use anyhow::Context as _;
 use rustix::mount::mount_bind;
@@ -47,7 +49,8 @@ pub(super) fn leave(identity: Option<&str>, report: &Report) {
     if let Err(error) = identity.map_or(Ok(()), leave_identity) {
         report.warn(format_args!("the machine-id is not handed over: {error:#}"));
     }
-    if let Err(error) = leave_log() {
+    let left = bounded::within(DISK_LIMIT, leave_log).unwrap_or_else(|| Err(silent_disk()));
+    if let Err(error) = left {
         report.detail(format_args!("handover: the log stays in `{LOG}` only: {error:#}"));
     }
 }

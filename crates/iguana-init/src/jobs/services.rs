@@ -5,6 +5,7 @@ use super::containers;
 use super::containers::Prepared;
 use super::images::Pulled;
 use super::scope::Scope;
+use crate::bounded;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
 use exchange::ServiceLog;
@@ -21,6 +22,8 @@ use workflow::{Ready, Restart, Sign};
 const LINES_SHOWN: usize = 10;
 /// How often a service is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long the end of a container may take to be known, once it has come.
+const WATCHER_LIMIT: Duration = Duration::from_secs(5);
 /// How long the loopback may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// How long to wait before a service is started again; twice as long each time, up to the longest. One that ran
@@ -139,8 +142,8 @@ impl Service {
         // Of one that failed, somebody may want to read more than was shown.
         let has_failed = matches!(self.watched.state().phase, Phase::Over(_));
         self.watched.stop();
-        // It has nothing left to wait for.
-        let _ = self.watcher.join();
+        // It has nothing left to wait for, but for a container that the kernel cannot end.
+        let _ = bounded::join(self.watcher, WATCHER_LIMIT);
         let report = &self.watched.report;
         if service.shows_log {
             service.log.end().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
@@ -213,7 +216,7 @@ impl Service {
         let start = Instant::now();
         if let Err(error) = self.watched.wait_until_ready(service, ready) {
             self.watched.stop();
-            let _ = self.watcher.join();
+            let _ = bounded::join(self.watcher, WATCHER_LIMIT);
             return Err(error);
         }
         let seconds = start.elapsed().as_secs_f32();
