@@ -428,7 +428,9 @@ impl Unpacker {
             self.hollow.remove(&gone);
             self.marked.remove(&gone);
         }
-        for gone in with_below(self.links.range::<Path, _>(from).map(|(known, _)| known), path) {
+        // A link in its very place is no part of it: it waits while a directory is there for a mark alone.
+        let links = self.links.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
+        for gone in with_below(links.map(|(known, _)| known), path) {
             self.links.remove(&gone);
         }
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use tar::EntryType;
 
 mod cost;
+mod marks;
 
 const TIME: u64 = 1_000_000_000;
 
