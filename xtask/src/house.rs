@@ -24,6 +24,20 @@ const LAYERS: &[&[&str]] = &[
     &["iguana-fuzz", "xtask"],
 ];
 
+/// The modules of `iguana-init`, by the same rule: those on one line, the steps of a boot, do not know each other.
+const MODULES: &[&[&str]] = &[
+    &["block", "bounded", "pattern", "report"],
+    &["machine"],
+    &["control", "handover", "jobs"],
+    &["run_plan", "supervise"],
+    &["boot", "run"],
+    &["dracut"],
+    &["main"],
+];
+
+/// Where they are.
+const MODULES_HOME: &str = "crates/iguana-init/src/";
+
 /// Lines of a source file, tests included. A longer one has two purposes.
 const LINES_LIMIT: usize = 600;
 
@@ -39,6 +53,7 @@ const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml"
 /// Every rule; the first that is broken ends it.
 pub(crate) fn check() -> Result<()> {
     crates_depend_downwards()?;
+    modules_depend_downwards()?;
     files_are_short()?;
     front_pages_are_whole()?;
     waits::check(&tracked_files(&["*.rs"])?)?;
@@ -99,6 +114,32 @@ fn crates_depend_downwards() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn modules_depend_downwards() -> Result<()> {
+    let mut upwards = Vec::new();
+    for file in tracked_files(&[&format!("{MODULES_HOME}*.rs")])? {
+        let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();
+        let module = file.trim_start_matches(MODULES_HOME).split(['/', '.']).next().unwrap_or_default();
+        let here = module_layer(module).with_context(|| {
+            format!("the module `{module}` has no layer\n  hint: add it to `MODULES` in xtask/src/house.rs")
+        })?;
+        let is_above = |used: &&str| *used != module && module_layer(used).is_none_or(|below| below >= here);
+        upwards.extend(used_modules(&text).filter(is_above).map(|used| format!("{file}: `crate::{used}`")));
+    }
+    ensure!(upwards.is_empty(), "these modules of `iguana-init` are not below:\n  {}", upwards.join("\n  "));
+    Ok(())
+}
+
+fn module_layer(module: &str) -> Option<usize> {
+    MODULES.iter().position(|layer| layer.contains(&module))
+}
+
+/// What stands behind each `crate::` in code; nothing behind a brace, so that no module is above it.
+fn used_modules(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| rest.split(|it: char| !it.is_alphanumeric() && it != '_').next().unwrap_or_default())
 }
 
 pub(crate) fn tracked_files(patterns: &[&str]) -> Result<Vec<String>> {
@@ -171,4 +212,21 @@ fn spelling() -> Result<()> {
     let home = kept("tools", "typos-1.52.0", |home| python::install(TYPOS, "typos", home))?;
     let mut typos = Command::new(home.join("bin/typos"));
     process::show(typos.current_dir(source_tree()).args(["--config", "typos.toml"]), QUICK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_and_crates_depend_downwards() {
+        crates_depend_downwards().unwrap();
+        modules_depend_downwards().unwrap();
+    }
+
+    #[test]
+    fn a_module_is_found_wherever_it_is_used() {
+        let text = "use crate::report;\n    // crate::boot\n    let x = crate::jobs::run(crate::machine::read());\nuse crate::{boot};\n";
+        assert_eq!(used_modules(text).collect::<Vec<_>>(), ["report", "jobs", "machine", ""]);
+    }
 }

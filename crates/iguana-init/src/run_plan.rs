@@ -1,8 +1,9 @@
 //! One way to run a plan, in a boot and on a system that is up: `/iguana`, the store, and the jobs in them.
 
+use crate::handover;
 use crate::jobs::{self, Images, Setup, Streams};
+use crate::machine::facts;
 use crate::machine::memory::{self, StoreMemory};
-use crate::machine::{facts, identity};
 use crate::report::{At as _, Failure, Report, Stage};
 use config::cmdline::Settings;
 use exchange::{Mounted, Results, Shared};
@@ -58,7 +59,7 @@ impl<'a> Prepared<'a> {
         options: RunOptions<'a>,
         report: &'a Report,
     ) -> Result<Self, Failure> {
-        let machine_id = identity::machine_id(settings, report).at(Stage::Job)?;
+        let machine_id = handover::machine_id(settings, report).at(Stage::Job)?;
         let shared = mounted.begin(&machine_id, &report.progress_sink()).at(Stage::Job)?;
         let space = StoreMemory::mount(options.may_swap, report).at(Stage::Image)?;
         Ok(Self { options, report, machine_id, shared, space })

@@ -4,6 +4,7 @@
 mod action;
 mod discovery;
 mod filesystem;
+mod identity;
 mod init;
 mod kernel;
 mod kexec;
@@ -15,6 +16,7 @@ mod switch_root;
 mod system;
 mod traces;
 
+pub(crate) use identity::machine_id;
 pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::BootRecord;
 pub(crate) use switch_root::{end_other_processes, release_media, release_store, switch_root};
@@ -210,7 +212,7 @@ fn start_its_kernel(system: &System, why: &str, around: &HandoverContext<'_>) ->
 ///
 /// # Errors
 /// When the device does not come, cannot be mounted, or has no such file.
-pub(crate) fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
+fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
     let read_only_mount = ReadOnlyMount::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
     let text = read_only_mount.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));

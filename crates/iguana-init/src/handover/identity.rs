@@ -30,7 +30,7 @@ fn new_machine_id() -> anyhow::Result<String> {
 
 /// The identity of the system that is on `root=` already.
 fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
-    let found = crate::handover::peek(root, EXISTING_ROOT, "etc/machine-id", report);
+    let found = super::peek(root, EXISTING_ROOT, "etc/machine-id", report);
     match found {
         Ok(text) => {
             let id = text.trim();
