@@ -37,6 +37,8 @@ pub enum Action {
     Pass,
     /// Only so many bytes of that.
     Cut(usize),
+    /// The same with one byte changed, so far from the beginning of the answer.
+    Damage(u64),
     /// What the server behind answers when the client does not send this header.
     PassWithout(&'static str),
     /// So many bytes of what the server behind answers, and then silence.
@@ -122,6 +124,7 @@ fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<R
     match rule(&request) {
         Action::Pass => pass(&request.head, behind, client, u64::MAX),
         Action::Cut(bytes) => pass(&request.head, behind, client, bytes as u64),
+        Action::Damage(at) => damage(&request.head, behind, client, at),
         Action::PassWithout(header) => pass(&without(&request.head, header), behind, client, u64::MAX),
         Action::Stall(bytes) => {
             pass(&request.head, behind, client, bytes as u64)?;
@@ -143,11 +146,25 @@ fn head(client: &mut impl BufRead) -> Option<String> {
 }
 
 fn pass(head: &str, behind: &str, client: &mut TcpStream, limit: u64) -> Option<()> {
+    std::io::copy(&mut ask(head, behind)?.take(limit), client).ok()?;
+    Some(())
+}
+
+fn damage(head: &str, behind: &str, client: &mut TcpStream, at: u64) -> Option<()> {
+    let mut server = ask(head, behind)?;
+    std::io::copy(&mut (&mut server).take(at), client).ok()?;
+    let mut byte = [0];
+    server.read_exact(&mut byte).ok()?;
+    client.write_all(&[byte[0] ^ 1]).ok()?;
+    std::io::copy(&mut server, client).ok().map(drop)
+}
+
+/// The answer of the server behind, after which it closes the connection.
+fn ask(head: &str, behind: &str) -> Option<TcpStream> {
     let mut server = TcpStream::connect(behind).ok()?;
     let once = head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     server.write_all(once.as_bytes()).ok()?;
-    std::io::copy(&mut server.take(limit), client).ok()?;
-    Some(())
+    Some(server)
 }
 
 fn answer(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &[u8]) -> Option<()> {

@@ -67,6 +67,31 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
 }
 
 #[test]
+fn a_byte_that_changes_on_its_way_is_named_by_digest_and_fetched_again() -> Result<()> {
+    let registry = filled()?;
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
+        0 if request.target.contains("/blobs/") => Action::Damage(700),
+        _ => Action::Pass,
+    })?;
+    let output = pulled_from(&fault_proxy)?;
+    succeeds(&output, &["came damaged: the ", "has digest `sha256:", "trying again in", "(1 of 3)"]);
+    assert!(!text(&output).contains("tar"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn a_server_that_sends_a_little_each_time_is_given_up() -> Result<()> {
+    let registry = filled()?;
+    let fault_proxy = FaultProxy::before(&registry.address(), |request| {
+        // More than the configuration has, and less than gives new attempts.
+        if request.target.contains("/blobs/") { Action::Cut(20_000) } else { Action::Pass }
+    })?;
+    let output = pulled_from(&fault_proxy)?;
+    fails(&output, &["the connection broke after", "(4 of 5)", "given up after 5 attempts"]);
+    Ok(())
+}
+
+#[test]
 fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
     let registry = filled()?;
     let broken = FaultProxy::before(&registry.address(), |request| {

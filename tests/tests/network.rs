@@ -1,5 +1,5 @@
-//! What others on the network may do to a machine that is up: name servers that lie. Iguana reads no DNS itself, the
-//! system's getaddrinfo(3) does; what is shown is that no answer ends the process, and that every wait has an end.
+//! What others on the network may do to a machine that is up: name servers that lie. The system's getaddrinfo(3) reads the
+//! addresses, Iguana only the code of an answer; what is shown is that no answer ends the process, and that every wait has an end.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,10 +7,11 @@
 )]
 
 use anyhow::{Context as _, Result};
-use fetch::http::Client;
+use fetch::http::{Client, DOCUMENT_TIME_LIMIT, Deadline};
 use fetch::tls::Roots;
 use iguana_lab::process::{self, QUICK};
 use nix::sched::{CloneFlags, unshare};
+use retry::Failure;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 type ByUdp = fn(&[u8]) -> Vec<Vec<u8>>;
 /// And bytes by TCP; none is silence on an open connection.
 type ByTcp = fn(&[u8]) -> Vec<u8>;
+
+/// The same as a value.
+type Answerer = Box<dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send>;
 
 /// Bytes before the question (RFC 1035, section 4.1.1).
 const HEAD: usize = 12;
@@ -128,7 +132,7 @@ fn enter_network(options: &str) -> Result<()> {
 }
 
 /// A name server that answers so; for as long as the network is there.
-fn serve(by_udp: ByUdp, by_tcp: ByTcp) -> Result<()> {
+fn serve(by_udp: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static, by_tcp: ByTcp) -> Result<()> {
     let udp = UdpSocket::bind("127.0.0.1:53")?;
     let tcp = TcpListener::bind("127.0.0.1:53")?;
     thread::spawn(move || {
@@ -159,9 +163,40 @@ fn serve_by_tcp(mut client: TcpStream, by_tcp: ByTcp) {
 /// Why nothing is fetched from a server of some name, and after which time.
 fn ask() -> Result<(String, Duration)> {
     let start = Instant::now();
-    let answer = Client::new(&Roots::default()).fetch("http://name.example:9/x");
-    let error = answer.err().context("there is a server")?;
-    Ok((format!("{error:#}"), start.elapsed()))
+    Ok((format!("{:#}", failure()?.error), start.elapsed()))
+}
+
+fn failure() -> Result<Failure> {
+    let (client, deadline) = (Client::new(&Roots::default()), Deadline::within(DOCUMENT_TIME_LIMIT));
+    client.fetch("http://name.example:9/x", deadline).err().context("there is a server")
+}
+
+#[test]
+fn failures_of_name_servers_are_told_apart_and_may_pass() -> Result<()> {
+    let rcode = |flags| move |question: &[u8]| vec![answer(question, flags, 0, &[])];
+    let cases: [(Answerer, &str); 7] = [
+        (Box::new(rcode(0x8182)), "DNS server `127.0.0.1` answers `SERVFAIL`"),
+        (Box::new(rcode(0x8185)), "DNS server `127.0.0.1` answers `REFUSED`"),
+        (Box::new(|_| vec![]), "DNS server `127.0.0.1` does not answer within 1 s"),
+        (Box::new(|_| vec![vec![0xff; 512]]), "DNS server `127.0.0.1` sends what is no answer"),
+        (Box::new(|question| vec![answer(question, FOUND, 9, &[])]), "answers with nothing that can be used"),
+        (Box::new(rcode(FOUND)), "no such name: DNS has no address of `name.example`"),
+        (Box::new(rcode(0x8183)), "no such name: DNS has no address of `name.example`"),
+    ];
+    for (by_udp, expected) in cases {
+        let failure = thread::scope(|scope| {
+            let asked = scope.spawn(|| -> Result<Failure> {
+                enter_network("options timeout:1 attempts:1\n")?;
+                serve(by_udp, no_tcp)?;
+                failure()
+            });
+            asked.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })?;
+        let said = format!("{:#}", failure.error);
+        assert!(said.contains("http://name.example:9/x") && said.contains(expected), "{expected}: {said}");
+        assert_eq!(failure.may_pass(), !expected.starts_with("no such name"), "{said}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -188,7 +223,7 @@ fn a_name_server_that_is_silent_by_tcp_is_given_up() -> Result<()> {
     enter_network("")?;
     serve(|question| vec![answer(question, CUT_OFF, 0, &[])], |_| vec![])?;
     let (said, took) = ask()?;
-    assert!(said.ends_with("no answer of a DNS server within 30 s"), "{said}");
+    assert!(said.ends_with("no answer of a DNS server for `name.example` within 30 s"), "{said}");
     assert!((29..35).contains(&took.as_secs()), "{took:?}");
     Ok(())
 }

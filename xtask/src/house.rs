@@ -15,7 +15,7 @@ use std::process::Command;
 /// The crates from the bottom up. A crate may use those on the lines above its own, and none on its own line.
 const LAYERS: &[&[&str]] = &[
     &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm", "sys"],
-    &["exchange", "format-version", "timestamp", "trust-directory", "yaml-tree", "oci-reference"],
+    &["exchange", "format-version", "retry", "timestamp", "trust-directory", "yaml-tree", "oci-reference"],
     &["fetch", "oci-trust", "oci-layer", "workflow"],
     &["oci-pull"],
     &["config", "runtime"],

@@ -1,32 +1,38 @@
 //! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
 
 mod certificate;
+mod explain;
 mod limits;
 mod origin;
 mod proxies;
+mod retrying;
+mod status;
 
-pub use limits::{DOCUMENT_TIME_LIMIT, LEAST_RATE, SLOWNESS_LIMIT};
+pub use limits::{DOCUMENT_TIME_LIMIT, Deadline, LEAST_RATE, SLOWNESS_LIMIT};
 pub use limits::{Pace, Paced, longest};
 pub use proxies::Proxies;
+pub use retrying::{RetryEvent, retrying};
+pub use status::{failure_kind, retry_after};
 
+use crate::resolve::Lookup;
 use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
+use explain::explain;
 use hint::hinted;
-use limits::{PacedConnector, Timed};
+use limits::{PacedConnector, Request, Timed};
 use origin::Origin;
+use retry::Failure;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body, Proxy};
 
-/// Time for the address of a host: what getaddrinfo(3) takes to ask three servers twice, 5 s each. For a server that
-/// answers by TCP, and there nothing more, glibc would wait for ever.
-pub const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
+/// Time for the address of a host.
+pub const RESOLVE_LIMIT: Duration = retry::ADDRESS_LOOKUP.total;
 /// Time for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
@@ -118,29 +124,16 @@ impl Client {
     /// # Errors
     /// When no answer came, or a server could not prove who it is.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
-        Ok(self.answer(url, headers)?.response)
+        Ok(self.answer(url, headers, Deadline::within(DOCUMENT_TIME_LIMIT))?.response)
     }
 
-    /// The same, with who has answered.
+    /// The same, with who has answered. All redirects and the body together end by `deadline`, which counts while nothing of
+    /// the body can be read, too: a part of a TLS record, or of what frames a chunk, may come byte by byte.
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn answer(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
-        self.answer_within(url, headers, DOCUMENT_TIME_LIMIT)
-    }
-
-    /// The same for a body that is to be whole within `limit`, which counts while nothing of it can be read, too: a part of
-    /// a TLS record, or of what frames a chunk, may come byte by byte.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub fn answer_within(
-        &self,
-        url: &str,
-        headers: &[(&str, &str)],
-        limit: Duration,
-    ) -> anyhow::Result<Answer> {
-        self.follow(url, headers, limit, Instant::now() + REDIRECTS_TIME_LIMIT)
+    pub fn answer(&self, url: &str, headers: &[(&str, &str)], deadline: Deadline) -> anyhow::Result<Answer> {
+        self.follow(url, headers, deadline, Instant::now() + REDIRECTS_TIME_LIMIT)
     }
 
     /// Follows redirections, none after `until`.
@@ -148,14 +141,14 @@ impl Client {
         &self,
         url: &str,
         headers: &[(&str, &str)],
-        limit: Duration,
+        deadline: Deadline,
         until: Instant,
     ) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
-        let first = Origin::parse(url).map_err(|error| explain(error, url))?;
+        let first = Origin::parse(url).map_err(|error| explain(error, url, deadline))?;
         let mut origin = first.clone();
         for hops in 0..=REDIRECT_LIMIT {
-            let response = self.ask(&origin, &headers, limit)?;
+            let response = self.ask(&origin, &headers, deadline)?;
             let Some(next) = redirection(&response, &origin)? else {
                 let elsewhere = (origin.origin() != first.origin()).then_some(origin.authority);
                 return Ok(Answer { response, elsewhere });
@@ -178,25 +171,30 @@ impl Client {
         &self,
         origin: &Origin,
         headers: &[(&str, &str)],
-        limit: Duration,
+        deadline: Deadline,
     ) -> anyhow::Result<Response<Body>> {
         let request = self.agent(origin).get(&origin.url);
-        let mut request = request.config().timeout_recv_body(Some(limit)).build();
+        let mut request = request.config().timeout_global(Some(deadline.left())).build();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().map_err(|error| explain(error, &origin.url))
+        let mut response = request.call().map_err(|error| explain(error, &origin.url, deadline))?;
+        response.extensions_mut().insert(Request { url: origin.url.clone(), deadline });
+        Ok(response)
     }
 
     /// Sends a form (`application/x-www-form-urlencoded`), and follows nowhere: it may hold a secret.
     ///
     /// # Errors
     /// When no answer came, or the server could not prove who it is.
-    pub fn post(&self, url: &str, form: &str) -> anyhow::Result<Response<Body>> {
-        let origin = Origin::parse(url).map_err(|error| explain(error, url))?;
+    pub fn post(&self, url: &str, form: &str, deadline: Deadline) -> anyhow::Result<Response<Body>> {
+        let origin = Origin::parse(url).map_err(|error| explain(error, url, deadline))?;
         let request = self.agent(&origin).post(url);
+        let request = request.config().timeout_global(Some(deadline.left())).build();
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        request.send(form).map_err(|error| explain(error, url))
+        let mut response = request.send(form).map_err(|error| explain(error, url, deadline))?;
+        response.extensions_mut().insert(Request { url: origin.url, deadline });
+        Ok(response)
     }
 
     fn agent(&self, origin: &Origin) -> Agent {
@@ -212,20 +210,16 @@ impl Client {
         agents.entry(route).or_insert_with(make).clone()
     }
 
-    /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes.
+    /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes by `deadline`, once.
     ///
     /// # Errors
-    /// When it cannot be had, or is too large.
-    pub fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
-        let mut response = self.get(url, &[])?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(hinted(
-                format!("the server answered `{status}` for `{url}`"),
-                "check the URL; the server was reached",
-            ));
+    /// When it cannot be had, or is too large; with whether that may pass.
+    pub fn fetch(&self, url: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+        let mut response = self.answer(url, &[], deadline)?.response;
+        if response.status().is_success() {
+            return Ok(read_document(&mut response)?);
         }
-        read_document(&mut response).with_context(|| format!("cannot read `{url}`"))
+        Err(status::failure(url, &response))
     }
 }
 
@@ -247,10 +241,8 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .timeout_connect(Some(CONNECT_LIMIT))
         .timeout_recv_response(Some(SILENCE_LIMIT))
         .timeout_per_read(Some(SILENCE_LIMIT))
-        .timeout_recv_body(Some(DOCUMENT_TIME_LIMIT))
         .build();
-    let connector = DefaultConnector::default().chain(PacedConnector);
-    Agent::with_parts(config, connector, DefaultResolver::default())
+    Agent::with_parts(config, DefaultConnector::default().chain(PacedConnector), Lookup)
 }
 
 fn slow_redirects(url: &str, hops: usize) -> anyhow::Error {
@@ -280,57 +272,32 @@ fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Optio
     Ok(Some(to))
 }
 
-/// Whether the same request may well succeed a little later: the connection failed, or was lost.
-pub fn may_pass(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind as Kind;
-    let is_broken = |cause: &std::io::Error| {
-        matches!(
-            cause.kind(),
-            Kind::ConnectionRefused
-                | Kind::ConnectionReset
-                | Kind::ConnectionAborted
-                | Kind::NotConnected
-                | Kind::BrokenPipe
-                | Kind::UnexpectedEof
-                | Kind::TimedOut
-                | Kind::NetworkUnreachable
-                | Kind::HostUnreachable
-        )
-    };
-    let is_broken = |cause: &(dyn std::error::Error + 'static)| {
-        let own = cause.downcast_ref::<ureq::Error>().is_some_and(|error| match error {
-            ureq::Error::Io(error) => is_broken(error),
-            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
-            _ => false,
-        });
-        own || cause.downcast_ref::<std::io::Error>().is_some_and(is_broken)
-    };
-    error.chain().any(is_broken)
-}
-
-/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes, within [`DOCUMENT_TIME_LIMIT`].
+/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes, within the time that its request has.
 ///
 /// # Errors
-/// When it is too large or too slow, or the connection breaks.
+/// When it is too large or too slow, or the connection breaks; with the URL.
 pub fn read_document(response: &mut Response<Body>) -> anyhow::Result<Vec<u8>> {
-    read_within(response, DOCUMENT_LIMIT, DOCUMENT_TIME_LIMIT)
+    read_at_most(response, DOCUMENT_LIMIT)
 }
 
-fn read_within(response: &mut Response<Body>, largest: u64, limit: Duration) -> anyhow::Result<Vec<u8>> {
+fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<Vec<u8>> {
+    let request = Request::of(response);
     let mut bytes = Vec::new();
-    let mut body = beginning(response, largest.saturating_add(1), limit);
-    body.read_to_end(&mut bytes).map_err(broken)?;
-    anyhow::ensure!(
-        bytes.len() as u64 <= largest,
-        "the answer is larger than the {largest} bytes that a document may have"
-    );
+    let mut body = beginning(response, largest.saturating_add(1), request.deadline);
+    let cannot = || format!("cannot read `{}`", request.url);
+    body.read_to_end(&mut bytes).with_context(cannot)?;
+    if bytes.len() as u64 > largest {
+        let message = format!("the answer is larger than the {largest} bytes that a document may have");
+        return Err(anyhow::Error::msg(message)).with_context(cannot);
+    }
+    drop(body);
     Ok(bytes)
 }
 
-/// The first bytes of an answer, which must be there within `limit`.
-pub fn beginning(response: &mut Response<Body>, bytes: u64, limit: Duration) -> impl Read + '_ {
+/// The first bytes of an answer, which must be there by `deadline`.
+pub fn beginning(response: &mut Response<Body>, bytes: u64, deadline: Deadline) -> impl Read + '_ {
     let inner = response.body_mut().with_config().limit(u64::MAX).reader();
-    Timed { inner, until: Instant::now() + limit, limit }.take(bytes)
+    Timed { inner, deadline }.take(bytes)
 }
 
 /// Whether a URL is one of https.
@@ -344,82 +311,10 @@ pub fn host(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-fn explain(error: ureq::Error, url: &str) -> anyhow::Error {
-    let host = host(url);
-    let remedy = match &error {
-        ureq::Error::HostNotFound | ureq::Error::Timeout(ureq::Timeout::Resolve) => Some(name_remedy(host)),
-        ureq::Error::Io(cause) if is_lookup_failure(cause) => Some(name_remedy(host)),
-        ureq::Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
-        ureq::Error::ConnectProxyFailed(_) => Some(format!(
-            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
-             and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
-        )),
-        ureq::Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
-        ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
-        }
-        _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
-    };
-    let failed = cause(error).context(format!("cannot get `{url}`"));
-    match remedy {
-        Some(remedy) => hint::attach(failed, remedy),
-        None => failed,
-    }
-}
-
-fn name_remedy(host: &str) -> String {
-    format!("check the name `{host}`, and that the DNS server of this network knows it")
-}
-
-/// The error in the words of whoever found it, without those of the layers between.
-fn cause(error: ureq::Error) -> anyhow::Error {
-    if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
-        return anyhow::Error::msg(told);
-    }
-    match error {
-        ureq::Error::Io(cause) if is_lookup_failure(&cause) => anyhow::anyhow!("the name is not known"),
-        ureq::Error::Io(cause) => cause.into(),
-        ureq::Error::Rustls(cause) => cause.into(),
-        ureq::Error::HostNotFound => anyhow::anyhow!("the name is not known"),
-        ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())).into()
-        }
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            timed_out(format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs())).into()
-        }
-        ureq::Error::Timeout(_) => {
-            timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())).into()
-        }
-        ureq::Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
-        other => other.into(),
-    }
-}
-
-/// Why an answer could not be read on, in our words: a server may be as slow as it likes, but not silent.
-pub fn broken(error: std::io::Error) -> anyhow::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(ureq::Error::Timeout(ureq::Timeout::RecvBody)) => {
-            timed_out("it was not whole within its time".into()).into()
-        }
-        Some(ureq::Error::Timeout(_)) => {
-            timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())).into()
-        }
-        _ => error.into(),
-    }
-}
-
-fn timed_out(message: String) -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, message)
-}
-
-/// std has no kind of its own for the failures of getaddrinfo(3).
-fn is_lookup_failure(error: &std::io::Error) -> bool {
-    error.to_string().starts_with("failed to lookup address information")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use retry::FailureKind;
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -427,6 +322,10 @@ mod tests {
     /// Of 127.0.0.1, until 2126; nobody else believes it.
     const CERTIFICATE: &[u8] = include_bytes!("http/testing/server.pem");
     const KEY: &[u8] = include_bytes!("http/testing/server.key");
+
+    fn fetch(client: &Client, url: &str) -> Result<Vec<u8>, Failure> {
+        client.fetch(url, Deadline::within(DOCUMENT_TIME_LIMIT))
+    }
 
     /// A server with TLS that answers one request without saying how long the answer is, and then ends the session or
     /// only the connection, as whoever is between can do.
@@ -458,16 +357,16 @@ mod tests {
     #[test]
     fn an_answer_that_somebody_cut_off_is_not_whole() {
         let client = Client::new(&Roots::from_pem(CERTIFICATE).unwrap());
-        assert_eq!(client.fetch(&ending(true)).unwrap(), b"jobs: {first: {}}");
-        let error = client.fetch(&ending(false)).unwrap_err();
-        assert!(format!("{error:#}").contains("the connection was cut off"), "{error:#}");
-        assert!(may_pass(&error));
+        assert_eq!(fetch(&client, &ending(true)).unwrap(), b"jobs: {first: {}}");
+        let failure = fetch(&client, &ending(false)).unwrap_err();
+        let error = format!("{:#}", failure.error);
+        assert!(error.contains("the connection was cut off") && failure.may_pass(), "{error}");
     }
 
     #[test]
     fn a_refused_connection_names_host_and_remedy() {
         let client = Client::new(&Roots::default());
-        let error = client.fetch("http://127.0.0.1:1/x").unwrap_err();
+        let error = fetch(&client, "http://127.0.0.1:1/x").unwrap_err().error;
         assert!(error.to_string().contains("`http://127.0.0.1:1/x`"), "{error:#}");
         assert!(hint::of(&error).unwrap().contains("`127.0.0.1:1`"));
     }
@@ -488,26 +387,34 @@ mod tests {
         url
     }
 
+    /// Fetches, in a second, and says what comes of it.
+    fn in_a_second(url: &str) -> String {
+        let start = Instant::now();
+        let failure = Client::new(&Roots::default()).fetch(url, Deadline::within(Duration::from_secs(1)));
+        let failure = failure.unwrap_err();
+        assert!(failure.kind == FailureKind::Unreachable && start.elapsed() < Duration::from_secs(9));
+        format!("{:#}", failure.error)
+    }
+
     #[test]
     fn a_document_that_drips_ends_within_its_time_and_says_so() {
         for head in ["content-length: 1000000\r\n\r\n", "\r\n"] {
             let url = dripping(head);
-            let mut response = Client::new(&Roots::default()).get(&url, &[]).unwrap();
-            let start = Instant::now();
-            let error = read_within(&mut response, 100_000, Duration::from_secs(1)).unwrap_err();
-            assert!(error.to_string().contains("it was not whole within 1 s"), "{error:#}");
-            assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
+            let told = in_a_second(&url);
+            assert_eq!(told, format!("cannot read `{url}`: it was not whole within 1 s"));
         }
     }
 
     #[test]
     fn a_body_that_drips_where_nothing_can_be_read_ends_within_its_time() {
-        let url = dripping("transfer-encoding: chunked\r\n\r\n5;a=");
-        let start = Instant::now();
-        let answer = Client::new(&Roots::default()).answer_within(&url, &[], Duration::from_secs(1));
-        let error = read_within(&mut answer.unwrap().response, 100_000, Duration::from_secs(60)).unwrap_err();
-        assert!(error.to_string().contains("it was not whole within its time"), "{error:#}");
-        assert!(may_pass(&error) && start.elapsed() < Duration::from_secs(20));
+        let told = in_a_second(&dripping("transfer-encoding: chunked\r\n\r\n5;a="));
+        assert!(told.ends_with("it was not whole within 1 s"), "{told}");
+    }
+
+    #[test]
+    fn headers_that_drip_end_within_the_time_of_the_document() {
+        let told = in_a_second(&dripping("x: "));
+        assert!(told.ends_with("it was not whole within 1 s"), "{told}");
     }
 
     /// A server that answers every request with a redirection to itself, until it was asked `hops` times.
@@ -528,24 +435,51 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_redirects_has_one_time_in_all() {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 4096]);
+                std::thread::sleep(Duration::from_millis(300));
+                let _ = stream.write_all(
+                    b"HTTP/1.1 307 X\r\nlocation: /y\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                );
+            }
+        });
+        let start = Instant::now();
+        let told = in_a_second(&url);
+        assert!(told.ends_with("it was not whole within 1 s") && told.contains("/y`"), "{told}");
+        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn redirects_and_headers_have_a_limit() {
         let client = Client::new(&Roots::default());
-        assert!(client.fetch(&redirecting(REDIRECT_LIMIT, String::new())).is_ok());
-        let error = client.fetch(&redirecting(REDIRECT_LIMIT + 1, String::new())).unwrap_err();
+        assert!(fetch(&client, &redirecting(REDIRECT_LIMIT, String::new())).is_ok());
+        let error = fetch(&client, &redirecting(REDIRECT_LIMIT + 1, String::new())).unwrap_err().error;
         assert!(error.to_string().contains("leads to ever other places, 10 so far"), "{error:#}");
         let header = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes));
-        assert!(client.fetch(&redirecting(0, header(HEADERS_LIMIT - 200))).is_ok());
-        let error = client.fetch(&redirecting(0, header(HEADERS_LIMIT))).unwrap_err();
+        assert!(fetch(&client, &redirecting(0, header(HEADERS_LIMIT - 200))).is_ok());
+        let error = fetch(&client, &redirecting(0, header(HEADERS_LIMIT))).unwrap_err().error;
         assert!(format!("{error:#}").contains("header"), "{error:#}");
-        assert!(client.fetch(&redirecting(0, header(1).repeat(100))).is_ok());
-        assert!(client.fetch(&redirecting(0, header(1).repeat(200))).is_err());
+        assert!(fetch(&client, &redirecting(0, header(1).repeat(100))).is_ok());
+        assert!(fetch(&client, &redirecting(0, header(1).repeat(200))).is_err());
     }
 
     #[test]
     fn redirections_are_followed_for_a_time_at_most() {
         let client = Client::new(&Roots::default());
-        let follow =
-            |hops, until| client.follow(&redirecting(hops, String::new()), &[], DOCUMENT_TIME_LIMIT, until);
+        let follow = |hops, until| {
+            client.follow(
+                &redirecting(hops, String::new()),
+                &[],
+                Deadline::within(DOCUMENT_TIME_LIMIT),
+                until,
+            )
+        };
         assert!(follow(0, Instant::now()).is_ok());
         let later = Instant::now() + Duration::from_secs(60);
         assert!(follow(3, later).is_ok());
@@ -554,23 +488,23 @@ mod tests {
             error.to_string().contains("still leads to another place after 0 others and 60 s"),
             "{error:#}"
         );
-        assert!(!may_pass(&error));
+        assert!(!Failure::from(error).may_pass());
     }
 
     #[test]
     fn a_document_has_its_size_at_most() {
         for (largest, is_whole) in [(10, true), (9, false)] {
             let mut response = Response::builder().body(Body::builder().data("0123456789")).unwrap();
-            let read = read_within(&mut response, largest, Duration::from_secs(9));
+            let read = read_at_most(&mut response, largest);
             assert_eq!(read.is_ok(), is_whole, "{largest}");
-            let told = read.map_or_else(|error| error.to_string(), |_| String::new());
+            let told = read.map_or_else(|error| format!("{error:#}"), |_| String::new());
             assert!(is_whole || told.contains("larger than the 9 bytes that a document may have"), "{told}");
         }
     }
 
     #[test]
     fn a_text_that_is_no_url_is_refused() {
-        let error = Client::new(&Roots::default()).fetch("nonsense").unwrap_err();
+        let error = fetch(&Client::new(&Roots::default()), "nonsense").unwrap_err().error;
         assert!(hint::of(&error).is_some(), "{error:#}");
     }
 }

@@ -3,17 +3,19 @@
 //! Principles:
 //!
 //! 1. TLS is always verified; there is no option to skip it. From https no redirect leads to http.
-//! 2. Nothing waits without a limit: connecting, silence, and documents as a whole have one each.
+//! 2. Nothing waits without a limit: connecting, silence, and documents as a whole have one each, redirects included; the message
+//!    names the one that counted. What is retried, and how often, is in the crate `retry`.
 //! 3. An error names the URL, the cause, and what to do about it ([`hint`]).
 //! 4. Nothing is printed and there is no global state: a [`http::Client`] is a value.
 //!
 //! ```
-//! use fetch::http::Client;
+//! use fetch::http::{Client, DOCUMENT_TIME_LIMIT, Deadline};
 //! use fetch::tls::Roots;
 //!
 //! let client = Client::new(&Roots::default());
-//! let error = client.fetch("ftp://boot.example.com/install.yaml").unwrap_err();
-//! assert!(format!("{error:#}").contains("ftp://boot.example.com/install.yaml"));
+//! let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
+//! let failure = client.fetch("ftp://boot.example.com/install.yaml", deadline).unwrap_err();
+//! assert!(format!("{:#}", failure.error).contains("ftp://boot.example.com/install.yaml"));
 //! ```
 //!
 //! Errors: [`http::Client`] returns [`anyhow::Error`] with the URL and a hint. What may be tried again is for the caller to say.

@@ -1,25 +1,126 @@
-//! Addresses of names, in bounded time. The system's getaddrinfo(3) asks and reads the answers; Iguana reads none.
+//! Addresses of names, in bounded time. The system's getaddrinfo(3) asks and reads the answers; where it fails, one question of
+//! our own says why, as getaddrinfo(3) calls all but one kind of failure "temporary".
+
+mod diagnosis;
 
 use crate::http::RESOLVE_LIMIT;
-use hint::hinted;
+use retry::Unsteady;
+use std::fmt;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// What strerror(3) is to errno, gai_strerror(3) is to these; std passes on nothing else. `EAI_NONAME` and `EAI_NODATA`.
+const LASTING: [&str; 2] = ["Name or service not known", "No address associated with hostname"];
+/// Addresses of one name that are tried (ureq, `MAX_ADDRS`).
+const ADDRESSES_LIMIT: usize = 16;
+
+/// Why a name has no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LookupError {
+    /// The host does not exist, or has no address: asking again does not help.
+    NoSuchName(String),
+    /// No DNS server gave an answer that can be used.
+    Unsteady(Unsteady),
+}
+
+impl LookupError {
+    /// The same as the error that a [`retry::Failure`] is judged by.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::NoSuchName(host) => anyhow::Error::msg(no_such_name(&host)),
+            Self::Unsteady(error) => error.into(),
+        }
+    }
+}
+
+/// What ureq passes on to [`crate::http`] as it is.
+impl fmt::Display for LookupError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchName(host) => out.write_str(&no_such_name(host)),
+            Self::Unsteady(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for LookupError {}
+
+fn no_such_name(host: &str) -> String {
+    format!("no such name: DNS has no address of `{host}`")
+}
+
+/// Finds addresses for a [`ureq::Agent`].
+#[derive(Debug)]
+pub(crate) struct Lookup;
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or_else(|| ureq::Error::BadUri(uri.to_string()))?;
+        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let place = format!("{host}:{}", uri.port_u16().unwrap_or(usual));
+        let limit = (*timeout.after).min(RESOLVE_LIMIT);
+        let found = addresses(&place, limit).map_err(|error| ureq::Error::Other(error.into()))?;
+        let mut kept = self.empty();
+        for address in config.ip_family().keep_wanted(found.into_iter()).take(ADDRESSES_LIMIT) {
+            kept.push(address);
+        }
+        if kept.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(kept) }
+    }
+}
 
 /// The addresses of `HOST:PORT`.
 ///
 /// # Errors
-/// When there are none, or none is told in time.
-pub(crate) fn addresses(place: &str) -> anyhow::Result<Vec<SocketAddr>> {
+/// When there are none, or none is told within `limit`.
+pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>, LookupError> {
+    if let Ok(address) = place.parse() {
+        return Ok(vec![address]);
+    }
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
     let (answer, answered) = channel();
     let asked = place.to_owned();
     // Goes on waiting when nobody waits for it any more.
-    thread::Builder::new().spawn(move || answer.send(asked.to_socket_addrs().map(Vec::from_iter)))?;
-    match answered.recv_timeout(RESOLVE_LIMIT) {
-        Ok(found) => Ok(found?),
-        Err(_) => Err(hinted(
-            format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs()),
-            "check `nameserver` in `/etc/resolv.conf`, or write the address in place of the name",
-        )),
+    let ask = move || answer.send(asked.to_socket_addrs().map(Vec::from_iter));
+    if let Err(error) = thread::Builder::new().spawn(ask) {
+        return Err(unsteady(format!("cannot look up `{host}`: {error}")));
     }
+    match answered.recv_timeout(limit) {
+        Ok(Ok(found)) if found.is_empty() => Err(LookupError::NoSuchName(host.into())),
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(explain(host, &error)),
+        Err(_) => {
+            let seconds = limit.as_secs_f32();
+            Err(unsteady(format!("no answer of a DNS server for `{host}` within {seconds:.0} s")))
+        }
+    }
+}
+
+/// glibc says that there is no such name also where an answer is not understood: then a server has sent some.
+fn explain(host: &str, error: &io::Error) -> LookupError {
+    let replies = diagnosis::ask(host);
+    if is_lasting(error) && !replies.iter().any(diagnosis::Reply::has_records) {
+        return LookupError::NoSuchName(host.into());
+    }
+    unsteady(format!("cannot look up `{host}`: {}", diagnosis::in_words(&replies)))
+}
+
+fn is_lasting(error: &io::Error) -> bool {
+    let text = error.to_string();
+    LASTING.iter().any(|lasting| text.ends_with(lasting))
+}
+
+fn unsteady(text: String) -> LookupError {
+    LookupError::Unsteady(Unsteady(text))
 }

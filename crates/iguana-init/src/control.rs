@@ -9,6 +9,7 @@ use config::cmdline::Settings;
 use config::rules::Rules;
 use config::trust::Trust;
 use config::workflow_trust::{Admitted, Authenticated, BundledPins, Candidate, Signer, Voucher};
+use fetch::http::{Deadline, RetryEvent};
 use fetch::{http, tftp};
 use hint::{WithHint as _, hinted};
 use oci_pull::artifact;
@@ -16,9 +17,11 @@ use oci_pull::bundle::{Bundle, Opened};
 use oci_pull::{Artifact, Finder, PullEvent};
 use oci_reference::{Machine, Reference};
 use oci_trust::pins::Pins;
+use retry::Failure;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 use timestamp::Timestamp;
 use workflow::{Plan, Severity};
 
@@ -166,12 +169,19 @@ impl Sources<'_> {
             .parse()
             .with_context(|| format!("`{url}` names no artifact"))
             .hint("write `oci://REGISTRY/NAME:TAG`, or `oci://REGISTRY/NAME@sha256:DIGEST`")?;
-        let _waiting = self.waiting(url);
+        let mut waiting = None;
         let finder = self.trust.finder(self.http.clone(), Machine::this());
-        let mut watch = |event| {
-            if let PullEvent::Waiting { why, .. } | PullEvent::Elsewhere { why, .. } = event {
-                self.report.warn(format_args!("workflow: {why}"));
+        let mut watch = |event| match event {
+            PullEvent::Asking { limit } => waiting = Some(self.waiting(url, limit)),
+            PullEvent::Waiting { why, wait, tried, tries } => {
+                let seconds = wait.as_secs_f32();
+                self.report.warn(format_args!(
+                    "workflow: {why}; trying again in {seconds:.1} s ({tried} of {tries})"
+                ));
+                waiting = Some(self.pausing(url, wait));
             }
+            PullEvent::Elsewhere { why, .. } => self.report.warn(format_args!("workflow: {why}")),
+            _ => {}
         };
         let found = finder.artifact(&reference, &mut watch);
         let Artifact { approval, opened } =
@@ -212,10 +222,9 @@ impl Sources<'_> {
         if media::is_here(url) {
             return media::read(Path::new(url));
         }
-        let _waiting = self.waiting(url);
         match url.split_once("://") {
-            Some(("http" | "https", _)) => self.http.fetch(url),
-            Some(("tftp", _)) => tftp::fetch(url),
+            Some(("http" | "https", _)) => self.retrying(url, |deadline| self.http.fetch(url, deadline)),
+            Some(("tftp", _)) => self.retrying(url, |deadline| tftp::fetch(url, deadline)),
             _ => Err(hinted(
                 format!("`{url}` is not a place that a workflow can be read from"),
                 "write `http://…`, `https://…`, `tftp://…`, `oci://…`, `hd:DEVICE:PATH`, or a path in the initrd",
@@ -223,8 +232,34 @@ impl Sources<'_> {
         }
     }
 
-    fn waiting(&self, url: &str) -> Waiting {
-        Waiting::start(self.report, format!("workflow: waiting for `{url}`"), http::DOCUMENT_TIME_LIMIT)
+    /// Fetches what may be there later, and tells of each wait.
+    fn retrying(
+        &self,
+        url: &str,
+        attempt: impl FnMut(Deadline) -> Result<Vec<u8>, Failure>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut waiting = None;
+        let mut watch = |event: &RetryEvent| match event {
+            RetryEvent::Asking(deadline) => waiting = Some(self.waiting(url, deadline.limit())),
+            RetryEvent::Pausing(pause) => {
+                let (wait, tried, tries) = (pause.wait, pause.tried, pause.tries);
+                self.report.warn(format_args!(
+                    "workflow: {:#}; trying again in {:.1} s ({tried} of {tries})",
+                    pause.why,
+                    wait.as_secs_f32()
+                ));
+                waiting = Some(self.pausing(url, wait));
+            }
+        };
+        http::retrying(&mut watch, attempt)
+    }
+
+    fn waiting(&self, url: &str, limit: Duration) -> Waiting {
+        Waiting::start(self.report, format!("workflow: waiting for `{url}`"), limit)
+    }
+
+    fn pausing(&self, url: &str, wait: Duration) -> Waiting {
+        Waiting::start(self.report, format!("workflow: asking again for `{url}` soon"), wait)
     }
 }
 

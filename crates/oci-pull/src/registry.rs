@@ -11,15 +11,16 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fetch::http;
-use fetch::http::{Answer, DOCUMENT_TIME_LIMIT, Paced, SILENCE_LIMIT};
+use fetch::http::{Answer, Deadline, Paced, SILENCE_LIMIT};
 use hint::hinted;
 use oci_reference::digest::Digest;
 use serde::Deserialize;
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use ureq::Body;
+use ureq::http::header::HeaderName;
 use ureq::http::{Response, StatusCode, header};
 
 /// Everything that may stand behind a tag. Schema 1 is not among them: it cannot be verified.
@@ -28,6 +29,8 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
 
+/// What a registry says the digest of a manifest to be (distribution-spec, "Pulling manifests").
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Bytes of a token: servers take no longer headers (nginx, `large_client_header_buffers`: 8 kB; Go's net/http: 1 MB).
 const TOKEN_LIMIT: usize = 64 << 10;
 /// How many challenges of one answer are read. A registry has one, perhaps two.
@@ -64,6 +67,8 @@ pub(super) struct Repository {
     /// What the registry has asked for: `Bearer …` or `Basic …`. A token is for this repository alone, and is
     /// asked for again when it has run out.
     authorization: Mutex<Option<String>>,
+    /// Whether the registry has accepted a token: one that it refuses then is refused for the moment.
+    has_accepted_token: AtomicBool,
 }
 
 impl Repository {
@@ -74,7 +79,14 @@ impl Repository {
         login_origin: LoginOrigin,
     ) -> Self {
         let http = http.for_registry(endpoint.host());
-        Self { http, endpoint, login, login_origin, authorization: Mutex::new(None) }
+        Self {
+            http,
+            endpoint,
+            login,
+            login_origin,
+            authorization: Mutex::new(None),
+            has_accepted_token: AtomicBool::new(false),
+        }
     }
 
     fn blob_url(&self, digest: Digest) -> String {
@@ -83,31 +95,42 @@ impl Repository {
 
     /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
     /// Where the registry sends us (storage, as a rule) nobody may ask who we are: what proves it is the registry's.
-    fn get(&self, url: &str, accept: &str, range: Option<&str>) -> Result<Response<Body>, Failure> {
-        self.get_within(url, accept, range, DOCUMENT_TIME_LIMIT)
-    }
-
-    /// The same for a body that may take longer than a document.
-    fn get_within(
+    fn get(
         &self,
         url: &str,
         accept: &str,
         range: Option<&str>,
-        limit: Duration,
+        deadline: Deadline,
     ) -> Result<Response<Body>, Failure> {
         let shown = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let answer = self.send(url, accept, range, shown.as_deref(), limit)?;
-        let challenge = challenge(&answer.response).filter(|_| answer.elsewhere.is_none());
-        let Some(challenge) = challenge else { return self.judge(url, answer) };
-        let authorization = self.authorize(&challenge, shown.as_deref())?;
-        if shown.as_ref() == Some(&authorization) {
-            return self.judge(url, answer);
+        let answer = self.send(url, accept, range, shown.as_deref(), deadline)?;
+        let Some(challenge) = challenge(&answer) else { return self.judge(url, answer, shown.is_some()) };
+        let authorization = self.authorize(&challenge, shown.as_deref(), deadline)?;
+        let answer = match shown.as_ref() == Some(&authorization) {
+            true => answer,
+            false => self.send(url, accept, range, Some(&authorization), deadline)?,
+        };
+        let is_refused = matches!(challenge, Challenge::Bearer(_)) && self::challenge(&answer).is_some();
+        if is_refused && self.has_accepted_token.load(Ordering::Relaxed) {
+            return Err(self.refused_token(url));
         }
-        self.judge(url, self.send(url, accept, range, Some(&authorization), limit)?)
+        self.judge(url, answer, true)
     }
 
-    fn judge(&self, url: &str, answer: Answer) -> Result<Response<Body>, Failure> {
+    /// A token that the registry should know: its copies do not agree yet, or its clock and the token server's differ.
+    fn refused_token(&self, url: &str) -> Failure {
+        let host = self.endpoint.host();
+        Failure::unreachable(hinted(
+            format!(
+                "`{host}` refuses the token that its token server has just given (for `{url}`), and has accepted one before"
+            ),
+            format!("compare the clocks of `{host}` and of its token server, and look into their logs"),
+        ))
+    }
+
+    fn judge(&self, url: &str, answer: Answer, is_authorized: bool) -> Result<Response<Body>, Failure> {
         if answer.response.status().is_success() {
+            self.has_accepted_token.fetch_or(is_authorized, Ordering::Relaxed);
             return Ok(answer.response);
         }
         let registry = self.endpoint.host();
@@ -123,39 +146,44 @@ impl Repository {
         accept: &str,
         range: Option<&str>,
         shown: Option<&str>,
-        limit: Duration,
+        deadline: Deadline,
     ) -> anyhow::Result<Answer> {
         let range = range.map(|range| ("range", range));
         let authorization = shown.map(|shown| ("authorization", shown));
         let headers: Vec<(&str, &str)> =
             [("accept", accept)].into_iter().chain(range).chain(authorization).collect();
-        self.http.answer_within(url, &headers, limit)
+        self.http.answer(url, &headers, deadline)
     }
 
     /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
-    fn authorize(&self, challenge: &Challenge, refused: Option<&str>) -> Result<String, Failure> {
+    fn authorize(
+        &self,
+        challenge: &Challenge,
+        refused: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
         let mut current = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = current.as_ref().filter(|newer| Some(newer.as_str()) != refused) {
             return Ok(newer.clone());
         }
-        let answer = self.answer(challenge)?;
+        let answer = self.answer(challenge, deadline)?;
         *current = Some(answer.clone());
         Ok(answer)
     }
 
     /// What is sent to a registry that asks who we are.
-    fn answer(&self, challenge: &Challenge) -> Result<String, Failure> {
+    fn answer(&self, challenge: &Challenge, deadline: Deadline) -> Result<String, Failure> {
         match (challenge, &self.login) {
-            (Challenge::Bearer(bearer), _) => Ok(format!("Bearer {}", self.new_token(bearer)?)),
+            (Challenge::Bearer(bearer), _) => Ok(format!("Bearer {}", self.new_token(bearer, deadline)?)),
             (Challenge::Basic, Some(Login::Password(credentials))) => Ok(credentials.basic()),
-            (Challenge::Basic, Some(Login::Token(_))) => Err(Failure::for_good(hinted(
+            (Challenge::Basic, Some(Login::Token(_))) => Err(Failure::permanent(hinted(
                 format!(
                     "`{}` demands a name and a password, and auth.json has a token",
                     self.endpoint.host()
                 ),
                 format!("log in anew: `skopeo login --authfile auth.json {}`", self.endpoint.registry),
             ))),
-            (Challenge::Basic, None) => Err(Failure::for_good(hinted(
+            (Challenge::Basic, None) => Err(Failure::permanent(hinted(
                 format!("`{}` demands a name and a password", self.endpoint.host()),
                 "give the container `credentials:`, or the initrd an auth.json (`iguana build --auth FILE`)",
             ))),
@@ -166,12 +194,16 @@ impl Repository {
     /// (distribution's docs/spec/auth/token.md and oauth.md).
     /// The registry says which server that is (`realm`); it may be of another host, but not without encryption where
     /// the registry has it.
-    fn new_token(&self, Bearer { realm, service, scope }: &Bearer) -> Result<String, Failure> {
+    fn new_token(
+        &self,
+        Bearer { realm, service, scope }: &Bearer,
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
         if !http::is_secure(realm) && !self.endpoint.insecure() {
             let message =
                 format!("`{}` wants a token of `{realm}`, which is not encrypted", self.endpoint.host());
             let hint = "the registry's token server must be reached by https";
-            return Err(Failure::for_good(hinted(message, hint)));
+            return Err(Failure::permanent(hinted(message, hint)));
         }
         let own = format!("repository:{}:pull", self.endpoint.repository);
         // What else the registry asks for: it may know the repository by another name.
@@ -185,12 +217,12 @@ impl Repository {
                 let token = percent(token);
                 let form =
                     format!("grant_type=refresh_token&refresh_token={token}&client_id=iguana&{wanted}");
-                self.http.post(realm, &form)?
+                self.http.post(realm, &form, deadline)?
             }
             Some(Login::Password(credentials)) => {
-                self.http.get(&url, &[("authorization", &credentials.basic())])?
+                self.http.answer(&url, &[("authorization", &credentials.basic())], deadline)?.response
             }
-            None => self.http.get(&url, &[])?,
+            None => self.http.answer(&url, &[], deadline)?.response,
         };
         if !response.status().is_success() {
             return Err(refusal(http::host(realm), &url, self.login_origin, response));
@@ -204,27 +236,41 @@ impl ImageSource for Repository {
         self.endpoint.name()
     }
 
-    /// The manifest or index behind a tag or digest.
-    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn place_of(&self, digest: Digest) -> String {
+        self.blob_url(digest)
+    }
+
+    /// The manifest or index behind a tag or digest. What it has by another digest than the registry says, or than it was asked
+    /// for by, was damaged on its way.
+    fn manifest(&self, identifier: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
-        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
-        let bytes = http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?;
-        let content_type = response.headers().get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).map(ambiguity::media_type);
+        let mut response = self.get(&url, MANIFEST_TYPES, None, deadline)?;
+        let bytes = http::read_document(&mut response)?;
+        let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let told = text(CONTENT_DIGEST).and_then(|digest| digest.parse().ok());
+        for digest in identifier.parse().ok().into_iter().chain(told) {
+            undamaged(digest, "the manifest", &bytes, &url)?;
+        }
+        let content_type = text(header::CONTENT_TYPE).map(ambiguity::media_type);
         ambiguity::refuse(&bytes, "its `Content-Type`", content_type.as_deref())?;
         Ok(bytes)
     }
 
-    fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+    fn referrers(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/referrers/{digest}", self.endpoint.base());
-        let mut response = self.get(&url, MANIFEST_TYPES, None)?;
-        Ok(http::read_document(&mut response).with_context(|| format!("cannot read `{url}`"))?)
+        let mut response = self.get(&url, MANIFEST_TYPES, None, deadline)?;
+        Ok(http::read_document(&mut response)?)
     }
 
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        let mut response = self.get(&self.blob_url(digest), "*/*", None)?;
+    fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+        let url = self.blob_url(digest);
+        let mut response = self.get(&url, "*/*", None, deadline)?;
         let bytes = http::read_document(&mut response)?;
-        digest.verify("the document", &bytes)?;
+        undamaged(digest, "the document", &bytes, &url)?;
         Ok(bytes)
     }
 
@@ -233,15 +279,16 @@ impl ImageSource for Repository {
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
         let url = self.blob_url(digest);
         let range = (start > 0).then(|| format!("bytes={start}-"));
-        let response = self.get_within(&url, "*/*", range.as_deref(), http::longest(size))?;
+        let deadline = Deadline::within(http::longest(size));
+        let response = self.get(&url, "*/*", range.as_deref(), deadline)?;
         let begins =
             if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
         if begins > start {
-            return Err(Failure::for_good(anyhow::anyhow!(
+            return Err(Failure::permanent(anyhow::anyhow!(
                 "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
             )));
         }
-        let mut body = Paced::new(response.into_body().into_with_config().limit(u64::MAX).reader());
+        let mut body = Paced::new(response.into_body().into_with_config().limit(u64::MAX).reader(), deadline);
         let passed_over = io::copy(&mut (&mut body).take(start - begins), &mut io::sink());
         passed_over.with_context(|| format!("cannot read `{url}`"))?;
         Ok(Box::new(body))
@@ -250,15 +297,22 @@ impl ImageSource for Repository {
     /// A server that knows no ranges would send all of it, and is not listened to.
     fn part(&self, digest: Digest, _: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
         let range = format!("bytes={start}-{}", start.saturating_add(count).saturating_sub(1));
-        let mut response = self.get_within(&self.blob_url(digest), "*/*", Some(&range), SILENCE_LIMIT)?;
+        let (url, deadline) = (self.blob_url(digest), Deadline::within(SILENCE_LIMIT));
+        let mut response = self.get(&url, "*/*", Some(&range), deadline)?;
         if response.status() != StatusCode::PARTIAL_CONTENT || first_byte(&response)? != start {
             return Ok(None);
         }
         let mut part = Vec::new();
-        let read = http::beginning(&mut response, count, SILENCE_LIMIT).read_to_end(&mut part);
-        read.context("the part cannot be read")?;
+        let read = http::beginning(&mut response, count, deadline).read_to_end(&mut part);
+        read.with_context(|| format!("cannot read a part of `{url}`"))?;
         Ok((part.len() as u64 == count).then_some(part))
     }
+}
+
+/// Whether bytes have their digest; if not, they may have it the next time.
+fn undamaged(digest: Digest, what: &str, bytes: &[u8], url: &str) -> Result<(), Failure> {
+    let verified = digest.verify(what, bytes).with_context(|| format!("`{url}` came damaged"));
+    verified.map_err(Failure::damaged)
 }
 
 /// Where a part begins: `Content-Range: bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).
@@ -316,7 +370,12 @@ struct Bearer {
     scope: Option<String>,
 }
 
-fn challenge(response: &Response<Body>) -> Option<Challenge> {
+/// What the registry itself demands. Where it has sent us nobody may ask who we are.
+fn challenge(answer: &Answer) -> Option<Challenge> {
+    challenge_of(&answer.response).filter(|_| answer.elsewhere.is_none())
+}
+
+fn challenge_of(response: &Response<Body>) -> Option<Challenge> {
     if response.status() != StatusCode::UNAUTHORIZED {
         return None;
     }

@@ -2,6 +2,7 @@
 
 use super::retry::Failure;
 use anyhow::Context as _;
+use fetch::http::Deadline;
 use oci_reference::digest::Digest;
 use std::io::Read;
 
@@ -10,8 +11,18 @@ pub(super) trait ImageSource: Send + Sync {
     /// What people call the place.
     fn name(&self) -> String;
 
-    /// The manifest or index with a digest, or that of a name; not verified.
-    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure>;
+    /// Whether the same request may have another outcome: files of this machine stay what they are.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Where a blob is, for messages.
+    fn place_of(&self, digest: Digest) -> String {
+        format!("{}: {digest}", self.name())
+    }
+
+    /// The manifest or index with a digest, or that of a name; not verified. Sources that wait for others end by `deadline`.
+    fn manifest(&self, identifier: &str, deadline: Deadline) -> Result<Vec<u8>, Failure>;
 
     /// Whether the manifest with a digest may be had here; of a copy that left platforms out, that is known.
     fn has(&self, _manifest: Digest) -> bool {
@@ -20,12 +31,12 @@ pub(super) trait ImageSource: Send + Sync {
 
     /// The index of what refers to a manifest (OCI distribution-spec, "Listing Referrers"); not verified. Absent, where
     /// nobody keeps such lists.
-    fn referrers(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+    fn referrers(&self, digest: Digest, _deadline: Deadline) -> Result<Vec<u8>, Failure> {
         Err(Failure::absent(anyhow::anyhow!("there is no list of what refers to `{digest}`")))
     }
 
     /// A small blob, whole and verified.
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure>;
+    fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure>;
 
     /// A blob of `size` bytes as a stream from one of its bytes on; not verified.
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure>;

@@ -1,13 +1,15 @@
 //! How long a body may take. A server that sends a byte now and then is never silent: without these it could keep a boot
 //! waiting for ever.
 
-use super::timed_out;
+use super::explain::{broken, timed_out};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
+use ureq::Body;
+use ureq::http::Response;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 
-/// How long a document may take, from its first byte to its last. Workflows and manifests have some kB; this takes
-/// [`super::DOCUMENT_LIMIT`] at 28 kB/s.
+/// How long a document may take, from the first question about its server's address to its last byte. Workflows and manifests
+/// have some kB; this takes [`super::DOCUMENT_LIMIT`] at 28 kB/s.
 pub const DOCUMENT_TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a large body may be slower than [`LEAST_RATE`]: a registry may have to fetch it from its own upstream.
@@ -16,19 +18,64 @@ pub const SLOWNESS_LIMIT: Duration = Duration::from_secs(300);
 /// processor: sixteen of them still get through a line of 512 kbit/s.
 pub const LEAST_RATE: u64 = 4 << 10;
 
-/// A body that must be whole within a time.
+/// When something must have ended, and how long it had in all: messages name the latter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    until: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// From now on.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self { until: Instant::now() + limit, limit }
+    }
+
+    /// The time until then.
+    #[must_use]
+    pub fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// What it was at its beginning.
+    #[must_use]
+    pub fn limit(self) -> Duration {
+        self.limit
+    }
+
+    /// What is said when it is over.
+    pub(super) fn passed(self) -> io::Error {
+        timed_out(format!("it was not whole within {} s", self.limit.as_secs()))
+    }
+}
+
+/// What was asked for, kept beside the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) url: String,
+    pub(super) deadline: Deadline,
+}
+
+impl Request {
+    pub(super) fn of(response: &Response<Body>) -> Self {
+        let unknown = || Self { url: String::new(), deadline: Deadline::within(DOCUMENT_TIME_LIMIT) };
+        response.extensions().get().cloned().unwrap_or_else(unknown)
+    }
+}
+
+/// A body that must be whole by then.
 pub(super) struct Timed<R> {
     pub(super) inner: R,
-    pub until: Instant,
-    pub limit: Duration,
+    pub(super) deadline: Deadline,
 }
 
 impl<R: Read> Read for Timed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if Instant::now() >= self.until {
-            return Err(timed_out(format!("it was not whole within {} s", self.limit.as_secs())));
+        if self.deadline.left().is_zero() {
+            return Err(self.deadline.passed());
         }
-        self.inner.read(buffer)
+        self.inner.read(buffer).map_err(|error| broken(error, self.deadline))
     }
 }
 
@@ -73,21 +120,22 @@ fn least(seconds: u64) -> u64 {
 /// A body that keeps a pace.
 pub struct Paced<R> {
     inner: R,
+    deadline: Deadline,
     pace: Pace,
     received: u64,
 }
 
 impl<R> Paced<R> {
-    /// Starts its time now.
-    pub fn new(inner: R) -> Self {
-        Self { inner, pace: Pace::start(), received: 0 }
+    /// Starts its time now; `deadline` is that of its request.
+    pub fn new(inner: R, deadline: Deadline) -> Self {
+        Self { inner, deadline, pace: Pace::start(), received: 0 }
     }
 }
 
 impl<R: Read> Read for Paced<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.pace.check(self.received)?;
-        let count = self.inner.read(buffer)?;
+        let count = self.inner.read(buffer).map_err(|error| broken(error, self.deadline))?;
         self.received += count as u64;
         Ok(count)
     }
@@ -219,7 +267,13 @@ mod tests {
         connection.pace = Pace { start };
         let error = connection.await_input(days).unwrap_err();
         assert!(error.to_string().contains("30 bytes came in 40"), "{error}");
-        assert!(crate::http::may_pass(&error.into()));
+        assert!(
+            retry::Failure::from(anyhow::Error::from(match error {
+                ureq::Error::Io(error) => error,
+                other => panic!("{other}"),
+            }))
+            .may_pass()
+        );
         connection.transmit_output(1, soon).unwrap();
         assert!(connection.await_input(days).is_ok(), "the next request has a time of its own");
     }
@@ -232,7 +286,8 @@ mod tests {
         let Some(start) = Instant::now().checked_sub(Duration::from_secs(400)) else { return };
         let pace = Pace { start };
         assert!(pace.check(least(401)).is_ok());
-        let mut body = Paced { inner: io::repeat(0), pace, received: 50 };
+        let mut body =
+            Paced { inner: io::repeat(0), deadline: Deadline::within(SLOWNESS_LIMIT), pace, received: 50 };
         let error = body.read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(error.to_string().starts_with("50 bytes came in 40"), "{error}");

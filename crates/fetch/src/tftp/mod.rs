@@ -5,10 +5,11 @@ mod transfer;
 
 pub use transfer::{Step, Transfer};
 
-use crate::http::SILENCE_LIMIT;
+use crate::http::{Deadline, RESOLVE_LIMIT, SILENCE_LIMIT};
 use crate::resolve;
 use anyhow::Context as _;
-use hint::hinted;
+use hint::{WithHint as _, hinted};
+use retry::Failure;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -20,32 +21,30 @@ const PORT: u16 = 69;
 /// Bytes of a block that fill a packet of Ethernet: 1500, without the headers of IPv6, UDP and TFTP.
 const BLOCK: usize = 1500 - 40 - 8 - 4;
 /// After this time without an answer the last packet is sent again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Time for a whole file: the largest has 5794 blocks, each of which waits for the one before, and may be from afar.
-const TOTAL_LIMIT: Duration = Duration::from_secs(600);
+const RETRY_AFTER: Duration = retry::TFTP_PACKET.first_pause;
 
-/// Fetches a document of at most [`crate::http::DOCUMENT_LIMIT`] bytes from `tftp://HOST[:PORT]/PATH`.
+/// Fetches a document of at most [`crate::http::DOCUMENT_LIMIT`] bytes from `tftp://HOST[:PORT]/PATH` by `deadline`.
 ///
 /// # Errors
-/// When the address is none, nothing new comes for [`SILENCE_LIMIT`], the whole takes longer than ten minutes, the server
-/// refuses, or the document is too large.
-pub fn fetch(url: &str) -> anyhow::Result<Vec<u8>> {
-    fetch_within(url, SILENCE_LIMIT, TOTAL_LIMIT)
+/// When the address is none, nothing new comes for [`SILENCE_LIMIT`], the time is over, the server refuses, or the document is
+/// too large; with whether that may pass.
+pub fn fetch(url: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+    Ok(fetch_within(url, SILENCE_LIMIT, deadline)?)
 }
 
-fn fetch_within(url: &str, silence: Duration, total: Duration) -> anyhow::Result<Vec<u8>> {
-    let (server, path) = parse(url)?;
+fn fetch_within(url: &str, silence: Duration, deadline: Deadline) -> anyhow::Result<Vec<u8>> {
+    let (server, path) = parse(url, deadline.left().min(RESOLVE_LIMIT))?;
     let cannot = || format!("cannot have `{url}`");
     let socket =
         UdpSocket::bind(if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }).with_context(cannot)?;
     socket.set_read_timeout(Some(RETRY_AFTER)).with_context(cannot)?;
     let (transfer, request) = Transfer::begin(path);
     let conversation = Conversation { socket, peer: server, has_answered: false, last: request };
-    conversation.run(transfer, silence, total).with_context(cannot)
+    conversation.run(transfer, silence, deadline).with_context(cannot)
 }
 
 /// The server of an address, and the path there.
-fn parse(url: &str) -> anyhow::Result<(SocketAddr, &str)> {
+fn parse(url: &str, limit: Duration) -> anyhow::Result<(SocketAddr, &str)> {
     let wrong = || hinted(format!("`{url}` is not the address of a file"), "write `tftp://HOST/PATH`");
     let (host, path) = url.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
     let path = path.strip_suffix(";mode=octet").unwrap_or(path);
@@ -55,8 +54,10 @@ fn parse(url: &str) -> anyhow::Result<(SocketAddr, &str)> {
     if path.is_empty() || path.contains('\0') || host.is_empty() {
         return Err(wrong());
     }
-    let addresses =
-        resolve::addresses(&place).with_context(|| format!("no address of `{host}` can be found"))?;
+    let addresses = resolve::addresses(&place, limit)
+        .map_err(resolve::LookupError::into_error)
+        .with_context(|| format!("cannot have `{url}`"))
+        .hint("check the name in the URL and the DNS servers of this network (`nameserver` in `/etc/resolv.conf`)")?;
     Ok((addresses.into_iter().next().ok_or_else(wrong)?, path))
 }
 
@@ -71,11 +72,15 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn run(mut self, mut transfer: Transfer, silence: Duration, total: Duration) -> anyhow::Result<Vec<u8>> {
-        let start = Instant::now();
-        let (mut heard, mut sent) = (start, start);
+    fn run(
+        mut self,
+        mut transfer: Transfer,
+        silence: Duration,
+        deadline: Deadline,
+    ) -> anyhow::Result<Vec<u8>> {
+        let (mut heard, mut sent) = (Instant::now(), Instant::now());
         self.send()?;
-        while start.elapsed() < total {
+        while !deadline.left().is_zero() {
             if heard.elapsed() >= silence {
                 return Err(hinted(
                     format!("`{}` has sent nothing new for {} s", self.peer, silence.as_secs()),
@@ -103,7 +108,7 @@ impl Conversation {
             }
         }
         Err(hinted(
-            format!("`{}` has not sent the whole file within {} s", self.peer, total.as_secs()),
+            format!("`{}` has not sent the whole file within {} s", self.peer, deadline.limit().as_secs()),
             "serve it from nearer, or by HTTP",
         ))
     }
@@ -160,9 +165,9 @@ mod tests {
                 let _ = sending.recv_from(&mut got);
             }
         });
-        let got = fetch(&format!("tftp://127.0.0.1:{port}/a/b"));
+        let got = fetch(&format!("tftp://127.0.0.1:{port}/a/b"), Deadline::within(SILENCE_LIMIT));
         server.join().unwrap();
-        got
+        got.map_err(|failure| failure.error)
     }
 
     fn data(number: u16, bytes: &[u8]) -> Vec<u8> {
@@ -192,7 +197,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read() {
-        let read = |url| parse(url).map(|(server, path)| format!("{server} {path}"));
+        let read = |url| parse(url, SILENCE_LIMIT).map(|(server, path)| format!("{server} {path}"));
         assert_eq!(read("tftp://127.0.0.1/a/b.yaml").unwrap(), "127.0.0.1:69 a/b.yaml");
         assert_eq!(read("tftp://127.0.0.1:6969/a;mode=octet").unwrap(), "127.0.0.1:6969 a");
         assert_eq!(read("tftp://[::1]/a").unwrap(), "[::1]:69 a");
@@ -218,7 +223,7 @@ mod tests {
             }
         });
         let [silence, total] = [silence, total].map(Duration::from_secs);
-        let got = fetch_within(&format!("tftp://127.0.0.1:{port}/a"), silence, total);
+        let got = fetch_within(&format!("tftp://127.0.0.1:{port}/a"), silence, Deadline::within(total));
         drop(end);
         server.join().unwrap();
         format!("{:#}", got.unwrap_err())
@@ -250,7 +255,7 @@ mod tests {
             }
             sending.send_to(&data(2, b"end"), client).unwrap();
         });
-        let got = fetch(&format!("tftp://127.0.0.1:{port}/a")).unwrap();
+        let got = fetch(&format!("tftp://127.0.0.1:{port}/a"), Deadline::within(SILENCE_LIMIT)).unwrap();
         server.join().unwrap();
         assert_eq!(got, [&[1; 512][..], b"end"].concat());
     }

@@ -1,12 +1,11 @@
 //! The images of a workflow: pulled when a job needs them, freed after the last one that does.
 
 use super::prefetch;
-use super::prefetch::Prefetch;
+use super::prefetch::{Prefetch, PrefetchTime};
 use super::scope::Scope;
 use crate::machine::memory::{STORE, SpareMemory, StoreMemory};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
-use fetch::http;
 use hint::WithHint as _;
 use oci_layer::Store;
 use oci_pull::{Credentials, Finder, PullEvent, Puller, VerifiedImage};
@@ -16,7 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use workflow::{Container, Job};
 
@@ -150,15 +149,11 @@ impl Images {
         let start = Instant::now();
         report.say(format_args!("image {reference}: resolving"));
         let place = reference.named().map_or("its files", |_| "the registry");
-        let wait_for =
-            |limit| Waiting::start(report, format!("image {reference}: waiting for {place}"), limit);
-        let mut waiting = Some(wait_for(http::DOCUMENT_TIME_LIMIT));
+        let mut waiting = None;
         let mut watch = |event| {
-            waiting = match &event {
-                PullEvent::Elsewhere { .. } => Some(wait_for(http::DOCUMENT_TIME_LIMIT)),
-                PullEvent::Waiting { wait, .. } => Some(wait_for(*wait + http::DOCUMENT_TIME_LIMIT)),
-                PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => None,
-            };
+            if let Some(begun) = waiting_for(reference, place, &event, report) {
+                waiting = begun;
+            }
             tell(reference, &event, start, report);
         };
         let image = self
@@ -169,28 +164,56 @@ impl Images {
         Ok(image)
     }
 
-    /// Pulls an image that is not needed yet, into memory that nobody needs now. It goes into the log only: the console
-    /// is the present job's.
+    /// Pulls an image that is not needed yet, into memory that nobody needs now. It goes into the log only, as the console is the
+    /// present job's, until the job that needs it is waiting.
     pub(super) fn pull_ahead(
         &self,
         reference: &Reference,
-        has_time: &AtomicBool,
+        time: &PrefetchTime,
         report: &Report,
     ) -> anyhow::Result<VerifiedImage> {
-        let spare = SpareMemory::of(&self.space, has_time);
+        let spare = SpareMemory::of(&self.space, &time.is_left);
+        let start = Instant::now();
         let mut watch = |event| {
-            if let PullEvent::Resolved { bytes, .. } = event {
-                let megabytes = bytes as f64 / 1e6;
-                report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
+            if time.is_awaited.load(Ordering::Relaxed) {
+                return tell(reference, &event, start, report);
+            }
+            match &event {
+                PullEvent::Resolved { bytes, .. } => {
+                    let megabytes = *bytes as f64 / 1e6;
+                    report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
+                }
+                PullEvent::Waiting { why, .. } | PullEvent::Elsewhere { why, .. } => {
+                    report.detail(format_args!("image {reference}: pulled ahead: {why}"));
+                    time.has_trouble(format!("image {reference}: {why}"));
+                }
+                _ => {}
             }
         };
         self.puller.pull(&self.pins.pin(reference)?, None, &spare, &mut watch)
     }
 }
 
+/// What is shown while nothing comes, if that changes with the event; nothing where the event says itself how far it is.
+fn waiting_for(
+    reference: &Reference,
+    place: &str,
+    event: &PullEvent,
+    report: &Report,
+) -> Option<Option<Waiting>> {
+    let wait = |what, limit| Some(Waiting::start(report, format!("image {reference}: {what}"), limit));
+    match event {
+        PullEvent::Asking { limit } => Some(wait(format!("waiting for {place}"), *limit)),
+        PullEvent::Waiting { wait: pause, .. } => Some(wait(format!("asking {place} again soon"), *pause)),
+        PullEvent::Elsewhere { .. } => None,
+        PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => Some(None),
+    }
+}
+
 fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Report) {
     let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
     match event {
+        PullEvent::Asking { .. } => {}
         PullEvent::Elsewhere { place, why } => {
             report.warn(format_args!("image {reference}: not from `{place}`: {why}"));
         }

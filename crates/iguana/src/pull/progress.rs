@@ -42,7 +42,7 @@ impl<'a> ProgressPrinter<'a> {
         let image = self.image;
         match event {
             PullEvent::Elsewhere { place, why } => self.line(&format!("not from `{place}`: {why}")),
-            PullEvent::Approved { .. } => {}
+            PullEvent::Approved { .. } | PullEvent::Asking { .. } => {}
             PullEvent::Waiting { why, wait, tried, tries } => {
                 let wait = wait.as_secs_f32();
                 self.line(&format!("{why}; trying again in {wait:.1} s ({tried} of {tries})"));

@@ -19,6 +19,7 @@ use super::source::ImageSource;
 use crate::artifact;
 use crate::artifact::{IMAGES, WORKFLOW};
 use anyhow::Context as _;
+use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
 use hint::{WithHint as _, hinted};
 use oci_reference::digest::Digest;
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -95,9 +96,11 @@ impl Bundle {
         let layout = layout.hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
         let entry = entry(layout.entries()).with_context(cannot)?;
         let read = || -> Result<_, Failure> {
-            let manifest = ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref())?[..])
-                .context("the workflow's manifest is not understood")?;
-            let documents = documents(&manifest, |digest| layout.document(digest))?;
+            let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
+            let manifest =
+                ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref(), deadline)?[..])
+                    .context("the workflow's manifest is not understood")?;
+            let documents = documents(&manifest, |digest| layout.document(digest, deadline))?;
             Ok((manifest, documents))
         };
         let (manifest, documents) = read().map_err(|failure| failure.error).with_context(cannot)?;
@@ -173,13 +176,13 @@ pub(super) fn documents(
             let bytes = read(Digest::from_str(layer.digest().as_ref())?)?;
             if documents.insert(kind, bytes).is_some() {
                 let message = format!("it has two layers of the type `{}`", layer.media_type());
-                return Err(Failure::for_good(anyhow::anyhow!(message)));
+                return Err(Failure::permanent(anyhow::anyhow!(message)));
             }
         }
     }
     if !documents.contains_key(WORKFLOW) {
         let hint = format!("one of its layers must have the media type `{WORKFLOW}`");
-        return Err(Failure::for_good(hinted("it has no workflow", hint)));
+        return Err(Failure::permanent(hinted("it has no workflow", hint)));
     }
     Ok(documents)
 }

@@ -3,6 +3,7 @@
 use super::Bundle;
 use crate::retry::Failure;
 use crate::source::ImageSource;
+use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_reference::reference::Named;
@@ -46,22 +47,31 @@ impl ImageSource for RepositoryView {
         self.repository.clone()
     }
 
+    fn is_remote(&self) -> bool {
+        self.source().is_remote()
+    }
+
+    fn place_of(&self, digest: Digest) -> String {
+        self.source().place_of(digest)
+    }
+
     fn has(&self, manifest: Digest) -> bool {
         self.bundle.has(manifest)
     }
 
-    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+    fn manifest(&self, identifier: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let name = format!("{}:{identifier}", self.repository);
         let named = || self.bundle.names().find(|(known, _)| *known == name).map(|(_, digest)| digest);
         let digest = identifier.parse().ok().filter(|digest| self.bundle.has(*digest)).or_else(named);
-        self.document(digest.ok_or_else(|| {
+        let digest = digest.ok_or_else(|| {
             let message = format!("the bundle has no `{identifier}` of `{}`", self.repository);
             Failure::absent(hinted(message, "make the bundle anew"))
-        })?)
+        })?;
+        self.document(digest, deadline)
     }
 
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-        self.source().document(digest)
+    fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+        self.source().document(digest, deadline)
     }
 
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {

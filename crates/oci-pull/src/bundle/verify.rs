@@ -4,6 +4,7 @@ use super::Bundle;
 use crate::ambiguity;
 use crate::source::ImageSource;
 use anyhow::{Context as _, bail, ensure};
+use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
 use hint::WithHint as _;
 use oci_reference::digest::{Digest, Hasher};
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -72,7 +73,11 @@ impl Walk<'_> {
         if !self.mark_seen(digest, entry.size())? {
             return Ok(());
         }
-        let bytes = self.bundle.source().document(digest).map_err(|failure| failure.error)?;
+        let bytes = self
+            .bundle
+            .source()
+            .document(digest, Deadline::within(DOCUMENT_TIME_LIMIT))
+            .map_err(|failure| failure.error)?;
         let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is not understood")?;
         if shape.manifests.is_none() {
             let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is not understood")?;

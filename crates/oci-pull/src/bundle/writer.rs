@@ -2,6 +2,7 @@
 
 use super::NAME;
 use crate::artifact::{BESIDE, BLOB, IMAGES, TYPE, WORKFLOW};
+use crate::retry::Failure;
 use anyhow::{Context as _, ensure};
 use oci_reference::digest::{Digest, Hasher};
 use serde_json::{Value, json};
@@ -68,19 +69,34 @@ impl Writer {
     }
 
     /// Takes a blob in that comes in pieces: `more` is asked for the bytes from a place on until all have come, and
-    /// `broken` whether to go on when a piece was not the last one; it is told whether that brought anything.
+    /// `broken` whether to go on when a piece was not the last one; it is told how many bytes that and all pieces brought.
+    ///
+    /// # Errors
+    /// When it is damaged, and otherwise for good: what may pass is left to `more` and `broken`.
     pub(crate) fn receive<'a>(
         &self,
         digest: Digest,
         size: u64,
         mut more: impl FnMut(u64) -> anyhow::Result<Box<dyn Read + 'a>>,
-        mut broken: impl FnMut(io::Error, bool) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+        mut broken: impl FnMut(io::Error, u64, u64) -> anyhow::Result<()>,
+    ) -> Result<(), Failure> {
         let place = name_of(digest);
         let incoming = format!("{place}.incoming");
-        let cannot = || format!("cannot write `{place}`");
-        self.blobs.remove(&incoming)?;
-        let mut file = self.blobs.create(&incoming, FILE_MODE)?;
+        let found = self.write(&incoming, size, &mut more, &mut broken).map_err(Failure::permanent)?;
+        digest.expect("the blob", found).map_err(Failure::damaged)?;
+        Ok(self.blobs.move_to(&incoming, &self.blobs, &place).map_err(anyhow::Error::from)?)
+    }
+
+    fn write<'a>(
+        &self,
+        incoming: &str,
+        size: u64,
+        more: &mut dyn FnMut(u64) -> anyhow::Result<Box<dyn Read + 'a>>,
+        broken: &mut dyn FnMut(io::Error, u64, u64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Digest> {
+        let cannot = || format!("cannot write `{incoming}`");
+        self.blobs.remove(incoming)?;
+        let mut file = self.blobs.create(incoming, FILE_MODE)?;
         let (mut hasher, mut received) = (Hasher::new(), 0_u64);
         let mut block = vec![0; BLOCK];
         while received < size {
@@ -98,11 +114,10 @@ impl Writer {
                 }
             };
             if received < size {
-                broken(ended, received > before)?;
+                broken(ended, received - before, received)?;
             }
         }
-        digest.expect("the blob", hasher.finish())?;
-        Ok(self.blobs.move_to(&incoming, &self.blobs, &place)?)
+        Ok(hasher.finish())
     }
 
     /// Gives a name to what a manifest, which it has, stands for.
@@ -198,7 +213,7 @@ mod tests {
         fs::create_dir_all(outside.path().join("blobs/sha256")).unwrap();
         let layer = &b"layer"[..];
         let digest = Digest::of(layer);
-        writer.receive(digest, 5, |_| Ok(Box::new(layer)), |error, _| Err(error.into())).unwrap();
+        writer.receive(digest, 5, |_| Ok(Box::new(layer)), |error, _, _| Err(error.into())).unwrap();
         assert!(writer.has(digest) && writer.put(layer).unwrap() == digest);
         writer.finish(b"jobs: {}", &[]).unwrap();
         assert_eq!(fs::read_dir(outside.path().join("blobs/sha256")).unwrap().count(), 0);

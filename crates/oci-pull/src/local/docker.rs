@@ -8,6 +8,7 @@ use super::place;
 use crate::retry::Failure;
 use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
+use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::{Digest, Hasher};
 use oci_reference::reference::Named;
@@ -122,11 +123,11 @@ impl ImageSource for DockerArchive {
     }
 
     /// There is one, which was chosen when the archive was opened.
-    fn manifest(&self, _: &str) -> Result<Vec<u8>, Failure> {
+    fn manifest(&self, _: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
         Ok(self.manifest.clone())
     }
 
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+    fn document(&self, digest: Digest, _: Deadline) -> Result<Vec<u8>, Failure> {
         let bytes = self.part(digest)?.document()?;
         digest.verify("the image's configuration", &bytes)?;
         Ok(bytes)

@@ -6,6 +6,7 @@ use crate::ambiguity;
 use crate::retry::Failure;
 use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
+use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_spec::image::{Descriptor, ImageIndex};
@@ -110,7 +111,7 @@ impl ImageSource for Layout {
         self.files.path().display().to_string()
     }
 
-    fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+    fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
         let (digest, told) = match identifier.parse::<Digest>() {
             Ok(digest) => (digest, self.index.manifests().iter().find(|entry| is_of(entry, digest))),
             Err(_) => {
@@ -125,7 +126,7 @@ impl ImageSource for Layout {
         Ok(bytes)
     }
 
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
+    fn document(&self, digest: Digest, _: Deadline) -> Result<Vec<u8>, Failure> {
         let bytes = self.file(digest)?.document()?;
         digest.verify("the document", &bytes)?;
         Ok(bytes)
@@ -135,7 +136,7 @@ impl ImageSource for Layout {
         let file = self.file(digest)?;
         let path = self.files.path().display();
         if file.len() != size {
-            return Err(Failure::for_good(hinted(
+            return Err(Failure::permanent(hinted(
                 format!("`{path}` has {} bytes of `{digest}`, which has {size}", file.len()),
                 "the copy is not whole: copy the image again",
             )));
@@ -149,6 +150,10 @@ mod tests {
     use super::*;
     use std::fs;
     use tempfile::TempDir;
+
+    fn soon() -> Deadline {
+        Deadline::within(fetch::http::DOCUMENT_TIME_LIMIT)
+    }
 
     fn layout(names: &[Option<&str>]) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -187,7 +192,7 @@ mod tests {
             (&two, "@1", "manifest 1"),
             (&two, &Digest::of(b"manifest 1").to_string(), "manifest 1"),
         ] {
-            assert_eq!(opened(directory).manifest(name).unwrap(), expected.as_bytes(), "{name}");
+            assert_eq!(opened(directory).manifest(name, soon()).unwrap(), expected.as_bytes(), "{name}");
         }
     }
 
@@ -195,7 +200,7 @@ mod tests {
     fn what_is_not_there_is_said_with_what_is() {
         let directory = layout(&[Some("a"), Some("b")]);
         for (name, expected) in [("", "`:a`, `:b`"), ("c", "it has `a`, `b`"), ("@2", "it has `a`, `b`")] {
-            let error = opened(&directory).manifest(name).unwrap_err().error;
+            let error = opened(&directory).manifest(name, soon()).unwrap_err().error;
             assert!(hint::of(&error).unwrap().contains(expected), "{error:#}");
         }
         fs::remove_file(directory.path().join("oci-layout")).unwrap();
@@ -212,10 +217,10 @@ mod tests {
         layout.blob(digest, 10, 9).unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "0");
         let cut = layout.blob(digest, 11, 0).err().unwrap();
-        assert!(cut.error.to_string().contains("has 10 bytes of") && !cut.may_pass, "{}", cut.error);
+        assert!(cut.error.to_string().contains("has 10 bytes of") && !cut.may_pass(), "{}", cut.error);
         let file = directory.path().join(format!("blobs/{}", digest.to_string().replace(':', "/")));
         fs::write(file, "manifest 9").unwrap();
-        let changed = layout.manifest("").unwrap_err().error;
+        let changed = layout.manifest("", soon()).unwrap_err().error;
         assert!(changed.to_string().starts_with("the manifest has digest"), "{changed}");
     }
 }

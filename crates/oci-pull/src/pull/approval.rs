@@ -7,6 +7,7 @@ use crate::ambiguity;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
+use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_reference::reference::Named;
@@ -66,16 +67,16 @@ struct Attached<'a> {
 impl Attached<'_> {
     fn by_tag(&self, manifest: Digest) -> anyhow::Result<Vec<Signature>> {
         let tag = format!("{}.sig", as_tag(manifest));
-        let found = self.ask(|| optional(self.repository.manifest(&tag)))?;
+        let found = self.ask(|deadline| optional(self.repository.manifest(&tag, deadline)))?;
         let signatures = found.map(|bytes| self.signatures(&bytes));
         signatures.unwrap_or_else(|| Ok(Vec::new())).with_context(|| format!("`{tag}`"))
     }
 
     fn by_referrers(&self, manifest: Digest) -> anyhow::Result<Vec<Signature>> {
-        let ask = || match optional(self.repository.referrers(manifest))? {
+        let ask = |deadline| match optional(self.repository.referrers(manifest, deadline))? {
             Some(bytes) => Ok(Some(bytes)),
             // "Referrers Tag Schema" of the specification: for registries without the API.
-            None => optional(self.repository.manifest(&as_tag(manifest))),
+            None => optional(self.repository.manifest(&as_tag(manifest), deadline)),
         };
         let Some(bytes) = self.ask(ask)? else { return Ok(Vec::new()) };
         let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
@@ -85,7 +86,7 @@ impl Attached<'_> {
         };
         for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
             let digest = Digest::from_str(descriptor.digest().as_ref())?;
-            let bytes = self.ask(|| self.repository.manifest(&digest.to_string()))?;
+            let bytes = self.ask(|deadline| self.repository.manifest(&digest.to_string(), deadline))?;
             digest.verify("the manifest of a signature", &bytes)?;
             signatures.extend(self.signatures(&bytes)?);
             if signatures.len() >= MOST_SIGNATURES {
@@ -117,7 +118,7 @@ impl Attached<'_> {
         );
         let read = |layer: &&Descriptor| {
             let digest = Digest::from_str(layer.digest().as_ref())?;
-            let payload = self.ask(|| self.repository.document(digest))?;
+            let payload = self.ask(|deadline| self.repository.document(digest, deadline))?;
             ensure!(
                 payload.len() as u64 == layer.size(),
                 "`{digest}` has another size than its descriptor says"
@@ -127,7 +128,7 @@ impl Attached<'_> {
         layers.iter().map(read).collect()
     }
 
-    fn ask<T>(&self, ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<T> {
+    fn ask<T>(&self, ask: impl FnMut(Deadline) -> Result<T, Failure>) -> anyhow::Result<T> {
         if Instant::now() < self.until {
             return RetryPolicy::usual().until_done(self.observer, ask);
         }
@@ -181,14 +182,14 @@ mod tests {
             "view".into()
         }
 
-        fn manifest(&self, identifier: &str) -> Result<Vec<u8>, Failure> {
+        fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
             *self.asked.lock().unwrap() += 1;
             let found = self.documents.get(identifier).cloned();
             found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
         }
 
-        fn document(&self, digest: Digest) -> Result<Vec<u8>, Failure> {
-            self.manifest(&digest.to_string())
+        fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+            self.manifest(&digest.to_string(), deadline)
         }
 
         fn blob(&self, _: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {

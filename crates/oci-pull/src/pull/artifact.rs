@@ -33,7 +33,9 @@ impl Finder {
         PullObserver::staying(watch, |observer| {
             let FoundImage { source, others, manifest, approval, .. } =
                 self.look_up(reference, None, ManifestKind::Artifact(TYPE), observer)?;
-            let read = |digest| RetryPolicy::usual().until_done(observer, || source.document(digest));
+            let read = |digest| {
+                RetryPolicy::usual().until_done(observer, |deadline| source.document(digest, deadline))
+            };
             let documents = bundle::documents(&manifest, |digest| Ok(read(digest)?));
             let documents = documents.map_err(|failure| failure.error)?;
             let places = [source].into_iter().chain(others).collect();

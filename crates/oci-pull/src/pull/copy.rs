@@ -4,12 +4,13 @@ use super::PullEvent;
 use super::approval::{as_tag, optional};
 use super::find::Finder;
 use super::manifest::{ManifestKind, configuration, descriptor_digest, locked};
+use super::stream::RENEWED_BY;
 use crate::ambiguity;
 use crate::bundle::Writer;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::Context as _;
-use fetch::http;
+use fetch::http::{Deadline, Pace};
 use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
 use oci_reference::reference::{Named, Reference};
@@ -18,7 +19,6 @@ use oci_trust::pins::Locked;
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::str::FromStr as _;
-use std::time::Instant;
 
 impl Finder {
     /// Copies an image that the policy lets run, with its signatures; what stands behind its name, by digest.
@@ -80,7 +80,8 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn manifest(&self, identifier: &str) -> anyhow::Result<Vec<u8>> {
-        RetryPolicy::usual().until_done(self.observer, || self.source.manifest(identifier))
+        let read = |deadline| self.source.manifest(identifier, deadline);
+        RetryPolicy::usual().until_done(self.observer, read)
     }
 
     fn blobs(&self, manifest: &ImageManifest, bundle: &Writer) -> anyhow::Result<()> {
@@ -95,7 +96,19 @@ impl Copy<'_> {
         if bundle.has(digest) {
             return Ok(());
         }
-        let (retry, start) = (RefCell::new(RetryPolicy::usual()), Instant::now());
+        let mut attempts = RetryPolicy::usual();
+        loop {
+            match self.take_in(digest, size, bundle) {
+                Ok(()) => return Ok(()),
+                Err(failure) if self.source.is_remote() => attempts.wait_out(failure, self.observer)?,
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+
+    /// Takes a blob in, from however many connections; whether it came damaged.
+    fn take_in(&self, digest: Digest, size: u64, bundle: &Writer) -> Result<(), Failure> {
+        let (retry, pace) = (RefCell::new(RetryPolicy::usual()), Pace::start());
         let wait = |failure: Failure| retry.borrow_mut().wait_out(failure, self.observer);
         let more = |start| loop {
             match self.source.blob(digest, size, start) {
@@ -103,11 +116,17 @@ impl Copy<'_> {
                 Err(failure) => wait(failure)?,
             }
         };
-        let broken = |error: std::io::Error, has_brought: bool| {
-            if has_brought && start.elapsed() < http::longest(size) {
+        let broken = |error: std::io::Error, brought: u64, received: u64| {
+            if brought >= RENEWED_BY {
                 *retry.borrow_mut() = RetryPolicy::usual();
             }
-            wait(http::broken(error).into())
+            let place = self.source.place_of(digest);
+            let error = anyhow::Error::from(error)
+                .context(format!("the connection broke after {received} of {size} bytes of `{place}`"));
+            match pace.check(received) {
+                Ok(()) => wait(error.into()),
+                Err(slow) => Err(error.context(slow)),
+            }
         };
         bundle.receive(digest, size, more, broken)
     }
@@ -116,13 +135,13 @@ impl Copy<'_> {
     fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
         let tag = as_tag(signed);
         let signatures = format!("{tag}.sig");
-        if let Some(bytes) = self.ask(|| self.source.manifest(&signatures))? {
+        if let Some(bytes) = self.ask(|deadline| self.source.manifest(&signatures, deadline))? {
             self.attached(&bytes, bundle)?;
             self.name(&signatures, &bytes, bundle)?;
         }
-        let list = match self.ask(|| self.source.referrers(signed))? {
+        let list = match self.ask(|deadline| self.source.referrers(signed, deadline))? {
             Some(list) => Some(list),
-            None => self.ask(|| self.source.manifest(&tag))?,
+            None => self.ask(|deadline| self.source.manifest(&tag, deadline))?,
         };
         let Some(list) = list else { return Ok(()) };
         let index = ambiguity::index(&list).context("the list of referrers is not understood")?;
@@ -160,7 +179,7 @@ impl Copy<'_> {
     }
 
     /// Nothing when the place does not have it.
-    fn ask<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
-        RetryPolicy::usual().until_done(self.observer, || optional(ask()))
+    fn ask<T>(&self, mut ask: impl FnMut(Deadline) -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
+        RetryPolicy::usual().until_done(self.observer, |deadline| optional(ask(deadline)))
     }
 }

@@ -77,7 +77,8 @@ impl Finder {
         PullObserver::staying(watch, |observer| {
             let FoundImage { source, approval, .. } =
                 self.look_up(reference, None, ManifestKind::Image, observer)?;
-            let bytes = RetryPolicy::usual().until_done(observer, || source.manifest(&identifier))?;
+            let read = |deadline| source.manifest(&identifier, deadline);
+            let bytes = RetryPolicy::usual().until_done(observer, read)?;
             manifest::locked(&bytes, approval.manifest())
         })
     }
@@ -99,7 +100,8 @@ impl Finder {
     /// The image in files of this machine.
     fn find_here(&self, local: &Local, kind: ManifestKind) -> anyhow::Result<FoundImage> {
         let local::Opened { source, path } = local::open(local)?;
-        let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine);
+        let deadline = http::Deadline::within(http::DOCUMENT_TIME_LIMIT);
+        let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine, deadline);
         let (digest, manifest) = found.map_err(|failure| failure.error)?;
         let approval = self.approve_local(&Subject::of_path(local.transport().name(), &path), digest)?;
         Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
@@ -179,9 +181,9 @@ impl Finder {
         retry: RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {
-        let (digest, manifest) = retry.until_done(observer, || {
+        let (digest, manifest) = retry.until_done(observer, |deadline| {
             let (identifier, digest) = (candidate.identifier(), candidate.digest());
-            manifest::resolve(&source, &identifier, digest, kind, &self.machine)
+            manifest::resolve(&source, &identifier, digest, kind, &self.machine, deadline)
         })?;
         let approval = self.approve(candidate, &source, digest, observer)?;
         let named = Some(candidate.clone());

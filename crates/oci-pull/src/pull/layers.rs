@@ -109,7 +109,7 @@ impl Compression {
 
 /// Fetches layers, as many at once as there are processors.
 pub(super) fn fetch_all(
-    sources: &Sources<'_>,
+    sources: &Sources,
     into: Target<'_>,
     missing: &[&Wanted],
     progress_every: Duration,
@@ -196,7 +196,7 @@ fn wait_for_workers(
 }
 
 fn fetch_in_turn(
-    sources: &Sources<'_>,
+    sources: &Sources,
     into: Target<'_>,
     queue: &Mutex<vec::IntoIter<(&Wanted, &AtomicU64)>>,
     fetched: &Mutex<Vec<Arc<Layer>>>,

@@ -5,6 +5,7 @@ use crate::artifact;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::Context as _;
+use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
@@ -48,8 +49,9 @@ pub(super) fn resolve(
     digest: Option<Digest>,
     kind: ManifestKind,
     machine: &Machine,
+    deadline: Deadline,
 ) -> Result<(Digest, ImageManifest), Failure> {
-    let bytes = source.manifest(identifier)?;
+    let bytes = source.manifest(identifier, deadline)?;
     if let Some(digest) = digest {
         digest.verify("the manifest", &bytes)?;
     }
@@ -61,12 +63,12 @@ pub(super) fn resolve(
     index.set_manifests(index.manifests().iter().filter(is_here).cloned().collect());
     let chosen = kind.choose(&index, machine)?;
     let digest = descriptor_digest(chosen)?;
-    let bytes = source.manifest(&digest.to_string())?;
+    let bytes = source.manifest(&digest.to_string(), deadline)?;
     digest.verify("the manifest", &bytes)?;
     ambiguity::refuse(&bytes, "the index", Some(chosen.media_type().as_ref()))?;
     match ManifestDocument::parse(&bytes, kind)? {
         ManifestDocument::Manifest(manifest) => Ok((digest, *manifest)),
-        ManifestDocument::Index => Err(Failure::for_good(hinted(
+        ManifestDocument::Index => Err(Failure::permanent(hinted(
             "the image's index lists another index",
             "push the image with one index, which lists the manifests",
         ))),
@@ -79,7 +81,8 @@ pub(super) fn taken_along(
     identifier: &str,
     digest: Option<Digest>,
 ) -> anyhow::Result<Vec<Digest>> {
-    let bytes = source.manifest(identifier).map_err(|failure| failure.error)?;
+    let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
+    let bytes = source.manifest(identifier, deadline).map_err(|failure| failure.error)?;
     digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
     if let ManifestDocument::Manifest(_) = ManifestDocument::parse(&bytes, ManifestKind::Image)? {
         return Ok(vec![Digest::of(&bytes)]);
@@ -191,7 +194,7 @@ pub(super) fn configuration(
     observer: &PullObserver<'_>,
 ) -> anyhow::Result<ImageConfiguration> {
     let digest = descriptor_digest(manifest.config())?;
-    let bytes = RetryPolicy::usual().until_done(observer, || source.document(digest))?;
+    let bytes = RetryPolicy::usual().until_done(observer, |deadline| source.document(digest, deadline))?;
     let configuration =
         parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());

@@ -5,9 +5,11 @@
 
 mod approval;
 mod artifact;
+mod blocks;
 mod bundled;
 mod copy;
 mod find;
+mod incoming;
 mod layers;
 mod manifest;
 mod need;
@@ -59,6 +61,11 @@ pub enum PullEvent {
         place: String,
         /// What it said.
         why: String,
+    },
+    /// A document is asked for.
+    Asking {
+        /// How long that may take, redirects, tokens and all of its bytes included.
+        limit: Duration,
     },
     /// Something failed that may pass; it is tried again.
     Waiting {
@@ -227,7 +234,7 @@ impl Puller {
         tell(PullEvent::Approved { reason: approval.reason().to_owned() });
         let digest = approval.manifest();
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
-        let sources = Sources { first: &*source, others: &others };
+        let sources = Sources([source].into_iter().chain(others).map(Arc::from).collect());
         let into = Target { store: &self.store, capacity, at_once: 1 };
         let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));

@@ -113,6 +113,7 @@ fn zstd(header: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::retry::Failure;
+    use fetch::http::Deadline;
     use flate2::write::GzEncoder;
     use oci_reference::digest::Digest;
     use std::io::{Read, Write as _};
@@ -147,11 +148,11 @@ mod tests {
             "asked".into()
         }
 
-        fn manifest(&self, _: &str) -> Result<Vec<u8>, Failure> {
+        fn manifest(&self, _: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
             unreachable!("only parts are asked for")
         }
 
-        fn document(&self, _: Digest) -> Result<Vec<u8>, Failure> {
+        fn document(&self, _: Digest, _: Deadline) -> Result<Vec<u8>, Failure> {
             unreachable!("only parts are asked for")
         }
 

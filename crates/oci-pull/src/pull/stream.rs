@@ -1,38 +1,35 @@
 //! One layer on its way: from the socket through its digest, the decompressor, the digest of what was unpacked, and
 //! into the store. Three threads with bounded buffers between them; the compressed layer is never kept.
 //!
+//! A fourth reads the socket. Nobody waits for it when the pull has failed elsewhere: it ends by itself, at the latest when
+//! nothing comes for the stall limit.
+//!
 //! A connection that breaks is taken up again at the byte that was reached: both digests and the unpacker go on as if
 //! nothing had happened.
 
 use super::PullEvent;
+use super::blocks::{BlockSender, Blocks, Hashed, block_channel, fill};
+use super::incoming::{Arrival, Incoming};
 use super::layers::{Compression, Wanted};
 use super::window;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
-use anyhow::{Context as _, bail};
-use fetch::http;
+use anyhow::Context as _;
 use fetch::http::Pace;
-use hint::{WithHint as _, hinted};
+use hint::hinted;
 use oci_layer::Capacity;
 use oci_layer::layer::{LowerDependencies, unpack};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::{Digest, Hasher};
-use std::io::{self, BufRead, Read};
-use std::mem;
+use std::io::{self, BufRead as _, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-
-/// Bytes handed on at once, from the network and from the decompressor.
-const BLOCK: usize = 256 << 10;
-/// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
-const BLOCKS_WAITING: usize = 4;
 
 /// Bytes after which a place gets all of its tries again when the connection breaks: a window of TCP without scaling (RFC
 /// 9293). Whoever sends a few bytes and hangs up is asked as often as one who sends none.
-const RENEWED_BY: u64 = 64 << 10;
+pub(super) const RENEWED_BY: u64 = 64 << 10;
 /// Unpacked bytes after which it is asked how much the store can still take.
 const ASK_EVERY: u64 = 4 << 20;
 
@@ -46,59 +43,143 @@ pub(super) struct Target<'a> {
 }
 
 /// Where a layer may be had: the place that had the manifest, then the others.
-pub(super) struct Sources<'a> {
-    pub(super) first: &'a dyn ImageSource,
-    pub(super) others: &'a [Box<dyn ImageSource>],
-}
+pub(super) struct Sources(pub(super) Vec<Arc<dyn ImageSource>>);
 
-impl Sources<'_> {
-    fn all(&self) -> Vec<&dyn ImageSource> {
-        [self.first].into_iter().chain(self.others.iter().map(AsRef::as_ref)).collect()
+impl Sources {
+    /// Those that are asked when it came damaged so often: whoever has sent it is passed over, if somebody else has it.
+    fn from(&self, damaged: usize) -> &[Arc<dyn ImageSource>] {
+        &self.0[damaged.min(self.0.len().saturating_sub(1))..]
     }
 }
 
-/// Fetches, verifies and unpacks one layer. It is reachable only when both of its digests are right.
+/// Fetches, verifies and unpacks one layer. It is reachable only when both of its digests are right. One that comes damaged is
+/// fetched anew.
 pub(super) fn fetch(
-    sources: &Sources<'_>,
+    sources: &Sources,
     into: Target<'_>,
     layer: &Wanted,
     arrived: &AtomicU64,
     observer: &PullObserver<'_>,
 ) -> anyhow::Result<Arc<Layer>> {
+    let mut attempts = RetryPolicy::usual();
+    let mut damaged = 0;
+    loop {
+        let sources = sources.from(damaged);
+        match fetch_once(sources, into, layer, arrived, observer) {
+            Ok(layer) => return Ok(layer),
+            Err(Unfetched::Damaged(error)) if sources.iter().any(|source| source.is_remote()) => {
+                attempts.wait_out(Failure::damaged(error), observer)?;
+                damaged += 1;
+            }
+            Err(Unfetched::Damaged(error) | Unfetched::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why a layer was not taken in.
+enum Unfetched {
+    /// What came is not what its digest says.
+    Damaged(anyhow::Error),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Unfetched {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn fetch_once(
+    sources: &[Arc<dyn ImageSource>],
+    into: Target<'_>,
+    layer: &Wanted,
+    arrived: &AtomicU64,
+    observer: &PullObserver<'_>,
+) -> Result<Arc<Layer>, Unfetched> {
     let incoming = into.store.incoming()?;
+    let is_hopeless = AtomicBool::new(false);
+    let mut unread = false;
     let (compressed, unpacked) = thread::scope(|scope| {
         let (blocks, packed) = block_channel();
         let (inflated, arriving) = block_channel();
-        let inflater = scope.spawn(move || inflate(packed, layer.compression, &inflated, into));
-        let unpacker = scope.spawn(|| unpack_counted(arriving, &incoming));
-        let mut download = Download { layer, arrived, hasher: Hasher::new(), received: 0, blocks };
+        let inflater = scope.spawn(|| {
+            let outcome = inflate(packed, layer.compression, inflated, into);
+            outcome.inspect_err(|stopped| stopped.tell(&is_hopeless))
+        });
+        let unpacker = scope
+            .spawn(|| unpack_counted(arriving, &incoming).inspect_err(|stopped| stopped.tell(&is_hopeless)));
+        let mut download = Download {
+            layer,
+            arrived,
+            hasher: Hasher::new(),
+            received: 0,
+            blocks,
+            is_unread: false,
+            is_hopeless: &is_hopeless,
+            sender: String::new(),
+        };
         let received = download.take_from_any(sources, observer);
+        unread = download.is_unread;
         // The end of the download is the end of the stream.
         let compressed = received.map(|()| download.finish());
-        let inflated = inflater.join().unwrap_or_else(|_| bail!("the decompressor crashed"));
-        let unpacked = unpacker.join().unwrap_or_else(|_| bail!("the unpacker crashed"));
+        let crashed = |what| Stopped::Stream(anyhow::anyhow!("the {what} crashed"));
+        let inflated = inflater.join().unwrap_or_else(|_| Err(crashed("decompressor")));
+        let unpacked = unpacker.join().unwrap_or_else(|_| Err(crashed("unpacker")));
         // What the decompressor finds wrong explains what the unpacker lacks.
         (compressed, inflated.and(unpacked))
     });
-    match (compressed, unpacked) {
-        (Ok(digest), unpacked) => {
-            // A wrong digest explains a failed unpacking, not the other way round.
-            layer.digest.expect("the layer", digest)?;
-            let (digest, lower_dependencies) = unpacked?;
-            layer.diff_id.expect("the unpacked layer", digest)?;
-            Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies))
+    // A wrong digest explains a failed unpacking, not the other way round; what this machine lacks explains everything.
+    let (digest, sender) = match (compressed, unpacked.as_ref()) {
+        (_, Err(Stopped::Here(_))) | (Err(Interrupted::Unpacker), _) => {
+            let goes_on = || anyhow::anyhow!("the layer goes on behind its end");
+            return Err(Unfetched::Failed(unpacked.map_or_else(Stopped::into_error, |_| goes_on())));
         }
-        (Err(Interrupted::Unpacker), unpacked) => {
-            Err(unpacked.err().unwrap_or_else(|| anyhow::anyhow!("the layer goes on behind its end")))
+        (Err(Interrupted::Network(error)), _) => return Err(Unfetched::Failed(error)),
+        (Err(Interrupted::TooLong(error)), _) => return Err(Unfetched::Damaged(error)),
+        (Ok(received), _) => received,
+    };
+    let verified = layer.digest.expect("the layer", digest);
+    verified.with_context(|| format!("`{sender}` came damaged")).map_err(Unfetched::Damaged)?;
+    let (digest, lower_dependencies) = unpacked.map_err(Stopped::into_error)?;
+    if unread {
+        return Err(anyhow::anyhow!("the layer goes on behind its end").into());
+    }
+    layer.diff_id.expect("the unpacked layer", digest)?;
+    Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies))
+}
+
+/// Why a layer was not unpacked.
+enum Stopped {
+    /// There is no room for it, whatever else may be wrong with it.
+    Here(anyhow::Error),
+    /// By what is in it.
+    Stream(anyhow::Error),
+}
+
+impl Stopped {
+    fn tell(&self, is_hopeless: &AtomicBool) {
+        is_hopeless.fetch_or(matches!(self, Self::Here(_)), Ordering::Relaxed);
+    }
+
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Here(error) | Self::Stream(error) => error,
         }
-        (Err(Interrupted::Network(error)), _) => Err(error),
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Stream(error.into())
     }
 }
 
 /// Why not all of a layer was received.
 enum Interrupted {
-    /// The unpacker has given up; it says why.
+    /// There is no room for it; the unpacker says so.
     Unpacker,
+    /// There is more of it than its manifest says.
+    TooLong(anyhow::Error),
     Network(anyhow::Error),
 }
 
@@ -109,6 +190,13 @@ struct Download<'a> {
     hasher: Hasher,
     received: u64,
     blocks: BlockSender,
+    /// Whether the unpacker has given up. The rest is received all the same: its digest says whether what the unpacker has found
+    /// wrong was damaged on its way.
+    is_unread: bool,
+    /// Whether that does not matter.
+    is_hopeless: &'a AtomicBool,
+    /// Where the last bytes came from.
+    sender: String,
 }
 
 impl Download<'_> {
@@ -116,14 +204,14 @@ impl Download<'_> {
     /// with retries.
     fn take_from_any(
         &mut self,
-        sources: &Sources<'_>,
+        sources: &[Arc<dyn ImageSource>],
         observer: &PullObserver<'_>,
     ) -> Result<(), Interrupted> {
-        let sources = sources.all();
-        for (number, source) in (1..).zip(&sources) {
+        for (number, source) in (1..).zip(sources) {
             let is_last = number == sources.len();
             let retry = if is_last { RetryPolicy::usual } else { RetryPolicy::none };
-            match self.take_from_one(*source, retry, observer) {
+            self.sender = source.place_of(self.layer.digest);
+            match self.take_from_one(source, retry, observer) {
                 Err(Interrupted::Network(error)) if !is_last => {
                     (observer.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
                 }
@@ -136,7 +224,7 @@ impl Download<'_> {
     /// Receives what is left, with new retry after each [`RENEWED_BY`].
     fn take_from_one(
         &mut self,
-        source: &dyn ImageSource,
+        source: &Arc<dyn ImageSource>,
         retry: fn() -> RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> Result<(), Interrupted> {
@@ -145,7 +233,7 @@ impl Download<'_> {
             let before = self.received;
             let failure = match self.receive(source, observer) {
                 Ok(()) => return Ok(()),
-                Err(StreamEnd::Unpacker) => return Err(Interrupted::Unpacker),
+                Err(StreamEnd::Final(interrupted)) => return Err(interrupted),
                 Err(StreamEnd::Network(failure)) => failure,
             };
             if self.received - before >= RENEWED_BY {
@@ -159,71 +247,73 @@ impl Download<'_> {
         }
     }
 
-    /// Receives until the end, or until the connection breaks.
-    fn receive(&mut self, source: &dyn ImageSource, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
-        let mut body = source.blob(self.layer.digest, self.layer.bytes, self.received)?;
+    /// Receives until the end, or until the connection breaks. A break after the last byte is the end.
+    fn receive(
+        &mut self,
+        source: &Arc<dyn ImageSource>,
+        observer: &PullObserver<'_>,
+    ) -> Result<(), StreamEnd> {
+        let incoming = Incoming::start(source, self.layer, self.received);
         loop {
-            let mut block = self.blocks.take_empty();
-            // What came before it broke counts: it need not come again.
-            let outcome = fill(&mut block, &mut body);
-            let is_end = block.is_empty();
-            self.hand_on(block, observer)?;
-            outcome
-                .map_err(http::broken)
-                .with_context(|| self.broken())
-                .hint("check the network between this machine and the registry")?;
-            if is_end {
-                return self.check_length();
-            }
+            let error = match incoming.next(observer.is_cancelled) {
+                Arrival::Block(block) => {
+                    self.hand_on(block)?;
+                    incoming.give_back(self.blocks.take_empty());
+                    continue;
+                }
+                Arrival::Cancelled => {
+                    let error = anyhow::anyhow!("stopped because another layer failed");
+                    return Err(StreamEnd::Network(Failure::permanent(error)));
+                }
+                Arrival::Unopened(failure) => return Err(StreamEnd::Network(failure)),
+                Arrival::End | Arrival::Broken(_) if self.received == self.layer.bytes => return Ok(()),
+                Arrival::Broken(error) => error,
+                // A server that says "that was all" too early may have more at the next time.
+                Arrival::End => {
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the server says that this is all")
+                }
+            };
+            let broken = anyhow::Error::from(error).context(self.broken());
+            let hint = "check the network between this machine and the registry";
+            return Err(StreamEnd::Network(hint::attach(broken, hint).into()));
         }
     }
 
-    fn hand_on(&mut self, block: Vec<u8>, observer: &PullObserver<'_>) -> Result<(), StreamEnd> {
-        if block.is_empty() {
-            return Ok(());
-        }
+    fn hand_on(&mut self, block: Vec<u8>) -> Result<(), StreamEnd> {
         self.received += block.len() as u64;
         self.arrived.store(self.received, Ordering::Relaxed);
         if self.received > self.layer.bytes {
+            let (sender, bytes) = (&self.sender, self.layer.bytes);
             let error =
-                anyhow::anyhow!("the layer is longer than the {} bytes of its manifest", self.layer.bytes);
-            return Err(Failure::for_good(error).into());
-        }
-        if observer.is_cancelled.load(Ordering::Relaxed) {
-            return Err(Failure::for_good(anyhow::anyhow!("stopped because another layer failed")).into());
+                anyhow::anyhow!("the layer is longer than the {bytes} bytes of its manifest (`{sender}`)");
+            return Err(StreamEnd::Final(Interrupted::TooLong(error)));
         }
         self.hasher.update(&block);
-        self.blocks.hand_on(block).map_err(|ReceiverClosed| StreamEnd::Unpacker)
-    }
-
-    /// A server that says "that was all" too early may have more at the next time.
-    fn check_length(&self) -> Result<(), StreamEnd> {
-        if self.received == self.layer.bytes {
-            return Ok(());
+        if !self.is_unread && self.blocks.hand_on(block).is_err() {
+            self.is_unread = true;
         }
-        let early = io::Error::new(io::ErrorKind::UnexpectedEof, "the server says that this is all");
-        Err(Failure::from(anyhow::Error::from(early).context(self.broken())).into())
+        if self.is_unread && self.is_hopeless.load(Ordering::Relaxed) {
+            return Err(StreamEnd::Final(Interrupted::Unpacker));
+        }
+        Ok(())
     }
 
     fn broken(&self) -> String {
-        format!("the connection broke after {} of {} bytes", self.received, self.layer.bytes)
+        format!(
+            "the connection broke after {} of {} bytes of `{}`",
+            self.received, self.layer.bytes, self.sender
+        )
     }
 
-    fn finish(self) -> Digest {
-        self.hasher.finish()
+    fn finish(self) -> (Digest, String) {
+        (self.hasher.finish(), self.sender)
     }
 }
 
 /// Why one connection brought no more.
 enum StreamEnd {
-    Unpacker,
+    Final(Interrupted),
     Network(Failure),
-}
-
-impl<E: Into<Failure>> From<E> for StreamEnd {
-    fn from(failure: E) -> Self {
-        Self::Network(failure.into())
-    }
 }
 
 /// Decompresses a layer for the unpacker, as long as there is room for it: the kernel says so only where the file system
@@ -231,9 +321,9 @@ impl<E: Into<Failure>> From<E> for StreamEnd {
 fn inflate(
     mut packed: Blocks,
     compression: Compression,
-    inflated: &BlockSender,
+    inflated: BlockSender,
     into: Target<'_>,
-) -> anyhow::Result<()> {
+) -> Result<(), Stopped> {
     let mut largest_window = 0;
     let mut reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(packed),
@@ -254,7 +344,7 @@ fn inflate(
         if unasked > ASK_EVERY {
             unasked = 0;
             if into.capacity.left() == 0 {
-                return Err(hinted(FULL, MORE_MEMORY));
+                return Err(Stopped::Here(hinted(FULL, MORE_MEMORY)));
             }
         }
         // The unpacker says itself why it takes no more.
@@ -265,161 +355,25 @@ fn inflate(
 }
 
 /// Unpacks a layer, and says what the digest of its unpacked bytes is.
-fn unpack_counted(inflated: Blocks, incoming: &Layer) -> anyhow::Result<(Digest, LowerDependencies)> {
-    let mut hashed = Hashed { inner: inflated, hasher: Hasher::new() };
+fn unpack_counted(inflated: Blocks, incoming: &Layer) -> Result<(Digest, LowerDependencies), Stopped> {
+    let mut hashed = Hashed::new(inflated);
     let lower_dependencies = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;
-    Ok((hashed.hasher.finish(), lower_dependencies))
+    Ok((hashed.finish(), lower_dependencies))
 }
 
 const FULL: &str = "the memory for images is full";
 const MORE_MEMORY: &str = "give the machine more memory, or use a smaller image";
 
-fn explain_full(error: anyhow::Error) -> anyhow::Error {
+fn explain_full(error: anyhow::Error) -> Stopped {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let by_io = cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
         by_io || cause.downcast_ref() == Some(&rustix::io::Errno::NOSPC)
     };
     if !error.chain().any(is_full) {
-        return error;
+        return Stopped::Stream(error);
     }
-    hint::attach(error.context(FULL), MORE_MEMORY)
-}
-
-/// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each
-/// of its 64 pages.
-fn block_channel() -> (BlockSender, Blocks) {
-    let (full, arriving) = sync_channel(BLOCKS_WAITING);
-    let (back, empty) = channel();
-    (BlockSender { full, empty }, Blocks { arriving, back, block: Vec::new(), used: 0 })
-}
-
-/// The sending end.
-struct BlockSender {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
-}
-
-/// Nobody reads any more.
-struct ReceiverClosed;
-
-impl BlockSender {
-    fn take_empty(&self) -> Vec<u8> {
-        self.empty.try_recv().unwrap_or_default()
-    }
-
-    fn hand_on(&self, block: Vec<u8>) -> Result<(), ReceiverClosed> {
-        self.full.send(block).map_err(|_| ReceiverClosed)
-    }
-}
-
-/// Reads until the block is full or there is no more; after a failure the block holds what came before it.
-fn fill(block: &mut Vec<u8>, reader: &mut impl Read) -> io::Result<()> {
-    block.resize(BLOCK, 0);
-    let mut filled = 0;
-    let outcome = loop {
-        match reader.read(&mut block[filled..]) {
-            Ok(0) => break Ok(()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
-        }
-    };
-    block.truncate(filled);
-    outcome
-}
-
-/// The receiving end, as a reader.
-struct Blocks {
-    arriving: Receiver<Vec<u8>>,
-    back: Sender<Vec<u8>>,
-    block: Vec<u8>,
-    used: usize,
-}
-
-impl BufRead for Blocks {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.used == self.block.len() {
-            let read = mem::replace(&mut self.block, self.arriving.recv().unwrap_or_default());
-            // Whoever fills blocks may have ended.
-            let _ = self.back.send(read);
-            self.used = 0;
-        }
-        Ok(&self.block[self.used..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.used += amount;
-    }
-}
-
-impl Read for Blocks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-/// Hashes what is read, where it lies.
-struct Hashed {
-    inner: Blocks,
-    hasher: Hasher,
-}
-
-impl BufRead for Hashed {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        let rest = &self.inner.block[self.inner.used..];
-        self.hasher.update(&rest[..amount]);
-        self.inner.consume(amount);
-    }
-}
-
-impl Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
+    Stopped::Here(hint::attach(error.context(FULL), MORE_MEMORY))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_read_as_one_stream() {
-        let (sender, mut blocks) = block_channel();
-        for block in ["hel", "lo ", "world"] {
-            assert!(sender.hand_on(block.as_bytes().to_vec()).is_ok());
-        }
-        let mut text = [0; 8];
-        blocks.read_exact(&mut text).unwrap();
-        assert_eq!(&text, b"hello wo");
-        // The first one of all is of nobody.
-        assert_eq!([sender.take_empty(), sender.take_empty()], [b"".to_vec(), b"hel".to_vec()]);
-        drop(sender);
-        let mut rest = String::new();
-        blocks.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "rld");
-    }
-
-    #[test]
-    fn a_block_keeps_what_came_before_a_failure() {
-        struct Broken;
-        impl Read for Broken {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::ConnectionReset.into())
-            }
-        }
-        let mut block = vec![1; 7];
-        assert!(fill(&mut block, &mut b"abc".chain(Broken)).is_err());
-        assert_eq!(block, b"abc");
-        fill(&mut block, &mut io::repeat(2)).unwrap();
-        assert_eq!(block.len(), BLOCK);
-        assert!(fill(&mut block, &mut io::empty()).is_ok() && block.is_empty());
-    }
-}
+mod tests;

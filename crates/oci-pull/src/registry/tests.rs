@@ -1,4 +1,5 @@
 use super::*;
+use ::retry::FailureKind;
 use fetch::tls::Roots;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -78,6 +79,10 @@ fn repository(scheme: &'static str, registry: &str, login: Option<Login>) -> Rep
     Repository::new(&http::Client::new(&Roots::default()), endpoint, login, LoginOrigin::AuthFile)
 }
 
+fn soon() -> Deadline {
+    Deadline::within(http::DOCUMENT_TIME_LIMIT)
+}
+
 fn logins() -> [Login; 2] {
     let password = Credentials { username: "user".into(), password: "secret".into() };
     [Login::Password(password), Login::Token("refresh-secret".into())]
@@ -141,7 +146,7 @@ fn a_token_server_that_redirects_does_not_pass_the_login_on() {
         let location = format!("location: http://{thief}/token\r\n");
         let (tokens, _) = server(move |_| response("307", &location, ""));
         let (registry, _) = server(move |_| response("401", &bearer(&tokens), ""));
-        let _ = repository("http", &registry, Some(login)).manifest("1");
+        let _ = repository("http", &registry, Some(login)).manifest("1", soon());
         let told = told.lock().unwrap();
         assert!(
             told.iter().all(|request| !request.contains("authorization") && !request.contains("secret")),
@@ -161,7 +166,8 @@ fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
             "ftp://r.example/",
         ] {
             let challenge = Bearer { realm: realm.into(), service: "s".into(), scope: None };
-            let failure = repository("https", "r.example", login.clone()).new_token(&challenge).unwrap_err();
+            let failure =
+                repository("https", "r.example", login.clone()).new_token(&challenge, soon()).unwrap_err();
             let told = failure.error.to_string();
             assert_eq!(told, format!("`r.example` wants a token of `{realm}`, which is not encrypted"));
         }
@@ -184,7 +190,7 @@ fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
             true => response("200", "", "{}"),
             false => response("401", &challenge, ""),
         });
-        repository("http", &registry, None).manifest("1").unwrap();
+        repository("http", &registry, None).manifest("1", soon()).unwrap();
         let given = given.lock().unwrap();
         assert!(given.len() == 1 && given[0].contains(expected), "{given:?}");
     }
@@ -194,7 +200,7 @@ fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
 fn a_registry_that_always_asks_is_asked_twice() {
     let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
     let (registry, asked) = server(move |_| response("401", &bearer(&tokens), ""));
-    assert!(repository("http", &registry, None).manifest("1").is_err());
+    assert!(repository("http", &registry, None).manifest("1", soon()).is_err());
     assert_eq!((asked.lock().unwrap().len(), given.lock().unwrap().len()), (2, 1));
 }
 
@@ -213,6 +219,60 @@ fn a_token_and_the_number_of_challenges_have_a_limit() {
         }
         let answer =
             answer.header("www-authenticate", "Basic realm=\"x\"").body(Body::builder().data("")).unwrap();
-        assert_eq!(challenge(&answer), is_found.then_some(Challenge::Basic));
+        assert_eq!(challenge_of(&answer), is_found.then_some(Challenge::Basic));
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_in_the_middle_is_refused_for_the_moment() {
+    let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
+    let challenge = bearer(&tokens);
+    let (registry, asked) = server(move |request| match request.contains("/manifests/1 ") {
+        true if request.contains("authorization: bearer given") => response("200", "", "{}"),
+        _ => response("401", &challenge, ""),
+    });
+    let repository = repository("http", &registry, None);
+    repository.manifest("1", soon()).unwrap();
+    let failure = repository.manifest("2", soon()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unreachable);
+    let told = failure.error.to_string();
+    assert!(told.contains("refuses the token that its token server has just given"), "{told}");
+    assert!(told.contains(&format!("`http://{registry}/v2/x/manifests/2`")), "{told}");
+    assert!(hint::of(&failure.error).unwrap().contains("clocks"));
+    assert_eq!((asked.lock().unwrap().len(), given.lock().unwrap().len()), (3, 2));
+}
+
+#[test]
+fn what_comes_damaged_is_named_with_its_digest_and_its_url() {
+    let whole = "{\"schemaVersion\": 2}";
+    let digest = Digest::of(whole.as_bytes());
+    let header = format!("docker-content-digest: {digest}\r\n");
+    let (registry, _) = server(move |_| response("200", &header, "{\"schemaVersion\": 3}"));
+    let repository = repository("http", &registry, None);
+    for (failure, place) in [
+        (repository.document(digest, soon()).unwrap_err(), format!("/v2/x/blobs/{digest}")),
+        (repository.manifest(&digest.to_string(), soon()).unwrap_err(), format!("/v2/x/manifests/{digest}")),
+        (repository.manifest("1", soon()).unwrap_err(), "/v2/x/manifests/1".into()),
+    ] {
+        assert_eq!(failure.kind, FailureKind::Damaged);
+        let told = format!("{:#}", failure.error);
+        assert!(told.starts_with(&format!("`http://{registry}{place}` came damaged: ")), "{told}");
+        assert!(told.contains(&format!("instead of `{digest}`")), "{told}");
+    }
+}
+
+#[test]
+fn a_registry_that_is_overloaded_is_told_from_one_that_refuses() {
+    for (status, kind, told) in [
+        ("429", FailureKind::Overloaded, "has had too many requests"),
+        ("503", FailureKind::Overloaded, "is overloaded or being started"),
+        ("500", FailureKind::Unreachable, "answered `500"),
+        ("403", FailureKind::Permanent, "answered `403"),
+    ] {
+        let (registry, _) = server(move |_| response(status, "retry-after: 90\r\n", ""));
+        let failure = repository("http", &registry, None).manifest("1", soon()).unwrap_err();
+        assert_eq!((failure.kind, failure.not_before.unwrap().as_secs()), (kind, 90));
+        let text = failure.error.to_string();
+        assert!(text.contains(told) && text.contains("/v2/x/manifests/1`"), "{text}");
     }
 }

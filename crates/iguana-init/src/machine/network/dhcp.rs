@@ -10,6 +10,7 @@ use super::interfaces::Interface;
 use crate::report::Report;
 use anyhow::{Context as _, bail, ensure};
 use dhcp::{Answer, CLIENT_PORT, LARGEST_MESSAGE, Lease, Question, Request, SERVER_PORT, Unanswered};
+use retry::{DHCP_LEASE, DHCP_RENEWAL};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,14 +19,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time until the first repetition; each further one takes twice as long (RFC 2131, section 4.1,
-/// begins with 4 s, but a switch that drops the first packet is more common than a slow server).
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest time between repetitions for a machine that waits for its first address: short against
-/// the 30 s in which a switch learns its spanning tree.
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
-/// Time between repetitions while a lease is held (RFC 2131, section 4.4.5, asks for at least this).
-const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// Pause after what failed at once: the interface may be coming up, or gone for good; a server may refuse whatever is asked.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Answers that cannot be used are told, each once, and no more than this many of one interface: anybody can send them.
@@ -43,15 +36,15 @@ pub(super) enum Taken {
 /// Gets a lease for a interface and keeps renewing it; gives each to `take`, until nobody wants one.
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
     let complaints = Complaints { interface: &interface.name, report, made: RefCell::default() };
-    let mut wait = FIRST_WAIT;
+    let mut tried = 1;
     loop {
         let start = Instant::now();
-        match get_and_renew(interface, &complaints, wait, &take) {
+        match get_and_renew(interface, &complaints, DHCP_LEASE.pause(tried), &take) {
             Ok(LeaseEnd::NotWanted) => return,
-            Ok(LeaseEnd::Expired) => wait = FIRST_WAIT,
+            Ok(LeaseEnd::Expired) => tried = 1,
             // Nobody answered, or the interface went down; who waits for the lease says so.
             Err(_) => {
-                wait = (wait * 2).min(LONGEST_WAIT);
+                tried += 1;
                 thread::sleep(PAUSE.saturating_sub(start.elapsed()));
             }
         }
@@ -140,7 +133,7 @@ impl<'a> Client<'a> {
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
             while start.elapsed() < until {
                 let request = self.request(Question::Renew { address: held.address, server });
-                let wait = RENEWAL_WAIT.min(until.saturating_sub(start.elapsed()));
+                let wait = DHCP_RENEWAL.first_pause.min(until.saturating_sub(start.elapsed()));
                 match self.ask(&request, to, wait) {
                     Ok(Answer::Refusal) => return None,
                     Ok(Answer::Lease(lease)) => return Some(lease),

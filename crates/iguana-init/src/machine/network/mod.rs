@@ -22,9 +22,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a interface, its carrier and an address may take together. Switches that learn spanning
-/// trees pass nothing for 30 s after a link comes up; servers answer within seconds then.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long an interface, its carrier and an address may take together.
+const LIMIT: Duration = retry::DHCP_LEASE.total;
 /// How long a machine may show no interface at all; USB ones appear within a few seconds.
 const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
 /// How often new interfaces and carriers are looked for.

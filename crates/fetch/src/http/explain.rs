@@ -1,0 +1,100 @@
+//! Failures of requests in words that help.
+
+use super::limits::Deadline;
+use super::{CONNECT_LIMIT, RESOLVE_LIMIT, SILENCE_LIMIT, SLOWNESS_LIMIT, certificate, host};
+use crate::resolve::LookupError;
+use retry::Unsteady;
+use std::io;
+use ureq::{Error, Timeout};
+
+/// Why nothing was answered, with the URL and the remedy.
+pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Error {
+    let host = host(url);
+    let remedy = match &error {
+        Error::HostNotFound => Some(name_remedy(host)),
+        Error::Other(cause) if is_no_such_name(&**cause) => Some(name_remedy(host)),
+        Error::Other(cause) if cause.is::<LookupError>() => Some(servers_remedy()),
+        Error::Timeout(Timeout::Resolve) => Some(servers_remedy()),
+        Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
+        Error::ConnectProxyFailed(_) => Some(format!(
+            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
+             and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
+        )),
+        Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
+        Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
+            Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
+        }
+        _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
+    };
+    let failed = cause(error, deadline).context(format!("cannot get `{url}`"));
+    match remedy {
+        Some(remedy) => hint::attach(failed, remedy),
+        None => failed,
+    }
+}
+
+fn is_no_such_name(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(LookupError::NoSuchName(_)))
+}
+
+fn servers_remedy() -> String {
+    "check the DNS servers of this network (`nameserver` in `/etc/resolv.conf`)".into()
+}
+
+fn name_remedy(host: &str) -> String {
+    format!("check the name `{host}`, and that the DNS server of this network knows it")
+}
+
+/// The error in the words of whoever found it, without those of the layers between.
+fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
+    if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
+        return anyhow::Error::msg(told);
+    }
+    match error {
+        Error::Io(cause) => cause.into(),
+        Error::HostNotFound => anyhow::anyhow!("no such name"),
+        Error::Other(cause) => match cause.downcast::<LookupError>() {
+            Ok(failed) => failed.into_error(),
+            Err(other) => anyhow::Error::from_boxed(other),
+        },
+        Error::Timeout(over) => timeout(over, deadline).into(),
+        // A byte that changed on its way looks like this, too, and need not change again.
+        Error::Protocol(cause) => Unsteady(format!("what it sent is not HTTP: {cause}")).into(),
+        Error::Rustls(cause @ rustls::Error::DecryptError) => Unsteady(cause.to_string()).into(),
+        Error::Rustls(cause) => cause.into(),
+        Error::ConnectionFailed => io::Error::from(io::ErrorKind::NotConnected).into(),
+        Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
+        other => other.into(),
+    }
+}
+
+/// Which of the limits it was.
+fn timeout(over: Timeout, deadline: Deadline) -> io::Error {
+    match over {
+        Timeout::Connect => timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
+        Timeout::Resolve => {
+            timed_out(format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs()))
+        }
+        Timeout::Global => deadline.passed(),
+        // The pace of a connection, see `limits`.
+        Timeout::RecvBody => timed_out(format!("nothing whole came for {} s", SLOWNESS_LIMIT.as_secs())),
+        Timeout::PerRead => timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())),
+        _ => timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())),
+    }
+}
+
+/// Why an answer could not be read on, in our words: a server may be slow, but not silent, and not slow for ever.
+pub(super) fn broken(error: io::Error, deadline: Deadline) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Error::Timeout(over)) => timeout(*over, deadline),
+        // As in `cause`.
+        Some(Error::Protocol(_) | Error::Rustls(rustls::Error::DecryptError)) => {
+            io::Error::new(io::ErrorKind::ConnectionAborted, format!("what it sent is not HTTP: {error}"))
+        }
+        _ => error,
+    }
+}
+
+pub(super) fn timed_out(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}

@@ -1,0 +1,165 @@
+//! The attempts at one thing: counted, spread, and bounded by the table.
+
+use crate::failure::{Failure, FailureKind};
+use crate::table::{DAMAGED, NEXT_LOCATION, OVERLOADED, Schedule, UNREACHABLE, some_of};
+use std::time::{Duration, Instant};
+
+/// What is to be waited out before the next attempt.
+#[derive(Debug)]
+pub struct Pause {
+    /// Why the last attempt failed.
+    pub why: anyhow::Error,
+    /// How long the pause is.
+    pub wait: Duration,
+    /// How often it was tried.
+    pub tried: u32,
+    /// How often it will be tried at most.
+    pub tries: u32,
+}
+
+/// Attempts at one document, or at one layer from one place.
+#[derive(Debug)]
+pub struct Attempts {
+    start: Instant,
+    /// The longest total of the rows that its failures belong to.
+    total: Duration,
+    /// How often it failed in each way: unreachable, overloaded, damaged.
+    tried: [u32; 3],
+    /// Whether a failure ends it: somebody else is asked instead.
+    is_once: bool,
+}
+
+impl Attempts {
+    /// At the only place that has something.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self { start: Instant::now(), total: UNREACHABLE.total, tried: [0; 3], is_once: false }
+    }
+
+    /// At one place of several.
+    #[must_use]
+    pub fn once() -> Self {
+        Self { is_once: true, total: NEXT_LOCATION.total, ..Self::usual() }
+    }
+
+    /// How long the next attempt may take.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.total.saturating_sub(self.start.elapsed())
+    }
+
+    /// The pause before the next attempt.
+    ///
+    /// # Errors
+    /// The failure, when it will not pass, or was met often or long enough.
+    pub fn pause(&mut self, failure: Failure) -> anyhow::Result<Pause> {
+        let (schedule, met): (Schedule, _) = match failure.kind {
+            FailureKind::Permanent => return Err(failure.error),
+            FailureKind::Unreachable => (UNREACHABLE, &mut self.tried[0]),
+            FailureKind::Overloaded => (OVERLOADED, &mut self.tried[1]),
+            FailureKind::Damaged => (DAMAGED, &mut self.tried[2]),
+        };
+        if self.is_once {
+            return Err(failure.error);
+        }
+        *met += 1;
+        let (tried, tries) = (*met, schedule.tries.unwrap_or(u32::MAX));
+        self.total = self.total.max(schedule.total);
+        if tried >= tries {
+            return Err(failure.error.context(self.given_up()));
+        }
+        let (pause, left) = (schedule.pause(tried), self.left());
+        let wait = match failure.not_before {
+            Some(wanted) if wanted >= left => return Err(self.deferred(failure.error, wanted, left)),
+            // Whoever tells all of its clients the same time would see them all at once.
+            Some(wanted) => (wanted + some_of(wanted / 4)).max(pause).min(left),
+            None if pause >= left => return Err(failure.error.context(self.given_up())),
+            None => pause,
+        };
+        Ok(Pause { why: failure.error, wait, tried, tries })
+    }
+
+    fn given_up(&self) -> String {
+        let tried: u32 = self.tried.iter().sum();
+        let plural = if tried == 1 { "" } else { "s" };
+        let (elapsed, total) = (self.start.elapsed().as_secs(), self.total.as_secs());
+        format!("given up after {tried} attempt{plural} in {elapsed} s of {total} s")
+    }
+
+    fn deferred(&self, error: anyhow::Error, wanted: Duration, left: Duration) -> anyhow::Error {
+        let (wanted, left, total) = (wanted.as_secs(), left.as_secs(), self.total.as_secs());
+        let message = format!(
+            "the server wants to be left alone for {wanted} s, and {left} s are left of the {total} s that are waited for it"
+        );
+        hint::attach(error.context(message), "try later, log in, or use a mirror")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: FailureKind, not_before: Option<u64>) -> Failure {
+        let not_before = not_before.map(Duration::from_secs);
+        Failure { not_before, ..Failure::new(kind, anyhow::anyhow!("out of order")) }
+    }
+
+    /// How often something is tried that always fails so, and what is said at the end.
+    fn tried(kind: FailureKind) -> (u32, String) {
+        let mut attempts = Attempts::usual();
+        loop {
+            if let Err(error) = attempts.pause(failure(kind, None)) {
+                return (attempts.tried.iter().sum(), format!("{error:#}"));
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_failure_is_retried_as_its_row_says() {
+        let said = |tries, total| {
+            (tries, format!("given up after {tries} attempts in 0 s of {total} s: out of order"))
+        };
+        assert_eq!(tried(FailureKind::Unreachable), said(5, 300));
+        assert_eq!(tried(FailureKind::Overloaded), said(10, 600));
+        assert_eq!(tried(FailureKind::Damaged), said(3, 1800));
+        assert_eq!(tried(FailureKind::Permanent), (0, "out of order".into()));
+        assert!(Attempts::once().pause(failure(FailureKind::Unreachable, None)).is_err());
+    }
+
+    #[test]
+    fn a_server_that_refuses_between_two_answers_keeps_its_attempts() {
+        let mut attempts = Attempts::usual();
+        for _ in 0..4 {
+            attempts.pause(failure(FailureKind::Overloaded, None)).unwrap();
+            assert_eq!(attempts.left().as_secs(), 599);
+        }
+        assert_eq!(attempts.pause(failure(FailureKind::Unreachable, None)).unwrap().tried, 1);
+    }
+
+    #[test]
+    fn nothing_is_tried_again_after_the_total() {
+        let start = Instant::now().checked_sub(Duration::from_secs(299)).unwrap();
+        let mut attempts = Attempts { start, tried: [3, 0, 0], ..Attempts::usual() };
+        assert!(attempts.left() <= Duration::from_secs(1));
+        let error = attempts.pause(failure(FailureKind::Unreachable, None)).unwrap_err();
+        assert!(format!("{error:#}").starts_with("given up after 4 attempts in 299 s of 300 s"), "{error:#}");
+    }
+
+    #[test]
+    fn a_server_is_left_alone_as_long_as_it_says_within_the_total() {
+        for wanted in [1, 61, 500, 599] {
+            let pause = Attempts::usual().pause(failure(FailureKind::Overloaded, Some(wanted))).unwrap();
+            let wanted = Duration::from_secs(wanted);
+            assert!(pause.wait >= wanted && pause.wait <= OVERLOADED.total, "{:?}", pause.wait);
+            assert!(pause.wait <= (wanted + wanted / 4).max(OVERLOADED.first_pause), "{:?}", pause.wait);
+        }
+        assert!(Attempts::usual().pause(failure(FailureKind::Overloaded, Some(u64::MAX))).is_err());
+        let error = Attempts::usual().pause(failure(FailureKind::Overloaded, Some(601))).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("left alone for 601 s, and 599 s are left of the 600 s"),
+            "{error:#}"
+        );
+        assert!(format!("{error:#}").ends_with("out of order"), "{error:#}");
+        assert!(hint::of(&error).is_some());
+    }
+}

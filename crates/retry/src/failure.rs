@@ -1,0 +1,132 @@
+//! What a failure says about trying again.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// Whether a failure may pass, and how long that may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The same request will fail again.
+    Permanent,
+    /// The server was not reached, broke off, or is out of order: [`crate::UNREACHABLE`].
+    Unreachable,
+    /// The server was reached and has too much to do: [`crate::OVERLOADED`].
+    Overloaded,
+    /// What came does not have its digest: [`crate::DAMAGED`].
+    Damaged,
+}
+
+/// Why something was not had, and whether it may be had later.
+#[derive(Debug)]
+pub struct Failure {
+    /// The cause, for people.
+    pub error: anyhow::Error,
+    /// Whether it may pass.
+    pub kind: FailureKind,
+    /// Whether the server has no such thing.
+    pub is_absent: bool,
+    /// How long the server wants to be left alone (`Retry-After`, RFC 9110, section 10.2.3).
+    pub not_before: Option<Duration>,
+}
+
+impl Failure {
+    /// One of a kind.
+    #[must_use]
+    pub fn new(kind: FailureKind, error: anyhow::Error) -> Self {
+        Self { error, kind, is_absent: false, not_before: None }
+    }
+
+    /// One that will not pass.
+    #[must_use]
+    pub fn permanent(error: anyhow::Error) -> Self {
+        Self::new(FailureKind::Permanent, error)
+    }
+
+    /// One of the network or of a server that is out of order.
+    #[must_use]
+    pub fn unreachable(error: anyhow::Error) -> Self {
+        Self::new(FailureKind::Unreachable, error)
+    }
+
+    /// Bytes that do not have their digest.
+    #[must_use]
+    pub fn damaged(error: anyhow::Error) -> Self {
+        Self::new(FailureKind::Damaged, error)
+    }
+
+    /// What is not there, and will not be.
+    #[must_use]
+    pub fn absent(error: anyhow::Error) -> Self {
+        Self { is_absent: true, ..Self::permanent(error) }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.kind != FailureKind::Permanent
+    }
+
+    /// The same, with more words about it.
+    #[must_use]
+    pub fn context(self, text: impl fmt::Display + Send + Sync + 'static) -> Self {
+        Self { error: self.error.context(text), ..self }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// By what is in the chain of causes: an [`io::Error`] of a connection, or [`Unsteady`].
+    fn from(error: anyhow::Error) -> Self {
+        let is_unsteady = |cause: &(dyn std::error::Error + 'static)| {
+            cause.is::<Unsteady>() || cause.downcast_ref::<io::Error>().is_some_and(is_broken)
+        };
+        if error.chain().any(is_unsteady) { Self::unreachable(error) } else { Self::permanent(error) }
+    }
+}
+
+/// An error that may pass, where no [`io::Error`] says so: a DNS server that is out of order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsteady(pub String);
+
+impl fmt::Display for Unsteady {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsteady {}
+
+/// Whether a connection failed, or was lost.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof
+            | Kind::TimedOut
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_may_pass_and_a_missing_file_does_not() {
+        let kind = |error: anyhow::Error| Failure::from(error.context("cannot get `x`")).kind;
+        for lost in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::UnexpectedEof]
+        {
+            assert_eq!(kind(io::Error::from(lost).into()), FailureKind::Unreachable, "{lost}");
+        }
+        for lasting in [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::StorageFull] {
+            assert_eq!(kind(io::Error::from(lasting).into()), FailureKind::Permanent, "{lasting}");
+        }
+        assert_eq!(kind(Unsteady("SERVFAIL".into()).into()), FailureKind::Unreachable);
+    }
+}

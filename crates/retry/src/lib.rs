@@ -1,0 +1,31 @@
+//! Which failures are retried, how often, with which pauses, and for how long in all.
+//!
+//! Principles:
+//!
+//! 1. Every retry over the network follows a row of [`TABLE`]; docs/retries.md shows the same rows, and a test compares them.
+//! 2. What may pass is retried, what will not pass is not ([`FailureKind`]).
+//! 3. No retry begins after the total of its row, and each attempt is told how much time is left ([`Attempts::left`]).
+//! 4. Nothing sleeps or prints here: a pause is a value that the caller reports and waits out.
+//!
+//! ```
+//! use retry::{Attempts, Failure};
+//!
+//! let mut attempts = Attempts::usual();
+//! let pause = attempts.pause(Failure::unreachable(anyhow::anyhow!("connection refused"))).unwrap();
+//! assert_eq!((pause.tried, pause.tries), (1, 5));
+//! assert!(attempts.pause(Failure::permanent(anyhow::anyhow!("no such image"))).is_err());
+//! ```
+//!
+//! Specifications: RFC 9110, section 10.2.3 (`Retry-After`); RFC 2131, section 4.1 (pauses of DHCP clients).
+#![forbid(unsafe_code)]
+
+mod attempts;
+mod failure;
+mod table;
+
+pub use attempts::{Attempts, Pause};
+pub use failure::{Failure, FailureKind, Unsteady};
+pub use table::{
+    ADDRESS_LOOKUP, DAMAGED, DHCP_LEASE, DHCP_RENEWAL, NEXT_LOCATION, OVERLOADED, Schedule, TABLE,
+    TFTP_PACKET, UNREACHABLE, markdown,
+};

@@ -1,0 +1,183 @@
+//! The table: one row for each kind of retry in the product.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+/// One row: how one kind of failure is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// What is tried.
+    pub operation: &'static str,
+    /// Which failure of it is meant.
+    pub failure: &'static str,
+    /// Attempts at most, the first one included; none where only the total counts.
+    pub tries: Option<u32>,
+    /// The pause after the first attempt; each further one is twice as long.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// No attempt begins later than this after the first one.
+    pub total: Duration,
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Connections that fail or break. A server that restarts is back within seconds; whoever mistyped its name or port should not
+/// wait for minutes to read it.
+pub const UNREACHABLE: Schedule = Schedule {
+    operation: "a document or a layer by HTTP, a DNS lookup",
+    failure: "refused, reset, silent; 408, 500, 502, 504; DNS failures except \"no such name\"",
+    tries: Some(5),
+    first_pause: seconds(1),
+    longest_pause: seconds(8),
+    total: seconds(300),
+};
+
+/// Servers that answer that they have too much to do. A thousand machines that start at once are served within minutes, and
+/// only if they stay away for a while.
+pub const OVERLOADED: Schedule = Schedule {
+    operation: "a document or a layer by HTTP",
+    failure: "429, 503; `Retry-After` is followed if it ends within the total",
+    tries: Some(10),
+    first_pause: seconds(2),
+    longest_pause: seconds(60),
+    total: seconds(600),
+};
+
+/// Bytes that do not have their digest. A fault of memory or of a proxy may pass; one in the registry's storage does not.
+pub const DAMAGED: Schedule = Schedule {
+    operation: "a document or a layer by HTTP",
+    failure: "its bytes do not have its digest",
+    tries: Some(3),
+    first_pause: seconds(1),
+    longest_pause: seconds(2),
+    total: seconds(1800),
+};
+
+/// One of several locations of an image: the next one is asked instead.
+pub const NEXT_LOCATION: Schedule = Schedule {
+    operation: "an image at one of several mirrors, not the last",
+    failure: "any",
+    tries: Some(1),
+    first_pause: seconds(0),
+    longest_pause: seconds(0),
+    total: seconds(300),
+};
+
+/// What getaddrinfo(3) does (resolv.conf(5), `timeout` and `attempts`, for three servers); the total is ours: glibc waits for a
+/// server that has begun to answer by TCP without a limit.
+pub const ADDRESS_LOOKUP: Schedule = Schedule {
+    operation: "a question to each of three DNS servers, by getaddrinfo(3)",
+    failure: "no answer",
+    tries: Some(2),
+    first_pause: seconds(5),
+    longest_pause: seconds(5),
+    total: seconds(30),
+};
+
+/// The last packet of a TFTP transfer, sent again. The total is that of other documents: the largest has 5794 blocks, each of
+/// which waits for the one before, and gets through where a packet takes 50 ms there and back.
+pub const TFTP_PACKET: Schedule = Schedule {
+    operation: "a packet of TFTP; nothing new for 30 s ends the transfer",
+    failure: "no answer",
+    tries: None,
+    first_pause: seconds(1),
+    longest_pause: seconds(1),
+    total: seconds(300),
+};
+
+/// The first address (RFC 2131, section 4.1, begins with 4 s, but a switch that drops the first packet is more common than a slow
+/// server). Switches that learn spanning trees pass nothing for 30 s after a link comes up; servers answer within seconds then.
+pub const DHCP_LEASE: Schedule = Schedule {
+    operation: "a DHCP lease",
+    failure: "no answer, a refusal",
+    tries: None,
+    first_pause: seconds(1),
+    longest_pause: seconds(4),
+    total: seconds(60),
+};
+
+/// A lease that is held (RFC 2131, section 4.4.5, asks for at least 60 s between repetitions). Its end is the total; the one
+/// here is that of the longest lease.
+pub const DHCP_RENEWAL: Schedule = Schedule {
+    operation: "the renewal of a DHCP lease, until it ends",
+    failure: "no answer",
+    tries: None,
+    first_pause: seconds(60),
+    longest_pause: seconds(60),
+    total: seconds(u32::MAX as u64),
+};
+
+/// Every row.
+pub const TABLE: [Schedule; 8] =
+    [UNREACHABLE, OVERLOADED, DAMAGED, NEXT_LOCATION, ADDRESS_LOOKUP, TFTP_PACKET, DHCP_LEASE, DHCP_RENEWAL];
+
+impl Schedule {
+    /// The pause after so many attempts: between three quarters of the full one and all of it, so that machines that start at
+    /// once do not come back at once.
+    #[must_use]
+    pub fn pause(&self, tried: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
+        let full = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
+        full * 3 / 4 + some_of(full / 4)
+    }
+
+    fn row(&self) -> String {
+        let seconds = |duration: Duration| format!("{} s", duration.as_secs());
+        let tries = self.tries.map_or("until the total".into(), |tries| tries.to_string());
+        let pauses = match (self.first_pause.as_secs(), self.longest_pause.as_secs()) {
+            (0, _) => "none".into(),
+            (first, longest) if first == longest => format!("{first} s each"),
+            (first, longest) => format!("{first} s, doubled up to {longest} s"),
+        };
+        let total = if *self == DHCP_RENEWAL { "the lease's end".into() } else { seconds(self.total) };
+        format!("| {} | {} | {tries} | {pauses} | {total} |", self.operation, self.failure)
+    }
+}
+
+/// A random part of a duration. It need not be secret: nothing waits for the kernel's random numbers.
+pub(crate) fn some_of(duration: Duration) -> Duration {
+    let chance = RandomState::new().hash_one(()) % 1024;
+    duration * u32::try_from(chance).unwrap_or_default() / 1024
+}
+
+/// The table as docs/retries.md has it.
+#[must_use]
+pub fn markdown() -> String {
+    let head =
+        "| operation | failure | attempts | pauses between them | total |\n| --- | --- | --- | --- | --- |";
+    let rows = TABLE.iter().map(|schedule| format!("\n{}", schedule.row()));
+    format!("{head}{}\n", rows.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/retries.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(&markdown()), "docs/retries.md must have:\n\n{}", markdown());
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_are_spread_over_a_quarter() {
+        for (tried, full) in [(1, 2), (2, 4), (5, 32), (6, 60), (40, 60), (u32::MAX, 60)] {
+            for _ in 0..50 {
+                let (pause, full) = (OVERLOADED.pause(tried), seconds(full));
+                assert!(pause >= full * 3 / 4 && pause <= full, "{tried}: {pause:?}");
+            }
+        }
+        let pauses: Vec<_> = (0..50).map(|_| OVERLOADED.pause(9)).collect();
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
+
+    #[test]
+    fn an_overloaded_server_is_left_alone_for_minutes() {
+        let pauses: Duration = (1..10).map(|tried| OVERLOADED.pause(tried)).sum();
+        assert!(pauses >= seconds(180) && pauses < OVERLOADED.total, "{pauses:?}");
+    }
+}
