@@ -276,14 +276,16 @@ fn a_volume_does_not_follow_what_another_container_has_linked_on_the_machine() -
     let system = system("true")?;
     let first = "
 jobs:
-  prepares: {container: {image: REGISTRY/tool, volumes: ['/srv:/x']}, steps: [run: 'ln -s shared /x/link']}
-  plants: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/srv/shared:/x']}, steps: [run: 'ln -s /etc /x/data; mkdir /x/plain']}
+  prepares: {container: {image: REGISTRY/tool, volumes: ['/srv:/x']}, steps: [run: 'ln -s shared /x/link; ln -s /iguana /x/way']}
+  plants: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/srv/shared:/x']}, steps: [run: 'ln -s /etc /x/data; ln -s /etc /iguana/data; mkdir /x/plain']}
   plain: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/srv/link/plain/new:/y']}, steps: [run: 'echo in > /y/file']}
   looks: {container: {image: REGISTRY/tool, volumes: ['/srv:/x']}, steps: [run: 'echo \"it is $(cat /x/shared/plain/new/file)\"']}
   uses: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/srv/shared/data:/data']}, steps: [run: 'echo owned > /data/important']}
+  around: {container: {image: REGISTRY/tool, privileged: false, volumes: ['/srv/way/data:/data']}, steps: [run: 'echo owned > /data/important']}
 ";
     let output = run_twice(&system, first, "jobs: {again: {container: REGISTRY/tool}}")?;
     let refused = "`/srv/shared/data` is refused: there is a symbolic link on the path";
+    assert_says(&output, 0, &["`/srv/way/data` is refused: there is a symbolic link on the path"]);
     assert_says(
         &output,
         0,

@@ -33,7 +33,8 @@ const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(M
 /// As many does overlayfs take (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
-/// How links lead to a volume: in `writable_by_others` nowhere, and in the new system to where they will lead there.
+/// How links lead to a volume: in `/iguana` and `writable_by_others` nowhere, and in the new system to where they will lead
+/// there.
 ///
 /// # Errors
 /// When one of these directories is there and cannot be opened.
@@ -42,7 +43,9 @@ pub(super) fn regions(writable_by_others: &[PathBuf]) -> anyhow::Result<Regions>
         let opened = paths.iter().map(Directory::open);
         opened.filter(|opened| !opened.as_ref().is_err_and(has_no_links)).collect()
     };
-    Ok(Regions::new(&open(writable_by_others)?, &open(&[NEWROOT.into()])?)?)
+    // By another path than its own, too.
+    let writable_by_others = [&[exchange::SHARED.into()], writable_by_others].concat();
+    Ok(Regions::new(&open(&writable_by_others)?, &open(&[NEWROOT.into()])?)?)
 }
 
 /// Whether there is no directory in which somebody could have made a link: nothing, or a file. Only who can write to another
