@@ -1,43 +1,30 @@
-//! The lab: real kernels, registries, images and VMs for whole-system scenarios.
+//! The lab: real images, registries, machines, networks and disks for whole-system scenarios. Its modules lie in directories by
+//! what they make.
 //!
-//! What is slow to make is kept under `target/lab`, which may be deleted at any time. What a scenario
-//! starts, it stops: every process and directory here belongs to a value and goes with it.
+//! Principles:
+//!
+//! 1. Real components come before mocks: Debian's kernels, registries and tools.
+//! 2. What is slow to make is cached below `target/lab`, which may be deleted at any time ([`cached`]).
+//! 3. What a test starts, it stops: every process and directory belongs to a value, and ends or is removed with it.
+//! 4. Every wait has a limit.
+//!
+//! What only benchmarks use is in `xtask/src/bench`.
 #![expect(clippy::print_stderr, reason = "what takes minutes to make is announced")]
 
-pub mod authority;
-pub mod bundle;
-pub mod crafted_signature;
-pub mod disk;
-pub mod dracut;
-pub mod equality;
-pub mod escapes;
-pub mod fake_server;
-pub mod fault_proxy;
-pub mod firmware;
-pub mod fulcio;
-pub mod image;
-pub mod initrd;
-mod kept;
-pub mod kernel;
-pub mod layout;
-pub mod live;
-pub mod marker;
-pub mod monitor;
-pub mod packages;
-pub mod payload;
-pub mod peer;
-pub mod podman;
-pub mod process;
-pub mod puller;
-pub mod registry;
-pub mod scenario;
-pub mod segment;
-pub mod signing;
-pub mod skopeo;
-pub mod way;
-pub mod web_server;
+mod disks;
+mod images;
+mod machines;
+mod networks;
+mod registries;
+mod tools;
 
-pub use kept::kept;
+pub use disks::{disk, layout};
+pub use images::{bundle, crafted_image, equality, escapes, fulcio, image, payload, signing, skopeo};
+pub use machines::{dracut, firmware, initrd, kernel, live, monitor, podman, puller, scenario, way};
+pub use networks::segment;
+pub use registries::{authority, fake_server, fault_proxy, registry, web_server};
+pub use tools::cache::cached;
+pub use tools::{packages, process};
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -57,7 +44,7 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// The directory `target/lab/NAME`, made if need be.
-pub fn room(name: &str) -> Result<PathBuf> {
+pub fn lab_directory(name: &str) -> Result<PathBuf> {
     let path = source_tree().join("target/lab").join(name);
     std::fs::create_dir_all(&path).with_context(|| format!("directory `{}`", path.display()))?;
     // Without links, so that it is the same place in a root that is mounted elsewhere.
@@ -65,6 +52,6 @@ pub fn room(name: &str) -> Result<PathBuf> {
 }
 
 /// A directory under `target/lab/NAME` that goes with the value.
-pub fn passing_room(name: &str) -> Result<tempfile::TempDir> {
-    Ok(tempfile::Builder::new().prefix("run-").tempdir_in(room(name)?)?)
+pub fn scratch_directory(name: &str) -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("run-").tempdir_in(lab_directory(name)?)?)
 }

@@ -6,7 +6,7 @@
 )]
 
 use anyhow::{Context as _, Result};
-use iguana_lab::crafted_signature::{self, Layer, digest};
+use iguana_lab::crafted_image::{self, Layer, digest};
 use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
 use iguana_lab::image::{Maker, Packing, Recipe, busybox_root};
 use iguana_lab::process::{self, LONG};
@@ -127,7 +127,7 @@ fn forged(
     busybox_root(root.path())?;
     let mut layer = Layer::of_directory(root.path())?;
     change(&mut layer);
-    crafted_signature::server(vec![layer], &["echo", "it runs"], rule)
+    crafted_image::server(vec![layer], &["echo", "it runs"], rule)
 }
 
 #[test]
@@ -335,8 +335,7 @@ fn hostile_archives_are_refused() -> Result<()> {
     ];
     for (name, script, words) in cases {
         eprintln!("hostile: {name}");
-        let fault_proxy =
-            crafted_signature::server(vec![scripted(script).context(*name)?], &["true"], |_| None)?;
+        let fault_proxy = crafted_image::server(vec![scripted(script).context(*name)?], &["true"], |_| None)?;
         let puller = Puller::with(&insecure(&fault_proxy.address()))?.with_free_memory(FREE_MIB);
         let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
         fails(&output, &[&["the layer `sha256:"][..], words].concat());

@@ -6,7 +6,7 @@ use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::puller::{fails, here, insecure, says, text};
 use iguana_lab::registry::{CREDENTIALS, Registry};
-use iguana_lab::{passing_room, program};
+use iguana_lab::{program, scratch_directory};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,7 +17,7 @@ struct Workstation(TempDir);
 
 impl Workstation {
     fn new() -> Result<Workstation> {
-        Ok(Workstation(passing_room("pull")?))
+        Ok(Workstation(scratch_directory("pull")?))
     }
 
     fn path(&self, name: &str) -> PathBuf {

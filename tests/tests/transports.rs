@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use iguana_lab::image::{Image, Maker, Packing, Recipe};
-use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::puller::{Puller, fails, says, succeeds, text};
+use iguana_lab::scratch_directory;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,7 +42,7 @@ fn a_layout_of_every_maker_is_run_from_its_directory() -> Result<()> {
 
 #[test]
 fn archives_are_run_without_unpacking_them() -> Result<()> {
-    let (puller, room) = (Puller::new()?, passing_room("archives")?);
+    let (puller, room) = (Puller::new()?, scratch_directory("archives")?);
     let (image, path) = (image(Maker::Umoci)?, room.path().display());
     copy(&image, &format!("oci-archive:{path}/a.tar:r.example/tool:1"))?;
     copy(&image, &format!("docker-archive:{path}/b.tar:r.example/tool:1"))?;
@@ -66,7 +66,7 @@ fn archives_are_run_without_unpacking_them() -> Result<()> {
 /// Docker with containerd's store saves the layers as they came.
 #[test]
 fn a_docker_archive_may_have_compressed_layers() -> Result<()> {
-    let (puller, room) = (Puller::new()?, passing_room("archives")?);
+    let (puller, room) = (Puller::new()?, scratch_directory("archives")?);
     let archive = format!("docker-archive:{}/a.tar", room.path().display());
     copy(&image(Maker::Umoci)?, &format!("{archive}:r.example/tool:1"))?;
     shell(

@@ -9,7 +9,7 @@ use iguana_lab::process::{self, QUICK};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, says, succeeds, text};
 use iguana_lab::registry::Registry;
 use iguana_lab::signing::{self, Attachment, Key, MANIFEST, Repository, SIGNATURE};
-use iguana_lab::{passing_room, program};
+use iguana_lab::{program, scratch_directory};
 use serde_json::json;
 use std::fs;
 use std::process::{Command, Output};
@@ -28,7 +28,7 @@ struct Lab {
 impl Lab {
     fn new() -> Result<Lab> {
         let registry = Registry::plain()?;
-        let room = passing_room("trust")?;
+        let room = scratch_directory("trust")?;
         let (key, other) = (Key::usual(room.path(), "key")?, Key::usual(room.path(), "other")?);
         let puller = Puller::with(&insecure(&here(&registry)))?;
         puller.file("keys/images.pub", key.pem()?)?;
@@ -488,7 +488,7 @@ fn a_trust_that_is_not_understood_lets_nothing_run() -> Result<()> {
 
 #[test]
 fn certificates_are_verified_in_every_way() -> Result<()> {
-    let room = passing_room("trust")?;
+    let room = scratch_directory("trust")?;
     let dater = DatedAuthority::new(room.path())?;
     let own = "IP:127.0.0.1";
     let good = dater.certify("good", own, 2020, 2090)?;
@@ -523,7 +523,7 @@ fn certificates_are_verified_in_every_way() -> Result<()> {
 
 #[test]
 fn https_leads_nowhere_without_encryption() -> Result<()> {
-    let room = passing_room("trust")?;
+    let room = scratch_directory("trust")?;
     let dater = DatedAuthority::new(room.path())?;
     let manifests = room.path().join("v2/x/manifests");
     fs::create_dir_all(&manifests)?;

@@ -9,7 +9,7 @@ use iguana_lab::initrd::Initrd;
 use iguana_lab::kernel::Kernel;
 use iguana_lab::registry::Registry;
 use iguana_lab::web_server::WebServer;
-use iguana_lab::{packages, payload, room, source_tree};
+use iguana_lab::{lab_directory, packages, payload, source_tree};
 use iguana_vm::{Console, Echo, Line, Machine, Qemu};
 use serde_json::json;
 use std::fs;
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let url = web_server.serve("/workflow.yaml", workflow.replace(EXAMPLE_REGISTRY, &registry.address()));
     let disk = Disk::empty(4096)?;
 
-    let log = room("logs")?.join("demo.log");
+    let log = lab_directory("logs")?.join("demo.log");
     let limit = Duration::from_secs(options.limit);
     let qemu = Qemu::find()?;
     let mut console = qemu.start(&machine(&initrd, &url, &disk), &log, Echo::Shown)?;

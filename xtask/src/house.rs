@@ -6,7 +6,7 @@ use crate::python;
 use crate::waits;
 use anyhow::{Context, Result, bail, ensure};
 use iguana_lab::process::{self, QUICK};
-use iguana_lab::{kept, program, source_tree};
+use iguana_lab::{cached, program, source_tree};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -209,7 +209,7 @@ const TYPOS: &str =
 
 /// typos, with our own corrections in `typos.toml`.
 fn spelling() -> Result<()> {
-    let home = kept("tools", "typos-1.52.0", |home| python::install(TYPOS, "typos", home))?;
+    let home = cached("tools", "typos-1.52.0", |home| python::install(TYPOS, "typos", home))?;
     let mut typos = Command::new(home.join("bin/typos"));
     process::show(typos.current_dir(source_tree()).args(["--config", "typos.toml"]), QUICK)
 }

@@ -1,11 +1,11 @@
 //! `cargo xtask ways`: every way by which Iguana comes to a machine, taken and timed.
 
 use crate::bench::figures::Figures;
+use crate::bench::marker::{self, Size};
 use crate::bench::result;
 use crate::dist;
 use anyhow::{Context, Result, anyhow, ensure};
 use iguana_lab::image::Image;
-use iguana_lab::marker::{self, Size};
 use iguana_lab::packages;
 use iguana_lab::way::Way;
 use std::fmt::Write;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use iguana_lab::initrd::{self, Initrd};
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::process::{self, LONG, QUICK};
-use iguana_lab::{program, room};
+use iguana_lab::{lab_directory, program};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn size(file: &Path) -> Result<u64> {
 #[test]
 fn two_builds_are_identical() -> Result<()> {
     let kernel = Kernel::debian(Flavour::Cloud)?;
-    let home = tempfile::tempdir_in(room("initrd")?)?;
+    let home = tempfile::tempdir_in(lab_directory("initrd")?)?;
     let outputs = ["one.img", "two.img"].map(|name| home.path().join(name));
     for output in &outputs {
         process::run(initrd::command(&kernel, output).arg("--fresh"), LONG)?;

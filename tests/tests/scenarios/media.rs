@@ -10,7 +10,7 @@ use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::way::{self, LIMIT, Way};
-use iguana_lab::{passing_room, program, room};
+use iguana_lab::{lab_directory, program, scratch_directory};
 use iguana_vm::{Disk, Echo, Machine, Network, Qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ fn changed(original: &Path, path: &Path, reference: &str) -> Result<PathBuf> {
 #[test]
 fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
     let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
-    let home = passing_room("media")?;
+    let home = scratch_directory("media")?;
     let at = |name: &str| home.path().join(name);
     let registry = Registry::plain()?;
     let reference = registry.push_recipe(Recipe::script(POWER_OFF)?, "job")?;
@@ -79,7 +79,7 @@ fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
         extra: firmware.arguments().into_iter().map(Into::into).collect(),
         ..Machine::from_disks(sticks.iter().map(Disk::raw).collect())
     };
-    let log = room("logs")?.join("media-secure-boot.log");
+    let log = lab_directory("logs")?.join("media-secure-boot.log");
     let mut console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
     for _ in 0..sticks.len() - 1 {
         console.expect("Access Denied", LIMIT)?;
@@ -95,7 +95,7 @@ fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
 #[test]
 fn another_makers_program_accepts_the_signature() -> Result<()> {
     let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
-    let home = passing_room("media")?;
+    let home = scratch_directory("media")?;
     let image = home.path().join("iguana.efi");
     way::build("uki", "quiet", &image, &signing(&owner))?;
     let verify = |owner: &Owner| {
@@ -109,7 +109,7 @@ fn another_makers_program_accepts_the_signature() -> Result<()> {
 
 #[test]
 fn two_builds_of_each_format_are_identical() -> Result<()> {
-    let home = passing_room("media")?;
+    let home = scratch_directory("media")?;
     for format in ["uki", "iso", "usb", "pxe"] {
         let [one, two] = ["one", "two"].map(|name| home.path().join(format!("{format}-{name}")));
         for output in [&one, &two] {
@@ -127,7 +127,7 @@ fn disc_says(image: &Path, texts: &[&str], log: &str) -> Result<String> {
     // Without a screen the BIOS shows on the serial line what GRUB says.
     let words = [way::disc(image), vec!["-machine".into(), "graphics=off".into()]].concat();
     machine.extra = words.into_iter().map(Into::into).collect();
-    let mut console = Qemu::find()?.start(&machine, &room("logs")?.join(log), Echo::Silent)?;
+    let mut console = Qemu::find()?.start(&machine, &lab_directory("logs")?.join(log), Echo::Silent)?;
     texts.iter().try_for_each(|text| console.expect(text, LIMIT).map(drop))?;
     console.wait_exit(LIMIT)?;
     Ok(console.lines().iter().map(|line| format!("{}\n", line.text)).collect())
@@ -191,7 +191,7 @@ fn options_that_do_not_fit_are_told() -> Result<()> {
 
 #[test]
 fn a_kernel_that_is_cut_off_is_told() -> Result<()> {
-    let home = passing_room("media")?;
+    let home = scratch_directory("media")?;
     let cut = home.path().join("vmlinuz");
     let whole = fs::read(Kernel::debian(Flavour::Cloud)?.image)?;
     for length in [100, 1000, 1 << 20] {
@@ -204,7 +204,7 @@ fn a_kernel_that_is_cut_off_is_told() -> Result<()> {
 
 #[test]
 fn a_missing_tool_is_told_with_its_package() -> Result<()> {
-    let home = passing_room("media")?;
+    let home = scratch_directory("media")?;
     let kernel = Kernel::debian(Flavour::Cloud)?.image;
     for (format, tool, package) in [("iso", "xorriso", "xorriso"), ("usb", "mformat", "mtools")] {
         let bin = home.path().join(format);

@@ -10,7 +10,7 @@ use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::way::LIMIT;
-use iguana_lab::{initrd, passing_room, room};
+use iguana_lab::{initrd, lab_directory, scratch_directory};
 use iguana_vm::{Console, Disk, Echo, Machine, Qemu};
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Stick {
     /// One that runs `image`, built with more of the `options` of `iguana build`.
     fn running(image: &Image, options: &[&str]) -> Result<Stick> {
         let owner = Owner::named("owner")?;
-        let (registry, home) = (Registry::plain()?, passing_room("secure-boot")?);
+        let (registry, home) = (Registry::plain()?, scratch_directory("secure-boot")?);
         let reference = registry.push(image, "job")?;
         let workflow = home.path().join("workflow.yaml");
         fs::write(&workflow, format!("jobs: {{job: {{container: {reference}}}}}\n"))?;
@@ -49,7 +49,7 @@ impl Stick {
             extra: firmware.arguments().into_iter().map(Into::into).collect(),
             ..Machine::from_disks(disks.map(Disk::raw).collect())
         };
-        Qemu::find()?.start(&machine, &room("logs")?.join(log), Echo::Silent)
+        Qemu::find()?.start(&machine, &lab_directory("logs")?.join(log), Echo::Silent)
     }
 }
 
@@ -121,7 +121,7 @@ fn kernels(kernel: &Kernel, owner: &Owner, home: &Path) -> Result<[Kernel; 2]> {
 
 #[test]
 fn a_locked_down_kernel_takes_only_what_is_signed() -> Result<()> {
-    let home = passing_room("secure-boot")?;
+    let home = scratch_directory("secure-boot")?;
     let owner = Owner::named("owner")?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
     let [signed, unsigned] = kernels(&kernel, &owner, home.path())?;

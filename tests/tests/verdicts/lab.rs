@@ -6,7 +6,7 @@ impl Lab {
     pub(super) fn new() -> Result<Lab> {
         packages::ensure(packages::SCENARIOS)?;
         let (registry, skopeo) = (Registry::plain_unlisted()?, Skopeo::of_debian_13()?);
-        let room = passing_room("verdicts")?;
+        let room = scratch_directory("verdicts")?;
         let keys = Keys::make(room.path(), &skopeo)?;
         let address = here(&registry);
         let files = [
@@ -368,7 +368,7 @@ impl Lab {
     }
 
     pub(super) fn by_us(&self, policy: &str, registries_d: &str, image: &str) -> Result<Output> {
-        let trust = passing_room("verdicts")?;
+        let trust = scratch_directory("verdicts")?;
         fs::write(trust.path().join("policy.json"), policy)?;
         fs::copy(self.room.path().join("registries.conf"), trust.path().join("registries.conf"))?;
         // A link would lead out of the trust directory, which is refused.

@@ -18,7 +18,7 @@ use iguana_lab::signing::{
     self, Attachment, BUNDLE, CERTIFICATE, CHAIN, Key, MANIFEST, PURPOSE, Repository, SIGNATURE,
 };
 use iguana_lab::skopeo::Skopeo;
-use iguana_lab::{packages, passing_room, program};
+use iguana_lab::{packages, program, scratch_directory};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

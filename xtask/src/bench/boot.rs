@@ -1,15 +1,16 @@
 //! From the kernel's start to the first process of a container: ours and the peer in the same VM.
 
 use super::figures::Figures;
+use super::marker::{self, Size};
+use super::peer;
 use super::result;
 use crate::dist;
 use anyhow::{Context, Result, bail};
 use iguana_lab::initrd::Initrd;
 use iguana_lab::kernel::{Flavour, Kernel};
-use iguana_lab::marker::{self, Size};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::registry::Registry;
-use iguana_lab::{packages, peer, program, room};
+use iguana_lab::{lab_directory, packages, program};
 use iguana_vm::{Echo, Machine, Qemu};
 use std::fmt::Write;
 use std::path::Path;
@@ -173,7 +174,7 @@ impl Bench {
             memory_mib,
             ..Machine::new(&initrd.kernel.image)
         };
-        let log = room("logs")?.join(format!("bench-{who:?}.log"));
+        let log = lab_directory("logs")?.join(format!("bench-{who:?}.log"));
         let mut console = self.qemu.start(&machine, &log, Echo::Silent)?;
         let cpu = console.expect(MARK, LIMIT)?.cpu;
         console.wait_exit(LIMIT)?;

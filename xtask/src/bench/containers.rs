@@ -11,7 +11,7 @@ use iguana_lab::payload::{Debian, Suite};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
-use iguana_lab::{packages, passing_room, program};
+use iguana_lab::{packages, program, scratch_directory};
 use iguana_vm::Qemu;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -327,7 +327,7 @@ fn peers_image(image: &Image) -> Result<Image> {
         hooks,
         inputs: Vec::new(),
     };
-    let room = passing_room("bench")?;
+    let room = scratch_directory("bench")?;
     bundle(image, &room.path().join("bundle"))?;
     let packed = room.path().join("bundle.tar");
     process::run(Command::new("tar").arg("-C").arg(room.path()).arg("-cf").arg(&packed).arg("bundle"), LONG)?;

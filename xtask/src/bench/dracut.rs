@@ -6,7 +6,7 @@ use anyhow::Result;
 use iguana_lab::dracut::{Dracut, HookRunner};
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::payload::Suite;
-use iguana_lab::{packages, passing_room};
+use iguana_lab::{packages, scratch_directory};
 use std::fmt::Write;
 
 /// The first Iguana's initrd: dracut 059 with NetworkManager, podman and crun, gzip, the cloud kernel.
@@ -56,7 +56,7 @@ pub(super) fn run() -> Result<()> {
 }
 
 fn size(dracut: &Dracut, options: &[&str]) -> Result<u64> {
-    let room = passing_room("dracut")?;
+    let room = scratch_directory("dracut")?;
     let image = room.path().join("initrd.img");
     dracut.make(options, "", &image)?;
     Ok(image.metadata()?.len())

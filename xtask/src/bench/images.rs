@@ -1,10 +1,10 @@
 //! The images that are pulled.
 
+use super::marker::{self, Size};
 use anyhow::{Context, Result};
 use iguana_lab::image::{Image, Maker, Recipe};
-use iguana_lab::marker::{self, Size};
+use iguana_lab::lab_directory;
 use iguana_lab::registry::Registry;
-use iguana_lab::room;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -107,7 +107,7 @@ fn many_layers() -> Result<Image> {
 
 /// Words of a dictionary would pack too well, and random bytes not at all: numbers in hexadecimal pack to a half.
 fn small_files() -> Result<Image> {
-    let directory = room("bench")?.join("small-files");
+    let directory = lab_directory("bench")?.join("small-files");
     let tar = directory.with_extension("tar");
     if !tar.exists() {
         fill(&directory)?;

@@ -5,7 +5,7 @@ use super::figures::Figures;
 use super::result;
 use crate::dist;
 use anyhow::Result;
-use iguana_lab::{packages, passing_room, program, source_tree};
+use iguana_lab::{packages, program, scratch_directory, source_tree};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ jsonschema.Draft202012Validator(schema).validate(yaml.load(open(sys.argv[2]), lo
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::VALIDATOR, &["time"]].concat())?;
     dist::run()?;
-    let room = passing_room("bench")?;
+    let room = scratch_directory("bench")?;
     let mut report = header(options)?;
     let large = room.path().join("large.yaml");
     fs::write(&large, workflow(options.jobs))?;
@@ -141,7 +141,7 @@ impl Measured {
         let start = Instant::now();
         command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         self.milliseconds.add(start.elapsed().as_secs_f64() * 1e3);
-        let peak = passing_room("bench")?;
+        let peak = scratch_directory("bench")?;
         let peak = peak.path().join("peak");
         let mut timed = Command::new("/usr/bin/time");
         timed.args(["-q", "-f", "%M", "-o"]).arg(&peak).arg(command.get_program()).args(command.get_args());

@@ -8,6 +8,8 @@ pub(crate) mod figures;
 mod handover;
 mod images;
 mod language;
+pub(crate) mod marker;
+mod peer;
 mod pull;
 pub(crate) mod result;
 mod stage;

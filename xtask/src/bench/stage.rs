@@ -2,8 +2,8 @@
 
 use super::figures::Figures;
 use anyhow::{Context, Result, ensure};
-use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG, QUICK};
+use iguana_lab::scratch_directory;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ pub(super) struct Stage(TempDir);
 
 impl Stage {
     pub(super) fn set_up() -> Result<Stage> {
-        let stage = Stage(passing_room("stage")?);
+        let stage = Stage(scratch_directory("stage")?);
         let mut mount = Command::new("mount");
         process::run(
             mount.args(["-t", "tmpfs", "-o", "size=80%,nr_inodes=0", "stage"]).arg(stage.path()),

@@ -3,9 +3,9 @@
 use crate::bench::images::{ImageKind, Pushed};
 use crate::bench::stage::{Sample, Stage};
 use anyhow::{Context, Result};
-use iguana_lab::passing_room;
 use iguana_lab::process::{self, LONG};
 use iguana_lab::registry::Registry;
+use iguana_lab::scratch_directory;
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -64,7 +64,7 @@ pub(super) struct Blobs {
 impl Blobs {
     pub(super) fn of(pushed: &Pushed, registry: &Registry) -> Result<Blobs> {
         let (host, name) = pushed.reference.split_once('/').context("no name")?;
-        let directory = passing_room("blobs")?;
+        let directory = scratch_directory("blobs")?;
         let layout = pushed.image.layout();
         let document = |digest: &str| -> Result<Value> {
             let file = layout.join("blobs").join(digest.replace(':', "/"));

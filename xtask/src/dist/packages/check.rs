@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use iguana_lab::bundle::{Workstation, stick};
 use iguana_lab::disk::Disk;
 use iguana_lab::image::{Maker, Recipe};
-use iguana_lab::passing_room;
+use iguana_lab::lab_directory;
 use iguana_lab::process::{self, LONG};
 use iguana_lab::registry::Registry;
-use iguana_lab::room;
+use iguana_lab::scratch_directory;
 use iguana_vm::{Echo, Machine, Network, Qemu};
 use std::fs;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ echo trial passed
 
 /// Tries them.
 pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
-    let room = passing_room("packages")?;
+    let room = scratch_directory("packages")?;
     let trial = room.path().join("trial");
     fs::create_dir(&trial)?;
     for deb in debs {
@@ -76,7 +76,7 @@ pub(super) fn in_a_machine(debs: &[PathBuf]) -> Result<()> {
     let is_iguana =
         |deb: &&PathBuf| deb.file_name().is_some_and(|name| name.to_string_lossy().starts_with("iguana_"));
     let deb = debs.iter().find(is_iguana).context("there is no package `iguana`")?;
-    let unpacked = passing_room("packages")?;
+    let unpacked = scratch_directory("packages")?;
     process::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(unpacked.path()), LONG)?;
     let shipped = unpacked.path().join("usr/share/iguana");
     let files = fs::read_dir(&shipped)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -98,7 +98,8 @@ pub(super) fn in_a_machine(debs: &[PathBuf]) -> Result<()> {
         disks: vec![iguana_vm::Disk::raw(disk.image()).throw_away()],
         ..Machine::new(named("vmlinuz-")?)
     };
-    let mut console = Qemu::find()?.start(&machine, &room("logs")?.join("packages.log"), Echo::Silent)?;
+    let mut console =
+        Qemu::find()?.start(&machine, &lab_directory("logs")?.join("packages.log"), Echo::Silent)?;
     for text in ["iguana: version", "it runs", "handover: power off"] {
         println!("{}", console.expect(text, LONG)?.text);
     }

@@ -1,6 +1,6 @@
 //! Whole Debians, made by mmdebstrap: to be installed, to install from, to be measured.
 
-use crate::kept;
+use crate::cached;
 use crate::kernel::Kernel;
 use crate::packages;
 use crate::process::{self, LONG};
@@ -76,7 +76,7 @@ impl Debian {
     fn made(&self, target: &Path) -> Result<PathBuf> {
         let mut key = DefaultHasher::new();
         (LEFT_OUT, self, target).hash(&mut key);
-        kept("debian", &format!("{}-{:016x}", self.name, key.finish()), |directory| {
+        cached("debian", &format!("{}-{:016x}", self.name, key.finish()), |directory| {
             self.make(directory, target)
         })
     }
@@ -192,11 +192,11 @@ pub fn other_init(init: &'static str) -> Result<PathBuf> {
 }
 
 /// What tells in a new system what came of the handover.
-pub const FACTS: &str = include_str!("layout/facts.sh");
+pub const FACTS: &str = include_str!("../disks/layout/facts.sh");
 
 /// Root logs in without a password, and asks for the facts of the handover by `/facts`.
 fn finish() -> [String; 5] {
-    let facts = source_tree().join("tests/src/layout/facts.sh");
+    let facts = source_tree().join("tests/src/disks/layout/facts.sh");
     [
         format!(r#"install -m 755 '{}' "$1/facts""#, facts.display()),
         r#"echo lab > "$1/etc/hostname""#.into(),

@@ -1,7 +1,7 @@
 //! A system that is up and may be written to: this host's files under an overlay, with mounts of its own.
 
 use crate::registry::Registry;
-use crate::{HOST, passing_room};
+use crate::{HOST, scratch_directory};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub struct LiveSystem {
 impl LiveSystem {
     /// The same system for every test; `registry` is on its loopback.
     pub fn new(registry: Registry) -> Result<LiveSystem> {
-        let room = passing_room("live")?;
+        let room = scratch_directory("live")?;
         fs::create_dir(room.path().join("live"))?;
         let location = registry.address().replace(HOST, "127.0.0.1");
         let text = format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n");

@@ -4,9 +4,9 @@ use crate::disk::Disk;
 use crate::image::{Image, Maker, Recipe};
 use crate::initrd::Initrd;
 use crate::kernel::Flavour;
+use crate::lab_directory;
 use crate::monitor::Monitor;
 use crate::registry::Registry;
-use crate::room;
 use crate::web_server::WebServer;
 use anyhow::Result;
 use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
@@ -172,7 +172,7 @@ impl Scenario {
 fn log_of_this_test() -> Result<PathBuf> {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("boot").replace("::", "-");
-    Ok(room("logs")?.join(name).with_extension("log"))
+    Ok(lab_directory("logs")?.join(name).with_extension("log"))
 }
 
 /// A machine that boots; it ends with the value.

@@ -1,16 +1,16 @@
 //! The benchmark's images, of three sizes; each says when its first process runs.
 
-use crate::image::{Image, Maker, Recipe};
-use crate::payload::{Debian, Suite};
-use crate::source_tree;
 use anyhow::{Context, Result};
+use iguana_lab::image::{Image, Maker, Recipe};
+use iguana_lab::payload::{Debian, Suite};
+use iguana_lab::source_tree;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 
 /// How much an image holds. The figures are of one day; Debian grows slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
+pub(crate) enum Size {
     /// Busybox: 1 MB packed, 2 MB unpacked.
     Tiny,
     /// A minimal Debian: 60 MB packed, 170 MB unpacked.
@@ -28,7 +28,7 @@ const LAYERS: &[&str] = &[
 ];
 
 /// The image of that size.
-pub fn image(size: Size) -> Result<Image> {
+pub(crate) fn image(size: Size) -> Result<Image> {
     let base = match size {
         Size::Tiny => Recipe::busybox()?,
         Size::Medium => with_layers(1)?,
@@ -40,7 +40,7 @@ pub fn image(size: Size) -> Result<Image> {
 }
 
 /// The tar file of one of the large image's layers, the lowest first.
-pub fn layer(number: usize) -> Result<PathBuf> {
+pub(crate) fn layer(number: usize) -> Result<PathBuf> {
     Ok(layers().products()?.join(format!("layer-{number}.tar")))
 }
 

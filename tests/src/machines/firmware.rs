@@ -1,7 +1,7 @@
 //! UEFI for the machines: OVMF, with Secure Boot off, or on with keys of the lab's own.
 
 use crate::process::{self, QUICK};
-use crate::{kept, passing_room};
+use crate::{cached, scratch_directory};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Firmware {
     fn with(is_secure: bool, variables: &[Variable]) -> Result<Firmware> {
         let mut store = fs::read(Path::new(OVMF).join("OVMF_VARS_4M.fd")).context("package `ovmf`")?;
         enrol(&mut store, variables)?;
-        let home = passing_room("firmware")?;
+        let home = scratch_directory("firmware")?;
         fs::write(home.path().join("variables"), store)?;
         Ok(Firmware { is_secure, home })
     }
@@ -73,7 +73,7 @@ pub struct Owner {
 impl Owner {
     /// The owner of that name; made once, kept under `target/lab/owner`.
     pub fn named(name: &str) -> Result<Owner> {
-        let home = kept("owner", name, |directory| {
+        let home = cached("owner", name, |directory| {
             let mut request = Command::new("openssl");
             request
                 .current_dir(directory)

@@ -1,12 +1,12 @@
 //! Initrds for the scenarios, made by `iguana build`; few of them, since each takes seconds.
 
 use crate::authority::Authority;
-use crate::kept::{kept, lock};
 use crate::kernel::{Flavour, Kernel};
 use crate::process;
 use crate::registry::{INSECURE_PORTS, STAND_IN_PORT, STOOD_IN_FOR};
 use crate::signing::Key;
-use crate::{HOST, program, room};
+use crate::tools::cache::{cached, lock};
+use crate::{HOST, lab_directory, program};
 use anyhow::{Context as _, Result, bail};
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
@@ -41,7 +41,7 @@ impl Initrd {
 
     /// As the standard one, with `workflow` bundled.
     pub fn bundling(workflow: &str) -> Result<Initrd> {
-        let file = room("initrd")?.join("bundled.yaml");
+        let file = lab_directory("initrd")?.join("bundled.yaml");
         fs::write(&file, workflow)?;
         Initrd::build("bundling", Flavour::Cloud, &Trust::lab()?, &["--workflow".into(), file.into()])
     }
@@ -55,7 +55,7 @@ impl Initrd {
     /// One that runs workflows and images signed by the key beside it, gives no shell, and heeds two options of the
     /// command line.
     pub fn strict() -> Result<(Initrd, Key)> {
-        let directory = kept("trust", "strict-by-name", |directory| {
+        let directory = cached("trust", "strict-by-name", |directory| {
             let (trust, keys) = (directory.join("trust"), directory.join("trust/keys"));
             fs::create_dir_all(&keys)?;
             let key = Key::usual(directory, "key")?;
@@ -71,7 +71,7 @@ impl Initrd {
         })?;
         let options = ["--shell".into(), "--trust".into(), directory.join("trust").into()];
         let initrd = Initrd::build_by("strict", Flavour::Cloud, &options)?;
-        Ok((initrd, Key::kept(&directory, "key")))
+        Ok((initrd, Key::cached(&directory, "key")))
     }
 
     /// Builds the initrd, or finds the one made from the same programs, files and options.
@@ -82,7 +82,7 @@ impl Initrd {
     fn build_by(name: &str, flavour: Flavour, arguments: &[OsString]) -> Result<Initrd> {
         let kernel = Kernel::debian(flavour)?;
         let key = key(&kernel, arguments)?;
-        let home = room("initrd")?;
+        let home = lab_directory("initrd")?;
         let image = home.join(format!("{name}-{flavour:?}-{key:016x}.img"));
         let _one_at_a_time = lock(&home, &format!("{name}-{flavour:?}"))?;
         if !image.exists() {
@@ -127,7 +127,7 @@ pub(crate) struct Trust {
 
 impl Trust {
     pub(crate) fn lab() -> Result<Trust> {
-        let registries = room("initrd")?.join("registries.conf");
+        let registries = lab_directory("initrd")?.join("registries.conf");
         let insecure = INSECURE_PORTS
             .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"));
         let elsewhere = STOOD_IN_FOR.iter().map(|(name, directory)| {

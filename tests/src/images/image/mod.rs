@@ -5,7 +5,7 @@ mod spec;
 mod umoci;
 
 use crate::process::{self, QUICK};
-use crate::{packages, passing_room};
+use crate::{packages, scratch_directory};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
@@ -71,7 +71,7 @@ impl Recipe {
     pub fn empty() -> Result<Recipe> {
         let config = json!({"Env": [PATH]});
         Ok(Recipe {
-            home: passing_room("image")?,
+            home: scratch_directory("image")?,
             layers: Vec::new(),
             config,
             packing: Packing::Gzip,

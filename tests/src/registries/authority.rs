@@ -1,7 +1,7 @@
 //! Certificate authorities, and the certificate of a server that one of them vouches for.
 
 use crate::process::{self, QUICK};
-use crate::{HOST, kept};
+use crate::{HOST, cached};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ pub struct Authority {
 impl Authority {
     /// The authority of that name; made once, kept under `target/lab/authority`.
     pub fn named(name: &str) -> Result<Authority> {
-        Ok(Authority { home: kept("authority", name, |directory| make(name, directory))? })
+        Ok(Authority { home: cached("authority", name, |directory| make(name, directory))? })
     }
 
     /// What must be trusted to trust its servers.

@@ -1,7 +1,7 @@
 //! Disks for the VMs, and what is on them afterwards.
 
-use crate::passing_room;
 use crate::process::{self, QUICK};
+use crate::scratch_directory;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fs::File;
@@ -36,7 +36,7 @@ pub struct Part<'a> {
 impl Disk {
     /// An empty disk of `mib` MiB.
     pub fn empty(mib: u64) -> Result<Disk> {
-        let home = passing_room("disk")?;
+        let home = scratch_directory("disk")?;
         let image = home.path().join("disk.raw");
         File::create(&image)?.set_len(mib * MIB)?;
         Ok(Disk { image, _home: home })

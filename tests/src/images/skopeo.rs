@@ -1,9 +1,9 @@
 //! skopeo 1.18 of Debian 13, which signs and judges by sigstore: that of Debian 12 has it switched off.
 
-use crate::kept::kept;
 use crate::packages;
 use crate::payload::Suite;
 use crate::process::{self, LONG, QUICK};
+use crate::tools::cache::cached;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -23,7 +23,7 @@ impl Skopeo {
             mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", Suite::Trixie.name()]);
             process::run(mmdebstrap.arg(directory.join("root")), LONG).map(drop)
         };
-        Ok(Skopeo { root: kept("skopeo", Suite::Trixie.name(), make)?.join("root") })
+        Ok(Skopeo { root: cached("skopeo", Suite::Trixie.name(), make)?.join("root") })
     }
 
     /// It, with its own libraries and this host's files.

@@ -44,7 +44,7 @@ impl Key {
     }
 
     /// One that was made before.
-    pub fn kept(directory: &Path, name: &str) -> Key {
+    pub fn cached(directory: &Path, name: &str) -> Key {
         let file = |ending: &str| directory.join(format!("{name}.{ending}"));
         Key { private: file("pem"), public: file("pub"), signs_unhashed: false }
     }

@@ -3,7 +3,7 @@
 use crate::process::{self, LONG};
 use crate::puller::{here, insecure};
 use crate::registry::Registry;
-use crate::{passing_room, program};
+use crate::{program, scratch_directory};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct Workstation(TempDir);
 impl Workstation {
     /// One that may use this registry.
     pub fn using(registry: &Registry) -> Result<Workstation> {
-        let room = passing_room("bundle")?;
+        let room = scratch_directory("bundle")?;
         fs::create_dir(room.path().join("trust"))?;
         fs::write(room.path().join("trust/registries.conf"), insecure(&here(registry)))?;
         fs::write(room.path().join("trust/policy.json"), ANYTHING)?;
@@ -57,7 +57,7 @@ impl Workstation {
 
 /// A directory with one file, as a stick has it.
 pub fn stick(file: &Path) -> Result<TempDir> {
-    let room = passing_room("stick")?;
+    let room = scratch_directory("stick")?;
     fs::copy(file, room.path().join(file.file_name().context("no name")?))?;
     Ok(room)
 }

@@ -1,8 +1,8 @@
 //! Debian packages: what the lab's tools come from, installed when lacking.
 
-use crate::kept::lock;
+use crate::lab_directory;
 use crate::process::{self, LONG, QUICK};
-use crate::room;
+use crate::tools::cache::lock;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -74,7 +74,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     }
     eprintln!("installing {}", missing.join(" "));
     update()?;
-    let _one_at_a_time = lock(&room("apt")?, "apt")?;
+    let _one_at_a_time = lock(&lab_directory("apt")?, "apt")?;
     process::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing), LONG)
         .with_context(|| format!("packages cannot be installed\n  hint: see what `{by_hand}` says"))?;
     Ok(())
@@ -83,7 +83,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
 /// Refreshes apt's lists when this process may; else those that are there must do.
 pub fn update() -> Result<()> {
     if is_root() {
-        let _one_at_a_time = lock(&room("apt")?, "apt")?;
+        let _one_at_a_time = lock(&lab_directory("apt")?, "apt")?;
         process::run(apt().arg("update"), LONG).context("apt's lists cannot be refreshed")?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::process::{self, LONG};
 use crate::registry::Registry;
 use crate::segment::Segment;
 use crate::web_server::WebServer;
-use crate::{passing_room, room};
+use crate::{lab_directory, scratch_directory};
 use anyhow::{Context, Result};
 use iguana_vm::{Console, Echo, Line, Machine, Network, Qemu};
 use std::ffi::OsString;
@@ -117,7 +117,8 @@ impl Way {
     /// way over the network takes this thread into a network of its own.
     pub fn start(self, image: &Image, log: &str) -> Result<BootRun> {
         let mut segment = if self.is_network() { Some(Segment::enter()?) } else { None };
-        let (registry, web_server, home) = (Registry::plain()?, WebServer::plain()?, passing_room("way")?);
+        let (registry, web_server, home) =
+            (Registry::plain()?, WebServer::plain()?, scratch_directory("way")?);
         registry.push(image, "job")?;
         let workflow = format!("jobs: {{job: {{container: {{image: {}/job}}}}}}", registry.address());
         let own = format!("{MAC}-{SERIAL_IN_A_URL}");
@@ -134,7 +135,7 @@ impl Way {
         }
         let firmware = if self.has_uefi() { Some(Firmware::lenient()?) } else { None };
         let machine = self.machine(&built, &url, firmware.as_ref())?;
-        let log = room("logs")?.join(log).with_extension("log");
+        let log = lab_directory("logs")?.join(log).with_extension("log");
         let console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
         Ok(BootRun { console, _kept: (segment, registry, web_server, home, firmware) })
     }

@@ -1,11 +1,11 @@
 //! Debian's dracut, and the initrds that it makes with our module in them.
 
 use crate::initrd::{Initrd, Trust};
-use crate::kept::lock;
 use crate::kernel::Kernel;
 use crate::payload::{Debian, Suite};
 use crate::process::{self, LONG};
-use crate::{program, room, source_tree};
+use crate::tools::cache::lock;
+use crate::{lab_directory, program, source_tree};
 use anyhow::{Context, Result};
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -84,7 +84,7 @@ impl Dracut {
         for file in module_files()? {
             fs::read(file)?.hash(&mut key);
         }
-        let image = room("initrd")?.join(format!("dracut-{kind:?}-{:016x}.img", key.finish()));
+        let image = lab_directory("initrd")?.join(format!("dracut-{kind:?}-{:016x}.img", key.finish()));
         if !image.exists() {
             self.make(&options, rules, &image)?;
         }
@@ -120,7 +120,7 @@ impl Dracut {
 
     /// Puts module, program and trust where their packages and people put them; the lock on all that.
     fn with_our_files(&self) -> Result<fs::File> {
-        let lock = lock(&room("dracut")?, "debian")?;
+        let lock = lock(&lab_directory("dracut")?, "debian")?;
         let put = |from: &Path, to: &str| -> Result<()> {
             let to = self.root.join(to);
             to.parent().map_or(Ok(()), fs::create_dir_all)?;

@@ -1,10 +1,10 @@
 //! The peer that the benchmark compares with: Debian's dracut initrd with Debian's podman in it.
 
-use crate::initrd::Initrd;
-use crate::kernel::Kernel;
-use crate::payload::{Debian, Suite, install_kernel};
-use crate::source_tree;
 use anyhow::{Context, Result};
+use iguana_lab::initrd::Initrd;
+use iguana_lab::kernel::Kernel;
+use iguana_lab::payload::{Debian, Suite, install_kernel};
+use iguana_lab::source_tree;
 use std::fs;
 
 /// What makes the peer's initrd, and what goes into it.
@@ -15,7 +15,7 @@ const PACKAGES: &str = "dracut,dracut-network,network-manager,systemd-sysv,udev,
 const MODULE: &[&str] = &["module-setup.sh", "peer-cmdline.sh", "peer-run.sh"];
 
 /// The peer's initrd for `kernel`: all drivers in it, packed as dracut does by itself.
-pub fn initrd(kernel: &Kernel) -> Result<Initrd> {
+pub(crate) fn initrd(kernel: &Kernel) -> Result<Initrd> {
     let mut hooks = vec![r#"mkdir -p "$1/usr/lib/dracut/modules.d/90peer""#.to_owned()];
     let mut inputs = vec![kernel.release.clone()];
     for name in MODULE {

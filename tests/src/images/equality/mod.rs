@@ -11,7 +11,7 @@ use crate::image::{Image, Maker, Packing, Recipe};
 use crate::live::LiveSystem;
 use crate::process::{self, LONG, QUICK};
 use crate::registry::Registry;
-use crate::{passing_room, program};
+use crate::{program, scratch_directory};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ pub type Differences = Vec<String>;
 impl Campaign {
     /// Makes the images: by hand, and with other makers' tools. `many` files are in the one with many.
     pub fn new(many: usize) -> Result<Campaign> {
-        let room = passing_room("equality")?;
+        let room = scratch_directory("equality")?;
         for (name, script) in [("images.py", IMAGES), ("model.py", MODEL), ("listing.py", LISTING)] {
             fs::write(room.path().join(name), script)?;
         }
@@ -156,7 +156,7 @@ impl Campaign {
 
     /// The trees that another tool makes; an error in the place of a tree that it does not make.
     pub fn witnessed(&self, unpacker: Unpacker) -> Result<Vec<Result<Listing>>> {
-        let room = passing_room("unpacker")?;
+        let room = scratch_directory("unpacker")?;
         self.subjects.iter().map(|subject| Ok(unpacker.tree(room.path(), subject))).collect()
     }
 }
@@ -164,7 +164,7 @@ impl Campaign {
 /// Writes the layers that are made by hand into `directory`, those that are small, as archives.
 pub fn write_layers(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
-    let room = passing_room("layers")?;
+    let room = scratch_directory("layers")?;
     fs::write(room.path().join("images.py"), IMAGES)?;
     python(room.path(), "images.py", &[room.path(), Path::new("1"), directory]).map(drop)
 }

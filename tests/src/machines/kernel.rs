@@ -1,7 +1,7 @@
 //! Debian's kernels, unpacked aside: nothing is installed on the machine.
 
 use crate::process::{self, LONG};
-use crate::{kept, packages};
+use crate::{cached, packages};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub struct Kernel {
 impl Kernel {
     /// Debian's present kernel of that flavour; downloaded once, kept under `target/lab/kernel`.
     pub fn debian(flavour: Flavour) -> Result<Kernel> {
-        Kernel::unpacked(&kept("kernel", flavour.package(), |directory| fetch(flavour, directory))?)
+        Kernel::unpacked(&cached("kernel", flavour.package(), |directory| fetch(flavour, directory))?)
     }
 
     fn unpacked(home: &Path) -> Result<Kernel> {

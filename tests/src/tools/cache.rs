@@ -1,14 +1,14 @@
 //! What is slow to make: made once, kept under `target/lab`, found again.
 
-use crate::room;
+use crate::lab_directory;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// The directory `target/lab/ROOM/NAME`: what `make` put there the first time. Whoever else wants it while it is
 /// being made waits.
-pub fn kept(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let room = room(room_name)?;
+pub fn cached(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let room = lab_directory(room_name)?;
     let home = room.join(name);
     let _one_at_a_time = lock(&room, name)?;
     if !home.exists() {
@@ -43,17 +43,17 @@ mod tests {
         };
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| assert!(kept("kept", &name, make).unwrap().join("result").exists()));
+                scope.spawn(|| assert!(cached("kept", &name, make).unwrap().join("result").exists()));
             }
         });
         assert_eq!(made.load(Ordering::SeqCst), 1);
-        fs::remove_dir_all(room("kept").unwrap()).unwrap();
+        fs::remove_dir_all(lab_directory("kept").unwrap()).unwrap();
     }
 
     #[test]
     fn a_failure_leaves_nothing_behind() {
-        assert!(kept("kept-failure", "x", |_| anyhow::bail!("no")).is_err());
-        assert!(kept("kept-failure", "x", |_| Ok(())).is_ok());
-        fs::remove_dir_all(room("kept-failure").unwrap()).unwrap();
+        assert!(cached("kept-failure", "x", |_| anyhow::bail!("no")).is_err());
+        assert!(cached("kept-failure", "x", |_| Ok(())).is_ok());
+        fs::remove_dir_all(lab_directory("kept-failure").unwrap()).unwrap();
     }
 }

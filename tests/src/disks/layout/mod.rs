@@ -13,7 +13,7 @@ use crate::payload::{self, SYSTEM, UNIFIED};
 use crate::process::{self, QUICK};
 use crate::registry::Registry;
 use crate::web_server::WebServer;
-use crate::{kept, packages, room};
+use crate::{cached, lab_directory, packages};
 use anyhow::{Context, Result};
 use iguana_vm::{Console, Echo, Machine, Qemu};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +84,7 @@ pub enum Step {
     Says(&'static str),
     /// This is typed there.
     Types(&'static str),
-    /// The new system's login prompt; then each of these facts (`tests/src/layout/facts.sh`), asked for there.
+    /// The new system's login prompt; then each of these facts (`tests/src/disks/layout/facts.sh`), asked for there.
     Login(&'static [&'static str]),
     /// An error block with these words, then the machine's end.
     Refusal(&'static [&'static str]),
@@ -266,7 +266,7 @@ impl Run<'_> {
         self.boots += 1;
         let name: String =
             self.layout.name.chars().map(|it| if it.is_alphanumeric() { it } else { '-' }).collect();
-        let log = room("logs")?.join(format!("layout-{name}-{}.log", self.boots));
+        let log = lab_directory("logs")?.join(format!("layout-{name}-{}.log", self.boots));
         self.lab.qemu.start(machine, &log, Echo::Silent)
     }
 }
@@ -295,7 +295,7 @@ fn installer(system: System) -> Result<Recipe> {
 
 /// Busybox as a whole system: its init, its getty, its login.
 fn busybox_system() -> Result<PathBuf> {
-    let home = kept("debian", "busybox-1", |home| {
+    let home = cached("debian", "busybox-1", |home| {
         let root = tempfile::tempdir()?;
         busybox_root(root.path())?;
         std::os::unix::fs::symlink("../bin/busybox", root.path().join("sbin/init"))?;

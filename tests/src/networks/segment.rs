@@ -1,8 +1,8 @@
 //! A network of its own, with a machine's interface at one end and dnsmasq at the other.
 
-use crate::passing_room;
 use crate::process::{self, QUICK};
-use crate::{HOST, room};
+use crate::scratch_directory;
+use crate::{HOST, lab_directory};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ impl Segment {
         ] {
             process::run(Command::new("ip").args(line.split(' ')), QUICK)?;
         }
-        Ok(Segment { helpers: Vec::new(), home: passing_room("segment")? })
+        Ok(Segment { helpers: Vec::new(), home: scratch_directory("segment")? })
     }
 
     /// The options of QEMU's `-netdev` for the interface.
@@ -109,7 +109,7 @@ impl Drop for Segment {
             helper.wait().ok();
         }
         // For a look after a failure.
-        if let Ok(logs) = room("logs") {
+        if let Ok(logs) = lab_directory("logs") {
             fs::copy(self.log("dnsmasq"), logs.join("dnsmasq.log")).ok();
         }
     }

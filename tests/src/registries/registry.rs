@@ -3,7 +3,7 @@
 use crate::authority::Authority;
 use crate::image::{Image, Maker, Recipe};
 use crate::process::{self, QUICK};
-use crate::{HOST, passing_room, room};
+use crate::{HOST, lab_directory, scratch_directory};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
@@ -101,7 +101,7 @@ impl Registry {
 
     fn start(ports: Range<u16>, wish: &RegistryOptions<'_>) -> Result<Registry> {
         let port = Port::free(ports)?;
-        let home = passing_room("registry")?;
+        let home = scratch_directory("registry")?;
         fs::write(home.path().join("config.yml"), config(port.number, home.path(), wish))?;
         fs::write(home.path().join("htpasswd"), HTPASSWD)?;
         let log = File::create(home.path().join("log"))?;
@@ -250,7 +250,7 @@ struct Port {
 
 impl Port {
     fn free(range: Range<u16>) -> Result<Port> {
-        let room = room("ports")?;
+        let room = lab_directory("ports")?;
         for number in range.clone() {
             let lock = File::create(room.join(number.to_string()))?;
             if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {

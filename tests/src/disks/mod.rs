@@ -1,0 +1,4 @@
+//! Disks, and layouts of whole disks.
+
+pub mod disk;
+pub mod layout;

@@ -1,0 +1,12 @@
+//! Machines: kernels, initrds and firmware, virtual machines that boot them, and systems that already run.
+
+pub mod dracut;
+pub mod firmware;
+pub mod initrd;
+pub mod kernel;
+pub mod live;
+pub mod monitor;
+pub mod podman;
+pub mod puller;
+pub mod scenario;
+pub mod way;

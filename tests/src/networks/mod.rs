@@ -1,0 +1,3 @@
+//! Networks for virtual machines.
+
+pub mod segment;
