@@ -54,6 +54,51 @@ jobs:
 }
 
 #[test]
+fn a_full_run_and_a_noisy_service_leave_the_log_and_the_machine_id_whole() -> Result<()> {
+    let mut boot = running(
+        r#"
+jobs:
+  noisy:
+    container:
+      image: REGISTRY/tool
+      volumes: ["/run:/machine-run"]
+      command:
+        - sh
+        - -c
+        - |
+          sleep 5
+          log=$(wc -c < /machine-run/iguana/services/noisy.flood.log)
+          [ $log -gt 300000 ] && [ $log -lt 340000 ] && echo the log of the service has its limit || echo NOT: $log
+    services:
+      flood: {image: REGISTRY/tool, command: ["yes", "and so on"]}
+  full:
+    container:
+      image: REGISTRY/tool
+      volumes: ["/run:/machine-run"]
+      command:
+        - sh
+        - -c
+        - |
+          [ -e /machine-run/iguana/services/noisy.flood.log ] && echo NOT: its log stays || echo its log is gone
+          dd if=/dev/zero of=/machine-run/fill bs=1M 2>&1 | grep -o 'No space left'
+          echo "the machine-id has $(wc -c < /machine-run/iguana/machine-id) bytes"
+  after:
+    container:
+      image: REGISTRY/tool
+      volumes: ["/run:/machine-run"]
+      command: [sh, -c, "grep -q 'job full: succeeded' /machine-run/iguana/log && echo the log goes on; rm /machine-run/fill"]
+  end: {container: REGISTRY/end}
+"#,
+    )?
+    .boot()?;
+    boot.expect_all(&["the log of the service has its limit", "its log is gone", "No space left"])?;
+    boot.expect_all(&["the machine-id has 33 bytes", "the log goes on", "handover: power off"])?;
+    let said = boot.ends()?;
+    assert!(!said.contains("NOT: "), "{said}");
+    Ok(())
+}
+
+#[test]
 fn the_machines_watchdog_is_fed_while_the_boot_goes_on_and_stopped_at_its_end() -> Result<()> {
     let job = Recipe::script(
         "echo the job works; sleep 25; echo the job has worked; echo poweroff > /iguana/kernelAction",

@@ -67,6 +67,8 @@ pub(crate) fn keep_telling(report: &Report) {
 enum Failed {
     Ended,
     Killed(i32),
+    /// By the kernel, for want of memory.
+    OutOfMemory,
     Stopped(i32),
     Mute,
     Inactive,
@@ -83,6 +85,8 @@ pub(super) struct Worker {
     silent: u32,
     stopped: Option<(u32, i32)>,
     ended: Option<WaitStatus>,
+    /// How many processes the kernel had killed for want of memory before.
+    memory_kills: u64,
 }
 
 impl Worker {
@@ -96,7 +100,17 @@ impl Worker {
         let messages = process.stdout.take();
         messages.iter().try_for_each(|pipe| rustix::io::ioctl_fionbio(pipe, true))?;
         let reaps_all = rustix::process::getpid().is_init();
-        Ok(Self { process, reaps_all, messages, received: Vec::new(), silent: 0, stopped: None, ended: None })
+        let (received, memory_kills) = (Vec::new(), memory_kills());
+        Ok(Self {
+            process,
+            reaps_all,
+            messages,
+            received,
+            silent: 0,
+            stopped: None,
+            ended: None,
+            memory_kills,
+        })
     }
 
     /// Waits for its decision; `at_look` is called some times a second. When there is none the worker is killed.
@@ -127,7 +141,11 @@ impl Worker {
             }
         }
         if let Some(status) = self.ended {
-            return Some(Err(status.terminating_signal().map_or(Failed::Ended, Failed::Killed)));
+            return Some(Err(match status.terminating_signal() {
+                Some(libc::SIGKILL) if memory_kills() > self.memory_kills => Failed::OutOfMemory,
+                Some(signal) => Failed::Killed(signal),
+                None => Failed::Ended,
+            }));
         }
         self.stuck().map(Err)
     }
@@ -205,6 +223,13 @@ impl Worker {
     }
 }
 
+/// How many processes the kernel has killed for want of memory (`/proc/vmstat`, `oom_kill`); one before 4.13 does not count.
+fn memory_kills() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
+}
+
 /// Most workers end at once.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
@@ -213,9 +238,13 @@ impl Failed {
         let seconds = |looks: u32| (LOOK_EVERY * looks).as_secs();
         match self {
             Self::Ended => hinted("the boot program ended without a decision", "please report this"),
-            Self::Killed(libc::SIGKILL) => {
-                hinted("the boot program was killed", "memory was full: give the machine more")
+            Self::OutOfMemory => {
+                hinted("the boot program was killed: memory was full", "give the machine more memory")
             }
+            Self::Killed(libc::SIGKILL) => hinted(
+                "the boot program was killed by signal 9, and not for want of memory",
+                "a container that sees the processes of the machine (`pid: host`) may have killed it",
+            ),
             Self::Killed(signal) => {
                 hinted(format!("the boot program crashed by signal {signal}"), "please report this")
             }
@@ -273,6 +302,7 @@ mod tests {
     fn an_end_without_a_decision_is_told() {
         assert!(failure("echo; echo '{\"Decided\":7}'").contains("ended without a decision"));
         assert!(failure("kill -SEGV $$").contains("crashed by signal 11"));
+        assert!(failure("kill -KILL $$").contains("not for want of memory"));
     }
 
     #[test]
