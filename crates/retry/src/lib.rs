@@ -16,6 +16,8 @@
 //! assert!(attempts.pause(Failure::permanent(anyhow::anyhow!("no such image"))).is_err());
 //! ```
 //!
+//! Errors: [`Attempts::pause`] gives the failure back when it is not retried any more, with what was tried.
+//!
 //! Specifications: RFC 9110, section 10.2.3 (`Retry-After`); RFC 2131, section 4.1 (pauses of DHCP clients).
 #![forbid(unsafe_code)]
 
