@@ -222,7 +222,7 @@ impl Container {
         for program in self.link.0.running() {
             self.link.0.signal(program, self.image.stop_signal);
         }
-        self.link.0.is_quiet_within(self.stop_grace);
+        self.link.0.wait_until_quiet(self.stop_grace);
         self.link.0.close();
     }
 }

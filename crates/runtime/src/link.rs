@@ -202,7 +202,7 @@ impl Link {
     }
 
     /// Waits until no program runs; `false` when the limit came first.
-    pub(super) fn is_quiet_within(&self, limit: Duration) -> bool {
+    pub(super) fn wait_until_quiet(&self, limit: Duration) -> bool {
         self.wait(Some(limit), |known| (known.end.is_some() || known.running().is_empty()).then_some(()))
             .is_some()
     }
@@ -216,14 +216,14 @@ impl Link {
     pub(super) fn close(&self) -> bool {
         // A failure means that it has ended.
         let _ = self.socket.shutdown(Shutdown::Write);
-        if self.has_ended_within(END_LIMIT) {
+        if self.wait_for_end(END_LIMIT) {
             return true;
         }
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
-        self.has_ended_within(END_LIMIT)
+        self.wait_for_end(END_LIMIT)
     }
 
-    fn has_ended_within(&self, limit: Duration) -> bool {
+    fn wait_for_end(&self, limit: Duration) -> bool {
         self.wait(Some(limit), |known| known.end).is_some()
     }
 }
