@@ -181,6 +181,11 @@ fn pre_mount() -> u8 {
     {
         report.warn(format_args!("what containers left in `/iguana` stays in memory: {error:#}"));
     }
+    if let Verdict::HandOver(Handover::SwitchRoot { .. }) = verdict
+        && let Err(error) = handover::move_to_run()
+    {
+        report.warn(format_args!("`/run/iguana` stays a file system of its own: {error:#}"));
+    }
     carry_out(verdict, &settings, &report)
 }
 
@@ -201,7 +206,7 @@ fn emergency() -> u8 {
     if !settings.no_shell {
         return SHELL;
     }
-    let report = open_report();
+    let report = Report::open();
     report.say("dracut asks for a shell");
     follow(OnFailure::Shell, &settings, &report)
 }
@@ -209,7 +214,7 @@ fn emergency() -> u8 {
 /// After a hook whose program did not say what comes next: the policy of failures, as PID 1 follows it.
 fn died(status: &str) -> u8 {
     let (_, settings) = boot::read_trust(&command_line());
-    let report = open_report();
+    let report = Report::open();
     let hint = "with 137 memory was full: give the machine more; else please report this";
     let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);
     report.failure(&Failure { stage: Stage::Boot, job: None, error });

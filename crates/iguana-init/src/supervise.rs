@@ -84,7 +84,7 @@ fn carry_out(verdict: Verdict, settings: &Settings, watchdog: &mut Watchdog, rep
         Verdict::HandOver(Handover::SwitchRoot { init }) => {
             watchdog.leave(After::System, report);
             report.drain(DRAIN_LIMIT);
-            let Err(error) = handover::switch_root(&init);
+            let Err(error) = handover::switch_root(&init, report);
             report.say(format_args!("error: cannot switch root: {error:#}"));
             on_failure(settings.on_failure, settings, watchdog, report);
         }

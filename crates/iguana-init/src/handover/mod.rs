@@ -20,7 +20,7 @@ pub(crate) use identity::machine_id;
 pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::BootRecord;
 pub(crate) use switch_root::{end_other_processes, release_media, release_store, switch_root};
-pub(crate) use traces::keep_identity;
+pub(crate) use traces::{keep_identity, move_to_run};
 
 use crate::block::named;
 use crate::bounded;

@@ -4,6 +4,7 @@ use super::system::Mountpoint;
 use super::{DISK_LIMIT, NEW_ROOT, silent_disk};
 use crate::bounded;
 use crate::machine::{media, memory};
+use crate::report::Report;
 use anyhow::Context as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
@@ -30,9 +31,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 /// Only when it fails.
-pub(crate) fn switch_root(init: &str) -> anyhow::Result<Infallible> {
+pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infallible> {
     end_other_processes();
     release_resources()?;
+    if let Err(error) = super::move_to_run() {
+        report.warn(format_args!("`/run/iguana` stays a file system of its own: {error:#}"));
+    }
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for (path, target) in targets()? {
         mount_move(path, &target.path).with_context(|| format!("cannot move `{path}` to the new system"))?;

@@ -5,9 +5,11 @@ use super::{DISK_LIMIT, silent_disk};
 use crate::bounded;
 use crate::report::{LOG, Report};
 use anyhow::Context as _;
-use rustix::mount::mount_bind;
+use rustix::fs::fstat;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use std::fs;
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
 /// The identity is kept where the new system finds it, too.
@@ -17,6 +19,10 @@ const IDENTITY: &str = "machine-id";
 const ITS_IDENTITY: &str = "etc/machine-id";
 /// Bytes of such a file; one has 33 (machine-id(5)).
 const IDENTITY_LIMIT: u64 = 4096;
+/// Bytes of the log, twice what it has at most.
+const LOG_LIMIT: u64 = 8 << 20;
+/// What is moved to `/run` has this name there meanwhile.
+const MOVED: &str = ".iguana";
 /// What systemd reads at its first boot (systemd.system-credentials(7), `system.machine_id`): an initrd hands
 /// credentials over in the directory `/run/credentials/@initrd`.
 const RUN: &str = "/run";
@@ -53,6 +59,39 @@ pub(super) fn leave(identity: Option<&str>, report: &Report) {
     if let Err(error) = left {
         report.detail(format_args!("handover: the log stays in `{LOG}` only: {error:#}"));
     }
+}
+
+/// Moves what the new system finds in `/run/iguana` from its file system to `/run`, and lets go of the file system. Where
+/// `/run` has no room, it stays with all that is in it.
+///
+/// # Errors
+/// When it stays.
+pub(crate) fn move_to_run() -> anyhow::Result<()> {
+    let (run, kept) = (Directory::open(RUN)?, Directory::open(KEPT)?);
+    if fstat(&run)?.st_dev == fstat(&kept)?.st_dev {
+        return Ok(());
+    }
+    run.remove(MOVED)?;
+    let copied = copy_kept(&kept, &run.create_directory(MOVED, 0o755)?);
+    if let Err(error) = copied {
+        run.remove(MOVED)?;
+        return Err(error);
+    }
+    drop(kept);
+    unmount(KEPT, UnmountFlags::DETACH).with_context(|| format!("cannot unmount `{KEPT}`"))?;
+    // What it was mounted at is an empty directory, which rename(2) replaces.
+    Ok(run.move_to(MOVED, &run, Path::new(KEPT).file_name().unwrap_or_default())?)
+}
+
+/// The identity first: it needs the least, and matters most.
+fn copy_kept(kept: &Directory, new: &Directory) -> anyhow::Result<()> {
+    let log = Path::new(LOG).file_name().unwrap_or_default();
+    for (name, mode, limit) in [(IDENTITY.as_ref(), 0o644, IDENTITY_LIMIT), (log, 0o644, LOG_LIMIT)] {
+        if kept.stat(name, Links::Refuse)?.is_some() {
+            new.replace(name, mode, &kept.read(name, Links::Refuse, limit)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives the identity to a system that has none, as machine-id(5) divides the cases ("First Boot Semantics").
@@ -112,6 +151,21 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "0123\n");
         }
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_is_copied_whole() {
+        let (home, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = |directory: &tempfile::TempDir| Directory::open(directory.path()).unwrap();
+        copy_kept(&open(&home), &open(&new)).unwrap();
+        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 0);
+        fs::write(home.path().join("machine-id"), "0123\n").unwrap();
+        fs::write(home.path().join("log"), "said\n").unwrap();
+        fs::create_dir(home.path().join("services")).unwrap();
+        copy_kept(&open(&home), &open(&new)).unwrap();
+        assert_eq!(fs::read_to_string(new.path().join("machine-id")).unwrap(), "0123\n");
+        assert_eq!(fs::read_to_string(new.path().join("log")).unwrap(), "said\n");
+        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 2);
     }
 
     #[test]
