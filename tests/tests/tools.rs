@@ -1,6 +1,7 @@
 //! The lab itself, without a VM: what the scenarios rely on.
 
 use anyhow::{Context, Result};
+use events::{Event, Record};
 use iguana_lab::authority::Authority;
 use iguana_lab::image::{Maker, Packing, Recipe};
 use iguana_lab::process::{self, QUICK};
@@ -8,6 +9,7 @@ use iguana_lab::registry::Registry;
 use iguana_lab::{program, source_tree};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 fn manifest(registry: &Registry, name: &str) -> Result<String> {
     let here = registry.address().replace(iguana_lab::HOST, "127.0.0.1");
@@ -92,9 +94,39 @@ fn workflows(directory: &str) -> Result<Vec<PathBuf>> {
 
 /// What another maker's validator has against each workflow; nothing when it takes it.
 fn refusals(workflows: &[PathBuf]) -> Result<Vec<String>> {
+    refusals_of("workflow.schema.json", workflows)
+}
+
+/// The same of a schema in `docs/` against each document.
+fn refusals_of(schema: &str, documents: &[PathBuf]) -> Result<Vec<String>> {
     let mut python = Command::new("python3");
-    python.args(["-c", VALIDATE]).arg(source_tree().join("docs/workflow.schema.json")).args(workflows);
+    python.args(["-c", VALIDATE]).arg(source_tree().join("docs").join(schema)).args(documents);
     Ok(serde_json::from_str(&process::run(&mut python, QUICK)?)?)
+}
+
+#[test]
+fn the_schema_of_events_takes_each_of_them_and_no_other() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let mut lines = Vec::new();
+    for event in Event::examples() {
+        lines.push(Record::new(1.5, SystemTime::now(), event).line()?);
+    }
+    let right = lines.len();
+    let stage = lines.iter().find(|line| line.contains("\"stage-end\"")).context("no stage")?.clone();
+    lines.push(stage.replace("\"success\"", "\"perhaps\""));
+    lines.push(stage.replace("stage-end", "stage-pause"));
+    lines.push(stage.replace("\"seconds\":", "\"minutes\":"));
+    lines.push(stage.replace("\"uptime\":1.5", "\"uptime\":\"soon\""));
+    let write = |(number, line): (usize, &String)| {
+        let path = home.path().join(format!("{number}.json"));
+        std::fs::write(&path, line).map(|()| path)
+    };
+    let paths: Vec<PathBuf> = lines.iter().enumerate().map(write).collect::<Result<_, _>>()?;
+    let refusals = refusals_of("events.schema.json", &paths)?;
+    for (number, (line, refusal)) in lines.iter().zip(&refusals).enumerate() {
+        assert_eq!(refusal.is_empty(), number < right, "{line}: {refusal}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::process::Command;
 const LAYERS: &[&[&str]] = &[
     &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm", "sys"],
     &["exchange", "format-version", "retry", "timestamp", "trust-directory", "yaml-tree", "oci-reference"],
-    &["fetch", "oci-trust", "oci-layer", "workflow"],
+    &["events", "fetch", "oci-trust", "oci-layer", "workflow"],
     &["oci-pull"],
     &["config", "runtime"],
     &["iguana-init", "iguana"],

@@ -17,6 +17,7 @@ use crate::supervise;
 use crate::supervise::{Message, Verdict};
 use config::cmdline::{OnFailure, Settings};
 use config::trust::Trust;
+use events::{Decision, Event, Text};
 use fetch::http::Proxies;
 use std::path::Path;
 use std::process::ExitCode;
@@ -115,9 +116,10 @@ impl<'a> Boot<'a> {
             // Of two disks with one label the first must not be taken for the only one.
             machine.settle(report);
         }
-        let control_file = control::find(settings, &sources).at(Stage::ControlFile)?;
-        let plan = control_file.plan(report).at(Stage::Workflow)?;
-        let pins = control_file.admit(&plan, machine.clock().now(), &sources).at(Stage::Trust)?;
+        let control_file = report.stage(Stage::ControlFile, || control::find(settings, &sources))?;
+        let plan = report.stage(Stage::Workflow, || control_file.plan(report))?;
+        let now = machine.clock().now();
+        let pins = report.stage(Stage::Trust, || control_file.admit(&plan, now, &sources))?;
         if let Some(name) = &plan.name {
             report.say(format_args!("workflow: {name}"));
         }
@@ -130,8 +132,9 @@ impl<'a> Boot<'a> {
         self.before =
             Before { disks: DiskBaseline::now(), machine_id: Some(prepared.machine_id().to_owned()) };
         let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
-        let outcome = prepared.run(&plan, finder, pins, move || machine.refresh_links())?;
-        report.say(memory.summary());
+        let job_ended = move || machine.refresh_links();
+        let outcome = report.during(Stage::Job, || prepared.run(&plan, finder, pins, job_ended))?;
+        report.tell(memory.summary());
         Ok(Finished { plan, outcome, state })
     }
 
@@ -139,7 +142,7 @@ impl<'a> Boot<'a> {
     fn hand_over(&self, finished: Finished) -> Result<Handover, Failed> {
         let Finished { plan, outcome, state } = finished;
         let failed_job = outcome.failures.first().map(ToString::to_string);
-        let decided = self.decide(&plan, outcome);
+        let decided = self.report.during(Stage::Handover, || self.decide(&plan, outcome));
         if let Some(state) = state {
             let why = failed_job.or_else(|| decided.as_ref().err().map(|failed| failed.failure.to_string()));
             state.end(why.as_deref(), self.report);
@@ -175,7 +178,7 @@ impl<'a> Boot<'a> {
         if failed.policy != OnFailure::Local {
             return Verdict::Failed(failed.policy);
         }
-        self.report.say("on failure: the system on the disk (local)");
+        self.report.decided(Decision::Local, "on failure: the system on the disk (local)");
         match handover::local(&self.handover_context()) {
             Ok(handover) => Verdict::HandOver(handover),
             Err(failure) => {
@@ -214,9 +217,9 @@ impl<'a> Boot<'a> {
         if self.settings.debug {
             report.show_details();
         }
-        let memory = memory::read().map_or(0, |memory| memory.total >> 20);
-        let (version, kernel) = (env!("CARGO_PKG_VERSION"), release::kernel());
-        report.say(format_args!("version {version}, kernel {kernel}, {memory} MiB memory"));
+        let memory = memory::read().map_or(0, |memory| memory.total);
+        let (version, kernel) = (Text::of(env!("CARGO_PKG_VERSION")), Text::of(release::kernel()));
+        report.tell(Event::Boot { version, kernel, memory });
         for warning in &self.settings.warnings {
             report.warn(warning);
         }
@@ -274,16 +277,16 @@ struct Machine {
 
 impl Machine {
     fn bring_up(settings: &Settings, report: &Report) -> Result<Self, Failure> {
-        let modules = modules::Modules::open(report).at(Stage::Modules)?;
-        let devices = devices::watch(modules, report).at(Stage::Devices)?;
-        let network = match network::bring_up(settings, report) {
-            Err(error) if !control::needs_network(settings) => {
-                report.warn(format_args!("network: going on without: {error:#}"));
+        let modules = report.stage(Stage::Modules, || modules::Modules::open(report))?;
+        let devices = report.stage(Stage::Devices, || devices::watch(modules, report))?;
+        let network = match report.stage(Stage::Network, || network::bring_up(settings, report)) {
+            Err(failure) if !control::needs_network(settings) => {
+                report.warn(format_args!("network: going on without: {failure}"));
                 None
             }
-            brought_up => Some(brought_up.at(Stage::Network)?),
+            brought_up => Some(brought_up?),
         };
-        let clock = clock::set_not_before(release::build_date(), report).at(Stage::Clock)?;
+        let clock = report.stage(Stage::Clock, || clock::set_not_before(release::build_date(), report))?;
         Ok(Self { devices: Some(devices), _network: network, clock: Some(clock) })
     }
 

@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use config::cmdline;
 use config::cmdline::{OnFailure, Settings};
 use config::rules::Rules;
+use events::Decision;
 use hint::hinted;
 use rustix::system::RebootCommand;
 use std::fs;
@@ -225,7 +226,7 @@ fn died(status: &str) -> u8 {
 fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
     let mut decided = UNDECIDED;
     supervise::follow(policy, settings, &mut Watchdog::of_others(), report, |why, _, report| {
-        report.say(format_args!("on failure: the shell of dracut ({why})"));
+        report.decided(Decision::Shell, format_args!("on failure: the shell of dracut ({why})"));
         decided = SHELL;
     });
     decided

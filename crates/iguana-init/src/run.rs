@@ -143,7 +143,7 @@ fn run_plan(
     let job_ended = || ();
     let outcome = prepared.run(plan, trust.finder(http, Machine::this()), pins, job_ended)?;
     outcome.results.warnings().for_each(|warning| report.warn(warning));
-    report.say(memory.summary());
+    report.tell(memory.summary());
     Ok(outcome.failures)
 }
 

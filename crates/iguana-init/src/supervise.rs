@@ -15,6 +15,7 @@ use crate::machine::mounts;
 use crate::report::{Failure, Report, Stage};
 use config::cmdline::{OnFailure, Settings};
 use config::rules::Rules;
+use events::Decision;
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
@@ -132,7 +133,7 @@ pub(crate) fn follow(
     match policy {
         OnFailure::Shell => shell(&why, watchdog, report),
         OnFailure::PowerOff => {
-            report.say(format_args!("on failure: power off ({why})"));
+            report.decided(Decision::PowerOff, format_args!("on failure: power off ({why})"));
             end(RebootCommand::PowerOff, watchdog, report);
         }
         OnFailure::Reboot | OnFailure::Local => {
@@ -143,7 +144,8 @@ pub(crate) fn follow(
 }
 
 fn shell(why: &str, watchdog: &mut Watchdog, report: &Report) {
-    report.say(format_args!("on failure: a shell ({why}); its end restarts the machine"));
+    let text = format_args!("on failure: a shell ({why}); its end restarts the machine");
+    report.decided(Decision::Shell, text);
     if let Err(error) = run_shell(watchdog, report) {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
         report.say("  hint: build the initrd with `--shell`");
@@ -156,7 +158,9 @@ fn shell(why: &str, watchdog: &mut Watchdog, report: &Report) {
 fn count_down(why: &str, watchdog: &mut Watchdog, report: &Report) {
     for (place, seconds) in COUNT.iter().enumerate() {
         match place {
-            0 => report.say(format_args!("on failure: rebooting in {seconds} s ({why})")),
+            0 => {
+                report.decided(Decision::Reboot, format_args!("on failure: rebooting in {seconds} s ({why})"))
+            }
             _ => report.say(format_args!("rebooting in {seconds} s")),
         }
         watchdog.feed(report);

@@ -9,6 +9,7 @@ mod contract;
 mod control;
 mod devices;
 mod dracut;
+mod events;
 mod examples;
 mod failures;
 mod handover;

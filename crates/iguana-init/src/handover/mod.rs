@@ -27,6 +27,7 @@ use crate::bounded;
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use anyhow::{Context as _, bail};
 use config::cmdline::Settings;
+use events::Decision;
 use exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use hint::{WithHint as _, hinted};
 use kernel::Fit;
@@ -136,13 +137,14 @@ fn find_root(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
 
 /// Says what is not said where it is decided.
 fn told(handover: Handover, report: &Report) -> Handover {
-    match &handover {
-        Handover::Reboot => report.say("handover: reboot"),
-        Handover::PowerOff => report.say("handover: power off"),
-        Handover::Halt => report.say("handover: halt"),
-        Handover::Kexec => report.say("handover: start the loaded kernel (kexec)"),
-        Handover::SwitchRoot { .. } => {}
-    }
+    let (decision, text) = match &handover {
+        Handover::Reboot => (Decision::Reboot, "handover: reboot"),
+        Handover::PowerOff => (Decision::PowerOff, "handover: power off"),
+        Handover::Halt => (Decision::Halt, "handover: halt"),
+        Handover::Kexec => (Decision::Kexec, "handover: start the loaded kernel (kexec)"),
+        Handover::SwitchRoot { .. } => return handover,
+    };
+    report.decided(decision, text);
     handover
 }
 
@@ -178,7 +180,8 @@ fn enter(list: &[MountEntry], around: &HandoverContext<'_>) -> anyhow::Result<Ha
 fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let init = init::find(&system::new_root()?, around.settings.init.as_deref())?;
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
-    around.report.say(format_args!("handover: switch root to {name}, init {init}"));
+    let switch = format_args!("handover: switch root to {name}, init {init}");
+    around.report.decided(Decision::SwitchRoot, switch);
     {
         // PID 1 could not leave a disk that does not answer.
         let what = format!("handover: waiting for the disk of {name}");

@@ -3,7 +3,7 @@
 use super::system::new_root;
 use super::{DISK_LIMIT, silent_disk};
 use crate::bounded;
-use crate::report::{LOG, Report};
+use crate::report::{EVENTS, LOG, Report};
 use anyhow::Context as _;
 use rustix::fs::fstat;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
@@ -28,10 +28,12 @@ const MOVED: &str = ".iguana";
 const RUN: &str = "/run";
 const CREDENTIALS: &[&str] = &["credentials", "@initrd"];
 const CREDENTIAL: &str = "system.machine_id";
-/// Where the new system keeps logs, and the directory for ours there, with its mode, and the log's.
+/// Where the new system keeps logs, and the directory for ours there, with its mode, and the logs'.
 const LOGS: &str = "var/log";
 const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
-const OUR_LOG: (&str, u32) = ("boot.log", 0o640);
+const LOG_MODE: u32 = 0o640;
+/// Ours, and what they are called there: in words, and as events.
+const COPIES: &[(&str, &str)] = &[(LOG, "boot.log"), (EVENTS, "boot.jsonl")];
 
 /// Keeps the identity where the new system finds it: before any job, while there is room for it.
 ///
@@ -85,8 +87,8 @@ pub(crate) fn move_to_run() -> anyhow::Result<()> {
 
 /// The identity first: it needs the least, and matters most.
 fn copy_kept(kept: &Directory, new: &Directory) -> anyhow::Result<()> {
-    let log = Path::new(LOG).file_name().unwrap_or_default();
-    for (name, mode, limit) in [(IDENTITY.as_ref(), 0o644, IDENTITY_LIMIT), (log, 0o644, LOG_LIMIT)] {
+    let log = |path| (Path::new(path).file_name().unwrap_or_default(), 0o644, LOG_LIMIT);
+    for (name, mode, limit) in [(IDENTITY.as_ref(), 0o644, IDENTITY_LIMIT), log(LOG), log(EVENTS)] {
         if kept.stat(name, Links::Refuse)?.is_some() {
             new.replace(name, mode, &kept.read(name, Links::Refuse, limit)?)?;
         }
@@ -122,15 +124,15 @@ fn cover(root: &Directory, path: &str, with: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot cover `/{path}`"))
 }
 
-/// Copies the log to where the new system keeps its own, if it has such a place and it can be written.
+/// Copies the logs to where the new system keeps its own, if it has such a place and it can be written.
 fn leave_log() -> anyhow::Result<()> {
-    put_log(&new_root()?, &fs::read(LOG)?)
+    let root = new_root()?;
+    COPIES.iter().try_for_each(|(ours, name)| put_log(&root, name, &fs::read(ours)?))
 }
 
-fn put_log(root: &Directory, log: &[u8]) -> anyhow::Result<()> {
+fn put_log(root: &Directory, name: &str, log: &[u8]) -> anyhow::Result<()> {
     let logs = root.directory(LOGS, Links::Inside).context("there is no `/var/log`")?;
-    let (name, mode) = OUR_LOG;
-    Ok(logs.directory_or_new(OUR_LOGS.0, OUR_LOGS.1)?.replace(name, mode, log)?)
+    Ok(logs.directory_or_new(OUR_LOGS.0, OUR_LOGS.1)?.replace(name, LOG_MODE, log)?)
 }
 
 #[cfg(test)]
@@ -161,11 +163,13 @@ mod tests {
         assert_eq!(fs::read_dir(new.path()).unwrap().count(), 0);
         fs::write(home.path().join("machine-id"), "0123\n").unwrap();
         fs::write(home.path().join("log"), "said\n").unwrap();
+        fs::write(home.path().join("log.jsonl"), "{}\n").unwrap();
         fs::create_dir(home.path().join("services")).unwrap();
         copy_kept(&open(&home), &open(&new)).unwrap();
         assert_eq!(fs::read_to_string(new.path().join("machine-id")).unwrap(), "0123\n");
         assert_eq!(fs::read_to_string(new.path().join("log")).unwrap(), "said\n");
-        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_to_string(new.path().join("log.jsonl")).unwrap(), "{}\n");
+        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 3);
     }
 
     #[test]
@@ -177,11 +181,11 @@ mod tests {
         symlink("/data/log", home.path().join("var/log")).unwrap();
         mknodat(CWD, logs.join("iguana/boot.log"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let root = Directory::open(home.path()).unwrap();
-        put_log(&root, b"log").unwrap();
+        put_log(&root, "boot.log", b"log").unwrap();
         assert_eq!(fs::read(logs.join("iguana/boot.log")).unwrap(), b"log");
         fs::remove_dir_all(logs.join("iguana")).unwrap();
         symlink(outside.path(), logs.join("iguana")).unwrap();
-        assert!(put_log(&root, b"log").is_err());
+        assert!(put_log(&root, "boot.log", b"log").is_err());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

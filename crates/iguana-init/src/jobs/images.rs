@@ -6,6 +6,7 @@ use super::scope::Scope;
 use crate::machine::memory::{STORE, SpareMemory, StoreMemory};
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
+use events::{Event, Outcome, Text};
 use hint::WithHint as _;
 use oci_layer::Store;
 use oci_pull::{Credentials, Finder, PullEvent, Puller, VerifiedImage};
@@ -147,7 +148,7 @@ impl Images {
         report: &Report,
     ) -> anyhow::Result<VerifiedImage> {
         let start = Instant::now();
-        report.say(format_args!("image {reference}: resolving"));
+        report.tell(Event::PullBegin { image: Text::of(reference) });
         let place = reference.named().map_or("its files", |_| "the registry");
         let mut waiting = None;
         let mut watch = |event| {
@@ -156,12 +157,15 @@ impl Images {
             }
             tell(reference, &event, start, report);
         };
-        let image = self
-            .puller
-            .pull(&self.pins.pin(reference)?, credentials, &self.space, &mut watch)
-            .with_context(|| format!("cannot pull the image `{reference}`"))?;
-        report.say(format_args!("image {reference}: ready after {:.1} s", start.elapsed().as_secs_f32()));
-        Ok(image)
+        let pin = self.pins.pin(reference);
+        let pulled = pin.and_then(|pin| {
+            let pulled = self.puller.pull(&pin, credentials, &self.space, &mut watch);
+            pulled.with_context(|| format!("cannot pull the image `{reference}`"))
+        });
+        let outcome = if pulled.is_ok() { Outcome::Success } else { Outcome::Failure };
+        let seconds = start.elapsed().into();
+        report.tell(Event::PullEnd { image: Text::of(reference), outcome, seconds });
+        pulled
     }
 
     /// Pulls an image that is not needed yet, into memory that nobody needs now. It goes into the log only, as the console is the
@@ -211,7 +215,7 @@ fn waiting_for(
 }
 
 fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Report) {
-    let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
+    let image = Text::of(reference);
     match event {
         PullEvent::Asking { .. } => {}
         PullEvent::Elsewhere { place, why } => {
@@ -225,22 +229,19 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
             report.detail(format_args!("image {reference}: may run {reason}"));
         }
         PullEvent::Resolved { place, digest, layers, bytes, need } => {
-            if let Some(place) = place {
-                report.say(format_args!("image {reference}: from {place}"));
-            }
-            let plural = if *layers == 1 { "" } else { "s" };
-            report.say(format_args!("image {reference}: {layers} layer{plural}, {:.1} MB", megabytes(bytes)));
-            let about = if need.is_known() { "" } else { "about " };
-            let unpacked = megabytes(&need.about);
-            report.detail(format_args!(
-                "image {reference}: {about}{unpacked:.1} MB unpacked; manifest {digest}"
-            ));
+            report.tell(Event::PullResolved {
+                image,
+                place: place.as_ref().map(Text::of),
+                digest: Text::of(digest),
+                layers: *layers as u64,
+                bytes: *bytes,
+                unpacked: need.about,
+                exact: need.is_known(),
+            });
         }
-        PullEvent::Progress { done, bytes, .. } => report.say(format_args!(
-            "image {reference}: {:.1} of {:.1} MB after {} s",
-            megabytes(done),
-            megabytes(bytes),
-            start.elapsed().as_secs()
-        )),
+        PullEvent::Progress { done, bytes, .. } => {
+            let seconds = start.elapsed().into();
+            report.tell(Event::PullProgress { image, done: *done, bytes: *bytes, seconds });
+        }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use images::Images;
 pub(crate) use streams::Streams;
 
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
+use events::{Event, Seconds, Text};
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
@@ -91,14 +92,14 @@ impl Runner<'_> {
         let ancestors = self.ancestors(job);
         let scope = self.scope_of(job, &ancestors);
         if !scope.allows(job.condition.as_ref()) {
-            self.report.say(format_args!("job {id}: skipped: {}", self.why_skipped(job, &ancestors)));
+            let why = Text::of(self.why_skipped(job, &ancestors));
+            self.report.tell(job_end(id, Outcome::Skipped, None, Some(why)));
             self.note(id, Outcome::Skipped, StringMap::new(), ancestors);
             return None;
         }
         let scope = scope.with_env(&job.env);
-        if let Some(name) = &job.name {
-            self.report.say(format_args!("job {id}: {}", name.evaluate(&scope)));
-        }
+        let name = job.name.as_ref().map(|name| Text::of(name.evaluate(&scope)));
+        self.report.tell(Event::JobBegin { job: Text::of(id), name });
         let report = self.report;
         let mut written = StringMap::new();
         let ended = images::resolved(job, &scope).at(Stage::Image).and_then(|job| {
@@ -111,7 +112,8 @@ impl Runner<'_> {
             self.note(id, Outcome::Success, written, ancestors);
             return None;
         };
-        report.say(format_args!("job {id}: failed: {:#}", failure.error));
+        let why = Text::of(format_args!("{:#}", failure.error));
+        report.tell(job_end(id, Outcome::Failure, None, Some(why)));
         if job.continue_on_error {
             report.say(format_args!("job {id}: going on all the same (continue-on-error)"));
             self.note(id, Outcome::Success, written, ancestors);
@@ -219,7 +221,7 @@ impl Runner<'_> {
         let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();
         let deadline = Deadline { start, limit: job.limits.timeout };
-        self.report.say(format_args!("job {id}: started"));
+        self.report.tell(Event::JobStarted { job: Text::of(id) });
         let scope = scope.with_env(&own.env);
         if job.steps.is_empty() {
             let ran = self.own_program(&container, own, &scope, &deadline, alarm);
@@ -236,7 +238,7 @@ impl Runner<'_> {
         }
         // Also where a step may fail, or nothing waited at that moment.
         alarm.check()?;
-        self.report.say(format_args!("job {id}: succeeded in {:.1} s", start.elapsed().as_secs_f32()));
+        self.report.tell(job_end(id, Outcome::Success, Some(start.elapsed().into()), None));
         Ok(())
     }
 
@@ -257,6 +259,10 @@ impl Runner<'_> {
         }
         Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the container's own messages are above")))
     }
+}
+
+fn job_end(id: &str, outcome: Outcome, seconds: Option<Seconds>, why: Option<Text>) -> Event {
+    Event::JobEnd { job: Text::of(id), outcome: outcome.into(), seconds, why }
 }
 
 /// The outputs that a job names, else all that was written.

@@ -13,6 +13,16 @@ pub(super) enum Outcome {
     Skipped,
 }
 
+impl From<Outcome> for events::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Failure => Self::Failure,
+            Outcome::Skipped => Self::Skipped,
+        }
+    }
+}
+
 impl Outcome {
     fn word(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use super::scope::Scope;
 use crate::bounded;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
+use events::{Event, Text};
 use exchange::ServiceLog;
 use hint::hinted;
 use runtime::{Container, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
@@ -146,7 +147,7 @@ impl Service {
         let _ = bounded::join(self.watcher, WATCHER_LIMIT);
         let report = &self.watched.report;
         if service.shows_log {
-            service.log.end().lines().for_each(|line| report.say(format_args!("{service}: | {line}")));
+            service.log.end().lines().for_each(|line| report.tell(service.output(line, false)));
         }
         report.say(format_args!("{service}: stopped"));
         if !has_failed && !service.shows_log {
@@ -206,8 +207,12 @@ impl PreparedService {
         let written = self.log.end();
         let lines: Vec<&str> = written.lines().collect();
         for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-            report.warn(format_args!("{self}: | {line}"));
+            report.tell(self.output(line, true));
         }
+    }
+
+    fn output(&self, line: &str, failed: bool) -> Event {
+        Event::Output { service: Some(Text::of(self)), failed, text: Text::of(line) }
     }
 }
 

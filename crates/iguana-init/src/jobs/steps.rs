@@ -6,6 +6,7 @@ use super::services::ServiceFailureSignal;
 use super::{Deadline, Setup, attempts, containers, outputs};
 use crate::report::Report;
 use anyhow::Context as _;
+use events::{Event, Seconds, Text};
 use exchange::StepFiles;
 use hint::hinted;
 use runtime::{Container, Program, ProgramCommand, ProgramExit};
@@ -75,13 +76,17 @@ impl Steps<'_> {
     ) -> (StepResult, Option<anyhow::Error>) {
         if !scope.allows(step.condition.as_ref()) {
             if step.condition.is_some() {
-                self.report.say(format_args!("job {}: {title}: skipped", self.id));
+                self.tell_end(number, title, events::Outcome::Skipped, None, None);
             }
             let skipped = Outcome::Skipped;
             return (StepResult { outcome: skipped, conclusion: skipped, outputs: StringMap::new() }, None);
         }
         let start = Instant::now();
-        self.report.say(format_args!("job {}: {title}: started", self.id));
+        self.report.tell(Event::StepBegin {
+            job: Text::of(self.id),
+            step: number as u64 + 1,
+            title: Text::of(title),
+        });
         let label = format!("job {}: {title}", self.id);
         let mut written = StringMap::new();
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
@@ -93,13 +98,23 @@ impl Steps<'_> {
             written = read.as_ref().cloned().unwrap_or_default();
             ran.and(read.map(drop))
         });
-        if ran.is_ok() {
-            let seconds = start.elapsed().as_secs_f32();
-            self.report.detail(format_args!("job {}: {title}: succeeded in {seconds:.1} s", self.id));
-        }
         let outcome = if ran.is_ok() { Outcome::Success } else { Outcome::Failure };
+        let why = ran.as_ref().err().map(|error| Text::of(format_args!("{error:#}")));
+        self.tell_end(number, title, outcome.into(), Some(start.elapsed().into()), why);
         let conclusion = if step.continue_on_error { Outcome::Success } else { outcome };
         (StepResult { outcome, conclusion, outputs: written }, ran.err())
+    }
+
+    fn tell_end(
+        &self,
+        number: usize,
+        title: &str,
+        outcome: events::Outcome,
+        seconds: Option<Seconds>,
+        why: Option<Text>,
+    ) {
+        let (job, step, title) = (Text::of(self.id), number as u64 + 1, Text::of(title));
+        self.report.tell(Event::StepEnd { job, step, title, outcome, seconds, why });
     }
 
     fn act(&self, number: usize, step: &Step, scope: &Scope) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ struct Mount {
 const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// What Iguana itself keeps, so that it does not depend on how full `/run` is, nor `/run` on it: the log has 4 MiB at most,
-/// that of a service 0.4 MiB; the store is a file system of its own.
+/// as text and once more as events, that of a service 0.4 MiB; the store is a file system of its own.
 const OWN: Mount = Mount {
     what: "tmpfs",
     at: "/run/iguana",

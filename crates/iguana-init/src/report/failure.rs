@@ -1,42 +1,8 @@
 //! A failure with all that its reader needs.
 
+pub(crate) use events::Stage;
+use events::{Event, Text};
 use std::fmt;
-
-/// Where in the boot something failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Boot,
-    Trust,
-    Modules,
-    Devices,
-    Network,
-    Clock,
-    ControlFile,
-    Workflow,
-    Image,
-    Service,
-    Job,
-    Handover,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Boot => "boot",
-            Self::Trust => "trust",
-            Self::Modules => "kernel modules",
-            Self::Devices => "devices",
-            Self::Network => "network",
-            Self::Clock => "clock",
-            Self::ControlFile => "control file",
-            Self::Workflow => "workflow",
-            Self::Image => "image",
-            Self::Service => "service",
-            Self::Job => "job",
-            Self::Handover => "handover",
-        })
-    }
-}
 
 /// What failed, and where.
 #[derive(Debug)]
@@ -71,23 +37,22 @@ impl Failure {
         Self { job: Some(job.into()), error, ..self }
     }
 
-    /// The block that the person at the machine reads.
-    pub(super) fn lines(&self, log: Option<&str>) -> Vec<String> {
-        let mut chain = self.error.chain().map(ToString::to_string);
-        let mut lines = vec![format!("error: {}", chain.next().unwrap_or_default())];
-        lines.extend(chain.map(|cause| format!("  why: {cause}")));
-        lines.push(match &self.job {
-            Some(job) => format!("  stage: {}, job {job}", self.stage),
-            None => format!("  stage: {}", self.stage),
-        });
-        lines.extend(hint::of(&self.error).map(|hint| format!("  hint: {hint}")));
-        lines.extend(log.map(|log| format!("  log: {log}")));
-        lines
+    /// The failure as an event.
+    pub(super) fn event(&self) -> Event {
+        let mut chain = self.error.chain().map(Text::of);
+        Event::Failure {
+            stage: self.stage,
+            job: self.job.as_ref().map(Text::of),
+            error: chain.next().unwrap_or_else(|| Text::of("")),
+            causes: chain.collect(),
+            hint: hint::of(&self.error).map(Text::of),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::words;
     use super::*;
     use anyhow::Context as _;
     use hint::WithHint as _;
@@ -100,8 +65,9 @@ mod tests {
             .at(Stage::Image)
             .unwrap_err()
             .of_job("one");
+        let lines = words::lines(&failure.event(), Some("/run/iguana/log"));
         assert_eq!(
-            failure.lines(Some("/run/iguana/log")),
+            lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>(),
             [
                 "error: the job `one` failed",
                 "  why: cannot get `http://x`",

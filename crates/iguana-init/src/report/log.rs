@@ -19,17 +19,24 @@ pub(super) struct Log {
     /// Bytes that were cut out so far, and those of the notice that says so.
     cut: u64,
     notice: u64,
+    /// The line that says how many bytes were cut out.
+    notice_of: fn(u64) -> String,
 }
 
 impl Log {
-    /// Opens it, or makes it.
+    /// Opens it, or makes it. `notice_of` is the line that says how many bytes were cut out.
     ///
     /// # Errors
     /// When it can be neither opened nor made.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, notice_of: fn(u64) -> String) -> io::Result<Self> {
         let lines = OpenOptions::new().append(true).create(true).open(path)?;
         let middle = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self { lines, middle, cut: 0, notice: 0 })
+        Ok(Self { lines, middle, cut: 0, notice: 0, notice_of })
+    }
+
+    /// Whether nobody has written to it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 
     /// Adds a line, which ends with its line break.
@@ -57,8 +64,7 @@ impl Log {
         let first = tail.iter().position(|byte| *byte == b'\n').map_or(tail.len(), |end| end + 1);
         let tail = &tail[first..];
         self.cut += length - head - tail.len() as u64 - self.notice;
-        let notice = format!("warning: the log was full: {} bytes are cut out here", self.cut);
-        let notice = super::timed(super::uptime(), &notice);
+        let notice = (self.notice_of)(self.cut);
         let rest = [notice.as_bytes(), tail].concat();
         self.middle.write_all_at(&rest, head)?;
         self.middle.set_len(head + rest.len() as u64)?;
@@ -75,7 +81,7 @@ mod tests {
     fn a_log_keeps_its_beginning_and_its_end_and_says_what_was_cut_out() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log");
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, super::super::cut_out).unwrap();
         for number in 0..200_000 {
             log.add(&format!("line {number} of many that say the same as all the others\n"));
             if number % 1000 == 0 {

@@ -1,4 +1,5 @@
-//! The only printer: the console for the person at the machine, and the log.
+//! The only printer. What happens is an event; the console, two logs (in words, and as events) and the splash screen show it,
+//! each in its way, and none of them has the boot wait.
 //!
 //! What it prints may come from anywhere (a registry, a workflow, a container's last words), and is escaped here, once:
 //! one message is one line, and whatever line breaks it has lead to lines that say so.
@@ -10,7 +11,9 @@ mod failure;
 mod log;
 mod progress;
 mod splash;
+mod stage;
 mod waiting;
+mod words;
 
 use activity::Activity;
 pub(crate) use activity::{Attended, SILENCE_LIMIT};
@@ -18,19 +21,23 @@ use console::Console;
 pub(crate) use failure::{At, Failure, Stage};
 use log::Log;
 use splash::Splash;
-pub(crate) use waiting::Waiting;
+pub(crate) use waiting::{Waiting, waiting};
+
+use events::{Decision, Event, Record, Text};
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Everything that was said, also what the console did not show.
 pub(crate) const LOG: &str = "/run/iguana/log";
+/// The same as events: docs/events.md.
+pub(crate) const EVENTS: &str = "/run/iguana/log.jsonl";
 /// What everything that is said is shown on: the main one of the kernel's consoles.
 const CONSOLE: &str = "/dev/console";
 
@@ -52,7 +59,10 @@ pub(crate) enum Level {
 
 struct Outputs {
     screen: Screen,
+    /// In words.
     log: Option<Log>,
+    /// As events.
+    events: Option<Log>,
     level: Level,
     /// The console is the machine's: the kernel's time stands before each line.
     at_machine: bool,
@@ -77,15 +87,23 @@ impl Report {
             // Without a log the console still tells everything that matters.
             let _ = std::fs::create_dir_all(directory);
         }
-        let log = Log::open(Path::new(LOG)).ok();
-        Self::with(Outputs { screen, log, level: Level::Info, at_machine: true, splash: Splash::connect() })
+        let log = Log::open(Path::new(LOG), cut_out).ok();
+        let events = open_events(Path::new(EVENTS)).ok();
+        Self::with(Outputs {
+            screen,
+            log,
+            events,
+            level: Level::Info,
+            at_machine: true,
+            splash: Splash::connect(),
+        })
     }
 
     /// Speaks to standard error, for whoever called this program.
     pub(crate) fn to_caller(level: Level) -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
-        Self::with(Outputs { screen, log: None, level, at_machine: false, splash: None })
+        Self::with(Outputs { screen, log: None, events: None, level, at_machine: false, splash: None })
     }
 
     /// Speaks to this log only.
@@ -93,7 +111,8 @@ impl Report {
     pub(crate) fn to_log(log: &Path) -> Self {
         Self::with(Outputs {
             screen: Screen::Nobody,
-            log: Some(Log::open(log).unwrap()),
+            log: Some(Log::open(log, cut_out).unwrap()),
+            events: None,
             level: Level::Info,
             at_machine: true,
             splash: None,
@@ -109,42 +128,45 @@ impl Report {
         self.outputs().level = Level::Debug;
     }
 
-    /// Tells the person at the machine.
-    pub(crate) fn say(&self, text: impl Display) {
+    /// Tells what happened. Nobody waits for whoever shows it.
+    pub(crate) fn tell(&self, event: Event) {
         self.activity.note();
-        self.outputs().write(&text.to_string(), Level::Info);
+        self.outputs().write(event);
     }
 
-    /// Tells the person at the machine, and not the log.
-    pub(crate) fn show(&self, text: impl Display) {
-        self.outputs().show(&text.to_string(), Level::Info);
+    /// Tells the person at the machine.
+    pub(crate) fn say(&self, text: impl Display) {
+        self.tell(Event::Message { level: events::Level::Info, text: Text::of(text) });
+    }
+
+    /// Shows an event to the person at the machine, and keeps it in no log.
+    fn show(&self, event: Event) {
+        self.outputs().show(&event, uptime());
     }
 
     /// Tells what may be wrong.
     pub(crate) fn warn(&self, text: impl Display) {
-        self.activity.note();
-        self.outputs().write(&format!("warning: {text}"), Level::Warn);
+        self.tell(Event::Warning { text: Text::of(text) });
     }
 
     /// For the log; shown only with `rd.iguana.debug`.
     pub(crate) fn detail(&self, text: impl Display) {
-        self.activity.note();
-        self.outputs().write(&text.to_string(), Level::Debug);
+        self.tell(Event::Message { level: events::Level::Debug, text: Text::of(text) });
     }
 
     /// One block that says what failed, why, where, and what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.activity.note();
-        let mut outputs = self.outputs();
-        let log = outputs.log.is_some().then_some(LOG);
-        for line in failure.lines(log) {
-            outputs.write(&line, Level::Error);
-        }
+        self.tell(failure.event());
     }
 
-    /// Tells the person at the machine of a wait that goes on: no sign that anything happens.
-    fn remind(&self, text: impl Display) {
-        self.outputs().write(&text.to_string(), Level::Info);
+    /// Tells how the machine goes on, and why.
+    pub(crate) fn decided(&self, decision: Decision, text: impl Display) {
+        self.tell(Event::Decided { decision, text: Text::of(text) });
+    }
+
+    /// Tells of a wait that goes on: no sign that anything happens.
+    fn remind(&self, event: Event) {
+        self.outputs().write(event);
     }
 
     /// Waits, at most for `limit`, until the console has sent all that was said.
@@ -178,23 +200,38 @@ impl Report {
 }
 
 impl Outputs {
-    fn write(&mut self, text: &str, level: Level) {
-        self.show(text, level);
-        let Some(log) = &mut self.log else { return };
-        let uptime = uptime();
-        printable::lines(text).iter().for_each(|line| log.add(&timed(uptime, line)));
+    fn write(&mut self, event: Event) {
+        let (uptime, time) = (uptime(), SystemTime::now());
+        let lines = self.show(&event, uptime);
+        if let Some(log) = &mut self.log {
+            lines.iter().for_each(|line| log.add(&timed(uptime, line)));
+        }
+        if let Some(events) = &mut self.events
+            && let Ok(line) = Record::new(uptime, time, event).line()
+        {
+            events.add(&line);
+        }
     }
 
-    fn show(&mut self, text: &str, level: Level) {
-        let uptime = uptime();
-        for line in printable::lines(text) {
-            let plain = if self.at_machine { timed(uptime, &line) } else { format!("iguana: {line}\n") };
-            if level <= Level::Info {
-                self.splash.take_if(|splash| !splash.show(&line));
-            }
-            if level <= self.level {
-                self.screen.show(plain);
-            }
+    /// Shows an event to whoever reads along; its lines.
+    fn show(&mut self, event: &Event, uptime: f64) -> Vec<String> {
+        let log = self.log.is_some().then_some(LOG);
+        let mut shown = Vec::new();
+        for (level, text) in words::lines(event, log) {
+            let lines = printable::lines(&text);
+            lines.iter().for_each(|line| self.show_line(line, level, uptime));
+            shown.extend(lines);
+        }
+        shown
+    }
+
+    fn show_line(&mut self, line: &str, level: Level, uptime: f64) {
+        if level <= Level::Info {
+            self.splash.take_if(|splash| !splash.show(line));
+        }
+        if level <= self.level {
+            let whole = if self.at_machine { timed(uptime, line) } else { format!("iguana: {line}\n") };
+            self.screen.show(whole);
         }
     }
 }
@@ -210,6 +247,26 @@ impl Screen {
             Self::Nobody => {}
         }
     }
+}
+
+/// Opens the log of events. Whoever begins it states its format.
+fn open_events(path: &Path) -> io::Result<Log> {
+    let mut log = Log::open(path, |bytes| event_line(Event::Lost { bytes }))?;
+    if log.is_empty() {
+        let version = Text::of(env!("CARGO_PKG_VERSION"));
+        log.add(&event_line(Event::Log { format: events::FORMAT, version }));
+    }
+    Ok(log)
+}
+
+/// An event of now. Each can be written.
+fn event_line(event: Event) -> String {
+    Record::new(uptime(), SystemTime::now(), event).line().unwrap_or_default()
+}
+
+/// What stands in the log in place of its middle.
+fn cut_out(bytes: u64) -> String {
+    timed(uptime(), &format!("warning: the log was full: {bytes} bytes are cut out here"))
 }
 
 fn timed(uptime: f64, line: &str) -> String {
@@ -278,12 +335,14 @@ mod tests {
         let mut shown = tempfile::tempfile().unwrap();
         let target = shown.try_clone().unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
+        let events = tempfile::NamedTempFile::new().unwrap();
         let outputs = Outputs {
             screen: match at_machine {
                 true => Screen::Machine(Console::start(target).unwrap()),
                 false => Screen::Caller(target),
             },
-            log: Some(Log::open(log.path()).unwrap()),
+            log: Some(Log::open(log.path(), cut_out).unwrap()),
+            events: Some(open_events(events.path()).unwrap()),
             level: Level::Debug,
             at_machine,
             splash: None,
@@ -292,7 +351,17 @@ mod tests {
         let mut text = String::new();
         shown.rewind().unwrap();
         shown.read_to_string(&mut text).unwrap();
+        check_events(&std::fs::read_to_string(events.path()).unwrap());
         [text, std::fs::read_to_string(log.path()).unwrap()]
+    }
+
+    /// Each line is an event, and steers no terminal.
+    fn check_events(log: &str) {
+        for line in log.lines() {
+            assert!(!line.contains(printable::is_hidden), "{line:?}");
+            serde_json::from_str::<Record>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(log.starts_with("{\"uptime\":") && log.lines().next().unwrap().contains("\"format\":1"));
     }
 
     /// Who begins a line: us, after the time where there is one.
@@ -339,5 +408,65 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_console_that_takes_nothing_stops_no_event_and_the_logs_have_them_in_order() {
+        let home = tempfile::tempdir().unwrap();
+        let (_unread, target) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let path = home.path().join("log.jsonl");
+        let report = Report::with(Outputs {
+            screen: Screen::Machine(Console::start(target.into()).unwrap()),
+            log: Log::open(&home.path().join("log"), cut_out).ok(),
+            events: open_events(&path).ok(),
+            level: Level::Debug,
+            at_machine: true,
+            splash: None,
+        });
+        let start = std::time::Instant::now();
+        let done = report.during(Stage::Network, || {
+            (0..5000).for_each(|number| report.say(format_args!("{number}: {}", "x".repeat(100))));
+            Err::<(), _>("no carrier")
+        });
+        assert_eq!(done, Err("no carrier"));
+        // A second for the console, once.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let read = |line| serde_json::from_str::<Record>(line).unwrap();
+        let records: Vec<Record> = text.lines().map(read).collect();
+        assert!(records.is_sorted_by(|one, next| one.uptime <= next.uptime));
+        let is_message = |record: &&Record| matches!(record.event, Event::Message { .. });
+        assert_eq!(records.iter().filter(is_message).count(), 5000);
+        assert_eq!(records[1].event, Event::StageBegin { stage: Stage::Network });
+        let outcome = events::Outcome::Failure;
+        assert!(matches!(&records.last().unwrap().event,
+            Event::StageEnd { stage: Stage::Network, outcome: ended, .. } if *ended == outcome));
+    }
+
+    #[test]
+    fn the_log_of_events_keeps_its_beginning_and_its_end_and_an_event_says_what_was_cut_out() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("log.jsonl");
+        let report = Report::with(Outputs {
+            screen: Screen::Nobody,
+            log: None,
+            events: open_events(&path).ok(),
+            level: Level::Debug,
+            at_machine: true,
+            splash: None,
+        });
+        for number in 0..40_000 {
+            report.say(format_args!("{number}: {}", "x".repeat(200)));
+        }
+        // Whoever opens it next goes on with it.
+        drop(open_events(&path).unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.len() <= 4 << 20, "{}", text.len());
+        let records: Vec<Record> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let is_log = |record: &&Record| matches!(record.event, Event::Log { format: 1, .. });
+        assert!(is_log(&&records[0]) && records.iter().filter(is_log).count() == 1);
+        let is_lost = |record: &&Record| matches!(record.event, Event::Lost { .. });
+        assert_eq!(records.iter().filter(is_lost).count(), 1);
+        assert!(text.lines().last().unwrap().contains("39999: "));
     }
 }

@@ -1,6 +1,7 @@
 //! What containers say of their progress, on the console and in the log.
 
 use super::Report;
+use events::{Event, Text};
 use exchange::ProgressSink;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ impl Report {
 
 impl ProgressSink for Report {
     fn log(&self, line: &str) {
-        self.say(format_args!("progress: {line}"));
+        self.tell(written(line));
     }
 
     fn log_end(&self) {
@@ -21,8 +22,12 @@ impl ProgressSink for Report {
     }
 
     fn show(&self, line: &str) {
-        Report::show(self, format_args!("progress: {line}"));
+        Report::show(self, written(line));
     }
+}
+
+fn written(line: &str) -> Event {
+    Event::Output { service: None, failed: false, text: Text::of(line) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Nothing waits in silence.
 
 use super::Report;
+use events::{Event, Text};
+use std::fmt::Display;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,13 +24,15 @@ impl Waiting {
         let start = Instant::now();
         thread::spawn(move || {
             while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
-                report.remind(format_args!(
-                    "{what} ({} s of {} s)",
-                    start.elapsed().as_secs(),
-                    limit.as_secs()
-                ));
+                report.remind(waiting(&what, start.elapsed(), limit));
             }
         });
         Self { _end: end }
     }
+}
+
+/// A wait that goes on. Whole seconds: nobody reads more.
+pub(crate) fn waiting(what: impl Display, waited: Duration, limit: Duration) -> Event {
+    let whole = |time: Duration| Duration::from_secs(time.as_secs()).into();
+    Event::Waiting { text: Text::of(what), seconds: whole(waited), limit: whole(limit) }
 }

@@ -6,6 +6,7 @@ mod zram;
 pub(crate) use store::{STORE, SpareMemory, StoreMemory};
 pub(crate) use zram::stop as stop_swapping;
 
+use events::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -62,11 +63,11 @@ impl Watch {
         Self { peak }
     }
 
-    /// One line for the person at the machine.
-    pub(crate) fn summary(&self) -> String {
+    /// How much was needed so far.
+    pub(crate) fn summary(&self) -> Event {
         sample(&self.peak);
         let total = read().map_or(0, |memory| memory.total);
-        format!("memory: peak {} MiB of {} MiB", self.peak.load(Ordering::Relaxed) >> 20, total >> 20)
+        Event::Memory { peak: self.peak.load(Ordering::Relaxed), total }
     }
 }
 

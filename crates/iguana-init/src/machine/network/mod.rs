@@ -6,13 +6,14 @@ mod netlink;
 mod others;
 mod resolver;
 
-use crate::report::{Report, Waiting};
+use crate::report::{Report, Waiting, waiting};
 use anyhow::Context as _;
 pub(crate) use others::wait_for_others;
 
 use ::dhcp::{Lease, Route};
 use config::cmdline::{Addressing, Settings, StaticAddress};
 use dhcp::Taken;
+use events::{Event, Text};
 use hint::hinted;
 use interfaces::Interface;
 use netlink::Netlink;
@@ -83,11 +84,12 @@ fn ask_interfaces(
                 resolver::write(settings, Some(&lease), report)?;
                 let server =
                     lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"));
-                let waited = start.elapsed().as_secs_f32();
-                report.say(format_args!(
-                    "network: {} has {lease} from {server} after {waited:.1} s",
-                    interface.name
-                ));
+                report.tell(Event::Network {
+                    interface: Text::of(&interface.name),
+                    address: Text::of(&lease),
+                    from: Text::of(server),
+                    seconds: Some(start.elapsed().into()),
+                });
                 let going = ActiveNetwork {
                     netlink,
                     asking,
@@ -106,11 +108,8 @@ fn ask_interfaces(
         }
         if told.elapsed() > TELL_EVERY {
             told = Instant::now();
-            let (waited, limit) = (start.elapsed().as_secs(), limit.as_secs());
-            report.say(format_args!(
-                "network: waiting for {} ({waited} s of {limit} s)",
-                wanted(name, &interfaces)
-            ));
+            let what = format!("network: waiting for {}", wanted(name, &interfaces));
+            report.tell(waiting(what, start.elapsed(), limit));
         }
     }
 }
@@ -232,7 +231,12 @@ fn set_static(
         netlink.add_route(interface.index, &anywhere).context("cannot set the gateway of `ip=`")?;
     }
     resolver::write(settings, None, report)?;
-    report.say(format_args!("network: {} has {}/{} from `ip=`", interface.name, fixed.address, fixed.prefix));
+    report.tell(Event::Network {
+        interface: Text::of(&interface.name),
+        address: Text::of(format_args!("{}/{}", fixed.address, fixed.prefix)),
+        from: Text::of("`ip=`"),
+        seconds: None,
+    });
     Ok(())
 }
 

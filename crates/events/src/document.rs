@@ -1,0 +1,141 @@
+//! The table of events as a JSON Schema (json-schema.org/draft/2020-12), and as a page for people.
+
+use crate::{Event, EventField, EventKind, Record, VOCABULARY, Value};
+use serde_json::{Map, json};
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Where the schema is published: `docs/events.schema.json` of the repository.
+const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/events.schema.json");
+
+/// The page before the table.
+const INTRODUCTION: &str = "\
+# Events
+
+What happens in a boot is in two files, which say the same: `/run/iguana/log` in words, and `/run/iguana/log.jsonl` as events, one
+JSON object on each line. A new system gets copies in `/var/log/iguana`: `boot.log` and `boot.jsonl`.
+
+Each event has these fields before its own:
+
+| field | holds | means |
+| --- | --- | --- |
+| `uptime` | seconds | since the kernel started (`CLOCK_BOOTTIME`), as in the kernel's own messages; nobody sets this clock |
+| `time` | text | the time of the day (RFC 3339), as far as the machine knew it |
+| `event` | text | what happened, one of the names below |
+
+The first line is the event `log`, which states the format. Further events and fields may come without a new format: ignore those that
+you do not know. A text has at most 16 KiB, the file at most 4 MiB: when it is full, its middle is cut out, and the event `lost` is in
+its place. Letters that hide others or steer a terminal are escaped, so that the file can be shown as it is. Lines that containers write
+to the terminal are not in it; those that they write to `/iguana/progress`, and the last lines of services, are. A job that wants to
+read it has it as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
+
+[`events.schema.json`](events.schema.json) is a JSON Schema (2020-12) of one line. It and this page are made of one table: `cargo run -p
+events --example write-docs`.
+";
+
+/// The schema of one line.
+#[must_use]
+pub fn schema() -> String {
+    let names: Vec<&str> = VOCABULARY.iter().map(|kind| kind.name).collect();
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": ID,
+        "title": "an event of a boot of Iguana",
+        "description": "one line of /run/iguana/log.jsonl",
+        "type": "object",
+        "required": ["uptime", "time", "event"],
+        "properties": {
+            "uptime": { "type": "number", "minimum": 0 },
+            "time": { "type": "string", "format": "date-time" },
+            "event": { "enum": names },
+        },
+        "oneOf": VOCABULARY.iter().map(kind_schema).collect::<Vec<_>>(),
+        "unevaluatedProperties": false,
+    });
+    format!("{schema:#}\n")
+}
+
+fn kind_schema(kind: &EventKind) -> serde_json::Value {
+    let mut properties = Map::from_iter([("event".to_owned(), json!({ "const": kind.name }))]);
+    for field in kind.fields {
+        let mut schema = value_schema(&field.value);
+        schema["description"] = field.doc.trim().into();
+        properties.insert(field.name.into(), schema);
+    }
+    let required: Vec<&str> =
+        std::iter::once("event").chain(kind.fields.iter().map(|field| field.name)).collect();
+    json!({ "title": kind.name, "description": kind.doc.trim(), "properties": properties, "required": required })
+}
+
+fn value_schema(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Text => json!({ "type": "string" }),
+        Value::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Value::Count => json!({ "type": "integer", "minimum": 0 }),
+        Value::Seconds => json!({ "type": "number", "minimum": 0 }),
+        Value::Flag => json!({ "type": "boolean" }),
+        Value::Choice(words) => json!({ "enum": words }),
+        Value::Optional(value) => json!({ "anyOf": [value_schema(value), { "type": "null" }] }),
+    }
+}
+
+/// `docs/events.md`.
+#[must_use]
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for (kind, example) in VOCABULARY.iter().zip(Event::examples()) {
+        // Writing to a string does not fail.
+        let _ = write!(page, "\n## `{}`\n\n{}\n\n{}", kind.name, kind.doc.trim(), fields(kind.fields));
+        let record = Record::new(12.345, UNIX_EPOCH + Duration::from_secs(1_798_761_600), example);
+        let line = record.line().unwrap_or_default();
+        let _ = write!(page, "\n```json\n{line}```\n");
+    }
+    page
+}
+
+fn fields(fields: &[EventField]) -> String {
+    let rows = fields.iter().map(|field| {
+        let doc = field.doc.trim().trim_end_matches('.');
+        let doc: String =
+            doc.chars().take(1).flat_map(char::to_lowercase).chain(doc.chars().skip(1)).collect();
+        format!("| `{}` | {} | {doc} |\n", field.name, holds(&field.value))
+    });
+    format!("| field | holds | means |\n| --- | --- | --- |\n{}", rows.collect::<String>())
+}
+
+fn holds(value: &Value) -> String {
+    match value {
+        Value::Text => "text".into(),
+        Value::Texts => "list of texts".into(),
+        Value::Count => "number".into(),
+        Value::Seconds => "seconds".into(),
+        Value::Flag => "`true` or `false`".into(),
+        Value::Choice(words) => format!("`{}`", words.join("`, `")),
+        Value::Optional(value) => format!("{}, or `null`", holds(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_made_of_the_table() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+        for (name, expected) in [("events.schema.json", schema()), ("events.md", page())] {
+            let published = std::fs::read_to_string(format!("{docs}/{name}")).unwrap_or_default();
+            assert!(published == expected, "`docs/{name}` is old: cargo run -p events --example write-docs");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_every_event_has_its_own_in_its_record() {
+        for (kind, example) in VOCABULARY.iter().zip(Event::examples()) {
+            let value = serde_json::to_value(example).unwrap();
+            assert_eq!(value["event"], kind.name);
+            let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+            assert_eq!(keys.len(), kind.fields.len() + 1, "{keys:?}");
+            assert_eq!(VOCABULARY.iter().filter(|other| other.name == kind.name).count(), 1);
+        }
+    }
+}

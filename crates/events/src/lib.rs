@@ -1,0 +1,38 @@
+//! What happens in a boot, as data: stages, jobs, steps, pulls, lines of containers, warnings, failures, decisions.
+//!
+//! Principles:
+//!
+//! 1. One table has the vocabulary: the type [`Event`], [`VOCABULARY`], the JSON Schema and `docs/events.md` come of it.
+//! 2. An event is a value without I/O; whoever shows or sends it is a sink, and none of its business.
+//! 3. A line is bounded, and no byte in it steers a terminal, so that a log can be shown as it is.
+//!
+//! ```
+//! use events::{Event, Record, Stage};
+//!
+//! let record = Record::new(1.5, std::time::UNIX_EPOCH, Event::StageBegin { stage: Stage::Network });
+//! let line = record.line().unwrap();
+//! assert_eq!(
+//!     line,
+//!     "{\"uptime\":1.5,\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"stage-begin\",\"stage\":\"network\"}\n"
+//! );
+//! assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+//! ```
+//!
+//! Errors: only those of `serde_json`, when a line is not one of these records.
+//!
+//! Specifications: RFC 8259 (JSON), RFC 3339 (times), JSON Schema 2020-12, <https://jsonlines.org>.
+#![forbid(unsafe_code)]
+
+mod document;
+mod record;
+mod value;
+mod vocabulary;
+
+pub use document::{page, schema};
+pub use record::Record;
+pub use value::{Decision, Level, Outcome, Seconds, Stage, Text, Value};
+pub use vocabulary::{Event, EventField, EventKind, VOCABULARY};
+
+/// The format of records, which `log` events state. Events and fields may be added without a new one: readers ignore those
+/// that they do not know. Whoever removes one or changes its meaning raises it.
+pub const FORMAT: u64 = 1;

@@ -1,0 +1,106 @@
+//! An event with its times, as a line.
+
+use crate::Event;
+use crate::value::Seconds;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+use timestamp::Timestamp;
+
+/// An event, and when it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Seconds since the kernel started (clock_gettime(2), `CLOCK_BOOTTIME`), as in its own messages: nobody sets this clock.
+    pub uptime: Seconds,
+    /// The time of the day (RFC 3339), as far as the machine knew it.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Record {
+    /// `uptime` in seconds.
+    #[must_use]
+    pub fn new(uptime: f64, time: SystemTime, event: Event) -> Self {
+        let milliseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+        let time = Timestamp::of(time).to_string();
+        let time = format!("{}.{milliseconds:03}Z", time.trim_end_matches('Z'));
+        Self { uptime: Seconds::from_f64(uptime), time, event }
+    }
+
+    /// One line of JSON, with its line break.
+    ///
+    /// # Errors
+    /// None that is known: every event can be written.
+    pub fn line(&self) -> serde_json::Result<String> {
+        let mut line = without_hidden(serde_json::to_string(self)?);
+        line.push('\n');
+        Ok(line)
+    }
+}
+
+/// JSON leaves letters as they are that hide, reorder, or steer a terminal (C1, DEL). They stand in strings alone, where an
+/// escape means the same.
+fn without_hidden(json: String) -> String {
+    if !json.contains(printable::is_hidden) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if printable::is_hidden(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Level, Text};
+
+    fn record(text: &str) -> Record {
+        let event = Event::Message { level: Level::Info, text: Text::of(text) };
+        Record::new(2.0, UNIX_EPOCH + std::time::Duration::from_millis(1_042), event)
+    }
+
+    #[test]
+    fn every_event_is_read_as_it_was_written() {
+        for event in Event::examples() {
+            let written = Record::new(2.0, UNIX_EPOCH, event);
+            let read: Record = serde_json::from_str(&written.line().unwrap()).unwrap();
+            assert_eq!(read, written);
+        }
+    }
+
+    #[test]
+    fn text_from_outside_is_one_line_that_steers_no_terminal_and_is_read_as_it_was() {
+        let text = "a\nb\r\t\u{1b}[2J\u{9b}31m\u{7f}\0\u{202e}\u{200b}\u{2028}\u{e0041}\"\\ ä 🦎";
+        let line = record(text).line().unwrap();
+        assert!(!line.trim_end_matches('\n').contains(printable::is_hidden), "{line:?}");
+        assert!(
+            line.starts_with(r#"{"uptime":2.0,"time":"1970-01-01T00:00:01.042Z","event":"message""#),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record(text));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_off_and_says_so() {
+        let line = record(&"ä".repeat(1 << 20)).line().unwrap();
+        assert!(line.len() < 17 << 10, "{}", line.len());
+        assert!(line.contains("… (2080768 bytes are left out)"), "{}", &line[line.len() - 100..]);
+    }
+
+    #[test]
+    fn a_reader_ignores_fields_that_it_does_not_know() {
+        let line = record("x").line().unwrap().replace("\"level\"", "\"later\":[1],\"level\"");
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record("x"));
+    }
+}
