@@ -19,6 +19,8 @@ pub(super) struct Log {
     /// Bytes that were cut out so far, and those of the notice that says so.
     cut: u64,
     notice: u64,
+    /// Where the notice is, once there is one. Looked for again, the beginning could end behind a short notice.
+    head: Option<u64>,
     /// The line that says how many bytes were cut out.
     notice_of: fn(u64) -> String,
 }
@@ -31,7 +33,7 @@ impl Log {
     pub(super) fn open(path: &Path, notice_of: fn(u64) -> String) -> io::Result<Self> {
         let lines = OpenOptions::new().append(true).create(true).open(path)?;
         let middle = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self { lines, middle, cut: 0, notice: 0, notice_of })
+        Ok(Self { lines, middle, cut: 0, notice: 0, head: None, notice_of })
     }
 
     /// Whether nobody has written to it yet.
@@ -53,11 +55,17 @@ impl Log {
         self.lines.write_all(line.as_bytes())
     }
 
-    /// Cuts out all but the beginning and the end, at line breaks, and says so there.
-    fn cut_middle(&mut self, length: u64) -> io::Result<()> {
+    /// The last line break within [`HEAD`].
+    fn end_of_head(&self, length: u64) -> io::Result<u64> {
         let mut head = vec![0; HEAD.min(length) as usize];
         self.middle.read_exact_at(&mut head, 0)?;
-        let head = head.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64;
+        Ok(head.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64)
+    }
+
+    /// Cuts out all but the beginning and the end, at line breaks, and says so there.
+    fn cut_middle(&mut self, length: u64) -> io::Result<()> {
+        let head = self.head.map_or_else(|| self.end_of_head(length), Ok)?;
+        self.head = Some(head);
         let mut tail = vec![0; TAIL.min(length - head) as usize];
         let tail_start = length - tail.len() as u64;
         self.middle.read_exact_at(&mut tail, tail_start)?;
