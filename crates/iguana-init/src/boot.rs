@@ -34,6 +34,7 @@ pub(crate) enum Initrd {
 
 /// The process that does the boot of the standalone initrd: decides, and tells PID 1 on standard output.
 pub(crate) fn work() -> ExitCode {
+    memory::be_killed_last();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let report = Report::open();
     supervise::keep_telling(&report);

@@ -9,7 +9,7 @@ use crate::bounded;
 use crate::control;
 use crate::handover;
 use crate::handover::Handover;
-use crate::machine::mounts;
+use crate::machine::{memory, mounts};
 use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::supervise;
@@ -166,6 +166,7 @@ fn matching(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path:
 /// In dracut's hook `pre-mount`: the boot. dracut goes on with what is mounted, or opens its shell where that is asked
 /// for.
 fn pre_mount() -> u8 {
+    memory::be_killed_last();
     let cmdline = command_line();
     let (trust, settings) = boot::read_trust(&cmdline);
     let trust = trust.and_then(|trust| refuse_init(&trust.rules, &cmdline).at(Stage::Trust).map(|()| trust));
@@ -216,7 +217,12 @@ fn emergency() -> u8 {
 fn died(status: &str) -> u8 {
     let (_, settings) = boot::read_trust(&command_line());
     let report = Report::open();
-    let hint = "with 137 memory was full: give the machine more; else please report this";
+    // 128 and the number of the signal, as shells count.
+    let hint = match status {
+        "137" if memory::kills() > 0 => "memory was full: give the machine more",
+        "137" => "it was killed, and not for want of memory: a container with `pid: host` may have done that",
+        _ => "please report this",
+    };
     let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);
     report.failure(&Failure { stage: Stage::Boot, job: None, error });
     follow(settings.on_failure, &settings, &report)

@@ -59,6 +59,8 @@ pub(crate) fn run() -> ExitCode {
     let settings = settings(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let mut watchdog = Watchdog::new(settings.watchdog);
     let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
+        // First: where memory is full, or processes are made without end, there is no room to tell.
+        sys::kill_all_others();
         report.resume();
         report.failure(&Failure { stage: Stage::Boot, job: None, error });
         Verdict::Failed(settings.on_failure)

@@ -5,21 +5,21 @@
 //! kernel waits for all processors (measured: 5 to 16 ms, a third of a container's whole start), so a hierarchy
 //! of version 1 is used only where a limit needs it.
 
-use super::running::MemoryShortage;
+use super::group::Group;
+use super::hierarchy::Controller;
+use super::running::{LimitReached, MemoryShortage};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
-use rustix::fs::{Access, access};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
 };
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const MOUNTS: &str = "/proc/self/mountinfo";
-const OWN: &str = "/proc/self/cgroup";
 /// Has a line `oom_kill NUMBER`, since Linux 4.13.
 const KILLS_OF_ALL: &str = "/proc/vmstat";
 
@@ -28,7 +28,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Where the processes are of a cgroup of version 1. What the container sees as the root is this one, and its files it
 /// can write, in namespaces of its own; the limits are above. In version 2 `nsdelegate` shuts them off (cgroups(7)).
-const INSIDE: &str = "inside";
+pub(super) const INSIDE: &str = "inside";
 /// PID 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
@@ -41,134 +41,6 @@ pub(super) struct ResourceLimits {
     pub(super) pids: Option<u64>,
 }
 
-/// Where in the machine's cgroups those of containers are made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cgroups {
-    /// The directory in the hierarchy of version 2.
-    unified: Option<PathBuf>,
-    memory: Option<Controller>,
-    pids: Option<Controller>,
-}
-
-/// Where something is limited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Controller {
-    /// In the hierarchy of version 2.
-    Unified,
-    /// In this directory of one of version 1.
-    Own(PathBuf),
-}
-
-impl Cgroups {
-    /// Those of this machine, with the controllers switched on that containers need.
-    pub(super) fn open() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let (mounts, own) = (read(MOUNTS), read(OWN));
-        let is_writable = |directory: &PathBuf| access(directory, Access::WRITE_OK).is_ok();
-        let mut cgroups = Self::default();
-        if let Some(place) = CgroupPath::unified(&mounts, &own).filter(|place| is_writable(&place.own)) {
-            let (directory, enabled) = place.enable();
-            let is_enabled = |name: &str| enabled.contains(&name).then_some(Controller::Unified);
-            (cgroups.memory, cgroups.pids) = (is_enabled("memory"), is_enabled("pids"));
-            cgroups.unified = Some(directory);
-        }
-        let of_version_1 = |name: &str| {
-            CgroupPath::of_version_1(name, &mounts, &own).map(|place| place.own).filter(is_writable)
-        };
-        cgroups.memory = cgroups.memory.or_else(|| of_version_1("memory").map(Controller::Own));
-        cgroups.pids = cgroups.pids.or_else(|| of_version_1("pids").map(Controller::Own));
-        cgroups
-    }
-
-    /// Whether a container has a view of its own at `/sys/fs/cgroup`.
-    pub(super) fn are_unified(&self) -> bool {
-        self.unified.is_some()
-    }
-
-    /// Whether processes are counted, and can be limited.
-    pub(super) fn count_processes(&self) -> bool {
-        self.pids.is_some()
-    }
-
-    /// One line for the log.
-    pub(super) fn describe(&self) -> String {
-        let say = |name: &str, controller: &Option<Controller>| match controller {
-            Some(Controller::Unified) => format!("{name} is counted"),
-            Some(Controller::Own(_)) => format!("{name} is counted where it is limited (version 1)"),
-            None => format!("{name} is not counted"),
-        };
-        let what = [say("memory", &self.memory), say("the number of processes", &self.pids)].join(", ");
-        match &self.unified {
-            Some(directory) => format!("cgroups: made in `{}`; {what}", directory.display()),
-            None => format!("cgroups: none of version 2; {what}"),
-        }
-    }
-}
-
-/// Where this process is in a hierarchy.
-#[derive(Debug, PartialEq, Eq)]
-struct CgroupPath {
-    mount: PathBuf,
-    own: PathBuf,
-}
-
-impl CgroupPath {
-    fn unified(mounts: &str, own: &str) -> Option<Self> {
-        Self::find(mounts, own, |kind, _| kind == "cgroup2", "")
-    }
-
-    fn of_version_1(controller: &str, mounts: &str, own: &str) -> Option<Self> {
-        let has = |options: &str| options.split(',').any(|option| option == controller);
-        Self::find(mounts, own, |kind, options| kind == "cgroup" && has(options), controller)
-    }
-
-    /// From the texts of proc_pid_mountinfo(5) and of `/proc/self/cgroup`; `controller` is none for version 2.
-    fn find(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool, controller: &str) -> Option<Self> {
-        let (root, mount) = mounts.lines().find_map(|line| {
-            let (place, kind) = line.split_once(" - ")?;
-            let mut kind = kind.split(' ');
-            let (kind, options) = (kind.next()?, kind.nth(1)?);
-            let mut place = place.split(' ').skip(3);
-            is_it(kind, options).then_some((place.next()?, place.next()?))
-        })?;
-        let own = own.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers.split(',').any(|name| name == controller).then_some(path)
-        });
-        let below = own.and_then(|own| Path::new(own).strip_prefix(root).ok());
-        // What is outside of the mount, or of the cgroup namespace, cannot be seen.
-        let below = below.filter(|below| !below.starts_with("..")).unwrap_or(Path::new(""));
-        Some(Self { mount: mount.into(), own: Path::new(mount).join(below).components().collect() })
-    }
-
-    /// Switches on what the machine has of the controllers. Gives back where they are on for new cgroups, and
-    /// which: mostly not where this process is, since a cgroup with processes of its own, but for the root of
-    /// all, cannot have them on ("no internal processes").
-    fn enable(&self) -> (PathBuf, Vec<&'static str>) {
-        let offered = controllers(&self.mount.join("cgroup.controllers"));
-        let wish: String = offered.iter().map(|name| format!("+{name} ")).collect();
-        let directories = self.own.ancestors().take_while(|directory| directory.starts_with(&self.mount));
-        for directory in directories {
-            let file = directory.join("cgroup.subtree_control");
-            // What the kernel refuses here it may allow further up.
-            let _ = write(&file, &wish);
-            if controllers(&file) == offered {
-                return (directory.into(), offered);
-            }
-        }
-        (self.own.clone(), controllers(&self.own.join("cgroup.subtree_control")))
-    }
-}
-
-/// Which of those that containers need are in a list of the kernel's.
-fn controllers(list: &Path) -> Vec<&'static str> {
-    let list = fs::read_to_string(list).unwrap_or_default();
-    ["memory", "pids"]
-        .into_iter()
-        .filter(|name| list.split_whitespace().any(|found| found == *name))
-        .collect()
-}
-
 /// The cgroup of one container. Dropping it kills all that is in it, and removes it.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -176,6 +48,7 @@ pub(super) struct Cgroup {
     /// The same in hierarchies of version 1.
     others: Vec<PathBuf>,
     memory: MemoryAccount,
+    processes: ProcessAccount,
 }
 
 /// What a container has used of the memory. It can be asked as long as there is the cgroup.
@@ -184,41 +57,98 @@ pub(super) struct MemoryAccount {
     /// The directory of the cgroup that counts it, and what its files are called.
     counted: Option<(PathBuf, &'static MemoryFiles)>,
     limit: Option<u64>,
-    /// What the whole machine's count was at the beginning.
+    /// What the count was at the beginning.
     kills_before: u64,
+    group: Arc<Group>,
+    /// How often the limit of all containers had been reached at the beginning.
+    refusals_before: u64,
+}
+
+/// How often a container got no more processes because all containers had as many as they may have.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessAccount {
+    group: Arc<Group>,
+    /// The container's cgroup, unless it has a limit of its own.
+    own: Option<PathBuf>,
+}
+
+impl ProcessAccount {
+    pub(super) fn refusals(&self) -> u64 {
+        self.group.process_refusals() + self.own.as_deref().map_or(0, process_refusals)
+    }
+
+    /// The most processes of all containers.
+    pub(super) fn limit(&self) -> u64 {
+        self.group.process_limit()
+    }
 }
 
 /// What the two versions call the same.
 #[derive(Debug)]
-struct MemoryFiles {
-    limit: &'static str,
+pub(super) struct MemoryFiles {
+    pub(super) limit: &'static str,
+    used: &'static str,
+    /// Lines of `memory.stat` with what is not lost if it is not in memory: it is read again.
+    cached: [&'static str; 2],
+    /// How often its own limit, not that of a cgroup below or above, left no way but to kill.
+    refusals: &'static str,
     /// Has a line `oom_kill NUMBER`.
     kills: &'static str,
     /// Version 2: since Linux 5.19.
     peak: &'static str,
 }
 
-const UNIFIED: MemoryFiles = MemoryFiles { limit: "memory.max", kills: "memory.events", peak: "memory.peak" };
-const VERSION_1: MemoryFiles = MemoryFiles {
+pub(super) const UNIFIED: MemoryFiles = MemoryFiles {
+    limit: "memory.max",
+    used: "memory.current",
+    cached: ["active_file", "inactive_file"],
+    refusals: "memory.events.local",
+    kills: "memory.events",
+    peak: "memory.peak",
+};
+pub(super) const VERSION_1: MemoryFiles = MemoryFiles {
     limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cached: ["total_active_file", "total_inactive_file"],
+    // It counts also what could still be made room for.
+    refusals: "memory.failcnt",
     // It counts what was killed where that was.
     kills: "inside/memory.oom_control",
     peak: "memory.max_usage_in_bytes",
 };
 
+impl MemoryFiles {
+    /// Bytes that are in use there, without what can be read again.
+    pub(super) fn used(&self, directory: &Path) -> u64 {
+        let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+        let cached: u64 = self.cached.iter().filter_map(|key| number_of(&stat, key)).sum();
+        number_in(&directory.join(self.used)).unwrap_or(0).saturating_sub(cached)
+    }
+
+    /// How often its own limit has been reached.
+    pub(super) fn refusals(&self, directory: &Path) -> u64 {
+        let text = fs::read_to_string(directory.join(self.refusals)).unwrap_or_default();
+        text.trim().parse().ok().or_else(|| number_of(&text, "oom")).unwrap_or(0)
+    }
+}
+
 impl Cgroup {
-    /// Makes it among those of the machine. `name` is its own among the containers of this process.
+    /// Makes it among those of the group. `name` is its own among the containers of this process.
     ///
     /// # Errors
     /// When a limit cannot be enforced here.
-    pub(super) fn make(cgroups: &Cgroups, name: &str, limits: ResourceLimits) -> anyhow::Result<Self> {
+    pub(super) fn make(group: &Arc<Group>, name: &str, limits: ResourceLimits) -> anyhow::Result<Self> {
+        let cgroups = group.cgroups();
         let name = format!("iguana-{}.{name}", std::process::id());
         let memory = MemoryAccount {
             counted: None,
             limit: limits.memory,
-            kills_before: kills_in(Path::new(KILLS_OF_ALL)),
+            kills_before: 0,
+            group: Arc::clone(group),
+            refusals_before: group.memory_refusals(),
         };
-        let mut cgroup = Self { unified: None, others: Vec::new(), memory };
+        let processes = ProcessAccount { group: Arc::clone(group), own: None };
+        let mut cgroup = Self { unified: None, others: Vec::new(), memory, processes };
         if let Some(directory) = &cgroups.unified {
             cgroup.unified = Some(make_directory(directory.join(&name))?);
         }
@@ -226,14 +156,18 @@ impl Cgroup {
             (Some(Controller::Own(directory)), Some(_)) => {
                 Some((cgroup.make_other(directory, &name)?, &VERSION_1))
             }
+            // Without a limit of its own it is counted with all the others.
+            (Some(Controller::Own(_)), None) => cgroups.memory_directory(),
             (Some(Controller::Unified), _) => cgroup.unified.clone().zip(Some(&UNIFIED)),
             _ => None,
         };
+        cgroup.memory.kills_before = cgroup.memory.kills();
         if let Some(limit) = limits.memory {
             cgroup.limit_memory(limit)?;
         }
-        if let Some(limit) = limits.pids {
-            cgroup.limit_processes(limit, cgroups.pids.as_ref(), &name)?;
+        match limits.pids {
+            Some(limit) => cgroup.limit_processes(limit, cgroups.pids.as_ref(), &name)?,
+            None => cgroup.processes.own = cgroup.unified.clone(),
         }
         Ok(cgroup)
     }
@@ -307,24 +241,38 @@ impl Cgroup {
     pub(super) fn memory(&self) -> &MemoryAccount {
         &self.memory
     }
+
+    pub(super) fn processes(&self) -> &ProcessAccount {
+        &self.processes
+    }
+
+    /// Whether what its PID 1 keeps in memory has a limit of its own, which the kernel enforces by ending all the rest of
+    /// the container.
+    pub(super) fn spares_init(&self) -> bool {
+        self.memory.limit.is_some()
+            && matches!(self.memory.counted, Some((_, files)) if files.limit == UNIFIED.limit)
+    }
 }
 
 impl MemoryAccount {
-    /// How often the kernel has killed something in it for want of memory; on the whole machine, where nothing else
-    /// is counted.
+    /// How often something in it was killed for want of memory; on the whole machine, where nothing else is counted.
     pub(super) fn kills(&self) -> u64 {
-        match &self.counted {
-            Some((directory, files)) => kills_in(&directory.join(files.kills)),
-            None => kills_in(Path::new(KILLS_OF_ALL)).saturating_sub(self.kills_before),
-        }
+        let counted = self.counted.as_ref().map(|(directory, files)| directory.join(files.kills));
+        kills_in(counted.as_deref().unwrap_or(Path::new(KILLS_OF_ALL))) + self.group.kills()
+    }
+
+    /// Whether there was such a kill since its beginning.
+    pub(super) fn has_killed(&self) -> bool {
+        self.kills() > self.kills_before
     }
 
     /// The limit leaves no room to start.
     pub(super) fn too_little(&self) -> anyhow::Error {
-        hinted(
-            self.memory_shortage().to_string(),
-            "raise the container's `memory`: some MiB are needed to start it",
-        )
+        let hint = match self.limit_reached() {
+            LimitReached::Own(_) => "raise the container's `memory`: some MiB are needed to start it",
+            _ => "give the machine more memory, or have containers and services that run beside it use less",
+        };
+        hinted(self.memory_shortage().to_string(), hint)
     }
 
     /// What is known of such a kill.
@@ -332,7 +280,17 @@ impl MemoryAccount {
         let peak = self.counted.as_ref().and_then(|(directory, files)| {
             fs::read_to_string(directory.join(files.peak)).ok()?.trim().parse().ok()
         });
-        MemoryShortage { limit: self.limit, peak }
+        MemoryShortage { limit: self.limit_reached(), peak }
+    }
+
+    fn limit_reached(&self) -> LimitReached {
+        let is_shared = self.group.memory_refusals() > self.refusals_before;
+        let is_own = self.counted.as_ref().is_none_or(|(directory, files)| files.refusals(directory) > 0);
+        match self.limit {
+            Some(limit) if is_own || !is_shared => LimitReached::Own(limit),
+            _ if is_shared => LimitReached::AllContainers(self.group.limit()),
+            _ => LimitReached::Machine,
+        }
     }
 }
 
@@ -352,6 +310,23 @@ fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// How often no more processes could be made there, for a limit of its own where the kernel tells that (since Linux 6.11).
+pub(super) fn process_refusals(directory: &Path) -> u64 {
+    let read = |name| fs::read_to_string(directory.join(name));
+    let events = read("pids.events.local").or_else(|_| read("pids.events")).unwrap_or_default();
+    number_of(&events, "max").unwrap_or(0)
+}
+
+/// The number that a file of the kernel's has.
+pub(super) fn number_in(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether anything is in a cgroup or in those below.
+pub(super) fn has_processes(directory: &Path) -> bool {
+    !processes(directory).is_empty() || below(directory).iter().any(|inner| has_processes(inner))
+}
+
 fn cannot_limit(key: &str, option: &str) -> anyhow::Error {
     hinted(
         format!("the limit `{key}` cannot be enforced: no cgroup on this machine has the controller"),
@@ -366,7 +341,7 @@ fn set(file: &Path, limit: u64) -> anyhow::Result<()> {
 }
 
 /// Writes a file of the kernel's, which is never made.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
 }
 
@@ -379,7 +354,7 @@ fn number_of(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Kills all that is in a cgroup and in those below, and removes them.
-fn end(directory: &Path) {
+pub(super) fn end(directory: &Path) {
     let start = Instant::now();
     while remove(directory).is_err() && start.elapsed() < END_LIMIT {
         kill(directory);
@@ -404,7 +379,7 @@ fn below(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn kill(directory: &Path) {
+pub(super) fn kill(directory: &Path) {
     // Since Linux 5.14, in version 2: at once, however fast they multiply.
     if write(&directory.join("cgroup.kill"), "1").is_ok() {
         return;
@@ -426,45 +401,13 @@ fn processes(directory: &Path) -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hierarchy::Cgroups;
     use super::*;
-
-    const UNIFIED_MOUNTS: &str = "\
-24 1 0:22 / /proc rw,relatime - proc proc rw
-28 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
-";
-    const HYBRID_MOUNTS: &str = "\
-28 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755
-29 28 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-30 28 0:28 /job /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-31 28 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-";
-
-    fn place(mount: &str, own: &str) -> Option<CgroupPath> {
-        Some(CgroupPath { mount: mount.into(), own: own.into() })
-    }
-
-    #[test]
-    fn a_process_finds_where_it_is() {
-        let top = "/sys/fs/cgroup";
-        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/\n"), place(top, top));
-        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/a/b\n"), place(top, "/sys/fs/cgroup/a/b"));
-        // Outside of what its cgroup namespace shows.
-        assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/../a\n"), place(top, top));
-        assert_eq!(CgroupPath::of_version_1("memory", UNIFIED_MOUNTS, "0::/\n"), None);
-        let own = "3:memory:/job/inner\n2:cpu,cpuacct:/\n0::/x\n";
-        assert_eq!(
-            CgroupPath::of_version_1("memory", HYBRID_MOUNTS, own),
-            place("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/inner")
-        );
-        let unified = "/sys/fs/cgroup/unified";
-        assert_eq!(CgroupPath::unified(HYBRID_MOUNTS, own), place(unified, &format!("{unified}/x")));
-        assert_eq!(CgroupPath::of_version_1("pids", HYBRID_MOUNTS, own), None);
-        assert_eq!(CgroupPath::unified("", own), None);
-    }
 
     #[test]
     fn a_limit_without_its_controller_is_refused_with_a_hint() {
-        let make = |limits| Cgroup::make(&Cgroups::default(), "job", limits);
+        let group = Group::begin(&Cgroups::default());
+        let make = |limits| Cgroup::make(&group, "job", limits);
         let none = ResourceLimits::default();
         let unlimited = make(none).unwrap();
         assert!(unlimited.unified.is_none() && unlimited.others.is_empty());

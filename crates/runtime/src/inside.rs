@@ -29,8 +29,9 @@ const NEVER_WANTED: &[i32] = &[libc::SIGTTOU];
 const UMASK: Mode = Mode::from_raw_mode(0o022);
 /// Open files of a program, soft and hard limit: systemd's (systemd-system.conf(5), `DefaultLimitNOFILE=`).
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
-/// Of all in the container this process is the last that lack of memory should end: it has to tell of it
-/// (proc_pid_oom_score_adj(5)).
+/// Where a container has a limit of memory of its own, the kernel ends all of it but this process, which tells of it and
+/// runs the next step (proc_pid_oom_score_adj(5); cgroup-v2.rst, `memory.oom.group`). What it keeps is no more than that
+/// limit. Elsewhere it must be possible to end it, for the machine's sake.
 const NEVER_KILLED: &str = "-1000";
 /// How long the kernel may take to end all that is left. What waits for a disk takes longer, and is left.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -234,8 +235,10 @@ fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     limit_open_files();
     rootfs::enter(order)?;
     let children = Children::adopt().context("cannot adopt the container's orphans")?;
-    // Without the right to do so (CAP_SYS_RESOURCE) it ends with the programs.
-    let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
+    if order.spare_init {
+        // Without the right to do so (CAP_SYS_RESOURCE) it ends with the programs.
+        let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
+    }
     Ok((signals, children))
 }
 

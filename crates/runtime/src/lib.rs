@@ -28,6 +28,8 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 mod cgroup;
+mod group;
+mod hierarchy;
 mod host_files;
 mod image;
 mod inside;
@@ -47,14 +49,17 @@ mod tests;
 mod user;
 mod zygote;
 
+pub use group::memory_reserve;
 pub use inside::init;
 pub use plan::{KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
 pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
 pub use terminal::{Terminal, attach as attach_to_terminal};
 
 use anyhow::Context as _;
-use cgroup::{Cgroup, Cgroups};
+use cgroup::Cgroup;
 use exchange::StepFiles;
+use group::Group;
+use hierarchy::Cgroups;
 use host_files::HostFiles;
 use image::Image;
 use link::Link;
@@ -91,20 +96,22 @@ pub struct Container {
 /// a copy of. Clones share that process, which ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    cgroups: Cgroups,
+    // In this order: the zygote may be in the group.
     zygote: Arc<Zygote>,
+    group: Arc<Group>,
 }
 
 impl Runtime {
-    /// Looks for the machine's cgroups, and switches on the controllers that containers need. No process is started before
-    /// the first container.
+    /// Looks for the machine's cgroups, switches on the controllers that containers need, and makes the cgroup of all
+    /// containers. No process is started before the first container.
     pub fn open() -> Self {
-        Self { cgroups: Cgroups::open(), zygote: Arc::default() }
+        let group = Group::begin(&Cgroups::open());
+        Self { zygote: Zygote::new(group.cgroups().joined_by_copies()).into(), group }
     }
 
     /// What of containers is counted and limited here; one line for the log.
     pub fn describe(&self) -> String {
-        self.cgroups.describe()
+        self.group.cgroups().describe()
     }
 
     /// Starts a container. Returns when its root is built; nothing runs in it yet.
@@ -120,17 +127,19 @@ impl Runtime {
         rootfs::make_scratch(&plan.scratch, &plan.host_files())?;
         let host_files = HostFiles::make(&plan.host_files())?;
         let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;
+        let cgroup =
+            Cgroup::make(&self.group, &plan.name(), plan.limits(self.group.cgroups().count_processes()))?;
         let order = Order {
             layers: image.layers.clone(),
             scratch: plan.scratch.clone(),
-            mounts: plan.all_mounts(self.cgroups.are_unified()),
+            mounts: plan.all_mounts(self.group.cgroups().are_unified()),
             writable_by_others: plan.writable_by_others.clone(),
             directory: image.directory.clone(),
             read_only: plan.read_only,
             privileged: plan.privileged,
             handover: plan.handover,
+            spare_init: cgroup.spares_init(),
         };
-        let cgroup = Cgroup::make(&self.cgroups, &plan.name(), plan.limits(self.cgroups.count_processes()))?;
         let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, &self.zygote)?);
         link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
         Ok(Container {
@@ -149,10 +158,7 @@ impl Runtime {
 
 /// What was too much for the container's limit did not fail by itself.
 fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
-    match cgroup.memory().kills() {
-        0 => Err(error),
-        _ => Err(cgroup.memory().too_little()),
-    }
+    if cgroup.memory().has_killed() { Err(cgroup.memory().too_little()) } else { Err(error) }
 }
 
 impl Container {
@@ -175,10 +181,11 @@ impl Container {
                 Stdio::Console | Stdio::Log(_) | Stdio::Inherited => None,
             },
         };
-        let memory = self.cgroup.memory().clone();
-        let kills = memory.kills();
+        let (memory, processes) = (self.cgroup.memory().clone(), self.cgroup.processes().clone());
+        let before = (memory.kills(), processes.refusals());
         let id = self.link.0.run(execution, output.as_fd())?;
-        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, memory, kills, relay))
+        let accounts = (memory, processes);
+        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, accounts, before, relay))
     }
 
     /// What a program gets to write to. The terminal is meant to be read, too.

@@ -42,6 +42,8 @@ pub(super) struct Order {
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) handover: bool,
+    /// PID 1 outlives the programs when the container's own limit of memory is reached.
+    pub(super) spare_init: bool,
 }
 
 /// All later messages to PID 1.

@@ -1,6 +1,6 @@
 //! A program that runs in a container, and how it ends.
 
-use super::cgroup::MemoryAccount;
+use super::cgroup::{MemoryAccount, ProcessAccount};
 use super::link::Link;
 use super::relay::Relay;
 use hint::hinted;
@@ -42,13 +42,31 @@ pub enum ProgramExit {
         /// What is known of the memory.
         memory_shortage: MemoryShortage,
     },
+    /// After all containers together had as many processes as they may have, and one more was refused.
+    TooManyProcesses {
+        /// Its exit status.
+        status: u8,
+        /// The most processes and threads of all containers.
+        limit: u64,
+    },
+}
+
+/// Which limit of memory was reached; in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LimitReached {
+    /// The container's own.
+    Own(u64),
+    /// That of all containers together.
+    AllContainers(u64),
+    /// None: the machine has no more.
+    Machine,
 }
 
 /// What is known where memory did not suffice, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryShortage {
-    /// The container's own limit; without one it was the machine's memory that was full.
-    pub(super) limit: Option<u64>,
+    /// Which limit was reached.
+    pub(super) limit: LimitReached,
     /// The most that the container has used. Not every kernel counts it.
     pub(super) peak: Option<u64>,
 }
@@ -62,12 +80,13 @@ impl ProgramExit {
     /// What to do about it, where more is known than what the program itself has said.
     pub fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::OutOfMemory { memory_shortage: MemoryShortage { limit: Some(_), .. }, .. } => {
-                Some("raise the container's `memory`; files in its root and in a tmpfs count, too")
-            }
+            Self::OutOfMemory {
+                memory_shortage: MemoryShortage { limit: LimitReached::Own(_), .. }, ..
+            } => Some("raise the container's `memory`; files in its root and in a tmpfs count, too"),
             Self::OutOfMemory { .. } => {
                 Some("give the machine more memory, or have the container write to a disk")
             }
+            Self::TooManyProcesses { .. } => Some("a program may start others without end: set `pids`"),
             _ => None,
         }
     }
@@ -98,6 +117,10 @@ impl fmt::Display for ProgramExit {
             }
             Self::Stopped { by_force: false } => write!(out, "stopped"),
             Self::Stopped { by_force: true } => write!(out, "killed: it did not stop when asked to"),
+            Self::TooManyProcesses { status, limit } => write!(
+                out,
+                "exit status {status} after it got no more processes: all containers together had {limit}, their limit"
+            ),
             Self::OutOfMemory { status: KILLED, memory_shortage } => {
                 write!(out, "killed by signal {}: {memory_shortage}", libc::SIGKILL)
             }
@@ -111,8 +134,15 @@ impl fmt::Display for ProgramExit {
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.limit {
-            Some(limit) => write!(out, "it used more memory than its limit of {}", in_words(limit))?,
-            None => write!(out, "the machine's memory was full")?,
+            LimitReached::Own(limit) => {
+                write!(out, "it used more memory than its limit of {}", in_words(limit))?;
+            }
+            // It is not known before the first look at the machine.
+            LimitReached::AllContainers(0) => write!(out, "the memory limit of all containers was reached")?,
+            LimitReached::AllContainers(limit) => {
+                write!(out, "the memory limit of all containers, {}, was reached", in_words(limit))?;
+            }
+            LimitReached::Machine => write!(out, "the machine's memory was full")?,
         }
         match self.peak {
             Some(peak) => write!(out, " (peak {})", in_words(peak)),
@@ -177,6 +207,9 @@ pub struct Running {
     /// The container's, and how often its memory had not sufficed before this program.
     memory: MemoryAccount,
     kills_before: u64,
+    /// The same of its processes.
+    processes: ProcessAccount,
+    refusals_before: u64,
     relay: Option<Arc<Relay>>,
     ended: Option<ProgramExit>,
 }
@@ -186,11 +219,11 @@ impl Running {
         link: Arc<Link>,
         id: u64,
         stop_grace: Duration,
-        memory: MemoryAccount,
-        kills_before: u64,
+        (memory, processes): (MemoryAccount, ProcessAccount),
+        (kills_before, refusals_before): (u64, u64),
         relay: Option<Arc<Relay>>,
     ) -> Self {
-        Self { link, id, stop_grace, memory, kills_before, relay, ended: None }
+        Self { link, id, stop_grace, memory, kills_before, processes, refusals_before, relay, ended: None }
     }
 
     /// Waits for its end. At the limit it is asked to end (`SIGTERM`), and killed after the plan's
@@ -271,7 +304,12 @@ impl Running {
         if self.memory.kills() > self.kills_before {
             return ended.for_want_of_memory(self.memory.memory_shortage());
         }
-        ended
+        match ended {
+            ProgramExit::With(status) if status != 0 && self.processes.refusals() > self.refusals_before => {
+                ProgramExit::TooManyProcesses { status, limit: self.processes.limit() }
+            }
+            ended => ended,
+        }
     }
 }
 
@@ -299,20 +337,25 @@ mod tests {
 
     #[test]
     fn a_kill_for_want_of_memory_is_told_with_the_limit_and_the_peak() {
-        let limited = MemoryShortage { limit: Some(64 << 20), peak: Some(64 << 20) };
+        let limited = MemoryShortage { limit: LimitReached::Own(64 << 20), peak: Some(64 << 20) };
         assert_eq!(
             ProgramExit::With(137).for_want_of_memory(limited).to_string(),
             "killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)"
         );
-        let unlimited = MemoryShortage { limit: None, peak: None };
+        let unlimited = MemoryShortage { limit: LimitReached::Machine, peak: None };
         let killed = ProgramExit::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
         assert_eq!(killed.to_string(), "killed by signal 9: the machine's memory was full");
         assert!(killed.remedy().unwrap().contains("machine"));
-        let small = MemoryShortage { limit: Some(300 << 10), peak: None };
+        let small = MemoryShortage { limit: LimitReached::Own(300 << 10), peak: None };
         assert_eq!(
             ProgramExit::With(2).for_want_of_memory(small).to_string(),
             "exit status 2 after a part of it was killed: it used more memory than its limit of 300 KiB"
         );
         assert!(ProgramExit::With(0).for_want_of_memory(small).is_success());
+        let shared = MemoryShortage { limit: LimitReached::AllContainers(400 << 20), peak: Some(399 << 20) };
+        assert_eq!(
+            ProgramExit::With(137).for_want_of_memory(shared).to_string(),
+            "killed by signal 9: the memory limit of all containers, 400 MiB, was reached (peak 399 MiB)"
+        );
     }
 }

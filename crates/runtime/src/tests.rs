@@ -467,7 +467,7 @@ fn programs_begin_as_everywhere() {
     for lab in [Lab::new(), Lab::unprivileged()] {
         let container = lab.start();
         let script = "umask; ulimit -Sn; cat /proc/self/oom_score_adj";
-        assert_eq!(lab.says(&container, script), "0022\n1024\n0");
+        assert_eq!(lab.says(&container, script), "0022\n1024\n500");
     }
 }
 

@@ -4,6 +4,7 @@
 //! and relocates it, page by page, and an emulated processor translates it again. This one is executed once. It
 //! has one thread and little memory, and knows nothing of the boot: what a copy must not have is not there.
 
+use super::cgroup;
 use super::protocol::{self, Inbox, SpawnRequest};
 use super::{INIT_NAME, INIT_NAME_C};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -11,10 +12,11 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memf
 use rustix::mount::{MountFlags, OpenTreeFlags, open_tree};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::Pid;
+use std::fs;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -26,11 +28,19 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const END_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+/// When memory is full PID 1 of a container, whose end frees all that the container keeps in a tmpfs, is killed before
+/// anything of the machine's, and after the programs ([`sys::PROGRAM_OOM_SCORE`]): as if it used a quarter of all memory.
+const SCORE_OF_COPIES: &str = "250";
+
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Begins with the first container. Dropping it ends the process; the copies go on.
-#[derive(Debug, Default)]
-pub(super) struct Zygote(Mutex<Option<Process>>);
+#[derive(Debug)]
+pub(super) struct Zygote {
+    process: Mutex<Option<Process>>,
+    /// The cgroups of version 1 in which it is, and its copies begin.
+    cgroups: Vec<PathBuf>,
+}
 
 #[derive(Debug)]
 struct Process {
@@ -67,17 +77,22 @@ fn copy_of_program() -> io::Result<OwnedFd> {
 type SpawnReply = Result<i32, i32>;
 
 impl Zygote {
+    /// One that has not begun. It is to be in these cgroups of version 1.
+    pub(super) fn new(cgroups: Vec<PathBuf>) -> Self {
+        Self { process: Mutex::default(), cgroups }
+    }
+
     /// Makes a copy, a child of this process, that is PID 1 of a container and takes its orders from `socket`.
     ///
     /// # Errors
     /// When the kernel refuses (clone(2)).
     pub(super) fn spawn(&self, request: &SpawnRequest, socket: BorrowedFd<'_>) -> io::Result<Pid> {
-        let mut process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = match process.as_mut().map(|process| process.ask(request, socket)) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) if error.kind() == ErrorKind::TimedOut => Err(error),
             // The first one; or memory was full, and the kernel has ended the last one.
-            None | Some(Err(_)) => process.insert(Process::start()?).ask(request, socket),
+            None | Some(Err(_)) => process.insert(Process::start(&self.cgroups)?).ask(request, socket),
         };
         if answer.is_err() {
             // The next container gets a new one. A copy that this one may still make finds nobody at its socket.
@@ -90,12 +105,12 @@ impl Zygote {
     /// Its number in the machine.
     #[cfg(test)]
     pub(super) fn pid(&self) -> Option<Pid> {
-        self.0.lock().unwrap().as_ref().map(|process| Pid::from_child(&process.child))
+        self.process.lock().unwrap().as_ref().map(|process| Pid::from_child(&process.child))
     }
 }
 
 impl Process {
-    fn start() -> io::Result<Self> {
+    fn start(cgroups: &[PathBuf]) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(ANSWER_LIMIT))?;
         ours.set_write_timeout(Some(ANSWER_LIMIT))?;
@@ -104,6 +119,10 @@ impl Process {
         let console = open("/dev/console", flags, Mode::empty())
             .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
         let child = sys::start(own_program()?, INIT_NAME, theirs.into(), &File::from(console))?;
+        for directory in cgroups {
+            // Without, only what has a limit of its own is limited.
+            let _ = cgroup::write(&directory.join("cgroup.procs"), &child.id().to_string());
+        }
         Ok(Self { inbox: Inbox::new(ours.into()), child })
     }
 
@@ -155,7 +174,11 @@ pub(super) fn live() -> io::Result<OwnedFd> {
         let request: SpawnRequest = inbox.wait_for_next()?;
         let socket = inbox.descriptor()?;
         let reply = match copy(&request) {
-            Ok(None) => return Ok(socket),
+            Ok(None) => {
+                // Where it may not be raised it was not lowered either.
+                let _ = fs::write(sys::OOM_SCORE, SCORE_OF_COPIES);
+                return Ok(socket);
+            }
             Ok(Some(pid)) => SpawnReply::Ok(pid.as_raw_pid()),
             Err(error) => SpawnReply::Err(error.raw_os_error().unwrap_or(libc::EIO)),
         };
@@ -180,7 +203,7 @@ fn take_standard_input() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, OpenOptions};
+    use std::fs::OpenOptions;
 
     #[test]
     fn the_program_that_a_container_may_reach_cannot_be_changed() {

@@ -46,6 +46,9 @@ const CONTAINER_NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | lib
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// How readily the kernel kills a process when memory is full (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+/// That of programs in containers: as if each used half of all memory more than it does. Before anything of the machine's,
+/// and before PID 1 of a container.
+pub const PROGRAM_OOM_SCORE: &str = "500";
 const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
 
 /// Has errors and panics come without a backtrace, which this program cannot make and would abort over (`build.rs`).
@@ -185,7 +188,7 @@ pub fn set_up_process(
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
-            be_killed_as_others();
+            be_killed_first();
             match session {
                 Session::Own => {
                     check(libc::setsid())?;
@@ -242,12 +245,13 @@ pub fn stay_in_root(command: &mut Command) {
     }
 }
 
-/// PID 1 of a container is spared when memory is full; what it starts must not be.
-fn be_killed_as_others() {
+/// What a container runs is killed first when memory is full. With the right to do so (CAP_SYS_RESOURCE) this sets also
+/// what a program without it cannot go below.
+fn be_killed_first() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     // A process that was more likely to be killed than others may lack the right to change that; so be it.
-    let _ =
-        rustix::fs::open(OOM_SCORE_C, flags, Mode::empty()).and_then(|file| rustix::io::write(&file, b"0"));
+    let _ = rustix::fs::open(OOM_SCORE_C, flags, Mode::empty())
+        .and_then(|file| rustix::io::write(&file, PROGRAM_OOM_SCORE.as_bytes()));
 }
 
 /// Has no program that this process executes gain other capabilities, not even one that is set-user-ID.

@@ -1,6 +1,6 @@
 //! Memory: what does not fit is told before it is fetched, or is made to fit; what is not needed any more is given back.
 
-use crate::POWER_OFF;
+use crate::{POWER_OFF, running};
 use anyhow::{Context as _, Result};
 use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::payload;
@@ -92,5 +92,57 @@ jobs:
     let (before, after) = (available("before: ")?, available("after: ")?);
     let lost = before.saturating_sub(after) << 10;
     assert!(lost < bytes / 10, "{lost} of {bytes} bytes are not given back:\n{said}");
+    Ok(())
+}
+
+/// One job that takes all that it can, and one after it. What the console said.
+fn exhausted(script: &str) -> Result<String> {
+    let workflow = format!(
+        "
+jobs:
+  greedy:
+    continue-on-error: true
+    container: {{image: REGISTRY/tool, command: [sh, -c, '{script}']}}
+  next: {{container: {{image: REGISTRY/tool, command: [echo, the next job runs]}}}}
+  end: {{container: REGISTRY/end}}"
+    );
+    let mut boot = running(&workflow)?.memory(512).boot()?;
+    boot.expect_all(&["job greedy: failed: ", "the next job runs", "handover: power off"])?;
+    let said = boot.ends()?;
+    assert!(!said.contains("the boot program"), "{said}");
+    Ok(said)
+}
+
+#[test]
+fn a_job_that_fills_its_shared_memory_ends_and_the_next_one_runs() -> Result<()> {
+    let said = exhausted("mount -o remount,size=100% /dev/shm; cat /dev/zero > /dev/shm/fill")?;
+    assert!(said.contains("the memory limit of all containers, "), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_job_that_forks_without_end_ends_and_the_next_one_runs() -> Result<()> {
+    let said = exhausted("bomb() { bomb | bomb & }; while :; do bomb; done")?;
+    let is_told = ["all containers together had ", "the memory limit of all containers, "];
+    assert!(is_told.iter().any(|told| said.contains(told)), "{said}");
+    Ok(())
+}
+
+/// Without a controller somebody watches, and the kernel takes containers first.
+#[test]
+fn the_boot_survives_a_full_memory_where_nothing_is_counted() -> Result<()> {
+    let workflow = "
+jobs:
+  greedy:
+    continue-on-error: true
+    container:
+      image: REGISTRY/tool
+      command: [sh, -c, 'mount -o remount,size=100% /dev/shm; cat /dev/zero > /dev/shm/fill']
+  next: {container: {image: REGISTRY/tool, command: [echo, the next job runs]}}
+  end: {container: REGISTRY/end}";
+    let mut boot = running(workflow)?.memory(512).append("cgroup_disable=memory,pids").boot()?;
+    boot.expect_all(&["job greedy: failed: ", "the next job runs", "handover: power off"])?;
+    let said = boot.ends()?;
+    assert!(!said.contains("the boot program"), "{said}");
     Ok(())
 }

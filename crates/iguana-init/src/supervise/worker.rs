@@ -1,6 +1,7 @@
 //! The process that does the boot, as PID 1 sees it: what it says, and whether it still goes on.
 
 use super::Verdict;
+use crate::machine::memory;
 use crate::report;
 use crate::report::{Report, SILENCE_LIMIT};
 use anyhow::Context as _;
@@ -8,6 +9,7 @@ use hint::hinted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -24,6 +26,8 @@ const MUTE_LOOKS: u32 = looks(Duration::from_secs(30));
 const STOPPED_LOOKS: u32 = looks(Duration::from_secs(10));
 /// Looks that the worker has to end once it has decided. A thread that waits for a disk may keep it for ever.
 const END_LOOKS: u32 = looks(Duration::from_secs(5));
+/// Looks within which a kill for want of memory may have been the worker's. The kernel counts it before the process ends.
+const KEPT_LOOKS: usize = looks(Duration::from_secs(2)) as usize;
 /// Bytes of one message; a verdict has some hundred.
 const MESSAGE_LIMIT: usize = 64 << 10;
 
@@ -85,8 +89,9 @@ pub(super) struct Worker {
     silent: u32,
     stopped: Option<(u32, i32)>,
     ended: Option<WaitStatus>,
-    /// How many processes the kernel had killed for want of memory before.
-    memory_kills: u64,
+    /// How many processes the kernel had killed for want of memory at the last looks, the latest last: those of containers,
+    /// which it kills first, are no sign of the worker's.
+    memory_kills: VecDeque<u64>,
 }
 
 impl Worker {
@@ -100,7 +105,7 @@ impl Worker {
         let messages = process.stdout.take();
         messages.iter().try_for_each(|pipe| rustix::io::ioctl_fionbio(pipe, true))?;
         let reaps_all = rustix::process::getpid().is_init();
-        let (received, memory_kills) = (Vec::new(), memory_kills());
+        let (received, memory_kills) = (Vec::new(), VecDeque::from([memory::kills()]));
         Ok(Self {
             process,
             reaps_all,
@@ -142,12 +147,24 @@ impl Worker {
         }
         if let Some(status) = self.ended {
             return Some(Err(match status.terminating_signal() {
-                Some(libc::SIGKILL) if memory_kills() > self.memory_kills => Failed::OutOfMemory,
+                Some(libc::SIGKILL) if self.memory_was_full() => Failed::OutOfMemory,
                 Some(signal) => Failed::Killed(signal),
                 None => Failed::Ended,
             }));
         }
+        self.note_kills(memory::kills());
         self.stuck().map(Err)
+    }
+
+    fn note_kills(&mut self, count: u64) {
+        if self.memory_kills.len() >= KEPT_LOOKS {
+            self.memory_kills.pop_front();
+        }
+        self.memory_kills.push_back(count);
+    }
+
+    fn memory_was_full(&self) -> bool {
+        self.memory_kills.front().is_some_and(|before| memory::kills() > *before)
     }
 
     fn stuck(&mut self) -> Option<Failed> {
@@ -223,13 +240,6 @@ impl Worker {
     }
 }
 
-/// How many processes the kernel has killed for want of memory (`/proc/vmstat`, `oom_kill`); one before 4.13 does not count.
-fn memory_kills() -> u64 {
-    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
-}
-
 /// Most workers end at once.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
@@ -303,6 +313,13 @@ mod tests {
         assert!(failure("echo; echo '{\"Decided\":7}'").contains("ended without a decision"));
         assert!(failure("kill -SEGV $$").contains("crashed by signal 11"));
         assert!(failure("kill -KILL $$").contains("not for want of memory"));
+    }
+
+    #[test]
+    fn a_kill_for_want_of_memory_is_the_workers_only_if_it_came_with_its_end() {
+        let mut worker = worker("kill -KILL $$");
+        (0..100).for_each(|count| worker.note_kills(count));
+        assert_eq!((worker.memory_kills.len(), worker.memory_kills.front()), (KEPT_LOOKS, Some(&92)));
     }
 
     #[test]

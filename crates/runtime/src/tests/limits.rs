@@ -114,3 +114,83 @@ fn a_container_does_not_change_its_own_limits() {
     let said = lab.says(&container, &script);
     assert_eq!(limits(), before, "{said}");
 }
+
+fn oom_score(process: Pid) -> String {
+    fs::read_to_string(format!("/proc/{}/oom_score_adj", process.as_raw_pid())).unwrap().trim().to_owned()
+}
+
+/// Whatever the zygote has: where this program is the worker, that is less than others. Here it may only be more.
+#[test]
+fn the_kernel_kills_programs_first_then_init_and_never_spares_either() {
+    for mut lab in [Lab::new(), Lab::unprivileged()] {
+        let container = lab.start();
+        let zygote = lab.runtime.zygote.pid().unwrap();
+        fs::write(format!("/proc/{}/oom_score_adj", zygote.as_raw_pid()), "100").unwrap();
+        lab.plan.scratch = lab.plan.scratch.with_extension("second");
+        let second = lab.start();
+        for container in [container, second] {
+            assert_eq!(lab.says(&container, "cat /proc/self/oom_score_adj"), "500");
+            assert_eq!(oom_score(container.link.0.pid().unwrap()), "250");
+        }
+        assert_eq!(oom_score(zygote), "100");
+    }
+    // Without the right to do so, no program protects itself.
+    let lab = Lab::unprivileged();
+    let script = "(echo -900 > /proc/self/oom_score_adj) 2>/dev/null
+        cat /proc/self/oom_score_adj";
+    assert_eq!(lab.says(&lab.start(), script), "500");
+}
+
+#[test]
+fn all_containers_are_in_one_cgroup_that_leaves_something_to_the_machine() {
+    let lab = Lab::new();
+    let container = lab.start();
+    let process = container.link.0.pid().unwrap().as_raw_pid();
+    let group = &lab.runtime.group;
+    let (memory, files) = group.cgroups().memory_directory().unwrap();
+    let total = fs::read_to_string("/proc/meminfo").unwrap();
+    let total: u64 = total.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10;
+    let limit = cgroup::number_in(&memory.join(files.limit)).unwrap();
+    assert!(limit > 0 && limit < total, "{limit} of {total}");
+    let pids = group.cgroups().pids_directory().unwrap();
+    assert_eq!(cgroup::number_in(&pids.join("pids.max")), Some(group.process_limit()));
+    for directory in group.cgroups().directories() {
+        let is_in = |directory: &Path| {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            processes.lines().any(|line| line == process.to_string())
+        };
+        let below = fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.path());
+        assert!(is_in(&directory) || below.into_iter().any(|it| is_in(&it)), "{directory:?}");
+    }
+    let directories = group.cgroups().directories();
+    drop((container, lab));
+    until("the cgroups are gone", || !directories.iter().any(|directory| directory.exists()));
+}
+
+#[test]
+fn the_limit_of_all_containers_is_told_as_that() {
+    let lab = Lab::new();
+    let container = lab.start();
+    let group = Arc::clone(&lab.runtime.group);
+    group.hold_limit(64 << 20);
+    let fill = "mount -t tmpfs none /srv; head -c 200000000 /dev/zero > /srv/fill";
+    let ended = container.run(&lab.script(fill)).unwrap().wait(Some(SOON)).unwrap();
+    let told = ended.to_string();
+    assert!(told.contains("the memory limit of all containers, 64 MiB, was reached"), "{told}");
+    assert!(ended.remedy().unwrap().contains("memory"));
+    drop(container);
+    // What it had in its tmpfs went with it: the next one has room.
+    assert_eq!(lab.says(&lab.start(), "echo next"), "next");
+}
+
+#[test]
+fn programs_that_multiply_reach_the_limit_of_all_containers() {
+    let lab = Lab::new();
+    let container = lab.start();
+    let directory = lab.runtime.group.cgroups().pids_directory().unwrap();
+    cgroup::write(&directory.join("pids.max"), "40").unwrap();
+    let script = "while :; do sleep 1000 & done";
+    let ended = container.run(&lab.script(script)).unwrap().wait(Some(SOON)).unwrap();
+    assert!(!ended.is_success(), "{ended}");
+    assert!(ended.to_string().contains("all containers together had"), "{ended}");
+}

@@ -15,6 +15,28 @@ use std::time::Duration;
 /// How often the use of memory is looked at; short against a pull, cheap against a boot.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
+/// Of this process, and of the zygote: when memory is full, containers are killed, then whatever else the machine runs.
+/// Not never (-1000): a kernel that finds nobody to kill panics (proc_pid_oom_score_adj(5)).
+const KILLED_LAST: &str = "-900";
+/// Has a line `oom_kill NUMBER`, since Linux 4.13.
+const COUNTS: &str = "/proc/vmstat";
+
+/// Has the kernel kill this process last when memory is full. What it starts inherits that.
+pub(crate) fn be_killed_last() {
+    // Without the right to do so (CAP_SYS_RESOURCE) it is one among others.
+    let _ = std::fs::write(sys::OOM_SCORE, KILLED_LAST);
+}
+
+/// How many processes the kernel has killed since its start because memory, or a limit of it, was full.
+pub(crate) fn kills() -> u64 {
+    std::fs::read_to_string(COUNTS).map_or(0, |text| kills_in(&text))
+}
+
+fn kills_in(vmstat: &str) -> u64 {
+    let number = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    number.unwrap_or(0)
+}
+
 /// Bytes, as the kernel counts them (proc(5), `/proc/meminfo`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -80,6 +102,12 @@ fn sample(peak: &AtomicU64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kills_are_read() {
+        assert_eq!(kills_in("pgfault 7\noom_kill 3\noom_kill_disable 9\n"), 3);
+        assert_eq!(kills_in("pgfault 7\n"), 0);
+    }
 
     #[test]
     fn meminfo_is_read_in_bytes() {

@@ -19,9 +19,10 @@ use std::time::Duration;
 pub(crate) const STORE: &str = "/run/iguana/store";
 /// Of its root. A container may make a set-user-ID program of root there, which a user of the machine must not reach.
 const MODE: u32 = 0o700;
-/// Memory in bytes that the store leaves to everybody else: the kernel, this program, the containers'
-/// own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
-const RESERVE: u64 = 16 << 20;
+/// Memory in bytes that the store leaves to everybody else, besides what containers leave to the machine: the kernel, this
+/// program, the containers' own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store. With
+/// less, a container that fills its root is killed at the limit of all containers before it gets an error.
+const BESIDES: u64 = 12 << 20;
 /// The same where the store may be swapped: what is unpacked or read at the moment must be in memory.
 const RESERVE_OF_SWAP: u64 = 32 << 20;
 /// Bytes of memory that an empty file takes in the kernel: its inode and its name.
@@ -60,14 +61,15 @@ impl StoreMemory {
     /// # Errors
     /// When the kernel refuses, or there is no memory.
     pub(crate) fn mount(may_swap: bool, report: &Report) -> anyhow::Result<Self> {
-        let available = read().map_or(0, |memory| memory.available);
+        let (available, reserve) =
+            read().map_or((0, BESIDES), |memory| (memory.available, reserve(memory.total)));
         // tmpfs takes a size of 0 as "no limit".
-        let size = available.checked_sub(RESERVE).filter(|size| *size > 0).ok_or_else(|| {
+        let size = available.checked_sub(reserve).filter(|size| *size > 0).ok_or_else(|| {
             hinted(
                 format!(
                     "there is no memory for images: {} MiB are free, {} MiB are kept",
                     available >> 20,
-                    RESERVE >> 20
+                    reserve >> 20
                 ),
                 "give the machine more memory",
             )
@@ -115,7 +117,7 @@ impl Shared {
                 let _ = size.map(|size| mount_remount(STORE, MountFlags::empty(), size.as_c_str()));
                 left
             }
-            Swap::Untried | Swap::No => held.free.min(memory.available.saturating_sub(RESERVE)),
+            Swap::Untried | Swap::No => held.free.min(memory.available.saturating_sub(reserve(memory.total))),
         }
     }
 }
@@ -167,6 +169,11 @@ impl Capacity for SpareMemory<'_> {
     }
 
     fn stretch(&self) {}
+}
+
+/// Bytes that the store leaves free on a machine with `total`.
+fn reserve(total: u64) -> u64 {
+    BESIDES + runtime::memory_reserve(total)
 }
 
 /// What can still be unpacked when it, and what is there already, may be compressed.
