@@ -251,7 +251,7 @@ fn a_root_that_cannot_be_built_is_told_and_leaves_nothing() {
     let mut lab = Lab::new();
     lab.plan.mounts = vec![Mount::bind("/etc/passwd/none", "/x")];
     let error = lab.try_start().map(drop).unwrap_err();
-    assert!(format!("{error:#}").contains("cannot make the volume `/etc/passwd/none`"), "{error:#}");
+    assert!(format!("{error:#}").contains("cannot find or make the volume `/etc/passwd/none`"), "{error:#}");
     assert!(!lab.plan.scratch.exists());
 }
 
