@@ -57,6 +57,8 @@ fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
         let finder = Finder { bundle: Some(bundle.clone()), believes_bundle, ..finder.clone() };
         let mut told = Vec::new();
         let judged = finder.judge(&name.parse().unwrap(), &mut |event| told.push(format!("{event:?}")));
+        // How long it may ask says nothing about the decision.
+        told.retain(|event| !event.starts_with("Asking"));
         (judged.map(|approval| approval.manifest()).ok(), told.join("\n"))
     };
     assert_eq!(judge(&name, true), (Some(digest), String::new()));

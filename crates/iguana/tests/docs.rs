@@ -322,7 +322,7 @@ const ARROWS: usize = 17;
 #[test]
 fn every_arrow_of_the_handover_has_a_test_that_is_there() {
     let document = fs::read_to_string(root().join(HANDOVER)).unwrap();
-    let layouts = fs::read_to_string(root().join("tests/src/layout/rows.rs")).unwrap();
+    let layouts = fs::read_to_string(root().join("tests/src/disks/layout/rows.rs")).unwrap();
     let (picture, table) = document.split_once("| arrow | tests |").unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let rows: Vec<Vec<&str>> = rows.map(|line| line.split('|').map(str::trim).collect()).collect();
