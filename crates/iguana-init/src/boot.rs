@@ -1,4 +1,4 @@
-//! One boot, in order. The only file that knows the order.
+//! The stages of one boot, in order. No other file knows the order.
 
 use crate::control;
 use crate::handover;
@@ -23,16 +23,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use workflow::Plan;
 
-/// Whose initrd it is.
+/// The kind of initrd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Initrd {
-    /// Ours, from PID 1 on: nobody else looks after the machine.
+    /// Iguana's own, from PID 1 on: nothing else manages the machine.
     Standalone,
-    /// dracut's: modules, devices, network and clock are its own.
+    /// dracut's: it manages modules, devices, network and clock.
     Dracut,
 }
 
-/// The process that does the boot of the standalone initrd: decides, and tells PID 1 on standard output.
+/// The main function of the worker in the standalone initrd. It decides, and sends the verdict to PID 1 on standard
+/// output.
 pub(crate) fn work() -> ExitCode {
     memory::be_killed_last();
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -44,14 +45,14 @@ pub(crate) fn work() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the initrd believes, and what of the command line that lets pass.
+/// Reads the trust directory, and the settings that it allows from the command line.
 pub(crate) fn read_trust(cmdline: &str) -> (Result<Trust, Failure>, Settings) {
     let trust = Trust::from_directory(Path::new(trust_directory::HOME)).at(Stage::Trust);
     let settings = settings(trust.as_ref().ok(), cmdline);
     (trust, settings)
 }
 
-/// One boot: what it is asked for, and what it has found.
+/// The state of one boot: what was requested, and what was found.
 pub(crate) struct Boot<'a> {
     initrd: Initrd,
     cmdline: &'a str,
@@ -60,33 +61,33 @@ pub(crate) struct Boot<'a> {
     before: Before,
 }
 
-/// What was there before the first job, for what comes after the last one, or after a failure.
+/// The state before the first job, which the handover and the failure policy compare with.
 #[derive(Default)]
 struct Before {
     disks: DiskBaseline,
     machine_id: Option<String>,
 }
 
-/// What the last job leaves behind.
+/// The result of all jobs.
 struct Finished {
     plan: Plan,
     outcome: JobsOutcome,
     state: Option<BootRecord>,
 }
 
-/// Why a boot does not go on, and what is to be done about it.
+/// Why a boot failed, and which policy applies.
 struct Failed {
     failure: Failure,
     policy: OnFailure,
 }
 
 impl<'a> Boot<'a> {
-    /// `settings` are what the trust allows of `cmdline`.
+    /// `settings` is what the trust allows of `cmdline`.
     pub(crate) fn new(initrd: Initrd, cmdline: &'a str, settings: &'a Settings, report: &'a Report) -> Self {
         Self { initrd, cmdline, settings, report, before: Before::default() }
     }
 
-    /// The boot, from the trust to what is to be done at its end.
+    /// Runs the boot and returns the verdict.
     pub(crate) fn run(mut self, trust: Result<Trust, Failure>) -> Verdict {
         self.greet();
         match trust.map_err(|failure| self.failed(failure)).and_then(|trust| self.boot(trust)) {
@@ -95,7 +96,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// The workflow, and the handover. In between goes what takes memory, and the disk that the workflow came from.
+    /// Runs the workflow, then the handover. In between it frees memory and the disk that the workflow came from.
     fn boot(&mut self, trust: Trust) -> Result<Handover, Failed> {
         self.tell_unsigned(&trust);
         let finished = self.run_workflow(&trust);
@@ -114,7 +115,7 @@ impl<'a> Boot<'a> {
         let http = trust.client().through(proxies(settings).at(Stage::ControlFile)?);
         let sources = control::Sources { http: &http, trust, report };
         if control::is_on_disk(settings) {
-            // Of two disks with one label the first must not be taken for the only one.
+            // Wait for all disks: if two have the same label, the first to appear must not be taken for the only one.
             machine.settle(report);
         }
         let control_file = report.stage(Stage::ControlFile, || control::find(settings, &sources))?;
@@ -139,7 +140,7 @@ impl<'a> Boot<'a> {
         Ok(Finished { plan, outcome, state })
     }
 
-    /// What comes after the last job. The next boot is told how this one ended.
+    /// Decides the handover, and records the end of this boot for the next one.
     fn hand_over(&self, finished: Finished) -> Result<Handover, Failed> {
         let Finished { plan, outcome, state } = finished;
         let failed_job = outcome.failures.first().map(ToString::to_string);
@@ -151,7 +152,8 @@ impl<'a> Boot<'a> {
         decided
     }
 
-    /// The result files decide, unless the workflow has its own policy; without any, the first failure is the reason.
+    /// Follows the result files, unless a job failed and the workflow has a failure policy. Without result files it
+    /// gives the first failure, or discovers the root if no job failed.
     fn decide(&self, plan: &Plan, outcome: JobsOutcome) -> Result<Handover, Failed> {
         let JobsOutcome { failures, results } = outcome;
         if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
@@ -173,7 +175,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Tells the failure. With the policy `local`, the system that is on the disk already is tried.
+    /// Reports the failure. With the policy `local` it tries the system that is already on the disk.
     fn give_up(&self, failed: Failed) -> Verdict {
         self.report.failure(&failed.failure);
         if failed.policy != OnFailure::Local {
@@ -232,7 +234,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Modules, devices, network and clock; a dracut initrd has its own.
+    /// Brings up modules, devices, network and clock. In a dracut initrd, dracut does that.
     fn bring_up_machine(&self) -> Result<Machine, Failure> {
         match self.initrd {
             Initrd::Standalone => Machine::bring_up(self.settings, self.report),
@@ -243,7 +245,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Without random numbers there is no TLS; what is on disks can be had all the same.
+    /// Waits for random numbers. TLS needs them; a workflow on a local disk does not.
     fn wait_for(&self, random: Random) -> Result<(), Failure> {
         match random.wait(self.report) {
             Err(error) if !control::needs_network(self.settings) => {
@@ -254,7 +256,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// What comes next needs the memory, and may be on the very disk that the workflow came from.
+    /// Frees memory for the handover, and the disk that the workflow came from, which may be the one to boot from.
     fn release_resources(&self) {
         let media = handover::release_media();
         let all = if self.settings.debug { media } else { media.and(handover::release_store()) };
@@ -264,12 +266,12 @@ impl<'a> Boot<'a> {
     }
 }
 
-/// What the command line asks for and the trust allows; nothing where the trust cannot be read.
+/// The settings that the trust allows; the most restrictive ones if the trust cannot be read.
 fn settings(trust: Option<&Trust>, cmdline: &str) -> Settings {
     trust.map_or(Settings { no_shell: true, ..Settings::default() }, |trust| trust.rules.settings(cmdline))
 }
 
-/// What the standalone initrd looks after, until the value is dropped; nothing in a dracut initrd.
+/// What Iguana manages in the standalone initrd until the value is dropped; empty in a dracut initrd.
 struct Machine {
     devices: Option<Devices>,
     _network: Option<Network>,
@@ -291,19 +293,19 @@ impl Machine {
         Ok(Self { devices: Some(devices), _network: network, clock: Some(clock) })
     }
 
-    /// The clock before anybody of ours has set it.
+    /// The clock as it was before Iguana set it.
     fn clock(&self) -> Clock {
         self.clock.unwrap_or_else(|| Clock::read(release::build_date()))
     }
 
-    /// Waits until what is on disks can be found.
+    /// Waits until the content of the disks is known.
     fn settle(&self, report: &Report) {
         if let Some(devices) = &self.devices {
             devices.settle(report);
         }
     }
 
-    /// Has the links to disks lead to what is on them now. Where they are not ours to keep, udev does that.
+    /// Updates the links in `/dev/disk` after disks were changed. In a dracut initrd udev does that.
     fn refresh_links(&self) {
         if let Some(devices) = &self.devices {
             devices.refresh_links();
@@ -316,7 +318,7 @@ fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
     settings.proxy.as_ref().map_or(Ok(Proxies::default()), |proxy| Proxies::one(proxy, except))
 }
 
-/// The first failure, which is the reason; the others are told.
+/// The first failure; the others are reported here.
 fn first_of(mut failures: Vec<Failure>, report: &Report) -> Failure {
     let first = failures.remove(0);
     for failure in &failures {

@@ -1,8 +1,8 @@
-//! Waits that end. Whatever the kernel may never finish (a disk or a server that does not answer) is done by a thread of
-//! its own, and waited for with a limit; docs/internals/waits.md has a row for every wait.
+//! Bounded waits. Operations that the kernel may never finish (a disk or a server that does not answer) run in a thread
+//! of their own, and the caller waits with a limit. docs/internals/waits.md lists every wait.
 //!
-//! A thread that is left behind goes on waiting. So a process in which that happened may not end by itself, and PID 1 does not
-//! count on it: see [`crate::supervise`].
+//! A thread that is left behind keeps waiting, so its process may be unable to exit. PID 1 does not rely on that: see
+//! [`crate::supervise`].
 
 use std::io::{self, ErrorKind};
 use std::process::{Command, ExitStatus};
@@ -10,17 +10,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether something has ended.
+/// How often to check whether a thread or process has ended.
 const END_LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How often it is looked how much is left to be written.
+/// How often to check how many bytes are still to be written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long the disks may take nothing at all. The kernel itself gives a request up after 30 s and tries a few times
+/// How long the disks may make no progress. The kernel gives up a request after 30 s, and retries a few times
 /// (`/sys/block/*/device/timeout`).
 const STALL_LIMIT: Duration = Duration::from_secs(90);
-/// How long they may take in all: 16 GiB, half the memory of a server, at the 10 MB/s of an old USB stick.
+/// How long syncing may take in all: 16 GiB, half the memory of a server, at the 10 MB/s of an old USB stick.
 const SYNC_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Does something that may never end; `None` when it has not within `limit`, or no thread can be started.
+/// Runs a function that may never return; `None` if it takes longer than `limit`, or if no thread can be started.
 pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     act: impl FnOnce() -> T + Send + 'static,
@@ -30,12 +30,12 @@ pub(crate) fn within<T: Send + 'static>(
 
 fn begin<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
     let (done, result) = channel();
-    // Whoever has given up waiting takes no result.
+    // Sending fails when the caller has given up waiting, which is fine.
     thread::Builder::new().spawn(move || drop(done.send(act()))).ok()?;
     Some(result)
 }
 
-/// Waits for the end of a thread; `None` when it has not come within `limit`, or was a crash. Then the thread is left behind.
+/// Joins a thread. `None` if it does not end within `limit` (then it is left behind), or if it panicked.
 pub(crate) fn join<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
     let start = Instant::now();
     while !thread.is_finished() {
@@ -47,7 +47,7 @@ pub(crate) fn join<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
     thread.join().ok()
 }
 
-/// Runs a program to its end; it is killed when that has not come within `limit`.
+/// Runs a program to its end, and kills it after `limit`.
 ///
 /// # Errors
 /// When it cannot be run, or was killed.
@@ -69,7 +69,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> io::Result<ExitStat
     }
 }
 
-/// Writes to the disks what memory still has for them (sync(2)); whether it was all written. `tell` gets every look: the
+/// Writes all cached data to the disks (sync(2)); `false` if that did not finish. Each check calls `tell` with the
 /// bytes that are left.
 pub(crate) fn sync_disks(tell: impl FnMut(u64)) -> bool {
     let limits = Limits { look: LOOK_EVERY, stall: STALL_LIMIT, total: SYNC_LIMIT };
@@ -82,7 +82,7 @@ struct Limits {
     total: Duration,
 }
 
-/// Waits for the end of something, as long as less and less is left.
+/// Waits for `end`, as long as `left` keeps getting smaller.
 fn ends_while_less(
     end: &Receiver<()>,
     limits: Limits,
@@ -108,7 +108,7 @@ fn ends_while_less(
     }
 }
 
-/// Bytes that are to be written to disks (proc(5), `/proc/meminfo`).
+/// Bytes still to be written to disks (proc(5), `/proc/meminfo`).
 fn unwritten() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kibibytes = |key: &str| -> Option<u64> {

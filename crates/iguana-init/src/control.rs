@@ -1,4 +1,4 @@
-//! Finds the control file, and reads the workflow in it.
+//! Finds the control file and reads the workflow in it.
 
 use crate::machine::facts;
 use crate::machine::media;
@@ -27,41 +27,42 @@ use workflow::{Plan, Severity};
 
 /// Where `iguana build --workflow` puts the bundled workflow.
 pub(crate) const BUNDLED: &str = "/etc/iguana/control.yaml";
-/// Begins the name of a workflow in a registry.
+/// The scheme of a workflow in a registry.
 const ARTIFACT: &str = "oci://";
 
-/// What is to be run, as it was found.
+/// The control file that was found.
 pub(crate) enum ControlFile {
-    /// A document, and why it is believed.
+    /// A document, and what authenticates it.
     Document(Box<Document>, Box<Authenticated>),
     /// The images of `rd.iguana.containers=`.
     Images(Vec<String>),
 }
 
-/// A workflow before it is read.
+/// A workflow document before it is parsed.
 pub(crate) struct Document {
     origin: String,
     bytes: Vec<u8>,
-    /// What came with it, where that is not to be fetched from beside it: by media types.
+    /// For an artifact: its parts by media type. `None` if signature and lock file are separate files beside the
+    /// document.
     inside: Option<HashMap<String, Vec<u8>>>,
-    /// What asked for it, before the machine's facts were filled in.
+    /// The control URL as requested, before the machine's facts were filled in.
     control_url: String,
     voucher: Voucher,
-    /// Its images, where they came with it.
+    /// The bundle with its images, if it came in one.
     bundle: Option<Bundle>,
 }
 
-/// Where workflows are looked for, and which of them may run.
+/// How workflows are fetched, and which of them may run.
 pub(crate) struct Sources<'a> {
     pub(crate) http: &'a http::Client,
     pub(crate) trust: &'a Trust,
     pub(crate) report: &'a Report,
 }
 
-/// The control file: `rd.iguana.control_url=`, else `rd.iguana.containers=`, else the bundled one.
+/// Finds the control file: `rd.iguana.control_url=`, else `rd.iguana.containers=`, else the bundled one.
 ///
 /// # Errors
-/// When there is none, or it cannot be had.
+/// When there is none, or it cannot be read or fetched.
 pub(crate) fn find(settings: &Settings, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
     let (rules, report) = (&sources.trust.rules, sources.report);
     if let Some(asked) = &settings.control_url {
@@ -91,7 +92,7 @@ pub(crate) fn is_on_disk(settings: &Settings) -> bool {
     settings.control_url.as_ref().is_some_and(|url| url.starts_with(media::SCHEME))
 }
 
-/// Whether the control file cannot be had without the network. What is found without may have its images with it.
+/// Whether the control file needs the network. A local one may be a bundle, which includes its images.
 pub(crate) fn needs_network(settings: &Settings) -> bool {
     match &settings.control_url {
         Some(url) => !media::is_here(url),
@@ -100,7 +101,8 @@ pub(crate) fn needs_network(settings: &Settings) -> bool {
 }
 
 impl Document {
-    /// What belongs to it, by how its name ends: from the artifact that it came in, else from beside it.
+    /// The file that belongs to the document and has this file name ending: a part of its artifact, or a file beside
+    /// it.
     fn beside(&self, ending: &str, sources: &Sources<'_>) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(inside) = &self.inside else {
             return sources.fetch(&beside(&self.origin, ending)).map(Some);
@@ -109,7 +111,7 @@ impl Document {
         Ok(found.and_then(|(_, media_type)| inside.get(*media_type)).cloned())
     }
 
-    /// One that lies for itself. The initrd is as trusted as the keys in it.
+    /// A document without artifact or bundle. The bundled workflow is as trusted as the keys in the same initrd.
     fn alone(origin: &str, bytes: Vec<u8>) -> Self {
         let voucher = if origin == BUNDLED { Voucher::Initrd } else { Voucher::Nothing };
         let (origin, control_url) = (origin.to_owned(), origin.to_owned());
@@ -145,7 +147,7 @@ impl Document {
     }
 }
 
-/// Tells whose key has signed a workflow.
+/// Reports which key signed the workflow.
 pub(crate) fn tell_signer(authenticated: &Authenticated, report: &Report) {
     match authenticated.signer() {
         Signer::Key(key) => report.say(format_args!("workflow: signed by {key}")),
@@ -153,7 +155,7 @@ pub(crate) fn tell_signer(authenticated: &Authenticated, report: &Report) {
     }
 }
 
-/// Tells that the names of images are not what counts.
+/// Reports that the lock file, not the names of the images, decides which images are pulled.
 pub(crate) fn tell_pins(pins: &Pins, report: &Report) {
     match pins.count() {
         0 => {}
@@ -192,7 +194,7 @@ impl Sources<'_> {
         Ok(Document::bundled(url, opened, if is_signed { Voucher::Policy } else { Voucher::Nothing }))
     }
 
-    /// A workflow, or a bundle of one with its images, in the initrd or on a disk of this machine.
+    /// A workflow or a bundle, in the initrd or on a disk of this machine.
     fn here(&self, url: &str) -> anyhow::Result<Document> {
         let opened = match url.strip_prefix(media::SCHEME) {
             Some(place) => {
@@ -232,7 +234,7 @@ impl Sources<'_> {
         }
     }
 
-    /// Fetches what may be there later, and tells of each wait.
+    /// Fetches with retries, and reports each wait.
     fn retrying(
         &self,
         url: &str,
@@ -264,10 +266,10 @@ impl Sources<'_> {
 }
 
 impl ControlFile {
-    /// By which digests its images are wanted, if it may run on this machine now.
+    /// Checks whether the workflow may run on this machine now. Gives the digests that its images are pinned to.
     ///
     /// # Errors
-    /// When the trust wants another workflow, a newer one, or the digest of an image that has none.
+    /// When the trust requires another workflow or a newer one, or a digest for an image that has none.
     pub(crate) fn admit(
         &self,
         plan: &Plan,
@@ -284,7 +286,7 @@ impl ControlFile {
         Ok(pins)
     }
 
-    /// What finds its images: where it came from first.
+    /// Adds the bundle that the workflow came from, if any, to `finder`: images are looked for there first.
     pub(crate) fn finder(&self, finder: Finder) -> Finder {
         match self {
             Self::Document(document, authenticated) => Finder {
@@ -296,10 +298,10 @@ impl ControlFile {
         }
     }
 
-    /// What it asks for, in order.
+    /// The jobs, in the order in which they run.
     ///
     /// # Errors
-    /// When it is not a workflow: with all that is wrong, and where.
+    /// When it is not a valid workflow: with all errors and their positions.
     pub(crate) fn plan(&self, report: &Report) -> anyhow::Result<Plan> {
         match self {
             Self::Document(document, _) => plan(&document.origin, &document.bytes, report),
@@ -313,7 +315,7 @@ impl ControlFile {
     }
 }
 
-/// Where what belongs to a document is: beside it, before the query of a URL.
+/// The URL or path of a file that belongs to a document: the ending is inserted before the query of a URL.
 pub(crate) fn beside(origin: &str, ending: &str) -> String {
     let (path, query) = origin.split_at(origin.find('?').unwrap_or(origin.len()));
     format!("{path}{ending}{query}")
@@ -329,7 +331,7 @@ fn refuse_unsigned_containers(rules: &Rules) -> anyhow::Result<()> {
     ))
 }
 
-/// The plan of a document; what is only worth a warning is told.
+/// The plan of a document. Warnings are reported.
 pub(crate) fn plan(origin: &str, bytes: &[u8], report: &Report) -> anyhow::Result<Plan> {
     let checked = workflow::check(bytes);
     for finding in checked.findings.iter().filter(|finding| finding.severity != Severity::Error) {

@@ -1,7 +1,7 @@
-//! Iguana as a module of dracut: what the hooks in `dracut/50iguana` call. dracut.bootup(7) has their order.
+//! Iguana as a dracut module: the commands that the hooks in `dracut/50iguana` call. dracut.bootup(7) has their order.
 //!
-//! dracut loads drivers, brings up the network and switches the root; Iguana runs between, in the place of whatever
-//! else would mount the new root.
+//! dracut loads drivers, brings up the network and switches the root. Iguana runs in between, in place of whatever
+//! would mount the new root.
 
 use crate::boot;
 use crate::boot::{Boot, Initrd};
@@ -27,20 +27,22 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-/// The first argument of what dracut's hooks call.
+/// The first argument of the commands that dracut's hooks call.
 pub(crate) const COMMAND: &str = "dracut";
 
-/// More for the command line, in dracut's order: the kernel's own comes last, and the last of an option counts.
+/// Additional command lines, in dracut's order. The kernel's own comes last, and the last occurrence of an option
+/// counts.
 const OPTIONS: &str = "/etc/cmdline.d";
 const MORE_OPTIONS: &str = "/etc/cmdline";
-/// dracut.cmdline(7): the network is wanted though the root does not need it. `rd.neednet=0` undoes it.
+/// dracut.cmdline(7): requests the network although the root does not need it. `rd.neednet=0` overrides this.
 const DEMAND: (&str, &str) = ("/etc/cmdline.d/50-iguana.conf", "rd.neednet=1\n");
 
-/// What systemd's generators made of `root=`, and what goes before it (systemd.unit(5), "Unit File Load Path").
+/// The units that systemd's generators made from `root=`, and the directory that takes precedence (systemd.unit(5),
+/// "Unit File Load Path").
 const GENERATED: &str = "/run/systemd/generator";
 const OVERRIDES: &str = "/run/systemd/system";
 const ROOT_UNIT: &str = "sysroot.mount";
-/// The new root's mount has nothing left to do once Iguana has ended.
+/// Replaces the mount of the new root by a unit that does nothing, because Iguana mounts it.
 const ROOT_UNIT_TEXT: &str = "\
 [Unit]
 Description=The new root, which Iguana mounts
@@ -51,24 +53,24 @@ Before=initrd-root-fs.target
 What=iguana
 Where=/sysroot
 ";
-/// Files there that have systemd wait for the device of `root=`: directory, and how they end.
+/// Files there that make systemd wait for the device of `root=`: directory, and ending of the name.
 const WAITS: &[(&str, &str)] =
     &[("initrd-root-device.target.d", "root-device.conf"), ("initrd.target.wants", ".device")];
 
-/// How long systemd may take to read its units anew; it takes less than a second.
+/// How long `systemctl daemon-reload` may take; it takes less than a second.
 const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// Exit statuses by which the program decides. The scripts in `dracut/50iguana` know them, and take every other one, which
-/// a crash may bring about, for a failure that ends the boot.
+/// Exit statuses. The scripts in `dracut/50iguana` know these, and treat any other status, which a crash may cause, as
+/// a failure that ends the boot.
 const GO_ON: u8 = 0;
-/// This boot is not Iguana's.
+/// Iguana has nothing to do in this boot.
 const STEP_ASIDE: u8 = 10;
 /// dracut may open its shell.
 const SHELL: u8 = 11;
-/// Nothing was decided.
+/// No decision was made.
 const UNDECIDED: u8 = 1;
 
-/// One of the hooks. What it decides is its exit status.
+/// Runs the command of one hook; its exit status is the decision.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     let words: Vec<String> = arguments.collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -80,11 +82,11 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// In dracut's hook `cmdline`: whether this boot is Iguana's. Then it sees to it that dracut and systemd bring up the network
-/// and leave the root alone.
+/// Hook `cmdline`: decides whether Iguana handles this boot. If so, makes dracut and systemd bring up the network and
+/// not mount the root.
 fn cmdline(hooks: &Path) -> u8 {
     let cmdline = command_line();
-    // A trust that cannot be read allows nobody anything; the boot says why.
+    // A trust directory that cannot be read allows nothing. The boot reports why.
     let is_refused = Rules::from_directory(Path::new(trust_directory::HOME))
         .map_or(true, |rules| rules.refuse_system(&cmdline));
     if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
@@ -100,14 +102,14 @@ fn cmdline(hooks: &Path) -> u8 {
     GO_ON
 }
 
-/// Whether Iguana is asked for, or there is nothing else to do: a `root=` alone is for others.
+/// Whether Iguana is requested, or a workflow is bundled and there is no `root=`: a `root=` alone is a normal boot.
 fn is_ours(cmdline: &str, is_bundled: bool) -> bool {
     let options = cmdline::options(cmdline);
     let is_asked_for = options.keys().any(|name| name.starts_with("rd.iguana."));
     is_asked_for || is_bundled && !options.contains_key("root")
 }
 
-/// What dracut takes for the command line.
+/// The command line as dracut composes it.
 fn command_line() -> String {
     let mut files: Vec<_> =
         fs::read_dir(OPTIONS).into_iter().flatten().flatten().map(|it| it.path()).collect();
@@ -117,7 +119,7 @@ fn command_line() -> String {
     files.iter().map(|path| fs::read_to_string(path).unwrap_or_default() + "\n").collect()
 }
 
-/// Speaks to the console and the log, which has a file system of its own.
+/// Opens console and log. The log has a file system of its own.
 fn open_report() -> Report {
     let mounted = mounts::own();
     let report = Report::open();
@@ -127,20 +129,20 @@ fn open_report() -> Report {
     report
 }
 
-/// `root=` names the system that was there before, or one that is still to be installed: nobody is to wait for its
-/// device, or to mount it.
+/// Prevents dracut and systemd from waiting for the device of `root=` and from mounting it: it may be the previous
+/// system, or one that is not installed yet.
 fn leave_root_alone(hooks: &Path) -> anyhow::Result<()> {
     if Path::new(GENERATED).join(ROOT_UNIT).exists() {
         override_units()?;
     }
-    // Last: a generator that systemd runs again would make them anew.
+    // This comes last: a generator that systemd runs again would recreate the files.
     for wait in matching(&hooks.join("initqueue/finished"), |name| name.starts_with("devexists-")) {
         fs::remove_file(&wait).with_context(|| format!("cannot remove `{}`", wait.display()))?;
     }
     Ok(())
 }
 
-/// Has systemd mount nothing at the new root, and wait for no device of it.
+/// Overrides systemd's units, so that it neither mounts the new root nor waits for its device.
 fn override_units() -> anyhow::Result<()> {
     let generated = Path::new(GENERATED);
     let overrides = Path::new(OVERRIDES);
@@ -163,8 +165,7 @@ fn matching(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path:
     entries.filter(|it| it.file_name().to_str().is_some_and(&is_meant)).map(|it| it.path()).collect()
 }
 
-/// In dracut's hook `pre-mount`: the boot. dracut goes on with what is mounted, or opens its shell where that is asked
-/// for.
+/// Hook `pre-mount`: runs the boot. Then dracut continues with what is mounted, or opens its shell if that was decided.
 fn pre_mount() -> u8 {
     memory::be_killed_last();
     let cmdline = command_line();
@@ -191,7 +192,7 @@ fn pre_mount() -> u8 {
     carry_out(verdict, &settings, &report)
 }
 
-/// dracut and systemd read `init=` themselves, so that nobody could ignore it for them.
+/// Refuses an `init=` that the trust does not allow. dracut and systemd read it themselves, so Iguana cannot ignore it.
 fn refuse_init(rules: &Rules, cmdline: &str) -> anyhow::Result<()> {
     if rules.allows_init(cmdline) {
         return Ok(());
@@ -202,7 +203,7 @@ fn refuse_init(rules: &Rules, cmdline: &str) -> anyhow::Result<()> {
     ))
 }
 
-/// In dracut's hook `emergency`, before any shell that is dracut's or systemd's: returns where the trust allows one.
+/// Hook `emergency`, before any shell of dracut or systemd: returns only if the trust allows a shell.
 fn emergency() -> u8 {
     let (_, settings) = boot::read_trust(&command_line());
     if !settings.no_shell {
@@ -213,11 +214,11 @@ fn emergency() -> u8 {
     follow(OnFailure::Shell, &settings, &report)
 }
 
-/// After a hook whose program did not say what comes next: the policy of failures, as PID 1 follows it.
+/// Applies the failure policy, as PID 1 does it, after a hook's program ended without a decision.
 fn died(status: &str) -> u8 {
     let (_, settings) = boot::read_trust(&command_line());
     let report = Report::open();
-    // 128 and the number of the signal, as shells count.
+    // Shells report 128 plus the number of the signal.
     let hint = match status {
         "137" if memory::kills() > 0 => "memory was full: give the machine more",
         "137" => "it was killed, and not for want of memory: a container with `pid: host` may have done that",
@@ -228,7 +229,7 @@ fn died(status: &str) -> u8 {
     follow(settings.on_failure, &settings, &report)
 }
 
-/// Ends the machine, or asks for dracut's shell.
+/// Ends the machine, or requests dracut's shell.
 fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
     let mut decided = UNDECIDED;
     supervise::follow(policy, settings, &mut Watchdog::of_others(), report, |why, _, report| {
@@ -238,7 +239,7 @@ fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
     decided
 }
 
-/// Ends the machine where that is asked for.
+/// Ends the machine if the verdict says so.
 fn carry_out(verdict: Verdict, settings: &Settings, report: &Report) -> u8 {
     let how = match verdict {
         Verdict::HandOver(Handover::SwitchRoot { .. }) => return GO_ON,
@@ -265,7 +266,8 @@ mod tests {
         assert!(!is_ours("quiet", false), "there is nothing to run");
     }
 
-    /// Whether the dracut module closes systemd's debug shell for this `iguana.conf`, and whether that allows no shell.
+    /// Whether the dracut module disables systemd's debug shell for this `iguana.conf`, and whether the file allows no
+    /// shell.
     fn closes_debug_shell(rules: &str) -> (bool, bool) {
         let home = tempfile::tempdir().unwrap();
         let trust = home.path().join("etc/containers");

@@ -1,15 +1,15 @@
-//! The program in the initrd. One file plays every part there; the name and the first argument say which.
+//! The program in the initrd. It has several roles, selected by its name and its first argument.
 //!
 //! Principles:
 //!
-//! 1. PID 1 waits for its child, which boots. Everything that can fail is in the child, and a crash there is a verdict.
-//! 2. `boot` alone knows the order of steps; no step uses another.
-//! 3. `report` alone prints.
-//! 4. Nothing waits without a limit, and each wait says what it waits for.
+//! 1. PID 1 waits for the worker, which does the boot. All that can fail is in the worker; its crash is a verdict.
+//! 2. Only `boot` knows the order of the steps, and no step calls another.
+//! 3. Only `report` prints.
+//! 4. Every wait has a limit, and reports what it waits for.
 //!
-//! Errors end the boot with a report: what failed, why, in which stage, and a hint. The failure policy then decides.
+//! Errors end the boot with a report: what failed, why, in which stage, and a hint. Then the failure policy applies.
 //!
-//! Specifications: docs/ of the repository; ARCHITECTURE.md has the timeline.
+//! Specifications: docs/ in the repository; ARCHITECTURE.md has the timeline of a boot.
 
 #[allow(clippy::disallowed_methods, reason = "disks, and what the kernel says of them")]
 mod block;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     match (word(0).rsplit('/').next(), word(1)) {
         (Some(runtime::INIT_NAME), _) => runtime::init(),
         (Some("modprobe"), _) => machine::modules::modprobe(rest(1)),
-        // First: a bare word of the kernel command line is an argument of PID 1.
+        // Check this first: the kernel passes unknown bare words of its command line to PID 1 as arguments.
         _ if is_first_process => supervise::run(),
         (_, "--version" | "-V") => report::version(),
         (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),

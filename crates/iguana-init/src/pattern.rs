@@ -1,11 +1,11 @@
-//! glob(7) with `*`, `?` and `[...]`: all that depmod and boot loaders' settings use.
+//! Patterns of glob(7) with `*`, `?` and `[...]`, which is all that depmod and boot loader settings use.
 
-/// Whether a pattern matches a whole text. It takes no more steps than the one has letters times the other, whoever wrote
-/// the pattern: of several stars only the last one is ever tried anew.
+/// Whether a pattern matches the whole text. Takes at most (length of pattern) × (length of text) steps even for a
+/// hostile pattern, because it only backtracks to the last star.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut place, mut at) = (0, 0);
-    // Behind the last star, and the first letter of the text that it has left.
+    // The position after the last star, and the first byte of the text that the star has not consumed.
     let mut last = None;
     while at < text.len() {
         if pattern.get(place) == Some(&b'*') {
@@ -22,7 +22,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     pattern[place..].iter().all(|rest| *rest == b'*')
 }
 
-/// How much of a pattern stands for one letter; nothing if its beginning does not stand for this one.
+/// The length of the pattern's first element if it matches this byte; `None` otherwise.
 fn one(pattern: &[u8], letter: u8) -> Option<usize> {
     match pattern {
         [b'?', ..] => Some(1),
@@ -72,7 +72,7 @@ mod tests {
         }
     }
 
-    /// A boot loader's settings are of whoever has the disk.
+    /// Boot loader settings are untrusted: anyone with access to the disk may have written them.
     #[test]
     fn a_pattern_that_is_made_to_take_long_does_not() {
         let text = "a".repeat(255);

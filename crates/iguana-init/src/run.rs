@@ -1,7 +1,7 @@
-//! A workflow on a system that is up: `iguana-init run FILE`, and the classic `iguana-workflow FILE`.
+//! Runs a workflow on a running system: `iguana-init run FILE`, and the classic `iguana-workflow FILE`.
 //!
-//! The network, the devices and the clock are the system's. There is no handover: what the containers wrote to
-//! `/iguana` is for whoever called.
+//! The system manages network, devices and clock. There is no handover: the result files in `/iguana` are left to the
+//! caller.
 
 mod arguments;
 
@@ -30,19 +30,19 @@ use workflow::{Plan, render};
 
 /// The classic name of this program.
 pub(crate) const CLASSIC_NAME: &str = "iguana-workflow";
-/// The first argument that asks for this.
+/// The first argument that selects this command.
 pub(crate) const COMMAND: &str = "run";
 
-/// How a run ends; the numbers are a promise to scripts.
+/// Exit statuses. Scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Every job that had to has succeeded.
+    /// All jobs succeeded that had to.
     Succeeded = 0,
-    /// A job failed that was not allowed to, or the run could not begin.
+    /// A job failed that was not allowed to, or the run could not start.
     Failed = 1,
     /// The command line was wrong.
     Usage = 2,
-    /// The workflow has a mistake; nothing was run. `iguana check` has the same number.
+    /// The workflow is invalid, and nothing was run. `iguana check` has the same status.
     Mistake = 3,
 }
 
@@ -52,7 +52,7 @@ impl From<End> for ExitCode {
     }
 }
 
-/// The command from its arguments to its exit status.
+/// Runs the command and returns its exit status.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     let arguments = match arguments::parse(arguments) {
         Ok(Some(arguments)) => arguments,
@@ -117,7 +117,7 @@ fn run_plan(
     report: &Report,
 ) -> Result<Vec<Failure>, Failure> {
     let _held = exchange::lock().at(Stage::Boot)?;
-    // Before this process has mounts of its own: what containers write there stays until the next run.
+    // Mount this before the mount namespace is separated: the files of containers stay there until the next run.
     let mounted = exchange::mount(run_plan::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
@@ -128,7 +128,7 @@ fn run_plan(
     let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let options = RunOptions {
         cmdline: &cmdline,
-        // The system's swap is its own.
+        // The system manages its own swap.
         may_swap: false,
         new_root: arguments.new_root.clone(),
         privileged: !arguments.unprivileged,
@@ -139,7 +139,7 @@ fn run_plan(
     if let Some(name) = &plan.name {
         report.say(format_args!("workflow: {name}"));
     }
-    // The system's udev sees what happens to disks.
+    // The system's udev handles changes of disks.
     let job_ended = || ();
     let outcome = prepared.run(plan, trust.finder(http, Machine::this()), pins, job_ended)?;
     outcome.results.warnings().for_each(|warning| report.warn(warning));
@@ -147,7 +147,7 @@ fn run_plan(
     Ok(outcome.failures)
 }
 
-/// From here on this process has mounts of its own, which go with it; those that the system makes are seen.
+/// Separates the mount namespace: mounts of this process end with it, and new mounts of the system still appear in it.
 fn leave_no_mounts() -> anyhow::Result<()> {
     sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)

@@ -1,4 +1,4 @@
-//! One way to run a plan, in a boot and on a system that is up: `/iguana`, the store, and the jobs in them.
+//! Runs a plan, in a boot and on a running system alike: `/iguana`, the store, and the jobs.
 
 use crate::handover;
 use crate::jobs::{self, Images, Setup, Streams};
@@ -12,22 +12,22 @@ use oci_trust::pins::Pins;
 use runtime::Runtime;
 use workflow::Plan;
 
-/// What a boot and a run on a system that is up do differently.
+/// The differences between a boot and a run on a running system.
 pub(crate) struct RunOptions<'a> {
-    /// What expressions see as `cmdline`, as the kernel has it.
+    /// The kernel command line, from which the `cmdline` context is made.
     pub(crate) cmdline: &'a str,
-    /// Whether the store may be stretched by swap: nobody else looks after the machine.
+    /// Whether the store may use swap, because Iguana manages the machine.
     pub(crate) may_swap: bool,
-    /// What containers see as `NEWROOT`.
+    /// The value of `NEWROOT` in containers.
     pub(crate) new_root: String,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
-    /// Whether images stay after their last job, and what services wrote is shown.
+    /// Whether images are kept after their last job, and the output of services is shown.
     pub(crate) debug: bool,
     pub(crate) streams: Streams,
 }
 
-/// `/iguana` and the store are mounted, and no image or container is there yet.
+/// `/iguana` and the store are mounted; nothing was pulled or started yet.
 pub(crate) struct Prepared<'a> {
     options: RunOptions<'a>,
     report: &'a Report,
@@ -36,20 +36,20 @@ pub(crate) struct Prepared<'a> {
     space: StoreMemory,
 }
 
-/// What the jobs left.
+/// The result of all jobs.
 pub(crate) struct JobsOutcome {
-    /// Those that were not allowed, the first one first.
+    /// Failures that were not allowed, in order.
     pub(crate) failures: Vec<Failure>,
     pub(crate) results: Results,
 }
 
-/// The most that `/iguana` may hold.
+/// The size limits of `/iguana`.
 pub(crate) fn shared_limits(plan: &Plan) -> exchange::Limits {
     exchange::Limits::new(plan.shared_size, memory::read().map_or(0, |memory| memory.total))
 }
 
 impl<'a> Prepared<'a> {
-    /// Makes what every container finds in `/iguana`, and mounts the store.
+    /// Creates the files that every container finds in `/iguana`, and mounts the store.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -65,15 +65,15 @@ impl<'a> Prepared<'a> {
         Ok(Self { options, report, machine_id, shared, space })
     }
 
-    /// What the containers see as the machine's identity.
+    /// The machine-id that containers see.
     pub(crate) fn machine_id(&self) -> &str {
         &self.machine_id
     }
 
-    /// Runs all jobs, and calls `job_ended` when the containers of one are gone. The images come from `finder`.
+    /// Runs all jobs with images from `finder`. Calls `job_ended` after the containers of each job have ended.
     ///
     /// # Errors
-    /// When no job can be run: the store cannot be opened.
+    /// When no job can be run because the store cannot be opened.
     pub(crate) fn run(
         self,
         plan: &Plan,

@@ -1,6 +1,6 @@
-//! PID 1: small, so that it does not fail. It starts the boot as a child, reaps whatever is
-//! orphaned, and carries out what the boot decided. A crash of the boot is an exit status here, and a boot that does not
-//! go on ends at a limit. PID 1 itself waits for nothing without one (docs/internals/waits.md).
+//! The supervisor, PID 1. It is small so that it does not fail: it starts the worker, reaps orphans, and carries out
+//! the verdict. A crash of the worker is just an exit status here, and a worker that is stuck is killed after a limit.
+//! All waits of PID 1 itself have limits (docs/internals/waits.md).
 
 mod watchdog;
 mod worker;
@@ -25,31 +25,31 @@ use std::thread;
 use std::time::Duration;
 use worker::Worker;
 
-/// The first argument of the process that does the boot.
+/// The first argument of the worker process.
 pub(crate) const WORKER: &str = "boot";
-/// This program in the initrd; `/proc/self/exe` would depend on a mount.
+/// This program's path in the initrd; `/proc/self/exe` would depend on a mount.
 const PROGRAM: &str = "/init";
-/// Seconds before a reboot at which they are told; the first is the time in which the reason can be read and copied.
+/// Seconds before a reboot at which the countdown is reported. The first value is the time to read and copy the reason.
 const COUNT: &[u64] = &[10, 5, 3, 2, 1];
 /// The shell of an initrd that was built with `--shell`.
 const SHELL: &str = "/bin/sh";
-/// How long a console may take to send what it was given: 4 KiB at 9600 Bd.
+/// How long a console may take to send its buffer: 4 KiB at 9600 Bd.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// How often it is looked whether the shell has ended.
+/// How often to check whether the shell has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often it is told how much the disks have still to write, in looks of a second.
+/// How often the remaining bytes are reported while the disks are synced, in checks of one second.
 const TELL_EVERY: u64 = 3;
 
-/// What the boot came to.
+/// What the worker has decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// Go on to the new system.
+    /// Enter the new system.
     HandOver(Handover),
-    /// The failure has been shown; now do what the workflow or the command line asks for.
+    /// The boot failed, and the failure was reported. Apply this policy.
     Failed(OnFailure),
 }
 
-/// PID 1 from beginning to end.
+/// The main function of PID 1.
 pub(crate) fn run() -> ExitCode {
     let mounted = mounts::early();
     let report = Report::open();
@@ -59,7 +59,7 @@ pub(crate) fn run() -> ExitCode {
     let settings = settings(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let mut watchdog = Watchdog::new(settings.watchdog);
     let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
-        // First: where memory is full, or processes are made without end, there is no room to tell.
+        // Kill first: if memory is full, or processes are created without end, reporting would fail.
         sys::kill_all_others();
         report.resume();
         report.failure(&Failure { stage: Stage::Boot, job: None, error });
@@ -71,13 +71,13 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// What the command line asks for and the trust allows; nothing where the trust cannot be read.
+/// The settings that the trust allows; the most restrictive ones if the trust cannot be read.
 fn settings(cmdline: &str) -> Settings {
     let rules = Rules::from_directory(Path::new(trust_directory::HOME));
     rules.map_or(Settings { no_shell: true, ..Settings::default() }, |rules| rules.settings(cmdline))
 }
 
-/// Runs the boot in a child and gives back what it decided.
+/// Runs the worker and returns its verdict.
 fn work(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<Verdict> {
     Worker::start(Command::new(PROGRAM).arg(WORKER))?.decision(|| watchdog.feed(report))
 }
@@ -105,13 +105,13 @@ fn carry_out(verdict: Verdict, settings: &Settings, watchdog: &mut Watchdog, rep
 }
 
 fn on_failure(policy: OnFailure, settings: &Settings, watchdog: &mut Watchdog, report: &Report) {
-    // A container of a boot that crashed would go on writing to disks, and holds the terminal.
+    // After a crash of the worker, containers would keep writing to disks and holding the terminal.
     sys::kill_all_others();
     report.resume();
     follow(policy, settings, watchdog, report, shell);
 }
 
-/// Does what is to be done after a failure; `shell` gets the reason for one.
+/// Applies the failure policy; `shell` is called with the reason if a shell is to be opened.
 pub(crate) fn follow(
     policy: OnFailure,
     settings: &Settings,
@@ -156,7 +156,7 @@ fn shell(why: &str, watchdog: &mut Watchdog, report: &Report) {
     end(RebootCommand::Restart, watchdog, report);
 }
 
-/// The reason stays on the screen meanwhile.
+/// Counts down to the reboot. The reason stays on the screen meanwhile.
 fn count_down(why: &str, watchdog: &mut Watchdog, report: &Report) {
     for (place, seconds) in COUNT.iter().enumerate() {
         match place {
@@ -177,7 +177,7 @@ fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
     command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
     runtime::attach_to_terminal(&mut command)?;
     let shell = command.spawn()?;
-    // A person takes as long as it takes.
+    // No limit: the user decides when the shell ends.
     while !has_been_reaped(&shell) {
         watchdog.feed(report);
         thread::sleep(LOOK_EVERY);
@@ -185,7 +185,7 @@ fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reaps whatever has ended; whether that process was among them, or is gone.
+/// Reaps all children that have ended; `true` if `process` was among them, or no longer exists.
 fn has_been_reaped(process: &Child) -> bool {
     let mut is_gone = false;
     loop {
@@ -199,7 +199,7 @@ fn has_been_reaped(process: &Child) -> bool {
     }
 }
 
-/// Ends the machine, or starts the loaded kernel.
+/// Syncs the disks, then ends the machine or starts the loaded kernel.
 pub(crate) fn end(how: RebootCommand, watchdog: &mut Watchdog, report: &Report) {
     let mut looks = 0;
     let is_written = bounded::sync_disks(|left| {

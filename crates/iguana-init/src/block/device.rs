@@ -1,30 +1,32 @@
-//! Disks and partitions as sysfs shows them.
+//! Disks and partitions as sysfs describes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a sector in which sysfs counts.
+/// Bytes per sector in sysfs, independent of the disk's own block size.
 const SECTOR: u64 = 512;
-/// Kinds of devices that nobody finds by what is on them: memory, and what only takes long to say nothing.
+/// Kinds of devices that get no links and are never searched: RAM disks, and devices that are slow to probe and hold
+/// nothing that we look for (floppies, raw flash).
 const LEFT_OUT: &[&str] = &["ram", "zram", "fd", "mtdblock"];
-/// The field of `stat` with the sectors written, from 0 (Documentation/block/stat.rst).
+/// The field of `stat` with the number of sectors written, counted from 0 (Documentation/block/stat.rst).
 const SECTORS_WRITTEN: usize = 6;
 
-/// Sectors that an optical drive has without a medium (drivers/scsi/sr.c); with one it is a multiple of four.
+/// The size that an optical drive without a medium reports, in sectors (drivers/scsi/sr.c). With a medium the size is a
+/// multiple of four, so this value is unambiguous.
 const UNKNOWN_SIZE: u64 = 0x1f_ffff;
 
-/// A device that device-mapper has made.
+/// A device-mapper device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mapped {
     pub(crate) name: String,
     pub(crate) uuid: String,
 }
 
-/// A device's directory.
+/// A device's directory in sysfs.
 #[derive(Debug, Clone)]
 pub(crate) struct Device(PathBuf);
 
-/// The kernel's names of all disks and partitions: the shorter ones, disks, first.
+/// The kernel's names of all disks and partitions, sorted by length: disks come before their partitions.
 pub(crate) fn block_devices() -> Vec<String> {
     let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -33,14 +35,14 @@ pub(crate) fn block_devices() -> Vec<String> {
     names
 }
 
-/// Whether links are made to a device of this name.
+/// Whether a device of this name gets links.
 pub(crate) fn is_of_interest(name: &str) -> bool {
     let kind = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
     !LEFT_OUT.contains(&kind)
 }
 
 impl Device {
-    /// The disk or partition with the kernel's name `name`; `None` when it is not there any more.
+    /// The disk or partition with the kernel's name `name`; `None` if it does not exist (any more).
     pub(crate) fn block(name: &str) -> Option<Self> {
         fs::canonicalize(Path::new("/sys/class/block").join(name)).ok().map(Self)
     }
@@ -57,14 +59,14 @@ impl Device {
         self.0.join(attribute).exists()
     }
 
-    /// `None` when it is missing or empty.
+    /// The value of an attribute; `None` if it is missing or empty.
     pub(crate) fn attribute(&self, name: &str) -> Option<String> {
         let text = fs::read_to_string(self.0.join(name)).ok()?;
         let text = text.trim_end_matches(['\n', ' ', '\0']);
         (!text.is_empty()).then(|| text.to_owned())
     }
 
-    /// The attribute of this device, or of the nearest one above that has it.
+    /// The attribute of this device, or of its nearest ancestor that has it.
     pub(crate) fn attribute_above(&self, name: &str) -> Option<String> {
         std::iter::once(self.clone()).chain(self.ancestors()).find_map(|device| device.attribute(name))
     }
@@ -77,14 +79,14 @@ impl Device {
         self.attribute(name)?.parse().ok()
     }
 
-    /// The devices that it hangs on, the nearest first, and directories between them.
+    /// The parent directories in sysfs, nearest first: parent devices, and the plain directories between them.
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = Device> {
         let directories: Vec<_> =
             self.0.ancestors().skip(1).map(|directory| Device(directory.to_owned())).collect();
         directories.into_iter()
     }
 
-    /// Names of what is beside it, its own among them.
+    /// Names of all entries in the parent directory, including this device's own.
     pub(crate) fn siblings(&self) -> impl Iterator<Item = String> {
         let directory = self.0.parent().and_then(|directory| fs::read_dir(directory).ok());
         directory.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
@@ -95,14 +97,14 @@ impl Device {
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
-    /// Host, channel, target and unit of a device whose name is these.
+    /// Host, channel, target and LUN, if the device's name is a SCSI address (`0:0:0:0`).
     pub(crate) fn scsi_address(&self) -> Option<[String; 4]> {
         let parts: Vec<String> = self.name().split(':').map(str::to_owned).collect();
         let is_number = |part: &String| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit());
         parts.iter().all(is_number).then(|| parts.try_into().ok())?
     }
 
-    /// The node below `/dev`: a `!` in the kernel's name stands for a `/` there.
+    /// The node's path relative to `/dev`: sysfs writes `!` for `/`.
     pub(crate) fn node(&self) -> String {
         self.name().replace('!', "/")
     }
@@ -111,34 +113,34 @@ impl Device {
         self.attribute("partition")?.parse().ok()
     }
 
-    /// The disk of a partition, else itself.
+    /// The disk of a partition; the device itself if it is not a partition.
     pub(crate) fn disk(&self) -> Self {
         let disk = self.0.parent().filter(|_| self.has("partition"));
         disk.map_or_else(|| self.clone(), |disk| Self(disk.to_owned()))
     }
 
-    /// The names of a disk's partitions.
+    /// The partitions of a disk.
     pub(crate) fn partitions(&self) -> Vec<Self> {
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
         entries.map(|entry| Self(entry.path())).filter(|device| device.has("partition")).collect()
     }
 
-    /// In sectors of 512 bytes.
+    /// The first sector, in sectors of 512 bytes.
     pub(crate) fn start(&self) -> u64 {
         self.number("start").unwrap_or_default()
     }
 
-    /// Nothing can be read from a device of size 0.
+    /// Whether the device has size 0, so that nothing can be read from it.
     pub(crate) fn is_empty(&self) -> bool {
         self.number("size").unwrap_or_default() == 0
     }
 
-    /// Whether it is an optical drive that is empty: to read from it would only make the kernel complain.
+    /// Whether it is an optical drive without a medium. Reading from one only makes the kernel log errors.
     pub(crate) fn lacks_medium(&self) -> bool {
         self.name().starts_with("sr") && self.number("size") == Some(UNKNOWN_SIZE)
     }
 
-    /// Bytes of a disk's own blocks.
+    /// Bytes of a logical block of the disk.
     pub(crate) fn block_size(&self) -> u64 {
         self.number("queue/logical_block_size").unwrap_or(SECTOR)
     }
@@ -148,12 +150,12 @@ impl Device {
         Some(Mapped { name, uuid: self.attribute("dm/uuid").unwrap_or_default() })
     }
 
-    /// Whoever reads from a mapped device that is suspended waits until it is resumed.
+    /// Whether it is a suspended device-mapper device. A read from one blocks until it is resumed.
     pub(crate) fn is_suspended(&self) -> bool {
         self.attribute("dm/suspended").is_some_and(|suspended| suspended != "0")
     }
 
-    /// The first member of an array that has been started.
+    /// The first member of an md array; `None` unless the array is started.
     pub(crate) fn first_member(&self) -> Option<Self> {
         let state = self.attribute("md/array_state")?;
         if matches!(state.as_str(), "clear" | "inactive") {
@@ -162,28 +164,28 @@ impl Device {
         self.first_part()
     }
 
-    /// What a device is made of: the disk of a partition, the members of an array.
+    /// The devices that this device is built on: the disk of a partition, the members of an array.
     pub(crate) fn parts(&self) -> Vec<Self> {
         let members = fs::read_dir(self.0.join("slaves")).into_iter().flatten().flatten();
         let members = members.filter_map(|entry| Self::block(entry.file_name().to_str()?));
         members.chain(self.has("partition").then(|| self.disk())).collect()
     }
 
-    /// What a device is made of, the first of several.
+    /// The first of the devices that this device is built on.
     pub(crate) fn first_part(&self) -> Option<Self> {
         let mut parts: Vec<_> = fs::read_dir(self.0.join("slaves")).ok()?.flatten().collect();
         parts.sort_by_key(fs::DirEntry::file_name);
         Self::block(parts.first()?.file_name().to_str()?)
     }
 
-    /// Sectors of 512 bytes that were written to the disk since the kernel knows it.
+    /// Sectors of 512 bytes written to the disk since the kernel has known it.
     pub(crate) fn sectors_written(&self) -> u64 {
         let stat = self.disk().attribute("stat").unwrap_or_default();
         let written = stat.split_ascii_whitespace().nth(SECTORS_WRITTEN);
         written.and_then(|written| written.parse().ok()).unwrap_or_default()
     }
 
-    /// All that changes when what is on it may have changed; the disk's count of written sectors above all.
+    /// A text that changes whenever the content may have changed, above all the count of sectors written to the disk.
     pub(crate) fn fingerprint(&self) -> String {
         let written = self.sectors_written();
         let rest = ["size", "start", "dm/name", "dm/uuid", "dm/suspended", "md/array_state"];
@@ -197,7 +199,7 @@ pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Something like `/sys/devices`, gone with the value.
+    /// A directory tree like `/sys/devices`, removed on drop.
     pub(crate) struct Tree(PathBuf);
 
     impl Tree {

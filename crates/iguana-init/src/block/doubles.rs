@@ -1,5 +1,5 @@
-//! Whether what a tag of fstab(5) names is on one device only. Whoever can plug a disk in, or write to one, can give it
-//! the UUID or label of another: of two nobody knows which is meant.
+//! Checks that a tag of fstab(5) names exactly one device. Anyone who can plug in a disk, or write to one, can give it
+//! the UUID or label of another disk; which of the two is meant cannot be decided then.
 
 use super::device::{Device, block_devices};
 use super::{BtrfsMember, Partition, encoded};
@@ -7,7 +7,7 @@ use hint::hinted;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// What a tag says of a device: what is on it, or what a partition table says of it.
+/// What a tag refers to: a property of the content, or of the partition in its partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
     Uuid,
@@ -16,19 +16,19 @@ pub(super) enum Tag {
     PartitionLabel,
 }
 
-/// A device that has what a tag names.
+/// A device with the value that a tag asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Carrier {
     /// The kernel's name.
     name: String,
-    /// The kernel's names of all that it is made of, its disk among them.
+    /// The kernel's names of all devices that it is built on, directly or not.
     parts: Vec<String>,
     btrfs: Option<BtrfsMember>,
-    /// The number that its disk has among all of the world, and its own number on the disk.
+    /// The world-wide name of its disk, and its partition number on that disk.
     world_wide: Option<(String, Option<u32>)>,
 }
 
-/// How such numbers begin (IEEE); others are made of a vendor's words and need not differ.
+/// Prefixes of world-wide names (IEEE). Other identifiers are built from a vendor's strings and need not be unique.
 const WORLD_WIDE: &[&str] = &["naa.", "eui."];
 
 impl Tag {
@@ -42,10 +42,10 @@ impl Tag {
     }
 }
 
-/// Refuses a value, as it stands in the name of a link, that is on more than one device.
+/// Refuses a value that is on more than one device. `value` is encoded as in the name of a link.
 ///
 /// # Errors
-/// When it is, and neither is made of the other.
+/// When several devices have it, and none of them is built on the others.
 pub(super) fn refuse(tag: Tag, value: &str) -> anyhow::Result<()> {
     let carriers: Vec<Carrier> = devices().filter_map(|device| carrier(&device, tag, value)).collect();
     let several = ambiguous(&carriers);
@@ -57,7 +57,7 @@ pub(super) fn refuse(tag: Tag, value: &str) -> anyhow::Result<()> {
     Err(hinted(message, "remove the disk that is not meant, or name the device by its `/dev/disk/by-id/…`"))
 }
 
-/// Devices that can be read. What a file of this system is the content of is nobody's disk.
+/// Devices that can be read. Loop devices are left out: their content is a file of this system, not a disk.
 fn devices() -> impl Iterator<Item = Device> {
     let devices = block_devices().into_iter().filter(|name| !name.starts_with("loop"));
     let devices = devices.filter_map(|name| Device::block(&name));
@@ -88,14 +88,14 @@ fn carrier(device: &Device, tag: Tag, value: &str) -> Option<Carrier> {
     })
 }
 
-/// What the table of its disk says of a partition.
+/// The partition's entry in the partition table of its disk.
 fn partition(device: &Device) -> Option<Partition> {
     let disk = device.disk();
     let table = super::table(&super::open(&node(&disk)).ok()?, disk.block_size()).ok()??;
     table.partition(device.partition_number()?, device.start())
 }
 
-/// A disk that is reached by two ways is there twice where nobody joins them (multipath).
+/// The world-wide name of a disk. Without multipath, a disk with two paths appears as two devices with the same name.
 fn world_wide(disk: &Device) -> Option<String> {
     let number = disk.attribute("device/wwid").or_else(|| disk.attribute("wwid"))?;
     WORLD_WIDE.iter().any(|start| number.starts_with(start)).then_some(number)
@@ -105,7 +105,7 @@ fn node(device: &Device) -> PathBuf {
     Path::new("/dev").join(device.node())
 }
 
-/// All that a device is made of, below it to the last.
+/// The kernel's names of all devices that a device is built on, directly or not.
 fn parts(device: &Device) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = device.parts();
@@ -118,8 +118,9 @@ fn parts(device: &Device) -> Vec<String> {
     found
 }
 
-/// Those of which nobody knows which is meant. A disc that was written to a stick is there as the whole disk and as a
-/// partition of it, a mirror as itself and as its halves, a disk with two ways to it as each and as both.
+/// The names of the devices between which the choice is ambiguous; empty if one device is meant. Not ambiguous are
+/// devices built on each other (the image of a disc on a USB stick is both the whole disk and a partition of it; a
+/// mirror has the content of its halves) and several paths to the same disk.
 fn ambiguous(carriers: &[Carrier]) -> Vec<&str> {
     let is_part = |name: &String| carriers.iter().any(|other| other.parts.contains(name));
     let mut tops: Vec<&Carrier> = carriers.iter().filter(|carrier| !is_part(&carrier.name)).collect();
@@ -131,7 +132,7 @@ fn ambiguous(carriers: &[Carrier]) -> Vec<&str> {
     tops.iter().map(|carrier| carrier.name.as_str()).collect()
 }
 
-/// A btrfs on several devices has one UUID and one label on all of them, and each says how many they are.
+/// Whether all are members of one btrfs: they share UUID and label, and each records how many members there are.
 fn are_one_btrfs(carriers: &[&Carrier]) -> bool {
     let members: Option<Vec<BtrfsMember>> = carriers.iter().map(|carrier| carrier.btrfs).collect();
     let Some(mut members) = members else { return false };

@@ -1,5 +1,5 @@
-//! What is on a block device, from its bytes. Whoever makes links to devices and whoever mounts them reads it
-//! here; the parsers do no I/O, and a read is never longer than a few dozen KiB.
+//! What a block device contains, from its bytes. Both the links in `/dev/disk` and mounting use this module. The
+//! parsers do no I/O, and a read is never longer than a few dozen KiB.
 
 pub(crate) mod device;
 mod doubles;
@@ -19,13 +19,13 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Opens a block device to look at what is on it. A drive without a medium does not keep us, and its tray stays open; nor
-/// does a FIFO that a container has put in the place of a device.
+/// Opens a block device to probe it. Does not block on a drive without a medium, nor on a FIFO that a container put in
+/// the place of a device, and does not close a drive's tray.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(untrusted_fs::open_block_device(path)?)
 }
 
-/// The superblock on a device; `None` when it is of no kind that is known here.
+/// The superblock on a device; `None` if its format is unknown.
 pub(crate) fn superblock(device: &File) -> io::Result<Option<Superblock>> {
     let start = read(device, 0, superblock::START)?;
     if let Some(member) = array(device, &start)? {
@@ -39,7 +39,7 @@ pub(crate) fn array_of_member(member: &File) -> io::Result<Option<Array>> {
     array(member, &read(member, 0, superblock::START)?)
 }
 
-/// The superblock of an array's member may also be at the device's end.
+/// The array of a member. Its superblock is at the beginning or at the end of the device.
 fn array(mut device: &File, start: &[u8]) -> io::Result<Option<Array>> {
     if let Some(found) = raid::identify_start(start) {
         return Ok(Some(found));
@@ -53,7 +53,7 @@ fn array(mut device: &File, start: &[u8]) -> io::Result<Option<Array>> {
     Ok(None)
 }
 
-/// The partition table of a disk; `None` when it is of no kind that is known here.
+/// The partition table of a disk; `None` if its format is unknown.
 pub(crate) fn table(disk: &File, block_size: u64) -> io::Result<Option<Table>> {
     let first = read(disk, 0, table::MBR_LENGTH)?;
     if table::is_protected(&first) {
@@ -66,7 +66,7 @@ pub(crate) fn table(disk: &File, block_size: u64) -> io::Result<Option<Table>> {
     Ok(table::mbr(&first))
 }
 
-/// The bytes at an offset, fewer where the device ends.
+/// Reads `length` bytes at an offset; fewer if the device ends before.
 fn read(device: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
@@ -82,12 +82,12 @@ fn read(device: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bytes of a format, asked for by their offsets.
+/// The bytes of a format, read by offset.
 #[derive(Clone, Copy)]
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
-    /// Nothing when they are not all there.
+    /// The bytes of a field; empty if the field is not completely there.
     fn at(self, offset: usize, length: usize) -> &'a [u8] {
         offset.checked_add(length).and_then(|end| self.0.get(offset..end)).unwrap_or_default()
     }

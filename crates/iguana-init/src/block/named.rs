@@ -1,4 +1,4 @@
-//! Which block device a name means, in a mount list or on the command line, and waiting until it is there.
+//! Resolves a device name of a mount list or of the command line, and waits until the device exists.
 
 use super::doubles;
 use super::doubles::Tag;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a device may take to appear: partitions come at once, disks behind USB within seconds.
+/// How long a device may take to appear: partitions appear at once, disks behind USB within seconds.
 const LIMIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const TELL_EVERY: Duration = Duration::from_secs(3);
-/// Where there is a link for each value of a tag of fstab(5), as udev keeps them, and whether the tag is one that whoever
-/// writes to a disk can give it.
+/// The directory of links for each tag of fstab(5), as udev keeps them. With a `Tag`, the value is under the control of
+/// anyone who can write to a disk, and is checked for duplicates.
 const DIRECTORIES: &[(&str, &str, Option<Tag>)] = &[
     ("UUID", "/dev/disk/by-uuid", Some(Tag::Uuid)),
     ("LABEL", "/dev/disk/by-label", Some(Tag::Label)),
@@ -24,10 +24,10 @@ const DIRECTORIES: &[(&str, &str, Option<Tag>)] = &[
     ("ID", "/dev/disk/by-id", None),
 ];
 
-/// The path of the device that `name` means: a path, or `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`.
+/// Waits for the device that `name` means: a path, or `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`. Gives its path.
 ///
 /// # Errors
-/// When the device does not come, or more than one is of that name.
+/// When the device does not appear in time, or when several devices have that name.
 pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     let start = Instant::now();
     let mut told = start;
@@ -53,10 +53,10 @@ pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
     }
 }
 
-/// The path of a device that is there already; `None` if there is none.
+/// The path of a device; `None` if it does not exist yet.
 ///
 /// # Errors
-/// When more than one is of that name.
+/// When several devices have that name.
 pub(crate) fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
     let Some(path) = path_of(name).filter(|path| is_block_device(path)) else { return Ok(None) };
     if let Some((tag, value)) = tag_of(&path) {
@@ -73,14 +73,14 @@ fn path_of(name: &str) -> Option<PathBuf> {
     link(Path::new(directory), value.trim_matches('"'))
 }
 
-/// The tag that a link stands for, and its value.
+/// The tag and the value that a link's path contains.
 fn tag_of(link: &Path) -> Option<(Tag, &str)> {
     let (_, _, tag) =
         DIRECTORIES.iter().find(|(_, directory, _)| link.parent() == Some(Path::new(directory)))?;
     Some(((*tag)?, link.file_name()?.to_str()?))
 }
 
-/// The link for a value. UUIDs are the same in capitals; a label that is the same but for them is another one.
+/// The link for a value. UUIDs are compared regardless of case, labels are not.
 fn link(directory: &Path, value: &str) -> Option<PathBuf> {
     let name = encoded(value);
     let exact = directory.join(&name);
@@ -97,8 +97,8 @@ fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
-/// The new system's `/proc/mounts` shows the device as it is mounted; there nobody knows it by its link. What
-/// device-mapper has made is known by its name.
+/// The path of the device's node. The new system sees it in `/proc/mounts`, where a link's path would mean nothing to
+/// its tools. A device-mapper device keeps its name in `/dev/mapper`.
 fn plain(path: PathBuf) -> PathBuf {
     let Ok(node) = fs::canonicalize(&path) else { return path };
     let kernel_name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -107,7 +107,7 @@ fn plain(path: PathBuf) -> PathBuf {
     mapped.ok().filter(|mapped| is_block_device(mapped)).unwrap_or(node)
 }
 
-/// Block devices in memory, the one with the kernel's modules among them: nobody's disks.
+/// Block devices in memory, among them the image with the kernel's modules. They are not disks, and are not listed.
 const IN_MEMORY: &[&str] = &["loop", "ram", "zram"];
 
 fn all_names() -> String {

@@ -1,31 +1,31 @@
-//! Members of md arrays (linux/raid/md_p.h): which array they belong to.
+//! Finds the md array that a device is a member of (linux/raid/md_p.h).
 
 use super::superblock::{Superblock, Usage};
 use super::{Bytes, text};
 
 /// `MD_SB_MAGIC`, little-endian.
 const MAGIC: [u8; 4] = [0xfc, 0x4e, 0x2b, 0xa9];
-/// Bytes of a superblock that are looked at.
+/// Bytes of a superblock that are read.
 pub(super) const LENGTH: usize = 4096;
-/// Where versions 1.1 and 1.2 have it.
+/// Offsets of the superblock in versions 1.1 and 1.2.
 const PLACES_AT_START: [usize; 2] = [0, 4096];
-/// `MD_RESERVED_BYTES`: version 0.90 has it in the last whole one of these.
+/// `MD_RESERVED_BYTES`: in version 0.90 the superblock begins the last complete block of this size.
 const OLD_RESERVED: u64 = 64 << 10;
-/// Version 1.0 has it 8 KiB before the end, aligned to 4 KiB (drivers/md/md.c, `super_1_load`).
+/// In version 1.0 the superblock is 8 KiB before the end, aligned to 4 KiB (drivers/md/md.c, `super_1_load`).
 const NEW_RESERVED: u64 = 8 << 10;
 const NEW_ALIGNMENT: u64 = 4 << 10;
 
-/// An array, as its members name it.
+/// An array, as the superblocks of its members describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Array {
-    /// As mdadm writes it: `01234567:89abcdef:01234567:89abcdef`.
+    /// In mdadm's format: `01234567:89abcdef:01234567:89abcdef`.
     pub(crate) uuid: String,
-    /// `HOST:NAME` or `NAME`; the old version has none.
+    /// `HOST:NAME` or `NAME`; empty in version 0.90, which has no names.
     pub(crate) name: String,
 }
 
 impl Array {
-    /// What blkid(8) says of a member.
+    /// The superblock of a member, in the form in which blkid(8) reports it.
     pub(super) fn superblock(&self) -> Superblock {
         let digits: Vec<u8> = self.uuid.bytes().filter(u8::is_ascii_hexdigit).collect();
         let digits = String::from_utf8_lossy(&digits);
@@ -40,14 +40,14 @@ pub(super) fn identify_start(start: &[u8]) -> Option<Array> {
     PLACES_AT_START.into_iter().find_map(|place| identify(Bytes(start).at(place, LENGTH)))
 }
 
-/// Where it may be at the end of a device of this size in bytes.
+/// The offsets at which the superblock may be at the end of a device of `size` bytes.
 pub(super) fn places_at_end(size: u64) -> Vec<u64> {
     let old = (size / OLD_RESERVED * OLD_RESERVED).checked_sub(OLD_RESERVED);
     let new = size.checked_sub(NEW_RESERVED).map(|place| place / NEW_ALIGNMENT * NEW_ALIGNMENT);
     [old, new].into_iter().flatten().collect()
 }
 
-/// A superblock of version 1, or of version 0.90 as a little-endian machine writes it.
+/// Parses a superblock of version 1, or of version 0.90 in little-endian byte order.
 pub(super) fn identify(bytes: &[u8]) -> Option<Array> {
     let bytes = Bytes(bytes);
     if bytes.at(0, 4) != MAGIC {
@@ -66,7 +66,7 @@ pub(super) fn identify(bytes: &[u8]) -> Option<Array> {
     }
 }
 
-/// mdadm swaps the words of the old version.
+/// Formats one word of a UUID. mdadm swaps the bytes of each word in version 0.90.
 fn format_word(word: &[u8], swapped: bool) -> String {
     let hex = |bytes: &mut dyn Iterator<Item = &u8>| bytes.map(|byte| format!("{byte:02x}")).collect();
     if swapped { hex(&mut word.iter().rev()) } else { hex(&mut word.iter()) }

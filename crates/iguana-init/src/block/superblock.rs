@@ -1,4 +1,4 @@
-//! Superblocks: the kind, the UUID and the label of what is on a device.
+//! Superblocks: kind, UUID and label of a device's content.
 //!
 //! Offsets and magic numbers are those of the kernel (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h,
 //! include/uapi/linux/btrfs_tree.h, include/uapi/linux/msdos_fs.h, fs/exfat/exfat_raw.h, fs/ntfs3/ntfs.h,
@@ -7,41 +7,41 @@
 
 use super::{Bytes, text};
 
-/// Bytes at the beginning of a device in which all of these have what is read: btrfs has it farthest, at
-/// 64 KiB, 4 KiB long.
+/// Bytes at the beginning of a device that contain everything the probes read. The farthest is the superblock of btrfs,
+/// at 64 KiB and 4 KiB long.
 pub(super) const START: usize = (64 << 10) + (4 << 10);
 
-/// What a superblock says.
+/// What was read from a superblock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Superblock {
-    /// The kernel's name of a file system, blkid's of anything else.
+    /// The kernel's name of a file system; blkid's name of anything else.
     pub(crate) kind: &'static str,
     pub(crate) usage: Usage,
-    /// Empty when there is none.
+    /// Empty if there is none.
     pub(crate) uuid: String,
-    /// Empty when it was never set.
+    /// Empty if it was never set.
     pub(crate) label: String,
     pub(crate) btrfs: Option<BtrfsMember>,
 }
 
-/// Which device a device is of those of its btrfs.
+/// A device's position among the devices of its btrfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BtrfsMember {
     pub(crate) id: u64,
-    /// How many there are.
+    /// The number of devices.
     pub(crate) of: u64,
 }
 
-/// What is done with a device on which this is.
+/// How the content of a device is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Usage {
     /// It is mounted.
     FileSystem,
     /// It is opened with a key.
     Encrypted,
-    /// It is swapped to.
+    /// It is swap space.
     Swap,
-    /// It is put together with others, or divided: what it holds is found on the device made of it.
+    /// It is a member of an array or a physical volume. The content is on the device built from it.
     Member,
 }
 
@@ -53,11 +53,12 @@ impl Superblock {
 
 type Probe = fn(Bytes<'_>) -> Option<Superblock>;
 
-/// In order. What others are made of goes first: what it holds may begin right behind it.
+/// Tried in order. Formats that hold other content (LVM, LUKS) come first: that content may begin right behind their
+/// header.
 const PROBES: &[Probe] =
     &[lvm, luks, swap, ext, xfs, btrfs, f2fs, squashfs, erofs, iso9660, exfat, ntfs, fat];
 
-/// What begins with these bytes.
+/// Identifies the content of a device from its first bytes.
 pub(super) fn identify(start: &[u8]) -> Option<Superblock> {
     PROBES.iter().find_map(|probe| probe(Bytes(start)))
 }
@@ -79,14 +80,14 @@ fn luks(bytes: Bytes<'_>) -> Option<Superblock> {
     if bytes.at(0, 6) != b"LUKS\xba\xbe" {
         return None;
     }
-    // Version 1 has its cipher where version 2 has its label.
+    // Version 1 has the name of its cipher at the offset of version 2's label.
     let label = if bytes.at(6, 2) == [0, 2] { text::label(bytes.at(24, 48)) } else { String::new() };
     let uuid = text::label(bytes.at(168, 40));
     Some(Superblock { kind: "crypto_LUKS", usage: Usage::Encrypted, uuid, label, btrfs: None })
 }
 
 fn swap(bytes: Bytes<'_>) -> Option<Superblock> {
-    /// Bytes of a page, of which the signature is at the end, on all architectures.
+    /// Page sizes of all architectures, in bytes. The signature is at the end of the first page.
     const PAGES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
     PAGES.into_iter().find(|page| bytes.at(page - 10, 10) == b"SWAPSPACE2")?;
     let (uuid, label) = (text::uuid(bytes.at(0x40c, 16)), text::label(bytes.at(0x41c, 16)));
@@ -127,12 +128,12 @@ fn erofs(bytes: Bytes<'_>) -> Option<Superblock> {
     (bytes.at(0x400, 4) == [0xe2, 0xe1, 0xf5, 0xe0]).then(|| Superblock::file_system("erofs", uuid, label))?
 }
 
-/// ECMA-119, section 8.4: the primary descriptor is in the seventeenth block of 2048 bytes.
+/// ECMA-119, section 8.4: the primary descriptor is in block 16 of 2048 bytes.
 fn iso9660(bytes: Bytes<'_>) -> Option<Superblock> {
     if bytes.at(0x8001, 5) != b"CD001" {
         return None;
     }
-    // Made and changed; 16 digits each. blkid makes the UUID of it.
+    // Times of modification and creation, 16 digits each; blkid makes the UUID from them.
     let times = [0x8000 + 830, 0x8000 + 813].map(|place| bytes.at(place, 16));
     let is_set =
         |time: &&[u8]| time.iter().all(u8::is_ascii_digit) && time.iter().any(|digit| *digit != b'0');
@@ -143,13 +144,13 @@ fn iso9660(bytes: Bytes<'_>) -> Option<Superblock> {
     Superblock::file_system("iso9660", uuid, text::label(bytes.at(0x8028, 32)))
 }
 
-/// Its label is in the root directory, which is not read.
+/// The label is in the root directory, which is not read.
 fn exfat(bytes: Bytes<'_>) -> Option<Superblock> {
     let uuid = fat_serial(bytes.at(100, 4));
     (bytes.at(3, 8) == b"EXFAT   ").then(|| Superblock::file_system("exfat", uuid, String::new()))?
 }
 
-/// Its label is in a file, which is not read.
+/// The label is in a file, which is not read.
 fn ntfs(bytes: Bytes<'_>) -> Option<Superblock> {
     let uuid = format!("{:016X}", bytes.u64(0x48)?);
     (bytes.at(3, 8) == b"NTFS    ").then(|| Superblock::file_system("ntfs3", uuid, String::new()))?
@@ -168,7 +169,7 @@ fn fat(bytes: Bytes<'_>) -> Option<Superblock> {
     Superblock::file_system("vfat", fat_serial(serial), label)
 }
 
-/// As blkid(8) shows it: `1A2B-3C4D`.
+/// The serial number in blkid's format: `1A2B-3C4D`.
 fn fat_serial(bytes: &[u8]) -> String {
     match bytes {
         [a, b, c, d] => format!("{d:02X}{c:02X}-{b:02X}{a:02X}"),
@@ -180,7 +181,7 @@ fn fat_serial(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// A device of zeros, with these bytes at these offsets.
+    /// A device of zeros with the given bytes at the given offsets.
     fn device(parts: &[(usize, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; START];
         for (offset, part) in parts {
@@ -193,7 +194,7 @@ mod tests {
         (0..16).collect()
     }
 
-    /// `KIND UUID LABEL` of a device with these bytes.
+    /// `KIND UUID LABEL` of a device with the given bytes.
     fn found(parts: &[(usize, &[u8])]) -> String {
         let Superblock { kind, uuid, label, .. } = identify(&device(parts)).unwrap();
         format!("{kind} {uuid} {label}")

@@ -2,49 +2,49 @@
 
 use super::{Bytes, text};
 
-/// Bytes of the first sector.
+/// Bytes of the MBR, the first sector.
 pub(super) const MBR_LENGTH: usize = 512;
-/// Bytes of the GPT's header that are looked at.
+/// Bytes of the GPT header that are read.
 pub(super) const GPT_HEADER_LENGTH: usize = 92;
-/// Bytes of a sector in which the kernel counts, whatever the disk's own are.
+/// Bytes of a sector as the kernel counts them, independent of the disk's own block size.
 const SECTOR: u64 = 512;
-/// Entries, and bytes per entry, that are looked at; every tool makes 128 of 128.
+/// The most entries, and the bytes per entry, that are read. Every tool writes 128 entries of 128 bytes.
 const AT_MOST: usize = 1024;
 const ENTRY_LENGTH: usize = 128;
-/// Where the MBR has its four entries of 16 bytes, and its signature.
+/// Offsets of the four entries of 16 bytes in the MBR, and of its signature.
 const MBR_ENTRIES: usize = 446;
 const MBR_SIGNATURE: (usize, [u8; 2]) = (510, [0x55, 0xaa]);
-/// The type of the entry that covers a disk with a GPT.
+/// The type of the MBR entry that covers a disk with a GPT ("protective MBR").
 const PROTECTED: u8 = 0xee;
 
 /// A partition table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
-    /// Those that the table itself has; an MBR's chain of logical ones is not followed.
+    /// The partitions in the table itself; the chain of an MBR's logical partitions is not followed.
     pub(crate) partitions: Vec<Partition>,
-    /// An MBR's own number, of which the UUIDs of all its partitions are made.
+    /// The disk signature of an MBR, from which the kernel makes the UUIDs of the partitions.
     disk_id: Option<u32>,
 }
 
-/// What a table says of one partition.
+/// One partition's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Partition {
-    /// From 1.
+    /// Counted from 1.
     pub(crate) number: u32,
     /// In sectors of 512 bytes.
     pub(crate) start: u64,
     pub(crate) uuid: String,
-    /// Empty when it has none; an MBR has none at all.
+    /// Empty if it has none; an MBR has no labels.
     pub(crate) label: String,
-    /// A GPT's type, as text; empty in an MBR, whose types say little.
+    /// The partition type of a GPT, as text; empty in an MBR, whose types do not identify a root.
     pub(crate) kind: String,
-    /// A GPT's attributes (UEFI specification, section 5.3.3); what their upper 16 bits mean is the type's affair.
+    /// The attributes of a GPT entry (UEFI specification, section 5.3.3). The partition type defines the upper 16 bits.
     pub(crate) attributes: u64,
 }
 
 impl Table {
-    /// The partition that the kernel knows by this number and start, in sectors of 512 bytes. Where it starts
-    /// elsewhere, the table is newer than what the kernel knows.
+    /// The entry for a partition with this number and start (in sectors of 512 bytes). `None` if it starts elsewhere:
+    /// the table was written after the kernel had read it.
     pub(crate) fn partition(&self, number: u32, start: u64) -> Option<Partition> {
         let found = self.partitions.iter().find(|it| (it.number, it.start) == (number, start));
         found.cloned().or_else(|| self.logical(number, start))
@@ -55,7 +55,7 @@ impl Table {
         Some(Partition::of_mbr(disk_id, number, start))
     }
 
-    /// Whether the kernel, which knows these numbers and starts, knows other partitions than there are.
+    /// Whether the table differs from the partitions (number, start) that the kernel knows.
     pub(crate) fn differs_from(&self, known: &[(u32, u64)]) -> bool {
         let is_primary = |number: u32| self.disk_id.is_none() || number <= 4;
         let mut known: Vec<_> = known.iter().copied().filter(|(number, _)| is_primary(*number)).collect();
@@ -66,7 +66,7 @@ impl Table {
     }
 }
 
-/// Whether the first sector says that the disk has a GPT.
+/// Whether the first sector is a protective MBR, so that the disk has a GPT.
 pub(super) fn is_protected(first: &[u8]) -> bool {
     is_mbr(first) && mbr_entries(first).any(|(_, entry)| entry[4] == PROTECTED)
 }
@@ -79,7 +79,7 @@ fn mbr_entries(first: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     (1..).zip(Bytes(first).at(MBR_ENTRIES, 64).chunks_exact(16))
 }
 
-/// Where a GPT has its entries, in bytes.
+/// The position of the GPT's entry array, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryArray {
     pub(super) start: u64,
@@ -87,7 +87,7 @@ pub(super) struct EntryArray {
     pub(super) entry_length: usize,
 }
 
-/// Where the entries are that a GPT's header tells of.
+/// The position of the entry array, from a GPT header.
 pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<EntryArray> {
     let header = Bytes(header);
     if header.at(0, 8) != b"EFI PART" {
@@ -100,7 +100,7 @@ pub(super) fn place_of_entries(header: &[u8], block_size: u64) -> Option<EntryAr
     is_sound.then_some(EntryArray { start, length: count * entry_length, entry_length })
 }
 
-/// The partitions of a GPT from its entries.
+/// The partitions of a GPT, from its entry array.
 pub(super) fn gpt(entries: &[u8], entry_length: usize, block_size: u64) -> Table {
     let entries = (1..).zip(entries.chunks_exact(entry_length));
     let partitions = entries.filter_map(|(number, entry)| {
@@ -135,7 +135,7 @@ impl Partition {
     }
 }
 
-/// As the kernel makes it (block/partitions/msdos.c); without a number of the disk's there is none.
+/// The UUID that the kernel makes (block/partitions/msdos.c); empty if the disk has no signature.
 fn mbr_uuid(disk_id: u32, number: u32) -> String {
     if disk_id == 0 { String::new() } else { format!("{disk_id:08x}-{number:02x}") }
 }

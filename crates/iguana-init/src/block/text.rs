@@ -1,6 +1,6 @@
-//! Texts of disks: UUIDs, labels, and labels as names of files.
+//! Text fields of disks: UUIDs, labels, and labels encoded as file names.
 
-/// RFC 9562's text form. One that is all zeros was never set.
+/// A UUID in the text form of RFC 9562; empty if all bytes are zero, which means that it was never set.
 pub(super) fn uuid(bytes: &[u8]) -> String {
     if bytes.iter().all(|byte| *byte == 0) {
         return String::new();
@@ -15,27 +15,27 @@ pub(super) fn uuid(bytes: &[u8]) -> String {
     text
 }
 
-/// A GUID's first three fields are little-endian (UEFI specification, appendix A).
+/// A GUID, whose first three fields are little-endian (UEFI specification, appendix A).
 pub(super) fn guid(bytes: &[u8]) -> String {
     let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
     uuid(&order.map(|index| bytes[index]))
 }
 
-/// A label ends with a zero or with the field; blanks at its end are padding.
+/// A label. It ends at the first zero byte or with the field; trailing blanks are padding.
 pub(super) fn label(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned()
 }
 
-/// The same in UTF-16, little-endian.
+/// A label in UTF-16, little-endian, with the same rules as [`label`].
 pub(super) fn wide_label(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
     String::from_utf16_lossy(&units).trim_end().to_owned()
 }
 
-/// A label as the name of a link, as udev and libblkid have it: all but letters, digits, `#+-.:=@_` and what is
-/// not ASCII becomes `\x20`.
+/// A label encoded as the name of a link, as udev and libblkid do it: ASCII other than letters, digits and `#+-.:=@_`
+/// becomes an escape such as `\x20`.
 pub(crate) fn encoded(label: &str) -> String {
     let mut name = String::new();
     for letter in label.chars() {

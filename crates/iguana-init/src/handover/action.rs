@@ -1,13 +1,13 @@
-//! The kernel action: one word, as containers write it.
+//! The kernel action: one word in a result file.
 
 use super::{Handover, kexec};
 use exchange::KERNEL_ACTION;
 use hint::hinted;
 
-/// What the word asks for. White space around it and capitals do not matter.
+/// Parses the word. Case and surrounding white space are ignored.
 ///
 /// # Errors
-/// When it is unknown, or asks for a kernel that nobody has loaded.
+/// When it is unknown, or asks for kexec and no kernel is loaded.
 pub(super) fn parse(word: &str) -> anyhow::Result<Handover> {
     match word.trim().to_ascii_lowercase().as_str() {
         "reboot" => Ok(Handover::Reboot),
@@ -25,9 +25,9 @@ pub(super) fn parse(word: &str) -> anyhow::Result<Handover> {
     }
 }
 
-/// The beginning of what may be anything.
+/// The beginning of the word, for a message.
 fn shown(word: &str) -> String {
-    /// Letters: enough to recognize what was written by mistake.
+    /// Characters: enough to recognize what was written by mistake.
     const AT_MOST: usize = 40;
     let word = word.trim();
     let start: String = word.chars().take(AT_MOST).collect();
@@ -54,7 +54,7 @@ mod tests {
         let error = |word: &str| parse(word).unwrap_err().to_string();
         assert!(error("explode").contains("`explode`"));
         assert!(error("reboot now").contains("`reboot now`"));
-        // The printer escapes it.
+        // The report escapes it where it is printed.
         assert!(error("\x1b[2J").contains("`\x1b[2J`"));
         assert!(error(&"x".repeat(1000)).contains(&format!("`{}…`", "x".repeat(40))));
         assert!(error("kexec").contains("no kernel is loaded"));

@@ -1,4 +1,4 @@
-//! The new system without a mount list: found by the types of partitions, as systemd-gpt-auto-generator(8) does it.
+//! Root discovery: finds the new system by the types of partitions, as systemd-gpt-auto-generator(8) does.
 
 use super::NEW_ROOT;
 use super::mount_list::MountEntry;
@@ -6,28 +6,28 @@ use super::partitions::{Disk, TYPES, Typed};
 use anyhow::bail;
 use hint::hinted;
 
-/// What was found, and why it is the one.
+/// The system that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DiscoveredRoot {
     pub(super) entries: Vec<MountEntry>,
-    /// The disk, with the reason for it.
+    /// The disk, and why it was chosen.
     pub(super) reason: String,
 }
 
-/// A kind of disks, and how that is said.
+/// A condition on disks, and its text for the report.
 type Preference = (fn(&Disk) -> bool, &'static str);
 
-/// Which disks go first: those to which a container has just written, then the one that the machine was started from.
+/// Preferred disks, in order: those that a container has written to, then the one that the machine was started from.
 const PREFERENCES: &[Preference] = &[
     (|disk| disk.is_written, "the disk that was written to"),
     (|disk| disk.is_boot, "the disk that the machine was started from"),
     (|_| true, "the only disk with a root"),
 ];
 
-/// The root on one of the disks, and its `/usr`.
+/// Chooses the root on one of the disks, and its `/usr`.
 ///
 /// # Errors
-/// When there is none, more than one, or one that only verity can check.
+/// When there is no root, more than one, or one that needs dm-verity.
 pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<DiscoveredRoot> {
     for (is_preferred, reason) in PREFERENCES {
         let preferred: Vec<&Disk> = disks.iter().filter(|disk| is_preferred(disk)).collect();
@@ -81,7 +81,7 @@ fn ambiguous<'a>(found: impl Iterator<Item = &'a Typed>, where_: &str) -> anyhow
     )
 }
 
-/// Why nothing was found, disk by disk.
+/// Says for each disk why no root was found on it.
 fn overview(disks: &[Disk]) -> String {
     let why = |disk: &Disk| {
         let why = match disk.partitions.as_slice() {

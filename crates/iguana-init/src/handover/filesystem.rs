@@ -1,4 +1,4 @@
-//! What is on a device of the mount list.
+//! The content of a device in the mount list.
 
 use crate::block;
 use crate::block::{Superblock, Usage};
@@ -6,22 +6,22 @@ use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use std::path::Path;
 
-/// What is done with a device.
+/// How a device is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeviceContent {
-    /// It is mounted as this: the kernel's name of the file system.
+    /// It is mounted as this file system (the kernel's name).
     FileSystem(&'static str),
     /// It has to be opened with a key first.
     Encrypted {
-        /// Of the encryption.
+        /// The UUID of the encrypted container.
         uuid: String,
     },
 }
 
-/// Looks at a device.
+/// Probes a device.
 ///
 /// # Errors
-/// When it cannot be read, or has neither a file system nor what could be opened to one.
+/// When it cannot be read, or has neither a file system nor a known encryption.
 pub(super) fn content(device: &Path) -> anyhow::Result<DeviceContent> {
     let found = superblock(device)
         .with_context(|| format!("cannot read `{}`", device.display()))
@@ -44,7 +44,7 @@ fn told(device: &Path, found: Option<Superblock>) -> anyhow::Result<DeviceConten
     Err(hinted(format!("`{shown}` has no file system, it has `{kind}`"), hint))
 }
 
-/// The UUID of what is on a device; nothing when there is none.
+/// The UUID of a device's content; `None` if it has none.
 pub(super) fn uuid(device: &Path) -> Option<String> {
     superblock(device).ok()?.map(|found| found.uuid).filter(|uuid| !uuid.is_empty())
 }
@@ -53,7 +53,7 @@ fn superblock(device: &Path) -> std::io::Result<Option<Superblock>> {
     block::superblock(&block::open(device)?)
 }
 
-/// A device that is needed now, and that nobody has opened.
+/// The error for an encrypted device that is needed but not open.
 pub(super) fn closed(device: &Path) -> anyhow::Error {
     hinted(
         format!("`{}` is encrypted, and nobody has opened it", device.display()),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt as _;
 
-    /// What is said of a device with these bytes at this offset.
+    /// The content of a device with the given bytes at the given offset.
     fn content_of(name: &str, offset: u64, bytes: &[u8]) -> anyhow::Result<DeviceContent> {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8192).unwrap();

@@ -1,4 +1,4 @@
-//! The machine's identity (machine-id(5)): that of the system that is on it already, or a new one.
+//! The machine-id (machine-id(5)): that of the system already installed, or a new one.
 
 use crate::report::Report;
 use anyhow::Context as _;
@@ -6,10 +6,10 @@ use config::cmdline::Settings;
 use std::fs::File;
 use std::io::Read as _;
 
-/// Where an existing root file system is mounted to be asked for its machine-id.
+/// Where the existing root file system is mounted while its machine-id is read.
 const EXISTING_ROOT: &str = "/run/iguana/root";
 
-/// The identity for this boot: 32 hexadecimal digits.
+/// The machine-id of this boot: 32 hexadecimal digits.
 ///
 /// # Errors
 /// When there are no random numbers.
@@ -18,7 +18,7 @@ pub(crate) fn machine_id(settings: &Settings, report: &Report) -> anyhow::Result
     existing.map_or_else(new_machine_id, Ok)
 }
 
-/// A new identity: 128 random bits as machine-id(5) wants them.
+/// A new machine-id: 128 random bits in the form that machine-id(5) requires.
 fn new_machine_id() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes).context("cannot read `/dev/urandom`")?;
@@ -28,7 +28,7 @@ fn new_machine_id() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The identity of the system that is on `root=` already.
+/// The machine-id of the system that is already on `root=`.
 fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
     let found = super::peek(root, EXISTING_ROOT, "etc/machine-id", report);
     match found {

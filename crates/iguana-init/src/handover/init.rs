@@ -1,14 +1,14 @@
-//! The new system's first program.
+//! The new system's init program.
 
 use hint::hinted;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use untrusted_fs::{Directory, Links};
 
-/// Where a system has its first program, in the kernel's own order (init/main.c) with systemd's place before.
+/// Paths of the init program, in the kernel's order (init/main.c), with systemd's path inserted before it.
 const INITS: &[&str] =
     &["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
-/// How a program of ELF begins, and where and how it says for which processor it is (System V ABI, "ELF Header").
+/// The ELF magic, the offset of `e_machine`, and its values (System V ABI, "ELF Header").
 const ELF: &[u8] = b"\x7fELF";
 const MACHINE: usize = 18;
 const NAMES: &[(u16, &str)] = &[
@@ -20,10 +20,10 @@ const NAMES: &[(u16, &str)] = &[
     (21, "powerpc64"),
     (22, "s390x"),
 ];
-/// Bytes that are read of a program.
+/// Bytes of a program that are read.
 const HEADER: usize = 20;
 
-/// The first program, as a path in the new system.
+/// The init program, as a path in the new system.
 ///
 /// # Errors
 /// When there is none, or it is for another processor.
@@ -55,14 +55,14 @@ fn is_program(root: &Directory, path: &str) -> bool {
     metadata.is_some_and(|metadata| metadata.mode() & 0o111 != 0)
 }
 
-/// The processor that a program is for, if it is not this one.
+/// The processor that a program is for, if this machine cannot run it.
 fn foreign(root: &Directory, path: &str) -> Option<String> {
     let mut header = [0; HEADER];
     root.file(path, Links::Inside).ok()?.read_exact(&mut header).ok()?;
     let machine = u16::from_le_bytes([header[MACHINE], header[MACHINE + 1]]);
     let name =
         NAMES.iter().find(|(number, _)| *number == machine).map_or("another processor", |(_, name)| name);
-    // One for 32 bits runs on a kernel for 64.
+    // A 64-bit x86 kernel runs 32-bit programs.
     let runs_here = name == std::env::consts::ARCH || (name == "x86" && std::env::consts::ARCH == "x86_64");
     (header.starts_with(ELF) && !runs_here).then(|| name.to_owned())
 }

@@ -1,4 +1,4 @@
-//! A new kernel in the place of the one that runs: kexec_file_load(2).
+//! Loads a kernel for kexec: kexec_file_load(2).
 
 use super::kernel::Installed;
 use anyhow::{Context as _, bail};
@@ -7,17 +7,17 @@ use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 
-/// `1` when a kernel has been loaded (Linux, Documentation/ABI/testing/sysfs-kernel-kexec...).
+/// `1` if a kernel is loaded (Linux, Documentation/ABI/testing/sysfs-kernel-kexec...).
 const LOADED: &str = "/sys/kernel/kexec_loaded";
-/// What the firmware says of the machine.
+/// The firmware's description of the machine.
 const FIRMWARE: &str = "/sys/class/dmi/id";
 
-/// Machines on which a kernel that is started in this way finds devices in a state that it cannot deal with, by their
-/// maker and product: those on which SUSE's installer (yast-bootloader) has never used it.
+/// Machines, by vendor and product, on which a kernel started by kexec finds devices in a state that it cannot handle.
+/// SUSE's installer (yast-bootloader) does not use kexec on these either.
 const DOES_NOT_WORK: &[(&str, &str)] =
     &[("innotek GmbH", "VirtualBox"), ("Microsoft Corporation", "Virtual Machine")];
 
-/// Whether a kernel is loaded, by whoever.
+/// Whether a kernel is loaded, by Iguana or by a container.
 pub(super) fn is_loaded() -> bool {
     fs::read_to_string(LOADED).is_ok_and(|text| text.trim() == "1")
 }
@@ -25,7 +25,7 @@ pub(super) fn is_loaded() -> bool {
 /// Loads a kernel.
 ///
 /// # Errors
-/// When this machine or the running kernel does not allow it, or the kernel is none.
+/// When the machine or the running kernel does not allow it, or the file is not a valid kernel.
 pub(super) fn load(kernel: &Installed) -> anyhow::Result<()> {
     if let Some((maker, product)) = known_bad(Path::new(FIRMWARE)) {
         bail!("kexec does not work on machines of the kind `{maker} {product}`");

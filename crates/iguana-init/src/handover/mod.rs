@@ -1,5 +1,5 @@
-//! The end of the boot: what the containers asked for, and the way into the new system. docs/handover.md has the
-//! picture.
+//! The end of the boot: what the containers asked for, and how the new system is entered. docs/handover.md has an
+//! overview.
 
 mod action;
 mod discovery;
@@ -39,13 +39,13 @@ use std::time::Duration;
 use system::{Root, System};
 use untrusted_fs::Links;
 
-/// The new system's root.
+/// The mount point of the new system's root.
 pub(crate) const NEW_ROOT: &str = "/sysroot";
-/// Bytes of a file of a root file system that is only looked into; a machine-id has 33.
+/// Bytes that are read of a file on an existing root file system; a machine-id has 33.
 const PEEK_LIMIT: u64 = 4096;
 
-/// How long a disk may take for one of the handover's short pieces of work. The kernel itself tries a request of 30 s
-/// again a few times.
+/// How long a disk may take for one short operation of the handover. The kernel gives up a request after 30 s, and
+/// retries a few times.
 const DISK_LIMIT: Duration = Duration::from_secs(120);
 
 fn silent_disk() -> anyhow::Error {
@@ -58,7 +58,7 @@ fn silent_disk() -> anyhow::Error {
 /// What happens after the last job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Handover {
-    /// Go on as the system that is mounted at `/sysroot`, with this first program.
+    /// Switch the root to the system mounted at `/sysroot`, and execute this init program.
     SwitchRoot {
         init: String,
     },
@@ -69,17 +69,17 @@ pub(crate) enum Handover {
     Halt,
 }
 
-/// What is decided with.
+/// The inputs of the decision.
 pub(crate) struct HandoverContext<'a> {
     pub(crate) settings: &'a Settings,
     /// The disks before the first job.
     pub(crate) before: &'a DiskBaseline,
-    /// What the containers have seen as the machine's identity; nothing before they have.
+    /// The machine-id that the containers were given; `None` before any container started.
     pub(crate) machine_id: Option<&'a str>,
     pub(crate) report: &'a Report,
 }
 
-/// Reads the result files and prepares what they ask for; `None` when no container that may hand over wrote any.
+/// Reads the result files and prepares what they ask for; `None` if no container that may hand over wrote any.
 ///
 /// # Errors
 /// When what they ask for cannot be done.
@@ -93,10 +93,10 @@ pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<
     handover.at(Stage::Handover).map(|handover| Some(told(handover, around.report)))
 }
 
-/// Without result files: goes on as the system that is found by the types of partitions.
+/// The handover without result files: enters the system found by root discovery.
 ///
 /// # Errors
-/// When none is found, or more than one, or that system cannot be mounted.
+/// When none or more than one is found, or the system cannot be mounted.
 pub(crate) fn discover(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
     let handover = find_root(around).context("no job said what comes next").hint(format!(
         "have a job write `DEVICE {NEW_ROOT}` to `{MOUNT_LIST}`, or `reboot` to `{KERNEL_ACTION}`"
@@ -104,10 +104,11 @@ pub(crate) fn discover(around: &HandoverContext<'_>) -> Result<Handover, Failure
     handover.at(Stage::Handover).map(|handover| told(handover, around.report))
 }
 
-/// Goes on as the system that was on the disk before: that of `root=`, or the one that is found.
+/// The failure policy `local`: enters the system already on the disk, that of `root=` or the one found by root
+/// discovery.
 ///
 /// # Errors
-/// When there is none, it cannot be mounted, or a job has begun to change a disk.
+/// When there is none, it cannot be mounted, or a job has written to a disk.
 pub(crate) fn local(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
     let handover = local_system(around);
     handover.at(Stage::Handover).map(|handover| told(handover, around.report))
@@ -135,7 +136,7 @@ fn find_root(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     enter(&found.entries, around)
 }
 
-/// Says what is not said where it is decided.
+/// Reports the decisions that were not reported where they were made.
 fn told(handover: Handover, report: &Report) -> Handover {
     let (decision, text) = match &handover {
         Handover::Reboot => (Decision::Reboot, "handover: reboot"),
@@ -148,7 +149,8 @@ fn told(handover: Handover, report: &Report) -> Handover {
     handover
 }
 
-/// Mounts a system, and goes on as it: by a switch of the root where the running kernel fits, else by its own kernel.
+/// Mounts a system and enters it. Switches the root if the system has modules for the running kernel, or neither
+/// modules nor a kernel; else starts its own kernel.
 fn enter(list: &[MountEntry], around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let report = around.report;
     let system = System::mount(list, report)?;
@@ -183,11 +185,11 @@ fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Han
     let switch = format_args!("handover: switch root to {name}, init {init}");
     around.report.decided(Decision::SwitchRoot, switch);
     {
-        // PID 1 could not leave a disk that does not answer.
+        // Do this here and not in PID 1, which could not give up on a disk that does not answer.
         let what = format!("handover: waiting for the disk of {name}");
         let _waiting = Waiting::start(around.report, what, DISK_LIMIT);
         let answer = bounded::within(DISK_LIMIT, switch_root::make_mountpoints);
-        // What cannot be made is told by whoever switches the root.
+        // A failure is reported later, by the switch of the root.
         answer.map(drop).ok_or_else(silent_disk)?;
     }
     system.keep();
@@ -195,7 +197,8 @@ fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Han
     Ok(Handover::SwitchRoot { init })
 }
 
-/// The system's own kernel is started; without one, or where that is impossible, the firmware has to do it.
+/// Starts the system's own kernel by kexec; if it has none, or kexec does not work, reboots so that the firmware starts
+/// it.
 fn start_its_kernel(system: &System, why: &str, around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let report = around.report;
     report.say(format_args!("handover: {why}"));
@@ -214,7 +217,7 @@ fn start_its_kernel(system: &System, why: &str, around: &HandoverContext<'_>) ->
 /// Reads one file of the root file system on a device, which is mounted read-only meanwhile.
 ///
 /// # Errors
-/// When the device does not come, cannot be mounted, or has no such file.
+/// When the device does not appear, cannot be mounted, or has no such file.
 fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Result<String> {
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
     let read_only_mount = ReadOnlyMount::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;

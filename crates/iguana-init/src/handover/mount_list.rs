@@ -1,11 +1,11 @@
-//! The mount list: lines of `device mountpoint [options]`, in order.
+//! The mount list: lines of `device mountpoint [options]`, mounted in order.
 
 use super::NEW_ROOT;
 use hint::{WithHint as _, hinted};
 use rustix::mount::MountFlags;
 use std::path::{Component, Path, PathBuf};
 
-/// One line.
+/// One line of the mount list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MountEntry {
     pub(super) device: String,
@@ -13,25 +13,25 @@ pub(super) struct MountEntry {
     options: String,
 }
 
-/// What a line has mounted.
+/// What a line mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EntrySource {
-    /// What is on a device.
+    /// The file system on a device.
     Device,
-    /// A file system of the kernel's, by the name that stands in the device's place.
+    /// A file system without a device, by the kernel's name, which the line has in the place of the device.
     Kernel(&'static str),
-    /// A directory, or a file, that is there already; with what is mounted below it, or without.
+    /// An existing directory or file (bind mount), with or without the mounts below it.
     Path { with_mounts: bool },
 }
 
-/// The file systems that have no device.
+/// File systems that have no device.
 const WITHOUT_DEVICE: &[&str] = &["tmpfs", "ramfs", "overlay"];
 
-/// Reads a mount list. Empty lines and those that begin with `#` mean nothing; what stands in a field for white space
-/// is written as in fstab(5), `\040`.
+/// Parses a mount list. Empty lines and lines that begin with `#` are ignored. White space in a field is escaped as in
+/// fstab(5): `\040`.
 ///
 /// # Errors
-/// When it is no text or empty, a line is not understood, or none mounts the new root.
+/// When it is not text or empty, a line is invalid, or no line mounts the new root.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
     let is_binary =
         |it: char| it == char::REPLACEMENT_CHARACTER || it.is_control() && !it.is_ascii_whitespace();
@@ -77,7 +77,7 @@ fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
     Ok(MountEntry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
 }
 
-/// A field with each `\ooo` as the letter of that octal number.
+/// Decodes the octal escapes of a field: `\ooo`.
 fn unescaped(field: &str) -> String {
     let mut parts = field.split('\\');
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -96,12 +96,12 @@ impl MountEntry {
         Self { device: device.into(), mountpoint: mountpoint.into(), options: options.into() }
     }
 
-    /// Whether it is the new root.
+    /// Whether the line mounts the new root.
     pub(super) fn is_root(&self) -> bool {
         self.mountpoint == Path::new(NEW_ROOT)
     }
 
-    /// Whether the system can do without it (systemd.mount(5), `nofail`). It cannot do without its root.
+    /// Whether the boot continues if the line fails (systemd.mount(5), `nofail`). The root is always required.
     pub(super) fn may_fail(&self) -> bool {
         !self.is_root() && self.has("nofail")
     }
@@ -116,10 +116,11 @@ impl MountEntry {
         }
     }
 
-    /// What containers share is no part of a system that was installed, and is gone after the switch of the root.
+    /// Refuses the directories that containers share: they are not part of an installed system, and are gone after the
+    /// switch of the root.
     ///
     /// # Errors
-    /// When the line names something below `/iguana` or `/run/iguana`, or something that leads there.
+    /// When the line names a path below `/iguana` or `/run/iguana`, or a path that leads there.
     pub(super) fn refuse_containers_files(&self) -> anyhow::Result<()> {
         let has_path = self.source() != EntrySource::Kernel("overlay");
         let named = [Path::new(&self.device)].into_iter().filter(|path| has_path && path.is_absolute());
@@ -128,7 +129,7 @@ impl MountEntry {
         if named.chain([self.mountpoint.as_path()]).any(exchange::is_of_containers) {
             return Err(self.of_containers());
         }
-        // The file system takes an escaped `:` or `,` for a part of a name.
+        // The file system treats an escaped `:` or `,` as a part of the name, so refuse paths with a backslash.
         let is_refused =
             |path: &str| path.contains('\\') || exchange::is_of_containers(&Path::new("/").join(path));
         if of_options.any(is_refused) {
@@ -151,7 +152,7 @@ impl MountEntry {
         self.options.split(',').any(|it| it == option)
     }
 
-    /// The options of fstab(5), divided into those of mount(2) and those of the file system.
+    /// Divides the options of fstab(5) into the flags of mount(2) and the data for the file system.
     pub(super) fn flags_and_data(&self) -> (MountFlags, String) {
         let mut flags = MountFlags::empty();
         let mut data = Vec::new();
@@ -168,7 +169,7 @@ impl MountEntry {
                 "sync" => flags |= MountFlags::SYNCHRONOUS,
                 "dirsync" => flags |= MountFlags::DIRSYNC,
                 "lazytime" => flags |= MountFlags::LAZYTIME,
-                // What mount(8) keeps to itself.
+                // Options that only mount(8) interprets.
                 "" | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "auto" | "noauto" | "nofail"
                 | "_netdev" | "bind" | "rbind" => {}
                 option if option.starts_with("x-") => {}

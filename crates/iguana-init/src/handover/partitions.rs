@@ -1,5 +1,5 @@
-//! Partitions by their types: the Discoverable Partitions Specification (uapi-group.org), "Defined Partition Type
-//! UUIDs" and "Partition Flags".
+//! Partitions by type: the Discoverable Partitions Specification (uapi-group.org), "Defined Partition Type UUIDs" and
+//! "Partition Flags".
 
 use crate::block::device::{self, Device};
 use crate::block::{self, Partition};
@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The types that depend on the architecture.
+/// The partition types that depend on the architecture.
 pub(super) struct Types {
     pub(super) root: &'static str,
     pub(super) usr: &'static str,
-    /// Hashes of a root or usr, and their signatures.
+    /// dm-verity hashes of root and usr, and their signatures.
     pub(super) verity: [&'static str; 4],
 }
 
@@ -50,10 +50,11 @@ const NO_AUTO: u64 = 1 << 63;
 /// "This partition is mounted read-only."
 const READ_ONLY: u64 = 1 << 60;
 
-/// Where the boot loader says which partition it came from (Boot Loader Interface, `LoaderDevicePartUUID`).
+/// The firmware variable in which the boot loader stores the UUID of the partition that it was loaded from (Boot Loader
+/// Interface, `LoaderDevicePartUUID`).
 const LOADER_PARTITION: &str = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 const FIRMWARE_VARIABLES: &str = "/sys/firmware/efi/efivars";
-/// Bytes before a variable's value: its attributes (Linux, Documentation/filesystems/efivarfs.rst).
+/// Bytes of attributes before a variable's value (Linux, Documentation/filesystems/efivarfs.rst).
 const VARIABLE_ATTRIBUTES: usize = 4;
 
 /// A disk that can be read.
@@ -61,15 +62,15 @@ const VARIABLE_ATTRIBUTES: usize = 4;
 pub(super) struct Disk {
     /// The node in `/dev`.
     pub(super) node: PathBuf,
-    /// Something has been written to it since the first job.
+    /// Whether it was written to since the first job.
     pub(super) is_written: bool,
-    /// The machine was started from it.
+    /// Whether the machine was started from it.
     pub(super) is_boot: bool,
-    /// In a GPT.
+    /// The partitions of its GPT.
     pub(super) partitions: Vec<Typed>,
 }
 
-/// A partition whose type is known.
+/// A partition, with the entry of the partition table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Typed {
     /// The node in `/dev`.
@@ -92,24 +93,24 @@ impl Typed {
 }
 
 impl Disk {
-    /// Those of a type that may be used without being asked for.
+    /// The partitions of a type that may be used automatically.
     pub(super) fn automatic(&self, kind: &str) -> Vec<&Typed> {
         self.partitions.iter().filter(|it| it.is(kind) && it.is_automatic()).collect()
     }
 }
 
-/// How much was written to each disk before the first job: the kernel itself writes, too, when it mounts a file
-/// system that was not unmounted.
+/// Sectors written to each disk before the first job. The kernel itself also writes, when it mounts a file system that
+/// was not cleanly unmounted.
 #[derive(Debug, Default)]
 pub(crate) struct DiskBaseline(HashMap<PathBuf, u64>);
 
 impl DiskBaseline {
-    /// The state of now.
+    /// The current counts.
     pub(crate) fn now() -> Self {
         Self(whole_disks().map(|disk| (node(&disk), disk.sectors_written())).collect())
     }
 
-    /// The disks to which something was written since.
+    /// The disks that were written to since.
     pub(super) fn written_since(&self) -> Vec<PathBuf> {
         whole_disks().filter(|disk| self.is_written(disk)).map(|disk| node(&disk)).collect()
     }
@@ -125,8 +126,8 @@ pub(super) fn disks(before: &DiskBaseline) -> Vec<Disk> {
     boot_disk_is_one(whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect())
 }
 
-/// Whoever can plug a disk in can give a partition on it the UUID of the one that the machine was started from: of two nobody
-/// knows which it was.
+/// Unmarks the boot disk if several claim to be it. Anyone who can plug in a disk can give its partition the UUID of
+/// the real one, and which of the two the machine was started from cannot be decided then.
 pub(super) fn boot_disk_is_one(mut disks: Vec<Disk>) -> Vec<Disk> {
     if disks.iter().filter(|disk| disk.is_boot).count() > 1 {
         disks.iter_mut().for_each(|disk| disk.is_boot = false);
@@ -136,7 +137,7 @@ pub(super) fn boot_disk_is_one(mut disks: Vec<Disk>) -> Vec<Disk> {
 
 fn whole_disks() -> impl Iterator<Item = Device> {
     let devices = device::block_devices().into_iter().filter_map(|name| Device::block(&name));
-    // Nobody installs to a file; the one that is there holds the kernel's modules.
+    // Loop devices are not installation targets; the one of the initrd holds the kernel's modules.
     let devices = devices.filter(|it| !it.name().starts_with("loop"));
     devices.filter(|it| it.partition_number().is_none() && !it.is_empty() && !it.lacks_medium())
 }
@@ -145,7 +146,7 @@ fn node(device: &Device) -> PathBuf {
     Path::new("/dev").join(device.node())
 }
 
-/// The disk that a device is on; of one that is made of several the first.
+/// The disk that a device is on; the first one if it is built on several.
 pub(super) fn disk_of(path: &Path) -> Option<PathBuf> {
     let name = fs::canonicalize(path).ok()?.file_name()?.to_str()?.to_owned();
     let mut found = Device::block(&name)?;
@@ -172,9 +173,10 @@ fn look(disk: &Device, origin: Option<&str>, before: &DiskBaseline) -> Disk {
     Disk { node: node(disk), is_written: before.is_written(disk), is_boot, partitions }
 }
 
-/// The partition that the boot loader came from, by its UUID. Only UEFI loaders that keep to the interface tell.
+/// The UUID of the partition that the boot loader came from. Only UEFI loaders that follow the Boot Loader Interface
+/// set it.
 fn boot_partition() -> Option<String> {
-    // It is mounted for the moment only: nobody else should find the firmware's variables open.
+    // Mounted only for this read, so that containers do not find the firmware's variables mounted.
     let is_there = fs::read_dir(FIRMWARE_VARIABLES).is_ok_and(|mut entries| entries.next().is_some());
     if !is_there {
         mount("efivarfs", FIRMWARE_VARIABLES, "efivarfs", MountFlags::RDONLY, None).ok()?;

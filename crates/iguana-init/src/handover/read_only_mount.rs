@@ -1,4 +1,4 @@
-//! A file system that is only looked at.
+//! Mounts a file system read-only to read a few files.
 
 use super::filesystem::{self, DeviceContent};
 use anyhow::Context as _;
@@ -8,14 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use untrusted_fs::Directory;
 
-/// Mounted read-only, until the value is dropped.
+/// A read-only mount, unmounted on drop.
 pub(super) struct ReadOnlyMount(PathBuf);
 
-/// Nothing on it is executed, and nobody else uses it.
+/// Nothing is executed from it, and it is not used by others.
 const FLAGS: MountFlags =
     MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// File systems that write down what their journal holds even when they are mounted read-only, unless they are told so.
+/// File systems that replay their journal even when mounted read-only, and the option that prevents it.
 const WITHOUT_JOURNAL: &[(&str, &str)] = &[
     ("ext3", "noload"),
     ("ext4", "noload"),
@@ -25,10 +25,10 @@ const WITHOUT_JOURNAL: &[(&str, &str)] = &[
 ];
 
 impl ReadOnlyMount {
-    /// Mounts what is on `device` at `directory`, which is made. Nothing is written to the device.
+    /// Mounts `device` at `directory`, which is created. Nothing is written to the device.
     ///
     /// # Errors
-    /// When there is nothing that can be mounted.
+    /// When the device has no file system, is encrypted, or cannot be mounted.
     pub(super) fn of(device: &Path, directory: &Path) -> anyhow::Result<Self> {
         let kind = match filesystem::content(device)? {
             DeviceContent::FileSystem(kind) => kind,
@@ -42,7 +42,8 @@ impl ReadOnlyMount {
         Ok(Self(directory.to_owned()))
     }
 
-    /// The top of the file system, which is of whoever has the disk.
+    /// The root directory of the file system. Its content is untrusted: anyone with access to the disk may have written
+    /// it.
     ///
     /// # Errors
     /// When it cannot be opened.

@@ -1,5 +1,6 @@
-//! What became of the workflow, told on the next boot: a small file on a file system that outlives this one (`state:` of
-//! a workflow). The file system is mounted for the moments of reading and writing only: a job may do as it likes with it.
+//! The boot record (`state:` of a workflow): a small file on a file system that outlives the boot, which says on the
+//! next boot how the workflow ended. The file system is only mounted while it is read or written, so that jobs can use
+//! it freely.
 
 use super::DISK_LIMIT;
 use super::filesystem;
@@ -16,30 +17,30 @@ use std::fs;
 use std::path::PathBuf;
 use untrusted_fs::{Directory, Links};
 
-/// The word for the EFI system partition.
+/// The value of `state:` that means the EFI system partition.
 const ON_ESP: &str = "esp";
-/// Where the file system is mounted for the moment.
+/// Where the file system is mounted meanwhile.
 const MOUNTPOINT: &str = "/run/iguana/state";
-/// The file there.
+/// The directory and file name of the record.
 const DIRECTORY: &str = "iguana";
 const FILE: &str = "workflow";
-/// Bytes that are read of the file, and letters that are written of a reason.
+/// Bytes of the file that are read, and characters of a reason that are written.
 const LIMIT: u64 = 4096;
 const REASON_LIMIT: usize = 1000;
-/// How far a workflow came.
+/// The outcomes in the record.
 const BEGUN: &str = "begun";
 const SUCCEEDED: &str = "succeeded";
 const FAILED: &str = "failed";
 
-/// A workflow whose end will be noted.
+/// The record of this boot's workflow.
 pub(crate) struct BootRecord {
     place: String,
     workflow: String,
 }
 
 impl BootRecord {
-    /// Tells what became of the workflow of the last boot, and notes that this one has begun. What does not work is
-    /// told: it is no reason not to run the workflow.
+    /// Reports how the workflow of the last boot ended, and records that this one has begun. Errors are only reported:
+    /// they are no reason not to run the workflow.
     pub(crate) fn begin(place: &str, workflow: Option<&str>, report: &Report) -> Self {
         let state = Self { place: place.into(), workflow: workflow.unwrap_or("without a name").into() };
         let begun = state.text(BEGUN, "");
@@ -51,7 +52,7 @@ impl BootRecord {
         state
     }
 
-    /// Notes how the workflow ended; with `why` when it failed.
+    /// Records how the workflow ended; `why` is the reason of a failure.
     pub(crate) fn end(&self, why: Option<&str>, report: &Report) {
         let text = self.text(if why.is_some() { FAILED } else { SUCCEEDED }, why.unwrap_or_default());
         if let Err(error) = note_in_time(&self.place, text, report) {
@@ -59,7 +60,7 @@ impl BootRecord {
         }
     }
 
-    /// Three lines: how far it came, its name, and why.
+    /// The text of the record, three lines: outcome, name of the workflow, reason.
     fn text(&self, outcome: &str, why: &str) -> String {
         let one_line = |text: &str| -> String {
             text.chars().take(REASON_LIMIT).map(|it| if it.is_control() { ' ' } else { it }).collect()
@@ -75,7 +76,7 @@ fn tell(last: &str, report: &Report) {
     }
 }
 
-/// What a file says, in words, and whether it is good.
+/// A record in words, and whether the workflow succeeded.
 fn told(last: &str) -> (bool, String) {
     let shown: String = last.chars().filter(|it| *it == '\n' || !it.is_control()).collect();
     let mut lines = shown.lines();
@@ -89,7 +90,7 @@ fn told(last: &str) -> (bool, String) {
     (outcome == SUCCEEDED, format!("state: {words}"))
 }
 
-/// Writes the file, and gives back what it held; a disk that does not answer is left alone at a limit.
+/// Writes the record and returns the previous one. Gives up after a limit if the disk does not answer.
 fn note_in_time(place: &str, text: String, report: &Report) -> anyhow::Result<Option<String>> {
     let _waiting = Waiting::start(report, format!("state: waiting for `{place}`"), DISK_LIMIT);
     let place = place.to_owned();
@@ -97,7 +98,7 @@ fn note_in_time(place: &str, text: String, report: &Report) -> anyhow::Result<Op
     noted.unwrap_or_else(|| Err(super::silent_disk()))
 }
 
-/// Writes the file, and gives back what it held.
+/// Writes the record and returns the previous one.
 fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
     let device = find(place)?;
     let DeviceContent::FileSystem(kind) = filesystem::content(&device)? else {
@@ -112,8 +113,9 @@ fn look_and_note(place: &str, text: &str) -> anyhow::Result<Option<String>> {
     Ok(replaced?)
 }
 
-/// In one step: whoever reads finds the old text or the new one, also after the power has failed. The file system is of
-/// whoever has the disk: no link on it is followed, and nothing but a small file is read.
+/// Replaces the record atomically: even after a power failure, a reader finds the old text or the new one. The file
+/// system is untrusted, since anyone with access to the disk may have written it: no link on it is followed, and only a
+/// small regular file is read.
 fn replace(top: &Directory, text: &str) -> Result<Option<String>, untrusted_fs::Error> {
     let directory = top.directory_or_new(DIRECTORY, 0o755)?;
     let old = directory.read_to_string(FILE, Links::Refuse, LIMIT).ok();
@@ -122,7 +124,8 @@ fn replace(top: &Directory, text: &str) -> Result<Option<String>, untrusted_fs::
     Ok(old)
 }
 
-/// Devices are there by now, or are not meant to be: a new disk has no such place before the job.
+/// The device for `place`. Does not wait: all devices have been found by now, and a new disk has no such partition
+/// before the job creates it.
 fn find(place: &str) -> anyhow::Result<PathBuf> {
     if !place.eq_ignore_ascii_case(ON_ESP) {
         return named::find(place)?.with_context(|| format!("there is no device `{place}`"));

@@ -1,4 +1,4 @@
-//! The switch to the new system's root (switch_root(8)).
+//! Switches to the new system's root, as switch_root(8) does.
 
 use super::system::Mountpoint;
 use super::{DISK_LIMIT, NEW_ROOT, silent_disk};
@@ -21,16 +21,16 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What goes on living in the new system.
+/// Mounts that are moved into the new system.
 const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
-/// How long killed processes may take to go.
+/// How long killed processes may take to exit.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Ends the initrd and goes on as the new system's first program. Only PID 1 can do this.
+/// Ends the initrd and executes the new system's init program. Only PID 1 can do this.
 ///
 /// # Errors
-/// Only when it fails.
+/// Returns only when it fails.
 pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infallible> {
     end_other_processes();
     release_resources()?;
@@ -48,12 +48,13 @@ pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infalli
     mount_move(".", "/").context("cannot move the new system's root to `/`")?;
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
-    // The kernel gave the words behind `--` to us for the new system's first program.
+    // The kernel passed the words after `--` to this program; they are meant for the new system's init.
     let error = Command::new(init).args(std::env::args_os().skip(1)).exec();
     Err(error).with_context(|| format!("cannot execute `{init}`"))
 }
 
-/// Where in the new system they go, all found while `/proc` is still here: `/run` may be a link there.
+/// The mount points in the new system for [`MOVED`]. All are opened while `/proc` is still mounted here: `/run` may be
+/// a link there.
 fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
     let target = |path: &&'static str| {
         let found = Mountpoint::open(Path::new(&format!("{NEW_ROOT}{path}")));
@@ -62,16 +63,16 @@ fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
     MOVED.iter().map(target).collect()
 }
 
-/// Makes where they go, and has what is needed for it read from the new system's disk.
+/// Creates the mount points, which also reads the directories from the new system's disk into the cache.
 ///
 /// # Errors
-/// When something cannot be made.
+/// When one cannot be created.
 pub(super) fn make_mountpoints() -> anyhow::Result<()> {
     targets().map(drop)
 }
 
-/// Lets go of what holds memory. Not of the disk that the workflow came from, which may not answer: the boot has, and if it
-/// could not, the mount goes on with `/run`.
+/// Frees memory for the new system. Does not unmount the disk that the workflow came from, which may not answer. The
+/// boot has tried that; if it failed, the mount moves to the new system with `/run`.
 fn release_resources() -> anyhow::Result<()> {
     exchange::release()?;
     release_store()?;
@@ -80,7 +81,7 @@ fn release_resources() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets go of the images.
+/// Unmounts the store.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -88,7 +89,7 @@ pub(crate) fn release_store() -> anyhow::Result<()> {
     release(memory::STORE)
 }
 
-/// Lets go of the disk that the workflow came from.
+/// Unmounts the disk that the workflow came from.
 ///
 /// # Errors
 /// When the kernel refuses, or the disk does not answer.
@@ -96,11 +97,11 @@ pub(crate) fn release_media() -> anyhow::Result<()> {
     bounded::within(DISK_LIMIT, || release(media::MOUNTPOINT)).unwrap_or_else(|| Err(silent_disk()))
 }
 
-/// Nothing of ours runs any more; whatever does was left by a container.
+/// Kills all other processes. Those of Iguana have ended by now; any others were left by containers.
 pub(crate) fn end_other_processes() {
     sys::kill_all_others();
     let start = Instant::now();
-    // One that waits for a broken disk cannot be killed; the new system has to live with it.
+    // A process that waits for a broken disk cannot be killed, so stop waiting after a limit.
     while rustix::process::wait(WaitOptions::NOHANG).is_ok() && start.elapsed() < END_LIMIT {
         thread::sleep(LOOK_EVERY);
     }
@@ -114,22 +115,22 @@ fn release(path: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The modules' image: its loop device ends with the mount.
+/// Unmounts the image of the kernel modules, which also frees its loop device.
 fn release_modules() {
     for entry in fs::read_dir("/lib/modules").into_iter().flatten().flatten() {
-        // A directory that nothing is mounted at is emptied with the rest.
+        // Fails for a directory that is not a mount point; that is removed with the rest.
         let _ = unmount(entry.path(), UnmountFlags::DETACH);
     }
 }
 
-/// Whether a file system is ramfs or tmpfs (linux/magic.h): nothing else is ever emptied.
+/// Whether a file system is ramfs or tmpfs (linux/magic.h). Nothing else is ever emptied.
 fn is_memory(root: &OwnedFd) -> anyhow::Result<bool> {
     let kind = rustix::fs::fstatfs(root)?.f_type;
     Ok([0x8584_58f6, 0x0102_1994].contains(&(kind as u64)))
 }
 
-/// Removes everything on the initrd's own file system while the new system begins, as util-linux' switch_root does it.
-/// Without a second process it takes its time here.
+/// Empties the initrd's file system in a child process while the new system starts, as util-linux' switch_root does. If
+/// there is no child, empties it before the switch.
 fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
     let device = statat(old_root, "", AtFlags::EMPTY_PATH)?.st_dev;
     let copy = sys::copy();
@@ -142,7 +143,7 @@ fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes everything on the initrd's own file system, which is memory.
+/// Removes everything on the initrd's file system, which is in memory.
 fn empty(directory: BorrowedFd<'_>, device: u64) {
     let Ok(entries) = Dir::read_from(directory) else { return };
     for entry in entries.flatten() {
@@ -162,7 +163,7 @@ fn empty(directory: BorrowedFd<'_>, device: u64) {
         if let Ok(inner) = openat(directory, name, flags, Mode::empty()) {
             empty(inner.as_fd(), device);
         }
-        // A mountpoint cannot be removed, and must not be.
+        // Fails for a mount point, which must stay.
         let _ = unlinkat(directory, name, AtFlags::REMOVEDIR);
     }
 }

@@ -1,5 +1,5 @@
-//! The new system as it is mounted below `/sysroot`. What was mounted is unmounted again unless the machine goes on
-//! as that system: whatever goes wrong leaves no file system half in use.
+//! The new system, mounted below `/sysroot`. It is unmounted again unless the machine enters it, so that an error
+//! leaves no file system in use.
 
 use super::NEW_ROOT;
 use super::filesystem;
@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use untrusted_fs::{Directory, Links};
 
-/// What is mounted, until the value is dropped.
+/// A mounted system, unmounted on drop.
 pub(super) struct System {
-    /// In order.
+    /// In the order in which they were mounted.
     mountpoints: Vec<PathBuf>,
     pub(super) root: Root,
 }
@@ -33,32 +33,32 @@ pub(super) struct System {
 pub(super) enum Root {
     /// It is mounted.
     Open {
-        /// As the mount list calls it.
+        /// The name in the mount list.
         name: String,
-        /// In `/dev`; nothing for one that is on no device.
+        /// The node in `/dev`; `None` for a root without a device.
         device: Option<PathBuf>,
-        /// What mount(2) was told for it, `ro` left out.
+        /// The mount options without `ro`.
         options: String,
     },
-    /// It is encrypted, and nobody has opened it.
+    /// It is encrypted and was not opened.
     Closed {
         device: PathBuf,
-        /// Of the encryption.
+        /// The UUID of the encrypted container.
         uuid: String,
     },
 }
 
-/// What mounting one line came to.
+/// The result of mounting one line.
 enum Mounted {
     At(PathBuf, Option<PathBuf>),
     Closed { device: PathBuf, uuid: String },
 }
 
 impl System {
-    /// Mounts everything in the list, in order, each once its device is there.
+    /// Mounts the list in order, and waits for each device.
     ///
     /// # Errors
-    /// When a line fails that the system cannot do without. Nothing stays mounted then.
+    /// When a line without `nofail` fails. Then nothing stays mounted.
     pub(super) fn mount(list: &[MountEntry], report: &Report) -> anyhow::Result<Self> {
         let name = list.iter().find(|entry| entry.is_root()).map_or("nothing", |root| &root.device);
         let root = Root::Open { name: name.into(), device: None, options: String::new() };
@@ -101,12 +101,12 @@ impl System {
         Ok(())
     }
 
-    /// Reads a text of the new system. Its links lead where they will lead there.
+    /// Reads a text file of the new system. Links are resolved inside the new root, as that system will resolve them.
     pub(super) fn text(&self, path: &str, limit: u64) -> Result<String, untrusted_fs::Error> {
         new_root()?.read_to_string(path, Links::Inside, limit)
     }
 
-    /// Leaves everything mounted: the machine goes on as this system.
+    /// Leaves everything mounted, because the machine enters this system.
     pub(super) fn keep(mut self) {
         self.mountpoints.clear();
     }
@@ -115,7 +115,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         for place in self.mountpoints.drain(..).rev() {
-            // What is busy is let go of as soon as it is not.
+            // A busy file system is detached, and unmounted once it is no longer in use.
             if unmount(&place, UnmountFlags::empty()).is_err() {
                 let _ = unmount(&place, UnmountFlags::DETACH);
             }
@@ -123,7 +123,8 @@ impl Drop for System {
     }
 }
 
-/// The new system, as far as it is mounted. What is on it is of whoever has the disk.
+/// The new system's root, as far as it is mounted. Its content is untrusted: anyone with access to the disk may have
+/// written it.
 pub(super) fn new_root() -> Result<Directory, untrusted_fs::Error> {
     Directory::open(NEW_ROOT)
 }
@@ -166,7 +167,7 @@ fn mount_device(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> 
     Ok(Mounted::At(target.path, Some(device)))
 }
 
-/// What is named below the new root is found as the new system will find it.
+/// Bind-mounts a path. A path below the new root is resolved as the new system will resolve it.
 fn bind(entry: &MountEntry, with_mounts: bool) -> anyhow::Result<Mounted> {
     let source = Path::new(&entry.device);
     let opened = match source.strip_prefix(NEW_ROOT) {
@@ -198,10 +199,10 @@ fn mountpoint(entry: &MountEntry) -> anyhow::Result<Mountpoint> {
         )
 }
 
-/// A directory to mount at, whatever happens to its path meanwhile.
+/// A directory to mount at, held open so that changes of its path do not matter.
 pub(super) struct Mountpoint {
     descriptor: OwnedFd,
-    /// Where it is, all links followed.
+    /// Its path, with all links resolved.
     pub(super) path: PathBuf,
 }
 
@@ -210,8 +211,8 @@ impl Mountpoint {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
     }
 
-    /// The directory to mount at, made if need be. A link of the new system leads where it will lead there:
-    /// `/home -> /data/home` must not end in the initrd.
+    /// Opens a mount point below the new root, and creates it if necessary. Links are resolved inside the new root:
+    /// `/home -> /data/home` must not lead into the initrd.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let inside = path.strip_prefix(NEW_ROOT).with_context(|| format!("it is not below `{NEW_ROOT}`"))?;
         fs::create_dir_all(NEW_ROOT)?;
@@ -229,7 +230,7 @@ impl Mountpoint {
         for ancestor in ancestors.into_iter().rev() {
             let name = ancestor.file_name().context("a mountpoint without a name")?;
             match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
-                // On a read-only file system the directory may be there all the same.
+                // On a read-only file system the directory may exist already.
                 Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
                 Err(error) => return Err(error.into()),
             }

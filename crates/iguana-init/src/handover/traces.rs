@@ -1,4 +1,4 @@
-//! What Iguana leaves in the new system: the machine's identity, and the log.
+//! What Iguana leaves in the new system: the machine-id and the log.
 
 use super::system::new_root;
 use super::{DISK_LIMIT, silent_disk};
@@ -12,30 +12,30 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
-/// The identity is kept where the new system finds it, too.
+/// The directory and file in which the machine-id of this boot is kept, also for the new system.
 const KEPT: &str = "/run/iguana";
 const IDENTITY: &str = "machine-id";
-/// Of the new system.
+/// The new system's own file.
 const ITS_IDENTITY: &str = "etc/machine-id";
-/// Bytes of such a file; one has 33 (machine-id(5)).
+/// Bytes of a machine-id file that are read; one has 33 (machine-id(5)).
 const IDENTITY_LIMIT: u64 = 4096;
-/// Bytes of the log, twice what it has at most.
+/// Bytes of the log that are copied: twice its limit.
 const LOG_LIMIT: u64 = 8 << 20;
-/// What is moved to `/run` has this name there meanwhile.
+/// The temporary name in `/run` of what is moved there.
 const MOVED: &str = ".iguana";
-/// What systemd reads at its first boot (systemd.system-credentials(7), `system.machine_id`): an initrd hands
-/// credentials over in the directory `/run/credentials/@initrd`.
+/// A system credential that systemd reads at its first boot (systemd.system-credentials(7), `system.machine_id`). An
+/// initrd passes credentials in the directory `/run/credentials/@initrd`.
 const RUN: &str = "/run";
 const CREDENTIALS: &[&str] = &["credentials", "@initrd"];
 const CREDENTIAL: &str = "system.machine_id";
-/// Where the new system keeps logs, and the directory for ours there, with its mode, and the logs'.
+/// The log directory of the new system, Iguana's directory in it with its mode, and the mode of the files.
 const LOGS: &str = "var/log";
 const OUR_LOGS: (&str, u32) = ("iguana", 0o750);
 const LOG_MODE: u32 = 0o640;
-/// Ours, and what they are called there: in words, and as events.
+/// The logs, as text and as events, and their names in the new system.
 const COPIES: &[(&str, &str)] = &[(LOG, "boot.log"), (EVENTS, "boot.jsonl")];
 
-/// Keeps the identity where the new system finds it: before any job, while there is room for it.
+/// Keeps the machine-id where the new system finds it. Called before the first job, while there is certainly room.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -52,7 +52,7 @@ fn keep_in(kept: &Directory, identity: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write `{KEPT}/{IDENTITY}`"))
 }
 
-/// Leaves all of it. What cannot be left is told: it is no reason to stay.
+/// Leaves machine-id and log. A failure is only reported: it is no reason not to enter the new system.
 pub(super) fn leave(identity: Option<&str>, report: &Report) {
     if let Err(error) = identity.map_or(Ok(()), leave_identity) {
         report.warn(format_args!("the machine-id is not handed over: {error:#}"));
@@ -63,11 +63,11 @@ pub(super) fn leave(identity: Option<&str>, report: &Report) {
     }
 }
 
-/// Moves what the new system finds in `/run/iguana` from its file system to `/run`, and lets go of the file system. Where
-/// `/run` has no room, it stays with all that is in it.
+/// Moves the files for the new system from the file system `/run/iguana` to the directory of the same name in `/run`,
+/// and unmounts the file system. If `/run` is full, the file system stays.
 ///
 /// # Errors
-/// When it stays.
+/// When the file system stays.
 pub(crate) fn move_to_run() -> anyhow::Result<()> {
     let (run, kept) = (Directory::open(RUN)?, Directory::open(KEPT)?);
     if fstat(&run)?.st_dev == fstat(&kept)?.st_dev {
@@ -81,11 +81,11 @@ pub(crate) fn move_to_run() -> anyhow::Result<()> {
     }
     drop(kept);
     unmount(KEPT, UnmountFlags::DETACH).with_context(|| format!("cannot unmount `{KEPT}`"))?;
-    // What it was mounted at is an empty directory, which rename(2) replaces.
+    // The mount point is an empty directory, which rename(2) replaces.
     Ok(run.move_to(MOVED, &run, Path::new(KEPT).file_name().unwrap_or_default())?)
 }
 
-/// The identity first: it needs the least, and matters most.
+/// The machine-id first: it is the smallest and the most important.
 fn copy_kept(kept: &Directory, new: &Directory) -> anyhow::Result<()> {
     let log = |path| (Path::new(path).file_name().unwrap_or_default(), 0o644, LOG_LIMIT);
     for (name, mode, limit) in [(IDENTITY.as_ref(), 0o644, IDENTITY_LIMIT), log(LOG), log(EVENTS)] {
@@ -96,17 +96,17 @@ fn copy_kept(kept: &Directory, new: &Directory) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the identity to a system that has none, as machine-id(5) divides the cases ("First Boot Semantics").
-/// `identity` is what Iguana made and told the containers, not what they have made of it.
+/// Gives the machine-id to a system that has none, following the cases of machine-id(5), "First Boot Semantics".
+/// `identity` is the value that Iguana made, whatever containers did to the file.
 fn leave_identity(identity: &str) -> anyhow::Result<()> {
     keep_identity(identity)?;
     let root = new_root()?;
     match root.read_to_string(ITS_IDENTITY, Links::Inside, IDENTITY_LIMIT).ok() {
-        // It has one already, or has an empty file for one: what is mounted over it is written down by
-        // systemd-machine-id-commit.service(8) as soon as it can.
+        // It has its own; or its file is empty: then systemd-machine-id-commit.service(8) writes what is mounted over
+        // the file to the disk.
         Some(own) if own.trim().is_empty() => cover(&root, ITS_IDENTITY, &format!("{KEPT}/{IDENTITY}")),
         Some(own) if own.trim() != "uninitialized" => Ok(()),
-        // Its first boot: a file would tell systemd that there has been one already.
+        // First boot: with a file, systemd would assume that the first boot has already happened.
         _ => {
             let mut directory = Directory::open(RUN)?;
             for name in CREDENTIALS {
@@ -117,14 +117,14 @@ fn leave_identity(identity: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Mounts a file over one of the new system.
+/// Bind-mounts a file over a file of the new system.
 fn cover(root: &Directory, path: &str, with: &str) -> anyhow::Result<()> {
     let file = root.file(path, Links::Inside)?;
     mount_bind(with, format!("/proc/self/fd/{}", file.as_raw_fd()))
         .with_context(|| format!("cannot cover `/{path}`"))
 }
 
-/// Copies the logs to where the new system keeps its own, if it has such a place and it can be written.
+/// Copies the logs to the new system's log directory, if it has one that can be written.
 fn leave_log() -> anyhow::Result<()> {
     let root = new_root()?;
     COPIES.iter().try_for_each(|(ours, name)| put_log(&root, name, &fs::read(ours)?))

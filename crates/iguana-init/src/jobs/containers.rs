@@ -1,4 +1,4 @@
-//! From a container of the workflow to one that can be started.
+//! Prepares and starts the containers of a workflow.
 
 use super::Setup;
 use super::images::Pulled;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Volume, VolumeSource};
 
-/// A container that can be started, and after its end started anew.
+/// A container that can be started, and restarted after its end.
 pub(super) struct Prepared {
     image: Arc<VerifiedImage>,
     plan: Plan,
@@ -19,7 +19,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Starts it, without a program in it yet.
+    /// Starts the container, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<runtime::Container> {
         self.runtime.start(&self.image, &self.plan)
     }
@@ -37,7 +37,7 @@ pub(super) fn start(
     prepare(name, container, volumes, scope, pulled, setup)?.start()
 }
 
-/// Plans a container. `name` is its own among those that run at the same time; `scope` is that of its job.
+/// Prepares a container. `name` is unique among the containers that run at the same time; `scope` is that of its job.
 pub(super) fn prepare(
     name: &str,
     container: &workflow::Container,
@@ -64,8 +64,8 @@ pub(super) fn prepare(
     Ok(Prepared { image, plan, runtime: setup.runtime.clone() })
 }
 
-/// Directories of the machine in which containers with fewer rights write: what they have as volumes, and the store, in which
-/// they have the rest. `privileged` is whether others may have all rights.
+/// Host directories to which unprivileged containers can write: their volumes, and the store, which holds everything
+/// else of theirs. `privileged` is whether containers may have all rights at all.
 pub(crate) fn writable_by_others(plan: &workflow::Plan, store: &Path, privileged: bool) -> Vec<PathBuf> {
     let all = plan.jobs.iter().flat_map(|(_, job)| job.containers_with_volumes());
     let with_fewer_rights = all.filter(|(container, _)| !(container.privileged && privileged));
@@ -99,7 +99,7 @@ fn mount(
     Ok(Mount { source, target: volume.target.clone(), read_only: volume.read_only })
 }
 
-/// The container's own program: the image's, changed as the workflow says.
+/// The container's main program: that of the image, changed as the workflow says.
 pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio: Stdio) -> Program {
     let scope = scope.with_env(&container.env);
     let words = |words: &Option<Vec<_>>| words.as_ref().map(|words| scope.words(words));
@@ -126,7 +126,7 @@ pub(super) fn other_program(container: &workflow::Container, words: Vec<String>,
     }
 }
 
-/// Variables as programs get them.
+/// Environment variables in the form that programs take.
 pub(super) fn pairs(env: &StringMap) -> Vec<(String, String)> {
     env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }

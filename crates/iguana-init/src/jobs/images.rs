@@ -1,4 +1,4 @@
-//! The images of a workflow: pulled when a job needs them, freed after the last one that does.
+//! The images of a workflow: pulled when a job needs them, freed after the last job that does.
 
 use super::prefetch;
 use super::prefetch::{Prefetch, PrefetchTime};
@@ -20,18 +20,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use workflow::{Container, Job};
 
-/// How often it is said how far a pull is.
+/// How often the progress of a pull is reported.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// Where images come from and go to.
+/// How images are pulled, and into which memory.
 pub(crate) struct Images {
     puller: Puller,
-    /// By which digests they are wanted.
+    /// The digests that images are pinned to.
     pins: Pins,
     space: StoreMemory,
 }
 
-/// The images that are there, and those that are on their way.
+/// The images that have been pulled, and the prefetch that is in progress.
 #[derive(Default)]
 pub(super) struct Pulled {
     here: HashMap<Reference, Arc<VerifiedImage>>,
@@ -45,18 +45,18 @@ impl Pulled {
         found.with_context(|| format!("`{}` was not pulled", image.name.source()))
     }
 
-    /// Frees what is not needed any more.
+    /// Frees the images that are no longer needed.
     pub(super) fn keep(&mut self, is_needed: impl Fn(&Reference) -> bool) {
         self.here.retain(|reference, _| is_needed(reference));
     }
 
-    /// Leaves what is there to whoever drops the store; nothing more comes.
+    /// Ends the prefetch, and does not free images one by one: the caller drops the whole store.
     pub(super) fn leave(self) {
         drop(self.prefetch);
         std::mem::forget(self.here);
     }
 
-    /// Begins to pull what the next job needs, while the present one runs.
+    /// Begins to pull the images of the next job while the present one runs.
     pub(super) fn look_ahead(&mut self, images: &Arc<Images>, next: &Job, report: &Report) {
         let missing: Vec<_> =
             prefetch::known(next).filter(|image| !self.here.contains_key(image)).cloned().collect();
@@ -65,7 +65,7 @@ impl Pulled {
         }
     }
 
-    /// Takes in what was pulled ahead for a job. What it does not need is not waited for.
+    /// Takes over the prefetched images. Waits for the prefetch only if the job needs one of its images.
     pub(super) fn settle(&mut self, job: &Job, report: &Report) {
         let Some(prefetch) = self.prefetch.take() else { return };
         let is_needed = |image: &Reference| prefetch.has(image);
@@ -75,10 +75,10 @@ impl Pulled {
     }
 }
 
-/// The job with every image known that it names.
+/// The job with the references of all images evaluated.
 ///
 /// # Errors
-/// When an expression does not give the name of an image.
+/// When an expression does not evaluate to an image reference.
 pub(super) fn resolved(job: &Job, scope: &Scope) -> anyhow::Result<Job> {
     let mut job = job.clone();
     for container in job.containers_mut() {
@@ -101,7 +101,7 @@ fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> 
 }
 
 impl Images {
-    /// Those that the trust allows, asked for by `http`, unpacked into the directory `store`.
+    /// Prepares pulling, as the trust allows it, with `finder` into the directory `store`.
     ///
     /// # Errors
     /// When the store cannot be opened.
@@ -116,8 +116,8 @@ impl Images {
         Ok(Self { puller, pins, space })
     }
 
-    /// Pulls the images of a container that are not there yet. Its credentials are for the registry of its own
-    /// image: no other gets to see them.
+    /// Pulls the images of a container that are not there yet. Its credentials are only sent to the registry of its own
+    /// image.
     pub(super) fn provide(
         &self,
         container: &Container,
@@ -168,8 +168,8 @@ impl Images {
         pulled
     }
 
-    /// Pulls an image that is not needed yet, into memory that nobody needs now. It goes into the log only, as the console is the
-    /// present job's, until the job that needs it is waiting.
+    /// Prefetches an image into memory that is spare at the moment. The console belongs to the present job, so messages
+    /// go to the log only, until the next job waits for the image.
     pub(super) fn pull_ahead(
         &self,
         reference: &Reference,
@@ -198,7 +198,7 @@ impl Images {
     }
 }
 
-/// What is shown while nothing comes, if that changes with the event; nothing where the event says itself how far it is.
+/// The text to show while waiting, if the event changes it; `None` for events that report progress themselves.
 fn waiting_for(
     reference: &Reference,
     place: &str,

@@ -1,4 +1,4 @@
-//! Runs a plan: for each job its images, its services, itself, and then the cleaning up.
+//! Runs a plan: for each job its images, its services, its container, and the cleanup.
 
 mod containers;
 mod images;
@@ -29,32 +29,32 @@ use steps::Steps;
 use workflow::expression::Value;
 use workflow::{Container, Job, Limits, Plan};
 
-/// All that a plan needs besides itself.
+/// What is needed to run a plan.
 pub(crate) struct Setup {
     pub(crate) images: Arc<Images>,
-    /// The directory of the store's file system.
+    /// The directory at which the store is mounted.
     pub(crate) store: PathBuf,
-    /// Where containers with fewer rights write: [`writable_by_others`].
+    /// Directories to which unprivileged containers can write: [`writable_by_others`].
     pub(crate) writable_by_others: Vec<PathBuf>,
-    /// What expressions see as `machine`.
+    /// The `machine` context of expressions.
     pub(crate) machine: Value,
-    /// What expressions see as `cmdline`.
+    /// The `cmdline` context of expressions.
     pub(crate) cmdline: Value,
-    /// What containers see as `NEWROOT`.
+    /// The value of `NEWROOT` in containers.
     pub(crate) new_root: String,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
-    /// Whether images stay after their last job, and what services wrote is shown.
+    /// Whether images are kept after their last job, and the output of services is shown.
     pub(crate) debug: bool,
-    /// What containers are started with.
+    /// The runtime that starts containers.
     pub(crate) runtime: Runtime,
     pub(crate) streams: Streams,
-    /// Called when the containers of a job are gone: what is on disks may be other than it was.
+    /// Called after the containers of a job have ended: the content of disks may have changed.
     pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Runs all jobs. One that fails does not stop later ones; those that need it are skipped unless they say
-/// otherwise. Gives back the failures that were not allowed, the first one first.
+/// Runs all jobs. A failed job does not stop later ones; jobs that need it are skipped unless their condition says
+/// otherwise. Returns the failures that were not allowed, in order.
 pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
     report.detail(setup.runtime.describe());
     let scope = Scope::new(setup.machine.clone(), setup.cmdline.clone()).with_env(&plan.env);
@@ -65,7 +65,7 @@ pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
         runner.next = plan.jobs.get(index + 1).map(|(_, next)| next);
         failures.extend(runner.job(id, job));
         (setup.job_ended)();
-        // After the last job the store goes as a whole, which takes a moment; file by file it takes many.
+        // Unmounting the store after the last job frees it at once; deleting its files one by one would take long.
         let is_last = index + 1 == plan.jobs.len();
         if !setup.debug && !is_last {
             runner.pulled.keep(|image| plan.needs_after(index, image));
@@ -78,16 +78,16 @@ pub(crate) fn run(plan: &Plan, setup: &Setup, report: &Report) -> Vec<Failure> {
 struct Runner<'a> {
     setup: &'a Setup,
     report: &'a Report,
-    /// What every job sees.
+    /// The contexts that every job sees.
     scope: Scope,
     pulled: Pulled,
     results: IndexMap<String, JobResult>,
-    /// The job after this one, if it is not the last.
+    /// The job after this one, if there is one.
     next: Option<&'a Job>,
 }
 
 impl Runner<'_> {
-    /// Runs one job, or skips it. Its failure, unless it is allowed to fail.
+    /// Runs or skips one job. Returns its failure, unless it may fail.
     fn job(&mut self, id: &str, job: &Job) -> Option<Failure> {
         let ancestors = self.ancestors(job);
         let scope = self.scope_of(job, &ancestors);
@@ -158,7 +158,7 @@ impl Runner<'_> {
         self.results.insert(id.to_owned(), JobResult { outcome, outputs, ancestors });
     }
 
-    /// Images, services, the job, and the end of the services.
+    /// Pulls images, starts services, runs the job, and stops the services.
     fn run_job(
         &mut self,
         id: &str,
@@ -186,7 +186,8 @@ impl Runner<'_> {
         ended
     }
 
-    /// Starts them in order, each when those before it are ready. Those that run are given back whatever happens.
+    /// Starts the services in order, each when the previous ones are ready. Also returns those that run if a later one
+    /// fails.
     fn start_services(
         &self,
         id: &str,
@@ -205,7 +206,7 @@ impl Runner<'_> {
         (services, Ok(()))
     }
 
-    /// The job's own container, with the terminal, to its end.
+    /// Runs the job's own container, with the terminal, to its end.
     fn run_attached(
         &self,
         id: &str,
@@ -215,7 +216,7 @@ impl Runner<'_> {
         written: &mut StringMap,
     ) -> anyhow::Result<()> {
         alarm.check()?;
-        // It takes as long as its workflow lets it.
+        // A job takes as long as its workflow allows, so the activity check must not apply.
         let _attended = self.report.attend();
         let own = &job.container;
         let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
@@ -226,7 +227,7 @@ impl Runner<'_> {
         if job.steps.is_empty() {
             let ran = self.own_program(&container, own, &scope, &deadline, alarm);
             let read = outputs::read(container.step_files());
-            // What a failed program wrote counts, too; but its failure is the one to tell.
+            // The outputs of a failed program count too, but its failure is what is reported.
             *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
             ran.and(read)?;
         } else {
@@ -236,7 +237,7 @@ impl Runner<'_> {
             *written = outputs_of(job, &scope, all);
             ran?;
         }
-        // Also where a step may fail, or nothing waited at that moment.
+        // Check again: a step that may fail hides the alarm, and it may have been raised while nothing waited.
         alarm.check()?;
         self.report.tell(job_end(id, Outcome::Success, Some(start.elapsed().into()), None));
         Ok(())
@@ -265,7 +266,7 @@ fn job_end(id: &str, outcome: Outcome, seconds: Option<Seconds>, why: Option<Tex
     Event::JobEnd { job: Text::of(id), outcome: outcome.into(), seconds, why }
 }
 
-/// The outputs that a job names, else all that was written.
+/// The outputs that the job declares; all that were written if it declares none.
 fn outputs_of(job: &Job, scope: &Scope, written: StringMap) -> StringMap {
     if job.outputs.is_empty() {
         return written;
@@ -273,7 +274,7 @@ fn outputs_of(job: &Job, scope: &Scope, written: StringMap) -> StringMap {
     job.outputs.iter().map(|(name, value)| (name.clone(), value.evaluate(scope))).collect()
 }
 
-/// When a job must have ended.
+/// The time by which a job must have ended.
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     start: Instant,
@@ -281,12 +282,12 @@ struct Deadline {
 }
 
 impl Deadline {
-    /// Whether it comes before this time has passed.
+    /// Whether the deadline is within `time` from now.
     fn is_within(&self, time: Duration) -> bool {
         self.limit.is_some_and(|limit| self.start.elapsed() + time >= limit)
     }
 
-    /// How long something in the job may take that may take `own` by itself.
+    /// The limit for an operation in the job whose own limit is `own`.
     ///
     /// # Errors
     /// When the job's time is over.
@@ -301,7 +302,7 @@ impl Deadline {
     }
 }
 
-/// Tries until it succeeds, or has been tried as often as it may, or there is no use in trying again.
+/// Retries until the operation succeeds, the attempts are used up, or a retry makes no sense.
 fn attempts<T, E: std::fmt::Display>(
     limits: &Limits,
     is_last: impl Fn() -> bool,

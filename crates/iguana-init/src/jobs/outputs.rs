@@ -1,18 +1,18 @@
-//! What steps write to the file that `$IGUANA_OUTPUT` and `$GITHUB_OUTPUT` name.
+//! The outputs that steps write to the file in `$IGUANA_OUTPUT` and `$GITHUB_OUTPUT`.
 
 use super::scope::StringMap;
 use exchange::StepFiles;
 use hint::hinted;
 
-/// Reads what was written.
+/// Reads the outputs.
 ///
 /// # Errors
-/// When it is too much, or not in GitHub's format (workflow commands, "Setting an output parameter").
+/// When the file is too large or not in GitHub's format (workflow commands, "Setting an output parameter").
 pub(super) fn read(files: &StepFiles) -> anyhow::Result<StringMap> {
     parse(&String::from_utf8_lossy(&files.read_output()?))
 }
 
-/// Writes outputs for somebody else to read.
+/// Writes outputs in the same format.
 pub(super) fn write(files: &StepFiles, outputs: &StringMap) -> anyhow::Result<()> {
     let text: String = outputs
         .iter()
@@ -21,7 +21,7 @@ pub(super) fn write(files: &StepFiles, outputs: &StringMap) -> anyhow::Result<()
     files.write_output(&text)
 }
 
-/// `NAME=VALUE`, or `NAME<<END`, lines, and `END`.
+/// Parses `NAME=VALUE`, or `NAME<<END`, lines, and `END`.
 fn parse(text: &str) -> anyhow::Result<StringMap> {
     let mut outputs = StringMap::new();
     let mut lines = text.lines();
@@ -48,7 +48,7 @@ fn name(line: &str, name: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The lines up to the one that ends them.
+/// The lines up to the delimiter.
 fn until<'a>(end: &str, lines: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<String> {
     let mut value: Vec<&str> = Vec::new();
     for line in lines {

@@ -1,4 +1,4 @@
-//! What the next job needs, pulled while the present one runs and has no use for the network.
+//! Pulls the images of the next job while the present one runs and does not use the network.
 
 use super::images::Images;
 use crate::report::Report;
@@ -11,20 +11,20 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use workflow::Job;
 
-/// How soon it is known that the last image has come.
+/// How often to check whether the last pull has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How often whoever waits is told so.
+/// How often a job that waits for a prefetch reports it.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// Images on their way. Those of a job that is skipped are given up when this is dropped.
+/// A prefetch in progress; cancelled on drop, for example when the job is skipped.
 pub(super) struct Prefetch {
     wanted: Vec<Reference>,
     time: Arc<PrefetchTime>,
     pulls: Option<JoinHandle<HashMap<Reference, Arc<VerifiedImage>>>>,
 }
 
-/// The images of a job that are known before the job before it has ended, and that anybody may have.
+/// The images of a job that are known before the previous job has ended, and that need no credentials.
 pub(super) fn known(job: &Job) -> impl Iterator<Item = &Reference> {
     let open = job.containers().filter(|container| container.credentials.is_none());
     open.flat_map(|container| container.images().filter_map(|image| image.reference.as_ref()))
@@ -37,7 +37,7 @@ impl Prefetch {
         let pulls = thread::spawn(move || {
             let pull = |image: Reference| match images.pull_ahead(&image, &theirs, &report) {
                 Ok(pulled) => Some((image, Arc::new(pulled))),
-                // The job itself will try again, and tell.
+                // The job tries again, and reports an error then.
                 Err(error) => {
                     let text = format!("image {image}: not pulled ahead: {error:#}");
                     if theirs.is_awaited.load(Ordering::Relaxed) {
@@ -57,7 +57,7 @@ impl Prefetch {
         self.wanted.contains(image)
     }
 
-    /// Those that came. What is still on its way tells from now on how far it is, and why it waits.
+    /// Waits for the pulls and returns the images. From now on they report their progress, and why they wait.
     pub(super) fn finish(mut self, report: &Report) -> HashMap<Reference, Arc<VerifiedImage>> {
         let trouble = self.time.await_end();
         if let Some(pulls) = self.pulls.as_ref().filter(|pulls| !pulls.is_finished()) {
@@ -86,14 +86,14 @@ impl Drop for Prefetch {
     }
 }
 
-/// The time that prefetching has, and what came of it.
+/// The state that the prefetch and the job share.
 #[derive(Debug)]
 pub(super) struct PrefetchTime {
-    /// Until the job that needs the images has begun, or is known not to.
+    /// Whether the prefetch may go on: until its job has begun, or will not run.
     pub(super) is_left: AtomicBool,
-    /// Whether that job is waiting for them.
+    /// Whether the job is waiting for the images.
     pub(super) is_awaited: AtomicBool,
-    /// The last thing that failed and is tried again.
+    /// The last error that is being retried.
     trouble: Mutex<Option<String>>,
 }
 
@@ -102,12 +102,12 @@ impl PrefetchTime {
         Self { is_left: AtomicBool::new(true), is_awaited: AtomicBool::new(false), trouble: Mutex::new(None) }
     }
 
-    /// Something failed and is tried again.
+    /// Records an error that is being retried.
     pub(super) fn has_trouble(&self, why: String) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
-    /// From now on a job waits; what has failed so far.
+    /// Marks the prefetch as awaited by a job. Returns the last error so far.
     fn await_end(&self) -> Option<String> {
         self.is_awaited.store(true, Ordering::Relaxed);
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -1,11 +1,11 @@
-//! What expressions see while a plan runs.
+//! The contexts of expressions while a plan runs.
 
 use indexmap::IndexMap;
 use workflow::Env;
 use workflow::expression;
 use workflow::expression::{Status, Template, Value};
 
-/// How a job or a step came out; the words are GitHub's.
+/// The result of a job or step; the words are GitHub's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Success,
@@ -33,31 +33,31 @@ impl Outcome {
     }
 }
 
-/// Texts by their names, in the order in which they came.
+/// Strings by name, in order of insertion.
 pub(super) type StringMap = IndexMap<String, String>;
 
-/// What a job left for others.
+/// What other jobs see of a job.
 #[derive(Debug, Clone)]
 pub(super) struct JobResult {
     pub(super) outcome: Outcome,
     pub(super) outputs: StringMap,
-    /// All that it needed, directly or not.
+    /// All jobs that it needed, directly or not.
     pub(super) ancestors: Vec<String>,
 }
 
-/// What a step left for later ones.
+/// What later steps see of a step.
 #[derive(Debug, Clone)]
 pub(super) struct StepResult {
     pub(super) outcome: Outcome,
-    /// The outcome, but a failure that was allowed is a success.
+    /// The outcome, except that an allowed failure counts as success.
     pub(super) conclusion: Outcome,
     pub(super) outputs: StringMap,
 }
 
-/// The values of all contexts at one place of a workflow.
+/// The values of all contexts at one place in a workflow.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
-    /// Facts of the machine and the kernel command line.
+    /// The machine's facts and the kernel command line.
     fixed: IndexMap<&'static str, Value>,
     env: StringMap,
     needs: IndexMap<String, Value>,
@@ -72,7 +72,7 @@ impl Scope {
         Self { fixed, succeeded: true, ..Self::default() }
     }
 
-    /// The same with more variables, which may be made from those that are there.
+    /// A copy with more variables; their values are evaluated in this scope.
     pub(super) fn with_env(&self, env: &Env) -> Self {
         let more: Vec<_> = env.iter().map(|(name, value)| (name.clone(), value.evaluate(self))).collect();
         let mut scope = self.clone();
@@ -80,7 +80,7 @@ impl Scope {
         scope
     }
 
-    /// The same for a job that needs these.
+    /// A copy for a job that needs these jobs.
     pub(super) fn with_needs<'a>(
         &self,
         needs: impl Iterator<Item = (&'a String, &'a JobResult)>,
@@ -99,12 +99,12 @@ impl Scope {
         scope
     }
 
-    /// The same inside of a job, whose first step has nothing before it.
+    /// A copy for the inside of a job, before its first step.
     pub(super) fn within_job(&self) -> Self {
         Self { succeeded: true, failed: false, ..self.clone() }
     }
 
-    /// Notes a step that has come to its end.
+    /// Records the result of a step.
     pub(super) fn add_step(&mut self, id: Option<&str>, step: &StepResult) {
         if step.conclusion == Outcome::Failure {
             (self.succeeded, self.failed) = (false, true);
@@ -118,7 +118,7 @@ impl Scope {
         self.steps.insert(id.to_owned(), Value::Map(IndexMap::from(entry)));
     }
 
-    /// Whether something is to run: GitHub's rule, that `success()` is meant where no status is asked for.
+    /// Whether something may run. As with GitHub, a condition without a status function implies `success()`.
     pub(super) fn allows(&self, condition: Option<&expression::Expression>) -> bool {
         match condition {
             None => self.succeeded,
@@ -155,7 +155,7 @@ impl expression::Scope for Scope {
             Status::Always => true,
             Status::Success => self.succeeded,
             Status::Failure => self.failed,
-            // Nothing cancels a boot.
+            // A boot is never cancelled.
             Status::Cancelled => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Containers that run detached beside a job.
+//! Services: containers that run in the background of a job.
 
 use super::Setup;
 use super::containers;
@@ -19,24 +19,24 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use workflow::{Ready, Restart, Sign};
 
-/// How much of a failed service's output is shown, in lines.
+/// Lines of a failed service's output that are shown.
 const LINES_SHOWN: usize = 10;
-/// How often a service is asked whether it is ready.
+/// How often to check whether a service is ready.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How long the end of a container may take to be known, once it has come.
+/// How long the watcher thread may take to notice the end of a container.
 const WATCHER_LIMIT: Duration = Duration::from_secs(5);
-/// How long the loopback may take to accept a connection.
+/// How long the loopback interface may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// How long to wait before a service is started again; twice as long each time, up to the longest. One that ran
-/// for longer than that counts as new.
+/// The delay before a service is restarted. It doubles up to the longest delay, and starts anew after the service has
+/// run for longer than that.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// Rings when a service has ended that its job cannot do without: the job's program is stopped then.
+/// Raised when a service that the job needs has ended: the job's program is stopped then.
 #[derive(Default)]
 pub(super) struct ServiceFailureSignal {
     stop_token: StopToken,
-    /// What the first service to end came to, and what to do about it.
+    /// Why the first service ended, and a hint.
     reason: Mutex<Option<(String, &'static str)>>,
 }
 
@@ -47,7 +47,7 @@ impl ServiceFailureSignal {
     }
 
     /// # Errors
-    /// When it has rung.
+    /// When it was raised.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         match &*self.reason() {
             None => Ok(()),
@@ -58,7 +58,7 @@ impl ServiceFailureSignal {
     /// Waits for the end of a program of the job.
     ///
     /// # Errors
-    /// When it was stopped because this rang.
+    /// When the program was stopped because the signal was raised.
     pub(super) fn wait(&self, mut program: Running, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
         let ended = program.wait_unless(&self.stop_token, limit)?;
         if let ProgramExit::Stopped { .. } = ended {
@@ -82,13 +82,13 @@ pub(super) struct PreparedService {
     shows_log: bool,
 }
 
-/// A service that was started. A thread of its own watches it.
+/// A running service and the thread that watches it.
 pub(super) struct Service {
     watched: Arc<Watched>,
     watcher: JoinHandle<()>,
 }
 
-/// What the watcher and the job's side know of a service.
+/// What the watcher and the job share.
 struct Watched {
     service: PreparedService,
     alarm: Arc<ServiceFailureSignal>,
@@ -99,14 +99,14 @@ struct Watched {
 
 struct ServiceState {
     phase: Phase,
-    /// None while it is started again.
+    /// `None` while it is being restarted.
     container: Option<Container>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Runs,
-    /// It has ended by itself, and stays so.
+    /// It has ended by itself, and is not restarted.
     Over(ProgramExit),
     /// The job has ended.
     Stops,
@@ -137,13 +137,13 @@ impl Service {
         })
     }
 
-    /// Stops it.
+    /// Stops the service.
     pub(super) fn stop(self) {
         let service = &self.watched.service;
-        // Of one that failed, somebody may want to read more than was shown.
+        // Keep the log of a failed service, of which only the last lines were shown.
         let has_failed = matches!(self.watched.state().phase, Phase::Over(_));
         self.watched.stop();
-        // It has nothing left to wait for, but for a container that the kernel cannot end.
+        // The watcher ends at once, unless the kernel cannot end the container.
         let _ = bounded::join(self.watcher, WATCHER_LIMIT);
         let report = &self.watched.report;
         if service.shows_log {
@@ -163,7 +163,7 @@ impl fmt::Display for PreparedService {
 }
 
 impl PreparedService {
-    /// Starts it, and waits until it is ready.
+    /// Starts the service, and waits until it is ready.
     pub(super) fn start(
         self,
         service: &workflow::Service,
@@ -231,7 +231,7 @@ impl Service {
 }
 
 impl Watched {
-    /// Deals with each end of the program, until there is nothing more to start.
+    /// Handles each end of the program until it is not restarted any more.
     fn watch(&self, program: Running) {
         let mut delay = FIRST_DELAY;
         let mut running = Ok(program);
@@ -272,7 +272,7 @@ impl Watched {
         self.alarm.ring(reason, ended.remedy().unwrap_or(remedy));
     }
 
-    /// Ends what is left of it, and waits; whether its job has ended meanwhile.
+    /// Ends the container and waits; `true` if the job has ended meanwhile.
     fn stops_within(&self, delay: Duration) -> bool {
         let mut state = self.state();
         state.container = None;
@@ -281,7 +281,7 @@ impl Watched {
     }
 
     fn start_again(&self) -> anyhow::Result<Running> {
-        // Held all the time: its job's end waits for the start, and then ends it.
+        // The lock is held throughout: the end of the job waits for the start, and then stops the service.
         let mut state = self.state();
         anyhow::ensure!(state.phase != Phase::Stops, "its job has ended");
         let (container, program) = self.service.run()?;
@@ -324,7 +324,7 @@ impl Watched {
                     "its own messages are above; `ready: {timeout: …}` gives it longer",
                 ));
             }
-            // An end is told at once.
+            // The end of the service wakes this up at once.
             let _ = self.changed.wait_timeout(state, ASK_EVERY);
         }
     }
@@ -350,7 +350,7 @@ impl Watched {
     }
 
     fn state(&self) -> MutexGuard<'_, ServiceState> {
-        // Each change is whole.
+        // A panic leaves no partial change, so the state stays valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The steps of a job, one after the other in its one container.
+//! Runs the steps of a job, one after the other, in its container.
 
 use super::images::Pulled;
 use super::scope::{Outcome, Scope, StepResult, StringMap};
@@ -14,10 +14,10 @@ use std::path::Path;
 use std::time::Instant;
 use workflow::{Action, Job, Step};
 
-/// Where a shell may be that GitHub prefers.
+/// Paths of bash, which is preferred as GitHub does.
 const BASH: &[&str] = &["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 
-/// A job whose container is there, and whose steps run.
+/// A job whose container is running.
 pub(super) struct Steps<'a> {
     pub(super) id: &'a str,
     pub(super) job: &'a Job,
@@ -30,8 +30,7 @@ pub(super) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Runs them. Gives back what expressions see behind the last one; the first failure that was not allowed
-    /// is the job's.
+    /// Runs the steps. Returns the scope after the last one, the outputs, and the first failure that was not allowed.
     pub(super) fn run(&self, scope: &Scope) -> (Scope, StringMap, anyhow::Result<()>) {
         let mut scope = scope.within_job();
         let mut written = StringMap::new();
@@ -93,7 +92,7 @@ impl Steps<'_> {
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
             self.container.step_files().clear_output()?;
             let ran = self.act(number, step, scope);
-            // What a failed step wrote counts, as it does for GitHub; but its failure is the one to tell.
+            // The outputs of a failed step count, as with GitHub, but its failure is what is reported.
             let read = outputs::read(self.container.step_files());
             written = read.as_ref().cloned().unwrap_or_default();
             ran.and(read.map(drop))
@@ -156,7 +155,7 @@ impl Steps<'_> {
         })
     }
 
-    /// The command that runs a script's file: GitHub's (workflow syntax, `jobs.<job_id>.steps[*].shell`).
+    /// The command that runs a script file, as with GitHub (workflow syntax, `jobs.<job_id>.steps[*].shell`).
     fn shell(&self, shell: Option<&str>, file: &str) -> anyhow::Result<Vec<String>> {
         let has_bash = || BASH.iter().any(|path| self.container.has_path(Path::new(path)));
         let words = match shell {
@@ -172,7 +171,7 @@ impl Steps<'_> {
         Ok(words.into_iter().map(Into::into).collect())
     }
 
-    /// A step that is a container of its own, beside the job's and with its volumes.
+    /// Runs a step in a container of its own, beside the job's and with its volumes.
     fn run_container(
         &self,
         number: usize,
@@ -180,7 +179,7 @@ impl Steps<'_> {
         own: &workflow::Container,
         scope: &Scope,
     ) -> anyhow::Result<ProgramExit> {
-        // Two dots: no id has one, so that no job and no service can have this name.
+        // Job and service IDs contain no dots, so this name is unique.
         let name = format!("{}.step.{}", self.id, number + 1);
         let volumes = &self.job.container.volumes;
         let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
@@ -193,7 +192,7 @@ impl Steps<'_> {
     }
 }
 
-/// As much of a script's first line as a line of the console can take.
+/// The beginning of a script's first line, short enough for a line of the console.
 fn shortened(line: &str) -> String {
     match line.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -201,7 +200,7 @@ fn shortened(line: &str) -> String {
     }
 }
 
-/// A step's directory, which may be relative to that of the container.
+/// A step's working directory, which may be relative to that of the container.
 fn below(directory: Option<&str>, step: Option<&str>) -> Option<String> {
     let path = match (directory, step) {
         (Some(directory), Some(step)) => Path::new(directory).join(step).to_string_lossy().into_owned(),
@@ -210,7 +209,7 @@ fn below(directory: Option<&str>, step: Option<&str>) -> Option<String> {
     Some(path)
 }
 
-/// What the container of a step wrote is the step's.
+/// Copies the outputs from a step's own container to the job's.
 fn copy_outputs(from: &StepFiles, to: &StepFiles) -> anyhow::Result<()> {
     outputs::write(to, &outputs::read(from)?)
 }

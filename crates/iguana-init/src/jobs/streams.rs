@@ -1,8 +1,8 @@
-//! What the programs of jobs read from and write to.
+//! Standard input and output of the programs of jobs.
 
 use runtime::{Stdio, Terminal};
 
-/// Where the person is.
+/// Where the user is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Streams {
     /// At the machine's console.
@@ -12,8 +12,7 @@ pub(crate) enum Streams {
 }
 
 impl Streams {
-    /// Runs something with the terminal, if it wants one and there is one; the terminal is set afterwards as it
-    /// was before.
+    /// Calls `run` with the terminal, if requested and available. The terminal's settings are restored afterwards.
     pub(super) fn attached<T>(self, tty: bool, run: impl FnOnce(Stdio) -> T) -> T {
         if self == Self::Caller {
             return run(Stdio::Inherited);
@@ -27,8 +26,7 @@ impl Streams {
         done
     }
 
-    /// After the end of containers that had the terminal: what one of them had left in the background may have stopped it
-    /// once more.
+    /// Resumes the terminal after containers have used it: a background process of theirs may have stopped it again.
     pub(super) fn resume(self) {
         if self == Self::Console {
             Terminal::resume();

@@ -1,4 +1,4 @@
-//! A clock that is not absurd: machines without a battery start in 1970, before every certificate.
+//! Corrects a clock that is behind: machines without a battery start in 1970, before any certificate is valid.
 
 use crate::report::Report;
 use anyhow::Context as _;
@@ -6,28 +6,28 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use std::time::SystemTime;
 use timestamp::Timestamp;
 
-/// What the clock said before anybody helped it.
+/// The state of the clock before it was corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// Nothing speaks against it.
+    /// It is not before the date of the initrd.
     Plausible,
-    /// A time before the initrd was built. Its battery is empty, or it has none.
+    /// It is before the date of the initrd: the battery is empty or missing.
     Behind,
 }
 
 impl Clock {
-    /// Compares the clock with a time that is over.
+    /// Compares the clock with a time that is certainly in the past.
     pub(crate) fn read(earliest: SystemTime) -> Self {
         if SystemTime::now() >= earliest { Self::Plausible } else { Self::Behind }
     }
 
-    /// The time, if it is known.
+    /// The time; `None` if the clock is wrong.
     pub(crate) fn now(self) -> Option<Timestamp> {
         (self == Self::Plausible).then(|| Timestamp::of(SystemTime::now()))
     }
 }
 
-/// Sets the clock forward to `earliest` if it is behind; what it was before.
+/// Sets the clock forward to `earliest` if it is behind. Returns its state before.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -1,4 +1,4 @@
-//! What workflows may know about the machine: the `machine` context of expressions.
+//! Facts about the machine: the `machine` context of expressions.
 
 use super::memory;
 use anyhow::Context as _;
@@ -8,20 +8,20 @@ use std::fs;
 use std::path::Path;
 use workflow::expression::Value;
 
-/// What the firmware says (Documentation/ABI/testing/sysfs-firmware-dmi-tables); some of it for root only.
+/// Attributes from the firmware (Documentation/ABI/testing/sysfs-firmware-dmi-tables). Some are readable for root only.
 const FIRMWARE: &[(&str, &str)] = &[
     ("uuid", "/sys/class/dmi/id/product_uuid"),
     ("serial", "/sys/class/dmi/id/product_serial"),
     ("vendor", "/sys/class/dmi/id/sys_vendor"),
     ("product", "/sys/class/dmi/id/product_name"),
 ];
-/// The host name of a machine that has not been given one (`UTS_NODENAME` in the kernel's sources).
+/// The host name of a machine to which none was given (`UTS_NODENAME` in the kernel's sources).
 const NO_HOSTNAME: &str = "(none)";
-/// What may stand in a URL.
+/// Facts that may be used in a control URL.
 const IN_URLS: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 const CARDS: &str = "/sys/class/net";
 
-/// The facts by the names in [`workflow::MACHINE`]. One that the machine does not tell is empty.
+/// All facts in [`workflow::MACHINE`]. Unknown ones are empty.
 pub(crate) fn read() -> Value {
     let text = |text: String| Value::Text(text);
     let system = rustix::system::uname();
@@ -39,14 +39,14 @@ pub(crate) fn read() -> Value {
     Value::Map(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// A URL with this machine's own in the place of `${mac}`, `${uuid}`, `${serial}`, `${hostname}`, `${arch}`. So one command
-/// line serves many machines. `$[mac]` and so on is the same: boot loaders have meanings of their own for braces.
+/// Replaces `${mac}`, `${uuid}`, `${serial}`, `${hostname}` and `${arch}` in a URL by this machine's values, so that
+/// one command line serves many machines. `$[mac]` and so on mean the same, because some boot loaders interpret braces.
 ///
-/// A DHCP server, or whoever wrote the firmware's tables, chooses what some of them are: whatever could be more than a part
-/// of one segment of the path is percent-encoded, or refused.
+/// Some values are chosen by a DHCP server, or by the vendor who wrote the firmware's tables. So a value can only
+/// become a part of one path segment: everything else is percent-encoded or refused.
 ///
 /// # Errors
-/// When a name is not known, the machine does not tell it, or it would lead to another directory.
+/// When a name is unknown, the machine has no such value, or the value would lead to another directory.
 pub(crate) fn filled(url: &str) -> anyhow::Result<String> {
     let Value::Map(facts) = read() else { return Ok(url.to_owned()) };
     let facts = facts.into_iter().filter(|(name, _)| IN_URLS.contains(&name.as_str()));
@@ -73,7 +73,7 @@ fn filled_with(url: &str, facts: &BTreeMap<String, String>) -> anyhow::Result<St
     Ok(filled + rest)
 }
 
-/// What stands for `name` in `url`.
+/// The text that replaces `name` in `url`.
 fn part(url: &str, name: &str, value: Option<&String>) -> anyhow::Result<String> {
     let names = IN_URLS.join("}`, `${");
     let asks = format!("`{url}` asks for `${{{name}}}`");
@@ -87,7 +87,7 @@ fn part(url: &str, name: &str, value: Option<&String>) -> anyhow::Result<String>
             format!("{asks}, which is `{value}` here: in a path that is another directory"),
             format!("correct what the machine or its DHCP server tells, or use another of `${{{names}}}`"),
         )),
-        // Only the kernel writes it: hexadecimal digits and colons.
+        // The address comes from the kernel and has only hexadecimal digits and colons, so it needs no encoding.
         Some(mac) if name == "mac" && mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') => {
             Ok(mac.into())
         }
@@ -95,7 +95,7 @@ fn part(url: &str, name: &str, value: Option<&String>) -> anyhow::Result<String>
     }
 }
 
-/// `text` with all but the unreserved characters of RFC 3986, 2.3, percent-encoded (2.1).
+/// Percent-encodes `text`, except for the unreserved characters (RFC 3986, sections 2.1 and 2.3).
 fn percent_encoded(text: &str) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encoded = |byte: u8| match is_unreserved(byte) {
@@ -105,7 +105,7 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(encoded).collect()
 }
 
-/// The options of the kernel command line: the `cmdline` context. One without a value is true.
+/// The options of the kernel command line: the `cmdline` context. An option without a value is `true`.
 pub(crate) fn cmdline(text: &str) -> Value {
     let value = |value: Option<String>| value.map_or(Value::Bool(true), Value::Text);
     let options = config::cmdline::options(text);
@@ -116,7 +116,7 @@ fn line(path: &Path) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// The address of the first real interface by name: the one in a machine that has one.
+/// The MAC address of the first hardware interface by name: the only one in most machines.
 fn first_mac(interfaces: &Path) -> String {
     let directories = fs::read_dir(interfaces).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut real: Vec<_> = directories.filter(|interface| interface.join("device").exists()).collect();
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// `http://x/SERIAL.yaml` and its like on a machine with that serial number.
+    /// Fills `url` on a machine with this serial number.
     fn with_serial(url: &str, serial: &str) -> anyhow::Result<String> {
         filled_with(url, &BTreeMap::from([("serial".to_owned(), serial.to_owned())]))
     }

@@ -1,14 +1,14 @@
-//! Who pulls from registries that demand to know: containers-auth.json(5).
+//! Credentials for registries: containers-auth.json(5).
 
 use config::trust;
 use oci_pull::Logins;
 use std::env;
 use std::path::PathBuf;
 
-/// Those of whoever calls, on a system that is up; after them those of the trust.
+/// The calling user's credentials on a running system; those of the trust directory come after them.
 ///
 /// # Errors
-/// When a file is there and cannot be read.
+/// When a file exists and cannot be read.
 pub(crate) fn of_caller(of_trust: Logins) -> anyhow::Result<Logins> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let user = rustix::process::getuid().as_raw();
@@ -23,10 +23,10 @@ pub(crate) fn of_caller(of_trust: Logins) -> anyhow::Result<Logins> {
     Ok(logins)
 }
 
-/// podman's variable: the one file that counts where it is set.
+/// podman's variable: if it is set, only this file is used.
 const CHOSEN: &str = "REGISTRY_AUTH_FILE";
 
-/// The order of containers-auth.json(5).
+/// The files in the order of containers-auth.json(5).
 fn places(variable: impl Fn(&str) -> Option<PathBuf>, user: u32) -> Vec<PathBuf> {
     if let Some(chosen) = variable(CHOSEN) {
         return vec![chosen];

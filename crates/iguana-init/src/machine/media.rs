@@ -1,5 +1,5 @@
-//! Files on a disk, a stick or a disc of this machine: `hd:DEVICE:PATH`. The file system stays mounted, read-only, until the
-//! handover: images are read where they lie.
+//! Files on a local disk, USB stick or optical disc: `hd:DEVICE:PATH`. The file system stays mounted, read-only, until
+//! the handover, because images are read directly from it.
 
 use crate::block;
 use crate::block::{Usage, named};
@@ -12,11 +12,11 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// Begins such a name.
+/// The prefix of such a URL.
 pub(crate) const SCHEME: &str = "hd:";
 /// Where the file system is mounted.
 pub(crate) const MOUNTPOINT: &str = "/run/iguana/media";
-/// Only files are read there, by their own names.
+/// Only regular files are read there, and links are not followed.
 const FLAGS: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NOSUID)
     .union(MountFlags::NODEV)
@@ -24,18 +24,18 @@ const FLAGS: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NOSYMFOLLOW);
 const WITHOUT_LINKS: &str = "name a file by its own path: on a disk no link is followed";
 
-/// What an `hd:` names: a path of a file system that is of whoever has the disk.
+/// The file that an `hd:` URL names. The file system is untrusted: anyone with access to the disk may have written it.
 #[derive(Debug)]
 pub(crate) struct Media {
     pub(crate) top: Directory,
-    /// Below the top.
+    /// Relative to `top`.
     pub(crate) path: PathBuf,
 }
 
-/// Mounts the device of `place`, `DEVICE:PATH`, the device as in a mount list.
+/// Mounts the device of `place` (`DEVICE:PATH`; the device as in a mount list).
 ///
 /// # Errors
-/// When the device does not come, is not the only one of its name, cannot be mounted, or has no such path.
+/// When the device does not appear, its name is ambiguous, it cannot be mounted, or the path is invalid.
 pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<Media> {
     let (device, path) = split(place).ok_or_else(|| {
         hinted(
@@ -60,7 +60,7 @@ pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<Media> {
 }
 
 impl Media {
-    /// The workflow that a mounted `hd:DEVICE:PATH` names, or what lies beside it.
+    /// The file that `hd:DEVICE:PATH` names on the device that is already mounted.
     ///
     /// # Errors
     /// When nothing is mounted.
@@ -69,24 +69,24 @@ impl Media {
         Ok(Self { top: Directory::open(MOUNTPOINT)?, path: below(path)? })
     }
 
-    /// The whole file, of the size of a workflow at most.
+    /// Reads the whole file, at most of the size of a workflow.
     ///
     /// # Errors
-    /// When it is no file, is larger, or there is a link on the path.
+    /// When it is not a file, is larger, or there is a link in the path.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
         self.top.read(&self.path, Links::Refuse, DOCUMENT_LIMIT).hint(WITHOUT_LINKS)
     }
 }
 
-/// Device and path. Both may have colons in them (`/dev/disk/by-path/…`, a MAC address), so the path begins at the first `:/`, if
-/// there is one.
+/// Splits device and path. Both may contain colons (`/dev/disk/by-path/…`, a MAC address), so the path begins at the
+/// first `:/`; without one, after the last colon.
 fn split(place: &str) -> Option<(&str, &str)> {
     let absolute = place.find(":/").map(|at| (&place[..at], &place[at + 1..]));
     let parts = absolute.or_else(|| place.rsplit_once(':'));
     parts.filter(|(device, path)| !device.is_empty() && !path.is_empty())
 }
 
-/// The path without what would lead out of the file system.
+/// The path relative to the file system's root. Refuses parts that lead out of it.
 fn below(path: &str) -> anyhow::Result<PathBuf> {
     let parts =
         Path::new(path).components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
@@ -98,12 +98,12 @@ fn below(path: &str) -> anyhow::Result<PathBuf> {
         .collect()
 }
 
-/// Whether nothing of the network is needed to find what `url` names.
+/// Whether `url` can be read without the network.
 pub(crate) fn is_here(url: &str) -> bool {
     url.starts_with('/') || url.starts_with(SCHEME)
 }
 
-/// The workflow at a path in the initrd itself.
+/// Reads a workflow at a path in the initrd.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     untrusted_fs::read_file(path, DOCUMENT_LIMIT)
         .with_context(|| format!("cannot read the workflow `{}`", path.display()))

@@ -1,4 +1,4 @@
-//! The machine: what must be there before the first container.
+//! The machine: everything that must be set up before the first container.
 
 pub(crate) mod clock;
 pub(crate) mod devices;

@@ -1,4 +1,4 @@
-//! The mounts of the initrd itself, as a table.
+//! The mounts of the initrd, as a table.
 
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
@@ -16,8 +16,8 @@ struct Mount {
 
 const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// What Iguana itself keeps, so that it does not depend on how full `/run` is, nor `/run` on it: the log has 4 MiB at most,
-/// as text and once more as events, that of a service 0.4 MiB; the store is a file system of its own.
+/// A file system for Iguana's own files, so that neither it nor `/run` can fill the other. It holds the log, at most 4
+/// MiB as text and again as events, and 0.4 MiB per service; the store is a file system of its own.
 const OWN: Mount = Mount {
     what: "tmpfs",
     at: "/run/iguana",
@@ -26,7 +26,7 @@ const OWN: Mount = Mount {
     options: "mode=0755,size=32m,nr_inodes=4096",
 };
 
-/// In order. A kernel without one of them (cgroup2, mqueue) still boots.
+/// In order. A kernel without one of the file systems (cgroup2, mqueue) still boots.
 const EARLY: &[Mount] = &[
     Mount { what: "proc", at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" },
     Mount { what: "sysfs", at: "/sys", kind: "sysfs", flags: NO_PROGRAMS, options: "" },
@@ -63,7 +63,7 @@ const EARLY: &[Mount] = &[
     },
 ];
 
-/// Names that programs expect in `/dev` and that devtmpfs does not make.
+/// Links that programs expect in `/dev` and that devtmpfs does not create.
 const LINKS: &[(&str, &str)] = &[
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -71,24 +71,24 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
-/// Mounts what every later step needs and what is not mounted yet.
+/// Mounts the file systems of the table that are not mounted yet.
 ///
 /// # Errors
-/// When one of them failed; the others are mounted all the same.
+/// When one of them failed; the others are mounted nevertheless.
 pub(crate) fn early() -> anyhow::Result<()> {
     let failed: Vec<String> = EARLY
         .iter()
         .filter_map(|entry| entry.mount().err().map(|error| format!("`{}`: {error}", entry.at)))
         .collect();
     for (link, target) in LINKS {
-        // They may be there already when devtmpfs was mounted by the kernel.
+        // They may exist already if the kernel mounted devtmpfs.
         let _ = std::os::unix::fs::symlink(target, link);
     }
     anyhow::ensure!(failed.is_empty(), "cannot mount {}", failed.join(", "));
     Ok(())
 }
 
-/// Mounts what Iguana itself keeps, if it is not mounted yet. Before the log is opened: it would hide it.
+/// Mounts Iguana's own file system if it is not mounted yet. Call it before the log is opened, which it would hide.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -104,14 +104,14 @@ impl Mount {
         }
         let options = CString::new(self.options)?;
         match mount(self.what, self.at, self.kind, self.flags, options.as_c_str()) {
-            // The kernel does not have it.
+            // The kernel lacks this file system.
             Err(rustix::io::Errno::NODEV) => Ok(()),
             mounted => Ok(mounted?),
         }
     }
 }
 
-/// Whether something is mounted there: the kernel mounts `/dev` itself, and dracut nearly all.
+/// Whether it is a mount point: the kernel mounts `/dev` itself, and dracut nearly everything.
 fn is_mountpoint(directory: &Path) -> std::io::Result<bool> {
     let above = directory.parent().unwrap_or(directory);
     Ok(fs::metadata(directory)?.dev() != fs::metadata(above)?.dev())

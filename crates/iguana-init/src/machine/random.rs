@@ -1,7 +1,8 @@
-//! The kernel's random numbers: keys of TLS wait for them, and on a machine without a source of them nobody comes.
+//! The kernel's random numbers. TLS keys need them, and an idle machine without a hardware source does not become ready
+//! by itself.
 //!
-//! A kernel since 5.4 makes some of its own, from the jitter of the clock, in about a second; but only while somebody
-//! waits in getrandom(2) (drivers/char/random.c, `try_to_generate_entropy`). Whoever polls `/dev/random` waits for ever.
+//! Since 5.4 the kernel generates entropy from the jitter of the clock in about a second, but only while a process
+//! waits in getrandom(2) (drivers/char/random.c, `try_to_generate_entropy`). Polling `/dev/random` would wait forever.
 
 use crate::report::{Report, Waiting};
 use hint::hinted;
@@ -11,34 +12,34 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the kernel may take. It makes a bit each tick of its clock (4 ms) where the processor's clock is fine, up to
-/// 16 times as long where it is coarse, and needs 256 of them.
+/// How long the kernel may take. It needs 256 bits and generates one per timer tick (4 ms) if the processor's clock has
+/// a fine resolution; with a coarse one it takes up to 16 times as long.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What takes longer is worth a line at the console.
+/// A longer wait is reported on the console.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
-/// The kernel's random numbers, being made.
+/// The kernel's random number generator, being seeded.
 pub(crate) struct Random {
     start: Instant,
     ready: Receiver<()>,
 }
 
 impl Random {
-    /// Has the kernel make random numbers, in the background, if it has none yet.
+    /// Makes the kernel seed its generator in the background, if necessary.
     pub(crate) fn make() -> Self {
         let (tell, ready) = channel();
         thread::spawn(move || {
             wait_in_kernel();
-            // Whoever wanted to know may have given up.
+            // Fails if the receiver has given up waiting.
             let _ = tell.send(());
         });
         Self { start: Instant::now(), ready }
     }
 
-    /// Returns when there are random numbers that nobody can guess.
+    /// Returns when the generator is seeded.
     ///
     /// # Errors
-    /// When there are none after a minute.
+    /// When it is not seeded after a minute.
     pub(crate) fn wait(self, report: &Report) -> anyhow::Result<()> {
         if self.ready.try_recv().is_ok() {
             return Ok(());
@@ -68,7 +69,7 @@ impl Random {
 }
 
 fn wait_in_kernel() {
-    // Another error is a kernel that has no such call, and so nothing to wait for.
+    // Any other error means that the kernel lacks the system call, so there is nothing to wait for.
     while getrandom(&mut [0_u8; 1][..], GetRandomFlags::empty()) == Err(Errno::INTR) {}
 }
 

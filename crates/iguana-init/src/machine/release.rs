@@ -1,16 +1,16 @@
-//! What this initrd is: the kernel that runs, and when it was built.
+//! The release of the running kernel, and the date of the initrd.
 
 use std::time::{Duration, SystemTime};
 
 /// Written by `iguana build`: `KEY=value` lines.
 const BUILD: &str = "/etc/iguana/build";
 
-/// The running kernel's release, as `uname -r` says it.
+/// The kernel's release, as `uname -r` prints it.
 pub(crate) fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// When the initrd's parts were made; the beginning of 1970 when that is not known.
+/// When the initrd's parts were made; 1970-01-01 if unknown.
 pub(crate) fn build_date() -> SystemTime {
     let text = std::fs::read_to_string(BUILD).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(value(&text, "DATE").unwrap_or(0))

@@ -1,23 +1,23 @@
-//! Whether the boot goes on: what it says is the sign of it.
+//! Detects a boot that is stuck, by the absence of reported events.
 //!
-//! Nothing waits in silence, so who says nothing for long is stuck: in a system call that does not come back, or by a
-//! mistake of ours. A timer alone would not notice.
+//! Every wait reports regularly, so a worker that reports nothing for long is stuck: in a system call that does not
+//! return, or because of a bug. A thread that only sends a heartbeat would not notice that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long nothing may be said while nothing is waited for with a longer limit. The longest silent work is one system
-/// call on a slow disk: the replay of a journal by a mount, the last data before an unmount.
+/// The longest time without a report while no wait with a longer limit is in progress. The longest silent operation is
+/// one system call on a slow disk: the journal replay of a mount, or the writeback of an unmount.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 
-/// What is known about it. Copies are of the same.
+/// The observed activity. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Mutex<State>>);
 
 struct State {
-    /// Until then nothing needs to be said.
+    /// Silence is allowed until then.
     quiet_until: Instant,
-    /// How many run that have no limit.
+    /// The number of running operations without a limit.
     attended: usize,
 }
 
@@ -28,14 +28,14 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Something has happened.
+    /// Records an event.
     pub(super) fn note(&self) {
         self.expect_within(Duration::ZERO);
     }
 
-    /// Something is waited for that has this limit.
+    /// Records a wait with this limit.
     pub(super) fn expect_within(&self, limit: Duration) {
-        // A limit of years is that of somebody who wants none.
+        // A limit of years overflows; it means that there is no limit.
         let until = Instant::now().checked_add(limit).and_then(|end| end.checked_add(SILENCE_LIMIT));
         let mut state = self.state();
         state.quiet_until = until.map_or(state.quiet_until, |until| state.quiet_until.max(until));
@@ -52,12 +52,12 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is whole.
+        // A panic leaves no partial change, so the state stays valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Something runs that may take as long as it likes: a job's program, while it does not say anything either.
+/// An operation without a limit that may stay silent, such as a job's program; ends on drop.
 pub(crate) struct Attended(Activity);
 
 impl Drop for Attended {

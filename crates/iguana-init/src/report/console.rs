@@ -1,8 +1,9 @@
-//! A console that keeps nobody: a thread of its own writes to it, and whoever speaks waits for that thread for a moment only.
+//! A console that cannot block the boot: a thread of its own writes to it, and the caller waits only briefly for that
+//! thread.
 //!
-//! A console can stop taking anything: an XOFF on a serial line (Ctrl-S, or noise), flow control by a line that lost its
-//! other end, a container that holds the terminal. Lines then wait in a queue with a limit. When it overflows the oldest
-//! are dropped, and the loss is told as soon as the console goes on.
+//! A console can stop accepting output: after an XOFF on a serial line (Ctrl-S, or noise), by flow control of a line
+//! that lost its other end, or because a container holds the terminal. Then lines wait in a bounded queue. When it
+//! overflows, the oldest lines are dropped, and the loss is reported as soon as the console continues.
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::termios::{Action, InputModes, OptionalActions, tcflow, tcgetattr, tcsetattr};
@@ -15,13 +16,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes that wait for the console. All that a usual boot says has a fifth of it; a failure block always has room.
+/// Bytes that wait for the console. A usual boot prints a fifth of it in all; a failure block always fits.
 const QUEUE_LIMIT: usize = 64 << 10;
-/// How long who speaks waits for the line to be written, so that it stands before what a container writes next. A serial
-/// line whose buffer of 4 KiB is full needs 0.1 s for the room of a line, at 9600 Bd.
+/// How long the caller waits until its line is written, so that the line comes before later output of containers. A
+/// serial line with a full buffer of 4 KiB makes room for a line in 0.1 s at 9600 Bd.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What one thread says and another one writes.
+/// A console; one thread queues lines, another one writes them.
 pub(super) struct Console(Arc<Shared>);
 
 #[derive(Default)]
@@ -33,39 +34,39 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<String>,
-    /// Of the lines in it.
+    /// Bytes of the lines in the queue.
     bytes: usize,
-    /// Lines that were dropped, and of which nothing was told yet.
+    /// Lines that were dropped and not yet reported.
     dropped: usize,
-    /// Lines that were ever said, and that were written or dropped.
+    /// Lines queued so far, and lines written or dropped so far.
     said: u64,
     done: u64,
-    /// A line was not written in time: nobody waits until the console has taken all that is queued.
+    /// A line was not written in time. Callers do not wait again until the queue is empty.
     is_late: bool,
-    /// How often it was asked that all be sent, and how often that was done.
+    /// Drain requests so far, and those completed.
     drains_wanted: u64,
     drains_done: u64,
-    /// Nobody speaks any more.
+    /// The console was dropped: the thread ends when the queue is empty.
     is_closed: bool,
 }
 
 impl Console {
-    /// Opens a terminal to write to it. From now on an XOFF that comes by its line stops nothing.
+    /// Opens a terminal for writing, and makes it ignore XOFF.
     ///
     /// # Errors
-    /// When there is none, or no thread can be started.
+    /// When it cannot be opened, or no thread can be started.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // A serial line may have the opening wait for a carrier.
+        // Without O_NONBLOCK, opening a serial line may wait for a carrier.
         let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
         let terminal = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
-        // Its writer waits: beside a container that writes without a pause, whoever only tries never gets its turn.
+        // Blocking writes: with non-blocking ones, the writer would starve while a container writes without a pause.
         fcntl_setfl(&terminal, OFlags::empty())?;
-        // Other devices have no flow control.
+        // Fails for devices that are not terminals, and have no flow control.
         let _ = ignore_flow_control(&terminal);
         Self::start(terminal)
     }
 
-    /// Writes to `target` from now on.
+    /// Starts the thread that writes to `target`.
     pub(super) fn start(target: File) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_writer = Arc::clone(&shared);
@@ -73,7 +74,7 @@ impl Console {
         Ok(Self(shared))
     }
 
-    /// Says a line, which ends with its line break.
+    /// Queues a line (with its line break), and waits briefly until it is written.
     pub(super) fn say(&self, line: String) {
         let mut state = self.0.state();
         let number = state.push(line);
@@ -86,7 +87,7 @@ impl Console {
         state.is_late = state.done < number;
     }
 
-    /// Waits, at most for `limit`, until all that was said is written and sent; whether it was.
+    /// Waits up to `limit` until everything queued is written and sent; `false` on timeout.
     pub(super) fn drain(&self, limit: Duration) -> bool {
         let mut state = self.0.state();
         state.drains_wanted += 1;
@@ -105,7 +106,7 @@ impl Drop for Console {
 }
 
 impl State {
-    /// Queues a line, and drops the oldest ones beyond the limit; the line's number.
+    /// Queues a line, and drops the oldest ones beyond the limit. Returns the line's number.
     fn push(&mut self, line: String) -> u64 {
         self.said += 1;
         self.bytes += line.len();
@@ -119,7 +120,7 @@ impl State {
         self.said
     }
 
-    /// The next line to write, the notice of a loss before it.
+    /// The next line to write, preceded by the notice of a loss if there was one.
     fn pop(&mut self) -> Option<String> {
         let line = self.queue.pop_front()?;
         self.bytes -= line.len();
@@ -132,17 +133,17 @@ impl State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is whole.
+        // A panic leaves no partial change, so the state stays valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread that writes, and may wait as long as the console likes.
+    /// The main function of the writing thread, which may block on the console.
     fn work(&self, mut target: File) {
         let mut state = self.state();
         loop {
             if let Some(line) = state.pop() {
                 drop(state);
-                // A console that is gone takes nothing; nobody is left to be told.
+                // Fails when the console is gone; there is nowhere to report that.
                 let _ = target.write_all(line.as_bytes());
                 state = self.state();
                 state.done += 1;
@@ -150,7 +151,7 @@ impl Shared {
             } else if state.drains_done < state.drains_wanted {
                 let wanted = state.drains_wanted;
                 drop(state);
-                // What is no terminal has nothing to send.
+                // Fails for anything but a terminal; that has nothing to drain.
                 let _ = rustix::termios::tcdrain(&target);
                 state = self.state();
                 state.drains_done = wanted;
@@ -171,21 +172,22 @@ fn loss(count: usize) -> String {
     )
 }
 
-/// Lets a console go on that an XOFF or somebody's tcflow(3) has stopped.
+/// Resumes a console that was stopped by XOFF or tcflow(3).
 pub(super) fn resume(path: &Path) {
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let terminal = OpenOptions::new().write(true).custom_flags(flags).open(path);
-    // One that is no terminal, or gone, is not stopped.
+    // Anything but a terminal cannot be stopped.
     let _ = terminal.and_then(|terminal| ignore_flow_control(&terminal));
 }
 
-/// Has the terminal send also after an XOFF, and after tcflow(3) stopped it.
+/// Makes the terminal send, even if an XOFF or tcflow(3) has stopped it, and ignore later XOFFs.
 fn ignore_flow_control(terminal: &File) -> io::Result<()> {
     let mut settings = tcgetattr(terminal)?;
     settings.input_modes.remove(InputModes::IXON | InputModes::IXANY);
-    // The kernel lets a line go on that an XOFF had stopped (n_tty_set_termios).
+    // This also resumes a terminal that an XOFF had stopped (n_tty_set_termios in the kernel).
     tcsetattr(terminal, OptionalActions::Now, &settings)?;
-    // The second undoes the first, and whoever else has stopped it (n_tty_ioctl_helper).
+    // TCOON only has an effect after TCOOFF, so do both. This also undoes a TCOOFF of another process
+    // (n_tty_ioctl_helper in the kernel).
     tcflow(terminal, Action::OOff)?;
     Ok(tcflow(terminal, Action::OOn)?)
 }
@@ -203,7 +205,7 @@ mod tests {
     /// Ctrl-S.
     const XOFF: &[u8] = b"\x13";
 
-    /// A line to somewhere: who is there, and its terminal here, as a serial console has it.
+    /// A pseudo-terminal: the user's side, and the path of the console's side.
     fn line() -> (File, PathBuf) {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&person).unwrap();
@@ -212,7 +214,7 @@ mod tests {
         (person.into(), path.into())
     }
 
-    /// What is read until `end` comes.
+    /// Reads until `end` appears.
     fn heard(mut person: &File, end: &str) -> String {
         let mut heard = String::new();
         while !heard.contains(end) {
@@ -228,7 +230,7 @@ mod tests {
         let (mut person, path) = line();
         let user =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path).unwrap();
-        // Before and after the console is opened.
+        // Send XOFF before and after the console is opened.
         person.write_all(XOFF).unwrap();
         let console = Console::open(&path).unwrap();
         person.write_all(XOFF).unwrap();
@@ -254,14 +256,14 @@ mod tests {
         assert!(console.0.state().bytes <= QUEUE_LIMIT);
         let text = heard(&unread.into(), "line 9999");
         let told = text.lines().position(|line| line.contains("the console took nothing")).unwrap();
-        // The first ones were in the pipe, the last ones in the queue.
+        // The first lines were in the pipe, the last ones in the queue.
         let number = |line: usize| -> usize {
             let line = text.lines().nth(line).unwrap();
             line.trim_end_matches('#').trim().strip_prefix("line ").unwrap().parse().unwrap()
         };
         let lost = number(told + 1) - number(told - 1) - 1;
         assert!(text.lines().nth(told).unwrap().contains(&format!(": {lost} lines before")), "{lost}");
-        // It is waited for again.
+        // Callers wait for it again.
         assert!(console.drain(10 * WRITE_LIMIT));
         console.say("again\n".into());
         let state = console.0.state();

@@ -1,4 +1,4 @@
-//! A failure with all that its reader needs.
+//! A failure with everything that its reader needs.
 
 pub(crate) use events::Stage;
 use events::{Event, Text};
@@ -18,9 +18,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Says where a result came from.
+/// Adds the stage in which an error occurred.
 pub(crate) trait At<T> {
-    /// The result, its error with the stage.
+    /// The result, with the stage added to its error.
     fn at(self, stage: Stage) -> Result<T, Failure>;
 }
 
@@ -31,7 +31,7 @@ impl<T, E: Into<anyhow::Error>> At<T> for Result<T, E> {
 }
 
 impl Failure {
-    /// The same failure, of a job.
+    /// The same failure, attributed to a job.
     pub(crate) fn of_job(self, job: &str) -> Self {
         let error = self.error.context(format!("the job `{job}` failed"));
         Self { job: Some(job.into()), error, ..self }

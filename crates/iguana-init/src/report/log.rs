@@ -5,45 +5,46 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Bytes of the log before its middle is cut out; a usual boot writes some 20 KiB. It lies in memory.
+/// Bytes of the log before its middle is cut out; a usual boot writes some 20 KiB. It is in memory, hence the limit.
 const LIMIT: u64 = 4 << 20;
-/// Bytes that are kept of its beginning, and of its end.
+/// Bytes that are kept of the beginning, and of the end.
 const HEAD: u64 = 1 << 20;
 const TAIL: u64 = 1 << 20;
 
-/// A log with limits. Another process may append to the same file.
+/// A log of limited size. Another process may append to the same file.
 pub(super) struct Log {
     lines: File,
-    /// The same file: what is opened to append cannot write elsewhere (pwrite(2), "BUGS").
+    /// The same file, because a descriptor opened with O_APPEND cannot write elsewhere (pwrite(2), "BUGS").
     middle: File,
-    /// Bytes that were cut out so far, and those of the notice that says so.
+    /// Bytes that were cut out so far, and the length of the notice that says so.
     cut: u64,
     notice: u64,
-    /// Where the notice is, once there is one. Looked for again, the beginning could end behind a short notice.
+    /// The offset of the notice, once there is one. It is not computed again, since the last line break within [`HEAD`]
+    /// could then be that of the notice.
     head: Option<u64>,
-    /// The line that says how many bytes were cut out.
+    /// Formats the notice, a line with the number of bytes that were cut out.
     notice_of: fn(u64) -> String,
 }
 
 impl Log {
-    /// Opens it, or makes it. `notice_of` is the line that says how many bytes were cut out.
+    /// Opens or creates the log. `notice_of` formats the line with the number of bytes that were cut out.
     ///
     /// # Errors
-    /// When it can be neither opened nor made.
+    /// When it can be neither opened nor created.
     pub(super) fn open(path: &Path, notice_of: fn(u64) -> String) -> io::Result<Self> {
         let lines = OpenOptions::new().append(true).create(true).open(path)?;
         let middle = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Self { lines, middle, cut: 0, notice: 0, head: None, notice_of })
     }
 
-    /// Whether nobody has written to it yet.
+    /// Whether the log is still empty.
     pub(super) fn is_empty(&self) -> bool {
         self.lines.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 
-    /// Adds a line, which ends with its line break.
+    /// Appends a line, which ends with its line break.
     pub(super) fn add(&mut self, line: &str) {
-        // Nobody is left to be told when the log cannot be written.
+        // There is nowhere to report that the log cannot be written.
         let _ = self.try_add(line);
     }
 
@@ -55,14 +56,14 @@ impl Log {
         self.lines.write_all(line.as_bytes())
     }
 
-    /// The last line break within [`HEAD`].
+    /// The offset after the last line break within [`HEAD`].
     fn end_of_head(&self, length: u64) -> io::Result<u64> {
         let mut head = vec![0; HEAD.min(length) as usize];
         self.middle.read_exact_at(&mut head, 0)?;
         Ok(head.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64)
     }
 
-    /// Cuts out all but the beginning and the end, at line breaks, and says so there.
+    /// Replaces everything between the beginning and the end by the notice; all three end at line breaks.
     fn cut_middle(&mut self, length: u64) -> io::Result<()> {
         let head = self.head.map_or_else(|| self.end_of_head(length), Ok)?;
         self.head = Some(head);

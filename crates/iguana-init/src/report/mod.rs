@@ -1,8 +1,8 @@
-//! The only printer. What happens is an event; the console, two logs (in words, and as events) and the splash screen show it,
-//! each in its way, and none of them has the boot wait.
+//! The only module that prints. Everything is reported as an event. The console, two logs (as text and as events) and
+//! the splash screen show it, each in its own way, and none of them can block the boot.
 //!
-//! What it prints may come from anywhere (a registry, a workflow, a container's last words), and is escaped here, once:
-//! one message is one line, and whatever line breaks it has lead to lines that say so.
+//! Text may come from anywhere (a registry, a workflow, a container) and is escaped here, once: a message is one line,
+//! and further lines of it are marked as continuations.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
 mod activity;
@@ -34,21 +34,21 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-/// Everything that was said, also what the console did not show.
+/// The text log, which also has what the console does not show.
 pub(crate) const LOG: &str = "/run/iguana/log";
-/// The same as events: docs/events.md.
+/// The log of events: docs/events.md.
 pub(crate) const EVENTS: &str = "/run/iguana/log.jsonl";
-/// What everything that is said is shown on: the main one of the kernel's consoles.
+/// The kernel's main console.
 const CONSOLE: &str = "/dev/console";
 
-/// Says things. Copies speak through the same console and log.
+/// Reports events. Clones share console and log.
 #[derive(Clone)]
 pub(crate) struct Report {
     outputs: Arc<Mutex<Outputs>>,
     activity: Activity,
 }
 
-/// How much is shown; each level shows those before it, too.
+/// How much is shown; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Error,
@@ -59,32 +59,32 @@ pub(crate) enum Level {
 
 struct Outputs {
     screen: Screen,
-    /// In words.
+    /// The text log.
     log: Option<Log>,
-    /// As events.
+    /// The log of events.
     events: Option<Log>,
     level: Level,
-    /// The console is the machine's: the kernel's time stands before each line.
+    /// On the machine's console, each line begins with the time since boot, like the kernel's own.
     at_machine: bool,
-    /// Has each line, too.
+    /// Also shows each line.
     splash: Option<Splash>,
 }
 
-/// Who reads along.
+/// Where lines are shown.
 enum Screen {
-    /// The person at the machine. A console that is stopped must stop nothing.
+    /// The machine's console. It must not block the boot, even when it is stopped.
     Machine(Console),
-    /// Whoever called this program, and stops it by stopping to read, as with any command.
+    /// Standard error of the caller, which may block this program by not reading, as with any command.
     Caller(File),
     Nobody,
 }
 
 impl Report {
-    /// Speaks to the console, and to the log if it can be written.
+    /// Reports to the console, and to the logs if they can be written.
     pub(crate) fn open() -> Self {
         let screen = Console::open(Path::new(CONSOLE)).map_or(Screen::Nobody, Screen::Machine);
         if let Some(directory) = Path::new(LOG).parent() {
-            // Without a log the console still tells everything that matters.
+            // Without a log, the console still shows everything that matters.
             let _ = std::fs::create_dir_all(directory);
         }
         let log = Log::open(Path::new(LOG), cut_out).ok();
@@ -99,14 +99,14 @@ impl Report {
         })
     }
 
-    /// Speaks to standard error, for whoever called this program.
+    /// Reports to the caller on standard error.
     pub(crate) fn to_caller(level: Level) -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
         Self::with(Outputs { screen, log: None, events: None, level, at_machine: false, splash: None })
     }
 
-    /// Speaks to this log only.
+    /// Reports to this log only.
     #[cfg(test)]
     pub(crate) fn to_log(log: &Path) -> Self {
         Self::with(Outputs {
@@ -123,78 +123,78 @@ impl Report {
         Self { outputs: Arc::new(Mutex::new(outputs)), activity: Activity::default() }
     }
 
-    /// Shows on the console what [`Report::detail`] says, too.
+    /// Also shows the messages of [`Report::detail`] on the console.
     pub(crate) fn show_details(&self) {
         self.outputs().level = Level::Debug;
     }
 
-    /// Tells what happened. Nobody waits for whoever shows it.
+    /// Reports an event. Does not wait for an output that is blocked.
     pub(crate) fn tell(&self, event: Event) {
         self.activity.note();
         self.outputs().write(event);
     }
 
-    /// Tells the person at the machine.
+    /// Reports a message.
     pub(crate) fn say(&self, text: impl Display) {
         self.tell(Event::Message { level: events::Level::Info, text: Text::of(text) });
     }
 
-    /// Shows an event to the person at the machine, and keeps it in no log.
+    /// Shows an event on the screen, but does not log it.
     fn show(&self, event: Event) {
         self.outputs().show(&event, uptime());
     }
 
-    /// Tells what may be wrong.
+    /// Reports a warning.
     pub(crate) fn warn(&self, text: impl Display) {
         self.tell(Event::Warning { text: Text::of(text) });
     }
 
-    /// For the log; shown only with `rd.iguana.debug`.
+    /// Reports a message for the log, shown only with `rd.iguana.debug`.
     pub(crate) fn detail(&self, text: impl Display) {
         self.tell(Event::Message { level: events::Level::Debug, text: Text::of(text) });
     }
 
-    /// One block that says what failed, why, where, and what to do.
+    /// Reports a failure as one block: what failed, why, where, and what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         self.tell(failure.event());
     }
 
-    /// Tells how the machine goes on, and why.
+    /// Reports how the machine continues, and why.
     pub(crate) fn decided(&self, decision: Decision, text: impl Display) {
         self.tell(Event::Decided { decision, text: Text::of(text) });
     }
 
-    /// Tells of a wait that goes on: no sign that anything happens.
+    /// Reports a wait that continues, without counting it as activity.
     fn remind(&self, event: Event) {
         self.outputs().write(event);
     }
 
-    /// Waits, at most for `limit`, until the console has sent all that was said.
+    /// Waits up to `limit` until the console has sent everything.
     pub(crate) fn drain(&self, limit: Duration) {
         if let Screen::Machine(console) = &self.outputs().screen {
-            // What a console does not take is in the log.
+            // What the console did not send is in the log.
             let _ = console.drain(limit);
         }
     }
 
-    /// Lets the console go on, whoever has stopped it meanwhile.
+    /// Resumes the console if it was stopped.
     pub(crate) fn resume(&self) {
         console::resume(Path::new(CONSOLE));
     }
 
-    /// Until the value is dropped, something runs that may take as long as it likes, and say nothing.
+    /// Until the value is dropped, silence of any length counts as activity: an operation without a limit is running.
     pub(crate) fn attend(&self) -> Attended {
         self.activity.attend()
     }
 
-    /// Whether something has been said within [`SILENCE_LIMIT`], or a limit of its own has not passed yet, or something
-    /// runs that has none.
+    /// Whether there was an event within [`SILENCE_LIMIT`], or a wait with a limit or an operation without one is in
+    /// progress.
     pub(crate) fn is_active(&self) -> bool {
         self.activity.is_recent()
     }
 
     fn outputs(&self) -> MutexGuard<'_, Outputs> {
-        // A panic while printing must not silence the others.
+        // A panic while printing must not silence the other threads.
         self.outputs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -213,7 +213,7 @@ impl Outputs {
         }
     }
 
-    /// Shows an event to whoever reads along; its lines.
+    /// Shows an event on the screen, and returns its lines.
     fn show(&mut self, event: &Event, uptime: f64) -> Vec<String> {
         let log = self.log.is_some().then_some(LOG);
         let mut shown = Vec::new();
@@ -241,7 +241,7 @@ impl Screen {
         match self {
             Self::Machine(console) => console.say(line),
             Self::Caller(file) => {
-                // Nobody is left to be told.
+                // There is nowhere to report this error.
                 let _ = file.write_all(line.as_bytes());
             }
             Self::Nobody => {}
@@ -249,7 +249,7 @@ impl Screen {
     }
 }
 
-/// Opens the log of events. Whoever begins it states its format.
+/// Opens the log of events. If it is new, the first event states the format.
 fn open_events(path: &Path) -> io::Result<Log> {
     let mut log = Log::open(path, |bytes| event_line(Event::Lost { bytes }))?;
     if log.is_empty() {
@@ -259,12 +259,12 @@ fn open_events(path: &Path) -> io::Result<Log> {
     Ok(log)
 }
 
-/// An event of now. Each can be written.
+/// The line of an event that happens now. Every event can be serialized.
 fn event_line(event: Event) -> String {
     Record::new(uptime(), SystemTime::now(), event).line().unwrap_or_default()
 }
 
-/// What stands in the log in place of its middle.
+/// The notice in the log that replaces its middle.
 fn cut_out(bytes: u64) -> String {
     timed(uptime(), &format!("warning: the log was full: {bytes} bytes are cut out here"))
 }
@@ -273,20 +273,20 @@ fn timed(uptime: f64, line: &str) -> String {
     format!("[{uptime:9.3}] iguana: {line}\n")
 }
 
-/// Seconds since the kernel started, as in its own messages.
+/// Seconds since the kernel started, as in the kernel's messages.
 pub(crate) fn uptime() -> f64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
-/// Answers whoever called this program on standard output, a line for each of the text's.
+/// Prints the answer to the caller on standard output, line by line.
 pub(crate) fn answer(text: &str) {
     for line in text.lines() {
         println!("{}", printable::without_commands(&printable::visible(line)));
     }
 }
 
-/// Tells whoever called this program what is wrong with the call.
+/// Reports a usage error to the caller.
 pub(crate) fn misused(program: &str, error: &anyhow::Error, hint: &str) {
     for line in printable::lines(&format!("{program}: error: {error:#}")) {
         eprintln!("{line}");
@@ -294,7 +294,7 @@ pub(crate) fn misused(program: &str, error: &anyhow::Error, hint: &str) {
     eprintln!("  hint: {hint}");
 }
 
-/// What the supervisor reads: one line of JSON.
+/// Sends one line of JSON to the supervisor.
 pub(crate) fn hand_on(verdict: &str) {
     println!("{verdict}");
 }
@@ -305,7 +305,7 @@ pub(crate) fn version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What somebody sees who calls this program by hand.
+/// The message for users who call this program by hand.
 pub(crate) fn not_for_people() -> ExitCode {
     eprintln!(
         "iguana-init: error: this program runs as PID 1 of an initrd\n  \
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
     use std::io::{Read as _, Seek as _};
 
-    /// What a registry, a workflow, a container or the network could say.
+    /// Text that a registry, a workflow, a container or the network could send.
     const HOSTILE: &[&str] = &[
         "no\niguana: workflow: signed by ECDSA P-256 sha256:00",
         "no\r\n[    1.000] iguana: workflow: signed by you",
@@ -355,7 +355,7 @@ mod tests {
         [text, std::fs::read_to_string(log.path()).unwrap()]
     }
 
-    /// Each line is an event, and steers no terminal.
+    /// Checks that each line is an event, and has no control characters.
     fn check_events(log: &str) {
         for line in log.lines() {
             assert!(!line.contains(printable::is_hidden), "{line:?}");
@@ -364,7 +364,7 @@ mod tests {
         assert!(log.starts_with("{\"uptime\":") && log.lines().next().unwrap().contains("\"format\":1"));
     }
 
-    /// Who begins a line: us, after the time where there is one.
+    /// The lines without the timestamps of the console.
     fn messages(text: &str) -> Vec<&str> {
         text.lines()
             .map(|line| match line.strip_prefix('[') {
@@ -429,7 +429,7 @@ mod tests {
             Err::<(), _>("no carrier")
         });
         assert_eq!(done, Err("no carrier"));
-        // A second for the console, once; each line would have one otherwise.
+        // The console may delay one line by a second, but not every line.
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
         let text = std::fs::read_to_string(&path).unwrap();
         let read = |line| serde_json::from_str::<Record>(line).unwrap();
@@ -458,7 +458,7 @@ mod tests {
         for number in 0..40_000 {
             report.say(format_args!("{number}: {}", "x".repeat(200)));
         }
-        // Whoever opens it next goes on with it.
+        // Reopening appends to the same log.
         drop(open_events(&path).unwrap());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.len() <= 4 << 20, "{}", text.len());

@@ -1,4 +1,4 @@
-//! What containers say of their progress, on the console and in the log.
+//! Reports the progress of containers on console and log.
 
 use super::Report;
 use events::{Event, Text};
@@ -6,7 +6,7 @@ use exchange::ProgressSink;
 use std::sync::Arc;
 
 impl Report {
-    /// The same console and log, for what containers write to their progress files.
+    /// The sink for what containers write to their progress files; it uses the same console and log.
     pub(crate) fn progress_sink(&self) -> Arc<dyn ProgressSink> {
         Arc::new(self.clone())
     }

@@ -1,8 +1,8 @@
-//! The splash screen, where there is one: plymouth, as in dracut's initrds.
+//! The splash screen, if there is one: plymouth, as in dracut's initrds.
 //!
-//! Containers are in the host's network, and so share its abstract sockets: any of them may listen in plymouth's place. So
-//! there is one connection, made before the first container; who is at its other end is asked once more all the same; and
-//! nobody there can have us wait.
+//! Containers share the host's network namespace, and so its abstract sockets: any container could listen in plymouth's
+//! place. Therefore there is only one connection, made before the first container; the peer's identity is checked
+//! anyway, and the peer cannot make this program wait.
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -13,13 +13,13 @@ use rustix::net::{
 use std::fs;
 use std::path::Path;
 
-/// Where plymouthd listens, in the abstract namespace.
+/// The abstract socket on which plymouthd listens.
 const SOCKET: &[u8] = b"/org/freedesktop/plymouthd";
-/// Its request to show a message; one argument follows (plymouth, src/ply-boot-protocol.h).
+/// The request to show a message; one argument follows (plymouth, src/ply-boot-protocol.h).
 const MESSAGE: &[u8] = b"M\x02";
-/// Bytes of an argument: its length is one byte, the zero at its end included.
+/// Bytes of an argument: its length is stored in one byte, and includes the zero at the end.
 const LENGTH_LIMIT: usize = 254;
-/// Bytes of answers that are thrown away before a request. An answer has one.
+/// Bytes of answers that are discarded before each request. An answer is one byte.
 const ANSWERS_LIMIT: usize = 4096;
 
 /// A connection to plymouth.
@@ -27,7 +27,7 @@ const ANSWERS_LIMIT: usize = 4096;
 pub(super) struct Splash(OwnedFd);
 
 impl Splash {
-    /// Connects, if there is a splash screen of the host's. Only before the first container.
+    /// Connects to the host's splash screen, if there is one. Call this only before the first container.
     pub(super) fn connect() -> Option<Self> {
         Self::connect_to(SOCKET)
     }
@@ -41,20 +41,20 @@ impl Splash {
         is_of_host.then_some(Self(socket))
     }
 
-    /// Shows a line; `false` when nobody shows it any more.
+    /// Shows a line; `false` if the connection is lost.
     pub(super) fn show(&self, line: &str) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         self.forget_answers() && {
             let request = request(line);
             match send(&self.0, &request, flags) {
-                // Half a request would spoil the next one.
+                // After a partial request, the next one would be misread.
                 Ok(sent) => sent == request.len(),
                 Err(error) => error == Errno::AGAIN,
             }
         }
     }
 
-    /// Answers that nobody reads would fill the connection, and have plymouth wait.
+    /// Discards answers: unread, they would fill the connection and block plymouth.
     fn forget_answers(&self) -> bool {
         let mut answers = [0; ANSWERS_LIMIT];
         match recv(&self.0, &mut answers[..], RecvFlags::DONTWAIT) {
@@ -65,7 +65,7 @@ impl Splash {
     }
 }
 
-/// Whether a process is of the host and not of a container: each of these has mounts of its own.
+/// Whether a process is one of the host and not of a container, which has namespaces of its own.
 fn shares_namespaces(process: i32) -> bool {
     let namespace =
         |of: &str, name: &str| fs::read_link(Path::new("/proc").join(of).join("ns").join(name)).ok();
@@ -106,7 +106,7 @@ mod tests {
         let mut request = [0; 11];
         plymouth.read_exact(&mut request).unwrap();
         assert_eq!(&request, b"M\x02\x08copying\0");
-        // Nobody reads.
+        // The peer does not read.
         (0..100_000).for_each(|_| assert!(splash.show("more")));
         drop(plymouth);
         assert!(!splash.show("gone"));
@@ -118,7 +118,7 @@ mod tests {
         let script = "use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
             bind($s, pack_sockaddr_un(\"\\0$ARGV[0]\")) or die; listen($s, 5) or die;
             $| = 1; print qq(ready\\n); accept(my $c, $s); sysread($c, my $said, 9); print qq(heard $said);";
-        // As a container with the host's processes: only its mounts are its own.
+        // Like a container with `pid: host`: only its mount namespace is its own.
         let mut thief = Command::new("unshare")
             .args(["--mount", "perl", "-e", script, &name])
             .stdout(Stdio::piped())

@@ -1,14 +1,14 @@
-//! The stages of a boot, from their beginning to their end.
+//! The stages of a boot.
 
 use super::{At as _, Failure, Report, Stage};
 use events::{Event, Outcome};
 use std::time::Instant;
 
 impl Report {
-    /// Does a stage, and tells when it begins, and when and how it ends.
+    /// Runs a stage, and reports its begin and its end with the outcome.
     ///
     /// # Errors
-    /// Its own, with the stage.
+    /// That of `work`, with the stage added.
     pub(crate) fn stage<T, E: Into<anyhow::Error>>(
         &self,
         stage: Stage,
@@ -20,7 +20,7 @@ impl Report {
     /// The same for work whose errors have a stage already.
     ///
     /// # Errors
-    /// Its own.
+    /// That of `work`.
     pub(crate) fn during<T, E>(&self, stage: Stage, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         self.tell(Event::StageBegin { stage });
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Nothing waits in silence.
+//! Waits are reported regularly.
 
 use super::Report;
 use events::{Event, Text};
@@ -7,16 +7,16 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the person at the machine is told what is waited for.
+/// How often the current wait is reported.
 const TELL_EVERY: Duration = Duration::from_secs(3);
 
-/// Tells what is waited for, and for how long already, until it is dropped.
+/// Reports the wait and its duration until it is dropped.
 pub(crate) struct Waiting {
     _end: Sender<()>,
 }
 
 impl Waiting {
-    /// Waits for `what` (`network: waiting for a carrier on eth0`), at most `limit`.
+    /// Starts reporting the wait for `what` (`network: waiting for a carrier on eth0`), which takes at most `limit`.
     pub(crate) fn start(report: &Report, what: String, limit: Duration) -> Self {
         let (end, ended) = channel::<()>();
         report.activity.expect_within(limit);
@@ -31,7 +31,7 @@ impl Waiting {
     }
 }
 
-/// A wait that goes on. Whole seconds: nobody reads more.
+/// The event of a wait that continues, in whole seconds, which is precise enough.
 pub(crate) fn waiting(what: impl Display, waited: Duration, limit: Duration) -> Event {
     let whole = |time: Duration| Duration::from_secs(time.as_secs()).into();
     Event::Waiting { text: Text::of(what), seconds: whole(waited), limit: whole(limit) }

@@ -1,17 +1,17 @@
-//! Events in words: what the console, the log and the splash screen show.
+//! Events as text: what the console, the log and the splash screen show.
 
 use super::Level;
 use events::{Event, Outcome, Text};
 
-/// A line, which may break in places that come from outside, and who needs to see it.
+/// A line with its level. Text from outside may contain line breaks.
 pub(super) type Line = (Level, String);
 
-/// Bytes as people read them.
+/// Megabytes with one decimal.
 fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// An event in words; none for one that is told by others. `log` is where all of it can be read.
+/// The lines of an event; none if other events report the same. `log` is the path of the complete log.
 pub(super) fn lines(event: &Event, log: Option<&str>) -> Vec<Line> {
     match event {
         Event::Failure { .. } => failure(event, log),
@@ -32,7 +32,7 @@ fn line(event: &Event) -> Option<Line> {
             (Level::Info, format!("job {job}: {}", ended(*outcome, seconds, why.as_ref())))
         }
         Event::StepBegin { job, title, .. } => (Level::Info, format!("job {job}: {title}: started")),
-        // The failure of a step is told with that of its job, or as a reason to go on.
+        // The failure of a step is reported with that of its job, or as the reason to continue.
         Event::StepEnd { outcome: Outcome::Failure, .. } => return None,
         Event::StepEnd { job, title, outcome, seconds, .. } => {
             let level = if *outcome == Outcome::Success { Level::Debug } else { Level::Info };
@@ -96,7 +96,7 @@ fn resolved(event: &Event) -> Vec<Line> {
     lines
 }
 
-/// The block that the person at the machine reads.
+/// The block that reports a failure.
 fn failure(event: &Event, log: Option<&str>) -> Vec<Line> {
     let Event::Failure { stage, job, error, causes, hint } = event else { return Vec::new() };
     let mut lines = vec![format!("error: {error}")];

@@ -1,4 +1,4 @@
-//! The command line of `iguana-init run` and of `iguana-workflow`: that of the first Iguana.
+//! The command line of `iguana-init run` and of `iguana-workflow`, compatible with the first Iguana.
 
 use crate::report::Level;
 use anyhow::bail;
@@ -25,7 +25,7 @@ Exit status: 0 all went well, 1 a job failed or the run could not begin, 2 wrong
              3 the workflow has a mistake and nothing was run
 ";
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arguments {
     pub(super) file: String,
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     pub(super) unprivileged: bool,
 }
 
-/// Reads the arguments; nothing when only help was asked for.
+/// Parses the arguments; `None` if only help was requested.
 pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Arguments>> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut file = None;

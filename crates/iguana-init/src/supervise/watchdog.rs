@@ -1,5 +1,5 @@
-//! The machine's watchdog: a device that restarts the machine when nobody feeds it (linux/watchdog.h). PID 1 feeds it while
-//! the boot goes on, and at the end leaves or stops it by the rule in docs/handover.md.
+//! The machine's watchdog: a device that restarts the machine unless it is fed (linux/watchdog.h). PID 1 feeds it
+//! during the boot, and at the end leaves it running or stops it by the rule in docs/handover.md.
 
 use crate::report::Report;
 use config::cmdline::Watchdog as Setting;
@@ -8,29 +8,29 @@ use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The first of the machine's.
+/// The first watchdog of the machine.
 const DEVICE: &str = "/dev/watchdog";
-/// Whether the kernel never stops it once it was started (Documentation/ABI/testing/sysfs-class-watchdog).
+/// `1` if the kernel never stops a watchdog once started (Documentation/ABI/testing/sysfs-class-watchdog).
 const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
-/// Stops it (watchdog-api.rst, "Magic Close feature").
+/// Written before closing, this stops the watchdog (watchdog-api.rst, "Magic Close feature").
 const STOP: &[u8] = b"V";
-/// Anything else feeds it.
+/// Any other byte feeds it.
 const FEED: &[u8] = b"\0";
-/// How often it is fed, and looked for. The shortest time that `rd.iguana.watchdog=` takes is ten times as long.
+/// How often it is fed, and searched for. The minimum of `rd.iguana.watchdog=` is ten times as long.
 const FEED_EVERY: Duration = Duration::from_secs(1);
 
-/// What comes after the boot.
+/// What happens after the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Another system that may know nothing of it.
+    /// Another system starts, which may not feed the watchdog.
     System,
     /// The kernel restarts the machine.
     Restart,
-    /// The machine stays as it is, off or halted.
+    /// The machine stays off or halted.
     Rest,
 }
 
-/// What PID 1 does with it.
+/// The watchdog as PID 1 uses it.
 pub(crate) struct Watchdog {
     setting: Setting,
     path: PathBuf,
@@ -39,24 +39,24 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Nothing is started before the first [`Watchdog::feed`].
+    /// Does not start the watchdog; the first [`Watchdog::feed`] does.
     pub(crate) fn new(setting: Setting) -> Self {
         Self { setting, path: DEVICE.into(), device: None, last: None }
     }
 
-    /// Somebody else's: systemd's in dracut's initrd.
+    /// A watchdog that another program manages: systemd in dracut's initrd.
     pub(crate) fn of_others() -> Self {
         Self::new(Setting { seconds: None, is_handed_over: false })
     }
 
-    /// Starts it when its driver has come, and tells it that all is well.
+    /// Feeds the watchdog. Starts it first, as soon as its driver is loaded.
     pub(crate) fn feed(&mut self, report: &Report) {
         if self.setting.seconds.is_none() || self.last.is_some_and(|last| last.elapsed() < FEED_EVERY) {
             return;
         }
         self.last = Some(Instant::now());
         match &mut self.device {
-            // One that cannot be fed restarts the machine; nothing better is known.
+            // If feeding fails, the watchdog restarts the machine, and there is nothing better to do.
             Some(device) => drop(device.write_all(FEED)),
             None => self.start(report),
         }
@@ -79,7 +79,7 @@ impl Watchdog {
         }
     }
 
-    /// Leaves it as what comes next needs it, and says so.
+    /// Stops the watchdog or leaves it running, as the next system needs it, and reports that.
     pub(crate) fn leave(&mut self, after: After, report: &Report) {
         let Some(mut device) = self.device.take() else { return };
         self.setting.seconds = None;
@@ -115,7 +115,7 @@ mod tests {
 
     const ON: Setting = Setting { seconds: Some(60), is_handed_over: false };
 
-    /// What a device is told from its first feed to its end.
+    /// The bytes written to a device from the first feed to the end.
     fn told(setting: Setting, after: After) -> Vec<u8> {
         let report = Report::to_caller(Level::Error);
         let device = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! The process that does the boot, as PID 1 sees it: what it says, and whether it still goes on.
+//! The worker as PID 1 sees it: its messages, and whether it is stuck.
 
 use super::Verdict;
 use crate::machine::memory;
@@ -15,18 +15,19 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// How often the worker says whether it goes on.
+/// How often the worker reports that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// How often PID 1 looks at its children.
+/// How often PID 1 checks its children.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Looks without a word of the worker after which it is stuck. Looks are counted and not seconds: on a machine that stood
-/// still, PID 1 did not look either.
+/// Checks without a message after which the worker counts as stuck. Checks are counted instead of seconds because PID 1
+/// does not check while the whole machine is paused.
 const MUTE_LOOKS: u32 = looks(Duration::from_secs(30));
-/// Looks for which the worker may stay stopped (SIGSTOP).
+/// Checks for which the worker may stay stopped (SIGSTOP).
 const STOPPED_LOOKS: u32 = looks(Duration::from_secs(10));
-/// Looks that the worker has to end once it has decided. A thread that waits for a disk may keep it for ever.
+/// Checks within which the worker must exit after its decision. A thread that waits for a disk may keep it forever.
 const END_LOOKS: u32 = looks(Duration::from_secs(5));
-/// Looks within which a kill for want of memory may have been the worker's. The kernel counts it before the process ends.
+/// Checks within which an out-of-memory kill may have hit the worker. The kernel counts the kill before the process
+/// ends.
 const KEPT_LOOKS: usize = looks(Duration::from_secs(2)) as usize;
 /// Bytes of one message; a verdict has some hundred.
 const MESSAGE_LIMIT: usize = 64 << 10;
@@ -35,18 +36,18 @@ const fn looks(time: Duration) -> u32 {
     (time.as_millis() / LOOK_EVERY.as_millis()) as u32
 }
 
-/// What the worker tells PID 1: a line of JSON each, on its standard output.
+/// Messages from the worker to PID 1: lines of JSON on its standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// The boot goes on.
+    /// The boot makes progress.
     Active,
-    /// The process lives, and nothing happens: see [`SILENCE_LIMIT`].
+    /// The process is alive, but there was no activity: see [`SILENCE_LIMIT`].
     Inactive,
     Decided(Verdict),
 }
 
 impl Message {
-    /// Tells PID 1.
+    /// Sends the message to PID 1.
     pub(crate) fn send(&self) {
         if let Ok(line) = serde_json::to_string(self) {
             report::hand_on(&line);
@@ -54,7 +55,7 @@ impl Message {
     }
 }
 
-/// In the worker: tells PID 1 whether the boot goes on, until the process ends.
+/// Called in the worker: reports to PID 1 whether the boot makes progress, until the process ends.
 pub(crate) fn keep_telling(report: &Report) {
     let report = report.clone();
     thread::spawn(move || {
@@ -66,36 +67,36 @@ pub(crate) fn keep_telling(report: &Report) {
     });
 }
 
-/// Why the worker decided nothing.
+/// Why the worker made no decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Failed {
     Ended,
     Killed(i32),
-    /// By the kernel, for want of memory.
+    /// Killed by the kernel because memory was full.
     OutOfMemory,
     Stopped(i32),
     Mute,
     Inactive,
 }
 
-/// A worker that was started.
+/// A running worker.
 pub(super) struct Worker {
     process: Child,
-    /// Whether all children of this process are reaped meanwhile, as PID 1 has to.
+    /// Whether to reap all children of this process, as PID 1 must.
     reaps_all: bool,
     messages: Option<ChildStdout>,
     received: Vec<u8>,
-    /// Looks since it last said anything, and since it was stopped, by which signal.
+    /// Checks since its last message; and checks since it was stopped, with the signal.
     silent: u32,
     stopped: Option<(u32, i32)>,
     ended: Option<WaitStatus>,
-    /// How many processes the kernel had killed for want of memory at the last looks, the latest last: those of containers,
-    /// which it kills first, are no sign of the worker's.
+    /// The kernel's count of out-of-memory kills at the last checks, latest last. An older kill was of a container,
+    /// which the kernel kills first, and not of the worker.
     memory_kills: VecDeque<u64>,
 }
 
 impl Worker {
-    /// Starts it.
+    /// Starts the worker.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -118,10 +119,10 @@ impl Worker {
         })
     }
 
-    /// Waits for its decision; `at_look` is called some times a second. When there is none the worker is killed.
+    /// Waits for the decision; calls `at_look` at each check. Afterwards the worker has ended, by force if necessary.
     ///
     /// # Errors
-    /// When it has ended without one, or is stuck: with the reason.
+    /// When the worker has ended without a decision, or is stuck: with the reason.
     pub(super) fn decision(&mut self, mut at_look: impl FnMut()) -> anyhow::Result<Verdict> {
         let decided = loop {
             at_look();
@@ -133,7 +134,7 @@ impl Worker {
         decided.map_err(Failed::into_error)
     }
 
-    /// Looks once, which takes [`LOOK_EVERY`] unless something happens.
+    /// Does one check, which takes [`LOOK_EVERY`] unless something happens before.
     fn look(&mut self) -> Option<Result<Verdict, Failed>> {
         self.wait_for_message();
         self.reap();
@@ -182,7 +183,7 @@ impl Worker {
     fn wait_for_message(&self) {
         let Some(messages) = &self.messages else { return thread::sleep(LOOK_EVERY) };
         let limit = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.as_nanos() as i64 };
-        // A signal, or no memory for it, makes the look come earlier.
+        // A signal, or lack of memory, only makes this check come earlier.
         let _ = poll(&mut [PollFd::new(messages, PollFlags::IN)], Some(&limit));
     }
 
@@ -205,7 +206,7 @@ impl Worker {
         lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
-    /// Reaps what has ended, and notes what became of the worker.
+    /// Reaps ended children, and records the state of the worker.
     fn reap(&mut self) {
         let worker = Pid::from_child(&self.process);
         let which = if self.reaps_all { None } else { Some(worker) };
@@ -222,7 +223,7 @@ impl Worker {
         }
     }
 
-    /// Waits for its end, and ends it by force when it does not come.
+    /// Waits until the worker has exited, and kills it after a limit.
     fn end(&mut self, mut at_look: impl FnMut()) {
         self.messages = None;
         for look in 0..2 * END_LOOKS {
@@ -231,7 +232,7 @@ impl Worker {
                 return;
             }
             if look == END_LOOKS || self.stopped.is_some() || self.silent >= MUTE_LOOKS {
-                // It may have ended just now.
+                // Fails if it has just ended.
                 let _ = kill_process(Pid::from_child(&self.process), Signal::KILL);
             }
             at_look();
@@ -240,7 +241,7 @@ impl Worker {
     }
 }
 
-/// Most workers end at once.
+/// The delay of the first check in [`Worker::end`], since most workers exit at once.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
 impl Failed {

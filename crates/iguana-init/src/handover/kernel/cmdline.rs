@@ -1,24 +1,24 @@
-//! The command line of a kernel that no entry gives one.
+//! The command line of a kernel without a loader entry.
 
 use super::super::filesystem;
 use super::super::system::{Root, System};
 use super::{SearchLocation, TEXT_LIMIT};
 use std::path::Path;
 
-/// What kernel-install(8) gives to every kernel of a system.
+/// Files with the command line that kernel-install(8) gives to every kernel of a system.
 const OF_SYSTEM: &[&str] = &["etc/kernel/cmdline", "usr/lib/kernel/cmdline"];
-/// GRUB's menu, in the boot directory.
+/// GRUB's menus, relative to the boot directory.
 const MENUS: &[&str] = &["grub/grub.cfg", "grub2/grub.cfg"];
-/// Where GRUB keeps variables, in the boot directory: a block of `NAME=VALUE` lines.
+/// GRUB's environment blocks, relative to the boot directory: lines of `NAME=VALUE`.
 const GRUB_VARIABLES: &[&str] = &["grub2/grubenv", "grub/grubenv"];
-/// Bytes of that block (GRUB's manual, "The GRUB environment block").
+/// Bytes of an environment block (GRUB's manual, "The GRUB environment block").
 const GRUB_BLOCK: usize = 1024;
-/// Words that are read of a command line; a kernel takes 2 KiB of letters.
+/// Words of a command line that are read; the kernel takes 2 KiB of characters.
 const WORDS_LIMIT: usize = 2048;
-/// GRUB's commands that name a kernel and its command line.
+/// GRUB commands that name a kernel and its command line.
 const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
 
-/// What GRUB's menu says for this kernel, else what the system says for all, else `root=` as the mount list has it.
+/// The command line: from GRUB's menu for this kernel, else from the files of kernel-install(8), else made from `root`.
 pub(super) fn find(kernel: &str, places: &[SearchLocation], system: &System, own: &str) -> String {
     let of_menu = |place: &SearchLocation| MENUS.iter().find_map(|menu| in_menu(&place.text(menu)?, kernel));
     if let Some((place, found)) = places.iter().find_map(|place| Some((place, of_menu(place)?))) {
@@ -29,7 +29,7 @@ pub(super) fn find(kernel: &str, places: &[SearchLocation], system: &System, own
     of_system.filter(|text| !text.is_empty()).unwrap_or_else(|| made(&system.root, own))
 }
 
-/// The arguments of the first command that starts this kernel.
+/// The arguments of the first menu command that starts this kernel.
 fn in_menu(menu: &str, kernel: &str) -> Option<String> {
     menu.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -39,9 +39,9 @@ fn in_menu(menu: &str, kernel: &str) -> Option<String> {
     })
 }
 
-/// GRUB's variables in a command line: those that its environment block has are put in, all others are empty.
+/// Replaces GRUB's variables in a command line by their values in the environment block; unknown ones become empty.
 pub(super) fn without_variables(cmdline: &str, place: &SearchLocation) -> String {
-    // It is read once, whatever asks for it.
+    // Read only once, however many variables there are.
     let block = GRUB_VARIABLES.iter().find_map(|path| place.text(path)).unwrap_or_default();
     let block = &block[..block.floor_char_boundary(GRUB_BLOCK)];
     let mut words = Vec::new();
@@ -58,7 +58,7 @@ fn variable<'a>(name: &str, block: &'a str) -> Option<&'a str> {
     block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// `root=` with what belongs to it, and the consoles on which somebody looks on.
+/// A command line with `root=`, its options, and the consoles of the running kernel.
 fn made(root: &Root, own: &str) -> String {
     let mut words = match root {
         Root::Closed { uuid, .. } => vec![format!("rd.luks.uuid={uuid}")],
@@ -74,7 +74,7 @@ fn made(root: &Root, own: &str) -> String {
     words.join(" ")
 }
 
-/// By UUID: the names of disks may be others under another kernel. What device-mapper has made keeps its name.
+/// The root by UUID, because another kernel may name disks differently. Device-mapper names are stable.
 fn root_name(name: &str, device: Option<&Path>) -> String {
     let is_tag = name.contains('=') && !name.contains(char::is_whitespace);
     let Some(device) = device.filter(|_| !is_tag) else { return name.into() };

@@ -1,4 +1,4 @@
-//! The entries of boot loaders: Boot Loader Specification (uapi-group.org), types 1 and 2, their order and their default.
+//! Loader entries: Boot Loader Specification (uapi-group.org), types 1 and 2, their order and the default.
 
 use super::SearchLocation;
 use super::unified;
@@ -7,40 +7,39 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use uapi_version::strverscmp;
 
-/// Where entries of type 1 are, and of type 2.
+/// Directories of entries of type 1 and of type 2.
 const TEXTS: &str = "loader/entries";
 const IMAGES: &str = "EFI/Linux";
-/// systemd-boot's own settings (loader.conf(5)).
+/// The configuration of systemd-boot (loader.conf(5)).
 const SETTINGS: &str = "loader/loader.conf";
 
-/// Entries of one place that are looked at; a system with many kernels has a dozen.
+/// The most entries that are read of one location; a system with many kernels has a dozen.
 const ENTRIES_LIMIT: usize = 512;
-/// Bytes of an entry; one with a long command line has 3 kB.
+/// Bytes of an entry that are read; one with a long command line has 3 kB.
 const ENTRY_LIMIT: usize = 64 << 10;
 
-/// Bytes of a file's name (linux/limits.h, NAME_MAX): a longer pattern is for none.
+/// Bytes of a file name (linux/limits.h, NAME_MAX): a longer pattern matches nothing.
 const NAME_LIMIT: usize = 255;
 
-/// One way to start a system.
+/// One loader entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LoaderEntry {
-    /// The file's name, without the count of tries.
+    /// The file name, without the boot counter.
     pub(super) id: String,
     sort_key: String,
     machine_id: String,
     version: String,
     architecture: String,
-    /// It was tried as often as it may be, and never worked.
+    /// Its boot counter has no tries left, and no boot succeeded.
     is_bad: bool,
     pub(super) linux: Option<String>,
-    /// A kernel with all that belongs to it in one file.
+    /// A unified kernel image: kernel, initrd and command line in one file.
     pub(super) unified: Option<String>,
     pub(super) initrds: Vec<String>,
     pub(super) options: Vec<String>,
 }
 
-/// All entries of this architecture: the default first, then as the specification sorts them, the newest of a kind
-/// first.
+/// All entries for this architecture: the default first, then in the order of the specification, newest version first.
 pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, LoaderEntry)> {
     let mut seen = HashSet::new();
     let mut entries: Vec<(&SearchLocation, LoaderEntry)> = places
@@ -96,7 +95,7 @@ fn parse(name: &str, text: &str) -> LoaderEntry {
     entry
 }
 
-/// An entry of type 2 says by its os-release(5) what one of type 1 says by its keys.
+/// An entry of type 2. Its os-release(5) contains what an entry of type 1 has as keys.
 fn of_image(name: &str, path: String, release: &str) -> LoaderEntry {
     let (id, is_bad) = without_tries(name);
     let value = |key: &str| {
@@ -115,7 +114,8 @@ fn of_image(name: &str, path: String, release: &str) -> LoaderEntry {
     }
 }
 
-/// `name+LEFT-DONE.conf` (section "Boot counting"): the name without the count, and whether no try is left.
+/// Splits `name+LEFT-DONE.conf` (section "Boot counting") into the name without the counter, and whether no try is
+/// left.
 fn without_tries(name: &str) -> (String, bool) {
     let counted = || {
         let (stem, ending) = name.rsplit_once('.')?;
@@ -126,7 +126,7 @@ fn without_tries(name: &str) -> (String, bool) {
     counted().unwrap_or_else(|| (name.to_owned(), false))
 }
 
-/// The pattern of `default` in loader.conf. `@saved` and its like are in firmware variables of the boot loader.
+/// The pattern of `default` in loader.conf. `@saved` and the like refer to firmware variables, which are not read.
 fn default(settings: &str) -> Option<String> {
     let lines = settings.lines().filter_map(|line| line.trim().strip_prefix("default"));
     let value = lines.filter(|value| value.starts_with([' ', '\t'])).map(str::trim).next_back()?;
@@ -136,14 +136,14 @@ fn default(settings: &str) -> Option<String> {
 
 impl LoaderEntry {
     fn is_for_this_machine(&self) -> bool {
-        /// As the specification calls architectures: by EFI's names.
+        /// Names of architectures in the specification, which are those of EFI.
         const NAMES: &[(&str, &str)] = &[("x86_64", "x64"), ("aarch64", "aa64")];
         let name =
             NAMES.iter().find(|(ours, _)| *ours == std::env::consts::ARCH).map_or("", |(_, name)| name);
         self.architecture.is_empty() || self.architecture.eq_ignore_ascii_case(name)
     }
 
-    /// Section "Sorting"; what comes first is less.
+    /// The order of section "Sorting"; an entry that sorts first is less.
     fn compare(&self, other: &Self) -> Ordering {
         let by_tries = self.is_bad.cmp(&other.is_bad);
         let by_presence = self.sort_key.is_empty().cmp(&other.sort_key.is_empty());

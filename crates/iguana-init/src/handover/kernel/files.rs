@@ -1,19 +1,19 @@
-//! Kernels without an entry: `/boot/vmlinuz-VERSION` and its initrd, by the distributions' names.
+//! Kernels without a loader entry: `/boot/vmlinuz-VERSION` and its initrd, named as the distributions do.
 
 use super::super::system::System;
 use super::{Installed, SearchLocation, cmdline};
 use uapi_version::strverscmp;
 
-/// How a kernel's file begins.
+/// Prefixes of a kernel's file name.
 const KERNELS: &[&str] = &["vmlinuz-", "Image-"];
-/// Files that are not meant to be started by themselves: GRUB's old ones, Fedora's rescue system.
+/// Files that are not booted by default: GRUB's old kernels, Fedora's rescue system, checksums.
 const NOT_MEANT: &[&str] = &[".old", ".bak", "-rescue-", ".hmac"];
-/// The initrd's name around the kernel's version: Debian, Fedora and Arch, SUSE, Alpine.
+/// Prefix and suffix of the initrd's name around the kernel's version: Debian; Fedora and Arch; SUSE; Alpine.
 const INITRDS: &[(&str, &str)] =
     &[("initrd.img-", ""), ("initramfs-", ".img"), ("initrd-", ""), ("initramfs-", "")];
 
-/// The newest kernel of a place, by its version. One without an initrd is only taken where none has one: a kernel of
-/// a distribution needs its initrd to find its root.
+/// The newest kernel of a location, by version. Kernels with an initrd are preferred: a distribution's kernel needs its
+/// initrd to find the root.
 pub(super) fn newest(
     place: &SearchLocation,
     places: &[SearchLocation],

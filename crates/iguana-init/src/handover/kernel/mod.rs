@@ -1,4 +1,4 @@
-//! Which kernel the new system goes on with: the one that runs, or one that it has itself.
+//! Decides which kernel runs the new system: the running one, or one of the new system's own.
 
 mod cmdline;
 mod entries;
@@ -17,34 +17,34 @@ use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// Where a system has its kernels' modules.
+/// Directories with kernel modules in the new system.
 const MODULES: &[&str] = &["lib/modules", "usr/lib/modules"];
-/// Written by depmod(8): without it no module of a directory is found.
+/// Written by depmod(8). Without it, no module of the directory can be found.
 const INDEX: &str = "modules.dep";
-/// Where a system has what its boot loader reads: mountpoints of boot partitions, or directories.
+/// Directories that a boot loader reads: mount points of boot partitions, or plain directories.
 const BOOT_DIRECTORIES: &[&str] = &["boot", "efi", "boot/efi"];
-/// Where boot partitions are looked at that the mount list does not name.
+/// Where boot partitions that are not in the mount list are mounted to be read.
 const READ_ONLY_MOUNTS: &str = "/run/iguana/boot";
 
-/// Names that are read of a directory in which kernels, boot entries or modules are: real ones have a few dozen.
+/// The most names that are read of a directory with kernels, boot entries or modules; real ones have a few dozen.
 const NAMES_LIMIT: usize = 4096;
-/// Bytes of a text that a boot loader reads; GRUB's menu of a dozen kernels has some 20 kB.
+/// Bytes of a boot loader's text file that are read; a GRUB menu of a dozen kernels has some 20 kB.
 const TEXT_LIMIT: u64 = 1 << 20;
-/// Bytes of a kernel, and of all of its initrds: large ones have 0.3 GB. kexec_file_load(2) takes 2 GiB.
+/// Bytes of a kernel, and of all its initrds together; large ones have 0.3 GB. kexec_file_load(2) takes 2 GiB.
 const IMAGE_LIMIT: u64 = 1 << 30;
 
-/// What the new system has for the running kernel.
+/// Which kernel modules the new system has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// Its modules.
+    /// Those of the running kernel.
     Modules,
-    /// Modules of other kernels only, these.
+    /// Only those of these other kernels.
     OthersOnly(Vec<String>),
-    /// No modules at all.
+    /// None.
     Nothing,
 }
 
-/// Compares the new system with the kernel of this release.
+/// Looks for modules of the running kernel (`release`) in the new system.
 pub(super) fn fit(root: &Directory, release: &str) -> Fit {
     let directories = MODULES.iter().filter_map(|directory| root.directory(directory, Links::Inside).ok());
     let indexed = directories.flat_map(|directory| {
@@ -62,29 +62,29 @@ pub(super) fn fit(root: &Directory, release: &str) -> Fit {
     }
 }
 
-/// A kernel of the new system's own, ready to be loaded.
+/// A kernel of the new system, ready to be loaded.
 pub(super) struct Installed {
-    /// For the person at the machine.
+    /// For messages.
     pub(super) name: String,
     pub(super) image: File,
     pub(super) initrd: Option<File>,
     pub(super) cmdline: String,
 }
 
-/// Something in which kernels are looked for.
+/// A place in which kernels are searched.
 struct SearchLocation {
-    /// The top of a boot partition, or the directory that stands for one.
+    /// The root of a boot partition, or the directory in its place.
     directory: Directory,
-    /// What a boot loader calls this directory, when it is on the root's own file system.
+    /// The path of this directory in boot loader files, if it is on the root file system.
     prefix: Option<String>,
-    /// For the person at the machine.
+    /// For messages.
     name: String,
-    /// Keeps it there.
+    /// Keeps the file system mounted.
     _mount: Option<ReadOnlyMount>,
 }
 
 impl SearchLocation {
-    /// Opens a file by the name that a boot loader has for it.
+    /// Opens a file by its path in boot loader files.
     fn open(&self, path: &str) -> anyhow::Result<File> {
         let relative = path.trim_start_matches('/');
         let inner = self.prefix.as_ref().and_then(|prefix| relative.strip_prefix(prefix.as_str()));
@@ -97,7 +97,7 @@ impl SearchLocation {
         String::from_utf8(untrusted_fs::read_bounded(self.open(path).ok()?, TEXT_LIMIT).ok()?).ok()
     }
 
-    /// Names in a directory; none of one with more than anybody has.
+    /// The names in a directory; empty if there are more than [`NAMES_LIMIT`].
     fn names(&self, directory: &str) -> Vec<String> {
         let directory = self.directory.directory(directory, Links::Inside);
         let names = directory.and_then(|directory| directory.names(NAMES_LIMIT)).unwrap_or_default();
@@ -105,8 +105,8 @@ impl SearchLocation {
     }
 }
 
-/// The kernel that the system would be started with: what its boot loader's entries say first, else what lies in
-/// `/boot`. An entry that cannot be used is passed over, with the reason.
+/// The kernel that the system boots by default: from its loader entries, else the newest in `/boot`. An entry that
+/// cannot be used is skipped, and the reason is reported.
 pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report) -> Option<Installed> {
     let places = places(system, before);
     let own = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -119,7 +119,7 @@ pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report)
     places.iter().find_map(|place| files::newest(place, &places, system, &own))
 }
 
-/// The system's directories, then the boot partitions of its disk.
+/// The boot directories of the system, then the boot partitions of its disk.
 fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
     let root = new_root();
     let directories = BOOT_DIRECTORIES.iter().filter_map(|name| {
@@ -145,7 +145,7 @@ fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
         .map(|partition| partition.node)
         .collect();
     let partitions = partitions.into_iter().enumerate().filter_map(|(number, node)| {
-        // One that is in use already is among the directories.
+        // A partition that is already mounted is among the directories.
         let read_only_mount =
             ReadOnlyMount::of(&node, &Path::new(READ_ONLY_MOUNTS).join(number.to_string())).ok()?;
         let directory = read_only_mount.top().ok()?;
@@ -159,7 +159,7 @@ fn places(system: &System, before: &DiskBaseline) -> Vec<SearchLocation> {
     directories.chain(partitions).collect()
 }
 
-/// One file of several, as the kernel takes them: an initrd may be several archives one behind the other
+/// Concatenates files, since the kernel accepts several archives in one initrd
 /// (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 fn joined(files: Vec<File>) -> anyhow::Result<Option<File>> {
     let mut bytes = 0_u64;
@@ -177,7 +177,7 @@ fn joined(files: Vec<File>) -> anyhow::Result<Option<File>> {
     for mut file in files {
         let length = file.metadata()?.len();
         io::copy(&mut file.by_ref().take(length), &mut whole)?;
-        // Each begins at a multiple of four bytes.
+        // Each archive begins at a multiple of four bytes.
         let end = whole.stream_position()?.next_multiple_of(4);
         whole.set_len(end)?;
         whole.seek(io::SeekFrom::End(0))?;
@@ -196,7 +196,7 @@ fn in_memory(name: &str) -> io::Result<File> {
 }
 
 impl LoaderEntry {
-    /// Opens all that it names.
+    /// Opens all files that the entry names.
     fn open(&self, place: &SearchLocation) -> anyhow::Result<Installed> {
         let name = format!("`{}` of {}", self.id, place.name);
         if let Some(unified) = &self.unified {
@@ -220,7 +220,7 @@ mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::symlink;
 
-    /// A directory with these files, gone with the value.
+    /// A directory with the given files, removed on drop.
     pub(super) fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, SearchLocation) {
         let home = tempfile::tempdir().unwrap();
         for (path, content) in files {

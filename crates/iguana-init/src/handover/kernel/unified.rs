@@ -1,5 +1,5 @@
-//! Unified kernel images: a PE file with the kernel, its initrd and its command line as sections (UAPI group, Unified
-//! Kernel Image; Microsoft, PE Format).
+//! Unified kernel images: a PE file with kernel, initrd and command line as sections (UAPI group, Unified Kernel Image;
+//! Microsoft, PE Format).
 
 use super::{IMAGE_LIMIT, Installed, in_memory, joined};
 use anyhow::{Context as _, ensure};
@@ -7,28 +7,29 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 
-/// Bytes that are read of the headers; they have a few hundred.
+/// Bytes of the headers that are read; real ones have a few hundred.
 const HEADERS: usize = 64 << 10;
-/// Where a file for DOS says that its PE header is.
+/// The offset in the DOS header at which the offset of the PE header is stored.
 const PE_OFFSET: usize = 0x3c;
 const PE_MAGIC: &[u8] = b"PE\0\0";
-/// Bytes of the COFF header with the magic number, and of one row of the table of sections.
+/// Bytes of the COFF header including the magic, and of one row of the section table.
 const COFF_LENGTH: usize = 24;
 const SECTION_LENGTH: usize = 40;
-/// Bytes of a text section that are read: the kernel takes 2 KiB of a command line, an os-release has a few hundred.
+/// Bytes of a text section that are read: the kernel takes 2 KiB of a command line, an os-release has a few hundred
+/// bytes.
 const TEXT_LIMIT: u64 = 64 << 10;
 
-/// A section's place in the file, in bytes.
+/// A section's position in the file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Section {
     offset: u64,
     length: u64,
 }
 
-/// Takes an image apart.
+/// Reads kernel, initrd and command line of an image.
 ///
 /// # Errors
-/// When it is none.
+/// When the file is not a unified kernel image.
 pub(super) fn open(file: &File, name: String) -> anyhow::Result<Installed> {
     let sections = sections(file)?;
     let image = sections.copy(".linux")?.context("it has no section `.linux`")?;
@@ -37,7 +38,7 @@ pub(super) fn open(file: &File, name: String) -> anyhow::Result<Installed> {
     Ok(Installed { name, image, initrd, cmdline: sections.text(".cmdline").unwrap_or_default() })
 }
 
-/// What an image says of its system; nothing when it is none.
+/// The os-release of an image; `None` if the file is not one.
 pub(super) fn os_release(file: &File) -> Option<String> {
     sections(file).ok()?.text(".osrel")
 }
@@ -70,7 +71,7 @@ fn table(headers: &[u8]) -> Option<Vec<(String, Section)>> {
     let row = |index: usize| {
         let start = first + index * SECTION_LENGTH;
         let name = bytes(start, 8)?.split(|letter| *letter == 0).next()?;
-        // In the file a section is padded; in memory it has its own length, unless the file has less.
+        // A section is padded in the file. Its real length is its length in memory, unless the file has less.
         let (length, in_file) = (number(start + 8)?, number(start + 16)?);
         let section = Section { offset: number(start + 20)?.into(), length: length.min(in_file).into() };
         Some((String::from_utf8_lossy(name).into_owned(), section))
@@ -90,7 +91,7 @@ impl Sections<'_> {
         Some(String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n', ' ']).to_owned())
     }
 
-    /// A section as a file of its own, in memory.
+    /// Copies a section to a file in memory.
     fn copy(&self, name: &str) -> anyhow::Result<Option<File>> {
         let Some(section) = self.find(name) else { return Ok(None) };
         let (bytes, end) = (section.length, section.offset.saturating_add(section.length));
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
-    /// A PE file of nothing but sections.
+    /// A PE file that has only sections.
     fn image(sections: &[(&str, &str)]) -> File {
         let mut bytes = vec![0; 512];
         bytes[PE_OFFSET] = 64;

@@ -1,4 +1,4 @@
-//! Loads the drivers of devices, in the background.
+//! Loads the drivers of devices in the background.
 
 use crate::machine::modules::Modules;
 use crate::report::{Report, Waiting};
@@ -9,26 +9,26 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult}
 use std::thread;
 use std::time::Duration;
 
-/// Modules that no device asks for: what every boot needs, and md, which mdadm(8) cannot make an array without: the
-/// kernel loads it when the array's node is opened, but that opening fails.
+/// Modules that no device requests. Every boot needs overlay. mdadm(8) cannot create an array without md: the kernel
+/// loads it when the array's node is opened, but that first open fails.
 const ALWAYS: &[&str] = &["overlay", "md_mod"];
-/// Threads that load: more than processors, because drivers mostly wait for their hardware.
+/// Threads that load modules: more than processors, because drivers mostly wait for hardware.
 const LOADERS: usize = 4;
-/// How long the drivers may take before the boot goes on without the last of them. A disk
-/// controller resets its ports one after the other, each within seconds.
+/// How long the drivers may take before the boot continues without the last ones. A disk controller resets its ports
+/// one after the other, which takes seconds for each.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Loads what devices want. Copies load the same.
+/// Loads the modules that devices request. Clones share the same queue.
 #[derive(Clone)]
 pub(super) struct Drivers {
     queue: Sender<String>,
     work: Arc<Work>,
-    /// Modules to load when devices have theirs.
+    /// Modules to load after the drivers of devices.
     after: Arc<[String]>,
 }
 
 impl Drivers {
-    /// Begins with the drivers of no device; [`ALWAYS`] are loaded.
+    /// Starts the threads, and loads [`ALWAYS`] and the modules of `rd.driver.pre=`, but no drivers of devices yet.
     pub(super) fn start(modules: Modules, report: &Report) -> Self {
         let (queue, queued) = channel();
         let (work, queued) = (Arc::new(Work::default()), Arc::new(Mutex::new(queued)));
@@ -45,7 +45,7 @@ impl Drivers {
         drivers
     }
 
-    /// Loads the drivers of a device that says this about itself.
+    /// Queues the drivers of a device with this modalias.
     pub(super) fn load(&self, modalias: &str) {
         let mut progress = self.work.progress();
         if progress.seen.insert(modalias.to_owned()) && self.queue.send(modalias.to_owned()).is_ok() {
@@ -53,7 +53,7 @@ impl Drivers {
         }
     }
 
-    /// Loads the drivers of all devices that are there.
+    /// Queues the drivers of all present devices.
     pub(super) fn load_all(&self) {
         modaliases().iter().for_each(|modalias| self.load(modalias));
     }
@@ -62,7 +62,7 @@ impl Drivers {
     pub(super) fn settle(&self, report: &Report) {
         let what = "devices: waiting for their drivers".to_owned();
         let _waiting = Waiting::start(report, what, SETTLE_LIMIT);
-        // Devices of a bus that has just been found may not have been announced yet.
+        // Devices of a bus that was just found may not have been announced yet.
         self.load_all();
         drop(self.wait_for_queued());
         self.after.iter().for_each(|name| self.load(name));
@@ -83,7 +83,7 @@ impl Drivers {
     }
 }
 
-/// What the loaders have done and have to do.
+/// The work of the loader threads.
 #[derive(Default)]
 struct Work {
     progress: Mutex<Progress>,
@@ -115,7 +115,7 @@ fn load_queued(queued: &Mutex<Receiver<String>>, work: &Work, modules: &Modules,
     }
 }
 
-/// What the devices of all buses say about themselves.
+/// The modaliases of the devices of all buses.
 fn modaliases() -> Vec<String> {
     let entries = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten();
     let buses = entries("/sys/bus").filter_map(|bus| bus.path().join("devices").to_str().map(str::to_owned));

@@ -1,5 +1,4 @@
-//! The devices of the machine, those that are there and those that come later: their drivers, and the links to
-//! what is on disks.
+//! The machine's devices, those present and those that appear later: their drivers, and the links to disks.
 
 mod drivers;
 mod links;
@@ -15,23 +14,23 @@ use netlink_sys::{Socket, SocketAddr};
 use std::thread;
 use uevent::Uevent;
 
-/// Bytes of waiting messages: a machine with thousands of devices announces them within a second.
+/// Bytes of the socket's receive buffer: a machine with thousands of devices announces them within a second.
 const WAITING_BYTES: i32 = 8 << 20;
 
-/// The drivers are loaded, and the links kept, in the background.
+/// Loads drivers and maintains links in the background.
 #[derive(Clone)]
 pub(crate) struct Devices {
     drivers: Drivers,
     links: Links,
 }
 
-/// Begins to load the drivers of all devices, and of each device that appears, and to keep the links to all
-/// disks, until the process ends.
+/// Starts loading the drivers of all devices, present and future, and maintaining the links to all disks, until the
+/// process ends.
 ///
 /// # Errors
-/// When the kernel's messages cannot be listened to.
+/// When the kernel's uevents cannot be received.
 pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices> {
-    // Listening begins before looking, so that no device comes unseen between the two.
+    // Listen before enumerating, so that no device in between is missed.
     let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).context("cannot listen for devices")?;
     socket.bind(&SocketAddr::new(0, uevent::KERNEL_GROUP)).context("cannot listen for devices")?;
     socket.set_rx_buf_sz(WAITING_BYTES).context("cannot listen for devices")?;
@@ -43,13 +42,13 @@ pub(crate) fn watch(modules: Modules, report: &Report) -> anyhow::Result<Devices
 }
 
 impl Devices {
-    /// Waits until the drivers of all devices known so far have been tried, and what is on disks can be found.
+    /// Waits until the drivers of all devices known so far have been tried, and the disks have been probed.
     pub(crate) fn settle(&self, report: &Report) {
         self.drivers.settle(report);
         self.links.refresh();
     }
 
-    /// Returns when the links to disks are those to what is on them now.
+    /// Returns when the links match the present content of the disks.
     pub(crate) fn refresh_links(&self) {
         self.links.refresh();
     }
@@ -63,7 +62,7 @@ impl Devices {
         loop {
             match socket.recv_from_full() {
                 Ok((message, _)) => self.hear(&message),
-                // Messages were lost.
+                // Uevents were lost.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.look_at_everything(),
                 Err(error) => {
                     report.warn(format_args!("new devices are not seen any more: {error}"));

@@ -1,21 +1,21 @@
-//! What the kernel says when a device comes, changes or goes (lib/kobject_uevent.c).
+//! The kernel's uevents, sent when a device is added, changed or removed (lib/kobject_uevent.c).
 
-/// The kernel's own messages, as opposed to those that udev sends on (linux/netlink.h).
+/// The group of the kernel's own messages; udev forwards them to another group (linux/netlink.h).
 pub(super) const KERNEL_GROUP: u32 = 1;
 
-/// One message, as far as it matters here.
+/// A uevent, reduced to what is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Uevent<'a> {
-    /// A device came that wants a driver: what it says about itself.
+    /// A device was added that needs a driver; its modalias.
     WantsDriver(&'a str),
-    /// A disk or partition of this name is new, or other than it was.
+    /// A disk or partition of this name was added or changed.
     BlockDevice(&'a str),
     BlockDeviceGone(&'a str),
-    /// A disk or partition has got another name.
+    /// A disk or partition was renamed.
     BlockDeviceMoved,
 }
 
-/// A message is `KEY=value` texts, each ended by a zero.
+/// Parses a message: `KEY=value` fields, each ended by a zero byte.
 pub(super) fn parse(message: &[u8]) -> Option<Uevent<'_>> {
     let value = |key: &str| {
         let mut fields = message.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());

@@ -1,4 +1,4 @@
-//! How much memory there is, and how much of it was needed.
+//! The machine's memory, and its peak use.
 
 mod store;
 mod zram;
@@ -12,22 +12,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How often the use of memory is looked at; short against a pull, cheap against a boot.
+/// How often memory use is sampled: often compared with the duration of a pull, and cheap enough for a whole boot.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
-/// Of this process, and of the zygote: when memory is full, containers are killed, then whatever else the machine runs.
-/// Not never (-1000): a kernel that finds nobody to kill panics (proc_pid_oom_score_adj(5)).
+/// The OOM score adjustment of this process and the zygote: when memory is full, containers are killed first, then
+/// other programs. Not -1000 ("never"), because a kernel without a process to kill panics (proc_pid_oom_score_adj(5)).
 const KILLED_LAST: &str = "-900";
-/// Has a line `oom_kill NUMBER`, since Linux 4.13.
+/// Contains a line `oom_kill NUMBER` since Linux 4.13.
 const COUNTS: &str = "/proc/vmstat";
 
-/// Has the kernel kill this process last when memory is full. What it starts inherits that.
+/// Makes the kernel kill this process last when memory is full. Child processes inherit that.
 pub(crate) fn be_killed_last() {
-    // Without the right to do so (CAP_SYS_RESOURCE) it is one among others.
+    // Fails without CAP_SYS_RESOURCE; then this process is treated like any other.
     let _ = std::fs::write(sys::OOM_SCORE, KILLED_LAST);
 }
 
-/// How many processes the kernel has killed since its start because memory, or a limit of it, was full.
+/// How many processes the kernel has killed since boot because memory, or a memory limit, was exhausted.
 pub(crate) fn kills() -> u64 {
     std::fs::read_to_string(COUNTS).map_or(0, |text| kills_in(&text))
 }
@@ -37,18 +37,18 @@ fn kills_in(vmstat: &str) -> u64 {
     number.unwrap_or(0)
 }
 
-/// Bytes, as the kernel counts them (proc(5), `/proc/meminfo`).
+/// Sizes in bytes (proc(5), `/proc/meminfo`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) total: u64,
-    /// What new programs could use without anything being swapped.
+    /// What new programs can use without swapping.
     pub(crate) available: u64,
-    /// What lies in file systems in memory, and is not swapped.
+    /// Used by file systems in memory, and not swapped out.
     pub(crate) shared: u64,
     pub(crate) swap_free: u64,
 }
 
-/// The memory of now.
+/// The current values.
 pub(crate) fn read() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -66,13 +66,13 @@ fn parse(meminfo: &str) -> Option<Memory> {
     })
 }
 
-/// Remembers the most memory that was in use.
+/// Records the peak use of memory.
 pub(crate) struct Watch {
     peak: Arc<AtomicU64>,
 }
 
 impl Watch {
-    /// Looks from now on until the process ends.
+    /// Samples from now on until the process ends.
     pub(crate) fn start() -> Self {
         let peak = Arc::new(AtomicU64::new(0));
         let watched = Arc::clone(&peak);
@@ -85,7 +85,7 @@ impl Watch {
         Self { peak }
     }
 
-    /// How much was needed so far.
+    /// The peak so far, as an event.
     pub(crate) fn summary(&self) -> Event {
         sample(&self.peak);
         let total = read().map_or(0, |memory| memory.total);

@@ -1,4 +1,4 @@
-//! The store's file system: a tmpfs of its own, so that a full store is an error and not the end of PID 1.
+//! The store's file system: a tmpfs of its own, so that a full store is an error and does not take the memory of PID 1.
 
 use super::zram::{Zram, ZramContent};
 use super::{Memory, read};
@@ -15,30 +15,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-/// Where images are unpacked and containers write.
+/// Where images are unpacked, and where containers write.
 pub(crate) const STORE: &str = "/run/iguana/store";
-/// Of its root. A container may make a set-user-ID program of root there, which a user of the machine must not reach.
+/// The mode of its root. A container may create a setuid root program in it, which users of the machine must not reach.
 const MODE: u32 = 0o700;
-/// Memory in bytes that the store leaves to everybody else, besides what containers leave to the machine: the kernel, this
-/// program, the containers' own needs. Measured: a boot of the tiny image uses less than 12 MiB besides the store. With
-/// less, a container that fills its root is killed at the limit of all containers before it gets an error.
+/// Bytes of memory that the store leaves free, besides what containers leave to the machine: for the kernel, this
+/// program and the processes of containers. Measured: a boot of the tiny image uses less than 12 MiB besides the store.
+/// With less, a container that fills its rootfs is killed at the limit of all containers before it gets an error.
 const BESIDES: u64 = 12 << 20;
-/// The same where the store may be swapped: what is unpacked or read at the moment must be in memory.
+/// The same where the store may be swapped: data being unpacked or read must be in memory.
 const RESERVE_OF_SWAP: u64 = 32 << 20;
-/// Bytes of memory that an empty file takes in the kernel: its inode and its name.
+/// Bytes of kernel memory that an empty file takes: its inode and its name.
 const SMALLEST_FILE: u64 = 1024;
-/// What compression is expected to save, in hundredths, as long as too little was compressed to know (zram.rst, "we
+/// The compression ratio, in hundredths, that is assumed while too little was compressed to measure it (zram.rst, "we
 /// expect a 2:1 compression ratio").
 const EXPECTED: u64 = 200;
-/// Compressed bytes that say how well the rest will do.
+/// Bytes of compressed data from which on the measured ratio is used.
 const ENOUGH_TO_KNOW: u64 = 32 << 20;
-/// More is not believed: what comes next may be packed already.
+/// The highest ratio that is assumed, in hundredths: the next data may be compressed already.
 const MOST_BELIEVED: u64 = 300;
 
-/// How often the limit follows what compression saves: a fast container writes some 100 MB in that time.
+/// How often the limit is adapted to the measured ratio: a fast container writes some 100 MB in that time.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
-/// The store's memory. Threads may ask at the same time.
+/// The store's memory. Safe to use from several threads.
 #[derive(Clone)]
 pub(crate) struct StoreMemory(Arc<Shared>);
 
@@ -55,15 +55,15 @@ enum Swap {
 }
 
 impl StoreMemory {
-    /// Mounts the store, as large as the memory that is free now allows; `may_swap`, if the machine is ours to have it
-    /// swap.
+    /// Mounts the store, as large as the free memory allows. `may_swap` allows zram swap, if Iguana manages the
+    /// machine.
     ///
     /// # Errors
     /// When the kernel refuses, or there is no memory.
     pub(crate) fn mount(may_swap: bool, report: &Report) -> anyhow::Result<Self> {
         let (available, reserve) =
             read().map_or((0, BESIDES), |memory| (memory.available, reserve(memory.total)));
-        // tmpfs takes a size of 0 as "no limit".
+        // tmpfs treats a size of 0 as "no limit".
         let size = available.checked_sub(reserve).filter(|size| *size > 0).ok_or_else(|| {
             hinted(
                 format!(
@@ -83,7 +83,7 @@ impl StoreMemory {
 
 impl Shared {
     fn swap(&self) -> MutexGuard<'_, Swap> {
-        // Each change is whole.
+        // A panic leaves no partial change, so the state stays valid.
         self.swap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,8 +104,8 @@ impl Shared {
         }
     }
 
-    /// Where memory is swapped, the file system's limit follows what compression turns out to save: a container that
-    /// writes there, too, gets an error before the kernel has to kill somebody.
+    /// The bytes that are left. With swap, also adapts the file system's limit to the measured compression ratio, so
+    /// that a container that fills the store gets an error before the kernel has to kill a process.
     fn left(&self) -> u64 {
         let Some(memory) = read() else { return u64::MAX };
         let held = StoreUsage::read();
@@ -113,7 +113,7 @@ impl Shared {
             Swap::On(zram) => {
                 let left = left_with(memory, zram.content());
                 let size = limits(held.used.saturating_add(left).max(1));
-                // The kernel refuses a limit below what is there: then nothing is left in any case.
+                // The kernel refuses a limit below the current use; then nothing is left in any case.
                 let _ = size.map(|size| mount_remount(STORE, MountFlags::empty(), size.as_c_str()));
                 left
             }
@@ -138,7 +138,7 @@ impl Capacity for StoreMemory {
     }
 }
 
-/// Keeps the limit right as long as there is the store.
+/// Adapts the limit as long as the store exists.
 fn follow(shared: Weak<Shared>) {
     thread::spawn(move || {
         while let Some(shared) = shared.upgrade() {
@@ -149,11 +149,11 @@ fn follow(shared: Weak<Shared>) {
     });
 }
 
-/// Half of what is left in a store, for what may as well be fetched later; nothing is stretched for that.
+/// Half of what is left in the store, for prefetched images. Never starts swapping.
 pub(crate) struct SpareMemory<'a> {
     space: &'a StoreMemory,
     kept: u64,
-    /// Nothing is left when the time for it is over.
+    /// Once this is false, no memory is left for prefetching.
     has_time: &'a AtomicBool,
 }
 
@@ -171,12 +171,12 @@ impl Capacity for SpareMemory<'_> {
     fn stretch(&self) {}
 }
 
-/// Bytes that the store leaves free on a machine with `total`.
+/// Bytes that the store leaves free on a machine with `total` bytes.
 fn reserve(total: u64) -> u64 {
     BESIDES + runtime::memory_reserve(total)
 }
 
-/// What can still be unpacked when it, and what is there already, may be compressed.
+/// Bytes that can still be unpacked if these and the present content may be compressed.
 fn left_with(memory: Memory, content: Option<ZramContent>) -> u64 {
     let ratio = content.map_or(EXPECTED, ratio);
     let resident = memory.shared;
@@ -185,7 +185,7 @@ fn left_with(memory: Memory, content: Option<ZramContent>) -> u64 {
     all.saturating_sub(resident).min(memory.swap_free.saturating_add(memory.available))
 }
 
-/// How well it compresses, in hundredths.
+/// The compression ratio in hundredths.
 fn ratio(content: ZramContent) -> u64 {
     if content.original < ENOUGH_TO_KNOW {
         return EXPECTED;
@@ -193,7 +193,7 @@ fn ratio(content: ZramContent) -> u64 {
     (content.original.saturating_mul(100) / content.used.max(1)).clamp(100, MOST_BELIEVED)
 }
 
-/// Bytes in the store's file system.
+/// The use of the store's file system, in bytes.
 struct StoreUsage {
     used: u64,
     free: u64,
@@ -208,7 +208,8 @@ impl StoreUsage {
     }
 }
 
-/// Options of tmpfs(5). Its default for files, half of all pages, is too few where memory is small and files are smaller.
+/// The mount options (tmpfs(5)). The default number of inodes, half of all pages, is too low for many small files in
+/// little memory.
 fn limits(size: u64) -> anyhow::Result<CString> {
     Ok(CString::new(format!("mode={MODE:04o},size={size},nr_inodes={}", size / SMALLEST_FILE))?)
 }
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn an_empty_store_takes_twice_what_is_free_but_for_the_reserve() {
         assert_eq!(left_with(memory(432, 0), None), 800 * MIB);
-        // What is in memory takes half when it is swapped.
+        // The resident 200 MiB take half when they are swapped.
         assert_eq!(left_with(memory(232, 200), None), 600 * MIB);
         assert_eq!(left_with(memory(20, 10), None), 0);
     }

@@ -1,9 +1,9 @@
-//! Swap in memory, compressed (the kernel's Documentation/admin-guide/blockdev/zram.rst): what of the store is not in
-//! use takes less than half.
+//! Compressed swap in memory (the kernel's Documentation/admin-guide/blockdev/zram.rst): the unused part of the store
+//! then takes less than half of its size.
 //!
-//! The rules: it is made when an image does not fit without it, and never before. The device is twice as large as the
-//! memory, since no more can be expected of compression. The algorithm is zstd where the kernel has it, because memory
-//! is what lacks and not time; else the kernel's own choice.
+//! It is only started when an image does not fit otherwise. The device is twice as large as the memory, since
+//! compression is not expected to save more. The algorithm is zstd if the kernel has it, because memory is scarcer than
+//! time; else the kernel's default.
 
 use crate::machine::modules;
 use anyhow::Context as _;
@@ -11,16 +11,17 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-/// Best first. Measured on Debian's `/usr`: zstd 3.3, lzo-rle 2.2.
+/// The preferred algorithm. Measured on Debian's `/usr`: zstd 3.3, lzo-rle 2.2.
 const ALGORITHM: &str = "zstd";
-/// Times the memory.
+/// The device's size as a multiple of the memory.
 const SIZE: u64 = 2;
-/// The device that the module makes when it is loaded.
+/// The device that exists once the module is loaded.
 const FIRST: &str = "zram0";
-/// Where others are made.
+/// Reading this creates another device.
 const ANOTHER: &str = "/sys/class/zram-control/hot_add";
 
-/// The area's header (swap(5) has none; linux/swap.h, `union swap_header`): bytes of a page, and where in it what is.
+/// The header of a swap area (linux/swap.h, `union swap_header`): bytes of a page, offsets of its fields, and the
+/// magic.
 const PAGE: usize = 4096;
 const VERSION: usize = 1024;
 const LAST_PAGE: usize = 1028;
@@ -32,17 +33,17 @@ pub(super) struct Zram {
     directory: PathBuf,
 }
 
-/// What a device holds, in bytes.
+/// The content of a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ZramContent {
-    /// Before it was compressed.
+    /// Before compression.
     pub(super) original: u64,
-    /// All memory that it takes.
+    /// All memory that the device takes.
     pub(super) used: u64,
 }
 
 impl Zram {
-    /// Makes one for a machine with so much memory, and has the kernel swap to it.
+    /// Sets up a device for a machine with `memory` bytes, and enables swapping to it.
     pub(super) fn start(memory: u64) -> anyhow::Result<Self> {
         let name = fresh_device()?;
         let directory = Path::new("/sys/block").join(&name);
@@ -50,7 +51,7 @@ impl Zram {
             let path = directory.join(file);
             fs::write(&path, value).with_context(|| format!("cannot write `{value}` to `{}`", path.display()))
         };
-        // A kernel without it has another.
+        // If the kernel lacks the algorithm, its default stays.
         let _ = set("comp_algorithm", ALGORITHM);
         let pages = memory.saturating_mul(SIZE) / PAGE as u64;
         set("disksize", &(pages * PAGE as u64).to_string())?;
@@ -65,12 +66,12 @@ impl Zram {
         Ok(Self { directory })
     }
 
-    /// What it holds now.
+    /// The current content.
     pub(super) fn content(&self) -> Option<ZramContent> {
         parse(&fs::read_to_string(self.directory.join("mm_stat")).ok()?)
     }
 
-    /// The algorithm, for people.
+    /// The name of the algorithm, for messages.
     pub(super) fn algorithm(&self) -> String {
         let list = fs::read_to_string(self.directory.join("comp_algorithm")).unwrap_or_default();
         let chosen = list.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
@@ -78,7 +79,7 @@ impl Zram {
     }
 }
 
-/// A device that nobody uses.
+/// The name of an unused device.
 fn fresh_device() -> anyhow::Result<String> {
     let size = || fs::read_to_string(Path::new("/sys/block").join(FIRST).join("disksize"));
     if size().is_err() {
@@ -94,7 +95,7 @@ fn fresh_device() -> anyhow::Result<String> {
     }
 }
 
-/// As mkswap(8) writes it.
+/// The header that mkswap(8) writes.
 fn header(pages: u64) -> Vec<u8> {
     let mut header = vec![0; PAGE];
     header[VERSION..VERSION + 4].copy_from_slice(&1_u32.to_ne_bytes());
@@ -104,22 +105,22 @@ fn header(pages: u64) -> Vec<u8> {
     header
 }
 
-/// From the text of `mm_stat`: the first and the third number.
+/// Parses `mm_stat`: the first and the third number.
 fn parse(stat: &str) -> Option<ZramContent> {
     let mut numbers = stat.split_ascii_whitespace();
     let original = numbers.next()?.parse().ok()?;
     Some(ZramContent { original, used: numbers.nth(1)?.parse().ok()? })
 }
 
-/// Ends all swapping to such devices, so that none of them holds memory in the new system. The store must be gone: its
-/// pages would all come back.
+/// Disables swapping to all zram devices, so that none of them uses memory in the new system. The store must be
+/// unmounted before, or all its swapped pages would be read back into memory.
 pub(crate) fn stop() {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     for device in swaps.lines().filter_map(|line| line.split_ascii_whitespace().next()) {
         let Some(name) = device.strip_prefix("/dev/").filter(|name| name.starts_with("zram")) else {
             continue;
         };
-        // What cannot be had back stays in use: the new system goes on with it.
+        // If its pages do not fit into memory, the device stays in use in the new system.
         if sys::swap_off(Path::new(device)).is_ok() {
             let _ = fs::write(Path::new("/sys/block").join(name).join("reset"), "1");
         }

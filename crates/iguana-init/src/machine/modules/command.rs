@@ -1,4 +1,4 @@
-//! `modprobe`, as the kernel calls it, and as a person does who asks what a device would get.
+//! The command `modprobe`, called by the kernel, or by a user to find the modules for an alias.
 
 use super::{Index, Modules, directory};
 use crate::report::{self, Report};
@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What the kernel runs when it wants a module: `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst).
-/// `modprobe -R [-d ROOT] [-S VERSION] ALIAS...` prints the names of the modules instead, as modprobe(8) does.
+/// The kernel calls `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst). As in modprobe(8),
+/// `modprobe -R [-d ROOT] [-S VERSION] ALIAS...` only prints the names of the modules.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     let call = Call::parse(arguments);
     if call.is_question {
@@ -16,7 +16,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     if call.aliases.iter().all(|alias| load(alias)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Loads what this name or alias asks for. Whether anything new was loaded.
+/// Loads the modules for a name or alias. `true` if any of them was new.
 pub(super) fn load(alias: &str) -> bool {
     let report = Report::open();
     let count = Modules::read(directory()).load(alias, &report);

@@ -1,12 +1,12 @@
-//! kmod's text indexes: which modules a name or a device's modalias asks for, and what these need
-//! (modules.dep(5); modules.alias and modules.softdep as depmod(8) writes them).
+//! kmod's text indexes: the modules for a name or modalias, and their dependencies (modules.dep(5); modules.alias and
+//! modules.softdep as written by depmod(8)).
 
 use crate::pattern;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names and aliases are the same with `-` and with `_`, but for the ranges of a pattern (kmod's `alias_normalize`).
+/// Normalizes a name or alias: `-` and `_` are equal, except in the ranges of a pattern (kmod's `alias_normalize`).
 pub(super) fn normalized(name: &str) -> String {
     let mut is_range = false;
     name.chars()
@@ -20,21 +20,21 @@ pub(super) fn normalized(name: &str) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Module {
     path: PathBuf,
-    /// As modules.dep has them: the one to load first comes last.
+    /// In the order of modules.dep: the one to load first comes last.
     needs: Vec<String>,
     before: Vec<String>,
     after: Vec<String>,
 }
 
-/// No bus of the kernel has this name.
+/// The key of patterns whose bus is a pattern itself; no bus has this name.
 const ANY_BUS: &str = "*";
 
 /// kmod's text indexes, parsed.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     modules: HashMap<String, Module>,
-    /// Patterns and their modules, by the bus before the first `:`, because most do not concern a device at all. Those whose
-    /// bus is a pattern itself (`acpi*:PNP0A08:*`) are under [`ANY_BUS`].
+    /// Patterns and their modules, by the bus before the first `:`, so that few patterns have to be compared with a
+    /// modalias. Patterns whose bus is a pattern itself (`acpi*:PNP0A08:*`) are under [`ANY_BUS`].
     aliases: HashMap<String, Vec<(String, String)>>,
 }
 
@@ -80,7 +80,7 @@ impl Index {
         }
     }
 
-    /// A module with all that it needs, in the order to load them.
+    /// A module and its dependencies, in the order in which to load them.
     pub(super) fn chain(&self, name: &str) -> Vec<String> {
         fn visit(index: &Index, name: &str, seen: &mut HashSet<String>, chain: &mut Vec<String>) {
             let Some(module) = index.modules.get(name) else { return };
@@ -100,8 +100,8 @@ impl Index {
         chain
     }
 
-    /// The modules that a modalias or a name asks for. Only those that are asked for by their own names are taken from the
-    /// `blacklist`, as modprobe(8) does it.
+    /// The modules for a modalias or name. As in modprobe(8), a module on the `blacklist` is only found by its own
+    /// name.
     pub(super) fn find(&self, alias: &str, blacklist: &HashSet<String>) -> Vec<String> {
         let alias = normalized(alias);
         if self.modules.contains_key(&alias) {
@@ -113,7 +113,7 @@ impl Index {
         modules.filter(|module| !blacklist.contains(module)).collect()
     }
 
-    /// The path of a module below the directory of the index.
+    /// The path of a module, relative to the directory of the index.
     pub(super) fn path(&self, name: &str) -> Option<&Path> {
         Some(&self.modules.get(name)?.path)
     }
@@ -128,7 +128,7 @@ fn pattern_bus(pattern: &str) -> &str {
     if bus.contains(['*', '?', '[']) { ANY_BUS } else { bus }
 }
 
-/// `kernel/fs/ext4/ext4.ko` is `ext4`.
+/// The module's name: `kernel/fs/ext4/ext4.ko` is `ext4`.
 pub(super) fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     normalized(file.split('.').next().unwrap_or(file))

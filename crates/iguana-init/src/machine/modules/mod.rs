@@ -1,4 +1,4 @@
-//! Kernel modules: the compressed image that holds them, and what the kernel command line says of them.
+//! Kernel modules: the compressed image that holds them, and the options of the kernel command line.
 
 mod command;
 mod index;
@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
 
-/// Modules that are needed to mount the image, in the order of their names.
+/// Modules that are needed to mount the image; loaded in the order of their file names.
 const EARLY: &str = "/usr/lib/iguana/early";
-/// The image of all other modules.
+/// The image with all other modules.
 const IMAGE: &str = "/usr/lib/iguana/modules.squashfs";
 
-/// The modules of the running kernel. Threads may load at the same time.
+/// The modules of the running kernel. Several threads may load modules at the same time.
 pub(crate) struct Modules {
     directory: PathBuf,
     index: Index,
     options: Options,
-    /// One entry for each module that was asked for: whoever needs it waits until it has been tried.
+    /// One entry per requested module. A thread that needs the module waits until loading it has been tried.
     tried: Mutex<HashMap<String, Arc<Once>>>,
 }
 
@@ -37,7 +37,7 @@ impl Modules {
     /// Mounts the image of the modules and reads its indexes.
     ///
     /// # Errors
-    /// When the image is there but cannot be used. A kernel without an image has everything built in.
+    /// When the image exists but cannot be used. A kernel without an image has everything built in.
     pub(crate) fn open(report: &Report) -> anyhow::Result<Self> {
         let directory = directory();
         if Path::new(IMAGE).exists() {
@@ -52,13 +52,13 @@ impl Modules {
         Self { directory, index, options: Options::of_this_boot(), tried: Mutex::default() }
     }
 
-    /// What the kernel command line says of modules.
+    /// The options of the kernel command line.
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Loads whatever drives the device with this modalias, or whatever has this name, with all
-    /// that it needs. Returns how many modules that were new.
+    /// Loads the drivers for a modalias, or the module of that name, and the dependencies. Returns how many modules
+    /// were new.
     pub(crate) fn load(&self, alias: &str, report: &Report) -> usize {
         let found = self.index.find(alias, &self.options.blacklist);
         let chains = found.into_iter().map(|name| self.index.chain(&name));
@@ -77,7 +77,7 @@ impl Modules {
             is_loaded = loaded.is_ok();
             report.detail(match loaded {
                 Ok(()) => format!("modules: loaded `{name}` in {} ms", start.elapsed().as_millis()),
-                // Many drivers look for their hardware when they are loaded, and may not find it.
+                // Not an error: many drivers look for their hardware when they are loaded, and may not find it.
                 Err(error) => format!("modules: `{name}` does not load: {error:#}"),
             });
         });
@@ -85,8 +85,7 @@ impl Modules {
     }
 }
 
-/// Loads the module of this name, as the kernel has it done when it wants one. Whether it is there then is seen by
-/// whoever wants it.
+/// Loads a module, as when the kernel requests it. The caller has to check whether the module is there afterwards.
 pub(crate) fn want(name: &str) {
     command::load(name);
 }
@@ -106,7 +105,7 @@ fn load_early(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives a module to the kernel; one that it has already is fine.
+/// Loads a module into the kernel; succeeds if it is loaded already.
 fn insert(path: &Path, parameters: &str) -> anyhow::Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).map(module_name).unwrap_or_default();
     if Path::new("/sys/module").join(name).exists() {

@@ -1,4 +1,4 @@
-//! What the kernel command line says of modules (dracut.cmdline(7), modprobe(8), kernel-parameters.txt).
+//! Options for modules on the kernel command line (dracut.cmdline(7), modprobe(8), kernel-parameters.txt).
 
 use super::index::normalized;
 use std::collections::HashSet;
@@ -7,11 +7,12 @@ use std::fs;
 /// Which modules to load and not to load, and their parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// No device gets these: `modprobe.blacklist=` and `rd.driver.blacklist=`. The kernel keeps `module_blacklist=` itself.
+    /// Not loaded for any device: `modprobe.blacklist=` and `rd.driver.blacklist=`. The kernel itself enforces
+    /// `module_blacklist=`.
     pub(super) blacklist: HashSet<String>,
     /// Loaded before the drivers of devices: `rd.driver.pre=`.
     pub(crate) before: Vec<String>,
-    /// Loaded after the drivers of the devices that are there: `rd.driver.post=`.
+    /// Loaded after the drivers of the present devices: `rd.driver.post=`.
     pub(crate) after: Vec<String>,
     /// `MODULE.PARAMETER=VALUE`.
     parameters: Vec<(String, String)>,

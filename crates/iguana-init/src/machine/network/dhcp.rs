@@ -1,10 +1,10 @@
-//! A DHCPv4 client (RFC 2131) for one interface: gets a lease and keeps it.
+//! A DHCPv4 client (RFC 2131) for one interface: obtains a lease and renews it.
 //!
-//! The messages are the crate `dhcp`'s; the states and sockets are here. Servers are asked to broadcast their answers,
-//! so that an ordinary UDP socket gets them before the interface has an address.
+//! The crate `dhcp` encodes and decodes messages; states and sockets are here. The client asks servers to broadcast
+//! their answers, so that an ordinary UDP socket receives them before the interface has an address.
 //!
-//! Whatever comes from the wire ends neither this thread nor the boot: an answer that cannot be used is told, and the
-//! client goes on waiting for another. In the shipped program a panic ends the whole boot, so nothing here may panic.
+//! No packet may end this thread or the boot: an answer that cannot be used is reported, and the client waits for
+//! another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
 use super::interfaces::Interface;
 use crate::report::Report;
@@ -19,21 +19,24 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Pause after what failed at once: the interface may be coming up, or gone for good; a server may refuse whatever is asked.
+/// The delay after an immediate error: the interface may be coming up or be gone for good, or a server may refuse every
+/// request.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Answers that cannot be used are told, each once, and no more than this many of one interface: anybody can send them.
+/// How many different unusable answers are reported per interface. There is a limit because anyone on the network can
+/// send them.
 const COMPLAINTS_AT_MOST: usize = 8;
 
-/// What became of a lease.
+/// What happened to a lease.
 pub(super) enum Taken {
     Kept,
-    /// The kernel takes no such address.
+    /// The kernel does not accept the address.
     Refused,
-    /// Nobody needs leases any more.
+    /// No more leases are needed.
     NotWanted,
 }
 
-/// Gets a lease for a interface and keeps renewing it; gives each to `take`, until nobody wants one.
+/// Obtains a lease for an interface and keeps renewing it. Passes each lease to `take`, until that returns
+/// [`Taken::NotWanted`].
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
     let complaints = Complaints { interface: &interface.name, report, made: RefCell::default() };
     let mut tried = 1;
@@ -42,7 +45,7 @@ pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(L
         match get_and_renew(interface, &complaints, DHCP_LEASE.pause(tried), &take) {
             Ok(LeaseEnd::NotWanted) => return,
             Ok(LeaseEnd::Expired) => tried = 1,
-            // Nobody answered, or the interface went down; who waits for the lease says so.
+            // No server answered, or the interface went down. The caller that waits for the lease reports that.
             Err(_) => {
                 tried += 1;
                 thread::sleep(PAUSE.saturating_sub(start.elapsed()));
@@ -78,7 +81,7 @@ fn get_and_renew(
     }
 }
 
-/// What was told of answers that cannot be used.
+/// The unusable answers that have been reported.
 struct Complaints<'a> {
     interface: &'a str,
     report: &'a Report,
@@ -113,7 +116,7 @@ impl<'a> Client<'a> {
         Ok(Self { socket, hardware_address: interface.hardware_address, complaints })
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK: one transaction.
+    /// One transaction: DISCOVER, OFFER, REQUEST, ACK.
     fn get(&self, wait: Duration) -> anyhow::Result<Lease> {
         let discover = self.request(Question::Discover);
         let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, wait)? else {
@@ -126,7 +129,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Asks the server for more time at T1, any server at T2 (RFC 2131, section 4.4.5).
+    /// Renews the lease: from T1 on with its server, from T2 on with any server (RFC 2131, section 4.4.5).
     fn renew(&self, held: &Lease, start: Instant) -> Option<Lease> {
         for (when, until, server) in [(held.renew, held.rebind, held.server), (held.rebind, held.end, None)] {
             thread::sleep(when.saturating_sub(start.elapsed()));
@@ -145,20 +148,20 @@ impl<'a> Client<'a> {
     }
 
     fn request(&self, question: Question) -> Request {
-        // Need not be secret, so it does not wait for the kernel's random numbers; of two machines that start at once
-        // it differs by the hardware address.
+        // The transaction ID need not be secret, so it does not wait for the kernel's random numbers. The hardware
+        // address makes it differ between machines that start at the same time.
         let transaction = RandomState::new().hash_one(self.hardware_address) as u32;
         Request { transaction, hardware_address: self.hardware_address, question }
     }
 
-    /// Sends a message and waits for what answers it.
+    /// Sends a message and waits for the answer.
     fn ask(&self, request: &Request, to: Ipv4Addr, wait: Duration) -> anyhow::Result<Answer> {
         if let Err(error) = self.socket.send_to(&request.encode(), SocketAddrV4::new(to, SERVER_PORT)) {
             thread::sleep(PAUSE);
             return Err(error).context("cannot send");
         }
         let start = Instant::now();
-        // One byte more shows that a message is too large.
+        // One byte more than allowed, to detect messages that are too large.
         let mut buffer = [0; LARGEST_MESSAGE + 1];
         loop {
             let left = wait.saturating_sub(start.elapsed());
@@ -178,7 +181,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Whether a socket that says this may be asked again at once.
+/// Whether to retry at once after this socket error.
 fn is_passing(kind: ErrorKind) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&kind)
 }
@@ -190,7 +193,7 @@ fn bind(interface: &str) -> anyhow::Result<UdpSocket> {
         rustix::net::SocketFlags::CLOEXEC,
         None,
     )?;
-    // Several interfaces are asked at once, each on its own wire.
+    // Several interfaces are configured at once, each with its own socket.
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     sys::bind_to_interface(&socket, interface)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;

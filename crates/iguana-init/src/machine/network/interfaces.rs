@@ -1,9 +1,9 @@
-//! The machine's ethernet interfaces, as `/sys/class/net` shows them.
+//! The machine's Ethernet interfaces, as listed in `/sys/class/net`.
 
 use std::fs;
 use std::path::Path;
 
-/// The loopback interface is always the first that the kernel makes.
+/// The kernel always creates the loopback interface first.
 pub(super) const LOOPBACK_INDEX: u32 = 1;
 /// linux/if_arp.h, `ARPHRD_ETHER`.
 const ETHERNET: &str = "1";
@@ -14,18 +14,18 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) hardware_address: [u8; 6],
-    /// Whether a cable is in it, with something at the other end.
+    /// Whether a cable is connected, with a link to the other end.
     pub(super) has_carrier: bool,
 }
 
-/// The interface of that name, if it is there; without a name all.
+/// The interface of that name, if it exists; all interfaces if `name` is `None`.
 pub(super) fn named(name: Option<&str>) -> Vec<Interface> {
     let mut interfaces = list();
     interfaces.retain(|interface| name.is_none_or(|name| interface.name == name));
     interfaces
 }
 
-/// The interfaces of now, in the order in which the kernel found them. Bridges, tunnels and the like are left out.
+/// The present interfaces, in the order in which the kernel found them. Bridges, tunnels and the like are left out.
 fn list() -> Vec<Interface> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mut interfaces: Vec<Interface> = entries.filter_map(|entry| read(&entry.path())).collect();
@@ -35,7 +35,7 @@ fn list() -> Vec<Interface> {
 
 fn read(directory: &Path) -> Option<Interface> {
     let value = |name: &str| fs::read_to_string(directory.join(name)).ok().map(|text| text.trim().to_owned());
-    // A radio is of no use without a key, and some cannot even be brought up.
+    // Leave out wireless interfaces: they are useless without a key, and some cannot even be brought up.
     let is_radio = directory.join("phy80211").exists();
     if value("type")? != ETHERNET || !directory.join("device").exists() || is_radio {
         return None;

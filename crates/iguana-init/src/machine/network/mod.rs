@@ -1,4 +1,4 @@
-//! The network: waits for a interface, brings it up, and gets it an address.
+//! The network: waits for an interface, brings it up, and obtains an address.
 
 mod dhcp;
 mod interfaces;
@@ -23,13 +23,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long an interface, its carrier and an address may take together.
+/// How long interface, carrier and address may take together.
 const LIMIT: Duration = retry::DHCP_LEASE.total;
-/// How long a machine may show no interface at all; USB ones appear within a few seconds.
+/// How long to wait if there is no interface at all; USB ones appear within a few seconds.
 const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
-/// How often new interfaces and carriers are looked for.
+/// How often to check for new interfaces and carriers.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often the person at the machine is told what is waited for.
+/// How often the current wait is reported.
 const TELL_EVERY: Duration = Duration::from_secs(3);
 
 /// A network that is up. Leases are renewed until it is dropped.
@@ -37,13 +37,13 @@ pub(crate) struct Network {
     _renewing: Sender<()>,
 }
 
-/// What a interface got, and from whom.
+/// An interface and the lease that it got.
 struct Configured {
     interface: Interface,
     lease: Lease,
 }
 
-/// Brings the network up: returns when the first interface has an address.
+/// Brings the network up, and returns when the first interface has an address.
 ///
 /// # Errors
 /// When there is no interface, no carrier, or no answer in time.
@@ -62,7 +62,7 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     Ok(network)
 }
 
-/// Asks for leases on the interface of that name, or on all, until the first one comes.
+/// Requests leases on the interface of that name, or on all, until the first lease arrives.
 fn ask_interfaces(
     mut netlink: Netlink,
     name: Option<&str>,
@@ -114,9 +114,9 @@ fn ask_interfaces(
     }
 }
 
-/// The interfaces that are being asked.
+/// The interfaces on which leases are being requested.
 struct PendingLeases {
-    /// The only one to ask, if one is named.
+    /// The only interface to use, if one is named.
     name: Option<String>,
     known: HashSet<u32>,
     asked: HashSet<u32>,
@@ -124,8 +124,8 @@ struct PendingLeases {
 }
 
 impl PendingLeases {
-    /// Brings up interfaces that are new, and has an address asked for on those that have got a carrier.
-    /// One that cannot be brought up must not keep the others from it.
+    /// Brings up new interfaces, and requests leases on those that have a carrier now. An interface that cannot be
+    /// brought up must not prevent the others from being used.
     fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Interface> {
         let interfaces = interfaces::named(self.name.as_deref());
         for interface in &interfaces {
@@ -145,7 +145,8 @@ impl PendingLeases {
     }
 }
 
-/// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
+/// Configures the interface with a lease, and passes both on. If the kernel refuses it, reports that and lets the
+/// client try again.
 fn take(interface: &Interface, lease: Lease, found: &Sender<Configured>, report: &Report) -> Taken {
     if let Err(error) =
         Netlink::open().and_then(|mut netlink| configure(&mut netlink, interface, &lease, report))
@@ -163,13 +164,13 @@ fn take(interface: &Interface, lease: Lease, found: &Sender<Configured>, report:
 struct ActiveNetwork {
     netlink: Netlink,
     asking: PendingLeases,
-    /// The interface whose lease says what names mean.
+    /// The interface whose lease configures name resolution.
     first_interface: u32,
     settings: Settings,
 }
 
 impl ActiveNetwork {
-    /// Configures renewed leases and interfaces that come later, until the network is dropped.
+    /// Configures renewed leases and interfaces that appear later, until the network is dropped.
     fn keep(mut self, leases: Receiver<Configured>, report: Report, stop: Receiver<()>) {
         thread::spawn(move || {
             while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
@@ -192,7 +193,7 @@ impl ActiveNetwork {
     }
 }
 
-/// Gives a interface its address and routes. Nothing but the address is needed: what else is wrong with a lease is told.
+/// Sets the address and routes of an interface. Only the address is required; other errors in a lease are reported.
 fn configure(
     netlink: &mut Netlink,
     interface: &Interface,

@@ -1,4 +1,4 @@
-//! Links, addresses and routes, by rtnetlink(7).
+//! Interfaces, addresses and routes by rtnetlink(7).
 
 use anyhow::Context as _;
 use dhcp::Route;
@@ -18,10 +18,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
-/// A route's priority is this plus its interface's index, so that interfaces do not take each other's place.
+/// The metric of a route is this plus the interface's index, so that interfaces do not replace each other's routes.
 const ROUTE_METRIC: u32 = 100;
 
-/// A conversation with the kernel.
+/// A netlink socket.
 pub(super) struct Netlink {
     socket: Socket,
 }
@@ -42,7 +42,7 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Gives a interface an address; giving it again is fine.
+    /// Sets the address of an interface; may be repeated.
     pub(super) fn set_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -57,7 +57,7 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Sends packets for a network through a interface.
+    /// Adds a route through an interface.
     pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -73,7 +73,7 @@ impl Netlink {
             None => message.header.scope = RouteScope::Link,
             Some(gateway) => {
                 message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-                // The router of a /32 is in no network of the interface.
+                // The router of a /32 address is outside of the interface's network.
                 message.header.flags = RouteFlags::Onlink;
             }
         }
@@ -98,7 +98,7 @@ impl Netlink {
 
 /// The error number in an acknowledgement, 0 for success (netlink(7), `NLMSG_ERROR`).
 ///
-/// Read by hand: the library's reader knows every message there is and is 300 kB.
+/// Parsed by hand, because the library's parser supports all messages and adds 300 kB.
 fn acknowledged(answer: &[u8]) -> io::Result<i32> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
@@ -120,7 +120,7 @@ mod tests {
         assert!(acknowledged(&[0; 12]).is_err());
     }
 
-    /// Clouds give an address that is its whole network, and a router outside of it.
+    /// Cloud providers assign an address with a /32 prefix, and a router outside of it.
     #[test]
     fn the_router_of_an_address_without_a_network_is_reached() {
         if !rustix::process::getuid().is_root() {

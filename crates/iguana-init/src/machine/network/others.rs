@@ -1,4 +1,4 @@
-//! A network that somebody else brings up: dracut's NetworkManager, networkd or dhclient.
+//! A network that another program brings up: dracut's NetworkManager, networkd or dhclient.
 
 use super::{LIMIT, LOOK_EVERY};
 use crate::report::{Report, Waiting};
@@ -7,12 +7,13 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
-/// The routes of IPv4 and IPv6 (Linux, Documentation/filesystems/proc.rst, "Network info in /proc/net").
+/// The routing tables of IPv4 and IPv6 (Linux, Documentation/filesystems/proc.rst, "Network info in /proc/net").
 const ROUTES: (&str, &str) = ("/proc/net/route", "/proc/net/ipv6_route");
-/// `RTF_UP` and `RTF_GATEWAY` (linux/route.h), as the file of IPv6 ends its flags.
+/// `RTF_UP` and `RTF_GATEWAY` (linux/route.h), as in the flags column of the IPv6 table.
 const GATEWAY: u32 = 0x0003;
 
-/// Waits until there is a way to other machines. None in time is a warning only: nobody knows what the workflow needs.
+/// Waits for a route to other machines. If there is none in time, only warns, because the workflow may not need the
+/// network.
 pub(crate) fn wait_for_others(cmdline: &str, report: &Report) {
     if !is_demanded(cmdline) || is_up() {
         return;
@@ -40,13 +41,14 @@ fn is_up() -> bool {
     has_route(&read(ROUTES.0), &read(ROUTES.1))
 }
 
-/// A network of IPv4, or a gateway of IPv6: there every interface has networks from the beginning.
+/// Whether there is an IPv4 route or an IPv6 gateway. Other IPv6 routes do not count, as every interface has some from
+/// the beginning.
 fn has_route(of_ipv4: &str, of_ipv6: &str) -> bool {
     let is_gateway = |line: &str| {
         let flags = line.split_ascii_whitespace().nth(8).and_then(|word| u32::from_str_radix(word, 16).ok());
         flags.is_some_and(|flags| flags & GATEWAY == GATEWAY)
     };
-    // The first line is a heading.
+    // The first line is the heading.
     of_ipv4.lines().nth(1).is_some() || of_ipv6.lines().any(is_gateway)
 }
 

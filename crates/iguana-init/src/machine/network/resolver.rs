@@ -1,11 +1,11 @@
-//! What names mean: `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname`.
+//! Name resolution: `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname`.
 
 use crate::report::Report;
 use anyhow::Context as _;
 use config::cmdline::Settings;
 use dhcp::{Lease, Resolver};
 
-/// Writes the files; servers of the command line go before those of the lease.
+/// Writes the files. Name servers of the command line come before those of the lease.
 pub(super) fn write(settings: &Settings, lease: Option<&Lease>, report: &Report) -> anyhow::Result<()> {
     let resolver = Resolver::new(&settings.nameservers, lease);
     put("/etc/resolv.conf", &resolver.resolv_conf)?;

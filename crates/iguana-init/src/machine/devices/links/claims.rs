@@ -1,4 +1,4 @@
-//! Which device has which link, and the links themselves.
+//! Which device gets which link, and the links themselves.
 
 use super::names::Priority;
 use std::collections::BTreeMap;
@@ -7,24 +7,24 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// A link in the making; its name is not one of a device.
+/// The temporary name of a link; no device has this name.
 const UNFINISHED: &str = ".iguana-link";
 
-/// Who claims which link. Of several the one with the highest priority has it, of those the one that has
-/// claimed it first.
+/// Which devices claim which links. The device with the highest priority gets a link; among equals, the first to claim
+/// it.
 pub(super) struct Claims {
     /// `/dev`
     directory: PathBuf,
-    /// By the links' paths in it.
+    /// By path of the link in the directory.
     links: BTreeMap<String, Vec<Claim>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
-    /// The device's node, as a path in the directory.
+    /// The path of the device's node in the directory.
     node: String,
     priority: Priority,
-    /// When it was claimed.
+    /// When the link was claimed.
     turn: u64,
 }
 
@@ -33,8 +33,8 @@ impl Claims {
         Self { directory: directory.to_owned(), links: BTreeMap::new() }
     }
 
-    /// Has a device claim these links, and give up all others, and makes them so; each may fail by itself.
-    /// What it has claimed before keeps its turn.
+    /// Replaces the links that a device claims, and updates the file system; each link may fail by itself. Links that
+    /// the device claimed before keep their turn.
     pub(super) fn replace(
         &mut self,
         node: &str,
@@ -50,7 +50,7 @@ impl Claims {
         self.links.retain(|_, claims| !claims.is_empty());
     }
 
-    /// Has a device claim these links, too.
+    /// Adds links to those that a device claims.
     pub(super) fn add(
         &mut self,
         node: &str,
@@ -96,7 +96,7 @@ impl Claims {
     fn lead(&self, name: &str, node: &str) -> io::Result<()> {
         let (link, device) = (self.directory.join(name), self.directory.join(node));
         if is_same_device(&link, &device) || is_node(&link) {
-            // LVM and dmsetup make nodes and links of their own where no udev runs.
+            // Without udev, LVM and dmsetup create nodes and links of their own; these are kept.
             return Ok(());
         }
         link.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -112,14 +112,14 @@ impl Claims {
             return Ok(());
         }
         fs::remove_file(&link)?;
-        // LVM takes a directory with a group's name for the group.
+        // Remove empty directories, because LVM takes a directory with a group's name for the group.
         let directories = link.ancestors().skip(1).take_while(|directory| *directory != self.directory);
         directories.map_while(|directory| fs::remove_dir(directory).ok()).for_each(drop);
         Ok(())
     }
 }
 
-/// A link's text: relative, because `/dev` is moved into the new system.
+/// The link's target: relative, because `/dev` is moved into the new system.
 fn target(name: &str, node: &str) -> String {
     "../".repeat(name.matches('/').count()) + node
 }

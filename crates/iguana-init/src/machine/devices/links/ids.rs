@@ -1,5 +1,5 @@
-//! A disk's names in `by-id`: maker, model and serial number as far as sysfs has them. What udev asks a drive
-//! for itself (`ata_id` of optical drives) is left out.
+//! A disk's names in `by-id`: vendor, model and serial number as far as sysfs has them. Names for which udev queries
+//! the drive itself (`ata_id` of optical drives) are left out.
 
 use super::names::replaced;
 use crate::block::device::Device;
@@ -37,7 +37,7 @@ fn card(disk: &Device) -> Vec<String> {
     pair.into_iter().map(|id| replaced(&id)).collect()
 }
 
-/// Disks of SCSI, and those that the kernel shows as such: SATA and USB.
+/// SCSI disks, and SATA and USB disks, which the kernel presents as SCSI.
 fn scsi(disk: &Device) -> Vec<String> {
     let page = disk.bytes("device/vpd_pg83").unwrap_or_default();
     let designators: Vec<_> = designators(&page).collect();
@@ -57,7 +57,7 @@ fn usb_serial(disk: &Device) -> Option<String> {
     disk.ancestors().find(|it| it.has("idVendor")).map(|it| it.attribute("serial").unwrap_or_default())
 }
 
-/// `MAKER_MODEL_SERIAL-TARGET:LUN` (udev-builtin-usb_id.c)
+/// `VENDOR_MODEL_SERIAL-TARGET:LUN` (udev-builtin-usb_id.c)
 fn usb_id(vendor: &str, model: &str, serial: &str, disk: &Device) -> String {
     let mut id = [vendor, model].map(squeezed).join("_");
     if !serial.is_empty() {
@@ -67,16 +67,16 @@ fn usb_id(vendor: &str, model: &str, serial: &str, disk: &Device) -> String {
     id + &address.map(|address| format!("-{address}")).unwrap_or_default()
 }
 
-/// `MODEL_SERIAL`: libata gives both to T10's designator (drivers/ata/libata-scsi.c, `ata_scsiop_inq_83`).
+/// `MODEL_SERIAL`: libata puts both into the T10 designator (drivers/ata/libata-scsi.c, `ata_scsiop_inq_83`).
 fn ata_id(designators: &[Designator<'_>]) -> Option<String> {
-    /// Bytes of the model, behind those of the vendor.
+    /// The length of the model in bytes; the vendor comes before it.
     const MODEL: usize = 40;
     let id = designators.iter().find(|it| it.kind == T10)?.id.strip_prefix(b"ATA     ")?;
     let (model, serial) = id.split_at_checked(MODEL)?;
     Some([model, serial].map(|text| squeezed(&String::from_utf8_lossy(text))).join("_"))
 }
 
-/// A designator of SPC-4, section 7.8.6: `vpd_pg83` is a list of them.
+/// A designator of SPC-4, section 7.8.6; `vpd_pg83` is a list of them.
 #[derive(Debug, Clone, Copy)]
 struct Designator<'a> {
     is_text: bool,
@@ -84,14 +84,14 @@ struct Designator<'a> {
     id: &'a [u8],
 }
 
-/// Kinds of designators.
+/// Types of designators.
 const VENDOR_SPECIFIC: u8 = 0;
 const T10: u8 = 1;
 const EUI_64: u8 = 2;
 const NAA: u8 = 3;
 
 impl Designator<'_> {
-    /// The first four bits of an NAA say which; 6 is the longest one.
+    /// The NAA field, the first four bits of the identifier. Type 6 is the longest.
     fn naa(&self) -> Option<u8> {
         self.id.first().filter(|_| self.kind == NAA).map(|byte| byte >> 4)
     }
@@ -100,7 +100,7 @@ impl Designator<'_> {
         self.naa().is_some() && !self.is_text
     }
 
-    /// scsi_id(8) prefers them in this order.
+    /// The order in which scsi_id(8) prefers designators.
     fn rank(&self) -> Option<u8> {
         match (self.kind, self.naa()) {
             (NAA, Some(6)) => Some(0),
@@ -114,7 +114,7 @@ impl Designator<'_> {
     }
 }
 
-/// Those of the disk itself, not of its port.
+/// The designators of the disk itself, not those of its port.
 fn designators(page: &[u8]) -> impl Iterator<Item = Designator<'_>> {
     let mut rest = page.get(4..).unwrap_or_default();
     let all = std::iter::from_fn(move || {
@@ -126,7 +126,7 @@ fn designators(page: &[u8]) -> impl Iterator<Item = Designator<'_>> {
     all.filter(|(association, _)| *association == 0).map(|(_, designator)| designator)
 }
 
-/// The kind's number, and the identity (scsi_serial.c).
+/// The type's number and the identifier (scsi_serial.c).
 fn scsi_id(designators: &[Designator<'_>], vendor: &str, model: &str) -> Option<String> {
     let best = designators.iter().filter(|it| it.rank().is_some()).min_by_key(|it| it.rank())?;
     let maker = if best.kind == VENDOR_SPECIFIC { format!("{vendor:<8}{model:<16}") } else { String::new() };
@@ -138,7 +138,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Blanks at either end go, those in between become one `_`, and so does anything else that is unusual.
+/// Trims blanks, and replaces blanks in between and other unusual characters by one `_`.
 fn squeezed(text: &str) -> String {
     let text = text.trim_end_matches('\0');
     replaced(&text.split_whitespace().collect::<Vec<_>>().join("_"))
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::block::device::tests::Tree;
 
-    /// A page with designators of these kinds.
+    /// A page with the given designators.
     fn page(designators: &[(u8, u8, &[u8])]) -> Vec<u8> {
         let mut page = vec![0, 0x83, 0, 0];
         for (code_set, kind, id) in designators {

@@ -1,4 +1,4 @@
-//! A look at one disk or partition: what sysfs says of it, and what is on it.
+//! Probes one disk or partition: its attributes in sysfs, and its content.
 
 use super::names::LinkAttributes;
 use super::table::TableRecord;
@@ -12,34 +12,34 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Who must not be disturbed holds a lock on the disk (systemd.io, "Locking Block Device Access"): how often it is
-/// tried, and how long is waited in between. Whoever lets go of it closes the disk, and it is looked at again.
+/// Programs that must not be disturbed hold a lock on the disk (systemd.io, "Locking Block Device Access"). How often
+/// to try to lock it, and the delay in between. When the holder closes the disk, it is probed again.
 const LOCK_TRIES: u32 = 10;
 const LOCK_DELAY: Duration = Duration::from_millis(20);
 
-/// What a look has found.
+/// The result of a probe.
 pub(super) struct ProbeResult {
     pub(super) facts: LinkAttributes,
-    /// Of a disk.
+    /// The partition table of a disk.
     pub(super) table: Option<Table>,
     pub(super) fingerprint: String,
 }
 
 impl ProbeResult {
-    /// What sysfs says of a device; nothing is read from itself.
+    /// The attributes in sysfs; nothing is read from the device.
     pub(super) fn from_outside(device: &Device) -> Self {
-        // What is written while we read makes the next one differ.
+        // Take the fingerprint first: writes during the probe then make the next one differ.
         let fingerprint = device.fingerprint();
         Self { facts: facts_of_sysfs(device), table: None, fingerprint }
     }
 
-    /// Adds what is on the device. `known` is what an earlier look found as a disk's table; where another one has
-    /// been written since, the kernel is told to look, too.
+    /// Reads the content of the device. `known` is the partition table that an earlier probe found. If another one was
+    /// written since, the kernel is made to re-read it.
     ///
     /// # Errors
-    /// When somebody keeps a lock on it.
+    /// When another program keeps a lock on the device.
     pub(super) fn look_inside(&mut self, device: &Device, known: &TableRecord) -> io::Result<()> {
-        // A drive without a medium cannot be read; where it is and who made it is known all the same.
+        // A drive without a medium cannot be read, but still gets the links from sysfs.
         let Some(disk) = open_readable(device) else { return Ok(()) };
         lock(&disk, FlockOperation::NonBlockingLockShared)?;
         self.table = block::table(&disk, device.disk().block_size()).ok().flatten();
@@ -54,7 +54,7 @@ impl ProbeResult {
             Some(number) => {
                 let table = self.table.take();
                 self.facts.partition = table.and_then(|table| table.partition(number, device.start()));
-                // The lock on the disk is held meanwhile.
+                // The lock on the disk is still held.
                 let content = open(device).and_then(|partition| block::superblock(&partition));
                 self.facts.content = content.ok().flatten();
             }
@@ -63,12 +63,12 @@ impl ProbeResult {
     }
 }
 
-/// The disk that a device is, or is a part of.
+/// Opens the device's disk if it can be read.
 fn open_readable(device: &Device) -> Option<File> {
     if device.is_empty() || device.is_suspended() {
         return None;
     }
-    // Only opening it tells the kernel to ask the drive how large its medium is.
+    // Open the disk first: that makes the kernel query the size of the medium.
     open(&device.disk()).ok().filter(|_| !device.lacks_medium())
 }
 
@@ -106,17 +106,17 @@ fn lock(disk: &File, operation: FlockOperation) -> io::Result<()> {
     Ok(flock(disk, operation)?)
 }
 
-/// Nobody may look at partitions meanwhile, not even we: the kernel takes them away and adds them again.
+/// Makes the kernel re-read the partition table. Takes an exclusive lock, because the kernel removes all partitions and
+/// adds them again, and no thread may probe them meanwhile.
 fn tell_kernel(disk: &File) -> io::Result<()> {
     lock(disk, FlockOperation::NonBlockingLockExclusive)?;
-    // Whoever has mounted one of the old partitions goes on with it.
+    // Fails if an old partition is mounted, which then stays in use.
     let _ = sys::reread_partitions(disk);
     lock(disk, FlockOperation::NonBlockingLockShared)
 }
 
-/// Whether a disk has got another table that the kernel does not know of: who writes one with a tool for that
-/// has the tool tell it, who copies a whole image does not. Not asked of a table that has been seen before: some
-/// the kernel reads otherwise than we do.
+/// Whether a disk has a new partition table that the kernel does not know: partitioning tools tell the kernel, copying
+/// a whole image does not. Never for a table that was seen before, because the kernel reads some tables differently.
 fn is_news(known: &Option<Table>, table: &Option<Table>, disk: &Device) -> bool {
     if disk.partition_number().is_some() {
         return false;
@@ -131,7 +131,7 @@ fn is_news(known: &Option<Table>, table: &Option<Table>, disk: &Device) -> bool 
         }
 }
 
-/// The array that the device is; its name is known to its members.
+/// The array that this device is. Its name is stored in its members.
 fn array(disk: &Device) -> Option<Array> {
     block::array_of_member(&open(&disk.first_member()?).ok()?).ok()?
 }

@@ -1,8 +1,8 @@
-//! The links to disks and partitions: `/dev/disk/by-*`, `/dev/mapper`, `/dev/md`, `/dev/VG/LV`. There is no udev
-//! in the initrd; containers, mount lists and installed systems know devices by these names.
+//! The links to disks and partitions: `/dev/disk/by-*`, `/dev/mapper`, `/dev/md`, `/dev/VG/LV`. The standalone initrd
+//! has no udev, but containers, mount lists and installed systems name devices by these links.
 //!
-//! A device is looked at when the kernel says that it is there or has changed, when somebody closes it who may
-//! have written to it, and when it has been written to since the last look ([`Links::refresh`]).
+//! A device is probed when the kernel reports it as new or changed, when a process that had it open for writing closes
+//! it, and when it was written to since the last probe ([`Links::refresh`]).
 
 mod claims;
 mod ids;
@@ -23,16 +23,16 @@ use std::time::Duration;
 use table::LinkTable;
 use writes::{NodeChange, NodeWatcher};
 
-/// Threads that look at devices: a few, so that one that does not answer keeps none of the others.
+/// Threads that probe devices: several, so that a device that does not answer does not delay the others.
 const LOOKERS: usize = 4;
-/// How long somebody who wants to know what is on disks waits for one that does not answer.
+/// How long to wait for a device that does not answer before continuing without its links.
 const REFRESH_LIMIT: Duration = Duration::from_secs(5);
-/// What is found on a disk may be partitions that the kernel did not know of; these have to be looked at, too.
+/// A probe may make new partitions known to the kernel, and these have to be probed too.
 const ROUNDS: u32 = 2;
-/// How often the kernel looks whether a drive has got another medium, in ms (udev's 60-block.rules).
+/// How often the kernel polls drives for a changed medium, in ms (udev's 60-block.rules).
 const MEDIUM_POLL: (&str, &str) = ("/sys/module/block/parameters/events_dfl_poll_msecs", "2000");
 
-/// The links are kept in the background. Copies are the same.
+/// Maintains the links in the background. Clones share the same table.
 #[derive(Clone)]
 pub(super) struct Links {
     table: Arc<LinkTable>,
@@ -40,9 +40,9 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Begins to keep links, to no device yet.
+    /// Starts the threads, without any device yet.
     pub(super) fn start(report: &Report) -> Self {
-        // A kernel without the parameter has its drives tell by themselves, or has none.
+        // Fails on a kernel without the parameter; its drives report changes themselves, or there are none.
         let _ = fs::write(MEDIUM_POLL.0, MEDIUM_POLL.1);
         let (queue, queued) = channel();
         let queued = Arc::new(Mutex::new(queued));
@@ -58,14 +58,14 @@ impl Links {
         links
     }
 
-    /// Has a device looked at soon.
+    /// Queues a device to be probed.
     pub(super) fn look_at(&self, name: &str) {
         if device::is_of_interest(name) {
             self.table.ask(name);
         }
     }
 
-    /// Takes the links to a device away that has gone, unless another one has come in its place.
+    /// Removes the links of a device that is gone; if a new device has the same name, queues that to be probed.
     pub(super) fn forget(&self, name: &str) {
         match Device::block(name) {
             None => self.table.forget(name),
@@ -73,7 +73,7 @@ impl Links {
         }
     }
 
-    /// Has all devices looked at that came, went, or were written to since they were looked at.
+    /// Queues all devices that appeared or were written to since their last probe, and forgets those that are gone.
     pub(super) fn look_at_changed(&self) {
         let known = self.table.names();
         known.iter().filter(|name| Device::block(name).is_none()).for_each(|name| self.table.forget(name));
@@ -85,7 +85,8 @@ impl Links {
         }
     }
 
-    /// Returns when the links are those to what is on the disks now. One that does not answer is waited for once.
+    /// Returns when the links match the present content of the disks. A device that does not answer is waited for only
+    /// once.
     pub(super) fn refresh(&self) {
         for _ in 0..ROUNDS {
             self.look_at_changed();
@@ -126,7 +127,7 @@ impl Links {
         self.report.warn(not_watched(&error.into()));
     }
 
-    /// Whoever writes to a disk may write to what its partitions hold.
+    /// Queues a disk and its partitions, because a write to the disk may change the content of a partition.
     fn look_at_with_partitions(&self, name: &str) {
         self.look_at(name);
         let partitions = Device::block(name).map(|disk| disk.partitions()).unwrap_or_default();

@@ -1,40 +1,40 @@
-//! Which links lead to a device, as udev's rules have it: 60-persistent-storage, 60-cdrom_id, 55-dm,
+//! Names of the links to a device, following udev's rules: 60-persistent-storage, 60-cdrom_id, 55-dm,
 //! 60-persistent-storage-dm, 11-dm-lvm, 63-md-raid-arrays.
 
 use crate::block::device::Mapped;
 use crate::block::{Array, Partition, Superblock, Usage, encoded};
 
-/// All that links are made of.
+/// The attributes from which the links are made.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LinkAttributes {
     /// The kernel's name.
     pub(super) name: String,
-    /// Of a partition: its number.
+    /// The number of a partition; `None` for a disk.
     pub(super) number: Option<u32>,
-    /// Of a disk: whether it has partitions.
+    /// Whether a disk has partitions.
     pub(super) is_divided: bool,
-    /// The disk's names in `by-id`, without those that `names` makes of the other facts.
+    /// The disk's names in `by-id`, without those that `names` makes from other attributes.
     pub(super) ids: Vec<String>,
     /// The disk's names in `by-path`.
     pub(super) places: Vec<String>,
-    /// The disk's number among all since the boot.
+    /// The disk's sequence number since boot (`diskseq`).
     pub(super) sequence: Option<String>,
     pub(super) mapped: Option<Mapped>,
     pub(super) array: Option<Array>,
-    /// What the partition table says of a partition.
+    /// The entry in the partition table, for a partition.
     pub(super) partition: Option<Partition>,
     pub(super) content: Option<Superblock>,
 }
 
-/// Of two devices that claim a link, the one with more gets it (udev's `link_priority`).
+/// If several devices claim a link, the highest priority gets it (udev's `link_priority`).
 pub(super) type Priority = i32;
 
-/// What is put together of others holds the same as each of them, and is meant (63-md-raid-arrays).
+/// A device built from others has the same content as each of them, and is the one that is wanted (63-md-raid-arrays).
 const ASSEMBLED: Priority = 100;
 const PLAIN: Priority = 0;
-/// What is found on a whole disk that has partitions is mostly left over from before it had.
+/// The content of a whole disk that has partitions is usually left over from before it was partitioned.
 const DIVIDED: Priority = -50;
-/// 60-cdrom_id.
+/// As in 60-cdrom_id.
 const CDROM: Priority = -100;
 
 impl LinkAttributes {
@@ -47,12 +47,12 @@ impl LinkAttributes {
         }
     }
 
-    /// The drive that has the link `cdrom`.
+    /// Whether it is the drive with the link `cdrom`.
     fn is_cdrom(&self) -> bool {
         self.name == "sr0"
     }
 
-    /// The links to the device, below `/dev`.
+    /// The links to the device, relative to `/dev`.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names = self.names_of_disk();
         names.extend(self.mapped.iter().flat_map(Mapped::names));
@@ -83,7 +83,8 @@ impl LinkAttributes {
         if array.name.is_empty() {
             return names;
         }
-        // The host that has made it is ours as long as no other is known.
+        // The name may begin with the host that created the array (`HOST:NAME`). That host is taken to be this machine,
+        // as no other is known.
         let own = array.name.rsplit(':').next().unwrap_or_default();
         let between = if own.ends_with(|letter: char| letter.is_ascii_digit()) { "p" } else { "" };
         let suffix = self.number.map(|number| format!("{between}{number}")).unwrap_or_default();
@@ -111,25 +112,26 @@ fn in_disk_directory((directory, value): (&str, &String)) -> Option<String> {
     (!value.is_empty()).then(|| format!("disk/{directory}/{}", encoded(value)))
 }
 
-/// Whether a text can be a path below `/dev`: labels may be `..` or too long.
+/// Whether a text is a valid path below `/dev`: a label may be `..`, or too long.
 fn is_name(path: &str) -> bool {
-    /// linux/limits.h, bytes.
+    /// Bytes (linux/limits.h).
     const NAME_MAX: usize = 255;
     path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.len() <= NAME_MAX)
 }
 
-/// What a rule's `string_escape=replace` leaves: anything unusual is `_`.
+/// Replaces unusual characters by `_`, as `string_escape=replace` does in udev's rules.
 pub(super) fn replaced(text: &str) -> String {
     let is_usual = |letter: char| letter.is_alphanumeric() || "#+-.:=@_".contains(letter);
     text.chars().map(|letter| if is_usual(letter) { letter } else { '_' }).collect()
 }
 
-/// Parts of LVM's own names that no volume of a person's can have (lvm(8), reserved names).
+/// Name parts that LVM reserves for internal volumes (lvm(8), reserved names).
 const INNER: &[&str] = &[
     "_cdata", "_cmeta", "_corig", "_iorig", "_imeta", "_mimage", "_mlog", "_pmspare", "_rimage", "_rmeta",
     "_tdata", "_tmeta", "_vdata", "_vorigin",
 ];
-/// An LVM volume's UUID: this, 32 letters of its group's, 32 of its own, and more for what is inside of it.
+/// Prefix and length of an LVM volume's UUID: the prefix, 32 characters of its group's UUID, 32 of its own. Internal
+/// volumes have a suffix.
 const LVM: &str = "LVM-";
 const LVM_UUID_LENGTH: usize = 4 + 32 + 32;
 
@@ -151,14 +153,15 @@ impl Mapped {
         Some(format!("{group}/{volume}"))
     }
 
-    /// Whether it is there only for a volume that is made of it.
+    /// Whether it is an internal volume, from which another volume is built.
     fn is_inner(&self) -> bool {
         self.uuid.starts_with(LVM)
             && (self.uuid.len() > LVM_UUID_LENGTH || INNER.iter().any(|part| self.name.contains(part)))
     }
 }
 
-/// `my--group-root` is `root` of `my-group`: a hyphen of either is doubled, and a single one is between them.
+/// Splits a device-mapper name into group and volume: `my--group-root` is `root` of `my-group`. A hyphen in either name
+/// is doubled; a single hyphen separates them.
 fn split_lvm_name(name: &str) -> Option<(String, String)> {
     let marked = name.replace("--", "\0");
     let (group, volume) = marked.split_once('-')?;

@@ -1,13 +1,14 @@
-//! A disk's names in `by-path`: the way to it through the machine's buses, as udev-builtin-path_id.c writes it.
-//! Disks behind SAS, Fibre Channel and iSCSI have none here: theirs are made of what the other side says.
+//! A disk's names in `by-path`: its path through the machine's buses, in the format of udev-builtin-path_id.c. Disks
+//! behind SAS, Fibre Channel and iSCSI get none here, because udev makes those names from attributes of the remote
+//! side.
 
 use crate::block::device::Device;
 
-/// What the kernel names in the paths of disks that have another way than their controller's.
+/// Parts of sysfs paths of disks that are not attached to a local controller.
 const ELSEWHERE: &[&str] = &["/virtual/", "/rport-", "/end_device-", "/session", "/vmbus_", "/VMBUS"];
-/// Buses whose devices' names do not change, and that everything hangs on.
+/// Buses with stable device names, to which all other buses are attached.
 const BUSES: &[&str] = &["pci", "platform", "acpi", "xen", "ccw", "scm"];
-/// Of these, those that also say how the disk is reached.
+/// Those of them that also tell how the disk itself is attached.
 const DIRECT: &[&str] = &["platform", "ccw", "scm"];
 
 /// The names of a whole disk.
@@ -28,19 +29,19 @@ pub(super) fn places(disk: &Device) -> Vec<String> {
     way.names(disk)
 }
 
-/// The way from a disk to the processor, as far as it is known.
+/// The path from a disk to the processor, as far as it is known.
 #[derive(Default)]
 struct BusPath {
-    /// The nearest to the disk first.
+    /// The part nearest to the disk comes first.
     parts: Vec<String>,
-    /// A part, and the form that it had before.
+    /// A part, and the form that it has in older names.
     old_form: Option<(String, String)>,
     is_reached: bool,
     has_bus: bool,
 }
 
 impl BusPath {
-    /// Notes a device on the way; whether all others of this bus that follow say nothing more.
+    /// Adds a device on the path. `true` if further devices of the same bus add nothing.
     fn pass(&mut self, device: &Device, bus: &str, disk: &Device) -> bool {
         match bus {
             "scsi" => self.pass_scsi(device),
@@ -69,7 +70,7 @@ impl BusPath {
         let Some([host, channel, target, unit]) = device.scsi_address() else { return false };
         self.is_reached = true;
         if let Some(port) = ata_port(device) {
-            // Behind a port multiplier the channel counts, else the target.
+            // Behind a port multiplier the channel identifies the disk, otherwise the target.
             let part = match channel.as_str() {
                 "0" => format!("ata-{port}.{target}"),
                 channel => format!("ata-{port}.{channel}.0"),
@@ -85,7 +86,7 @@ impl BusPath {
 
     fn pass_usb(&mut self, device: &Device) -> bool {
         self.is_reached = true;
-        // The root has no port.
+        // The root hub has no port.
         let Some((_, port)) = device.name().split_once('-') else { return false };
         self.parts.push(format!("usb-0:{port}"));
         true
@@ -107,7 +108,7 @@ impl BusPath {
     }
 }
 
-/// The number of the port of a SATA controller, from 1.
+/// The number of the SATA controller's port, from 1.
 fn ata_port(device: &Device) -> Option<String> {
     let is_port = |name: &str| {
         let number = name.strip_prefix("ata").unwrap_or_default();
@@ -117,7 +118,7 @@ fn ata_port(device: &Device) -> Option<String> {
     port.attribute(&format!("ata_port/{}/port_no", port.name()))
 }
 
-/// The kernel counts all hosts of the machine; within one controller the lowest is 0.
+/// The SCSI host's number within its controller, from 0. The kernel numbers the hosts of the whole machine.
 fn host_of_controller(device: &Device, host: &str) -> Option<String> {
     let own = device.ancestors().find(|it| it.name() == format!("host{host}"))?;
     let hosts = own.siblings().filter_map(|name| name.strip_prefix("host")?.parse::<u32>().ok());

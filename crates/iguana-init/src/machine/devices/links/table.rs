@@ -1,4 +1,5 @@
-//! What is known of each device, and who looks at it: one at a time, and again when something happened meanwhile.
+//! The known devices and their probes. A device is probed by one thread at a time, and again if it changed during the
+//! probe.
 
 use super::claims::Claims;
 use super::look::{self, ProbeResult};
@@ -13,19 +14,19 @@ use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Knows all devices and their links.
+/// All devices and their links.
 pub(super) struct LinkTable {
     state: Mutex<DeviceTable>,
     changed: Condvar,
-    /// The devices to be looked at.
+    /// The devices to be probed.
     queue: Sender<String>,
-    /// `None` when there is nothing left to watch with.
+    /// `None` if inotify is not available.
     writes: Option<NodeWatcher>,
     report: Report,
 }
 
 struct DeviceTable {
-    /// By the kernel's names.
+    /// By kernel name.
     devices: HashMap<String, DeviceRecord>,
     claims: Claims,
     turn: u64,
@@ -34,10 +35,10 @@ struct DeviceTable {
 /// What is known of a device.
 #[derive(Default)]
 struct DeviceRecord {
-    /// When the present look was asked for, among all looks.
+    /// When the current probe was requested; a sequence number over all probes.
     turn: u64,
     looking: ProbeState,
-    /// It has kept somebody waiting: nobody waits for it any more.
+    /// A refresh has waited for it in vain; later ones do not wait for it any more.
     is_slow: bool,
     node: String,
     fingerprint: Option<String>,
@@ -47,10 +48,10 @@ struct DeviceRecord {
 /// What is known of a disk's partition table.
 #[derive(Debug, Clone, Default)]
 pub(super) enum TableRecord {
-    /// It was not looked at yet.
+    /// The disk was not probed yet.
     #[default]
     Unknown,
-    /// There was this one, or none.
+    /// The table that was found, if any.
     Found(Option<Table>),
 }
 
@@ -60,7 +61,7 @@ enum ProbeState {
     Not,
     Soon,
     Now,
-    /// Something has happened since this look began.
+    /// The device has changed since this probe began.
     NowAndAgain,
 }
 
@@ -78,7 +79,7 @@ impl LinkTable {
         self.state().devices.keys().cloned().collect()
     }
 
-    /// Whether a device has been looked at since it had this fingerprint.
+    /// Whether a device was probed when it had this fingerprint.
     pub(super) fn is_up_to_date(&self, name: &str, fingerprint: &str) -> bool {
         self.state().devices.get(name).is_some_and(|known| known.fingerprint.as_deref() == Some(fingerprint))
     }
@@ -87,12 +88,12 @@ impl LinkTable {
         self.state().is_busy()
     }
 
-    /// Has a device looked at soon.
+    /// Queues a device to be probed.
     pub(super) fn ask(&self, name: &str) {
         self.state().ask(name, &self.queue);
     }
 
-    /// Takes the links to a device away.
+    /// Removes the links of a device.
     pub(super) fn forget(&self, name: &str) {
         let mut state = self.state();
         if let Some(known) = state.devices.remove(name) {
@@ -101,7 +102,7 @@ impl LinkTable {
         }
     }
 
-    /// Waits until all looks that were asked for have been taken; gives back the names of those that took too long.
+    /// Waits until all requested probes are done. Returns the names of devices that took too long.
     pub(super) fn wait(&self, limit: Duration) -> Vec<String> {
         let waited = self.changed.wait_timeout_while(self.state(), limit, |state| state.is_busy());
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -113,13 +114,13 @@ impl LinkTable {
         late.map(mark).collect()
     }
 
-    /// Looks at a device that was asked for.
+    /// Probes a device that was queued.
     pub(super) fn look(&self, name: &str) {
         let Some((turn, table)) = self.begin(name) else { return };
         let Some(device) = Device::block(name) else { return self.forget(name) };
         if let Some(writes) = &self.writes {
-            // The watch begins first, so that nothing is written unseen between the two. A device without a node
-            // yet: the kernel's message is still to come.
+            // Watch before probing, so that no write in between is missed. This fails for a device without a node yet;
+            // the kernel will report that device again.
             let _ = writes.watch(&look::node(&device), name);
         }
         let mut sight = ProbeResult::from_outside(&device);
@@ -135,8 +136,8 @@ impl LinkTable {
         Some((known.turn, known.table.clone()))
     }
 
-    /// What is known without reading from the device has its links at once: LVM makes none of its own, and expects
-    /// them to be there.
+    /// Makes the links that are known without reading from the device at once: LVM makes none itself, and expects them
+    /// to exist.
     fn note_outside(&self, device: &Device, turn: u64, sight: &ProbeResult) {
         let mut state = self.state();
         let (node, facts) = (device.node(), &sight.facts);
@@ -148,7 +149,7 @@ impl LinkTable {
 
     fn note(&self, name: &str, turn: u64, sight: io::Result<ProbeResult>) {
         let mut state = self.state();
-        // It may have gone meanwhile, and another one come in its place.
+        // The device may be gone meanwhile, or replaced by another one of the same name.
         let Some(known) = state.known(name, turn) else { return };
         let again = known.looking == ProbeState::NowAndAgain;
         (known.looking, known.is_slow) = (ProbeState::Not, false);
@@ -171,7 +172,7 @@ impl LinkTable {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of links that cannot be made.
+    /// Reports links that cannot be made.
     fn told(&self) -> impl FnMut(&str, io::Error) {
         |name, error| {
             self.report.detail(format_args!("devices: the link `/dev/{name}` cannot be made: {error}"));
@@ -180,7 +181,7 @@ impl LinkTable {
 }
 
 impl DeviceTable {
-    /// The device, if the look at it is still the one of this turn.
+    /// The device, if its current probe is the one of this turn.
     fn known(&mut self, name: &str, turn: u64) -> Option<&mut DeviceRecord> {
         self.devices.get_mut(name).filter(|known| known.turn == turn)
     }
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// No block device has these names.
+    /// Names that no block device has.
     const NAMES: [&str; 2] = ["iguana-test-1", "iguana-test-2"];
 
     #[test]

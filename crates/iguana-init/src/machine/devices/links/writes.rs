@@ -1,5 +1,5 @@
-//! Tells when somebody who may have written to a device has closed it, as udev's `watch` option does. The
-//! kernel sends no message for that.
+//! Reports when a process that had a device open for writing closes it, as udev's `watch` option does. The kernel sends
+//! no uevent for that.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -9,25 +9,25 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes for what has happened since the last time: some hundred events.
+/// Bytes of the buffer for events: some hundred.
 const BUFFER: usize = 8 << 10;
-/// Where dmsetup and LVM make nodes of their own if they find no link there.
+/// Where dmsetup and LVM create nodes of their own if there is no link.
 const MAPPER: &str = "/dev/mapper";
 
-/// Watches devices' nodes.
+/// Watches the nodes of devices.
 pub(super) struct NodeWatcher {
     inotify: OwnedFd,
-    /// The devices' names by the watches' numbers.
+    /// Names of devices by watch descriptor.
     watched: Mutex<HashMap<i32, String>>,
 }
 
-/// What may have been written to.
+/// A device that may have been written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NodeChange {
     Device(String),
-    /// One that device-mapper has made.
+    /// A device-mapper device, not known which.
     Mapped,
-    /// Nobody knows: there was more than could be remembered.
+    /// Any device: the kernel's event queue overflowed.
     Anything,
 }
 
@@ -36,14 +36,14 @@ impl NodeWatcher {
         Ok(Self { inotify: inotify::init(CreateFlags::CLOEXEC)?, watched: Mutex::default() })
     }
 
-    /// Watches all mapped devices, also by nodes that others make of them.
+    /// Watches all device-mapper devices, including nodes that other programs create.
     pub(super) fn watch_mapped(&self) -> std::io::Result<()> {
         std::fs::create_dir_all(MAPPER)?;
         inotify::add_watch(&self.inotify, MAPPER, WatchFlags::CLOSE_WRITE)?;
         Ok(())
     }
 
-    /// Watches a device as long as its node is there.
+    /// Watches a device as long as its node exists.
     pub(super) fn watch(&self, node: &Path, name: &str) -> rustix::io::Result<()> {
         let mut watched = self.watched();
         let number = inotify::add_watch(&self.inotify, node, WatchFlags::CLOSE_WRITE)?;
@@ -51,7 +51,7 @@ impl NodeWatcher {
         Ok(())
     }
 
-    /// Tells of everything that happens, until reading fails.
+    /// Calls `tell` for each event, until reading fails.
     pub(super) fn listen(&self, mut tell: impl FnMut(NodeChange)) -> Errno {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut events = Reader::new(&self.inotify, &mut buffer);

@@ -2,12 +2,12 @@ use super::*;
 use crate::report::Level;
 use std::sync::mpsc::{Receiver, channel};
 
-/// The type of a message, as servers make it after [`head`].
+/// Message types in answers built with [`head`].
 const OFFER: u8 = 2;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// How long a client may take for a lease that is offered at once.
+/// How long a client may take to get a lease that is offered at once.
 const SOON: Duration = Duration::from_secs(8);
 
 /// The fixed fields of the answer to `question`, with an address (RFC 2131, section 2).
@@ -18,7 +18,7 @@ fn head(question: &[u8], address: [u8; 4]) -> Vec<u8> {
     answer
 }
 
-/// A whole answer: the type, a lease of four seconds (real ones are of at least two minutes), and more options.
+/// A complete answer: the type, a lease of four seconds (real leases last at least two minutes), and more options.
 fn answer(question: &[u8], address: [u8; 4], kind: u8, options: &[u8]) -> Vec<u8> {
     [&head(question, address)[..], &[53, 1, kind, 51, 4, 0, 0, 0, 4], options, &[255]].concat()
 }
@@ -27,13 +27,13 @@ fn is_discover(question: &[u8]) -> bool {
     question[242] == 1
 }
 
-/// Answers with what a good server would.
+/// The answer of a correct server.
 fn honest(question: &[u8]) -> Vec<u8> {
     answer(question, [10, 0, 2, 15], if is_discover(question) { OFFER } else { ACK }, &[])
 }
 
-/// The leases of a client, in a network whose server sends what `serve` makes of each question; none for those who
-/// are not root, as a network of one's own is root's alone.
+/// The leases that a client gets in a network whose server answers each request with `serve`. `None` unless run as
+/// root, because only root can create a network namespace.
 fn leases_from(
     serve: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
     take: impl Fn(&Lease) -> Taken + Send + 'static,
@@ -51,7 +51,7 @@ fn leases_from(
         let mut buffer = [0; LARGEST_MESSAGE];
         while let Ok(count) = server.recv(&mut buffer) {
             for answer in serve(&buffer[..count]) {
-                // One that is larger than the wire's packets may be refused.
+                // A message larger than the interface's MTU may be refused.
                 let _ = server.send_to(&answer, (Ipv4Addr::BROADCAST, CLIENT_PORT));
             }
         }
@@ -86,7 +86,7 @@ fn a_lease_is_renewed_before_it_ends() {
 #[test]
 fn hostile_answers_do_not_keep_the_client_from_a_good_one() {
     let serve = |question: &[u8]| {
-        // Few enough for the socket's buffer: what a flood pushes out of it is asked for again.
+        // Few enough for the socket's buffer. If a flood overflowed it, the client would ask again.
         let with_length = |length: u8| {
             let mut answer = honest(question);
             answer[2] = length;
@@ -113,7 +113,7 @@ fn hostile_answers_do_not_keep_the_client_from_a_good_one() {
 fn an_address_that_the_kernel_refuses_is_asked_for_anew() {
     let questions = std::sync::atomic::AtomicU8::new(0);
     let serve = move |question: &[u8]| {
-        // Each DISCOVER gets another address.
+        // Offer another address for each DISCOVER.
         let number =
             questions.fetch_add(u8::from(is_discover(question)), std::sync::atomic::Ordering::Relaxed);
         let last = number + u8::from(is_discover(question));
@@ -133,7 +133,7 @@ fn a_server_that_takes_everything_back_is_not_asked_without_a_pause() {
     let (asked, questions) = channel();
     let serve = move |question: &[u8]| {
         let _ = asked.send(());
-        // A refusal has to say whose it is.
+        // A NAK needs a server identifier.
         let offers_and_refuses = if is_discover(question) { OFFER } else { NAK };
         vec![answer(question, [10, 0, 2, 15], offers_and_refuses, &[54, 4, 10, 0, 2, 2])]
     };
