@@ -1,10 +1,10 @@
-//! Which addresses can be an interface's, a gateway's, a server's.
+//! Which addresses an interface, a gateway or a server can have.
 
 use std::net::Ipv4Addr;
 
-/// Why `address` cannot be one machine's on a network, if it cannot (RFC 6890, section 2.2.2).
+/// Why `address` cannot belong to a machine on a network (RFC 6890, section 2.2.2); `None` if it can.
 ///
-/// 240.0.0.0/4 is reserved, but Linux takes it and some networks use it.
+/// 240.0.0.0/4 is reserved, but Linux accepts it and some networks use it.
 pub(crate) fn defect(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("is of no machine (0.0.0.0/8)"),
@@ -15,13 +15,12 @@ pub(crate) fn defect(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// Whether `address` can be one machine's on a network.
+/// Whether `address` can belong to a machine on a network.
 pub(crate) fn is_usable(address: Ipv4Addr) -> bool {
     defect(address).is_none()
 }
 
-/// Whether `address` is the one that stands for all machines of its network. Networks of one or two addresses have
-/// none (RFC 3021).
+/// Whether `address` is the broadcast address of its network. Networks of one or two addresses have none (RFC 3021).
 pub(crate) fn is_broadcast(address: Ipv4Addr, prefix: u8) -> bool {
     prefix < 31 && u32::from(address) | mask(prefix) == u32::MAX
 }
@@ -32,7 +31,8 @@ pub(crate) fn mask(prefix: u8) -> u32 {
     u32::MAX.checked_shl(host_bits).unwrap_or(0)
 }
 
-/// The bits of a mask, if it is one: ones and then zeros, at least one of each kind but /32.
+/// The prefix length of a netmask; `None` unless it is ones followed by zeros. 0.0.0.0 is refused, 255.255.255.255 is
+/// /32.
 pub(crate) fn prefix(mask: Ipv4Addr) -> Option<u8> {
     let bits = u32::from(mask);
     let ones = bits.leading_ones();

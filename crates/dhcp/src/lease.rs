@@ -1,4 +1,4 @@
-//! What a server gives, of which every part can be used.
+//! The lease that a server gives, reduced to the parts that can be used.
 
 use crate::address::{defect, is_broadcast, is_usable, mask, prefix};
 use crate::name;
@@ -7,53 +7,53 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Bits of a network's mask when the server says none, or one that is none.
+/// The prefix length when the server sends no subnet mask, or an invalid one.
 const DEFAULT_PREFIX: u8 = 24;
-/// Shortest lease that is believed, in seconds: half of it is the pause between two renewals.
+/// The shortest lease time that is accepted, in seconds: half of it is the pause between two renewals.
 const SHORTEST_LEASE: u32 = 4;
-/// A lease without a time, or with an endless one, is renewed once a day, in seconds.
+/// The lease time in seconds when the server sends none, or an infinite one: such a lease is renewed once a day.
 const DEFAULT_LEASE: u32 = 86_400;
-/// RFC 2131, section 3.3: this many seconds are for ever.
+/// RFC 2131, section 3.3: this number of seconds means an infinite lease.
 const FOR_EVER: u32 = u32::MAX;
-/// More name servers, and more routes, are left out: each route is a request to the kernel.
+/// Further name servers and routes are left out: each route is a request to the kernel.
 const NAME_SERVERS_AT_MOST: usize = 8;
 const ROUTES_AT_MOST: usize = 64;
 
-/// What a server gave.
+/// A lease, of which every part can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The machine's address.
+    /// The address of the machine.
     pub address: Ipv4Addr,
-    /// Bits of the mask of its network.
+    /// The prefix length of its network.
     pub prefix: u8,
-    /// Who gave it; `None` when nobody can be at the address that the server says is its own.
+    /// The server that gave the lease; `None` when the address it sends as its own cannot be one.
     pub server: Option<Ipv4Addr>,
-    /// The ways to other networks.
+    /// The routes to other networks.
     pub routes: Vec<Route>,
-    /// Whom to ask for names, in this order.
+    /// The name servers, in the order in which they are asked.
     pub name_servers: Vec<Ipv4Addr>,
-    /// In which domain to look for names without one.
+    /// The search domain for names without a dot.
     pub domain: Option<String>,
-    /// The machine's name.
+    /// The host name.
     pub host_name: Option<String>,
-    /// Time until the server is asked for more (T1).
+    /// Time until the lease is renewed with its server (T1).
     pub renew: Duration,
-    /// Time until any server is asked (T2).
+    /// Time until any server is asked to extend it (T2).
     pub rebind: Duration,
-    /// Time until the lease ends.
+    /// Time until the lease expires.
     pub end: Duration,
-    /// What else the server gave, but cannot be used, and why: a sentence each.
+    /// What the server sent but cannot be used, and why: one sentence each.
     pub ignored: Vec<String>,
 }
 
-/// A way to a network.
+/// A route to a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The network's address.
+    /// The address of the network.
     pub network: Ipv4Addr,
-    /// Bits of its mask.
+    /// Its prefix length.
     pub prefix: u8,
-    /// Who passes packets on; `None` when the network is on the interface's own wire.
+    /// The gateway; `None` when the network is on the link itself.
     pub gateway: Option<Ipv4Addr>,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Lease {
 }
 
 impl Lease {
-    /// The lease of an offer or an agreement; an error when the machine cannot have the address.
+    /// The lease in a DHCPOFFER or DHCPACK; an error when the machine cannot have the address.
     pub(crate) fn new(address: Ipv4Addr, next_server: Ipv4Addr, options: &Options) -> Result<Self, String> {
         if let Some(defect) = defect(address) {
             return Err(format!("the address `{address}` {defect}"));
@@ -98,7 +98,7 @@ impl Lease {
     }
 }
 
-/// Reads options, and notes what cannot be used.
+/// Reads options, and notes those that cannot be used.
 struct Reader<'a> {
     options: &'a Options,
     ignored: Vec<String>,
@@ -161,7 +161,7 @@ impl Reader<'_> {
         name
     }
 
-    /// RFC 3442: the classless routes count alone when there are any.
+    /// RFC 3442: if there are classless routes, the other routing options are ignored.
     fn routes(&mut self) -> Vec<Route> {
         let mut routes = match self.options.bytes(options::CLASSLESS_ROUTES).map(classless_routes) {
             Some(Some(routes)) => routes,
@@ -198,14 +198,14 @@ impl Reader<'_> {
     }
 }
 
-/// RFC 3442, "Classless Route Option Format"; `None` when it is none.
+/// RFC 3442, "Classless Route Option Format"; `None` when the bytes do not follow it.
 fn classless_routes(mut bytes: &[u8]) -> Option<Vec<Route>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = bytes.split_first() {
         let (network, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8)))?;
         let (gateway, rest) = rest.split_first_chunk::<4>()?;
         let mut octets = [0; 4];
-        // More than 32 bits do not fit.
+        // Fails for a prefix of more than 32 bits.
         octets.get_mut(..network.len())?.copy_from_slice(network);
         let network = u32::from_be_bytes(octets) & mask(prefix);
         let gateway = Some(Ipv4Addr::from(*gateway)).filter(|gateway| !gateway.is_unspecified());
@@ -215,7 +215,7 @@ fn classless_routes(mut bytes: &[u8]) -> Option<Vec<Route>> {
     Some(routes)
 }
 
-/// Whether packets may be sent to that network at all; also anywhere.
+/// Whether packets may be sent to that network; 0.0.0.0/0 counts as one.
 fn is_destination(route: &Route) -> bool {
     route.prefix <= 32 && (route.network.is_unspecified() || is_usable(route.network))
 }

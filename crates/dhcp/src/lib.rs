@@ -1,12 +1,13 @@
-//! DHCPv4 as a client needs it: what it asks, as bytes; and what anybody on the wire answers, as a
+//! The DHCPv4 client protocol: it encodes what the client asks, and decodes what anybody on the network answers, into a
 //! [`Lease`] of which every part can be used.
 //!
 //! Principles:
 //!
-//! 1. No I/O, and no clock: packets are bytes, times are lengths.
-//! 2. Nothing panics: the shipped programs abort on a panic, so one packet would end a boot. The lints below hold that, the
-//!    fuzz target `dhcp` tries it.
-//! 3. Only the address is needed. What else in an answer cannot be used is left out and noted ([`Lease::ignored`]).
+//! 1. No I/O and no clock: packets are bytes, times are durations.
+//! 2. Nothing panics: the shipped programs abort on a panic, so one packet would end a boot. The lints below enforce
+//!    it, the fuzz target `dhcp` tests it.
+//! 3. Only the address is required. Any other part of an answer that cannot be used is left out and noted
+//!    ([`Lease::ignored`]).
 //!
 //! ```
 //! use dhcp::{Question, Request, Unanswered};
@@ -20,8 +21,8 @@
 //! assert!(matches!(request.read_answer(b""), Err(Unanswered::NotForUs | Unanswered::Malformed(_))));
 //! ```
 //!
-//! Errors: [`Unanswered`] tells a packet that is not for us, which is passed over, from an answer that is malformed or cannot be
-//! used, which is refused as a whole.
+//! Errors: [`Unanswered`] distinguishes a packet for another client, which the caller skips, from an answer that is
+//! malformed or cannot be used, which is refused as a whole.
 //!
 //! Specifications: RFC 2131, RFC 2132, RFC 3442 (classless routes).
 #![forbid(unsafe_code)]

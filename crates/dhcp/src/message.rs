@@ -1,29 +1,29 @@
-//! The messages (RFC 2131, section 2).
+//! DHCP messages (RFC 2131, section 2).
 
 use crate::lease::Lease;
 use crate::options::{self, Options};
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// Where servers listen, by UDP.
+/// The UDP port of servers.
 pub const SERVER_PORT: u16 = 67;
-/// Where clients listen, by UDP.
+/// The UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;
-/// Bytes of the largest message that an Ethernet carries in one packet: 1500 without the headers of IPv4 and UDP. No
-/// server may send a larger one unasked (RFC 2131, section 2: 576 bytes).
+/// Bytes of the largest message that fits in one Ethernet frame: 1500 without the headers of IPv4 and UDP. A server may
+/// not send more than 576 bytes unless asked to (RFC 2131, section 2).
 pub const LARGEST_MESSAGE: usize = 1500 - 20 - 8;
 
-/// Older relays drop what is smaller (RFC 1542, section 2.1), in bytes.
+/// Bytes of the smallest message: older relays drop shorter ones (RFC 1542, section 2.1).
 const SMALLEST_MESSAGE: usize = 300;
 const BOOT_REQUEST: u8 = 1;
 const BOOT_REPLY: u8 = 2;
-/// RFC 1700, "Address Resolution Protocol Parameters": hardware type and bytes of an address.
+/// RFC 1700, "Address Resolution Protocol Parameters": the hardware type, and the bytes of an address.
 const ETHERNET: (u8, u8) = (1, 6);
-/// Asks servers to broadcast their answers.
+/// The flag that asks servers to broadcast their answers.
 const BROADCAST: [u8; 2] = [0x80, 0];
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 const CLASS: &[u8] = b"iguana";
-/// What a server is asked to tell.
+/// The options that the client asks for (RFC 2132, section 9.8).
 const WANTED: [u8; 9] = [
     options::SUBNET_MASK,
     options::ROUTER,
@@ -36,62 +36,63 @@ const WANTED: [u8; 9] = [
     options::CLASSLESS_ROUTES,
 ];
 
-// RFC 2132, section 9.6.
+// Message types: RFC 2132, section 9.6.
 const DISCOVER: u8 = 1;
 const OFFER: u8 = 2;
 const REQUEST: u8 = 3;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// What a client asks.
+/// What the client asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// Who gives an address?
+    /// DHCPDISCOVER: which server offers an address?
     Discover,
-    /// May this address be ours, which that server has offered?
+    /// DHCPREQUEST for an address that a server has offered.
     Select {
         /// The offered address.
         address: Ipv4Addr,
-        /// Who offered it, if the offer says so.
+        /// The server that offered it, if the offer says so.
         server: Option<Ipv4Addr>,
     },
-    /// May this address stay ours?
+    /// DHCPREQUEST that extends the lease of an address.
     Renew {
         /// The address.
         address: Ipv4Addr,
-        /// Who gave it; `None` asks any server.
+        /// The server that gave the lease; `None` asks any server.
         server: Option<Ipv4Addr>,
     },
 }
 
-/// A message of a client.
+/// A message from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// Tells the answer from those to others. Need not be secret: the question goes to everybody on the wire.
+    /// Matches answers to this request (`xid`). It need not be secret: the request is broadcast to the whole network.
     pub transaction: u32,
-    /// The address of the interface.
+    /// The MAC address of the interface.
     pub hardware_address: [u8; 6],
-    /// What is asked.
+    /// What the client asks.
     pub question: Question,
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// An offer to [`Question::Discover`], an agreement to the others.
+    /// A DHCPOFFER for [`Question::Discover`], a DHCPACK for the others.
     Lease(Lease),
-    /// No: the client has to begin anew.
+    /// A DHCPNAK: the client has to start again with [`Question::Discover`].
     Refusal,
 }
 
-/// Why a packet is no answer.
+/// Why a packet is not an answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unanswered {
-    /// It is for another machine, from another server, or to another question. The port is open to the whole wire.
+    /// It is for another machine, from another server, or for another request. Anybody on the network can send to the
+    /// port.
     NotForUs,
-    /// It is for us, and not as RFC 2131 has it.
+    /// It is for this client but violates RFC 2131.
     Malformed(&'static str),
-    /// It is for us, and no machine can have what it gives.
+    /// It is for this client, but no machine can have the address in it.
     Unusable(String),
 }
 
@@ -127,7 +128,7 @@ impl Request {
         message.extend(client.octets());
         message.extend([0; 4 * 3]);
         message.extend(self.hardware_address);
-        // The rest of the hardware address; the server's name; the file's.
+        // The rest of `chaddr`, then `sname` and `file`.
         message.extend([0; 10 + 64 + 128]);
         message.extend(MAGIC_COOKIE);
         message.extend([options::MESSAGE_TYPE, 1, kind]);
@@ -147,10 +148,10 @@ impl Request {
         message
     }
 
-    /// What a packet answers to this.
+    /// Decodes a packet as the answer to this request.
     ///
     /// # Errors
-    /// When it is for somebody else, is malformed, or gives what cannot be used.
+    /// When it is for another client, is malformed, or offers an address that cannot be used.
     pub fn read_answer(&self, packet: &[u8]) -> Result<Answer, Unanswered> {
         let reply = Reply::parse(packet, self)?;
         let (expected, from) = match self.question {
@@ -174,7 +175,7 @@ impl Request {
     }
 }
 
-/// The fixed fields of a message that a client looks at.
+/// The fixed fields of a message that a client reads.
 struct Fields {
     operation: u8,
     hardware_type: u8,
@@ -189,7 +190,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Takes them from the front of a packet.
+    /// Parses them from the start of a packet.
     fn take(rest: &mut &[u8]) -> Option<Self> {
         let [operation, hardware_type, hardware_length, _hops] = take(rest)?;
         let transaction = u32::from_be_bytes(take(rest)?);
@@ -217,7 +218,7 @@ fn take<const COUNT: usize>(rest: &mut &[u8]) -> Option<[u8; COUNT]> {
     Some(*taken)
 }
 
-/// A message of a server to us, whose fixed fields are right.
+/// A message of a server to this client, whose fixed fields are valid.
 struct Reply {
     kind: u8,
     address: Ipv4Addr,
@@ -232,7 +233,7 @@ impl Reply {
         if fields.operation != BOOT_REPLY || fields.transaction != request.transaction {
             return Err(Unanswered::NotForUs);
         }
-        // Before anything is made of the address: lengths up to 255 fit into the field of the length.
+        // Checked before the address is used: the length field allows up to 255 bytes.
         if (fields.hardware_type, fields.hardware_length) != ETHERNET {
             return Err(Unanswered::Malformed("its hardware address is not of an Ethernet"));
         }
@@ -251,14 +252,15 @@ impl Reply {
         Ok(Self { kind, address: fields.address, next_server: fields.next_server, options })
     }
 
-    /// Whether `server` sent it. All say who they are (RFC 2131, table 3); who does not may still agree, but not refuse.
+    /// Whether `server` sent the message. Servers must identify themselves (RFC 2131, table 3); one that does not may
+    /// still acknowledge, but not refuse.
     fn is_from(&self, server: Ipv4Addr) -> bool {
         self.options.address(options::SERVER_IDENTIFIER).map_or(self.kind == ACK, |said| said == server)
     }
 }
 
-/// The options, and those in the fields of the file and the server's name, in this order (RFC 3396, section 5), when
-/// the former say that there are some.
+/// The options of the message, followed by those in the fields `file` and `sname`, in this order (RFC 3396, section 5),
+/// when the option "overload" says that these hold some.
 fn all_options(bytes: &[u8], fields: &Fields) -> Result<Options, &'static str> {
     const IN_FILE: u8 = 1;
     const IN_SERVER_NAME: u8 = 2;

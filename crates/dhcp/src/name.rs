@@ -1,18 +1,18 @@
-//! Names that a server gives: whatever answers on the wire must not add lines or words to files.
+//! Checks of the names that a server sends: an answer from the network must not be able to add lines or words to files.
 
-/// The longest name that the kernel takes (gethostname(2), `HOST_NAME_MAX`), in bytes.
+/// The longest host name that the kernel accepts (gethostname(2), `HOST_NAME_MAX`), in bytes.
 const LONGEST_HOST_NAME: usize = 64;
 /// RFC 1035, section 2.3.4, in bytes.
 const LONGEST_LABEL: usize = 63;
 /// RFC 1035, section 2.3.4: 255 bytes on the wire are 253 in text.
 const LONGEST_DOMAIN: usize = 253;
 
-/// The name in the bytes of an option: letters, digits and hyphens between dots (RFC 1123, section 2.1), and the
-/// underscores that are common all the same.
+/// Parses the name in an option: letters, digits and hyphens between dots (RFC 1123, section 2.1), and also
+/// underscores, which are common.
 pub(crate) fn domain(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
     let text = text.strip_suffix('.').unwrap_or(text);
-    // What ends in a number is an address, however it is written.
+    // A name whose last label is a number would be read as an address.
     let last_is_number = text.rsplit('.').next().is_some_and(|label| label.parse::<u64>().is_ok());
     (text.len() <= LONGEST_DOMAIN && text.split('.').all(is_label) && !(last_is_number && text.contains('.')))
         .then(|| text.to_owned())
@@ -26,7 +26,7 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// The same for a machine's own name. One that is too long for the kernel loses its domain.
+/// Like [`domain`], for the host name. The domain is cut off when the whole is too long for the kernel.
 pub(crate) fn host(bytes: &[u8]) -> Option<String> {
     let name = domain(bytes)?;
     if name.len() <= LONGEST_HOST_NAME {

@@ -1,4 +1,4 @@
-//! The options of a message (RFC 2132), put together from all places in which they may be (RFC 2131, section 4.1).
+//! The options of a message (RFC 2132), collected from all fields that may hold some (RFC 2131, section 4.1).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -22,15 +22,15 @@ pub(crate) const CLASS_IDENTIFIER: u8 = 60;
 pub(crate) const CLASSLESS_ROUTES: u8 = 121;
 pub(crate) const END: u8 = 255;
 
-/// Options by their number. One that comes in parts, also in different fields, is whole here (RFC 3396).
+/// Options by code. An option that was sent in several parts, even in different fields, is concatenated (RFC 3396).
 #[derive(Debug, Default)]
 pub(crate) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
-    /// Adds what is in one field of a message.
+    /// Adds the options in one field of a message.
     ///
     /// # Errors
-    /// When an option goes on behind the end of the field.
+    /// When an option is longer than the rest of the field.
     pub(crate) fn add(&mut self, mut field: &[u8]) -> Result<(), &'static str> {
         const CUT: &str = "an option is longer than its field";
         while let Some((&code, rest)) = field.split_first() {
@@ -54,7 +54,7 @@ impl Options {
         self.0.get(&code).map(Vec::as_slice)
     }
 
-    /// An option of one byte.
+    /// The value of an option of one byte.
     pub(crate) fn byte(&self, code: u8) -> Option<u8> {
         match self.bytes(code)? {
             [byte] => Some(*byte),
@@ -62,17 +62,17 @@ impl Options {
         }
     }
 
-    /// An option that is a number of four bytes.
+    /// The value of an option that is a 32-bit number.
     pub(crate) fn number(&self, code: u8) -> Option<u32> {
         self.bytes(code)?.try_into().ok().map(u32::from_be_bytes)
     }
 
-    /// An option that is one address.
+    /// The value of an option that is one address.
     pub(crate) fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.number(code).map(Ipv4Addr::from)
     }
 
-    /// An option that is a list of addresses; `None` when it is there and is none.
+    /// The value of an option that is a list of addresses; `None` when the option is there but malformed.
     pub(crate) fn addresses(&self, code: u8) -> Option<Vec<Ipv4Addr>> {
         let (addresses, rest) = self.bytes(code).unwrap_or_default().as_chunks::<4>();
         rest.is_empty().then(|| addresses.iter().map(|address| Ipv4Addr::from(*address)).collect())

@@ -1,26 +1,26 @@
-//! What names mean, as the files that say it.
+//! The contents of the files that configure name resolution.
 
 use crate::Lease;
 use std::net::Ipv4Addr;
 
-/// resolv.conf(5) takes three.
+/// resolv.conf(5) allows three.
 const NAME_SERVERS_AT_MOST: usize = 3;
-/// A machine's name when nobody has given it one.
+/// The host name when neither the user nor a server gives one.
 const NO_NAME: &str = "localhost";
 
-/// The content of the files that say what names mean.
+/// The contents of the files that configure name resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolver {
     /// `/etc/resolv.conf`.
     pub resolv_conf: String,
     /// `/etc/hosts`.
     pub hosts: String,
-    /// The machine's name.
+    /// The host name.
     pub host_name: String,
 }
 
 impl Resolver {
-    /// With the servers `first`, and after them those of the lease.
+    /// Puts the servers in `first` before those of the lease.
     #[must_use]
     pub fn new(first: &[Ipv4Addr], lease: Option<&Lease>) -> Self {
         let mut servers = first.to_vec();

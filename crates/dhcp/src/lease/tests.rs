@@ -2,7 +2,7 @@ use super::*;
 
 const ADDRESS: [u8; 4] = [10, 0, 2, 15];
 
-/// The lease of these options: their codes and bytes.
+/// The lease with these options, given as codes and bytes.
 fn lease(options: &[(u8, &[u8])]) -> Lease {
     given(ADDRESS, options).unwrap()
 }
@@ -117,16 +117,16 @@ fn classless_routes_take_the_place_of_the_router() {
         let routes: Vec<String> = lease.routes.iter().map(Route::to_string).collect();
         (routes.join(", "), lease.ignored.len())
     };
-    // Bits behind the mask do not count.
+    // Bits beyond the prefix are ignored.
     let good = of(&[20, 10, 9, 255, 10, 0, 2, 3, 0, 10, 0, 2, 4, 32, 10, 0, 2, 1, 0, 0, 0, 0]);
     assert_eq!(good, ("10.9.240.0/20 by 10.0.2.3, 0.0.0.0/0 by 10.0.2.4, 10.0.2.1/32".into(), 0));
     let router = ("0.0.0.0/0 by 10.0.2.2".to_owned(), 1);
-    // A mask of 33 bits; cut off in the network, and in the gateway.
+    // A prefix of 33 bits; then routes that are cut off in the network and in the gateway.
     assert_eq!(of(&[33, 10, 0, 0, 0, 0, 10, 0, 2, 3]), router);
     assert_eq!(of(&[255, 1]), router);
     assert_eq!(of(&[24, 10, 0]), router);
     assert_eq!(of(&[0, 10, 0, 2]), router);
-    // To loopback and multicast; by loopback and broadcast.
+    // To loopback and multicast; through loopback and broadcast.
     let nowhere = [8, 127, 10, 0, 2, 3, 4, 224, 10, 0, 2, 3, 0, 127, 0, 0, 1, 0, 255, 255, 255, 255];
     assert_eq!(of(&nowhere), (String::new(), 1));
 }

@@ -11,7 +11,7 @@ fn select() -> Request {
     asking(Question::Select { address: [10, 0, 2, 15].into(), server: Some(SERVER.into()) })
 }
 
-/// A reply of that type, with more options.
+/// A reply of the given type, with further options.
 fn reply(kind: u8, options: &[&[u8]]) -> Vec<u8> {
     let mut packet =
         vec![BOOT_REPLY, 1, 6, 0, 0xDE, 0xAD, 0xBE, 0xEF, 0, 0, 0x80, 0, 0, 0, 0, 0, 10, 0, 2, 15];
@@ -43,7 +43,7 @@ fn a_request_is_as_the_rfc_has_it() {
     assert_eq!(asking(Question::Discover).encode().len(), SMALLEST_MESSAGE);
     let renewal = asking(Question::Renew { address: [10, 0, 2, 15].into(), server: Some(SERVER.into()) });
     assert_eq!(renewal.encode()[12..16], [10, 0, 2, 15]);
-    // RFC 2131, table 5: neither the address nor the server is an option then.
+    // RFC 2131, table 5: a renewal carries neither the address nor the server as an option.
     assert_eq!(renewal.encode()[240..244], [53, 1, REQUEST, 55]);
 }
 
@@ -96,7 +96,7 @@ fn what_is_malformed_is_told() {
     let mut packet = reply(OFFER, &[&[6, 200, 10]]);
     packet.pop();
     assert_eq!(ask(&packet), "an option is longer than its field");
-    // Twice of one byte is once of two (RFC 3396).
+    // An option of one byte that occurs twice is one option of two bytes (RFC 3396).
     assert_eq!(ask(&reply(OFFER, &[&[53, 1, ACK]])), "it does not say of which type it is");
     for overload in [&[52, 1, 0][..], &[52, 1, 4], &[52, 0], &[52, 2, 1, 1]] {
         assert_eq!(ask(&reply(OFFER, &[overload])), "it does not say in which fields more options are");
@@ -115,9 +115,9 @@ fn options_in_other_fields_count_when_the_server_says_so() {
     };
     const END_OF_FIELD: u8 = 255;
     assert_eq!(overload(3).name_servers, [Ipv4Addr::from([10, 0, 2, 9])]);
-    // Parts of an address are none.
+    // Incomplete addresses are ignored.
     assert_eq!((overload(1).name_servers.len(), overload(1).ignored.len()), (0, 1));
-    // What is in a field must end there.
+    // An option must end in the field in which it begins.
     let mut packet = reply(OFFER, &[&[52, 1, 2]]);
     packet[44..46].copy_from_slice(&[6, 63]);
     let answer = asking(Question::Discover).read_answer(&packet);
@@ -138,7 +138,7 @@ fn only_the_server_that_was_asked_answers() {
     };
     assert_eq!(renew(Some(SERVER)).read_answer(&other(NAK)), Err(Unanswered::NotForUs));
     assert_eq!(renew(None).read_answer(&other(NAK)), Ok(Answer::Refusal));
-    // One that does not say who it is may agree, and not refuse.
+    // A server that does not identify itself may acknowledge, but not refuse.
     let nameless = |kind| {
         let mut packet = reply(kind, &[]);
         packet[243] = 200;
