@@ -1,57 +1,57 @@
-//! The attempts at one thing: counted, spread, and bounded by the table.
+//! Attempts at one operation: counted, spaced out, and limited by the table of retries.
 
 use crate::failure::{Failure, FailureKind};
 use crate::table::{DAMAGED, NEXT_LOCATION, OVERLOADED, Schedule, UNREACHABLE, some_of};
 use std::time::{Duration, Instant};
 
-/// What is to be waited out before the next attempt.
+/// The pause before the next attempt.
 #[derive(Debug)]
 pub struct Pause {
     /// Why the last attempt failed.
     pub why: anyhow::Error,
-    /// How long the pause is.
+    /// The length of the pause.
     pub wait: Duration,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub tried: u32,
-    /// How often it will be tried at most.
+    /// The maximum number of attempts.
     pub tries: u32,
 }
 
-/// Attempts at one document, or at one layer from one place.
+/// The attempts at one document, or at one layer from one location.
 #[derive(Debug)]
 pub struct Attempts {
     start: Instant,
-    /// The longest total of the rows that its failures belong to.
+    /// The longest total limit of the rows that the failures so far belong to.
     total: Duration,
-    /// How often it failed in each way: unreachable, overloaded, damaged.
+    /// The number of failures of each kind: unreachable, overloaded, damaged.
     tried: [u32; 3],
-    /// Whether a failure ends it: somebody else is asked instead.
+    /// Whether the first failure ends the attempts, because another location is tried instead.
     is_once: bool,
 }
 
 impl Attempts {
-    /// At the only place that has something.
+    /// For the only location of something.
     #[must_use]
     pub fn usual() -> Self {
         Self { start: Instant::now(), total: UNREACHABLE.total, tried: [0; 3], is_once: false }
     }
 
-    /// At one place of several.
+    /// For one of several locations.
     #[must_use]
     pub fn once() -> Self {
         Self { is_once: true, total: NEXT_LOCATION.total, ..Self::usual() }
     }
 
-    /// How long the next attempt may take.
+    /// The time that is left for the next attempt.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.total.saturating_sub(self.start.elapsed())
     }
 
-    /// The pause before the next attempt.
+    /// Returns the pause before the next attempt.
     ///
     /// # Errors
-    /// The failure, when it will not pass, or was met often or long enough.
+    /// The failure itself, when it is permanent or a limit is reached.
     pub fn pause(&mut self, failure: Failure) -> anyhow::Result<Pause> {
         let (schedule, met): (Schedule, _) = match failure.kind {
             FailureKind::Permanent => return Err(failure.error),
@@ -71,7 +71,8 @@ impl Attempts {
         let (pause, left) = (schedule.pause(tried), self.left());
         let wait = match failure.not_before {
             Some(wanted) if wanted >= left => return Err(self.deferred(failure.error, wanted, left)),
-            // Whoever tells all of its clients the same time would see them all at once.
+            // A server may send all of its clients the same `Retry-After`: jitter keeps them from coming back all at
+            // once.
             Some(wanted) => (wanted + some_of(wanted / 4)).max(pause).min(left),
             None if pause >= left => return Err(failure.error.context(self.given_up())),
             None => pause,
@@ -104,7 +105,7 @@ mod tests {
         Failure { not_before, ..Failure::new(kind, anyhow::anyhow!("out of order")) }
     }
 
-    /// How often something is tried that always fails so, and what is said at the end.
+    /// The number of attempts when every one fails with `kind`, and the final message.
     fn tried(kind: FailureKind) -> (u32, String) {
         let mut attempts = Attempts::usual();
         loop {

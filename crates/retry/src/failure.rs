@@ -1,61 +1,61 @@
-//! What a failure says about trying again.
+//! Failures, and whether a retry makes sense.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// Whether a failure may pass, and how long that may take.
+/// Whether a failure is transient, and which row of the table it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// The same request will fail again.
     Permanent,
-    /// The server was not reached, broke off, or is out of order: [`crate::UNREACHABLE`].
+    /// The server cannot be reached, broke the connection, or is out of order: [`crate::UNREACHABLE`].
     Unreachable,
-    /// The server was reached and has too much to do: [`crate::OVERLOADED`].
+    /// The server is reachable but overloaded: [`crate::OVERLOADED`].
     Overloaded,
-    /// What came does not have its digest: [`crate::DAMAGED`].
+    /// The received bytes do not match their digest: [`crate::DAMAGED`].
     Damaged,
 }
 
-/// Why something was not had, and whether it may be had later.
+/// Why an operation failed, and whether a retry may succeed.
 #[derive(Debug)]
 pub struct Failure {
-    /// The cause, for people.
+    /// The cause, for messages.
     pub error: anyhow::Error,
-    /// Whether it may pass.
+    /// Whether a retry may succeed.
     pub kind: FailureKind,
-    /// Whether the server has no such thing.
+    /// Whether the server does not have what was asked for.
     pub is_absent: bool,
-    /// How long the server wants to be left alone (`Retry-After`, RFC 9110, section 10.2.3).
+    /// How long the server asks clients to wait (`Retry-After`, RFC 9110, section 10.2.3).
     pub not_before: Option<Duration>,
 }
 
 impl Failure {
-    /// One of a kind.
+    /// A failure of this kind.
     #[must_use]
     pub fn new(kind: FailureKind, error: anyhow::Error) -> Self {
         Self { error, kind, is_absent: false, not_before: None }
     }
 
-    /// One that will not pass.
+    /// A failure that a retry does not change.
     #[must_use]
     pub fn permanent(error: anyhow::Error) -> Self {
         Self::new(FailureKind::Permanent, error)
     }
 
-    /// One of the network or of a server that is out of order.
+    /// A failure of the network, or of a server that is out of order.
     #[must_use]
     pub fn unreachable(error: anyhow::Error) -> Self {
         Self::new(FailureKind::Unreachable, error)
     }
 
-    /// Bytes that do not have their digest.
+    /// Bytes that do not match their digest.
     #[must_use]
     pub fn damaged(error: anyhow::Error) -> Self {
         Self::new(FailureKind::Damaged, error)
     }
 
-    /// What is not there, and will not be.
+    /// Something that the server does not have: permanent.
     #[must_use]
     pub fn absent(error: anyhow::Error) -> Self {
         Self { is_absent: true, ..Self::permanent(error) }
@@ -67,7 +67,7 @@ impl Failure {
         self.kind != FailureKind::Permanent
     }
 
-    /// The same, with more words about it.
+    /// The same failure, with context added to its error.
     #[must_use]
     pub fn context(self, text: impl fmt::Display + Send + Sync + 'static) -> Self {
         Self { error: self.error.context(text), ..self }
@@ -75,7 +75,7 @@ impl Failure {
 }
 
 impl From<anyhow::Error> for Failure {
-    /// By what is in the chain of causes: an [`io::Error`] of a connection, or [`Unsteady`].
+    /// The kind follows from the chain of causes: an [`io::Error`] of a connection, or [`Unsteady`], is transient.
     fn from(error: anyhow::Error) -> Self {
         let is_unsteady = |cause: &(dyn std::error::Error + 'static)| {
             cause.is::<Unsteady>() || cause.downcast_ref::<io::Error>().is_some_and(is_broken)
@@ -84,7 +84,7 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// An error that may pass, where no [`io::Error`] says so: a DNS server that is out of order.
+/// A transient error for which there is no [`io::Error`], such as a DNS server that is out of order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsteady(pub String);
 
@@ -96,7 +96,7 @@ impl fmt::Display for Unsteady {
 
 impl std::error::Error for Unsteady {}
 
-/// Whether a connection failed, or was lost.
+/// Whether a connection failed or was lost.
 fn is_broken(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

@@ -2,9 +2,11 @@
 //!
 //! Principles:
 //!
-//! 1. Every retry over the network follows a row of [`TABLE`]; docs/retries.md shows the same rows, and a test compares them.
-//! 2. What may pass is retried, what will not pass is not ([`FailureKind`]).
-//! 3. No retry begins after the total of its row, and each attempt is told how much time is left ([`Attempts::left`]).
+//! 1. Every retry over the network follows a row of [`TABLE`]; docs/retries.md shows the same rows, and a test compares
+//!    them.
+//! 2. Transient failures are retried, permanent ones are not ([`FailureKind`]).
+//! 3. No retry begins after the total limit of its row, and each attempt knows how much time is left
+//!    ([`Attempts::left`]).
 //! 4. Nothing sleeps or prints here: a pause is a value that the caller reports and waits out.
 //!
 //! ```
@@ -16,7 +18,8 @@
 //! assert!(attempts.pause(Failure::permanent(anyhow::anyhow!("no such image"))).is_err());
 //! ```
 //!
-//! Errors: [`Attempts::pause`] gives the failure back when it is not retried any more, with what was tried.
+//! Errors: [`Attempts::pause`] returns the failure when there is no further retry, with the number of attempts as
+//! context.
 //!
 //! Specifications: RFC 9110, section 10.2.3 (`Retry-After`); RFC 2131, section 4.1 (pauses of DHCP clients).
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The table: one row for each kind of retry in the product.
+//! The table of retries: one row for each kind of retry in the product.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 /// One row: how one kind of failure is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// What is tried.
+    /// The operation that is retried.
     pub operation: &'static str,
-    /// Which failure of it is meant.
+    /// The failure that this row is for.
     pub failure: &'static str,
-    /// Attempts at most, the first one included; none where only the total counts.
+    /// The maximum number of attempts, the first one included; `None` where only the total limit counts.
     pub tries: Option<u32>,
-    /// The pause after the first attempt; each further one is twice as long.
+    /// The pause after the first attempt; it doubles with each further one.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// No attempt begins later than this after the first one.
+    /// The total limit: no attempt begins later than this after the first one.
     pub total: Duration,
 }
 
@@ -24,8 +24,8 @@ const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Connections that fail or break. A server that restarts is back within seconds; whoever mistyped its name or port should not
-/// wait for minutes to read it.
+/// Connections that fail or break. A server that restarts is back within seconds; someone who mistyped its name or port
+/// should not wait minutes for the error.
 pub const UNREACHABLE: Schedule = Schedule {
     operation: "a document or a layer by HTTP, a DNS lookup",
     failure: "refused, reset, silent; 408, 500, 502, 504; DNS failures except \"no such name\"",
@@ -35,8 +35,8 @@ pub const UNREACHABLE: Schedule = Schedule {
     total: seconds(300),
 };
 
-/// Servers that answer that they have too much to do. A thousand machines that start at once are served within minutes, and
-/// only if they stay away for a while.
+/// Servers that answer that they are overloaded. A thousand machines that boot at once are served within minutes, but
+/// only if they back off.
 pub const OVERLOADED: Schedule = Schedule {
     operation: "a document or a layer by HTTP",
     failure: "429, 503; `Retry-After` is followed if it ends within the total",
@@ -46,7 +46,8 @@ pub const OVERLOADED: Schedule = Schedule {
     total: seconds(600),
 };
 
-/// Bytes that do not have their digest. A fault of memory or of a proxy may pass; one in the registry's storage does not.
+/// Bytes that do not match their digest. A fault in memory or in a proxy is transient; one in the registry's storage is
+/// not.
 pub const DAMAGED: Schedule = Schedule {
     operation: "a document or a layer by HTTP",
     failure: "its bytes do not have its digest",
@@ -56,7 +57,7 @@ pub const DAMAGED: Schedule = Schedule {
     total: seconds(1800),
 };
 
-/// One of several locations of an image: the next one is asked instead.
+/// One of several locations of an image: the next one is tried instead.
 pub const NEXT_LOCATION: Schedule = Schedule {
     operation: "an image at one of several mirrors, not the last",
     failure: "any",
@@ -66,8 +67,8 @@ pub const NEXT_LOCATION: Schedule = Schedule {
     total: seconds(300),
 };
 
-/// What getaddrinfo(3) does (resolv.conf(5), `timeout` and `attempts`, for three servers); the total is ours: glibc waits for a
-/// server that has begun to answer by TCP without a limit.
+/// What getaddrinfo(3) does (resolv.conf(5), `timeout` and `attempts`, for three servers). The total limit is our own:
+/// glibc waits without a limit for a server that has begun to answer by TCP.
 pub const ADDRESS_LOOKUP: Schedule = Schedule {
     operation: "a question to each of three DNS servers, by getaddrinfo(3)",
     failure: "no answer",
@@ -77,8 +78,8 @@ pub const ADDRESS_LOOKUP: Schedule = Schedule {
     total: seconds(30),
 };
 
-/// The last packet of a TFTP transfer, sent again. The total is that of other documents: the largest has 5794 blocks, each of
-/// which waits for the one before, and gets through where a packet takes 50 ms there and back.
+/// Retransmission of the last TFTP packet. The total is that of other documents: the largest document has 5794 blocks,
+/// sent one after the other, so it arrives in time over a network with a round trip of 50 ms.
 pub const TFTP_PACKET: Schedule = Schedule {
     operation: "a packet of TFTP; nothing new for 30 s ends the transfer",
     failure: "no answer",
@@ -88,8 +89,9 @@ pub const TFTP_PACKET: Schedule = Schedule {
     total: seconds(300),
 };
 
-/// The first address (RFC 2131, section 4.1, begins with 4 s, but a switch that drops the first packet is more common than a slow
-/// server). Switches that learn spanning trees pass nothing for 30 s after a link comes up; servers answer within seconds then.
+/// The first lease. RFC 2131, section 4.1, starts with 4 s, but a switch that drops the first packet is more common
+/// than a slow server. A switch with spanning tree forwards nothing for 30 s after a link comes up; after that, servers
+/// answer within seconds.
 pub const DHCP_LEASE: Schedule = Schedule {
     operation: "a DHCP lease",
     failure: "no answer, a refusal",
@@ -99,8 +101,8 @@ pub const DHCP_LEASE: Schedule = Schedule {
     total: seconds(60),
 };
 
-/// A lease that is held (RFC 2131, section 4.4.5, asks for at least 60 s between repetitions). Its end is the total; the one
-/// here is that of the longest lease.
+/// The renewal of a lease (RFC 2131, section 4.4.5, asks for at least 60 s between repetitions). The lease's end is the
+/// total limit; the value here is that of the longest lease.
 pub const DHCP_RENEWAL: Schedule = Schedule {
     operation: "the renewal of a DHCP lease, until it ends",
     failure: "no answer",
@@ -115,8 +117,8 @@ pub const TABLE: [Schedule; 8] =
     [UNREACHABLE, OVERLOADED, DAMAGED, NEXT_LOCATION, ADDRESS_LOOKUP, TFTP_PACKET, DHCP_LEASE, DHCP_RENEWAL];
 
 impl Schedule {
-    /// The pause after so many attempts: between three quarters of the full one and all of it, so that machines that start at
-    /// once do not come back at once.
+    /// The pause after `tried` attempts: between three quarters of the nominal pause and all of it, so that machines
+    /// that boot at the same time do not retry at the same time.
     #[must_use]
     pub fn pause(&self, tried: u32) -> Duration {
         let doubled = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -137,13 +139,13 @@ impl Schedule {
     }
 }
 
-/// A random part of a duration. It need not be secret: nothing waits for the kernel's random numbers.
+/// A random part of a duration, for jitter. It need not be secret, so it does not wait for the kernel's random numbers.
 pub(crate) fn some_of(duration: Duration) -> Duration {
     let chance = RandomState::new().hash_one(()) % 1024;
     duration * u32::try_from(chance).unwrap_or_default() / 1024
 }
 
-/// The table as docs/retries.md has it.
+/// The table as it stands in docs/retries.md.
 #[must_use]
 pub fn markdown() -> String {
     let head =
