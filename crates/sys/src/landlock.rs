@@ -1,9 +1,9 @@
-//! A program that sees processes which are not its own is kept from looking into them (landlock(7)).
+//! Keeps a container that sees other processes from inspecting them (landlock(7)).
 //!
-//! Who a process may look into (ptrace(2), and `root`, `cwd`, `fd` and others below `/proc/PID`) the kernel decides by users
-//! and capabilities. Root of a container with fewer rights can become any user: of all that run without capabilities, or
-//! with no more than its own, it would have their root, and their files, with its own rights over files.
-//! A process in a domain of Landlock's looks into that domain only.
+//! The kernel decides by user and capabilities which processes a process may inspect (ptrace(2), and `root`, `cwd`,
+//! `fd` and others below `/proc/PID`). Root of a container with reduced capabilities can become any user. It could then
+//! enter the root directory of every process that has no capabilities, or no more than its own, and access the files
+//! there with its own capabilities. A process in a Landlock domain can inspect processes of that domain only.
 
 use super::check;
 use rustix::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -12,12 +12,14 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// linux/landlock.h: asks which version the kernel has.
+/// linux/landlock.h: asks for the version of the kernel's Landlock.
 const CREATE_RULESET_VERSION: c_uint = 1;
 const RULE_PATH_BENEATH: c_int = 1;
-/// A domain has to rule something: making block devices, which no such container may, and which is allowed again.
+/// A domain has to restrict something. It restricts making block devices, which such a container cannot do anyway, and
+/// a rule allows it again.
 const MAKE_BLOCK: u64 = 1 << 11;
-/// Linking and renaming from one directory to another: since version 2 refused unless it is ruled and allowed.
+/// Linking and renaming between directories: since version 2, refused unless the domain handles it and a rule allows
+/// it.
 const REFER: u64 = 1 << 13;
 const VERSION_WITH_REFER: c_int = 2;
 
@@ -32,8 +34,9 @@ struct PathBeneath {
     parent: c_int,
 }
 
-/// Has the command, and whatever it starts, look into no process but those that it has started. It may do everything else,
-/// but for mounting in namespaces of its own. A kernel without Landlock (before 5.13, or built without it) does not do it.
+/// Keeps the command and its descendants from inspecting any process that they have not started. Nothing else changes
+/// for them, except that they cannot mount in namespaces of their own. Without Landlock (a kernel before 5.13, or built
+/// without it) this has no effect.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -51,7 +54,7 @@ pub fn look_into_own_processes_only(command: &mut Command, root: impl AsFd) -> i
 
 /// Rules that allow everything below `root`.
 fn rules(root: impl AsFd) -> io::Result<Option<OwnedFd>> {
-    // SAFETY: without attributes, the kernel only says its version.
+    // SAFETY: without attributes, the kernel only returns its version.
     let version = unsafe {
         let none = std::ptr::null::<RulesetAttributes>();
         libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, CREATE_RULESET_VERSION)
@@ -59,14 +62,15 @@ fn rules(root: impl AsFd) -> io::Result<Option<OwnedFd>> {
     let Ok(version) = called(version) else { return Ok(None) };
     let access = if version < VERSION_WITH_REFER { MAKE_BLOCK } else { MAKE_BLOCK | REFER };
     let attributes = RulesetAttributes { handled_access_fs: access };
-    // SAFETY: the kernel reads the attributes, of which it is told the size; the descriptor that it makes is nobody else's.
+    // SAFETY: the kernel reads the attributes, whose size it is given; the descriptor that it returns is new and has no
+    // other owner.
     let rules = unsafe {
         let size = size_of::<RulesetAttributes>();
         let made = libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attributes, size, 0);
         OwnedFd::from_raw_fd(called(made)?)
     };
     let rule = PathBeneath { allowed_access: access, parent: root.as_fd().as_raw_fd() };
-    // SAFETY: the kernel reads a rule of this kind.
+    // SAFETY: the kernel reads a rule of this kind, which is alive.
     let added = unsafe {
         let of_rules = rules.as_raw_fd();
         libc::syscall(libc::SYS_landlock_add_rule, of_rules, RULE_PATH_BENEATH, &raw const rule, 0)

@@ -2,13 +2,15 @@
 //!
 //! Principles:
 //!
-//! 1. Every function is safe to call: what the kernel reads and writes is alive, and of the size that it is told.
-//! 2. A function makes one system call, or sets up what a [`Command`] does between fork(2) and execve(2). It decides nothing.
-//! 3. What may only be called while the process has one thread says so.
-//! 4. What rustix offers is used from there.
+//! 1. Every function is safe to call: the memory that the kernel reads and writes is alive and has the size that is
+//!    passed.
+//! 2. A function makes one system call, or sets up what a [`Command`] does between fork(2) and execve(2). It makes no
+//!    decisions.
+//! 3. A function that may only be called while the process has one thread says so.
+//! 4. If rustix offers a call, it is used from there.
 //!
 //! ```
-//! // A pipe is no terminal.
+//! // A pipe is not a terminal.
 //! let (reader, _writer) = std::io::pipe()?;
 //! assert!(sys::unsent_bytes(&reader).is_err());
 //! # Ok::<(), std::io::Error>(())
@@ -39,23 +41,23 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// The namespaces that every container has of its own; network and time stay the machine's. That of cgroups
-/// has to wait for the container's own cgroup: see [`make_own_cgroup_the_root`].
+/// The namespaces that every container gets; those of network and time stay the host's. The cgroup namespace has to
+/// wait for the container's own cgroup: see [`make_own_cgroup_the_root`].
 const CONTAINER_NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-/// linux/sched.h (Linux 5.7). The libc crate's is too narrow to hold it.
+/// linux/sched.h (Linux 5.7). The type in the libc crate is too narrow for the value.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-/// How readily the kernel kills a process when memory is full (proc_pid_oom_score_adj(5)).
+/// How likely the OOM killer is to choose a process (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
-/// That of programs in containers: as if each used half of all memory more than it does. Before anything of the machine's,
-/// and before PID 1 of a container.
+/// The OOM score adjustment of programs in containers: as if each used half of all memory in addition. So the kernel
+/// kills them before any process of the host, and before the PID 1 of a container.
 pub const PROGRAM_OOM_SCORE: &str = "500";
 const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
 
-/// Has errors and panics come without a backtrace, which this program cannot make and would abort over (`build.rs`).
-/// Only before the first thread and the first error.
+/// Turns backtraces off for errors and panics: this program cannot produce one and would abort (`build.rs`). Only
+/// before the first thread and the first error.
 pub fn want_no_backtrace() {
     for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
-        // SAFETY: the environment is nobody else's while there is one thread.
+        // SAFETY: there is one thread, so nothing else accesses the environment.
         unsafe { std::env::remove_var(name) }
     }
 }
@@ -64,8 +66,8 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Starts a program that is open under the name `name`: with `input` as its standard input, `output` as its standard
-/// output and error, no environment, and no other file that this one was started with.
+/// Starts the program in the open file `program`, with `name` as its first argument, `input` as its standard input,
+/// `output` as its standard output and error, no environment, and no other inherited descriptor.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -76,7 +78,7 @@ pub fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> i
     unsafe {
         command.pre_exec(|| {
             let first = libc::STDERR_FILENO + 1;
-            // A kernel before 5.11 leaves them open.
+            // A kernel before 5.11 does not know the flag and leaves the descriptors open.
             libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
             Ok(())
         });
@@ -84,18 +86,18 @@ pub fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> i
     command.spawn()
 }
 
-/// Makes a copy of this process, as fork(2) does: the first process of new namespaces, and a child of this one's
-/// parent. `None` in the copy. With `pid_host` it is one of the machine's processes; without, PID 1. It
-/// begins in `cgroup`, the directory of one of version 2. Only while this process has one thread.
+/// Forks this process (fork(2)): the copy is the first process of new namespaces, and a child of this process's parent.
+/// Returns `None` in the copy. With `pid_host` the copy stays in the host's PID namespace; otherwise it is PID 1 of a
+/// new one. It starts in `cgroup`, an open directory of cgroup v2. Only while this process has one thread.
 ///
 /// # Errors
-/// When the kernel refuses (clone(2)); one before 5.7 cannot have it begin in a cgroup.
+/// When the kernel refuses (clone(2)); a kernel before 5.7 cannot start it in a cgroup.
 pub fn copy_into_namespaces(pid_host: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Pid>> {
     let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
     let flags = CONTAINER_NAMESPACES | processes | libc::CLONE_PARENT;
-    // SAFETY: without CLONE_VM both are fork(2): the copy runs on its own copy of everything, where no other
-    // thread can have held a lock. The structure is one of numbers, for which zero means "nothing"; the kernel
-    // is told its size.
+    // SAFETY: without CLONE_VM both calls act as fork(2): the copy has its own copy of all memory, in which no other
+    // thread can hold a lock. The structure consists of numbers, for which zero means "none"; the kernel is given its
+    // size.
     let pid = unsafe {
         match cgroup {
             None => libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0),
@@ -110,16 +112,16 @@ pub fn copy_into_namespaces(pid_host: bool, cgroup: Option<BorrowedFd<'_>>) -> i
     Ok(Pid::from_raw(check(pid as c_int)?))
 }
 
-/// Makes a copy of this process, its child: `None` in the copy (fork(2)). Only while this process has one thread.
+/// Forks this process (fork(2)); `None` in the child. Only while this process has one thread.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn copy() -> io::Result<Option<Pid>> {
-    // SAFETY: the copy runs on its own copy of everything, where no other thread can have held a lock.
+    // SAFETY: the copy has its own copy of all memory, in which no other thread can hold a lock.
     Ok(Pid::from_raw(check(unsafe { libc::fork() })?))
 }
 
-/// Who a process runs as.
+/// The user and groups that a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its user ID, real and effective.
@@ -130,19 +132,19 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
-/// Has this process' session, which it leads, be controlled by a terminal.
+/// Makes a terminal the controlling terminal of this process's session, which the process leads.
 ///
 /// # Errors
 /// When another terminal controls it already.
 pub fn control_by_terminal(terminal: impl AsFd) -> io::Result<()> {
-    // SAFETY: a system call without pointers. 1: even if a session that is about to end still has it.
+    // SAFETY: a system call without pointers. The 1 takes the terminal from a session that is about to end.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 1) }).map(drop)
 }
 
-/// How many bytes a terminal has still to send.
+/// The number of bytes that a terminal has not sent yet.
 ///
 /// # Errors
-/// When it is no terminal.
+/// When it is not a terminal.
 pub fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
     let mut count = 0;
     // SAFETY: the kernel writes one number, which is alive.
@@ -150,16 +152,16 @@ pub fn unsent_bytes(terminal: impl AsFd) -> io::Result<c_int> {
     Ok(count)
 }
 
-/// Has a screen of this machine show text, and its keyboard give characters (`linux/kd.h`), whatever a killed
-/// program had them do.
+/// Resets a virtual console to text mode and its keyboard to characters (`linux/kd.h`): a killed program may have left
+/// both in another mode.
 ///
 /// # Errors
-/// When it is no such screen.
+/// When it is not a virtual console.
 pub fn show_text(screen: impl AsFd) -> io::Result<()> {
     const KDSETMODE: libc::Ioctl = 0x4B3A;
     const KD_TEXT: c_ulong = 0;
     const KDSKBMODE: libc::Ioctl = 0x4B45;
-    /// What the kernel begins with.
+    /// The kernel's default.
     const K_UNICODE: c_ulong = 3;
     for (request, mode) in [(KDSETMODE, KD_TEXT), (KDSKBMODE, K_UNICODE)] {
         // SAFETY: both requests take a number.
@@ -168,17 +170,17 @@ pub fn show_text(screen: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a process stands to the terminal.
+/// The relation of a process to its terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
-    /// It leads one of its own, which its standard input controls if that is a terminal.
+    /// It leads a session of its own, whose controlling terminal is its standard input if that is a terminal.
     Own,
-    /// It is in the foreground of its parent's.
+    /// It is in the foreground process group of its parent's session.
     Foreground,
 }
 
-/// Has the command run in such a session, with no signal blocked, as `identity`; and, where `capabilities`
-/// are given, with no others, now and later.
+/// Has the command run in such a session, with no signal blocked, as `identity`. With `capabilities`, neither it nor
+/// the programs that it executes can have any others.
 pub fn set_up_process(
     command: &mut Command,
     identity: Identity,
@@ -197,7 +199,7 @@ pub fn set_up_process(
                     }
                 }
                 Session::Foreground => {
-                    // Who takes the foreground from the background is stopped unless the signal is blocked.
+                    // A background process that takes the foreground is stopped by this signal unless it is blocked.
                     block_signals(&[libc::SIGTTOU])?;
                     check(libc::setpgid(0, 0))?;
                     check(libc::tcsetpgrp(0, libc::getpid()))?;
@@ -219,7 +221,8 @@ pub fn set_up_process(
     }
 }
 
-/// Has the command begin in this directory. Before [`set_up_process`]: its user may lack the right to enter it.
+/// Sets the working directory of the command. Call it before [`set_up_process`]: the user of the command may lack the
+/// right to enter the directory.
 pub fn begin_in(command: &mut Command, directory: OwnedFd) {
     // SAFETY: the closure makes a system call without pointers, on a descriptor that it owns.
     unsafe {
@@ -227,14 +230,15 @@ pub fn begin_in(command: &mut Command, directory: OwnedFd) {
     }
 }
 
-/// Has the command not be executed (`EXDEV`) if its working directory is not below its root. After [`set_up_process`],
-/// with the rights that the program will have.
+/// Fails the execution of the command with `EXDEV` if its working directory is not below its root. Call it after
+/// [`set_up_process`], so that the check runs with the rights of the program.
 pub fn stay_in_root(command: &mut Command) {
-    // SAFETY: the closure makes a system call that writes to an array of its own, of which the kernel is told the size.
+    // SAFETY: the closure makes a system call that writes to its own array, whose size the kernel is given.
     unsafe {
         command.pre_exec(|| {
             let mut path = [0_u8; libc::PATH_MAX as usize];
-            // The C library would look for a directory that is not below the root; the kernel says `(unreachable)`.
+            // The system call, as getcwd(3) would search for a directory outside the root; the kernel returns
+            // `(unreachable)`.
             let length = libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len());
             match check(length as c_int) {
                 Ok(_) if path[0] == b'/' => Ok(()),
@@ -245,22 +249,22 @@ pub fn stay_in_root(command: &mut Command) {
     }
 }
 
-/// What a container runs is killed first when memory is full. With the right to do so (CAP_SYS_RESOURCE) this sets also
-/// what a program without it cannot go below.
+/// Has the OOM killer choose the programs of containers first. With CAP_SYS_RESOURCE this also sets the minimum below
+/// which a program without it cannot go.
 fn be_killed_first() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    // A process that was more likely to be killed than others may lack the right to change that; so be it.
+    // Ignored: a process that already has a higher score may lack the right to change it.
     let _ = rustix::fs::open(OOM_SCORE_C, flags, Mode::empty())
         .and_then(|file| rustix::io::write(&file, PROGRAM_OOM_SCORE.as_bytes()));
 }
 
-/// Has no program that this process executes gain other capabilities, not even one that is set-user-ID.
+/// Keeps every program that this process executes from gaining other capabilities, even if it is set-user-ID.
 fn bound_capabilities(capabilities: CapabilitySet) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     for number in (0..u64::BITS).filter(|number| capabilities.bits() >> number & 1 == 0) {
         // SAFETY: a system call without pointers.
         match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, c_ulong::from(number), 0, 0, 0) }) {
-            // The kernel does not have so many.
+            // The kernel has no capability of that number.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
             result => result?,
         };
@@ -268,15 +272,15 @@ fn bound_capabilities(capabilities: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes all other capabilities from this process; users besides root have none at all.
+/// Drops all other capabilities of this process; users other than root get none at all.
 fn limit_capabilities(capabilities: CapabilitySet, user: u32) -> io::Result<()> {
     let own = if user == 0 { capabilities } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
-/// Has the command, and whatever it starts, make only the system calls that all filters let through. Where
-/// several refuse one, the last says how.
+/// Limits the command and its descendants to the system calls that every filter allows. Where several refuse a call,
+/// the last one decides how.
 pub fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProgram; COUNT]) {
     // SAFETY: applying a filter makes system calls only, on memory that was allocated before.
     unsafe {
@@ -284,7 +288,7 @@ pub fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProg
             filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| {
                 match error {
                     seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
-                    // The others are of filters that are empty, or for several threads.
+                    // The remaining errors concern empty filters and filters for several threads.
                     _ => io::ErrorKind::InvalidInput.into(),
                 }
             })
@@ -292,11 +296,11 @@ pub fn filter_calls<const COUNT: usize>(command: &mut Command, filters: [BpfProg
     }
 }
 
-/// Has the command execute exactly this file. std's `Command` goes by execvp(3), which hands a file that
-/// the kernel cannot execute to `/bin/sh`.
+/// Has the command execute exactly this file. std's `Command` uses execvp(3), which passes a file that the kernel
+/// cannot execute to `/bin/sh`.
 ///
 /// # Errors
-/// When one of the texts holds a zero byte.
+/// When one of the texts contains a NUL byte.
 pub fn execute_exactly(
     command: &mut Command,
     path: &Path,
@@ -308,8 +312,8 @@ pub fn execute_exactly(
         texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>()
     };
     let (arguments, environment) = (texts(arguments)?, texts(environment)?);
-    // SAFETY: the closure allocates, which is sound because PID 1 of a container has one thread;
-    // the pointers are to texts that outlive the call, in arrays that end with null.
+    // SAFETY: the closure allocates, which is sound because PID 1 of a container has one thread; the pointers lead to
+    // texts that outlive the call, in arrays that end with null.
     unsafe {
         command.pre_exec(move || {
             let pointers = |texts: &[CString]| {
@@ -322,7 +326,8 @@ pub fn execute_exactly(
     Ok(())
 }
 
-/// Gives this process mounts of its own. Only while it has one thread: others would keep those that they have.
+/// Gives this process a mount namespace of its own. Only while it has one thread: other threads would stay in the old
+/// one.
 ///
 /// # Errors
 /// When the kernel refuses (unshare(2)).
@@ -331,64 +336,64 @@ pub fn leave_mounts_of_others() -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
 }
 
-/// Has the cgroup that this process is in be the root of all that it can see. Only while it has one thread.
+/// Gives this process a cgroup namespace whose root is its current cgroup. Only while it has one thread.
 ///
 /// # Errors
-/// When the kernel refuses (unshare(2)). One without such namespaces is no failure.
+/// When the kernel refuses (unshare(2)). A kernel without cgroup namespaces is not an error.
 pub fn make_own_cgroup_the_root() -> io::Result<()> {
-    // SAFETY: a view of cgroups is no part of what threads must share.
+    // SAFETY: the cgroup namespace is not among the things that threads must share.
     match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) } {
         Err(rustix::io::Errno::INVAL) => Ok(()),
         made => Ok(made?),
     }
 }
 
-/// Leaves the machine's session keyring for an empty one, which the programs of this process have, too.
+/// Replaces the session keyring of the host by an empty one, which the descendants of this process inherit.
 pub fn leave_keyring() {
-    // SAFETY: a system call; the null pointer asks for a keyring without a name. A kernel without keys has
-    // nothing to be left.
+    // SAFETY: a system call; the null pointer asks for a keyring without a name. A kernel without keyrings has nothing
+    // to replace.
     unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>()) };
 }
 
-/// Kills every process but this one and the kernel's own. Only PID 1 may do this.
+/// Kills every process that this one sees except itself. Only PID 1 may do this.
 pub fn kill_all_others() {
-    // SAFETY: a system call without pointers. That there is nobody to kill is no failure.
+    // SAFETY: a system call without pointers. That there is no process to kill is not an error.
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
-/// Blocks signals, so that a [`signal_descriptor`] gets them. [`set_up_process`] unblocks them again.
+/// Blocks signals, so that a [`signal_descriptor`] receives them. [`set_up_process`] unblocks them.
 ///
 /// # Errors
 /// When a number is not a signal.
 pub fn block_signals(signals: &[c_int]) -> io::Result<()> {
     let set = signal_set(signals);
-    // SAFETY: the set is initialized, and the old mask is not asked for.
+    // SAFETY: the set is initialized, and the null pointer means that the old mask is not wanted.
     check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }).map(drop)
 }
 
-/// A descriptor that some blocked signals can be read from, by [`read_signal`].
+/// A descriptor from which [`read_signal`] reads the given signals, which must be blocked.
 ///
 /// # Errors
-/// When there are no descriptors left.
+/// When no descriptor is left.
 pub fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
     let set = signal_set(signals);
-    // SAFETY: the set is initialized; -1 asks for a new descriptor, which nobody else owns.
+    // SAFETY: the set is initialized; -1 asks for a new descriptor, which has no other owner.
     unsafe {
         let descriptor = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
         Ok(OwnedFd::from_raw_fd(descriptor))
     }
 }
 
-/// The next signal of a [`signal_descriptor`], if one has come.
+/// The next pending signal of a [`signal_descriptor`].
 ///
 /// # Errors
-/// When it is another descriptor.
+/// When the descriptor is another one.
 pub fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
     let mut block = [0; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::retry_on_intr(|| rustix::io::read(&signals, &mut block)) {
         Ok(_) => {
             let [a, b, c, d, ..] = block;
-            // signalfd_siginfo begins with the number, ssi_signo.
+            // signalfd_siginfo begins with the number of the signal, ssi_signo.
             Ok(Some(c_int::from_ne_bytes([a, b, c, d])))
         }
         Err(rustix::io::Errno::AGAIN) => Ok(None),
@@ -396,7 +401,7 @@ pub fn read_signal(signals: impl AsFd) -> io::Result<Option<c_int>> {
     }
 }
 
-/// Sends a signal, also a real-time one, to the process group that `leader` leads.
+/// Sends a signal, which may be a real-time one, to the process group that `leader` leads.
 ///
 /// # Errors
 /// When there is no such group, or no such signal.
@@ -405,20 +410,21 @@ pub fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::killpg(leader.as_raw_pid(), signal) }).map(drop)
 }
 
-/// Restricts a mount, with `recursive` also all below it, by `flags` (read-only, no devices, no set-user-ID), and
-/// changes nothing else of them (mount_setattr(2), Linux 5.12). `mount` is the mount itself, open.
+/// Adds the restrictions in `flags` (read-only, no devices, no set-user-ID) to a mount, and with `recursive` to all
+/// mounts below it. Their other flags stay (mount_setattr(2), Linux 5.12). `mount` is an open descriptor of the mount
+/// point.
 ///
 /// # Errors
-/// When it is no mount, or the kernel is older.
+/// When it is not a mount, or the kernel is older.
 pub fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> io::Result<()> {
     // SAFETY: a structure of numbers, for which zero means "no change".
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
-    // These three have the numbers that mount(2) gives them (linux/mount.h).
+    // These three flags have the same values in mount(2) and in mount_setattr(2) (linux/mount.h).
     let restrictions = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     attributes.attr_set = u64::from((flags & restrictions).bits());
     let reach = if recursive { libc::AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH;
     let descriptor = mount.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads an empty path and the structure, which are alive, and is told its size.
+    // SAFETY: the kernel reads an empty path and the structure, which are alive, and is given the size of the latter.
     let result = unsafe {
         let (number, size) = (libc::SYS_mount_setattr, size_of::<libc::mount_attr>());
         libc::syscall(number, descriptor, c"".as_ptr(), reach, &raw const attributes, size)
@@ -428,7 +434,7 @@ pub fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> 
 
 fn signal_set(signals: &[c_int]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
-    // SAFETY: sigemptyset initializes the set before anything else touches it.
+    // SAFETY: sigemptyset initializes the set before it is used.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in signals {
@@ -438,7 +444,7 @@ fn signal_set(signals: &[c_int]) -> libc::sigset_t {
     }
 }
 
-/// Has a socket send and receive through one network interface only (socket(7), `SO_BINDTODEVICE`).
+/// Binds a socket to one network interface (socket(7), `SO_BINDTODEVICE`).
 ///
 /// # Errors
 /// When there is no such interface.
@@ -461,10 +467,10 @@ pub fn bind_to_interface(socket: impl AsFd, interface: &str) -> io::Result<()> {
 /// linux/fs.h, `BLKRRPART`.
 const BLKRRPART: libc::Ioctl = 0x125f;
 
-/// Has the kernel read a disk's partition table again.
+/// Has the kernel read the partition table of a disk again.
 ///
 /// # Errors
-/// When one of the partitions that it knows is in use.
+/// When a known partition of the disk is in use.
 pub fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
     // SAFETY: this request takes no argument.
     check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKRRPART) }).map(drop)
@@ -474,9 +480,9 @@ pub fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 /// linux/loop.h, `LOOP_CTL_GET_FREE`.
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
-/// linux/loop.h: the device goes away when it is unmounted.
+/// linux/loop.h: the kernel detaches the device from its file when it is unmounted.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-/// linux/loop.h: nothing is written through the device.
+/// linux/loop.h: the device is read-only.
 const LO_FLAGS_READ_ONLY: u32 = 1;
 
 /// linux/loop.h, `struct loop_config` with `struct loop_info64` inside, of which only the flags are used.
@@ -502,30 +508,30 @@ pub fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
     u32::try_from(number).map_err(io::Error::other)
 }
 
-/// Has the kernel swap to a device (swapon(2)).
+/// Uses a device for swap (swapon(2)).
 ///
 /// # Errors
-/// When the device has no header of a swap area, or is in use.
+/// When the device has no swap header, or is in use.
 pub fn swap_on(device: &Path) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: a string that outlives the call.
     check(unsafe { libc::swapon(device.as_ptr(), 0) }).map(drop)
 }
 
-/// Ends that, and brings back what lies there.
+/// Stops using a device for swap, and reads its pages back into memory (swapoff(2)).
 ///
 /// # Errors
-/// When it does not fit into memory.
+/// When they do not fit into memory.
 pub fn swap_off(device: &Path) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: a string that outlives the call.
     check(unsafe { libc::swapoff(device.as_ptr()) }).map(drop)
 }
 
-/// Puts a file behind a loop device, read-only, until the device is unmounted.
+/// Attaches a file to a loop device, read-only, until the device is unmounted.
 ///
 /// # Errors
-/// When the device is in use, or the file unsuitable.
+/// When the device is in use, or the file is unsuitable.
 pub fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
     let config = LoopConfig {
         fd: file.as_fd().as_raw_fd() as u32,
@@ -544,14 +550,15 @@ pub fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> 
 /// linux/kexec.h, `KEXEC_FILE_NO_INITRAMFS`.
 const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
 
-/// Loads a kernel to be started in the place of the one that runs (kexec_file_load(2)).
+/// Loads a kernel for kexec (kexec_file_load(2)).
 ///
 /// # Errors
 /// When the running kernel refuses it.
 pub fn load_kernel(image: impl AsFd, initrd: Option<impl AsFd>, cmdline: &std::ffi::CStr) -> io::Result<()> {
     let flags = if initrd.is_some() { 0 } else { KEXEC_FILE_NO_INITRAMFS };
     let initrd = initrd.as_ref().map_or(-1, |initrd| initrd.as_fd().as_raw_fd());
-    // SAFETY: the kernel reads both files, which are open, and the text, of which it is told the length with its end.
+    // SAFETY: the kernel reads both files, which are open, and the text, whose length with the terminating NUL it is
+    // given.
     let loaded = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

@@ -8,10 +8,11 @@ use std::io;
 /// linux/watchdog.h, `WDIOC_SETTIMEOUT`: `_IOWR('W', 6, int)`.
 const WDIOC_SETTIMEOUT: libc::Ioctl = 0xC004_5706_u32 as libc::Ioctl;
 
-/// Has a watchdog restart the machine when it is not fed for so many seconds; how many it takes, which may be others.
+/// Has the watchdog reset the machine when it is not fed for `seconds`. Returns the timeout that the device has set,
+/// which may differ.
 ///
 /// # Errors
-/// When the device has no such setting.
+/// When the device does not support the setting.
 pub fn set_watchdog_timeout(device: impl AsFd, seconds: u16) -> io::Result<u16> {
     let mut seconds = c_int::from(seconds);
     // SAFETY: the kernel reads and writes one number, which is alive.
