@@ -1,13 +1,13 @@
-//! The files that containers and the initrd both write: `/iguana`, what a step and the machine tell each other, logs of
-//! services.
+//! The files that both containers and the initrd write: `/iguana`, the step files, and the logs of services.
 //!
 //! Principles:
 //!
-//! 1. No other code opens such a file, and all of it goes through [`untrusted_fs`]: by descriptor, no links, regular files,
-//!    bounded. Nothing that a container puts in a file's place is followed, waited for, or read without a limit.
-//! 2. Containers that may hand over and all others have file systems of their own ([`mount`]); the result files of the
-//!    others are not read ([`Results`]).
-//! 3. Nothing is printed here: what containers say of their progress goes to a [`ProgressSink`].
+//! 1. No other code opens such a file, and every access goes through [`untrusted_fs`]: by descriptor, without links,
+//!    regular files only, with limits. Whatever a container puts in place of a file is never followed, waited for, or
+//!    read without a limit.
+//! 2. Containers that may hand over and all others have separate file systems ([`mount`]); result files of the others
+//!    are ignored ([`Results`]).
+//! 3. Nothing is printed here: the progress that containers report goes to a [`ProgressSink`].
 //!
 //! ```
 //! # fn main() -> anyhow::Result<()> {
@@ -20,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! Errors say which file it is, and carry a hint for the author of the workflow where one helps (crate `hint`).
+//! Errors name the file, and carry a hint for the author of the workflow where one helps (crate `hint`).
 //!
 //! Specifications: tmpfs(5), openat2(2), fifo(7).
 #![forbid(unsafe_code)]
@@ -31,7 +31,7 @@ mod results;
 mod shared;
 mod step;
 
-/// What Iguana alone writes to.
+/// The directory that only Iguana writes to.
 const OWN: &str = "/run/iguana";
 
 pub use log::ServiceLog;
@@ -58,7 +58,7 @@ mod tests {
         assert!(places.is_empty(), "open it in `exchange`: {places:#?}");
     }
 
-    /// The lines before a file's tests that have such a path as a literal.
+    /// Collects the lines with the literal of such a path, from the part of each source file before its tests.
     fn look(directory: &Path, places: &mut Vec<String>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

@@ -1,7 +1,8 @@
-//! What a service writes: its beginning and its end are kept, in memory and in a file, and what lies between is counted.
+//! The logs of services. The beginning and the end of each output are kept, in memory and in a file; the bytes in
+//! between are only counted.
 //!
-//! Programs write to a pipe. Who has a file open to write to can fill the file system that it is on, faster than anybody
-//! looks; of a pipe there is nothing else to be had.
+//! Services write to a pipe. A process with a writable descriptor of a file could fill its file system before any check
+//! notices; a pipe gives access to nothing else.
 
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,36 +17,36 @@ use std::thread;
 use std::time::{Duration, Instant};
 use untrusted_fs::Directory;
 
-/// Where the services' output is kept.
+/// The directory of the logs.
 const DIRECTORY: &str = "services";
-/// Only root reads what a service says.
+/// Only root may read the output of a service.
 const MODE: u32 = 0o600;
-/// How much of a service's output is ever shown, in bytes from its end: a screen can take no more.
+/// Bytes from the end of the output that are shown at most: a screen has no room for more.
 const SHOWN: usize = 64 << 10;
-/// How much is kept of its beginning, in bytes: how it was called, and what it found.
+/// Bytes that are kept of the beginning: how the service was called, and what it found.
 const HEAD: usize = 64 << 10;
-/// How much is kept of its end, in bytes.
+/// Bytes that are kept of the end.
 const TAIL: usize = 256 << 10;
-/// Bytes that are read at once: what a pipe holds (pipe(7)).
+/// Bytes per read: the capacity of a pipe (pipe(7)).
 const BLOCK: usize = 64 << 10;
-/// How often the file is written anew, once something was cut out.
+/// How often the file is rewritten, once something was cut out.
 const WRITE_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// How long what is still in the pipe may take to be read.
+/// Time limit for reading the rest of the pipe.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The log of one service.
 #[derive(Debug)]
 pub struct ServiceLog {
-    /// What its programs write to.
+    /// The end of the pipe that the service writes to.
     input: OwnedFd,
     reader: Arc<Reader>,
 }
 
-/// Who reads, and what was read.
+/// The end of the pipe that is read, and the bytes that were kept.
 #[derive(Debug)]
 struct Reader {
-    /// Does not block.
+    /// Non-blocking.
     source: OwnedFd,
     kept: Mutex<Kept>,
 }
@@ -54,20 +55,20 @@ struct Reader {
 struct Kept {
     logs: Directory,
     name: String,
-    /// Nothing once the log is not wanted any more.
+    /// `None` after the log was removed.
     file: Option<File>,
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    /// Bytes between the two that were cut out, and how many of them the file knows of.
+    /// Bytes that were cut out between the head and the tail, and how many of them the file accounts for.
     cut: u64,
     cut_in_file: u64,
 }
 
 impl ServiceLog {
-    /// Makes it, in place of one of an earlier service of that name.
+    /// Creates the log, and replaces one of an earlier service of that name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn create(name: &str) -> anyhow::Result<Self> {
         Self::create_in(&Directory::open(super::OWN)?, name)
     }
@@ -77,7 +78,7 @@ impl ServiceLog {
         logs.remove(name)?;
         let file = Some(logs.create(name, MODE)?);
         let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Only this end: a program does not expect that it cannot wait.
+        // Only this end is non-blocking: programs do not expect that of their standard output.
         rustix::io::ioctl_fionbio(&source, true)?;
         let (head, tail) = (Vec::new(), VecDeque::new());
         let kept = Kept { logs, name: name.into(), file, head, tail, cut: 0, cut_in_file: 0 };
@@ -87,7 +88,7 @@ impl ServiceLog {
         Ok(Self { input, reader })
     }
 
-    /// For a program to write to.
+    /// A descriptor that a program writes to.
     ///
     /// # Errors
     /// When this process has no descriptor left.
@@ -95,7 +96,7 @@ impl ServiceLog {
         self.input.try_clone().context("cannot write the log")
     }
 
-    /// The end of what was written.
+    /// The end of the output.
     pub fn end(&self) -> String {
         self.reader.catch_up();
         let kept = self.reader.kept();
@@ -107,22 +108,22 @@ impl ServiceLog {
         String::from_utf8_lossy(&all.copied().collect::<Vec<u8>>()).into_owned()
     }
 
-    /// Gives back the memory of its file.
+    /// Removes the file, which frees its memory.
     pub fn remove(&self) {
         let mut kept = self.reader.kept();
         kept.file = None;
-        // It is Iguana's own directory; a file that cannot be removed has a limit all the same.
+        // The directory is Iguana's own, and a file that cannot be removed still has a limit.
         let _ = kept.logs.remove(&kept.name);
     }
 }
 
 impl Reader {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Each change is whole.
+        // A poisoned lock is safe to use: each change is complete.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until nobody can write any more.
+    /// Reads until no writer is left.
     fn work(&self) {
         let mut block = vec![0; BLOCK];
         loop {
@@ -140,10 +141,11 @@ impl Reader {
         }
     }
 
-    /// Reads what there is, at most for a second; `false` when nobody can write any more.
+    /// Reads what the pipe holds, for at most a second; `false` when no writer is left.
     fn read_all(&self, block: &mut [u8], start: Instant) -> bool {
         while start.elapsed() < Duration::from_secs(1) {
-            // While it is held: what is no longer in the pipe is seen by whoever waits for it.
+            // The lock is held while reading: otherwise [`Self::catch_up`] could see an empty pipe before the bytes are
+            // in `kept`.
             let mut kept = self.kept();
             match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
                 Ok(0) => return false,
@@ -155,7 +157,7 @@ impl Reader {
         true
     }
 
-    /// Waits, with a limit, until what was written before is read.
+    /// Waits, with a limit, until everything written so far has been read.
     fn catch_up(&self) {
         let start = Instant::now();
         while rustix::io::ioctl_fionread(&self.source).unwrap_or(0) > 0 && start.elapsed() < READ_LIMIT {
@@ -173,7 +175,7 @@ impl Kept {
         self.tail.drain(..surplus);
         self.cut += surplus as u64;
         if self.cut == 0 {
-            // Without room for it the file ends here; what is shown comes from memory.
+            // When the file system is full, the file ends here; messages are shown from memory.
             let _ = self.file.as_mut().map(|file| file.write_all(block));
         }
     }
@@ -182,7 +184,7 @@ impl Kept {
         self.file.is_some() && self.cut > self.cut_in_file
     }
 
-    /// Brings the file up to date, where it cannot only grow.
+    /// Rewrites the file after something was cut out, as appending does not suffice then.
     fn write_anew(&mut self) {
         if !self.is_file_old() {
             return;
@@ -191,7 +193,7 @@ impl Kept {
         let notice = format!("\n[… {} bytes are cut out here …]\n", self.cut);
         let (one, other) = self.tail.as_slices();
         let text = [&self.head, notice.as_bytes(), one, other].concat();
-        // What was there stays where there is no room.
+        // When the file system is full, the file stays as it was.
         let _ = self.logs.replace(&self.name, MODE, &text);
     }
 }

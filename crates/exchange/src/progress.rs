@@ -1,4 +1,4 @@
-//! The progress files of a shared directory: lines that containers write and the person at the machine reads.
+//! The progress files of a shared directory: lines that containers write for the person at the machine.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
@@ -11,60 +11,61 @@ use untrusted_fs::{Directory, Links};
 
 const FIFO: &str = "progress";
 const PLAIN: &str = "dc_progress";
-/// Everybody may write to them, whatever user a container runs as.
+/// Writable for everybody, as containers run as any user.
 const MODE: u32 = 0o666;
-/// How often the plain progress file is looked at.
+/// The interval at which the plain progress file is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Bytes that one look takes from the plain file; what is written faster is shown later.
+/// Bytes that are read from the plain file at each poll; further ones are shown later.
 const LOOK_LIMIT: u64 = 64 << 10;
 /// Bytes of a line that are shown; a screen is narrower.
 const LINE_LIMIT: usize = 1024;
-/// Bytes of such lines that the log takes: it is in memory, and containers can write without an end.
+/// Bytes of progress lines in the log: it is in memory, and containers can write without end.
 const LOG_LIMIT: usize = 1 << 20;
-/// Bytes that a [`ProgressSink`] may put before a line in the log: when, and by whom.
+/// Bytes that a [`ProgressSink`] may put before a line in the log: the time and the source.
 pub const LOG_PREFIX: usize = 32;
-/// How long the last lines of a FIFO may take; the reader has but to show them.
+/// Time limit for the last lines of a FIFO, which the reader only has to show.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
-/// How long to wait before a full FIFO is tried again.
+/// The pause before another write to a full FIFO.
 const FULL_DELAY: Duration = Duration::from_millis(10);
-/// Ends the line that the reader of the FIFO answers. A control character: it is not shown.
+/// The content of the line that the reader of the FIFO acknowledges. A control character, as it is not shown.
 const END_OF_LINES: &[u8] = b"\0";
 
-/// What shows the lines to the person at the machine, and keeps them in a log. The lines are text from outside: it escapes
-/// them.
+/// Shows progress lines to the person at the machine and keeps them in a log. The lines are untrusted text: the
+/// implementation has to escape them.
 pub trait ProgressSink: Send + Sync {
     /// Shows a line, and adds it to the log with at most [`LOG_PREFIX`] bytes before it.
     fn log(&self, line: &str);
-    /// Adds to the log that it takes no more lines.
+    /// Notes in the log that it takes no further lines.
     fn log_end(&self);
-    /// Shows a line, which the log does not take.
+    /// Shows a line without adding it to the log.
     fn show(&self, line: &str);
 }
 
-/// What is written to both files is shown as long as this process lives.
+/// Both progress files. Their lines are shown as long as this process lives.
 pub(super) struct Progress {
     fifo: Fifo,
     plain: Arc<Mutex<Plain>>,
 }
 
 impl Progress {
-    /// Makes both files, which must not be there yet, and shows what is written to them.
+    /// Creates both files, which must not exist yet, and shows the lines that are written to them.
     pub(super) fn show(directory: &Arc<Directory>, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Self> {
         let screen = Screen::new(Arc::clone(sink));
         Ok(Self { fifo: Fifo::show(directory, screen.clone())?, plain: Plain::show(directory, screen)? })
     }
 
-    /// Waits until all is shown that was written before.
+    /// Waits until everything written so far has been shown.
     pub(super) fn finish(&self) {
         self.plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
         self.fifo.finish();
     }
 }
 
-/// The lines that are written to a FIFO, shown as they come. It is kept open both ways and always emptied, so that
-/// no writer waits and none is told that nobody listens. Whatever a container puts in its place is not looked at.
+/// The lines that are written to a FIFO, shown as they arrive. It is open for reading and writing and always drained,
+/// so that no writer blocks or gets SIGPIPE. It is used by descriptor: a file that a container puts in its place is
+/// ignored.
 struct Fifo {
-    /// Does not block.
+    /// Non-blocking.
     ends: File,
     ended: Receiver<()>,
 }
@@ -89,10 +90,10 @@ impl Fifo {
     }
 
     fn finish(&self) {
-        // A container may have written the like.
+        // Drops earlier acknowledgements: a container may have written the same bytes.
         while self.ended.try_recv().is_ok() {}
         let start = Instant::now();
-        // The first line break ends what a container has not ended itself.
+        // The first line break ends a line that a container left unfinished.
         let end = [b"\n", END_OF_LINES, b"\n"].concat();
         while start.elapsed() < LAST_LINES_LIMIT {
             match (&self.ends).write_all(&end) {
@@ -105,7 +106,7 @@ impl Fifo {
     }
 }
 
-/// Waits for something to be written.
+/// Waits for data and reads it.
 fn next_block(mut fifo: &File) -> io::Result<Vec<u8>> {
     let mut block = vec![0; 4096];
     loop {
@@ -124,7 +125,7 @@ fn next_block(mut fifo: &File) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Lines out of blocks; of a line that is too long only the beginning is kept.
+/// Splits blocks into lines; of a line that is too long only the beginning is kept.
 #[derive(Default)]
 struct Lines(Vec<u8>);
 
@@ -145,7 +146,7 @@ impl Lines {
     }
 }
 
-/// The plain progress file, and how far it has been shown.
+/// The plain progress file, and how many bytes of it have been shown.
 struct Plain {
     directory: Arc<Directory>,
     shown: u64,
@@ -168,7 +169,7 @@ impl Plain {
     }
 
     fn show_added(&mut self) {
-        // The file is the containers'; one that is gone, or is no plain file any more, has nothing to show.
+        // Containers control this file: one that is missing or not a regular file is ignored.
         let Ok(file) = self.directory.file(PLAIN, Links::Refuse) else { return };
         if let Ok((lines, end)) = added_lines(file, self.shown) {
             lines.iter().for_each(|line| self.screen.show(line));
@@ -177,16 +178,16 @@ impl Plain {
     }
 }
 
-/// The whole lines behind the first `shown` bytes of a file, and where they end.
+/// The complete lines after the first `shown` bytes of a file, and the offset at which they end.
 fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
-    // A container may begin the file anew.
+    // A container may have truncated the file.
     let shown = if file.metadata()?.len() < shown { 0 } else { shown };
     file.seek(SeekFrom::Start(shown))?;
     let mut text = Vec::new();
     file.take(LOOK_LIMIT).read_to_end(&mut text)?;
     let whole = match text.iter().rposition(|letter| *letter == b'\n') {
         Some(end) => end + 1,
-        // No line of that length is waited for.
+        // A line that fills the whole block is shown without waiting for its end.
         None if text.len() as u64 == LOOK_LIMIT => text.len(),
         None => 0,
     };
@@ -195,11 +196,11 @@ fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
     Ok((lines.collect(), shown + whole as u64))
 }
 
-/// Where lines are shown. The log takes the first ones only.
+/// Shows lines. The log takes only the first ones.
 #[derive(Clone)]
 struct Screen {
     sink: Arc<dyn ProgressSink>,
-    /// Bytes that the log still takes.
+    /// Bytes that are left in the log.
     room: Arc<Mutex<usize>>,
 }
 
@@ -209,7 +210,7 @@ impl Screen {
     }
 
     fn show(&self, line: &[u8]) {
-        // What is in it the sink escapes.
+        // The sink escapes the text.
         let line = String::from_utf8_lossy(line.strip_suffix(END_OF_LINES).unwrap_or(line));
         let line = line.trim();
         if line.is_empty() {
@@ -335,7 +336,7 @@ mod tests {
         let progress =
             Progress::show(&directory, &(Arc::new(Recorder::default()) as Arc<dyn ProgressSink>)).unwrap();
         let path = home.path().join(FIFO);
-        // Replaced by a container: the one that was made is still the one that is read.
+        // A container may replace the file: the FIFO that was created is still the one that is read.
         fs::rename(&path, home.path().join("moved")).unwrap();
         let mut writer = File::options().write(true).open(home.path().join("moved")).unwrap();
         (0..1000).for_each(|_| writer.write_all(&[b'x'; 1000]).unwrap());

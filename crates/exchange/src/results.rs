@@ -1,20 +1,20 @@
-//! The result files: what the containers say about the time after the last job.
+//! The result files: what containers ask for after the last job.
 
 use anyhow::Context as _;
 use hint::WithHint as _;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory, Links};
 
-/// What a container writes to end the boot otherwise than with a switch of the root.
+/// A container writes this file to end the boot with something other than switch root.
 pub const KERNEL_ACTION: &str = "/iguana/kernelAction";
-/// What a container writes to have the new system mounted.
+/// A container writes this file to have the new system mounted.
 pub const MOUNT_LIST: &str = "/iguana/mountlist";
 const KERNEL_ACTION_NAME: &str = "kernelAction";
 const MOUNT_LIST_NAME: &str = "mountlist";
 /// Bytes of either file; a real one has a few hundred.
 const LIMIT: u64 = 64 << 10;
 
-/// What the containers left. Only the directory of those that may hand over is read.
+/// The result files. Only the directory of containers that may hand over is read.
 pub struct Results {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
@@ -25,18 +25,19 @@ impl Results {
         Self { shared, of_others }
     }
 
-    /// The kernel action, white space around it left out; nothing when there is none.
+    /// The kernel action, trimmed; `None` when there is none.
     pub fn kernel_action(&self) -> Option<anyhow::Result<String>> {
         read(&self.shared, KERNEL_ACTION_NAME, KERNEL_ACTION)
             .filter(|read| !read.as_ref().is_ok_and(String::is_empty))
     }
 
-    /// The mount list, white space around it left out; nothing when there is none.
+    /// The mount list, trimmed; `None` when there is none.
     pub fn mount_list(&self) -> Option<anyhow::Result<String>> {
         read(&self.shared, MOUNT_LIST_NAME, MOUNT_LIST)
     }
 
-    /// A warning for each result file of a container that may not hand over: whoever wrote the workflow may have meant it.
+    /// A warning for each result file of a container that may not hand over: the author of the workflow may have
+    /// forgotten to allow it.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.not_taken().into_iter().map(|path| {
             format!(

@@ -1,9 +1,9 @@
-//! `/iguana`: two file systems in memory, new for each run, each with a limit.
+//! `/iguana`: two tmpfs, new for each run, each with a limit.
 //!
-//! One belongs to the containers that may hand over: it is at `/iguana` here and in these. The other belongs to all
-//! other containers, which have it at their `/iguana`; here, and for the first ones, it is at `/iguana/unprivileged`. So
-//! whatever a container without the right writes, renames or links lies in another file system than the result files,
-//! and leads, blocks and fills nobody else.
+//! The first one is for the containers that may hand over: it is at `/iguana` on the host and in these containers. The
+//! second is for all other containers, which see it as their `/iguana`; the host and the first group see it at
+//! `/iguana/unprivileged`. So whatever a container without the handover writes, renames or links is in another file
+//! system than the result files. It cannot redirect, block or fill that one.
 
 use super::OWN;
 use super::progress::{Progress, ProgressSink};
@@ -23,19 +23,19 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::{Directory, Links};
 
-/// Where every container has its shared directory.
+/// The path of the shared directory in every container.
 pub const PATH: &str = "/iguana";
-/// Where the directory of those that may not hand over is seen by the others.
+/// The path of the second file system on the host and in containers that may hand over.
 const OF_OTHERS: &str = "/iguana/unprivileged";
 const OF_OTHERS_NAME: &str = "unprivileged";
-/// The source of the mounts, as `/proc/self/mounts` shows it; by it those of an earlier run are known.
+/// The source of the mounts, as `/proc/self/mounts` shows it; it identifies mounts of an earlier run.
 const SOURCE: &str = "iguana";
-/// Mounts of earlier runs that are let go of; each run lets go of all of them, so there is one.
+/// How many mounts of earlier runs are unmounted. Each run unmounts all of them, so there is normally one.
 const EARLIER_LIMIT: usize = 16;
-/// Bytes of the file system for each file that it may hold: an inode takes about 1 KiB of the kernel's memory, which the
-/// size does not count.
+/// Bytes of the file system for each inode that it may hold: an inode takes about 1 KiB of kernel memory, which the
+/// size of a tmpfs does not include.
 const BYTES_PER_FILE: u64 = 16 << 10;
-/// As few files may it hold when it is small.
+/// The least number of inodes, for small file systems.
 const FILES_AT_LEAST: u64 = 1024;
 
 /// The most that the two file systems may hold, in bytes.
@@ -46,8 +46,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What the workflow says, for each of the two; else a quarter of the machine's memory, and a sixteenth, but
-    /// never less than 64 and 16 MiB. `memory` is in bytes.
+    /// Both get what the workflow asks for. Without that they get a quarter and a sixteenth of the machine's memory,
+    /// but at least 64 and 16 MiB. `memory` is in bytes.
     pub fn new(asked_for: Option<u64>, memory: u64) -> Self {
         match asked_for {
             Some(size) => Self { shared: size, of_others: size },
@@ -56,13 +56,13 @@ impl Limits {
     }
 }
 
-/// Both file systems are mounted, and empty.
+/// Both file systems, mounted and empty.
 pub struct Mounted {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
 }
 
-/// They have what every container finds in them, and what is written to their progress files is shown.
+/// Both file systems with the files that every container expects. What is written to their progress files is shown.
 pub struct Shared {
     shared: Arc<Directory>,
     of_others: Arc<Directory>,
@@ -81,13 +81,13 @@ fn mount_both(limits: Limits) -> anyhow::Result<Mounted> {
     release()?;
     let root = Directory::open("/")?;
     let name = PATH.trim_start_matches('/');
-    // A link in its place is refused.
+    // Fails if a link is in its place.
     root.directory_or_new(name, 0o755)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount_at(SOURCE, PATH, "tmpfs", flags, options(limits.shared)?.as_c_str())?;
     let shared = root.directory(name, Links::Refuse)?;
     shared.create_directory(OF_OTHERS_NAME, 0o755)?;
-    // Kernels before 5.10 do not know this flag, and take no notice of it.
+    // Kernels before 5.10 ignore this flag.
     let flags = flags | MountFlags::NOSYMFOLLOW;
     mount_at(SOURCE, OF_OTHERS, "tmpfs", flags, options(limits.of_others)?.as_c_str())?;
     let of_others = shared.directory(OF_OTHERS_NAME, Links::Refuse)?;
@@ -96,17 +96,17 @@ fn mount_both(limits: Limits) -> anyhow::Result<Mounted> {
 
 /// Options of tmpfs(5).
 fn options(size: u64) -> anyhow::Result<CString> {
-    // tmpfs takes a size of 0 as "no limit".
+    // A size of 0 means "no limit" to tmpfs.
     let size = size.max(1);
     let files = (size / BYTES_PER_FILE).max(FILES_AT_LEAST);
     Ok(CString::new(format!("mode=0755,size={size},nr_inodes={files}"))?)
 }
 
 impl Mounted {
-    /// Makes what every container finds there, and has `sink` show what is written to the progress files.
+    /// Creates the files that every container expects, and has `sink` show what is written to the progress files.
     ///
     /// # Errors
-    /// When a file cannot be made.
+    /// When a file cannot be created.
     pub fn begin(self, machine_id: &str, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Shared> {
         let begin = |directory: &Arc<Directory>| {
             let mut file = directory.create("machine-id", 0o644)?;
@@ -119,19 +119,18 @@ impl Mounted {
 }
 
 impl Shared {
-    /// Shows what is still to be shown: a container may write its last line and end at once.
+    /// Shows the remaining progress lines: a container may write its last line and end at once.
     pub fn finish(&self) {
         self.progress.iter().for_each(Progress::finish);
     }
 
-    /// What the containers left that may say what comes after the last job.
+    /// The result files.
     pub fn results(&self) -> Results {
         Results::new(Arc::clone(&self.shared), Arc::clone(&self.of_others))
     }
 }
 
-/// Lets go of both, with what is in them: also of those of an earlier run, but of nothing that somebody else has
-/// mounted there.
+/// Unmounts both, with their content, and those of earlier runs. Mounts of other programs at the same path stay.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -150,7 +149,8 @@ fn mounts() -> anyhow::Result<String> {
     Ok(std::fs::read_to_string("/proc/self/mountinfo")?)
 }
 
-/// Whether the uppermost mount at `/iguana` is a run's (proc_pid_mountinfo(5): the lines are in the order of mounting).
+/// Whether the topmost mount at `/iguana` belongs to a run (proc_pid_mountinfo(5) lists mounts in the order of
+/// mounting).
 fn is_ours(mounts: &str) -> bool {
     let is_here = |line: &&str| line.split(' ').nth(4) == Some(PATH);
     let kind = |line: &str| line.split_once(" - ").map(|(_, rest)| rest.to_owned());
@@ -158,8 +158,8 @@ fn is_ours(mounts: &str) -> bool {
     last.is_some_and(|kind| kind.starts_with(&format!("tmpfs {SOURCE} ")))
 }
 
-/// In a container's own mount namespace, before anything is taken from the machine's tree: puts the directory of those
-/// that may not hand over in the place of the other. A volume that leads there leads to this one, too.
+/// Replaces `/iguana` by the second file system. Call it in the mount namespace of a container that may not hand over,
+/// before any path of the host is used: then a volume that names `/iguana` gets the second one, too.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -171,7 +171,7 @@ pub fn show_own_to_container() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a path lies, as it is written, where containers write or Iguana keeps what it needs itself.
+/// Whether a path is, as it is written, below `/iguana` or `/run/iguana`.
 fn is_written_as_ours(path: &Path) -> bool {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
@@ -184,11 +184,11 @@ fn is_written_as_ours(path: &Path) -> bool {
     [PATH, OWN].iter().any(|ours| plain.starts_with(ours))
 }
 
-/// Takes hold of what a volume below `/iguana` names, which containers have made; a directory that is missing is made.
-/// No link on the way is followed. Nothing for a path that lies elsewhere.
+/// Opens the target of a volume below `/iguana`, where containers can write. Missing directories are created, and no
+/// link is followed. `None` for any other path.
 ///
 /// # Errors
-/// When there is a link on the path, or a directory cannot be made.
+/// When there is a link on the path, or a directory cannot be created.
 pub fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     let Ok(below) = path.strip_prefix(PATH) else { return Ok(None) };
     let mut directory = Directory::open(PATH)?;
@@ -205,34 +205,34 @@ pub fn volume(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     Ok(Some(directory.locate("", Links::Refuse)?))
 }
 
-/// Whether a path lies below `/iguana` or `/run/iguana`: as it is written, or where its links lead.
+/// Whether a path is below `/iguana` or `/run/iguana`, as it is written or after its links are resolved.
 #[expect(clippy::disallowed_methods, reason = "only to see where the path leads (`O_PATH`)")]
 pub fn is_of_containers(path: &Path) -> bool {
     if is_written_as_ours(path) {
         return true;
     }
-    // What is not there cannot be mounted.
+    // A path that does not exist cannot be mounted.
     let found = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     found.is_ok_and(|found| is_open_of_containers(&found))
 }
 
-/// The same of what is open already.
+/// Like [`is_of_containers`], for an open file.
 pub fn is_open_of_containers(found: &OwnedFd) -> bool {
     let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
     let path = readlink(handle, Vec::new()).map(|path| path.to_string_lossy().into_owned());
     if path.is_ok_and(|path| is_written_as_ours(Path::new(&path))) {
         return true;
     }
-    // By way of another mount of the same file system.
+    // The same file system can also be reached through another mount.
     let device = |path: &str| stat(path).ok().map(|stat| stat.st_dev);
     let Ok(own) = fstat(found) else { return false };
     [PATH, OF_OTHERS].iter().any(|path| device(path) == Some(own.st_dev) && device(path) != device("/"))
 }
 
-/// Holds the machine for one run until it is dropped.
+/// Locks the machine for one run, until the value is dropped.
 ///
 /// # Errors
-/// When another run holds it.
+/// When another run holds the lock.
 pub fn lock() -> anyhow::Result<OwnedFd> {
     let own = own_directory().context("cannot open `/run/iguana`").hint("run it as root")?;
     match flock(&own, FlockOperation::NonBlockingLockExclusive) {

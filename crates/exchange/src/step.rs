@@ -1,8 +1,7 @@
-//! What the machine and one container tell each other: the scripts of steps, and the file for outputs.
+//! The files that Iguana exchanges with one container: the scripts of steps, and the output file.
 //!
-//! The container sees the directory read-only, so that nobody in it can put something in a script's place; only the
-//! output file, which is mounted in it by itself, can be written. The machine's side opened that file before the
-//! container was started, and never looks for it again.
+//! The container sees the directory read-only, so it cannot replace a script. Only the output file, which is a mount of
+//! its own, is writable. Iguana opens that file before the container starts and never looks it up again.
 
 use anyhow::Context as _;
 use hint::hinted;
@@ -15,16 +14,16 @@ use untrusted_fs::{Cause, Directory, read_bounded};
 pub const INSIDE: &str = "/run/iguana";
 /// The output file as a container sees it.
 pub const OUTPUT_INSIDE: &str = "/run/iguana/output";
-/// Its name in the directory.
+/// The name of the output file in the directory.
 pub const OUTPUT: &str = "output";
-/// Any user may write to it.
+/// Writable for any user.
 const OUTPUT_MODE: u32 = 0o666;
-/// Bytes that the outputs of one step may have: GitHub's limit for a job.
+/// Bytes of the outputs of one step: GitHub's limit for a job.
 const OUTPUT_LIMIT: u64 = 1 << 20;
-/// Everybody may read and execute a script.
+/// Any user may read and execute a script.
 const SCRIPT_MODE: u32 = 0o755;
 
-/// One container's directory, on the machine's side.
+/// The directory of one container, as the host sees it.
 #[derive(Debug)]
 pub struct StepFiles {
     directory: Directory,
@@ -32,17 +31,17 @@ pub struct StepFiles {
 }
 
 impl StepFiles {
-    /// Makes the directory, and an empty output file in it.
+    /// Creates the directory and an empty output file in it.
     ///
     /// # Errors
-    /// When there is something of that name already, or it cannot be made.
+    /// When the name exists already, or the directory cannot be created.
     pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
         let directory = Directory::open(parent)?.create_directory(name, 0o755)?;
         let output = directory.create(OUTPUT, OUTPUT_MODE)?;
         Ok(Self { directory, output })
     }
 
-    /// Makes the output file empty.
+    /// Truncates the output file.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -50,10 +49,10 @@ impl StepFiles {
         self.output.set_len(0).context("cannot empty the output file")
     }
 
-    /// Reads what was written to the output file.
+    /// Reads the output file.
     ///
     /// # Errors
-    /// When that is too much.
+    /// When it exceeds the limit.
     pub fn read_output(&self) -> anyhow::Result<Vec<u8>> {
         (&self.output).rewind()?;
         match read_bounded(self.output.try_clone()?, OUTPUT_LIMIT) {
@@ -66,7 +65,7 @@ impl StepFiles {
         }
     }
 
-    /// Replaces what is in the output file.
+    /// Replaces the content of the output file.
     ///
     /// # Errors
     /// When there is no memory.
@@ -76,12 +75,12 @@ impl StepFiles {
         (&self.output).write_all(text.as_bytes()).context("cannot write the output file")
     }
 
-    /// Writes a script; its path as the container sees it.
+    /// Writes a script, and returns its path in the container.
     ///
     /// # Errors
     /// When there is no memory.
     pub fn write_script(&self, name: &str, script: &str) -> anyhow::Result<String> {
-        // A container with all rights can have made the directory writable for itself.
+        // A privileged container can have remounted the directory writable and put something in this place.
         self.directory.remove(name)?;
         self.directory.replace(name, SCRIPT_MODE, script.as_bytes())?;
         Ok(format!("{INSIDE}/{name}"))
