@@ -1,4 +1,4 @@
-//! HTTP as Iguana uses it: verified TLS, bounded waiting, and errors that name the remedy.
+//! An HTTP client with verified TLS, time limits, and errors that name the remedy.
 
 mod certificate;
 mod explain;
@@ -31,51 +31,51 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body, Proxy};
 
-/// Time for the address of a host.
+/// Time limit for the DNS lookup.
 pub const RESOLVE_LIMIT: Duration = retry::ADDRESS_LOOKUP.total;
-/// Time for the TCP connection and the TLS handshake.
+/// Time limit for the TCP connection and the TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// Time without a single byte after which a server counts as gone; slow ones may go on. A registry may
-/// have to fetch from its own upstream before it answers.
+/// The stall limit: after this time without a single byte a server counts as unreachable, however slow it may be. A
+/// registry may have to fetch from its own upstream before it answers.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// Largest document that [`Client::fetch`] takes, in bytes: far above any workflow or manifest
-/// (the distribution specification asks registries for 4 MiB), far below any machine's memory.
+/// The largest document that [`Client::fetch`] accepts, in bytes: far above any workflow or manifest (the distribution
+/// specification asks registries for 4 MiB), far below any machine's memory.
 pub const DOCUMENT_LIMIT: u64 = 8 << 20;
 
-/// How many times one request may be sent elsewhere, as in Go's net/http; a registry needs one or two.
+/// Redirects of one request, as in Go's net/http; a registry needs one or two.
 const REDIRECT_LIMIT: usize = 10;
-/// How long redirections are followed: each may take all the time that one answer may, and none is shown on the console.
+/// Time limit for following redirects: each may take as long as an answer may, and none is shown on the console.
 const REDIRECTS_TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Bytes of the headers of an answer, which are not more than 128 (ureq-proto, `MAX_RESPONSE_HEADERS`).
+/// Bytes of the headers of an answer. Their number is at most 128 (ureq-proto, `MAX_RESPONSE_HEADERS`).
 const HEADERS_LIMIT: usize = 64 << 10;
 
-/// Makes requests; connections are kept and shared between threads and copies.
+/// An HTTP client. Connections are reused, and shared between threads and clones.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
-    /// Made when they are first needed.
+    /// Created on first use.
     agents: Arc<Mutex<HashMap<Route, Agent>>>,
 }
 
-/// Whom a client believes, and how it gets out.
+/// Which servers a client trusts, and through which proxies it connects.
 #[derive(Debug, Clone, Default)]
 struct ClientConfig {
     roots: Roots,
     proxies: Proxies,
     certificates: RegistryCertificates,
-    /// Who shows which certificate to which host.
+    /// The client certificate, and the host that it is sent to.
     identity: Option<(String, Identity)>,
 }
 
-/// What was answered, and by whom.
+/// An answer, and the server that sent it.
 pub struct Answer {
     /// Status, headers and body.
     pub response: Response<Body>,
-    /// Host and port of another server than that of the URL: we were sent to it.
+    /// Host and port of the server that answered, if a redirect led to another one than that of the URL.
     pub elsewhere: Option<String>,
 }
 
-/// What tells one kind of connection from another.
+/// The properties of a connection that need an agent of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Route {
     is_secure: bool,
@@ -84,7 +84,7 @@ struct Route {
 }
 
 impl Client {
-    /// A client that believes the servers whose certificates lead to `roots`.
+    /// A client that trusts servers whose certificates lead to `roots`.
     #[must_use]
     pub fn new(roots: &Roots) -> Self {
         Self::with(ClientConfig { roots: roots.clone(), ..ClientConfig::default() })
@@ -94,20 +94,20 @@ impl Client {
         Self { config: Arc::new(config), agents: Arc::default() }
     }
 
-    /// The same, through proxies.
+    /// The same client, through proxies.
     #[must_use]
     pub fn through(&self, proxies: Proxies) -> Self {
         Self::with(ClientConfig { proxies, ..ClientConfig::clone(&self.config) })
     }
 
-    /// The same, with certificates for some registries.
+    /// The same client, with certificates for single registries.
     #[must_use]
     pub fn with_certificates(&self, certificates: RegistryCertificates) -> Self {
         Self::with(ClientConfig { certificates, ..ClientConfig::clone(&self.config) })
     }
 
-    /// One that also believes whom the certs.d directory of `registry` names, wherever the registry may send us, as
-    /// containers/image does; but shows the certificate in it to nobody else.
+    /// A client that also trusts the authorities in the certs.d directory of `registry`, for redirects to other hosts,
+    /// too, as containers/image does. It sends the client certificate of that directory to the registry only.
     #[must_use]
     pub fn for_registry(&self, registry: &str) -> Self {
         let Some(certificates) = self.config.certificates.of(registry) else { return self.clone() };
@@ -118,17 +118,18 @@ impl Client {
         })
     }
 
-    /// Asks for `url` and gives back whatever the server answers, or the one that it sends us to. An
-    /// `Authorization` goes only to the server that `url` names.
+    /// Requests `url`, follows redirects, and returns the answer, whatever its status. An `Authorization` header is
+    /// sent only to the server that `url` names.
     ///
     /// # Errors
-    /// When no answer came, or a server could not prove who it is.
+    /// When no answer came, or the certificate of a server is not valid.
     pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Body>> {
         Ok(self.answer(url, headers, Deadline::within(DOCUMENT_TIME_LIMIT))?.response)
     }
 
-    /// The same, with who has answered. All redirects and the body together end by `deadline`, which counts while nothing of
-    /// the body can be read, too: a part of a TLS record, or of what frames a chunk, may come byte by byte.
+    /// Like [`Self::get`], and also returns which server answered. All redirects and the body together must end by
+    /// `deadline`. It holds also while no byte of the body can be read: a part of a TLS record or of a chunk header may
+    /// arrive byte by byte.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -136,7 +137,7 @@ impl Client {
         self.follow(url, headers, deadline, Instant::now() + REDIRECTS_TIME_LIMIT)
     }
 
-    /// Follows redirections, none after `until`.
+    /// Follows redirects, but none after `until`.
     fn follow(
         &self,
         url: &str,
@@ -183,10 +184,10 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends a form (`application/x-www-form-urlencoded`), and follows nowhere: it may hold a secret.
+    /// Posts a form (`application/x-www-form-urlencoded`). Redirects are not followed, as the form may hold a secret.
     ///
     /// # Errors
-    /// When no answer came, or the server could not prove who it is.
+    /// When no answer came, or the certificate of the server is not valid.
     pub fn post(&self, url: &str, form: &str, deadline: Deadline) -> anyhow::Result<Response<Body>> {
         let origin = Origin::parse(url).map_err(|error| explain(error, url, deadline))?;
         let request = self.agent(&origin).post(url);
@@ -210,10 +211,10 @@ impl Client {
         agents.entry(route).or_insert_with(make).clone()
     }
 
-    /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes by `deadline`, once.
+    /// Fetches a document of at most [`DOCUMENT_LIMIT`] bytes by `deadline`, in one attempt.
     ///
     /// # Errors
-    /// When it cannot be had, or is too large; with whether that may pass.
+    /// When it cannot be fetched or is too large; the failure says whether a retry may help.
     pub fn fetch(&self, url: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let mut response = self.answer(url, &[], deadline)?.response;
         if response.status().is_success() {
@@ -230,7 +231,7 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .client_cert(identity.filter(|_| route.is_identified).map(Identity::certificate));
     let config = Agent::config_builder()
         .tls_config(tls.build())
-        // Not what the environment says: the kernel puts words of its command line there.
+        // Not the proxy in the environment: the kernel puts words of its command line there.
         .proxy(proxy.cloned())
         .https_only(route.is_secure)
         .max_response_header_size(HEADERS_LIMIT)
@@ -255,7 +256,7 @@ fn slow_redirects(url: &str, hops: usize) -> anyhow::Error {
     )
 }
 
-/// Where the answer sends us, if it does.
+/// The target of a redirect, if the answer is one.
 fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Option<Origin>> {
     let is_redirection = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(header::LOCATION).filter(|_| is_redirection);
@@ -272,7 +273,7 @@ fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Optio
     Ok(Some(to))
 }
 
-/// Reads a whole answer of at most [`DOCUMENT_LIMIT`] bytes, within the time that its request has.
+/// Reads a whole body of at most [`DOCUMENT_LIMIT`] bytes, within the deadline of its request.
 ///
 /// # Errors
 /// When it is too large or too slow, or the connection breaks; with the URL.
@@ -294,13 +295,13 @@ fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<V
     Ok(bytes)
 }
 
-/// The first bytes of an answer, which must be there by `deadline`.
+/// A reader of the first `bytes` bytes of a body, which must arrive by `deadline`.
 pub fn beginning(response: &mut Response<Body>, bytes: u64, deadline: Deadline) -> impl Read + '_ {
     let inner = response.body_mut().with_config().limit(u64::MAX).reader();
     Timed { inner, deadline }.take(bytes)
 }
 
-/// Whether a URL is one of https.
+/// Whether the scheme of a URL is https.
 pub fn is_secure(url: &str) -> bool {
     Origin::parse(url).is_ok_and(|origin| origin.is_secure)
 }
@@ -319,7 +320,7 @@ mod tests {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-    /// Of 127.0.0.1, until 2126; nobody else believes it.
+    /// A certificate for 127.0.0.1, valid until 2126; only these tests trust it.
     const CERTIFICATE: &[u8] = include_bytes!("http/testing/server.pem");
     const KEY: &[u8] = include_bytes!("http/testing/server.key");
 
@@ -327,8 +328,8 @@ mod tests {
         client.fetch(url, Deadline::within(DOCUMENT_TIME_LIMIT))
     }
 
-    /// A server with TLS that answers one request without saying how long the answer is, and then ends the session or
-    /// only the connection, as whoever is between can do.
+    /// A TLS server that answers one request without saying how long the answer is. It then ends the TLS session, or
+    /// only the connection, as anyone on the network path could.
     fn ending(is_whole: bool) -> String {
         use std::io::Write as _;
         let chain = vec![CertificateDer::from_pem_slice(CERTIFICATE).unwrap()];
@@ -353,7 +354,8 @@ mod tests {
         url
     }
 
-    /// RFC 8446, section 6.1: without `close_notify` more may have been said. RFC 9112, section 9.8: such an answer is not whole.
+    /// RFC 8446, section 6.1: without `close_notify` the data may be truncated. RFC 9112, section 9.8: such an answer
+    /// is incomplete.
     #[test]
     fn an_answer_that_somebody_cut_off_is_not_whole() {
         let client = Client::new(&Roots::from_pem(CERTIFICATE).unwrap());
@@ -371,7 +373,7 @@ mod tests {
         assert!(hint::of(&error).unwrap().contains("`127.0.0.1:1`"));
     }
 
-    /// A server that answers one request with these bytes, one each 50 ms once they are few.
+    /// A server that answers one request with this head, and then with one byte every 50 ms.
     fn dripping(head: &'static str) -> String {
         use std::io::Write as _;
         let observer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -387,7 +389,7 @@ mod tests {
         url
     }
 
-    /// Fetches, in a second, and says what comes of it.
+    /// Fetches with a limit of a second, and returns the error.
     fn in_a_second(url: &str) -> String {
         let start = Instant::now();
         let failure = Client::new(&Roots::default()).fetch(url, Deadline::within(Duration::from_secs(1)));
@@ -417,7 +419,7 @@ mod tests {
         assert!(told.ends_with("it was not whole within 1 s"), "{told}");
     }
 
-    /// A server that answers every request with a redirection to itself, until it was asked `hops` times.
+    /// A server that redirects every request to itself, `hops` times.
     fn redirecting(hops: usize, more: String) -> String {
         use std::io::Write as _;
         let observer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,9 +2,9 @@
 //!
 //! Principles:
 //!
-//! 1. TLS is always verified; there is no option to skip it. From https no redirect leads to http.
-//! 2. Nothing waits without a limit: connecting, silence, and documents as a whole have one each, redirects included; the message
-//!    names the one that counted. What is retried, and how often, is in the crate `retry`.
+//! 1. TLS is always verified; there is no option to skip it. No redirect leads from https to http.
+//! 2. Every wait has a limit: connecting, silence, and whole documents with their redirects. The message names the
+//!    limit that was exceeded. The crate `retry` says what is retried, and how often.
 //! 3. An error names the URL, the cause, and what to do about it ([`hint`]).
 //! 4. Nothing is printed and there is no global state: a [`http::Client`] is a value.
 //!
@@ -18,7 +18,7 @@
 //! assert!(format!("{:#}", failure.error).contains("ftp://boot.example.com/install.yaml"));
 //! ```
 //!
-//! Errors: [`http::Client`] returns [`anyhow::Error`] with the URL and a hint. What may be tried again is for the caller to say.
+//! Errors: [`http::Client`] returns [`anyhow::Error`] with the URL and a hint. The caller decides about retries.
 //!
 //! Specifications: RFC 9110 (HTTP), RFC 8446 and 5246 (TLS), RFC 1350 and 2347 to 2349 (TFTP), containers-certs.d(5).
 #![forbid(unsafe_code)]

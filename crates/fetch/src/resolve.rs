@@ -1,5 +1,5 @@
-//! Addresses of names, in bounded time. The system's getaddrinfo(3) asks and reads the answers; where it fails, one question of
-//! our own says why, as getaddrinfo(3) calls all but one kind of failure "temporary".
+//! DNS lookups with a time limit. getaddrinfo(3) does the lookup. It calls nearly every failure "temporary", so after a
+//! failure one query of our own finds out why.
 
 mod diagnosis;
 
@@ -16,7 +16,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// What strerror(3) is to errno, gai_strerror(3) is to these; std passes on nothing else. `EAI_NONAME` and `EAI_NODATA`.
+/// The messages of gai_strerror(3) for `EAI_NONAME` and `EAI_NODATA`; std does not pass on the codes.
 const LASTING: [&str; 2] = ["Name or service not known", "No address associated with hostname"];
 /// Addresses of one name that are tried (ureq, `MAX_ADDRS`).
 const ADDRESSES_LIMIT: usize = 16;
@@ -24,14 +24,14 @@ const ADDRESSES_LIMIT: usize = 16;
 /// Why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LookupError {
-    /// The host does not exist, or has no address: asking again does not help.
+    /// The host does not exist, or has no address: a retry does not help.
     NoSuchName(String),
-    /// No DNS server gave an answer that can be used.
+    /// No DNS server sent a usable answer.
     Unsteady(Unsteady),
 }
 
 impl LookupError {
-    /// The same as the error that a [`retry::Failure`] is judged by.
+    /// Converts it into the error that determines the kind of a [`retry::Failure`].
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Self::NoSuchName(host) => anyhow::Error::msg(no_such_name(&host)),
@@ -40,7 +40,7 @@ impl LookupError {
     }
 }
 
-/// What ureq passes on to [`crate::http`] as it is.
+/// ureq passes this error on to [`crate::http`] unchanged.
 impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,7 +56,7 @@ fn no_such_name(host: &str) -> String {
     format!("no such name: DNS has no address of `{host}`")
 }
 
-/// Finds addresses for a [`ureq::Agent`].
+/// The resolver of a [`ureq::Agent`].
 #[derive(Debug)]
 pub(crate) struct Lookup;
 
@@ -83,7 +83,7 @@ impl Resolver for Lookup {
 /// The addresses of `HOST:PORT`.
 ///
 /// # Errors
-/// When there are none, or none is told within `limit`.
+/// When there are none, or the lookup takes longer than `limit`.
 pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>, LookupError> {
     if let Ok(address) = place.parse() {
         return Ok(vec![address]);
@@ -91,7 +91,7 @@ pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>,
     let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
     let (answer, answered) = channel();
     let asked = place.to_owned();
-    // Goes on waiting when nobody waits for it any more.
+    // getaddrinfo(3) cannot be cancelled: after the limit the thread runs on by itself.
     let ask = move || answer.send(asked.to_socket_addrs().map(Vec::from_iter));
     if let Err(error) = thread::Builder::new().spawn(ask) {
         return Err(unsteady(format!("cannot look up `{host}`: {error}")));
@@ -107,7 +107,7 @@ pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>,
     }
 }
 
-/// glibc says that there is no such name also where an answer is not understood: then a server has sent some.
+/// glibc also says "no such name" when it does not understand an answer. In that case a server has sent records.
 fn explain(host: &str, error: &io::Error) -> LookupError {
     let replies = diagnosis::ask(host);
     if is_lasting(error) && !replies.iter().any(diagnosis::Reply::has_records) {

@@ -1,4 +1,4 @@
-//! The certificate authorities that a TLS server's certificate must lead to, and what single registries add to them.
+//! The certificate authorities that TLS servers are verified against, and the certificates of single registries.
 
 use anyhow::Context as _;
 use hint::hinted;
@@ -8,15 +8,15 @@ use ureq::tls::{Certificate, ClientCert, PemItem, parse_pem};
 
 /// Trusted certificate authorities.
 ///
-/// An empty set trusts nobody: every https connection then fails.
+/// An empty set trusts no server: every https connection then fails.
 #[derive(Debug, Clone, Default)]
 pub struct Roots(Vec<Certificate<'static>>);
 
 impl Roots {
-    /// Reads the certificates from PEM text (RFC 7468). Other PEM items are passed over.
+    /// Reads the certificates from PEM text (RFC 7468). Other PEM items are skipped.
     ///
     /// # Errors
-    /// When an item is damaged, or no certificate is in the text.
+    /// When an item is damaged, or the text has no certificate.
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
         let mut certificates = Vec::new();
         for item in parse_pem(pem) {
@@ -28,7 +28,7 @@ impl Roots {
         Ok(Self(certificates))
     }
 
-    /// Reads all `*.pem` and `*.crt` files of a directory; a directory that is not there holds none.
+    /// Reads all `*.pem` and `*.crt` files of a directory; a missing directory counts as empty.
     ///
     /// # Errors
     /// When a file cannot be read, or is not PEM.
@@ -45,31 +45,31 @@ impl Roots {
         Ok(roots)
     }
 
-    /// How many authorities are trusted.
+    /// The number of trusted authorities.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no authority is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// These and `more`.
+    /// The union of this set and `more`.
     pub fn and(&self, more: &Self) -> Self {
         Self(self.0.iter().chain(&more.0).cloned().collect())
     }
 
-    /// The certificates, as rustls takes them.
+    /// The certificates, in the type of rustls.
     #[must_use]
     pub fn certificates(&self) -> &[Certificate<'static>] {
         &self.0
     }
 }
 
-/// A certificate that a client shows, and its key.
+/// A client certificate and its private key.
 #[derive(Clone)]
 pub struct Identity(ClientCert);
 
@@ -80,10 +80,10 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads a certificate, perhaps with those between it and the authority, and its key, both in PEM.
+    /// Reads a certificate, with optional intermediate ones, and its key, both in PEM.
     ///
     /// # Errors
-    /// When one of them is not in its text, or is damaged.
+    /// When one of them is missing in its text, or is damaged.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> anyhow::Result<Self> {
         let chain = Roots::from_pem(certificate)?;
         let mut items = parse_pem(key).filter_map(Result::ok);
@@ -95,14 +95,14 @@ impl Identity {
         Ok(Self(ClientCert::new_with_certs(&chain.0, key)))
     }
 
-    /// The certificate and its key, as ureq takes them.
+    /// The certificate and its key, in the type of ureq.
     #[must_use]
     pub fn certificate(&self) -> ClientCert {
         self.0.clone()
     }
 }
 
-/// What one directory of containers-certs.d(5) holds.
+/// The content of one directory of containers-certs.d(5).
 #[derive(Debug, Clone, Default)]
 pub struct Certificates {
     authorities: Roots,
@@ -110,11 +110,11 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Takes the files of one directory, by their names: `*.crt` are authorities that are believed beside the others,
-    /// `NAME.cert` with `NAME.key` is shown to the registry. Other files have no meaning.
+    /// Reads the files of one directory by their names: `*.crt` are additional authorities for this registry;
+    /// `NAME.cert` with `NAME.key` is the client certificate. Other files are ignored.
     ///
     /// # Errors
-    /// When a file is damaged, or a certificate or a key lacks the other.
+    /// When a file is damaged, or a certificate or a key has no counterpart.
     pub fn of_files(files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<Self> {
         let mut found = Self::default();
         for (name, content) in files {
@@ -124,7 +124,7 @@ impl Certificates {
                 found.authorities.0.extend(more.0);
             } else if let Some(stem) = name.strip_suffix(".cert") {
                 let key = other_half(files, name, &format!("{stem}.key"))?;
-                // Several are nobody's need: servers do not say which one they would believe.
+                // Only the first one is used: there is no way to choose between several.
                 found.identity.get_or_insert(Identity::from_pem(content, key).with_context(fails)?);
             } else if let Some(stem) = name.strip_suffix(".key") {
                 other_half(files, name, &format!("{stem}.cert"))?;
@@ -133,7 +133,7 @@ impl Certificates {
         Ok(found)
     }
 
-    /// The authorities of this registry alone.
+    /// The additional authorities for this registry.
     #[must_use]
     pub fn authorities(&self) -> &Roots {
         &self.authorities
@@ -164,7 +164,7 @@ fn other_half<'a>(
 pub struct RegistryCertificates(BTreeMap<String, Certificates>);
 
 impl RegistryCertificates {
-    /// Reads a directory of directories; one that is not there holds none.
+    /// Reads a directory of directories; a missing one counts as empty.
     ///
     /// # Errors
     /// When something in it cannot be read, or is damaged.
@@ -180,14 +180,14 @@ impl RegistryCertificates {
         Ok(Self(all))
     }
 
-    /// What there is for a registry, by `HOST[:PORT]`.
+    /// The certificates for a registry, by `HOST[:PORT]`.
     #[must_use]
     pub fn of(&self, registry: &str) -> Option<&Certificates> {
         self.0.get(registry)
     }
 }
 
-/// The files of one directory of certs.d by their names.
+/// The files of one directory of certs.d, by name.
 fn files(directory: &Files) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for name in directory.names()? {

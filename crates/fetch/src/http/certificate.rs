@@ -1,9 +1,9 @@
-//! What is wrong with a server's certificate, in words that name the remedy.
+//! Explains what is wrong with a server's certificate, and what to do about it.
 
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError as Bad, Error::InvalidCertificate};
 
-/// What TLS found, if it was TLS.
+/// The TLS error in an error, if there is one.
 pub(super) fn fault(error: &ureq::Error) -> Option<&rustls::Error> {
     match error {
         ureq::Error::Rustls(fault) => Some(fault),
@@ -12,7 +12,7 @@ pub(super) fn fault(error: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
-/// A certificate that is too old or too new: with the clock's date and its own, for either may be wrong.
+/// Describes a certificate that is expired or not valid yet, with its date and the clock's, for either may be wrong.
 pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
     match fault {
         InvalidCertificate(Bad::NotValidYetContext { time, not_before }) => Some(format!(
@@ -29,7 +29,7 @@ pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
     }
 }
 
-/// What to do about it.
+/// The hint for a TLS error.
 pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
@@ -63,7 +63,7 @@ pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
 /// `2026-01-31 23:59:59 UTC`, by the proleptic Gregorian calendar.
 fn date(time: UnixTime) -> String {
     let seconds = time.as_secs();
-    // Years begin in March here, so that leap days come last; 719,468 days from then to 1970.
+    // Years begin in March here, so that leap days come last; 719,468 days from 1 March of the year 0 to 1970.
     let days = seconds / 86_400 + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -1,4 +1,4 @@
-//! Failures of requests in words that help.
+//! Error messages of failed requests.
 
 use super::limits::Deadline;
 use super::{CONNECT_LIMIT, RESOLVE_LIMIT, SILENCE_LIMIT, SLOWNESS_LIMIT, certificate, host};
@@ -7,7 +7,7 @@ use retry::Unsteady;
 use std::io;
 use ureq::{Error, Timeout};
 
-/// Why nothing was answered, with the URL and the remedy.
+/// Explains why there was no answer, with the URL and a hint.
 pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Error {
     let host = host(url);
     let remedy = match &error {
@@ -45,7 +45,7 @@ fn name_remedy(host: &str) -> String {
     format!("check the name `{host}`, and that the DNS server of this network knows it")
 }
 
-/// The error in the words of whoever found it, without those of the layers between.
+/// The original error, without the messages of the layers in between.
 fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
     if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
         return anyhow::Error::msg(told);
@@ -58,7 +58,7 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
             Err(other) => anyhow::Error::from_boxed(other),
         },
         Error::Timeout(over) => timeout(over, deadline).into(),
-        // A byte that changed on its way looks like this, too, and need not change again.
+        // A byte that was corrupted in transit has the same effect, so a retry may help.
         Error::Protocol(cause) => Unsteady(format!("what it sent is not HTTP: {cause}")).into(),
         Error::Rustls(cause @ rustls::Error::DecryptError) => Unsteady(cause.to_string()).into(),
         Error::Rustls(cause) => cause.into(),
@@ -68,7 +68,7 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
     }
 }
 
-/// Which of the limits it was.
+/// The message for the limit that was exceeded.
 fn timeout(over: Timeout, deadline: Deadline) -> io::Error {
     match over {
         Timeout::Connect => timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
@@ -83,7 +83,7 @@ fn timeout(over: Timeout, deadline: Deadline) -> io::Error {
     }
 }
 
-/// Why an answer could not be read on, in our words: a server may be slow, but not silent, and not slow for ever.
+/// Explains why reading an answer failed: a server may be slow, but neither silent nor slow without end.
 pub(super) fn broken(error: io::Error, deadline: Deadline) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(Error::Timeout(over)) => timeout(*over, deadline),

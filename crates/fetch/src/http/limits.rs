@@ -1,5 +1,5 @@
-//! How long a body may take. A server that sends a byte now and then is never silent: without these it could keep a boot
-//! waiting for ever.
+//! Time limits for bodies. A server that sends a byte now and then never reaches the stall limit: without these limits
+//! it could block a boot forever.
 
 use super::explain::{broken, timed_out};
 use std::io::{self, Read};
@@ -8,17 +8,18 @@ use ureq::Body;
 use ureq::http::Response;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 
-/// How long a document may take, from the first question about its server's address to its last byte. Workflows and manifests
-/// have some kB; this takes [`super::DOCUMENT_LIMIT`] at 28 kB/s.
+/// Time limit for a document, from the DNS lookup to its last byte. Workflows and manifests have some kB; at 28 kB/s
+/// this is enough for [`super::DOCUMENT_LIMIT`].
 pub const DOCUMENT_TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a large body may be slower than [`LEAST_RATE`]: a registry may have to fetch it from its own upstream.
 pub const SLOWNESS_LIMIT: Duration = Duration::from_secs(300);
-/// Bytes in a second that a large body has on the average behind that time. Layers come side by side, one for each
-/// processor: sixteen of them still get through a line of 512 kbit/s.
+/// The least average rate of a large body after that time, in bytes per second. Layers are downloaded in parallel, one
+/// for each processor: sixteen of them are still possible over a line of 512 kbit/s.
 pub const LEAST_RATE: u64 = 4 << 10;
 
-/// When something must have ended, and how long it had in all: messages name the latter.
+/// A point in time by which something must have ended, and the length of the limit that it came from, which messages
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     until: Instant,
@@ -26,31 +27,31 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// From now on.
+    /// The deadline that is `limit` from now.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
         Self { until: Instant::now() + limit, limit }
     }
 
-    /// The time until then.
+    /// The time that is left.
     #[must_use]
     pub fn left(self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// What it was at its beginning.
+    /// The whole limit, counted from its start.
     #[must_use]
     pub fn limit(self) -> Duration {
         self.limit
     }
 
-    /// What is said when it is over.
+    /// The error when the deadline has passed.
     pub(super) fn passed(self) -> io::Error {
         timed_out(format!("it was not whole within {} s", self.limit.as_secs()))
     }
 }
 
-/// What was asked for, kept beside the answer.
+/// The properties of a request that are kept with its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) url: String,
@@ -64,7 +65,7 @@ impl Request {
     }
 }
 
-/// A body that must be whole by then.
+/// A body that must be complete by a deadline.
 pub(super) struct Timed<R> {
     pub(super) inner: R,
     pub(super) deadline: Deadline,
@@ -79,19 +80,19 @@ impl<R: Read> Read for Timed<R> {
     }
 }
 
-/// How fast something large comes.
+/// The pace of a large transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     start: Instant,
 }
 
 impl Pace {
-    /// From now on.
+    /// Starts to measure now.
     pub fn start() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// Whether so many bytes are enough by now.
+    /// Checks whether `received` bytes are enough by now.
     ///
     /// # Errors
     /// When they are too few, of the kind [`io::ErrorKind::TimedOut`].
@@ -107,17 +108,17 @@ impl Pace {
     }
 }
 
-/// How long so many bytes may take on the whole.
+/// The longest time in which `bytes` bytes may arrive.
 pub fn longest(bytes: u64) -> Duration {
     SLOWNESS_LIMIT + Duration::from_secs(bytes / LEAST_RATE)
 }
 
-/// The bytes that must have come after so many seconds.
+/// The bytes that must have arrived after so many seconds.
 fn least(seconds: u64) -> u64 {
     seconds.saturating_sub(SLOWNESS_LIMIT.as_secs()).saturating_mul(LEAST_RATE)
 }
 
-/// A body that keeps a pace.
+/// A body that must keep a pace.
 pub struct Paced<R> {
     inner: R,
     deadline: Deadline,
@@ -126,7 +127,7 @@ pub struct Paced<R> {
 }
 
 impl<R> Paced<R> {
-    /// Starts its time now; `deadline` is that of its request.
+    /// Starts to measure now; `deadline` is that of its request.
     pub fn new(inner: R, deadline: Deadline) -> Self {
         Self { inner, deadline, pace: Pace::start(), received: 0 }
     }
@@ -141,7 +142,7 @@ impl<R: Read> Read for Paced<R> {
     }
 }
 
-/// Has connections keep a pace, see [`PacedTransport`].
+/// Makes connections keep a pace, see [`PacedTransport`].
 #[derive(Debug)]
 pub(super) struct PacedConnector;
 
@@ -157,12 +158,12 @@ impl<In: Transport> Connector<In> for PacedConnector {
     }
 }
 
-/// A connection that keeps a pace in what it brings, whether a part of the body is in that or not: how long the body as a
-/// whole may take follows from the size that somebody says it has, and what frames it can come byte by byte all that time.
+/// A connection that must keep a pace in all bytes it receives, not only those of a body. The time limit of a body
+/// follows from the size that a manifest claims, and its framing can arrive byte by byte during all that time.
 #[derive(Debug)]
 pub(super) struct PacedTransport<T> {
     inner: T,
-    /// Since the last request.
+    /// Counted since the last request.
     pace: Pace,
     received: u64,
 }
@@ -196,8 +197,8 @@ impl<T: Transport> Transport for PacedTransport<T> {
     }
 }
 
-/// A session of TLS that has not ended itself: ureq takes what has come for all of an answer that does not say how long it is,
-/// and anybody on the way can end the connection (RFC 8446, section 6.1).
+/// Reports a TLS session that ended without `close_notify` as an error. ureq takes such an end for the end of an answer
+/// without a length, and anyone on the network path can close the connection (RFC 8446, section 6.1).
 fn cut_off(error: ureq::Error) -> ureq::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error {
@@ -210,7 +211,7 @@ fn cut_off(error: ureq::Error) -> ureq::Error {
     }
 }
 
-/// For a part of what is awaited, of which nothing can be read before it is whole: a record of TLS.
+/// Limits the wait for one read: a TLS record cannot be read before it is complete.
 fn at_most(timeout: NextTimeout, limit: Duration) -> NextTimeout {
     match timeout.after {
         time::Duration::Exact(after) if after <= limit => timeout,
@@ -224,7 +225,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use ureq::unversioned::transport::LazyBuffers;
 
-    /// A connection that brings ten bytes each time, and writes down how long it may take.
+    /// A connection that receives ten bytes at a time, and records the timeouts it is given.
     #[derive(Debug)]
     struct Dripping(LazyBuffers, Arc<Mutex<Vec<time::Duration>>>);
 
@@ -249,7 +250,8 @@ mod tests {
         }
     }
 
-    /// Whatever size a manifest says that a layer has: what is not yet a part of it does not come a byte at a time for days.
+    /// Whatever size a manifest claims for a layer: bytes that are not part of the body cannot arrive one at a time for
+    /// days.
     #[test]
     fn a_connection_keeps_its_pace_in_what_is_no_body() {
         let Some(start) = Instant::now().checked_sub(Duration::from_secs(400)) else { return };

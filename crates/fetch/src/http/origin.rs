@@ -1,4 +1,4 @@
-//! A URL, taken apart as far as a client needs it, and the places that it leads to.
+//! Parses URLs as far as a client needs it, and resolves redirects.
 
 use ureq::Error;
 use ureq::http::Uri;
@@ -8,7 +8,7 @@ use ureq::http::Uri;
 pub(super) struct Origin {
     pub(super) url: String,
     pub(super) is_secure: bool,
-    /// Host and port, as they stand in the URL.
+    /// Host and port, as they are in the URL.
     pub(super) authority: String,
     path: String,
 }
@@ -27,7 +27,7 @@ impl Origin {
         Ok(Self { url: url.to_owned(), is_secure, authority, path: uri.path().to_owned() })
     }
 
-    /// The origin that a `Location` of this one means (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
+    /// Resolves a `Location` header against this URL (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
     pub(super) fn follow(&self, location: &str) -> Result<Self, Error> {
         let scheme = if self.is_secure { "https" } else { "http" };
         let here = format!("{scheme}://{}", self.authority);
@@ -45,7 +45,7 @@ impl Origin {
         Self::parse(&url)
     }
 
-    /// Who answers: two places with the same origin are of one server (RFC 6454).
+    /// The origin: two URLs with the same one belong to one server (RFC 6454).
     pub(super) fn origin(&self) -> (bool, String, u16) {
         (self.is_secure, self.host().to_lowercase(), self.port())
     }

@@ -1,7 +1,7 @@
-//! Which requests go through a proxy: the variables that curl, Go and their like know, and `proxy=`.
+//! Which requests go through a proxy: the environment variables that curl and Go use, and `proxy=`.
 //!
-//! A proxy is asked for a tunnel (`CONNECT`, RFC 9110, section 9.3.6), also for plain http: what is in it stays
-//! between the server and us, and its certificate is checked as without a proxy.
+//! The proxy is asked for a tunnel (`CONNECT`, RFC 9110, section 9.3.6), even for plain http. So a TLS connection is
+//! end-to-end, and the server's certificate is verified as without a proxy.
 
 use anyhow::ensure;
 use hint::hinted;
@@ -21,9 +21,10 @@ pub struct Proxies {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Direct {
     All,
-    /// An address with the bits of it that count.
+    /// An address, and the number of its leading bits that count.
     Network(IpAddr, u32),
-    /// The end of a name, with its dot, and whether the name without the dot is meant, too; the port if only one is.
+    /// The end of a name, with its dot; whether the name without the dot matches, too; and the port if only one
+    /// matches.
     Name {
         suffix: String,
         itself: bool,
@@ -35,13 +36,13 @@ enum Direct {
 
 impl fmt::Debug for Proxies {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Their URLs may have passwords in them.
+        // The URLs may contain passwords.
         write!(out, "Proxies({} for https, {} for http)", self.https.iter().len(), self.http.iter().len())
     }
 }
 
 impl Proxies {
-    /// Those of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and the same in lower case.
+    /// The proxies of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, also in lower case.
     ///
     /// # Errors
     /// When one of them is not the URL of a proxy.
@@ -55,7 +56,7 @@ impl Proxies {
         Ok(Self { https: named("HTTPS_PROXY")?, http: named("HTTP_PROXY")?, direct })
     }
 
-    /// One for all: `proxy=` of the kernel command line, but not for the hosts of the list `except`.
+    /// One proxy for all requests, except for the hosts of the list `except`: `proxy=` of the kernel command line.
     ///
     /// # Errors
     /// When it is not the URL of a proxy.
@@ -78,10 +79,10 @@ impl Proxies {
     }
 }
 
-/// Where `url` is what the setting `name` says. A host alone is one of http, as curl has it.
+/// Parses the URL of a proxy; `name` is the setting for messages. A host without a scheme means http, as in curl.
 fn proxy(name: &str, url: &str) -> anyhow::Result<Proxy> {
     let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme);
-    // What stands before an `@` may be a password.
+    // The part before an `@` may contain a password.
     let host = url.rsplit_once('@').map_or_else(|| url.trim_start_matches("http://"), |(_, host)| host);
     let bad = || {
         let message = format!("`{name}` names the proxy `{host}` in a way that is not understood");
@@ -95,7 +96,7 @@ fn proxy(name: &str, url: &str) -> anyhow::Result<Proxy> {
     Ok(proxy)
 }
 
-/// The list as Go's `golang.org/x/net/http/httpproxy` reads it, which podman and docker use.
+/// Parses the list as Go's `golang.org/x/net/http/httpproxy` does, which podman and docker use.
 fn direct(list: &str) -> Vec<Direct> {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Direct::parse).collect()
 }
@@ -140,14 +141,14 @@ impl Direct {
     }
 }
 
-/// `10.0.0.0/8`
+/// Parses `10.0.0.0/8`.
 fn network(entry: &str) -> Option<Direct> {
     let (address, length) = entry.split_once('/')?;
     let (address, length) = (address.parse::<IpAddr>().ok()?, length.parse().ok()?);
     (length <= bits(address).1).then_some(Direct::Network(address, length))
 }
 
-/// An address as a number, and how many bits it has.
+/// An address as a number, and its width in bits.
 fn bits(address: IpAddr) -> (u128, u32) {
     match address {
         IpAddr::V4(address) => (u32::from(address).into(), u32::BITS),

@@ -1,22 +1,22 @@
-//! Fetching until it succeeds or is not worth trying, as the table of retries says.
+//! Fetches with retries, as the table of retries says.
 
 use super::{DOCUMENT_TIME_LIMIT, Deadline};
 use retry::{Attempts, Failure, Pause};
 use std::thread;
 
-/// What happens while something is fetched.
+/// What happens during a fetch.
 #[derive(Debug)]
 pub enum RetryEvent {
-    /// It is asked for, by this time.
+    /// A request begins, and must be answered by this time.
     Asking(Deadline),
-    /// It failed, and is asked for again after the pause.
+    /// An attempt failed; the next one follows after the pause.
     Pausing(Pause),
 }
 
-/// Makes attempts until one succeeds; `watch` is told of each and of the pauses between them.
+/// Makes attempts until one succeeds; `watch` is called for each attempt and each pause.
 ///
 /// # Errors
-/// The last failure, when it will not pass or was met often enough.
+/// The last failure, when it is permanent or a limit is reached.
 pub fn retrying<T>(
     watch: &mut dyn FnMut(&RetryEvent),
     mut attempt: impl FnMut(Deadline) -> Result<T, Failure>,
@@ -45,7 +45,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
-    /// A server that gives these answers, one for each connection.
+    /// A server that sends these answers, one for each connection.
     fn server(answers: &'static [&str]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/x", listener.local_addr().unwrap());
@@ -59,7 +59,7 @@ mod tests {
         url
     }
 
-    /// What comes of a document, and what was told on the way.
+    /// The result of a fetch, and the events on the way.
     fn fetched(url: &str) -> (anyhow::Result<Vec<u8>>, Vec<String>) {
         let client = Client::new(&Roots::default());
         let mut told = Vec::new();

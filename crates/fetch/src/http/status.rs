@@ -1,4 +1,4 @@
-//! What an answer without success means for another attempt.
+//! What an unsuccessful status means for a retry.
 
 use super::host;
 use hint::hinted;
@@ -17,7 +17,7 @@ pub fn failure_kind(status: StatusCode) -> FailureKind {
     }
 }
 
-/// The failure to fetch a document that an answer without success is.
+/// The failure for an answer with an unsuccessful status.
 pub(super) fn failure(url: &str, response: &Response<Body>) -> Failure {
     let (status, host) = (response.status(), host(url));
     let kind = failure_kind(status);
@@ -42,7 +42,8 @@ pub(super) fn failure(url: &str, response: &Response<Body>) -> Failure {
     }
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date, which is compared with the server's own: our clock may be wrong.
+/// Parses `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. A date is compared with the server's own
+/// `Date`, for the clock of this machine may be wrong.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -53,8 +54,8 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = seconds_of(after)?.saturating_sub(seconds_of(text(header::DATE)?)?);
     Some(Duration::from_secs(seconds))
 }
-/// Seconds from the first of March of the year 0 to an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110,
-/// section 5.6.7). Only differences have a meaning.
+/// Seconds from 1 March of the year 0 to an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). Only
+/// differences are meaningful.
 fn seconds_of(date: &str) -> Option<u64> {
     const MONTHS: &str = "MarAprMayJunJulAugSepOctNovDecJanFeb";
     let fields: Vec<&str> = date.trim().split(' ').collect();

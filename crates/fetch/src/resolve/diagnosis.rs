@@ -1,52 +1,53 @@
-//! What the DNS servers of this system answer, for messages: one question to each, of whose answer the first eight bytes are read.
+//! Asks the DNS servers of this system why a lookup failed, for messages: one query to each, of whose answer the first
+//! eight bytes are read.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Where the servers are named (resolv.conf(5)).
+/// The file that lists the servers (resolv.conf(5)).
 const SERVERS: &str = "/etc/resolv.conf";
-/// Bytes of it that are read.
+/// Bytes of the file that are read.
 const SERVERS_LIMIT: u64 = 16 << 10;
 /// Servers that are asked (resolv.conf(5), `MAXNS`).
 const SERVERS_ASKED: usize = 3;
-/// How long each is waited for: getaddrinfo(3) has waited longer already.
+/// Time limit for each answer: getaddrinfo(3) has waited longer already.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// Where DNS servers listen (RFC 1035, section 4.2).
+/// The port of DNS servers (RFC 1035, section 4.2).
 const PORT: u16 = 53;
 /// Bytes of a name, and of one of its labels (RFC 1035, section 2.3.4).
 const NAME_LIMIT: usize = 253;
 const LABEL_LIMIT: usize = 63;
-/// What marks an answer (RFC 1035, section 4.1.1, QR).
+/// The flag of a response (RFC 1035, section 4.1.1, QR).
 const IS_ANSWER: u8 = 0x80;
 
-/// What one server did.
+/// The reply of one server.
 pub(super) struct Reply {
     server: IpAddr,
     outcome: io::Result<Outcome>,
 }
 
-/// What came from it, if anything was sent.
+/// What the server sent, if the query could be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Silence,
-    /// Packets, none of which answers the question.
+    /// Packets, none of which answers the query.
     Noise,
-    /// The code of an answer, and whether it says that it has records.
+    /// The response code, and whether the answer contains records.
     Answer(u8, bool),
-    /// The name cannot be asked for.
+    /// The name cannot be put into a query.
     NoQuestion,
 }
 
 impl Reply {
-    /// Whether it says that the name has something.
+    /// Whether the server sent records for the name.
     pub(super) fn has_records(&self) -> bool {
         matches!(self.outcome, Ok(Outcome::Answer(0, true)))
     }
 }
 
-/// Asks each server for `host`.
+/// Queries each server for `host`.
 pub(super) fn ask(host: &str) -> Vec<Reply> {
     let question = question(host);
     let reply = |server| {
@@ -59,7 +60,7 @@ pub(super) fn ask(host: &str) -> Vec<Reply> {
     servers().into_iter().map(reply).collect()
 }
 
-/// The same for people.
+/// Describes the replies for a message.
 pub(super) fn in_words(replies: &[Reply]) -> String {
     if replies.is_empty() {
         return format!("no DNS server is known: `{SERVERS}` names none");
@@ -80,7 +81,7 @@ pub(super) fn in_words(replies: &[Reply]) -> String {
 
 fn servers() -> Vec<IpAddr> {
     let mut text = String::new();
-    // What cannot be read names no servers.
+    // A file that cannot be read names no servers.
     let _ = File::open(SERVERS).and_then(|file| file.take(SERVERS_LIMIT).read_to_string(&mut text));
     parse(&text)
 }
@@ -123,8 +124,8 @@ fn is_passing(kind: io::ErrorKind) -> bool {
     [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted].contains(&kind)
 }
 
-/// A question for the IPv4 address of a name (RFC 1035, section 4.1). Its number need not be secret: no address is taken from the
-/// answer.
+/// A query for the IPv4 address of a name (RFC 1035, section 4.1). Its ID need not be secret: no address is taken from
+/// the answer.
 fn question(host: &str) -> Option<Vec<u8>> {
     let host = host.trim_end_matches('.');
     if host.is_empty() || host.len() > NAME_LIMIT {
@@ -143,7 +144,7 @@ fn question(host: &str) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The head of an answer to this question (RFC 1035, section 4.1.1: ID, QR, RCODE, QDCOUNT and ANCOUNT).
+/// Parses the head of an answer to this query (RFC 1035, section 4.1.1: ID, QR, RCODE, QDCOUNT and ANCOUNT).
 fn parse_answer(answer: &[u8], question: &[u8]) -> Option<Outcome> {
     let [a, b, first, second, _, _, high, low] = *answer.first_chunk::<8>()?;
     let has_records = (high, low) != (0, 0);

@@ -1,5 +1,5 @@
-//! Reads small files from a TFTP server (RFC 1350), in blocks of a size that both agree on (RFC 2347, RFC 2348): what
-//! stands beside a boot loader where there is no other server.
+//! Reads small files from a TFTP server (RFC 1350) with a negotiated block size (RFC 2347, RFC 2348). For networks
+//! where the TFTP server of the boot loader is the only server.
 
 mod transfer;
 
@@ -14,20 +14,20 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// How the address of a file begins (RFC 3617).
+/// The scheme of a TFTP URL (RFC 3617).
 const SCHEME: &str = "tftp://";
-/// Where servers listen (RFC 1350, section 4).
+/// The port of servers (RFC 1350, section 4).
 const PORT: u16 = 69;
-/// Bytes of a block that fill a packet of Ethernet: 1500, without the headers of IPv6, UDP and TFTP.
+/// Bytes of a block that fills an Ethernet frame: 1500, without the headers of IPv6, UDP and TFTP.
 const BLOCK: usize = 1500 - 40 - 8 - 4;
-/// After this time without an answer the last packet is sent again.
+/// The last packet is sent again after this time without an answer.
 const RETRY_AFTER: Duration = retry::TFTP_PACKET.first_pause;
 
 /// Fetches a document of at most [`crate::http::DOCUMENT_LIMIT`] bytes from `tftp://HOST[:PORT]/PATH` by `deadline`.
 ///
 /// # Errors
-/// When the address is none, nothing new comes for [`SILENCE_LIMIT`], the time is over, the server refuses, or the document is
-/// too large; with whether that may pass.
+/// When the URL is invalid, no new block arrives for [`SILENCE_LIMIT`], the deadline passes, the server refuses, or the
+/// document is too large. The failure says whether a retry may help.
 pub fn fetch(url: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
     Ok(fetch_within(url, SILENCE_LIMIT, deadline)?)
 }
@@ -43,7 +43,7 @@ fn fetch_within(url: &str, silence: Duration, deadline: Deadline) -> anyhow::Res
     conversation.run(transfer, silence, deadline).with_context(cannot)
 }
 
-/// The server of an address, and the path there.
+/// The server of a URL, and the path there.
 fn parse(url: &str, limit: Duration) -> anyhow::Result<(SocketAddr, &str)> {
     let wrong = || hinted(format!("`{url}` is not the address of a file"), "write `tftp://HOST/PATH`");
     let (host, path) = url.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
@@ -61,13 +61,13 @@ fn parse(url: &str, limit: Duration) -> anyhow::Result<(SocketAddr, &str)> {
     Ok((addresses.into_iter().next().ok_or_else(wrong)?, path))
 }
 
-/// A server, and what was said to it.
+/// The exchange of packets with a server.
 struct Conversation {
     socket: UdpSocket,
-    /// The server, which answers from a port of its own for this file.
+    /// The server, which answers each transfer from a new port.
     peer: SocketAddr,
     has_answered: bool,
-    /// What was sent last.
+    /// The packet that was sent last.
     last: Vec<u8>,
 }
 
@@ -100,7 +100,7 @@ impl Conversation {
                 Step::Pass => {}
                 Step::Finish(packet) => {
                     self.last = packet;
-                    // The file is whole, whether the server hears of it or not.
+                    // Ignored: the file is complete, even if the last acknowledgement is lost.
                     let _ = self.send();
                     return Ok(transfer.into_content());
                 }
@@ -117,9 +117,9 @@ impl Conversation {
         self.socket.send_to(&self.last, self.peer).map(drop)
     }
 
-    /// What the next packet of the server leads to. The first that leads anywhere says from which port it sends.
+    /// Handles the next packet of the server. The first valid one fixes the port of the server.
     fn receive(&mut self, transfer: &mut Transfer) -> anyhow::Result<Step> {
-        // One byte more shows that a block is too large.
+        // The extra byte shows whether a block is too large.
         let mut buffer = [0; 4 + BLOCK + 1];
         let (packet, from) = match self.socket.recv_from(&mut buffer) {
             Ok((length, from)) => (&buffer[..length], from),
@@ -138,7 +138,7 @@ impl Conversation {
     }
 }
 
-/// Whether a socket that says this may be asked again.
+/// Whether a receive that failed with this may be repeated.
 fn is_passing(kind: io::ErrorKind) -> bool {
     [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted].contains(&kind)
 }
@@ -149,7 +149,7 @@ mod tests {
     use std::sync::mpsc::RecvTimeoutError;
     use std::thread;
 
-    /// A server that sends these packets, each after it has got one, and what was fetched from it.
+    /// A server that sends these packets, one for each packet that it receives; returns what was fetched from it.
     fn served(answers: Vec<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
         let [listening, sending] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let port = listening.local_addr().unwrap().port();
@@ -157,7 +157,7 @@ mod tests {
             let mut got = [0; 600];
             let (length, client) = listening.recv_from(&mut got).unwrap();
             assert_eq!(got[..length], [&b"\0\x01a/b\0octet\0blksize\0"[..], b"1448\0"].concat());
-            // Somebody else's is not taken for the server's.
+            // A packet from another sender is ignored.
             UdpSocket::bind("127.0.0.2:0").unwrap().send_to(&data(1, b"false"), client).unwrap();
             for answer in answers {
                 sending.send_to(&answer, client).unwrap();
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// A server that goes on sending what `answer` makes of the number of its packet, and why nothing comes of it.
+    /// A server that keeps sending `answer` of the packet's number; returns the error of the fetch.
     fn never_done(silence: u64, total: u64, answer: impl Fn(u32) -> Vec<u8> + Send + 'static) -> String {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
@@ -233,7 +233,7 @@ mod tests {
     fn a_server_that_is_never_done_is_given_up() {
         let said = never_done(9, 1, |number| data(number as u16 + 1, &[7; 512]));
         assert!(said.ends_with("has not sent the whole file within 1 s"), "{said}");
-        // A flood of what is not the next block is silence.
+        // A flood of other packets than the next block counts as silence.
         let said = never_done(1, 9, |_| data(9, &[7; 512]));
         assert!(said.ends_with("has sent nothing new for 1 s"), "{said}");
     }
@@ -246,7 +246,7 @@ mod tests {
             let [sending, hijacking] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
             let mut got = [0; 600];
             let (_, client) = listening.recv_from(&mut got).unwrap();
-            // Nothing that begins a transfer makes its sender the server.
+            // A packet that does not begin a transfer does not make its sender the server.
             hijacking.send_to(&data(7, b"false"), client).unwrap();
             sending.send_to(&data(1, &[1; 512]), client).unwrap();
             sending.recv_from(&mut got).unwrap();

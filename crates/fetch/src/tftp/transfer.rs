@@ -1,46 +1,46 @@
-//! The transfer of one file, from packets to what is sent next; without I/O.
+//! The transfer of one file as a state machine without I/O: a received packet leads to the packet that is sent next.
 
 use super::BLOCK;
 use crate::http::DOCUMENT_LIMIT;
 use hint::hinted;
 
-/// Bytes of a block that nothing was agreed about (RFC 1350, section 2).
+/// Bytes of a block when no size was negotiated (RFC 1350, section 2).
 const DEFAULT_BLOCK: usize = 512;
-/// Bytes of the smallest block that a server may agree to (RFC 2348, "Blocksize Option Specification").
+/// Bytes of the smallest block that a server may choose (RFC 2348, "Blocksize Option Specification").
 const SMALLEST_BLOCK: usize = 8;
 
-// RFC 1350, section 5, and RFC 2347.
+// Opcodes: RFC 1350, section 5, and RFC 2347.
 const REQUEST: u16 = 1;
 const DATA: u16 = 3;
 const ACKNOWLEDGEMENT: u16 = 4;
 const ERROR: u16 = 5;
 const OPTIONS: u16 = 6;
 
-/// A file on its way.
+/// The transfer of one file.
 #[derive(Debug)]
 pub struct Transfer {
     content: Vec<u8>,
     block: usize,
-    /// The number of the block that is to come; they begin anew after 65535.
+    /// The number of the next block; numbers wrap around after 65535.
     next: u16,
     has_begun: bool,
 }
 
-/// What a packet leads to.
+/// What follows from a packet.
 #[derive(Debug)]
 pub enum Step {
-    /// The transfer goes on: this is to be sent.
+    /// The transfer continues: send this.
     Send(Vec<u8>),
-    /// Nothing: the packet is old, or none.
+    /// The packet is a duplicate or invalid and is ignored.
     Pass,
-    /// This is to be sent, and the file is whole.
+    /// The file is complete: send this.
     Finish(Vec<u8>),
     /// The transfer has failed.
     Fail(anyhow::Error),
 }
 
 impl Transfer {
-    /// Of the file at `path`; and the first packet, which asks for it.
+    /// Begins the transfer of the file at `path`; returns also its first packet, the read request.
     #[must_use]
     pub fn begin(path: &str) -> (Self, Vec<u8>) {
         let words = [path, "octet", "blksize", &BLOCK.to_string()].map(|word| format!("{word}\0"));
@@ -48,7 +48,7 @@ impl Transfer {
         (Self { content: Vec::new(), block: DEFAULT_BLOCK, next: 1, has_begun: false }, request)
     }
 
-    /// Goes on with what the server has sent.
+    /// Handles a packet of the server.
     pub fn receive(&mut self, packet: &[u8]) -> Step {
         let Some(packet) = Packet::parse(packet) else { return Step::Pass };
         match packet {
@@ -58,12 +58,13 @@ impl Transfer {
                 format!("the server says `{message}`"),
                 "check the URL; the server was reached",
             )),
-            // Also what comes again, as our answer to it got lost: that is repeated by the clock, not by whoever sends it.
+            // Also duplicates, which come when our acknowledgement was lost. Only the timer sends it again, never a
+            // received packet.
             Packet::Options(_) | Packet::Data(..) => Step::Pass,
         }
     }
 
-    /// What has come so far.
+    /// The bytes received so far.
     #[must_use]
     pub fn into_content(self) -> Vec<u8> {
         self.content
@@ -108,7 +109,7 @@ fn acknowledgement(number: u16) -> Vec<u8> {
     [ACKNOWLEDGEMENT.to_be_bytes(), number.to_be_bytes()].concat()
 }
 
-/// What a server sends.
+/// A packet of a server.
 #[derive(Debug, PartialEq, Eq)]
 enum Packet<'a> {
     Data(u16, &'a [u8]),
@@ -116,7 +117,7 @@ enum Packet<'a> {
     Options(Block),
 }
 
-/// What a server agrees to: bytes of a block.
+/// The block size that a server chooses.
 #[derive(Debug, PartialEq, Eq)]
 enum Block {
     Unsaid,
@@ -142,7 +143,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Of all options only the size of blocks was asked for; what a server says of others does not count.
+/// Parses the block size, the only option that the request has. Other options in the answer are ignored.
 fn block(options: &[u8]) -> Block {
     let mut words = options.split(|letter| *letter == 0);
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
