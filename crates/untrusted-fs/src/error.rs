@@ -16,23 +16,23 @@ pub struct Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The kernel's answer.
+    /// An error of the kernel.
     Io(std::io::Error),
-    /// There is a symbolic link on the path, where none may be.
+    /// There is a symbolic link on the path, and links are refused.
     Link,
     /// The path leads out of its directory.
     Outside,
-    /// It is not a regular file, but this.
+    /// It is not a regular file but of this kind.
     NotRegular(&'static str),
-    /// It is not a block device, but this.
+    /// It is not a block device but of this kind.
     NotABlockDevice(&'static str),
-    /// It has more than so many bytes.
+    /// It has more bytes than this limit.
     TooLarge(u64),
-    /// The directory has more than so many entries.
+    /// The directory has more entries than this limit.
     TooMany(usize),
-    /// It is not UTF-8.
+    /// The file is not UTF-8.
     NotText,
-    /// It is not a single name, but has a `/` or is `.` or `..`.
+    /// The name is not a single component: it has a `/`, or is `.` or `..`.
     NotAName,
 }
 
@@ -41,19 +41,19 @@ impl Error {
         Self { path: path.to_owned(), cause: cause.into() }
     }
 
-    /// Why.
+    /// The cause.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// Whether there is something at the path already.
+    /// Whether the path exists already.
     #[must_use]
     pub fn is_already_there(&self) -> bool {
         matches!(&self.cause, Cause::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists)
     }
 
-    /// Whether there is nothing at the path.
+    /// Whether the path does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(&self.cause, Cause::Io(error) if error.kind() == std::io::ErrorKind::NotFound)

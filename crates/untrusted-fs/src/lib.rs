@@ -1,14 +1,15 @@
-//! Files and directories that somebody else can write: a container, another user, whoever made a disk or a bundle.
+//! Access to files and directories that untrusted parties can write: containers, other users, makers of disks and
+//! bundles.
 //!
 //! Principles:
 //!
-//! 1. A path is resolved below a [`Directory`], by descriptor. The kernel keeps it inside (openat2(2)); no path is made by
-//!    joining strings and then opened.
+//! 1. A path is resolved below a [`Directory`], by descriptor. The kernel keeps it inside (openat2(2)); no path is made
+//!    by joining strings and then opened.
 //! 2. Symbolic links are refused ([`Links::Refuse`]) or stay inside the directory ([`Links::Inside`]).
-//! 3. Only regular files are opened. What lies at a path is looked at first, with `O_PATH`, so that a FIFO cannot block
-//!    us and a device node is never opened.
-//! 4. Everything that is read has a limit, which the caller names.
-//! 5. What is made is new (`O_EXCL`, `O_NOFOLLOW`), gets its mode by descriptor, and replaces another file only by
+//! 3. Only regular files are opened. The file at a path is first examined with `O_PATH`, so that a FIFO cannot block
+//!    the caller and a device node is never opened.
+//! 4. Every read has a limit, which the caller names.
+//! 5. A new file is really new (`O_EXCL`, `O_NOFOLLOW`), gets its mode by descriptor, and replaces another file only by
 //!    rename(2).
 //!
 //! ```
@@ -23,7 +24,8 @@
 //! # }
 //! ```
 //!
-//! Errors: [`Error`] names the path below the directory, and tells links, files of another kind and limits from failures of the system.
+//! Errors: [`Error`] names the path below the directory, and distinguishes links, files of the wrong kind and exceeded
+//! limits from failures of the system.
 //!
 //! Specifications: openat2(2), path_resolution(7), rename(2).
 #![forbid(unsafe_code)]
@@ -53,13 +55,14 @@ type Result<T> = std::result::Result<T, Error>;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// What symbolic links on a path do. Magic links, those of `/proc`, are always refused.
+/// How symbolic links on a path are treated. Magic links, those of `/proc`, are always refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
     /// A link anywhere on the path is an error, and so is a path that leads out (`RESOLVE_NO_SYMLINKS`,
     /// `RESOLVE_BENEATH`).
     Refuse,
-    /// Links are followed as after chroot(2) into the directory: an absolute one begins there (`RESOLVE_IN_ROOT`).
+    /// Links are followed as after chroot(2) into the directory: an absolute link starts at the directory
+    /// (`RESOLVE_IN_ROOT`).
     Inside,
 }
 
@@ -73,7 +76,7 @@ impl Links {
     }
 }
 
-/// An open directory that somebody else can write to.
+/// An open directory that untrusted parties can write to.
 #[derive(Debug)]
 pub struct Directory {
     descriptor: OwnedFd,
@@ -88,7 +91,7 @@ impl AsFd for Directory {
 }
 
 impl Directory {
-    /// Opens a directory by a path that is trusted itself: its links are followed.
+    /// Opens a directory by a trusted path: its links are followed.
     ///
     /// # Errors
     /// When there is no such directory.
@@ -98,12 +101,12 @@ impl Directory {
         Ok(Self { descriptor, path: path.to_owned() })
     }
 
-    /// A directory that is open already; `path` is what messages call it.
+    /// Wraps a directory that is open already; `path` is its name in messages.
     pub fn from_descriptor(descriptor: OwnedFd, path: impl Into<PathBuf>) -> Self {
         Self { descriptor, path: path.into() }
     }
 
-    /// What messages call the directory. Not to be opened.
+    /// The name of the directory in messages. Must not be opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -155,7 +158,8 @@ impl Directory {
         String::from_utf8(bytes).map_err(|_| self.error(path, Cause::NotText))
     }
 
-    /// Finds whatever is at a path below this directory, without opening it (`O_PATH`): to mount at, or to bind.
+    /// Finds the file at a path below this directory, of any kind, without opening it (`O_PATH`): to mount at, or to
+    /// bind.
     ///
     /// # Errors
     /// When there is nothing, or the path has a link that `links` refuses.
@@ -163,8 +167,8 @@ impl Directory {
         self.resolve(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC, links)
     }
 
-    /// What stat(2) says of a path below this directory; a link at its end is not followed, and nothing is opened.
-    /// `None` when there is nothing.
+    /// The stat(2) result for a path below this directory; a link as its last component is not followed, and nothing is
+    /// opened. `None` when there is nothing.
     ///
     /// # Errors
     /// When the path cannot be resolved, or has a link that `links` refuses.
@@ -177,7 +181,7 @@ impl Directory {
         }
     }
 
-    /// Writes to the disk which names are in this directory (fsync(2)).
+    /// Writes the entries of this directory to the disk (fsync(2)).
     ///
     /// # Errors
     /// When the disk cannot be written.
@@ -185,7 +189,7 @@ impl Directory {
         rustix::fs::fsync(&self.descriptor).map_err(|errno| Error::new(&self.path, errno))
     }
 
-    /// What a symbolic link below this directory holds. It is not followed.
+    /// The target of a symbolic link below this directory, which is not followed.
     ///
     /// # Errors
     /// When there is none, what is there is not a link, or the path to it has a link that `links` refuses.
@@ -231,10 +235,10 @@ impl Directory {
     }
 }
 
-/// Reads what is left of a file, whole.
+/// Reads the rest of a file.
 ///
 /// # Errors
-/// When that is more than `limit` bytes, or reading fails.
+/// When it has more than `limit` bytes, or reading fails.
 pub fn read_bounded(file: File, limit: u64) -> std::result::Result<Vec<u8>, Cause> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Cause::Io)?;
@@ -244,8 +248,8 @@ pub fn read_bounded(file: File, limit: u64) -> std::result::Result<Vec<u8>, Caus
     Ok(bytes)
 }
 
-/// Opens what is open with `O_PATH`: the same file, whatever lies at its path by now. Nor does it wait for whoever has a
-/// lease of the file (fcntl(2), `F_SETLEASE`).
+/// Opens a file that was found with `O_PATH`: the same file, even if its path names another one by now. `O_NONBLOCK`
+/// keeps the call from waiting for the holder of a lease (fcntl(2), `F_SETLEASE`).
 fn reopen(found: &OwnedFd, access: OFlags) -> std::result::Result<File, Errno> {
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
     openat(CWD, path, access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())

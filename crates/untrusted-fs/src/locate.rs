@@ -1,4 +1,4 @@
-//! What a trusted path names, where others can write to parts of the way.
+//! Resolves trusted paths where untrusted parties can write to some of the directories on the way.
 
 use crate::{Cause, Directory, Error, Result};
 use rustix::fd::{AsFd, OwnedFd};
@@ -9,11 +9,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links of one path does the kernel follow (path_resolution(7)).
+/// Links that the kernel follows on one path (path_resolution(7)).
 const LINKS_LIMIT: usize = 40;
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Directories in which links are not simply followed.
+/// Directories in which links are treated specially.
 #[derive(Debug, Default)]
 pub struct Regions {
     writable_by_others: Vec<Identity>,
@@ -24,12 +24,12 @@ pub struct Regions {
 type Identity = (u64, u64);
 
 impl Regions {
-    /// In these directories and below them others can write: a link there is refused, for whoever made it would choose
-    /// what is found. In `roots` and below them links and `..` stay inside, as after chroot(2): these are whole systems
-    /// of somebody else.
+    /// In and below `writable_by_others` a link is refused, for an untrusted party may have made it and would choose
+    /// the target. In and below `roots` links and `..` stay inside, as after chroot(2): each is the root of another
+    /// system.
     ///
     /// # Errors
-    /// When the kernel does not tell which directory one is.
+    /// When the kernel cannot identify a directory (fstat(2)).
     pub fn new(writable_by_others: &[Directory], roots: &[Directory]) -> Result<Self> {
         let all = |directories: &[Directory]| -> Result<Vec<Identity>> {
             let one = |it: &Directory| identity(it).map_err(|errno| Error::new(it.path(), errno));
@@ -38,13 +38,13 @@ impl Regions {
         Ok(Self { writable_by_others: all(writable_by_others)?, roots: all(roots)? })
     }
 
-    /// Finds what is at an absolute path that is trusted itself, without opening it (`O_PATH`); what is missing of the path
-    /// is made as directories with this mode, less the umask. Links are followed as the regions allow it; magic links, those
-    /// of `/proc`, lead where their text says.
+    /// Finds the file at a trusted absolute path without opening it (`O_PATH`). Missing components are created as
+    /// directories with this mode, less the umask. Links are followed as far as the regions allow it; magic links,
+    /// those of `/proc`, are followed by their text.
     ///
     /// # Errors
-    /// When there is a link that is refused, there are more than 40, something on the path is not a directory, or a directory
-    /// cannot be made.
+    /// When a link is refused, there are more than 40, a component of the path is not a directory, or a directory
+    /// cannot be created.
     pub fn locate_or_make(&self, path: impl AsRef<Path>, mode: u32) -> Result<OwnedFd> {
         let path = path.as_ref();
         let of_path = |cause| Error::new(path, cause);
@@ -62,9 +62,9 @@ impl Regions {
 /// A path that is being resolved.
 struct Walk<'a> {
     regions: &'a Regions,
-    /// From the root down. Never empty.
+    /// The open directories from the root down. Never empty.
     reached: Vec<Level>,
-    /// How many of them `..` and absolute links leave.
+    /// How many of them `..` and absolute links cannot leave.
     floor: usize,
     ahead: VecDeque<Step>,
     links: usize,
@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// Puts a path before what is still to be resolved.
+    /// Puts a path before the components that are still to be resolved.
     fn go(&mut self, path: &Path) {
         for component in path.components().rev() {
             let step = match component {
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What the path names, if that is no directory.
+    /// Resolves one component; returns the file that the path names if it is not a directory.
     fn step(&mut self, step: &Step, mode: u32) -> std::result::Result<Option<OwnedFd>, Cause> {
         match step {
             Step::Root => self.reached.truncate(self.floor),
@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
         let found = match openat(parent, name, PATH_ONLY, Mode::empty()) {
             Err(Errno::NOENT) => {
                 match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
-                    // Somebody else was faster.
+                    // Another process may have created it meanwhile.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno.into()),
                 }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(fs::read_dir(top.join("secret")).unwrap().count(), 1, "nothing was made there");
         symlink("circle", top.join("circle")).unwrap();
         assert!(find("circle").is_err());
-        // Everything, when others can write to the root.
+        // When the root is writable by others, every link is refused.
         let everything = Regions::new(&[Directory::open("/").unwrap()], &[]).unwrap();
         assert!(matches!(found(&everything, &top.join("plain")).unwrap_err().cause(), Cause::Link));
     }

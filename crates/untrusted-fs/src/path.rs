@@ -1,4 +1,4 @@
-//! Files by a path that a trusted person names, whatever lies there.
+//! Opens files by trusted paths whose content may be untrusted.
 
 use crate::{Cause, Error, Result, kind_name, read_bounded, reopen};
 use rustix::fd::OwnedFd;
@@ -6,8 +6,8 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::fs::File;
 use std::path::Path;
 
-/// Opens a regular file for reading by a path that is trusted itself: its links are followed. What lies there may be of
-/// somebody else.
+/// Opens a regular file for reading by a trusted path: its links are followed. The file itself may be of an untrusted
+/// party.
 ///
 /// # Errors
 /// When there is nothing, or what is there is not a regular file.
@@ -15,8 +15,7 @@ pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
     open_kind(path.as_ref(), FileType::RegularFile, Cause::NotRegular)
 }
 
-/// Opens a block device for reading by a path that is trusted itself: its links are followed. A drive without a medium
-/// does not keep us.
+/// Opens a block device for reading by a trusted path: its links are followed. A drive without a medium does not block.
 ///
 /// # Errors
 /// When there is nothing, or what is there is not a block device.
@@ -24,7 +23,7 @@ pub fn open_block_device(path: impl AsRef<Path>) -> Result<File> {
     open_kind(path.as_ref(), FileType::BlockDevice, Cause::NotABlockDevice)
 }
 
-/// Reads a regular file, whole, by a path that is trusted itself.
+/// Reads a regular file, whole, by a trusted path.
 ///
 /// # Errors
 /// As [`open_file`], and when the file has more than `limit` bytes.
@@ -33,8 +32,8 @@ pub fn read_file(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     read_bounded(open_file(path)?, limit).map_err(|cause| Error::new(path, cause))
 }
 
-/// Opens what is there already, a device, a pipe, a descriptor in `/proc`, to write to it in place. Of a disk that is in
-/// use the kernel says so (`O_EXCL`); to a file is added.
+/// Opens an existing device, pipe, file or descriptor in `/proc`, to write to it in place. A disk in use is an error
+/// (`O_EXCL`); writes to a file append.
 ///
 /// # Errors
 /// When there is nothing, or it cannot be written to.

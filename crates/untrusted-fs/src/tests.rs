@@ -133,7 +133,7 @@ fn a_tree_is_removed_and_what_its_links_lead_to_is_not() {
     assert!(directory.names(1).unwrap().is_empty());
 }
 
-/// Deeper than descriptors and stack go.
+/// Deeper than the limit of descriptors and the stack allow.
 #[test]
 fn a_tree_is_removed_however_deep() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Making and replacing files where somebody else can write, too.
+//! Creates and replaces files where untrusted parties can write, too.
 
 use crate::{Cause, Directory, Error, Links, Result};
 use rustix::fs::{
@@ -16,18 +16,18 @@ use std::path::{Component, Path, PathBuf};
 
 const NEW: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// While it is made nobody else may read a file.
+/// The mode of a file while it is written: no other user may read it.
 const MODE_MEANWHILE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Random names that are tried before a directory in which each one exists is given up.
+/// Random names that are tried before giving up because each one exists.
 const TRIES: usize = 16;
-/// Directories below one another that are open at once while a tree is removed: each takes a descriptor (of 1,024,
-/// getrlimit(2)) and a frame of the stack. A tree may be deeper.
+/// Nested directories that are open at once while a tree is removed: each takes a descriptor (of 1,024, getrlimit(2))
+/// and a stack frame. A tree may be deeper.
 const DEPTH_AT_ONCE: usize = 64;
-/// As often is a tree gone through that goes on being deeper than that: four million directories below one another, which
-/// take gigabytes. Whoever goes on making them keeps nobody for ever.
+/// Passes over a tree that is deeper than that: enough for four million nested directories, which take gigabytes. A
+/// process that keeps making directories cannot block the removal forever.
 const ROUNDS_LIMIT: usize = 1 << 16;
 
-/// A new file below a random name, which takes its own name when it is whole. Dropped before that, it is removed.
+/// A new file with a random name, which is renamed when it is complete. It is removed when dropped before that.
 #[derive(Debug)]
 pub struct NewFile<'a> {
     directory: &'a Directory,
@@ -36,7 +36,7 @@ pub struct NewFile<'a> {
     is_placed: bool,
 }
 
-/// A new directory below a random name, with mode 0700; removed with all that is in it when it is dropped.
+/// A new directory with a random name and mode 0700; removed with all its content when dropped.
 #[derive(Debug)]
 pub struct Scratch<'a> {
     parent: &'a Directory,
@@ -45,7 +45,7 @@ pub struct Scratch<'a> {
 }
 
 impl Scratch<'_> {
-    /// The directory: what was made, whatever has its name by now.
+    /// The directory that was created, even if its name belongs to another one by now.
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -54,35 +54,35 @@ impl Scratch<'_> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        // Somebody else may have moved it.
+        // Ignored: another process may have moved it.
         let _ = self.parent.remove(&self.name);
     }
 }
 
 impl Directory {
-    /// Makes a directory for what is not whole yet.
+    /// Creates a directory for incomplete content.
     ///
     /// # Errors
-    /// When nothing can be made in this directory.
+    /// When nothing can be created in this directory.
     pub fn scratch(&self) -> Result<Scratch<'_>> {
         let name = random_name();
         let directory = self.create_directory(&name, Mode::RWXU.bits())?;
         Ok(Scratch { parent: self, name, directory })
     }
 
-    /// Moves what has a name here to a name in another directory of the same file system (rename(2)).
+    /// Moves an entry to a name in another directory of the same file system (rename(2)).
     ///
     /// # Errors
-    /// When a name is not a single one, there is nothing, or what has the other name cannot be replaced.
+    /// When a name is not a single one, there is no such entry, or what has the new name cannot be replaced.
     pub fn move_to(&self, name: impl AsRef<OsStr>, to: &Self, new: impl AsRef<OsStr>) -> Result<()> {
         let (name, new) = (self.single(name.as_ref())?, to.single(new.as_ref())?);
         renameat(self, name, to, new).map_err(|errno| to.error(Path::new(new), errno))
     }
 
-    /// Makes a file that must not be there yet, with exactly this mode, and leaves it open for reading and writing.
+    /// Creates a file that must not exist yet, with exactly this mode, and opens it for reading and writing.
     ///
     /// # Errors
-    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    /// When `name` is not a single name, exists already, or cannot be created.
     pub fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<File> {
         let name = self.single(name.as_ref())?;
         let made = openat(self, name, NEW, MODE_MEANWHILE);
@@ -90,11 +90,11 @@ impl Directory {
         made.map(File::from).map_err(|errno| self.error(Path::new(name), errno))
     }
 
-    /// Makes a FIFO that must not be there yet, with exactly this mode, and opens it both ways: neither this nor a later
-    /// write of somebody else waits for a reader. Reading and writing do not block (`O_NONBLOCK`).
+    /// Creates a FIFO that must not exist yet, with exactly this mode, and opens it for reading and writing: so neither
+    /// this call nor a later writer waits for a reader. Reading and writing do not block (`O_NONBLOCK`).
     ///
     /// # Errors
-    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    /// When `name` is not a single name, exists already, or cannot be created.
     pub fn create_fifo(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<File> {
         let name = self.single(name.as_ref())?;
         mknodat(self, name, FileType::Fifo, MODE_MEANWHILE, 0)
@@ -104,17 +104,17 @@ impl Directory {
             openat(self, name, flags, Mode::empty()).map_err(|errno| self.error(Path::new(name), errno))?;
         let stat = fstat(&fifo).map_err(|errno| self.error(Path::new(name), errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
-            // Somebody else has put something in its place.
+            // Another process has put something in its place.
             return Err(self.error(Path::new(name), Errno::EXIST));
         }
         fchmod(&fifo, Mode::from_raw_mode(mode)).map_err(|errno| self.error(Path::new(name), errno))?;
         Ok(fifo.into())
     }
 
-    /// Makes a directory that must not be there yet, with exactly this mode.
+    /// Creates a directory that must not exist yet, with exactly this mode.
     ///
     /// # Errors
-    /// When `name` is not a single name, there is something of that name, or it cannot be made.
+    /// When `name` is not a single name, exists already, or cannot be created.
     pub fn create_directory(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
         let name = self.single(name.as_ref())?;
         mkdirat(self, name, Mode::RWXU).map_err(|errno| self.error(Path::new(name), errno))?;
@@ -123,10 +123,10 @@ impl Directory {
         Ok(made)
     }
 
-    /// Opens a directory, which is made with this mode if there is nothing of its name.
+    /// Opens a directory, and creates it with this mode if it does not exist.
     ///
     /// # Errors
-    /// When `name` is not a single name, something else than a directory has it, or it cannot be made.
+    /// When `name` is not a single name, is not a directory, or cannot be created.
     pub fn directory_or_new(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
         let name = self.single(name.as_ref())?;
         match self.create_directory(name, mode) {
@@ -135,11 +135,11 @@ impl Directory {
         }
     }
 
-    /// Opens a directory below this one, and makes what is missing of its path, with this mode less the umask.
+    /// Opens a directory below this one, and creates the missing components of its path, with this mode less the umask.
     ///
     /// # Errors
-    /// When the path has a link that `links` refuses or that leads nowhere, something on it is not a directory, or a directory
-    /// cannot be made.
+    /// When the path has a link that `links` refuses or that leads nowhere, a component is not a directory, or a
+    /// directory cannot be created.
     pub fn make_directories(&self, path: impl AsRef<Path>, mode: u32, links: Links) -> Result<Self> {
         let mut reached = self.directory("", links)?;
         let mut so_far = PathBuf::new();
@@ -149,7 +149,7 @@ impl Directory {
                 Component::ParentDir => so_far.push(".."),
                 Component::Normal(name) => so_far.push(name),
             }
-            // Each step begins at this directory again: there a link of the path is resolved.
+            // Each step starts at this directory again, as only from there links of the path resolve correctly.
             reached = match self.directory(&so_far, links) {
                 Err(error) if error.is_not_found() => {
                     self.make_in(&reached, component.as_os_str(), mode, &so_far)?;
@@ -163,16 +163,16 @@ impl Directory {
 
     fn make_in(&self, parent: &Self, name: &OsStr, mode: u32, path: &Path) -> Result<()> {
         match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
-            // Somebody else was faster; or it is a link that leads nowhere, which opening it will tell.
+            // Another process may have created it; or it is a dangling link, which fails when it is opened.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(self.error(path, errno)),
         }
     }
 
-    /// Begins a file below a random name; [`NewFile::place`] gives it its own.
+    /// Creates a file with a random name; [`NewFile::place`] gives it its final one.
     ///
     /// # Errors
-    /// When nothing can be made in this directory.
+    /// When nothing can be created in this directory.
     pub fn begin(&self) -> Result<NewFile<'_>> {
         let mut last = Errno::EXIST;
         for _ in 0..TRIES {
@@ -190,11 +190,11 @@ impl Directory {
         Err(Error::new(self.path(), last))
     }
 
-    /// Writes a file whole, with exactly this mode, in place of whatever has its name: a link there is replaced, not
+    /// Writes a whole file, with exactly this mode, in place of whatever has its name: a link there is replaced, not
     /// followed.
     ///
     /// # Errors
-    /// When `name` is not a single name, or names a directory, or writing fails; then what was there is unchanged.
+    /// When `name` is not a single name, or names a directory, or writing fails; then the old file is unchanged.
     pub fn replace(&self, name: impl AsRef<OsStr>, mode: u32, content: &[u8]) -> Result<()> {
         let name = name.as_ref();
         let mut new = self.begin()?;
@@ -202,24 +202,24 @@ impl Directory {
         new.place(name, mode)
     }
 
-    /// Writes a file that is there already, in place: what is mounted or open elsewhere must stay the same file. Whoever
-    /// reads it meanwhile may see a mixture.
+    /// Overwrites an existing file in place, for one that is mounted or open elsewhere and must stay the same file. A
+    /// concurrent reader may see a mixture.
     ///
     /// # Errors
     /// When there is none, it is not a regular file, or writing fails: then it may be half written.
     pub fn overwrite(&self, name: impl AsRef<OsStr>, content: &[u8]) -> Result<()> {
         let name = Path::new(self.single(name.as_ref())?);
         let file = self.open_regular(name, Links::Refuse, OFlags::WRONLY)?;
-        // Not emptied first: so a reader sees a mixture rather than nothing.
+        // The file is not truncated first, so that a reader sees a mixture rather than nothing.
         let written = file.write_all_at(content, 0).and_then(|()| file.set_len(content.len() as u64));
         written.map_err(|error| self.error(name, Cause::Io(error)))
     }
 
-    /// Removes whatever has this name, with all that is below it, however deep. Links are removed, not followed. Nothing
-    /// there is no error.
+    /// Removes the entry of this name with everything below it, however deep. Links are removed, not followed. A
+    /// missing entry is not an error.
     ///
     /// # Errors
-    /// When `name` is not a single name, something cannot be removed, or somebody goes on making new directories.
+    /// When `name` is not a single name, something cannot be removed, or another process keeps making new directories.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
         let name = self.single(name.as_ref())?;
         if self.remove_plain(name)? {
@@ -234,8 +234,8 @@ impl Directory {
         Err(self.error(Path::new(name), Errno::NAMETOOLONG))
     }
 
-    /// Removes what is in this directory. Directories that lie too deep for one round are moved up into `top`; then it is
-    /// false, and `top` has to be emptied again.
+    /// Removes the content of this directory. Directories that are too deep for one pass are moved up into `top`; the
+    /// result is then `false`, and `top` has to be emptied again.
     fn empty(&self, top: &Self, depth: usize) -> Result<bool> {
         let mut is_empty = true;
         for name in self.names(usize::MAX)? {
@@ -253,7 +253,8 @@ impl Directory {
         Ok(is_empty)
     }
 
-    /// False for a directory. Most of what is removed is files, and the kernel tells whether it is one.
+    /// Removes an entry; `false` if it is a directory. Most entries are files, so unlink(2) is tried without a look at
+    /// the kind.
     fn remove_plain(&self, name: &OsStr) -> Result<bool> {
         match unlinkat(self, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
@@ -283,7 +284,7 @@ impl Directory {
         Err(self.error(Path::new(name), last))
     }
 
-    /// A name that is one component of a path.
+    /// Checks that a name is one component of a path.
     fn single<'n>(&self, name: &'n OsStr) -> Result<&'n OsStr> {
         let mut parts = Path::new(name).components();
         match (parts.next(), parts.next()) {
@@ -296,7 +297,7 @@ impl Directory {
 }
 
 impl NewFile<'_> {
-    /// The file, to be written.
+    /// The file, for writing.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
@@ -304,7 +305,7 @@ impl NewFile<'_> {
     /// Gives the file its mode and its name, in place of whatever has that name.
     ///
     /// # Errors
-    /// When `name` is not a single name, or is a directory, or writing fails; then what was there is unchanged.
+    /// When `name` is not a single name, or is a directory, or writing fails; then the old file is unchanged.
     pub fn place(mut self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
         let name = self.directory.single(name.as_ref())?;
         let placed = fchmod(&self.file, Mode::from_raw_mode(mode))
@@ -319,17 +320,17 @@ impl NewFile<'_> {
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if !self.is_placed {
-            // Somebody else may have removed it.
+            // Ignored: another process may have removed it.
             let _ = unlinkat(self.directory, &self.temporary, AtFlags::empty());
         }
     }
 }
 
-/// `O_EXCL` protects from whoever guesses the name; so it must differ, not be secret, and an empty pool of random numbers
-/// (`GRND_INSECURE`, since Linux 5.6) does not matter.
+/// The name must be unlikely to exist. It need not be secret, since `O_EXCL` protects from a party that guesses it; so
+/// random numbers from an uninitialized pool (`GRND_INSECURE`, since Linux 5.6) suffice.
 fn random_name() -> String {
     let mut bytes = [0_u8; 8];
-    // Without random numbers the name is the same each time, and the second file of this name is refused.
+    // Without random numbers the name is the same each time, and a second file of this name fails.
     let _ = getrandom(&mut bytes[..], GetRandomFlags::INSECURE);
     format!(".new-{:016x}", u64::from_ne_bytes(bytes))
 }
