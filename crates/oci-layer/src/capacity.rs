@@ -1,15 +1,15 @@
-//! How much a store can take.
+//! The free space of a store.
 
-/// Who knows how many bytes a store can still take.
+/// Knows how many more bytes a store can take.
 pub trait Capacity: Sync {
-    /// Bytes that can be unpacked from now on.
+    /// Bytes that can still be unpacked.
     fn left(&self) -> u64;
 
-    /// Does what can be done to take more.
+    /// Tries to enlarge the store.
     fn stretch(&self);
 }
 
-/// A store on a disk, whose file system tells itself when it is full.
+/// The capacity of a store on a disk: its file system reports by itself that it is full.
 #[derive(Debug, Clone, Copy)]
 pub struct Unlimited;
 

@@ -2,11 +2,11 @@
 //!
 //! Principles:
 //!
-//! 1. Every path of an archive is resolved by the kernel below the layer's root (openat2(2)); no path is made by joining strings and
-//!    then opened.
+//! 1. Every path of an archive is resolved by the kernel below the layer's root (openat2(2)); no path is made by
+//!    joining strings and then opened.
 //! 2. A layer is unpacked in one pass while it arrives, in bounded memory.
-//! 3. An unpacked layer never changes. Layers that depend on lower ones are found when an image is assembled.
-//! 4. A layer is known by its diff-ID, and enters the store only after both of its digests were right.
+//! 3. An unpacked layer never changes. Dependencies on lower layers are resolved when an image is assembled.
+//! 4. A layer is identified by its diff-ID, and enters the store only after both of its digests were verified.
 //!
 //! ```
 //! let directory = tempfile::tempdir().unwrap();
@@ -16,8 +16,8 @@
 //! assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 //! ```
 //!
-//! Errors: an entry that leads out of the layer, a limit that is passed, a digest that is wrong, a store that is full. An unpacked
-//! layer is then removed.
+//! Errors: an entry that leads out of the layer, an exceeded limit, a wrong digest, a full store. The unpacked layer is
+//! then removed.
 //!
 //! Specifications: OCI image-spec (layer.md, config.md), POSIX pax, GNU tar, overlayfs (kernel documentation).
 #![forbid(unsafe_code)]

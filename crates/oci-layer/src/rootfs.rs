@@ -1,8 +1,9 @@
-//! The layers of an image as one tree in a directory, where there is no overlayfs to show them as one
-//! (OCI image-spec, layer.md; Linux `Documentation/filesystems/overlayfs.rst`).
+//! Flattens the layers of an image into one directory, for systems without overlayfs (OCI image-spec, layer.md; Linux
+//! `Documentation/filesystems/overlayfs.rst`).
 //!
 //! Nothing is copied: what a lower layer has and an upper one does not hide is moved into the upper one, from the top
-//! to the bottom. So a directory has what its uppermost layer says of it, and whiteouts hide until all layers are through.
+//! to the bottom. So a directory keeps the metadata of its topmost layer, and whiteouts hide until the last layer is
+//! done.
 
 use super::layer::root::{
     is_opaque, is_stat_of_whiteout, kind, make_opaque, make_transparent, open_directory, stat,
@@ -22,14 +23,14 @@ use std::path::Path;
 use std::sync::Arc;
 use untrusted_fs::Directory;
 
-/// The largest extended attribute, and the longest list of their names: xattr(7).
+/// Bytes of the largest extended attribute, and of the longest list of their names: xattr(7).
 const ATTRIBUTES_LIMIT: usize = 64 << 10;
 
-/// Moves the tree of assembled layers ([`unpack_all`](super::unpack_all)) into `root`, a directory in the same file system. Nobody
-/// else may hold the layers.
+/// Moves the tree of assembled layers ([`unpack_all`](super::unpack_all)) into `root`, a directory in the same file
+/// system. No other image may hold the layers.
 ///
 /// # Errors
-/// When the file system refuses, or something of the same name is there already.
+/// When the file system refuses, or a name exists already.
 pub fn flatten(layers: &[Arc<Layer>], root: &Directory) -> anyhow::Result<()> {
     let whole = Path::new("");
     let mut layers = distinct(layers).into_iter();
@@ -42,13 +43,14 @@ pub fn flatten(layers: &[Arc<Layer>], root: &Directory) -> anyhow::Result<()> {
     move_out(top.as_fd(), root.as_fd()).context("cannot move the tree to its place")
 }
 
-/// The layers from the top to the bottom. Of one that comes twice, all is hidden by itself but at the top.
+/// The layers from the top to the bottom. A repeated layer counts only at its topmost position, where it hides its
+/// other copies.
 fn distinct(layers: &[Arc<Layer>]) -> Vec<&Layer> {
     let mut seen = HashSet::new();
     layers.iter().rev().filter(|layer| seen.insert(Arc::as_ptr(layer))).map(AsRef::as_ref).collect()
 }
 
-/// Moves into `upper` what `lower` has and `upper` does not hide, whiteouts too.
+/// Moves into `upper` what `lower` has and `upper` does not hide, whiteouts included.
 fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
     let before = fstat(upper)?;
     for name in names(lower)? {
@@ -58,7 +60,7 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
             Some(FileType::Directory) => {
                 let inner = open_directory(upper, &name)?;
                 if !is_below()? {
-                    // What the layers further below have is hidden by what was here.
+                    // The file in the lower layer hides everything in the layers below it.
                     make_opaque(inner.as_fd())?;
                 } else if !is_opaque(inner.as_fd())? {
                     let below = open_directory(lower, &name)?;
@@ -74,7 +76,7 @@ fn pour(lower: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> anyhow::Result<()> {
     Ok(futimens(upper, &times(&before))?)
 }
 
-/// Takes away what only overlayfs needs.
+/// Removes what only overlayfs needs.
 fn uncover(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
     let before = fstat(directory)?;
     if is_opaque(directory)? {
@@ -96,7 +98,7 @@ fn uncover(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves all of a directory into another one, which becomes what the first was.
+/// Moves the content and the metadata of a directory to another one.
 fn move_out(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
     let what = fstat(from)?;
     for name in names(from)? {
@@ -140,7 +142,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
 
-    /// A layer: `-x` is a whiteout, `x/` a directory, `x!` an opaque one, everything else a file that holds `mark`.
+    /// A layer: `-x` is a whiteout, `x/` a directory, `x!` an opaque one, and anything else a file that contains
+    /// `mark`.
     fn layer(root: &Path, mark: &str, entries: &[&str]) -> Directory {
         let home = root.join(mark);
         fs::create_dir(&home).unwrap();

@@ -1,4 +1,4 @@
-//! The RAM area in which unpacked layers live.
+//! The store: the area in RAM in which unpacked layers live.
 
 use super::layer::LowerDependencies;
 use super::layer::root::is_opaque;
@@ -13,60 +13,61 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use untrusted_fs::{Directory, Links};
 
-/// Nobody else enters a layer's directory by the store; it gets the image's own mode, that of its root.
+/// The mode of a layer's directory: no other user enters it through the store. The layer's root has the mode in the
+/// image.
 const MODE_MEANWHILE: u32 = 0o700;
 
-/// Holds layers, each once however many images have it, and frees a layer when no image holds it any more.
+/// Holds layers, each once however many images have it, and frees a layer when the last image drops it.
 #[derive(Debug)]
 pub struct Store {
     root: Arc<Directory>,
-    /// By their diff-ids, or ChainIDs.
+    /// By diff-ID or ChainID.
     layers: Mutex<HashMap<Digest, Weak<Layer>>>,
     next: AtomicU64,
 }
 
-/// A verified, unpacked layer. Its directory goes away with the last owner.
+/// A verified, unpacked layer. Its directory is removed with the last owner.
 ///
-/// Whoever made the image named all that is in it: paths are resolved below the store's directory, and never through a
-/// link.
+/// All names in it come from the image and are untrusted: paths are resolved below the store's directory, and never
+/// through a link.
 #[derive(Debug)]
 pub struct Layer {
     store: Arc<Directory>,
-    /// In the store.
+    /// The name of its directory in the store.
     name: String,
-    /// For overlayfs, which takes paths.
+    /// The path of the directory, for overlayfs, which takes no descriptors.
     directory: PathBuf,
     lower_dependencies: LowerDependencies,
 }
 
 impl Layer {
-    /// The layer's tree, with overlayfs' whiteouts in it.
+    /// The layer's tree, with the whiteouts of overlayfs in it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.directory
     }
 
-    /// What of it depends on the layers below.
+    /// The parts of it that depend on the layers below.
     pub(super) fn lower_dependencies(&self) -> &LowerDependencies {
         &self.lower_dependencies
     }
 
-    /// A directory of the layer; with an empty path its root.
+    /// A directory of the layer; an empty path is its root.
     pub fn directory(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
         self.store.directory(self.at(path), Links::Refuse)
     }
 
-    /// What the layer has at a path, a link itself.
+    /// The stat of a path in the layer; a link is not followed.
     pub(super) fn stat(&self, path: &Path) -> Result<Option<Stat>, untrusted_fs::Error> {
         self.store.stat(self.at(path), Links::Refuse)
     }
 
-    /// Where a link of the layer leads.
+    /// The target of a link of the layer.
     pub(super) fn read_link(&self, path: &Path) -> Result<PathBuf, untrusted_fs::Error> {
         self.store.read_link(self.at(path), Links::Refuse)
     }
 
-    /// Whether a directory of the layer hides what those below have in it.
+    /// Whether a directory of the layer is opaque.
     pub(super) fn is_opaque(&self, path: &Path) -> anyhow::Result<bool> {
         Ok(is_opaque(self.directory(path)?.as_fd())?)
     }
@@ -78,35 +79,35 @@ impl Layer {
 
 impl Drop for Layer {
     fn drop(&mut self) {
-        // Nobody can be told, and nothing depends on it: the store as a whole is dropped at the handover.
+        // An error is ignored: it cannot be reported here, and the store as a whole is dropped at the handover.
         let _ = self.store.remove(&self.name);
     }
 }
 
 impl Store {
-    /// A store in a directory, which is made if need be.
+    /// Opens a store in a directory, which is created if it is missing.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be created.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot make the store `{}`", root.display()))?;
         Ok(Self::within(Directory::open(root)?))
     }
 
-    /// A store in an empty directory.
+    /// Opens a store in an empty directory.
     #[must_use]
     pub fn within(root: Directory) -> Self {
         Self { root: Arc::new(root), layers: Mutex::default(), next: AtomicU64::new(0) }
     }
 
-    /// The layer with this diff-id, if an image holds it.
+    /// The layer with this diff-ID, if an image holds it.
     pub fn find(&self, diff_id: &Digest) -> Option<Arc<Layer>> {
         self.layers.lock().ok()?.get(diff_id)?.upgrade()
     }
 
-    /// An empty directory to unpack into. It stays unreachable until [`Store::admit`] takes it in.
+    /// An empty directory to unpack into. No lookup finds it until [`Store::admit`] adds it.
     pub fn incoming(&self) -> anyhow::Result<Layer> {
-        // Short names, because overlayfs takes at most a page of them.
+        // Short names, because overlayfs takes at most a page of mount options.
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         self.root.create_directory(&name, MODE_MEANWHILE).context("cannot make a layer's directory")?;
         let directory = self.root.path().join(&name);
@@ -118,8 +119,8 @@ impl Store {
         })
     }
 
-    /// Takes in a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it
-    /// (OCI image-spec, config.md, "Layer ChainID").
+    /// Adds a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it (OCI
+    /// image-spec, config.md, "Layer ChainID").
     pub fn admit(
         &self,
         diff_id: Digest,

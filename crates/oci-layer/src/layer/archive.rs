@@ -1,7 +1,7 @@
-//! Reads a tar archive: its entries one after the other, and their content where it lies in the reader's buffer.
+//! Reads a tar archive: one entry after the other, whose content is borrowed from the reader's buffer.
 //!
 //! The formats are those of POSIX.1-2017 (pax, "ustar Interchange Format"), of GNU tar's manual ("Basic Tar Format"),
-//! and of the seventh Unix.
+//! and of Unix Version 7.
 
 use super::pax;
 use super::sparse;
@@ -10,13 +10,13 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Timespec;
 use std::io::{self, BufRead};
 
-/// Headers are this long, and content is filled up to a multiple of it (ustar Interchange Format).
+/// Bytes of a header; content is padded to a multiple of it (ustar Interchange Format).
 pub(super) const BLOCK: usize = 512;
-/// The most bytes of one extension: long names, attributes, maps of sparse files. Go's archive/tar, with which other
-/// engines read layers, has the same limit.
+/// Bytes of one extension: long names, attributes, maps of sparse files. The same limit as in Go's archive/tar, with
+/// which other engines read layers.
 pub(super) const EXTENSION_LIMIT: u64 = 1 << 20;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EntryKind {
     File,
@@ -26,7 +26,7 @@ pub(super) enum EntryKind {
     BlockDevice,
     Directory,
     Fifo,
-    /// Sockets, labels of volumes, and what nobody knows.
+    /// Sockets, volume labels and unknown kinds.
     Other,
 }
 
@@ -38,14 +38,14 @@ pub(super) struct ArchiveEntry {
     pub(super) link: Vec<u8>,
     pub(super) owner: u32,
     pub(super) group: u32,
-    /// Only the bits that chmod(2) takes.
+    /// Only the bits that chmod(2) accepts.
     pub(super) mode: u32,
     pub(super) mtime: Timespec,
     /// Major and minor number.
     pub(super) device: (u32, u32),
-    /// Of the file with its holes.
+    /// The size of the file, holes included.
     pub(super) size: u64,
-    /// Where in the file its content lies, if it has holes.
+    /// The positions of the content in the file, if it has holes.
     pub(super) pieces: Option<Vec<Piece>>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -55,11 +55,11 @@ pub(super) struct Archive<'a> {
     inner: &'a mut dyn BufRead,
     /// Bytes read so far.
     position: u64,
-    /// How many there may be.
+    /// The most bytes that may be read.
     limit: u64,
-    /// Of the present entry's content.
+    /// Bytes of the current entry's content that are unread.
     left: u64,
-    /// Behind that content.
+    /// Bytes of padding after that content.
     padding: u64,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Archive<'a> {
         Self { inner, position: 0, limit, left: 0, padding: 0 }
     }
 
-    /// The next entry; nothing at the end-of-archive mark, and where the archive ends without one.
+    /// The next entry; `None` at the end-of-archive mark, or at the end of an archive without one.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<ArchiveEntry>> {
         let mut extensions = Extensions::default();
         loop {
@@ -84,14 +84,14 @@ impl<'a> Archive<'a> {
                 b'L' => extensions.name = Some(terminated(&self.extension(&header)?).to_vec()),
                 b'K' => extensions.link = Some(terminated(&self.extension(&header)?).to_vec()),
                 b'x' | b'X' => extensions.pax = self.extension(&header)?,
-                // For all entries that follow: other engines know of none there that matters.
+                // A global header, for all entries that follow. It is ignored: other engines use nothing from it.
                 b'g' => drop(self.extension(&header)?),
                 _ => return self.entry(&header, extensions).map(Some),
             }
         }
     }
 
-    /// What is next of the present entry's content, as much as lies in the buffer; empty at its end.
+    /// The unread content of the current entry, as much as is in the buffer; empty at its end.
     pub(super) fn content(&mut self) -> anyhow::Result<&[u8]> {
         if self.left == 0 {
             return Ok(&[]);
@@ -102,13 +102,13 @@ impl<'a> Archive<'a> {
         Ok(&bytes[..bytes.len().min(left)])
     }
 
-    /// Goes on behind `count` bytes of the present entry's content.
+    /// Advances by `count` bytes of the current entry's content.
     pub(super) fn consume(&mut self, count: usize) -> anyhow::Result<()> {
         self.left -= count as u64;
         self.advance(count)
     }
 
-    /// Reads all that is left, so that a digest covers it.
+    /// Reads the rest of the archive, so that a digest covers it.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         loop {
             let count = fill(self.inner)?.len();
@@ -131,7 +131,7 @@ impl<'a> Archive<'a> {
     }
 
     fn next_header(&mut self) -> anyhow::Result<Option<Header>> {
-        // umoci leaves out what should fill the last block, and GNU tar and podman take that.
+        // umoci omits the padding of the last block; GNU tar and podman accept that.
         self.skip_content()?;
         let start = self.position;
         let mut block = [0; BLOCK];
@@ -164,7 +164,7 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    /// Fills `target`, or reads to the end; how much was read.
+    /// Fills `target` as far as there is data; returns the number of bytes.
     fn read(&mut self, target: &mut [u8]) -> anyhow::Result<usize> {
         let mut filled = 0;
         while filled < target.len() {
@@ -207,7 +207,7 @@ impl<'a> Archive<'a> {
         Ok(ArchiveEntry { name, link, ..entry })
     }
 
-    /// All of an entry but its names.
+    /// All properties of an entry except its names.
     fn describe(
         &mut self,
         header: &Header,
@@ -216,7 +216,7 @@ impl<'a> Archive<'a> {
     ) -> anyhow::Result<ArchiveEntry> {
         let stored = match kind {
             EntryKind::File | EntryKind::Other => records.size.map_or_else(|| header.size(), Ok)?,
-            // Old archives give the size of what a link points to, without content.
+            // Old archives give the size of a link's target, but no content follows.
             _ => 0,
         };
         self.begin_content(stored);
@@ -241,7 +241,7 @@ impl<'a> Archive<'a> {
         Ok(entry)
     }
 
-    /// Finds out where the content of a file with holes belongs.
+    /// Reads the map of a sparse file.
     fn lay_out(
         &mut self,
         header: &Header,
@@ -261,7 +261,7 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    /// GNU tar's old format: four pieces in the header, more in blocks behind it.
+    /// GNU tar's old format: four pieces in the header, further ones in blocks after it.
     fn old_map(&mut self, header: &Header) -> anyhow::Result<Vec<Piece>> {
         let mut pieces = sparse::pieces(&header.0[386..482])?;
         let mut goes_on = header.0[482] != 0;
@@ -277,7 +277,7 @@ impl<'a> Archive<'a> {
         Ok(pieces)
     }
 
-    /// PAX format 1.0: decimal numbers, each in a line, in whole blocks in front of the content.
+    /// PAX format 1.0: decimal numbers, one per line, in whole blocks before the content.
     fn map_in_content(&mut self) -> anyhow::Result<Vec<Piece>> {
         let mut map = MapInContent::default();
         loop {
@@ -293,7 +293,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// What came before a header and belongs to its entry.
+/// Extension headers that precede the header of their entry.
 #[derive(Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -307,7 +307,7 @@ impl Extensions {
     }
 }
 
-/// Offset and length of a number, with its name.
+/// Offset, length and name of a numeric field.
 type Field = (usize, usize, &'static str);
 const MODE: Field = (100, 8, "mode");
 const OWNER: Field = (108, 8, "owner");
@@ -321,7 +321,8 @@ const REAL_SIZE: Field = (483, 12, "size with holes");
 struct Header([u8; BLOCK]);
 
 impl Header {
-    /// The sum of all bytes, those of the sum itself taken as spaces. Old programs added them with signs.
+    /// Verifies the checksum: the sum of all bytes, with those of the checksum itself taken as spaces. Old programs
+    /// added signed bytes.
     fn is_intact(&self) -> bool {
         let Ok(said) = number(&self.0[148..156]) else { return false };
         let bytes = || {
@@ -337,7 +338,7 @@ impl Header {
 
     fn kind_of(&self, name: &[u8]) -> EntryKind {
         match self.kind() {
-            // The seventh Unix had no other sign for directories.
+            // Unix Version 7 marks directories only by the slash.
             0 | b'0' if name.ends_with(b"/") => EntryKind::Directory,
             0 | b'0' | b'7' | b'S' => EntryKind::File,
             b'1' => EntryKind::HardLink,
@@ -352,7 +353,7 @@ impl Header {
 
     fn name(&self) -> Vec<u8> {
         let name = terminated(&self.0[..100]);
-        // GNU tar has the magic `ustar ` and other things in the place of the prefix.
+        // GNU tar has the magic `ustar ` and stores other data in place of the prefix.
         let prefix = if &self.0[257..263] == b"ustar\0" { terminated(&self.0[345..500]) } else { &[] };
         if prefix.is_empty() { name.to_vec() } else { [prefix, name].join(&b'/') }
     }
@@ -377,7 +378,7 @@ impl Header {
     }
 }
 
-/// Octal digits between spaces or NULs; or, if the first bit is set, a binary number of two's complement in the rest.
+/// Octal digits between spaces or NULs. If the first bit is set, the rest is a binary number in two's complement.
 pub(super) fn number(field: &[u8]) -> anyhow::Result<i128> {
     if field[0] & 0x80 != 0 {
         let sign = if field[0] & 0x40 == 0 { 0 } else { -1 };
@@ -393,7 +394,7 @@ pub(super) fn number(field: &[u8]) -> anyhow::Result<i128> {
     Ok(text.iter().fold(0, |value, digit| (value << 3) | i128::from(digit - b'0')))
 }
 
-/// User and group ids, and device numbers; -1 stands for none (chown(2)).
+/// User and group IDs, and device numbers. -1 is refused: it means "no change" to chown(2).
 fn id(number: i128) -> anyhow::Result<u32> {
     u32::try_from(number)
         .ok()
@@ -406,7 +407,7 @@ fn terminated(field: &[u8]) -> &[u8] {
 }
 
 fn fill(reader: &mut dyn BufRead) -> anyhow::Result<&[u8]> {
-    // Twice, because a slice from inside a loop would be borrowed for all of it.
+    // In two steps, because a slice from inside the loop would stay borrowed for all of it.
     while let Err(error) = reader.fill_buf() {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error).context("cannot read the archive");

@@ -1,9 +1,10 @@
-//! Puts an image together: what hangs on the layers below a layer is found out here, where they all are there.
+//! Assembles the layers of an image. Only here are all layers known, so dependencies on lower layers are resolved here.
 //!
-//! Unpacked layers are never changed, for other images may have them, too. A layer whose content belongs elsewhere
-//! because of a link below it is fitted: copied by hard links, with everything in its place, and known by its ChainID.
-//! Directories that no entry of the topmost layer that has them describes are covered: they are in one layer more, above
-//! all others, as those below describe them.
+//! Unpacked layers are never changed, for other images may use them, too. A layer whose content belongs elsewhere
+//! because of a link in a lower layer is *fitted*: copied by hard links, with everything at its proper path, and stored
+//! under its ChainID. A directory without an entry in the topmost layer that has it would show the wrong owner and
+//! mode. Such directories are *covered*: an additional layer on top of all others has them as a lower layer describes
+//! them.
 
 use super::fit::fit;
 use super::metadata::{Maker, Metadata};
@@ -17,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::Directory;
 
-/// A cover's directories, but for what they get from others.
+/// The mode of the cover's directories until they get their final metadata.
 const MODE_MEANWHILE: u32 = 0o700;
 
-/// The layers of an image as overlayfs is to have them, made from its unpacked ones; the lowest first.
+/// Makes the layers of an image, in the form that overlayfs needs, from its unpacked ones; the lowest first.
 ///
 /// # Errors
-/// When a hard link leads to what no layer has, it takes more work than any usual image (`docs/limits.md`), or the store's
-/// file system refuses.
+/// When a hard link has a target in no layer, the work exceeds that of any usual image (`docs/limits.md`), or the
+/// store's file system refuses.
 pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::Result<Vec<Arc<Layer>>> {
     assemble_within(LOOKUPS_LIMIT, store, unpacked)
 }
@@ -43,7 +44,7 @@ pub(super) fn assemble_within(
         if is_at_home(&view)? {
             continue;
         }
-        // The ChainID of the lowest layer is its diff-id.
+        // The ChainID of the lowest layer is its diff-ID.
         let key = Digest::of(format!("fitted {id}").as_bytes());
         let fitted = match store.find(&key) {
             Some(known) => known,
@@ -59,7 +60,7 @@ pub(super) fn assemble_within(
     }
     let described = described(&view)?;
     let mut layers = view.layers().to_vec();
-    // overlayfs hides nothing below a layer whose root is opaque: what is hidden is left out.
+    // overlayfs does not hide lower layers below a layer whose root is opaque, so they are left out here.
     for number in (1..layers.len()).rev() {
         if layers[number].is_opaque(Path::new(""))? {
             layers.drain(..number);
@@ -74,7 +75,7 @@ pub(super) fn assemble_within(
     Ok(layers)
 }
 
-/// Gives a directory the owner, mode, time and extended attributes of another.
+/// Copies owner, mode, time and extended attributes from one directory to another.
 ///
 /// # Errors
 /// When one of them cannot be read or set.
@@ -86,7 +87,7 @@ fn become_like(directory: &Directory, other: &Directory) -> anyhow::Result<()> {
     Metadata::of_directory(other.as_fd())?.apply(directory.as_fd(), &Maker::this())
 }
 
-/// Whether the topmost layer may stay as it is.
+/// Whether the topmost layer can be used as it is.
 fn is_at_home(view: &View) -> anyhow::Result<bool> {
     let Some(lower_dependencies) = view.layers().last().map(|layer| layer.lower_dependencies()) else {
         return Ok(true);
@@ -109,7 +110,7 @@ fn is_at_home(view: &View) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// The directories of an image that are not seen as they are to be seen, and those above them; with the layers that
+/// The directories of an image that overlayfs would show with wrong metadata, and their parents; with the layers that
 /// describe them.
 fn described(view: &View) -> anyhow::Result<BTreeMap<PathBuf, usize>> {
     let mut described = BTreeMap::new();
@@ -135,7 +136,7 @@ fn described(view: &View) -> anyhow::Result<BTreeMap<PathBuf, usize>> {
     Ok(described)
 }
 
-/// The layer whose directory overlayfs shows, and the one whose directory says what is to be shown.
+/// The layer whose directory overlayfs shows, and the layer that describes the directory.
 fn topmost_and_describing(directory: &MergedDirectory) -> (usize, usize) {
     let topmost = directory.layers[0];
     (topmost, directory.described_by.unwrap_or(topmost))
@@ -151,7 +152,7 @@ fn make_cover(view: &View, described: &BTreeMap<PathBuf, usize>, cover: &Layer) 
             cover.directory(above)?.create_directory(name, MODE_MEANWHILE)?;
         }
     }
-    // Those in a directory before it: making them has changed its time.
+    // Children first: creating them has changed the time of their parent.
     for (path, layer) in described.iter().rev() {
         become_like(&cover.directory(path)?, &view.layers()[*layer].directory(path)?)?;
     }

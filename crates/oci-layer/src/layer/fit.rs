@@ -1,4 +1,4 @@
-//! Fits a layer to those below it: what is to be in its copy is planned as a tree of values, and then made by hard links.
+//! Fits a layer to the lower ones: plans the content of its copy as a tree of values, and then makes it by hard links.
 
 use super::LowerDependencies;
 use super::metadata::{Maker, Metadata};
@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::Directory;
 
-/// The copy's directories, but for what they get from others.
+/// The mode of the copy's directories until they get their final metadata.
 const MODE_MEANWHILE: u32 = 0o700;
 
-/// Copies the topmost layer to the empty layer `target` by hard links, what is in it being where it belongs.
+/// Copies the topmost layer into the empty layer `target` by hard links, with everything at its proper path.
 pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<LowerDependencies> {
     let layer = view.layers().last().context("there is no layer")?;
     let mut plan = Plan { view, layer, root: Branch::default(), places: HashMap::new() };
@@ -35,21 +35,21 @@ pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<LowerDependenci
 
 struct Plan<'a> {
     view: &'a View,
-    /// The one that is fitted.
+    /// The layer that is fitted.
     layer: &'a Arc<Layer>,
     root: Branch,
-    /// Where the layer's directories are in the copy.
+    /// The directories of the layer, and their paths in the copy.
     places: HashMap<PathBuf, PathBuf>,
 }
 
-/// Where a directory of the layer belongs.
+/// The proper path of a directory of the layer.
 enum Landing {
     At(PathBuf),
-    /// There, in the place of something else.
+    /// This path, where the directory replaces something else.
     Replacing(PathBuf),
 }
 
-/// What the copy is to have under a name.
+/// What the copy has under a name.
 enum Item {
     Branch(Branch),
     Whiteout,
@@ -61,8 +61,8 @@ enum Item {
 struct Origin {
     layer: usize,
     path: PathBuf,
-    /// Whether the layer that is fitted has it under the same name as the copy. Of two things in one place that one
-    /// stays which the layer itself has there; a hollow directory is none of them, for whiteouts hide only what is below.
+    /// Whether the path in the fitted layer is the same as in the copy. Of two entries for one path that one wins; a
+    /// hollow directory is not an entry in this sense, for whiteouts hide only lower layers.
     is_direct: bool,
 }
 
@@ -71,18 +71,18 @@ struct Origin {
 struct Branch {
     description: Description,
     is_opaque: bool,
-    /// Whether all that is in it are whiteouts, and no entry says what it is.
+    /// Whether it contains nothing but whiteouts and has no entry.
     is_hollow: bool,
     items: BTreeMap<OsString, Item>,
 }
 
-/// What says what a directory is.
+/// Where the metadata of a directory comes from.
 #[derive(Default, PartialEq)]
 enum Description {
-    /// What lies below.
+    /// The lower layers.
     #[default]
     Below,
-    /// Nothing: what lies below is hidden.
+    /// Nowhere: the lower layers are hidden.
     Nothing,
     /// A directory of the layer that is fitted.
     Of(PathBuf),
@@ -121,13 +121,13 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The number of the layer that is fitted.
+    /// The index of the layer that is fitted.
     fn number(&self) -> usize {
         self.view.layers().len() - 1
     }
 
-    /// Where a directory of the layer belongs: where a link leads that is seen in the place of a directory without an entry.
-    /// Nothing, if all that is in it are whiteouts that have nothing to hide.
+    /// The proper path of a directory of the layer: for a directory without an entry, the target of a link that a lower
+    /// layer has in its place. `None` if it contains only whiteouts, which have nothing to hide.
     fn landing(&self, from: &Path, to: PathBuf) -> anyhow::Result<Option<Landing>> {
         let lower_dependencies = self.layer.lower_dependencies();
         if !lower_dependencies.directories.contains(from) {
@@ -145,12 +145,12 @@ impl Plan<'_> {
             Seen::MergedDirectory(_) => Some(Landing::At(landing)),
             _ if is_hollow => None,
             Seen::Nothing => Some(Landing::At(landing)),
-            // Nothing can be in what is not a directory: there the link makes way.
+            // Nothing can be inside something that is not a directory, so the link is replaced.
             _ => Some(Landing::Replacing(to)),
         })
     }
 
-    /// Plans a directory of the layer; false where something is in its way.
+    /// Plans a directory of the layer; `false` if something is in its way.
     fn directory(&mut self, from: &Path, to: &Path) -> anyhow::Result<bool> {
         let (lower_dependencies, is_direct) = (self.layer.lower_dependencies(), from == to);
         let is_cut_off = lower_dependencies.cut_off.contains(from);
@@ -181,7 +181,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Whiteouts are of what is below: of what the layer itself has they say only that it is not mixed with that.
+    /// Plans a whiteout. Whiteouts concern lower layers: a directory of the layer itself stays, but is not merged with
+    /// them.
     fn whiteout(&mut self, at: &Path) -> anyhow::Result<()> {
         let (items, name) = self.items(at)?;
         match items.get_mut(name) {
@@ -192,7 +193,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The directory of the copy that a path's last name is in, and that name.
+    /// The entries of the directory in the copy that contains a path, and the last component of the path.
     fn items<'p>(&mut self, path: &'p Path) -> anyhow::Result<(&mut BTreeMap<OsString, Item>, &'p OsStr)> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("the root of a layer is not a directory");
@@ -201,7 +202,7 @@ impl Plan<'_> {
         Ok((&mut branch.items, name))
     }
 
-    /// The hard links to what the layer itself does not have under the names that they say. One may lead to another.
+    /// Plans the hard links whose targets the layer itself does not have. One may lead to another.
     fn links(&mut self) -> anyhow::Result<()> {
         let mut waiting: Vec<&(PathBuf, PathBuf)> = self.layer.lower_dependencies().links.iter().collect();
         for _ in 0..LINKS_LIMIT {
@@ -224,7 +225,7 @@ impl Plan<'_> {
         ))
     }
 
-    /// False where its target is not there yet.
+    /// Plans a hard link; `false` if its target is not there yet.
     fn link(&mut self, path: &Path, target: &Path) -> anyhow::Result<bool> {
         let parent = path.parent().and_then(|parent| self.places.get(parent));
         let (Some(parent), Some(name)) = (parent, path.file_name()) else { return Ok(true) };
@@ -254,7 +255,7 @@ impl Branch {
         })
     }
 
-    /// Whether nothing of the layers below is seen at a path.
+    /// Whether the lower layers are hidden at a path.
     fn hides_below(&self, path: &Path) -> bool {
         let (mut branch, mut names) = (self, path.iter());
         while !branch.is_opaque {
@@ -275,8 +276,8 @@ impl Branch {
         branch.items.get(name)
     }
 
-    /// The directory at a path, planned with those above it. Nothing where something else is in its way: only a directory that
-    /// the layer has in this very place makes that go, and a hollow one never does.
+    /// The directory at a path, planned together with its parents. `None` where something else is in its way. Only a
+    /// directory that the layer has at exactly this path replaces it, and never a hollow one.
     fn reach(&mut self, path: &Path, is_direct: bool, is_hollow: bool) -> Option<&mut Self> {
         let mut names = path.iter().peekable();
         let mut branch = self;
@@ -304,7 +305,7 @@ impl Branch {
         Item::Branch(Self { is_hollow, ..Self::default() })
     }
 
-    /// Nothing of what is below is seen in its place.
+    /// Hides the lower layers at its path.
     fn cut_off(&mut self) {
         self.is_opaque = true;
         if self.description == Description::Below {
@@ -313,7 +314,8 @@ impl Branch {
     }
 }
 
-/// Drops whiteouts that have nothing to hide, and what only they are in: those names would be listed.
+/// Drops whiteouts that have nothing to hide, and directories that contain nothing else: overlayfs would list their
+/// names.
 fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> anyhow::Result<()> {
     let own = view.layers().len() - 1;
     let is_alone = || match view.find(path, Follow::None)? {
@@ -338,10 +340,10 @@ fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> 
     Ok(())
 }
 
-/// Makes what was planned.
+/// Makes the copy as planned.
 struct Copy<'a> {
     view: &'a View,
-    /// The layer and the directory of the last file: those of a directory follow each other.
+    /// The layer and directory of the last file, as the files of one directory follow each other.
     source: Option<(usize, PathBuf, Directory)>,
 }
 

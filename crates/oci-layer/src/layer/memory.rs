@@ -1,19 +1,19 @@
-//! What is remembered of a layer while it is unpacked.
+//! Limits the memory that unpacking a layer takes.
 
 use hint::hinted;
 
-/// Bytes of paths and attributes of directories, and of hard links that wait for their targets. The layers of usual images
-/// take some hundred kilobytes; a hostile one makes 256 directories with an entry of 4 KiB.
+/// Bytes of paths and attributes of directories, and of hard links that wait for their targets. Usual layers take some
+/// hundred kilobytes; a hostile one has 256 directories with an entry of 4 KiB each.
 pub(super) const MEMORY_LIMIT: usize = 32 << 20;
-/// What a path or an attribute costs besides its bytes, about: the maps that it is in, and the allocations.
+/// The approximate overhead of a path or an attribute in bytes: map nodes and allocations.
 pub(super) const OF_EACH: usize = 128;
 
-/// Bytes remembered so far.
+/// Bytes counted so far.
 #[derive(Debug, Default)]
 pub(super) struct Memory(usize);
 
 impl Memory {
-    /// Counts something of `bytes` more.
+    /// Counts another item of `bytes` bytes.
     pub(super) fn take(&mut self, bytes: usize) -> anyhow::Result<()> {
         self.0 += bytes + OF_EACH;
         if self.0 <= MEMORY_LIMIT {

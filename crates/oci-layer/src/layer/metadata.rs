@@ -1,4 +1,4 @@
-//! What an entry says of itself besides its content, and giving it to what was made.
+//! The metadata of an entry, and how it is applied to a file.
 
 use super::archive::ArchiveEntry;
 use super::memory::OF_EACH;
@@ -14,15 +14,15 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// By these overlayfs knows what to hide and where to look: an image has no say in that.
+/// The attributes that control overlayfs. They are dropped: an image must not set them.
 const OVERLAY: &[u8] = b"trusted.overlay.";
-/// Attributes that the kernel gives only to files and directories (xattr(7)).
+/// Attributes that the kernel allows only on files and directories (xattr(7)).
 const USER: &[u8] = b"user.";
-/// The most that a list of attributes and the value of one may have (linux/limits.h).
+/// Bytes of a list of attribute names, and of one value (linux/limits.h).
 const XATTR_LIST_MAX: usize = 64 << 10;
 const XATTR_SIZE_MAX: usize = 64 << 10;
-/// Bytes of an entry's extended attributes, names and values: the kernel takes no more than this of a single value, and
-/// the names of one file in no more than this (xattr(7)).
+/// Bytes of an entry's extended attributes, names and values. The kernel limits a single value and the list of names of
+/// one file (xattr(7)); this is the sum of both limits.
 pub(super) const XATTRS_LIMIT: usize = XATTR_LIST_MAX + XATTR_SIZE_MAX;
 
 /// Owner, mode, time and extended attributes.
@@ -36,8 +36,10 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
+    /// The metadata of an entry.
+    ///
     /// # Errors
-    /// When its attributes are more than a file can have.
+    /// When it has more attributes than a file can have.
     pub(super) fn of(entry: &mut ArchiveEntry) -> anyhow::Result<Self> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
         xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
@@ -61,12 +63,12 @@ impl Metadata {
         self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// Bytes that remembering its extended attributes takes: of one of a single letter more than that letter.
+    /// Bytes of memory that its extended attributes take: a short one costs more than its text.
     pub(super) fn memory(&self) -> usize {
         self.size() + self.xattrs.len() * OF_EACH
     }
 
-    /// Of a directory that is there.
+    /// The metadata of an existing directory.
     pub(super) fn of_directory(directory: BorrowedFd<'_>) -> anyhow::Result<Self> {
         let stat = fstat(directory)?;
         let mut names = vec![0; XATTR_LIST_MAX];
@@ -92,7 +94,7 @@ impl Metadata {
         })
     }
 
-    /// Of a directory that no entry describes: the specification says nothing, and so it is the same every time.
+    /// The metadata of a directory without an entry. The specification defines none, so it is the same every time.
     pub(super) fn unknown() -> Self {
         Self {
             owner: Uid::ROOT,
@@ -103,7 +105,7 @@ impl Metadata {
         }
     }
 
-    /// For files and directories. Owner first: changing it clears the set-user-id bit and the capabilities.
+    /// Applies it to a file or directory. Owner first: changing it clears the set-user-ID bit and the capabilities.
     pub(super) fn apply(&self, file: BorrowedFd<'_>, maker: &Maker) -> anyhow::Result<()> {
         if !maker.owns_as(self) {
             fchown(file, Some(self.owner), Some(self.group)).context("cannot set its owner")?;
@@ -115,7 +117,7 @@ impl Metadata {
         futimens(file, &self.times()).context("cannot set its time")
     }
 
-    /// For what must not be opened: links and special files.
+    /// Applies it to links and special files, which must not be opened.
     pub(super) fn apply_at(
         &self,
         parent: BorrowedFd<'_>,
@@ -128,7 +130,7 @@ impl Metadata {
             owner.context("cannot set its owner")?;
         }
         if kind != FileType::Symlink {
-            // mknod(2) leaves out the bits of the umask.
+            // mknod(2) applies the umask to the mode.
             chmodat(parent, name, self.mode, AtFlags::empty()).context("cannot set its mode")?;
         }
         for (attribute, value) in self.xattrs.iter().filter(|(name, _)| !name.starts_with(USER)) {
@@ -151,14 +153,14 @@ fn check(name: &[u8], set: Result<(), Errno>) -> anyhow::Result<()> {
     }
 }
 
-/// Whose new files are without a change of owner.
+/// The owner of new files, for which a chown(2) is not needed.
 pub(super) struct Maker {
     owner: Uid,
     group: Gid,
 }
 
 impl Maker {
-    /// This process.
+    /// The owner of files that this process makes.
     pub(super) fn this() -> Self {
         Self { owner: geteuid(), group: getegid() }
     }

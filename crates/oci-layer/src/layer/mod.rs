@@ -1,8 +1,8 @@
-//! Unpacks one layer into a directory of its own, whiteouts as overlayfs wants them
-//! (OCI image-spec, layer.md; Linux `Documentation/filesystems/overlayfs.rst`).
+//! Unpacks one layer into a directory of its own, with the whiteouts of overlayfs (OCI image-spec, layer.md; Linux
+//! `Documentation/filesystems/overlayfs.rst`).
 //!
-//! A layer is unpacked without those below it, because it is the same in every image. What hangs on them is kept as
-//! its [`LowerDependencies`], and found out when an image is put together.
+//! A layer is unpacked independently of lower ones, because it is the same in every image. Whatever depends on them is
+//! recorded as its [`LowerDependencies`], and resolved when an image is assembled.
 
 mod archive;
 mod assembly;
@@ -42,40 +42,40 @@ use std::rc::Rc;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory};
 
-/// Prefix of a file that says that its namesake in the layers below is gone (layer.md, "Whiteouts").
+/// Prefix of a file that hides its namesake in the lower layers (layer.md, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
-/// A file that says that the layers below have nothing in this directory (layer.md, "Opaque Whiteout").
+/// A file that hides everything that the lower layers have in its directory (layer.md, "Opaque Whiteout").
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// AUFS' own files, from which the names of whiteouts come; engines pass over them.
+/// Prefix of the internal files of AUFS, where the names of whiteouts come from; engines ignore them.
 const OF_AUFS: &[u8] = b".wh..wh.";
 
-/// Entries of a layer. Each is at least a header and costs some system calls; the layers of usual images have less than a
-/// tenth of it.
+/// Entries of a layer. Each has at least a header and costs some system calls; usual layers have less than a tenth of
+/// it.
 pub(super) const ENTRIES_LIMIT: u64 = 4_000_000;
 
-/// Of an entry with an extension: two headers, and the extension's content.
+/// Bytes of the headers of an entry with an extension: two headers, and the extension's content.
 const BYTES_OF_HEADERS: u64 = 3 * archive::BLOCK as u64;
 
-/// Where what a layer holds depends on the layers below it. Paths are below the layer's root and without links in them.
+/// The parts of a layer that depend on the layers below it. Paths are below the layer's root and contain no links.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LowerDependencies {
-    /// Directories that were made because something in them was to be made: no entry says what they are. Below may be a
-    /// directory, whose owner, mode and time are not to change, or a link, that leads to where their content belongs.
+    /// Directories without an entry, made because an entry is inside them. A lower layer may have a directory there,
+    /// whose owner, mode and time must stay, or a link to the place where the content belongs.
     pub directories: BTreeSet<PathBuf>,
-    /// Those of them that only whiteouts and opaque marks are in. Where the layers below have no such directory they hide
-    /// nothing, and are not seen.
+    /// Those of them that contain only whiteouts and opaque whiteouts. Where the lower layers have no such directory
+    /// they hide nothing, and are not part of the image.
     pub hollow: BTreeSet<PathBuf>,
-    /// Directories that no entry describes either, but in whose place nothing below is seen.
+    /// Directories without an entry that hide everything of the lower layers at their path.
     pub cut_off: BTreeSet<PathBuf>,
-    /// Directories with whiteouts in them. Where the layers below have no such directory they hide nothing, and overlayfs lists
-    /// their names.
+    /// Directories with whiteouts in them. Where the lower layers have no such directory these hide nothing, and
+    /// overlayfs would list their names.
     pub marked: BTreeSet<PathBuf>,
-    /// Hard links to what is not in this layer, and their targets.
+    /// Hard links whose targets are not in this layer, with the targets.
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Unpacks uncompressed layers, the lowest first, and puts them together as those of an image. Nothing says that they are
-/// what anybody has signed or named: no image is made of them, and so they cannot be started.
+/// Unpacks uncompressed layers, the lowest first, and assembles them. Nothing proves that their content was signed or
+/// requested: no image is made of them, so they cannot be started.
 ///
 /// # Errors
 /// As [`unpack`], and when the layers do not fit together.
@@ -98,11 +98,11 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
 
 /// Unpacks an uncompressed tar stream into `root`, which must be an empty directory.
 ///
-/// Sockets and unknown kinds of entries are passed over. The whole stream is read, also behind
-/// the end-of-archive mark, so that the caller's digest covers all of it.
+/// Sockets and unknown kinds of entries are skipped. The whole stream is read, even after the end-of-archive mark, so
+/// that the caller's digest covers all of it.
 ///
 /// # Errors
-/// When the archive is damaged or longer than the file system has room, an entry points outside or is beyond a limit
+/// When the archive is damaged or longer than the file system has room, an entry leads outside or exceeds a limit
 /// (`docs/limits.md`), or the directory's file system refuses.
 pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<LowerDependencies> {
     let mut layer = Unpacker::new(Root::new(root))?;
@@ -126,40 +126,43 @@ fn check_count(entries: u64) -> anyhow::Result<()> {
 struct Unpacker {
     root: Root,
     maker: Maker,
-    /// The directory that the last entry was in, and by what name: archives list a directory's files one after the other.
+    /// The directory of the last entry, and its name in the archive: archives list the files of a directory one after
+    /// the other.
     parent: Option<(PathBuf, Rc<OpenDirectory>)>,
-    /// Described last, because filling a directory changes its time, and its mode may forbid that.
+    /// Their metadata is applied at the end, because filling a directory changes its time, and its mode may forbid
+    /// that.
     directories: BTreeMap<PathBuf, DirectoryState>,
-    /// Implied directories in which nothing but whiteouts and opaque marks is; those above them are hollow or are no more.
+    /// Directories without an entry that contain only whiteouts and opaque whiteouts; their parents are hollow, or not
+    /// in this set.
     hollow: BTreeSet<PathBuf>,
-    /// Directories in which whiteouts were made.
+    /// Directories that contain whiteouts.
     marked: BTreeSet<PathBuf>,
-    /// Hard links whose targets are not there yet.
+    /// Hard links whose targets do not exist yet.
     links: BTreeMap<PathBuf, PathBuf>,
-    /// Of all these.
+    /// The memory that all these take.
     memory: Memory,
 }
 
 /// A directory of the layer.
 struct OpenDirectory {
-    /// Below the root, without links in it.
+    /// Below the root, without links.
     path: PathBuf,
     directory: Directory,
 }
 
-/// What is known of a directory.
+/// The origin of a directory's metadata.
 enum DirectoryState {
-    /// What its entry says.
+    /// It has an entry.
     Described(Metadata),
     /// It has no entry.
     Implied,
-    /// It has no entry, and nothing below is seen in its place.
+    /// It has no entry, and hides everything of the lower layers at its path.
     CutOff,
 }
 
 impl Unpacker {
     fn new(root: Root) -> anyhow::Result<Self> {
-        // What is made must not take after a directory that was there before.
+        // New files must not inherit properties of a directory that existed before.
         fchmod(root.as_fd(), Mode::RWXU).context("cannot set the directory's mode")?;
         let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
         let directories = BTreeMap::from([(PathBuf::new(), DirectoryState::Implied)]);
@@ -175,7 +178,7 @@ impl Unpacker {
         })
     }
 
-    /// How long an archive may be: what is longer cannot fit, and may not end at all.
+    /// The longest archive that is read: a longer one cannot fit, and may be endless.
     fn room(&self) -> anyhow::Result<u64> {
         let system = fstatvfs(self.root.as_fd())?;
         let content = system.f_blocks.saturating_mul(system.f_frsize);
@@ -215,7 +218,7 @@ impl Unpacker {
         archive: &mut Archive<'_>,
         meta: Metadata,
     ) -> anyhow::Result<()> {
-        // The last entry of a name wins, also against a link that could not be made yet.
+        // The last entry of a name wins, also over a hard link that is still waiting for its target.
         if !self.links.is_empty() {
             self.links.remove(&place.path.join(name));
         }
@@ -244,7 +247,7 @@ impl Unpacker {
         }
     }
 
-    /// A whiteout, an opaque mark, or a file of AUFS' own.
+    /// Handles a whiteout, an opaque whiteout, or an internal file of AUFS.
     fn mark(&mut self, above: &Path, name: &[u8]) -> anyhow::Result<()> {
         let gone = &name[WHITEOUT.len()..];
         ensure!(!matches!(gone, b"" | b"." | b".."), "a whiteout without a name");
@@ -255,8 +258,8 @@ impl Unpacker {
         if name == OPAQUE { make_opaque(place.directory.as_fd()) } else { self.whiteout(&place, gone) }
     }
 
-    /// The directory of that name, made with its parents if the archive did not list it before. Nothing for a whiteout that
-    /// has nothing to hide.
+    /// The directory of that name, created with its parents if the archive has not listed it before. `None` for a
+    /// whiteout that has nothing to hide.
     fn enter(&mut self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Rc<OpenDirectory>>> {
         if let Some((known, place)) = &self.parent
             && known == path
@@ -286,7 +289,7 @@ impl Unpacker {
         Ok(Some(place))
     }
 
-    /// Keeps what an entry says of a directory.
+    /// Records the metadata in the entry of a directory.
     fn describe(&mut self, path: PathBuf, meta: Metadata) -> anyhow::Result<()> {
         self.memory.take(path.as_os_str().len() + meta.memory())?;
         self.hollow.remove(&path);
@@ -301,7 +304,7 @@ impl Unpacker {
             Err(Errno::EXIST) if kind(parent, name)? == Some(FileType::Directory) => {}
             Err(Errno::EXIST) => {
                 self.replace(place, name, |parent| root::make_directory(parent, name))?;
-                // What was there, a whiteout or something else, hides what is below.
+                // What was there, whether a whiteout or a file, hides the lower layers.
                 make_opaque(open_directory(parent, name)?.as_fd())?;
             }
             made => made?,
@@ -323,7 +326,7 @@ impl Unpacker {
         match &entry.pieces {
             None => copy(archive, file.as_fd(), 0, entry.size)?,
             Some(pieces) => {
-                // First, because there may be a hole at the end.
+                // Before the content, because there may be a hole at the end.
                 ftruncate(&file, entry.size).context("cannot set its size")?;
                 pieces
                     .iter()
@@ -346,7 +349,7 @@ impl Unpacker {
         meta.apply_at(place.directory.as_fd(), name, kind, &self.maker)
     }
 
-    /// False when what it links to is not there.
+    /// Makes a hard link; `false` if its target does not exist yet.
     fn hard_link(&mut self, place: &OpenDirectory, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
         let Some(target_name) = target.file_name() else { bail!("a hard link to a directory") };
         let directory = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
@@ -358,7 +361,7 @@ impl Unpacker {
         else {
             return Ok(false);
         };
-        // If no entry says what it is, something else may be seen there: a link of a layer below.
+        // A directory without an entry may turn out to be a link of a lower layer.
         if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
             return Ok(false);
         }
@@ -371,8 +374,8 @@ impl Unpacker {
         Ok(true)
     }
 
-    /// Says that `gone` is not there any more in the layers below. What this layer itself has under that name
-    /// stays (layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
+    /// Hides `gone` in the lower layers. An entry of this layer under that name stays (layer.md: whiteouts "MUST only
+    /// apply to resources in lower/parent layers").
     fn whiteout(&mut self, place: &OpenDirectory, gone: &[u8]) -> anyhow::Result<()> {
         if !self.marked.contains(&place.path) {
             self.memory.take(place.path.as_os_str().len())?;
@@ -384,7 +387,7 @@ impl Unpacker {
             Err(Errno::EXIST) if kind(parent, gone)? == Some(FileType::Directory) => {
                 let path = place.path.join(gone);
                 if self.hollow.contains(&path) {
-                    // All that is in it is of what is gone with the directory.
+                    // The directory contains only whiteouts, for content that this whiteout hides as a whole.
                     return self.replace(place, gone, |parent| make_whiteout(parent, gone));
                 }
                 if let Some(directory @ DirectoryState::Implied) = self.directories.get_mut(&path) {
@@ -397,7 +400,7 @@ impl Unpacker {
         }
     }
 
-    /// Makes something in the place of whatever has that name already: in an archive the last entry wins.
+    /// Creates something in place of an existing entry of that name: in an archive the last one wins.
     fn replace<T>(
         &mut self,
         place: &OpenDirectory,
@@ -408,7 +411,7 @@ impl Unpacker {
             Err(Errno::EXIST) => {}
             made => return Ok(made?),
         }
-        // A path that went through the old thing may lead elsewhere from now on.
+        // A path through the replaced entry may lead elsewhere now.
         self.parent = None;
         match unlinkat(&place.directory, name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {
@@ -420,7 +423,7 @@ impl Unpacker {
         Ok(make(place.directory.as_fd())?)
     }
 
-    /// A directory is not there any more, with all that was in it.
+    /// Forgets a directory that was removed, and everything below it.
     fn forget(&mut self, path: &Path) {
         let from = (Bound::Included(path), Bound::Unbounded);
         for gone in with_below(self.directories.range::<Path, _>(from).map(|(known, _)| known), path) {
@@ -428,14 +431,15 @@ impl Unpacker {
             self.hollow.remove(&gone);
             self.marked.remove(&gone);
         }
-        // A link in its very place is no part of it: it waits while a directory is there for a mark alone.
+        // A hard link at the path itself stays: the directory may have been made only for a whiteout, while the link
+        // waits.
         let links = self.links.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
         for gone in with_below(links.map(|(known, _)| known), path) {
             self.links.remove(&gone);
         }
     }
 
-    /// Makes the links whose targets came after them, and gives the directories what they are to have.
+    /// Makes the hard links whose targets came later, and applies the metadata of directories.
     fn finish(mut self) -> anyhow::Result<LowerDependencies> {
         self.link_the_rest()?;
         let links = self.links.into_iter().collect();
@@ -445,7 +449,7 @@ impl Unpacker {
             links,
             ..LowerDependencies::default()
         };
-        // Those in a directory before it: it may forbid to enter it.
+        // Children first: the mode of a directory may forbid to enter it.
         for (path, directory) in self.directories.into_iter().rev() {
             let meta = match directory {
                 DirectoryState::Described(meta) => meta,
@@ -466,7 +470,8 @@ impl Unpacker {
         Ok(lower_dependencies)
     }
 
-    /// A link may lead to another that waits, too; through so many as links may follow each other elsewhere.
+    /// Makes the remaining hard links. One may lead to another that waits, too, in chains as long as those of symbolic
+    /// links.
     fn link_the_rest(&mut self) -> anyhow::Result<()> {
         for _ in 0..LINKS_LIMIT {
             let waiting = std::mem::take(&mut self.links);
@@ -491,26 +496,26 @@ impl Unpacker {
     }
 }
 
-/// Something besides whiteouts is to be in a directory: neither it nor those above it are hollow.
+/// Notes that a directory contains more than whiteouts: then neither it nor its parents are hollow.
 fn fill(hollow: &mut BTreeSet<PathBuf>, path: &Path) {
-    // Looked at only where there are some: this is done for each entry.
+    // Only if there are any, as this runs for each entry.
     if !hollow.is_empty() {
         let _ = path.ancestors().try_for_each(|path| hollow.remove(path).then_some(()));
     }
 }
 
-/// Whether there is nothing at a path.
+/// Whether an error means that a path does not exist.
 fn is_absent(error: &untrusted_fs::Error) -> bool {
     let Cause::Io(error) = error.cause() else { return false };
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Of paths in order, that one and those below it: they follow each other.
+/// Of sorted paths, the given one and those below it: they follow each other.
 fn with_below<'a>(paths: impl Iterator<Item = &'a PathBuf>, path: &Path) -> Vec<PathBuf> {
     paths.take_while(|known| known.starts_with(path)).cloned().collect()
 }
 
-/// Moves `length` bytes of the entry's content to the file.
+/// Copies `length` bytes of the entry's content to the file.
 fn copy(archive: &mut Archive<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> anyhow::Result<()> {
     let end = offset + length;
     let mut here = offset;

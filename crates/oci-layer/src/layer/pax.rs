@@ -7,10 +7,10 @@ use rustix::fs::Timespec;
 /// Records with this prefix are extended attributes, as GNU tar and Go's archive/tar write them.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 const SPARSE: &[u8] = b"GNU.sparse.";
-/// Digits of a fraction of a second that there is room for.
+/// Digits of a fraction of a second that are used.
 const NANOSECOND_DIGITS: usize = 9;
 
-/// What an extended header says of the entry behind it, in place of that one's own header.
+/// The properties in an extended header, which override those in the header of the next entry.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) path: Option<Vec<u8>>,
@@ -24,7 +24,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Records are `LENGTH KEY=VALUE\n`, where the length is in bytes and of the whole record.
+    /// Parses records `LENGTH KEY=VALUE\n`, where the length is that of the whole record in bytes.
     pub(super) fn read(mut bytes: &[u8]) -> anyhow::Result<Self> {
         let mut records = Self::default();
         while !bytes.is_empty() {
@@ -36,7 +36,7 @@ impl Records {
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
-        // An empty value takes back what an earlier record said.
+        // An empty value cancels an earlier record.
         let text = (!value.is_empty()).then_some(value);
         match key {
             b"path" => self.path = text.map(<[u8]>::to_vec),
@@ -57,7 +57,7 @@ impl Records {
     }
 }
 
-/// Key and value of the first record, and the bytes behind it.
+/// Key and value of the first record, and the bytes after it.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let digits = bytes.iter().position(|byte| *byte == b' ')?;
     let length: usize = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
@@ -71,7 +71,7 @@ pub(super) fn decimal(text: &[u8]) -> anyhow::Result<i64> {
     number.with_context(|| format!("`{}` is no number", text.escape_ascii()))
 }
 
-/// Decimal seconds since 1970, perhaps negative, perhaps with a fraction.
+/// Decimal seconds since 1970, possibly negative, possibly with a fraction.
 fn time(text: &[u8]) -> anyhow::Result<Timespec> {
     let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
     let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
@@ -79,7 +79,7 @@ fn time(text: &[u8]) -> anyhow::Result<Timespec> {
     let digits = fraction.iter().chain(&[b'0'; NANOSECOND_DIGITS]).take(NANOSECOND_DIGITS);
     let nanoseconds = digits.fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
     let seconds = decimal(whole)?;
-    // The fraction goes away from zero, the kernel's towards the future.
+    // In the text the fraction points away from zero, in the kernel's representation towards the future.
     Ok(if whole.starts_with(b"-") && nanoseconds > 0 {
         Timespec { tv_sec: seconds.saturating_sub(1), tv_nsec: 1_000_000_000 - nanoseconds }
     } else {

@@ -1,5 +1,5 @@
 //! The directory that a layer is unpacked into. The kernel resolves every path inside it (openat2(2),
-//! `RESOLVE_IN_ROOT`), so that neither `..` nor a link made by an earlier entry leads out; what is made or removed is
+//! `RESOLVE_IN_ROOT`), so that neither `..` nor a link made by an earlier entry leads out. Creating and removing takes
 //! a single name in an open directory.
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,40 +15,40 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// As many links are followed on one path: the kernel's own number (path_resolution(7)).
+/// Links that are followed on one path: the kernel's own limit (path_resolution(7)).
 pub(super) const LINKS_LIMIT: usize = 40;
-/// Names on one path, those of the links on it included. Each costs a system call or two; a usual path has ten.
+/// Names on one path, those of its links included. Each costs a system call or two; a usual path has ten.
 pub(super) const STEPS_LIMIT: usize = 1024;
 /// Bytes of an entry's name: PATH_MAX without the NUL at its end (linux/limits.h).
 pub(super) const NAME_LIMIT: usize = 4095;
-/// Directories below one another, and a file in them. The layers of usual images have less than 40. What walks a tree
-/// holds one or two directories open for each (of 1,024, getrlimit(2)), and removing one costs as much as it is deep.
+/// Depth of directories, and of a file in them. Usual layers have less than 40. Walking a tree keeps one or two
+/// directories open for each level (of 1,024, getrlimit(2)), and removing a directory costs as much as it is deep.
 pub(super) const DEPTH_LIMIT: usize = 256;
-/// overlayfs' mark of a directory that hides those below it.
+/// The attribute by which overlayfs marks an opaque directory.
 const OPAQUE: &str = "trusted.overlay.opaque";
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// While the layer is unpacked nobody else looks at it. The directory's mode comes last.
+/// The mode while the layer is unpacked: no other user has access. The directory's own mode is set at the end.
 const MODE_MEANWHILE: Mode = Mode::RWXU;
 
 pub(super) struct Root(Directory);
 
-/// What a directory is looked for.
+/// Why a directory is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Something is to be in it.
+    /// For content.
     Content,
-    /// A whiteout or an opaque mark is to be in it.
+    /// For a whiteout or an opaque whiteout.
     Whiteout,
 }
 
-/// What became of the directories on the way.
+/// A directory that was reached, and what was created on the way.
 pub(super) struct Reached {
-    /// Below the root, without a link in it.
+    /// Below the root, without links.
     pub(super) path: PathBuf,
     pub(super) directory: Directory,
-    /// Directories that had to be made.
+    /// The directories that were created.
     pub(super) made: Vec<PathBuf>,
-    /// Those of them in whose place a whiteout was.
+    /// Those of them that replaced a whiteout.
     pub(super) cut_off: Vec<PathBuf>,
 }
 
@@ -61,20 +61,21 @@ impl Root {
         self.0.as_fd()
     }
 
-    /// The directory at a path; links lead where they lead inside the root.
+    /// The directory at a path; links are resolved inside the root.
     pub(super) fn find(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
         self.0.directory(path, Links::Inside)
     }
 
-    /// The directory at a path in which no link is.
+    /// The directory at a path without links.
     pub(super) fn find_directly(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
         self.0.directory(path, Links::Refuse)
     }
 
-    /// The directory at a path, made with those above it where they are missing, also at the end of links that lead to
-    /// nothing: what they lead to may be in a layer below.
+    /// The directory at a path, created with its parents where they are missing. That includes the targets of dangling
+    /// links, which may exist in a lower layer.
     ///
-    /// Nothing for a whiteout that has nothing to hide: something that is not a directory hides all of it already.
+    /// `None` for a whiteout that has nothing to hide: something on the path is not a directory and hides all of it
+    /// already.
     pub(super) fn reach(&self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Reached>> {
         if let Ok(directory) = self.find_directly(path) {
             let (made, cut_off) = (Vec::new(), Vec::new());
@@ -90,7 +91,7 @@ impl Root {
                 }
                 continue;
             }
-            // Only where a name is looked up, lest a link of many `..` costs as many system calls.
+            // Opened only when a name is looked up, so that a link of many `..` does not cost a system call for each.
             let parent = match directory.take() {
                 Some(directory) => directory,
                 None => self.find_directly(&here)?,
@@ -133,7 +134,7 @@ impl Root {
     }
 }
 
-/// The names on a path and in the links on it, one after the other.
+/// Iterates over the names on a path, with those of the links on it.
 pub(super) struct Walk<'a> {
     path: &'a Path,
     left: VecDeque<OsString>,
@@ -146,7 +147,7 @@ impl<'a> Walk<'a> {
         Self { path, left: parts(path).collect(), steps: 0, links: 0 }
     }
 
-    /// A name, or `..`.
+    /// The next name, or `..`.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<OsString>> {
         self.steps += 1;
         ensure!(
@@ -157,12 +158,12 @@ impl<'a> Walk<'a> {
         Ok(self.left.pop_front())
     }
 
-    /// Whether the last name has come.
+    /// Whether the last name was returned.
     pub(super) fn is_at_end(&self) -> bool {
         self.left.is_empty()
     }
 
-    /// Goes on with the target of a link, and says whether that is an absolute path.
+    /// Continues with the target of a link; returns whether that is an absolute path.
     pub(super) fn follow(&mut self, target: &Path) -> anyhow::Result<bool> {
         self.links += 1;
         ensure!(self.links <= LINKS_LIMIT, "`{}` leads through too many links", self.path.display());
@@ -171,7 +172,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Names and `..`, from left to right.
+/// The names and `..` of a path, from left to right.
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -180,7 +181,8 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     })
 }
 
-/// An entry's name as a path below the root. As with podman, `..` takes back a name before it, and no more.
+/// The name of an entry as a path below the root. As in podman, `..` cancels the name before it, and cannot leave the
+/// root.
 pub(super) fn relative(name: &[u8]) -> anyhow::Result<PathBuf> {
     ensure!(
         name.len() <= NAME_LIMIT,
@@ -199,7 +201,7 @@ pub(super) fn relative(name: &[u8]) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Refuses what lies too deep; of a path that is as many names as it has.
+/// Refuses a path that is too deep; `depth` is the number of its names.
 pub(super) fn check_depth(depth: usize) -> anyhow::Result<()> {
     ensure!(
         depth <= DEPTH_LIMIT,
@@ -208,22 +210,22 @@ pub(super) fn check_depth(depth: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a directory for the layer's time of being unpacked.
+/// Creates a directory with the mode that it has during unpacking.
 pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     mkdirat(parent, name, MODE_MEANWHILE)
 }
 
-/// Says that `name` is not there in the layers below.
+/// Creates overlayfs' whiteout: it hides `name` in the lower layers.
 pub(super) fn make_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 
-/// Hides what the layers below have in this directory.
+/// Makes a directory opaque: it hides the content that lower layers have in it.
 pub(crate) fn make_opaque(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
     fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide what is below it")
 }
 
-/// Whether it hides what the layers below have in this directory.
+/// Whether a directory is opaque.
 pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut value = [0; 1];
     match fgetxattr(directory, OPAQUE, &mut value) {
@@ -233,12 +235,12 @@ pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
     }
 }
 
-/// Shows again what the layers below have in this directory.
+/// Makes a directory transparent again, so that it is merged with those of lower layers.
 pub(crate) fn make_transparent(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fremovexattr(directory, OPAQUE)
 }
 
-/// A directory that is no link.
+/// Opens a directory that is not a link.
 pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
 }
@@ -258,7 +260,7 @@ fn is_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
     stat(parent, name).is_ok_and(|stat| stat.is_some_and(|stat| is_stat_of_whiteout(&stat)))
 }
 
-/// overlayfs' whiteout: a character device 0/0.
+/// Whether this is overlayfs' whiteout: a character device 0/0.
 pub(crate) fn is_stat_of_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }

@@ -1,4 +1,4 @@
-//! Files with holes (GNU tar's manual, "Storing Sparse Files"): where in the file the bytes of the archive belong.
+//! Sparse files (GNU tar's manual, "Storing Sparse Files"): the positions in the file of the bytes in the archive.
 
 use super::archive::number;
 use super::pax::decimal;
@@ -7,14 +7,14 @@ use anyhow::{Context as _, ensure};
 /// Bytes of one piece in a map of GNU tar's old format: two numbers.
 const OLD_PIECE: usize = 24;
 
-/// Some content between holes.
+/// Content between two holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) offset: u64,
     pub(super) length: u64,
 }
 
-/// Where the map is.
+/// The place of the map, by the version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     /// PAX 0.0 and 0.1.
@@ -23,13 +23,13 @@ pub(super) enum Version {
     InContent,
 }
 
-/// What extended headers say with `GNU.sparse.`
+/// The records of extended headers that begin with `GNU.sparse.`.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) name: Option<Vec<u8>>,
     major: Option<i64>,
     size: Option<i64>,
-    /// Offsets and lengths by turns.
+    /// Offsets and lengths, alternating.
     numbers: Vec<i64>,
 }
 
@@ -56,7 +56,7 @@ impl Records {
         }
     }
 
-    /// Of the file with its holes.
+    /// The size of the file, holes included.
     pub(super) fn size(&self) -> anyhow::Result<u64> {
         Ok(self.size.context("it lacks the file's size")?.try_into()?)
     }
@@ -66,7 +66,7 @@ impl Records {
     }
 }
 
-/// Some pieces in GNU tar's old format; those not used are empty.
+/// The pieces of a map in GNU tar's old format; unused ones are empty.
 pub(super) fn pieces(map: &[u8]) -> anyhow::Result<Vec<Piece>> {
     let used = map.chunks_exact(OLD_PIECE).take_while(|piece| piece[0] != 0);
     used.map(|piece| {
@@ -75,23 +75,24 @@ pub(super) fn pieces(map: &[u8]) -> anyhow::Result<Vec<Piece>> {
     .collect()
 }
 
-/// The map in front of the content, as far as it has come: how many pieces, then offsets and lengths, each in a line.
+/// The map before the content, as far as it was read: the number of pieces, then offsets and lengths, one number per
+/// line.
 #[derive(Default)]
 pub(super) struct MapInContent {
     text: Vec<u8>,
-    /// Line breaks in it.
+    /// Line breaks so far.
     lines: usize,
-    /// How many pieces it is to have, once the first line is there: that may be long, and is read once.
+    /// The number of pieces, once the first line is complete. Parsed only once, as the line may be long.
     count: Option<usize>,
 }
 
 impl MapInContent {
-    /// Bytes of it so far.
+    /// Bytes so far.
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
 
-    /// Takes in a block; the pieces, when they are complete.
+    /// Adds a block; returns the pieces when they are complete.
     pub(super) fn push(&mut self, block: &[u8]) -> anyhow::Result<Option<Vec<Piece>>> {
         self.lines += block.iter().filter(|byte| **byte == b'\n').count();
         self.text.extend_from_slice(block);
@@ -118,7 +119,7 @@ fn in_pairs(numbers: &[i64]) -> anyhow::Result<Vec<Piece>> {
     numbers.chunks_exact(2).map(piece).collect()
 }
 
-/// Pieces follow each other inside the file, and are all the content that there is.
+/// Checks that the pieces are in order, inside the file, and cover all of the stored content.
 pub(super) fn check(pieces: &[Piece], size: u64, stored: u64) -> anyhow::Result<()> {
     ensure!(i64::try_from(size).is_ok(), "the file has an impossible size");
     let (mut end, mut content) = (0, 0_u64);

@@ -26,7 +26,7 @@ impl Tar {
 
     fn header(kind: EntryType, name: &str, link: &str, size: usize) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        // Written raw: the crate itself refuses the names that an attacker would use.
+        // Written into the fields directly, as the crate refuses the names that an attacker would use.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(kind);
@@ -142,7 +142,7 @@ fn links_do_not_lead_out() {
     for name in [".wh.", ".wh..", ".wh..."] {
         assert!(Tar::new().file(name, "").error().contains("without a name"), "{name}");
     }
-    // The kernel's links, that lead anywhere, are only text here.
+    // A magic link of `/proc` is only text here and is not followed.
     let (outer, done) = Tar::new().link("self", "/proc/self/root").file("self/victim", "changed").unpack();
     done.unwrap();
     assert!(outer.path().join("root/proc/self/root/victim").exists());
@@ -213,7 +213,7 @@ fn attributes_are_set_but_not_those_that_overlayfs_goes_by() {
     assert_eq!((able.mtime(), able.mtime_nsec(), able.uid()), (-2, 500_000_000, 70000));
 }
 
-/// The same file in each of the formats: 4096 bytes of `x` behind a hole as long, and a hole at the end.
+/// The same file in each of the formats: a hole, then as many bytes of `x` (4096), and a hole at the end.
 #[test]
 fn holes_are_where_they_were() {
     let content = [b'x'; 4096];
@@ -310,7 +310,7 @@ fn an_entry_lies_as_deep_as_the_limit() {
     done.unwrap();
     assert_eq!(fs::read_to_string(outer.path().join("root/d")).unwrap(), "now a file");
     assert!(deep(DEPTH_LIMIT).error().contains("257 names deep, and at most 256 are taken"));
-    // Also by way of links.
+    // Also through links.
     let half = vec!["d"; DEPTH_LIMIT / 2].join("/");
     let twice = Tar::new().directory("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
     let below = format!("l/{half}/file");
@@ -334,7 +334,7 @@ fn names_and_attributes_have_limits() {
     assert!(check_count(ENTRIES_LIMIT + 1).unwrap_err().to_string().contains("more than 4000000 entries"));
 }
 
-/// GNU tar's long name says how long it is: nothing is allocated for 64 GB.
+/// A long name in GNU tar's format states its length: nothing is allocated for 64 GB.
 #[test]
 fn a_long_name_is_bounded_before_it_is_read() {
     let mut long = Tar::header(EntryType::GNULongName, "l", "", 0);
@@ -350,7 +350,7 @@ fn what_is_remembered_of_a_layer_has_a_limit() {
     assert!(memory.take(0).unwrap_err().to_string().contains("more than 32 MiB"));
 }
 
-/// A chain of links of so many `..` costs no system call for each.
+/// A chain of links with many `..` does not cost a system call for each.
 #[test]
 fn a_path_through_many_names_is_refused() {
     let long = "../".repeat(1300);
@@ -363,7 +363,7 @@ fn a_path_through_many_names_is_refused() {
     assert!(tar.file("l0/x", "").error().contains("leads through more than 1024 names"));
 }
 
-/// Layers on each other, as an image's.
+/// The layers of an image.
 struct Stack {
     _room: tempfile::TempDir,
     store: Store,
@@ -449,14 +449,14 @@ fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
     );
     assert_eq!(fs::metadata(layers[1].path().join("usr/lib/sub")).unwrap().mode() & 0o7777, 0o750);
     assert!(!layers[1].path().join("lib").exists());
-    // The same layer elsewhere stays as it is.
+    // The unpacked layer itself is unchanged.
     assert!(stack.layers[1].1.path().join("lib/new").exists());
     let again = stack.assembled();
     assert_eq!(layers[1].path(), again[1].path(), "fitted only once");
     let alone = assemble(&stack.store, vec![stack.layers[1].clone()]).unwrap();
     let direct = ["bin/tool=t", "lib/both=by the link", "lib/new=n", "usr/lib/both=by its own name"];
     assert_eq!(files(&alone[0]), direct, "without a whiteout, that would hide nothing");
-    // A directory with an entry of its own takes the link's place.
+    // A directory with an entry of its own replaces the link.
     let explicit = Stack::of(vec![lower(), Tar::new().directory(".").directory("lib").file("lib/new", "n")]);
     let layers = explicit.assembled();
     assert_eq!((layers.len(), files(&layers[1])), (2, vec!["lib/new=n".to_owned()]));
@@ -479,8 +479,8 @@ fn directories_without_an_entry_stay_as_they_are_below() {
     assert_eq!(raw.permissions().mode() & 0o7777, 0o755, "unpacked layers are not changed");
 }
 
-/// A layer of links through which an entry of the next one leads, and something else in its place: the tree's owner,
-/// mode and content are never given to what lies outside (`link0/x` and `b0/x` are one place).
+/// The lower layer has the link `link0` to `b0`. The upper one has a directory `link0/x` and, at the same path `b0/x`,
+/// a link to a directory outside: owner, mode and content of the former are never applied to the latter.
 #[test]
 fn a_replaced_directory_is_not_followed() {
     let outside = tempfile::tempdir().unwrap();
@@ -489,7 +489,7 @@ fn a_replaced_directory_is_not_followed() {
     let victim = outside.path().to_str().unwrap();
     let before = fs::metadata(outside.path()).unwrap();
     let (mut lower, mut first, mut second) = (Tar::new().file("evil", "e"), Tar::new(), Tar::new());
-    // Either may come first in the order of a directory's names.
+    // In both orders, as names of a directory are read in an arbitrary one.
     for number in 0..12 {
         let (at, link, by_link) = (format!("b{number}"), format!("link{number}"), format!("link{number}/x"));
         lower = lower.directory(&at).link(&link, &at);
@@ -511,7 +511,7 @@ fn a_replaced_directory_is_not_followed() {
     }
 }
 
-/// umoci 0.4.1 writes the whiteouts of all that was in a removed directory, too (umoci issue 254).
+/// For a removed directory, umoci 0.4.1 also writes whiteouts of all that was in it (umoci issue 254).
 #[test]
 fn whiteouts_make_no_directories() {
     if !rustix::process::getuid().is_root() {
@@ -535,14 +535,14 @@ fn whiteouts_make_no_directories() {
     );
 }
 
-/// layer.md: what is in a whiteout's own layer "can only be hidden by whiteout files in subsequent layers".
+/// layer.md: the content of a whiteout's own layer "can only be hidden by whiteout files in subsequent layers".
 #[test]
 fn a_whiteout_hides_nothing_that_its_own_layer_has_through_a_link() {
     if !rustix::process::getuid().is_root() {
         return;
     }
     for mark in [".wh..wh..opq", ".wh.old", "inner/.wh..wh..opq"] {
-        // Names are taken in order: the directory before the link, and after it.
+        // Names are sorted: one directory comes before the link, one after it.
         for at in ["a", "z"] {
             let lower = Tar::new().link("link", "/").directory(&format!("{at}/inner"));
             let upper = Tar::new().file(&format!("link/{at}"), "new").file(&format!("{at}/{mark}"), "");
@@ -572,7 +572,7 @@ fn hard_links_may_lead_through_links_and_to_each_other() {
     let inode = |name: &str| fs::metadata(layers[1].path().join(name)).unwrap().ino();
     assert_eq!(inode("first"), inode("usr/lib/new"));
     assert_eq!(inode("second"), inode("first"));
-    // Through what is not a directory it leads to nothing, and not to that.
+    // A target below a regular file does not exist; the link must not lead to that file.
     let stack = Stack::of(vec![
         Tar::new().directory(".").file("f", "f"),
         Tar::new().directory(".").add(EntryType::Link, "x", "f/g", b""),

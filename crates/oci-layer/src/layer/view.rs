@@ -1,4 +1,4 @@
-//! What is seen of layers that lie on each other, by overlayfs' rules.
+//! The merged view of stacked layers, by the rules of overlayfs.
 
 use super::LowerDependencies;
 use super::root::{Walk, is_stat_of_whiteout};
@@ -11,47 +11,47 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Names that are looked up in layers while an image is put together: a name in one layer is one. Each costs some system
-/// calls, about 5 us. Usual images take less than 100,000; a name that every one of 500 layers has takes 500 each time.
+/// Lookups of names while an image is assembled, counted per layer. Each costs some system calls, about 5 us. Usual
+/// images take less than 100,000; a name that each of 500 layers has takes 500 each time.
 pub(super) const LOOKUPS_LIMIT: u64 = 10_000_000;
 
-/// Layers on each other, the lowest first.
+/// Stacked layers, the lowest first.
 pub(super) struct View {
     layers: Vec<Arc<Layer>>,
-    /// The names of the path that was asked for last, each with the path up to it and what that led to: paths are asked
-    /// for in order, and so each costs no more than what is new in it.
+    /// The components of the last path, each with the path up to it and the directory there. Paths are looked up in
+    /// order, so each one costs only what differs from the one before.
     known: RefCell<Vec<(PathBuf, Rc<KnownDirectory>)>>,
-    /// Names that may still be looked up, and how many there could be at first.
+    /// The remaining lookups, and their limit.
     lookups: Cell<u64>,
     lookups_limit: u64,
 }
 
-/// A directory on the way, perhaps one that is not there.
+/// A directory on a path, which may not exist.
 struct KnownDirectory {
     path: PathBuf,
     directory: Rc<MergedDirectory>,
     above: Option<Rc<KnownDirectory>>,
 }
 
-/// A directory that layers have in one place.
+/// A directory that one or more layers have at the same path.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct MergedDirectory {
-    /// Those whose content is seen, the topmost first.
+    /// The layers whose content is visible, the topmost first.
     pub(super) layers: Vec<usize>,
-    /// The topmost that has an entry for it, which may be below one that hides the content of others.
+    /// The topmost layer with an entry for it, which may be below an opaque one.
     pub(super) described_by: Option<usize>,
 }
 
-/// What is seen at a path.
+/// What is visible at a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nothing,
     MergedDirectory(Rc<MergedDirectory>),
-    /// A link, and the layer that has it.
+    /// A symbolic link, and the layer that has it.
     Link(usize),
-    /// Something else, and the layer that has it.
+    /// Anything else, and the layer that has it.
     Other(usize),
-    /// The path leads through something that is not a directory, or through links in a circle.
+    /// The path leads through something that is not a directory, or through a loop of links.
     Barred,
 }
 
@@ -59,21 +59,21 @@ pub(super) enum Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     All,
-    /// All but one at the end of the path.
+    /// All but one as the last component.
     ButLast,
-    /// A path through a link is barred.
+    /// None: a path through a link is barred.
     None,
 }
 
-/// Where a name has led.
+/// The result of looking up a name.
 enum Entered {
     MergedDirectory(Rc<KnownDirectory>),
-    /// Something else, and where that is.
+    /// Anything else, and its path.
     Else(PathBuf, Seen),
 }
 
 impl View {
-    /// No layer yet, and so many names that may be looked up.
+    /// A view without layers, and with a limit of lookups.
     pub(super) fn new(lookups_limit: u64) -> Self {
         Self {
             layers: Vec::new(),
@@ -97,10 +97,10 @@ impl View {
         &self.layers
     }
 
-    /// Counts a name that is looked up in a layer.
+    /// Counts the lookup of a name in one layer.
     ///
     /// # Errors
-    /// When there were as many as there may be.
+    /// When the limit is reached.
     pub(super) fn count_lookup(&self) -> anyhow::Result<()> {
         if let Some(left) = self.lookups.get().checked_sub(1) {
             self.lookups.set(left);
@@ -116,10 +116,10 @@ impl View {
         self.layers[number].lower_dependencies()
     }
 
-    /// What a path leads to, and where that is.
+    /// What is visible at a path, and the path with its links resolved.
     pub(super) fn find(&self, path: &Path, follow: Follow) -> anyhow::Result<(PathBuf, Seen)> {
         let mut known = self.known.borrow_mut();
-        // Known is where a link leads, and not that there is one.
+        // The cache has the targets of links, but not whether there was a link.
         let is_of_use = |known: &Path, place: &KnownDirectory| match follow {
             Follow::All => true,
             Follow::ButLast => known != path || place.path == *known,
@@ -154,7 +154,7 @@ impl View {
         Ok((place.path.clone(), seen))
     }
 
-    /// What a name leads to in a directory, with all links.
+    /// Looks up a name in a directory, and follows links.
     fn enter(&self, from: &Rc<KnownDirectory>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
         let mut place = Rc::clone(from);
         let mut walk = Walk::new(name);
@@ -171,7 +171,7 @@ impl View {
             let next = place.path.join(&name);
             let directory = match self.step(&place.directory.layers, &next)? {
                 Seen::MergedDirectory(directory) => directory,
-                // It may be made, with what is to be in it.
+                // It does not exist, but may be created together with its content.
                 Seen::Nothing => Rc::default(),
                 Seen::Link(number) if follows || !walk.is_at_end() => {
                     match walk.follow(&self.layers[number].read_link(&next)?) {
@@ -197,8 +197,8 @@ impl View {
         Ok(Rc::new(KnownDirectory { path: PathBuf::new(), directory, above: None }))
     }
 
-    /// What is seen at a path in a directory that these layers have. A directory without an entry hides no link, and one that
-    /// only whiteouts are in is not there unless a lower layer has it.
+    /// What is visible at a path in a directory that these layers have. A directory without an entry does not hide a
+    /// link, and a hollow directory does not exist unless a lower layer has it.
     fn step(&self, layers: &[usize], path: &Path) -> anyhow::Result<Seen> {
         let mut seen = MergedDirectory::default();
         let (mut is_opaque_so_far, mut is_hollow_so_far) = (false, true);

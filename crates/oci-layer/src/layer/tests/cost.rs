@@ -1,10 +1,10 @@
-//! What hostile layers cost.
+//! The cost of hostile layers.
 
 use super::super::assembly::assemble_within;
 use super::*;
 use std::time::Instant;
 
-/// What is found out of a directory costs no more because it lies deep: this took half a minute.
+/// Looking up a directory does not cost more because it is deep: this took half a minute.
 #[test]
 fn a_deep_entry_is_put_together_at_once() {
     let begin = Instant::now();
@@ -13,7 +13,7 @@ fn a_deep_entry_is_put_together_at_once() {
     assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
-/// A layer that an image has 500 times, with 500 directories that no entry describes: 144 kB, and this took minutes.
+/// An image with the same layer 500 times, with 500 directories without an entry: 144 kB, and this took minutes.
 #[test]
 fn what_putting_layers_together_takes_has_a_limit() {
     let tar = || (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("d/{number}/x"), ""));
@@ -24,7 +24,7 @@ fn what_putting_layers_together_takes_has_a_limit() {
     assert!(hint::of(&error).unwrap().contains("fewer layers"));
 }
 
-/// A copy for what is below counts what is copied.
+/// Fitting a layer counts the files that it copies.
 #[test]
 fn fitting_layers_counts_too() {
     let content = (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("l/{number}"), ""));
@@ -34,7 +34,7 @@ fn fitting_layers_counts_too() {
     assert!(format!("{error:#}").contains("takes more than 20 look-ups"), "{error:#}");
 }
 
-/// 300 directories with 55,000 attributes of a letter each took 1.3 GB of memory.
+/// 300 directories with 55,000 attributes of one letter each took 1.3 GB of memory.
 #[test]
 fn attributes_of_a_letter_count_for_what_they_take() {
     let records: Vec<(&str, &[u8])> = vec![("SCHILY.xattr.a", b""); 20_000];
@@ -43,7 +43,7 @@ fn attributes_of_a_letter_count_for_what_they_take() {
     assert!(several(20).error().contains("take more than 32 MiB"));
 }
 
-/// The map was read from its beginning for each of its blocks: 20 files took minutes.
+/// The map was parsed from its beginning for each of its blocks: 20 files took minutes.
 #[test]
 fn a_long_map_of_holes_is_read_once() {
     let major: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"0")];

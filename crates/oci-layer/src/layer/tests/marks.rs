@@ -1,9 +1,9 @@
-//! Whiteouts and opaque marks beside what their own layer has.
+//! Whiteouts and opaque whiteouts beside entries of their own layer.
 
 use super::*;
 
-/// The link waits for its target, which a lower layer has; a mark in `c` makes a directory meanwhile, and the whiteout of `c`
-/// removes that. Found by fuzzing.
+/// The hard link waits for its target, which is in a lower layer; meanwhile a whiteout in `c` makes a directory, and
+/// the whiteout of `c` removes that. Found by fuzzing.
 #[test]
 fn a_whiteout_leaves_a_hard_link_of_its_own_layer() {
     let below = Tar::new().file("a", "hello");
