@@ -1,5 +1,5 @@
-//! What a document of a registry or a layout is: one thing, whoever reads it. A document that one reader takes for an
-//! index and another for a manifest has one digest and two contents (CVE-2021-41190).
+//! Refuses ambiguous documents of a registry or a layout. A document that one reader takes for an index and another for
+//! a manifest has one digest and two contents (CVE-2021-41190).
 
 use crate::spelling;
 use crate::spelling::{Fault, VALUES_LIMIT};
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::fmt;
 
-/// Entries of an index that are looked at: more than there are platforms, each with its attestations.
+/// Entries of an index that are read: more than there are platforms, each with its attestations.
 pub(super) const ENTRIES_LIMIT: usize = 1000;
 
-/// What kind of document has a media type.
+/// The kind of document that a media type stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DocumentKind {
     Index,
@@ -29,7 +29,7 @@ impl fmt::Display for DocumentKind {
     }
 }
 
-/// The types that are known: OCI image-spec, media-types.md; Docker's manifest v2 schema 2.
+/// The known types: OCI image-spec, media-types.md; Docker's manifest v2 schema 2.
 const TYPES: &[(&str, DocumentKind)] = &[
     ("application/vnd.oci.image.index.v1+json", DocumentKind::Index),
     ("application/vnd.docker.distribution.manifest.list.v2+json", DocumentKind::Index),
@@ -41,7 +41,7 @@ fn kind_of(media_type: &str) -> Option<DocumentKind> {
     TYPES.iter().find(|(known, _)| *known == media_type).map(|(_, kind)| *kind)
 }
 
-/// What tells one kind of document from another.
+/// The keys that distinguish one kind of document from another.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DocumentMarks {
@@ -49,13 +49,13 @@ struct DocumentMarks {
     manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
-    /// Of schema 1, as `history`.
+    /// Of schema 1, like `history`.
     fs_layers: Option<IgnoredAny>,
     history: Option<IgnoredAny>,
 }
 
 impl DocumentMarks {
-    /// The keys that only one kind of document has, with what has them.
+    /// The keys that only one kind of document has, with that kind.
     fn marks(&self) -> impl Iterator<Item = (&'static str, DocumentKind)> {
         let marks = [
             ("manifests", &self.manifests, DocumentKind::Index),
@@ -68,12 +68,12 @@ impl DocumentMarks {
     }
 }
 
-/// Refuses a document that contradicts itself, or what is said of it: `told` is the type that stands beside it, in
-/// `place` (`its Content-Type`). OCI image-spec, manifest.md and image-index.md, `mediaType`; a type beside it that is
-/// none of the four, such as `application/json`, says nothing. What is not JSON is for others to refuse.
+/// Refuses a document that contradicts itself or its declared type. `told` is the type that `place` declares (`its
+/// Content-Type`). OCI image-spec, manifest.md and image-index.md, `mediaType`. A declared type that is none of the
+/// four, such as `application/json`, is ignored. Other code refuses text that is not JSON.
 ///
 /// # Errors
-/// When it is two things.
+/// When the kinds disagree.
 pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::Result<()> {
     let shape: DocumentMarks = match serde_json::from_slice(bytes) {
         Ok(shape) => shape,
@@ -117,11 +117,11 @@ fn ambiguous(what: &str, why: &str) -> anyhow::Error {
     )
 }
 
-/// Refuses a document with keys that are the specification's for some readers only, or with more values than
-/// [`VALUES_LIMIT`]. What is not JSON is for others to refuse. `what` it is is for the message.
+/// Refuses a document with keys that only some readers recognize, or with more than [`VALUES_LIMIT`] values. Other code
+/// refuses text that is not JSON. `what` names the document in the message.
 ///
 /// # Errors
-/// When a key differs in case alone, or it has too many values.
+/// When a key differs from the specification's in case only, or there are too many values.
 pub(super) fn check_keys(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
     match spelling::fault(bytes) {
         None => Ok(()),
@@ -138,10 +138,10 @@ pub(super) fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// An index, with no more entries than [`ENTRIES_LIMIT`].
+/// Parses an index of at most [`ENTRIES_LIMIT`] entries.
 ///
 /// # Errors
-/// When it is none, or has more.
+/// When it is not an index, or has more.
 pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
     check_keys("the list", bytes)?;
     let index = ImageIndex::from_reader(bytes)?;
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(media_type("Application/VND.oci.image.index.v1+JSON; charset=utf-8"), OCI_INDEX);
     }
 
-    /// Go's encoding/json takes keys without their case, and of two the last one.
+    /// Go's encoding/json ignores the case of keys, and takes the last of two.
     #[test]
     fn a_key_in_another_case_is_refused() {
         let layer = |digit: &str| json!([{"mediaType": "x", "size": 1, "digest": digit.repeat(64)}]);

@@ -1,14 +1,14 @@
-//! Workflows as OCI artifacts: what the layers are called, by which a registry can hold a workflow and what belongs to
-//! it, its images among that.
+//! Workflows as OCI artifacts: the media types of the layers under which a registry holds a workflow, its images, and
+//! the other files that belong to it.
 
 use anyhow::Context as _;
 use format_version::Format;
 use oci_spec::image::Descriptor;
 
-/// The format of bundles and of the artifact of a workflow. Its media types state it: `.v1` and so on, before any `+`. A lock
-/// file states a version of its own, too.
+/// The format of bundles and of workflow artifacts. Their media types state the version: `.v1` and so on, before any
+/// `+`. A lock file also states a version of its own.
 const FORMAT: Format = Format { document: "the bundle", newest: 1 };
-/// What begins the media types of all of them.
+/// The prefix of all these media types.
 const OURS: &str = "application/vnd.iguana.";
 
 /// The type of the artifact (OCI image-spec, manifest.md, `artifactType`).
@@ -17,18 +17,18 @@ pub const TYPE: &str = "application/vnd.iguana.workflow.v1";
 pub const WORKFLOW: &str = "application/vnd.iguana.workflow.v1+yaml";
 /// Its lock file.
 pub const LOCK: &str = "application/vnd.iguana.lock.v1+json";
-/// The names of the images that are in it, as an image index (OCI image-spec, image-index.md).
+/// The names of its images, as an image index (OCI image-spec, image-index.md).
 pub const IMAGES: &str = "application/vnd.iguana.images.v1+json";
-/// A blob of an image: a manifest, a configuration, a layer or a signature.
+/// A blob of an image: a manifest, a config, a layer or a signature.
 pub const BLOB: &str = "application/vnd.iguana.blob.v1";
-/// What belongs to a workflow: how its file's name ends where it lies beside the workflow, and its media type.
+/// The files that belong to a workflow: the suffix of such a file beside the workflow, and its media type.
 pub const BESIDE: &[(&str, &str)] = &[
     (".sig", "application/vnd.iguana.workflow.signature.v1"),
     (".lock", LOCK),
     (".lock.sig", "application/vnd.iguana.lock.signature.v1"),
 ];
 
-/// The name and the version of a media type of ours; nothing for one of somebody else.
+/// The name and the version in one of these media types; `None` for any other type.
 fn name_and_version(media_type: &str) -> Option<(&str, u64)> {
     let name = media_type.strip_prefix(OURS)?;
     let name = name.split_once('+').map_or(name, |(name, _syntax)| name);
@@ -36,8 +36,8 @@ fn name_and_version(media_type: &str) -> Option<(&str, u64)> {
     Some((name, version.parse().ok()?))
 }
 
-/// The entry of a workflow's artifact in an index: of the known version if there is one, else of another, which is then
-/// refused by its version.
+/// The entry of a workflow artifact in an index: one of the known version if there is one, else one of another version,
+/// which is then refused for its version.
 pub(crate) fn entry(entries: &[Descriptor]) -> Option<&Descriptor> {
     let has_type = |is_meant: fn(&str) -> bool| {
         let is_it =
@@ -47,17 +47,17 @@ pub(crate) fn entry(entries: &[Descriptor]) -> Option<&Descriptor> {
     has_type(|kind| kind == TYPE).or_else(|| has_type(is_workflow))
 }
 
-/// Whether this is the type of a workflow's artifact, in whichever version.
+/// Whether this is the type of a workflow artifact, in any version.
 fn is_workflow(artifact_type: &str) -> bool {
     let [known, given] = [TYPE, artifact_type].map(|kind| name_and_version(kind).map(|(name, _)| name));
     given.is_some() && given == known
 }
 
-/// Whether a media type is not one of ours in a newer version than is read here. To pass over such a layer could mean to run
-/// other images than the author meant.
+/// Refuses one of these media types in a newer version than is supported. Skipping such a layer could mean to run other
+/// images than the author intended.
 ///
 /// # Errors
-/// When it is.
+/// When the version is newer.
 pub fn check_version(media_type: &str) -> anyhow::Result<()> {
     let Some((_, version)) = name_and_version(media_type) else { return Ok(()) };
     FORMAT.check(version).with_context(|| format!("cannot read `{media_type}`"))

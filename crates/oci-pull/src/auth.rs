@@ -1,6 +1,6 @@
-//! Who pulls from where: containers-auth.json(5), which is docker's config.json, too.
+//! Logins for registries: containers-auth.json(5), which is also the format of docker's config.json.
 //!
-//! Programs that know passwords (`credHelpers`, `credsStore`) are not run: an initrd has none.
+//! Credential helpers (`credHelpers`, `credsStore`) are not run: an initrd has none.
 
 use super::registry::Credentials;
 use base64::Engine as _;
@@ -11,12 +11,12 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How somebody proves who they are.
+/// How a client authenticates.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// By name and password.
     Password(Credentials),
-    /// By a token that the registry's token server changes into others (`identitytoken`).
+    /// By a token that the registry's token server exchanges for others (`identitytoken`).
     Token(String),
 }
 
@@ -29,7 +29,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// The logins of some files, in the order in which they are looked through.
+/// The logins in some files, in the order in which they are searched.
 #[derive(Debug, Clone, Default)]
 pub struct Logins(Vec<File>);
 
@@ -37,18 +37,18 @@ pub struct Logins(Vec<File>);
 #[derive(Debug, Clone, Default)]
 struct File {
     entries: BTreeMap<String, LoginEntry>,
-    /// Programs by registry.
+    /// Credential helpers by registry.
     helpers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
 enum LoginEntry {
     Login(Login),
-    /// A program knows it.
+    /// A credential helper has it.
     Helper(String),
-    /// Says nothing.
+    /// The entry has no credentials.
     Empty,
-    /// Not what the manual says.
+    /// The entry does not follow the man page.
     Damaged,
 }
 
@@ -72,17 +72,17 @@ struct Written {
 }
 
 impl Logins {
-    /// Reads the text of an auth.json.
+    /// Parses an auth.json.
     ///
     /// # Errors
-    /// When it is not such a text. What is wrong with one login is told by whoever needs it.
+    /// When the text is not one. A damaged login is reported only when it is needed.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        // Its own words could show a part of a password.
+        // The parser's message could contain a part of a password.
         let document: AuthFile = serde_json::from_str(text).map_err(|error| {
             anyhow::anyhow!("not an auth.json: line {}, column {}", error.line(), error.column())
         })?;
         let store = Some(document.creds_store).filter(|store| !store.is_empty());
-        // Of two spellings of one registry the first counts.
+        // If a registry occurs in two spellings, the first one counts.
         let entries = document.auths.into_iter().rev().map(|(key, written)| {
             let entry = match (LoginEntry::read(&written), &store) {
                 (LoginEntry::Empty, Some(store)) => LoginEntry::Helper(store.clone()),
@@ -94,15 +94,15 @@ impl Logins {
         Ok(Self(vec![File { entries: entries.collect(), helpers: helpers.collect() }]))
     }
 
-    /// Takes in what is looked through when these have nothing.
+    /// Appends logins that are searched after these.
     pub fn then(&mut self, more: Self) {
         self.0.extend(more.0);
     }
 
-    /// Whether each login could be used, for whoever makes a file of them.
+    /// Checks that each login is usable, before a file is made of them.
     ///
     /// # Errors
-    /// When one is damaged, or known only to a program.
+    /// When one is damaged, or only a credential helper has it.
     pub fn check(&self) -> anyhow::Result<()> {
         for file in &self.0 {
             file.helpers
@@ -117,7 +117,7 @@ impl Logins {
     /// The login for a repository: `HOST[:PORT]/PATH`.
     ///
     /// # Errors
-    /// When only a program knows it, or it is damaged.
+    /// When only a credential helper has it, or it is damaged.
     pub fn find(&self, repository: &str) -> anyhow::Result<Option<Login>> {
         for file in &self.0 {
             if let Some(login) = file.find(repository)? {
@@ -145,12 +145,12 @@ impl File {
     }
 }
 
-/// `a/b/c`, `a/b`, `a`
+/// Yields `a/b/c`, `a/b`, `a`.
 fn from_most_special(repository: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(repository), |key| key.rsplit_once('/').map(|(shorter, _)| shorter))
 }
 
-/// Docker has written URLs: `https://index.docker.io/v1/`.
+/// The host of a key. Docker writes URLs: `https://index.docker.io/v1/`.
 fn host_of_key(key: &str) -> &str {
     match key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
         Some(rest) => rest.split('/').next().unwrap_or_default(),
@@ -158,7 +158,7 @@ fn host_of_key(key: &str) -> &str {
     }
 }
 
-/// The key as names of images are spelled; URLs stay what they are.
+/// The key in the spelling of image names; URLs are left as they are.
 fn canonical_key(key: String) -> String {
     if key.contains("://") { key } else { canonical_scope(&key) }
 }
@@ -176,7 +176,7 @@ impl LoginEntry {
         match decoded.as_deref().and_then(|decoded| decoded.split_once(':')) {
             Some((username, password)) => Self::Login(Login::Password(Credentials {
                 username: username.into(),
-                // Docker once filled it up.
+                // Old versions of Docker padded it.
                 password: password.trim_matches('\0').into(),
             })),
             None => Self::Damaged,

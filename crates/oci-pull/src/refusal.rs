@@ -1,4 +1,4 @@
-//! What a registry says when it does not give what it was asked for (distribution specification, "Error Codes").
+//! The failure for an unsuccessful answer of a registry (distribution specification, "Error Codes").
 
 use super::retry::Failure;
 use fetch::http;
@@ -9,24 +9,24 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
-/// Bytes of the answer that are looked at: a message, not a page.
+/// Bytes of the answer that are read: a message, not a page.
 const ANSWER_LIMIT: u64 = 16 << 10;
-/// How long it is waited for: the failure itself is known already.
+/// Time limit for the message: the failure itself is known already.
 const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Letters of the registry's message that are shown.
+/// Characters of the registry's message that are shown.
 const MESSAGE_LIMIT: usize = 200;
 
-/// Who asks; for hints.
+/// Where the login comes from; for hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginOrigin {
     Nobody,
     Workflow,
     AuthFile,
-    /// Nobody who may say who it is: the registry has sent us to another server.
+    /// None is sent: the answer is from another server, after a redirect.
     Elsewhere,
 }
 
-/// The failure that an answer without success means.
+/// The failure for an unsuccessful answer.
 pub(super) fn refusal(
     host: &str,
     url: &str,
@@ -81,10 +81,10 @@ fn explain(status: StatusCode, host: &str, url: &str, login_origin: LoginOrigin)
     }
 }
 
-/// What the registry itself says, as it says it.
+/// The registry's own message.
 fn message(response: &mut Response<Body>) -> Option<String> {
     let mut body = Vec::new();
-    // What does not arrive is not shown.
+    // A message that cannot be read is left out.
     let _ = http::beginning(response, ANSWER_LIMIT, http::Deadline::within(ANSWER_TIME_LIMIT))
         .read_to_end(&mut body);
     parse_message(&body)

@@ -1,5 +1,5 @@
-//! One repository of one registry: the pulling half of the OCI Distribution Specification,
-//! which Docker Registry's v2 API is the ancestor of.
+//! A client of one repository in a registry: the pulling half of the OCI Distribution Specification, the successor of
+//! Docker Registry's v2 API.
 
 use super::ambiguity;
 use super::auth::Login;
@@ -23,20 +23,21 @@ use ureq::Body;
 use ureq::http::header::HeaderName;
 use ureq::http::{Response, StatusCode, header};
 
-/// Everything that may stand behind a tag. Schema 1 is not among them: it cannot be verified.
+/// The document types that a tag may refer to. Schema 1 is not among them: it cannot be verified.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
 
-/// What a registry says the digest of a manifest to be (distribution-spec, "Pulling manifests").
+/// The header with the registry's digest of a manifest (distribution-spec, "Pulling manifests").
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// Bytes of a token: servers take no longer headers (nginx, `large_client_header_buffers`: 8 kB; Go's net/http: 1 MB).
+/// Bytes of a token: servers accept no longer headers (nginx, `large_client_header_buffers`: 8 kB; Go's net/http: 1
+/// MB).
 const TOKEN_LIMIT: usize = 64 << 10;
-/// How many challenges of one answer are read. A registry has one, perhaps two.
+/// Challenges of one answer that are parsed. A registry sends one, perhaps two.
 const CHALLENGES_LIMIT: usize = 8;
 
-/// Who pulls from a registry that demands to know.
+/// A name and a password for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The name.
@@ -52,7 +53,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The `Authorization` of RFC 7617.
+    /// The `Authorization` header of RFC 7617.
     fn basic(&self) -> String {
         format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password)))
     }
@@ -64,10 +65,10 @@ pub(super) struct Repository {
     endpoint: Endpoint,
     login: Option<Login>,
     login_origin: LoginOrigin,
-    /// What the registry has asked for: `Bearer …` or `Basic …`. A token is for this repository alone, and is
-    /// asked for again when it has run out.
+    /// The `Authorization` that the registry asked for: `Bearer …` or `Basic …`. A token is for this repository only,
+    /// and is renewed when it has expired.
     authorization: Mutex<Option<String>>,
-    /// Whether the registry has accepted a token: one that it refuses then is refused for the moment.
+    /// Whether the registry has accepted a token: a later refusal is then taken for a transient failure.
     has_accepted_token: AtomicBool,
 }
 
@@ -93,8 +94,8 @@ impl Repository {
         format!("{}/blobs/{digest}", self.endpoint.base())
     }
 
-    /// Asks once; if the registry wants to know who we are, or does not any more, a second time.
-    /// Where the registry sends us (storage, as a rule) nobody may ask who we are: what proves it is the registry's.
+    /// Makes a request, and repeats it once with a new authorization if the registry sends a challenge. Challenges of
+    /// another server, after a redirect (usually to storage), are ignored: credentials are for the registry only.
     fn get(
         &self,
         url: &str,
@@ -117,7 +118,8 @@ impl Repository {
         self.judge(url, answer, true)
     }
 
-    /// A token that the registry should know: its copies do not agree yet, or its clock and the token server's differ.
+    /// The failure for a fresh token that the registry refuses: its replicas are not in sync yet, or its clock differs
+    /// from the token server's.
     fn refused_token(&self, url: &str) -> Failure {
         let host = self.endpoint.host();
         Failure::unreachable(hinted(
@@ -155,7 +157,7 @@ impl Repository {
         self.http.answer(url, &headers, deadline)
     }
 
-    /// What is shown from now on. Of several threads that were refused with the same token one gets a new one.
+    /// Renews the authorization. If several threads were refused with the same token, only one fetches a new one.
     fn authorize(
         &self,
         challenge: &Challenge,
@@ -171,7 +173,7 @@ impl Repository {
         Ok(answer)
     }
 
-    /// What is sent to a registry that asks who we are.
+    /// The authorization for a challenge of the registry.
     fn answer(&self, challenge: &Challenge, deadline: Deadline) -> Result<String, Failure> {
         match (challenge, &self.login) {
             (Challenge::Bearer(bearer), _) => Ok(format!("Bearer {}", self.new_token(bearer, deadline)?)),
@@ -190,10 +192,9 @@ impl Repository {
         }
     }
 
-    /// Asks the authorization server for a token: that of the login, else one that anybody may have
-    /// (distribution's docs/spec/auth/token.md and oauth.md).
-    /// The registry says which server that is (`realm`); it may be of another host, but not without encryption where
-    /// the registry has it.
+    /// Fetches a token from the authorization server: for the login, or else an anonymous one (distribution's
+    /// docs/spec/auth/token.md and oauth.md). The registry names that server (`realm`); it may be another host, but
+    /// must use encryption if the registry does.
     fn new_token(
         &self,
         Bearer { realm, service, scope }: &Bearer,
@@ -206,7 +207,7 @@ impl Repository {
             return Err(Failure::permanent(hinted(message, hint)));
         }
         let own = format!("repository:{}:pull", self.endpoint.repository);
-        // What else the registry asks for: it may know the repository by another name.
+        // The scope that the registry asks for, too: it may have another name for the repository.
         let asked = scope.as_ref().filter(|scope| !scope.is_empty() && **scope != own);
         let asked = asked.map(|scope| format!("&scope={}", percent(scope))).unwrap_or_default();
         let wanted = format!("service={}&scope={}{asked}", percent(service), percent(&own));
@@ -244,8 +245,8 @@ impl ImageSource for Repository {
         self.blob_url(digest)
     }
 
-    /// The manifest or index behind a tag or digest. What it has by another digest than the registry says, or than it was asked
-    /// for by, was damaged on its way.
+    /// The manifest or index for a tag or digest. If it does not match the digest that was requested or that the
+    /// registry states, it was damaged in transit.
     fn manifest(&self, identifier: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
         let mut response = self.get(&url, MANIFEST_TYPES, None, deadline)?;
@@ -274,8 +275,8 @@ impl ImageSource for Repository {
         Ok(bytes)
     }
 
-    /// A server that knows no ranges (RFC 9110, section 14) sends the blob from the beginning; what comes before the byte
-    /// is then passed over.
+    /// A server without range requests (RFC 9110, section 14) sends the blob from its beginning; the bytes before
+    /// `start` are then skipped.
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
         let url = self.blob_url(digest);
         let range = (start > 0).then(|| format!("bytes={start}-"));
@@ -294,7 +295,7 @@ impl ImageSource for Repository {
         Ok(Box::new(body))
     }
 
-    /// A server that knows no ranges would send all of it, and is not listened to.
+    /// A server without range requests would send the whole blob; its answer is not read.
     fn part(&self, digest: Digest, _: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
         let range = format!("bytes={start}-{}", start.saturating_add(count).saturating_sub(1));
         let (url, deadline) = (self.blob_url(digest), Deadline::within(SILENCE_LIMIT));
@@ -309,13 +310,13 @@ impl ImageSource for Repository {
     }
 }
 
-/// Whether bytes have their digest; if not, they may have it the next time.
+/// Verifies a digest; a mismatch may be gone on a retry.
 fn undamaged(digest: Digest, what: &str, bytes: &[u8], url: &str) -> Result<(), Failure> {
     let verified = digest.verify(what, bytes).with_context(|| format!("`{url}` came damaged"));
     verified.map_err(Failure::damaged)
 }
 
-/// Where a part begins: `Content-Range: bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).
+/// The offset of a part: `Content-Range: bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).
 fn first_byte(response: &Response<Body>) -> anyhow::Result<u64> {
     let header = response.headers().get(header::CONTENT_RANGE).and_then(|header| header.to_str().ok());
     let first =
@@ -329,7 +330,7 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
         token: Option<String>,
         access_token: Option<String>,
     }
-    // Words about where the text is wrong could show a part of it.
+    // The parser's message could contain a part of the token.
     let answer: Option<TokenResponse> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
     let token = answer.and_then(|answer| answer.token.or(answer.access_token));
     let token = token.context("it is not JSON with a `token`")?;
@@ -341,7 +342,7 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
     Ok(token)
 }
 
-/// RFC 3986, section 2.3: everything but unreserved characters as `%` and two digits.
+/// RFC 3986, section 2.3: percent-encodes everything but unreserved characters.
 fn percent(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -353,7 +354,7 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-/// What a registry demands with `WWW-Authenticate`.
+/// A challenge: what a registry demands in `WWW-Authenticate`.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
     /// `Bearer realm="…",service="…",scope="…"`
@@ -362,7 +363,7 @@ enum Challenge {
     Basic,
 }
 
-/// Where a token is to be had, and for what.
+/// Where to fetch a token, and for which scope.
 #[derive(Debug, PartialEq, Eq)]
 struct Bearer {
     realm: String,
@@ -370,7 +371,7 @@ struct Bearer {
     scope: Option<String>,
 }
 
-/// What the registry itself demands. Where it has sent us nobody may ask who we are.
+/// The registry's own challenge. Those of other servers, after a redirect, are ignored.
 fn challenge(answer: &Answer) -> Option<Challenge> {
     challenge_of(&answer.response).filter(|_| answer.elsewhere.is_none())
 }

@@ -1,4 +1,4 @@
-//! Trying again as the table of the crate `retry` says: what is waited for is told, and ends when nobody wants it any more.
+//! Retries as the table of the crate `retry` says. Pauses are reported, and end when the pull is cancelled.
 
 use super::pull::PullEvent;
 use ::retry::Attempts;
@@ -9,30 +9,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How soon a wait ends when the pull has failed elsewhere.
+/// How soon a pause ends when the pull has failed elsewhere.
 pub(super) const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 
-/// Whoever wants the image: is told of every wait, and may have lost interest.
+/// The receiver of a pull's events, which can also cancel it.
 pub(super) struct PullObserver<'a> {
     pub(super) tell: &'a dyn Fn(PullEvent),
     pub(super) is_cancelled: &'a AtomicBool,
 }
 
-/// How much failure is put up with.
+/// The remaining attempts at one operation.
 pub(super) struct RetryPolicy(Attempts);
 
 impl RetryPolicy {
-    /// For the only one who has something.
+    /// For the only source of something.
     pub(super) fn usual() -> Self {
         Self(Attempts::usual())
     }
 
-    /// For one of several.
+    /// For one of several sources.
     pub(super) fn none() -> Self {
         Self(Attempts::once())
     }
 
-    /// Tries until it succeeds, cannot succeed, or was tried often enough. Each attempt is given its deadline.
+    /// Makes attempts until one succeeds, the failure is permanent, or a limit is reached. Each attempt gets its
+    /// deadline.
     pub(super) fn until_done<T>(
         mut self,
         observer: &PullObserver<'_>,
@@ -48,7 +49,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Waits before the next try, or says that there is none.
+    /// Waits before the next attempt, or returns the failure if there is none.
     pub(super) fn wait_out(&mut self, failure: Failure, observer: &PullObserver<'_>) -> anyhow::Result<()> {
         let pause = self.0.pause(failure)?;
         let (wait, tried, tries) = (pause.wait, pause.tried, pause.tries);
@@ -58,7 +59,7 @@ impl RetryPolicy {
 }
 
 impl PullObserver<'_> {
-    /// Does something for one who is told by `watch` and stays to the end.
+    /// Runs an operation with `watch` as its observer, without cancellation.
     pub(super) fn staying<T>(
         watch: &mut dyn FnMut(PullEvent),
         act: impl FnOnce(&PullObserver<'_>) -> T,
@@ -68,7 +69,7 @@ impl PullObserver<'_> {
         act(&PullObserver { tell: &tell, is_cancelled: &AtomicBool::new(false) })
     }
 
-    /// Waits; false when nobody waits any more.
+    /// Waits; `false` when the pull was cancelled meanwhile.
     fn sits_out(&self, wait: Duration) -> bool {
         let end = Instant::now() + wait;
         while !self.is_cancelled.load(Ordering::Relaxed) {

@@ -1,13 +1,14 @@
-//! Keys of a document that differ from those of the specification only in their case.
+//! Finds keys of a document that differ from those of the specification in case only.
 //!
-//! Go's encoding/json, with which most tools read images, takes `Layers` for `layers`, and of both the last one. So such
-//! a document has one digest and two contents: the one that somebody looked at and signed, and the one that runs.
+//! Go's encoding/json, which most tools use for images, takes `Layers` for `layers`, and the last one if there are
+//! both. So such a document has one digest and two contents: the one that was reviewed and signed, and the one that
+//! runs.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::fmt;
 
-/// The keys of manifests, indexes and configurations that are read here: OCI image-spec, manifest.md, image-index.md,
+/// The keys of manifests, indexes and configs that are read here: OCI image-spec, manifest.md, image-index.md,
 /// descriptor.md and config.md; Docker's image manifest v2, schemas 1 and 2.
 const KEYS: &[&str] = &[
     "Cmd",
@@ -47,22 +48,23 @@ const KEYS: &[&str] = &[
     "variant",
 ];
 
-/// What has names of its author's in the place of keys.
+/// Objects whose keys are names chosen by the author.
 const NAMED_FREELY: &[&str] = &["ExposedPorts", "Labels", "Volumes", "annotations"];
 
-/// Values in one document: ten times those of the longest index. A small one takes a hundred times its bytes in memory.
+/// Values in one document: ten times those of the longest index. A small value takes a hundred times its bytes in
+/// memory.
 pub(super) const VALUES_LIMIT: usize = 100_000;
 
 /// What is wrong with a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Keys are not spelled as the specification does it.
+    /// A key is not spelled as in the specification.
     Spelling(String),
     /// It has more values than [`VALUES_LIMIT`].
     TooManyValues,
 }
 
-/// Looks at all keys of a document. What is not JSON is for others to refuse.
+/// Checks all keys of a document. Other code refuses text that is not JSON.
 pub(super) fn fault(bytes: &[u8]) -> Option<Fault> {
     let values = Cell::new(0);
     let mut text = serde_json::Deserializer::from_slice(bytes);
@@ -73,7 +75,7 @@ pub(super) fn fault(bytes: &[u8]) -> Option<Fault> {
     }
 }
 
-/// As Go compares keys: without case, in which `ſ` and the sign for Kelvin are letters of ASCII, too (Unicode,
+/// Folds a key as Go compares keys: without case, where `ſ` and the Kelvin sign count as ASCII letters, too (Unicode,
 /// CaseFolding.txt).
 fn folded(key: &str) -> String {
     key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase()
@@ -87,10 +89,10 @@ fn check<E: Error>(key: &str) -> Result<(), E> {
     }
 }
 
-/// A value whose keys are looked at.
+/// A value whose keys are checked.
 #[derive(Clone, Copy)]
 struct Keys<'a> {
-    /// Those of the document so far.
+    /// The number of values of the document so far.
     values: &'a Cell<usize>,
 }
 

@@ -1,8 +1,8 @@
-//! Bundles: an OCI artifact ([`crate::artifact`]) with one workflow, all its images and their signatures, in an
-//! OCI image layout (OCI image-spec, image-layout.md), a directory or a tar, or in a registry. It lists every blob of its
-//! images, so that it is copied as one thing, and no registry asks for platforms of an image that were left out. Each image
-//! has the name in it that the workflow calls it by, in full, as `ref.name`; so have signatures, by the tags that cosign
-//! gives them. A layout has these names, too, for whoever reads it as one.
+//! Bundles: an OCI artifact ([`crate::artifact`]) with one workflow, all its images and their signatures. It is in an
+//! OCI layout (OCI image-spec, image-layout.md), a directory or a tar, or in a registry. It lists every blob of its
+//! images, so that tools copy it as a whole, and no registry asks for the platforms of an image that were left out.
+//! Each image has the name that the workflow uses, in full, as its `ref.name`; signatures have the tags that cosign
+//! gives them. A layout has the same names, so other tools can read it.
 
 mod repository_view;
 mod verify;
@@ -33,11 +33,11 @@ use untrusted_fs::{Directory, Links};
 /// The name of the workflow in a layout.
 pub const NAME: &str = "workflow";
 
-/// The images and signatures that came with a workflow, where they are.
+/// The images and signatures that came with a workflow.
 #[derive(Clone)]
 pub struct Bundle(Arc<BundleContent>);
 
-/// What was found at once: a workflow and what belongs to it, by their media types, and its images.
+/// An opened bundle: a workflow with the files that belong to it, by their media types, and its images.
 #[derive(Debug)]
 pub struct Opened {
     /// The documents; one has the type [`WORKFLOW`].
@@ -47,35 +47,35 @@ pub struct Opened {
 }
 
 struct BundleContent {
-    /// Where it is, best place first.
+    /// The locations that have it, in the order in which they are tried.
     places: Vec<Box<dyn ImageSource>>,
     /// All images and signatures, each with its name.
     images: Vec<Descriptor>,
-    /// All that its artifact lists, and bytes of that.
+    /// All blobs that its artifact lists, with their sizes in bytes.
     blobs: HashMap<Digest, u64>,
 }
 
 impl Bundle {
-    /// Whether there is one: a directory with the mark of a layout, or a tar.
+    /// Whether there is a bundle: a directory with the marker file of a layout, or a tar.
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
         path.join("oci-layout").is_file() || (path.is_file() && is_tar(path))
     }
 
-    /// The bundle in a directory or a tar, as it was made, or as another tool has copied it from a registry.
+    /// Opens the bundle in a directory or a tar, as it was created, or as another tool has copied it from a registry.
     ///
     /// # Errors
-    /// When it is none, or its documents are not there or do not have their digests.
+    /// When it is not a bundle, or its documents are missing or do not match their digests.
     pub fn open(path: &Path) -> anyhow::Result<Opened> {
         let files = if path.is_dir() { Files::directory(path)? } else { Files::Packed(Packed::open(path)?) };
         Self::read(files, path)
     }
 
-    /// The bundle at a path of a foreign file system, if there is one: a directory with the mark of a layout, or a tar. Links
-    /// on the path are refused.
+    /// Finds the bundle at a path of an untrusted file system: a directory with the marker file of a layout, or a tar.
+    /// Links on the path are refused.
     ///
     /// # Errors
-    /// When it is a tar and cannot be read, or is a directory, and not whole.
+    /// When it is a tar that cannot be read, or an incomplete directory.
     pub fn find(top: &Directory, path: &Path) -> anyhow::Result<Option<Opened>> {
         let shown = top.path().join(path);
         if let Ok(directory) = top.directory(path, Links::Refuse) {
@@ -117,7 +117,7 @@ impl Bundle {
         self.0.blobs.contains_key(&digest)
     }
 
-    /// All names, and what they stand for.
+    /// All names, with their digests.
     fn names(&self) -> impl Iterator<Item = (&str, Digest)> {
         let named =
             self.0.images.iter().map(|image| Some((name_of(image)?, image.digest().as_ref().parse().ok()?)));
@@ -126,7 +126,7 @@ impl Bundle {
 }
 
 impl Opened {
-    /// What has this manifest and these documents; its blobs are in all of the places.
+    /// The bundle with this manifest and these documents; each location has all of its blobs.
     pub(super) fn new(
         places: Vec<Box<dyn ImageSource>>,
         manifest: &ImageManifest,
@@ -152,7 +152,7 @@ impl fmt::Debug for Bundle {
     }
 }
 
-/// The bundle of a layout: what has the name, or the type, or is alone.
+/// The bundle's entry in a layout: by name, else by type, else the only one.
 fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
     let named = entries.iter().find(|entry| name_of(entry) == Some(NAME));
     let found = named.or_else(|| artifact::entry(entries));
@@ -161,7 +161,7 @@ fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
     })
 }
 
-/// The documents of an artifact, by their media types; `read` has them by their digests, verified.
+/// The documents of an artifact, by their media types; `read` returns a verified document by its digest.
 pub(super) fn documents(
     manifest: &ImageManifest,
     mut read: impl FnMut(Digest) -> Result<Vec<u8>, Failure>,
@@ -225,7 +225,7 @@ mod tests {
         let layers = |kind: &str| json!([layer(1, WORKFLOW), layer(2, kind)]);
         let mut artifact = manifest(layers("text/plain"));
         artifact.set_artifact_type(Some(newer.as_str().into()));
-        // Beside its workflow, a lock file: whoever passes it over runs other images.
+        // A lock file in a newer version: ignoring it would mean to run other images.
         for manifest in [artifact, manifest(layers("application/vnd.iguana.lock.v2+json"))] {
             let refused = documents(&manifest, |_| Ok(b"text".to_vec())).err().unwrap();
             let error = format!("{:#}", refused.error);

@@ -1,4 +1,4 @@
-//! What a bundle has of one repository, as a place to pull from.
+//! The part of a bundle that belongs to one repository, as an image source.
 
 use super::Bundle;
 use crate::retry::Failure;
@@ -9,7 +9,7 @@ use oci_reference::digest::Digest;
 use oci_reference::reference::Named;
 use std::io::Read;
 
-/// The part of a bundle that is of one repository, in one of the places where the bundle is.
+/// The part of a bundle that belongs to one repository, in one of the bundle's locations.
 pub(crate) struct RepositoryView {
     bundle: Bundle,
     place: usize,
@@ -17,7 +17,7 @@ pub(crate) struct RepositoryView {
 }
 
 impl Bundle {
-    /// What it has of the repository of an image, if it has the image: one view for each place.
+    /// The views of an image's repository, one for each location; none if the bundle does not have the image.
     pub(crate) fn repository_views(&self, image: &Named) -> Vec<RepositoryView> {
         let repository = image.name();
         let is_it = |(name, digest): (&str, Digest)| match image.digest() {
@@ -31,7 +31,7 @@ impl Bundle {
     }
 }
 
-/// Whether a name is one of a repository.
+/// Whether a name belongs to a repository.
 fn is_of(name: &str, repository: &str) -> bool {
     name.strip_prefix(repository).is_some_and(|rest| rest.starts_with([':', '@']))
 }

@@ -1,4 +1,4 @@
-//! Whether a bundle is whole: every blob is there and has its digest.
+//! Verifies that a bundle is complete: every blob is there and matches its digest.
 
 use super::Bundle;
 use crate::ambiguity;
@@ -13,25 +13,25 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::str::FromStr as _;
 
-/// Bytes read at once.
+/// Bytes per read.
 const BLOCK: usize = 256 << 10;
 
-/// What a whole bundle holds.
+/// The content of a complete bundle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Names in it: images and lists of signatures.
+    /// The number of names: images and lists of signatures.
     pub names: usize,
-    /// Blobs in it.
+    /// The number of blobs.
     pub blobs: usize,
-    /// Bytes of them.
+    /// The bytes of all blobs.
     pub bytes: u64,
 }
 
 impl Bundle {
-    /// Reads every blob: what the names lead to, and the rest.
+    /// Reads every blob: those that the names lead to, and the rest.
     ///
     /// # Errors
-    /// For the first that is not there, is cut or was changed, or that no machine could run.
+    /// For the first blob that is missing, truncated or altered, or that no machine could run.
     pub fn verify(&self) -> anyhow::Result<Inventory> {
         let mut walk = Walk { bundle: self, seen: HashSet::new() };
         let mut read = || {
@@ -48,12 +48,12 @@ impl Bundle {
     }
 }
 
-/// Where a document is.
+/// The position of a document.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    /// Behind a name.
+    /// It has a name.
     Top,
-    /// In an index.
+    /// It is in an index.
     Listed,
 }
 
@@ -63,7 +63,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A manifest with all that it names, or an index with those of its manifests that were taken along.
+    /// Verifies a manifest with everything it refers to, or an index with those of its manifests that the bundle has.
     fn document(&mut self, entry: &Descriptor, depth: Depth) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Shape {
@@ -114,7 +114,8 @@ impl Walk<'_> {
         digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
     }
 
-    /// Notes that it is looked at; gives back whether it was not looked at before. What the artifact does not list would stay behind when it is copied.
+    /// Marks a blob as seen; returns whether it is new. A blob that the artifact does not list is an error, as copying
+    /// the bundle would lose it.
     fn mark_seen(&mut self, digest: Digest, size: u64) -> anyhow::Result<bool> {
         match self.bundle.0.blobs.get(&digest) {
             None => bail!("its artifact does not list `{digest}`"),

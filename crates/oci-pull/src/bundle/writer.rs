@@ -1,4 +1,5 @@
-//! Writes a bundle as a directory. Others may be able to move it while it is made, so that all goes by descriptors.
+//! Writes a bundle as a directory. Other users may be able to move that directory meanwhile, so everything goes by
+//! descriptor.
 
 use super::NAME;
 use crate::artifact::{BESIDE, BLOB, IMAGES, TYPE, WORKFLOW};
@@ -11,18 +12,17 @@ use std::io::{self, Read, Write as _};
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
-/// What an artifact without a configuration has in its place (OCI image-spec, manifest.md, "Guidance for an Empty
-/// Descriptor").
+/// The config of an artifact without one (OCI image-spec, manifest.md, "Guidance for an Empty Descriptor").
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Bytes read at once.
+/// Bytes per read.
 const BLOCK: usize = 256 << 10;
-/// Modes of what everybody may read, as git(1) and skopeo(1) write it.
+/// Modes of files and directories that everybody may read, as in git(1) and skopeo(1).
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// A bundle in the making: blobs and their names, then [`Writer::finish`].
+/// A bundle that is being written: blobs and their names, then [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
     directory: Directory,
@@ -31,19 +31,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// In a directory, which is made.
+    /// Starts a bundle in a directory, which is created.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn new(directory: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
         Self::within(Directory::open(directory)?)
     }
 
-    /// In a directory that is empty.
+    /// Starts a bundle in an empty directory.
     ///
     /// # Errors
-    /// When nothing can be made in it.
+    /// When nothing can be created in it.
     pub fn within(directory: Directory) -> anyhow::Result<Self> {
         let blobs = directory.create_directory("blobs", DIRECTORY_MODE)?;
         let blobs = blobs.create_directory("sha256", DIRECTORY_MODE)?;
@@ -56,7 +56,7 @@ impl Writer {
         self.blobs.stat(name_of(digest), Links::Refuse).is_ok_and(|found| found.is_some())
     }
 
-    /// Takes a small blob in.
+    /// Adds a small blob.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -68,11 +68,12 @@ impl Writer {
         Ok(digest)
     }
 
-    /// Takes a blob in that comes in pieces: `more` is asked for the bytes from a place on until all have come, and
-    /// `broken` whether to go on when a piece was not the last one; it is told how many bytes that and all pieces brought.
+    /// Adds a blob that arrives in pieces. `more` opens a stream from the given offset, until all bytes have arrived.
+    /// When a stream ends early, `broken` gets the bytes received by it and by all of them, and decides whether to
+    /// continue.
     ///
     /// # Errors
-    /// When it is damaged, and otherwise for good: what may pass is left to `more` and `broken`.
+    /// When the blob is damaged, or on a permanent failure; `more` and `broken` handle transient ones.
     pub(crate) fn receive<'a>(
         &self,
         digest: Digest,
@@ -120,7 +121,7 @@ impl Writer {
         Ok(hasher.finish())
     }
 
-    /// Gives a name to what a manifest, which it has, stands for.
+    /// Names a document that the bundle already has.
     pub fn name(&mut self, name: &str, media_type: &str, digest: Digest, size: u64) {
         self.entry(name, descriptor(media_type, digest, size));
     }
@@ -131,7 +132,8 @@ impl Writer {
         self.entries.push(descriptor);
     }
 
-    /// Makes it whole, with the workflow and what belongs to it, by its endings; the same content gives the same bytes.
+    /// Completes the bundle with the workflow and the files that belong to it, by their suffixes. The same content
+    /// gives the same bytes.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -162,7 +164,7 @@ impl Writer {
         write(&self.directory, "oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())
     }
 
-    /// What all that came so far is as layers, in an order that is always the same.
+    /// The layers for all blobs so far, in a deterministic order.
     fn blobs(&self) -> anyhow::Result<Vec<Value>> {
         let mut blobs = Vec::new();
         for name in self.blobs.names(usize::MAX)? {
@@ -176,7 +178,7 @@ impl Writer {
     }
 }
 
-/// How a blob is called in its directory.
+/// The file name of a blob.
 fn name_of(digest: Digest) -> String {
     let digest = digest.to_string();
     digest.split_once(':').map_or(digest.clone(), |(_, hex)| hex.to_owned())

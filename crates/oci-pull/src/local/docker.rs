@@ -1,7 +1,7 @@
-//! What `docker save` writes: moby's image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
+//! The output of `docker save`: moby's image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
 //!
-//! It has no manifest with digests, only the image's configuration, whose diff-ids say what the layers are. So a
-//! manifest is made of it here, and all further is as with every other image.
+//! It has no manifest with digests, only the image's config, whose diff-IDs identify the layers. This module makes a
+//! manifest from it, so that the rest works as for every other image.
 
 use super::files::{Packed, Part};
 use super::place;
@@ -20,7 +20,7 @@ use std::io::{self, Read};
 
 /// Bytes hashed at once.
 const BLOCK: usize = 64 << 10;
-/// The media type of layers, by what they begin with.
+/// The media types of layers, by their first bytes.
 const PACKINGS: &[(&[u8], &str)] = &[
     (&[0x1f, 0x8b], "application/vnd.oci.image.layer.v1.tar+gzip"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "application/vnd.oci.image.layer.v1.tar+zstd"),
@@ -33,9 +33,9 @@ pub(super) struct DockerArchive {
     path: String,
     packed: Packed,
     manifest: Vec<u8>,
-    /// The names of the files that the manifest describes.
+    /// The file names of the blobs that the manifest describes.
     files: HashMap<Digest, String>,
-    /// The digests of compressed layers, by their names: one that is there a thousand times is read once.
+    /// The digests of compressed layers, by file name: a repeated layer is read once.
     digests: HashMap<String, Digest>,
 }
 
@@ -49,7 +49,7 @@ struct Item {
 }
 
 impl DockerArchive {
-    /// The image that `name` means: one of its tags, its place, or the only one.
+    /// The image that `name` refers to: by one of its tags, by its position, or the only one.
     pub(super) fn open(packed: Packed, name: &str) -> anyhow::Result<Self> {
         let path = packed.path().display().to_string();
         let items = file(&packed, "manifest.json").and_then(Part::document).map_err(|error| {
@@ -65,7 +65,7 @@ impl DockerArchive {
         Ok(image)
     }
 
-    /// The manifest that the image would have elsewhere.
+    /// Makes the manifest that the image would have in a registry.
     fn describe(&mut self, item: &Item) -> anyhow::Result<Value> {
         let bytes = file(&self.packed, &item.config)?.document()?;
         let configuration = ImageConfiguration::from_reader(&bytes[..])
@@ -89,7 +89,8 @@ impl DockerArchive {
         Ok(json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}))
     }
 
-    /// The descriptor of a layer. Nothing says the digest of a compressed one: it is what it is, and the diff-id decides.
+    /// The descriptor of a layer. The archive does not state the digest of a compressed one, so it is computed; the
+    /// diff-ID is what verifies the layer.
     fn layer(&mut self, name: &str, diff_id: Digest) -> anyhow::Result<Value> {
         let mut beginning = Vec::new();
         let part = file(&self.packed, name)?;
@@ -122,7 +123,7 @@ impl ImageSource for DockerArchive {
         self.path.clone()
     }
 
-    /// There is one, which was chosen when the archive was opened.
+    /// There is only one, which was chosen when the archive was opened.
     fn manifest(&self, _: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
         Ok(self.manifest.clone())
     }

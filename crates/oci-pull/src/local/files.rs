@@ -1,4 +1,4 @@
-//! Files by name, in a directory or packed as a tar, read where they lie.
+//! Files by name, in a directory or a tar, read in place.
 
 use super::members;
 use super::members::Member;
@@ -13,9 +13,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// Links in a row that are followed: `docker save` makes one.
+/// The longest chain of links that is followed: `docker save` makes one link.
 const LINKS_LIMIT: usize = 8;
-/// What compressed files begin with.
+/// The first bytes of compressed files.
 const COMPRESSIONS: &[(&str, &[u8])] = &[
     ("gzip", &[0x1f, 0x8b]),
     ("zstd", &[0x28, 0xb5, 0x2f, 0xfd]),
@@ -23,23 +23,23 @@ const COMPRESSIONS: &[(&str, &[u8])] = &[
     ("bzip2", b"BZh"),
 ];
 
-/// Where files are.
+/// The container of the files.
 #[derive(Debug)]
 pub(crate) enum Files {
-    /// Below a directory, which may be of whoever made the image.
+    /// A directory, which the untrusted maker of the image may own.
     Directory(Directory),
-    /// In a tar.
+    /// A tar.
     Packed(Packed),
 }
 
 impl Files {
-    /// Those in a directory.
+    /// Opens the files of a directory.
     pub(crate) fn directory(path: &Path) -> anyhow::Result<Self> {
         let opened = Directory::open(path).with_context(|| format!("cannot read `{}`", path.display()));
         Ok(Self::Directory(opened.hint("`oci:DIR` takes a directory, `oci-archive:FILE` a tar")?))
     }
 
-    /// The directory, or the tar.
+    /// The path of the directory or the tar.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Directory(directory) => directory.path(),
@@ -47,7 +47,7 @@ impl Files {
         }
     }
 
-    /// Where the open directory or tar lies, without links.
+    /// The path of the open directory or tar, with links resolved.
     pub(super) fn resolved(&self) -> anyhow::Result<PathBuf> {
         match self {
             Self::Directory(directory) => resolved(directory.as_fd(), directory.path()),
@@ -55,7 +55,7 @@ impl Files {
         }
     }
 
-    /// One of them; nothing if there is none of the name.
+    /// Opens a file; `None` if there is none of that name.
     pub(super) fn open(&self, name: &str) -> anyhow::Result<Option<Part>> {
         match self {
             Self::Directory(directory) => {
@@ -71,13 +71,13 @@ impl Files {
     }
 }
 
-/// The path of what is open (proc_pid_fd(5)); `shown` is for the message.
+/// The path of an open file (proc_pid_fd(5)); `shown` is for the message.
 fn resolved(open: BorrowedFd<'_>, shown: &Path) -> anyhow::Result<PathBuf> {
     let path = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()));
     path.with_context(|| format!("cannot find out where `{}` is", shown.display()))
 }
 
-/// Nothing, unless there is a link that leads nowhere inside of the directory.
+/// `None`, or an error if the name is a link that leads nowhere inside the directory.
 fn absent(directory: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
     match directory.stat(name, Links::Inside) {
         Ok(None) => Ok(None),
@@ -88,7 +88,7 @@ fn absent(directory: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
     }
 }
 
-/// A file, or a piece of one.
+/// A file, or a part of one.
 #[derive(Debug)]
 pub(crate) struct Part {
     file: File,
@@ -97,17 +97,17 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Bytes that are left.
+    /// The remaining bytes.
     pub(super) fn len(&self) -> u64 {
         self.end - self.position
     }
 
-    /// Without its first bytes.
+    /// The part without its first bytes.
     pub(super) fn skip(self, bytes: u64) -> Self {
         Self { position: self.end.min(self.position.saturating_add(bytes)), ..self }
     }
 
-    /// All of it, if it is small.
+    /// All bytes of a small file.
     pub(super) fn document(mut self) -> anyhow::Result<Vec<u8>> {
         let bytes = self.len();
         ensure!(bytes <= DOCUMENT_LIMIT, "{bytes} bytes are more than the {DOCUMENT_LIMIT} of a document");
@@ -135,14 +135,14 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Looks for the files of a tar.
+    /// Opens a tar and reads its table of files.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file =
             untrusted_fs::open_file(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         Self::of(file, path)
     }
 
-    /// Looks for the files of a tar that is open; messages call it `path`.
+    /// Reads the table of files of an open tar; `path` is its name in messages.
     pub(crate) fn of(file: File, path: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot read `{}`", path.display());
         refuse_compressed(path, &file)?;
@@ -152,17 +152,17 @@ impl Packed {
         Ok(Self { path: path.into(), file, members })
     }
 
-    /// Where the open tar lies, without links.
+    /// The path of the open tar, with links resolved.
     pub(super) fn resolved(&self) -> anyhow::Result<PathBuf> {
         resolved(self.file.as_fd(), &self.path)
     }
 
-    /// The tar itself.
+    /// The path of the tar.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// One of the files; nothing if there is none of the name.
+    /// Opens a file; `None` if there is none of that name.
     pub(super) fn file(&self, name: &str) -> anyhow::Result<Option<Part>> {
         let mut name = name.to_owned();
         for _ in 0..LINKS_LIMIT {
@@ -181,7 +181,7 @@ impl Packed {
 
 fn refuse_compressed(path: &Path, file: &File) -> anyhow::Result<()> {
     let mut beginning = [0; 8];
-    // A file that is too short is none of them.
+    // A file that is too short has none of the formats.
     let count = file.read_at(&mut beginning, 0).unwrap_or_default();
     let found = COMPRESSIONS.iter().find(|(_, mark)| beginning[..count].starts_with(mark));
     found.map_or(Ok(()), |(compression, _)| {

@@ -1,4 +1,4 @@
-//! OCI image layouts (OCI image-spec, image-layout.md), in a directory or packed as a tar.
+//! OCI layouts (OCI image-spec, image-layout.md), in a directory or a tar.
 
 use super::files::{Files, Part};
 use super::place;
@@ -16,7 +16,7 @@ use std::io::Read;
 /// The annotation that names an image of a layout (OCI image-spec, annotations.md).
 const NAME: &str = "org.opencontainers.image.ref.name";
 
-/// A layout.
+/// An OCI layout.
 #[derive(Debug)]
 pub(crate) struct Layout {
     files: Files,
@@ -24,7 +24,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout in these files.
+    /// Opens the layout in these files.
     pub(crate) fn open(files: Files) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -44,12 +44,12 @@ impl Layout {
         Ok(Self { files, index })
     }
 
-    /// What its index lists.
+    /// The entries of its index.
     pub(crate) fn entries(&self) -> &[Descriptor] {
         self.index.manifests()
     }
 
-    /// The image that a name means.
+    /// The entry of the image that a name refers to.
     fn entry(&self, name: &str) -> anyhow::Result<&Descriptor> {
         let entries = self.index.manifests();
         let found = match (name, place(name)) {
@@ -90,7 +90,7 @@ fn is_of(entry: &Descriptor, digest: Digest) -> bool {
     entry.digest().as_ref().parse::<Digest>().is_ok_and(|known| known == digest)
 }
 
-/// What an entry of an index is called.
+/// The name of an entry of an index.
 pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations().as_ref()?.get(NAME).map(String::as_str)
 }

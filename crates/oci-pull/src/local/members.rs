@@ -1,6 +1,6 @@
-//! Where the files of a tar lie in it (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar's manual, "Basic Tar
-//! Format"). Whoever made the tar may have lied in every number of it: no name is read before its length is known to be
-//! that of a name, and no more headers than an image has.
+//! Finds the files in a tar (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format").
+//! Every number in the tar is untrusted: a name is read only after its length was checked, and only as many headers are
+//! read as an image needs.
 
 use anyhow::{Context as _, bail, ensure};
 use std::collections::HashMap;
@@ -9,15 +9,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use tar::{EntryType, Header, PaxExtensions};
 
-/// Bytes in which a tar is counted.
+/// Bytes of a block, the unit of a tar.
 const BLOCK: u64 = 512;
-/// More files than any image has: 127 layers, and for `docker save` three files of each.
+/// More files than any image has: 127 layers, and `docker save` writes three files for each.
 const FILES_LIMIT: usize = 10_000;
-/// Headers of directories, and of names and times, are counted, too: three to a file.
+/// Headers of directories, of long names and of times count, too: three for each file.
 const HEADERS_LIMIT: usize = 4 * FILES_LIMIT;
-/// Bytes of a header that goes before another one; GNU tar's and Go's have some hundred.
+/// Bytes of an extension header; those of GNU tar and Go have some hundred.
 const EXTENSION_LIMIT: u64 = 64 << 10;
-/// Bytes of a name; the longest of an image, `blobs/sha256/…`, has 77.
+/// Bytes of a name; the longest name in an image, `blobs/sha256/…`, has 77.
 const NAME_LIMIT: usize = 1024;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) enum Member {
     Link(String),
 }
 
-/// What headers before a member's own say of it.
+/// Properties of a file from the extension headers before its own.
 #[derive(Default)]
 struct Before {
     name: Option<Vec<u8>>,
@@ -34,7 +34,7 @@ struct Before {
     bytes: Option<u64>,
 }
 
-/// The files of a tar, and the links to them, by their names.
+/// The files of a tar, and the links to them, by name.
 pub(super) fn find(file: &File) -> anyhow::Result<HashMap<String, Member>> {
     let length = file.metadata()?.len();
     let (mut members, mut before) = (HashMap::new(), Before::default());
@@ -62,7 +62,7 @@ pub(super) fn find(file: &File) -> anyhow::Result<HashMap<String, Member>> {
     Ok(members)
 }
 
-/// The header at a position; nothing at the end.
+/// The header at a position; `None` at the end.
 fn header(file: &File, position: u64, length: u64) -> anyhow::Result<Option<Header>> {
     if position >= length {
         return Ok(None);
@@ -78,7 +78,7 @@ fn header(file: &File, position: u64, length: u64) -> anyhow::Result<Option<Head
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    // As if the checksum itself were blanks; it is at 148.
+    // The checksum itself, at offset 148, counts as blanks.
     let is_checksum = |place: &usize| (148..156).contains(place);
     let sum = |(place, byte): (usize, &u8)| u32::from(if is_checksum(&place) { b' ' } else { *byte });
     let sum: u32 = bytes.iter().enumerate().map(sum).sum();
@@ -97,7 +97,7 @@ fn content(file: &File, start: u64, bytes: u64) -> anyhow::Result<Vec<u8>> {
 }
 
 impl Before {
-    /// Whether an entry is one that says something of the next one, or of all.
+    /// Whether a header extends the next one, or all others.
     fn extends(&self, kind: EntryType) -> bool {
         kind.is_gnu_longname() || kind.is_gnu_longlink() || is_pax(kind)
     }
@@ -156,7 +156,7 @@ fn shown(name: &[u8]) -> String {
     name[..name.len().min(NAME_LIMIT / 8)].escape_ascii().to_string()
 }
 
-/// What the link `name` leads to.
+/// The name that the link `name` leads to.
 fn beside(name: &str, target: &str) -> String {
     let mut parts: Vec<&str> = name.split('/').collect();
     parts.pop();

@@ -1,4 +1,4 @@
-//! Images in files of this machine: containers-transports(5).
+//! Images in local files: containers-transports(5).
 
 mod docker;
 mod files;
@@ -12,14 +12,14 @@ pub(super) use layout::{Layout, name_of};
 use oci_reference::reference::{Local, Transport};
 use std::path::PathBuf;
 
-/// What a name leads to.
+/// An opened local image source.
 pub(super) struct Opened {
     pub(super) source: Box<dyn ImageSource>,
-    /// Where that is, without links: of what is open, and not of the name, which may lead elsewhere meanwhile.
+    /// Its path with links resolved: of the open file, as the name may lead elsewhere meanwhile.
     pub(super) path: PathBuf,
 }
 
-/// Opens the place that a name leads to.
+/// Opens the image source that a name refers to.
 pub(super) fn open(local: &Local) -> anyhow::Result<Opened> {
     let path = local.path();
     Ok(match local.transport() {
@@ -39,7 +39,7 @@ pub(super) fn open(local: &Local) -> anyhow::Result<Opened> {
     })
 }
 
-/// The place from 0 on that `@N` means.
+/// The zero-based position in `@N`.
 fn place(name: &str) -> Option<usize> {
     name.strip_prefix('@')?.parse().ok()
 }
@@ -51,7 +51,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    /// The policy has rules for directories: it must not be asked about another one than was opened.
+    /// The policy has rules for directories: it must judge the directory that was opened.
     #[test]
     fn what_was_opened_is_where_it_was_whoever_moves_the_name() {
         let room = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! What the policy says about an image, and the signatures that it may want to see: beside the image in its registry,
-//! by the tag `sha256-….sig` as cosign puts them, or by the referrers of the manifest (OCI distribution-spec,
-//! "Listing Referrers").
+//! Asks the policy about an image, and fetches the signatures it may need: from the image's repository, by the tag
+//! `sha256-….sig` as cosign writes them, or by the referrers of the manifest (OCI distribution-spec, "Listing
+//! Referrers").
 
 use super::Finder;
 use crate::ambiguity;
@@ -17,17 +17,17 @@ use oci_trust::{PAYLOAD_TYPE, Signature};
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
-/// More signatures of one image than anybody makes; a bound for what a hostile registry can cost.
+/// Signatures of one image: more than anybody makes. It limits the cost of a hostile registry.
 const MOST_SIGNATURES: usize = 64;
 /// Bytes of a signed payload: a digest and a name, some hundred bytes.
 const PAYLOAD_LIMIT: u64 = 64 << 10;
-/// How long signatures of one image are fetched: each takes a registry some ms, and may take as long as a document.
+/// Time limit for all signatures of one image: each takes a registry some ms, and may take as long as a document.
 const SIGNATURES_TIME_LIMIT: Duration = Duration::from_secs(300);
-/// What cosign calls its manifests of signatures among the referrers.
+/// The artifact type of cosign's signature manifests among the referrers.
 const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
 impl Finder {
-    /// Leave to run the image that was found as `candidate` in `repository`.
+    /// Asks the policy for approval of the image that was found as `candidate` in `repository`.
     pub(super) fn approve(
         &self,
         candidate: &Named,
@@ -50,17 +50,17 @@ impl Finder {
         rule.judge(&subject, manifest, &signatures)
     }
 
-    /// Leave to run an image in files of this machine, which have no signatures beside them.
+    /// Asks the policy for approval of an image in local files, which has no attached signatures.
     pub(super) fn approve_local(&self, subject: &Subject, manifest: Digest) -> anyhow::Result<Approval> {
         self.policy.rule(subject).judge(subject, manifest, &[])
     }
 }
 
-/// What lies beside images in a repository.
+/// The signatures attached to images in a repository.
 struct Attached<'a> {
     repository: &'a dyn ImageSource,
     observer: &'a PullObserver<'a>,
-    /// Nothing is asked for any more then.
+    /// No request begins after this.
     until: Instant,
 }
 
@@ -75,7 +75,7 @@ impl Attached<'_> {
     fn by_referrers(&self, manifest: Digest) -> anyhow::Result<Vec<Signature>> {
         let ask = |deadline| match optional(self.repository.referrers(manifest, deadline))? {
             Some(bytes) => Ok(Some(bytes)),
-            // "Referrers Tag Schema" of the specification: for registries without the API.
+            // The specification's "Referrers Tag Schema", for registries without the API.
             None => optional(self.repository.manifest(&as_tag(manifest), deadline)),
         };
         let Some(bytes) = self.ask(ask)? else { return Ok(Vec::new()) };
@@ -96,7 +96,7 @@ impl Attached<'_> {
         Ok(signatures)
     }
 
-    /// The signatures that a manifest of signatures lists, one a layer.
+    /// The signatures in a signature manifest, one per layer.
     fn signatures(&self, manifest: &[u8]) -> anyhow::Result<Vec<Signature>> {
         let manifest = ImageManifest::from_reader(manifest)
             .context("the manifest of the signatures is not understood")?;
@@ -139,12 +139,12 @@ impl Attached<'_> {
     }
 }
 
-/// A digest as a tag, which must not have a colon.
+/// A digest as a tag, which must not contain a colon.
 pub(super) fn as_tag(digest: Digest) -> String {
     digest.to_string().replace(':', "-")
 }
 
-/// Nothing when the registry does not have it.
+/// `None` when the registry does not have it.
 pub(super) fn optional<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match outcome {
         Ok(found) => Ok(Some(found)),
@@ -162,7 +162,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
-    /// Documents by tag or digest, and what was asked for.
+    /// Documents by tag or digest, and the requests so far.
     #[derive(Default)]
     struct RepositoryView {
         documents: HashMap<String, Vec<u8>>,

@@ -1,5 +1,5 @@
-//! Documents that lie in a registry as an OCI artifact (OCI image-spec, manifest.md, "Guidelines for Artifact Usage"): a
-//! layer each, known by its media type.
+//! Documents in a registry as an OCI artifact (OCI image-spec, manifest.md, "Guidelines for Artifact Usage"): one per
+//! layer, identified by media type.
 
 use super::find::FoundImage;
 use super::manifest::ManifestKind;
@@ -11,20 +11,20 @@ use crate::retry::{PullObserver, RetryPolicy};
 use oci_reference::reference::Reference;
 use oci_trust::policy::Approval;
 
-/// An artifact that the policy accepts, and whose documents have their digests.
+/// An artifact that the policy approves, and whose documents match their digests.
 #[derive(Debug)]
 pub struct Artifact {
-    /// Why the policy accepts it.
+    /// Why the policy approves it.
     pub approval: Approval,
-    /// What is in it; its images are not looked at before they are pulled.
+    /// Its content; the images in it are verified only when they are pulled.
     pub opened: Opened,
 }
 
 impl Finder {
-    /// Fetches the artifact of a workflow: its documents; its images stay where they are until they are pulled.
+    /// Fetches the documents of a workflow artifact; its images stay in the registry until they are pulled.
     ///
     /// # Errors
-    /// When the policy rejects it, it cannot be had, or does not have its digests.
+    /// When the policy rejects it, it cannot be fetched, or it does not match its digests.
     pub fn artifact(
         &self,
         reference: &Reference,

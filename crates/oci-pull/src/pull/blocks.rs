@@ -6,15 +6,15 @@ use std::mem;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Bytes handed on at once, from the network and from the decompressor.
+/// Bytes passed on at once, from the network and from the decompressor.
 const BLOCK: usize = 256 << 10;
-/// Blocks that may wait between two threads: 1 MiB together with [`BLOCK`].
+/// Blocks that may be queued between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
-/// What has come in this time is handed on, be it ever so little.
+/// A block is passed on after this time, even if it is not full.
 const HAND_ON_AFTER: Duration = Duration::from_secs(1);
 
-/// Blocks on their way from one thread to another, and back when they are read: a new one costs a page fault for each
-/// of its 64 pages.
+/// A channel of blocks from one thread to another. Blocks return when they are read: a new one costs a page fault for
+/// each of its 64 pages.
 pub(super) fn block_channel() -> (BlockSender, Blocks) {
     let (full, arriving) = sync_channel(BLOCKS_WAITING);
     let (back, empty) = channel();
@@ -27,7 +27,7 @@ pub(super) struct BlockSender {
     empty: Receiver<Vec<u8>>,
 }
 
-/// Nobody reads any more.
+/// The receiver no longer reads.
 pub(super) struct ReceiverClosed;
 
 impl BlockSender {
@@ -40,7 +40,8 @@ impl BlockSender {
     }
 }
 
-/// Reads until the block is full, there is no more, or it took long; after a failure the block holds what came before it.
+/// Reads until the block is full, the stream ends, or [`HAND_ON_AFTER`] passes; after a failure the block has the bytes
+/// before it.
 pub(super) fn fill(block: &mut Vec<u8>, reader: &mut impl Read) -> io::Result<()> {
     block.resize(BLOCK, 0);
     let (mut filled, start) = (0, Instant::now());
@@ -73,7 +74,7 @@ impl BufRead for Blocks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.used == self.block.len() {
             let read = mem::replace(&mut self.block, self.arriving.recv().unwrap_or_default());
-            // Whoever fills blocks may have ended.
+            // Ignored: the sending thread may have ended.
             let _ = self.back.send(read);
             self.used = 0;
         }
@@ -93,7 +94,7 @@ impl Read for Blocks {
     }
 }
 
-/// Hashes what is read, where it lies.
+/// Hashes what is read, in place.
 pub(super) struct Hashed {
     inner: Blocks,
     hasher: Hasher,
@@ -142,7 +143,7 @@ mod tests {
         let mut text = [0; 8];
         blocks.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"hello wo");
-        // The first one of all is of nobody.
+        // The very first block is new.
         assert_eq!([sender.take_empty(), sender.take_empty()], [b"".to_vec(), b"hel".to_vec()]);
         drop(sender);
         let mut rest = String::new();

@@ -1,4 +1,4 @@
-//! What the policy says about the images of a bundle, asked for nowhere else: the decision of a boot, without one.
+//! Judges the images of a bundle without asking any registry: the decision that a boot would make.
 
 use super::Finder;
 use super::manifest;
@@ -11,11 +11,11 @@ use oci_reference::reference::{Named, Reference};
 use oci_trust::policy::Approval;
 
 impl Finder {
-    /// What the policy says about an image as the bundle has it, of each machine that it was taken along for.
+    /// Asks the policy about an image in the bundle, for each platform that the bundle has.
     ///
     /// # Errors
-    /// When the bundle does not have it, the policy rejects it for one of the machines, or a boot would not take the
-    /// bundle's word for what its tag means.
+    /// When the bundle does not have it, the policy rejects it for one of the platforms, or a boot would not trust the
+    /// bundle for the meaning of its tag.
     pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Approval>> {
         let absent = || {
             let hint = "make the bundle anew: `iguana bundle WORKFLOW --output FILE`";
@@ -58,7 +58,7 @@ impl Finder {
         manifests.iter().map(judge).collect()
     }
 
-    /// Whether what the bundle calls so is so: the digest is the name, or somebody has vouched for it.
+    /// Whether the bundle is trusted for the meaning of a name: the name has a digest, or a signature vouches for it.
     pub(super) fn takes_word_of_bundle(&self, candidate: &Named, approval: &Approval) -> bool {
         candidate.digest().is_some() || self.believes_bundle || approval.is_by_signature()
     }

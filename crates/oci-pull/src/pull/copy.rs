@@ -1,4 +1,4 @@
-//! Copies images to a bundle: what stands behind a name, for the machines that are wanted, and its signatures.
+//! Copies images into a bundle: the documents behind a name, for the wanted platforms, and the signatures.
 
 use super::PullEvent;
 use super::approval::{as_tag, optional};
@@ -21,10 +21,10 @@ use std::cell::RefCell;
 use std::str::FromStr as _;
 
 impl Finder {
-    /// Copies an image that the policy lets run, with its signatures; what stands behind its name, by digest.
+    /// Copies an image that the policy approves, with its signatures. Returns the digests behind its name.
     ///
     /// # Errors
-    /// When the policy rejects it, it is not there for one of the machines, cannot be had or not be written.
+    /// When the policy rejects it, it lacks one of the platforms, or it cannot be fetched or written.
     pub fn copy(
         &self,
         reference: &Named,
@@ -71,7 +71,7 @@ impl Finder {
     }
 }
 
-/// One image on its way.
+/// The copying of one image.
 struct Copy<'a> {
     source: &'a dyn ImageSource,
     repository: String,
@@ -106,7 +106,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Takes a blob in, from however many connections; whether it came damaged.
+    /// Copies a blob, over as many connections as needed; the failure says whether it was damaged.
     fn take_in(&self, digest: Digest, size: u64, bundle: &Writer) -> Result<(), Failure> {
         let (retry, pace) = (RefCell::new(RetryPolicy::usual()), Pace::start());
         let wait = |failure: Failure| retry.borrow_mut().wait_out(failure, self.observer);
@@ -131,7 +131,7 @@ impl Copy<'_> {
         bundle.receive(digest, size, more, broken)
     }
 
-    /// Signatures by tag, and by the list of referrers, which the bundle has by the tag that stands for it.
+    /// Copies signatures by tag, and by the list of referrers, which the bundle stores under the fallback tag.
     fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
         let tag = as_tag(signed);
         let signatures = format!("{tag}.sig");
@@ -169,7 +169,7 @@ impl Copy<'_> {
         }
         let shape: Shape = serde_json::from_slice(manifest)?;
         let kind = shape.media_type.unwrap_or_else(|| "application/vnd.oci.image.index.v1+json".into());
-        // What is named by digest is found by it, and layouts need a name all the same.
+        // A document without a tag is found by its digest, but a layout needs a name all the same.
         let name = match Digest::from_str(tag) {
             Ok(digest) => format!("{}@{digest}", self.repository),
             Err(_) => format!("{}:{tag}", self.repository),
@@ -178,7 +178,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Nothing when the place does not have it.
+    /// `None` when the source does not have it.
     fn ask<T>(&self, mut ask: impl FnMut(Deadline) -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
         RetryPolicy::usual().until_done(self.observer, |deadline| optional(ask(deadline)))
     }

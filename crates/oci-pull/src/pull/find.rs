@@ -1,4 +1,4 @@
-//! Finds images: from a name to the manifest that the policy lets run, wherever the name leads.
+//! Finds images: from a name to the manifest that the policy approves, for all transports.
 
 use super::PullEvent;
 use super::manifest;
@@ -25,39 +25,39 @@ use oci_trust::policy::{Approval, Policy, Subject};
 pub struct Finder {
     /// Makes the requests.
     pub http: http::Client,
-    /// Which registries are elsewhere, insecure or blocked.
+    /// Which registries are mirrored, insecure or blocked.
     pub registries: Registries,
-    /// Who pulls from registries that demand to know.
+    /// The logins for registries that require one.
     pub logins: Logins,
     /// Which images may run.
     pub policy: Policy,
     /// Where signatures are looked for.
     pub attachments: Attachments,
-    /// What the images are to run on.
+    /// The platform that images must match.
     pub machine: Machine,
-    /// What has images before any registry is asked.
+    /// A source of images that is tried before any registry.
     pub bundle: Option<Bundle>,
-    /// Whether the bundle may say which image a tag means. Where only workflows are to be signed, and the signature is not
-    /// one of all that came with the workflow, it may not: TLS is what vouches for such images then.
+    /// Whether the bundle is trusted for the meaning of tags. It is not if only workflows must be signed and no
+    /// signature covers all that came with the workflow: then TLS vouches for such images.
     pub believes_bundle: bool,
 }
 
-/// An image that was found: what is known before its layers come.
+/// An image that was found, before its layers are fetched.
 pub(super) struct FoundImage {
     pub(super) source: Box<dyn ImageSource>,
-    /// What has not been asked yet. Layers are the same wherever they come from.
+    /// The sources that have not been asked yet. They can serve layers, too, as digests identify these.
     pub(super) others: Vec<Box<dyn ImageSource>>,
     pub(super) approval: Approval,
     pub(super) manifest: ImageManifest,
-    /// The name in full that it was found and judged by, if it has one.
+    /// The full name under which it was found and judged, if it has one.
     pub(super) named: Option<Named>,
 }
 
 impl Finder {
-    /// What the policy says about an image, without its layers.
+    /// Asks the policy about an image, without fetching its layers.
     ///
     /// # Errors
-    /// When it rejects the image, or the image cannot be had.
+    /// When the policy rejects it, or it cannot be fetched.
     pub fn judge(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Approval> {
         let found = PullObserver::staying(watch, |observer| {
             self.look_up(reference, None, ManifestKind::Image, observer)
@@ -65,10 +65,10 @@ impl Finder {
         Ok(found.approval)
     }
 
-    /// What stands behind a name that the policy lets run, by its digests.
+    /// The digests behind a name that the policy approves.
     ///
     /// # Errors
-    /// When the policy rejects the image, or it cannot be had.
+    /// When the policy rejects the image, or it cannot be fetched.
     pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
         let identifier = match reference {
             Reference::Registry(named) => named.identifier(),
@@ -83,7 +83,7 @@ impl Finder {
         })
     }
 
-    /// The image, wherever its name leads, if the policy lets it run.
+    /// Finds the image for any transport, if the policy approves it.
     pub(super) fn look_up(
         &self,
         reference: &Reference,
@@ -97,7 +97,7 @@ impl Finder {
         }
     }
 
-    /// The image in files of this machine.
+    /// Finds the image in local files.
     fn find_here(&self, local: &Local, kind: ManifestKind) -> anyhow::Result<FoundImage> {
         let local::Opened { source, path } = local::open(local)?;
         let deadline = http::Deadline::within(http::DOCUMENT_TIME_LIMIT);
@@ -107,7 +107,8 @@ impl Finder {
         Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
     }
 
-    /// The image in the first place that has it. The last place is asked with retries: it is nobody else's turn.
+    /// Finds the image in the first location that has it. Only the last location is asked with retries, as no other one
+    /// is left.
     fn find(
         &self,
         reference: &Named,
@@ -119,7 +120,7 @@ impl Finder {
             return Ok(found);
         }
         let places = self.places(reference)?;
-        // A name that may be of several registries does not say whose credentials they are.
+        // If the name may refer to several registries, it is unclear to which the credentials belong.
         let is_certain = places.iter().all(|(candidate, _)| candidate == &places[0].0);
         let credentials = credentials.filter(|_| is_certain);
         let mut places = places.into_iter().peekable();
@@ -147,8 +148,8 @@ impl Finder {
         bail!("there is no place to pull from")
     }
 
-    /// The image in what came along with its workflow, under each name that the reference may mean and that is not
-    /// blocked: the policy judges that name, as it would if the image came from its registry.
+    /// Finds the image in the bundle, under each name that the reference may mean and that is not blocked. The policy
+    /// judges that name, as if the image came from its registry.
     fn find_along(
         &self,
         reference: &Named,
@@ -190,7 +191,7 @@ impl Finder {
         Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, named })
     }
 
-    /// What the name may mean, and where that may be.
+    /// The names that the reference may mean, and their locations.
     fn places(&self, reference: &Named) -> anyhow::Result<Vec<(Named, Endpoint)>> {
         let mut places = Vec::new();
         let mut refused = None;

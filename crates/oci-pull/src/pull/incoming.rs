@@ -1,5 +1,4 @@
-//! The socket that a layer comes from, read by a thread of its own: whoever takes the layer in can stop at once, whatever the server
-//! does.
+//! Reads the socket of a layer in a thread of its own, so that the receiver can stop at once, whatever the server does.
 
 use super::blocks::fill;
 use super::layers::Wanted;
@@ -12,31 +11,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// Blocks that wait for whoever takes them.
+/// Blocks that may be queued.
 const BLOCKS_WAITING: usize = 1;
 
-/// What the socket gives.
+/// What arrives from the socket.
 pub(super) enum Arrival {
     /// Some bytes.
     Block(Vec<u8>),
-    /// The server says that this was all.
+    /// The server ended the body.
     End,
-    /// Nothing was sent.
+    /// The request failed before the body.
     Unopened(Failure),
-    /// Nothing more was sent.
+    /// The connection broke.
     Broken(io::Error),
-    /// Nobody wants it any more.
+    /// The pull was cancelled.
     Cancelled,
 }
 
-/// A blob on its way.
+/// A blob that is being received.
 pub(super) struct Incoming {
     arrivals: Receiver<Arrival>,
     empty: Sender<Vec<u8>>,
 }
 
 impl Incoming {
-    /// From one of its bytes on.
+    /// Starts to receive a blob from the given offset.
     pub(super) fn start(source: &Arc<dyn ImageSource>, layer: &Wanted, start: u64) -> Self {
         let (sender, arrivals) = sync_channel(BLOCKS_WAITING);
         let (empty, emptied) = channel();
@@ -45,7 +44,7 @@ impl Incoming {
             let sender = sender.clone();
             move || {
                 let end = read(&*source, digest, bytes, start, &sender, &emptied);
-                // Nobody may be there any more.
+                // Ignored: the receiver may have stopped.
                 let _ = sender.send(end);
             }
         };
@@ -55,7 +54,7 @@ impl Incoming {
         Self { arrivals, empty }
     }
 
-    /// What comes next.
+    /// The next arrival.
     pub(super) fn next(&self, is_cancelled: &AtomicBool) -> Arrival {
         while !is_cancelled.load(Ordering::Relaxed) {
             match self.arrivals.recv_timeout(LOOK_UP_EVERY) {
@@ -69,7 +68,7 @@ impl Incoming {
         Arrival::Cancelled
     }
 
-    /// Lets a block be used again: a new one costs a page fault for each of its 64 pages.
+    /// Returns a block for reuse: a new one costs a page fault for each of its 64 pages.
     pub(super) fn give_back(&self, block: Vec<u8>) {
         if block.capacity() > 0 {
             let _ = self.empty.send(block);
@@ -91,7 +90,7 @@ fn read(
     };
     loop {
         let mut block = emptied.try_recv().unwrap_or_default();
-        // What came before it broke counts: it need not come again.
+        // Bytes before a failure are kept: they need not be fetched again.
         let outcome = fill(&mut block, &mut body);
         let is_end = block.is_empty();
         if !is_end && sender.send(Arrival::Block(block)).is_err() {

@@ -1,4 +1,4 @@
-//! The layers of an image: what they must turn out to be, and fetching them side by side.
+//! The layers of an image: their expected digests, and fetching them in parallel.
 
 use super::manifest::descriptor_digest;
 use super::stream::{Sources, Target, fetch};
@@ -18,18 +18,17 @@ use std::thread;
 use std::time::Duration;
 use std::vec;
 
-/// Layers of an image, those that it has twice counted twice: overlayfs takes no more (`OVL_MAX_STACK`,
-/// fs/overlayfs/params.h).
+/// Layers of an image, repeated ones included: overlayfs allows no more (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
-/// A layer of the image: where it is and what it must turn out to be.
+/// A layer of the image, as the manifest and the config describe it.
 pub(super) struct Wanted {
-    /// Of the bytes that travel.
+    /// Of the compressed bytes.
     pub(super) digest: Digest,
-    /// Of the bytes when they are unpacked: by it a layer is the same however it is packed.
+    /// Of the uncompressed bytes: it identifies the layer, however it is compressed.
     pub(super) diff_id: Digest,
     pub(super) compression: Compression,
-    /// How many travel.
+    /// The number of compressed bytes.
     pub(super) bytes: u64,
 }
 
@@ -66,13 +65,13 @@ impl Wanted {
     }
 }
 
-/// Those that the store lacks, each once: an image may have the same layer twice.
+/// The layers that the store lacks, each once: an image may have the same layer twice.
 pub(super) fn missing<'a>(wanted: &'a [Wanted], store: &Store) -> Vec<&'a Wanted> {
     let mut seen = HashSet::new();
     wanted.iter().filter(|layer| store.find(&layer.diff_id).is_none() && seen.insert(layer.diff_id)).collect()
 }
 
-/// How a layer is packed.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -107,7 +106,7 @@ impl Compression {
     }
 }
 
-/// Fetches layers, as many at once as there are processors.
+/// Fetches layers, as many in parallel as there are processors.
 pub(super) fn fetch_all(
     sources: &Sources,
     into: Target<'_>,
@@ -119,7 +118,7 @@ pub(super) fn fetch_all(
     let stopped = AtomicBool::new(false);
     let fetched: Mutex<Vec<Arc<Layer>>> = Mutex::default();
     let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
-    // The largest first, so that the last ones to end are small and no processor idles.
+    // The largest first, so that the last ones are small and no processor idles at the end.
     let mut order: Vec<_> = missing.iter().copied().zip(&progress.arrived).collect();
     order.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.bytes));
     let queue = Mutex::new(order.into_iter());
@@ -129,7 +128,7 @@ pub(super) fn fetch_all(
         for _ in 0..workers {
             let (reports, queue, fetched, stopped) = (reports.clone(), &queue, &fetched, &stopped);
             scope.spawn(move || {
-                // The other end is gone only when the pull has failed already.
+                // Ignored: the receiver is gone only when the pull has failed already.
                 let tell = |event| drop(reports.send(WorkerReport::Event(event)));
                 let observer = PullObserver { tell: &tell, is_cancelled: stopped };
                 let outcome = fetch_in_turn(sources, into, queue, fetched, &observer);
@@ -145,10 +144,10 @@ pub(super) fn fetch_all(
     fetched.into_inner().map_err(|_| anyhow::anyhow!("a thread crashed while it fetched a layer"))
 }
 
-/// How far layers are.
+/// The progress of the layers.
 struct Progress<'a> {
     layers: &'a [&'a Wanted],
-    /// Bytes of each.
+    /// Received bytes of each layer.
     arrived: Vec<AtomicU64>,
 }
 
@@ -171,13 +170,13 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// What a thread says to the one that waits for all.
+/// A message from a worker thread.
 enum WorkerReport {
     Event(PullEvent),
     Ended(anyhow::Result<()>),
 }
 
-/// Returns the first failure at once, so that its cause is not hidden behind those that follow from it.
+/// Returns the first failure at once, so that later failures that follow from it do not hide the cause.
 fn wait_for_workers(
     arriving: &Receiver<WorkerReport>,
     progress: &Progress<'_>,

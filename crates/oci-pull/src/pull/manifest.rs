@@ -1,4 +1,4 @@
-//! What stands behind a name: indexes, manifests and configurations (OCI image-spec; Docker's manifest v2 schema 2).
+//! The documents behind a name: indexes, manifests and configs (OCI image-spec; Docker's manifest v2 schema 2).
 
 use crate::ambiguity;
 use crate::artifact;
@@ -15,16 +15,16 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
-/// The types of the configurations of images: OCI image-spec, config.md, and Docker's schema 2.
+/// The media types of image configs: OCI image-spec, config.md, and Docker's schema 2.
 const CONFIGURATIONS: &[&str] =
     &["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// What old registries have made of them in manifests of Docker's; docker and podman take these for images (moby,
+/// The types that old registries put into Docker manifests instead; docker and podman accept these (moby,
 /// `distribution/pull_v2.go`, after distribution's issue 1622).
 const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/json", "text/html", ""];
 
-/// What is looked for.
+/// The kind of manifest that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ManifestKind {
     /// The image of a container.
@@ -34,7 +34,7 @@ pub(super) enum ManifestKind {
 }
 
 impl ManifestKind {
-    /// The entry of an index that is meant: of images, that for this machine.
+    /// Chooses the entry of an index; for images, the one for this platform.
     fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
         let Self::Artifact(wanted) = self else { return machine.choose(index) };
         let found = artifact::entry(index.manifests());
@@ -42,7 +42,7 @@ impl ManifestKind {
     }
 }
 
-/// The manifest of what is looked for, from whatever stands behind the name.
+/// The manifest of the wanted kind, from whatever document the name refers to.
 pub(super) fn resolve(
     source: &dyn ImageSource,
     identifier: &str,
@@ -75,7 +75,7 @@ pub(super) fn resolve(
     }
 }
 
-/// The manifests behind a name that a place has, whatever machine they are for.
+/// The manifests behind a name that a source has, for every platform.
 pub(super) fn taken_along(
     source: &dyn ImageSource,
     identifier: &str,
@@ -92,7 +92,7 @@ pub(super) fn taken_along(
     Ok(digests.into_iter().filter(|digest| source.has(*digest)).collect())
 }
 
-/// What stands behind a name, by its digests; `judged` is the manifest for this machine, which must be part of it.
+/// The digests behind a name; `judged` is the manifest for this platform, which must be part of it.
 pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     let digest = Digest::of(bytes);
     let mut platforms = BTreeMap::new();
@@ -117,7 +117,7 @@ pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     Ok(Locked { digest, platforms })
 }
 
-/// What may stand behind a name.
+/// A document that a name can refer to.
 #[derive(Debug)]
 enum ManifestDocument {
     /// A list of manifests.
@@ -127,7 +127,8 @@ enum ManifestDocument {
 }
 
 impl ManifestDocument {
-    /// OCI image-spec, manifest.md and image-index.md; Docker's schema 2. Everything else is refused by its name.
+    /// Parses the types of OCI image-spec, manifest.md and image-index.md, and of Docker's schema 2. All others are
+    /// refused with a message that names the type.
     fn parse(bytes: &[u8], wanted: ManifestKind) -> anyhow::Result<Self> {
         ambiguity::refuse(bytes, "", None)?;
         #[derive(Deserialize)]
@@ -186,7 +187,7 @@ fn manifest(bytes: &[u8]) -> anyhow::Result<ManifestDocument> {
     Ok(ManifestDocument::Manifest(Box::new(manifest)))
 }
 
-/// The configuration that a manifest names, if it is for this machine.
+/// The config that a manifest refers to, if it is for this platform.
 pub(super) fn configuration(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
@@ -208,8 +209,8 @@ pub(super) fn configuration(
     Ok(configuration)
 }
 
-/// A configuration without `architecture` or `os`, which the specification demands and some makers leave out or empty, is
-/// taken for one of this machine, as podman and docker take it.
+/// Parses a config. `architecture` and `os` are required, but some tools omit them or leave them empty. They then count
+/// as those of this machine, as in podman and docker.
 fn parse_configuration(bytes: &[u8], machine: &Machine) -> anyhow::Result<ImageConfiguration> {
     ambiguity::check_keys("the configuration", bytes)?;
     let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
@@ -223,7 +224,7 @@ fn parse_configuration(bytes: &[u8], machine: &Machine) -> anyhow::Result<ImageC
     Ok(serde_json::from_value(value)?)
 }
 
-/// The address of what a descriptor describes.
+/// The digest in a descriptor.
 pub(super) fn descriptor_digest(descriptor: &Descriptor) -> anyhow::Result<Digest> {
     Digest::from_str(descriptor.digest().as_ref())
 }

@@ -1,7 +1,7 @@
-//! Pulls an image: name, manifest, configuration, layers; each verified before it is used.
+//! Pulls an image: name, manifest, config, layers; each verified before it is used.
 //!
-//! A layer is known by its diff-id, the digest of its unpacked bytes, which is computed while it is unpacked: so images
-//! share it however it is packed.
+//! A layer is identified by its diff-ID, the digest of its uncompressed bytes, which is computed while it is unpacked:
+//! so images share it however it is compressed.
 
 mod approval;
 mod artifact;
@@ -42,50 +42,50 @@ pub use need::Need;
 /// What happens during a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullEvent {
-    /// The image is known and its layers begin to arrive.
+    /// The image is found, and its layers begin to arrive.
     Resolved {
-        /// The registry and repository that has it, when it is another than the name says.
+        /// The registry and repository that has it, when it is not the one in the name.
         place: Option<String>,
-        /// The digest of the manifest for this architecture.
+        /// The digest of the manifest for this platform.
         digest: Digest,
-        /// How many layers must be fetched.
+        /// The number of layers to fetch.
         layers: usize,
         /// Their compressed bytes.
         bytes: u64,
-        /// Their unpacked bytes.
+        /// Their uncompressed bytes.
         need: Need,
     },
-    /// One of several places does not have the image, or cannot be reached; the next is asked.
+    /// A location does not have the image, or cannot be reached; the next one is tried.
     Elsewhere {
         /// Registry and repository.
         place: String,
-        /// What it said.
+        /// The reason.
         why: String,
     },
-    /// A document is asked for.
+    /// A document is requested.
     Asking {
-        /// How long that may take, redirects, tokens and all of its bytes included.
+        /// The time limit, for redirects, tokens and the whole body together.
         limit: Duration,
     },
-    /// Something failed that may pass; it is tried again.
+    /// A transient failure; a retry follows.
     Waiting {
-        /// What failed.
+        /// The failure.
         why: String,
-        /// How long the wait is.
+        /// The pause before the retry.
         wait: Duration,
-        /// How often it was tried.
+        /// The number of attempts so far.
         tried: u32,
-        /// How often it will be tried at most.
+        /// The maximum number of attempts.
         tries: u32,
     },
-    /// The policy lets the image run.
+    /// The policy approves the image.
     Approved {
         /// Which rule decided, and who has signed.
         reason: String,
     },
-    /// Some layers are still on their way.
+    /// Some layers are still being fetched.
     Progress {
-        /// Compressed bytes that have arrived.
+        /// Compressed bytes received.
         done: u64,
         /// Compressed bytes of all layers.
         bytes: u64,
@@ -94,12 +94,12 @@ pub enum PullEvent {
     },
 }
 
-/// How far one layer is.
+/// The progress of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerProgress {
     /// Its digest.
     pub digest: Digest,
-    /// Compressed bytes that have arrived.
+    /// Compressed bytes received.
     pub done: u64,
     /// Its compressed bytes.
     pub bytes: u64,
@@ -107,9 +107,10 @@ pub struct LayerProgress {
 
 /// An image that may run. Only [`Puller::pull`] makes one.
 ///
-/// Its existence proves that it has an [`Approval`], that the configuration and every layer had the digests that the approved
-/// manifest says, that every unpacked layer had the diff-ID that the configuration says, and that the image is for this machine.
-/// It does not prove that the image is harmless, that its signer is still trusted, or that its tag means the same now.
+/// Its existence proves that it has an [`Approval`], that the config and every layer matched the digests in the
+/// approved manifest, that every unpacked layer matched its diff-ID in the config, and that the image is for this
+/// machine. It does not prove that the image is harmless, that its signer is still trusted, or that its tag still means
+/// the same.
 #[derive(Debug)]
 pub struct VerifiedImage {
     reference: Reference,
@@ -125,13 +126,13 @@ impl VerifiedImage {
         &self.reference
     }
 
-    /// Why the policy lets it run, and the digest of its manifest.
+    /// Why the policy approves it, and the digest of its manifest.
     #[must_use]
     pub fn approval(&self) -> &Approval {
         &self.approval
     }
 
-    /// What the image says about running it (OCI image-spec, config.md).
+    /// The image's config (OCI image-spec, config.md).
     #[must_use]
     pub fn configuration(&self) -> &ImageConfiguration {
         &self.configuration
@@ -144,22 +145,22 @@ impl VerifiedImage {
     }
 }
 
-/// Where images come from and go to.
+/// Pulls images into a store.
 #[derive(Debug)]
 pub struct Puller {
-    /// Where they come from.
+    /// Finds the images.
     pub finder: Finder,
     /// Holds the layers.
     pub store: Store,
-    /// How often [`PullEvent::Progress`] comes.
+    /// The interval of [`PullEvent::Progress`].
     pub progress_every: Duration,
 }
 
-/// Packed bytes that are unpacked without asking, each for so many of those that the store can take.
+/// If the store can take this many times the compressed bytes, their uncompressed size is not queried.
 const SURELY_FITTING: u64 = 16;
 
-/// Sees to it that the layers fit. What they will take is asked for only where it might be too much: each answer costs
-/// a way to the registry and back.
+/// Makes sure that the layers fit. Their uncompressed size is queried only where it might be too large: each query
+/// costs a round trip to the registry.
 fn make_room(
     source: &dyn ImageSource,
     missing: &[&Wanted],
@@ -196,12 +197,12 @@ fn make_room(
 impl Puller {
     /// Pulls an image into the store.
     ///
-    /// `credentials` are for the registry that `reference` names, and for no other that the image may come from.
-    /// `capacity` knows how much the store can still take: an image that is larger is refused before the first of its
-    /// layers is fetched, and one that turns out to be larger while it is unpacked. `watch` is told what happens.
+    /// `credentials` are for the registry that `reference` names, and for none of its mirrors. `capacity` knows how
+    /// much the store can still take: an image that is too large is refused before its first layer is fetched, or while
+    /// it is unpacked. `watch` is called for each event.
     ///
     /// # Errors
-    /// When the image cannot be had, is not for this machine, does not have its digests, or does not fit.
+    /// When the image cannot be fetched, is not for this machine, does not match its digests, or does not fit.
     pub fn pull(
         &self,
         reference: &Reference,
@@ -224,7 +225,7 @@ impl Puller {
             self.finder.look_up(reference, credentials, ManifestKind::Image, observer)?;
         let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, observer)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
-        // Held from here on, lest one is freed before the others have come.
+        // Held from here on, so that none is freed before the others arrive.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
         let missing = layers::missing(&wanted, &self.store);
         let bytes = missing.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));

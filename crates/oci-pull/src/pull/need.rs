@@ -1,4 +1,4 @@
-//! How many bytes layers will have when they are unpacked, asked for before they are fetched.
+//! Queries the uncompressed size of layers before they are fetched.
 
 use super::layers::{Compression, Wanted};
 use crate::source::ImageSource;
@@ -7,41 +7,41 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An unpacked layer per packed one where it does not say, as those of Debian's and Fedora's images (measured: 2.4 to
-/// 3.4 for gzip, 2.7 to 3.9 for zstd).
+/// The assumed ratio of uncompressed to compressed bytes where a layer does not state its size, as in Debian's and
+/// Fedora's images (measured: 2.4 to 3.4 for gzip, 2.7 to 3.9 for zstd).
 const USUAL_RATIO: u64 = 3;
-/// gzip's last field, the length of what was packed (RFC 1952, section 2.3.1, ISIZE).
+/// Bytes of gzip's last field, the uncompressed length (RFC 1952, section 2.3.1, ISIZE).
 const GZIP_TRAILER: u64 = 4;
-/// The longest header of a frame of zstd (RFC 8878, section 3.1.1: magic number and frame header).
+/// Bytes of the longest header of a zstd frame (RFC 8878, section 3.1.1: magic number and frame header).
 const ZSTD_HEADER: u64 = 18;
-/// How long layers are asked: what is not known by then is guessed. Nothing on the console says that this is waited for.
+/// Time limit for the queries; sizes that are unknown by then are guessed. Nothing on the console shows this wait.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// Requests at once. They are small, and wait for the network only.
+/// Parallel requests. They are small, and only wait for the network.
 const AT_ONCE: usize = 8;
 
-/// Bytes that layers will have unpacked.
+/// The uncompressed size of layers, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Need {
-    /// Fewer cannot be.
+    /// The least that it can be.
     pub at_least: u64,
-    /// What is to be expected. The same, where every layer says how long it is.
+    /// The expected size. Equal to `at_least` if every layer states its size.
     pub about: u64,
 }
 
 impl Need {
-    /// Whether it is more than a guess.
+    /// Whether the size is known and not guessed.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.at_least == self.about
     }
 
-    /// What packed bytes say by themselves.
+    /// Guesses the size from the compressed bytes.
     pub(super) fn guess(packed: u64) -> Self {
         Self { at_least: packed, about: packed.saturating_mul(USUAL_RATIO) }
     }
 
-    /// Of a layer that says its length: not the whole truth where it is shorter than the packed layer. gzip counts
-    /// modulo 4 GiB, and both may have several pieces of which one is asked.
+    /// Of a layer that states its size. A size below that of the compressed layer is not used: gzip counts modulo 4
+    /// GiB, and both formats may have several members, of which one is read.
     fn told(unpacked: u64, packed: u64) -> Self {
         if unpacked < packed { Self::guess(packed) } else { Self { at_least: unpacked, about: unpacked } }
     }
@@ -53,7 +53,8 @@ impl Need {
         }
     }
 
-    /// Asks each layer with a request of a few bytes. One that cannot be asked is guessed: its pull will say why.
+    /// Queries each layer with a request of a few bytes. If a query fails, the size is guessed: the pull will report
+    /// the failure.
     pub(super) fn ask(source: &dyn ImageSource, layers: &[&Wanted]) -> Self {
         Self::ask_until(Instant::now() + TIME_LIMIT, source, layers)
     }
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(zstd(b"no zstd"), None);
     }
 
-    /// Has layers that say that they hold a thousand bytes.
+    /// A source of layers that state a size of a thousand bytes.
     struct Asked(AtomicUsize);
 
     impl ImageSource for Asked {
@@ -166,7 +167,7 @@ mod tests {
         }
     }
 
-    /// 500 layers, each answer as slow as it may be, kept a boot for hours.
+    /// With 500 layers and each answer as slow as allowed, this kept a boot for hours.
     #[test]
     fn layers_are_asked_for_a_time_at_most() {
         let digest = Digest::of(b"layer");
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn what_cannot_be_true_is_a_guess() {
         assert_eq!(Need::told(100, 40), Need { at_least: 100, about: 100 });
-        // A second piece of gzip, or more than 4 GiB.
+        // A second member of gzip, or more than 4 GiB.
         assert_eq!(Need::told(7, 40), Need { at_least: 40, about: 120 });
         assert!(Need::told(40, 40).is_known() && !Need::guess(40).is_known());
         let sum = Need::guess(1).and(Need::told(5, 2));

@@ -1,11 +1,10 @@
-//! One layer on its way: from the socket through its digest, the decompressor, the digest of what was unpacked, and
-//! into the store. Three threads with bounded buffers between them; the compressed layer is never kept.
+//! The pipeline of one layer: from the socket through its digest, the decompressor, and the digest of the uncompressed
+//! bytes into the store. Three threads with bounded buffers between them; the compressed layer is never stored.
 //!
-//! A fourth reads the socket. Nobody waits for it when the pull has failed elsewhere: it ends by itself, at the latest when
-//! nothing comes for the stall limit.
+//! A fourth thread reads the socket. It is not waited for when the pull has failed elsewhere: it ends by itself, at the
+//! latest after the stall limit without data.
 //!
-//! A connection that breaks is taken up again at the byte that was reached: both digests and the unpacker go on as if
-//! nothing had happened.
+//! A broken connection is resumed at the byte that was reached; both digests and the unpacker continue.
 
 use super::PullEvent;
 use super::blocks::{BlockSender, Blocks, Hashed, block_channel, fill};
@@ -27,33 +26,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// Bytes after which a place gets all of its tries again when the connection breaks: a window of TCP without scaling (RFC
-/// 9293). Whoever sends a few bytes and hangs up is asked as often as one who sends none.
+/// Bytes after which a source gets all of its retries again: a TCP window without scaling (RFC 9293). A server that
+/// sends a few bytes and closes the connection gets no more attempts than one that sends none.
 pub(super) const RENEWED_BY: u64 = 64 << 10;
-/// Unpacked bytes after which it is asked how much the store can still take.
+/// Uncompressed bytes between two checks of the store's capacity.
 const ASK_EVERY: u64 = 4 << 20;
 
-/// Where layers go to.
+/// The destination of layers.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) store: &'a Store,
     pub(super) capacity: &'a dyn Capacity,
-    /// Layers that are unpacked side by side.
+    /// Layers that are unpacked in parallel.
     pub(super) at_once: usize,
 }
 
-/// Where a layer may be had: the place that had the manifest, then the others.
+/// The sources of a layer: the one that had the manifest, then the others.
 pub(super) struct Sources(pub(super) Vec<Arc<dyn ImageSource>>);
 
 impl Sources {
-    /// Those that are asked when it came damaged so often: whoever has sent it is passed over, if somebody else has it.
+    /// The sources to try after the layer arrived damaged so many times: those that sent it are skipped, if there is
+    /// another one.
     fn from(&self, damaged: usize) -> &[Arc<dyn ImageSource>] {
         &self.0[damaged.min(self.0.len().saturating_sub(1))..]
     }
 }
 
-/// Fetches, verifies and unpacks one layer. It is reachable only when both of its digests are right. One that comes damaged is
-/// fetched anew.
+/// Fetches, verifies and unpacks one layer. It enters the store only when both of its digests match. A damaged layer is
+/// fetched again.
 pub(super) fn fetch(
     sources: &Sources,
     into: Target<'_>,
@@ -76,9 +76,9 @@ pub(super) fn fetch(
     }
 }
 
-/// Why a layer was not taken in.
+/// Why a layer was not fetched.
 enum Unfetched {
-    /// What came is not what its digest says.
+    /// The received bytes do not match their digest.
     Damaged(anyhow::Error),
     Failed(anyhow::Error),
 }
@@ -120,15 +120,16 @@ fn fetch_once(
         };
         let received = download.take_from_any(sources, observer);
         unread = download.is_unread;
-        // The end of the download is the end of the stream.
+        // Closes the channel: the end of the download is the end of the stream.
         let compressed = received.map(|()| download.finish());
         let crashed = |what| Stopped::Stream(anyhow::anyhow!("the {what} crashed"));
         let inflated = inflater.join().unwrap_or_else(|_| Err(crashed("decompressor")));
         let unpacked = unpacker.join().unwrap_or_else(|_| Err(crashed("unpacker")));
-        // What the decompressor finds wrong explains what the unpacker lacks.
+        // An error in the decompressor explains one in the unpacker.
         (compressed, inflated.and(unpacked))
     });
-    // A wrong digest explains a failed unpacking, not the other way round; what this machine lacks explains everything.
+    // A wrong digest explains a failure of the unpacker, not the other way round; a lack of room on this machine
+    // explains everything.
     let (digest, sender) = match (compressed, unpacked.as_ref()) {
         (_, Err(Stopped::Here(_))) | (Err(Interrupted::Unpacker), _) => {
             let goes_on = || anyhow::anyhow!("the layer goes on behind its end");
@@ -152,7 +153,7 @@ fn fetch_once(
 enum Stopped {
     /// There is no room for it, whatever else may be wrong with it.
     Here(anyhow::Error),
-    /// By what is in it.
+    /// Its content is invalid.
     Stream(anyhow::Error),
 }
 
@@ -174,11 +175,11 @@ impl<E: Into<anyhow::Error>> From<E> for Stopped {
     }
 }
 
-/// Why not all of a layer was received.
+/// Why a layer was not received completely.
 enum Interrupted {
-    /// There is no room for it; the unpacker says so.
+    /// There is no room for it; the unpacker has the error.
     Unpacker,
-    /// There is more of it than its manifest says.
+    /// It is longer than its manifest says.
     TooLong(anyhow::Error),
     Network(anyhow::Error),
 }
@@ -190,18 +191,17 @@ struct Download<'a> {
     hasher: Hasher,
     received: u64,
     blocks: BlockSender,
-    /// Whether the unpacker has given up. The rest is received all the same: its digest says whether what the unpacker has found
-    /// wrong was damaged on its way.
+    /// Whether the unpacker has failed. The rest is received all the same: only the digest shows whether the layer was
+    /// damaged in transit or is invalid by itself.
     is_unread: bool,
-    /// Whether that does not matter.
+    /// Whether receiving the rest is pointless.
     is_hopeless: &'a AtomicBool,
-    /// Where the last bytes came from.
+    /// The source of the last bytes.
     sender: String,
 }
 
 impl Download<'_> {
-    /// Receives all of it, if need be from several places. Whoever has a successor is asked once; the last one is asked
-    /// with retries.
+    /// Receives the whole layer, if need be from several sources. Each is tried once, the last one with retries.
     fn take_from_any(
         &mut self,
         sources: &[Arc<dyn ImageSource>],
@@ -221,7 +221,7 @@ impl Download<'_> {
         Err(Interrupted::Network(anyhow::anyhow!("there is no place to fetch it from")))
     }
 
-    /// Receives what is left, with new retry after each [`RENEWED_BY`].
+    /// Receives the rest from one source; the retries are renewed after each [`RENEWED_BY`].
     fn take_from_one(
         &mut self,
         source: &Arc<dyn ImageSource>,
@@ -239,7 +239,7 @@ impl Download<'_> {
             if self.received - before >= RENEWED_BY {
                 left = retry();
             }
-            // Connections that break again and again, each after a little, are not better than a slow one.
+            // Connections that keep breaking after a few bytes are no better than a slow one.
             if let Err(slow) = pace.check(self.received - beginning) {
                 return Err(Interrupted::Network(failure.error.context(slow)));
             }
@@ -247,7 +247,7 @@ impl Download<'_> {
         }
     }
 
-    /// Receives until the end, or until the connection breaks. A break after the last byte is the end.
+    /// Receives until the end, or until the connection breaks. A break after the last byte counts as the end.
     fn receive(
         &mut self,
         source: &Arc<dyn ImageSource>,
@@ -268,7 +268,7 @@ impl Download<'_> {
                 Arrival::Unopened(failure) => return Err(StreamEnd::Network(failure)),
                 Arrival::End | Arrival::Broken(_) if self.received == self.layer.bytes => return Ok(()),
                 Arrival::Broken(error) => error,
-                // A server that says "that was all" too early may have more at the next time.
+                // A server that ended the body too early may send more on a retry.
                 Arrival::End => {
                     io::Error::new(io::ErrorKind::UnexpectedEof, "the server says that this is all")
                 }
@@ -310,14 +310,14 @@ impl Download<'_> {
     }
 }
 
-/// Why one connection brought no more.
+/// Why a connection ended.
 enum StreamEnd {
     Final(Interrupted),
     Network(Failure),
 }
 
-/// Decompresses a layer for the unpacker, as long as there is room for it: the kernel says so only where the file system
-/// is full, and not where memory is.
+/// Decompresses a layer for the unpacker, as long as there is room: the kernel reports a full file system, but not that
+/// memory runs out.
 fn inflate(
     mut packed: Blocks,
     compression: Compression,
@@ -347,14 +347,14 @@ fn inflate(
                 return Err(Stopped::Here(hinted(FULL, MORE_MEMORY)));
             }
         }
-        // The unpacker says itself why it takes no more.
+        // The unpacker has the error.
         if block.is_empty() || inflated.hand_on(block).is_err() {
             return Ok(());
         }
     }
 }
 
-/// Unpacks a layer, and says what the digest of its unpacked bytes is.
+/// Unpacks a layer, and returns the digest of its uncompressed bytes.
 fn unpack_counted(inflated: Blocks, incoming: &Layer) -> Result<(Digest, LowerDependencies), Stopped> {
     let mut hashed = Hashed::new(inflated);
     let lower_dependencies = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;

@@ -1,22 +1,21 @@
-//! The memory that decompressing a layer of zstd takes: its window (RFC 8878, section 3.1.1.1.2).
+//! The memory that decompressing a zstd layer takes: its window (RFC 8878, section 3.1.1.1.2).
 
 use hint::hinted;
 use oci_layer::Capacity;
 use std::io;
 
-/// Bytes of a window that are taken whatever memory there is: "it is recommended for decoders to support a value of at
-/// least 8 MB" (RFC 8878, section 3.1.1.1.2).
+/// Bytes of a window that are accepted whatever memory there is: "it is recommended for decoders to support a value of
+/// at least 8 MB" (RFC 8878, section 3.1.1.1.2).
 const USUAL: u64 = 8 << 20;
-/// The most: a window of libzstd's highest level, and the most that its programs take unasked
+/// The largest window in bytes: that of libzstd's highest level, and the largest that its programs accept by default
 /// (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`).
 const LIMIT: u64 = 128 << 20;
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
-/// The logarithm, to the base 2, of the largest window that there is room for, `at_once` layers being unpacked side by
-/// side.
+/// The base-2 logarithm of the largest window that there is room for while `at_once` layers are unpacked in parallel.
 ///
 /// # Errors
-/// When the layer's first frame, of which this is the beginning, has a larger one.
+/// When the layer's first frame, whose first bytes are `beginning`, has a larger one.
 pub(super) fn admitted(beginning: &[u8], capacity: &dyn Capacity, at_once: usize) -> anyhow::Result<u32> {
     let room = (capacity.left() / at_once.max(1) as u64).clamp(USUAL, LIMIT);
     match of_frame(beginning) {
@@ -26,9 +25,9 @@ pub(super) fn admitted(beginning: &[u8], capacity: &dyn Capacity, at_once: usize
     }
 }
 
-/// What the decompressor says when a later frame has a larger window than the first, in words that help.
+/// Explains the decompressor's error for a later frame with a larger window than the first.
 pub(super) fn explain(error: io::Error, admitted: u32) -> anyhow::Error {
-    // libzstd's text of ZSTD_error_frameParameter_windowTooLarge; its bindings give no number.
+    // libzstd's text of ZSTD_error_frameParameter_windowTooLarge; its bindings do not return the code.
     if error.to_string().contains("requires too much memory") {
         return too_large("a larger one", 1 << admitted);
     }
@@ -49,7 +48,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
-/// The window of a frame by its header; nothing where this is not the beginning of a frame.
+/// The window of a frame, from its header; `None` if the bytes are not a header.
 fn of_frame(header: &[u8]) -> Option<u64> {
     let (magic, rest) = header.split_at_checked(4)?;
     let (descriptor, rest) = rest.split_first()?;
@@ -62,7 +61,7 @@ fn of_frame(header: &[u8]) -> Option<u64> {
         let base = 1_u64 << (10 + (window >> 3));
         return Some(base + base / 8 * u64::from(window & 7));
     }
-    // The whole content is the window.
+    // A single-segment frame: the window is the whole content.
     let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
     let (length, more) = [(1, 0), (2, 256), (4, 0), (8, 0)][usize::from(descriptor >> 6)];
     let mut size = [0; 8];

@@ -1,4 +1,4 @@
-//! The text of one file: containers-registries.conf(5), version 2.
+//! Parses one file: containers-registries.conf(5), version 2.
 
 use super::{Mirror, MirrorUse, Rule, ShortNames};
 use anyhow::{Context as _, bail, ensure};
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Table;
 
-/// What may stand in a file, and in its tables.
+/// The keys of a file, and of its tables.
 const KEYS: &[&str] =
     &["registry", "unqualified-search-registries", "short-name-mode", "aliases", "credential-helpers"];
 const REGISTRY_KEYS: &[&str] =
     &["prefix", "location", "insecure", "blocked", "mirror", "mirror-by-digest-only", "pull-from-mirror"];
 const MIRROR_KEYS: &[&str] = &["location", "insecure", "pull-from-mirror"];
 
-/// The credential helper that is none: it stands for containers-auth.json(5).
+/// A pseudo credential helper: it means containers-auth.json(5).
 const AUTH_FILES: &str = "containers-auth.json";
 
 #[derive(Deserialize)]
@@ -53,12 +53,12 @@ struct MirrorTable {
     pull_from_mirror: Option<String>,
 }
 
-/// What one file says.
+/// The content of one file.
 pub(super) struct FileRules {
     pub(super) rules: Vec<Rule>,
     pub(super) search: Option<Vec<String>>,
     pub(super) short_names: Option<ShortNames>,
-    /// An empty value takes the alias away.
+    /// An empty value removes the alias.
     pub(super) aliases: BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
     Ok(FileRules { rules, search, short_names, aliases: file.aliases, warnings })
 }
 
-/// Version 1 has nothing but lists of registries below `[registries.…]`.
+/// Version 1 has only lists of registries below `[registries.…]`.
 fn refuse_version_1(table: &Table) -> anyhow::Result<()> {
     if !table.contains_key("registries") {
         return Ok(());
@@ -97,7 +97,7 @@ fn refuse_version_1(table: &Table) -> anyhow::Result<()> {
     ))
 }
 
-/// As containers/image does it, a key that nobody knows is passed over; unlike there, it is told.
+/// Unknown keys. They are ignored as in containers/image, but reported as warnings.
 fn unknown_keys(table: &Table) -> Vec<String> {
     let mut unknown = Vec::new();
     note_unknown(table, KEYS, "registries.conf", &mut unknown);
@@ -161,7 +161,7 @@ fn mirror(table: MirrorTable, by_digest_only: bool, prefix: &str) -> anyhow::Res
     Ok(Mirror { location, insecure: table.insecure, used_for })
 }
 
-/// A host with or without a path, no URL.
+/// Parses a host with or without a path; URLs are refused.
 fn place(text: &str) -> anyhow::Result<String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Err(hinted(
@@ -172,7 +172,7 @@ fn place(text: &str) -> anyhow::Result<String> {
     Ok(canonical_scope(text.trim_end_matches('/')))
 }
 
-/// Two tables may lead to one place, but not say different things about it.
+/// Two tables may lead to one location, but must not contradict each other.
 fn refuse_contradictions(rules: &[Rule]) -> anyhow::Result<()> {
     for (index, rule) in rules.iter().enumerate() {
         for other in rules[..index].iter().filter(|other| other.target() == rule.target()) {
@@ -192,7 +192,8 @@ fn check_search_registry(registry: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both sides of an alias are names without tag and digest; the left one lacks a registry, the right one has one.
+/// Checks an alias: both sides are names without tag and digest, the left one without a registry, the right one with
+/// one.
 fn check_alias(name: &str, value: &str) -> anyhow::Result<()> {
     use oci_reference::Named;
     let whole = |text: &str| text.parse::<Named>().ok().filter(|_| !text.contains('@'));

@@ -1,9 +1,10 @@
-//! Where images are really to be had: containers-registries.conf(5), version 2, and containers-registries.conf.d(5).
+//! Maps image names to registries and mirrors: containers-registries.conf(5), version 2, and
+//! containers-registries.conf.d(5).
 //!
 //! As in containers/image, with these differences: `insecure` means http, never TLS without verification; a
-//! `[[registry]]` with a `prefix` alone may be blocked; and where no file says which registries are searched, a
-//! name without a registry is one of Docker Hub, as for docker. Nobody is asked at a prompt, so that
-//! `permissive` and `disabled` are the same: all search registries are tried.
+//! `[[registry]]` with only a `prefix` may be blocked; and where no file configures search registries, a name without a
+//! registry belongs to Docker Hub, as in docker. There is no prompt, so `permissive` and `disabled` mean the same: all
+//! search registries are tried.
 
 mod file;
 
@@ -12,7 +13,7 @@ use hint::{WithHint as _, hinted};
 use oci_reference::reference::Named;
 use std::collections::BTreeMap;
 
-/// The registries that are configured; all others are reached by https under their own name.
+/// The configured registries; all others are reached by https under their own name.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     /// No two have the same prefix.
@@ -27,7 +28,7 @@ pub struct Registries {
 #[derive(Debug, Clone)]
 struct Rule {
     prefix: String,
-    /// The prefix itself when there is none.
+    /// `None` means the prefix itself.
     location: Option<String>,
     insecure: bool,
     blocked: bool,
@@ -50,36 +51,36 @@ enum MirrorUse {
     Tags,
 }
 
-/// `short-name-mode`: what a name without registry means when several registries are searched.
+/// `short-name-mode`: the meaning of a name without a registry when several registries are searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ShortNames {
-    /// Nothing: it is refused.
+    /// The name is refused.
     Enforcing,
-    /// The image of the first registry that has one.
+    /// The image of the first registry that has it.
     Permissive,
 }
 
-/// Where the images of one repository are.
+/// The location of the images of one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// The registry as people call it, with its port if it has one.
+    /// The registry by its usual name, with its port if it has one.
     pub registry: String,
     /// The repository on that registry.
     pub repository: String,
 }
 
 impl Registries {
-    /// Reads the text of a registries.conf.
+    /// Parses a registries.conf.
     ///
     /// # Errors
-    /// When it is not such a text.
+    /// When the text is not one.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let content = file::parse(text)?;
         let mut registries = Self::default();
         for rule in content.rules {
-            // The first of one file counts, as in containers/image.
+            // The first one in a file counts, as in containers/image.
             if !registries.rules.iter().any(|known| known.prefix == rule.prefix) {
                 registries.rules.push(rule);
             }
@@ -91,8 +92,8 @@ impl Registries {
         Ok(registries)
     }
 
-    /// Takes in a later file of registries.conf.d: its tables replace those with the same prefix, its aliases those
-    /// of the same name, its settings the settings.
+    /// Merges a later file of registries.conf.d: its tables replace those with the same prefix, its aliases those of
+    /// the same name, its settings the earlier settings.
     pub fn overlay(&mut self, later: Self) {
         self.rules.retain(|rule| !later.rules.iter().any(|other| other.prefix == rule.prefix));
         self.rules.extend(later.rules);
@@ -102,17 +103,17 @@ impl Registries {
         self.warnings.extend(later.warnings);
     }
 
-    /// What has no effect, a sentence each.
+    /// What has no effect, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The images that a name may mean, in the order in which they are tried: more than one only for a name
-    /// without registry.
+    /// The images that a name may mean, in the order in which they are tried: more than one only for a name without a
+    /// registry.
     ///
     /// # Errors
-    /// When such a name means nothing, or too much.
+    /// When such a name has no meaning, or is ambiguous.
     pub fn candidates(&self, reference: &Named) -> anyhow::Result<Vec<Named>> {
         let Some(short) = reference.short_name() else { return Ok(vec![reference.clone()]) };
         if let Some(alias) = self.aliases.get(short).filter(|alias| !alias.is_empty()) {
@@ -136,7 +137,7 @@ impl Registries {
         }
     }
 
-    /// Where the image is to be had, in the order in which the places are tried: the mirrors, at last the location.
+    /// The locations of an image, in the order in which they are tried: first the mirrors, then the registry itself.
     ///
     /// # Errors
     /// When the image is blocked.
@@ -160,7 +161,7 @@ impl Registries {
         if sources.is_empty() { Err(blocked(&rule.prefix)) } else { Ok(sources) }
     }
 
-    /// The table with the longest prefix of `name`.
+    /// The table with the longest matching prefix of `name`.
     fn rule(&self, name: &str) -> Option<&Rule> {
         let covering = self.rules.iter().filter(|rule| rule.covered(name).is_some());
         covering.max_by_key(|rule| rule.prefix.len())
@@ -185,13 +186,13 @@ impl MirrorUse {
 }
 
 impl Rule {
-    /// How many bytes of `name` the prefix stands for, if it is one of it.
+    /// The number of bytes of `name` that the prefix matches, if it does.
     fn covered(&self, name: &str) -> Option<usize> {
         let (length, ends) = match self.prefix.strip_prefix('*') {
             Some(suffix) => {
                 let host = &name[..name.find('/').unwrap_or(name.len())];
                 let host = host.split_once(':').map_or(host, |(host, _)| host);
-                // At least one letter for the `*`.
+                // The `*` matches at least one character.
                 let covered = host.len() > suffix.len() && host.ends_with(suffix);
                 (covered.then_some(host.len())?, ['/', ':'])
             }
@@ -211,7 +212,7 @@ impl Rule {
         Ok(if named.short_name().is_some() { moved } else { named.name() })
     }
 
-    /// What it says something about.
+    /// The location that the table configures.
     fn target(&self) -> &str {
         self.location.as_deref().unwrap_or(&self.prefix)
     }
@@ -230,8 +231,7 @@ impl Endpoint {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// The host that answers for the registry: Docker Hub's API has lived under another name than its images from
-    /// the beginning.
+    /// The host that serves the registry: the API of Docker Hub has always had another host than its image names.
     #[must_use]
     pub fn host(&self) -> &str {
         if self.registry == "docker.io" { "registry-1.docker.io" } else { &self.registry }
@@ -243,7 +243,7 @@ impl Endpoint {
         self.scheme == "http"
     }
 
-    /// The API's address for this repository, without a slash at the end.
+    /// The base URL of this repository, without a trailing slash.
     #[must_use]
     pub fn base(&self) -> String {
         format!("{}://{}/v2/{}", self.scheme, self.host(), self.repository)

@@ -56,17 +56,17 @@ fn places_are_tried_in_order() {
         ("10.0.2.2:5000/x", &["http://10.0.2.2:5000|x"][..]),
         ("10.0.2.2:50001/x", &["https://10.0.2.2:50001|x"]),
         ("busybox", &["https://registry-1.docker.io|library/busybox"]),
-        // The longest prefix decides, and a prefix ends where a part of the name ends.
+        // The longest prefix counts, and a prefix ends at the end of a component.
         ("r.example/team/x", &["https://mirror.example|copy/x"]),
         ("r.example/teams/x", &["https://r.example|teams/x"]),
-        // `*.` stands for one or more names.
+        // `*.` matches one or more labels.
         ("a.wild.example/x", &["http://a.wild.example|x"]),
         ("a.b.wild.example:5000/x", &["http://a.b.wild.example:5000|x"]),
         ("wild.example/x", &["https://wild.example|x"]),
         ("awild.example/x", &["https://awild.example|x"]),
         ("other.example/a.wild.example/x", &["https://other.example|a.wild.example/x"]),
         ("a.deep.wild.example/x", &["https://flat.example|deep/x"]),
-        // A blocked mirror is passed over.
+        // A blocked mirror is skipped.
         (
             "many.example/x",
             &["https://one.example|x", "https://three.example|x", "https://main.example|many/x"],

@@ -28,10 +28,10 @@ fn credentials_are_sent_as_the_standard_says_and_never_shown() {
     assert_eq!(percent("repository:a/b:pull"), "repository%3Aa%2Fb%3Apull");
 }
 
-/// One request, as it came.
+/// One request, as received.
 type Request = String;
 
-/// A server that answers each request with the text that `answer` makes of it; its address, and what it was asked.
+/// A server that answers each request with the text that `answer` returns; its address, and the requests it received.
 fn server(answer: impl Fn(&Request) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
     let observer = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = observer.local_addr().unwrap().to_string();
@@ -56,7 +56,7 @@ fn server(answer: impl Fn(&Request) -> String + Send + 'static) -> (String, Arc<
     (address, asked)
 }
 
-/// With a body only where a form is sent.
+/// Whether a request is complete; only one with a form has a body.
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

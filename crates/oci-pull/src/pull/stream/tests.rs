@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// A source whose blobs are what `serve` makes of the digest, the place in the blob, and how many requests there were.
+/// A source that calls `serve` with the digest, the offset in the blob, and the number of requests so far.
 struct Fake<F> {
     serve: F,
     asked: Mutex<Vec<u64>>,
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Room for all.
+/// Unlimited capacity.
 struct Room;
 
 impl Capacity for Room {
@@ -68,7 +68,7 @@ impl Capacity for Room {
     fn stretch(&self) {}
 }
 
-/// What is read until it breaks.
+/// A stream that breaks at its end.
 struct Breaking<R>(R);
 
 impl<R: Read> Read for Breaking<R> {
@@ -80,7 +80,7 @@ impl<R: Read> Read for Breaking<R> {
     }
 }
 
-/// A tar with one file of so many bytes.
+/// A tar with one file of this size.
 fn tar(bytes: usize) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_path("a").unwrap();
@@ -97,7 +97,7 @@ fn wanted(bytes: &[u8]) -> Wanted {
     Wanted { digest, diff_id: digest, compression: Compression::None, bytes: bytes.len() as u64 }
 }
 
-/// What comes of fetching these layers, and what was told.
+/// The result of fetching these layers, and the events.
 fn fetched(source: &Arc<dyn ImageSource>, layers: &[Wanted]) -> (Result<usize, String>, Vec<String>) {
     let room = tempfile::tempdir().unwrap();
     let store = Store::open(room.path()).unwrap();
@@ -124,7 +124,7 @@ fn a_layer_that_comes_damaged_is_named_by_its_digest_and_fetched_again() {
     let content = tar(100_000);
     let layer = wanted(&content);
     let digest = layer.digest;
-    // In the header of the archive, which is what the unpacker sees first.
+    // In the header of the archive, which the unpacker sees first.
     let source = Fake::new(move |_, _, count| {
         let mut bytes = content.clone();
         bytes[3] ^= u8::from(count == 1);
@@ -198,7 +198,7 @@ fn a_break_in_the_middle_goes_on_at_the_byte_that_was_reached() {
 
 #[test]
 fn a_fatal_error_of_one_layer_stops_the_others_at_once() {
-    /// A byte each second.
+    /// A stream of one byte per second.
     struct Trickle;
     impl Read for Trickle {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
