@@ -1,9 +1,9 @@
-//! The cgroup of a container (cgroups(7)): what it uses is counted and limited there, and nothing that it has
-//! started can get out of it.
+//! The cgroup of a container (cgroups(7)): it counts and limits the container's resources, and no descendant of the
+//! container can leave it.
 //!
-//! A container's first process is made in its cgroup of version 2. To move a process that is there already the
-//! kernel waits for all processors (measured: 5 to 16 ms, a third of a container's whole start), so a hierarchy
-//! of version 1 is used only where a limit needs it.
+//! The first process of a container is created in its cgroup of version 2. To move an existing process, the kernel
+//! waits for all processors (measured: 5 to 16 ms, a third of a container's whole start). So a hierarchy of version 1
+//! is used only where a limit needs it.
 
 use super::group::Group;
 use super::hierarchy::Controller;
@@ -23,16 +23,16 @@ use std::time::{Duration, Instant};
 /// Has a line `oom_kill NUMBER`, since Linux 4.13.
 const KILLS_OF_ALL: &str = "/proc/vmstat";
 
-/// How long the kernel may take to end what was killed. What waits for a disk takes longer, and is left.
+/// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Where the processes are of a cgroup of version 1. What the container sees as the root is this one, and its files it
-/// can write, in namespaces of its own; the limits are above. In version 2 `nsdelegate` shuts them off (cgroups(7)).
+/// The child cgroup of version 1 that holds the processes. A container with a cgroup namespace sees it as the root and
+/// can write its files, so the limits are set one level above. In version 2 `nsdelegate` protects them (cgroups(7)).
 pub(super) const INSIDE: &str = "inside";
-/// PID 1 of a container is ours, and does not count.
+/// The PID 1 of a container is part of Iguana, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
-/// The most that a container may use.
+/// The resource limits of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ResourceLimits {
     /// Bytes of memory.
@@ -41,30 +41,30 @@ pub(super) struct ResourceLimits {
     pub(super) pids: Option<u64>,
 }
 
-/// The cgroup of one container. Dropping it kills all that is in it, and removes it.
+/// The cgroup of one container. Dropping it kills every process in it, and removes it.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     unified: Option<PathBuf>,
-    /// The same in hierarchies of version 1.
+    /// The cgroups of the container in hierarchies of version 1.
     others: Vec<PathBuf>,
     memory: MemoryAccount,
     processes: ProcessAccount,
 }
 
-/// What a container has used of the memory. It can be asked as long as there is the cgroup.
+/// The memory use of a container. It can be read as long as the cgroup exists.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryAccount {
-    /// The directory of the cgroup that counts it, and what its files are called.
+    /// The directory of the cgroup that counts it, and the names of its files.
     counted: Option<(PathBuf, &'static MemoryFiles)>,
     limit: Option<u64>,
-    /// What the count was at the beginning.
+    /// The number of kills when the container was started.
     kills_before: u64,
     group: Arc<Group>,
-    /// How often the limit of all containers had been reached at the beginning.
+    /// How often the limit of all containers had been reached when the container was started.
     refusals_before: u64,
 }
 
-/// How often a container got no more processes because all containers had as many as they may have.
+/// How often a container could not create a process because of the limit of all containers.
 #[derive(Debug, Clone)]
 pub(super) struct ProcessAccount {
     group: Arc<Group>,
@@ -77,20 +77,20 @@ impl ProcessAccount {
         self.group.process_refusals() + self.own.as_deref().map_or(0, process_refusals)
     }
 
-    /// The most processes of all containers.
+    /// The process limit of all containers.
     pub(super) fn limit(&self) -> u64 {
         self.group.process_limit()
     }
 }
 
-/// What the two versions call the same.
+/// The names of the files in one of the two versions.
 #[derive(Debug)]
 pub(super) struct MemoryFiles {
     pub(super) limit: &'static str,
     used: &'static str,
-    /// Lines of `memory.stat` with what is not lost if it is not in memory: it is read again.
+    /// Lines of `memory.stat` that count page cache, which the kernel can reclaim.
     cached: [&'static str; 2],
-    /// How often its own limit, not that of a cgroup below or above, left no way but to kill.
+    /// Counts how often the cgroup's own limit, and not that of a parent or child, led to a kill.
     refusals: &'static str,
     /// Has a line `oom_kill NUMBER`.
     kills: &'static str,
@@ -110,22 +110,22 @@ pub(super) const VERSION_1: MemoryFiles = MemoryFiles {
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
     cached: ["total_active_file", "total_inactive_file"],
-    // It counts also what could still be made room for.
+    // Also counts the times when memory could be reclaimed.
     refusals: "memory.failcnt",
-    // It counts what was killed where that was.
+    // Counts kills in the cgroup of the killed process.
     kills: "inside/memory.oom_control",
     peak: "memory.max_usage_in_bytes",
 };
 
 impl MemoryFiles {
-    /// Bytes that are in use there, without what can be read again.
+    /// Bytes in use, without page cache that can be reclaimed.
     pub(super) fn used(&self, directory: &Path) -> u64 {
         let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
         let cached: u64 = self.cached.iter().filter_map(|key| number_of(&stat, key)).sum();
         number_in(&directory.join(self.used)).unwrap_or(0).saturating_sub(cached)
     }
 
-    /// How often its own limit has been reached.
+    /// How often the cgroup's own limit was reached.
     pub(super) fn refusals(&self, directory: &Path) -> u64 {
         let text = fs::read_to_string(directory.join(self.refusals)).unwrap_or_default();
         text.trim().parse().ok().or_else(|| number_of(&text, "oom")).unwrap_or(0)
@@ -133,7 +133,7 @@ impl MemoryFiles {
 }
 
 impl Cgroup {
-    /// Makes it among those of the group. `name` is its own among the containers of this process.
+    /// Creates it as a child of the group's cgroup; `name` is unique among the containers of this process.
     ///
     /// # Errors
     /// When a limit cannot be enforced here.
@@ -156,7 +156,7 @@ impl Cgroup {
             (Some(Controller::Own(directory)), Some(_)) => {
                 Some((cgroup.make_other(directory, &name)?, &VERSION_1))
             }
-            // Without a limit of its own it is counted with all the others.
+            // Without a limit of its own, it is counted together with all others.
             (Some(Controller::Own(_)), None) => cgroups.memory_directory(),
             (Some(Controller::Unified), _) => cgroup.unified.clone().zip(Some(&UNIFIED)),
             _ => None,
@@ -176,8 +176,8 @@ impl Cgroup {
         let directory = directory.join(name);
         if !self.others.contains(&directory) {
             self.others.push(make_directory(directory.clone())?);
-            // Before Linux 5.11 a limit of memory is one of those below only if this says so. Other controllers have no such
-            // file.
+            // Before Linux 5.11, a memory limit applies to child cgroups only if this is set. Other controllers have no
+            // such file.
             let _ = write(&directory.join("memory.use_hierarchy"), "1");
             make_directory(directory.join(INSIDE))?;
         }
@@ -189,12 +189,12 @@ impl Cgroup {
             return Err(cannot_limit("memory", "CONFIG_MEMCG"));
         };
         let file = directory.join(files.limit);
-        // Version 1 takes no limit that is below what the cgroup itself uses.
+        // Version 1 refuses a limit below the current use.
         if write(&file, &limit.to_string()).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)) {
             return Err(self.memory.too_little());
         }
         set(&file, limit)?;
-        // What is left of a program whose process was killed is seldom of use. Version 1 has no such file.
+        // When the kernel kills one process of a program, the rest is seldom of use. Version 1 has no such file.
         let _ = write(&directory.join("memory.oom.group"), "1");
         Ok(())
     }
@@ -214,7 +214,8 @@ impl Cgroup {
         set(&directory.join("pids.max"), limit + OUR_PROCESSES)
     }
 
-    /// Starts a process in it. `start` gets the directory in which the kernel is to make it, if it can do that.
+    /// Starts a process in the cgroup. `start` gets the directory in which the kernel creates the process, if it
+    /// supports that.
     pub(super) fn admit(&self, start: impl Fn(Option<&Path>) -> io::Result<Pid>) -> io::Result<Pid> {
         let mut to_join: Vec<PathBuf> = self.others.iter().map(|directory| directory.join(INSIDE)).collect();
         let started = self.unified.as_ref().map(|directory| start(Some(directory)));
@@ -231,7 +232,7 @@ impl Cgroup {
             write(&directory.join("cgroup.procs"), &process.as_raw_pid().to_string())
         });
         if joined.is_err() {
-            // It is this process' own child, and is not known to anybody else yet.
+            // It is a child of this process and not known anywhere else yet.
             let _ = kill_process(process, Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| waitpid(Some(process), WaitOptions::empty()));
         }
@@ -246,8 +247,8 @@ impl Cgroup {
         &self.processes
     }
 
-    /// Whether what its PID 1 keeps in memory has a limit of its own, which the kernel enforces by ending all the rest of
-    /// the container.
+    /// Whether PID 1 can be protected from the OOM killer: its container has a limit of its own, which the kernel
+    /// enforces by killing all other processes of the container.
     pub(super) fn spares_init(&self) -> bool {
         self.memory.limit.is_some()
             && matches!(self.memory.counted, Some((_, files)) if files.limit == UNIFIED.limit)
@@ -255,18 +256,18 @@ impl Cgroup {
 }
 
 impl MemoryAccount {
-    /// How often something in it was killed for want of memory; on the whole machine, where nothing else is counted.
+    /// The number of OOM kills in the container; of the whole machine where nothing smaller is counted.
     pub(super) fn kills(&self) -> u64 {
         let counted = self.counted.as_ref().map(|(directory, files)| directory.join(files.kills));
         kills_in(counted.as_deref().unwrap_or(Path::new(KILLS_OF_ALL))) + self.group.kills()
     }
 
-    /// Whether there was such a kill since its beginning.
+    /// Whether there was an OOM kill since its start.
     pub(super) fn has_killed(&self) -> bool {
         self.kills() > self.kills_before
     }
 
-    /// The limit leaves no room to start.
+    /// The error when the limit leaves no room to start.
     pub(super) fn too_little(&self) -> anyhow::Error {
         let hint = match self.limit_reached() {
             LimitReached::Own(_) => "raise the container's `memory`: some MiB are needed to start it",
@@ -275,7 +276,7 @@ impl MemoryAccount {
         hinted(self.memory_shortage().to_string(), hint)
     }
 
-    /// What is known of such a kill.
+    /// What is known about the memory shortage behind a kill.
     pub(super) fn memory_shortage(&self) -> MemoryShortage {
         let peak = self.counted.as_ref().and_then(|(directory, files)| {
             fs::read_to_string(directory.join(files.peak)).ok()?.trim().parse().ok()
@@ -302,7 +303,7 @@ impl Drop for Cgroup {
 
 fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
     if directory.exists() {
-        // An earlier container of the name, which the kernel could not end in time.
+        // The cgroup of an earlier container with this name, which the kernel could not end in time.
         end(&directory);
     }
     fs::create_dir(&directory)
@@ -310,19 +311,20 @@ fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// How often no more processes could be made there, for a limit of its own where the kernel tells that (since Linux 6.11).
+/// How often the creation of a process failed there. Counted for the cgroup's own limit where the kernel supports that
+/// (since Linux 6.11).
 pub(super) fn process_refusals(directory: &Path) -> u64 {
     let read = |name| fs::read_to_string(directory.join(name));
     let events = read("pids.events.local").or_else(|_| read("pids.events")).unwrap_or_default();
     number_of(&events, "max").unwrap_or(0)
 }
 
-/// The number that a file of the kernel's has.
+/// Parses a file of the kernel that contains a number.
 pub(super) fn number_in(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Whether anything is in a cgroup or in those below.
+/// Whether there are processes in a cgroup or its descendants.
 pub(super) fn has_processes(directory: &Path) -> bool {
     !processes(directory).is_empty() || below(directory).iter().any(|inner| has_processes(inner))
 }
@@ -340,7 +342,7 @@ fn set(file: &Path, limit: u64) -> anyhow::Result<()> {
         .hint("the kernel's own limit may be lower: see the file of that name further up")
 }
 
-/// Writes a file of the kernel's, which is never made.
+/// Writes a file of the kernel, which is never created.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
 }
@@ -353,7 +355,7 @@ fn number_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Kills all that is in a cgroup and in those below, and removes them.
+/// Kills every process in a cgroup and its descendants, and removes them.
 pub(super) fn end(directory: &Path) {
     let start = Instant::now();
     while remove(directory).is_err() && start.elapsed() < END_LIMIT {
@@ -362,7 +364,7 @@ pub(super) fn end(directory: &Path) {
     }
 }
 
-/// Removes a cgroup and those below, if nothing is in them.
+/// Removes a cgroup and its descendants, if they have no processes.
 fn remove(directory: &Path) -> io::Result<()> {
     below(directory).iter().try_for_each(|inner| remove(inner))?;
     match fs::remove_dir(directory) {
@@ -380,14 +382,14 @@ fn below(directory: &Path) -> Vec<PathBuf> {
 }
 
 pub(super) fn kill(directory: &Path) {
-    // Since Linux 5.14, in version 2: at once, however fast they multiply.
+    // Since Linux 5.14, in version 2: kills all at once, even if they fork quickly.
     if write(&directory.join("cgroup.kill"), "1").is_ok() {
         return;
     }
     below(directory).iter().for_each(|inner| kill(inner));
     for process in processes(directory) {
         let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { continue };
-        // Asked again: its number may have gone to another process before it was held.
+        // Checked again: before the pidfd was opened, the PID may have been reused.
         if processes(directory).contains(&process) {
             let _ = pidfd_send_signal(handle, Signal::KILL);
         }

@@ -1,9 +1,9 @@
-//! The cgroup of all containers together. Whatever they do, the machine keeps the memory and the processes that it needs
-//! to go on: to notice, to end the container, and to tell.
+//! The common cgroup of all containers. Whatever they do, the machine keeps the memory and the processes that it needs
+//! to notice the problem, end the container and report it.
 //!
-//! Where memory is counted, the kernel enforces the limit; it follows what the rest of the machine takes. Where it is not,
-//! containers are killed when the reserve is touched. Files in a tmpfs count for whoever wrote them (cgroup-v2.rst,
-//! "Memory Ownership").
+//! With a memory controller, the kernel enforces the limit, which follows the memory use of the rest of the machine.
+//! Without one, the containers are killed when less than the reserve is free. Files in a tmpfs are charged to the
+//! cgroup that wrote them (cgroup-v2.rst, "Memory Ownership").
 
 use super::cgroup::{self, MemoryFiles};
 use super::hierarchy::Cgroups;
@@ -14,60 +14,62 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-/// Memory in bytes that containers leave to the machine: one part in so many of all of it, within bounds. The least is
-/// what this program and the kernel's own bookkeeping were measured to take while a container runs, and a machine of
-/// 128 MiB has no more to spare; the most is what pulling the next job's image takes (docs/memory.md), twice.
+/// Bytes of memory that containers leave to the machine: this fraction of the whole, within bounds. The lower bound is
+/// the measured use of this program and the kernel's own bookkeeping while a container runs; a machine of 128 MiB
+/// cannot spare more. The upper bound is twice what pulling the image of the next job takes (docs/memory.md).
 const RESERVE_PART: u64 = 64;
 const LEAST_RESERVE: u64 = 4 << 20;
 const MOST_RESERVE: u64 = 32 << 20;
-/// A limit of fewer bytes lets not even PID 1 of a container begin.
+/// The least limit in bytes: with less, not even the PID 1 of a container can start.
 const LEAST_LIMIT: u64 = 4 << 20;
-/// How often the limit follows the rest of the machine, which takes some 10 MB in that time when it pulls.
+/// How often the limit is adjusted to the use of the rest of the machine, which takes some 10 MB in that time during a
+/// pull.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-/// Bytes by which the limit must be wrong to be set again.
+/// The limit is written again when it differs by more bytes than this.
 const TOLERANCE: u64 = 1 << 20;
-/// What compressed swap is expected to save of what lies in it: a half (zram.rst, "we expect a 2:1 compression ratio").
+/// The fraction of its content that compressed swap is expected to save: a half (zram.rst, "we expect a 2:1 compression
+/// ratio").
 const SAVED_PART: u64 = 2;
-/// Of the processes that the kernel can have, so many quarters are for containers: the rest of the machine has less than
-/// a hundred, and threads for each download.
+/// Containers get this many quarters of the processes that the kernel allows: the rest of the machine has less than a
+/// hundred, and threads for each download.
 const QUARTERS_OF_PROCESSES: u64 = 3;
-/// Numbers of processes and threads, and how many there may be (proc_sys_kernel(5)).
+/// The limits of processes and threads, and of PIDs (proc_sys_kernel(5)).
 const MACHINE_LIMITS: [&str; 2] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
 
-/// Memory in bytes that all containers together leave to a machine that has `total` of it.
+/// Bytes of memory that all containers together leave to a machine with `total` bytes.
 pub fn memory_reserve(total: u64) -> u64 {
     (total / RESERVE_PART).clamp(LEAST_RESERVE, MOST_RESERVE)
 }
 
-/// All containers of a [`super::Runtime`]. Dropping it ends what is left of them.
+/// All containers of a [`super::Runtime`]. Dropping it ends those that are left.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Where the containers' own cgroups are made.
+    /// The parents of the containers' own cgroups.
     inside: Cgroups,
     memory: Option<(PathBuf, &'static MemoryFiles)>,
     pids: Option<PathBuf>,
-    /// All directories that are the group's.
+    /// All directories of the group.
     directories: Vec<PathBuf>,
-    /// Bytes that all containers may use now; none where nothing limits them.
+    /// The current memory limit of all containers in bytes; 0 where there is no memory controller.
     limit: AtomicU64,
-    /// The most processes, and threads, of all containers.
+    /// The limit of processes and threads of all containers.
     process_limit: u64,
-    /// How often it was killed because memory is not counted here.
+    /// How often the group was killed by this program, for lack of a memory controller.
     kills: AtomicU64,
     #[cfg(test)]
     held: std::sync::atomic::AtomicBool,
 }
 
-/// The machine's memory in bytes.
+/// The memory of the machine in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct MachineMemory {
     total: u64,
-    /// What could be used without anything being killed.
+    /// Memory that can be used without killing anything.
     available: u64,
 }
 
 impl Group {
-    /// Makes the group among the cgroups of the machine, and has its limit follow what the machine needs.
+    /// Creates the group in the machine's cgroups, and keeps adjusting its limit to the memory use of the machine.
     pub(super) fn begin(found: &Cgroups) -> Arc<Self> {
         let group = Arc::new(Self::make(found));
         group.look();
@@ -81,7 +83,7 @@ impl Group {
         let (memory, pids) = (inside.memory_directory(), inside.pids_directory());
         let process_limit = process_limit(MACHINE_LIMITS.map(|file| cgroup::number_in(Path::new(file))));
         if let Some(directory) = &pids {
-            // A lower one further up counts all the same.
+            // An error is ignored: a lower limit of a parent applies anyway.
             let _ = cgroup::write(&directory.join("pids.max"), &process_limit.to_string());
         }
         let directories = inside.directories();
@@ -99,52 +101,52 @@ impl Group {
         }
     }
 
-    /// Has the limit be this one from now on, whatever the machine has.
+    /// Fixes the limit, whatever the machine has.
     #[cfg(test)]
     pub(super) fn hold_limit(&self, limit: u64) {
         let (directory, files) = self.memory.as_ref().unwrap();
         self.held.store(true, Ordering::Relaxed);
-        // A look that had begun before has ended.
+        // Until an adjustment that has already begun is over.
         thread::sleep(FOLLOW_EVERY);
         cgroup::write(&directory.join(files.limit), &limit.to_string()).unwrap();
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Where the cgroup of a container is made.
+    /// The parents of the containers' own cgroups.
     pub(super) fn cgroups(&self) -> &Cgroups {
         &self.inside
     }
 
-    /// Bytes that all containers may use now.
+    /// The current memory limit of all containers in bytes.
     pub(super) fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// The most processes, and threads, of all containers.
+    /// The limit of processes and threads of all containers.
     pub(super) fn process_limit(&self) -> u64 {
         self.process_limit
     }
 
-    /// How often all containers were killed because memory is not counted here.
+    /// How often all containers were killed by this program, for lack of a memory controller.
     pub(super) fn kills(&self) -> u64 {
         self.kills.load(Ordering::Relaxed)
     }
 
-    /// How often the limit of memory of all containers has led to a kill.
+    /// How often the memory limit of all containers has led to a kill.
     pub(super) fn memory_refusals(&self) -> u64 {
         let counted = self.memory.as_ref().map_or(0, |(directory, files)| files.refusals(directory));
         counted + self.kills()
     }
 
-    /// How often there were as many processes as all containers may have. Before Linux 6.11 that is counted where the
-    /// process is that wanted another one.
+    /// How often the process limit of all containers was reached. Before Linux 6.11 the kernel counts that in the
+    /// cgroup of the process that failed to fork.
     pub(super) fn process_refusals(&self) -> u64 {
         self.pids.as_ref().map_or(0, |directory| {
             cgroup::process_refusals(directory) + cgroup::process_refusals(&directory.join(cgroup::INSIDE))
         })
     }
 
-    /// Has the limit follow the machine, or does what the limit would do.
+    /// Adjusts the limit to the machine, or enforces it without a memory controller.
     fn look(&self) {
         #[cfg(test)]
         if self.held.load(Ordering::Relaxed) {
@@ -165,7 +167,7 @@ impl Group {
         }
     }
 
-    /// Kills all containers. Without any cgroup the kernel alone does that, one process after the other.
+    /// Kills all containers. Without any cgroup only the kernel's OOM killer does that, one process after the other.
     fn kill(&self) {
         if let Some(directory) = self.inside.unified_directory()
             && cgroup::has_processes(directory)
@@ -190,13 +192,13 @@ fn follow(group: &Weak<Group>) {
     }
 }
 
-/// What containers that use so many bytes may use in all: that, and what is free, without the reserve.
+/// The limit of containers that use `used` bytes: those, and what is available, without the reserve.
 fn limit(machine: MachineMemory, used: u64) -> u64 {
     (used + machine.available).saturating_sub(memory_reserve(machine.total)).max(LEAST_LIMIT)
 }
 
 fn process_limit(machine: [Option<u64>; 2]) -> u64 {
-    /// What a 32-bit kernel has (proc_sys_kernel(5), `pid_max`).
+    /// The limit of a 32-bit kernel (proc_sys_kernel(5), `pid_max`).
     const USUAL: u64 = 32768;
     machine.into_iter().flatten().min().unwrap_or(USUAL) * QUARTERS_OF_PROCESSES / 4
 }
@@ -206,7 +208,8 @@ impl MachineMemory {
         Self::parse(&fs::read_to_string("/proc/meminfo").ok()?)
     }
 
-    /// From the text of proc_meminfo(5). What lies in a tmpfs can be swapped, at the price of its compressed half.
+    /// Parses the text of proc_meminfo(5). The content of a tmpfs can be swapped out, which saves half of it when
+    /// compressed.
     fn parse(meminfo: &str) -> Option<Self> {
         let bytes = |key: &str| {
             let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
@@ -227,9 +230,9 @@ mod tests {
     fn containers_get_what_is_free_but_for_the_reserve() {
         let machine = |available: u64| MachineMemory { total: 512 * MIB, available: available * MIB };
         assert_eq!(limit(machine(400), 0), 392 * MIB);
-        // What they take from the machine changes nothing.
+        // The use by containers does not change the limit.
         assert_eq!(limit(machine(300), 100 * MIB), 392 * MIB);
-        // What others take makes it lower, also than what they use already.
+        // The use by the rest of the machine lowers the limit, even below the use by containers.
         assert_eq!(limit(machine(2), 100 * MIB), 94 * MIB);
         assert_eq!(limit(machine(0), 0), LEAST_LIMIT);
     }

@@ -1,4 +1,4 @@
-//! The machine's hierarchies of cgroups (cgroups(7)), and where in them those of containers are made.
+//! The machine's cgroup hierarchies (cgroups(7)), and where in them the cgroups of containers are created.
 
 use super::cgroup::{INSIDE, MemoryFiles, UNIFIED, VERSION_1, write};
 use rustix::fs::{Access, access};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const OWN: &str = "/proc/self/cgroup";
-/// Where in the machine's cgroups those of containers are made.
+/// The parents of the containers' cgroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cgroups {
     /// The directory in the hierarchy of version 2.
@@ -17,17 +17,17 @@ pub(super) struct Cgroups {
     pub(super) pids: Option<Controller>,
 }
 
-/// Where something is limited.
+/// Where a controller is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Controller {
     /// In the hierarchy of version 2.
     Unified,
-    /// In this directory of one of version 1.
+    /// In this directory of a hierarchy of version 1.
     Own(PathBuf),
 }
 
 impl Cgroups {
-    /// Those of this machine, with the controllers switched on that containers need.
+    /// Finds the cgroups of this machine, and enables the controllers that containers need.
     pub(super) fn open() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read(MOUNTS), read(OWN));
@@ -47,12 +47,12 @@ impl Cgroups {
         cgroups
     }
 
-    /// The same in a new cgroup of that name in each hierarchy, where it can be made.
+    /// The same in a new cgroup `name` in each hierarchy, where it can be created.
     pub(super) fn within(&self, name: &str) -> Self {
         let unified = self.unified.as_ref().map(|directory| match make_new(directory, name) {
             Ok(made) => {
                 let wish: String = self.unified_controllers().map(|name| format!("+{name} ")).collect();
-                // What is not on is missed by whoever needs it.
+                // An error is ignored: a limit that needs a missing controller reports it.
                 let _ = write(&made.join("cgroup.subtree_control"), &wish);
                 made
             }
@@ -89,7 +89,7 @@ impl Cgroups {
         self.unified.as_deref()
     }
 
-    /// Where memory is counted, and what the files are called there.
+    /// The directory in which memory is counted, and the names of its files.
     pub(super) fn memory_directory(&self) -> Option<(PathBuf, &'static MemoryFiles)> {
         match self.memory.as_ref()? {
             Controller::Unified => Some((self.unified.clone()?, &UNIFIED)),
@@ -97,7 +97,7 @@ impl Cgroups {
         }
     }
 
-    /// Where processes are counted.
+    /// The directory in which processes are counted.
     pub(super) fn pids_directory(&self) -> Option<PathBuf> {
         match self.pids.as_ref()? {
             Controller::Unified => self.unified.clone(),
@@ -105,12 +105,13 @@ impl Cgroups {
         }
     }
 
-    /// All of them, in every hierarchy.
+    /// The directories in all hierarchies.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
         self.unified.iter().cloned().chain(self.of_version_1()).collect()
     }
 
-    /// Where a process is to be of which the copies count in the hierarchies of version 1: to move each costs more.
+    /// The cgroups of version 1 that the zygote joins, so that its copies start there: moving each copy would cost
+    /// more.
     pub(super) fn joined_by_copies(&self) -> Vec<PathBuf> {
         self.of_version_1().into_iter().map(|directory| directory.join(INSIDE)).collect()
     }
@@ -125,17 +126,17 @@ impl Cgroups {
         directories
     }
 
-    /// Whether a container has a view of its own at `/sys/fs/cgroup`.
+    /// Whether a container gets its own view at `/sys/fs/cgroup`.
     pub(super) fn are_unified(&self) -> bool {
         self.unified.is_some()
     }
 
-    /// Whether processes are counted, and can be limited.
+    /// Whether processes are counted and can be limited.
     pub(super) fn count_processes(&self) -> bool {
         self.pids.is_some()
     }
 
-    /// One line for the log.
+    /// Describes them in one line for the log.
     pub(super) fn describe(&self) -> String {
         let say = |name: &str, controller: &Option<Controller>| match controller {
             Some(Controller::Unified) => format!("{name} is counted"),
@@ -150,7 +151,7 @@ impl Cgroups {
     }
 }
 
-/// Where this process is in a hierarchy.
+/// The position of this process in a hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct CgroupPath {
     mount: PathBuf,
@@ -167,7 +168,7 @@ impl CgroupPath {
         Self::find(mounts, own, |kind, options| kind == "cgroup" && has(options), controller)
     }
 
-    /// From the texts of proc_pid_mountinfo(5) and of `/proc/self/cgroup`; `controller` is none for version 2.
+    /// Parses the texts of proc_pid_mountinfo(5) and of `/proc/self/cgroup`; `controller` is empty for version 2.
     fn find(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool, controller: &str) -> Option<Self> {
         let (root, mount) = mounts.lines().find_map(|line| {
             let (place, kind) = line.split_once(" - ")?;
@@ -181,21 +182,21 @@ impl CgroupPath {
             controllers.split(',').any(|name| name == controller).then_some(path)
         });
         let below = own.and_then(|own| Path::new(own).strip_prefix(root).ok());
-        // What is outside of the mount, or of the cgroup namespace, cannot be seen.
+        // A cgroup outside of the mount or of the cgroup namespace has no visible path.
         let below = below.filter(|below| !below.starts_with("..")).unwrap_or(Path::new(""));
         Some(Self { mount: mount.into(), own: Path::new(mount).join(below).components().collect() })
     }
 
-    /// Switches on what the machine has of the controllers. Gives back where they are on for new cgroups, and
-    /// which: mostly not where this process is, since a cgroup with processes of its own, but for the root of
-    /// all, cannot have them on ("no internal processes").
+    /// Enables the available controllers. Returns the cgroup whose children have them, and the controllers. Usually
+    /// that is not this process's own cgroup: except for the root, a cgroup that contains processes cannot enable
+    /// controllers ("no internal processes").
     fn enable(&self) -> (PathBuf, Vec<&'static str>) {
         let offered = controllers(&self.mount.join("cgroup.controllers"));
         let wish: String = offered.iter().map(|name| format!("+{name} ")).collect();
         let directories = self.own.ancestors().take_while(|directory| directory.starts_with(&self.mount));
         for directory in directories {
             let file = directory.join("cgroup.subtree_control");
-            // What the kernel refuses here it may allow further up.
+            // A parent may allow what the kernel refuses here.
             let _ = write(&file, &wish);
             if controllers(&file) == offered {
                 return (directory.into(), offered);
@@ -205,7 +206,7 @@ impl CgroupPath {
     }
 }
 
-/// Which of those that containers need are in a list of the kernel's.
+/// The controllers in a list of the kernel that containers need.
 fn controllers(list: &Path) -> Vec<&'static str> {
     let list = fs::read_to_string(list).unwrap_or_default();
     ["memory", "pids"]
@@ -214,9 +215,9 @@ fn controllers(list: &Path) -> Vec<&'static str> {
         .collect()
 }
 
-/// Makes one that is not there yet. An earlier process of the same number may have left one of the name.
+/// Creates a new cgroup. An earlier process with the same PID may have left one of this name.
 fn make_new(above: &Path, name: &str) -> io::Result<PathBuf> {
-    /// More are not left: their number is that of a process.
+    /// The number of leftover cgroups that are skipped: there are few, as their names contain a PID.
     const TRIES: u32 = 1000;
     let names = (0..TRIES).map(|number| if number == 0 { name.into() } else { format!("{name}-{number}") });
     for directory in names.map(|name| above.join(name)) {
@@ -230,7 +231,7 @@ fn make_new(above: &Path, name: &str) -> io::Result<PathBuf> {
 
 fn make_of_version_1(above: &Path, name: &str) -> io::Result<PathBuf> {
     let directory = make_new(above, name)?;
-    // As for a container's own.
+    // As for the cgroup of a container.
     let _ = write(&directory.join("memory.use_hierarchy"), "1");
     fs::create_dir(directory.join(INSIDE))?;
     Ok(directory)

@@ -1,8 +1,8 @@
-//! `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` of a container: copies of the host's.
+//! `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` of a container: copies of the host's files.
 //!
-//! A copy follows the host's file, as when DHCP renews a lease, until the container has written its own. What the
-//! container writes stays with it. A copy is one file for its whole life, since it is mounted; so it is not replaced, but
-//! written anew in place.
+//! A copy follows the host's file, for example after a DHCP renewal, until the container writes to it. What the
+//! container writes is kept. A copy is bind-mounted and must stay the same file, so it is overwritten in place instead
+//! of replaced.
 
 use super::plan::Mount;
 use anyhow::Context as _;
@@ -15,14 +15,14 @@ use std::time::Duration;
 use untrusted_fs::{Directory, Links};
 
 const NAMES: &[&str] = &["resolv.conf", "hosts", "hostname"];
-/// Bytes of one file: more than lists of names to be blocked have that people put into `/etc/hosts`.
+/// Bytes of one file: more than the block lists that people put into `/etc/hosts`.
 const LIMIT: u64 = 16 << 20;
-/// As everybody may read the host's.
+/// Readable for everybody, like the host's files.
 const MODE: u32 = 0o644;
-/// How long a container goes on with the old file, at most. Each look costs three stat(2).
+/// The interval at which the host's files are checked. Each check costs three stat(2).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The copies of one container. Dropping them ends their refreshing.
+/// The copies of one container. Dropping them stops the refreshing.
 pub(super) struct HostFiles {
     copies: Arc<Mutex<Vec<HostFile>>>,
     follower: Option<(Sender<()>, JoinHandle<()>)>,
@@ -32,7 +32,7 @@ struct HostFile {
     directory: Arc<Directory>,
     host: Arc<Directory>,
     name: &'static str,
-    /// What was copied last, and the file that it came from. Nothing when the container has written its own.
+    /// The last copied content, and the version of the host's file. `None` when the container has written its own.
     copied: Option<Copied>,
 }
 
@@ -42,7 +42,7 @@ struct Copied {
     version: Option<Version>,
 }
 
-/// Differs when a file was written or replaced.
+/// Changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -50,16 +50,17 @@ struct Version {
     changed: (i64, i64),
 }
 
-/// Where a container has the copies in `directory`.
+/// The mounts of the copies in `directory`.
 pub(super) fn mounts(directory: &Path) -> impl Iterator<Item = Mount> {
     NAMES.iter().map(move |name| Mount::bind(directory.join(name), Path::new("/etc").join(name)))
 }
 
 impl HostFiles {
-    /// Makes the copies in `directory`, which must be empty and not be seen by the container, and follows the host's.
+    /// Creates the copies in `directory`, which must be empty and invisible to the container, and follows the host's
+    /// files.
     ///
     /// # Errors
-    /// When a file of the host's cannot be read, or is larger than 16 MiB; or a copy cannot be made.
+    /// When a file of the host cannot be read, or is larger than 16 MiB; or a copy cannot be created.
     pub(super) fn make(directory: &Path) -> anyhow::Result<Self> {
         Self::of(Path::new("/"), directory)
     }
@@ -73,7 +74,7 @@ impl HostFiles {
         Ok(Self { copies, follower })
     }
 
-    /// Takes over what has changed on the host.
+    /// Copies the changes of the host's files.
     pub(super) fn refresh(&self) {
         refresh(&self.copies);
     }
@@ -83,7 +84,7 @@ impl Drop for HostFiles {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.follower.take() {
             drop(stop);
-            // It has nothing to say, even if it panicked.
+            // Ignored: the thread has no result, even if it panicked.
             let _ = thread.join();
         }
     }
@@ -109,7 +110,7 @@ fn refresh(copies: &Mutex<Vec<HostFile>>) {
 impl HostFile {
     fn make(host: &Arc<Directory>, directory: &Arc<Directory>, name: &'static str) -> anyhow::Result<Self> {
         let mut copy = Self { directory: Arc::clone(directory), host: Arc::clone(host), name, copied: None };
-        // A host may lack one; then the container must not take the image's for it.
+        // The host may lack a file; the container must not see the image's file instead.
         let copied = copy
             .read_host()
             .with_context(|| format!("cannot copy `/etc/{name}` for the container"))?
@@ -119,7 +120,7 @@ impl HostFile {
         Ok(copy)
     }
 
-    /// What cannot be read or written at the moment is tried again the next time.
+    /// A file that cannot be read or written now is tried again the next time.
     fn refresh(&mut self) {
         let Some(old) = &self.copied else { return };
         if self.version() == old.version {
@@ -143,7 +144,7 @@ impl HostFile {
         }
     }
 
-    /// The host's own may be a link, as to `/run/systemd/resolve/stub-resolv.conf`.
+    /// The host's file may be a link, for example to `/run/systemd/resolve/stub-resolv.conf`.
     fn version(&self) -> Option<Version> {
         let found = self.host.locate(self.path(), Links::Inside).ok()?;
         fstat(found).ok().map(|stat| Version::of(&stat))

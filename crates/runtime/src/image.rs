@@ -1,4 +1,4 @@
-//! What an image says about running it (OCI image-spec, config.md, "Properties"), and what is made of it.
+//! The image's config (OCI image-spec, config.md, "Properties"), and how programs are started by it.
 
 use super::plan::ProgramCommand;
 use anyhow::Context as _;
@@ -6,7 +6,7 @@ use hint::{WithHint as _, hinted};
 use oci_pull::VerifiedImage;
 use std::path::{Path, PathBuf};
 
-/// The signals that an image may ask to be stopped by, as `kill -l` names them (signal(7), x86 and Arm).
+/// The signals that an image may name as its stop signal, in the spelling of `kill -l` (signal(7), x86 and Arm).
 const SIGNALS: &[(&str, i32)] = &[
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
@@ -24,7 +24,7 @@ const SIGNALS: &[(&str, i32)] = &[
 const RTMIN: i32 = 34;
 const LAST_SIGNAL: i32 = 64;
 
-/// An image, as far as running it goes.
+/// The properties of an image that running it needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Image {
     pub(super) name: String,
@@ -38,7 +38,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Where a program starts; a relative directory is below the image's own.
+    /// The working directory of a program; a relative one is below the image's.
     pub(super) fn directory_for(&self, directory: Option<&str>) -> String {
         match directory {
             Some(directory) => Path::new(&self.directory).join(directory).to_string_lossy().into_owned(),
@@ -46,8 +46,10 @@ impl Image {
         }
     }
 
+    /// The properties of a verified image.
+    ///
     /// # Errors
-    /// When it wants to be stopped by a signal that there is not.
+    /// When its stop signal does not exist.
     pub(super) fn of(image: &VerifiedImage) -> anyhow::Result<Self> {
         let config = image.configuration().config().clone().unwrap_or_default();
         let pairs = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
@@ -65,7 +67,7 @@ impl Image {
         })
     }
 
-    /// The words to execute. As with podman, another entrypoint takes the image's command away.
+    /// The arguments of a program. As in podman, another entrypoint drops the image's command.
     pub(super) fn arguments(&self, wanted: &ProgramCommand) -> anyhow::Result<Vec<String>> {
         let (entrypoint, command): (&[String], &[String]) = match wanted {
             ProgramCommand::Exactly(words) => (words, &[]),
@@ -93,7 +95,7 @@ impl Image {
     }
 }
 
-/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+/// Parses `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
 fn signal(text: &str) -> anyhow::Result<i32> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     let named = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);

@@ -1,7 +1,6 @@
-//! PID 1 of a container: builds the root, starts programs, passes signals on, reaps.
+//! PID 1 of a container: builds the root, starts programs, forwards signals, reaps.
 //!
-//! One loop without threads: requests come from the machine's side by a socket, ends of children and
-//! signals by another descriptor.
+//! A single-threaded loop: requests from the host side arrive on a socket, ends of children and signals on a signalfd.
 
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
@@ -21,24 +20,24 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The end of a child, and what is passed on to the programs.
+/// The end of a child, and the signals that are forwarded to the programs.
 const WATCHED: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-/// Stops whoever sets a terminal from the background, as this process does between two programs.
+/// Blocked, as it would stop this process when it configures the terminal from the background, between two programs.
 const NEVER_WANTED: &[i32] = &[libc::SIGTTOU];
-/// Everybody may read and execute what a program makes, as everywhere.
+/// The usual umask: everybody may read and execute what a program creates.
 const UMASK: Mode = Mode::from_raw_mode(0o022);
-/// Open files of a program, soft and hard limit: systemd's (systemd-system.conf(5), `DefaultLimitNOFILE=`).
+/// The limits of open files of a program, soft and hard: systemd's (systemd-system.conf(5), `DefaultLimitNOFILE=`).
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
-/// Where a container has a limit of memory of its own, the kernel ends all of it but this process, which tells of it and
-/// runs the next step (proc_pid_oom_score_adj(5); cgroup-v2.rst, `memory.oom.group`). What it keeps is no more than that
-/// limit. Elsewhere it must be possible to end it, for the machine's sake.
+/// The OOM score adjustment of this process in a container with a memory limit of its own. There the kernel kills all
+/// other processes, and this one reports it and runs the next step (proc_pid_oom_score_adj(5); cgroup-v2.rst,
+/// `memory.oom.group`). It cannot keep more memory than that limit. Elsewhere the kernel must be able to kill it, for
+/// the machine's sake.
 const NEVER_KILLED: &str = "-1000";
-/// How long the kernel may take to end all that is left. What waits for a disk takes longer, and is left.
+/// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// The life of the zygote, and of each of its copies, which are PID 1 of a container. Nobody asks for its
-/// exit status.
+/// The main function of the zygote, and of its copies, which are the PID 1 of containers. The exit status is not used.
 pub fn init() -> ExitCode {
     match zygote::live().map_err(Into::into).and_then(Server::open) {
         Ok(mut server) => {
@@ -46,7 +45,7 @@ pub fn init() -> ExitCode {
             server.end();
             ExitCode::SUCCESS
         }
-        // The machine's side has been told, or is gone.
+        // The host side got the error already, or is gone.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -56,8 +55,8 @@ struct Server {
     signals: OwnedFd,
     privileged: bool,
     programs: HashMap<Pid, RunningProgram>,
-    /// The terminal of the last program that had one. Its session is led by this process: so it outlives
-    /// the program, and what the program wrote last can still be sent.
+    /// The terminal of the last program that had one. This process leads its session, so the session outlives the
+    /// program and the program's last output can still be sent.
     terminal: Option<File>,
     children: Children,
 }
@@ -68,7 +67,7 @@ struct RunningProgram {
 }
 
 impl Server {
-    /// Builds the root that the first message orders, and says how that went.
+    /// Builds the root that the first message describes, and reports the outcome.
     fn open(socket: OwnedFd) -> anyhow::Result<Self> {
         let mut inbox = Inbox::new(socket);
         let order = inbox.wait_for_next()?;
@@ -82,12 +81,12 @@ impl Server {
         Ok(Self { inbox, signals, privileged: order.privileged, programs, terminal, children })
     }
 
-    /// Does what it is asked to until the machine's side is gone.
+    /// Handles requests until the host side is gone.
     fn serve(&mut self) {
         while self.take_requests().is_ok_and(|is_open| is_open) {}
     }
 
-    /// Waits for something to happen and deals with it; `false` when the machine's side is gone.
+    /// Waits for an event and handles it; `false` when the host side is gone.
     fn take_requests(&mut self) -> anyhow::Result<bool> {
         let (requests, signals) = self.wait()?;
         if signals {
@@ -108,7 +107,7 @@ impl Server {
         Ok(is_open)
     }
 
-    /// Whether there are requests, and signals.
+    /// Whether there are requests, and whether there are signals.
     fn wait(&self) -> io::Result<(bool, bool)> {
         let mut waited_for =
             [self.inbox.socket(), &self.signals].map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
@@ -166,7 +165,7 @@ impl Server {
 
     fn signal(&self, id: u64, signal: i32) {
         for (process, _) in self.programs.iter().filter(|(_, program)| program.id == id) {
-            // The program may just have ended; that is told by its SIGCHLD.
+            // Ignored: the program may have just ended, which SIGCHLD reports.
             let _ = sys::signal_group(*process, signal);
         }
     }
@@ -182,7 +181,7 @@ impl Server {
         Ok(())
     }
 
-    /// Reaps all that have ended, and tells of those that were asked for.
+    /// Reaps all children that have ended, and reports those that were requested.
     fn reap(&mut self) -> io::Result<()> {
         while let Ok(Some((process, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             if status.stopped() {
@@ -199,23 +198,23 @@ impl Server {
         Ok(())
     }
 
-    /// Ctrl-Z has nobody here who would put the program into the foreground again.
+    /// Continues a program after Ctrl-Z: there is no shell that could put it into the foreground again.
     fn go_on(&self, process: Pid, status: WaitStatus) {
         if status.stopping_signal() == Some(libc::SIGTSTP) && self.programs.contains_key(&process) {
-            // It may have been killed meanwhile.
+            // Ignored: it may have been killed meanwhile.
             let _ = sys::signal_group(process, libc::SIGCONT);
         }
     }
 
-    /// What a program left in the background must not read what is meant for the next one.
+    /// A program that was left in the background must not read the input for the next one.
     fn take_terminal_back(&self) {
         if let Some(terminal) = &self.terminal {
-            // A terminal that is gone is nobody's.
+            // Ignored: the terminal may be gone.
             let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
         }
     }
 
-    /// Ends all that is left, and stays until the terminal has sent their last words.
+    /// Ends all remaining processes, and waits until the terminal has sent their last output.
     fn end(&mut self) {
         self.children.end();
         if let Some(terminal) = &self.terminal {
@@ -227,7 +226,7 @@ impl Server {
 fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     sys::block_signals(&[WATCHED, NEVER_WANTED].concat())?;
     let signals = sys::signal_descriptor(WATCHED)?;
-    // Away from the machine's session, to lead that of the programs' terminal.
+    // Leaves the session of the host, in order to lead that of the programs' terminal.
     rustix::process::setsid()?;
     sys::leave_keyring();
     sys::make_own_cgroup_the_root().context("cannot make a cgroup namespace")?;
@@ -236,20 +235,20 @@ fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     rootfs::enter(order)?;
     let children = Children::adopt().context("cannot adopt the container's orphans")?;
     if order.spare_init {
-        // Without the right to do so (CAP_SYS_RESOURCE) it ends with the programs.
+        // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
     }
     Ok((signals, children))
 }
 
-/// Where it may not be raised (no CAP_SYS_RESOURCE) the machine's limit stays.
+/// Without CAP_SYS_RESOURCE the limit cannot be raised, and the machine's stays.
 fn limit_open_files() {
     let (soft, hard) = OPEN_FILES;
     let own = getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
     let set = |hard: u64| {
         setrlimit(Resource::Nofile, Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) })
     };
-    // What a process may open already it may always lower.
+    // A process may always lower its own limit.
     let _ = set(hard).or_else(|_| set(own));
 }
 
@@ -260,10 +259,10 @@ fn as_shells_count(status: WaitStatus) -> u8 {
 
 /// All processes of the container but this one.
 enum Children {
-    /// This is PID 1 of a process namespace: they are whoever is in it.
+    /// This is PID 1 of a PID namespace: they are all processes in it.
     OfNamespace,
-    /// This is one of the machine's processes, whose orphaned descendants become its children; they are
-    /// in this file of the kernel's.
+    /// This process is in the host's PID namespace. Orphaned descendants become its children, which this file of the
+    /// kernel lists.
     OfProcess(File),
 }
 
@@ -277,7 +276,8 @@ impl Children {
         Ok(Self::OfProcess(File::open(format!("/proc/self/task/{}/children", process.as_raw_pid()))?))
     }
 
-    /// Kills them all. Grandchildren of a killed child come up as children in the next round.
+    /// Kills them all. The children of a killed child become children of this process, and are killed in the next
+    /// round.
     fn end(&mut self) {
         let start = Instant::now();
         while start.elapsed() < END_LIMIT {
@@ -298,11 +298,11 @@ impl Children {
             Self::OfNamespace => sys::kill_all_others(),
             Self::OfProcess(list) => {
                 let mut text = String::new();
-                // A list that cannot be read leaves them to whoever adopts them next.
+                // Ignored: if the list cannot be read, another process adopts them.
                 let _ = list.rewind().and_then(|()| list.read_to_string(&mut text));
                 for child in text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?))
                 {
-                    // It may just have ended.
+                    // Ignored: it may have just ended.
                     let _ = kill_process(child, Signal::KILL);
                 }
             }

@@ -3,9 +3,10 @@
 //! Principles:
 //!
 //! 1. Only a [`VerifiedImage`] can be started.
-//! 2. What a container is to be is data: a [`Plan`], and a [`Program`] for each program. Whatever exists is a handle that
-//!    ends it when dropped: [`Runtime`], [`Container`].
-//! 3. A container's root is built in its own namespaces, and every path in it is resolved by the kernel inside that root.
+//! 2. The description of a container is data: a [`Plan`], and a [`Program`] for each program. Everything that runs is a
+//!    handle that ends it when dropped: [`Runtime`], [`Container`].
+//! 3. A container's root is built in its own namespaces, and every path in it is resolved by the kernel inside that
+//!    root.
 //! 4. Nothing is printed here, and each wait has a limit.
 //!
 //! ```
@@ -17,14 +18,14 @@
 //! plan.mounts.push(Mount::bind("/srv/data", "/data"));
 //! ```
 //!
-//! [`Runtime::start`] sends a plan to a copy of the zygote, which is PID 1 of the container's namespaces
-//! ([`init`]): it builds the root, starts the programs that it is asked to, and reaps. It ends, and
-//! everything in the container with it, when the machine's side closes the socket or dies.
+//! [`Runtime::start`] sends a plan to a copy of the zygote, which is the PID 1 of the container's namespaces
+//! ([`init`]). PID 1 builds the root, starts the requested programs, and reaps. When the host side closes the socket or
+//! dies, PID 1 ends together with every process of the container.
 //!
-//! Errors say what could not be done with the literal in backticks, and carry a hint where one helps (crate `hint`).
+//! Errors name the operation with the literal in backticks, and carry a hint where one helps (crate `hint`).
 //!
-//! Specifications: OCI image-spec (config.md) for what an image says of its programs; namespaces(7), cgroups(7),
-//! capabilities(7), seccomp(2); podman's defaults where the workflow does not say.
+//! Specifications: OCI image-spec (config.md) for the programs of an image; namespaces(7), cgroups(7), capabilities(7),
+//! seccomp(2); podman's defaults where the workflow sets none.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 mod cgroup;
@@ -74,47 +75,47 @@ use std::sync::Arc;
 use std::time::Duration;
 use zygote::Zygote;
 
-/// The name under which this program is the zygote, and PID 1 of a container.
+/// The process name of the zygote, and of the PID 1 of a container.
 pub const INIT_NAME: &str = "iguana-container";
 const INIT_NAME_C: &std::ffi::CStr = c"iguana-container";
 
-/// A container. Dropping it ends it and frees all that was its own.
+/// A container. Dropping it ends it and frees its resources.
 pub struct Container {
     image: Image,
     env: Vec<(String, String)>,
     privileged: bool,
     stop_grace: Duration,
     step_files: StepFiles,
-    // In this order: what it has written can be removed when nothing runs any more.
+    // In this order: the files of the container can be removed only after its processes have ended.
     link: StopOnDrop,
     cgroup: Cgroup,
     host_files: HostFiles,
     _scratch: Scratch,
 }
 
-/// What containers are started with on this machine: where their cgroups are made, and the process that PID 1 of each is
-/// a copy of. Clones share that process, which ends with the last of them.
+/// Starts containers on this machine. It has the parents of their cgroups, and the zygote that the PID 1 of each is a
+/// copy of. Clones share the zygote, which ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    // In this order: the zygote may be in the group.
+    // In this order: the zygote may be in the group's cgroup.
     zygote: Arc<Zygote>,
     group: Arc<Group>,
 }
 
 impl Runtime {
-    /// Looks for the machine's cgroups, switches on the controllers that containers need, and makes the cgroup of all
+    /// Finds the machine's cgroups, enables the controllers that containers need, and creates the cgroup of all
     /// containers. No process is started before the first container.
     pub fn open() -> Self {
         let group = Group::begin(&Cgroups::open());
         Self { zygote: Zygote::new(group.cgroups().joined_by_copies()).into(), group }
     }
 
-    /// What of containers is counted and limited here; one line for the log.
+    /// Describes in one line for the log which resources are counted and limited.
     pub fn describe(&self) -> String {
         self.group.cgroups().describe()
     }
 
-    /// Starts a container. Returns when its root is built; nothing runs in it yet.
+    /// Starts a container. Returns when its root is built; no program runs in it yet.
     ///
     /// # Errors
     /// When its root cannot be built: with the reason.
@@ -156,7 +157,7 @@ impl Runtime {
     }
 }
 
-/// What was too much for the container's limit did not fail by itself.
+/// Replaces an error by that of the memory limit, if the kernel has killed something for it.
 fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
     if cgroup.memory().has_killed() { Err(cgroup.memory().too_little()) } else { Err(error) }
 }
@@ -188,7 +189,7 @@ impl Container {
         Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, accounts, before, relay))
     }
 
-    /// What a program gets to write to. The terminal is meant to be read, too.
+    /// The descriptor that a program writes to. A terminal is also its input.
     fn output(&self, stdio: &Stdio) -> anyhow::Result<(Option<Arc<Relay>>, OwnedFd)> {
         let output = open_output(stdio)?;
         if self.privileged || matches!(stdio, Stdio::Terminal(_)) {
@@ -208,11 +209,11 @@ impl Container {
         let pid = self.link.0.pid().ok_or_else(ended)?;
         let path = format!("/proc/{}/root", pid.as_raw_pid());
         let root = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // Asked again: it may have ended meanwhile, and its number gone to another process.
+        // Checked again: the container may have ended meanwhile, and its PID been reused.
         self.link.0.pid().map(|_| root).ok_or_else(ended)
     }
 
-    /// Whether there is something at this path in the container.
+    /// Whether this path exists in the container.
     pub fn has_path(&self, path: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -224,7 +225,7 @@ impl Container {
         &self.step_files
     }
 
-    /// Asks all programs to end, and ends them by force when they do not within the plan's `stop_grace`.
+    /// Sends all programs the stop signal, and kills those that do not end within the plan's `stop_grace`.
     pub fn stop(&mut self) {
         for program in self.link.0.running() {
             self.link.0.signal(program, self.image.stop_signal);
@@ -234,7 +235,7 @@ impl Container {
     }
 }
 
-/// What a program has as standard output and error; a terminal as standard input, too.
+/// Opens the standard output and error of a program; a terminal is also its standard input.
 fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
     let write = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     let (path, flags) = match stdio {
@@ -257,7 +258,7 @@ struct StopOnDrop(Arc<Link>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        // What the kernel cannot end keeps what it has; nothing can be done about it.
+        // Ignored: a process that the kernel cannot end keeps its resources.
         self.0.close();
     }
 }
@@ -267,7 +268,7 @@ struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Its mounts went with the namespaces; what is left is memory.
+        // Ignored: its mounts ended with the namespaces, and the rest is only memory.
         let _ = rootfs::remove_scratch(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! PID 1 of a container as the machine's side knows it: what was asked of it, what it has said.
+//! The host side of the connection to the PID 1 of a container: the requests sent, and the replies received.
 
 use super::ProgramExit;
 use super::cgroup::Cgroup;
@@ -20,36 +20,36 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a root may take to be built, or a program to be executed: both are work in memory, but a volume
-/// may be on a network that is slow to answer.
+/// Time limit for building a root or executing a program. Both are work in memory, but a volume may be on a slow
+/// network.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the end by force may take: the drain of the terminal (5 s), and the kernel's own work.
+/// Time limit for ending by force: draining the terminal takes up to 5 s, and the kernel needs time, too.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long it may stay stopped, and how often that is looked at.
+/// How long a PID 1 may stay stopped, and how often that is checked.
 const STOPPED_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// A PID 1. It and all in its container end when the link is closed.
+/// A connection to a PID 1. When it is closed, PID 1 and all processes of its container end.
 pub(super) struct Link {
     socket: UnixStream,
     pid: Pid,
     process: OwnedFd,
-    /// Held while something is sent: the lines of two threads must not mix.
+    /// Held while a message is sent, so that those of two threads do not mix.
     sending: Mutex<()>,
     known: Mutex<Received>,
     changed: Condvar,
 }
 
-/// What PID 1 has said.
+/// What PID 1 has reported.
 #[derive(Default)]
 pub(super) struct Received {
     root: Option<Result<(), Refusal>>,
     programs: HashMap<u64, ProgramState>,
     next: u64,
-    /// How it ended itself.
+    /// How PID 1 itself ended.
     end: Option<ProgramExit>,
-    /// Since when it is stopped (SIGSTOP), and whether it was killed for that.
+    /// Since when PID 1 is stopped (SIGSTOP), and whether it was killed for that.
     stopped_since: Option<Instant>,
     was_stopped: bool,
 }
@@ -62,7 +62,7 @@ enum ProgramState {
 }
 
 impl Link {
-    /// Starts a PID 1, in its cgroup.
+    /// Starts a PID 1 in its cgroup.
     pub(super) fn open(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> anyhow::Result<Arc<Self>> {
         let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).or_else(cannot_start)?);
         let observer = Arc::clone(&link);
@@ -70,7 +70,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Has the root built.
+    /// Has PID 1 build the root.
     pub(super) fn build(&self, order: &Order) -> anyhow::Result<()> {
         self.send(order, None);
         match self.wait(Some(START_LIMIT), |known| known.root.take().or(known.end.map(|_| Err(gone())))) {
@@ -85,7 +85,7 @@ impl Link {
         let pid = cgroup.admit(|directory| {
             zygote.spawn(&SpawnRequest { pid_host, cgroup: directory.map(Into::into) }, theirs.as_fd())
         })?;
-        // Until somebody has waited for it, the number cannot be another process'.
+        // The PID cannot be reused before the process is reaped.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self {
             socket: ours,
@@ -97,7 +97,7 @@ impl Link {
         })
     }
 
-    /// Notes what PID 1 says, to its end.
+    /// Records the replies of PID 1 until it ends.
     fn listen(&self) {
         for line in BufReader::new(&self.socket).lines() {
             let answer = line.ok().and_then(|line| serde_json::from_str(&line).ok());
@@ -108,7 +108,7 @@ impl Link {
         let status =
             rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED));
         let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
-        // Where PID 1 has ended by itself, the kernel has killed the rest.
+        // If PID 1 has exited by itself, the kernel has killed the rest.
         let killed = ProgramExit::With(128 + libc::SIGKILL as u8);
         let mut known = self.known();
         let by_signal = if known.was_stopped { |_| ProgramExit::InitStopped } else { ProgramExit::Killed };
@@ -118,11 +118,11 @@ impl Link {
     }
 
     fn known(&self) -> MutexGuard<'_, Received> {
-        // What is known is whole after each line.
+        // A poisoned lock is safe to use: the state is consistent after each line.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `look` finds something; at most for `limit`.
+    /// Waits until `look` returns a value, at most for `limit`.
     pub(super) fn wait<T>(
         &self,
         limit: Option<Duration>,
@@ -144,18 +144,18 @@ impl Link {
         }
     }
 
-    /// Kills a PID 1 that stays stopped: it could neither tell of the end of its programs nor end them.
+    /// Kills a PID 1 that stays stopped: it could neither report the end of its programs nor end them.
     fn end_if_stopped(&self, known: &mut Received) {
         if known.end.is_some() || !is_stopped(self.pid) {
             known.stopped_since = None;
         } else if known.stopped_since.get_or_insert_with(Instant::now).elapsed() > STOPPED_LIMIT {
             known.was_stopped = true;
-            // It may have ended just now.
+            // Ignored: it may have just ended.
             let _ = pidfd_send_signal(&self.process, Signal::KILL);
         }
     }
 
-    /// Has a program started. Its number is chosen here.
+    /// Has PID 1 start a program, and returns the ID that was chosen for it.
     pub(super) fn run(&self, mut program: Execution, output: BorrowedFd<'_>) -> anyhow::Result<u64> {
         let id = self.known().ask();
         program.id = id;
@@ -167,18 +167,18 @@ impl Link {
         }
     }
 
-    /// Sends a signal to a program's process group. One that has ended does not get it.
+    /// Sends a signal to a program's process group, if the program has not ended.
     pub(super) fn signal(&self, id: u64, signal: i32) {
         self.send(&ProgramRequest::Signal { id, signal }, None);
     }
 
     fn send(&self, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) {
         let _one_at_a_time = self.sending.lock();
-        // A failure means that PID 1 has ended, which every wait finds out.
+        // A failure means that PID 1 has ended, which every wait detects.
         let _ = protocol::send(&self.socket, message, descriptor);
     }
 
-    /// The end of a program, if it came within the limit and before the wait was called off.
+    /// The end of a program, if it came within the limit and before the wait was cancelled.
     pub(super) fn end_of(
         &self,
         id: u64,
@@ -189,30 +189,30 @@ impl Link {
             .flatten()
     }
 
-    /// Has all that wait look again whether there is what they wait for.
+    /// Has all waiting threads check their condition again.
     pub(super) fn look_again(&self) {
-        // Whoever has looked, and does not wait yet, has this lock.
+        // Taking the lock ensures that no thread is between its check and its wait.
         drop(self.known());
         self.changed.notify_all();
     }
 
-    /// The numbers of the programs that run.
+    /// The IDs of the running programs.
     pub(super) fn running(&self) -> Vec<u64> {
         self.known().running()
     }
 
-    /// Waits until no program runs; `false` when the limit came first.
+    /// Waits until no program runs; `false` at the limit.
     pub(super) fn wait_until_quiet(&self, limit: Duration) -> bool {
         self.wait(Some(limit), |known| (known.end.is_some() || known.running().is_empty()).then_some(()))
             .is_some()
     }
 
-    /// The process' number in the machine, while it is that process'.
+    /// The PID on the host, unless PID 1 has ended.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.known().end.is_none().then_some(self.pid)
     }
 
-    /// Has PID 1 and everything in its container end; `false` when the kernel cannot do it.
+    /// Ends PID 1 and all processes of its container; `false` when the kernel cannot do it.
     pub(super) fn close(&self) -> bool {
         // A failure means that it has ended.
         let _ = self.socket.shutdown(Shutdown::Write);
@@ -229,7 +229,7 @@ impl Link {
 }
 
 impl Received {
-    /// A number for a program that is asked for.
+    /// Allocates the ID of a new program.
     fn ask(&mut self) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -260,7 +260,7 @@ impl Received {
         }
     }
 
-    /// How a program ended, once that is known; it is forgotten then.
+    /// How a program ended, once that is known; its record is then removed.
     fn end_of(&mut self, id: u64) -> Option<ProgramExit> {
         let ended = match self.programs.get(&id) {
             Some(ProgramState::ProgramExit(status)) => Some(ProgramExit::With(*status)),
@@ -281,10 +281,10 @@ impl Received {
     }
 }
 
-/// Whether a process was stopped by a signal, and not by a debugger (proc_pid_stat(5), field 3).
+/// Whether a process is stopped by a signal, and not by a debugger (proc_pid_stat(5), field 3).
 fn is_stopped(process: Pid) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
-    // The name, in parentheses, may hold anything.
+    // The process name, in parentheses, may contain anything.
     text.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }
 

@@ -1,4 +1,4 @@
-//! What is mounted into a container: taken hold of in the machine's tree, attached in the container's.
+//! The mounts of a container: opened in the host's tree, attached in the container's.
 
 pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, MountSource, NEWROOT};
@@ -20,36 +20,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links, Regions};
 
-/// The mode of memory that covers no directory: everybody's, as Docker's.
+/// The mode of a tmpfs that covers no directory: for everybody, as in Docker.
 const EVERYBODYS: &str = "1777";
 
-/// What is missing of the path to a mount, and a file that one is attached to; as podman makes them.
+/// The modes of missing directories on the path of a mount, and of a file that one is attached to; as in podman.
 const NEW_DIRECTORY: u32 = 0o755;
 const NEW_FILE: u32 = 0o644;
 
-/// An image that is mounted gives files, and no rights.
+/// A mounted image provides files, but no devices and no privileges.
 const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
 
-/// As many does overlayfs take (`OVL_MAX_STACK`, fs/overlayfs/params.h).
+/// The layers that overlayfs supports (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
-/// How links lead to a volume: in `/iguana` and `writable_by_others` nowhere, and in the new system to where they will lead
-/// there.
+/// The rules for links on the path of a volume: refused in `/iguana` and `writable_by_others`, and resolved inside the
+/// new system as they will be there.
 ///
 /// # Errors
-/// When one of these directories is there and cannot be opened.
+/// When one of these directories exists and cannot be opened.
 pub(super) fn regions(writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
     let open = |paths: &[PathBuf]| -> Result<Vec<Directory>, untrusted_fs::Error> {
         let opened = paths.iter().map(Directory::open);
         opened.filter(|opened| !opened.as_ref().is_err_and(has_no_links)).collect()
     };
-    // By another path than its own, too.
+    // They may also be reached by another path.
     let writable_by_others = [&[exchange::SHARED.into()], writable_by_others].concat();
     Ok(Regions::new(&open(&writable_by_others)?, &open(&[NEWROOT.into()])?)?)
 }
 
-/// Whether there is no directory in which somebody could have made a link: nothing, or a file. Only who can write to another
-/// of them could have put a link in its place, and of that one it is known.
+/// Whether a path is not a directory in which untrusted parties could have made a link: it is missing, or a file. A
+/// link in its place requires write access to another of these directories, which has its own rule.
 fn has_no_links(error: &untrusted_fs::Error) -> bool {
     let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
     matches!(error.cause(), untrusted_fs::Cause::Io(cause) if none.contains(&cause.raw_os_error()))
@@ -63,8 +63,8 @@ pub(super) struct MountTree {
 }
 
 impl MountTree {
-    /// Takes hold of a source; an image's layers are put together at `place`. Nothing where the kernel does not
-    /// have what the source asks for, and a container can do without.
+    /// Opens a source; the layers of an image are mounted at `place`. `None` where the kernel lacks the file system,
+    /// and a container can do without it.
     pub(super) fn take(
         source: &MountSource,
         place: &Path,
@@ -125,7 +125,7 @@ impl MountTree {
         Ok(Self { descriptor, is_directory: true, is_memory: true })
     }
 
-    /// overlayfs takes no single layer without one to write to: an empty one lies below it.
+    /// overlayfs refuses a single layer without a writable one, so an empty one is put below it.
     fn of_layers(layers: &[PathBuf], place: &Path, regions: &Regions) -> anyhow::Result<Self> {
         fs::create_dir_all(place)?;
         if let [layer] = layers {
@@ -141,7 +141,7 @@ impl MountTree {
         Self::of_path(place, regions)
     }
 
-    /// Attaches it below `root`, where every link of the image stays. `restrictions` are in force for all of it.
+    /// Attaches it below `root`, where links of the image are resolved. `restrictions` apply to the whole tree.
     pub(super) fn attach(
         &self,
         root: &Directory,
@@ -150,7 +150,7 @@ impl MountTree {
     ) -> anyhow::Result<()> {
         let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
         if is_of_kernel && root.directory(&mount.target, Links::Inside).is_err() {
-            // To make it would be to make it in the host's `/dev` or `/sys`.
+            // Otherwise it would be created in the host's `/dev` or `/sys`.
             return Ok(());
         }
         let covered = root.locate(&mount.target, Links::Inside).ok();
@@ -168,14 +168,14 @@ impl MountTree {
     }
 }
 
-/// Gives memory the owner and the mode of the directory that it covers.
+/// Gives a tmpfs the owner and the mode of the directory that it covers.
 fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
     let memory = openat(memory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     fchown(&memory, Some(Uid::from_raw(covered.st_uid)), Some(Gid::from_raw(covered.st_gid)))?;
     Ok(fchmod(&memory, Mode::from_raw_mode(covered.st_mode & 0o7777))?)
 }
 
-/// Makes what a mount can be attached to, if it is missing, and takes hold of it.
+/// Opens the mount point, and creates it if it is missing.
 fn make_target(root: &Directory, target: &Path, is_directory: bool) -> anyhow::Result<OwnedFd> {
     if is_directory {
         let made = root.make_directories(target, NEW_DIRECTORY, Links::Inside)?;
@@ -198,27 +198,27 @@ fn make_target(root: &Directory, target: &Path, is_directory: bool) -> anyhow::R
     Ok(parent.locate(name, Links::Refuse)?)
 }
 
-/// How far a change of a mount goes.
+/// The mounts that a change applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     ThisMount,
-    /// And those below it.
+    /// The mount and those below it.
     WholeTree,
 }
 
-/// Makes the mount at `path` read-only. What else sees the same files may write.
+/// Makes the mount at `path` read-only. Other mounts of the same files stay writable.
 pub(super) fn make_read_only(path: &Path, reach: Reach) -> io::Result<()> {
     restrict(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?, MountFlags::RDONLY, reach)
 }
 
-/// Has no device node below the mount at `path` be of use.
+/// Disables device nodes below the mount at `path`.
 pub(super) fn take_devices_away(path: &Path) -> io::Result<()> {
     restrict(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?, MountFlags::NODEV, Reach::WholeTree)
 }
 
 fn restrict(mount: impl AsFd, flags: MountFlags, reach: Reach) -> io::Result<()> {
     match sys::restrict_mounts(&mount, flags, reach == Reach::WholeTree) {
-        // A kernel before 5.12; and then only the one mount.
+        // A kernel before 5.12; there only the one mount is changed.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             let path = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
             Ok(mount_remount(path, MountFlags::BIND | flags, "")?)
@@ -227,11 +227,10 @@ fn restrict(mount: impl AsFd, flags: MountFlags, reach: Reach) -> io::Result<()>
     }
 }
 
-/// Mounts layers on each other at `target`; and above them, if there is one, what is written: the directories `upper` and
-/// `work` in `writable`.
+/// Mounts layers with overlayfs at `target`; with `writable`, its directories `upper` and `work` take the changes.
 ///
-/// mount(2) takes no more than a page of options. Names that are relative to the store are short enough for as many
-/// layers as overlayfs takes, with any kernel.
+/// mount(2) accepts at most a page of options. Names relative to the store are short enough for all layers that
+/// overlayfs supports, with any kernel.
 pub(super) fn mount_overlay(
     target: &Path,
     layers: &[PathBuf],
@@ -259,8 +258,8 @@ pub(super) fn mount_overlay(
     Ok(mounted?)
 }
 
-/// overlayfs' option for layers to read from, the topmost first. It takes no layer twice; of a repeated one
-/// (an empty one, mostly) only the topmost place can be seen.
+/// The option `lowerdir`, the topmost layer first. overlayfs refuses a repeated layer (usually an empty one); only its
+/// topmost position is visible anyway.
 fn lower_directories(layers: &[PathBuf], store: &Path) -> OsString {
     let mut seen = HashSet::new();
     let mut option = OsString::from("lowerdir=");

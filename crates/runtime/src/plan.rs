@@ -1,4 +1,4 @@
-//! What a container is to be, and what is to run in it, as data.
+//! The description of a container, and of the programs in it, as data.
 
 use super::cgroup::ResourceLimits;
 use super::host_files;
@@ -11,82 +11,82 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The new system's root, told to every container.
+/// The root of the new system, which every container gets as `NEWROOT`.
 pub(super) const NEWROOT: &str = "/sysroot";
-/// What every container shares with the machine.
+/// The directories that every container shares with the host.
 const SHARED: &[&str] = &[SHARED_DIRECTORY];
-/// What one with all rights shares, too; others have their own.
+/// The directories that a privileged container shares, too; others have their own.
 const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
-/// Where a container with a read-only root can write; podman's `--read-only-tmpfs`.
+/// The writable directories of a container with a read-only root; podman's `--read-only-tmpfs`.
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
-/// Time between the request to stop and the end by force, unless the plan says otherwise; podman's default.
+/// Time between `SIGTERM` (or the image's stop signal) and the kill, unless the plan sets it; podman's default.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
-/// Processes and threads of a container with fewer rights whose plan does not say; podman's default (containers.conf(5),
-/// `pids_limit`). One with all rights has the machine's limit: installers are few, and know what they do.
+/// Processes and threads of an unprivileged container, unless the plan sets a limit; podman's default
+/// (containers.conf(5), `pids_limit`). A privileged one has the machine's limit: installers are few and trusted.
 const PROCESSES_OF_FEWER_RIGHTS: u64 = 2048;
-/// The scripts and the output file of its steps, in its scratch directory.
+/// The name in the scratch directory of the scripts and the output file of steps.
 pub(super) const STEP_FILES: &str = "steps";
 
 /// Everything about one container besides its image.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// A directory of its own in the store's file system, for what it writes.
+    /// Its own directory in the store's file system, for what it writes.
     pub scratch: PathBuf,
-    /// What is mounted into its root, in order.
+    /// The mounts in its root, in order.
     pub mounts: Vec<Mount>,
-    /// Variables for all its programs, after those of the image.
+    /// Environment variables for all its programs, after those of the image.
     pub env: Vec<(String, String)>,
-    /// Its root takes no changes; only its mounts, and what podman leaves writable, do.
+    /// Its root is read-only, except for its mounts and what podman leaves writable.
     pub read_only: bool,
-    /// Directories of the machine in which containers with fewer rights write: no link there leads a volume elsewhere.
+    /// Directories of the host in which unprivileged containers write: links there are refused on the path of a volume.
     pub writable_by_others: Vec<PathBuf>,
-    /// It has all rights, and the machine's devices. Without: podman's default rights, and devices that
-    /// only make or take bytes.
+    /// It is privileged: it has all capabilities, and the host's devices. Otherwise: podman's default capabilities, and
+    /// only harmless devices such as `/dev/null`.
     pub privileged: bool,
-    /// It may say what comes after the last job: its `/iguana` is the one in which the result files are.
+    /// It may hand over: its `/iguana` is the one with the result files.
     pub handover: bool,
-    /// It sees the machine's processes.
+    /// It is in the host's PID namespace.
     pub pid_host: bool,
-    /// Time between the request to stop and the end by force.
+    /// Time between `SIGTERM` (or the image's stop signal) and the kill.
     pub stop_grace: Duration,
-    /// The most memory in bytes that it may use, files in its root included.
+    /// Its memory limit in bytes, files in its root included.
     pub memory: Option<u64>,
-    /// The most processes and threads that it may have.
+    /// Its limit of processes and threads.
     pub pids: Option<u64>,
 }
 
-/// Something that is mounted into a container.
+/// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// What it is.
+    /// The source.
     pub source: MountSource,
-    /// Where it is in the container.
+    /// The path in the container.
     pub target: PathBuf,
-    /// Whether nothing can be written to it.
+    /// Whether the mount is read-only.
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
-    /// A path of the machine; one that is missing is made as a directory.
+    /// A path of the host; a missing one is created as a directory.
     Bind(PathBuf),
-    /// Memory. It has the owner and the mode of the directory that it covers.
+    /// A tmpfs. It gets the owner and the mode of the directory that it covers.
     Tmpfs {
-        /// Bytes at most; without, the kernel's limit: half of all memory.
+        /// Its size in bytes; by default the kernel's limit: half of all memory.
         size: Option<u64>,
     },
-    /// An image. Nothing can be written to it.
+    /// An image, read-only.
     Image {
         /// The directories of its layers, the lowest first.
         layers: Vec<PathBuf>,
     },
-    /// What the kernel shows of the container's own namespaces. Where the kernel does not have it, or the
-    /// machine no directory for it, there is nothing.
+    /// A file system of the kernel for the container's own namespaces. Skipped if the kernel lacks it, or the host has
+    /// no directory for it.
     Kernel(KernelFiles),
 }
 
-/// File systems of the kernel's.
+/// A file system of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KernelFiles {
     /// POSIX message queues (mq_overview(7)).
@@ -96,7 +96,7 @@ pub enum KernelFiles {
 }
 
 impl KernelFiles {
-    /// As mount(8) calls it.
+    /// Its type, as for mount(8).
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::MessageQueues => "mqueue",
@@ -108,47 +108,47 @@ impl KernelFiles {
 /// One program to run in a container.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// What is executed.
+    /// The command to execute.
     pub command: ProgramCommand,
-    /// Variables after those of the image and of the container's plan.
+    /// Environment variables, after those of the image and of the container's plan.
     pub env: Vec<(String, String)>,
-    /// In place of the image's working directory.
+    /// Overrides the image's working directory.
     pub directory: Option<String>,
-    /// In place of the image's user, and written as there.
+    /// Overrides the image's user, in the same syntax.
     pub user: Option<String>,
-    /// Where it reads and writes.
+    /// The standard input, output and error.
     pub stdio: Stdio,
 }
 
-/// What is executed.
+/// The command of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramCommand {
-    /// What the image says, changed as podman's `--entrypoint` and arguments change it.
+    /// The image's command, overridden as by podman's `--entrypoint` and arguments.
     FromImage {
-        /// In place of the image's entrypoint; its command is then left out.
+        /// Overrides the image's entrypoint; the image's command is then dropped.
         entrypoint: Option<Vec<String>>,
-        /// In place of the image's command.
+        /// Overrides the image's command.
         command: Option<Vec<String>>,
     },
-    /// These words, whatever the image says.
+    /// These arguments, whatever the image says.
     Exactly(Vec<String>),
 }
 
-/// Where a program reads and writes.
+/// The standard input, output and error of a program.
 #[derive(Debug, Clone)]
 pub enum Stdio {
-    /// The terminal at this path, which controls it. One program of a container at a time can have it.
+    /// The terminal at this path, as its controlling terminal. Only one program of a container can have it at a time.
     Terminal(PathBuf),
-    /// Writes to the console, reads nothing: there is no terminal.
+    /// Writes to the console and reads nothing: there is no terminal.
     Console,
-    /// Writes to this file, reads nothing.
+    /// Writes to this file and reads nothing.
     Log(Arc<OwnedFd>),
-    /// Writes to this program's own standard output, reads nothing.
+    /// Writes to the standard output of this process and reads nothing.
     Inherited,
 }
 
 impl Plan {
-    /// A container with all rights and what the contract gives to every one.
+    /// A privileged container with the defaults of the contract (docs/containers.md).
     pub fn new(scratch: PathBuf) -> Self {
         Self {
             scratch,
@@ -165,25 +165,24 @@ impl Plan {
         }
     }
 
-    /// Where the copies of the host's files in `/etc` are.
+    /// The directory of the copies of the host's files in `/etc`.
     pub(super) fn host_files(&self) -> PathBuf {
         self.scratch.join("host-files")
     }
 
-    /// Its name among those that run at the same time: that of its scratch directory.
+    /// Its name, unique among running containers: that of its scratch directory.
     pub(super) fn name(&self) -> Cow<'_, str> {
         self.scratch.file_name().unwrap_or_default().to_string_lossy()
     }
 
-    /// The limits that it asks for, and the default ones. Where nothing counts processes there is no default for them, as with
-    /// podman.
+    /// Its limits, with defaults. Without a controller for processes there is no default limit, as in podman.
     pub(super) fn limits(&self, processes_are_counted: bool) -> ResourceLimits {
         let default = (!self.privileged && processes_are_counted).then_some(PROCESSES_OF_FEWER_RIGHTS);
         ResourceLimits { memory: self.memory, pids: self.pids.or(default) }
     }
 
-    /// All that is mounted, in order: what is planned may cover what every container has. With `unified` the kernel can show
-    /// it its own cgroup.
+    /// All mounts, in order: those of the plan come last, as they may cover the others. With `unified` it can see its
+    /// own cgroup.
     pub(super) fn all_mounts(&self, unified: bool) -> Vec<Mount> {
         let machine = if self.privileged { Self::of_machine(unified) } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
@@ -201,7 +200,7 @@ impl Plan {
             .collect()
     }
 
-    /// What one with all rights shares with the machine, without what in it is of namespaces.
+    /// The mounts that a privileged container shares with the host, except those of its own namespaces.
     fn of_machine(unified: bool) -> Vec<Mount> {
         let shared = SHARED_BY_PRIVILEGED.iter().map(Mount::same);
         let own = [Mount::memory(&"/dev/shm"), Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues)];
@@ -211,12 +210,12 @@ impl Plan {
 }
 
 impl Mount {
-    /// A path of the machine at `target` in the container, where it can be written to.
+    /// A writable bind mount of a host path at `target` in the container.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         Self { source: MountSource::Bind(source.into()), target: target.into(), read_only: false }
     }
 
-    /// A path of the machine at the same path in the container.
+    /// A bind mount of a host path at the same path in the container.
     fn same(path: &&str) -> Self {
         Self::bind(*path, *path)
     }
@@ -231,7 +230,7 @@ impl Mount {
 }
 
 impl Program {
-    /// What the image says, unchanged.
+    /// The image's command, unchanged.
     #[cfg(test)]
     pub(super) fn of_image(stdio: Stdio) -> Self {
         let command = ProgramCommand::FromImage { entrypoint: None, command: None };
@@ -240,7 +239,7 @@ impl Program {
 }
 
 impl Stdio {
-    /// `TERM` for a program with a terminal; the container's plan and the program may change it.
+    /// `TERM` for a program with a terminal; the container's plan and the program may override it.
     pub(super) fn env(&self) -> Option<(String, String)> {
         match self {
             Self::Terminal(path) => Some(("TERM".into(), terminal_type(path).into())),
@@ -256,7 +255,7 @@ fn hostname() -> String {
 fn contract_env(hostname: &str) -> Vec<(String, String)> {
     let env = [
         ("HOSTNAME", hostname),
-        // systemd's Container Interface: by this programs know that they are in one, and whose.
+        // systemd's Container Interface: programs recognize by it that they run in a container, and in which kind.
         ("container", "iguana"),
         ("IGUANA", "true"),
         ("iguana", "true"),
@@ -265,7 +264,7 @@ fn contract_env(hostname: &str) -> Vec<(String, String)> {
     env.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
-/// systemd's rule: `linux` on the machine's own screen, `vt220` on anything that may be far away.
+/// systemd's rule: `linux` on a virtual console, `vt220` on a line whose other end may be remote.
 fn terminal_type(path: &Path) -> &'static str {
     if terminal::is_screen(path) { "linux" } else { "vt220" }
 }

@@ -1,5 +1,5 @@
-//! What a container with less than all rights has, and what it does not see; podman's choice
-//! (containers-common: `default_capabilities`, `masked_paths`, `read_only_paths`).
+//! What an unprivileged container may do and see: podman's choice (containers-common: `default_capabilities`,
+//! `masked_paths`, `read_only_paths`).
 
 use super::mounts::{Reach, make_read_only};
 use anyhow::{Context as _, ensure};
@@ -15,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
 
-/// What root may do in such a container.
+/// The capabilities of root in such a container.
 pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -40,7 +40,7 @@ struct KernelMount {
 
 const PROC: KernelMount = KernelMount { at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" };
 
-/// In place of the machine's own `/dev` and `/sys`, in order.
+/// Replaces the host's `/dev` and `/sys`, in this order.
 const OWN: &[KernelMount] = &[
     KernelMount {
         at: "/dev",
@@ -79,7 +79,7 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
-/// Cannot be read. Not every kernel has each.
+/// Paths that cannot be read. Not every kernel has each of them.
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/interrupts",
@@ -96,11 +96,11 @@ const MASKED: &[&str] = &[
     "/sys/fs/selinux",
 ];
 
-/// Cannot be written.
+/// Paths that cannot be written.
 const FIXED: &[&str] =
     &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Mounts `/proc`, and for a container with less rights its own `/dev` and `/sys`.
+/// Mounts `/proc`, and in an unprivileged container its own `/dev` and `/sys`.
 pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> anyhow::Result<()> {
     PROC.mount(root)?;
     if privileged {
@@ -116,7 +116,7 @@ pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> a
     Ok(())
 }
 
-/// Takes from sight what tells too much about the machine, or changes it.
+/// Masks paths that reveal too much about the machine, or can change it.
 pub(super) fn hide() -> anyhow::Result<()> {
     for path in MASKED.iter().map(Path::new).filter(|path| path.exists()) {
         mask(path).with_context(|| format!("cannot hide `{}`", path.display()))?;
@@ -126,7 +126,7 @@ pub(super) fn hide() -> anyhow::Result<()> {
             mount_bind(path, path).map_err(Into::into).and_then(|()| make_read_only(path, Reach::WholeTree));
         fixed.with_context(|| format!("cannot make `{}` read-only", path.display()))?;
     }
-    // Nor are the machine's files to be had through PID 1, whose program is one of them.
+    // PID 1 executes a program of the host; this keeps the container from reaching the host's files through it.
     let whole = rustix::process::DumpableBehavior::NotDumpable;
     rustix::process::set_dumpable_behavior(whole).context("cannot shut PID 1 off")
 }
@@ -138,9 +138,9 @@ fn mask(path: &Path) -> rustix::io::Result<()> {
     mount_bind("/dev/null", path)
 }
 
-/// The same terminal through a node of its own in the container's own `/dev`: programs look there for its name, and what
-/// they do to the owner and the mode of what they have open is done to a node of theirs. Those of a pseudo-terminal are
-/// where they can be reached only.
+/// Opens the terminal through a new node in the container's own `/dev`. Programs look there for the terminal's name,
+/// and changes of owner and mode affect that node instead of the host's. Pseudo-terminals are left alone, as they can
+/// be reached only in their own mount of devpts.
 pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Option<File>> {
     let (Some(name), Ok(parent)) = (path.file_name(), path.parent().unwrap_or(path).strip_prefix("/dev"))
     else {
@@ -151,10 +151,10 @@ pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Optio
     }
     let dev = Directory::open("/dev")?.make_directories(parent, 0o755, Links::Refuse)?;
     let device = rustix::fs::fstat(terminal)?.st_rdev;
-    // Whatever an earlier program has put there.
+    // Something that an earlier program has put there.
     dev.remove(name)?;
     make_device(&dev, Path::new(name), 0o620, device)?;
-    // A serial line without a carrier would be waited for.
+    // O_NONBLOCK, as opening a serial line without a carrier would block.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let own = File::from(rustix::fs::openat(&dev, name, flags, Mode::empty())?);
     let found = rustix::fs::fstat(&own)?;
@@ -167,7 +167,7 @@ pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Optio
 }
 
 fn make_device(at: impl AsFd, name: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Result<()> {
-    // The mask would take some of the mode away; to change it afterwards could be to change another file's.
+    // The umask would clear bits of the mode; a chmod(2) afterwards could change another file.
     let mask = rustix::process::umask(Mode::empty());
     let made = mknodat(at, name, FileType::CharacterDevice, Mode::from_raw_mode(mode), device);
     rustix::process::umask(mask);
@@ -175,15 +175,16 @@ fn make_device(at: impl AsFd, name: &Path, mode: u32, device: rustix::fs::Dev) -
 }
 
 impl KernelMount {
-    /// Only on a directory of the image: through a link, what is hidden below could be had at another place
-    /// (CVE-2019-19921), or the mount be made elsewhere. Nothing else of this container's runs yet that could change the path.
+    /// Mounts only on a real directory of the image. Through a link, masked files could be reached by another path
+    /// (CVE-2019-19921), or the mount be made elsewhere. No other process of this container runs yet that could change
+    /// the path.
     fn mount(&self, root: &Directory) -> anyhow::Result<()> {
         root.make_directories(self.at.trim_start_matches('/'), 0o755, Links::Refuse)
             .with_context(|| format!("cannot mount `{}`", self.at))
             .hint("make it a directory of the image, not a symbolic link")?;
         let options = CString::new(self.options)?;
         match mount(self.kind, self.at, self.kind, self.flags, options.as_c_str()) {
-            // A kernel may lack one that containers can do without.
+            // Containers can do without these, which a kernel may lack.
             Err(Errno::NODEV) if self.kind == "mqueue" || self.kind == "cgroup2" => Ok(()),
             mounted => mounted.with_context(|| format!("cannot mount `{}`", self.at)),
         }

@@ -1,4 +1,4 @@
-//! Starts one program in a container whose root is built already.
+//! Starts one program in a container whose root is built.
 
 use super::protocol::Execution;
 use super::{privileges, rootfs, seccomp, user};
@@ -15,13 +15,13 @@ use std::process::{Command, Stdio};
 use sys::Session;
 use untrusted_fs::{Directory, Links};
 
-/// podman's, for images that set none.
+/// podman's default, for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Bytes of `/etc/passwd` and of `/etc/group`: a hundred thousand users.
+/// Bytes of `/etc/passwd` and of `/etc/group`: enough for a hundred thousand users.
 const USERS_LIMIT: u64 = 16 << 20;
 
-/// Starts it; `output` is the terminal if it has one.
+/// Starts a program; `output` is the terminal if it has one.
 pub(super) fn start(program: &Execution, output: &File, privileged: bool) -> anyhow::Result<Pid> {
     let child = command(program, output, privileged)?
         .spawn()
@@ -42,7 +42,7 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     command.stdin(if has_terminal { output.try_clone()?.into() } else { Stdio::null() });
     let session = if has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if privileged { None } else { Some(privileges::CAPABILITIES) };
-    // It is PID 1 of no namespace: the programs of this container see the machine's processes.
+    // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
     if !privileged && !rustix::process::getpid().is_init() {
         sys::look_into_own_processes_only(&mut command, &root)
             .context("cannot keep it from the machine's processes")?;
@@ -62,7 +62,7 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     Ok(command)
 }
 
-/// Reads a file of the container's, if there is one.
+/// Reads a file of the container; a missing one counts as empty.
 fn read(root: &Directory, path: &str) -> anyhow::Result<String> {
     match root.read(path, Links::Inside, USERS_LIMIT) {
         Err(error) if error.is_not_found() => Ok(String::new()),
@@ -70,7 +70,7 @@ fn read(root: &Directory, path: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Looks a program up as a shell does.
+/// Looks up a program in `PATH`, as a shell does.
 fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
     if name.contains('/') {
         return Ok(name.into());

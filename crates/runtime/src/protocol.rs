@@ -1,5 +1,5 @@
-//! What the machine's side and PID 1 of a container say to each other: a line of JSON each, over a
-//! stream socket. A descriptor travels with the first byte of the message that it belongs to.
+//! The protocol between the host side and the PID 1 of a container: one line of JSON per message, over a stream socket.
+//! A descriptor is sent with the first byte of its message.
 
 use super::plan::Mount;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,62 +14,62 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
-/// Bytes received at once; a step's whole request is smaller, mostly.
+/// Bytes received at once; most requests for a step are smaller.
 const BLOCK: usize = 16 << 10;
-/// Descriptors that one read can bring: a read ends with the message that brought one.
+/// Descriptors that one read can return: a read ends with the message that brought one.
 const DESCRIPTORS_AT_ONCE: usize = 1;
 
-/// What the zygote is asked for: a copy. The socket of the copy's orders comes with it.
+/// A request to the zygote for a copy. The socket for the copy's requests comes with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SpawnRequest {
-    /// It is one of the machine's processes; without, PID 1 of its own.
+    /// The copy stays in the host's PID namespace; otherwise it is PID 1 of its own.
     pub(super) pid_host: bool,
-    /// The directory of version 2 in which it begins.
+    /// The directory of the cgroup v2 in which it starts.
     pub(super) cgroup: Option<PathBuf>,
 }
 
-/// The first message to a copy: the root to build. [`ProgramReply::Ready`] or [`ProgramReply::Refused`] comes back.
+/// The first message to a copy: the root to build. Answered by [`ProgramReply::Ready`] or [`ProgramReply::Refused`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     /// The lowest first.
     pub(super) layers: Vec<PathBuf>,
     pub(super) scratch: PathBuf,
     pub(super) mounts: Vec<Mount>,
-    /// Where links lead no volume elsewhere.
+    /// Directories in which links on the path of a volume are refused.
     pub(super) writable_by_others: Vec<PathBuf>,
-    /// The image's working directory: made before the root may become read-only.
+    /// The image's working directory: created before the root may become read-only.
     pub(super) directory: String,
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) handover: bool,
-    /// PID 1 outlives the programs when the container's own limit of memory is reached.
+    /// PID 1 is not killed when the container's own memory limit is reached.
     pub(super) spare_init: bool,
 }
 
 /// All later messages to PID 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ProgramRequest {
-    /// A descriptor comes with it: what the program has as standard output and error. Answered by
+    /// Starts a program. A descriptor comes with it: the program's standard output and error. Answered by
     /// [`ProgramReply::Started`] or [`ProgramReply::NotStarted`].
     Run(Execution),
-    /// For the program's whole process group.
+    /// Sends a signal to the program's whole process group.
     Signal { id: u64, signal: i32 },
 }
 
-/// One program, all that is open decided.
+/// One program, with all choices resolved.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Execution {
-    /// Chosen by the machine's side.
+    /// Chosen by the host side.
     pub(super) id: u64,
     pub(super) arguments: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) directory: String,
     pub(super) user: String,
-    /// The descriptor is the terminal of this path, and controls the program.
+    /// The descriptor is the terminal at this path, and becomes the controlling terminal.
     pub(super) terminal: Option<PathBuf>,
 }
 
-/// What PID 1 says.
+/// The replies of PID 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ProgramReply {
     /// The root is built.
@@ -84,14 +84,14 @@ pub(super) enum ProgramReply {
         id: u64,
         refusal: Refusal,
     },
-    /// The program has ended; 128 and more is a signal, as shells count.
+    /// The program has ended; a status of 128 and more stands for a signal, as in shells.
     ProgramExit {
         id: u64,
         status: u8,
     },
 }
 
-/// Why something does not run.
+/// Why a root was not built or a program not started.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Refusal {
     chain: Vec<String>,
@@ -120,13 +120,13 @@ impl Refusal {
 /// Sends one message, and a descriptor with it.
 ///
 /// # Errors
-/// When the other side is gone.
+/// When the peer is gone.
 pub(super) fn send(
     socket: impl AsFd,
     message: &impl Serialize,
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    // JSON has no line break but the one between two messages.
+    // JSON contains no line break, so it can end a message.
     let line = serde_json::to_string(message)? + "\n";
     let mut rest = line.as_bytes();
     let descriptor: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
@@ -145,7 +145,7 @@ pub(super) fn send(
     Ok(())
 }
 
-/// What has arrived and is not taken yet.
+/// The received bytes and descriptors that are not taken yet.
 #[derive(Debug)]
 pub(super) struct Inbox {
     socket: OwnedFd,
@@ -162,7 +162,7 @@ impl Inbox {
         &self.socket
     }
 
-    /// Waits for the next bytes; `false` when the other side is gone.
+    /// Waits for the next bytes; `false` when the peer is gone.
     pub(super) fn receive(&mut self) -> io::Result<bool> {
         let mut block = [0; BLOCK];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
@@ -180,7 +180,7 @@ impl Inbox {
         Ok(received.bytes > 0)
     }
 
-    /// The oldest message, if all of it has arrived.
+    /// The oldest message, if it is complete.
     pub(super) fn next<M: DeserializeOwned>(&mut self) -> Option<serde_json::Result<M>> {
         let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
         let line: Vec<u8> = self.bytes.drain(..=end).collect();
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn long_messages_arrive_whole_each_with_its_own_descriptor() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        // Longer than a socket takes at once, with line breaks inside.
+        // Longer than a socket buffer, with line breaks inside.
         let long = "a line\n".repeat(100_000);
         let messages: Vec<String> = vec![long, "second".into(), "third".into()];
         let to_send = messages.clone();

@@ -1,7 +1,8 @@
-//! What programs with fewer rights write, through a pipe.
+//! Relays the output of unprivileged programs through a pipe.
 //!
-//! Whoever has a console, a terminal or a file open to write to it can open it anew by `/proc/self/fd/1`: to read what the
-//! person types, or to empty it and change its mode. Of a pipe there is nothing else to be had.
+//! A process with a writable descriptor of a console, terminal or file can open it again through `/proc/self/fd/1`. It
+//! could then read what the person types, or truncate the file and change its mode. A pipe gives access to nothing
+//! else.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
@@ -14,44 +15,45 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that are read at once: what a pipe holds (pipe(7)).
+/// Bytes per read: the capacity of a pipe (pipe(7)).
 const BLOCK: usize = 64 << 10;
-/// Bytes that are still waited for when the program has ended. The limit of a pipe's size (pipe(7), `pipe-max-size`).
+/// Bytes that are still relayed after the end of the program: the largest capacity of a pipe (pipe(7),
+/// `pipe-max-size`).
 const REST: usize = 1 << 20;
-/// How long a terminal that a person has stopped with Ctrl-S is waited for, as where it is drained.
+/// How long to wait for a terminal that was stopped with Ctrl-S; the same as for draining it.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Hands on what is written, on a thread of its own, as long as anybody may write.
+/// Relays output in a thread of its own until no writer is left.
 ///
-/// Only that thread writes to the target: it may wait for it without end, and nobody waits for the thread without a limit.
+/// Only that thread writes to the target, and may wait for it forever; every wait for the thread has a limit.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Does not block.
+    /// Non-blocking.
     source: OwnedFd,
-    /// From before a block is read until it is written.
+    /// Set from before a block is read until it is written.
     busy: AtomicBool,
-    /// Bytes.
+    /// Bytes written.
     written: AtomicUsize,
 }
 
-/// What came of reading a block.
+/// The result of reading a block.
 #[derive(Debug, PartialEq, Eq)]
 enum Read {
     Bytes(usize),
     NothingYet,
-    /// Nobody can write any more.
+    /// No writer is left.
     End,
 }
 
 impl Relay {
-    /// Begins to hand on to `target` what is written to the descriptor that comes back.
+    /// Starts to relay to `target` what is written to the returned descriptor.
     ///
     /// # Errors
-    /// When there can be no more descriptors or threads.
+    /// When no descriptor or thread is left.
     pub(super) fn begin(target: OwnedFd) -> io::Result<(Arc<Self>, OwnedFd)> {
         let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Only this end: a program does not expect that it has to wait.
+        // Only this end is non-blocking: programs do not expect that of their standard output.
         rustix::io::ioctl_fionbio(&source, true)?;
         let relay = Arc::new(Self { source, busy: AtomicBool::new(false), written: AtomicUsize::new(0) });
         let working = Arc::clone(&relay);
@@ -75,11 +77,11 @@ impl Relay {
         }
     }
 
-    /// Waits, with a limit, until what a program has written before its end is handed on.
+    /// Waits, with a limit, until the output of an ended program has been relayed.
     pub(super) fn finish(&self) {
         let start = Instant::now();
         let written_before = self.written.load(SeqCst);
-        // What it has left in the background goes on writing.
+        // Processes that it left in the background keep writing.
         while !self.is_drained()
             && self.written.load(SeqCst) - written_before < REST
             && start.elapsed() < WAIT_LIMIT
@@ -88,7 +90,8 @@ impl Relay {
         }
     }
 
-    /// The pipe first: what is no longer in it has made the thread busy.
+    /// Whether everything is relayed. The pipe is checked first: bytes that are no longer in it have made the thread
+    /// busy.
     fn is_drained(&self) -> bool {
         rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0 && !self.busy.load(SeqCst)
     }
@@ -97,7 +100,7 @@ impl Relay {
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
             Ok(0) => Read::End,
             Ok(count) => {
-                // What cannot be written is lost, as at a console that is gone; the program must not wait for it.
+                // Output that cannot be written is lost, as on a console that is gone; the program must not block.
                 let _ = target.write_all(&block[..count]);
                 self.written.fetch_add(count, SeqCst);
                 Read::Bytes(count)

@@ -1,7 +1,7 @@
-//! A container's root: its image's layers, a layer of its own above them, and what is mounted in.
+//! The root of a container: the layers of its image, a writable layer above them, and its mounts.
 //!
-//! What is mounted is taken hold of first and attached after the new root has become `/`: so every link in
-//! the image is followed inside it, and no image can have its mounts made elsewhere.
+//! The sources of mounts are opened before, and attached after, the new root has become `/`. So every link in the image
+//! is resolved inside the root, and no image can redirect a mount elsewhere.
 
 use super::mounts;
 use super::mounts::{MountTree, Reach};
@@ -25,10 +25,10 @@ use untrusted_fs::{Directory, Links};
 
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
 const MOUNTS: &str = "/proc/self/mountinfo";
-/// What is missing of a path to a working directory; as podman makes it.
+/// The mode of missing directories on the path of a working directory; as in podman.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
-/// Makes the directories for what a container writes, in place of those of an earlier one of that name.
+/// Creates the directories for what a container writes, and removes those of an earlier container with this name.
 pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<()> {
     remove_scratch(scratch)?;
     for directory in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
@@ -37,7 +37,7 @@ pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<
     Ok(())
 }
 
-/// Removes what a container has written. It may have made directories below one another without end.
+/// Removes what a container has written, even if its directories are nested very deeply.
 pub(super) fn remove_scratch(scratch: &Path) -> anyhow::Result<()> {
     let (Some(parent), Some(name)) = (scratch.parent(), scratch.file_name()) else { return Ok(()) };
     match Directory::open(parent) {
@@ -58,7 +58,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
-    // Who can make a device node in one container could use it in another through a volume.
+    // A device node that one container can create would be usable in another one through a volume.
     let restrictions = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     for (tree, mount) in trees.iter().zip(&order.mounts) {
         let Some(tree) = tree else { continue };
@@ -82,8 +82,8 @@ fn detach_mounts() -> anyhow::Result<()> {
         .context("cannot detach the container's mounts from the machine's")
 }
 
-/// Opens a program's working directory, and makes it if it is missing. In the root it stays: a link of `/proc` that leads
-/// to another process's root, working directory or files is refused (the shape of CVE-2024-21626).
+/// Opens the working directory of a program, and creates it if it is missing. It stays inside the root: a link of
+/// `/proc` to another process's root, working directory or files is refused (as in CVE-2024-21626).
 pub(super) fn working_directory(root: &Directory, path: &str) -> anyhow::Result<Directory> {
     root.make_directories(path, WORKING_DIRECTORY_MODE, Links::Inside)
         .with_context(|| format!("cannot have the working directory `{path}`"))
@@ -92,21 +92,21 @@ pub(super) fn working_directory(root: &Directory, path: &str) -> anyhow::Result<
         )
 }
 
-/// overlayfs over the layers.
+/// Mounts the layers with overlayfs.
 fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     let scratch = &order.scratch;
     if order.layers.is_empty() {
-        // An image may have no layer at all: its root is then what is mounted into it.
+        // An image may have no layers: then its root has only its mounts.
         mount_bind(scratch.join("upper"), root)?;
         if !order.privileged {
             mounts::take_devices_away(root)?;
         }
         return Ok(());
     }
-    // A layer may have a disk's device in it.
+    // A layer may contain a device node of a disk.
     let flags = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     if let Some(topmost) = order.layers.last() {
-        // What is written lies above all layers, and so its root is the one that is seen.
+        // The writable layer is above all others, so its root directory is the visible one.
         take_after(&scratch.join("upper"), topmost).context("cannot describe the image's root")?;
     }
     mounts::mount_overlay(root, &order.layers, Some(scratch), flags)
@@ -122,15 +122,15 @@ fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<MountTree>>> {
     numbered.map(tree).collect()
 }
 
-/// pivot_root(2), behind which nothing of the machine's root is left to get back to. It refuses (`EINVAL`) where
-/// the root is that of an initramfs, which cannot be unmounted: there the way of switch_root(8).
+/// Changes the root with pivot_root(2), after which the host's root cannot be reached. In an initramfs, whose root
+/// cannot be unmounted, it fails with `EINVAL`; there the root is changed as by switch_root(8).
 ///
-/// The root that is left is that of the mount namespace. Where this program was started after chroot(2), its own root has
-/// another one above it, which any container that may call chroot(2) would get to.
+/// The old root is that of the mount namespace. If this program was started after chroot(2), its own root is below
+/// another one, which any container that may call chroot(2) could reach.
 fn become_root(root: &Path) -> anyhow::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open(root, flags, Mode::empty())?;
-    // Whoever enters a mount namespace, be it his own, begins in its root.
+    // A process that enters a mount namespace, even its own, starts in the namespace's root.
     let namespace = open(OWN_MOUNTS, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .context("cannot leave the root of this program")?;
@@ -150,35 +150,35 @@ fn become_root(root: &Path) -> anyhow::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-/// Unmounts what the machine has mounted, while paths are still resolved in its root. Nothing below the new root could be
-/// reached by a path; but the kernel lets whoever makes a user namespace mount a new `/proc` and `/sys`, with nothing
-/// hidden or read-only in it, as long as his namespace has one of that kind, wherever it is (`mount_too_revealing` in
-/// fs/namespace.c).
+/// Unmounts the mounts of the host, while paths are still resolved in its root. No path leads to them from the new
+/// root. But the kernel lets the owner of a user namespace mount a new `/proc` and `/sys`, without masked or read-only
+/// paths, as long as its mount namespace has an unrestricted one anywhere (`mount_too_revealing` in fs/namespace.c).
 fn leave_mounts_below(mounts: &str) {
-    // The fifth field of proc_pid_mountinfo(5); what was mounted last comes first.
+    // The fifth field of proc_pid_mountinfo(5), the newest mounts first.
     let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
     for point in points.filter(|point| point != "/") {
-        // It may be gone with one above it.
+        // Ignored: it may have been unmounted together with its parent.
         let _ = unmount(&*point, UnmountFlags::DETACH);
     }
 }
 
-/// The kernel writes a space, a tab, a line break and a backslash as octal numbers (proc_pid_mountinfo(5)).
+/// Decodes a path: the kernel writes a space, a tab, a line break and a backslash as octal numbers
+/// (proc_pid_mountinfo(5)).
 fn unescaped(point: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(point.to_owned(), |point, (number, letter)| point.replace(number, letter))
 }
 
-/// Old programs look for their mounts here; images that have thought of it have the same link.
+/// Links `/etc/mtab`, where old programs read the mounts; many images have the same link.
 fn show_mounts(root: &Directory) {
-    // One without `/etc` has no old programs.
+    // Ignored: an image without `/etc` has no old programs.
     let _ = root.directory("etc", Links::Inside).map(|etc| symlinkat("/proc/mounts", etc, "mtab"));
 }
 
-/// podman's mark, which programs look for.
+/// Creates podman's marker file, which programs look for.
 fn mark_as_container(root: &Directory) {
-    // An image may have it already, or a read-only volume at `/run`.
+    // Ignored: an image may have it already, or a read-only volume at `/run`.
     let _ = root
         .directory("run", Links::Inside)
         .and_then(|run| run.create(".containerenv", 0o644))

@@ -8,66 +8,66 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long the kernel may take to end what was killed.
+/// Time limit for the kernel to end a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// The exit status of what `SIGKILL` ended.
+/// The exit status of a program that `SIGKILL` ended.
 const KILLED: u8 = 128 + libc::SIGKILL as u8;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramExit {
-    /// With this exit status; 128 and more is a signal, as shells count.
+    /// It exited with this status; 128 and more stands for a signal, as in shells.
     With(u8),
     /// The container's PID 1 itself was killed by this signal.
     Killed(i32),
-    /// The container's own PID 1 was stopped by a signal, and then killed: nobody could tell how the program ends.
+    /// The container's PID 1 was stopped by a signal, and then killed: the end of the program is unknown.
     InitStopped,
-    /// Not within its limit.
+    /// It exceeded its time limit.
     TimedOut {
-        /// The time that it had.
+        /// The time limit.
         limit: Duration,
-        /// Nor within the plan's `stop_grace` after it was asked to.
+        /// Whether it also ignored `SIGTERM` for the plan's `stop_grace`, and was killed.
         by_force: bool,
     },
-    /// As it was asked to, because of a [`StopToken`].
+    /// It ended because of a [`StopToken`].
     Stopped {
-        /// Not within the plan's `stop_grace`.
+        /// Whether it ignored `SIGTERM` for the plan's `stop_grace`, and was killed.
         by_force: bool,
     },
-    /// After the kernel had killed it, or a part of it, for want of memory.
+    /// It ended after the kernel had killed it, or a part of it, for lack of memory.
     OutOfMemory {
         /// Its exit status.
         status: u8,
-        /// What is known of the memory.
+        /// What is known about the shortage.
         memory_shortage: MemoryShortage,
     },
-    /// After all containers together had as many processes as they may have, and one more was refused.
+    /// It ended after the process limit of all containers was reached and a fork failed.
     TooManyProcesses {
         /// Its exit status.
         status: u8,
-        /// The most processes and threads of all containers.
+        /// The limit of processes and threads of all containers.
         limit: u64,
     },
 }
 
-/// Which limit of memory was reached; in bytes.
+/// Which memory limit was reached; in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitReached {
     /// The container's own.
     Own(u64),
     /// That of all containers together.
     AllContainers(u64),
-    /// None: the machine has no more.
+    /// None: the machine has no more memory.
     Machine,
 }
 
-/// What is known where memory did not suffice, in bytes.
+/// What is known about a memory shortage, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryShortage {
     /// Which limit was reached.
     pub(super) limit: LimitReached,
-    /// The most that the container has used. Not every kernel counts it.
+    /// The peak memory use of the container. Not every kernel counts it.
     pub(super) peak: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl ProgramExit {
         self == Self::With(0)
     }
 
-    /// What to do about it, where more is known than what the program itself has said.
+    /// The hint, for causes that the program itself does not report.
     pub fn remedy(self) -> Option<&'static str> {
         match self {
             Self::OutOfMemory {
@@ -91,7 +91,8 @@ impl ProgramExit {
         }
     }
 
-    /// The same, if the kernel has killed something of the program for want of memory.
+    /// Turns a failure into [`Self::OutOfMemory`], after the kernel has killed a part of the program for lack of
+    /// memory.
     fn for_want_of_memory(self, memory_shortage: MemoryShortage) -> Self {
         match self {
             Self::With(status) if status != 0 => Self::OutOfMemory { status, memory_shortage },
@@ -137,7 +138,7 @@ impl fmt::Display for MemoryShortage {
             LimitReached::Own(limit) => {
                 write!(out, "it used more memory than its limit of {}", in_words(limit))?;
             }
-            // It is not known before the first look at the machine.
+            // The limit is unknown before the machine's memory was read for the first time.
             LimitReached::AllContainers(0) => write!(out, "the memory limit of all containers was reached")?,
             LimitReached::AllContainers(limit) => {
                 write!(out, "the memory limit of all containers, {}, was reached", in_words(limit))?;
@@ -158,7 +159,7 @@ fn in_words(bytes: u64) -> String {
     }
 }
 
-/// Has whoever waits for a program by [`Running::wait_unless`] stop it: the one that waits now, else the next.
+/// Stops the program that a thread waits for with [`Running::wait_unless`]; without such a thread, the next one.
 #[derive(Default)]
 pub struct StopToken(Mutex<StopState>);
 
@@ -169,7 +170,7 @@ struct StopState {
 }
 
 impl StopToken {
-    /// Asks for the end of the program that is waited for, now or next.
+    /// Stops the program that is waited for, now or next.
     pub fn call(&self) {
         let waiting = {
             let mut calls = self.calls();
@@ -194,20 +195,20 @@ impl StopToken {
     }
 
     fn calls(&self) -> MutexGuard<'_, StopState> {
-        // Each change is whole.
+        // A poisoned lock is safe to use: each change is complete.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A program that runs. Dropping this does not end it; the end of its container does.
+/// A running program. Dropping this does not end it; the end of its container does.
 pub struct Running {
     link: Arc<Link>,
     id: u64,
     stop_grace: Duration,
-    /// The container's, and how often its memory had not sufficed before this program.
+    /// The memory account of the container, and its number of kills before this program started.
     memory: MemoryAccount,
     kills_before: u64,
-    /// The same of its processes.
+    /// The same for processes.
     processes: ProcessAccount,
     refusals_before: u64,
     relay: Option<Arc<Relay>>,
@@ -226,16 +227,15 @@ impl Running {
         Self { link, id, stop_grace, memory, kills_before, processes, refusals_before, relay, ended: None }
     }
 
-    /// Waits for its end. At the limit it is asked to end (`SIGTERM`), and killed after the plan's
-    /// `stop_grace`.
+    /// Waits for its end. At the limit it gets `SIGTERM`, and is killed after the plan's `stop_grace`.
     ///
     /// # Errors
-    /// When the kernel does not end it: it waits for a disk or a network.
+    /// When the kernel cannot end it: it waits for a disk or a network.
     pub fn wait(&mut self, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
         self.wait_unless(&StopToken::default(), limit)
     }
 
-    /// The same; at a stop token, too, it is asked to end, and killed.
+    /// Like [`Self::wait`], and also stops it when the stop token is set.
     ///
     /// # Errors
     /// As [`Self::wait`].
@@ -259,7 +259,7 @@ impl Running {
         Ok(ended)
     }
 
-    /// Asks it to end, and ends it by force if it does not; whether that was needed.
+    /// Sends `SIGTERM`, and kills it if it does not end; returns whether that was needed.
     fn stop(&mut self) -> anyhow::Result<bool> {
         let by_force = !self.ends_by(libc::SIGTERM, self.stop_grace);
         if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) {
@@ -271,7 +271,7 @@ impl Running {
         Ok(by_force)
     }
 
-    /// Its end, if it has come.
+    /// Its end, if it has ended.
     #[cfg(test)]
     pub(super) fn try_wait(&mut self) -> Option<ProgramExit> {
         self.ends_within(Some(Duration::ZERO))
@@ -291,7 +291,7 @@ impl Running {
             let ended = self.link.end_of(self.id, limit, || stop_token.is_set());
             self.ended = ended.map(|ended| self.explained(ended));
             if self.ended.is_some() {
-                // Its last words come before whatever is said of its end.
+                // Its last output comes before the report of its end.
                 if let Some(relay) = self.relay.take() {
                     relay.finish();
                 }

@@ -1,12 +1,11 @@
-//! Which system calls a container with less than all rights can make: podman's choice for its default
-//! capabilities (containers-common 0.64, `seccomp.json`).
+//! The system calls that an unprivileged container may make: podman's choice for its default capabilities
+//! (containers-common 0.64, `seccomp.json`).
 //!
-//! A call that is not named here gets `ENOSYS`, as from a kernel that does not have it: so programs fall back
-//! to an older one. A 32-bit program is ended by `SIGSYS`: podman knows its calls, the filters' compiler does
-//! not.
+//! A call that is not listed here fails with `ENOSYS`, as on an older kernel: so programs fall back to an older call. A
+//! 32-bit program is killed by `SIGSYS`: podman supports its calls, but the compiler of these filters does not.
 //!
-//! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
-//! kernel keeps by user, whichever container that is.
+//! Stricter than podman: some requests to a terminal, which with podman is never the host's own; and kernel keys, which
+//! belong to users and not to containers.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -15,7 +14,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::ffi::c_long;
 
-/// Let through.
+/// Allowed.
 const ALLOWED: &[c_long] = {
     use libc::*;
     &[
@@ -288,7 +287,7 @@ const ALLOWED: &[c_long] = {
     ]
 };
 
-/// Let through where there are such calls.
+/// Allowed on this architecture.
 const ALLOWED_OF_THIS_ARCHITECTURE: &[c_long] = {
     use libc::*;
     &[
@@ -341,7 +340,7 @@ const ALLOWED_OF_THIS_ARCHITECTURE: &[c_long] = {
     ]
 };
 
-/// Refused by `EPERM`.
+/// Refused with `EPERM`.
 const REFUSED: &[c_long] = {
     use libc::*;
     &[
@@ -374,13 +373,13 @@ const REFUSED: &[c_long] = {
     ]
 };
 
-/// As above.
+/// Refused on this architecture.
 const REFUSED_OF_THIS_ARCHITECTURE: &[c_long] = {
     use libc::*;
     &[SYS_ioperm, SYS_iopl, SYS_sysfs, SYS_uselib, SYS_ustat]
 };
 
-/// Refused by `EPERM`, too; libc does not name them (asm/unistd_64.h).
+/// Also refused with `EPERM`; the libc crate has no names for them (asm/unistd_64.h).
 #[cfg(target_arch = "x86_64")]
 const REFUSED_WITHOUT_A_NAME: &[c_long] = &[QUERY_MODULE, IO_PGETEVENTS];
 #[cfg(target_arch = "x86_64")]
@@ -388,20 +387,20 @@ const QUERY_MODULE: c_long = 178;
 #[cfg(target_arch = "x86_64")]
 const IO_PGETEVENTS: c_long = 333;
 
-/// personality(2): Linux, 32-bit Linux, each also with the host name as `UNAME26` changes it, and the question
-/// which it is.
+/// Allowed arguments of personality(2): Linux and 32-bit Linux, each with or without `UNAME26`, and the query of the
+/// current one.
 const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Requests to a terminal that reach whoever has it next (asm-generic/ioctls.h): `TIOCSTI` and, by the clipboard of the
-/// screen, `TIOCLINUX` type for the person (CVE-2017-5226, CVE-2023-28100); `TIOCSETD` changes what the line is.
+/// Requests to a terminal that affect its next user (asm-generic/ioctls.h). `TIOCSTI`, and `TIOCLINUX` through the
+/// clipboard of the console, inject input (CVE-2017-5226, CVE-2023-28100); `TIOCSETD` changes the line discipline.
 const TERMINAL_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
-/// Those to a screen and a keyboard of the machine (linux/kd.h, linux/vt.h): `0x4B00` to `0x4BFF`, `0x5600` to `0x56FF`.
+/// Requests to a virtual console and its keyboard (linux/kd.h, linux/vt.h): `0x4B00` to `0x4BFF`, `0x5600` to `0x56FF`.
 const SCREEN_REQUESTS: &[u64] = &[0x4B00, 0x5600];
 const SCREEN_REQUESTS_MASK: u64 = 0xFFFF_FF00;
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-/// The filters, to be applied in this order: of two that refuse a call, the later one says how.
+/// The filters, in the order in which they are installed: if two refuse a call, the later one decides how.
 pub(super) fn filters() -> Result<[BpfProgram; 3], BackendError> {
     Ok([
         filter(allowed()?, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
@@ -432,12 +431,12 @@ fn refused() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// The kernel takes 32 bits of a request (ioctl(2)); a filter that compares 64 is got around (CVE-2019-7303).
+/// The kernel uses 32 bits of a request (ioctl(2)); a filter that compares 64 can be bypassed (CVE-2019-7303).
 fn terminal_request(operator: SeccompCmpOp, request: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, operator, request)?])
 }
 
-/// The kernel's audit cannot be spoken to; programs take `EINVAL` for a kernel without it.
+/// Refuses sockets to the kernel's audit; programs take `EINVAL` for a kernel without it.
 fn unsupported() -> Result<Rules, BackendError> {
     let to_audit = [argument(0, libc::AF_NETLINK as u64)?, argument(2, libc::NETLINK_AUDIT as u64)?];
     Ok(Rules::from([(libc::SYS_socket, vec![SeccompRule::new(to_audit.into())?])]))

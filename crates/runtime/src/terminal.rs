@@ -18,17 +18,16 @@ use sys::{self, Identity, Session};
 /// The consoles of the kernel, the main one last (Documentation/ABI/testing/sysfs-tty).
 const ACTIVE: &str = "/sys/class/tty/console/active";
 
-/// How long a terminal may take to send what was written to it: 4 KiB at 9600 Bd. One that a person has
-/// stopped with Ctrl-S must not stop the machine.
+/// Time limit for a terminal to send its output: 4 KiB at 9600 Bd. A terminal that was stopped with Ctrl-S must not
+/// block the machine.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// The size of a terminal that has none, as on a serial line: a VT100's, which everything at the other end of
-/// such a line can show.
+/// The size for a terminal that reports none, such as a serial line: a VT100's, which every terminal can show.
 const USUAL_SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 
-/// Undoes what a full-screen program does to a terminal (xterm's ctlseqs, console_codes(4)). What one kind of
-/// terminal does not know it ignores. Nothing that is shown goes away but what such a program drew below.
+/// Resets a terminal after a full-screen program (xterm's ctlseqs, console_codes(4)). Terminals ignore sequences that
+/// they do not support. The screen is kept, except for what such a program drew below the cursor.
 const RESET: &str = concat!(
     "\x1b[!p",                           // soft reset, where there is one
     "\x1b[0m\x1b(B\x0f",                 // no colours, no line drawing
@@ -40,11 +39,11 @@ const RESET: &str = concat!(
     "\x1b[J",
 );
 
-/// A terminal, and how it was set when it was found.
+/// A terminal, with its original settings.
 pub struct Terminal {
     path: PathBuf,
     settings: Termios,
-    /// How a job gets it.
+    /// The settings for a job.
     for_job: Termios,
 }
 
@@ -65,18 +64,19 @@ impl Terminal {
         &self.path
     }
 
-    /// Sets the terminal as it was found: a killed full-screen program leaves it raw, and its picture on it.
+    /// Restores the original settings: a killed full-screen program leaves the terminal in raw mode, with its output on
+    /// the screen.
     pub fn restore(&self) {
-        // Opened anew: the end of the session that it controlled has hung up all that was open before.
+        // Opened again: the end of the session that it controlled has hung up all older descriptors.
         if let Ok(terminal) = open(&self.path) {
-            // A program that was left in the background may stop it again at any moment. Nothing can be done about a
-            // terminal that is gone.
+            // Non-blocking, as a background program may stop the terminal again at any moment. Errors are ignored: the
+            // terminal may be gone.
             let _ = rustix::io::ioctl_fionbio(&terminal, true);
             let _ = self.restore_through(&terminal);
         }
     }
 
-    /// Has the main console go on, if it was stopped by somebody who is gone.
+    /// Restarts the main console, if a program that has ended stopped it.
     pub fn resume() {
         path().iter().for_each(|path| resume_at(path));
     }
@@ -86,8 +86,8 @@ impl Terminal {
         go_on(terminal)?;
         drain_in_time(terminal)?;
         tcsetattr(terminal, OptionalActions::Now, &self.settings)?;
-        // Lines may go to a log, where the sequence is garbage, and need it only after a full-screen program;
-        // such a program, when it ends by itself, leaves the settings as they were.
+        // The output may go to a log, where the sequence is garbage. It is needed only after a full-screen program was
+        // killed; one that ends by itself restores the settings.
         if is_screen(&self.path) {
             sys::show_text(terminal)?;
         } else if !is_left_otherwise {
@@ -97,9 +97,9 @@ impl Terminal {
     }
 }
 
-/// Shows again what is written: whoever has stopped the terminal with Ctrl-S did so for a program that has ended.
+/// Restarts the output of a terminal: a Ctrl-S was meant for a program that has ended.
 fn go_on(terminal: &File) -> io::Result<()> {
-    // The second undoes the first, and a Ctrl-S with it (n_tty_ioctl_helper in the kernel).
+    // The second call undoes the first, and also a Ctrl-S (n_tty_ioctl_helper in the kernel).
     tcflow(terminal, Action::OOff)?;
     Ok(tcflow(terminal, Action::OOn)?)
 }
@@ -109,7 +109,8 @@ fn resume_at(path: &Path) {
     let _ = open(path).and_then(|terminal| go_on(&terminal));
 }
 
-/// With Ctrl-S a person may pause what a job writes. It is off otherwise: nothing pauses Iguana's own lines.
+/// Enables Ctrl-S, so that a person can pause the output of a job. It is disabled otherwise: nothing pauses Iguana's
+/// own output.
 fn pausable(settings: &Termios) -> Termios {
     let mut settings = settings.clone();
     settings.input_modes.insert(InputModes::IXON);
@@ -123,7 +124,7 @@ fn are_equal(one: &Termios, other: &Termios) -> bool {
     modes(one) == modes(other)
 }
 
-/// Has a command run on the main console, in a session of its own that the terminal controls.
+/// Runs a command on the main console, in a session of its own with the console as controlling terminal.
 ///
 /// # Errors
 /// When there is no terminal.
@@ -136,22 +137,22 @@ pub fn attach(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Full-screen programs draw nothing on a terminal of no lines.
+/// Sets a size if there is none: full-screen programs draw nothing on a terminal of no lines.
 fn give_size(terminal: &File) {
     if tcgetwinsize(terminal).is_ok_and(|size| size.ws_row == 0 || size.ws_col == 0) {
-        // Without one, a program can still write lines.
+        // Ignored: without a size, programs can still write lines.
         let _ = tcsetwinsize(terminal, USUAL_SIZE);
     }
 }
 
-/// Whether a terminal is one of the machine's own screens, and not a line to somewhere.
+/// Whether a terminal is a virtual console of the machine, and not a line to somewhere else.
 pub(super) fn is_screen(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|letter| letter.is_ascii_digit()))
 }
 
-/// Waits until a terminal has sent what was written to it: the end of its session throws the rest away. One that is stopped is
-/// waited for for 5 s.
+/// Waits until a terminal has sent its output: the end of its session discards the rest. The limit is [`DRAIN_LIMIT`],
+/// 5 s, for a stopped terminal.
 pub(super) fn drain(terminal: &File) {
     let start = Instant::now();
     while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) {
@@ -160,17 +161,17 @@ pub(super) fn drain(terminal: &File) {
         }
         thread::sleep(LOOK_EVERY);
     }
-    // Only what the line's own small buffer holds is left.
+    // Only the small buffer of the device is left.
     let _ = rustix::termios::tcdrain(terminal);
 }
 
-/// The same; whoever stops the terminal once more meanwhile keeps a thread only.
+/// Like [`drain`], in a thread: a terminal that is stopped again meanwhile blocks only that.
 fn drain_in_time(terminal: &File) -> io::Result<()> {
     let terminal = terminal.try_clone()?;
     let (sent, is_sent) = channel();
     thread::Builder::new().spawn(move || {
         drain(&terminal);
-        // Nobody waits any more.
+        // Ignored: the receiver may have given up.
         let _ = sent.send(());
     })?;
     // What is not sent by then is lost.
@@ -178,7 +179,7 @@ fn drain_in_time(terminal: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a terminal without being controlled by it.
+/// Opens a terminal without making it the controlling one.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)
 }
@@ -189,7 +190,7 @@ fn path() -> Option<PathBuf> {
 
 fn main_console(active: &str) -> Option<PathBuf> {
     let name = active.split_whitespace().last()?;
-    // `tty0` means whichever screen is shown; a session needs one of them.
+    // `tty0` means the virtual console that is shown; a session needs a fixed one.
     let name = if name == "tty0" { "tty1" } else { name };
     Some(Path::new("/dev").join(name))
 }
@@ -204,7 +205,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::sync::mpsc::channel;
 
-    /// A line to somewhere: who is there, and the terminal here, which somebody has open.
+    /// A serial line: the person's end, the terminal, and an open descriptor of it.
     fn line() -> (File, Terminal, File) {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&person).unwrap();
@@ -281,7 +282,7 @@ mod tests {
             });
             let in_time = is_restored.recv_timeout(Duration::from_secs(10));
             stop.store(true, SeqCst);
-            // When he is gone; at once also whoever waits.
+            // Resumes the terminal until the thread that stops it has ended.
             while !reader.is_finished() {
                 resume_at(&terminal.path);
                 (&*user).write_all(b"shown#").unwrap();

@@ -1,4 +1,4 @@
-//! Real containers on the developer's own machine. They need root, as a boot has it.
+//! Real containers on the developer's own machine. They need root, as in a boot.
 
 use super::image::Image;
 use super::*;
@@ -21,8 +21,8 @@ mod terminal;
 use limits::{cgroups_of, cgroups_of_lab};
 use terminal::Screen;
 
-/// Has the program of these tests, too, be PID 1 of a container when it is called by that name: so they can start real
-/// containers. The loader calls what is in this section before `main`.
+/// Makes this test program the PID 1 of a container when it is called by that name, so that tests can start real
+/// containers. The loader calls the functions in this section before `main`.
 #[allow(unsafe_code, reason = "the loader's list of functions has no safe way in")]
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -42,7 +42,7 @@ fn process_name() -> Option<String> {
 
 /// Debian's busybox-static, which CI and `cargo xtask test` install.
 const BUSYBOX: &str = "/bin/busybox";
-/// For whatever is a matter of milliseconds.
+/// Time limit for what takes milliseconds.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A directory with a busybox image, and a plan for a container of it.
@@ -122,7 +122,7 @@ impl Lab {
         Program { command, ..Program::of_image(self.stdio()) }
     }
 
-    /// Runs a program to its end; what it said.
+    /// Runs a program to its end; returns its output.
     fn said(&self, container: &Container, program: &Program) -> String {
         let before = self.log().len();
         let ended = container.run(program).unwrap().wait(Some(SOON)).unwrap();
@@ -169,7 +169,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn lives(process: Pid) -> bool {
-    // One that has ended and is not reaped does not live.
+    // A zombie does not count as alive.
     test_kill_process(process).is_ok()
         && !fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()))
             .is_ok_and(|stat| stat.contains(") Z "))
@@ -211,7 +211,7 @@ fn what_the_image_says_can_be_changed() {
 #[test]
 fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     let lab = Lab::new();
-    // elf(5), `e_machine`: of a processor that there is not.
+    // elf(5), `e_machine`: a processor that does not exist.
     let mut foreign = fs::read(BUSYBOX).unwrap();
     foreign[18..20].fill(0xFE);
     let path = lab.image.layers[0].join("foreign");
@@ -310,7 +310,7 @@ fn a_limit_ends_a_program_and_not_its_container() {
     assert_eq!(ended, ProgramExit::TimedOut { limit, by_force: false });
     let lab = Lab::impatient();
     let container = lab.start();
-    // The shell ignores the signal, and so does what it starts.
+    // The shell ignores the signal, and so do its children.
     let script = "trap '' TERM; echo up; sleep 1000; sleep 1000";
     let mut stubborn = container.run(&lab.script(script)).unwrap();
     until("start", || !lab.log().is_empty());
@@ -452,7 +452,7 @@ fn shared_memory_is_the_containers_own() {
 fn the_machines_root_is_not_below_the_containers() {
     let lab = Lab::new();
     let container = lab.start();
-    // Takes the root away, and enters the container's mounts anew, at what is left.
+    // Unmounts the root, and enters the container's mount namespace again, with what is left as the root.
     let script = "cd /proc/self/ns; umount -l / && echo away
         nsenter --mount=mnt /bin/ls /etc >/dev/null 2>&1 && echo out || echo nothing";
     assert_eq!(lab.says(&container, script), "away\nnothing");
@@ -460,7 +460,7 @@ fn the_machines_root_is_not_below_the_containers() {
 
 #[test]
 fn programs_begin_as_everywhere() {
-    // What they must not get from whoever calls this program.
+    // Programs must not inherit these from the caller.
     rustix::process::umask(Mode::from_raw_mode(0o002));
     let own = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(1023), ..own }).unwrap();
@@ -532,7 +532,7 @@ fn a_zygote_that_was_killed_is_replaced() {
     assert_ne!(lab.runtime.zygote.pid(), Some(killed));
 }
 
-/// All that a container could leave behind in this process and its machine.
+/// All that a container could leave behind in this process and on its machine.
 fn what_is_there(directory: &Path) -> Vec<String> {
     let count = |path: &str| fs::read_dir(path).unwrap().count();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
@@ -559,7 +559,7 @@ fn what_is_there(directory: &Path) -> Vec<String> {
     there
 }
 
-/// For [`two_hundred_containers_leave_nothing`], which gives it a process of its own.
+/// For [`two_hundred_containers_leave_nothing`], which runs it in a process of its own.
 #[test]
 #[ignore = "counts what this process has, so no other test may run in it"]
 fn alone_two_hundred_containers_leave_nothing() {
@@ -575,9 +575,9 @@ fn alone_two_hundred_containers_leave_nothing() {
         })
     };
     run(3);
-    // Whatever has the container's name would be the same each time.
+    // Leftovers named after the container would be the same before and after the next runs, so they are checked here.
     assert!(cgroups_of(process::id()).is_empty() && !lab.plan.scratch.exists());
-    // A thread that is told to end takes its time.
+    // A stopping thread takes some time.
     let before = what_is_there(&lab.directory.0);
     run(200);
     until(&format!("as before: {before:#?}"), || what_is_there(&lab.directory.0) == before);

@@ -1,4 +1,4 @@
-//! Who a container runs as: the image's `USER` looked up in the image's own files.
+//! The user of a container: the image's `USER`, looked up in the image's own files.
 
 use anyhow::Context as _;
 use hint::WithHint as _;
@@ -11,7 +11,7 @@ pub(super) struct User {
     pub(super) home: String,
 }
 
-/// Looks up `user`, `user:group`, names or numbers, in the texts of passwd(5) and group(5).
+/// Looks up `user` or `user:group`, names or numbers, in the texts of passwd(5) and group(5).
 pub(super) fn look_up(wanted: &str, passwd: &str, group: &str) -> anyhow::Result<User> {
     let (user, wanted_group) = wanted.split_once(':').map_or((wanted, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };

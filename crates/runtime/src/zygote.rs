@@ -1,8 +1,8 @@
-//! The process of which PID 1 of every container is a copy.
+//! The zygote: the process that the PID 1 of every container is forked from.
 //!
-//! To execute this program anew for each container would cost more than the rest of its start: the kernel loads
-//! and relocates it, page by page, and an emulated processor translates it again. This one is executed once. It
-//! has one thread and little memory, and knows nothing of the boot: what a copy must not have is not there.
+//! To execute this program again for each container would cost more than the rest of its start: the kernel loads and
+//! relocates it, page by page, and an emulated processor translates it again. So it is executed once. The zygote has
+//! one thread, little memory, and no data of the boot, so a copy cannot leak any.
 
 use super::cgroup;
 use super::protocol::{self, Inbox, SpawnRequest};
@@ -22,23 +22,24 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long it may take to make a copy, which takes milliseconds: longer where memory is full, for ever if it was stopped.
+/// Time limit for a copy. It takes milliseconds, longer when memory is full, and forever if the zygote was stopped.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// How long it may take to end when nobody can ask it for anything any more.
+/// Time limit for its end after the socket was closed.
 const END_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// When memory is full PID 1 of a container, whose end frees all that the container keeps in a tmpfs, is killed before
-/// anything of the machine's, and after the programs ([`sys::PROGRAM_OOM_SCORE`]): as if it used a quarter of all memory.
+/// The OOM score adjustment of a container's PID 1: as if it used a quarter of all memory in addition. Its end frees
+/// everything that the container keeps in a tmpfs. So the kernel kills it before any process of the host, and after the
+/// programs ([`sys::PROGRAM_OOM_SCORE`]).
 const SCORE_OF_COPIES: &str = "250";
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// Begins with the first container. Dropping it ends the process; the copies go on.
+/// Starts with the first container. Dropping it ends the process; its copies live on.
 #[derive(Debug)]
 pub(super) struct Zygote {
     process: Mutex<Option<Process>>,
-    /// The cgroups of version 1 in which it is, and its copies begin.
+    /// The cgroups of version 1 that it joins, and in which its copies start.
     cgroups: Vec<PathBuf>,
 }
 
@@ -48,13 +49,13 @@ struct Process {
     child: Child,
 }
 
-/// This very program, in a way that nobody can write to it. A container that may execute `/proc/self/exe` gets hold of the
-/// file, and root in it could change its content, once nobody executes it, and its mode (CVE-2019-5736).
+/// Opens this program so that it cannot be changed. A container that may execute `/proc/self/exe` gets a descriptor of
+/// the file. Root in it could then change the file's mode, and its content once nothing executes it (CVE-2019-5736).
 fn own_program() -> io::Result<OwnedFd> {
     read_only_program().or_else(|_| copy_of_program())
 }
 
-/// Through a mount that is not attached anywhere: it costs nothing.
+/// Through a detached read-only mount, which costs nothing.
 fn read_only_program() -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let program = open_tree(CWD, OWN_PROGRAM, flags)?;
@@ -62,27 +63,27 @@ fn read_only_program() -> io::Result<OwnedFd> {
     Ok(program)
 }
 
-/// A kernel before 5.12 cannot have such a mount: there the program is in memory a second time.
+/// For a kernel before 5.12, which has no such mounts: the program takes its memory twice.
 fn copy_of_program() -> io::Result<OwnedFd> {
     let copy = memfd_create(INIT_NAME_C, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut copy = File::from(copy);
     io::copy(&mut File::open(OWN_PROGRAM)?, &mut copy)?;
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    // The kernel executes no file that is open for writing.
+    // The kernel does not execute a file that is open for writing.
     open(format!("/proc/self/fd/{}", copy.as_raw_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Into::into)
 }
 
-/// What a copy is told by: the kernel's number of an error is all that crosses.
+/// The PID of a copy, or the error number of the kernel.
 type SpawnReply = Result<i32, i32>;
 
 impl Zygote {
-    /// One that has not begun. It is to be in these cgroups of version 1.
+    /// A zygote that is not started yet, for these cgroups of version 1.
     pub(super) fn new(cgroups: Vec<PathBuf>) -> Self {
         Self { process: Mutex::default(), cgroups }
     }
 
-    /// Makes a copy, a child of this process, that is PID 1 of a container and takes its orders from `socket`.
+    /// Forks a child of this process that is the PID 1 of a container and reads its requests from `socket`.
     ///
     /// # Errors
     /// When the kernel refuses (clone(2)).
@@ -91,18 +92,18 @@ impl Zygote {
         let answer = match process.as_mut().map(|process| process.ask(request, socket)) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) if error.kind() == ErrorKind::TimedOut => Err(error),
-            // The first one; or memory was full, and the kernel has ended the last one.
+            // The first one; or the kernel has killed the last one for lack of memory.
             None | Some(Err(_)) => process.insert(Process::start(&self.cgroups)?).ask(request, socket),
         };
         if answer.is_err() {
-            // The next container gets a new one. A copy that this one may still make finds nobody at its socket.
+            // The next container gets a new zygote. A copy that this one may still make finds its socket closed.
             *process = None;
         }
         let number = answer?.map_err(io::Error::from_raw_os_error)?;
         Pid::from_raw(number).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Its number in the machine.
+    /// Its PID on the host.
     #[cfg(test)]
     pub(super) fn pid(&self) -> Option<Pid> {
         self.process.lock().unwrap().as_ref().map(|process| Pid::from_child(&process.child))
@@ -114,13 +115,13 @@ impl Process {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(ANSWER_LIMIT))?;
         ours.set_write_timeout(Some(ANSWER_LIMIT))?;
-        // For what a copy may have to say when it breaks.
+        // For the message of a copy that panics.
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let console = open("/dev/console", flags, Mode::empty())
             .or_else(|_| open("/dev/null", flags, Mode::empty()))?;
         let child = sys::start(own_program()?, INIT_NAME, theirs.into(), &File::from(console))?;
         for directory in cgroups {
-            // Without, only what has a limit of its own is limited.
+            // Ignored: without it, only containers with a limit of their own are limited.
             let _ = cgroup::write(&directory.join("cgroup.procs"), &child.id().to_string());
         }
         Ok(Self { inbox: Inbox::new(ours.into()), child })
@@ -135,7 +136,7 @@ impl Process {
         })
     }
 
-    /// Waits for its end, which comes by itself unless it was stopped.
+    /// Waits for its end, and kills it if it was stopped and does not end by itself.
     fn end(&mut self) -> io::Result<()> {
         let start = Instant::now();
         while self.child.try_wait()?.is_none() {
@@ -150,7 +151,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where it has ended.
+        // Ignored: both fail only if it has ended.
         let _ = shutdown(self.inbox.socket(), Shutdown::Both);
         let _ = self.end();
     }
@@ -160,22 +161,22 @@ fn too_slow() -> String {
     format!("the process that containers are forked from does not answer within {} s", ANSWER_LIMIT.as_secs())
 }
 
-/// The life of the zygote. Comes back in every copy, with the socket of its orders.
+/// The main loop of the zygote. Returns in every copy, with the socket of its requests.
 ///
 /// # Errors
-/// When the machine's side is gone.
+/// When the host side is gone.
 pub(super) fn live() -> io::Result<OwnedFd> {
     let mut inbox = Inbox::new(take_standard_input()?);
-    // Ctrl-C is for whoever started this; copies end when their containers do.
+    // So that Ctrl-C does not reach it; copies end when their containers do.
     rustix::process::setsid()?;
-    // In place of `exe`, under which it was executed; copies inherit it.
+    // Replaces `exe`, the name it was executed by; copies inherit it.
     rustix::thread::set_name(INIT_NAME_C)?;
     loop {
         let request: SpawnRequest = inbox.wait_for_next()?;
         let socket = inbox.descriptor()?;
         let reply = match copy(&request) {
             Ok(None) => {
-                // Where it may not be raised it was not lowered either.
+                // Ignored: if it cannot be raised, it was not lowered either.
                 let _ = fs::write(sys::OOM_SCORE, SCORE_OF_COPIES);
                 return Ok(socket);
             }
@@ -193,7 +194,8 @@ fn copy(request: &SpawnRequest) -> io::Result<Option<Pid>> {
     sys::copy_into_namespaces(request.pid_host, cgroup.as_ref().map(OwnedFd::as_fd))
 }
 
-/// The number stays taken: no file that is opened later gets it, and is mistaken for standard input.
+/// Takes over standard input as the socket. Descriptor 0 stays in use: otherwise a file that is opened later would get
+/// it, and be taken for standard input.
 fn take_standard_input() -> io::Result<OwnedFd> {
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), libc::STDERR_FILENO + 1)?;
     rustix::stdio::dup2_stdin(rustix::stdio::stdout())?;
@@ -227,7 +229,7 @@ mod tests {
             let null = File::options().write(true).open("/dev/null").unwrap();
             let mut child = sys::start(program.unwrap(), INIT_NAME, theirs.into(), &null).unwrap();
             drop(ours);
-            // The zygote ends when nobody can ask it for anything.
+            // The zygote ends when its socket is closed.
             child.wait().unwrap();
         }
     }

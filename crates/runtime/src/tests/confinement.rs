@@ -1,8 +1,8 @@
-//! What a container tries that wants out, and what it finds instead.
+//! Attempts to break out of a container, and their results.
 
 use super::*;
 
-/// A directory of the machine's that no container may change, and a file in it that none may read.
+/// A directory of the host that no container may change, and a file in it that none may read.
 struct Victim(Scratch);
 
 impl Victim {
@@ -12,7 +12,7 @@ impl Victim {
         Self(Scratch(directory))
     }
 
-    /// The directory through another process's root.
+    /// The directory through the root of another process.
     fn through(&self, process: u32) -> String {
         format!("/proc/{process}/root{}", self.0.0.display())
     }
@@ -107,7 +107,7 @@ fn nothing_is_made_or_mounted_through_a_link_of_proc() {
             assert!(said.contains("cannot mount"), "{link}: `{said}`");
             victim.assert_untouched();
         }
-        // What every container gets is not made there, either.
+        // The directories that every container gets are not created there, either.
         for name in ["etc", "run"] {
             let lab = with_host_processes(privileged);
             let victim = Victim::new(&lab);
@@ -193,7 +193,7 @@ fn files_of_the_host_are_copies() {
     let before = ["hosts", "resolv.conf", "hostname"].map(host);
     for lab in [Lab::new(), Lab::unprivileged()] {
         let layer = &lab.image.layers[0];
-        // As many images have it: a link that leads nowhere, and one that leads to a file of the image.
+        // As in many images: a dangling link, and one to a file of the image.
         symlink("../run/systemd/resolve/stub-resolv.conf", layer.join("etc/resolv.conf")).unwrap();
         fs::write(layer.join("srv/hosts"), "of the image").unwrap();
         symlink("/srv/hosts", layer.join("etc/hosts")).unwrap();
@@ -227,7 +227,7 @@ fn fewer_rights_come_with_a_limit_of_processes() {
     assert_eq!(limits(&Lab::new()), "");
 }
 
-/// Sends requests to the terminal by perl, which is not part of busybox.
+/// Makes perl available, which sends requests to the terminal and is not part of busybox.
 pub(super) fn with_perl(lab: &mut Lab) {
     for path in ["/usr", "/lib", "/lib64"] {
         let read_only = Mount { read_only: true, ..Mount::bind(path, path) };
@@ -237,7 +237,7 @@ pub(super) fn with_perl(lab: &mut Lab) {
 
 #[test]
 fn nothing_is_typed_for_the_person_at_the_terminal() {
-    // TIOCSTI, with and without bits that the kernel does not look at; TIOCLINUX, TIOCSETD, KDSETMODE, VT_ACTIVATE.
+    // TIOCSTI, with and without bits that the kernel ignores; TIOCLINUX, TIOCSETD, KDSETMODE, VT_ACTIVATE.
     let requests = "for my $request (0x5412, 0xffffffff00005412, 0x541c, 0x5423, 0x4b3a, 0x5606) {
             my $text = q(x); $! = 0;
             print syscall(16, 0, $request, $text) == 0 ? q(done ) : $! == 1 ? q(refused ) : qq(tried: $! );
@@ -279,7 +279,8 @@ fn what_a_program_writes_to_is_a_pipe() {
     assert_eq!(fs::metadata(&lab.log).unwrap().permissions().mode() & 0o7022, 0);
 }
 
-/// Deeper than descriptors go: a tree that cannot be removed would keep its memory, and bar a later container of that name.
+/// Deeper than the limit of descriptors: a tree that cannot be removed would keep its memory, and block a later
+/// container of that name.
 #[test]
 fn directories_without_end_go_with_their_container() {
     let lab = Lab::unprivileged();
@@ -291,8 +292,8 @@ fn directories_without_end_go_with_their_container() {
     lab.start();
 }
 
-/// Of the machine's processes those that have no capabilities, or no more than root in such a container: root could become
-/// their user, and take their root.
+/// Processes of the host that have no capabilities, or no more than root in such a container: root could become their
+/// user, and enter their root.
 #[test]
 fn processes_of_the_machine_are_not_looked_into() {
     let mut lab = with_host_processes(false);

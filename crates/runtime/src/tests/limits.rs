@@ -41,7 +41,7 @@ fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
                 "{directory:?}"
             );
         }
-        // The tree of a named hierarchy, which limits nothing, is the machine's.
+        // A named hierarchy, which limits nothing, shows the host's tree.
         let script = "grep -E '^0:|memory|pids' /proc/self/cgroup | grep -cv ':/$' || true
             cat /sys/fs/cgroup/cgroup.procs | grep -c '^1$'; ls -d /sys/fs/cgroup/iguana-* 2>/dev/null || true";
         assert_eq!(lab.says(&container, script), "0\n1");
@@ -77,7 +77,7 @@ fn no_more_processes_than_the_limit() {
     let mut lab = Lab::new();
     lab.plan.pids = Some(10);
     let container = lab.start();
-    // The shell is one of the ten.
+    // The shell counts as one of the ten.
     let script =
         "n=1; while [ $n -le 9 ]; do sleep 1000 & n=$((n + 1)); done; echo nine; sleep 1000 & echo ten";
     let mut program = container.run(&lab.script(script)).unwrap();
@@ -89,7 +89,7 @@ fn no_more_processes_than_the_limit() {
     assert!(hint::of(&error).unwrap().contains("`pids`"), "{error:#}");
 }
 
-/// In namespaces of its own, root of a container has the cgroup that it sees as the root, and its files are root's.
+/// With namespaces of its own, a container sees its cgroup as the root, and root owns the files there.
 #[test]
 fn a_container_does_not_change_its_own_limits() {
     let mut lab = Lab::unprivileged();
@@ -119,7 +119,8 @@ fn oom_score(process: Pid) -> String {
     fs::read_to_string(format!("/proc/{}/oom_score_adj", process.as_raw_pid())).unwrap().trim().to_owned()
 }
 
-/// Whatever the zygote has: where this program is the worker, that is less than others. Here it may only be more.
+/// Whatever the zygote's score is: if this program is the worker, it is lower than that of others. Here it can only be
+/// higher.
 #[test]
 fn the_kernel_kills_programs_first_then_init_and_never_spares_either() {
     for mut lab in [Lab::new(), Lab::unprivileged()] {
@@ -134,7 +135,7 @@ fn the_kernel_kills_programs_first_then_init_and_never_spares_either() {
         }
         assert_eq!(oom_score(zygote), "100");
     }
-    // Without the right to do so, no program protects itself.
+    // Without the capability, no program protects itself.
     let lab = Lab::unprivileged();
     let script = "(echo -900 > /proc/self/oom_score_adj) 2>/dev/null
         cat /proc/self/oom_score_adj";
@@ -179,7 +180,7 @@ fn the_limit_of_all_containers_is_told_as_that() {
     assert!(told.contains("the memory limit of all containers, 64 MiB, was reached"), "{told}");
     assert!(ended.remedy().unwrap().contains("memory"));
     drop(container);
-    // What it had in its tmpfs went with it: the next one has room.
+    // The content of its tmpfs was freed with it: the next container has room.
     assert_eq!(lab.says(&lab.start(), "echo next"), "next");
 }
 

@@ -1,4 +1,4 @@
-//! What a container may do, with all rights and with fewer.
+//! The rights of privileged and unprivileged containers.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn all_rights_are_the_default() {
 #[test]
 fn fewer_rights_are_podmans() {
     let lab = Lab::unprivileged();
-    // What the machine's side would hand on to every program.
+    // Capabilities that every program would inherit from the host side.
     let mut own = rustix::thread::capabilities(None).unwrap();
     own.inheritable = own.permitted;
     rustix::thread::set_capabilities(None, own).unwrap();
@@ -41,7 +41,7 @@ fn fewer_rights_are_podmans() {
 
 #[test]
 fn fewer_rights_make_podmans_calls_only() {
-    // Whoever makes a user namespace has all rights in it: then it is the filter that refuses.
+    // The owner of a user namespace has all capabilities in it: so it is the filter that refuses.
     let script = "grep -E '^Seccomp:' /proc/self/status | cut -f2
         linux32 true && unshare -Uru true && echo allowed
         unshare -Uru hostname other 2>/dev/null || echo refused

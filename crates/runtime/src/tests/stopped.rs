@@ -1,4 +1,4 @@
-//! Processes of ours that somebody stops (SIGSTOP).
+//! Processes of Iguana that a container stops (SIGSTOP).
 
 use super::*;
 

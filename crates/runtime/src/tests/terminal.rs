@@ -55,7 +55,7 @@ fn programs_have_the_terminal_in_turn() {
             screen.shows(&format!("{turn}, Ada vt220"));
             assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(0));
         }
-        // What stays in the background does not keep the terminal from the next one.
+        // A process in the background does not keep the terminal from the next program.
         let ended =
             container.run(&screen.script("sleep 1000 & echo left")).unwrap().wait(Some(SOON)).unwrap();
         assert!(ended.is_success());
@@ -96,7 +96,7 @@ fn nobody_is_left_suspended() {
 fn a_program_without_a_terminal_reads_nothing_and_has_no_descriptors_but_three() {
     let lab = Lab::new();
     let container = lab.start();
-    // 3 is the directory that is listed.
+    // Descriptor 3 is the directory that is listed.
     let script = "cat; [ -t 0 ] || echo none; exec ls /proc/self/fd";
     assert_eq!(lab.says(&container, script), "none\n0\n1\n2\n3");
 }
