@@ -1,4 +1,4 @@
-//! Things that take long to make, kept under the digest of all that they are made from.
+//! A cache of results that take long to make. The key is the digest of everything that a result is made from.
 
 use anyhow::{Context, Result};
 use oci_reference::Digest;
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// Age at which something unused is thrown away when something new is made. Longer costs disk (some 40 MB
-/// for each kernel), shorter costs the time to pack again.
+/// Age at which unused entries are removed; the check runs whenever a new entry is made. A longer time costs disk
+/// space (some 40 MB for each kernel), a shorter one costs the time to pack again.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A directory of things, or the wish to make everything anew.
+/// Where results are cached, or that they are not.
 #[derive(Clone, Debug)]
 pub(crate) enum Cache {
-    /// Things are kept below the directory.
+    /// Results are cached below this directory.
     Kept(PathBuf),
-    /// Nothing is kept, nor looked for.
+    /// Nothing is cached or looked up.
     Fresh,
 }
 
 /// A directory from the cache, or a temporary one.
 #[derive(Debug)]
 pub(crate) enum CachedDirectory {
-    /// Lies in the cache.
+    /// In the cache.
     Kept(PathBuf),
-    /// Is removed when this value is dropped.
+    /// Removed when this value is dropped.
     Temporary(TempDir),
 }
 
@@ -40,7 +40,7 @@ impl CachedDirectory {
 }
 
 impl Cache {
-    /// The directory of this `kind` and `key`; `make` fills a new one if there is none.
+    /// The directory of this `kind` and `key`. If there is none, `make` fills a new one.
     pub(crate) fn directory(
         &self,
         kind: &str,
@@ -55,7 +55,7 @@ impl Cache {
         let cache = cache.join(kind);
         let kept = cache.join(key.to_string().replace(':', "-"));
         if kept.exists() {
-            // Its age is that of its last use; without that it is only thrown away early.
+            // The age counts from the last use. If setting the time fails, the entry is only removed early.
             fs::File::open(&kept).and_then(|directory| directory.set_modified(SystemTime::now())).ok();
         } else {
             fs::create_dir_all(&cache).with_context(|| format!("cannot make `{}`", cache.display()))?;
@@ -66,7 +66,7 @@ impl Cache {
     }
 }
 
-/// Fills a directory beside and renames it: nobody sees half of it.
+/// Fills a temporary directory and renames it, so that no other process sees a partial entry.
 #[expect(clippy::disallowed_methods, reason = "nobody else can write to the cache")]
 fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let prefix = tempfile::Builder::new().prefix(".new-").tempdir_in(cache);
@@ -74,14 +74,14 @@ fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) 
     make(directory.path())?;
     match fs::rename(directory.path(), kept) {
         Ok(()) => drop(directory.keep()),
-        // Another process was faster, with the same content.
+        // Another process made the same entry first.
         Err(_) if kept.exists() => {}
         Err(error) => return Err(error).with_context(|| format!("cannot make `{}`", kept.display())),
     }
     Ok(())
 }
 
-/// What cannot be read or removed stays: the cache still works.
+/// Removes unused entries. Entries that cannot be read or removed stay, because the cache works with them too.
 fn throw_away_unused(cache: &Path) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {

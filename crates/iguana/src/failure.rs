@@ -1,4 +1,4 @@
-//! How this program ends: its exit codes, and how a failure is told: what failed, why, and what to do.
+//! The exit codes of this program, and how it reports a failure: what failed, why, and what to do.
 
 use crate::output;
 use anyhow::{Error, Result};
@@ -27,14 +27,14 @@ impl Exit {
         (Self::Findings, "a workflow has errors"),
     ];
 
-    /// The codes and what they mean, for `--help`.
+    /// The exit codes and their meaning, for `--help`.
     pub(crate) fn help() -> String {
         let line = |(exit, meaning): &(Self, &str)| format!("  {}  {meaning}\n", *exit as u8);
         format!("Exit codes:\n{}", Self::ALL.iter().map(line).collect::<String>())
     }
 }
 
-/// Tells a failure on standard error.
+/// Reports a failure on standard error and returns the exit code.
 pub(crate) fn exit_code(done: Result<Exit>) -> ExitCode {
     let exit = done.unwrap_or_else(|error| {
         tell(&error);
@@ -43,8 +43,8 @@ pub(crate) fn exit_code(done: Result<Exit>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// Tells what is wrong with the command line, in clap's words. They quote the arguments: where those would do more than be
-/// read, all lines but the first are marked.
+/// Reports a wrong command line in clap's words. They quote the arguments. If an argument has control characters or
+/// commands of a CI service, all lines but the first are marked.
 pub(crate) fn misused(error: &clap::Error) -> ExitCode {
     let does_more = |argument: OsString| {
         let argument = argument.to_string_lossy();
@@ -52,15 +52,15 @@ pub(crate) fn misused(error: &clap::Error) -> ExitCode {
     };
     match std::env::args_os().any(does_more) {
         true => output::note(error.render()),
-        // Nobody is left to be told when it cannot be written.
+        // If standard error cannot be written to, there is no other place to report it.
         false => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
 }
 
-/// Tells what failed, for a program that goes on.
+/// Reports a failure after which the program continues.
 pub(crate) fn tell(error: &Error) {
-    // Nobody is left to be told when it cannot be written.
+    // If standard error cannot be written to, there is no other place to report it.
     let _ = output::write(std::io::stderr(), &block(error));
 }
 

@@ -1,10 +1,11 @@
-//! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a virtual machine.
+//! The workstation tool of Iguana: checks workflows, makes the initrd, pulls images, and tries a workflow in a
+//! virtual machine.
 //!
 //! Principles:
 //!
 //! 1. A command decides as a boot would: the same crates read workflows, trust directories and images.
 //! 2. Two runs on the same input write the same bytes.
-//! 3. `output` alone prints, and escapes what comes from outside; `output_file` alone writes what a person names.
+//! 3. Only `output` prints, and it escapes untrusted text. Only `output_file` writes files that the user names.
 //!
 //! Errors are printed with their causes and a hint; `failure` has the exit statuses.
 //!

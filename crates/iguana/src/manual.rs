@@ -1,4 +1,4 @@
-//! Manual pages and completions, from the definition of the command line.
+//! Manual pages and shell completions, generated from the definition of the command line.
 
 use crate::output_file::{OutputDirectory, PUBLIC};
 use crate::{Cli, output};
@@ -8,14 +8,14 @@ use clap_complete::Shell;
 use std::io::Write;
 use std::path::Path;
 
-/// What completes the words of `iguana` in a shell.
+/// Writes the completion script of `iguana` for a shell.
 pub(crate) fn complete(shell: Shell, stream: impl Write) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "iguana", &mut script);
     output::write(stream, &String::from_utf8_lossy(&script))
 }
 
-/// `iguana(1)`, and a page for each command.
+/// Writes `iguana(1)` and a page for each command.
 pub(crate) fn write(directory: &Path) -> Result<()> {
     let made = tempfile::tempdir().context("cannot make a temporary directory")?;
     clap_mangen::generate_to(Cli::command(), made.path()).context("cannot make the manual pages")?;

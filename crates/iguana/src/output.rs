@@ -1,6 +1,6 @@
-//! What this program writes for people and other programs.
+//! Everything that this program prints, for people and for other programs.
 //!
-//! What it writes may come from anywhere: file names, workflows, registries. It is escaped here, once.
+//! The text may contain untrusted parts: file names, workflows, answers of registries. It is escaped here, once.
 
 use anyhow::{Context, Result};
 use std::fmt::Display;
@@ -30,29 +30,29 @@ impl Color {
     }
 }
 
-/// Tells a person something on standard output.
+/// Prints a message for the user on standard output.
 pub(crate) fn say(message: impl Display) {
     tell(std::io::stdout(), message);
 }
 
-/// Tells a person something on standard error: how far it is, what may be wrong.
+/// Prints progress or a warning on standard error.
 pub(crate) fn note(message: impl Display) {
     tell(std::io::stderr(), message);
 }
 
 fn tell(stream: impl Write, message: impl Display) {
-    // Nobody is left to be told when it cannot be written.
+    // If the message cannot be written, there is no other place to report it.
     let _ = write(stream, &(printable::lines(&message.to_string()).join("\n") + "\n"));
 }
 
-/// Writes lines that are laid out, in which everything from outside is [`printable::visible`] already. They command no CI
-/// service.
+/// Writes lines with a fixed layout, whose untrusted parts have been escaped by [`printable::visible`]. It also makes
+/// sure that no line is a command of a CI service.
 pub(crate) fn write_lines(stream: impl Write, laid_out: &str) -> Result<()> {
     let lines = laid_out.split('\n').map(printable::without_commands).collect::<Vec<_>>();
     write(stream, &lines.join("\n"))
 }
 
-/// Writes all of `text`. A reader that has seen enough, such as `head`, is no failure.
+/// Writes all of `text`. A reader that closes the pipe early, such as `head`, is no error.
 pub(crate) fn write(mut stream: impl Write, text: &str) -> Result<()> {
     match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

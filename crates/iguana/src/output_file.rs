@@ -1,9 +1,9 @@
-//! The files that this program writes for people: the only place where it makes any, but for temporary ones.
+//! The files that this program writes for users. Apart from temporary files, only this module creates any.
 //!
-//! The directory of an output may be one that others can write to, `/tmp` above all. So each output is made under a random
-//! name (`O_EXCL`, `O_NOFOLLOW`), and takes its own by rename(2) when it is whole: a link that was planted there is
-//! replaced and not followed, and nobody ever finds half of a file. What is open already, in `/dev` and `/proc`, is
-//! written to as it is: `/dev/stdout`, a disk that was named on purpose.
+//! Others may be able to write to the directory of an output, for example in `/tmp`. So each output is created under
+//! a random name (`O_EXCL`, `O_NOFOLLOW`) and gets its own name by rename(2) when it is complete. A planted link is
+//! replaced and not followed, and nobody sees a partial file. Existing special files in `/dev` and `/proc` are
+//! written to directly: `/dev/stdout`, or a disk that the user named on purpose.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one that does it")]
 
@@ -14,14 +14,14 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use untrusted_fs::{Directory, Links, NewFile, open_in_place};
 
-/// The mode of what everybody may read.
+/// The mode of an output that everyone may read.
 pub(crate) const PUBLIC: u32 = 0o644;
 
-/// Where devices are, and descriptors; but not where anyone can make files.
+/// Directories with devices and descriptors. [`NOT_SPECIAL`] lists those below in which ordinary users can create files.
 const SPECIAL: &[&str] = &["/dev", "/proc"];
 const NOT_SPECIAL: &[&str] = &["/dev/shm", "/dev/mqueue"];
 
-/// An output in the making; it takes its place by [`Output::finish`], and leaves nothing without.
+/// An unfinished output. [`Output::finish`] gives it its name; without that, dropping it removes the file.
 pub(crate) struct Output<'a> {
     place: &'a Destination,
     target: Target<'a>,
@@ -32,13 +32,13 @@ enum Target<'a> {
     Open(File),
 }
 
-/// Where an output goes.
+/// The place of an output.
 pub(crate) struct Destination {
     directory: Directory,
     path: PathBuf,
 }
 
-/// Writes all of a file.
+/// Writes a complete file.
 pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
     let place = Destination::of(path)?;
     let mut output = place.begin()?;
@@ -47,7 +47,7 @@ pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
 }
 
 impl Destination {
-    /// Looks at where an output goes.
+    /// Examines the path of an output.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let directory =
             path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -55,7 +55,7 @@ impl Destination {
         Ok(Self { directory: opened.hint("the directory must be there")?, path: path.to_owned() })
     }
 
-    /// Begins the file.
+    /// Creates the file.
     pub(crate) fn begin(&self) -> Result<Output<'_>> {
         let target = if self.is_special()? {
             Target::Open(open_in_place(&self.path).with_context(|| cannot(&self.path))?)
@@ -87,7 +87,7 @@ impl Destination {
 }
 
 impl Output<'_> {
-    /// What is written to.
+    /// The file to write to.
     pub(crate) fn stream(&mut self) -> &mut File {
         match &mut self.target {
             Target::New(file) => file.file(),
@@ -95,7 +95,7 @@ impl Output<'_> {
         }
     }
 
-    /// Gives the file its mode and its place.
+    /// Sets the mode of the file and gives it its name.
     pub(crate) fn finish(self, mode: u32) -> Result<()> {
         let path = &self.place.path;
         match self.target {
@@ -108,28 +108,29 @@ impl Output<'_> {
     }
 }
 
-/// A directory for several outputs, which is made if need be. Links to it are followed, those in it are not.
+/// A directory for several outputs, created if necessary. Links in its own path are followed, links inside it are
+/// not.
 pub(crate) struct OutputDirectory(Directory);
 
 impl OutputDirectory {
-    /// Opens it, or makes it with those above it.
+    /// Opens the directory, or creates it and its parents.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot make the directory `{}`", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
         Ok(Self(Directory::open(path).with_context(cannot)?))
     }
 
-    /// Whether nothing is in it.
+    /// Whether the directory is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.names(0).is_ok()
     }
 
-    /// Makes a directory in it, if it is not there.
+    /// Creates a subdirectory unless it exists.
     pub(crate) fn directory(&self, name: &str) -> Result<()> {
         self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a directory, and no link")
     }
 
-    /// Writes a file, with the directories on its way.
+    /// Writes a file and creates its parent directories.
     pub(crate) fn write(&self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         let write = || -> Result<()> {
             let mut names: Vec<_> = Path::new(path).components().collect();
@@ -146,7 +147,7 @@ impl OutputDirectory {
             .hint("no link in it is followed")
     }
 
-    /// What is in a file of it, of at most so many bytes; nothing where there is none.
+    /// The content of a file in it, at most `limit` bytes; `None` if the file does not exist.
     pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self.0.read(path, Links::Refuse, limit) {
             Err(error) if error.is_not_found() => Ok(None),
@@ -155,8 +156,8 @@ impl OutputDirectory {
     }
 }
 
-/// Gives a directory in `room` that is whole its place in `parent`, in which nothing may be: a link there is an error, and not
-/// followed (rename(2)).
+/// Moves the complete directory `made` from `room` to its place in `parent`, where nothing may exist: a link there is
+/// an error and is not followed (rename(2)).
 pub(crate) fn place_directory(room: &Directory, made: &str, parent: &Directory, output: &Path) -> Result<()> {
     let name = output.file_name().with_context(|| format!("`{}` names no directory", output.display()))?;
     let placed = room.move_to(made, parent, name).with_context(|| cannot(output));

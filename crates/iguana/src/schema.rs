@@ -1,11 +1,11 @@
-//! `iguana schema`: the language's table of keys as a JSON Schema (json-schema.org/draft/2020-12).
+//! `iguana schema`: converts the language's table of keys to a JSON Schema (json-schema.org/draft/2020-12).
 
 use serde_json::{Map, Value, json};
 use workflow::duration;
 use workflow::language::{OBJECTS, WORKFLOW};
 use workflow::schema::{ID_PATTERN, Key, LONGEST_ID, Object, ValueKind};
 
-/// Where the schema is published: `docs/workflow.schema.json` of the repository.
+/// URL at which the schema is published: `docs/workflow.schema.json` in the repository.
 const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/workflow.schema.json");
 
 /// The schema of a workflow.
@@ -25,7 +25,7 @@ fn schema() -> Value {
     schema
 }
 
-/// `job` for an object that a person calls `a job`.
+/// Name of an object's definition: `job` for the object that messages call `a job`.
 fn name(object: &Object) -> &'static str {
     object.name.trim_start_matches("a ").trim_matches('`')
 }
@@ -45,7 +45,7 @@ fn object(object: &Object) -> Value {
     schema
 }
 
-/// A key under its name, and under each of its other spellings.
+/// A key under its name and under each alias.
 fn properties(key: &'static Key) -> impl Iterator<Item = (String, Value)> {
     let mut schema = kind(&key.kind);
     schema["description"] = key.doc.into();
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// `required` below takes no other spelling.
+    /// The schema's `required` lists names only, so a required key must not have aliases.
     #[test]
     fn no_required_key_has_another_spelling() {
         let mut keys = OBJECTS.iter().flat_map(|(_, object)| object.keys);

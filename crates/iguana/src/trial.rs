@@ -1,4 +1,4 @@
-//! `iguana try`: a workflow in a virtual machine, on the terminal that we were called from.
+//! `iguana try`: runs a workflow in a virtual machine on the current terminal.
 
 use crate::build;
 use crate::build::Recipe;
@@ -12,16 +12,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel's messages and the workflow's go: the terminal.
+/// Sends the messages of the kernel and the workflow to the terminal.
 const CONSOLE: &str = "console=ttyS0";
 
-/// How a disk says which format its file has; without it is raw.
+/// Prefixes that state a disk's format. Without one the format is raw.
 const FORMATS: &[(&str, DiskFormat)] =
     &[(",format=raw", DiskFormat::Raw), (",format=qcow2", DiskFormat::Qcow2)];
 
-/// QEMU's own disk format (docs/interop/qcow2.txt in its sources): how it begins, the bytes that are looked at, where the
-/// place of the backing file's name is in them and the features that a reader must know, and the one of these by which
-/// the data are in another file.
+/// The header of QEMU's qcow2 format (docs/interop/qcow2.txt in its sources): the magic, the number of bytes that are
+/// read, the offsets of the backing file's name and of the incompatible features, and the feature bit of an external
+/// data file.
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
 const QCOW2_HEADER: u64 = 80;
 const BACKING_FILE: std::ops::Range<usize> = 8..16;
@@ -35,7 +35,7 @@ pub(crate) struct Trial {
     pub(crate) memory_mib: u32,
     /// The disks, each a size or a file.
     pub(crate) disks: Vec<String>,
-    /// What is added to the kernel's command line.
+    /// Additional kernel options.
     pub(crate) append: String,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()>
     qemu.run(&machine)
 }
 
-/// A path to a temporary file without a name, for QEMU to open while we live.
+/// A path to an unnamed temporary file, which QEMU can open as long as this process lives.
 fn path_of(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
@@ -74,9 +74,9 @@ fn path_of(file: &File) -> PathBuf {
 /// A disk of the virtual machine.
 #[derive(Debug)]
 enum TrialDisk {
-    /// Empty at the start; has no name, so it is gone when we are, however we end.
+    /// Initially empty. The file has no name, so it disappears when this process ends, for whatever reason.
     Temporary(File),
-    /// A person's own.
+    /// A file or device of the user.
     Own(Disk),
 }
 
@@ -94,8 +94,8 @@ impl TrialDisk {
         Ok(Self::Temporary(file))
     }
 
-    /// A guest that writes a header of qcow2 to its raw disk must not be able to name a file of the host that the next
-    /// guest reads: what a file is, the person says.
+    /// The format is never detected from the content: a guest could write a qcow2 header to its raw disk, and so name
+    /// a file of the host that the next guest would read.
     fn file(text: &str) -> Result<Self> {
         let stated = FORMATS.iter().find_map(|(end, format)| Some((text.strip_suffix(end)?, *format)));
         let path = Path::new(stated.map_or(text, |(path, _)| path));
@@ -123,7 +123,7 @@ impl TrialDisk {
     }
 }
 
-/// The first bytes of a disk: a file, or a device.
+/// The first bytes of a disk, which is a file or a device.
 fn header(path: &Path) -> Result<Vec<u8>> {
     let is_device = path.metadata()?.file_type().is_block_device();
     let open =
@@ -133,13 +133,13 @@ fn header(path: &Path) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// A disk whose content is in part, or whole, in another file of the host.
+/// Fails for a disk whose content is partly or entirely in another file of the host.
 fn refuse_other_files(path: &Path, header: &[u8]) -> Result<()> {
     let shown = path.display();
     ensure!(header.starts_with(QCOW2_MAGIC), "`{shown}` is not a qcow2");
     let has_backing = header.get(BACKING_FILE).is_none_or(|place| place.iter().any(|byte| *byte != 0));
     let features = header.get(FEATURES).and_then(<[u8]>::last).copied().unwrap_or_default();
-    // Version 2 has no features, and other things there.
+    // Version 2 has no features; other data is at that offset.
     let has_data_file = header.get(4..8) != Some(&[0, 0, 0, 2]) && features & EXTERNAL_DATA != 0;
     if has_backing || has_data_file {
         return Err(hinted(
@@ -150,7 +150,7 @@ fn refuse_other_files(path: &Path, header: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// `8G` in bytes: a number and one of K, M, G, T for powers of 1024.
+/// Parses `8G` into bytes: a number and one of K, M, G, T for powers of 1024.
 fn parse_size(text: &str) -> Option<u64> {
     let unit = text.chars().next_back()?;
     let power = "KMGT".find(unit.to_ascii_uppercase())? as u32 + 1;
@@ -158,7 +158,7 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(1024_u64.checked_pow(power)?)
 }
 
-/// Reads `--memory`.
+/// Parses `--memory`.
 pub(crate) fn memory(text: &str) -> Result<u32> {
     let mib = text.parse().context("it is not a number of MiB")?;
     ensure!(mib >= 96, "Debian's smallest kernel needs at least 96 MiB to unpack any initrd");

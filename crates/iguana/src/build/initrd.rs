@@ -1,11 +1,11 @@
-//! What lies where in the initrd.
+//! The layout of the initrd.
 
 use super::cpio::{Node, Tree};
 use super::modules::Packed;
 use anyhow::{Context, Result};
 use std::io::Write;
 
-/// Directories that are empty at the start, with their permissions.
+/// Initially empty directories with their permissions.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("dev", 0o755),
     ("etc", 0o755),
@@ -20,10 +20,10 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("var", 0o755),
 ];
 
-/// Devices that the kernel and we use before `/dev` is mounted: permissions, major and minor number.
+/// Devices that the kernel and iguana-init use before `/dev` is mounted: permissions, major and minor number.
 const DEVICES: &[(&str, u32, u32, u32)] = &[("dev/console", 0o600, 5, 1), ("dev/null", 0o666, 1, 3)];
 
-/// Files that are always the same.
+/// Files with constant content.
 const FILES: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
@@ -31,42 +31,43 @@ const FILES: &[(&str, &str)] = &[
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
 ];
 
-/// Symbolic links. The kernel runs `/sbin/modprobe` when it misses a module.
+/// Symbolic links. The kernel runs `/sbin/modprobe` to load a module on demand.
 const LINKS: &[(&str, &str)] = &[("sbin/modprobe", "/init")];
 
-/// Compression of the archive, from 1 to 22. Its bulk is the packed modules, which do not get smaller. The
-/// cloud kernel's archive of 17.5 MB with an `iguana-init` of 4.6 MB becomes 14.91 MB at level 3 (0.05 s),
-/// 14.75 MB at 9 (0.2 s), 14.74 MB at 15 (1.0 s), 14.54 MB at 19 (6.3 s). It is in memory only until it is unpacked.
+/// Compression level of the archive, from 1 to 22. Most of the archive is the packed modules, which do not get
+/// smaller. The cloud kernel's archive of 17.5 MB with an `iguana-init` of 4.6 MB becomes 14.91 MB at level 3 (0.05
+/// s), 14.75 MB at 9 (0.2 s), 14.74 MB at 15 (1.0 s), 14.54 MB at 19 (6.3 s). The archive is in memory only until it
+/// is unpacked.
 const LEVEL: i32 = 9;
 
-/// Base-2 logarithm of the window in bytes: 4 MiB, about the size of `iguana-init`. The kernel allocates it
+/// Base-2 logarithm of the window in bytes: 4 MiB, about the size of `iguana-init`. The kernel allocates the window
 /// while it unpacks, and refuses more than 27 (lib/decompress_unzstd.c).
 const WINDOW_LOG: u32 = 22;
 
-/// All that an initrd is made from.
+/// Everything that an initrd is made from.
 #[derive(Clone, Debug)]
 pub(crate) struct Contents {
-    /// `uname -r` of the kernel.
+    /// The kernel's `uname -r`.
     pub(crate) release: String,
-    /// Unix seconds of the newest input: every entry's time, and the earliest that a clock can show.
+    /// Unix seconds of the newest input: the time of every entry, and the lower bound for the machine's clock.
     pub(crate) date: u32,
     /// The program that is PID 1.
     pub(crate) init: Vec<u8>,
-    /// A static busybox, if there is to be a shell.
+    /// A static busybox, if the initrd has a shell.
     pub(crate) shell: Option<Vec<u8>>,
     /// The bundled workflow.
     pub(crate) workflow: Option<Vec<u8>>,
-    /// Which images its names mean, by digest.
+    /// The lock file of the workflow: the digests of its images.
     pub(crate) lock: Option<Vec<u8>>,
     /// The text of registries.conf.
     pub(crate) registries: Option<Vec<u8>>,
     /// The text of auth.json.
     pub(crate) logins: Option<Vec<u8>>,
-    /// Files of certs.d: path in it and content.
+    /// Files of certs.d: relative path and content.
     pub(crate) certificates: Vec<(String, Vec<u8>)>,
-    /// Trusted certificates in PEM: name and content.
+    /// Trusted CA certificates in PEM: name and content.
     pub(crate) authorities: Vec<(String, Vec<u8>)>,
-    /// Files of the trust directory: path in it and content.
+    /// Files of the trust directory: relative path and content.
     pub(crate) trust: Vec<(String, Vec<u8>)>,
     /// The kernel modules.
     pub(crate) modules: Packed,
@@ -130,7 +131,7 @@ fn build_facts(contents: &Contents) -> String {
     format!("VERSION={version}\nKERNEL={}\nDATE={}\n", contents.release, contents.date)
 }
 
-/// The archive with these contents.
+/// The uncompressed archive with these contents.
 pub(crate) fn archive(contents: Contents) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
     let date = contents.date;
@@ -138,7 +139,7 @@ pub(crate) fn archive(contents: Contents) -> Result<Vec<u8>> {
     Ok(archive)
 }
 
-/// `archive` as the kernel takes it.
+/// Compresses `archive` in a way that the kernel can unpack.
 pub(crate) fn compress(archive: &[u8]) -> Result<Vec<u8>> {
     let compress = || {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;

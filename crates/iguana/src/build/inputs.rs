@@ -1,4 +1,4 @@
-//! The files that a person names, read and looked at before anything is made of them.
+//! The input files of a build. They are all read and checked before anything is built.
 
 use crate::check;
 use crate::output;
@@ -25,22 +25,22 @@ use std::path::{Path, PathBuf};
 use trust_directory::FILE_LIMIT;
 use trust_directory::Files;
 
-/// Where packages put the program of the initrd.
+/// Where the package installs the program of the initrd.
 const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
 
-/// Bytes of one file that a person names; the largest, a shell with all, has some MB.
+/// Bytes of one input file. The largest real one, a busybox with all applets, has a few MB.
 const INPUT_LIMIT: u64 = 256 << 20;
-/// The bit of a mode by which others may read (inode(7), `S_IROTH`).
+/// The permission bit that lets others read (inode(7), `S_IROTH`).
 const READABLE_BY_ALL: u32 = 0o004;
 
-/// A file's content and the time of its last change.
+/// A file's content and modification time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Input {
-    /// All its bytes.
+    /// The whole content.
     pub(crate) bytes: Vec<u8>,
-    /// Unix seconds.
+    /// Modification time in Unix seconds.
     pub(crate) mtime: i64,
-    /// Whether everybody may read the file: then everybody may read what it is put into.
+    /// Whether everyone may read the file. Only then may everyone read the output that contains it.
     pub(crate) is_public: bool,
 }
 
@@ -50,7 +50,7 @@ impl Input {
         read().with_context(|| format!("cannot read {what} `{}`", path.display()))
     }
 
-    /// What is left of an open file; what lies in its place by now is another one.
+    /// Reads an open file, not its path: another file may have replaced it in the meantime.
     fn of(file: File, limit: u64) -> Result<Self> {
         let found = file.metadata()?;
         let bytes = untrusted_fs::read_bounded(file, limit)?;
@@ -62,21 +62,21 @@ impl Input {
     }
 }
 
-/// The workflow to bundle. What is to be said about it is told on standard error.
+/// The workflow to bundle. Its findings are written to standard error.
 pub(crate) fn workflow(path: &Path) -> Result<Input> {
     let input = Input::read("the workflow", path).hint("`--workflow` takes a YAML file")?;
     let checked = workflow::check(&input.bytes);
     let is_styled = Color::Auto.is_for(&stderr());
     output::write(stderr(), &check::blocks(&path.display().to_string(), &checked, is_styled))?;
-    // A machine without an operator is the wrong place to find a mistake.
+    // Mistakes are errors here: on a machine without an operator nobody could correct them.
     match checked.plan {
         Some(_) => Ok(input),
         None => Err(hinted(format!("`{}` is not a workflow", path.display()), "correct what is told above")),
     }
 }
 
-/// The lock file beside a workflow that is bundled, if there is one. Where the trust demands digests, all images of the
-/// workflow must have theirs: the machine would refuse to run it.
+/// The lock file beside a bundled workflow, if there is one. If the trust demands digests, the lock file must have
+/// all images of the workflow; otherwise the machine would refuse to run it.
 pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input>> {
     let path = trust::beside(workflow, ".lock");
     let there = trust::open_beside(workflow, ".lock")?;
@@ -120,7 +120,7 @@ pub(crate) fn logins(path: &Path) -> Result<Input> {
     Ok(input)
 }
 
-/// The files of a directory as containers-certs.d(5) describes it, by their paths in it.
+/// The files of a directory in the format of containers-certs.d(5), by relative path.
 pub(crate) fn certificates(directory: &Path) -> Result<Vec<(String, Input)>> {
     let expected = "`--certs` takes a directory of directories named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
     ensure!(
@@ -151,7 +151,7 @@ pub(crate) fn certificates(directory: &Path) -> Result<Vec<(String, Input)>> {
     Ok(found)
 }
 
-/// The files of a trust directory by their paths in it.
+/// The files of a trust directory, by relative path.
 pub(crate) fn trust(directory: &Path) -> Result<Vec<(String, Input)>> {
     let fails = || format!("cannot use the trust directory `{}`", directory.display());
     let files = trust::files(directory).with_context(fails)?;
@@ -171,7 +171,7 @@ fn is_certificate_or_key(name: &str) -> bool {
     matches!(Path::new(name).extension().and_then(OsStr::to_str), Some("crt" | "cert" | "key"))
 }
 
-/// Hints at what holds in general, where the failure itself has no hint.
+/// Adds a general hint to a failure that has no hint of its own.
 fn or_see<T>(general: &str, result: Result<T>) -> Result<T> {
     result.or_else(|error| match hint::of(&error) {
         Some(_) => Err(error),
@@ -179,7 +179,7 @@ fn or_see<T>(general: &str, result: Result<T>) -> Result<T> {
     })
 }
 
-/// Trusted certificates by name: those of `paths`, or those of the workstation; none if it has none.
+/// Trusted CA certificates by name: those of `paths`, or else those of the workstation, which may have none.
 pub(crate) fn authorities(paths: &[PathBuf]) -> Result<Vec<(String, Input)>> {
     let workstation = OF_SYSTEMS.iter().map(PathBuf::from).find(|path| path.exists());
     let paths = match paths {
@@ -198,7 +198,7 @@ fn authority(path: &Path) -> Result<Input> {
     Ok(input)
 }
 
-/// The file's name without its ending; with a number when another has it already.
+/// The file's name without its extension, with a number when the name is already in use.
 fn unused_name(path: &Path, names: &mut BTreeSet<String>) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let numbered = (2..).map(|number| format!("{stem}-{number}"));
@@ -208,7 +208,7 @@ fn unused_name(path: &Path, names: &mut BTreeSet<String>) -> String {
     name
 }
 
-/// The program of the initrd: `named`, else beside this program, else where packages put it.
+/// The program of the initrd: `named`, else the one in the directory of this program, else the packaged one.
 pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("iguana-init"));
     let places = [beside, Some(PathBuf::from(INSTALLED_INIT))];
@@ -228,7 +228,7 @@ pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
 
 /// The workstation's busybox.
 pub(crate) fn shell() -> Result<Input> {
-    // openSUSE calls the static one so.
+    // openSUSE calls its static busybox `busybox-static`.
     let path = on_path("busybox-static").or_else(|| on_path("busybox")).ok_or_else(|| {
         hinted(
             "`busybox` is not on the PATH",
@@ -242,7 +242,7 @@ pub(crate) fn shell() -> Result<Input> {
     Ok(input)
 }
 
-/// The initrd has no shared libraries.
+/// Fails for a dynamically linked program: the initrd has no shared libraries.
 fn check_static(program: &[u8]) -> Result<()> {
     let file = ElfFile64::<object::Endianness>::parse(program).context("it is not a 64-bit ELF program")?;
     let endian = file.endian();

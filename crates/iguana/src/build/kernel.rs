@@ -1,4 +1,4 @@
-//! Which kernel an initrd is for.
+//! Finds the kernel that an initrd is for.
 
 use anyhow::{Context, Result, bail};
 use hint::{WithHint, hinted};
@@ -7,29 +7,29 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Where distributions put kernels.
+/// Where distributions install kernels.
 const BOOT: &str = "/boot";
 
-/// Where they put the kernels' modules.
+/// Where distributions install the kernels' modules.
 const MODULES: &str = "/lib/modules";
 
-/// How the names of kernels in [`BOOT`] begin; the version follows.
+/// Prefix of kernel file names in [`BOOT`]; the version follows.
 const PREFIX: &str = "vmlinuz-";
 
 /// A kernel and its modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    /// What `uname -r` says in it.
+    /// The kernel's `uname -r`.
     pub(crate) release: String,
-    /// The bootable file, if we know of one.
+    /// The bootable file, if it is known.
     pub(crate) image: Option<PathBuf>,
     /// The directory of its modules.
     pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
-    /// The kernel that `--kernel` (a file or a version) and `--modules` name; without them the newest one
-    /// that is installed.
+    /// The kernel that `--kernel` (a file or a version) and `--modules` name. Without them, the newest installed
+    /// kernel.
     pub(crate) fn find(kernel: Option<&Path>, modules: Option<&Path>) -> Result<Self> {
         match (kernel, modules) {
             (Some(kernel), _) if is_version(kernel) => {
@@ -61,7 +61,7 @@ impl Kernel {
         Ok(Self::of_version(&release, Some(modules)))
     }
 
-    /// The bootable file, made sure to be readable.
+    /// The bootable file, after a check that it can be read.
     pub(crate) fn readable_image(&self) -> Result<&Path> {
         let image = self.image.as_deref().ok_or_else(|| {
             hinted(
@@ -73,19 +73,19 @@ impl Kernel {
     }
 }
 
-/// A path has a slash, or is there.
+/// Whether `kernel` is a version: it has no slash and no such file exists.
 fn is_version(kernel: &Path) -> bool {
     !kernel.to_string_lossy().contains('/') && !kernel.exists()
 }
 
-/// The modules of an installed kernel, or of a package that was unpacked aside: `boot` beside `lib`.
+/// The modules of an installed kernel, or of a package unpacked elsewhere, where `lib` is beside `boot`.
 fn modules_beside(image: &Path, release: &str) -> PathBuf {
     let root = image.canonicalize().ok().and_then(|image| Some(image.parent()?.parent()?.to_owned()));
     let beside = root.map(|root| root.join("lib/modules").join(release));
     beside.filter(|directory| directory.is_dir()).unwrap_or_else(|| Path::new(MODULES).join(release))
 }
 
-/// The newest kernel in `boot` that can be read and has modules.
+/// The newest kernel in `boot` that is readable and has modules.
 fn newest(boot: &Path, modules: &Path) -> Result<Kernel> {
     let mut releases = installed(boot);
     releases.sort_by(|a, b| compare_versions(b, a));
@@ -111,7 +111,7 @@ fn installed(boot: &Path) -> Vec<String> {
     names.filter_map(|name| Some(name.to_str()?.strip_prefix(PREFIX)?.to_string())).collect()
 }
 
-/// Compares the numbers in versions as numbers: 6.1.0-10 comes after 6.1.0-9.
+/// Compares numbers in versions by value: 6.1.0-10 comes after 6.1.0-9.
 fn compare_versions(a: &str, b: &str) -> Ordering {
     let parts = |version: &str| -> Vec<(u64, String)> {
         let starts = version.split(|letter: char| !letter.is_ascii_alphanumeric());
@@ -133,10 +133,10 @@ fn open(image: &Path) -> Result<File> {
     opened.with_context(|| format!("cannot read the kernel `{shown}`")).hint(hint)
 }
 
-/// What `uname -r` says in the kernel in the file `image`.
+/// The `uname -r` of the kernel in the file `image`.
 fn release_of(image: &Path) -> Result<String> {
     let mut head = Vec::new();
-    // The boot sector and the setup code have at most 64 sectors of 512 bytes and one more.
+    // The boot sector and the setup code have at most 65 sectors of 512 bytes.
     open(image)?
         .take(65 * 512)
         .read_to_end(&mut head)
@@ -146,8 +146,9 @@ fn release_of(image: &Path) -> Result<String> {
         .hint("`--kernel` takes a bootable x86 kernel such as `/boot/vmlinuz-6.1.0-9-amd64`")
 }
 
-/// Documentation/arch/x86/boot.rst in the kernel's sources: at 0x202 stands `HdrS`, at 0x20e the place of the
-/// version's text, counted from 0x200; the text begins with the release and a space.
+/// Reads the release from the setup header (Documentation/arch/x86/boot.rst in the kernel's sources): 0x202 has the
+/// magic `HdrS`, 0x20e the offset of the version string relative to 0x200. The string begins with the release and a
+/// space.
 fn release_in(head: &[u8]) -> Result<String> {
     let [magic @ .., low, high] = head.get(0x202..0x210).context("it is too short for a kernel")? else {
         bail!("it is too short for a kernel");

@@ -1,4 +1,4 @@
-//! `iguana build`: the initrd for an installed kernel, and the ways by which both come to a machine.
+//! `iguana build`: makes the initrd for a kernel, and the formats in which both get to a machine.
 
 mod cpio;
 mod format;
@@ -66,15 +66,15 @@ pub(crate) struct Recipe {
 pub(crate) struct Initrd {
     /// The compressed archive.
     pub(crate) bytes: Vec<u8>,
-    /// What is worth telling about it, a line each.
+    /// Facts to report about it, one per line.
     pub(crate) facts: Vec<String>,
-    /// Whether there is in it what only its owner should know.
+    /// Whether it contains secrets, so that only its owner may read it.
     pub(crate) is_secret: bool,
-    /// Unix seconds of the newest thing in it.
+    /// Unix seconds of the newest input.
     pub(crate) date: u32,
 }
 
-/// Makes the initrd and delivers it.
+/// Builds the initrd and writes the output.
 pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, delivery: &Delivery) -> Result<()> {
     let start = Instant::now();
     let order = delivery.order()?;
@@ -110,7 +110,7 @@ pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) ->
     Ok(Initrd { bytes: initrd::compress(&archive)?, facts, is_secret, date })
 }
 
-/// The files that a person named.
+/// The input files that the user named.
 struct Inputs {
     init: Input,
     shell: Option<Input>,
@@ -151,7 +151,7 @@ impl Inputs {
         all.map(|input| input.mtime).max().unwrap_or_default()
     }
 
-    /// Passwords, the keys of client certificates, and whatever not everybody may read where it lies.
+    /// Whether an input is secret: passwords, keys of client certificates, and every file that not everyone may read.
     fn are_secret(&self) -> bool {
         let is_secret = |(path, input): &(String, Input)| {
             path.ends_with(".key") || path == "auth.json" || !input.is_public
@@ -185,8 +185,8 @@ impl Inputs {
     }
 }
 
-/// The date that the initrd carries: what reproducible-builds.org/specs/source-date-epoch says, else that of
-/// the newest input.
+/// The date of the initrd: `SOURCE_DATE_EPOCH` (reproducible-builds.org/specs/source-date-epoch), else the
+/// modification time of the newest input.
 fn date(source_date_epoch: Option<String>, newest: i64) -> Result<u32> {
     let seconds = match source_date_epoch {
         Some(text) => {
@@ -240,7 +240,7 @@ fn authorities_fact(inputs: &Inputs) -> String {
     }
 }
 
-/// In units of 1,000,000 bytes.
+/// Formats bytes in units of 1,000,000 bytes.
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -1,8 +1,8 @@
-//! Which kernel modules a machine may need until its system is installed and started: disks, network interfaces,
-//! USB, input and file systems of every kind, the guest sides of the hypervisors, and what containers ask
-//! the kernel for. Not: sound, graphics, cameras, sensors, radios.
+//! Selects the kernel modules that a machine may need until its system is installed and started: disks, network
+//! interfaces, USB, input and file systems of every kind, the guest drivers of hypervisors, and what containers use.
+//! It leaves out sound, graphics, cameras, sensors and radios.
 //!
-//! What a module needs comes along by itself and is not named here.
+//! Dependencies of a module are added automatically and are not listed here.
 
 use Verdict::{Leave, Take};
 
@@ -13,8 +13,8 @@ enum Verdict {
     Leave,
 }
 
-/// Paths below `kernel/` of a modules directory. For each module the longest path that it lies below decides;
-/// without any it is left. A path taken here costs room in every initrd and in the memory of every machine.
+/// Paths below `kernel/` of a modules directory. For each module the longest matching path decides; a module without
+/// a match is left out. Each path taken here makes every initrd larger and takes memory of every machine.
 #[rustfmt::skip]
 const RULES: &[(&str, Verdict, &str)] = &[
     // Disks.
@@ -37,7 +37,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/scsi/qla2xxx/tcm_qla2xxx", Leave, "serves disks to others"),
     ("drivers/ufs",                 Take,  "UFS disks"),
 
-    // Network interfaces, and what containers make of them.
+    // Network interfaces, and the virtual ones of containers.
     ("drivers/infiniband",          Take,  "InfiniBand and RDMA cards, disks behind them"),
     ("drivers/infiniband/ulp/isert", Leave, "serves disks to others"),
     ("drivers/infiniband/ulp/srpt", Leave, "serves disks to others"),
@@ -68,14 +68,14 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("net/vmw_vsock",               Take,  "guests to their host"),
     ("net/xfrm",                    Take,  "IPsec"),
 
-    // File systems, and what they reach their servers by.
+    // File systems, and the protocols of network file systems.
     ("fs",                          Take,  "file systems and their character sets"),
     ("fs/nfsd",                     Leave, "serves files to others"),
     ("fs/smb/server",               Leave, "serves files to others"),
     ("net/9p",                      Take,  "files of the host"),
     ("net/sunrpc",                  Take,  "NFS"),
 
-    // Keyboards, mice and what they hang on: a laptop's keyboard may be behind I2C, SPI or the Surface's bus.
+    // Keyboards, mice and their buses: a laptop's keyboard may be behind I2C, SPI or the Surface's bus.
     ("drivers/gpio",                Take,  "lines to I2C keyboards"),
     ("drivers/hid",                 Take,  "USB, I2C and Bluetooth keyboards and mice"),
     ("drivers/i2c/algos",           Take,  "buses of I2C keyboards"),
@@ -100,7 +100,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/usb/typec/altmodes",  Leave, "pictures over USB"),
     ("drivers/usb/usbip",           Leave, "USB devices of other machines"),
 
-    // Guests of hypervisors.
+    // Guest drivers of hypervisors.
     ("drivers/hv",                  Take,  "Hyper-V"),
     ("drivers/misc/vmw_balloon",    Take,  "VMware"),
     ("drivers/misc/vmw_vmci",       Take,  "VMware"),
@@ -112,7 +112,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/net/xen-netback",     Leave, "the host's side"),
     ("drivers/block/xen-blkback",   Leave, "the host's side"),
 
-    // The board: what disks and cards hang on, consoles, trust, clocks.
+    // The board: buses of disks and interfaces, consoles, trust, clocks.
     ("drivers/acpi/nfit",           Take,  "persistent memory"),
     ("drivers/bus",                 Take,  "network interfaces behind MHI"),
     ("drivers/char/hw_random",      Take,  "entropy for TLS"),
@@ -127,7 +127,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/watchdog",            Take,  "restarts a machine that stands still"),
     ("drivers/watchdog/softdog",    Leave, "no device: it stands still with the kernel"),
 
-    // What the kernel asks for by name while it runs.
+    // Modules that the kernel requests by name at run time.
     ("arch/x86/crypto",             Take,  "encrypted disks, checksums of file systems"),
     ("crypto",                      Take,  "encrypted disks, checksums of file systems"),
     ("lib",                         Take,  "compression, checksums"),
@@ -136,7 +136,7 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("security",                    Take,  "keys"),
 ];
 
-/// Whether the module at `path` (as in `modules.dep`: `kernel/drivers/net/dummy.ko`) is wanted for itself.
+/// Whether the rules take the module at `path` (as in `modules.dep`: `kernel/drivers/net/dummy.ko`).
 pub(crate) fn wants(path: &str) -> bool {
     let Some(path) = path.strip_prefix("kernel/") else { return false };
     let name = path.split_once(".ko").map_or(path, |(name, _)| name);
@@ -144,7 +144,7 @@ pub(crate) fn wants(path: &str) -> bool {
     fits.max_by_key(|(prefix, ..)| prefix.len()).is_some_and(|(_, verdict, _)| *verdict == Take)
 }
 
-/// Whether `path` is `directory` or lies below it.
+/// Whether `path` is `directory` or below it.
 pub(crate) fn is_below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

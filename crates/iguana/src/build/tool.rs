@@ -1,4 +1,4 @@
-//! Other makers' programs and files, and the package to install when one is not there.
+//! Third-party programs and files, with the package to install when one is missing.
 
 use anyhow::{Context, Result};
 use hint::hinted;
@@ -7,20 +7,20 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where programs for administrators are, which are not on everybody's PATH.
+/// Directories of administrators' programs, which may not be on the user's PATH.
 const ADMINISTRATORS: &[&str] = &["/usr/sbin", "/sbin"];
 
-/// A program of another maker.
+/// A third-party program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     /// The program's name.
     pub(crate) program: &'static str,
-    /// The package of Debian and Ubuntu that it is in.
+    /// The package of Debian and Ubuntu that has it.
     pub(crate) package: &'static str,
 }
 
 impl Tool {
-    /// A call of the program, still without arguments.
+    /// A command that runs the program, without arguments.
     pub(crate) fn command(self) -> Result<Command> {
         Ok(Command::new(self.find()?))
     }
@@ -33,7 +33,7 @@ impl Tool {
     }
 }
 
-/// The bytes of a file that `package` brings.
+/// The content of a file that `package` installs.
 pub(crate) fn packaged_file(path: &Path, package: &str) -> Result<Vec<u8>> {
     fs::read(path)
         .map_err(|error| hinted(format!("cannot read `{}`: {error}", path.display()), install(package)))
@@ -43,12 +43,12 @@ fn install(package: &str) -> String {
     format!("install the package `{package}`: `apt install {package}`")
 }
 
-/// Runs `command` to its end; what it printed.
+/// Runs `command` to its end and returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     finish(command.stdin(Stdio::null()))
 }
 
-/// The same, with `input` to read.
+/// The same, with `input` as standard input.
 pub(crate) fn run_with_input(command: &mut Command, input: File) -> Result<String> {
     finish(command.stdin(input))
 }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 use workflow::Plan;
 
-/// What a bundle is called while it is made, and where its blobs are (OCI image-spec, image-layout.md).
+/// Name of a bundle while it is made, and the directory of its blobs (OCI image-spec, image-layout.md).
 const MADE: &str = "bundle";
 const BLOBS: &str = "blobs/sha256";
 
@@ -69,7 +69,6 @@ enum Command {
     Push(push::Options),
 }
 
-/// Does it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match (&options.command, &options.recipe) {
         (Some(Command::Verify { bundle, trust, from }), _) => {
@@ -96,7 +95,8 @@ fn make(recipe: &Recipe) -> Result<()> {
     trust::examine(&name, &text, &trust)?;
     let pins = pins(&recipe.workflow, &text, plan.serial)?;
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
-    // Others may be able to write to it, and move what is made there: from here on all goes by descriptors.
+    // Others may be able to write to the output's directory and move files in it. From here on everything uses
+    // descriptors.
     let parent = Directory::open(output_directory(&recipe.output)?)?;
     let room = parent.scratch().hint("the directory must be writable")?;
     let room = room.directory();
@@ -127,7 +127,7 @@ fn output_directory(output: &Path) -> Result<&Path> {
     Ok(directory)
 }
 
-/// Copies all images; which digests their names mean.
+/// Copies all images and returns the digest of each name.
 fn images(
     recipe: &Recipe,
     plan: &Plan,
@@ -158,7 +158,7 @@ fn images(
     Ok(lock)
 }
 
-/// Which images the names mean, if the lock file beside the workflow says it.
+/// The pins from the lock file beside the workflow, if there is one.
 fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     let place = trust::beside(workflow, ".lock");
     let Some(bytes) = trust::read_beside(workflow, ".lock")? else { return Ok(Pins::default()) };
@@ -169,7 +169,7 @@ fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     Ok(Pins::offered(lock))
 }
 
-/// What lies beside the workflow; without a lock file the one that was found out.
+/// The files beside the workflow that belong to it. Without a lock file, the lock that was determined here.
 fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut found = Vec::new();
     for (ending, _) in BESIDE {
@@ -181,7 +181,7 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(found)
 }
 
-/// As one file, in an order and with times that are always the same.
+/// Writes one archive, with a fixed order and fixed times.
 fn pack(directory: &Directory, output: &Path) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
     let place = Destination::of(output)?;
@@ -219,7 +219,7 @@ fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>
     Ok(())
 }
 
-/// Whether a boot that has the bundle and nothing else could run every image that the workflow names.
+/// Whether a boot that has only the bundle could run every image that the workflow names.
 fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, is_named: bool) -> Result<()> {
     if let Some(why) = &examined.unused_lock {
         output::note(format_args!("warning: a machine would not use the lock file in `{name}`: {why:#}"));
@@ -230,7 +230,7 @@ fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, i
     let (bundle, believes_bundle) = (Some(bundle), examined.is_covered);
     let finder = Finder { bundle, believes_bundle, ..trust::finder(trust)? };
     for image in examined.plan.images() {
-        // Which registry a short name means only a trust says.
+        // Only a trust directory says which registry a short name means.
         let is_short = image.named().is_some_and(|named| named.short_name().is_some());
         if is_short && !is_named {
             output::note(format_args!(

@@ -1,4 +1,4 @@
-//! A bundle in a registry: one artifact, which skopeo copies.
+//! Pushes a bundle to a registry as one artifact, with skopeo.
 
 use crate::output;
 use anyhow::{Context, Result, ensure};

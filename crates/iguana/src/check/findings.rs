@@ -1,15 +1,15 @@
-//! What programs are told about a finding, in whichever format.
+//! The parts of a finding that every output format for programs uses.
 
 use super::Document;
 use workflow::{Finding, Position};
 
-/// A finding with its document and its place in lines and columns.
+/// A finding with its document and its position in lines and columns.
 pub(super) struct LocatedFinding<'a> {
     pub(super) document: &'a Document,
     pub(super) finding: &'a Finding,
     /// Its first character.
     pub(super) start: Position,
-    /// The character behind its last.
+    /// The position after its last character.
     pub(super) end: Position,
 }
 

@@ -1,4 +1,4 @@
-//! Findings as commands to GitHub's runner (docs.github.com, "Workflow commands for GitHub Actions").
+//! Findings as workflow commands for GitHub's runner (docs.github.com, "Workflow commands for GitHub Actions").
 
 use super::Document;
 use super::findings;
@@ -29,8 +29,8 @@ fn command(told: &LocatedFinding<'_>) -> String {
     format!("::{name} {}::{}\n", properties.join(","), data(&told.text()))
 }
 
-/// Escapes a message as the runner reads it (actions/toolkit, `packages/core/src/command.ts`), and what steers a terminal
-/// on which the log is read.
+/// Escapes a message as the runner decodes it (actions/toolkit, `packages/core/src/command.ts`), and control
+/// characters, which would act on a terminal that shows the log.
 fn data(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {

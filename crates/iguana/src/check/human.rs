@@ -1,11 +1,11 @@
-//! Findings as people read them.
+//! Findings in text form.
 
 use super::Document;
 use annotate_snippets::Renderer;
 use printable::visible;
 use workflow::{Checked, Severity};
 
-/// All findings, and one line that sums them up.
+/// All findings, and one line with their number.
 pub(super) fn text(documents: &[Document], styled: bool) -> String {
     let mut text: String =
         documents.iter().map(|document| blocks(&document.name, &document.checked, styled)).collect();
@@ -15,7 +15,7 @@ pub(super) fn text(documents: &[Document], styled: bool) -> String {
     text
 }
 
-/// The findings of one workflow, an empty line behind each.
+/// The findings of one workflow, each followed by an empty line.
 pub(crate) fn blocks(name: &str, checked: &Checked, styled: bool) -> String {
     let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
     let block = |finding: &workflow::Finding| finding.render(name, &checked.source, &renderer) + "\n\n";

@@ -1,11 +1,11 @@
-//! Findings, and the order of the jobs, as one JSON document.
+//! Findings and the job order as one JSON document.
 
 use super::Document;
 use super::findings::{self, LocatedFinding};
 use serde_json::{Value, json};
 use workflow::render;
 
-/// All findings; with `has_plans` also the order of the jobs, null for a workflow that cannot run.
+/// All findings; with `has_plans` also the job order, which is null for a workflow that cannot run.
 pub(super) fn text(documents: &[Document], has_plans: bool) -> String {
     let files: Vec<Value> = documents.iter().map(|document| file(document, has_plans)).collect();
     format!("{:#}\n", json!({ "files": files }))

@@ -1,4 +1,4 @@
-//! `iguana check`: everything that is wrong with workflows, at once, for people and for programs.
+//! `iguana check`: reports all mistakes in workflows at once, for people and for programs.
 
 mod findings;
 mod github;
@@ -62,7 +62,7 @@ enum Format {
 /// A workflow that has been read.
 #[derive(Debug)]
 struct Document {
-    /// How it is called in what is written.
+    /// Its name in the output.
     name: String,
     bytes: Vec<u8>,
     checked: Checked,
@@ -74,7 +74,7 @@ impl Document {
     }
 }
 
-/// Reads and checks all the files. One that cannot be read keeps none of the others from being told.
+/// Reads and checks all files. A file that cannot be read does not stop the others from being reported.
 pub(crate) fn run(options: &Options) -> Result<Exit> {
     options.refuse_a_plan_without_a_place();
     let mut unreadable = false;
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<Exit> {
     })
 }
 
-/// Whether the trust lets all of them run. What it holds back is told on standard error; what is wrong anyway was told.
+/// Whether the trust lets all workflows run. Its objections go to standard error; findings were reported before.
 fn are_trusted(documents: &[Document], directory: &Path) -> Result<bool> {
     let trust = Trust::open(directory)?;
     let mut all = true;
@@ -120,16 +120,16 @@ fn document(path: &Path) -> Result<Document> {
     Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
 }
 
-/// What to do about a workflow with mistakes, where another command has found them.
+/// The hint of other commands for a workflow with mistakes.
 pub(crate) const REMEDY: &str = "correct it; `iguana check FILE` shows every finding";
 
-/// The workflow that a person named: a file, or a pipe.
+/// Reads the workflow that the user named: a file or a pipe.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || bytes(File::open(path)?);
     read().with_context(|| format!("cannot read the workflow `{}`", path.display()))
 }
 
-/// Reads no more than it takes to see that a file is too large.
+/// Reads only as many bytes as are needed to detect that a file is too large.
 fn bytes(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(workflow::LARGEST as u64 + 1).read_to_end(&mut bytes)?;

@@ -1,11 +1,11 @@
-//! The order in which the jobs of several workflows run.
+//! The job order of several workflows.
 
 use super::Document;
 use printable::visible;
 use workflow::Plan;
 use workflow::render::table;
 
-/// A table for each workflow that can run, its name above it when there are several.
+/// A table for each workflow that can run, with its name above it if there are several.
 pub(super) fn tables(documents: &[Document]) -> String {
     let named = |(name, plan): (&str, &Plan)| match documents {
         [_] => table(plan),

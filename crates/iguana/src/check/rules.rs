@@ -1,6 +1,6 @@
-//! The rules by which findings are found, for programs that list them.
+//! The list of rules behind the findings, for formats that contain one.
 
-/// Each rule, and what it says.
+/// Each rule with its description.
 pub(super) const RULES: &[(&str, &str)] = &[
     ("alias-loop", "an alias does not stand inside of what it names"),
     ("ambiguous-text", "a text is not a boolean for programs that read YAML 1.1"),

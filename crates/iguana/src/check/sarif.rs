@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// The log of one run.
+/// The SARIF log of one run.
 pub(super) fn text(documents: &[Document]) -> String {
     let results: Vec<Value> = documents.iter().flat_map(findings::of).map(|told| result(&told)).collect();
     let run = json!({
@@ -46,7 +46,7 @@ fn result(told: &LocatedFinding<'_>) -> Value {
     })
 }
 
-/// A path as a reference of a URI: all but what RFC 3986 (section 2.3) leaves as it is becomes bytes in hex.
+/// A path as a URI reference: every byte except the unreserved characters (RFC 3986, section 2.3) is percent-encoded.
 fn uri(path: &str) -> String {
     let letter = |byte: u8| match byte {
         b'/' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

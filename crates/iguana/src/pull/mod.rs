@@ -1,4 +1,4 @@
-//! `iguana pull`: the tree of an image in a directory, fetched and unpacked as a boot does it.
+//! `iguana pull`: fetches an image and unpacks its tree into a directory, in the same way as a boot.
 
 mod progress;
 
@@ -24,11 +24,12 @@ use std::path::{Path, PathBuf};
 use trust_directory::Files;
 use untrusted_fs::Directory;
 
-/// Where layers are unpacked, in the directory itself: moving them to their place costs nothing within a file system.
+/// Directory in the target in which layers are unpacked. It is on the same file system, so moving layers costs
+/// nothing.
 const STORE: &str = ".iguana-pull";
-/// Nobody else enters it.
+/// Mode of [`STORE`]: only its owner may enter.
 const STORE_MODE: u32 = 0o700;
-/// What mkfs.ext4 leaves in a file system that is new.
+/// The directory that mkfs.ext4 creates in every new file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// What to pull.
@@ -98,7 +99,8 @@ impl Options {
         })
     }
 
-    /// Whatever TLS can prove is believed, and no signature is demanded.
+    /// The trust from the single options: every certificate of the authorities is accepted, and no signature is
+    /// required.
     fn trust_of_options(&self) -> Result<Trust> {
         let mut roots = Vec::new();
         for (_, authority) in inputs::authorities(&self.authorities)? {
@@ -133,7 +135,7 @@ impl Options {
     }
 }
 
-/// Files get the owners, devices and attributes of the image, which only root may give.
+/// Fails unless run as root: files get the owners, devices and attributes of the image, which only root may set.
 fn ensure_root() -> Result<()> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if is_root {
@@ -145,8 +147,8 @@ fn ensure_root() -> Result<()> {
     ))
 }
 
-/// The directory to fill, and the one in it where layers are unpacked, which goes with the value. Others may be able to
-/// write to the first, and nobody to the second; from here on both are what they are now, whatever their paths lead to.
+/// The target directory, and the store in it, which is removed when this value is dropped. Others may be able to
+/// write to the target, but not to the store. Both are descriptors, so later changes of their paths have no effect.
 struct PullTarget {
     directory: Directory,
 }
@@ -165,7 +167,7 @@ impl PullTarget {
                 "name a directory that is empty or not there yet",
             ));
         }
-        // What a pull left that was killed.
+        // An earlier pull that was killed may have left files.
         room.clear();
         Ok(room)
     }
@@ -174,7 +176,7 @@ impl PullTarget {
         self.directory.create_directory(STORE, STORE_MODE).context("cannot make a directory for the layers")
     }
 
-    /// Leaves the directory as the image has it: its time, too.
+    /// Finishes the directory: restores the modification time that the image gives it.
     fn leave(self) -> Result<()> {
         let directory = fs::File::from(self.directory.as_fd().try_clone_to_owned()?);
         let time = directory.metadata()?.modified()?;
@@ -183,7 +185,7 @@ impl PullTarget {
     }
 
     fn clear(&self) {
-        // If it stays, making it anew says why.
+        // If the store stays, the next pull reports why.
         let _ = self.directory.remove(STORE);
     }
 }

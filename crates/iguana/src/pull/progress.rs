@@ -1,4 +1,4 @@
-//! How far a pull is: bars on a terminal, and lines elsewhere, both on standard error.
+//! Progress of a pull on standard error: bars on a terminal, lines otherwise.
 
 use crate::output;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -7,23 +7,23 @@ use oci_reference::Reference;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-/// On a terminal: often enough to look smooth.
+/// Update interval on a terminal: short enough to look smooth.
 const BARS_EVERY: Duration = Duration::from_millis(100);
-/// Elsewhere: as in a boot.
+/// Interval of lines elsewhere, the same as in a boot.
 const LINES_EVERY: Duration = Duration::from_secs(5);
-/// Digits of a digest that tell one layer from another, as podman and docker show them.
+/// Digits of a digest that identify a layer, the same number as podman and docker show.
 const DIGITS: usize = 12;
-/// Layer, bar, bytes, rate, time left.
+/// Template: layer, bar, bytes, rate, time left.
 const BAR: &str = "{prefix} {bar:30} {bytes:>11} of {total_bytes:<11} {bytes_per_sec:>13}  {eta:>4} left";
-/// The same of a layer that is there.
+/// Template for a complete layer.
 const FULL_BAR: &str = "{prefix} {bar:30} {total_bytes:>11}";
 
-/// How often somebody wants to know.
+/// Update interval for this kind of standard error.
 pub(super) fn interval() -> Duration {
     if stderr().is_terminal() { BARS_EVERY } else { LINES_EVERY }
 }
 
-/// Tells a person, or a log.
+/// Prints the progress.
 pub(super) struct ProgressPrinter<'a> {
     image: &'a Reference,
     start: Instant,
@@ -79,7 +79,7 @@ impl<'a> ProgressPrinter<'a> {
 }
 
 impl Drop for ProgressPrinter<'_> {
-    /// Bars are of the moment: what follows them says how it ended.
+    /// Removes the bars: the final message replaces them.
     fn drop(&mut self) {
         self.layers.iter().for_each(ProgressBar::finish_and_clear);
     }

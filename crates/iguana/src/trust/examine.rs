@@ -1,4 +1,4 @@
-//! What a trust says about a workflow, as far as files tell it.
+//! What a trust directory says about a workflow, judged from files alone.
 
 use super::read_beside;
 use crate::check;
@@ -15,20 +15,20 @@ use std::time::SystemTime;
 use timestamp::Timestamp;
 use workflow::Plan;
 
-/// A workflow that nothing is known to hold back.
+/// A workflow to which no file-based check objects.
 pub(crate) struct Examined {
     pub(crate) signer: Signer,
     pub(crate) plan: Plan,
     pub(crate) pins: Pins,
 }
 
-/// Looks at its signature, its name, its serial number and date, the digests of its images and the rules for them.
-/// Signatures of images are in registries, and are not asked for. From where a machine will have it is not known.
+/// Checks its signature, name, serial number and date, the digests of its images, and the rules for them. Signatures
+/// of images are not checked, because they are in registries. The control URL of the later boot is not known.
 pub(crate) fn examine(file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
     examine_as(Voucher::Nothing, file, bytes, trust)
 }
 
-/// The same for a workflow that lies, or will lie, in an initrd.
+/// The same for a workflow that is or will be in an initrd.
 pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
     let get = |ending: &str| read_beside(Path::new(file), ending);
     let examined = || {
@@ -41,17 +41,17 @@ pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Tru
     examined().with_context(|| format!("the workflow `{file}` may not run"))
 }
 
-/// A workflow that came with what belongs to it, and what a boot would believe of the bundle.
+/// A workflow from a bundle, and which parts of the bundle a boot would accept.
 pub(crate) struct ExaminedBundle {
     pub(crate) plan: Plan,
     pub(crate) pins: Pins,
     /// Whether the bundle may say which image a tag means.
     pub(crate) is_covered: bool,
-    /// Why its lock file is not used.
+    /// Why the bundle's lock file is not used.
     pub(crate) unused_lock: Option<anyhow::Error>,
 }
 
-/// The same for what a bundle holds, by its media types; `control_url` is what a machine will ask for, where that is known.
+/// The same for the content of a bundle, by media type. `control_url` is what a machine will request, if known.
 pub(crate) fn examine_bundle(
     name: &str,
     control_url: Option<&str>,
@@ -81,7 +81,7 @@ fn now() -> Option<Timestamp> {
 }
 
 fn refuse_rejected(image: &oci_reference::Reference, trust: &Trust) -> Result<()> {
-    // A file of the machine that will run it.
+    // This is a file on the machine that will run the workflow.
     let Ok(subject) = Subject::of(image) else { return Ok(()) };
     let rule = trust.policy.rule(&subject);
     if !rule.rejects_all() {

@@ -1,4 +1,4 @@
-//! Which rule decides about an image or a workflow, and why.
+//! Reports which rule decides about an image or a workflow, and why.
 
 use super::examine::examine;
 use super::{finder, tell};
@@ -10,7 +10,7 @@ use oci_reference::Reference;
 use oci_trust::policy::Subject;
 use std::path::Path;
 
-/// Explains `subject`; an error when it may not run.
+/// Explains the decision about `subject`; fails if it may not run.
 pub(super) fn run(subject: &str, trust: &Trust) -> Result<()> {
     match Path::new(subject).is_file() {
         true => workflow(subject, trust),

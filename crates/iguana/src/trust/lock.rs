@@ -17,7 +17,7 @@ pub(crate) struct Options {
     trust: Option<PathBuf>,
 }
 
-/// Writes the lock file. An image that the policy rejects is not pinned, and no file is written then.
+/// Writes the lock file. If the policy rejects an image, no file is written.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
     let bytes = check::read(&options.workflow)?;
@@ -42,9 +42,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The lock file that was there before stays good beside the same workflow, whoever serves it.
+/// Warns that the earlier lock file remains valid beside the same workflow, so a server could still deliver it.
 fn warn_of_replay(workflow: &Path, target: &str, lock: &Lock) {
-    // What is no lock file, a planted link too, is replaced.
+    // Anything else at that path, also a planted link, is replaced.
     let earlier = read_beside(workflow, ".lock").ok().flatten();
     let earlier = earlier.and_then(|bytes| Lock::parse(&bytes).ok());
     if earlier.is_some_and(|earlier| lock.differs(&earlier)) {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use trust_directory::Files;
 use untrusted_fs::{Directory, Links};
 
-/// What may be in a trust directory.
+/// The names that a trust directory may contain.
 const KNOWN: &[&str] = &[
     "auth.json",
     "ca",
@@ -30,7 +30,8 @@ const KNOWN: &[&str] = &[
     "registries.d",
 ];
 
-/// Files of a trust directory, open at once; and directories in directories in it: `certs.d/HOST` is the deepest that has a meaning.
+/// Limits on the number of files, which are open at the same time, and on the nesting depth: `certs.d/HOST` is the
+/// deepest directory with a meaning.
 const FILES: usize = 500;
 const DEPTH: usize = 4;
 
@@ -52,11 +53,10 @@ pub(crate) enum Command {
     },
 }
 
-/// Pins the images of a workflow.
+/// The options of `iguana lock`, which pins the images of a workflow.
 pub(crate) use lock::Options as LockOptions;
 pub(crate) use lock::run as lock;
 
-/// Does it.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Init { directory } => template::write(directory),
@@ -66,15 +66,15 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 
 pub(crate) use examine::{ExaminedBundle, examine, examine_as, examine_bundle};
 
-/// Where what belongs to a workflow is: beside it, its name with an ending.
+/// Path of a file that belongs to a workflow: the workflow's path with an extension.
 pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
     let mut name = workflow.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
-/// Opens what lies beside a workflow, in a directory that may be of another user: it is a file, and a link there stays in
-/// the directory. Nothing where there is nothing.
+/// Opens a file beside a workflow. The directory may belong to another user, so it must be a regular file, and a link
+/// must stay in the directory. Returns `None` if the file does not exist.
 pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>> {
     let path = beside(workflow, ending);
     let directory =
@@ -89,25 +89,25 @@ pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>>
     }
 }
 
-/// The same, read: it has the size of a document at most.
+/// Reads such a file, which has at most the size limit of a document.
 pub(crate) fn read_beside(workflow: &Path, ending: &str) -> Result<Option<Vec<u8>>> {
     let Some(file) = open_beside(workflow, ending)? else { return Ok(None) };
     let read = untrusted_fs::read_bounded(file, DOCUMENT_LIMIT);
     read.map(Some).with_context(|| format!("cannot read `{}`", beside(workflow, ending).display()))
 }
 
-/// The trust that a person named, else this machine's.
+/// The trust directory that the user named, or else this machine's.
 pub(crate) fn open(directory: Option<&Path>) -> Result<Trust> {
     directory.map_or_else(Trust::of_machine, Trust::open)
 }
 
-/// Where images are asked for as the trust says.
+/// Looks up images as the trust directory says.
 pub(crate) fn finder(trust: &Trust) -> Result<Finder> {
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
     Ok(trust.finder(trust.client().through(proxies), Machine::this()))
 }
 
-/// Tells what a person who waits should know.
+/// Reports an event of a pull that a waiting user should know.
 pub(crate) fn tell(event: PullEvent) {
     match event {
         PullEvent::Elsewhere { place, why } => {
@@ -118,10 +118,10 @@ pub(crate) fn tell(event: PullEvent) {
     }
 }
 
-/// A file of a trust directory: its path in it, and the file, open.
+/// An open file of a trust directory, with its relative path.
 pub(crate) type Found = (String, File);
 
-/// The files of a directory that is to be baked in, once every one is known to be of use.
+/// The files of a trust directory that goes into an initrd. Fails if one of them has no meaning there.
 pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
     let trust = Trust::open(directory)?;
     trust.policy.check_keys()?;
@@ -140,7 +140,7 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// `name` is in `files`, and `path` what it is in the whole.
+/// Collects `name` in `files`; `path` is its path relative to the trust directory.
 fn collect(files: &Files, name: &str, path: &str, found: &mut Vec<Found>) -> Result<()> {
     if files.has_directory(name) {
         ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust directory is too deep in it");

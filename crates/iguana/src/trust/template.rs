@@ -1,4 +1,4 @@
-//! The trust directory that one begins with.
+//! The template for a new trust directory.
 
 use crate::output;
 use crate::output_file::{OutputDirectory, PUBLIC};
@@ -18,7 +18,7 @@ const FILES: &[(&str, &str)] = &[
 /// Its empty directories.
 const DIRECTORIES: &[&str] = &["keys", "ca", "certs.d"];
 
-/// Writes it to a new or empty directory.
+/// Writes the template to a new or empty directory.
 pub(super) fn write(directory: &Path) -> Result<()> {
     let top = OutputDirectory::open(directory)?;
     if !top.is_empty() {

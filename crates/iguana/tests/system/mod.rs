@@ -1,4 +1,4 @@
-//! A small made-up system: a kernel with a few modules, and the program of an initrd.
+//! A small made-up system: a kernel with a few modules, and the program of the initrd.
 #![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use std::fs;
@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What `uname -r` would say in the made-up kernel.
+/// `uname -r` of the made-up kernel.
 pub(crate) const RELEASE: &str = "6.1.0-9-test";
 
-/// A directory with `boot`, `lib/modules` and `iguana-init`, as a package of a kernel unpacked aside.
+/// A directory with `boot`, `lib/modules` and `iguana-init`, as in an unpacked kernel package.
 pub(crate) struct System(tempfile::TempDir);
 
 impl System {
@@ -53,7 +53,7 @@ impl System {
         self.write(&format!("lib/modules/{RELEASE}/{path}"), content);
     }
 
-    /// `iguana` with these arguments, its cache in this directory.
+    /// `iguana` with these arguments, and its cache in this directory.
     pub(crate) fn iguana(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_iguana"));
         command.args(arguments).current_dir(self.0.path()).env("XDG_CACHE_HOME", self.path("cache"));
@@ -61,7 +61,7 @@ impl System {
         command
     }
 
-    /// `iguana build` of this kernel to `output`, with more arguments.
+    /// `iguana build` for this kernel to `output`, with additional arguments.
     pub(crate) fn build(&self, output: &str, more: &[&str]) -> Command {
         let mut command = self.iguana(&["build", "--init", "iguana-init", "--output", output]);
         command.arg("--kernel").arg(self.kernel()).args(more);
@@ -91,18 +91,18 @@ pub(crate) fn kernel(release: &str) -> Vec<u8> {
     head
 }
 
-/// A kernel module that has nothing but a description.
+/// A kernel module with a `.modinfo` section only.
 pub(crate) fn module(name: &str, fields: &str, release: &str) -> Vec<u8> {
     let info = format!("name={name}\0{fields}\0vermagic={release} SMP mod_unload\0");
     elf(1, &[(".modinfo", info.as_bytes())])
 }
 
-/// A program for x86-64 that needs no libraries (nor does anything).
+/// A program for x86-64 that needs no libraries and does nothing.
 fn static_program() -> Vec<u8> {
     elf(2, &[])
 }
 
-/// A 64-bit ELF file of a type (1 is relocatable, 2 a program) with sections.
+/// A 64-bit ELF file of the type `kind` (1 is relocatable, 2 a program) with sections.
 fn elf(kind: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
     const HEADER: usize = 64;
     let mut names = b"\0.shstrtab\0".to_vec();
@@ -142,7 +142,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What lies in the initrd at `initrd`, unpacked to `directory`.
+/// Unpacks the initrd at `initrd` into `directory`.
 pub(crate) fn unpack(initrd: &Path, directory: &Path) {
     let archive = zstd::decode_all(fs::File::open(initrd).unwrap()).unwrap();
     let packed = directory.join("archive");

@@ -5,10 +5,10 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
 
-/// Where GRUB's parts for a BIOS are.
+/// Directory of GRUB's parts for BIOS machines.
 const HOME: &str = "/usr/lib/grub/i386-pc";
 
-/// The package that they are in.
+/// The Debian package that has them.
 const PACKAGE: &str = "grub-pc-bin";
 
 const MKIMAGE: Tool = Tool { program: "grub-mkimage", package: "grub-common" };
@@ -16,30 +16,31 @@ const MKIMAGE: Tool = Tool { program: "grub-mkimage", package: "grub-common" };
 /// Bytes in a sector.
 const SECTOR: usize = 512;
 
-/// Bytes of code in a master boot record; the disk's identity and its partitions follow.
+/// Bytes of code in a master boot record; the disk identifier and the partition table follow.
 const CODE: usize = 440;
 
-/// In `boot.img`: where the first sector of GRUB's core is (`GRUB_BOOT_MACHINE_KERNEL_SECTOR` in its `boot.h`).
+/// Offset in `boot.img` of the sector number of GRUB's core (`GRUB_BOOT_MACHINE_KERNEL_SECTOR` in its `boot.h`).
 const CORE_PLACE: usize = 0x5c;
 
-/// In `boot.img`: a jump that must be two times `nop` on a hard disk, for BIOSes that tell another drive
-/// (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
+/// Offset in `boot.img` of a jump. On a hard disk two `nop` must replace it, because some BIOSes pass a wrong drive
+/// number (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
 const DRIVE_CHECK: usize = 0x66;
 
 const NOP: u8 = 0x90;
 
-/// In the core's first sector: where its second one is (`GRUB_BOOT_MACHINE_LIST_SIZE` before the sector's end).
+/// Offset in the core's first sector of the number of its second sector (`GRUB_BOOT_MACHINE_LIST_SIZE` before the end
+/// of the sector).
 const REST_PLACE: usize = SECTOR - 12;
 
 /// GRUB's configuration, in the medium's file system.
 pub(super) const CONFIGURATION: &str = "boot/grub/grub.cfg";
 
-/// What starts from an optical disc, with its configuration on the ISO 9660 file system.
+/// The boot program for an optical disc, whose configuration is on the ISO 9660 file system.
 pub(super) fn for_disc() -> Result<Vec<u8>> {
     core("i386-pc-eltorito", "/boot/grub", &["iso9660"])
 }
 
-/// What starts from an ISO image that lies on a hard disk or a stick.
+/// The master boot record that boots an ISO image from a hard disk or a stick.
 pub(super) fn hybrid_record() -> Result<Vec<u8>> {
     packaged_file(&Path::new(HOME).join("boot_hybrid.img"), PACKAGE)
 }
@@ -52,7 +53,7 @@ pub(super) struct OnDisk {
     pub(super) core: Vec<u8>,
 }
 
-/// What starts from a disk whose BIOS boot partition begins at `sector`, with its configuration on a FAT file system in
+/// GRUB for a disk whose BIOS boot partition begins at `sector`, and whose configuration is on a FAT file system in
 /// the partition `number`.
 pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
     let mut record = packaged_file(&Path::new(HOME).join("boot.img"), PACKAGE)?;
@@ -65,7 +66,7 @@ pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
     Ok(OnDisk { record, core })
 }
 
-/// GRUB's core for `target` with `drivers` of file systems, which looks for its configuration in the directory `prefix`.
+/// GRUB's core for `target` with the file system `drivers`. It looks for its configuration in the directory `prefix`.
 fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
     packaged_file(&Path::new(HOME).join("modinfo.sh"), PACKAGE)?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;

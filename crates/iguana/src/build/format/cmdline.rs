@@ -1,26 +1,27 @@
-//! The kernel's command line, as each boot loader wants it.
+//! The kernel's command line in the syntax of each boot loader.
 
 use anyhow::{Result, ensure};
 use config::cmdline::words;
 use hint::hinted;
 
-/// Bytes that an x86 kernel takes, its closing zero not counted (`COMMAND_LINE_SIZE` in its sources).
+/// Bytes of the longest command line on x86, without the terminating zero (`COMMAND_LINE_SIZE` in the kernel's
+/// sources).
 const LONGEST: usize = 2047;
 
-/// What the machine tells that is text which others chose: the firmware's tables, a DHCP server. iPXE would put it into the
-/// line before it splits that into words, and would put in again what looks like a setting in the text.
+/// Variables whose values are chosen by others: the firmware's tables or a DHCP server. iPXE expands variables before
+/// it splits the line into words, and expands the result again. So such a value could add kernel options of its own.
 const TEXTS: &[&str] = &["serial", "hostname"];
 
-/// The settings of iPXE that Iguana has, too.
+/// The settings of iPXE that Iguana also has as variables.
 const IGUANA_TOO: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 
-/// iPXE's types whose values are written in digits, letters and a few marks (ipxe.org/cfg).
+/// iPXE's setting types whose values consist of digits, letters and a few punctuation marks (ipxe.org/cfg).
 const PLAIN_TYPES: &[&str] = &[
     "ipv4", "ipv6", "int8", "int16", "int32", "uint8", "uint16", "uint32", "hex", "hexhyp", "hexraw",
     "base64", "uuid", "guid", "busdevfn",
 ];
 
-/// A command line that every boot loader can pass on.
+/// A command line that every boot loader can pass to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandLine(String);
 
@@ -47,24 +48,27 @@ impl CommandLine {
         Ok(Self(text.to_string()))
     }
 
-    /// As the kernel reads it.
+    /// The command line as the kernel reads it.
     pub(super) fn text(&self) -> &str {
         &self.0
     }
 
-    /// As the stub of a unified kernel image reads it: never empty. Where its section `.cmdline` is missing or has no bytes,
-    /// systemd-stub(7) takes the boot loader's options, even under Secure Boot. It leaves blanks at the ends away.
+    /// The content of the section `.cmdline` of a unified kernel image; it is never empty. If the section is missing
+    /// or has no bytes, systemd-stub(7) uses the boot loader's options, even under Secure Boot. The stub removes
+    /// blanks at both ends.
     pub(super) fn for_stub(&self) -> &str {
         if self.0.is_empty() { " " } else { &self.0 }
     }
 
-    /// As iPXE reads it: with texts in the other spelling, which it leaves to Iguana.
+    /// The command line for iPXE. Variables in [`TEXTS`] get the other spelling, which iPXE leaves for Iguana to
+    /// expand.
     pub(super) fn for_ipxe(&self) -> String {
         let left = |line: String, name: &&str| line.replace(&format!("${{{name}}}"), &format!("$[{name}]"));
         TEXTS.iter().fold(self.0.clone(), left)
     }
 
-    /// Whether what iPXE puts in cannot become an option of its own: it is Iguana's too, or of a stated type.
+    /// Checks that no variable that iPXE expands can add an option: it must be one of Iguana's too, or have a plain
+    /// type.
     pub(crate) fn check_for_ipxe(&self) -> Result<()> {
         let settings = self.0.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
         let is_open = |name: &str| match name.split_once(':') {
@@ -81,7 +85,7 @@ impl CommandLine {
         ))
     }
 
-    /// As GRUB reads it, whose variables `${…}` are not meant.
+    /// The command line for GRUB, escaped so that GRUB does not expand `${…}`.
     pub(super) fn for_grub(&self) -> String {
         words(&self.0).iter().map(|word| format!(" '{word}'")).collect()
     }

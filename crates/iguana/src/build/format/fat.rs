@@ -1,4 +1,4 @@
-//! A FAT file system, which UEFI reads, made by the mtools.
+//! A FAT file system for UEFI, made with mtools.
 
 use super::files::{Files, directories, stage};
 use crate::build::tool::{self, Tool};
@@ -11,26 +11,26 @@ const MFORMAT: Tool = Tool { program: "mformat", package: "mtools" };
 const MMD: Tool = Tool { program: "mmd", package: "mtools" };
 const MCOPY: Tool = Tool { program: "mcopy", package: "mtools" };
 
-/// What a file system has besides its files, in bytes: tables and the ends of clusters, and 4 MiB of room for a note
-/// or two.
+/// Bytes that a file system needs besides its files: its tables, the unused ends of clusters, and 4 MiB of free space
+/// for files that the user adds.
 const OVERHEAD: u64 = 4 << 20;
 
-/// The tables are below a hundredth of the content.
+/// The tables take less than one hundredth of the content.
 const TABLES: u64 = 100;
 
-/// Smallest file system, in bytes: a FAT16 has more than 4,084 clusters, and firmware may not know FAT12.
+/// Bytes of the smallest file system. With more than 4,084 clusters it is FAT16; firmware may not support FAT12.
 const SMALLEST: u64 = 32 << 20;
 
-/// Sizes are multiples of this, in bytes: whole tracks for firmware that still counts in cylinders.
+/// Sizes are multiples of this number of bytes: whole tracks, for firmware that still computes in cylinders.
 const GRAIN: u64 = 1 << 20;
 
 /// Bytes in a sector.
 const SECTOR: u64 = 512;
 
-/// Serial number of the file system: the same bytes for the same files. It is ASCII for `IGUA`.
+/// Serial number of the file system, constant so that the same files make the same bytes. It is ASCII for `IGUA`.
 const SERIAL: &str = "49475541";
 
-/// The bytes of a file system called `label` with `files` in it, all of them as old as `date`.
+/// A file system with the label `label` that holds `files`, each with the modification time `date`.
 #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
@@ -53,7 +53,7 @@ pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
     fs::read(&image).context("cannot read what the mtools wrote")
 }
 
-/// A call of one of the mtools that depends on nothing of this machine.
+/// A call of one of the mtools that does not depend on the configuration of this machine.
 fn mtool(tool: Tool, image: &Path, date: u32) -> Result<Command> {
     let mut command = tool.command()?;
     command.arg("-i").arg(image).env("MTOOLSRC", "/dev/null").env("TZ", "UTC");
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn two_file_systems_of_the_same_files_are_identical() {
         let first = image("IGUANA", &files(), 1_700_000_000).unwrap();
-        // FAT counts in units of two seconds.
+        // FAT stores times in units of two seconds.
         std::thread::sleep(std::time::Duration::from_millis(2100));
         assert!(first == image("IGUANA", &files(), 1_700_000_000).unwrap());
     }

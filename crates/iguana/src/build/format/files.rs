@@ -1,4 +1,4 @@
-//! Files on their way to a medium.
+//! The files of a medium before it is made.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -6,15 +6,15 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Paths, with `/` between directories, and contents.
+/// Paths, separated by `/`, with their contents.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
-/// Every directory of `files`, each before those in it.
+/// Every directory of `files`, parents first.
 pub(super) fn directories(files: &Files) -> BTreeSet<&str> {
     files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect()
 }
 
-/// Writes `files` below `directory`, all of them as old as `date` (Unix seconds).
+/// Writes `files` below `directory`, each with the modification time `date` (Unix seconds).
 #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 pub(super) fn stage(files: &Files, directory: &Path, date: u32) -> Result<()> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date.into());

@@ -1,5 +1,5 @@
-//! The ISO image: for optical discs and, written to one as it is, for sticks; with BIOS and with UEFI. Made by xorriso,
-//! in the way of `grub-mkrescue`.
+//! The ISO image for optical discs and, copied byte by byte, for sticks. It boots with BIOS and with UEFI. xorriso
+//! makes it, with the same layout as `grub-mkrescue`.
 
 use super::files::stage;
 use super::medium::{self, END, LABEL};
@@ -13,10 +13,10 @@ use std::process::Command;
 
 const XORRISO: Tool = Tool { program: "xorriso", package: "xorriso" };
 
-/// Where GRUB lies on the image, for a BIOS.
+/// Path of GRUB for BIOS on the image.
 const BIOS_PROGRAM: &str = "boot/grub/bios.img";
 
-/// The name of the file system for UEFI, which holds nothing else.
+/// Label of the file system for UEFI, which holds only the UEFI program.
 const UEFI_LABEL: &str = "IGUANA-EFI";
 
 /// The bytes of the image of `parts`.
@@ -35,18 +35,19 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     fs::read(at("image")).context("cannot read what `xorriso` wrote")
 }
 
-/// Makes `image` of `tree`, `uefi` and `record`, all of them in `directory`.
+/// The command that makes `image` from `tree`, `uefi` and `record`, which are all in `directory`.
 fn command(directory: &Path, date: u32) -> Result<Command> {
     let mut command = XORRISO.command()?;
     command.current_dir(directory).env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC");
     command.args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-o", "image", "-r", "-J", "-iso-level", "3"]);
     command.arg("--set_all_file_dates").arg(format!("={date}"));
-    // Before the end of the file system, and before UEFI's, which finds out by itself that it was cut off.
+    // Sort everything before the file at the end of the ISO file system. The partition for UEFI comes after it,
+    // because that program detects by itself that it was truncated.
     command.args(["--sort-weight", "-1"]).arg(format!("/{END}"));
-    // With a BIOS, from a disc and from a stick.
+    // BIOS: boot from a disc and from a stick.
     command.args(["-b", BIOS_PROGRAM, "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]);
     command.args(["--grub2-boot-info", "--grub2-mbr", "record", "-partition_offset", "16"]);
-    // With UEFI: a partition on a stick, and the same bytes on a disc. The type is that of an EFI system partition.
+    // UEFI: a partition on a stick, and the same bytes on a disc. The type is that of an EFI system partition.
     command.args(["-append_partition", "2", "0xef", "uefi", "-appended_part_as_gpt"]);
     command.args(["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);
     command.arg("tree");

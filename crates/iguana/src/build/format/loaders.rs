@@ -1,17 +1,17 @@
-//! The configuration of other makers' boot loaders.
+//! The configuration files of third-party boot loaders.
 
 use super::cmdline::CommandLine;
 use super::files::Files;
 use oci_reference::Digest;
 
-/// How each begins, so that it is known for ours.
+/// First line of each configuration, by which a later build recognizes its own files.
 pub(super) const MARK: &str = "# Made by `iguana build`\n";
 
-/// How long a person may read what GRUB says, in seconds.
+/// Seconds for which GRUB shows an error before it tries again.
 const RETRY_SECONDS: u32 = 10;
 
-/// What GRUB reads as `grub.cfg`. It waits a second for Esc, which shows its menu. What cannot be read is told and tried
-/// again: by itself GRUB would show its menu and wait.
+/// The content of `grub.cfg`. GRUB waits one second for Esc, which shows its menu. A file that cannot be read is
+/// reported and tried again: without this, GRUB would show its menu and wait for input.
 pub(super) fn grub(kernel: &str, initrd: &str, cmdline: &CommandLine, end: Option<&End>) -> String {
     let cmdline = cmdline.for_grub();
     let start = format!("if linux {kernel}{cmdline}; then if initrd {initrd}; then boot; fi; fi");
@@ -25,40 +25,40 @@ pub(super) fn grub(kernel: &str, initrd: &str, cmdline: &CommandLine, end: Optio
     )
 }
 
-/// The last file of a medium, which one that was cut off lacks: to read beyond the end need not be an error.
+/// The last file of a medium. A truncated medium lacks it; a read beyond its end may succeed without an error.
 pub(super) struct End {
-    /// Where it is.
+    /// Its path on the medium.
     pub(super) path: &'static str,
-    /// What is in it, and in that of no other medium.
+    /// Its content, which is different on every medium.
     word: String,
 }
 
 impl End {
-    /// That of a medium with these files before it.
+    /// The end file for a medium with `files` before it.
     pub(super) fn of(path: &'static str, files: &Files) -> End {
         let list = files.iter().map(|(path, content)| format!("{path} {}\n", Digest::of(content)));
         End { path, word: Digest::of(list.collect::<String>().as_bytes()).to_string() }
     }
 
-    /// The file.
+    /// The content of the file.
     pub(super) fn content(&self) -> String {
         format!("set iguana_end={}\n", self.word)
     }
 
-    /// GRUB does `start` only where the file is there.
+    /// Makes GRUB run `start` only if the file is there.
     fn guard(&self, start: &str) -> String {
         format!("source /{}\n    if [ \"$iguana_end\" = {} ]; then {start}; fi", self.path, self.word)
     }
 }
 
-/// What PXELINUX reads as `pxelinux.cfg/default`; paths are relative to the directory of its program.
+/// The content of `pxelinux.cfg/default`. Paths are relative to the directory of PXELINUX.
 pub(super) fn pxelinux(kernel: &str, initrd: &str, cmdline: &CommandLine) -> String {
     let cmdline = cmdline.text();
     format!("{MARK}DEFAULT iguana\nLABEL iguana\n  KERNEL {kernel}\n  INITRD {initrd}\n  APPEND {cmdline}\n")
 }
 
-/// A script for iPXE; paths are relative to the script. `${mac}` and `${uuid}` are iPXE's own settings too, with the same
-/// values, the first of the interface that it boots from; `${arch}` is made one.
+/// A script for iPXE; paths are relative to the script. `${mac}` and `${uuid}` are settings of iPXE too, with the
+/// same values; `mac` is that of the interface that iPXE boots from. The script sets `${arch}`.
 pub(super) fn ipxe(kernel: &str, initrd: &str, cmdline: &CommandLine) -> String {
     let cmdline = cmdline.for_ipxe();
     format!(

@@ -1,4 +1,4 @@
-//! What lies on a medium, an ISO image or a stick, whatever its file system is.
+//! The files on a medium (an ISO image or a stick), independent of its file system.
 
 use super::files::Files;
 use super::loaders::End;
@@ -6,24 +6,25 @@ use super::parts::Parts;
 use super::{bios, loaders, uki};
 use anyhow::Result;
 
-/// The name of the file system, by which a machine finds what else lies on its medium.
+/// Label of the file system, by which a booted machine finds the other files on its medium.
 pub(super) const LABEL: &str = "IGUANA";
 
-/// Where UEFI looks for the program of a removable medium (UEFI specification, section 3.5.1.1).
+/// Path of the program that UEFI starts from a removable medium (UEFI specification, section 3.5.1.1).
 const UEFI_PROGRAM: &str = "EFI/BOOT/BOOTX64.EFI";
 
 const KERNEL: &str = "iguana/vmlinuz";
 const INITRD: &str = "iguana/initrd";
 
-/// What is written last.
+/// Path of the file that is written last.
 pub(super) const END: &str = "iguana/end.cfg";
 
-/// What UEFI starts: all in one, so that a signature covers all.
+/// The file for UEFI: kernel, initrd and command line in one program, so that one signature covers them.
 pub(super) fn for_uefi(parts: &Parts) -> Result<Files> {
     Ok(vec![(UEFI_PROGRAM.into(), uki::image(parts)?)])
 }
 
-/// What GRUB starts on a machine with a BIOS, `between`, and what GRUB takes for the end of all.
+/// The files for BIOS: those that GRUB starts, then `between`, then the file by which GRUB recognizes a complete
+/// medium.
 pub(super) fn for_bios(parts: &Parts, between: Files) -> Files {
     let mut files = vec![(KERNEL.into(), parts.kernel.clone()), (INITRD.into(), parts.initrd.clone())];
     files.extend(between);

@@ -1,4 +1,4 @@
-//! What `iguana build` makes of a kernel and our initrd for it: the ways by which they come to a machine.
+//! The output formats of `iguana build`: how a kernel and its initrd get to a machine.
 
 mod bios;
 mod cmdline;
@@ -64,7 +64,7 @@ pub(crate) struct Delivery {
     pub(super) output: PathBuf,
 }
 
-/// A delivery whose options are known to fit together.
+/// A delivery whose options are known to be consistent.
 pub(super) struct Order {
     format: Format,
     cmdline: CommandLine,
@@ -73,7 +73,7 @@ pub(super) struct Order {
 }
 
 impl Delivery {
-    /// Looks at the options before anything is made.
+    /// Checks the options before anything is built.
     pub(super) fn order(&self) -> Result<Order> {
         let has_medium = matches!(self.format, Format::Iso | Format::Usb);
         let useless = [
@@ -120,7 +120,7 @@ fn added(path: &Path) -> Result<(String, Vec<u8>)> {
 }
 
 impl Order {
-    /// Writes `initrd`, and with it `kernel`, to `output`; how many bytes.
+    /// Writes `initrd`, and `kernel` if the format has one, to `output`. Returns the number of bytes.
     pub(super) fn deliver(self, kernel: &Kernel, initrd: Initrd, output: &Path) -> Result<usize> {
         let mode = if initrd.is_secret { 0o600 } else { 0o644 };
         let bytes = match self.format {

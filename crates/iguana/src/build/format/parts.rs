@@ -1,24 +1,24 @@
-//! What every format is made of.
+//! The parts that every format is made from.
 
 use super::cmdline::CommandLine;
 use super::sign::Signer;
 
-/// A kernel and what belongs to it.
+/// A kernel with its initrd, command line and signer.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     /// The bootable file.
     pub(super) kernel: Vec<u8>,
-    /// `uname -r` of it.
+    /// The kernel's `uname -r`.
     pub(super) release: String,
-    /// Our initrd for it.
+    /// The initrd for this kernel.
     pub(super) initrd: Vec<u8>,
-    /// Its command line.
+    /// The kernel's command line.
     pub(super) cmdline: CommandLine,
-    /// Unix seconds of the newest input: the time of every file.
+    /// Unix seconds of the newest input; the modification time of every file.
     pub(super) date: u32,
-    /// Who signs what UEFI starts.
+    /// The signer of the program that UEFI starts.
     pub(super) signer: Option<Signer>,
-    /// More files for a medium: name and content.
+    /// Additional files for a medium: name and content.
     pub(super) added: Vec<(String, Vec<u8>)>,
 }
 

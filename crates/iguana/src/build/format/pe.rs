@@ -1,4 +1,4 @@
-//! Adds sections to a program for UEFI, which is a PE file (Microsoft's "PE Format" specification).
+//! Adds sections to a UEFI program, which is a PE file (Microsoft's "PE Format" specification).
 
 use anyhow::{Context, Result, bail, ensure};
 use object::endian::LittleEndian as LE;
@@ -9,17 +9,17 @@ use object::pe::{
 };
 use object::pod::{bytes_of, from_bytes, from_bytes_mut, slice_from_bytes};
 
-/// Where a new section may begin in memory: at a page of x86-64, in bytes.
+/// Alignment of a new section in memory, in bytes: a page of x86-64.
 const PAGE: usize = 4096;
 
-/// A section to be: its name, of at most eight bytes, and its content.
+/// A section to add: its name, of at most eight bytes, and its content.
 pub(crate) type Section<'a> = (&'static str, &'a [u8]);
 
-/// `program` with `sections` in it, each in place of the one of that name if there is one. The same input makes
-/// the same bytes.
+/// Returns `program` with `sections` added. A section replaces one of the same name. The same input makes the same
+/// bytes.
 ///
 /// # Errors
-/// When `program` is none for x86-64, is damaged or signed, or has no room for the names of so many sections.
+/// When `program` is not for x86-64, is damaged or signed, or has no room for the headers of so many sections.
 pub(crate) fn with_sections(program: &[u8], sections: &[Section]) -> Result<Vec<u8>> {
     let old = Program::parse(program)?;
     let mut layout = Layout::after(old.headers.len(), old.file_alignment);
@@ -34,7 +34,7 @@ pub(crate) fn with_sections(program: &[u8], sections: &[Section]) -> Result<Vec<
     layout.written_with(&old)
 }
 
-/// The content of the section of that name.
+/// The content of the section called `name`.
 pub(crate) fn section<'a>(program: &'a [u8], name: &str) -> Result<Option<&'a [u8]>> {
     let sections = Program::parse(program)?.sections;
     let found = sections.into_iter().find(|(header, _)| name_of(header) == name.as_bytes());
@@ -43,15 +43,15 @@ pub(crate) fn section<'a>(program: &'a [u8], name: &str) -> Result<Option<&'a [u
 
 /// The parts of a program.
 struct Program<'a> {
-    /// All before the first section.
+    /// All bytes before the first section.
     headers: &'a [u8],
-    /// Where the headers proper begin, behind those for DOS.
+    /// Offset of the NT headers, which follow the DOS headers.
     nt: usize,
-    /// Where the table of sections begins.
+    /// Offset of the section table.
     table: usize,
-    /// What sections begin at a multiple of, in the file.
+    /// Alignment of sections in the file, in bytes.
     file_alignment: usize,
-    /// Each section and its bytes in the file.
+    /// Each section with its bytes in the file.
     sections: Vec<(ImageSectionHeader, &'a [u8])>,
 }
 
@@ -95,7 +95,7 @@ fn check_kind(headers: &ImageNtHeaders64) -> Result<()> {
     Ok(())
 }
 
-/// A signature is of the bytes as they are.
+/// Fails for a signed program: new sections would make its signature invalid.
 fn check_unsigned(headers: &ImageNtHeaders64, directories: &[u8]) -> Result<()> {
     let count = headers.optional_header.number_of_rva_and_sizes.get(LE) as usize;
     let directories = slice_from_bytes::<ImageDataDirectory>(directories, count).ok();
@@ -105,14 +105,14 @@ fn check_unsigned(headers: &ImageNtHeaders64, directories: &[u8]) -> Result<()> 
     Ok(())
 }
 
-/// Sections, one behind the other.
+/// Sections placed one after another.
 struct Layout<'a> {
     headers: Vec<ImageSectionHeader>,
     contents: Vec<&'a [u8]>,
     file_alignment: usize,
-    /// The end of what is placed, in the file.
+    /// End of the placed sections in the file.
     file_end: usize,
-    /// The end of what is placed, in memory.
+    /// End of the placed sections in memory.
     memory_end: usize,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Layout<'a> {
         Self { headers: Vec::new(), contents: Vec::new(), file_alignment, file_end, memory_end: file_end }
     }
 
-    /// The section stays where it is in memory: the code counts on it.
+    /// Adds an existing section at its old address, because the program's code relies on it.
     fn keep(&mut self, header: &ImageSectionHeader, content: &'a [u8]) -> Result<()> {
         let size = header.virtual_size.get(LE).max(header.size_of_raw_data.get(LE));
         let end = header.virtual_address.get(LE) as usize + size as usize;
@@ -171,7 +171,7 @@ impl<'a> Layout<'a> {
         Ok(file)
     }
 
-    /// No symbols and no checksum: UEFI looks at neither.
+    /// Updates the headers. There are no symbols and no checksum: UEFI reads neither.
     fn describe(&self, headers: &mut ImageNtHeaders64) -> Result<()> {
         let ImageNtHeaders64 { file_header, optional_header, .. } = headers;
         file_header.number_of_sections.set(LE, self.headers.len() as u16);
@@ -189,7 +189,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The name without the zeros that fill it up.
+/// The name of a section without its zero padding.
 fn name_of(header: &ImageSectionHeader) -> &[u8] {
     header.name.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The directory for a server that machines boot from: by iPXE, PXELINUX or GRUB, or by UEFI itself.
+//! The directory for a boot server, for clients that use iPXE, PXELINUX, GRUB or the firmware's own PXE or HTTP boot.
 
 use super::files::Files;
 use super::parts::Parts;
@@ -11,13 +11,13 @@ use std::path::Path;
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "iguana.img";
 
-/// Bytes that are read of a configuration that is there already; ours have some hundred.
+/// Bytes that are read from an existing configuration; ours have some hundred.
 const CONFIGURATION_LIMIT: u64 = 1 << 20;
 
-/// All in one, for UEFI's own PXE and HTTP boot.
+/// The unified kernel image for UEFI's own PXE and HTTP boot.
 const UEFI_PROGRAM: &str = "iguana.efi";
 
-/// Writes the directory, how many bytes; what of it others made stays.
+/// Writes the directory and returns the number of bytes. Files of others in it stay.
 pub(super) fn write(parts: &Parts, directory: &Path, mode: u32) -> Result<usize> {
     let configurations = configurations(parts);
     let top = OutputDirectory::open(directory)?;
@@ -34,7 +34,8 @@ pub(super) fn write(parts: &Parts, directory: &Path, mode: u32) -> Result<usize>
     Ok(files.iter().map(|(_, content)| content.len()).sum())
 }
 
-/// GRUB finds kernel and initrd at the top of its server, so the directory is to be that.
+/// The configurations. GRUB looks for kernel and initrd at the root of its server, so this directory must be that
+/// root.
 fn configurations(parts: &Parts) -> Files {
     let grub = loaders::grub(&format!("/{KERNEL}"), &format!("/{INITRD}"), &parts.cmdline, None);
     vec![
@@ -44,7 +45,7 @@ fn configurations(parts: &Parts) -> Files {
     ]
 }
 
-/// Someone's own configuration is not replaced.
+/// Fails if `path` is a configuration that `iguana build` did not write: it must not be replaced.
 fn check_ours(top: &OutputDirectory, path: &str, directory: &Path) -> Result<()> {
     let elsewhere = "name a new directory with `--output`, and join the two by hand";
     match top.read(path, CONFIGURATION_LIMIT).hint(elsewhere)? {

@@ -11,10 +11,10 @@ const SBSIGN: Tool = Tool { program: "sbsign", package: "sbsigntool" };
 
 const SBVERIFY: Tool = Tool { program: "sbverify", package: "sbsigntool" };
 
-/// What `sbsign` says of a key that is another one's than the certificate's.
+/// What `sbsign` prints when the key does not belong to the certificate.
 const MISMATCH: &str = "key values mismatch";
 
-/// Who signs.
+/// A private key with its certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
     /// The private key, in PEM.
@@ -24,7 +24,7 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// The signer with that key and certificate, which must both be readable.
+    /// A signer with that key and certificate. Both files must be readable.
     pub(crate) fn new(key: PathBuf, certificate: PathBuf) -> Result<Self> {
         for (what, option, path) in
             [("key", "--sign-key", &key), ("certificate", "--sign-cert", &certificate)]
@@ -44,7 +44,7 @@ impl Signer {
         Ok(Self { key, certificate })
     }
 
-    /// `program` with a signature, which was verified. It carries the time at which it was made.
+    /// Signs `program` and verifies the signature, which contains the time of signing.
     #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
     pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
         let directory = tempfile::tempdir().context("cannot make a temporary directory")?;

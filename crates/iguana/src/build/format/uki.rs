@@ -10,14 +10,14 @@ use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 use std::path::Path;
 
-/// The program around the rest, which starts the kernel: systemd-stub(7).
+/// The program that UEFI starts and that starts the kernel: systemd-stub(7).
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
-/// The package that it is in.
+/// The Debian package that has it.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
 
-/// Our line in `.sbat`, by which a faulty generation of ours can be revoked (shim's SBAT.md): to be counted up when
-/// a fault of Iguana lets unsigned code run.
+/// Our line in `.sbat`, by which shim can revoke a faulty generation (shim's SBAT.md). Raise the generation when a
+/// fault of Iguana lets unsigned code run.
 const SBAT: &str =
     concat!("iguana,1,Iguana,iguana,", env!("CARGO_PKG_VERSION"), ",", env!("CARGO_PKG_REPOSITORY"), "\n");
 
@@ -51,7 +51,7 @@ fn around(stub: &[u8], parts: &Parts) -> Result<Vec<u8>> {
     )
 }
 
-/// As in os-release(5): what boot menus show.
+/// The section `.osrel` in the format of os-release(5), which boot menus show.
 fn os_release(release: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
@@ -59,7 +59,7 @@ fn os_release(release: &str) -> String {
     )
 }
 
-/// The stub hands the kernel to the firmware as one more program for UEFI.
+/// Checks that the kernel is a UEFI program (EFI stub): systemd-stub starts it as one.
 fn check_kernel(parts: &Parts) -> Result<()> {
     let all_there = || {
         let program = PeFile64::parse(&*parts.kernel)?;

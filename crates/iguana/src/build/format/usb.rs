@@ -1,5 +1,5 @@
-//! The disk image for a stick or a disk, with BIOS and with UEFI: a GPT with a partition for GRUB, and one with a FAT
-//! file system for all else, which other systems read and write too.
+//! The disk image for a stick or a disk, bootable with BIOS and with UEFI: a GPT with a partition for GRUB, and one
+//! with a FAT file system for everything else. Other systems can read and write that file system.
 
 use super::medium;
 use super::medium::LABEL;
@@ -16,14 +16,15 @@ const SFDISK: Tool = Tool { program: "sfdisk", package: "fdisk" };
 /// Bytes in a sector.
 const SECTOR: u64 = 512;
 
-/// Where the BIOS boot partition begins and the file system, in sectors: at a MiB each, as every partitioner does.
+/// First sectors of the BIOS boot partition and of the file system. Each is aligned to a MiB, as partitioning tools
+/// do.
 const BIOS_START: u64 = 2048;
 const FILES_START: u64 = 4096;
 
-/// Which partition the file system is.
+/// Number of the partition with the file system.
 const FILES_NUMBER: u32 = 2;
 
-/// What the second copy of the table takes at the end, in sectors.
+/// Sectors of the backup GPT at the end of the disk.
 const TABLE: u64 = 33;
 
 /// The bytes of the disk image of `parts`.
@@ -48,7 +49,7 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     Ok(disk)
 }
 
-/// An empty disk with the partitions, which a program of another maker writes.
+/// An empty disk with the partitions, written by sfdisk(8).
 #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
@@ -61,7 +62,7 @@ fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
     fs::read(&disk).context("cannot read what `sfdisk` wrote")
 }
 
-/// What sfdisk(8) reads. The identities follow from the content: the same files make the same disk.
+/// The input of sfdisk(8). The UUIDs are derived from the content, so that the same files make the same disk.
 fn rows(sectors: u64, seed: &str) -> String {
     let identity = |what: &str| uuid(&Digest::of(format!("{what} {seed}").as_bytes()).to_string());
     let grub = FILES_START - BIOS_START;
@@ -75,7 +76,7 @@ fn rows(sectors: u64, seed: &str) -> String {
     )
 }
 
-/// A UUID of version 8 (RFC 9562, section 5.8) out of a digest, `sha256:…`.
+/// A UUID of version 8 (RFC 9562, section 5.8) from a digest, `sha256:…`.
 fn uuid(digest: &str) -> String {
     let hex = digest.rsplit(':').next().unwrap_or_default();
     format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[12..15], &hex[15..18], &hex[18..30])

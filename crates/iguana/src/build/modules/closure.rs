@@ -1,25 +1,25 @@
-//! A set of modules with all that they need.
+//! The transitive closure of a set of modules over their dependencies.
 
 use super::modinfo::ModInfo;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A module that is taken along.
+/// A module in the closure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Module {
     /// Path in the modules directory: `kernel/fs/ext4/ext4.ko`.
     pub(crate) path: String,
-    /// What it says about itself.
+    /// Its `.modinfo`.
     pub(crate) info: ModInfo,
 }
 
-/// Modules by name; whatever one of them depends on is among them or part of the kernel.
+/// Modules by name. Every dependency of a module is in the map or built into the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Closure(BTreeMap<String, Module>);
 
 impl Closure {
-    /// The modules called `wanted` and what they need. `load` gets a module by its name, or none if there
-    /// is no such module; what is in `builtin` is always there.
+    /// The `wanted` modules with all their dependencies. `load` returns a module by name, or none if there is no such
+    /// module. Modules in `builtin` are always available.
     pub(crate) fn of(
         wanted: impl IntoIterator<Item = String>,
         builtin: &BTreeSet<String>,
@@ -55,7 +55,7 @@ impl Closure {
         &self.0
     }
 
-    /// `name` and all that must be there before it, in the order of loading.
+    /// `name` with everything that must be loaded before it, in the order of loading.
     pub(crate) fn load_order<'a>(&'a self, name: &str) -> Vec<&'a str> {
         let mut order = Vec::new();
         self.visit(name, &mut BTreeSet::new(), &mut order, &|info| {
@@ -64,7 +64,7 @@ impl Closure {
         order
     }
 
-    /// What `name` depends on, directly or not, in the order of loading.
+    /// The direct and indirect dependencies of `name`, in the order of loading.
     pub(crate) fn dependencies<'a>(&'a self, name: &str) -> Vec<&'a str> {
         let mut order = Vec::new();
         self.visit(name, &mut BTreeSet::new(), &mut order, &|info| info.depends.clone());
@@ -99,7 +99,7 @@ enum Need {
 mod tests {
     use super::*;
 
-    /// Modules as `name: depends [: softdep]`.
+    /// Parses modules written as `name: depends [: softdep]`.
     fn closure(wanted: &str, builtin: &str, all: &[&str]) -> Result<Closure> {
         let load = |name: &str| {
             let line = all.iter().find(|line| line.split(':').next() == Some(name));

@@ -1,8 +1,8 @@
-//! The text files of a modules directory by which modprobe finds modules, in the formats of depmod(8).
+//! The text indexes of a modules directory, which modprobe reads, in the formats of depmod(8).
 
 use super::closure::Closure;
 
-/// `modules.dep`: each module with all it depends on, what is to be loaded first at the end.
+/// `modules.dep`: each module with all its dependencies; the one to load first comes last.
 pub(crate) fn dep(closure: &Closure) -> String {
     let mut text = String::new();
     let path = |name: &str| closure.modules()[name].path.as_str();
@@ -18,7 +18,7 @@ pub(crate) fn dep(closure: &Closure) -> String {
     text
 }
 
-/// `modules.alias`: which module serves which device or request.
+/// `modules.alias`: the module for each device or request.
 pub(crate) fn alias(closure: &Closure) -> String {
     let modules = closure.modules().iter();
     let lines = modules.flat_map(|(name, module)| {
@@ -27,7 +27,7 @@ pub(crate) fn alias(closure: &Closure) -> String {
     lines.collect()
 }
 
-/// `modules.softdep`: what should be loaded before and after a module.
+/// `modules.softdep`: modules to load before and after a module.
 pub(crate) fn softdep(closure: &Closure) -> String {
     let modules = closure.modules().iter();
     let lines = modules.flat_map(|(name, module)| {

@@ -1,4 +1,4 @@
-//! Kernel modules: which there are, which are taken, and how they are packed for the initrd.
+//! Kernel modules: finding them, selecting them, and packing them for the initrd.
 
 mod closure;
 mod index;
@@ -15,7 +15,7 @@ use hint::hinted;
 pub(crate) use packed::Packed;
 pub(crate) use source::ModuleTree;
 
-/// Names of the modules that the rules take, or that lie below one of the paths `added`.
+/// Names of the modules that the rules select, or that are below one of the paths in `added`.
 pub(crate) fn wanted(source: &ModuleTree, added: &[String]) -> Result<Vec<String>> {
     let is_added = |path: &str, file: &str| rules::is_below(file, path.trim_end_matches('/'));
     for path in added {

@@ -1,4 +1,4 @@
-//! What a module says about itself: the `.modinfo` section of its ELF file.
+//! The `.modinfo` section of a module's ELF file.
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection};
@@ -6,25 +6,25 @@ use object::{Object, ObjectSection};
 /// The fields of `.modinfo` that loading needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ModInfo {
-    /// Names of the modules whose symbols it uses.
+    /// Names of the modules whose symbols this one uses.
     pub(crate) depends: Vec<String>,
     /// Patterns of the devices and requests that it serves.
     pub(crate) aliases: Vec<String>,
-    /// What should be loaded before and after it, as modprobe.d(5) writes it: `pre: a b post: c`.
+    /// Modules to load before and after it, as in modprobe.d(5): `pre: a b post: c`.
     pub(crate) softdeps: Vec<String>,
-    /// `uname -r` of the kernel it was built for.
+    /// `uname -r` of the kernel that it was built for.
     pub(crate) release: Option<String>,
 }
 
 impl ModInfo {
-    /// Reads it from the bytes of an uncompressed module.
+    /// Parses the bytes of an uncompressed module.
     pub(crate) fn from_elf(bytes: &[u8]) -> Result<Self> {
         let file = object::File::parse(bytes).context("it is not an ELF file")?;
         let section = file.section_by_name(".modinfo").context("it has no section `.modinfo`")?;
         Ok(Self::from_section(section.data().context("its section `.modinfo` is damaged")?))
     }
 
-    /// Reads it from the section: `key=value` pairs, each ended by a zero byte.
+    /// Parses the section: `key=value` pairs, each terminated by a zero byte.
     fn from_section(section: &[u8]) -> Self {
         let mut info = Self::default();
         for entry in section.split(|byte| *byte == 0) {
@@ -43,13 +43,13 @@ impl ModInfo {
         info
     }
 
-    /// Names in the softdeps that should be there when it is loaded.
+    /// Names of all modules in the softdeps.
     pub(crate) fn wished(&self) -> impl Iterator<Item = String> {
         let words = self.softdeps.iter().flat_map(|softdep| softdep.split_whitespace());
         words.filter(|word| !word.ends_with(':')).map(name_of)
     }
 
-    /// Names in the softdeps that should be there before it is loaded.
+    /// Names of the modules in the softdeps that should be loaded before this one.
     pub(crate) fn wished_before(&self) -> Vec<String> {
         let mut before = false;
         let mut names = Vec::new();
@@ -64,7 +64,7 @@ impl ModInfo {
     }
 }
 
-/// A module's name as the kernel has it: its file may be called with dashes.
+/// The kernel's name of a module: file names may have dashes where the kernel has underscores.
 pub(crate) fn name_of(text: &str) -> String {
     text.replace('-', "_")
 }

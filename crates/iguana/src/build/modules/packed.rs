@@ -1,4 +1,4 @@
-//! The modules as the initrd carries them: packed in one image, beside it those that mount the image.
+//! The modules in the initrd: one image with all of them, and beside it those that are needed to mount the image.
 
 use super::closure::Closure;
 use super::source::ModuleTree;
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// What the kernel needs to mount the image.
+/// Modules that the kernel needs to mount the image.
 const MOUNTERS: [&str; 2] = ["loop", "squashfs"];
 
 /// Kernel modules, ready for the initrd.
@@ -19,7 +19,7 @@ const MOUNTERS: [&str; 2] = ["loop", "squashfs"];
 pub(crate) struct Packed {
     /// The file-system image.
     pub(crate) image: Vec<u8>,
-    /// Modules needed to mount it: file name and content, in the order of loading.
+    /// Modules that mount the image: file name and content, in the order of loading.
     pub(crate) early: Vec<(String, Vec<u8>)>,
     /// Number of modules in the image.
     pub(crate) count: usize,
@@ -28,8 +28,8 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs the modules of `source` called `wanted`, with what they need, for the kernel `release`; or takes
-    /// the same from the cache. `say` is told before it takes long.
+    /// Packs the modules of `source` called `wanted` and their dependencies for the kernel `release`, or takes the
+    /// same image from the cache. Calls `say` before the packing, which takes long.
     pub(crate) fn of(
         source: &ModuleTree,
         release: &str,
@@ -64,8 +64,9 @@ impl Packed {
     }
 }
 
-/// Changes whenever the packed modules would. Sizes and times are whatever the owner of a directory says: so what was made
-/// of one of another user is never taken for that of this machine.
+/// The cache key, which changes whenever the packed modules would. It has sizes and times, which the owner of a
+/// directory can set to any value. So an image made from another user's directory must never have the key of this
+/// machine's own.
 fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
     let place = source.place();
     let mut text = format!("{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);

@@ -1,5 +1,5 @@
-//! A directory of kernel modules as a distribution installs it: `/lib/modules/VERSION`. `--modules` may name one of another
-//! user: what is read there is in it, a regular file, and bounded.
+//! A directory of kernel modules as a distribution installs it: `/lib/modules/VERSION`. `--modules` may name a
+//! directory of another user, so reads stay inside the directory, take regular files only, and are bounded.
 
 use super::modinfo::name_of;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,17 +11,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
-/// How the names of compressed modules end.
+/// File extensions of compressed modules.
 const COMPRESSIONS: [&str; 3] = [".xz", ".zst", ".gz"];
 
-/// Bytes of one module, packed or not; the largest of Debian have some MB, with what a debugger needs some hundred.
+/// Bytes of one module, compressed or not. Debian's largest have a few MB; with debug information, several hundred.
 const MODULE_LIMIT: u64 = 512 << 20;
 /// Bytes of `modules.builtin`, which has some ten kB.
 const BUILTIN_LIMIT: u64 = 4 << 20;
-/// Files and directories in the whole, of which Debian's largest kernel has some 5,000; and directories in directories.
+/// Files and directories in the whole tree (Debian's largest kernel has some 5,000), and the nesting depth.
 const NAMES_LIMIT: usize = 100_000;
 const DEPTH_LIMIT: usize = 32;
-/// Bytes of memory to undo xz: its largest preset takes 65 MiB (xz(1)).
+/// Memory in bytes for decompressing xz; its largest preset takes 65 MiB (xz(1)).
 const XZ_MEMORY: u64 = 128 << 20;
 
 /// The modules of one kernel.
@@ -36,13 +36,13 @@ pub(crate) struct ModuleTree {
 /// A module in its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModuleFile {
-    /// Path below the directory, as it is there: `kernel/fs/ext4/ext4.ko.xz`.
+    /// Path below the directory as it is stored: `kernel/fs/ext4/ext4.ko.xz`.
     pub(crate) stored: String,
-    /// The same without compression: `kernel/fs/ext4/ext4.ko`.
+    /// The path without the extension of the compression: `kernel/fs/ext4/ext4.ko`.
     pub(crate) path: String,
-    /// Bytes of the stored file.
+    /// Size of the stored file in bytes.
     pub(crate) size: u64,
-    /// Unix seconds of the stored file's last change.
+    /// Modification time of the stored file in Unix seconds.
     pub(crate) mtime: i64,
 }
 
@@ -73,7 +73,8 @@ impl ModuleTree {
         Ok(Self { directory: opened, place, files, builtin })
     }
 
-    /// Where it is, without links: what is made of one directory is not of use for another.
+    /// The directory's path without symbolic links. It is part of the cache key, so that directories never share an
+    /// image.
     pub(crate) fn place(&self) -> &Path {
         &self.place
     }
@@ -83,7 +84,7 @@ impl ModuleTree {
         &self.files
     }
 
-    /// Unix seconds of the last change of the newest module.
+    /// Modification time of the newest module in Unix seconds.
     pub(crate) fn newest(&self) -> i64 {
         self.files.values().map(|file| file.mtime).max().unwrap_or_default()
     }
@@ -93,12 +94,12 @@ impl ModuleTree {
         &self.builtin
     }
 
-    /// Names of what would be modules, were it not part of the kernel itself.
+    /// Names of the modules that are built into the kernel.
     pub(crate) fn builtin(&self) -> BTreeSet<String> {
         self.builtin.lines().filter_map(module_name).collect()
     }
 
-    /// A module's bytes, uncompressed.
+    /// The uncompressed bytes of a module.
     pub(crate) fn read(&self, file: &ModuleFile) -> Result<Vec<u8>> {
         self.read_uncompressed(Path::new(&file.stored)).with_context(|| {
             format!("cannot read the kernel module `{}`", self.directory.path().join(&file.stored).display())
@@ -127,7 +128,7 @@ fn bounded(unpacked: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Collects the modules below a directory. Links are not followed: `build` and `source` lead out.
+/// Collects the modules below a directory. It does not follow links: `build` and `source` lead out of the directory.
 #[derive(Debug, Default)]
 struct Walk {
     files: BTreeMap<String, ModuleFile>,
@@ -168,7 +169,7 @@ impl ModuleFile {
         Self { stored, path, size: found.st_size.try_into().unwrap_or_default(), mtime: found.st_mtime }
     }
 
-    /// Of two modules of one name that below `updates` wins, as for depmod(8).
+    /// Whether this module wins over another of the same name: one below `updates` does, as for depmod(8).
     fn comes_before(&self, other: &Self) -> bool {
         let rank = |file: &Self| (!file.stored.starts_with("updates/"), file.stored.clone());
         rank(self) < rank(other)
@@ -269,7 +270,7 @@ mod tests {
             assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
         };
         for (plant, expected) in [(&link as &dyn Fn(&Path), "link"), (&fifo, "it is a FIFO")] {
-            // Put there between the look at the directory and the reading.
+            // The link is planted after the directory was listed and before the file is read.
             assert!(planted("kernel/a.ko", plant)[0].as_ref().unwrap().contains(expected));
             assert!(planted("modules.builtin", plant)[1].as_ref().unwrap().contains("modules.builtin"));
         }

@@ -9,12 +9,12 @@ use std::path::Path;
 /// The program that makes the image.
 const PROGRAM: Tool = Tool { program: "mksquashfs", package: "squashfs-tools" };
 
-/// How it is told to.
+/// The options of mksquashfs.
 ///
-/// Compression and block size were measured with Debian's kernel 6.1 under QEMU's TCG with two CPUs: bytes of
-/// the image for the cloud kernel (793 modules, 67 MB) and for the full one (1,641 modules, 180 MB); CPU
-/// seconds of QEMU from power-on until `iguana-init` has loaded the 16 modules that the VM needs (medians
-/// of 9); seconds to read every module in the guest; memory that mounting the image takes from a guest of 128 MB.
+/// Compression and block size were measured with Debian's kernel 6.1 under QEMU's TCG with two CPUs: bytes of the
+/// image for the cloud kernel (793 modules, 67 MB) and for the full one (1,641 modules, 180 MB); CPU seconds of QEMU
+/// from power-on until `iguana-init` has loaded the 16 modules that the VM needs (medians of 9); seconds to read
+/// every module in the guest; memory that mounting the image takes from a guest of 128 MB.
 ///
 /// | | cloud | full | devices | all | mounted |
 /// | --- | --- | --- | --- | --- | --- |
@@ -24,12 +24,12 @@ const PROGRAM: Tool = Tool { program: "mksquashfs", package: "squashfs-tools" };
 /// | **xz, 256 KiB** | 12.5 MB | 33.3 MB | 4.6 s | 4.9 s | 1.9 MB |
 /// | xz, 128 KiB | 12.9 MB | | 4.7 s | | |
 ///
-/// Large blocks cost memory for as long as the image is mounted and are unpacked whole for a small module, so
-/// they are not even faster. zstd 22 instead of 19 saves 8 kB; the filter for x86 (`-Xbcj x86`) saves nothing.
+/// Large blocks take memory for as long as the image is mounted. A small module needs a whole block to be unpacked,
+/// so they are not faster either. zstd 22 instead of 19 saves 8 kB; the filter for x86 (`-Xbcj x86`) saves nothing.
 #[rustfmt::skip]
 pub(crate) const OPTIONS: &[&str] = &[
     "-noappend", "-no-progress", "-quiet",
-    // The same directory makes the same bytes, whoever packs it and when.
+    // The same directory makes the same bytes, independent of the user and the time.
     "-all-root", "-no-xattrs", "-all-time", "0", "-mkfs-time", "0",
     "-comp", "xz", "-b", "256K",
 ];
@@ -38,7 +38,7 @@ pub(crate) const OPTIONS: &[&str] = &[
 pub(crate) fn pack(directory: &Path, image: &Path) -> Result<()> {
     let mut command = PROGRAM.command()?;
     command.arg(directory).arg(image).args(OPTIONS);
-    // It refuses this variable beside the options for times.
+    // mksquashfs refuses this variable together with the options for times.
     let done = tool::run(command.env_remove("SOURCE_DATE_EPOCH")).map(drop);
     done.hint("version 4.4 or newer is needed, and room in the temporary directory")
 }

@@ -1,4 +1,4 @@
-//! The directory that is packed: the content of `/lib/modules/VERSION` in the initrd.
+//! The directory that is packed. In the initrd it becomes `/lib/modules/VERSION`.
 
 use super::closure::{Closure, Module};
 use super::index;
@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-/// Writes the modules called `wanted`, what they need and their index to `directory`.
+/// Writes the modules called `wanted`, their dependencies and their indexes to `directory`.
 pub(crate) fn fill(
     directory: &Path,
     source: &ModuleTree,
@@ -50,7 +50,7 @@ fn check_release(file: &ModuleFile, info: &ModInfo, release: &str) -> Result<()>
     }
 }
 
-/// The permissions must not depend on our umask: they are in the image.
+/// Sets the permissions explicitly, because they end up in the image and must not depend on the umask.
 #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
 fn write(directory: &Path, path: &str, bytes: &[u8]) -> Result<()> {
     let file = directory.join(path);
