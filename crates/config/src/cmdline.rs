@@ -1,8 +1,7 @@
-//! The kernel command line, as Iguana reads it.
+//! Parser for the options of Iguana on the kernel command line.
 //!
-//! Words are split as the kernel does it (`Documentation/admin-guide/kernel-parameters.rst`):
-//! at white space, with double quotes around what holds some. Options that are not Iguana's
-//! keep the meaning that dracut.cmdline(7) gives them.
+//! Words are split as in the kernel (`Documentation/admin-guide/kernel-parameters.rst`): at white space, except
+//! inside double quotes. Options that are not Iguana's keep the meaning that dracut.cmdline(7) gives them.
 
 use indexmap::IndexMap;
 use std::net::Ipv4Addr;
@@ -18,7 +17,7 @@ pub enum Addressing {
     DhcpOn(String),
     /// One interface with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
     Static(StaticAddress),
-    /// The network is left alone: `ip=off`.
+    /// The network is not configured: `ip=off`.
     Off,
 }
 
@@ -29,24 +28,26 @@ pub struct StaticAddress {
     pub address: Ipv4Addr,
     /// Bits of the network mask, 0 to 32.
     pub prefix: u8,
-    /// Where packets for other networks go.
+    /// The default gateway.
     pub gateway: Option<Ipv4Addr>,
-    /// The interface; the first one that appears when it is not named.
+    /// The interface; without a name, the first one that appears.
     pub interface: Option<String>,
 }
 
-/// What becomes of the machine's watchdog, where there is one: `rd.iguana.watchdog=`.
+/// How the machine's watchdog is used, if it has one: `rd.iguana.watchdog=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watchdog {
-    /// Seconds without a sign of Iguana after which the machine is restarted, 10 to 3600; nothing for `off`.
+    /// Timeout in seconds, 10 to 3600: the machine restarts if Iguana does not feed the watchdog for so long. `None`
+    /// for `off`.
     pub seconds: Option<u16>,
-    /// Whether it goes on in the new system, which has to feed it: `SECONDS,handover`.
+    /// Whether the watchdog keeps running after the handover, so that the new system has to feed it:
+    /// `SECONDS,handover`.
     pub is_handed_over: bool,
 }
 
 impl Default for Watchdog {
     fn default() -> Self {
-        // As systemd suggests for services; drivers take a minute, all but a few.
+        // The value that systemd suggests for services; almost all drivers support a minute.
         Self { seconds: Some(60), is_handed_over: false }
     }
 }
@@ -65,22 +66,22 @@ impl Watchdog {
     }
 }
 
-/// What the kernel command line asks of Iguana.
+/// The settings from the kernel command line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// Where the workflow is: `rd.iguana.control_url=`.
+    /// URL of the workflow: `rd.iguana.control_url=`.
     pub control_url: Option<String>,
     /// Images to run one after the other without a workflow: `rd.iguana.containers=a,b`.
     pub containers: Vec<String>,
-    /// `rd.iguana.debug`: more log, images and containers kept.
+    /// `rd.iguana.debug`: logs more, and keeps images and containers.
     pub debug: bool,
     /// `rd.iguana.on_failure=`.
     pub on_failure: OnFailure,
-    /// Whether nobody gets a shell, whatever else is asked for: the trust says so, no option.
+    /// Whether no shell is available, whatever the other options say. The trust sets this, no option does.
     pub no_shell: bool,
-    /// `root=`: a root file system that is on the disk already.
+    /// `root=`: an existing root file system on a disk.
     pub root: Option<String>,
-    /// `init=`: the program that the new system starts with.
+    /// `init=`: the first program of the new system.
     pub init: Option<String>,
     /// `ip=`.
     pub addressing: Addressing,
@@ -88,23 +89,24 @@ pub struct Settings {
     pub nameservers: Vec<Ipv4Addr>,
     /// `proxy=` (dracut's url-lib, linuxrc): the URL of the proxy for http and https.
     pub proxy: Option<String>,
-    /// `rd.iguana.no_proxy=a,b`: hosts that are reached without it, as in the variable `NO_PROXY`.
+    /// `rd.iguana.no_proxy=a,b`: hosts that are reached without the proxy, as in the variable `NO_PROXY`.
     pub no_proxy: Option<String>,
     /// `rd.iguana.watchdog=`.
     pub watchdog: Watchdog,
-    /// What was not understood, for the log: each a sentence with the literal in backticks.
+    /// Warnings about options that were not understood, for the log. Each is a sentence with the literal in
+    /// backticks.
     pub warnings: Vec<String>,
 }
 
 impl Settings {
-    /// Reads a kernel command line. Never fails: what is not understood becomes a warning,
-    /// because a machine with a mistyped option must still come up far enough to say so.
+    /// Parses a kernel command line. It never fails: a mistake becomes a warning, because a machine with a mistyped
+    /// option must still boot far enough to report it.
     #[must_use]
     pub fn parse(cmdline: &str) -> Self {
         Self::parse_allowed(cmdline, |_, _| true)
     }
 
-    /// The same for those options only that are allowed, by their keys and values.
+    /// The same, but ignores each option for whose key and value `is_allowed` returns false.
     #[must_use]
     pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str, &str) -> bool) -> Self {
         let mut settings = Self::default();
@@ -161,7 +163,7 @@ impl Settings {
         }
     }
 
-    /// Warns of what is understood and has no effect beside another option, or without one.
+    /// Warns about options that have no effect together with another option, or without one.
     fn tell_useless(&mut self) {
         if self.control_url.is_some() && !self.containers.is_empty() {
             let images = self.containers.join(",");
@@ -178,15 +180,15 @@ impl Settings {
     }
 }
 
-/// Whether it is an option of Iguana, or nearly one.
+/// Whether `key` is an option of Iguana, or similar to one.
 fn is_meant_for_us(key: &str) -> bool {
     let key = key.strip_prefix("rd.").unwrap_or(key).to_ascii_lowercase();
     key.strip_prefix("iguana")
         .is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric()))
 }
 
-/// All options of a kernel command line by their names; of a repeated one the last. An option without `=` has
-/// no value.
+/// All options of a kernel command line by name. The last of a repeated option wins. An option without `=` has no
+/// value.
 #[must_use]
 pub fn options(cmdline: &str) -> IndexMap<String, Option<String>> {
     let option = |word: String| match word.split_once('=') {
@@ -200,7 +202,7 @@ fn some(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// Splits at white space that is not between double quotes; the quotes themselves go away.
+/// Splits at white space outside double quotes, and removes the quotes.
 #[must_use]
 pub fn words(cmdline: &str) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), String::new());
@@ -236,7 +238,7 @@ fn addressing(value: &str) -> Option<Addressing> {
     }
 }
 
-/// A network mask as bits (`24`) or dotted (`255.255.255.0`).
+/// Converts a network mask, as a number of bits (`24`) or dotted (`255.255.255.0`), to bits.
 fn prefix(netmask: &str) -> Option<u8> {
     if let Ok(bits) = netmask.parse::<u8>() {
         return (bits <= 32).then_some(bits);

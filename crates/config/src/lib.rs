@@ -2,9 +2,11 @@
 //!
 //! Principles:
 //!
-//! 1. Text becomes one [`cmdline::Settings`] value, and everything that is not understood becomes a warning in it.
-//! 2. The trust directory has podman's own files and one more, `iguana.conf`. A key that is not known is an error.
-//! 3. Nothing on the command line loosens what the trust demands.
+//! 1. The command line becomes one [`cmdline::Settings`] value. Everything that is not understood becomes a warning
+//!    in it.
+//! 2. The trust directory has the same files as podman's configuration and one more, `iguana.conf`. An unknown key is
+//!    an error.
+//! 3. Nothing on the command line weakens what the trust demands.
 //!
 //! ```
 //! use config::cmdline::Settings;
@@ -13,8 +15,8 @@
 //! assert!(settings.debug);
 //! ```
 //!
-//! Errors: a file that cannot be read or has anything in it that is not known, and a workflow that the trust does not let run, each
-//! with a [`hint`]. The command line causes warnings only: a machine has to boot whatever stands there.
+//! Errors: a file that cannot be read or has unknown content, and a workflow that the trust does not let run, each
+//! with a [`hint`]. The command line causes warnings only, because a machine has to boot whatever it contains.
 //!
 //! Specifications: kernel-parameters.rst, dracut.cmdline(7), containers-policy.json(5) and its relatives.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What the trust demands beyond the files that are podman's, too: the file `iguana.conf`, TOML as they are.
+//! The file `iguana.conf` in TOML: what the trust demands beyond podman's own files.
 
 use crate::cmdline;
 use crate::cmdline::Settings;
@@ -16,36 +16,36 @@ use trust_directory;
 use trust_directory::Files;
 use workflow::Plan;
 
-/// Its name in the trust directory.
+/// Name of the file in the trust directory.
 pub const FILE: &str = "iguana.conf";
 
-/// The format of the whole directory, whose version this file states.
+/// The format of the whole directory. This file states its version.
 const FORMAT: Format = Format { document: "the trust directory", newest: 1 };
 
 /// The longest signature in bytes, as text: far above one of RSA with 8192 bits.
 const LONGEST_SIGNATURE: usize = 4096;
 
-/// What begins the control URL of a workflow in a registry.
+/// Prefix of the control URL of a workflow in a registry.
 const ARTIFACT: &str = "oci://";
 
-/// Options of the command line that are not Iguana's and decide what is started in the end.
+/// Options of other programs that decide which system is started.
 const RULED: &[&str] = &["root", "init"];
 
-/// The demands. Nothing is demanded where the file is not there.
+/// The demands of a trust directory. Without the file nothing is demanded.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Rules {
-    /// Of the format; [`Stated`] has been compared with it.
+    /// Version of the format, which was checked by way of [`Stated`].
     #[serde(rename = "version")]
     _version: Option<u64>,
     workflow: WorkflowRules,
     command_line: CommandLineRules,
-    /// Where paths in it begin.
+    /// Base of relative paths.
     #[serde(skip)]
     directory: PathBuf,
 }
 
-/// What is read first: in a newer file an unknown key is no mistake.
+/// The part that is parsed first: in a file of a newer version, unknown keys are not mistakes.
 #[derive(Deserialize)]
 struct Stated {
     version: Option<u64>,
@@ -54,30 +54,30 @@ struct Stated {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct WorkflowRules {
-    /// Of entries of `accept` without keys of their own.
+    /// Default for entries of `accept` without keys of their own.
     keys: Vec<PathBuf>,
     require_digest: bool,
     accept: Vec<Accept>,
 }
 
-/// `[[workflow.accept]]`: a workflow that this machine takes.
+/// `[[workflow.accept]]`: a workflow that this machine accepts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct Accept {
-    /// The `name:` that it has to state, to the byte; any where there is none.
+    /// The exact `name:` of the workflow; `None` accepts any.
     pub(super) name: Option<String>,
-    /// Public keys one of which has to have signed it.
+    /// Public keys, one of which must have signed it.
     keys: Vec<PathBuf>,
-    /// The least `serial:` that it has to state.
+    /// The lowest accepted `serial:`.
     pub(super) min_serial: u64,
-    /// The control URLs that it is for; all that no other entry names, where there is none.
+    /// The control URLs to which the entry applies. An empty list applies to all URLs that no other entry has.
     from: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct CommandLineRules {
-    /// `KEY`, or `KEY=VALUE`.
+    /// Allowed options of the command line: `KEY` or `KEY=VALUE`.
     allow: Option<Vec<String>>,
     shell: bool,
 }
@@ -89,13 +89,13 @@ impl Default for CommandLineRules {
 }
 
 impl Accept {
-    /// Whether it speaks of the workflow behind a control URL: as it is written, without its query; of `oci://` a
-    /// repository, perhaps with a tag or digest.
+    /// Whether the entry has this control URL in `from`. The URL is compared as written, without its query. An
+    /// `oci://` entry has a repository, with or without a tag or digest.
     fn names(&self, control_url: &str) -> bool {
         self.from.iter().any(|from| is_at(from, control_url))
     }
 
-    /// Whether it is for one artifact of a registry, whose signature the policy judges.
+    /// Whether the entry is for artifacts of a registry only, whose signatures the policy checks.
     fn is_of_artifacts(&self) -> bool {
         !self.from.is_empty() && self.from.iter().all(|from| from.starts_with(ARTIFACT))
     }
@@ -128,7 +128,7 @@ fn is_at(from: &str, control_url: &str) -> bool {
     }
 }
 
-/// The repository of an artifact, and its tag or digest where one is written.
+/// The repository of an artifact, and its tag or digest if there is one.
 fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
     let reference: Reference = name.parse()?;
     let Some(named) = reference.named() else { bail!("`{name}` is not in a registry") };
@@ -137,10 +137,10 @@ fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
 }
 
 impl Rules {
-    /// The `iguana.conf` of a directory.
+    /// Reads the `iguana.conf` of a directory.
     ///
     /// # Errors
-    /// When it cannot be read, or has anything in it that is not known.
+    /// When it cannot be read or has unknown content.
     pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(FILE);
         let Some(text) = Files::of(directory)?.text(FILE)? else { return Ok(Self::default()) };
@@ -148,10 +148,10 @@ impl Rules {
         rules.or_hint("docs/security.md has its keys; nothing runs until it is right")
     }
 
-    /// Reads its text; paths in it begin at `directory`.
+    /// Parses the text of the file; relative paths begin at `directory`.
     ///
     /// # Errors
-    /// When it needs a newer version of the format, anything in it is not known, or a demand is not a whole one.
+    /// When it needs a newer version of the format, has unknown content, or a demand is incomplete.
     pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
         let stated: Stated = toml::from_str(text)?;
         FORMAT.check(stated.version.unwrap_or(FIRST))?;
@@ -160,22 +160,22 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Whether a workflow has to be signed.
+    /// Whether a workflow must be signed.
     #[must_use]
     pub fn demand_signature(&self) -> bool {
         !self.workflow.accept.is_empty()
     }
 
-    /// Whether every image has to be named by its digest, or be pinned by a signed lock file.
+    /// Whether every image must be named by its digest, or be pinned by a signed lock file.
     #[must_use]
     pub fn demand_digests(&self) -> bool {
         self.workflow.require_digest
     }
 
-    /// By which digests images are wanted that no workflow names.
+    /// The digests of images that are not named by a workflow.
     ///
     /// # Errors
-    /// When digests are demanded, and one has none.
+    /// When digests are demanded and an image has none.
     pub fn pins_of_images(&self, plan: &Plan) -> anyhow::Result<Pins> {
         if !self.demand_digests() {
             return Ok(Pins::default());
@@ -185,8 +185,8 @@ impl Rules {
         Ok(pins)
     }
 
-    /// The entries of `accept` that speak of a control URL: those that name it, else those that name none; all of them
-    /// where it is not known from where the workflow will come.
+    /// The entries of `accept` for a control URL: those that have it in `from`, or else those without `from`. Without
+    /// a control URL, all entries.
     pub(super) fn accepted(&self, control_url: Option<&str>) -> Vec<&Accept> {
         let all = &self.workflow.accept;
         let Some(url) = control_url else { return all.iter().collect() };
@@ -197,14 +197,14 @@ impl Rules {
         all.iter().filter(|entry| entry.from.is_empty()).collect()
     }
 
-    /// Whether an entry of `accept` is for what lies in a registry at this control URL: the policy's signature of the
-    /// artifact is enough then.
+    /// Whether an entry of `accept` is for the artifact at this control URL. Then the signature that the policy
+    /// checked is enough.
     pub(super) fn accepts_artifact(&self, control_url: &str) -> bool {
         control_url.starts_with(ARTIFACT) && self.workflow.accept.iter().any(|entry| entry.names(control_url))
     }
 
-    /// Whether the kernel's command line may have this option. Of options of others only those are Iguana's business that
-    /// say which system is started.
+    /// Whether this option may be on the kernel command line. Of other programs' options, only those that select the
+    /// system to start are restricted.
     fn allow_option(&self, key: &str, value: &str) -> bool {
         let is_listed = |entry: &String| match entry.split_once('=') {
             Some(pair) => pair == (key, value),
@@ -214,42 +214,43 @@ impl Rules {
         !is_ruled || self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(is_listed))
     }
 
-    /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name: nobody else is to heed
-    /// it either.
+    /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name. Other programs
+    /// must not use the option then either.
     #[must_use]
     pub fn refuse_system(&self, cmdline: &str) -> bool {
         RULED.iter().any(|key| self.refuse_option(key, cmdline))
     }
 
-    /// Whether a command line has no `init=`, or may have it.
+    /// Whether a command line has no `init=`, or one that is allowed.
     #[must_use]
     pub fn allows_init(&self, cmdline: &str) -> bool {
         !self.refuse_option("init", cmdline)
     }
 
-    /// Whether a command line has this option with a value that it may not have, to any of those who read it.
+    /// Whether a command line has this option with a forbidden value, as any of the programs that parse it would see
+    /// it.
     fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
         let words = readings(cmdline);
         let mut values = words.iter().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         values.any(|value| !self.allow_option(key, value))
     }
 
-    /// What a kernel command line asks for, as far as it is allowed to.
+    /// The allowed settings of a kernel command line.
     #[must_use]
     pub fn settings(&self, cmdline: &str) -> Settings {
         let settings = Settings::parse_allowed(cmdline, |key, value| self.allow_option(key, value));
         Settings { no_shell: !self.command_line.shell, ..settings }
     }
 
-    /// The keys of all entries: whoever bakes the directory in wants to know whether each can be used.
+    /// The keys of all entries, so that a build can check that each of them can be read.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// When a key cannot be read.
     pub fn workflow_keys(&self) -> anyhow::Result<Vec<PublicKey>> {
         self.keys_of(&self.workflow.accept.iter().collect::<Vec<_>>())
     }
 
-    /// The keys one of which has to sign what these entries accept.
+    /// The keys for these entries. One of them must have signed the workflow.
     pub(super) fn keys_of(&self, entries: &[&Accept]) -> anyhow::Result<Vec<PublicKey>> {
         let paths = entries.iter().flat_map(|entry| match entry.keys.is_empty() {
             true => &self.workflow.keys,
@@ -291,8 +292,8 @@ impl WorkflowRules {
     }
 }
 
-/// The words of a command line, as the kernel reads it, as dracut's shell does, which splits them between quotes, too
-/// (dracut-lib.sh, `_dogetarg`), and as systemd does, to which single quotes are quotes (systemd, `proc_cmdline_extract_first`).
+/// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
+/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`).
 fn readings(cmdline: &str) -> Vec<String> {
     let mut words = cmdline::words(cmdline);
     let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
@@ -301,10 +302,10 @@ fn readings(cmdline: &str) -> Vec<String> {
     words
 }
 
-/// The key that has signed a document; `signature` is what `cosign sign-blob` or `openssl dgst -sign` writes.
+/// The key that signed a document. `signature` has the format of `cosign sign-blob` or `openssl dgst -sign`.
 ///
 /// # Errors
-/// When none of them has.
+/// When none of the keys did.
 pub(super) fn signer<'a>(
     keys: &'a [PublicKey],
     document: &[u8],
@@ -369,7 +370,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let newer = "version = 2\nquorum = 3\n[workflow]\nrequire-digest = 'always'\n";
         std::fs::write(directory.path().join(FILE), newer).unwrap();
-        // Another file of the directory may be of a newer kind, too.
+        // Another file of the directory may have a newer format, too.
         std::fs::write(directory.path().join("registries.conf"), "[[mirrors]]").unwrap();
         let error = crate::Trust::from_directory(directory.path()).unwrap_err();
         let text = format!("{error:#}");

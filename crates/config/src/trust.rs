@@ -1,5 +1,5 @@
-//! The trust directory: `/etc/containers` of an initrd, or one on a workstation that becomes it. The files in it are those
-//! that podman knows, and `iguana.conf`.
+//! The trust directory: `/etc/containers` of an initrd, or a directory on a workstation that will become it. It has
+//! the same files as podman's configuration, and `iguana.conf`.
 
 use super::rules::Rules;
 use anyhow::Context as _;
@@ -15,44 +15,44 @@ use std::io::ErrorKind;
 use std::path::Path;
 use trust_directory::{FILE_LIMIT, Files};
 
-/// Where the trust directory is in an initrd.
+/// Path of the trust directory in an initrd.
 pub const HOME: &str = "/etc/containers";
-/// The logins in it.
+/// Name of the file with the logins.
 const LOGINS: &str = "auth.json";
 
-/// The authorities of a system that is up: Debian and its kin, Fedora and its kin, SUSE. They are believed where the
-/// trust directory names none.
+/// Trusted CA certificates of an installed system: Debian and derivatives, Fedora and derivatives, SUSE. They are
+/// used if the trust directory has no `ca/`.
 pub const OF_SYSTEMS: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-/// All that a trust directory says.
+/// The content of a trust directory.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    /// Whose certificates are believed: `ca/`, else the system's.
+    /// The trusted certificate authorities: `ca/`, or else the system's.
     pub roots: Roots,
-    /// Certificates of single registries: `certs.d/`.
+    /// Certificates for single registries: `certs.d/`.
     pub certificates: RegistryCertificates,
-    /// Where images are: `registries.conf`, `registries.conf.d/`.
+    /// Locations of images: `registries.conf`, `registries.conf.d/`.
     pub registries: Registries,
-    /// Who pulls: `auth.json`.
+    /// Logins for registries: `auth.json`.
     pub logins: Logins,
     /// Which images may run: `policy.json`.
     pub policy: Policy,
-    /// Where signatures are looked for: `registries.d/`.
+    /// Where signatures are looked up: `registries.d/`.
     pub attachments: Attachments,
-    /// What else is demanded: `iguana.conf`.
+    /// Further demands: `iguana.conf`.
     pub rules: Rules,
 }
 
 impl Trust {
-    /// Reads a directory. What is not there says nothing.
+    /// Reads a directory. A missing file adds no demand.
     ///
     /// # Errors
-    /// When something is there and cannot be read or understood.
+    /// When a file exists and cannot be read or understood.
     pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
         let files = Files::of(directory)?;
         Ok(Self {
-            // First of all: it states the version of the format of the whole directory.
+            // Read first, because it states the version of the format of the whole directory.
             rules: Rules::from_directory(directory)?,
             roots: roots(&files)?,
             certificates: RegistryCertificates::from_files(&files.directory("certs.d"))?,
@@ -63,11 +63,11 @@ impl Trust {
         })
     }
 
-    /// Reads a directory that a person named, which must be there and have a policy: who names a trust means to demand
-    /// something.
+    /// Reads a directory that the user named. It must exist and have a policy, because naming a trust directory means
+    /// that something is demanded.
     ///
     /// # Errors
-    /// When it, or the policy, is not there, or something in it cannot be read or understood.
+    /// When it or the policy does not exist, or a file in it cannot be read or understood.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         std::fs::read_dir(directory)
             .with_context(|| format!("cannot read the trust directory `{}`", directory.display()))
@@ -85,15 +85,15 @@ impl Trust {
         Self::from_directory(directory)
     }
 
-    /// That of this machine, which may be without one.
+    /// Reads the trust directory of this machine, which may have none.
     ///
     /// # Errors
-    /// When something in it cannot be read or understood.
+    /// When a file in it cannot be read or understood.
     pub fn of_machine() -> anyhow::Result<Self> {
         Self::from_directory(Path::new(HOME))
     }
 
-    /// One that demands nothing and believes no authority, for what is looked at without any.
+    /// A trust that demands nothing and has no certificate authorities, for checks without a trust directory.
     #[must_use]
     pub fn absent() -> Self {
         Self {
@@ -107,13 +107,14 @@ impl Trust {
         }
     }
 
-    /// A client that believes the trusted authorities, and for single registries those of `certs.d`, too.
+    /// An HTTP client that accepts the trusted authorities, and those of `certs.d` for single registries.
     #[must_use]
     pub fn client(&self) -> http::Client {
         http::Client::new(&self.roots).with_certificates(self.certificates.clone())
     }
 
-    /// What finds images where this trust says and lets run those that it lets, asked for by `http`.
+    /// Looks up images in the configured locations and accepts those that the policy lets run. `http` makes the
+    /// requests.
     #[must_use]
     pub fn finder(&self, http: http::Client, machine: Machine) -> Finder {
         Finder {
@@ -128,7 +129,7 @@ impl Trust {
         }
     }
 
-    /// What is not demanded, for whoever starts a machine with it: nothing where everything is.
+    /// A notice about the signatures that are not demanded, for the user of this trust; `None` if all are.
     #[must_use]
     pub fn unsigned_notice(&self) -> Option<&'static str> {
         match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
@@ -142,7 +143,7 @@ impl Trust {
 
 fn roots(files: &Files) -> anyhow::Result<Roots> {
     let own = files.directory("ca");
-    // A link that leads nowhere is an error, and not an absent directory.
+    // A dangling link is an error, not a missing directory.
     own.names()?;
     match OF_SYSTEMS.iter().find(|path| Path::new(path).exists()) {
         Some(path) if !files.has_directory("ca") => {
@@ -153,7 +154,7 @@ fn roots(files: &Files) -> anyhow::Result<Roots> {
     }
 }
 
-/// The logins of an auth.json; none where it is not there.
+/// The logins of an auth.json; no logins if it does not exist.
 ///
 /// # Errors
 /// When it cannot be read or understood.
@@ -170,7 +171,8 @@ fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
     logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
 }
 
-/// What registries.conf and the files of registries.conf.d say; the later, by name, over the earlier.
+/// The content of registries.conf and the files of registries.conf.d. Later files, sorted by name, override earlier
+/// ones.
 fn registries(files: &Files) -> anyhow::Result<Registries> {
     let mut registries = Registries::default();
     let drop_ins = files.directory("registries.conf.d");
@@ -178,7 +180,7 @@ fn registries(files: &Files) -> anyhow::Result<Registries> {
     let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_directory(name));
     let all = [(files, "registries.conf".to_owned())].into_iter().chain(names.map(|name| (&drop_ins, name)));
     for (directory, name) in all {
-        // Without the rules a blocked registry would be open.
+        // Ignoring the file could open a registry that it blocks.
         if let Some(text) = directory.text(&name)? {
             let later = Registries::parse(&text);
             let path = directory.path(&name);

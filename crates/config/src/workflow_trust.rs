@@ -1,7 +1,8 @@
-//! Whether a workflow may run: who signed it, which one it is, how old it may be, and which images its names mean.
+//! Decides whether a workflow may run: its signer, its name, its age, and the digests of its images.
 //!
-//! In three steps, because no byte of a document is read before its signature is compared: [`Candidate::authenticate`],
-//! then the caller reads the plan, then [`Authenticated::admit`], and [`Admitted::pins`] for the images.
+//! There are three steps, because no byte of a document is parsed before its signature is verified:
+//! [`Candidate::authenticate`], then the caller parses the plan, then [`Authenticated::admit`], and
+//! [`Admitted::pins`] for the images.
 
 use super::rules::{Accept, Rules, signer};
 use anyhow::Context as _;
@@ -13,40 +14,40 @@ use std::fmt;
 use timestamp::Timestamp;
 use workflow::Plan;
 
-/// A workflow as it was found.
+/// A workflow before any check.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Where it was found, for messages.
     pub origin: &'a str,
-    /// All of it.
+    /// The whole document.
     pub bytes: &'a [u8],
-    /// What asked for it, as it was written; nothing where a workstation looks at it before any machine does.
+    /// The control URL as written; `None` when a workstation checks the workflow.
     pub control_url: Option<&'a str>,
-    /// What vouches for it beside a signature of its own.
+    /// What authenticates it other than its own signature.
     pub voucher: Voucher,
 }
 
-/// What vouches for a workflow beside a signature of its own.
+/// What authenticates a workflow other than its own signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voucher {
     /// Nothing.
     Nothing,
-    /// The initrd, in which it lies.
+    /// The initrd that contains it.
     Initrd,
-    /// The policy, which demanded and found a signature of the artifact that it came in.
+    /// The policy, which demanded and found a signature of the artifact that contains it.
     Policy,
 }
 
-/// Why a workflow is believed.
+/// Why a workflow is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {
     /// The trust demands no signature.
     NotDemanded,
-    /// It lies in the initrd.
+    /// It is in the initrd.
     Initrd,
-    /// The policy found a signature of the artifact, and an entry of the trust names its repository.
+    /// The policy found a signature of the artifact, and an entry of the trust has its repository.
     Policy,
-    /// This key of the trust has signed it.
+    /// It is signed by this key of the trust.
     Key(PublicKey),
 }
 
@@ -61,10 +62,11 @@ impl fmt::Display for Signer {
     }
 }
 
-/// What belongs to a workflow, by how its name ends: `.sig`, `.lock`, `.lock.sig`. Nothing where it is not there.
+/// Returns a file that belongs to a workflow, by its extension: `.sig`, `.lock`, `.lock.sig`. `None` if it does not
+/// exist.
 pub type Beside<'a> = &'a dyn Fn(&str) -> anyhow::Result<Option<Vec<u8>>>;
 
-/// A workflow that somebody vouches for. Only [`Candidate::authenticate`] makes one.
+/// An authenticated workflow. Only [`Candidate::authenticate`] makes one.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
     origin: String,
@@ -81,24 +83,24 @@ pub struct Admitted {
     digest: Digest,
     serial: Option<u64>,
     are_digests_demanded: bool,
-    /// One of these has to sign its lock file; nobody has to where there is nothing.
+    /// The keys, one of which must have signed the lock file; `None` if it need not be signed.
     lock_keys: Option<Vec<PublicKey>>,
 }
 
-/// By which digests the images of a bundle are wanted.
+/// The digests of the images in a bundle.
 #[derive(Debug)]
 pub struct BundledPins {
     /// The digests.
     pub pins: Pins,
-    /// Why the lock file in the bundle is not used, if there is one.
+    /// Why the bundle's lock file is not used, if it has one.
     pub unused_lock: Option<anyhow::Error>,
 }
 
 impl Candidate<'_> {
-    /// Whether its bytes are believed, before they are read.
+    /// Authenticates the document before it is parsed.
     ///
     /// # Errors
-    /// When a signature is demanded, and is not there, or is not by a key for this control URL.
+    /// When a signature is demanded and missing, or not made by a key for this control URL.
     pub fn authenticate(self, rules: &Rules, beside: Beside<'_>) -> anyhow::Result<Authenticated> {
         let signer = self.signer(rules, beside);
         let signer = signer.with_context(|| format!("the trust does not let `{}` run", self.origin))?;
@@ -139,22 +141,23 @@ impl Candidate<'_> {
 }
 
 impl Authenticated {
-    /// Why it is believed.
+    /// Why the workflow is accepted.
     #[must_use]
     pub fn signer(&self) -> &Signer {
         &self.signer
     }
 
-    /// Whether all that came with it is as good as its own bytes.
+    /// Whether the authentication also covers everything else in the workflow's bundle.
     #[must_use]
     pub fn covers_bundle(&self) -> bool {
         matches!(self.signer, Signer::NotDemanded | Signer::Policy)
     }
 
-    /// Whether it is a workflow for this machine, and not too old. `now` is nothing where the clock is known to be wrong.
+    /// Checks that the workflow is for this machine and not too old. `now` is `None` if the clock is known to be
+    /// wrong.
     ///
     /// # Errors
-    /// When it is another one than the trust takes, its `serial` is too low, or its `valid-until` is over.
+    /// When the trust does not accept its name, its `serial` is too low, or its `valid-until` has passed.
     pub fn admit(&self, plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<Admitted> {
         check_valid_until(plan, now).with_context(|| format!("`{}` may not run", self.origin))?;
         let lock_keys = self.lock_keys(plan);
@@ -168,7 +171,7 @@ impl Authenticated {
         })
     }
 
-    /// Who may sign what belongs to it, if that has to be signed.
+    /// The keys that may sign the lock file, if it has to be signed.
     fn lock_keys(&self, plan: &Plan) -> anyhow::Result<Option<Vec<PublicKey>>> {
         let (is_by_policy, key) = match &self.signer {
             Signer::NotDemanded | Signer::Initrd => return Ok(None),
@@ -197,8 +200,8 @@ impl Authenticated {
     }
 }
 
-/// The entries that take a workflow of this name: those that have it, else those that take any. Names are compared byte
-/// by byte: case, spaces and how a letter is composed make another name.
+/// The entries that accept a workflow of this name: those that have it, or else those that accept any. Names are
+/// compared byte by byte: case, spaces and Unicode composition make a difference.
 fn named<'a>(accepted: &[&'a Accept], plan: &Plan) -> anyhow::Result<Vec<&'a Accept>> {
     let of = |name: Option<&str>| -> Vec<&'a Accept> {
         accepted.iter().filter(|entry| entry.name.as_deref() == name).copied().collect()
@@ -221,7 +224,7 @@ fn called(plan: &Plan) -> String {
     plan.name.as_ref().map_or("a workflow without a `name`".into(), named)
 }
 
-/// An older workflow is a replay.
+/// Refuses an older workflow, which would be a replay.
 fn check_serial(matching: &[&Accept], plan: &Plan) -> anyhow::Result<()> {
     let least = matching.iter().map(|entry| entry.min_serial).min().unwrap_or_default();
     if plan.serial.unwrap_or(0) >= least {
@@ -234,7 +237,7 @@ fn check_serial(matching: &[&Accept], plan: &Plan) -> anyhow::Result<()> {
     ))
 }
 
-/// Whether its author wants it to run now. What cannot be known is not assumed.
+/// Checks `valid-until`. Without a reliable clock the check fails.
 fn check_valid_until(plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<()> {
     let Some(last) = plan.valid_until else { return Ok(()) };
     let Some(now) = now else {
@@ -253,11 +256,11 @@ fn check_valid_until(plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<()> 
 }
 
 impl Admitted {
-    /// By which digests its images are wanted. Where the trust demands digests, and not all images are named by theirs,
-    /// the lock file beside the workflow has them.
+    /// The digests of its images. If the trust demands digests and the workflow does not have all of them, they come
+    /// from the lock file beside the workflow.
     ///
     /// # Errors
-    /// When an image has no digest, or the lock file is not there, is not signed, or is of another workflow.
+    /// When an image has no digest, or the lock file is missing, unsigned, or for another workflow.
     pub fn pins(&self, plan: &Plan, beside: Beside<'_>) -> anyhow::Result<Pins> {
         if !self.are_digests_demanded {
             return Ok(Pins::default());
@@ -270,8 +273,8 @@ impl Admitted {
         Ok(pins)
     }
 
-    /// The same for the images of a bundle, whose lock file says what the names in it mean, also where no digests are
-    /// demanded. One without a signature is none where the workflow has to be signed.
+    /// The same for the images of a bundle. Its lock file resolves the names even if no digests are demanded. If the
+    /// workflow must be signed, an unsigned lock file is ignored.
     ///
     /// # Errors
     /// As [`Admitted::pins`].
@@ -287,10 +290,10 @@ impl Admitted {
         Ok(BundledPins { pins: Pins::offered(self.lock(&lock, beside)?), unused_lock: None })
     }
 
-    /// A lock file that came with the workflow: signed as it has to be, and of just this workflow.
+    /// Parses a lock file of this workflow, after verifying its signature if one is demanded.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it is not signed as demanded, or is for another workflow.
     pub fn lock(&self, bytes: &[u8], beside: Beside<'_>) -> anyhow::Result<Lock> {
         let place = format!("{}.lock", self.origin);
         let verified = || match &self.lock_keys {

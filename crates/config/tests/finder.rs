@@ -1,4 +1,4 @@
-//! A bundle beside a registry: whose word counts.
+//! A bundle and a registry with the same image names: which of them decides.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use std::{fs, thread};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A registry that has nothing; its address.
+/// Starts a registry without content; returns its address.
 fn empty_registry() -> String {
     let observer = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = observer.local_addr().unwrap().to_string();
@@ -66,6 +66,6 @@ fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
     assert!(judged.is_none() && told.contains("nobody has signed what the bundle calls"), "{told}");
     let pinned = format!("{name}@{digest}");
     assert_eq!(judge(&pinned, false), (Some(digest), String::new()));
-    // Of another repository it has nothing, whatever the digest.
+    // The bundle has nothing of another repository, whatever the digest.
     assert!(judge(&format!("{registry}/other@{digest}"), true).0.is_none());
 }

@@ -1,4 +1,4 @@
-//! Which workflows are taken, under which `iguana.conf`.
+//! Which workflows are accepted by which `iguana.conf`.
 
 use super::*;
 use oci_trust::testing::Signer as Key;
@@ -34,7 +34,7 @@ fn candidate<'a>(bytes: &'a str, url: &'a str) -> Candidate<'a> {
     Candidate { origin: url, bytes: bytes.as_bytes(), control_url: Some(url), voucher: Voucher::Nothing }
 }
 
-/// All that the boot asks, with what lies beside the workflow.
+/// Takes all steps of a boot, with these files beside the workflow.
 fn decide(
     rules: &Rules,
     found: Candidate<'_>,
@@ -135,7 +135,7 @@ fn a_key_can_stand_for_all_that_it_signs() {
         (&lab.b, "", "runs"),
         (&lab.a, "name: x", "runs"),
         (&lab.a, "name: anything", "is not for the key that has signed it"),
-        // The entry with the name is the one that counts.
+        // The entry with the name takes precedence.
         (&lab.b, "name: x", "`x` is not for the key that has signed it"),
     ] {
         let text = text(name);
@@ -162,7 +162,7 @@ fn a_workflow_ends_at_its_date() {
     assert_eq!(told(decide(&none, candidate(&endless, URL), &[], None)), "runs");
 }
 
-/// The old lock with its good signature, beside the newest workflow with its.
+/// The old lock file with its valid signature, beside the newest workflow with its own.
 #[test]
 fn a_lock_of_another_version_is_refused() {
     let lab = Lab::new();
@@ -197,7 +197,7 @@ fn a_lock_of_another_version_is_refused() {
     );
 }
 
-/// Who may sign one workflow says nothing about the images of another.
+/// A key for one workflow must not sign the images of another.
 #[test]
 fn a_lock_is_signed_by_a_key_of_its_workflow() {
     let lab = Lab::new();
@@ -237,7 +237,7 @@ fn an_artifact_is_believed_where_an_entry_names_its_repository() {
         (named, ours(WIPE), "and this machine takes `install`"),
         (named, Candidate { voucher: Voucher::Nothing, ..ours(INSTALL) }, "there is no signature of it"),
         (named, vendor(INSTALL), "no entry of `workflow.accept` is for"),
-        // Whoever signs images does not thereby sign workflows.
+        // A key for images must not sign workflows.
         (keyed, vendor(INSTALL), "there is no signature of it"),
     ] {
         let told = told(decide(&lab.rules(rules), found, &[], NOW));
