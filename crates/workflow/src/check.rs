@@ -1,4 +1,4 @@
-//! A document from its bytes to its plan, with everything that is to be said about it.
+//! Converts the bytes of a document to a plan, with all findings.
 
 use super::language::FORMAT;
 use super::plan::Plan;
@@ -9,24 +9,24 @@ use yaml_tree::document;
 use yaml_tree::document::{Node, ScalarType};
 use yaml_tree::finding::{Finding, Findings, SourceText};
 
-/// How many findings an error shows; `iguana check` shows all.
+/// Number of findings in an error message; `iguana check` shows all.
 const SHOWN: usize = 5;
 
-/// The rule of a document that needs a newer version of the language than is known here.
+/// The rule for a document that needs a newer version of the language.
 const VERSION_RULE: &str = "version";
 
-/// A document that has been read.
+/// The result of checking a document.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The document; with replacement characters where it is not UTF-8.
+    /// The document, with replacement characters where it is not UTF-8.
     pub source: SourceText,
-    /// What is to be said, in the order of the document.
+    /// The findings in the order of the document.
     pub findings: Vec<Finding>,
-    /// What will run; nothing when a finding is an error.
+    /// The plan; `None` if a finding is an error.
     pub plan: Option<Plan>,
 }
 
-/// Reads a workflow, whatever the bytes are.
+/// Checks a workflow. Any bytes are accepted.
 #[must_use]
 pub fn check(bytes: &[u8]) -> Checked {
     let mut findings = Findings::default();
@@ -44,7 +44,7 @@ pub fn check(bytes: &[u8]) -> Checked {
             None
         }
     };
-    // A hostile file is not even copied for messages.
+    // Do not copy all of an oversized document for the messages.
     let shown = &bytes[..bytes.len().min(document::LARGEST)];
     let plan = plan.filter(|_| !findings.has_errors());
     Checked {
@@ -63,8 +63,9 @@ fn plan(text: &str, findings: &mut Findings) -> Option<Plan> {
     Some(Plan::of(workflow, findings))
 }
 
-/// Whether the language is known in which the document is written. Of a newer one nothing else is judged: what is unknown
-/// in it is no mistake. A version that is no number is told with the other mistakes: a compose file has a text there.
+/// Whether the document's version of the language is supported. In a newer one nothing else is checked, because
+/// unknown keys are not mistakes there. A version that is not a number is left to the later checks: compose files
+/// have a text.
 fn is_version_known(root: &Node, findings: &mut Findings) -> bool {
     let stated = root.entries().iter().find(|(key, _)| key.name == "version");
     let Some((_, value)) = stated else { return true };
@@ -77,8 +78,8 @@ fn is_version_known(root: &Node, findings: &mut Findings) -> bool {
 }
 
 impl Checked {
-    /// The plan, or an error with the first findings as people read them. It has a hint where the whole document needs one
-    /// thing.
+    /// Returns the plan, or an error with the first findings in text form. The error has a hint if one hint applies
+    /// to the whole document.
     ///
     /// # Errors
     /// When the document is not a workflow that can run.

@@ -1,25 +1,25 @@
-//! Lengths of time and sizes, as people write them.
+//! Parsers for durations and sizes.
 
 use std::time::Duration;
 
-/// The longest time that makes sense in a boot: a year, in seconds.
+/// The longest duration that makes sense in a boot: a year, in seconds.
 pub const LONGEST: u64 = 366 * 24 * 3600;
 
-/// What [`parse`] takes, as a regular expression of ECMA-262; but it knows no longest time.
+/// What [`parse`] accepts, as a regular expression of ECMA-262, but without an upper limit.
 pub const PATTERN: &str = "^\\s*(?=.*[1-9])(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)\\s*\
      (ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\\s*)+$";
 
-/// What [`bytes`] takes, as a regular expression of ECMA-262.
+/// What [`bytes`] accepts, as a regular expression of ECMA-262.
 pub const SIZE_PATTERN: &str = "^0*[1-9][0-9]*([kKmMgGtT]([iI]?[bB])?)?$";
 
-/// `90s`, `1m 30s`, `1.5h`, `2d`: numbers with units, added up (as systemd.time(7), but never without a unit).
-/// None when it is not so, or is nothing or more than a year.
+/// `90s`, `1m 30s`, `1.5h`, `2d`: numbers with units, added up (as systemd.time(7), but always with a unit). `None`
+/// for any other text, for zero, and for more than a year.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     bounded(seconds(text)?)
 }
 
-/// Whether a text is a number of minutes or a length of time, but nothing or more than a year.
+/// Whether a text is a number of minutes or a duration, but zero or more than a year.
 pub(super) fn is_out_of_range(text: &str) -> bool {
     let seconds = seconds(text).or_else(|| text.parse().ok());
     seconds.is_some_and(|seconds| bounded(seconds).is_none())
@@ -64,7 +64,7 @@ fn unit_seconds(unit: &str) -> Option<f64> {
     })
 }
 
-/// `64M`: bytes, with a unit of powers of 1024 as tmpfs(5) takes them.
+/// `64M`: bytes, with units of powers of 1024 as in tmpfs(5).
 #[must_use]
 pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());

@@ -6,14 +6,14 @@ use std::fmt;
 /// What to do when the boot fails: `rd.iguana.on_failure=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnFailurePolicy {
-    /// Restart the machine after a counted delay.
+    /// Restart the machine after a countdown.
     #[default]
     Reboot,
-    /// Give the person at the console a shell.
+    /// Start a shell on the console.
     Shell,
     /// Switch the machine off.
     PowerOff,
-    /// Boot the system that is on the disk (`root=`).
+    /// Boot the system on the disk (`root=`).
     Local,
 }
 

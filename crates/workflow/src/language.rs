@@ -1,12 +1,12 @@
-//! Every key of the language. What a key means to a machine is in `read`; what is demanded of it is here.
+//! The table of all keys. It states which values a key accepts; `read` implements what a key means.
 //!
-//! The spellings are GitHub's (docs.github.com, "Workflow syntax for GitHub Actions") where it has the key, and
-//! those of the first Iguana, which wrote `_` for `-`, beside them.
+//! The spellings are GitHub's (docs.github.com, "Workflow syntax for GitHub Actions") where GitHub has the key. Those
+//! of the first Iguana, which used `_` instead of `-`, are aliases.
 
 use super::schema::{Key, Object, ValueKind};
 use format_version::{FIRST, Format};
 
-/// The format of workflows: raised when machines with an older initrd would misread a workflow that uses what is new.
+/// The format of workflows. Raise it when an older initrd would misread a workflow that uses a new feature.
 pub const FORMAT: Format = Format { document: "the workflow", newest: 1 };
 
 const TEXT: &ValueKind = &ValueKind::Text;
@@ -116,7 +116,7 @@ const NEEDS: ValueKind = ValueKind::Either(&[ValueKind::Text, ValueKind::List(TE
 const WORDS: ValueKind = ValueKind::Either(&[ValueKind::Scalar, ValueKind::List(SCALAR)]);
 const CONTAINER_OR_IMAGE: ValueKind = ValueKind::Either(&[ValueKind::Text, ValueKind::Object(&CONTAINER)]);
 
-/// One of `jobs:`.
+/// An entry of `jobs:`.
 pub const JOB: Object = Object {
     name: "a job",
     keys: &[
@@ -167,7 +167,7 @@ pub const RETRIES: Object = Object {
     ],
 };
 
-/// One of `steps:`.
+/// An entry of `steps:`.
 pub const STEP: Object = Object {
     name: "a step",
     keys: &[
@@ -210,7 +210,7 @@ pub const WITH: Object = Object {
     ],
 };
 
-/// What jobs' containers and services have in common.
+/// The keys that containers of jobs and services have in common.
 const OF_CONTAINERS: [Key; 15] = [
     required("image", ValueKind::Text, "the image to pull"),
     key(
@@ -261,7 +261,7 @@ pub const CREDENTIALS: Object = Object {
 
 const VOLUME_KIND: ValueKind = ValueKind::Either(&[ValueKind::Text, ValueKind::Object(&VOLUME)]);
 
-/// One of `volumes:` in long form.
+/// An entry of `volumes:` in long form.
 pub const VOLUME: Object = Object {
     name: "a volume",
     keys: &[
@@ -277,7 +277,7 @@ pub const VOLUME: Object = Object {
     ],
 };
 
-/// One of `services:`.
+/// An entry of `services:`.
 pub const SERVICE: Object = Object {
     name: "a service",
     keys: &joined::<2, 17>(
@@ -293,7 +293,7 @@ pub const SERVICE: Object = Object {
     ),
 };
 
-/// The common keys and some more; `ALL` is how many that are.
+/// Appends keys to the common ones; `ALL` is the total number.
 const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 15], more: [Key; MORE]) -> [Key; ALL] {
     let mut all = [common[0]; ALL];
     let mut at = 0;
@@ -304,7 +304,7 @@ const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 15], more: [K
     all
 }
 
-/// `ready:`; one of its first three keys.
+/// `ready:`, which must have exactly one of its first three keys.
 pub const READY: Object = Object {
     name: "`ready`",
     keys: &[
@@ -315,7 +315,7 @@ pub const READY: Object = Object {
     ],
 };
 
-/// The objects of the language, each with the path of keys that leads to it.
+/// The objects of the language, each with its path of keys.
 pub const OBJECTS: &[(&str, &Object)] = &[
     ("", &WORKFLOW),
     ("shared", &SHARED),

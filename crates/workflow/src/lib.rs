@@ -1,9 +1,9 @@
-//! The workflow language: the YAML document, what is wrong with it, and the plan that it makes.
+//! The workflow language: reads the YAML document, reports mistakes, and makes the plan.
 //!
 //! Principles:
 //!
-//! 1. Bytes become a tree (`yaml_tree`), the tree is compared with one table of keys ([`language`], [`schema`]), read into types
-//!    (`model`), and put in order ([`Plan`]). Each stage reports all problems that it finds.
+//! 1. Bytes become a tree (`yaml_tree`). The tree is compared with one table of keys ([`language`], [`schema`]), read
+//!    into types (`model`), and ordered ([`Plan`]). Each stage reports all problems that it finds.
 //! 2. Nothing runs before the whole plan is known to be good.
 //! 3. Parsing does no I/O, and every size is bounded.
 //!
@@ -13,9 +13,10 @@
 //! assert_eq!(checked.plan.unwrap().images().count(), 1);
 //! ```
 //!
-//! Errors: [`check`] returns findings with their positions, never an error. [`Checked::into_plan`] makes one error of the first.
+//! Errors: [`check`] returns findings with their positions, never an error. [`Checked::into_plan`] converts the first
+//! findings to one error.
 //!
-//! Specifications: docs/workflow.md; GitHub's workflow syntax where the words are the same.
+//! Specifications: docs/workflow.md; GitHub's workflow syntax for keys with the same name.
 #![forbid(unsafe_code)]
 
 mod check;

@@ -1,4 +1,4 @@
-//! The document as it was meant, typed. Places are kept where a later check may have something to say.
+//! The typed document. Positions are kept where a later check may report something.
 
 use super::expression::{Expression, Template};
 use super::volume::Volume;
@@ -12,12 +12,12 @@ use timestamp::Timestamp;
 /// Environment variables in the order written.
 pub type Env = IndexMap<String, Template>;
 
-/// A value, and the bytes of the document that it is from.
+/// A value with its span in the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Where it stands; nothing for what is from nowhere.
+    /// Span in bytes; empty for a value that is not from a document.
     pub span: Range<usize>,
 }
 
@@ -26,17 +26,17 @@ pub struct Spanned<T> {
 pub struct Workflow {
     /// Shown to the person at the machine.
     pub name: Option<String>,
-    /// Which version it is, for a trust that runs no old one.
+    /// Version of the workflow; a trust can require a minimum.
     pub serial: Option<u64>,
-    /// After when no machine runs it.
+    /// Time after which no machine runs it.
     pub valid_until: Option<Timestamp>,
     /// Variables of every container.
     pub env: Env,
-    /// What follows a failed job that was not allowed to fail.
+    /// What to do after the failure of a job without `continue-on-error`.
     pub on_failure: OnFailure,
-    /// Where it is noted what became of it.
+    /// Where the outcome is recorded.
     pub state: Option<String>,
-    /// The most that `/iguana` may hold, in bytes.
+    /// Size limit of `/iguana` in bytes.
     pub shared_size: Option<u64>,
     /// The jobs by their ids, in file order.
     pub jobs: IndexMap<String, Job>,
@@ -45,48 +45,48 @@ pub struct Workflow {
 /// `on-failure:` of a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
-    /// The result files decide.
+    /// Continue with what the result files say.
     #[default]
     Continue,
-    /// No handover; this instead of what the command line says.
+    /// Skip the handover and do this, instead of what the command line says.
     Do(crate::OnFailurePolicy),
 }
 
 /// One job: a container, perhaps with steps in it and services beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Where its id stands.
+    /// Span of its id.
     pub span: Range<usize>,
     /// Shown instead of the id.
     pub name: Option<Template>,
-    /// What runs, attached to the terminal.
+    /// The container, attached to the terminal.
     pub container: Container,
-    /// What runs detached beside it, by name: started before it and stopped after it.
+    /// Containers beside it, by name: detached, started before it and stopped after it.
     pub services: IndexMap<String, Service>,
-    /// Jobs that must have succeeded before this one.
+    /// Jobs that must succeed before this one.
     pub needs: Vec<Spanned<String>>,
-    /// When it runs at all.
+    /// Condition for running it.
     pub condition: Option<Expression>,
     /// Variables of its containers and steps.
     pub env: Env,
-    /// What runs in the container, one after the other; the image's own program when there are none.
+    /// What runs in the container, one after another. Without steps, the image's own program.
     pub steps: Vec<Step>,
-    /// Texts for jobs that need this one; all that were written to the output file when none are named.
+    /// Outputs for jobs that need this one. If empty, all values in the output file.
     pub outputs: IndexMap<String, Template>,
-    /// How long it may take and how often it may be tried.
+    /// Time limit and number of retries.
     pub limits: Limits,
-    /// Jobs that need this one run even when it fails.
+    /// Whether jobs that need this one run even if it fails.
     pub continue_on_error: bool,
 }
 
-/// Time and tries.
+/// Time limit and retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// The longest time that one try may take.
+    /// The longest time of one attempt.
     pub timeout: Option<Duration>,
-    /// How many times to try again.
+    /// Number of further attempts.
     pub retries: u32,
-    /// How long to wait before trying again.
+    /// Pause before the next attempt.
     pub delay: Duration,
 }
 
@@ -97,15 +97,15 @@ pub struct Step {
     pub id: Option<String>,
     /// Shown to the person at the machine.
     pub name: Option<Template>,
-    /// When it runs at all.
+    /// Condition for running it.
     pub condition: Option<Expression>,
     /// What it does.
     pub action: Action,
     /// Its variables.
     pub env: Env,
-    /// How long it may take and how often it may be tried.
+    /// Time limit and number of retries.
     pub limits: Limits,
-    /// The job goes on even when it fails.
+    /// Whether the job continues even if the step fails.
     pub continue_on_error: bool,
 }
 
@@ -116,23 +116,23 @@ pub enum Action {
     Run {
         /// The script.
         script: Template,
-        /// The shell; the job's or the workflow's default is filled in.
+        /// The shell, after the defaults of the job and the workflow.
         shell: Option<String>,
-        /// The directory in which it starts; the default is filled in.
+        /// The working directory, after the defaults.
         directory: Option<String>,
     },
     /// A container of its own.
     Use(Box<Container>),
 }
 
-/// What to run and with what.
+/// A container with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// The image to pull.
     pub image: Image,
-    /// Variables of this container; they win over the workflow's and the job's.
+    /// Variables of this container, which override the workflow's and the job's.
     pub env: Env,
-    /// What it shares, and what is mounted into it.
+    /// Shared directories and other mounts.
     pub volumes: Vec<Volume>,
     /// The program instead of the image's.
     pub entrypoint: Option<Vec<Template>>,
@@ -140,41 +140,41 @@ pub struct Container {
     pub command: Option<Vec<Template>>,
     /// `USER[:GROUP]` instead of the image's.
     pub user: Option<String>,
-    /// The directory in which it starts, instead of the image's.
+    /// The working directory instead of the image's.
     pub directory: Option<String>,
-    /// Whether it has the terminal, if it may.
+    /// Whether it gets the terminal, if it is allowed to.
     pub tty: bool,
-    /// Whether it has all rights.
+    /// Whether it has all privileges.
     pub privileged: bool,
-    /// Whether it may say what comes after the last job; containers with all rights may, unless this is `false`.
+    /// Whether it may write result files. Privileged containers may, unless this is `false`.
     pub handover: Option<bool>,
     /// Whether its root file system is read-only.
     pub read_only: bool,
     /// Whether it sees the machine's processes.
     pub pid_host: bool,
-    /// For a registry that demands a name.
+    /// Login for the registry.
     pub credentials: Option<Credentials>,
-    /// The most memory that it may use, in bytes.
+    /// Memory limit in bytes.
     pub memory: Option<u64>,
-    /// The most processes and threads that it may have.
+    /// Limit of processes and threads.
     pub pids: Option<u64>,
 }
 
-/// The name of an image, perhaps one that only the run decides.
+/// The name of an image, which may contain expressions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     /// The name as written.
     pub name: Template,
-    /// The image that it names, when that is known beforehand.
+    /// The reference, if the name has no expressions.
     pub reference: Option<Reference>,
-    /// Where it stands.
+    /// Its span.
     pub span: Range<usize>,
 }
 
-/// Who pulls.
+/// Login for a registry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub username: Template,
     /// The password or token.
     pub password: Template,
@@ -191,22 +191,22 @@ pub struct Service {
     pub restart: Restart,
 }
 
-/// `restart:` of a service.
+/// `restart:` of a service: what to do when it ends before its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
     /// Its end fails the job.
     #[default]
     Never,
-    /// It is started again after a failure; an end with success is allowed.
+    /// It is started again after a failure; it may end with success.
     OnFailure,
-    /// It is started again.
+    /// It is started again in any case.
     Always,
 }
 
 /// When a service counts as started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ready {
-    /// What shows it.
+    /// What shows that it is ready.
     pub sign: Sign,
     /// How long to wait for it.
     pub limit: Duration,
@@ -217,14 +217,14 @@ pub struct Ready {
 pub enum Sign {
     /// A command in its container succeeds.
     Command(Vec<String>),
-    /// A TCP port of the machine takes connections.
+    /// A TCP port of the machine accepts connections.
     Port(u16),
     /// A path in its container appears.
     Path(PathBuf),
 }
 
 impl Workflow {
-    /// The workflow that `rd.iguana.containers=` stands for: the images one after the other.
+    /// The workflow for `rd.iguana.containers=`: the images one after another.
     #[must_use]
     pub fn from_images(images: Vec<Reference>) -> Self {
         let jobs = images.into_iter().enumerate();
@@ -234,7 +234,7 @@ impl Workflow {
 }
 
 impl Job {
-    /// A job of a container and nothing else.
+    /// A job with only a container.
     #[must_use]
     pub(super) fn of(container: Container) -> Self {
         Self {
@@ -259,7 +259,7 @@ impl Container {
         Self::named(Image { name, reference: Some(image), span: 0..0 })
     }
 
-    /// A container of an image and nothing else.
+    /// A container with only an image.
     #[must_use]
     pub(super) fn named(image: Image) -> Self {
         Self {
@@ -281,7 +281,7 @@ impl Container {
         }
     }
 
-    /// [`Container::images`], to be changed.
+    /// [`Container::images`], mutable.
     pub fn images_mut(&mut self) -> impl Iterator<Item = &mut Image> {
         [&mut self.image].into_iter().chain(self.volumes.iter_mut().filter_map(Volume::image_mut))
     }
@@ -303,7 +303,7 @@ impl Job {
         services.chain([&self.container]).chain(steps)
     }
 
-    /// The same, each with the volumes that it gets: those of steps have their job's.
+    /// The same, each with its volumes. Containers of steps have those of their job.
     pub fn containers_with_volumes(&self) -> impl Iterator<Item = (&Container, &[Volume])> {
         let of_job = &self.container.volumes[..];
         let services = self.services.values().map(|service| &service.container);
@@ -311,7 +311,7 @@ impl Job {
         services.chain(self.containers().skip(self.services.len()).map(move |container| (container, of_job)))
     }
 
-    /// [`Job::containers`], to be changed.
+    /// [`Job::containers`], mutable.
     pub fn containers_mut(&mut self) -> impl Iterator<Item = &mut Container> {
         let services = self.services.values_mut().map(|service| &mut service.container);
         let steps = self.steps.iter_mut().filter_map(|step| match &mut step.action {

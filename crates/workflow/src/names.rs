@@ -1,29 +1,29 @@
-//! What expressions may name: known before anything runs, so that a name of nothing is found beforehand.
+//! The names that expressions may use. They are known before anything runs, so unknown names are found beforehand.
 
 use super::nearest::nearest;
 use std::collections::HashMap;
 use std::rc::Rc;
 use yaml_tree::document::Node;
 
-/// What the `machine` context tells about the machine.
+/// The keys of the `machine` context.
 pub const MACHINE: &[&str] = &["uuid", "serial", "mac", "hostname", "arch", "vendor", "product", "memory"];
 
-/// The outputs of each job by its id; nothing for a job that does not name them.
+/// The outputs of each job by its id; `None` for a job that does not declare them.
 pub(super) type DeclaredOutputs<'a> = HashMap<&'a str, Option<Vec<&'a str>>>;
 
-/// The names that an expression can use at its place.
+/// The names that an expression can use at its position.
 #[derive(Debug, Clone)]
 pub(super) struct Names<'a> {
-    /// Shared: each step has them, and most add none.
+    /// Shared between steps, because most add no variables.
     pub(super) env: Rc<[&'a str]>,
     /// The jobs that this one needs.
     pub(super) needs: Rc<[&'a str]>,
-    /// The steps before this one; nothing outside of steps.
+    /// The steps before this one; `None` outside of steps.
     pub(super) steps: Option<&'a [&'a str]>,
     pub(super) outputs: &'a DeclaredOutputs<'a>,
 }
 
-/// The outputs that the jobs of a document name.
+/// The outputs that the jobs of a document declare.
 pub(super) fn declared_outputs(jobs: &Node) -> DeclaredOutputs<'_> {
     jobs.entries()
         .iter()
@@ -46,10 +46,10 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether a path of an expression names something.
+    /// Checks the path of a name.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do.
+    /// When it does not exist: what is wrong, and what to do.
     pub(super) fn check(&self, path: &[String]) -> Result<(), (String, String)> {
         let parts: Vec<&str> = path.iter().map(String::as_str).collect();
         let Some(context) = parts.first().map(|part| part.to_ascii_lowercase()) else { return Ok(()) };
@@ -111,7 +111,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Contexts of GitHub's language, and what there is instead.
+/// Contexts of GitHub's language, with the alternative here.
 const FOREIGN: &[(&str, &str)] = &[
     ("github", "there is no event and no repository: `machine` and `cmdline` tell where the workflow runs"),
     ("inputs", "what differs from machine to machine comes from `cmdline` or `machine`"),
@@ -125,7 +125,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("vars", "define variables below `env:`"),
 ];
 
-/// Names are found without regard to case, as in GitHub's language.
+/// Checks `name` against the known names, ignoring case as in GitHub's language.
 fn one_of(message: &str, name: &str, known: &[&str], remedy: &str) -> Result<(), (String, String)> {
     if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return Ok(());

@@ -1,10 +1,9 @@
-//! The known word that a mistyped one was meant to be.
+//! Suggests a known word for a mistyped one.
 
-/// How many words are compared with one: each costs microseconds, and a hostile document has many mistakes.
+/// Words that are compared with one: each comparison takes microseconds, and a hostile document has many mistakes.
 const MOST_COMPARED: usize = 500;
 
-/// The word of `known` that is nearest to `word`, if one is near: at most a third of its letters differ, and not
-/// all of them.
+/// The most similar word of `known`. At most a third of its letters may differ, and not all of them.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > 64 {
@@ -12,7 +11,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     }
     let measured = known.into_iter().take(MOST_COMPARED).filter_map(|candidate| {
         let letters = candidate.len().max(word.len());
-        // As many as the lengths differ must be added.
+        // The distance is at least the difference in length.
         let is_hopeless = candidate.len().abs_diff(word.len()) * 3 > letters.max(3);
         let distance = if is_hopeless { return None } else { distance(word, candidate) };
         (distance * 3 <= letters.max(3) && distance < letters).then_some((distance, candidate))
@@ -20,8 +19,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     measured.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be changed, added, removed or swapped with their neighbour; case counts half of
-/// nothing, and `_` is as good as `-` (the optimal string alignment distance).
+/// Number of letters to change, add, remove or swap with their neighbour (the optimal string alignment distance). Case
+/// is ignored, and `_` equals `-`.
 fn distance(one: &str, other: &str) -> usize {
     let letters = |text: &str| -> Vec<char> {
         text.chars().map(|letter| if letter == '_' { '-' } else { letter.to_ascii_lowercase() }).collect()

@@ -1,4 +1,4 @@
-//! The running order: known good before anything runs.
+//! The jobs in the order in which they run, known to be good before anything runs.
 
 use super::model::{Container, Env, Job, OnFailure, Workflow};
 use super::nearest::nearest;
@@ -12,25 +12,25 @@ use yaml_tree::finding::{Findings, Severity};
 pub struct Plan {
     /// The workflow's name, if it has one.
     pub name: Option<String>,
-    /// Which version it is, for a trust that runs no old one.
+    /// Version of the workflow; a trust can require a minimum.
     pub serial: Option<u64>,
-    /// After when no machine runs it.
+    /// Time after which no machine runs it.
     pub valid_until: Option<Timestamp>,
     /// Variables of every container.
     pub env: Env,
-    /// What follows a failed job that was not allowed to fail.
+    /// What to do after the failure of a job without `continue-on-error`.
     pub on_failure: OnFailure,
-    /// Where it is noted, for the next boot, what became of it: `esp`, or a file system as in the mount list.
+    /// Where the outcome is recorded for the next boot: `esp`, or a file system as in the mount list.
     pub state: Option<String>,
-    /// The most that `/iguana` may hold, in bytes.
+    /// Size limit of `/iguana` in bytes.
     pub shared_size: Option<u64>,
-    /// Each job, with its id, comes after all those that it needs.
+    /// The jobs with their ids. Each job comes after those that it needs.
     pub jobs: Vec<(String, Job)>,
 }
 
 impl Plan {
-    /// Puts the jobs in order: the file's, except that a job waits for those it needs. With errors among the
-    /// findings, jobs that wait for each other are missing.
+    /// Orders the jobs as in the file, except that a job comes after those it needs. If the findings have errors,
+    /// jobs in a cycle are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
         let Workflow { name, serial, valid_until, env, on_failure, state, shared_size, jobs } = workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
@@ -39,19 +39,19 @@ impl Plan {
         Self { name, serial, valid_until, env, on_failure, state, shared_size, jobs }
     }
 
-    /// The plan for `rd.iguana.containers=`: the images one after the other.
+    /// The plan for `rd.iguana.containers=`: the images one after another.
     #[must_use]
     pub fn of_images(images: Vec<Reference>) -> Self {
         Self::of(Workflow::from_images(images), &mut Findings::default())
     }
 
-    /// The images that are named in full, not by an expression.
+    /// The images whose names have no expressions.
     pub fn images(&self) -> impl Iterator<Item = &Reference> {
         let containers = self.jobs.iter().flat_map(|(_, job)| job.containers());
         containers.flat_map(Container::images).filter_map(|image| image.reference.as_ref())
     }
 
-    /// Whether there are others.
+    /// Whether some names of images have expressions.
     #[must_use]
     pub fn names_images_by_expressions(&self) -> bool {
         let containers = self.jobs.iter().flat_map(|(_, job)| job.containers());
@@ -66,7 +66,7 @@ impl Plan {
     }
 }
 
-/// The places of the jobs in the order in which they run; without those that wait for each other.
+/// The indexes of the jobs in the order in which they run, without jobs in a cycle.
 fn order(jobs: &[&(String, Job)], findings: &mut Findings) -> Vec<usize> {
     let places: HashMap<&str, usize> =
         jobs.iter().enumerate().map(|(at, (id, _))| (id.as_str(), at)).collect();
@@ -95,7 +95,7 @@ fn order(jobs: &[&(String, Job)], findings: &mut Findings) -> Vec<usize> {
     ordered
 }
 
-/// The places of the jobs that this one needs.
+/// The indexes of the jobs that this one needs.
 fn known_needs(id: &str, job: &Job, places: &HashMap<&str, usize>, findings: &mut Findings) -> Vec<usize> {
     let mut needs = Vec::new();
     for need in &job.needs {
@@ -135,7 +135,7 @@ fn known_jobs(wanted: &str, places: &HashMap<&str, usize>) -> String {
     }
 }
 
-/// Follows what jobs wait for until one comes again.
+/// Reports a cycle: follows `needs` until a job comes a second time.
 fn tell_circle(
     jobs: &[&(String, Job)],
     waits_for: &[Vec<usize>],

@@ -1,5 +1,5 @@
-//! The language as a table: every key, what it takes, and what it means. The reader's first pass, the JSON
-//! Schema and the check of the documentation are made from it, so they cannot tell different stories.
+//! The types of the language's table: every key, what it takes, and what it means. The first pass of the reader, the
+//! JSON Schema and the check of the documentation all use this table, so they cannot disagree.
 
 use super::duration;
 use super::nearest::nearest;
@@ -11,9 +11,9 @@ use yaml_tree::finding::{Findings, Severity};
 /// A map with fixed keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Object {
-    /// What a person calls it: `a job`.
+    /// Its name in messages: `a job`.
     pub name: &'static str,
-    /// The keys that it may have.
+    /// Its allowed keys.
     pub keys: &'static [Key],
 }
 
@@ -22,11 +22,11 @@ pub struct Object {
 pub struct Key {
     /// The key, as it should be written.
     pub name: &'static str,
-    /// Other spellings that mean the same.
+    /// Other spellings with the same meaning.
     pub aliases: &'static [&'static str],
     /// What it takes.
     pub kind: ValueKind,
-    /// Whether it must be there.
+    /// Whether it is mandatory.
     pub required: bool,
     /// What it means: one sentence.
     pub doc: &'static str,
@@ -39,35 +39,35 @@ pub enum ValueKind {
     Text,
     /// A text that follows GitHub's rule for ids.
     Id,
-    /// A text, a number or a boolean, taken as it is written.
+    /// A text, a number or a boolean, as written.
     Scalar,
     /// `true` or `false`.
     Bool,
-    /// A whole number from the first to the last.
+    /// An integer in this inclusive range.
     Integer(u64, u64),
     /// A number of minutes.
     Minutes,
-    /// A length of time with its unit: `90s`.
+    /// A duration with its unit: `90s`.
     Duration,
     /// Bytes, with or without a unit: `64M`.
     Size,
-    /// One of some words.
+    /// One of these words.
     Choice(&'static [&'static str]),
     /// A list.
     List(&'static ValueKind),
-    /// A map from names that the workflow chooses.
+    /// A map with arbitrary names as keys.
     Map(&'static ValueKind),
-    /// A map from ids, which follow GitHub's rule.
+    /// A map with ids as keys, which follow GitHub's rule.
     Ids(&'static ValueKind),
     /// A map with fixed keys.
     Object(&'static Object),
-    /// One of these, told apart by their shapes.
+    /// One of these kinds, distinguished by their shapes.
     Either(&'static [ValueKind]),
-    /// Anything: GitHub's, and without an effect here.
+    /// Any value of a GitHub key that has no effect here.
     Ignored,
 }
 
-/// The three shapes of YAML.
+/// The three node types of YAML.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeShape {
     Scalar,
@@ -85,7 +85,7 @@ impl ValueKind {
         }
     }
 
-    /// For messages: what is expected.
+    /// The expected value, for messages.
     fn describe(&self) -> String {
         match self {
             Self::Text => "a text".into(),
@@ -106,7 +106,7 @@ impl ValueKind {
         }
     }
 
-    /// For hints: the same, with more.
+    /// The same with more detail, for hints.
     fn describe_with_keys(&self) -> String {
         match self {
             Self::Object(object) => format!("a map with the keys {}", object.key_names()),
@@ -118,12 +118,12 @@ impl ValueKind {
     }
 }
 
-/// Compares a document with what is expected of it.
+/// Compares a document with the expected kind.
 pub(super) fn check(root: &Node, kind: &ValueKind, findings: &mut Findings) {
     check_node(root, kind, &(root.span.start..root.span.start), findings);
 }
 
-/// What is missing is marked at `owner`: the key of the node.
+/// Checks one node. Missing keys are reported at `owner`, the key of the node.
 fn check_node(node: &Node, kind: &ValueKind, owner: &Range<usize>, findings: &mut Findings) {
     match kind {
         _ if findings.are_enough() => {}
@@ -203,7 +203,7 @@ fn check_object(node: &Node, object: &Object, owner: &Range<usize>, findings: &m
             let meant = nearest(&key.name, object.spellings()).and_then(|near| object.find(near));
             let (message, hint) = unknown_key(&key.name, object);
             findings.error("unknown-key", &key.span, message, hint);
-            // What was meant is not missing as well.
+            // A key that was misspelt is not reported as missing too.
             given.extend(meant.map(|meant| meant.name).filter(|_| instead_of(&key.name).is_none()));
             continue;
         };
@@ -245,7 +245,7 @@ fn instead_of(foreign: &str) -> Option<&'static str> {
 }
 
 impl Object {
-    /// The key that is spelled so.
+    /// The key with this name or alias.
     #[must_use]
     pub fn find(&self, spelling: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == spelling || key.aliases.contains(&spelling))
@@ -261,7 +261,7 @@ impl Object {
     }
 }
 
-/// GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as names of directories.
+/// Checks GitHub's rule for ids (workflow syntax, `jobs.<job_id>`), which also makes them safe as directory names.
 fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
     let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
@@ -277,7 +277,7 @@ fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
 /// The rule for ids as a regular expression of ECMA-262.
 pub const ID_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 
-/// Characters of an id: it becomes the name of a directory (NAME_MAX, 255) beside another.
+/// Characters of the longest id: it becomes part of the name of a directory (NAME_MAX, 255).
 pub const LONGEST_ID: usize = 100;
 
 fn check_scalar(node: &Node, kind: &ValueKind, findings: &mut Findings) {
@@ -319,7 +319,7 @@ fn wrong_scalar(scalar: &Scalar, kind: &ValueKind, node: &Node) -> (String, Stri
     (message, remedy(scalar, kind).unwrap_or_else(|| format!("write {expected}")))
 }
 
-/// What to do about a scalar that is not of its kind, where there is more to say than what that is.
+/// A hint for a scalar of the wrong kind, if there is more to say than the expected kind.
 fn remedy(scalar: &Scalar, kind: &ValueKind) -> Option<String> {
     let text = scalar.text.as_str();
     let is_quoted = scalar.is_quoted();
@@ -360,7 +360,7 @@ fn remedy(scalar: &Scalar, kind: &ValueKind) -> Option<String> {
     })
 }
 
-/// As much of a text as a message can take.
+/// Shortens a text for a message.
 pub(super) fn shortened(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {
@@ -370,7 +370,7 @@ pub(super) fn shortened(text: &str) -> String {
     }
 }
 
-/// Keys of GitHub's language whose loss would change what runs.
+/// Keys of GitHub's language that cannot be ignored, because they change what runs.
 const FOREIGN: &[(&str, &str)] = &[
     ("strategy", "there is no matrix: write one job for each case"),
     ("concurrency", "a machine runs one workflow: remove it"),

@@ -1,29 +1,29 @@
-//! One entry of `volumes:`.
+//! An entry of `volumes:`.
 
 use super::model::Image;
 use std::path::{Component, Path, PathBuf};
 
-/// Something that a container shares with the machine or with other containers, or that is mounted into it.
+/// A directory that a container shares with the machine or with other containers, or another mount in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Volume {
     /// Where it comes from.
     pub source: VolumeSource,
-    /// Where the container sees it; absolute.
+    /// Absolute path in the container.
     pub target: PathBuf,
-    /// Whether the container may only read it.
+    /// Whether it is mounted read-only.
     pub read_only: bool,
 }
 
 /// Where a volume comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VolumeSource {
-    /// `/path`: a fresh directory of this container's own.
+    /// `/path`: a new directory for this container only.
     Anonymous,
-    /// `name:/path`: a directory shared by all containers that give the same name.
+    /// `name:/path`: a directory shared by all containers with the same name for it.
     Named(String),
-    /// `/host:/path`: a path of the machine.
+    /// `/host:/path`: a path on the machine.
     Host(PathBuf),
-    /// `type: tmpfs`: an empty file system of its own, of at most so many bytes.
+    /// `type: tmpfs`: a new empty file system, with its size limit in bytes.
     Tmpfs(Option<u64>),
     /// `type: image`: the tree of another image, read-only.
     Image(Box<Image>),
@@ -39,7 +39,7 @@ impl Volume {
         }
     }
 
-    /// [`Volume::image`], to be changed.
+    /// [`Volume::image`], mutable.
     pub(super) fn image_mut(&mut self) -> Option<&mut Image> {
         match &mut self.source {
             VolumeSource::Image(image) => Some(image),
@@ -47,10 +47,10 @@ impl Volume {
         }
     }
 
-    /// Reads the short form, `[SOURCE:]TARGET[:ro|rw]`.
+    /// Parses the short form, `[SOURCE:]TARGET[:ro|rw]`.
     ///
     /// # Errors
-    /// Why it is not one.
+    /// When the text is not a volume: the reason.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let fields: Vec<&str> = text.split(':').collect();
         let (source, target, mode) = match fields[..] {
@@ -71,7 +71,7 @@ impl Volume {
 }
 
 impl VolumeSource {
-    /// A path of the machine, or a name.
+    /// Parses a path on the machine, or a name.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
             path if path.starts_with('/') => Ok(Self::Host(path.into())),
@@ -81,7 +81,7 @@ impl VolumeSource {
     }
 }
 
-/// The place in the container: below its root, as it stands.
+/// Parses an absolute path in the container. It must be below the root and have no `..`.
 pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     if !path.is_absolute() {
@@ -100,8 +100,8 @@ pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
     Ok(path.components().collect())
 }
 
-/// The directory of the kernel's, which programs cannot do without, that a volume at this path would hide. In
-/// `/dev` a socket or a file may be of use.
+/// The kernel's directory that a volume at this path would hide and that programs need. Volumes inside `/dev` are
+/// allowed, because a socket or a file there can be useful.
 fn hidden_by(path: &Path) -> Option<&'static str> {
     let holds_all = ["/proc", "/sys"].into_iter().find(|directory| path.starts_with(directory));
     holds_all.or((path == Path::new("/dev")).then_some("/dev"))

@@ -1,13 +1,13 @@
-//! Texts that do not grow for ever.
+//! Texts with a size limit.
 
 use std::fmt;
 
-/// How long a text that an expression makes may become, in bytes: GitHub's limit for the outputs of a job. The
-/// kernel takes at most 128 KiB in an environment variable. Without a limit, fifty nested calls of `format`,
-/// `join` or `toJSON` that each double their text would fill the memory.
+/// Bytes of the longest text that an expression can make: GitHub's limit for the outputs of a job. The kernel takes
+/// at most 128 KiB in an environment variable. Without a limit, fifty nested calls of `format`, `join` or `toJSON`,
+/// each of which doubles its text, would exhaust the memory.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// A text of at most [`MAX_BYTES`]: what is beyond is dropped.
+/// A text of at most [`MAX_BYTES`]; the rest is dropped.
 #[derive(Default)]
 pub(super) struct BoundedText(String);
 

@@ -1,11 +1,11 @@
-//! The value of a tree.
+//! Evaluates the tree of an expression.
 
 use super::functions;
 use super::syntax::{Comparison, ExpressionNode, Logic, NodeKind};
 use super::{Scope, Value};
 use std::cmp::Ordering;
 
-/// A value, and whether it is what `*` yields: a list that is not indexed itself, but each of its items is.
+/// A value, and whether it is the result of `*`: an index then applies to each item of the list, not to the list.
 pub(super) struct Evaluated {
     pub(super) value: Value,
     is_filtered: bool,
@@ -60,7 +60,7 @@ fn filtered(items: Vec<Value>) -> Evaluated {
     Evaluated { value: Value::List(items), is_filtered: true }
 }
 
-/// The first operand that is true or is not, else the last; those after it are not evaluated.
+/// The first operand whose truth is `truth`, or else the last. The operands after it are not evaluated.
 fn first_that_is(truth: bool, operands: &[ExpressionNode], scope: &dyn Scope) -> Evaluated {
     let mut outcome = Value::Null.into();
     for operand in operands {

@@ -26,7 +26,7 @@ pub(super) struct Signature {
     arguments: RangeInclusive<usize>,
 }
 
-/// The most arguments that a function takes: GitHub's limit.
+/// The largest number of arguments of a function: GitHub's limit.
 const MANY: usize = 255;
 
 static SIGNATURES: [Signature; 10] = [
@@ -42,14 +42,14 @@ static SIGNATURES: [Signature; 10] = [
     Signature { name: "toJSON", function: Function::ToJson, arguments: 1..=1 },
 ];
 
-/// Functions that GitHub has and Iguana has not, and what to do without.
+/// Functions that GitHub has and Iguana does not, with a hint for each.
 const ABSENT: [(&str, &str); 3] = [
     ("case", "choose with `&&` and `||`: `env.FAST == 'yes' && 'a' || 'b'`"),
     ("fromJSON", "pass the values one by one, each as an output of its own"),
     ("hashFiles", "compute the hash in a step and pass it on as an output"),
 ];
 
-/// The function that is called by the name at `span`.
+/// The function whose name is at `span`.
 pub(super) fn find(text: &str, span: &Range<usize>) -> Result<&'static Signature, ExpressionError> {
     let name = &text[span.clone()];
     if let Some(signature) = SIGNATURES.iter().find(|known| known.name.eq_ignore_ascii_case(name)) {
@@ -67,7 +67,7 @@ pub(super) fn find(text: &str, span: &Range<usize>) -> Result<&'static Signature
 }
 
 impl Signature {
-    /// Whether it can be called with so many arguments.
+    /// Checks the number of arguments.
     pub(super) fn check(&self, count: usize, call: &Range<usize>) -> Result<(), ExpressionError> {
         if self.arguments.contains(&count) {
             return Ok(());
@@ -85,7 +85,7 @@ impl Signature {
     }
 }
 
-/// The value of a call whose number of arguments is right.
+/// The value of a call. The number of arguments must be right.
 pub(super) fn call(function: Function, arguments: &[Value], scope: &dyn Scope) -> Value {
     match (function, arguments) {
         (Function::Status(status), _) => Value::Bool(scope.status(status)),
@@ -129,7 +129,7 @@ enum Piece<'a> {
     Argument(u8),
 }
 
-/// The pieces of a format; none when a brace in it stands alone.
+/// The pieces of a format; `None` if it has an unmatched brace.
 fn pieces(mut format: &str) -> Option<Vec<Piece<'_>>> {
     let mut pieces = Vec::new();
     while let Some(brace) = format.find(['{', '}']) {
@@ -140,7 +140,7 @@ fn pieces(mut format: &str) -> Option<Vec<Piece<'_>>> {
             continue;
         }
         let (number, after) = after.strip_prefix('{')?.split_once('}')?;
-        // Rust would also take a `+`.
+        // Rust would also accept a `+`.
         let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?;
         pieces.extend([Piece::Text(before), Piece::Argument(number.parse().ok()?)]);
         format = after;
@@ -149,7 +149,7 @@ fn pieces(mut format: &str) -> Option<Vec<Piece<'_>>> {
     Some(pieces)
 }
 
-/// Whether a format that is known before the run is good for so many arguments.
+/// Checks a constant format against the number of arguments.
 pub(super) fn check_format(format: &str, count: usize, span: &Range<usize>) -> Result<(), ExpressionError> {
     let Some(pieces) = pieces(format) else {
         return Err(ExpressionError::new(span, "a brace in this format is not part of a `{0}`")
@@ -166,8 +166,8 @@ pub(super) fn check_format(format: &str, count: usize, span: &Range<usize>) -> R
     }
 }
 
-/// The format with its arguments in it. What GitHub stops at, in a format that is known in the run only, stays
-/// as it is: a format with a brace alone, and the number of an argument that is not there.
+/// The format with its arguments inserted. Mistakes that GitHub stops at stay unchanged in a format that is not
+/// constant: an unmatched brace, and the number of a missing argument.
 fn fill(format: &str, arguments: &[Value]) -> String {
     let mut filled = BoundedText::default();
     for piece in pieces(format).unwrap_or_else(|| vec![Piece::Text(format)]) {

@@ -1,7 +1,7 @@
-//! The expression language: what stands in `${{ … }}` and in `if:`.
+//! The expression language, used in `${{ … }}` and in `if:`.
 //!
-//! It is the language of GitHub Actions: what is well-formed there is so here, and has the same value. Where the
-//! two differ, a comment at the place says why. All errors are those of parsing; evaluating has none.
+//! It is the language of GitHub Actions: what is well-formed there is well-formed here, and has the same value.
+//! Comments explain each difference. All errors are found while parsing; evaluation cannot fail.
 
 mod bounded;
 mod evaluate;
@@ -18,15 +18,15 @@ use std::fmt;
 use std::ops::Range;
 use syntax::Syntax;
 
-/// How long an expression may be, in characters: GitHub's limit.
+/// The longest expression in characters: GitHub's limit.
 const MAX_LENGTH: usize = 21_000;
 
-/// Why a text is not an expression, and where.
+/// Why and where a text is not an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpressionError {
-    /// Where the fault begins: a byte of the text that was parsed.
+    /// Start of the fault in bytes of the parsed text.
     pub offset: usize,
-    /// How many bytes of the text are at fault.
+    /// Length of the fault in bytes.
     pub length: usize,
     /// What is wrong.
     pub message: String,
@@ -53,40 +53,40 @@ impl fmt::Display for ExpressionError {
 
 impl std::error::Error for ExpressionError {}
 
-/// What an expression asks about the jobs and steps before it.
+/// The status functions, which ask about earlier jobs and steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// `success()`: nothing failed so far.
+    /// `success()`: nothing has failed so far.
     Success,
-    /// `failure()`: something failed.
+    /// `failure()`: something has failed.
     Failure,
-    /// `always()`: whatever happened.
+    /// `always()`: true in any case.
     Always,
     /// `cancelled()`: the workflow was cancelled.
     Cancelled,
 }
 
-/// Where an expression finds what it names.
+/// The values that an expression can use.
 pub trait Scope {
-    /// The context of this name, in lower case; [`Value::Null`] when there is none.
+    /// The context called `name`, in lower case; [`Value::Null`] if there is none.
     fn context(&self, name: &str) -> Value;
 
-    /// Whether this is how things stand.
+    /// Whether this status applies.
     fn status(&self, status: Status) -> bool;
 }
 
-/// A value that an expression takes from a context: `needs.build.outputs.x` or `env['A']`.
+/// A value from a context that an expression uses: `needs.build.outputs.x` or `env['A']`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// The context in lower case, then the keys as written, up to the first that is not known before the run.
+    /// The context in lower case, then the keys as written, up to the first that is not constant.
     pub path: Vec<String>,
-    /// Where it begins: a byte of the text that was parsed.
+    /// Start in bytes of the parsed text.
     pub offset: usize,
-    /// How many bytes of the text it takes.
+    /// Length in bytes.
     pub length: usize,
 }
 
-/// An expression that is well-formed.
+/// A well-formed expression.
 #[derive(Debug, Clone)]
 pub struct Expression {
     text: String,
@@ -103,18 +103,18 @@ impl PartialEq for Expression {
 impl Eq for Expression {}
 
 impl Expression {
-    /// Parses what stands between `${{` and `}}`.
+    /// Parses the text between `${{` and `}}`.
     ///
     /// # Errors
-    /// The text is not an expression, or calls a function that is not known, or one with the wrong arguments.
+    /// When the text is not an expression, or calls an unknown function, or one with the wrong arguments.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
         Self::parse_part(text, 0..text.len())
     }
 
-    /// Parses the condition of an `if:`, with or without `${{ }}` around the whole of it.
+    /// Parses the condition of an `if:`, which may be enclosed in `${{ }}`.
     ///
     /// # Errors
-    /// As [`Expression::parse`]; also when `${{ }}` is around a part of it only.
+    /// As [`Expression::parse`]; also when `${{ }}` encloses only a part of it.
     pub fn condition(text: &str) -> Result<Self, ExpressionError> {
         Self::parse_part(text, template::condition(text)?)
     }
@@ -130,7 +130,7 @@ impl Expression {
         Ok(Self { text: text.to_owned(), syntax: Syntax::parse(text, part)? })
     }
 
-    /// The text as written, with `${{ }}` where it had them.
+    /// The text as written, including `${{ }}`.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.text
@@ -142,7 +142,7 @@ impl Expression {
         self.syntax.root.evaluate(scope).value
     }
 
-    /// What the expression takes from contexts, in the order of its text.
+    /// The values from contexts that the expression uses, in the order of its text.
     #[must_use]
     pub fn names(&self) -> &[Name] {
         &self.syntax.names
@@ -159,7 +159,7 @@ impl Expression {
 mod tests {
     use super::*;
 
-    /// A scope with every kind of value, in which nothing failed. The context `never` must not be asked for.
+    /// A scope with every kind of value, in which nothing has failed. The context `never` must not be evaluated.
     pub(super) struct Sample;
 
     impl Scope for Sample {
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// Each case: the text, what of it is at fault, and a part of the message and the hint.
+    /// Each case has the text, its faulty part, and a part of the message and the hint.
     pub(super) fn assert_faults(cases: &[(&str, &str, &str)]) {
         for (text, at_fault, expected) in cases {
             let error = Expression::condition(text).expect_err(text);

@@ -1,4 +1,4 @@
-//! The tree of an expression, and the parser that makes it.
+//! The syntax tree of an expression, and its parser.
 
 use super::functions;
 use super::functions::Function;
@@ -6,14 +6,14 @@ use super::token::{Token, TokenKind, shown, tokens, unexpected};
 use super::{ExpressionError, Name, Value};
 use std::ops::Range;
 
-/// How deep a tree may be: GitHub's limit. It also keeps hostile input from overflowing the stack, and for that
-/// parentheses count here, as they do not there.
+/// The deepest tree: GitHub's limit. It also keeps hostile input from overflowing the stack; for that reason
+/// parentheses count here, although they do not on GitHub.
 pub(super) const MAX_DEPTH: usize = 50;
 
 #[derive(Debug, Clone)]
 pub(super) struct ExpressionNode {
     pub(super) kind: NodeKind,
-    /// How many nodes it is to the furthest leaf, with this one.
+    /// Number of nodes to the furthest leaf, including this one.
     depth: usize,
 }
 
@@ -80,9 +80,9 @@ struct Parser<'a> {
     text: &'a str,
     tokens: std::vec::IntoIter<Token>,
     current: Token,
-    /// Where the token before the current one stands.
+    /// Span of the token before the current one.
     parsed: Range<usize>,
-    /// How many operands the current one is inside of.
+    /// Number of operands that enclose the current one.
     depth: usize,
     names: Vec<Name>,
     asks_for_status: bool,
@@ -91,7 +91,7 @@ struct Parser<'a> {
 type Parsed<T = ExpressionNode> = Result<T, ExpressionError>;
 
 impl Parser<'_> {
-    /// Operands and the operators between them that bind at least as strongly.
+    /// Operands and the operators between them whose precedence is at least `weakest`.
     fn expression(&mut self, weakest: u8) -> Parsed {
         let mut left = self.operand()?;
         while let Some((strength, operator)) = binary(&self.current.kind)
@@ -152,7 +152,7 @@ impl Parser<'_> {
         self.items(node, Some(self.names.len() - 1))
     }
 
-    /// The `.key`, `[…]` and `.*` after a value; `name` is the name that grows with them while they are constant.
+    /// The `.key`, `[…]` and `.*` after a value. Constant keys are appended to the name with the index `name`.
     fn items(&mut self, mut node: ExpressionNode, mut name: Option<usize>) -> Parsed {
         loop {
             let key = if self.is_at(".") {
@@ -171,7 +171,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What follows a point; none for `*`.
+    /// The key after a point; `None` for `*`.
     fn key(&mut self) -> Parsed<Option<ExpressionNode>> {
         match self.current.kind {
             TokenKind::Sign("*") => {
@@ -198,7 +198,7 @@ impl Parser<'_> {
         Ok(key)
     }
 
-    /// Whether the key is constant, and so is now a part of the name.
+    /// Whether the key is constant; then it was appended to the name.
     fn lengthen(&mut self, name: usize, key: Option<&ExpressionNode>) -> bool {
         let Some(NodeKind::Literal(key)) = key.map(|key| &key.kind) else { return false };
         let name = &mut self.names[name];
@@ -284,7 +284,7 @@ fn too_deep(span: &Range<usize>) -> ExpressionError {
         .hint("split it, or move a part of it into `env`")
 }
 
-/// How strongly the weakest operator binds.
+/// The precedence of the operator that binds least.
 const LOOSEST: u8 = 1;
 
 fn binary(token: &TokenKind) -> Option<(u8, Operator)> {
@@ -313,7 +313,7 @@ fn join(left: ExpressionNode, operator: Operator, right: ExpressionNode) -> Node
     }
 }
 
-/// A chain of one operator becomes one node, as on GitHub, so that its length does not count as depth.
+/// Joins a chain of one operator to one node, as GitHub does, so that its length does not count as depth.
 fn operands(node: ExpressionNode, logic: Logic) -> Vec<ExpressionNode> {
     match node.kind {
         NodeKind::Logic(same, operands) if same == logic => operands,

@@ -1,4 +1,4 @@
-//! Texts with `${{ … }}` in them.
+//! Texts that contain `${{ … }}`.
 
 use super::bounded::BoundedText;
 use super::{Expression, ExpressionError, Scope};
@@ -18,7 +18,7 @@ pub struct Template {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Placeholder {
-    /// From `${{` to `}}`, with both.
+    /// Span from `${{` to `}}`, including both.
     span: Range<usize>,
     expression: Expression,
 }
@@ -27,7 +27,7 @@ impl Template {
     /// Parses a text and all expressions in it.
     ///
     /// # Errors
-    /// A `${{` is not closed, or what stands in it is not an expression.
+    /// When a `${{` is not closed, or does not contain an expression.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
         let mut placeholders = Vec::new();
         let mut at = 0;
@@ -42,13 +42,13 @@ impl Template {
         Ok(Self { source: text.to_owned(), placeholders })
     }
 
-    /// A text that stands for itself, even if there is a `${{` in it.
+    /// A text that is taken literally, even if it contains `${{`.
     #[must_use]
     pub fn literal(text: impl Into<String>) -> Self {
         Self { source: text.into(), placeholders: Vec::new() }
     }
 
-    /// The text, when it is the same in every run.
+    /// The text, if it has no expressions.
     #[must_use]
     pub fn as_literal(&self) -> Option<&str> {
         self.placeholders.is_empty().then_some(self.source.as_str())
@@ -76,7 +76,7 @@ impl Template {
         text.into_string()
     }
 
-    /// Its expressions, each with the byte of the source at which its text begins.
+    /// The expressions, each with its byte offset in the source.
     pub fn expressions(&self) -> impl Iterator<Item = (&Expression, usize)> {
         self.placeholders
             .iter()
@@ -84,13 +84,13 @@ impl Template {
     }
 }
 
-/// What stands between the `${{` at `open` and its `}}`, which no text in quotes can be.
+/// The span between the `${{` at `open` and its `}}`. A `}}` in quotes does not count.
 fn inside(text: &str, open: usize) -> Result<Range<usize>, ExpressionError> {
     let start = open + OPEN.len();
     let mut is_quoted = false;
     for (index, byte) in text.bytes().enumerate().skip(start) {
         match byte {
-            // The two of a doubled quote cancel each other.
+            // A doubled quote toggles twice, so it has no effect.
             b'\'' => is_quoted = !is_quoted,
             b'}' if !is_quoted && text[index..].starts_with(CLOSE) => return Ok(start..index),
             _ => {}
@@ -103,8 +103,8 @@ fn inside(text: &str, open: usize) -> Result<Range<usize>, ExpressionError> {
 
 /// The part of a condition that is the expression.
 ///
-/// On GitHub a condition with more than one `${{ … }}` in it is a text, which is always true. It is never meant,
-/// so it is an error; and white space around `${{ … }}`, which has the same effect there, has none.
+/// On GitHub a condition with several `${{ … }}` is a text, which is always true. Nobody wants that, so it is an
+/// error here. White space around `${{ … }}` has the same effect there; here it is ignored.
 pub(super) fn condition(text: &str) -> Result<Range<usize>, ExpressionError> {
     let Some(open) = text.find(OPEN) else { return Ok(0..text.len()) };
     let start = text.len() - text.trim_start().len();

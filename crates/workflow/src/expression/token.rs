@@ -1,4 +1,4 @@
-//! The words and signs of an expression.
+//! Splits an expression into tokens.
 
 use super::ExpressionError;
 use super::value::{Value, parse_number};
@@ -20,14 +20,14 @@ pub(super) struct Token {
     pub(super) span: Range<usize>,
 }
 
-/// Of two signs that begin alike, the longer comes first.
+/// Of two operators with the same beginning, the longer one comes first.
 const SIGNS: [&str; 16] =
     ["==", "!=", "<=", ">=", "&&", "||", "(", ")", "[", "]", ",", ".", "*", "!", "<", ">"];
 
-/// How much of a wrong word an error quotes, in characters.
+/// The longest quotation of a wrong word in an error, in characters.
 const MAX_QUOTED: usize = 40;
 
-/// Splits a part of `text`; the spans are bytes of the whole `text`.
+/// Splits a part of `text`; the spans are offsets in the whole `text`.
 pub(super) fn tokens(text: &str, part: Range<usize>) -> Result<Vec<Token>, ExpressionError> {
     let text = &text[..part.end];
     let mut tokens: Vec<Token> = Vec::new();
@@ -89,7 +89,7 @@ fn double_quoted(text: &str, start: usize) -> ExpressionError {
 }
 
 fn number(text: &str, start: usize) -> Result<Token, ExpressionError> {
-    // The first character is taken unseen: it may be a point, or a sign.
+    // The first character is always taken: it may be a point, or a sign.
     let length = 1 + length_while(&text[start + 1..], |letter| letter == '.' || !ends_word(letter));
     let span = start..start + length;
     let number = parse_number(&text[span.clone()]);
@@ -135,7 +135,7 @@ fn length_while(text: &str, holds: impl Fn(char) -> bool) -> usize {
     text.find(|letter| !holds(letter)).unwrap_or(text.len())
 }
 
-/// The error about something that cannot stand where it stands.
+/// The error for a token that is not allowed at its position.
 pub(super) fn unexpected(text: &str, span: &Range<usize>) -> ExpressionError {
     let word = &text[span.clone()];
     let error = ExpressionError::new(span, format!("unexpected `{}`", shown(word)));
@@ -176,7 +176,7 @@ fn remedy(word: &str) -> Option<&'static str> {
     })
 }
 
-/// A part of the source as a person can read it: short, and without characters that steer a terminal.
+/// A part of the source for a message: shortened, and without control characters.
 pub(super) fn shown(source: &str) -> String {
     let mut shown = String::new();
     for (count, letter) in source.chars().enumerate() {

@@ -1,29 +1,29 @@
-//! Values, and how one kind of value becomes another.
+//! Values and their conversions.
 
 use indexmap::IndexMap;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// What an expression yields.
+/// The result of an expression.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
-    /// Nothing: also what a key that is not there has.
+    /// Null; also the value of a missing key.
     #[default]
     Null,
     /// True or false.
     Bool(bool),
-    /// A number; there are no others than these.
+    /// A number; integers have no type of their own.
     Number(f64),
     /// A text.
     Text(String),
-    /// Values in an order.
+    /// A list of values.
     List(Vec<Value>),
     /// Values by their keys.
     Map(IndexMap<String, Value>),
 }
 
 impl Value {
-    /// Whether it counts as true: all does but null, false, 0, NaN and the empty text.
+    /// Whether the value counts as true. Only null, false, 0, NaN and the empty text do not.
     #[must_use]
     pub fn is_true(&self) -> bool {
         match self {
@@ -49,9 +49,9 @@ impl Value {
         }
     }
 
-    /// How two values compare; none when they cannot be: NaN, a list, a map.
+    /// Compares two values; `None` if that is not possible: NaN, a list, a map.
     ///
-    /// GitHub holds a list or a map equal to itself. Here each use is a copy, so it is equal to nothing.
+    /// On GitHub a list or a map is equal to itself. Here each use is a copy, so it is equal to nothing.
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => Some(without_case(one).cmp(&without_case(other))),
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// The value of a key or the item of a list, if there is one.
+    /// The value of a key or an item of a list, if it exists.
     pub(super) fn into_item(self, key: &Self) -> Option<Self> {
         match self {
             Self::List(list) => list.into_iter().nth(list_index(key.as_number())?),
@@ -97,7 +97,7 @@ impl fmt::Display for Value {
 }
 
 fn list_index(number: f64) -> Option<usize> {
-    // The cast rounds down; what no list has goes to the end of the range.
+    // The cast rounds down. An index that is too large becomes the end of the range.
     (number >= 0.0).then_some(number as usize)
 }
 
@@ -106,9 +106,9 @@ fn index_without_case(map: &IndexMap<String, Value>, key: &str) -> Option<usize>
     map.keys().position(|candidate| without_case(candidate) == key)
 }
 
-/// The text in the one form that all its spellings with other cases have.
+/// Folds the case of a text for comparison.
 ///
-/// As .NET's ordinal comparison: each character by itself, and none but an ASCII letter is equal to one.
+/// As .NET's ordinal comparison: each character by itself, and only ASCII letters are equal to ASCII letters.
 pub(super) fn without_case(text: &str) -> String {
     text.chars().map(upper).collect()
 }
@@ -121,7 +121,7 @@ fn upper(letter: char) -> char {
     }
 }
 
-/// The number that a text stands for: 0 when it is blank, NaN when it is none.
+/// Converts a text to a number: 0 if it is blank, NaN if it is not a number.
 pub(super) fn parse_number(text: &str) -> f64 {
     let text = text.trim();
     if text.is_empty() {
@@ -136,7 +136,7 @@ pub(super) fn parse_number(text: &str) -> f64 {
     match text {
         "Infinity" | "+Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
-        // Rust would also take `inf` and `nan`.
+        // Rust would also accept `inf` and `nan`.
         _ if text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) => {
             text.parse().unwrap_or(f64::NAN)
         }
@@ -144,7 +144,7 @@ pub(super) fn parse_number(text: &str) -> f64 {
     }
 }
 
-/// Digits of 32 bits with a sign, as .NET reads them: `0xFFFFFFFF` is -1.
+/// Parses a signed 32-bit number as .NET does: `0xFFFFFFFF` is -1.
 fn parse_digits(digits: &str, radix: u32) -> f64 {
     match u32::from_str_radix(digits, radix) {
         Ok(number) if !digits.starts_with('+') => f64::from(number.cast_signed()),
@@ -152,7 +152,7 @@ fn parse_digits(digits: &str, radix: u32) -> f64 {
     }
 }
 
-/// How many digits of a number are shown: .NET's format `G15`.
+/// Significant digits of a number in a text: .NET's format `G15`.
 const DIGITS: i32 = 15;
 
 fn write_number(number: f64, out: &mut fmt::Formatter<'_>) -> fmt::Result {

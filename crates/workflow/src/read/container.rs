@@ -23,7 +23,7 @@ impl Reader<'_> {
         self.container(node, &CONTAINER, names)
     }
 
-    /// A container in long form, whose keys are those of `object`.
+    /// A container in long form with the keys of `object`.
     pub(super) fn container(&mut self, node: &Node, object: &Object, names: &Names<'_>) -> Option<Container> {
         let fields = Fields::of(node, object);
         let inner = names.with_env(env_names(fields.get("env")));
@@ -58,7 +58,7 @@ impl Reader<'_> {
         Some(container)
     }
 
-    /// The name of an image; one without expressions must be good now.
+    /// The name of an image. A name without expressions is parsed now.
     pub(super) fn image(&mut self, node: &Node, names: &Names<'_>) -> Option<Image> {
         let name = self.template(node, names)?;
         let reference = match name.as_literal().map(str::parse) {
@@ -199,14 +199,14 @@ fn into_text(path: std::path::PathBuf) -> String {
 }
 
 impl Image {
-    /// For a place where there should be one; the error has been told.
+    /// A placeholder after an error that has been reported.
     fn unknown() -> Self {
         Self { name: Template::default(), reference: None, span: 0..0 }
     }
 }
 
 impl Container {
-    /// For a place where there should be one; the error has been told.
+    /// A placeholder after an error that has been reported.
     pub(super) fn unknown() -> Self {
         Self::named(Image::unknown())
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use yaml_tree::document::Node;
 
 impl Reader<'_> {
-    /// A text in which `${{ … }}` is replaced when it is used.
+    /// A text whose `${{ … }}` are evaluated at run time.
     pub(super) fn template(&mut self, node: &Node, names: &Names<'_>) -> Option<Template> {
         let text = node.text()?;
         self.check_zero(node, text);
@@ -39,7 +39,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A text in which there is no expression; nothing for what YAML takes for a number.
+    /// A text without expressions; `None` for a scalar that YAML reads as a number.
     pub(super) fn plain(&mut self, node: &Node) -> Option<String> {
         if node.is_text() { self.plain_scalar(node) } else { None }
     }
@@ -58,7 +58,7 @@ impl Reader<'_> {
         Some(text.to_owned())
     }
 
-    /// A command: a list of words, or a text that is split as a shell does it.
+    /// A command: a list of words, or a text that is split as in a shell.
     pub(super) fn words(&mut self, node: &Node, names: &Names<'_>) -> Option<Vec<Template>> {
         if node.scalar().is_none() {
             return node.items().iter().map(|item| self.template(item, names)).collect();
@@ -93,7 +93,7 @@ impl Reader<'_> {
         }
     }
 
-    /// No program and no variable can hold a zero byte.
+    /// Reports a zero byte, which neither arguments nor variables can contain.
     fn check_zero(&mut self, node: &Node, text: &str) {
         if text.contains('\0') {
             self.findings.error("zero", &node.span, "this text holds a zero byte", "remove `\\0`");
@@ -125,8 +125,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Where a part of a scalar stands in the document. Quotes, escapes and indentation are in between, so
-    /// the part is looked for; when it cannot be found, it is the whole scalar.
+    /// The span of a part of a scalar in the document. Quotes, escapes and indentation shift the offsets, so the part
+    /// is searched for. If it is not found, the result is the span of the whole scalar.
     pub(super) fn place(&self, node: &Node, text: &str, offset: usize, length: usize) -> Range<usize> {
         let start = text.floor_char_boundary(offset);
         let end = text.floor_char_boundary(offset.saturating_add(length).min(text.len())).max(start);

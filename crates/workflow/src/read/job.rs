@@ -14,8 +14,8 @@ use std::time::Duration;
 use yaml_tree::document::{Key, Node};
 use yaml_tree::finding::Severity;
 
-/// How long a service may take until it is ready, unless the workflow says otherwise: as long as a slow
-/// database takes on slow hardware, and short enough for a person to wait.
+/// Default time limit for a service to become ready: enough for a slow database on slow hardware, and short enough
+/// for a person to wait.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// `defaults.run` of the workflow or the job.
@@ -25,11 +25,11 @@ pub(super) struct Defaults {
     directory: Option<String>,
 }
 
-/// The longest text of a default, in bytes: a hostile document has many steps, and each gets a copy.
+/// The longest default in bytes. A hostile document has many steps, and each gets a copy.
 const LONGEST_DEFAULT: usize = 1000;
 
 impl Reader<'_> {
-    /// `outer`, where `node` does not say otherwise.
+    /// The defaults in `node`; those it lacks come from `outer`.
     pub(super) fn defaults(&mut self, outer: &Defaults, node: Option<&Rc<Node>>) -> Defaults {
         let Some(run) = node.and_then(|node| Fields::of(node, &DEFAULTS).get("run")) else {
             return outer.clone();
@@ -87,7 +87,7 @@ impl Reader<'_> {
             limits,
             continue_on_error: fields.is_true("continue-on-error"),
             steps,
-            // Without a container there is an error already; anything will do to go on.
+            // A missing container has been reported; a placeholder lets the checks continue.
             ..Job::of(container.unwrap_or_else(Container::unknown))
         };
         self.check_unused_program(&job, fields.get("container"));
@@ -104,7 +104,7 @@ impl Reader<'_> {
         nodes.iter().filter_map(placed).collect()
     }
 
-    /// The image's own program does not run when there are steps.
+    /// Reports settings of the image's own program, which does not run if there are steps.
     fn check_unused_program(&mut self, job: &Job, container: Option<&Rc<Node>>) {
         let (Some(node), false) = (container, job.steps.is_empty()) else { return };
         let given = [("entrypoint", &job.container.entrypoint), ("command", &job.container.command)];
@@ -118,7 +118,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A step that may take longer than its job never gets its time.
+    /// Reports a step whose time limit is longer than that of its job: it could never be reached.
     fn check_time(&mut self, step: &Step, node: &Node, most: Option<Duration>) {
         if step.limits.timeout.zip(most).is_some_and(|(timeout, most)| timeout > most) {
             let fields = Fields::of(node, &STEP);
@@ -164,7 +164,7 @@ impl Reader<'_> {
             [Some(command), None, None] => Sign::Command(self.plain_words(command)?),
             [None, Some(port), None] => Sign::Port(port.text()?.parse().ok()?),
             [None, None, Some(path)] => Sign::Path(self.absolute(path)?),
-            // Something else is wrong with it.
+            // Another mistake has been reported.
             [None, None, None] if node.scalar().is_some() || fields.has_unknown(node) => return None,
             _ => {
                 let is_none = signs.iter().all(Option::is_none);
@@ -178,7 +178,7 @@ impl Reader<'_> {
         Some(Ready { sign, limit })
     }
 
-    /// A path that does not depend on where a program starts.
+    /// An absolute path, so that it does not depend on a working directory.
     pub(super) fn absolute(&mut self, node: &Node) -> Option<PathBuf> {
         let path = PathBuf::from(self.plain(node)?);
         if path.is_absolute() {
@@ -189,7 +189,7 @@ impl Reader<'_> {
         None
     }
 
-    /// `ids` are those of the steps that have one; `most` is the time of the job.
+    /// Reads the steps. `ids` gets the ids of steps that have one; `most` is the time limit of the job.
     fn steps(
         &mut self,
         nodes: &[Rc<Node>],
@@ -226,7 +226,7 @@ impl Reader<'_> {
         let action = match (fields.get("run"), fields.get("uses")) {
             (Some(run), None) => self.run(run, &fields, &inner, defaults),
             (None, Some(uses)) => self.uses(uses, &fields, &inner, names),
-            // Something else is wrong with it.
+            // Another mistake has been reported.
             (None, None) if node.scalar().is_some() || fields.has_unknown(node) => None,
             (run, _) => {
                 let message = "a step needs exactly one of `run` and `uses`";
@@ -279,7 +279,7 @@ impl Reader<'_> {
         Some(shell)
     }
 
-    /// `names` are those of the step, `outer` those of its job.
+    /// Reads a step with `uses:`. `names` are those of the step, `outer` those of its job.
     fn uses(
         &mut self,
         uses: &Rc<Node>,
@@ -295,7 +295,7 @@ impl Reader<'_> {
             self.findings.error("uses", &uses.span, message, hint);
             return None;
         }
-        // It is pulled before the first step runs.
+        // The image is pulled before the first step runs, so its name cannot use `steps`.
         let outside = Names { steps: None, ..outer.clone() };
         let mut container = Container::named(self.image(uses, &outside)?);
         if let Some(with) = fields.get("with").map(|node| Fields::of(node, &WITH)) {
@@ -313,7 +313,7 @@ impl Reader<'_> {
 }
 
 impl Step {
-    /// A step's own container has no more rights than its job's, and the same credentials.
+    /// A step's own container has no more privileges than its job's, and the same credentials.
     fn inherit(&mut self, job: &Container) {
         if let Action::Use(container) = &mut self.action {
             container.privileged = job.privileged;

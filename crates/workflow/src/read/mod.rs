@@ -1,7 +1,7 @@
-//! The tree as a [`Workflow`], with every mistake noted that one part of the document shows by itself.
+//! Converts the tree to a [`Workflow`], and reports each mistake that is visible in a single part of the document.
 //!
-//! Shapes and keys have been compared with the table already: what does not fit is passed over in silence here,
-//! because it has been told.
+//! Shapes and keys have been compared with the table before, so anything that does not fit has been reported and is
+//! skipped here.
 
 mod container;
 mod expressions;
@@ -19,7 +19,7 @@ use timestamp::Timestamp;
 use yaml_tree::document::{Key, MapEntry, Node};
 use yaml_tree::finding::Findings;
 
-/// Reads a whole workflow. With errors among the findings it is not complete.
+/// Reads a whole workflow. It is incomplete if the findings have errors.
 pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Workflow {
     schema::check(root, &schema::ValueKind::Object(&WORKFLOW), findings);
     let fields = Fields::of(root, &WORKFLOW);
@@ -58,7 +58,7 @@ fn on_failure(word: Option<&str>) -> OnFailure {
     }
 }
 
-/// Reads parts of a document, and notes what is wrong with them.
+/// Reads parts of a document and reports mistakes.
 struct Reader<'a> {
     text: &'a str,
     findings: &'a mut Findings,
@@ -101,7 +101,7 @@ fn env_names(node: Option<&Rc<Node>>) -> impl Iterator<Item = &str> {
     node.map(|node| node.entries()).unwrap_or_default().iter().map(|(key, _)| key.name.as_str())
 }
 
-/// The entries of a map under the names of the table, whichever spelling was used.
+/// The entries of a map by the names of the table; aliases have been resolved.
 struct Fields<'a>(Vec<(&'static str, &'a Rc<Node>)>);
 
 impl<'a> Fields<'a> {
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
         Self(node.entries().iter().filter_map(known).collect())
     }
 
-    /// Whether there are keys that the table does not know; that has been told.
+    /// Whether there are unknown keys, which have been reported.
     fn has_unknown(&self, node: &Node) -> bool {
         self.0.len() < node.entries().len()
     }

@@ -1,4 +1,4 @@
-//! `container.options`: what people know from `docker create` and `podman create`.
+//! `container.options`, with the options of `docker create` and `podman create`.
 
 use super::Reader;
 use crate::duration;
@@ -23,7 +23,7 @@ enum Form {
 
 use Form::{Flag, Value};
 
-/// The options that change something, by their long and short names.
+/// The options that have an effect, by their long and short names.
 const EFFECTIVE: &[(&str, &str, Form)] = &[
     ("entrypoint", "", Value),
     ("env", "e", Value),
@@ -39,7 +39,7 @@ const EFFECTIVE: &[(&str, &str, Form)] = &[
     ("workdir", "w", Value),
 ];
 
-/// Those whose wish is granted to every container.
+/// Options that every container has anyway.
 const GRANTED: &[(&str, &str, Form)] = &[
     ("init", "", Flag),
     ("interactive", "i", Flag),
@@ -49,7 +49,7 @@ const GRANTED: &[(&str, &str, Form)] = &[
     ("rm", "", Flag),
 ];
 
-/// Those whose wish is granted to containers that have all rights, and to no other.
+/// Options that privileged containers have anyway, and no others.
 const GRANTED_TO_PRIVILEGED: &[(&str, &str, Form)] =
     &[("cap-add", "", Value), ("device", "", Value), ("security-opt", "", Value)];
 
@@ -69,7 +69,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Where a word stands; the first of its kind when there are several.
+    /// The span of a word; the first one if there are several equal words.
     fn word(&self, node: &Node, word: &str) -> Range<usize> {
         let text = node.text().unwrap_or_default();
         match text.find(word) {
@@ -90,7 +90,7 @@ impl Reader<'_> {
             None => (word, None),
         };
         let Some((known, form)) = find(name) else {
-            // What follows is its value, rather than one more mistake.
+            // The next word is probably the value of an unknown option, not another mistake.
             let _ = rest.next_if(|next| value.is_none() && !next.starts_with('-'));
             return Err(unknown(name));
         };
@@ -125,7 +125,7 @@ impl Reader<'_> {
     }
 }
 
-/// `-it` is `-i -t`.
+/// Splits combined flags: `-it` is `-i -t`.
 fn single_flags(word: String) -> Vec<String> {
     let is_flag = |letter: char| all().any(|(_, short, form)| *form == Flag && short.chars().eq([letter]));
     match word.strip_prefix('-') {
@@ -215,7 +215,7 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
     Ok(())
 }
 
-/// `PATH[:OPTION,…]`, of whose options `size=` counts.
+/// Parses `PATH[:OPTION,…]`. Only the option `size=` has an effect.
 fn tmpfs(value: &str) -> Result<Volume, String> {
     let (path, options) = value.split_once(':').unwrap_or((value, ""));
     if let Some(other) = options.split(',').find(|option| !option.is_empty() && !option.starts_with("size="))

@@ -1,4 +1,4 @@
-//! A plan for programs.
+//! A plan as JSON.
 
 use super::{needs, source};
 use crate::expression::Expression;
@@ -8,8 +8,8 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// The plan for programs. Variables and credentials are left out: the order does not depend on them, and what
-/// is written ends up in logs.
+/// Converts a plan to JSON. Variables and credentials are left out: the order does not depend on them, and the output
+/// may be logged.
 pub fn json(plan: &Plan) -> Value {
     let jobs = plan.jobs.iter().enumerate();
     json!({

@@ -1,4 +1,4 @@
-//! How a plan is written: as a [`table`] of its jobs, as the [`steps`] of a run, and as [`json`] for programs.
+//! Output formats of a plan: a [`table`] of its jobs, the [`steps`] of a run, and [`json`] for programs.
 
 mod json;
 mod steps;
@@ -10,12 +10,12 @@ pub use table::table;
 
 use crate::{Job, VolumeSource};
 
-/// The jobs that one waits for, by their ids.
+/// The ids of the jobs that a job needs.
 fn needs(job: &Job) -> Vec<&str> {
     job.needs.iter().map(|need| need.value.as_str()).collect()
 }
 
-/// What is mounted, as the short form of a volume names it. Nothing for a volume of its own.
+/// The source of a volume, as in its short form; `None` for an anonymous volume.
 fn source(source: &VolumeSource) -> Option<String> {
     match source {
         VolumeSource::Anonymous => None,

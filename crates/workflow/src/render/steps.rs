@@ -1,4 +1,4 @@
-//! What a run does, in order: a dry run.
+//! Describes what a run does, in order: a dry run.
 
 use super::needs;
 use crate::expression::Template;
@@ -7,7 +7,7 @@ use crate::{
 };
 use printable::visible;
 
-/// A line for each thing that a run of the plan does. Containers see `new_root` as `NEWROOT`.
+/// A line for each action of a run of the plan. Containers see `new_root` as `NEWROOT`.
 pub fn steps(plan: &Plan, new_root: &str) -> String {
     let mut lines = Lines::default();
     if let Some(name) = &plan.name {
@@ -34,7 +34,7 @@ struct Lines(String);
 
 impl Lines {
     fn add(&mut self, depth: usize, line: String) {
-        // A name with a line break in it is no line of its own.
+        // A line break in a name must not start a new line.
         self.0 += &format!("{}{}\n", "  ".repeat(depth), visible(&line));
     }
 

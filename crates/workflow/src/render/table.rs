@@ -1,4 +1,4 @@
-//! The order in which jobs run, as a table.
+//! The job order as a table.
 
 use super::{needs, source};
 use crate::expression::Expression;
@@ -6,13 +6,13 @@ use crate::{Job, Limits, Plan, Volume};
 use printable::visible;
 use std::time::Duration;
 
-/// How much of one cell is shown, in characters: a table of all columns still fits on a wide terminal.
+/// The widest cell in characters: a table with all columns still fits on a wide terminal.
 const WIDEST: usize = 36;
 
 const HEADINGS: [&str; 10] =
     ["#", "job", "image", "services", "needs", "volumes", "if", "steps", "timeout", "retries"];
 
-/// A row for each job, in order, below the headings of the columns in which there is something.
+/// A row for each job, in order, with headings. Empty columns are left out.
 pub fn table(plan: &Plan) -> String {
     let jobs = plan.jobs.iter().enumerate();
     let rows: Vec<[String; 10]> = jobs.map(|(index, (id, job))| row(index + 1, id, job)).collect();
@@ -36,7 +36,7 @@ fn row(number: usize, id: &str, job: &Job) -> [String; 10] {
     ]
 }
 
-/// The rows below their headings, without the columns in which there is nothing.
+/// Aligns the rows below their headings and leaves out empty columns.
 fn aligned(rows: &[[String; 10]]) -> String {
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<(usize, usize)> = (0..HEADINGS.len())
@@ -54,7 +54,7 @@ fn aligned(rows: &[[String; 10]]) -> String {
     [HEADINGS.map(str::to_owned)].iter().chain(rows).map(line).collect()
 }
 
-/// The beginning of a text, on one line.
+/// The beginning of a text on one line.
 fn head(text: &str) -> String {
     let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned();
     if line.chars().count() <= WIDEST {
@@ -63,7 +63,7 @@ fn head(text: &str) -> String {
     line.chars().take(WIDEST - 1).chain(['…']).collect()
 }
 
-/// The name of an image with the beginning of its digest.
+/// The name of an image with a shortened digest.
 fn image(name: &str) -> String {
     match name.split_once("@sha256:") {
         Some((name, digest)) => {
@@ -74,7 +74,7 @@ fn image(name: &str) -> String {
     }
 }
 
-/// The end of a text: what tells one image from the next.
+/// The end of a text, which distinguishes one image from another.
 fn tail(text: &str, widest: usize) -> String {
     let text = &*visible(text);
     match text.chars().count().checked_sub(widest) {
@@ -95,7 +95,7 @@ fn retries(limits: &Limits) -> String {
     }
 }
 
-/// `1h 30m`: a length of time as the workflow writes it.
+/// A duration in the syntax of workflows: `1h 30m`.
 fn readable(time: Duration) -> String {
     let milliseconds = time.as_millis();
     let parts = [
