@@ -1,8 +1,8 @@
-//! YAML text to a tree whose every node knows its place.
+//! Parses YAML text to a tree in which every node has its span.
 //!
 //! YAML 1.2, core schema (yaml.org/spec/1.2.2, section 10.3), one document, with anchors and merge keys
-//! (yaml.org/type/merge.html). What a hostile text can cost is bounded: its bytes, its depth, and its nodes
-//! with all aliases followed.
+//! (yaml.org/type/merge.html). The cost of a hostile text is bounded: its bytes, its depth, and its nodes after all
+//! aliases are expanded.
 
 use super::finding::Findings;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
@@ -12,30 +12,30 @@ use std::rc::Rc;
 
 /// The largest workflow in bytes. A workflow of 1,000 jobs has about 200 kB.
 pub const LARGEST: usize = 1 << 20;
-/// How deep a document may be nested; a workflow needs 7.
+/// The deepest nesting of a document; a workflow needs 7.
 const DEEPEST: usize = 40;
-/// How many entries a list or a map may have: twice the jobs of the largest workflow that anybody is known to have.
+/// The largest number of entries in a list or a map: twice the jobs of the largest known workflow.
 const MOST_ENTRIES: usize = 2000;
-/// How much a document may weigh once every alias is followed. A workflow of 1,000 jobs weighs about 40,000.
+/// The largest weight of a document with every alias expanded. A workflow of 1,000 jobs weighs about 40,000.
 const HEAVIEST: usize = 250_000;
-/// So many bytes of text weigh as much as a node: aliases multiply both.
+/// Bytes of text that weigh as much as a node: aliases multiply both.
 const BYTES_PER_WEIGHT: usize = 16;
 
 /// A part of the document.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Where it stands, in bytes of the document.
+    /// Span in bytes of the document.
     pub span: Range<usize>,
     /// What it is.
     pub content: Content,
-    /// What it and all below it cost to read.
+    /// Cost of reading it with all its children.
     weight: usize,
 }
 
 /// The three kinds of nodes (YAML 1.2.2, section 3.2.1.1).
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// A text, a number, a truth value, or nothing.
+    /// A text, a number, a boolean, or null.
     Scalar(Scalar),
     /// A sequence.
     List(Vec<Rc<Node>>),
@@ -43,12 +43,12 @@ pub enum Content {
     Map(Vec<MapEntry>),
 }
 
-/// A scalar as it is written.
+/// A scalar as written.
 #[derive(Debug, Clone)]
 pub struct Scalar {
-    /// Without quotes and escapes.
+    /// The text without quotes and escapes.
     pub text: String,
-    /// Without quotes, so that YAML gives it a type.
+    /// Whether it is unquoted, so that YAML derives a type from the text.
     plain: bool,
 }
 
@@ -60,14 +60,14 @@ pub type MapEntry = (Rc<Key>, Rc<Node>);
 pub struct Key {
     /// Its text.
     pub name: String,
-    /// Where it stands, in bytes of the document.
+    /// Span in bytes of the document.
     pub span: Range<usize>,
 }
 
-/// What YAML takes a scalar for.
+/// The type that YAML gives to a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalarType {
-    /// Nothing, or `null`.
+    /// Empty, or `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
@@ -85,7 +85,7 @@ impl Content {
         }
     }
 
-    /// Everything below, with aliases followed.
+    /// The weight of all children with aliases expanded.
     fn weight_below(&self) -> usize {
         match self {
             Self::Scalar(_) => 0,
@@ -106,13 +106,13 @@ impl Content {
 }
 
 impl Scalar {
-    /// Whether it is written in quotes or as a block, so that it is text whatever it says.
+    /// Whether it is quoted or a block scalar, and so always a text.
     #[must_use]
     pub fn is_quoted(&self) -> bool {
         !self.plain
     }
 
-    /// What YAML 1.2's core schema takes it for (section 10.3.2).
+    /// The type in YAML 1.2's core schema (section 10.3.2).
     #[must_use]
     pub fn kind(&self) -> ScalarType {
         if !self.plain {
@@ -127,7 +127,7 @@ impl Scalar {
         }
     }
 
-    /// Whether YAML 1.1, which many editors and programs still read, takes this text for something else.
+    /// Whether YAML 1.1, which many editors and programs still use, gives this text another type.
     pub fn was_no_text_in_yaml_1_1(&self) -> bool {
         self.plain
             && ["yes", "no", "on", "off", "y", "n"].iter().any(|word| self.text.eq_ignore_ascii_case(word))
@@ -148,7 +148,7 @@ fn is_number(text: &str) -> bool {
 }
 
 impl Node {
-    /// For a place where nothing is.
+    /// A placeholder for a missing node.
     pub fn nothing() -> Self {
         Self { span: 0..0, content: Content::List(Vec::new()), weight: 1 }
     }
@@ -167,7 +167,7 @@ impl Node {
         self.scalar().filter(|scalar| scalar.kind() != ScalarType::Null).map(|scalar| scalar.text.as_str())
     }
 
-    /// Whether this is a text also for YAML.
+    /// Whether YAML also considers it a text.
     pub fn is_text(&self) -> bool {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Text)
     }
@@ -178,7 +178,7 @@ impl Node {
         self.scalar().is_some_and(|scalar| scalar.kind() == ScalarType::Null)
     }
 
-    /// The entries of a mapping; none if it is something else.
+    /// The entries of a mapping; empty for other nodes.
     #[must_use]
     pub fn entries(&self) -> &[MapEntry] {
         match &self.content {
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// The items of a sequence; none if it is something else.
+    /// The items of a sequence; empty for other nodes.
     #[must_use]
     pub fn items(&self) -> &[Rc<Node>] {
         match &self.content {
@@ -196,7 +196,7 @@ impl Node {
         }
     }
 
-    /// For messages: what this is.
+    /// The kind of the node, for messages.
     pub fn describe(&self) -> &'static str {
         match &self.content {
             Content::List(_) => "a list",
@@ -211,14 +211,14 @@ impl Node {
     }
 }
 
-/// Reads the one document of a text. What is wrong goes to `findings`; then there may still be a tree.
+/// Reads a text with one document. Mistakes are added to `findings`; there may be a tree in spite of them.
 pub fn read(text: &str, findings: &mut Findings) -> Option<Rc<Node>> {
     let mut reader =
         Reader { text, events: Parser::new_from_str(text), anchors: HashMap::new(), findings, weight: 0 };
     reader.document().ok()
 }
 
-/// Reading cannot go on; what is wrong is among the findings.
+/// Reading cannot continue; the reason is among the findings.
 struct Aborted;
 
 struct Reader<'a> {
@@ -226,7 +226,7 @@ struct Reader<'a> {
     events: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, Rc<Node>>,
     findings: &'a mut Findings,
-    /// How much has been read, with aliases followed.
+    /// The weight so far, with aliases expanded.
     weight: usize,
 }
 
@@ -347,7 +347,7 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    /// Later stages compare entries with each other.
+    /// Limits the number of entries, because later stages compare them with each other.
     fn check_entries(&mut self, count: usize, span: &Range<usize>) -> Result<(), Aborted> {
         if count <= MOST_ENTRIES {
             return Ok(());
@@ -357,7 +357,7 @@ impl<'a> Reader<'a> {
         Err(Aborted)
     }
 
-    /// Counts what a reader of the tree meets, so that aliases of aliases cannot multiply.
+    /// Adds to the weight of the tree, so that aliases of aliases cannot multiply without limit.
     fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Aborted> {
         self.weight = self.weight.saturating_add(weight);
         if self.weight <= HEAVIEST {
@@ -370,7 +370,7 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, anchor: usize, span: &Range<usize>) -> Result<Rc<Node>, Aborted> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            // The anchor is on a node that is still open.
+            // The anchor is on a node that encloses the alias.
             let hint = "write out what is meant";
             self.findings.error("alias-loop", span, "the alias stands inside of what it names", hint);
             return Err(Aborted);
@@ -384,14 +384,14 @@ impl<'a> Reader<'a> {
         if let Some(tag) = tag {
             let written = tag.original();
             let message = format!("the tag `{written}` has no meaning here");
-            // It stands before the node; perhaps with an anchor between.
+            // The tag is before the node, possibly with an anchor in between.
             let found = self.text[..span.start].rfind(&written);
             let span = found.map_or(span.clone(), |at| at..at + written.len());
             self.findings.error("tag", &span, message, "remove it");
         }
     }
 
-    /// The items, and where the closing bracket ends; a list in block style has none, and ends with its last item.
+    /// The items, and the end of the closing bracket. A list in block style ends with its last item.
     fn list(&mut self, depth: usize) -> Result<(Vec<Rc<Node>>, usize), Aborted> {
         let mut items: Vec<Rc<Node>> = Vec::new();
         loop {
@@ -408,12 +408,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A bracket that closes something, by where it ends.
+    /// The end of the closing bracket, if there is one.
     fn closing(&self, span: &Range<usize>, bracket: &str) -> usize {
         if self.text.get(span.clone()) == Some(bracket) { span.end } else { 0 }
     }
 
-    /// The entries, and where they end.
+    /// The entries and their end.
     fn map(&mut self, depth: usize) -> Result<(Vec<MapEntry>, usize), Aborted> {
         let mut map = MapReader::default();
         let mut last = 0;
@@ -443,7 +443,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A map that is being read.
+/// State while a map is read.
 #[derive(Default)]
 struct MapReader {
     entries: Vec<MapEntry>,
@@ -486,7 +486,7 @@ impl MapReader {
         self.merged.extend(sources.iter().cloned());
     }
 
-    /// The entries, and behind them what was merged: a key that is there already wins.
+    /// The entries, followed by the merged ones. A merged key does not replace an existing one.
     fn merged(mut self) -> Vec<MapEntry> {
         for source in self.merged {
             for (key, value) in source.entries() {
@@ -503,7 +503,7 @@ fn text_weight(text: &str) -> usize {
     1 + text.len() / BYTES_PER_WEIGHT
 }
 
-/// The bytes of a node, without the line breaks that belong to its end in the eyes of a parser.
+/// The bytes of a node, without the trailing line breaks that the parser counts as part of it.
 fn byte_range(span: &Span, text: &str) -> Range<usize> {
     let range = span.byte_range().unwrap_or(0..0);
     let (start, end) = (range.start.min(text.len()), range.end.min(text.len()));

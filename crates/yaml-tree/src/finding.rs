@@ -1,18 +1,18 @@
-//! What is to be said about a workflow document, and where in it.
+//! Findings: messages about a workflow document with their positions.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use printable::visible;
 use std::fmt;
 use std::ops::Range;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The workflow does not run.
     Error,
-    /// It runs, but hardly as meant.
+    /// It runs, but probably not as intended.
     Warning,
-    /// It runs, and something in it has no effect.
+    /// It runs, and a part of it has no effect.
     Note,
 }
 
@@ -26,22 +26,22 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing to say about a document.
+/// A message about a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// Which rule found it: a short constant such as `unknown-key`, for machines.
+    /// The rule that found it: a short constant such as `unknown-key`, for programs.
     pub rule: &'static str,
     /// What is wrong: lower case, without a full stop, the literal in backticks.
     pub message: String,
-    /// Where: bytes of the document, on boundaries of characters.
+    /// Span in bytes of the document, on character boundaries.
     pub span: Range<usize>,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// A place as people count it: from 1, columns in characters.
+/// A position as shown to people: from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The line, from 1.
@@ -56,16 +56,16 @@ impl fmt::Display for Position {
     }
 }
 
-/// A document by its lines, so that a place in it is found at once.
+/// A document with an index of its lines, for fast conversion of positions.
 #[derive(Debug, Clone)]
 pub struct SourceText {
     text: String,
-    /// Where each line begins.
+    /// Start of each line.
     starts: Vec<usize>,
 }
 
 impl SourceText {
-    /// The lines of a text.
+    /// Indexes the lines of a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
@@ -80,7 +80,7 @@ impl SourceText {
         &self.text
     }
 
-    /// The place of a byte.
+    /// The position of a byte.
     #[must_use]
     pub fn position(&self, byte: usize) -> Position {
         let byte = self.text.floor_char_boundary(byte);
@@ -88,7 +88,7 @@ impl SourceText {
         Position { line, column: 1 + self.text[self.starts[line - 1]..byte].chars().count() }
     }
 
-    /// A line, counted from 1, without its end.
+    /// A line, counted from 1, without its line break.
     fn line(&self, line: usize) -> &str {
         let end = self.starts.get(line).copied().unwrap_or(self.text.len());
         self.text[self.starts[line - 1]..end].trim_end_matches(['\n', '\r'])
@@ -96,7 +96,7 @@ impl SourceText {
 }
 
 impl Finding {
-    /// The finding as a block for people: what, where, the line with a mark, the hint.
+    /// The finding in text form: the message, the position, the line with a mark, the hint.
     #[must_use]
     pub fn render(&self, file: &str, source: &SourceText, renderer: &Renderer) -> String {
         let level = match self.severity {
@@ -106,12 +106,12 @@ impl Finding {
         };
         let line = source.position(self.span.start).line;
         let (text, file) = (source.line(line), visible(file));
-        // A mark over many lines hides what it should show: the first of them is enough.
+        // Mark the first line only: a mark over many lines would hide its content.
         let within = |byte: usize| text.floor_char_boundary(byte.saturating_sub(source.starts[line - 1]));
         let (start, end) = (within(self.span.start), within(self.span.end));
         let (before, rest) = text.split_at(start);
         let (marked, after) = rest.split_at(end.max(start) - start);
-        // What stands before is needed for the column; of the rest a terminal shows only the beginning.
+        // The text before the mark is needed for the column. Of the rest a terminal shows the beginning only.
         let [before, marked, after] = [before, beginning(marked), beginning(after)].map(visible);
         let text = format!("{before}{marked}{after}");
         let snippet = Snippet::source(&text).path(&*file).line_start(line);
@@ -125,20 +125,20 @@ impl Finding {
     }
 }
 
-/// More errors, and more of what is less, than anybody reads; also a bound for what a hostile document can cost.
+/// Limits of errors and of other findings: more than anybody reads, and a bound for the cost of a hostile document.
 const MOST: usize = 100;
 
-/// How long a message may be, in characters: names in it come from the document.
+/// The longest message in characters: names in it come from the document.
 const LONGEST: usize = 500;
 
-/// Bytes of a line that are shown from a mark on, and again after it: more than a terminal's width.
+/// Bytes of a line that are shown from the start of a mark, and again after it: more than the width of a terminal.
 const SHOWN: usize = 1000;
 
 fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(SHOWN)]
 }
 
-/// A text on one line, bounded, and without characters that steer a terminal.
+/// A text on one line, shortened, and without control characters.
 fn readable(text: &str) -> String {
     let mut readable = String::new();
     for (count, letter) in text.chars().enumerate() {
@@ -157,13 +157,13 @@ fn readable(text: &str) -> String {
 /// Collects findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Kept apart from the others, so that no number of notes hides one.
+    /// Errors are kept apart from other findings, so that notes cannot displace them.
     errors: Vec<Finding>,
     others: Vec<Finding>,
 }
 
 impl Findings {
-    /// One more, which keeps the workflow from running.
+    /// Adds an error, which keeps the workflow from running.
     pub fn error(
         &mut self,
         rule: &'static str,
@@ -174,7 +174,7 @@ impl Findings {
         self.add(Severity::Error, rule, span, message.into(), Some(hint.into()));
     }
 
-    /// Notes a finding, unless there are as many already as anybody reads.
+    /// Adds a finding, unless the limit is reached.
     pub fn add(
         &mut self,
         severity: Severity,
@@ -193,18 +193,18 @@ impl Findings {
         }
     }
 
-    /// Whether there are so many errors that nobody would be told of another.
+    /// Whether the limit of errors is reached.
     pub fn are_enough(&self) -> bool {
         self.errors.len() >= MOST
     }
 
-    /// Whether any of them keeps the workflow from running.
+    /// Whether there is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// In the order of the document.
+    /// The findings in the order of the document.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Finding> {
         let may_be_more = self.are_enough() || self.others.len() >= MOST;

@@ -1,9 +1,9 @@
-//! YAML as a tree that knows where each value stands, and findings about such a document.
+//! YAML as a tree in which every value has its position, and findings about such a document.
 //!
 //! Principles:
 //!
-//! 1. A reader notes everything that is wrong, with its place, instead of stopping at the first mistake.
-//! 2. Size, depth, number of entries and the weight of aliases are bounded before memory is taken.
+//! 1. A reader reports every mistake with its position, instead of stopping at the first.
+//! 2. Size, depth, number of entries and the weight of aliases are checked before memory is allocated.
 //! 3. Parsing does no I/O.
 //!
 //! ```
@@ -12,7 +12,7 @@
 //! assert!(yaml_tree::reader::read("a: [1").is_err());
 //! ```
 //!
-//! Errors: findings with their positions ([`finding::Findings`]); a document that is no YAML has no tree.
+//! Errors: findings with their positions ([`finding::Findings`]). A document that is not YAML has no tree.
 //!
 //! Specification: YAML 1.2.2.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The reader of YAML, for other files than workflows.
+//! Reads YAML files other than workflows.
 
 use super::document;
 pub use super::document::Node;
@@ -6,10 +6,10 @@ use super::finding::Findings;
 use hint::hinted;
 use std::rc::Rc;
 
-/// Reads a document; an empty one is a map without keys.
+/// Reads a document. An empty document is a map without keys.
 ///
 /// # Errors
-/// For the first thing that is wrong.
+/// When the document has a mistake: the first one.
 pub fn read(text: &str) -> anyhow::Result<Rc<Node>> {
     let mut findings = Findings::default();
     let root = document::read(text, &mut findings);
