@@ -1,5 +1,5 @@
-//! Which registries have signatures beside their images: containers-registries.d(5), of which the key
-//! `use-sigstore-attachments` is followed. What it says of places for signatures of OpenPGP has no meaning here.
+//! Which registries store signatures beside their images: containers-registries.d(5). Only the key
+//! `use-sigstore-attachments` is used. The locations of OpenPGP signatures are ignored.
 
 use super::policy::registry_scopes;
 use anyhow::{Context as _, bail, ensure};
@@ -9,22 +9,22 @@ use trust_directory::Files;
 use yaml_tree::document::Node;
 use yaml_tree::reader as yaml;
 
-/// The key that says so.
+/// The key that enables signatures in the registry.
 const KEY: &str = "use-sigstore-attachments";
 
-/// Where signatures are looked for.
+/// Where signatures are looked up.
 #[derive(Debug, Clone, Default)]
 pub struct Attachments {
     default: Option<bool>,
-    /// By scope, as in a policy. A scope that says nothing is here, too: it may stand only once.
+    /// By scope, as in a policy. Scopes without the key are included, because a scope may occur only once.
     scopes: BTreeMap<String, Option<bool>>,
 }
 
 impl Attachments {
-    /// Reads all `*.yaml` files of a directory; one that is not there says nothing.
+    /// Reads all `*.yaml` files of a directory. A missing directory has no entries.
     ///
     /// # Errors
-    /// When one cannot be read, or two speak of the same.
+    /// When a file cannot be read, or two files have the same scope.
     pub fn from_files(directory: &Files) -> anyhow::Result<Self> {
         let mut all = Self::default();
         let mut has_default = false;
@@ -36,7 +36,7 @@ impl Attachments {
         Ok(all)
     }
 
-    /// Takes one file in.
+    /// Adds one file.
     fn add(&mut self, text: &str, has_default: &mut bool) -> anyhow::Result<()> {
         let root = yaml::read(text)?;
         for (key, value) in root.entries() {
@@ -52,14 +52,14 @@ impl Attachments {
                         ensure!(earlier.is_none(), "`{}` is in two files", scope.name);
                     }
                 }
-                // As in containers/image.
+                // Other keys are ignored, as in containers/image.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Whether the place that has this image has its signatures, too: the most special scope that says something.
+    /// Whether signatures are looked up beside this image. The most specific scope that has the key decides.
     pub fn are_used(&self, place: &Named) -> bool {
         let scopes = [place.to_string()].into_iter().chain(registry_scopes(&place.name()));
         let said = scopes.filter_map(|scope| self.scopes.get(&scope).copied().flatten()).next();

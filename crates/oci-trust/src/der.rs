@@ -1,4 +1,4 @@
-//! Just so much of DER (X.690) as keys and certificates are taken apart with.
+//! The part of DER (X.690) that is needed to parse keys and certificates.
 
 /// Universal tags (X.690, section 8.1.2; X.680, section 8.4).
 #[cfg(feature = "keyless")]
@@ -18,13 +18,14 @@ pub(super) const UTC_TIME: u8 = 0x17;
 pub(super) const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// The value that begins with `tag`, and what follows it (X.690, section 8.1; lengths of at most two bytes).
+/// The content of a value with the tag `tag`, and the bytes after it (X.690, section 8.1; lengths of at most two
+/// bytes).
 pub(super) fn value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (found, value, rest) = any(der)?;
     (found == tag).then_some((value, rest))
 }
 
-/// The first value whatever it is: its tag, itself, and what follows it.
+/// The first value with any tag: tag, content, and the bytes after it.
 pub(super) fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&length, rest) = rest.split_first()?;
@@ -38,7 +39,7 @@ pub(super) fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, value, rest))
 }
 
-/// All values in a row, with their tags; nothing where they do not end with the bytes.
+/// All values with their tags; `None` if the last one is truncated.
 #[cfg(feature = "keyless")]
 pub(super) fn all(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     let mut values = Vec::new();

@@ -1,6 +1,6 @@
-//! Signatures without a key of their own: the key is in a certificate of minutes that the authority Fulcio gave to whoever
-//! showed who they are, and the transparency log says when that was (sigstore/fulcio, docs/certificate-specification.md).
-//! All of it is checked offline, as containers/image does.
+//! Keyless signatures: the key is in a short-lived certificate from the authority Fulcio, which checked the signer's
+//! identity. The transparency log proves when the signature was made (sigstore/fulcio,
+//! docs/certificate-specification.md). Everything is checked offline, as in containers/image.
 
 use super::der::{
     BIT_STRING, BOOLEAN, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, UTC_TIME,
@@ -14,31 +14,32 @@ use std::time::Duration;
 use timestamp::Timestamp;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 
-/// What the certificate may be used for: code signing (RFC 5280, section 4.2.1.12).
+/// The required extended key usage of the certificate: code signing (RFC 5280, section 4.2.1.12).
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
-/// Who vouched for the subject, 1.3.6.1.4.1.57264.1.1, as bare text; and the newer 1.3.6.1.4.1.57264.1.8, as DER.
+/// The extension with the OIDC issuer that authenticated the subject: 1.3.6.1.4.1.57264.1.1 as raw text, and the
+/// newer 1.3.6.1.4.1.57264.1.8 as DER.
 const ISSUER: &[u8] = &[0x2b, 6, 1, 4, 1, 0x83, 0xbf, 0x30, 1, 1];
 const ISSUER_AS_DER: &[u8] = &[0x2b, 6, 1, 4, 1, 0x83, 0xbf, 0x30, 1, 8];
-/// The subject's other names, 2.5.29.17, and among them those of mail (RFC 5280, section 4.2.1.6).
+/// The subject alternative names, 2.5.29.17, which include e-mail addresses (RFC 5280, section 4.2.1.6).
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 const MAIL: u8 = 0x81;
 /// The list of extensions in a certificate (RFC 5280, section 4.1).
 const EXTENSIONS: u8 = 0xa3;
 
-/// What an authority may do, which webpki leaves to whoever names it: how long (RFC 5280, section 4.1.2.5), whether it
-/// certifies at all (4.2.1.3, 4.2.1.9) and for what (4.2.1.12).
+/// Constraints of an authority, which webpki does not check for trust anchors: validity (RFC 5280, section 4.1.2.5),
+/// whether it may issue certificates (4.2.1.3, 4.2.1.9), and for which purpose (4.2.1.12).
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const ANY_EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0];
 /// The bit of `keyCertSign` in the first byte of a key usage.
 const CERTIFICATE_SIGN: u8 = 0x04;
-/// The version before the other fields of a certificate (RFC 5280, section 4.1).
+/// The tag of the version, which precedes the other fields of a certificate (RFC 5280, section 4.1).
 const VERSION: u8 = 0xa0;
-/// Where the validity is among those that follow it: after serial number, algorithm and issuer.
+/// Index of the validity among the fields after the version: it follows serial number, algorithm and issuer.
 const VALIDITY: usize = 3;
 
-/// An authority, and whom it has to have vouched for.
+/// An authority, and the identity that its certificates must have.
 #[derive(Debug)]
 pub struct Authority {
     roots: Vec<Root>,
@@ -46,21 +47,21 @@ pub struct Authority {
     email: String,
 }
 
-/// A certificate of the authority, and what it may do.
+/// A root certificate of the authority, with its constraints.
 #[derive(Debug)]
 struct Root {
     certificate: CertificateDer<'static>,
     not_before: Timestamp,
     not_after: Timestamp,
-    /// How many authorities may be between it and a signer.
+    /// The largest number of intermediate authorities between the root and a signer.
     longest_path: usize,
 }
 
 impl Authority {
-    /// From its certificates in PEM.
+    /// An authority from its certificates in PEM.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no certificate.
     pub(super) fn new(pem: &[u8], issuer: &str, email: &str) -> anyhow::Result<Self> {
         let roots = certificates(pem)
             .and_then(|roots| roots.into_iter().map(Root::new).collect::<Result<Vec<_>, _>>());
@@ -69,14 +70,14 @@ impl Authority {
         Ok(Self { roots, issuer: issuer.to_owned(), email: email.to_owned() })
     }
 
-    /// The key in a certificate that was good at that time, in Unix seconds; `chain` leads to the authority.
+    /// The key in a certificate that was valid at `time` (Unix seconds). `chain` has the intermediate certificates.
     ///
     /// # Errors
-    /// When it was not, or is of somebody else.
+    /// When the certificate was not valid, or has another identity.
     pub(super) fn key(&self, leaf: &[u8], chain: &[u8], time: i64) -> anyhow::Result<PublicKey> {
         let leaf = CertificateDer::from(leaf);
         let mut chain = certificates(chain).context("the chain of its certificate is malformed")?;
-        // The last one is a root, of whom the policy has its own idea.
+        // The last certificate is a root; the policy has its own roots.
         chain.pop();
         let parsed = EndEntityCert::try_from(&leaf)
             .map_err(|error| anyhow::anyhow!("its certificate is malformed: {error}"))?;
@@ -104,7 +105,7 @@ impl Authority {
         PublicKey::from_information(&parsed.subject_public_key_info())
     }
 
-    /// The certificates of the authority that were good at that time.
+    /// The root certificates that were valid at that time.
     fn roots_at(&self, time: Timestamp) -> anyhow::Result<Vec<&Root>> {
         let good: Vec<_> =
             self.roots.iter().filter(|root| (root.not_before..=root.not_after).contains(&time)).collect();
@@ -158,7 +159,7 @@ impl Authority {
 }
 
 impl Root {
-    /// From a certificate, which must be one that can certify signers of code.
+    /// A root from a certificate, which must be allowed to issue code signing certificates.
     fn new(certificate: CertificateDer<'static>) -> anyhow::Result<Self> {
         let (not_before, not_after) = validity(&certificate).context("its validity is malformed")?;
         let extensions = extensions(&certificate).context("it has no extensions, or malformed ones")?;
@@ -179,7 +180,7 @@ impl Root {
     }
 }
 
-/// How many authorities may be below one with these constraints; nothing where it is none.
+/// The longest path below an authority with these constraints; `None` if it is not an authority.
 fn path_length(constraints: &[u8]) -> Option<usize> {
     match all(value(SEQUENCE, constraints)?.0)?.as_slice() {
         [(BOOLEAN, [0xff])] => Some(usize::MAX),
@@ -198,7 +199,7 @@ fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((time(from)?, time(to)?))
 }
 
-/// RFC 5280, section 4.1.2.5: two digits of a year are of 1950 to 2049, and all times are in UTC with seconds.
+/// RFC 5280, section 4.1.2.5: two-digit years are 1950 to 2049, and all times are in UTC with seconds.
 fn time((tag, value): (u8, &[u8])) -> Option<Timestamp> {
     let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii())?;
     let text = match (tag, text.len()) {
@@ -219,7 +220,7 @@ impl std::fmt::Display for Authority {
     }
 }
 
-/// The certificates of a text; none in an empty one.
+/// The certificates in a PEM text; an empty text has none.
 pub(super) fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?)
 }
@@ -231,7 +232,7 @@ fn find<'a>(extensions: &[(&[u8], &'a [u8])], wanted: &[u8]) -> anyhow::Result<O
     Ok(first)
 }
 
-/// Identifiers and values.
+/// The extensions of a certificate: identifiers and values.
 fn extensions(certificate: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let (certificate, _) = value(SEQUENCE, certificate)?;
     let (signed, _) = value(SEQUENCE, certificate)?;
@@ -242,7 +243,7 @@ fn extensions(certificate: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
 
 fn extension(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let (id, rest) = value(OBJECT_IDENTIFIER, entry)?;
-    // Between them may stand whether it is critical.
+    // An optional boolean `critical` may be in between.
     let (tag, first, rest) = any(rest)?;
     Some((id, if tag == OCTET_STRING { first } else { value(OCTET_STRING, rest)?.0 }))
 }

@@ -1,15 +1,15 @@
-//! JSON as a policy and a signature are read: a key that stands twice, one that nobody knows, or a value of another
-//! type than it should have is an error, as in containers/image (`ParanoidUnmarshalJSONObject`).
+//! Strict JSON for policies and signatures: a duplicate key, an unknown key, and a value of the wrong type are
+//! errors, as in containers/image (`ParanoidUnmarshalJSONObject`).
 
 use anyhow::{Context as _, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
 
-/// Bytes of a text: far more than any policy, signature or log entry has, and read in some ms.
+/// Bytes of the longest text: far more than any policy, signature or log entry has, and parsed in a few ms.
 const LONGEST: usize = 1 << 20;
 
-/// A value.
+/// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
     Null,
@@ -20,16 +20,16 @@ pub(super) enum Json {
     Object(Object),
 }
 
-/// The keys of an object that have not been read yet, in the order of the text.
+/// The keys of an object that have not been taken yet, in the order of the text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Object(Vec<(String, Json)>);
 
 impl Json {
-    /// Reads a whole text.
+    /// Parses a whole text.
     ///
     /// # Errors
-    /// When it is not JSON, longer than [`LONGEST`], nested deeper than 127 levels (serde_json's limit), or a key stands
-    /// twice.
+    /// When it is not JSON, longer than [`LONGEST`], nested deeper than 127 levels (serde_json's limit), or has a
+    /// duplicate key.
     pub(super) fn parse(text: &[u8]) -> anyhow::Result<Self> {
         ensure!(text.len() <= LONGEST, "it has {} bytes, more than the {LONGEST} that are read", text.len());
         Ok(serde_json::from_slice(text)?)
@@ -42,7 +42,7 @@ impl Json {
         }
     }
 
-    /// A whole number that JSON carries exactly (RFC 8259, section 6: up to 2^53).
+    /// An integer that JSON represents exactly (RFC 8259, section 6: up to 2^53).
     pub(super) fn integer(self) -> anyhow::Result<i64> {
         match self {
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= (1_u64 << 53) as f64 => {
@@ -79,33 +79,33 @@ impl Json {
 }
 
 impl Object {
-    /// Takes the value of a key out, if it is there.
+    /// Takes the value of a key, if it exists.
     pub(super) fn take(&mut self, key: &str) -> Option<Json> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Takes a key out that has to be there.
+    /// Takes the value of a mandatory key.
     pub(super) fn need(&mut self, key: &str) -> anyhow::Result<Json> {
         self.take(key).with_context(|| format!("`{key}` is missing"))
     }
 
-    /// Takes a text out that has to be there.
+    /// Takes the value of a mandatory key, which must be a text.
     pub(super) fn need_text(&mut self, key: &str) -> anyhow::Result<String> {
         self.need(key)?.text().with_context(|| format!("`{key}`"))
     }
 
-    /// Takes an object out that has to be there.
+    /// Takes the value of a mandatory key, which must be an object.
     pub(super) fn need_object(&mut self, key: &str) -> anyhow::Result<Self> {
         self.need(key)?.object().with_context(|| format!("`{key}`"))
     }
 
-    /// All that is left, for keys that are names.
+    /// All remaining entries, for objects with arbitrary keys.
     pub(super) fn rest(self) -> Vec<(String, Json)> {
         self.0
     }
 
-    /// Nothing may be left.
+    /// Fails if there are unknown keys left.
     pub(super) fn end(self) -> anyhow::Result<()> {
         match self.0.first() {
             Some((key, _)) => bail!("there is no key `{key}` here"),
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(Json::parse(keys(80_000).as_bytes()).unwrap().object().unwrap().rest().len(), 80_000);
         let told = Json::parse(keys(600_000).as_bytes()).unwrap_err().to_string();
         assert!(told.ends_with("more than the 1048576 that are read"), "{told}");
-        // A quadratic comparison takes 19 s for the first, in a release build.
+        // A quadratic comparison takes 19 s for the first text in a release build.
         assert!(start.elapsed().as_secs() < 10);
         let padded = |length: usize| format!("{{}}{}", " ".repeat(length - 2));
         assert!(Json::parse(padded(LONGEST).as_bytes()).is_ok());

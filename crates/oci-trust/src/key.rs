@@ -1,4 +1,4 @@
-//! Public keys, and what they have signed.
+//! Public keys and the verification of signatures.
 
 use super::der::{BIT_STRING, SEQUENCE, value};
 use anyhow::bail;
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
 use std::fmt;
 
-/// The kinds of keys that sigstore's tools make, and how each signs: always over SHA-256, or the message itself.
+/// The key types that sigstore's tools make, and how each signs: always over SHA-256, or the message itself.
 const KINDS: &[(AlgorithmIdentifier, &dyn VerificationAlgorithm, &str)] = &[
     (alg_id::ECDSA_P256, &signature::ECDSA_P256_SHA256_ASN1, "ECDSA P-256"),
     (alg_id::ECDSA_P384, &signature::ECDSA_P384_SHA256_ASN1, "ECDSA P-384"),
@@ -18,12 +18,12 @@ const KINDS: &[(AlgorithmIdentifier, &dyn VerificationAlgorithm, &str)] = &[
     (alg_id::RSA_ENCRYPTION, &signature::RSA_PKCS1_2048_8192_SHA256, "RSA"),
 ];
 
-/// The public half of a key that signs.
+/// A public key for signatures.
 #[derive(Clone)]
 pub struct PublicKey {
     algorithm: &'static dyn VerificationAlgorithm,
     kind: &'static str,
-    /// RFC 5280, section 4.1, `SubjectPublicKeyInfo`.
+    /// The `SubjectPublicKeyInfo` (RFC 5280, section 4.1).
     information: Vec<u8>,
     /// The `subjectPublicKey` in it.
     key: Vec<u8>,
@@ -33,7 +33,7 @@ impl PublicKey {
     /// Reads `BEGIN PUBLIC KEY` (RFC 7468, section 13), as `cosign`, `skopeo` and `openssl pkey -pubout` write it.
     ///
     /// # Errors
-    /// When it is not such a text, or the key is of a kind that nobody here can check.
+    /// When the text has another format, or the type of the key is not supported.
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
         let Ok(information) = SubjectPublicKeyInfoDer::from_pem_slice(pem) else {
             return Err(hinted(
@@ -56,18 +56,18 @@ impl PublicKey {
         Ok(Self { algorithm: *algorithm, kind, information: information.to_vec(), key: key.to_vec() })
     }
 
-    /// Whether this key's other half has signed `message`.
+    /// Whether `signature` is a signature of `message` by this key.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(self.algorithm, &self.key).verify(message, signature).is_ok()
     }
 
-    /// Whether it is a key of ECDSA.
+    /// Whether it is an ECDSA key.
     pub(super) fn is_ecdsa(&self) -> bool {
         self.kind.starts_with("ECDSA")
     }
 
-    /// The key as it stands between the lines of PEM.
+    /// The `SubjectPublicKeyInfo` in DER, which PEM encodes.
     pub(super) fn information(&self) -> &[u8] {
         &self.information
     }
@@ -81,7 +81,7 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
-/// The kind, and the digest of the `SubjectPublicKeyInfo`, by which other tools call a key.
+/// The type, and the digest of the `SubjectPublicKeyInfo`, by which other tools identify a key.
 impl fmt::Display for PublicKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", self.kind, Digest::of(&self.information))
@@ -94,7 +94,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Algorithm and key of a `SubjectPublicKeyInfo`, without what encloses them.
+/// The contents of the algorithm and the key of a `SubjectPublicKeyInfo`.
 fn parts(information: &[u8]) -> Option<(&[u8], &[u8])> {
     let (inner, rest) = value(SEQUENCE, information)?;
     let (algorithm, bits) = value(SEQUENCE, inner)?;
@@ -128,7 +128,7 @@ mod tests {
             let text = BASE64_STANDARD.encode(information);
             format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
         };
-        // id-X25519 (RFC 8410), which agrees on secrets and signs nothing.
+        // id-X25519 (RFC 8410), a type for key agreement, which cannot sign.
         let agreement = [&[0x30, 42, 0x30, 5, 0x06, 3, 0x2b, 0x65, 0x6e, 0x03, 33, 0][..], &[7; 32]].concat();
         for (text, expected) in [
             ("hello".into(), "BEGIN PUBLIC KEY"),

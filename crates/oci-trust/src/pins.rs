@@ -1,4 +1,4 @@
-//! Images by digest: `require-digest` of the trust, and the lock file of a workflow that names the digests.
+//! Images by digest: `require-digest` of the trust, and the lock file of a workflow, which has the digests.
 
 use super::json::Json;
 use anyhow::{Context as _, ensure};
@@ -7,32 +7,33 @@ use hint::{WithHint as _, hinted};
 use oci_reference::{Digest, Reference};
 use std::collections::BTreeMap;
 
-/// The version of the format that is written and read. Version 1 did not say of which workflow it was.
+/// The version of the format that is written and read. Version 1 did not identify the workflow.
 const VERSION: u64 = 2;
 const FORMAT: Format = Format { document: "the lock file", newest: VERSION };
 
-/// A lock file: which image each name of a workflow meant when it was written. It is good beside that workflow alone.
+/// A lock file: the image that each name in a workflow meant when the file was written. It is valid for that workflow
+/// only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
-    /// Of the bytes of its workflow.
+    /// The digest of the workflow.
     workflow: Option<Digest>,
-    /// The `serial` of its workflow.
+    /// The `serial` of the workflow.
     serial: Option<u64>,
     images: BTreeMap<String, Locked>,
 }
 
-/// One image of a lock file.
+/// An image in a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locked {
-    /// Of what stands behind the name, an index or a manifest. It is what counts: an index has the digests of all its
-    /// manifests in it.
+    /// The digest of the index or manifest that the name refers to. Only this digest is checked: an index contains
+    /// the digests of all its manifests.
     pub digest: Digest,
-    /// Of the manifests in it, by `OS/ARCHITECTURE[/VARIANT]`, for people and other programs.
+    /// The digests of the manifests in it, by `OS/ARCHITECTURE[/VARIANT]`, for people and other programs.
     pub platforms: BTreeMap<String, Digest>,
 }
 
 impl Lock {
-    /// One without images for a workflow of these bytes and this serial number.
+    /// A lock file without images for a workflow with this content and serial number.
     #[must_use]
     pub fn of(workflow: &[u8], serial: Option<u64>) -> Self {
         Self { workflow: Some(Digest::of(workflow)), serial, images: BTreeMap::new() }
@@ -41,14 +42,14 @@ impl Lock {
     /// Reads a lock file.
     ///
     /// # Errors
-    /// When it is not one, or of another version of the format.
+    /// When the text is not a lock file, or has another version of the format.
     pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
         Self::read(text).or_hint("`iguana lock WORKFLOW` makes it anew")
     }
 
     fn read(text: &[u8]) -> anyhow::Result<Self> {
         let mut whole = Json::parse(text)?.object()?;
-        // First of all: what is unknown in a newer lock file is no mistake.
+        // The version comes first: in a newer lock file, unknown keys are not mistakes.
         let version = whole.need("version")?.integer().and_then(|version| Ok(u64::try_from(version)?));
         let version = version.context("`version`")?;
         FORMAT.check(version)?;
@@ -70,10 +71,10 @@ impl Lock {
         Ok(Self { workflow: Some(workflow), serial, images })
     }
 
-    /// Whether it was made for a workflow with this digest of its bytes and this serial number.
+    /// Checks that the lock file was made for a workflow with this digest and serial number.
     ///
     /// # Errors
-    /// When it was made for another one, or for another version.
+    /// When it was made for another workflow, or for another version of it.
     pub fn check_workflow(&self, digest: Digest, serial: Option<u64>) -> anyhow::Result<()> {
         if self.workflow == Some(digest) && self.serial == serial {
             return Ok(());
@@ -91,7 +92,7 @@ impl Lock {
         ))
     }
 
-    /// Whether it gives some name another image than `other`, of the same workflow, does.
+    /// Whether both are for the same workflow and have different images for some name.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
         let is_moved = |(name, locked): (&String, &Locked)| {
@@ -110,25 +111,25 @@ impl Lock {
         Ok(Locked { digest, platforms })
     }
 
-    /// Takes an image in.
+    /// Adds an image.
     pub fn insert(&mut self, name: &Reference, locked: Locked) {
         self.images.insert(name.to_string(), locked);
     }
 
-    /// How many images it names.
+    /// Number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
-    /// Whether it names none.
+    /// Whether it has no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 }
 
-/// The text of the file, the same for the same images.
+/// The text of the file. The same images make the same text.
 impl std::fmt::Display for Lock {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let image = |locked: &Locked| {
@@ -146,7 +147,7 @@ impl std::fmt::Display for Lock {
     }
 }
 
-/// By which digests images are wanted.
+/// The digests by which images are pulled.
 #[derive(Debug, Clone, Default)]
 pub struct Pins {
     are_demanded: bool,
@@ -154,22 +155,22 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Every image has to be named by digest, or be in `lock`.
+    /// Every image must be named by digest, or be in `lock`.
     #[must_use]
     pub fn demanded(lock: Lock) -> Self {
         Self { are_demanded: true, lock }
     }
 
-    /// Images that are in `lock` are meant by their digests there, others by their names.
+    /// Images in `lock` are pulled by their digests there, others by their names.
     #[must_use]
     pub fn offered(lock: Lock) -> Self {
         Self { are_demanded: false, lock }
     }
 
-    /// The name by which an image is to be pulled.
+    /// The name by which an image is pulled.
     ///
     /// # Errors
-    /// When a digest is demanded, and it has none.
+    /// When a digest is demanded and the image has none.
     pub fn pin(&self, reference: &Reference) -> anyhow::Result<Reference> {
         if !self.are_demanded && !self.lock.images.contains_key(&reference.to_string()) {
             return Ok(reference.clone());
@@ -192,16 +193,16 @@ impl Pins {
         Ok(Reference::Registry(named.with_digest(locked.digest)))
     }
 
-    /// How many images a lock file pins.
+    /// Number of images that a lock file pins.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock.len()
     }
 
-    /// Whether every image can be pinned that is named in full in a plan: nothing runs before that is known.
+    /// Checks that every image of a plan without expressions in its name can be pinned, before anything runs.
     ///
     /// # Errors
-    /// For the first that cannot.
+    /// For the first image that cannot be pinned.
     pub fn check<'a>(&self, images: impl IntoIterator<Item = &'a Reference>) -> anyhow::Result<()> {
         images.into_iter().try_for_each(|image| self.pin(image).map(drop))
     }
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(Pins::default().pin(&other).unwrap(), other);
     }
 
-    /// What a short name means is registries.conf's business: its aliases, and what it blocks.
+    /// Only registries.conf decides what a short name means: by its aliases and blocked registries.
     #[test]
     fn a_short_name_stays_short() {
         let short: Reference = "busybox".parse().unwrap();

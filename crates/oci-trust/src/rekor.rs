@@ -1,5 +1,5 @@
-//! What the transparency log Rekor promises, checked offline: the signed entry timestamp in the bundle that cosign puts
-//! beside a signature (sigstore/cosign, `cosign/bundle.RekorBundle`).
+//! Offline verification of entries in the transparency log Rekor: checks the signed entry timestamp in the bundle
+//! that cosign stores with a signature (sigstore/cosign, `cosign/bundle.RekorBundle`).
 
 use super::json::{Json, Object};
 use super::key::PublicKey;
@@ -9,14 +9,14 @@ use base64::prelude::BASE64_STANDARD;
 use oci_reference::Digest;
 use serde_json::{Value, json};
 
-/// What the log has to have seen.
+/// What the log entry must contain.
 pub(super) struct Signed<'a> {
     pub(super) payload: &'a [u8],
     pub(super) signature: &'a [u8],
     pub(super) by: By<'a>,
 }
 
-/// What has signed.
+/// What made the signature.
 #[derive(Clone, Copy)]
 pub(super) enum By<'a> {
     Key(&'a PublicKey),
@@ -26,7 +26,7 @@ pub(super) enum By<'a> {
 }
 
 impl By<'_> {
-    /// Whether it is what the log has, in PEM.
+    /// Whether it equals the PEM text in the log entry.
     fn is(self, pem: &[u8]) -> anyhow::Result<bool> {
         Ok(match self {
             Self::Key(key) => PublicKey::from_pem(pem)?.information() == key.information(),
@@ -39,10 +39,10 @@ impl By<'_> {
     }
 }
 
-/// When one of `logs` took in `signed`, as it has promised: in Unix seconds.
+/// Returns the time (Unix seconds) at which one of `logs` recorded `signed`.
 ///
 /// # Errors
-/// When none has, or it is about something else.
+/// When none of the logs signed the entry, or it is for another signature.
 pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> anyhow::Result<i64> {
     let mut bundle = Json::parse(bundle.as_bytes())?.object()?;
     let promise = base64_of(&mut bundle, "SignedEntryTimestamp")?;
@@ -62,7 +62,7 @@ pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> a
     Ok(time)
 }
 
-/// The bytes that the log signs: RFC 8785, whose order of keys is that of their UTF-16.
+/// The bytes that the log signs: canonical JSON (RFC 8785), which sorts keys by their UTF-16 code units.
 fn canonical(body: &str, time: i64, log: &str, index: i64) -> String {
     format!(
         "{{\"body\":{},\"integratedTime\":{time},\"logID\":{},\"logIndex\":{index}}}",
@@ -71,7 +71,7 @@ fn canonical(body: &str, time: i64, log: &str, index: i64) -> String {
     )
 }
 
-/// A record of the kind `hashedrekord`, version 0.0.1 (sigstore/rekor, pkg/types/hashedrekord).
+/// Compares an entry of the kind `hashedrekord`, version 0.0.1 (sigstore/rekor, pkg/types/hashedrekord).
 fn compare(record: &Value, signed: &Signed<'_>) -> anyhow::Result<()> {
     let text = |path: &str| {
         let found = record.pointer(path).and_then(Value::as_str);

@@ -1,5 +1,5 @@
-//! One signature of an image as cosign makes them: a payload that says what is signed and as what, and beside it the
-//! signature of these bytes ("simple signing", sigstore/cosign's SIGNATURE_SPEC.md).
+//! A signature of an image in cosign's format: a payload that states the image and its name, and the signature of
+//! these bytes ("simple signing", sigstore/cosign's SIGNATURE_SPEC.md).
 
 #[cfg(feature = "keyless")]
 use super::fulcio;
@@ -13,44 +13,44 @@ use base64::prelude::BASE64_STANDARD;
 use oci_reference::Digest;
 use std::collections::HashMap;
 
-/// The type of the payload, as a layer's media type.
+/// The media type of the payload, which is a layer.
 pub const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// What `critical.type` has to say.
+/// The required value of `critical.type`.
 const PURPOSE: &str = "cosign container image signature";
 /// The annotation that holds the signature in base64.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// The annotation that holds what the transparency log says about it.
+/// The annotation with the entry of the transparency log.
 const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
-/// The annotations that hold the signer's certificate and those above it, in PEM.
+/// The annotations with the signer's certificate and the intermediate certificates, in PEM.
 #[cfg(feature = "keyless")]
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 #[cfg(feature = "keyless")]
 const CHAIN: &str = "dev.sigstore.cosign/chain";
 
-/// A signature as it was found: nothing of it is believed.
+/// A signature before verification; nothing in it is trusted.
 #[derive(Debug, Clone)]
 pub struct Signature {
-    /// The bytes that are signed.
+    /// The signed bytes.
     pub payload: Vec<u8>,
-    /// What stands beside them.
+    /// The annotations of its layer.
     pub annotations: HashMap<String, String>,
 }
 
-/// What a signature says, once a key vouches for it.
+/// The content of a verified signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     /// The digest of the manifest.
     pub manifest: Digest,
-    /// The name that the image was signed as.
+    /// The name under which the image was signed.
     pub name: String,
 }
 
 impl Signature {
-    /// What it says and who has made it, if that is one of `signers`, and, where there are keys of a log, the log
-    /// vouches for that.
+    /// The statement and its signer, if that is one of `signers` and, where `log` has keys, the log has recorded the
+    /// signature.
     ///
     /// # Errors
-    /// When none has, or it does not say what a signature says.
+    /// When no signer made it, or the payload is not a valid statement.
     pub fn statement(
         &self,
         signers: &Signers,
@@ -77,14 +77,14 @@ impl Signature {
         self.annotations.get(name).map(String::as_str).with_context(|| format!("`{name}` is missing"))
     }
 
-    /// When the log took it in.
+    /// The time at which the log recorded the signature.
     fn look_up(&self, signature: &[u8], by: By<'_>, log: &[PublicKey]) -> anyhow::Result<i64> {
         let entry = self.annotation(LOG_ENTRY).context("there is no promise of the log")?;
         let signed = rekor::Signed { payload: &self.payload, signature, by };
         rekor::verify(entry, log, &signed).context("the transparency log does not vouch for it")
     }
 
-    /// Who has made it, by a certificate of minutes that the log saw in time.
+    /// The signer according to a short-lived certificate that was valid when the log recorded the signature.
     #[cfg(feature = "keyless")]
     fn subject(
         &self,
@@ -106,17 +106,17 @@ impl Signature {
     }
 }
 
-/// Whose signatures count.
+/// Accepted signers.
 pub enum Signers {
-    /// Those of these keys.
+    /// Owners of these keys.
     Keys(Vec<PublicKey>),
-    /// Whoever an authority vouches for.
+    /// An identity certified by an authority.
     #[cfg(feature = "keyless")]
     Subject(fulcio::Authority),
 }
 
 impl Statement {
-    /// As strict as containers/image: everything in `critical` must be known.
+    /// As strict as containers/image: every key in `critical` must be known.
     fn parse(payload: &[u8]) -> anyhow::Result<Self> {
         let mut whole = Json::parse(payload)?.object()?;
         let (mut critical, optional) = (whole.need_object("critical")?, whole.need("optional")?);
@@ -134,7 +134,7 @@ impl Statement {
     }
 }
 
-/// cosign writes `null` where there is nothing.
+/// cosign writes `null` for an absent value.
 fn check_optional(optional: Json) -> anyhow::Result<()> {
     if optional == Json::Null {
         return Ok(());

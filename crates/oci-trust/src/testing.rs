@@ -1,4 +1,4 @@
-//! A signer for tests, also of the crates above this one.
+//! A signer for tests, also for the crates that use this one.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::new_without_default, reason = "tests only")]
 
 use crate::der::{BIT_STRING, SEQUENCE};
@@ -8,12 +8,12 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::pki_types::alg_id;
 
-/// A key of ECDSA on P-256 that signs.
+/// An ECDSA key on P-256.
 #[derive(Debug)]
 pub struct Signer(EcdsaKeyPair, SystemRandom);
 
 impl Signer {
-    /// A new key.
+    /// Generates a key.
     #[must_use]
     pub fn new() -> Self {
         let random = SystemRandom::new();
@@ -22,13 +22,13 @@ impl Signer {
         Self(EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).unwrap(), random)
     }
 
-    /// The signature of a message, in DER.
+    /// Signs a message; the signature is in DER.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(&self.1, message).unwrap().as_ref().to_vec()
     }
 
-    /// The public half as PEM.
+    /// The public key as PEM.
     #[must_use]
     pub fn pem(&self) -> String {
         let algorithm = alg_id::ECDSA_P256;

@@ -1,22 +1,21 @@
-//! The name that an image was signed as, and whether that is the name that it is wanted by: `signedIdentity` of
-//! containers-policy.json(5).
+//! Compares the name in a signature with the requested name: `signedIdentity` of containers-policy.json(5).
 
 use super::super::json::Object;
 use anyhow::{Context as _, bail, ensure};
 use oci_reference::{Named, canonical_scope};
 use std::fmt;
 
-/// The whole name of an image, with what tells it from others of its repository.
+/// The full name of an image, with its tag or digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Name {
     /// Registry and repository.
     pub(super) repository: String,
-    /// `:TAG`, `@DIGEST`, or nothing in the name of a whole repository.
+    /// `:TAG`, `@DIGEST`, or empty for a whole repository.
     pub(super) version: String,
 }
 
 impl Name {
-    /// The name that a person or a workflow wants an image by. Of a tag and a digest the digest counts, as for podman.
+    /// The name by which an image is requested. With both a tag and a digest, the digest is used, as in podman.
     pub(super) fn wanted(reference: &Named) -> Self {
         let version = match reference.digest() {
             Some(digest) => format!("@{digest}"),
@@ -25,7 +24,7 @@ impl Name {
         Self { repository: reference.name(), version }
     }
 
-    /// As it stands in a signature or a policy: completed by Docker's rules, but not by a tag.
+    /// Parses a name in a signature or a policy. Docker's defaults are added, except the tag.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let reference: Named = text.parse()?;
         ensure!(!text.contains("://"), "`{text}` is not the name of an image");
@@ -50,20 +49,21 @@ impl fmt::Display for Name {
     }
 }
 
-/// Which names of signatures are accepted.
+/// Which names in signatures are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SignedIdentity {
-    /// The very name.
+    /// The same name.
     Exact,
-    /// The very name; for an image that is wanted by digest, any of the same repository.
+    /// The same name; for an image requested by digest, any name in the same repository.
     RepositoryDigestOrExact,
-    /// Any of the same repository.
+    /// Any name in the same repository.
     Repository,
-    /// This one, whatever the image is called.
+    /// This name, whatever name was requested.
     ExactReference(Name),
-    /// Any of this repository.
+    /// Any name in this repository.
     ExactRepository(String),
-    /// As [`Self::RepositoryDigestOrExact`], once what `prefix` begins is taken for what `signed_prefix` begins.
+    /// As [`Self::RepositoryDigestOrExact`], after `prefix` at the beginning of the requested name is replaced by
+    /// `signed_prefix`.
     Remap { prefix: String, signed_prefix: String },
 }
 
@@ -91,10 +91,10 @@ impl SignedIdentity {
         Ok(identity)
     }
 
-    /// Whether an image that was signed as `signed` may be had by the name `wanted`.
+    /// Checks whether an image signed as `signed` may be used under the name `wanted`.
     ///
     /// # Errors
-    /// When it may not: with what would do.
+    /// When it may not, with the names that would be accepted.
     pub(super) fn check(&self, wanted: Option<&Name>, signed: &str) -> anyhow::Result<()> {
         let told = Name::parse(signed).with_context(|| format!("it is signed as `{signed}`"))?;
         let wanted = || wanted.context("the image has no name that a signature could be for");
@@ -144,7 +144,7 @@ fn remapped(wanted: &Name, prefix: &str, signed_prefix: &str) -> anyhow::Result<
     Ok(Name { version: wanted.version.clone(), ..name })
 }
 
-/// A registry, or a registry and a path: what may stand before more of a name.
+/// Checks a prefix of a name: a registry, or a registry and a path.
 fn prefix(text: String) -> anyhow::Result<String> {
     let whole = format!("{text}/x").parse::<Named>();
     let is_whole = whole.is_ok_and(|reference| reference.short_name().is_none()) && !text.contains("://");

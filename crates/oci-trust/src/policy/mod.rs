@@ -1,8 +1,8 @@
 //! Which images may run: containers-policy.json(5).
 //!
-//! As in containers/image, with these differences, all of them to the stricter side: what asks for something that is
-//! not checked here (OpenPGP, `pki`, base layers; `fulcio` in a build without `keyless`) is a rejection; keys are of ECDSA on P-256 and P-384,
-//! Ed25519, and RSA from 2048 bits on.
+//! As in containers/image, with these differences, which are all stricter: requirements that are not supported here
+//! (OpenPGP, `pki`, base layers; `fulcio` in a build without `keyless`) reject the image; keys must be ECDSA on P-256
+//! and P-384, Ed25519, or RSA with at least 2048 bits.
 
 mod identity;
 mod read;
@@ -23,40 +23,40 @@ use trust_directory;
 use trust_directory::Files;
 use trust_directory::place_in;
 
-/// The file of a policy.
+/// Name of the policy file.
 pub const FILE: &str = "policy.json";
 
-/// The scopes of one transport, and what each demands.
+/// The scopes of one transport with their requirements.
 type Transport = Vec<(String, Vec<Requirement>)>;
 
-/// What is demanded of images, by their names.
+/// The requirements for images by their names.
 #[derive(Debug, Clone)]
 pub struct Policy {
     default: Vec<Requirement>,
     transports: Vec<(String, Transport)>,
-    /// The trust directory, in which relative paths begin.
+    /// The trust directory, the base of relative paths.
     directory: PathBuf,
 }
 
-/// One demand. All of a list have to be met.
+/// One requirement. All requirements of a list must be met.
 #[derive(Debug, Clone, PartialEq)]
 enum Requirement {
     AcceptAnything,
     Reject,
     SigstoreSigned(SigstoreSigned),
-    /// What nobody here can check, in words.
+    /// An unsupported requirement, with its description.
     Unchecked(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct SigstoreSigned {
     signers: SignerSource,
-    /// The keys of the transparency logs, one of which has to know the signature.
+    /// The keys of the transparency logs, one of which must have recorded the signature.
     logs: Option<Vec<KeySource>>,
     identity: SignedIdentity,
 }
 
-/// Where it is said whose signatures count.
+/// How accepted signers are given.
 #[derive(Debug, Clone, PartialEq)]
 enum SignerSource {
     Keys(Vec<KeySource>),
@@ -84,21 +84,21 @@ enum KeySource {
     Data(Vec<u8>),
 }
 
-/// An image as a policy sees it: where it is from, and by which name it is wanted.
+/// An image as a policy sees it: its source, and the name by which it is requested.
 #[derive(Debug, Clone)]
 pub struct Subject {
     transport: &'static str,
-    /// What may stand in the policy for it, the most special first.
+    /// The scopes of the policy that apply to it, the most specific first.
     scopes: Vec<String>,
     /// The name that a signature can be for.
     name: Option<Name>,
 }
 
 impl Subject {
-    /// An image by its name.
+    /// The subject for the name of an image.
     ///
     /// # Errors
-    /// When its name leads to a file that is not there.
+    /// When its name is a path that does not exist.
     pub fn of(reference: &Reference) -> anyhow::Result<Self> {
         match reference {
             Reference::Registry(named) => Ok(Self::of_registry(named)),
@@ -110,7 +110,7 @@ impl Subject {
         }
     }
 
-    /// An image of a registry.
+    /// The subject for an image in a registry.
     #[must_use]
     pub fn of_registry(reference: &Named) -> Self {
         let name = Name::wanted(reference);
@@ -118,8 +118,8 @@ impl Subject {
         Self { transport: "docker", scopes, name: Some(name) }
     }
 
-    /// An image in a file or directory: `transport` is `oci`, `oci-archive`, `docker-archive` or `dir`, `path` whole and
-    /// without links.
+    /// The subject for an image in a file or directory. `transport` is `oci`, `oci-archive`, `docker-archive` or
+    /// `dir`; `path` is absolute and without symbolic links.
     #[must_use]
     pub fn of_path(transport: &'static str, path: &Path) -> Self {
         let directories = path.ancestors().filter(|directory| directory.parent().is_some());
@@ -129,7 +129,7 @@ impl Subject {
     }
 }
 
-/// The repository, the directories above it, the registry, and the domains above that.
+/// The repository, its parent paths, the registry, and the parent domains of the registry.
 pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
     let above = |name: &str| name.rsplit_once('/').map(|(above, _)| above.to_owned());
     let mut scopes: Vec<String> =
@@ -141,11 +141,12 @@ pub(crate) fn registry_scopes(repository: &str) -> Vec<String> {
     scopes
 }
 
-/// Leave to run an image. Only a [`Policy`] makes one.
+/// The permission to run an image. Only a [`Policy`] makes one.
 ///
-/// Its existence proves that the policy allows the manifest of this digest to run under the name that was asked for, and, if
-/// [`Approval::is_by_signature`], that a signature which the policy demands covers both. It does not prove that the manifest
-/// names what exists, that any byte of a layer has arrived or has its digest, or that the signature is the newest.
+/// Its existence proves that the policy allows the manifest with this digest to run under the requested name. If
+/// [`Approval::is_by_signature`], it also proves that a signature demanded by the policy covers both. It does not
+/// prove that the content of the manifest exists, that any byte of a layer has arrived or has its digest, or that the
+/// signature is the newest.
 #[derive(Debug, Clone)]
 pub struct Approval {
     manifest: Digest,
@@ -166,7 +167,7 @@ impl Approval {
         self.manifest
     }
 
-    /// Which rule decided, and who has signed.
+    /// The rule that decided, and the signer.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -180,7 +181,7 @@ pub struct Rule<'a> {
     requirements: &'a [Requirement],
 }
 
-/// Where a rule stands.
+/// Position of a rule in the policy.
 #[derive(Clone, Copy)]
 enum RuleScope<'a> {
     Default,
@@ -196,7 +197,7 @@ impl fmt::Display for RuleScope<'_> {
     }
 }
 
-/// Where the rule stands and what it demands.
+/// Position of the rule, and its requirements.
 impl fmt::Display for Rule<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let demands: Vec<_> = self.requirements.iter().map(ToString::to_string).collect();
@@ -216,20 +217,20 @@ impl fmt::Display for Requirement {
 }
 
 impl Policy {
-    /// Reads the text of a policy.json. Relative paths in it, and those below `/etc/containers`, are of `directory`.
+    /// Parses a policy.json. Relative paths in it, and those below `/etc/containers`, are resolved in `directory`.
     ///
     /// # Errors
-    /// When it is not such a text: whoever cannot read it has to let nothing run.
+    /// When the text is not a policy. The caller must then not let anything run.
     pub fn parse(text: &[u8], directory: &Path) -> anyhow::Result<Self> {
         let policy = read::policy(text)
             .hint("containers-policy.json(5) has the keys; nothing runs until it is right")?;
         Ok(Self { directory: directory.to_owned(), ..policy })
     }
 
-    /// The `policy.json` of a directory; without one everything may run.
+    /// Reads the `policy.json` of a directory; without the file everything may run.
     ///
     /// # Errors
-    /// When it cannot be read, or is not such a text.
+    /// When it cannot be read, or is not a policy.
     pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(FILE);
         let text = Files::of(directory)?.read(FILE);
@@ -240,13 +241,13 @@ impl Policy {
         }
     }
 
-    /// The policy where there is none: everything may run.
+    /// The policy for a missing file: everything may run.
     #[must_use]
     pub fn absent() -> Self {
         Self { default: vec![Requirement::AcceptAnything], transports: Vec::new(), directory: PathBuf::new() }
     }
 
-    /// Whether some image could run that nobody has signed.
+    /// Whether the policy would let any unsigned image run.
     #[must_use]
     pub fn lets_unsigned_run(&self) -> bool {
         let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
@@ -254,7 +255,7 @@ impl Policy {
         lists.any(|list| list.iter().all(|one| *one == Requirement::AcceptAnything))
     }
 
-    /// The rule for an image: the most special one.
+    /// The most specific rule for an image.
     #[must_use]
     pub fn rule(&self, subject: &Subject) -> Rule<'_> {
         let by_default = Rule { policy: self, place: RuleScope::Default, requirements: &self.default };
@@ -271,10 +272,10 @@ impl Policy {
         })
     }
 
-    /// Whether each key that is named in it is in the trust directory and can be used.
+    /// Checks that each key named in the policy is in the trust directory and can be used.
     ///
     /// # Errors
-    /// For the first that is not.
+    /// For the first key that cannot be used.
     pub fn check_keys(&self) -> anyhow::Result<()> {
         let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
         for requirement in lists.chain([&self.default]).flatten() {
@@ -341,23 +342,23 @@ impl Policy {
 }
 
 impl Rule<'_> {
-    /// Whether it is met without a look at the image: nothing has to be fetched then.
+    /// Whether the rule can only be decided with signatures of the image. Otherwise nothing has to be fetched.
     #[must_use]
     pub fn needs_signatures(&self) -> bool {
         self.requirements.iter().any(|one| matches!(one, Requirement::SigstoreSigned(_)))
     }
 
-    /// Whether no signature of the world lets an image run by it.
+    /// Whether the rule rejects every image, whatever its signatures.
     #[must_use]
     pub fn rejects_all(&self) -> bool {
         let rejects = |one: &Requirement| matches!(one, Requirement::Reject | Requirement::Unchecked(_));
         self.requirements.is_empty() || self.requirements.iter().any(rejects)
     }
 
-    /// Leave to run the image with this manifest, which has these signatures.
+    /// Approves the image with this manifest and these signatures.
     ///
     /// # Errors
-    /// When the policy rejects it: with what each signature lacks.
+    /// When the policy rejects it, with the reason for each signature.
     pub fn judge(
         &self,
         subject: &Subject,
@@ -377,7 +378,7 @@ impl Rule<'_> {
         Ok(Approval { manifest, reason, is_by_signature: self.needs_signatures() })
     }
 
-    /// Who has signed, if the requirement is met.
+    /// The signer, if the requirement is met.
     fn judge_one(
         &self,
         requirement: &Requirement,
@@ -413,7 +414,7 @@ impl Rule<'_> {
     }
 }
 
-/// The key that vouches for the image with this manifest and name.
+/// The key that signed the image with this manifest and name.
 fn check(
     signature: &Signature,
     signers: &Signers,

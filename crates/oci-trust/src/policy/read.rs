@@ -1,4 +1,4 @@
-//! The text of containers-policy.json(5), read as strictly as containers/image reads it.
+//! Parser for containers-policy.json(5), as strict as containers/image.
 
 use super::identity::SignedIdentity;
 use super::{KeySource, Policy, Requirement, SignerSource, SigstoreSigned, Transport};
@@ -10,7 +10,7 @@ use oci_reference::canonical_scope;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-/// The keys that say where one or more keys, or certificates, are; the last two hold them.
+/// Suffixes of the keys that give keys or certificates: as one or more paths, or inline as data.
 const SOURCES: [&str; 4] = ["Path", "Paths", "Data", "Datas"];
 
 pub(super) fn policy(text: &[u8]) -> anyhow::Result<Policy> {
@@ -115,7 +115,7 @@ fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
     })
 }
 
-/// Where the authority is, who has to vouch for the subject, and who that is.
+/// The certificates of the authority, the OIDC issuer, and the subject's e-mail address.
 fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
     let read = || {
         let mut object = value.object()?;
@@ -134,7 +134,7 @@ fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
     read().context("`fulcio`")
 }
 
-/// The keys of `pki`, which are checked although nothing is done with them.
+/// Checks the syntax of `pki`, although the requirement is not supported.
 fn pki(value: Json) -> anyhow::Result<()> {
     let mut object = value.object()?;
     let known = [
@@ -154,7 +154,7 @@ fn pki(value: Json) -> anyhow::Result<()> {
     object.end().context("`pki`")
 }
 
-/// Signatures of OpenPGP: what is asked for is checked, and then nobody here can check what was asked for.
+/// Signatures of OpenPGP: checks the syntax; the requirement itself is not supported.
 fn signed_by(mut object: Object) -> anyhow::Result<Requirement> {
     let kind = object.need_text("keyType")?;
     let kinds = ["GPGKeys", "signedByGPGKeys", "X509Certificates", "signedByX509CAs"];
@@ -174,7 +174,7 @@ fn identity(object: &mut Object) -> anyhow::Result<SignedIdentity> {
     })
 }
 
-/// `keyPath` and its likes; nothing when none is there.
+/// `keyPath` and the related keys; `None` if none of them is present.
 fn key_sources(object: &mut Object, stem: &str) -> anyhow::Result<Option<Vec<KeySource>>> {
     let mut found = None;
     for ending in SOURCES {
