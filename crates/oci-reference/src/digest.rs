@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The address of some bytes.
+    /// The digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new();
@@ -17,18 +17,18 @@ impl Digest {
         hasher.finish()
     }
 
-    /// Whether `bytes` are what this address names.
+    /// Checks that `bytes` have this digest.
     ///
     /// # Errors
-    /// When they are something else: with both addresses.
+    /// When they do not; the error has both digests.
     pub fn verify(&self, what: &str, bytes: &[u8]) -> anyhow::Result<()> {
         self.expect(what, Self::of(bytes))
     }
 
-    /// Whether `found` is this address.
+    /// Checks that `found` equals this digest.
     ///
     /// # Errors
-    /// When it is not: with both addresses.
+    /// When it does not; the error has both digests.
     pub fn expect(&self, what: &str, found: Self) -> anyhow::Result<()> {
         if *self == found {
             return Ok(());
@@ -84,18 +84,18 @@ impl fmt::Debug for Hasher {
 }
 
 impl Hasher {
-    /// Nothing hashed yet.
+    /// A hasher without input.
     #[must_use]
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The address of all bytes taken in.
+    /// The digest of all added bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 32];

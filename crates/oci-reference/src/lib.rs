@@ -1,9 +1,9 @@
-//! Names of images, digests, and the platforms that images are for.
+//! Names of images, digests, and platforms.
 //!
 //! Principles:
 //!
-//! 1. A name is accepted exactly when distribution/reference accepts it, and is normalized at once: two spellings of one image
-//!    are equal.
+//! 1. A name is accepted exactly when distribution/reference accepts it, and is normalized at once: two spellings of
+//!    one image are equal.
 //! 2. A digest is a value of fixed size, made by hashing or by parsing, and never a string.
 //! 3. Parsing does no I/O.
 //!
@@ -17,10 +17,10 @@
 //! assert!(Digest::of(b"").to_string().starts_with("sha256:e3b0c442"));
 //! ```
 //!
-//! Errors: a name, digest or platform that is not one, with the part that is wrong in backticks.
+//! Errors: an invalid name, digest or platform, with the wrong part in backticks.
 //!
-//! Specifications: OCI distribution-spec ("Pulling manifests"), OCI image-spec (descriptor.md, "Digests"; image-index.md,
-//! "platform"), containers-transports(5).
+//! Specifications: OCI distribution-spec ("Pulling manifests"), OCI image-spec (descriptor.md, "Digests";
+//! image-index.md, "platform"), containers-transports(5).
 #![forbid(unsafe_code)]
 
 pub mod digest;

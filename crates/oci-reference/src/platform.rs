@@ -1,20 +1,20 @@
-//! Which of an index's images this machine runs: OCI image-spec, image-index.md, and the order of variants that
-//! containerd's platforms package has.
+//! Selects the image of an index for a machine: OCI image-spec, image-index.md, with the order of variants of
+//! containerd's platforms package.
 
 use hint::hinted;
 use oci_spec::image::{Arch, Descriptor, ImageIndex, Os};
 use std::str::FromStr;
 
-/// What a processor runs.
+/// A machine, described by what its processor can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     architecture: Arch,
-    /// The best first.
+    /// Supported variants, the best first.
     variants: Vec<String>,
 }
 
 impl Machine {
-    /// The one that this program runs on.
+    /// The machine that this program runs on.
     #[must_use]
     pub fn this() -> Self {
         match std::env::consts::ARCH {
@@ -25,7 +25,7 @@ impl Machine {
         }
     }
 
-    /// One that runs its architecture up to a version.
+    /// A machine of this architecture that supports variants up to `newest`.
     fn new(architecture: Arch, newest: u32) -> Self {
         let oldest = match architecture {
             Arch::Amd64 => 1,
@@ -37,20 +37,20 @@ impl Machine {
         Self { architecture, variants }
     }
 
-    /// The architecture, as OCI calls it.
+    /// The architecture in OCI's spelling.
     pub fn architecture(&self) -> String {
         self.architecture.to_string()
     }
 
-    /// How well it runs an image: the lowest number is the best; nothing if it does not.
+    /// How well the machine runs an image: the lowest number is the best; `None` if it cannot run it.
     pub fn rank(&self, architecture: &Arch, variant: Option<&str>) -> Option<usize> {
         let variant = usual(architecture, variant.unwrap_or_default());
         let found = || self.variants.iter().position(|known| *known == variant);
         (*architecture == self.architecture).then(found).flatten()
     }
 
-    /// The image of an index that it runs best. An entry that names no platform is one for every machine, and the
-    /// last choice: the configuration tells.
+    /// The image of an index that the machine runs best. An entry without a platform fits every machine and is the
+    /// last choice; the image's configuration then states the platform.
     pub fn choose<'a>(&self, index: &'a ImageIndex) -> anyhow::Result<&'a Descriptor> {
         let rank = |entry: &Descriptor| match entry.platform() {
             Some(platform) if *platform.os() == Os::Linux => {
@@ -74,13 +74,13 @@ impl Machine {
 }
 
 impl Machine {
-    /// Any machine of this one's architecture, the oldest that is usual.
+    /// A machine of the current architecture with its default variant.
     #[must_use]
     pub fn usual() -> Self {
         Self::of(Self::this().architecture, "")
     }
 
-    /// One with this variant, or the one that is usual.
+    /// A machine with this variant; an empty one is the default variant.
     fn of(architecture: Arch, variant: &str) -> Self {
         let variant = usual(&architecture, variant);
         let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
@@ -88,13 +88,14 @@ impl Machine {
     }
 }
 
-/// How a platform is written.
+/// The syntax of a platform, for hints.
 const SHAPE: &str = "write `linux/ARCHITECTURE[/VARIANT]`, such as `linux/arm64/v8`";
 
 impl FromStr for Machine {
     type Err = anyhow::Error;
 
-    /// `linux/ARCHITECTURE[/VARIANT]`, as Go and OCI name them. Without a variant it is the one that is usual.
+    /// Parses `linux/ARCHITECTURE[/VARIANT]` in the spelling of Go and OCI. Without a variant, the default one is
+    /// used.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let fields: Vec<&str> = text.split('/').collect();
         let (architecture, variant) = match fields[..] {
@@ -126,7 +127,7 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The platforms of an index; those of attestations are `unknown` (BuildKit).
+/// The platforms of an index, except attestations, whose platform is `unknown` (BuildKit).
 fn offered(index: &ImageIndex) -> Vec<String> {
     let platforms = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
     let known = platforms.filter(|platform| platform.os().to_string() != "unknown");
@@ -137,7 +138,7 @@ fn offered(index: &ImageIndex) -> Vec<String> {
     known.map(text).collect()
 }
 
-/// A variant's one spelling: many leave out the first, or the `v`.
+/// Normalizes a variant: many images omit the default one, or the `v`.
 fn usual(architecture: &Arch, variant: &str) -> String {
     match (architecture, variant) {
         (Arch::Amd64, "") => "v1".into(),

@@ -1,26 +1,25 @@
-//! What registries are called: the `domain` of distribution/reference's grammar, and the one spelling that each is
-//! compared by.
+//! Names of registries: the `domain` of distribution/reference's grammar, and the canonical form for comparisons.
 
 use std::net::Ipv6Addr;
 
 /// The name of Docker Hub.
 pub(crate) const HUB: &str = "docker.io";
 
-/// Other hosts that are Docker Hub: that of its old index, which distribution/reference knows as
-/// `legacyDefaultDomain`, and that which answers for it.
+/// Other hosts of Docker Hub: that of its old index, which distribution/reference calls `legacyDefaultDomain`, and
+/// that of its API.
 const HUB_ALIASES: &[&str] = &["index.docker.io", "registry-1.docker.io"];
 
-/// Docker's rule: the first part of a name is a registry if it has a dot or a port, is `localhost`, or is not in lower
-/// case, as no repository is (distribution/reference, `splitDockerDomain`).
+/// Docker's rule: the first part of a name is a registry if it has a dot or a port, is `localhost`, or has upper-case
+/// letters, which repositories cannot have (distribution/reference, `splitDockerDomain`).
 pub(super) fn is_named(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|letter| letter.is_ascii_uppercase())
 }
 
-/// The one spelling of a registry, by which a policy, registries.conf and auth.json know it: host names have no case
-/// (RFC 3986, section 3.2.2), and Docker Hub is one registry.
+/// The canonical form of a registry, which policies, registries.conf and auth.json are compared with. Host names are
+/// case insensitive (RFC 3986, section 3.2.2), and all names of Docker Hub are one registry.
 ///
 /// # Errors
-/// Why it is none, for the end of a message.
+/// When it is not a registry: the reason, as the end of a message.
 pub(super) fn canonical(domain: &str) -> Result<String, String> {
     let (host, port) = split_port(domain);
     if !is_host(host) {
@@ -32,8 +31,8 @@ pub(super) fn canonical(domain: &str) -> Result<String, String> {
     Ok(one_name(domain))
 }
 
-/// The one spelling of what may begin with a registry: a scope of a policy, a prefix of registries.conf, a key of
-/// auth.json. What is no name stays as it is.
+/// The canonical form of a scope that may begin with a registry: in a policy, a prefix of registries.conf, a key of
+/// auth.json. Anything that is not a name stays unchanged.
 pub fn canonical_scope(scope: &str) -> String {
     match scope.split_once('/') {
         Some((domain, rest)) => format!("{}/{rest}", one_name(domain)),
@@ -47,7 +46,7 @@ fn one_name(domain: &str) -> String {
     if host == HUB || HUB_ALIASES.contains(&host) { HUB.to_owned() } else { name }
 }
 
-/// Host and port; the colons of an address in brackets are its own.
+/// Splits host and port. Colons inside the brackets of an IPv6 address do not count.
 fn split_port(domain: &str) -> (&str, Option<&str>) {
     match domain.rsplit_once(':') {
         Some((_, rest)) if rest.ends_with(']') => (domain, None),
@@ -56,8 +55,8 @@ fn split_port(domain: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `domain-name`, whose components may have `-` between, or an address of IPv6 in brackets. That of IPv4 is a name by
-/// its look.
+/// Whether it is a `domain-name`, whose components may have `-` inside, or an IPv6 address in brackets. An IPv4
+/// address matches the syntax of a name.
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(is_ipv6);
@@ -69,13 +68,13 @@ fn is_host(host: &str) -> bool {
     host.split('.').all(is_component)
 }
 
-/// The grammar has no zones and no dotted ends.
+/// The grammar has no zones and no dotted IPv4 suffixes.
 fn is_ipv6(address: &str) -> bool {
     let is_letter = |letter: u8| letter.is_ascii_hexdigit() || letter == b':';
     address.bytes().all(is_letter) && address.parse::<Ipv6Addr>().is_ok()
 }
 
-/// A zero in front would be another spelling of the same port.
+/// A leading zero is not allowed: it would be another spelling of the same port.
 fn is_port(port: &str) -> bool {
     !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok()
 }

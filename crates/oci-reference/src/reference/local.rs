@@ -4,7 +4,7 @@ use super::ReferenceError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// An image in files of this machine.
+/// An image in local files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Local {
     transport: Transport,
@@ -12,7 +12,7 @@ pub struct Local {
     name: String,
 }
 
-/// How files hold images: containers-transports(5).
+/// The format of local images: containers-transports(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// `oci:`: an OCI image layout in a directory.
@@ -38,11 +38,11 @@ impl Transport {
 }
 
 impl Local {
-    /// Nothing for a text of another transport.
+    /// Parses a reference of these transports; `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Result<Self, ReferenceError>> {
         let (transport, rest) = text.split_once(':')?;
         let transport = Transport::ALL.into_iter().find(|known| known.name() == transport)?;
-        // As in containers/image, no path holds a colon.
+        // As in containers/image, a path cannot contain a colon.
         let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
         if path.is_empty() {
             let what = if transport == Transport::Layout { "a directory" } else { "a file" };
@@ -52,7 +52,7 @@ impl Local {
         Some(Ok(Self { transport, path: path.into(), name: name.into() }))
     }
 
-    /// How the files hold it.
+    /// The format of the files.
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.transport
@@ -64,7 +64,8 @@ impl Local {
         &self.path
     }
 
-    /// Which image of several it is: its name there, `@N` for the one at a place from 0 on, or empty for the only one.
+    /// The image if there are several: its name in the layout, `@N` for the index `N` from 0, or empty for the only
+    /// one.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -1,5 +1,5 @@
-//! What an image is called by: `TRANSPORT:DETAILS`, as containers-transports(5) has it; without a transport it is a name
-//! in a registry.
+//! References to images: `TRANSPORT:DETAILS` as in containers-transports(5). Without a transport it is a name in a
+//! registry.
 
 mod domain;
 mod local;
@@ -13,17 +13,17 @@ use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// Transports of podman's that lead nowhere here.
+/// Transports of podman that are not supported here.
 const OTHER_TRANSPORTS: &[&str] =
     &["dir:", "docker-daemon:", "containers-storage:", "ostree:", "sif:", "tarball:"];
 
-/// Where an image is, and which one it is there.
+/// A reference to an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Reference {
     /// `[docker://]REGISTRY/REPOSITORY[:TAG][@DIGEST]`: in a registry.
     Registry(Named),
-    /// `oci:`, `oci-archive:` and `docker-archive:`: in files of this machine.
+    /// `oci:`, `oci-archive:` and `docker-archive:`: in local files.
     Local(Local),
 }
 
@@ -77,7 +77,7 @@ impl TryFrom<String> for Reference {
     }
 }
 
-/// Why a text is not the name of an image.
+/// Why a text is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceError(String);
 

@@ -7,22 +7,22 @@ use crate::digest::Digest;
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of an image in a registry, complete: registry, repository, and a tag or a digest.
+/// The complete name of an image in a registry: registry, repository, and a tag or a digest.
 ///
-/// Names without a registry mean Docker Hub, as for docker: `busybox` is `docker.io/library/busybox:latest`,
-/// unless registries.conf has an alias for it or says which registries are searched.
+/// Names without a registry mean Docker Hub, as for docker: `busybox` is `docker.io/library/busybox:latest`, unless
+/// registries.conf has an alias for it or lists registries to search.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Named {
     registry: String,
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
-    /// What stood there, if no registry did.
+    /// The name as written, if it had no registry.
     short: Option<String>,
 }
 
 impl Named {
-    /// The name as it was written, without tag and digest, if it has no registry in it.
+    /// The name as written, without tag and digest, if it had no registry.
     #[must_use]
     pub fn short_name(&self) -> Option<&str> {
         self.short.as_deref()
@@ -40,13 +40,13 @@ impl Named {
         Ok(Self { tag: self.tag.clone(), digest: self.digest, ..place })
     }
 
-    /// The tag, if it was named by one.
+    /// The tag, if it has one.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The same name with a digest, which then counts.
+    /// The same name with a digest, which then identifies the image.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
@@ -64,13 +64,13 @@ impl Named {
         &self.repository
     }
 
-    /// The digest that the image must have, if it was named by one.
+    /// The required digest, if it has one.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.digest
     }
 
-    /// What a registry is asked for: the digest, else the tag.
+    /// The identifier in requests to the registry: the digest, or else the tag.
     #[must_use]
     pub fn identifier(&self) -> String {
         match (&self.digest, &self.tag) {
@@ -144,11 +144,11 @@ impl FromStr for Named {
     }
 }
 
-/// Letters of a registry, a slash and a repository: the limit "on the length of the concatenation" of which the
-/// distribution specification speaks in "Pulling manifests", and distribution/reference's `NameTotalLengthMax`.
+/// Characters of the longest registry, slash and repository: the limit "on the length of the concatenation" in the
+/// distribution specification, "Pulling manifests", and distribution/reference's `NameTotalLengthMax`.
 const NAME_LIMIT: usize = 255;
 
-/// What distribution/reference calls an `identifier`, and refuses as a name, lest it be taken for one.
+/// An `identifier` of distribution/reference, which is refused as a name to avoid confusion with a digest.
 fn is_identifier(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|letter| matches!(letter, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -201,8 +201,8 @@ mod tests {
         }
     }
 
-    /// distribution/reference, `reference_test.go` and `normalize_test.go`, and what is stricter here: a port that is
-    /// none, and an address that is none.
+    /// The cases of distribution/reference, `reference_test.go` and `normalize_test.go`, and the stricter ones here:
+    /// invalid ports and invalid addresses.
     #[test]
     fn the_grammar_of_names_is_distributions() {
         let (long, longer) = (format!("a/{}", "a".repeat(243)), format!("a/{}", "a".repeat(244)));
