@@ -1,14 +1,14 @@
-//! The table of events as a JSON Schema (json-schema.org/draft/2020-12), and as a page for people.
+//! The table of events as a JSON Schema (json-schema.org/draft/2020-12), and as a documentation page.
 
 use crate::{Event, EventField, EventKind, Record, VOCABULARY, Value};
 use serde_json::{Map, json};
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Where the schema is published: `docs/events.schema.json` of the repository.
+/// URL at which the schema is published: `docs/events.schema.json` in the repository.
 const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/events.schema.json");
 
-/// The page before the table.
+/// The part of the page before the table.
 const INTRODUCTION: &str = "\
 # Events
 
@@ -84,7 +84,7 @@ fn value_schema(value: &Value) -> serde_json::Value {
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     for (kind, example) in VOCABULARY.iter().zip(Event::examples()) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(page, "\n## `{}`\n\n{}\n\n{}", kind.name, kind.doc.trim(), fields(kind.fields));
         let record = Record::new(12.345, UNIX_EPOCH + Duration::from_secs(1_798_761_600), example);
         let line = record.line().unwrap_or_default();

@@ -1,10 +1,11 @@
-//! What happens in a boot, as data: stages, jobs, steps, pulls, lines of containers, warnings, failures, decisions.
+//! The events of a boot as data: stages, jobs, steps, pulls, lines of containers, warnings, failures, decisions.
 //!
 //! Principles:
 //!
-//! 1. One table has the vocabulary: the type [`Event`], [`VOCABULARY`], the JSON Schema and `docs/events.md` come of it.
-//! 2. An event is a value without I/O; whoever shows or sends it is a sink, and none of its business.
-//! 3. A line is bounded, and no byte in it steers a terminal, so that a log can be shown as it is.
+//! 1. One table defines the vocabulary. The type [`Event`], [`VOCABULARY`], the JSON Schema and `docs/events.md` are
+//!    generated from it.
+//! 2. An event is a value without I/O. Sinks show or send it, and it knows nothing about them.
+//! 3. A line is bounded and has no control characters, so that a log can be shown on a terminal as it is.
 //!
 //! ```
 //! use events::{Event, Record, Stage};
@@ -33,6 +34,6 @@ pub use record::Record;
 pub use value::{Decision, Level, Outcome, Seconds, Stage, Text, Value};
 pub use vocabulary::{Event, EventField, EventKind, VOCABULARY};
 
-/// The format of records, which `log` events state. Events and fields may be added without a new one: readers ignore those
-/// that they do not know. Whoever removes one or changes its meaning raises it.
+/// Version of the record format, which `log` events state. Adding events and fields does not change it, because
+/// readers ignore unknown ones. Raise it when one is removed or changes its meaning.
 pub const FORMAT: u64 = 1;

@@ -1,4 +1,4 @@
-//! An event with its times, as a line.
+//! An event with its times, as a line of JSON.
 
 use crate::Event;
 use crate::value::Seconds;
@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 use timestamp::Timestamp;
 
-/// An event, and when it happened.
+/// An event with its times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Seconds since the kernel started (clock_gettime(2), `CLOCK_BOOTTIME`), as in its own messages: nobody sets this clock.
+    /// Seconds since the kernel started (clock_gettime(2), `CLOCK_BOOTTIME`), as in kernel messages. This clock is
+    /// never set.
     pub uptime: Seconds,
-    /// The time of the day (RFC 3339), as far as the machine knew it.
+    /// The wall-clock time (RFC 3339), as far as the machine knew it.
     pub time: String,
     /// What happened.
     #[serde(flatten)]
@@ -20,7 +21,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// `uptime` in seconds.
+    /// A record; `uptime` is in seconds.
     #[must_use]
     pub fn new(uptime: f64, time: SystemTime, event: Event) -> Self {
         let milliseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
@@ -32,7 +33,7 @@ impl Record {
     /// One line of JSON, with its line break.
     ///
     /// # Errors
-    /// None that is known: every event can be written.
+    /// None that is known: every event can be serialized.
     pub fn line(&self) -> serde_json::Result<String> {
         let mut line = without_hidden(serde_json::to_string(self)?);
         line.push('\n');
@@ -40,8 +41,8 @@ impl Record {
     }
 }
 
-/// JSON leaves letters as they are that hide, reorder, or steer a terminal (C1, DEL). They stand in strings alone, where an
-/// escape means the same.
+/// Escapes characters that JSON leaves unchanged, but that hide or reorder text, or control a terminal (C1, DEL).
+/// They occur in strings only, where an escape has the same meaning.
 fn without_hidden(json: String) -> String {
     if !json.contains(printable::is_hidden) {
         return json;
@@ -50,7 +51,7 @@ fn without_hidden(json: String) -> String {
     for letter in json.chars() {
         if printable::is_hidden(letter) {
             for unit in letter.encode_utf16(&mut [0; 2]) {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {

@@ -1,24 +1,25 @@
-//! The values that fields have.
+//! The types of fields.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
-/// Bytes of one text in a line, as many as the console shows of a message; a sink's queue and the log have room for many.
+/// Bytes of the longest text in a line, the same as for a message on the console. Queues of sinks and the log have
+/// room for many of them.
 const TEXT_LIMIT: usize = 16 << 10;
 
-/// What a field may hold.
+/// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// Any text, of at most 16 KiB.
     Text,
-    /// Several of them.
+    /// A list of texts.
     Texts,
-    /// Zero or more.
+    /// A number of at least zero.
     Count,
-    /// A time, with milliseconds.
+    /// A time in seconds, with milliseconds.
     Seconds,
-    /// Yes or no.
+    /// A boolean.
     Flag,
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -26,20 +27,20 @@ pub enum Value {
     Optional(&'static Self),
 }
 
-/// What can be a field.
+/// A Rust type that a field can have.
 pub(crate) trait FieldType {
     const VALUE: Value;
 
-    /// One that shows what it looks like.
+    /// An example value for the documentation.
     fn example() -> Self;
 }
 
-/// Text, which may come from outside. It is kept whole, and cut off where it is written down.
+/// A text, which may be untrusted. It is stored whole, and shortened when it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Text(String);
 
 impl Text {
-    /// The text of what can be shown.
+    /// The text of a displayable value.
     pub fn of(text: impl fmt::Display) -> Self {
         Self(text.to_string())
     }
@@ -98,7 +99,7 @@ impl FieldType for bool {
 pub struct Seconds(f64);
 
 impl Seconds {
-    /// In seconds, to the millisecond.
+    /// From seconds, rounded to milliseconds.
     #[must_use]
     pub fn from_f64(seconds: f64) -> Self {
         Self((seconds * 1e3).round() / 1e3)
@@ -152,7 +153,7 @@ macro_rules! choice {
 }
 
 choice! {
-    /// Where in the boot something happens.
+    /// The part of the boot in which something happens.
     Stage {
         /// The program itself.
         Boot = "boot",
@@ -181,7 +182,7 @@ choice! {
     }
 }
 
-/// In words, as messages have it.
+/// The name of the stage in messages.
 impl fmt::Display for Stage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -204,41 +205,41 @@ impl fmt::Display for Stage {
 choice! {
     /// How something ended.
     Outcome {
-        /// As it should.
+        /// It succeeded.
         Success = "success",
         /// It failed.
         Failure = "failure",
-        /// It did not run: its condition was false, or what it needs has failed.
+        /// It did not run: its condition was false, or a job that it needs failed.
         Skipped = "skipped",
     }
 }
 
 choice! {
-    /// Who needs to see a message.
+    /// The audience of a message.
     Level {
         /// The person at the machine.
         Info = "info",
-        /// Whoever looks for the cause of a fault.
+        /// A developer or administrator who analyses a problem.
         Debug = "debug",
     }
 }
 
 choice! {
-    /// What happens with the machine.
+    /// What happens to the machine after the boot.
     Decision {
-        /// Going on as the new system, with the running kernel.
+        /// Start the new system with the running kernel.
         SwitchRoot = "switch-root",
-        /// Starting another kernel.
+        /// Start another kernel.
         Kexec = "kexec",
-        /// Restarting.
+        /// Restart the machine.
         Reboot = "reboot",
-        /// Switching it off.
+        /// Switch the machine off.
         PowerOff = "power-off",
-        /// Stopping.
+        /// Halt the machine.
         Halt = "halt",
-        /// A shell for the person at the machine.
+        /// Start a shell on the console.
         Shell = "shell",
-        /// Trying the system that is on the disk.
+        /// Try the system on the disk.
         Local = "local",
     }
 }

@@ -3,14 +3,14 @@
 use crate::value::{Decision, FieldType, Level, Outcome, Seconds, Stage, Text, Value};
 use serde::{Deserialize, Serialize};
 
-/// An event of the vocabulary, for documents about it.
+/// An event of the vocabulary, for generated documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct EventKind {
     /// The value of `event` in a record.
     pub name: &'static str,
     /// What it means.
     pub doc: &'static str,
-    /// In the order in which they are written.
+    /// Its fields in the order of a record.
     pub fields: &'static [EventField],
 }
 
@@ -21,7 +21,7 @@ pub struct EventField {
     pub name: &'static str,
     /// What it means.
     pub doc: &'static str,
-    /// What it may hold.
+    /// Its type.
     pub value: Value,
 }
 
@@ -30,7 +30,7 @@ macro_rules! vocabulary {
         #[doc = $doc:literal]
         $variant:ident = $name:literal { $(#[doc = $field_doc:literal] $field:ident: $type:ty,)* }
     )+) => {
-        /// What happened.
+        /// An event.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "event")]
         pub enum Event {
@@ -53,7 +53,7 @@ macro_rules! vocabulary {
         )+];
 
         impl Event {
-            /// One of each, in the order of [`VOCABULARY`].
+            /// An example of each event, in the order of [`VOCABULARY`].
             #[must_use]
             pub fn examples() -> Vec<Self> {
                 vec![$(Self::$variant { $($field: FieldType::example(),)* },)+]
