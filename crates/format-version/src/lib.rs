@@ -1,12 +1,14 @@
-//! The version of the format that a document needs, and whether this program reads it.
+//! Checks whether this program can read a document, by the version of the format that the document needs.
 //!
-//! An initrd is built and signed once and used for years, so it receives documents that were written for newer releases.
+//! An initrd is built and signed once and used for years, so it receives documents that were written for newer
+//! releases.
 //!
 //! Principles:
 //!
 //! 1. A document states the version of the format that it needs. One that states none needs [`FIRST`].
-//! 2. The version is judged before anything else in the document: in a newer document an unknown key is no mistake.
-//! 3. A version is raised when older programs would misread or refuse what is new, and only then.
+//! 2. The version is checked before anything else in the document: in a newer document an unknown key is not a
+//!    mistake.
+//! 3. A version is raised only when older programs would misread or refuse a new feature.
 //!
 //! ```
 //! use format_version::Format;
@@ -17,7 +19,8 @@
 //! assert!(error.to_string().starts_with("the recipe needs version `3` of its format"));
 //! ```
 //!
-//! Errors: a version that is newer than the newest known one, and version 0, which does not exist; each with a [`hint`].
+//! Errors: a version that is newer than the newest known one, and version 0, which does not exist; each with a
+//! [`hint`].
 //!
 //! Specification: docs/versions.md.
 #![forbid(unsafe_code)]
@@ -33,15 +36,15 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The format of one kind of document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// A document of it in messages: `the lock file`.
+    /// What messages call such a document: `the lock file`.
     pub document: &'static str,
     /// The newest version that this program reads.
     pub newest: u64,
 }
 
 impl Format {
-    /// Whether this program reads documents that need this version. It may be that it no longer reads older ones, which is
-    /// for the reader of the document to say.
+    /// Checks that this program reads documents that need this version. If it no longer reads older versions, the
+    /// reader of the document has to check that.
     ///
     /// # Errors
     /// When the version is newer than [`Format::newest`], or 0.
