@@ -1,8 +1,8 @@
-//! Errors that say what to do.
+//! Errors with a hint that says what to do.
 //!
 //! Principles:
 //!
-//! 1. A hint is attached where the remedy is known, and travels with the error.
+//! 1. A hint is attached where the remedy is known, and stays with the error.
 //! 2. [`Hinted`] is transparent: it prints and chains as the error inside it.
 //!
 //! ```
@@ -12,7 +12,7 @@
 //! assert_eq!(hint::of(&error), Some("use a port from 1 to 65535"));
 //! ```
 //!
-//! Errors: [`Hinted`] is the only one, and only ever inside of an [`anyhow::Error`].
+//! Errors: [`Hinted`] is the only one, always inside an [`anyhow::Error`].
 //!
 //! Specification: docs/internals/style.md, "Messages".
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// An error together with the remedy for it.
+/// An error with its hint.
 #[derive(Debug)]
 pub struct Hinted {
     inner: Box<dyn Error + Send + Sync>,
@@ -39,15 +39,15 @@ impl Error for Hinted {
     }
 }
 
-/// Adds a remedy to a failed result.
+/// Adds a hint to a failed result.
 pub trait WithHint<T> {
-    /// Says what the reader can do about the failure, as a sentence without a capital or full stop.
+    /// Adds what the user can do about the failure, as a sentence without a capital or full stop.
     ///
     /// # Errors
     /// The same failure, with the hint.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 
-    /// The same for a failure that has no hint yet: what is known of the cause is better than what is known here.
+    /// Adds a hint if the failure has none yet: a hint from nearer to the cause is more specific.
     ///
     /// # Errors
     /// The same failure, with a hint.
@@ -67,19 +67,19 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     }
 }
 
-/// An error with a remedy for it.
+/// Adds a hint to an error.
 #[must_use]
 pub fn attach(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
     Hinted { inner: error.into_boxed_dyn_error(), hint: hint.into() }.into()
 }
 
-/// A new error with its remedy.
+/// A new error with a hint.
 #[must_use]
 pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     attach(anyhow::Error::msg(what.into()), hint)
 }
 
-/// The outermost hint in an error's chain: the one nearest to what the reader was doing.
+/// The outermost hint in an error's chain: the one nearest to the user's action.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
