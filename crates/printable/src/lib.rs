@@ -1,10 +1,10 @@
-//! Text from outside, made safe to print: what registries, servers, workflows, containers and the network say neither controls a
-//! terminal nor passes for a line of ours.
+//! Escapes untrusted text for printing: text from registries, servers, workflows, containers and the network can
+//! neither control a terminal nor look like a message of Iguana.
 //!
 //! Principles:
 //!
-//! 1. Text is escaped once, where it is printed, by both programs; before that it is passed on as it came.
-//! 2. What is escaped is what a reader cannot see: control characters, and characters that hide or reorder others.
+//! 1. Text is escaped once, where it is printed, by both programs; before that it is passed on unchanged.
+//! 2. Everything that a reader cannot see is escaped: control characters, and characters that hide or reorder others.
 //!
 //! ```
 //! assert_eq!(printable::visible("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
@@ -12,23 +12,24 @@
 //!
 //! Errors: none. Every text can be printed.
 //!
-//! Specifications: ISO 6429 (control functions), Unicode UAX #9 (bidirectional text), UAX #44 (`Default_Ignorable_Code_Point`).
+//! Specifications: ISO 6429 (control functions), Unicode UAX #9 (bidirectional text), UAX #44
+//! (`Default_Ignorable_Code_Point`).
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// What stands before each further line of a message, so that none of them looks like the beginning of another.
+/// Prefix of each further line of a message, so that it cannot look like the beginning of another message.
 pub const CONTINUATION: &str = "  | ";
 
-/// Bytes and lines of a message that are shown: a serial console writes this in two seconds (115,200 bit/s), and a document
-/// of 8 MiB in twelve minutes.
+/// Limits of a printed message in bytes and lines: a serial console prints it in two seconds (115,200 bit/s); a
+/// document of 8 MiB would take twelve minutes.
 const MESSAGE_LIMIT: usize = 16 << 10;
 const LINES_LIMIT: usize = 500;
 
-/// Whether a letter is escaped: it steers a terminal (controls, also those of ISO 6429's C1), is not seen, or changes the
-/// order of others (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, as far as they are no marks of a script; line
-/// and paragraph separators). A tab is shown.
+/// Whether a character is escaped: it controls a terminal (including ISO 6429's C1), is invisible, or reorders others
+/// (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, except marks that belong to a script; line and
+/// paragraph separators). Tabs are not escaped.
 #[must_use]
 pub fn is_hidden(letter: char) -> bool {
     match letter {
@@ -40,7 +41,7 @@ pub fn is_hidden(letter: char) -> bool {
     }
 }
 
-/// The text on one line, with everything hidden as Rust writes it: `\n`, `\u{1b}`.
+/// The text on one line, with hidden characters escaped as in Rust: `\n`, `\u{1b}`.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
@@ -56,8 +57,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A message as lines to print: everything hidden but its line breaks is escaped, and each further line begins with
-/// [`CONTINUATION`]. Of a message that is too long to be read, the beginning and how much is left out.
+/// Splits a message into lines to print. Hidden characters other than line breaks are escaped, and each further line
+/// begins with [`CONTINUATION`]. A message that is too long is shortened, and the size of the omitted part is added.
 #[must_use]
 pub fn lines(message: &str) -> Vec<String> {
     let message = message.trim_end_matches(['\n', '\r']);
@@ -85,8 +86,9 @@ fn escaped_lines(message: &str) -> Vec<String> {
     lines.collect()
 }
 
-/// A line that commands no CI service that reads what a program prints: GitHub's and Azure's runners take `::NAME::` at the
-/// beginning of a line (also after blanks), and `##[NAME]`, `##vso[NAME]` anywhere; TeamCity takes `##teamcity[…]`.
+/// Changes a line so that no CI service takes it for a command. The runners of GitHub and Azure accept `::NAME::` at
+/// the beginning of a line (also after blanks), and `##[NAME]`, `##vso[NAME]` anywhere; TeamCity accepts
+/// `##teamcity[…]`.
 #[must_use]
 pub fn without_commands(line: &str) -> Cow<'_, str> {
     let blank = line.len() - line.trim_start().len();
@@ -109,7 +111,8 @@ pub fn without_commands(line: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON with everything hidden in its strings escaped as RFC 8259, section 7, has it; serde_json does that for ASCII alone.
+/// Escapes hidden characters in the strings of a JSON text (RFC 8259, section 7); serde_json does that for ASCII
+/// only.
 #[must_use]
 pub fn json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
