@@ -2,8 +2,8 @@
 //!
 //! Principles:
 //!
-//! 1. A timestamp is whole seconds in UTC; what cannot be read exactly is an error.
-//! 2. No I/O: the clock is the caller's.
+//! 1. A timestamp is whole seconds in UTC. A text that cannot be represented exactly is an error.
+//! 2. No I/O: the caller reads the clock.
 //!
 //! ```
 //! use timestamp::Timestamp;
@@ -22,10 +22,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds of a day; there are no others in Unix time.
+/// Seconds of a day; Unix time has no leap seconds.
 const DAY: i64 = 86_400;
 
-/// Whole seconds since 1970-01-01T00:00:00Z, leap seconds not counted. Years are from 0000 to 9999.
+/// Whole seconds since 1970-01-01T00:00:00Z, without leap seconds. Years are from 0000 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
@@ -36,7 +36,7 @@ impl Timestamp {
         Self(seconds)
     }
 
-    /// The second that the clock is in.
+    /// The time in whole seconds, rounded down.
     #[must_use]
     pub fn of(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
@@ -46,7 +46,7 @@ impl Timestamp {
     }
 }
 
-/// A date alone stands for its last second in UTC, so that "until this date" includes the date.
+/// A date without a time is its last second in UTC, so that "until this date" includes the date.
 impl FromStr for Timestamp {
     type Err = anyhow::Error;
 
@@ -105,7 +105,7 @@ fn days_of_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The inverse (`civil_from_days`, there).
+/// The inverse of [`days_of_civil`] (`civil_from_days` there).
 fn date_of(days: i64) -> (i64, i64, i64) {
     let shifted = days.saturating_add(719_468);
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -117,7 +117,7 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     (year, month, of_year - (153 * from_march + 2) / 5 + 1)
 }
 
-/// `HH:MM:SS`. A leap second counts as the one after it.
+/// Parses `HH:MM:SS`. A leap second counts as the following second.
 fn second_of_day(clock: &str) -> Option<i64> {
     let (hour, minute, second) = (digits(clock, 0..2)?, digits(clock, 3..5)?, digits(clock, 6..8)?);
     let separated = clock.as_bytes()[2] == b':' && clock.as_bytes()[5] == b':';
@@ -131,7 +131,7 @@ fn without_fraction(rest: &str) -> Option<&str> {
     (zone.len() < fraction.len()).then_some(zone)
 }
 
-/// Seconds that the zone's clocks are ahead of UTC.
+/// Offset of a time zone from UTC in seconds, positive in the east.
 fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "Z" | "z") {
         return Some(0);
