@@ -1,10 +1,10 @@
-//! The files of a trust directory: bounded, never waited for, and links stay inside.
+//! Reads the files of a trust directory, with bounded sizes, without blocking, and without following links out of it.
 //!
 //! Principles:
 //!
-//! 1. A trust directory may belong to another user than the one who builds it into an initrd, so links in it stay inside it, and only
-//!    regular files of a bounded size are read.
-//! 2. `/etc/containers` of the machine itself belongs to its administrator: its links lead anywhere.
+//! 1. A trust directory may belong to another user than the one who builds it into an initrd. So links must stay
+//!    inside it, and only regular files of a bounded size are read.
+//! 2. `/etc/containers` of the machine itself belongs to its administrator, so its links may lead anywhere.
 //!
 //! ```
 //! let directory = tempfile::tempdir().unwrap();
@@ -12,8 +12,8 @@
 //! assert!(files.read("policy.json").unwrap().is_none());
 //! ```
 //!
-//! Errors: a file that is too large, is no regular file, or that a link leads to outside; a link that leads nowhere, which is not an
-//! absent file.
+//! Errors: a file that is too large, is not a regular file, or is a link to outside; a dangling link, which is not
+//! the same as a missing file.
 //!
 //! Specifications: containers-policy.json(5) and its relatives; symlink(7), openat2(2).
 #![forbid(unsafe_code)]
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use untrusted_fs::{Directory, Links};
 
-/// Where the trust directory is in an initrd.
+/// Path of the trust directory in an initrd.
 pub const HOME: &str = "/etc/containers";
 
 /// Bytes of one file; the largest, a bundle of all public authorities, has 0.3 MB.
@@ -36,22 +36,22 @@ const NAMES_LIMIT: usize = 1000;
 const LINK_HINT: &str =
     "a trust directory has plain files, and links to what is in it: copy what other links lead to (`cp -rL`)";
 
-/// A trust directory, or a directory of it.
+/// A trust directory, or a directory in it.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Nothing where the directory is not there.
+    /// `None` if the directory does not exist.
     top: Option<Arc<Directory>>,
     below: PathBuf,
-    /// For messages.
+    /// Its path in messages.
     shown: PathBuf,
 }
 
 impl Files {
-    /// The files of a directory, which need not be there. The machine's own, `/etc/containers`, is its administrator's: its
-    /// links lead anywhere.
+    /// The files of a directory, which need not exist. Links in the machine's own `/etc/containers` may lead
+    /// anywhere, because only its administrator can make them.
     ///
     /// # Errors
-    /// When it is there and cannot be opened.
+    /// When it exists and cannot be opened.
     pub fn of(directory: &Path) -> anyhow::Result<Self> {
         let (top, below) = match directory.strip_prefix("/") {
             Ok(below) if directory.starts_with(HOME) => (Path::new("/"), below),
@@ -64,29 +64,29 @@ impl Files {
         Ok(Self { top, below: below.into(), shown: directory.into() })
     }
 
-    /// Those of a directory in it.
+    /// The files of a subdirectory.
     #[must_use]
     pub fn directory(&self, name: &str) -> Self {
         Self { top: self.top.clone(), below: self.below.join(name), shown: self.shown.join(name) }
     }
 
-    /// What messages call a file of it.
+    /// The path of a file for messages.
     #[must_use]
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.shown.join(name)
     }
 
-    /// Opens a file; nothing where there is nothing. A link that leads nowhere is not nothing: who made it meant
-    /// something.
+    /// Opens a file; `None` if it does not exist. A dangling link is an error, because it was meant to lead to a
+    /// file.
     ///
     /// # Errors
-    /// When there is something else than a file, or it cannot be opened.
+    /// When it is not a regular file, or cannot be opened.
     pub fn open(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<File>> {
         let name = name.as_ref();
         self.find(name, |top, path| top.file(path, Links::Inside))
     }
 
-    /// Reads a file whole; nothing where there is nothing.
+    /// Reads a whole file; `None` if it does not exist.
     ///
     /// # Errors
     /// As [`Files::open`], and when it has more bytes than [`FILE_LIMIT`].
@@ -96,27 +96,27 @@ impl Files {
         untrusted_fs::read_bounded(file, FILE_LIMIT).map(Some).with_context(|| cannot(&self.path(name)))
     }
 
-    /// Reads a text whole; nothing where there is nothing.
+    /// Reads a whole text file; `None` if it does not exist.
     ///
     /// # Errors
-    /// As [`Files::read`], and when it is not text.
+    /// As [`Files::read`], and when it is not UTF-8.
     pub fn text(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<String>> {
         let name = name.as_ref();
         let text = self.read(name)?.map(String::from_utf8).transpose();
         text.with_context(|| format!("`{}` is not text", self.path(name).display()))
     }
 
-    /// The names in it, sorted; none where it is not there.
+    /// The sorted names in the directory; empty if it does not exist.
     ///
     /// # Errors
-    /// When it is there and cannot be read, or has too many.
+    /// When it exists and cannot be read, or has too many names.
     pub fn names(&self) -> anyhow::Result<Vec<String>> {
         let listed = |top: &Directory, path: &Path| top.directory(path, Links::Inside)?.names(NAMES_LIMIT);
         let names = self.find(Path::new(""), listed)?.unwrap_or_default();
         Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
-    /// Whether there is a directory of this name in it.
+    /// Whether it has a subdirectory of this name.
     #[must_use]
     pub fn has_directory(&self, name: &str) -> bool {
         let path = self.below.join(name);
@@ -137,7 +137,7 @@ impl Files {
         found.hint(LINK_HINT)
     }
 
-    /// Whether there is really nothing: no directory on the way is a link that leads nowhere.
+    /// Checks that a file is really missing: no directory on its path is a dangling link.
     fn absent(&self, top: &Directory, name: &Path) -> anyhow::Result<()> {
         let path = self.below.join(name);
         for (above, path) in path.ancestors().filter(|path| !path.as_os_str().is_empty()).enumerate() {
@@ -151,7 +151,7 @@ impl Files {
     }
 }
 
-/// With a slash behind it a link would be followed.
+/// Removes a trailing slash, with which a link would be followed.
 fn without_slash(path: &Path) -> PathBuf {
     path.components().collect()
 }
@@ -160,11 +160,11 @@ fn is_link(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Symlink
 }
 
-/// A key that a file of a trust directory names: relative paths, and those below [`HOME`], are in the directory itself, wherever
-/// it is.
+/// Reads a key that a file of a trust directory names. Relative paths, and those below [`HOME`], are resolved in the
+/// directory, wherever it is.
 ///
 /// # Errors
-/// When it is not there, or cannot be read.
+/// When it does not exist, or cannot be read.
 pub fn key(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
     let inside = path.strip_prefix(HOME).unwrap_or(path);
     let bytes = match inside.is_absolute() {
@@ -179,7 +179,8 @@ fn cannot(path: &Path) -> String {
     format!("cannot read `{}`", path.display())
 }
 
-/// Where a path of a trust directory is: relative ones, and those below [`HOME`], are in the directory itself, wherever it is.
+/// Resolves a path in a trust directory. Relative paths, and those below [`HOME`], are in the directory, wherever it
+/// is.
 #[must_use]
 pub fn place_in(directory: &Path, path: &Path) -> PathBuf {
     directory.join(path.strip_prefix(HOME).unwrap_or(path))
