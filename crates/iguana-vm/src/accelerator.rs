@@ -1,5 +1,5 @@
-//! Which accelerator really works here. `/dev/kvm` that opens proves nothing: under some hypervisors a
-//! guest in it hangs, or is so slow that it seems to. So a tiny guest must say its line in time.
+//! Finds out which accelerator works on this machine. It is not enough that `/dev/kvm` can be opened: under some
+//! hypervisors a guest hangs, or is so slow that it seems to. So a tiny guest must print its line in time.
 
 use crate::{cache, proof};
 use anyhow::{Context, Result};
@@ -10,15 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time in which the tiny guest must have said its line and ended. A working KVM needs 0.1 s; a longer
-/// limit makes the first start on a machine with a broken one slower, and a shorter one takes a busy
-/// machine for a broken one.
+/// Time limit for the tiny guest to print its line and end. A working KVM needs 0.1 s. A longer limit makes the first
+/// start on a machine with a broken KVM slower; a shorter one would reject KVM on a busy machine.
 const PROOF_TIME: Duration = Duration::from_secs(2);
 
 /// How QEMU runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// The processor runs them.
+    /// The processor executes them.
     Kvm,
     /// QEMU translates them, each virtual CPU in its own thread.
     Tcg,
@@ -33,10 +32,10 @@ impl Accelerator {
         }
     }
 
-    /// QEMU's `-cpu` value: all that the accelerator can do.
+    /// QEMU's `-cpu` value: all features that the accelerator supports.
     ///
-    /// But for `erms` under TCG: a kernel that sees it copies with `rep movsb`, which TCG does byte by byte
-    /// (a write to tmpfs: 124 MB/s with it, 429 MB/s without).
+    /// Except `erms` under TCG: with it the kernel copies with `rep movsb`, which TCG executes byte by byte (a write
+    /// to tmpfs: 124 MB/s with it, 429 MB/s without).
     pub fn processor(self) -> &'static str {
         match self {
             Self::Kvm => "max",
@@ -44,10 +43,10 @@ impl Accelerator {
         }
     }
 
-    /// The accelerator that works with `program` on this machine. KVM is proved once per boot of the host;
-    /// the answer is kept in the cache directory.
+    /// The accelerator that works with `program` on this machine. KVM is tested once per boot of the host; the result
+    /// is kept in the cache directory.
     pub fn proved(program: &Path) -> Result<Self> {
-        // A directory that others can write to is as good as none: what they could have put there is not believed.
+        // A cache directory that others can write to is not used, because they could have put a wrong result there.
         let memory = cache::directory().ok().flatten().map(|directory| directory.join("accelerator"));
         let key = memory_key(program)?;
         let prove = || runs_guests(program, Self::Kvm, PROOF_TIME);
@@ -60,7 +59,7 @@ impl Accelerator {
         device: &Path,
         prove: impl FnOnce() -> Result<bool>,
     ) -> Result<Self> {
-        // Not to be remembered: a permission can be given at any moment.
+        // This is not cached: the permission may be granted at any time.
         if OpenOptions::new().read(true).write(true).open(device).is_err() {
             return Ok(Self::Tcg);
         }
@@ -68,13 +67,13 @@ impl Accelerator {
             return Ok(known);
         }
         let found = if prove()? { Self::Kvm } else { Self::Tcg };
-        // Without a cache directory the proof is only made again next time.
+        // Without a cache directory the test is only repeated next time.
         memory.map(|memory| remember(memory, key, found).ok());
         Ok(found)
     }
 }
 
-/// What the answer depends on: this boot of the host, and this QEMU.
+/// The key of a cached result: this boot of the host, and this QEMU.
 fn memory_key(program: &Path) -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let boot = fs::read_to_string(path).with_context(|| format!("cannot read `{path}`"))?;
@@ -99,7 +98,7 @@ fn entry(key: &str, answer: Accelerator) -> String {
     format!("{key}\n{}\n", answer.argument())
 }
 
-/// Whether the tiny guest says its line and ends within `time` under `accelerator`.
+/// Whether the tiny guest prints its line and ends within `time` under `accelerator`.
 pub(crate) fn runs_guests(program: &Path, accelerator: Accelerator, time: Duration) -> Result<bool> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let firmware = directory.path().join("proof.bin");
@@ -125,7 +124,7 @@ fn start_guest(program: &Path, accelerator: Accelerator, firmware: &PathBuf, sai
         .with_context(|| format!("cannot run `{}`", program.display()))
 }
 
-/// The exit status of `guest`, or none if it had to be ended.
+/// The exit status of `guest`; `None` if it had to be killed.
 fn wait_at_most(guest: &mut Child, time: Duration) -> Result<Option<i32>> {
     let deadline = Instant::now() + time;
     while Instant::now() < deadline {
@@ -181,15 +180,15 @@ mod tests {
         assert!(guest.try_wait().unwrap().is_some());
     }
 
-    /// The guest itself, in the accelerator that works everywhere. Needs QEMU.
+    /// Tests the guest itself with the accelerator that works everywhere. Needs QEMU.
     #[test]
     fn the_tiny_guest_says_its_line_and_ends() {
         let program = crate::on_path("qemu-system-x86_64").expect("QEMU is on the PATH");
-        // What is proved is what the guest does. QEMU itself may be slow to come from a cold disk.
+        // This tests what the guest does, not its speed: loading QEMU from a cold disk may be slow.
         assert!(runs_guests(&program, Accelerator::Tcg, Duration::from_secs(60)).unwrap());
     }
 
-    /// A device that opens for reading and writing.
+    /// A device that can be opened for reading and writing.
     fn open_device() -> &'static Path {
         Path::new("/dev/null")
     }

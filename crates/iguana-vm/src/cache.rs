@@ -1,4 +1,4 @@
-//! Where what can be made again is kept.
+//! The directory for cached files, which can be made again.
 
 use anyhow::{Context, Result, ensure};
 use std::env;
@@ -7,18 +7,19 @@ use std::fs::{self, DirBuilder, Metadata};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What others must not have of a directory: the right to write to it, as its group or at all.
+/// Permission bits that a cache directory must not have: write access for group or others.
 const WRITABLE: u32 = 0o022;
-/// Where others may write, but only remove what is theirs (inode(7), `S_ISVTX`).
+/// The bit with which others may create files, but remove only their own (inode(7), `S_ISVTX`).
 const STICKY: u32 = 0o1000;
-/// The mode of directories that are made (XDG Base Directory Specification).
+/// The mode of new directories (XDG Base Directory Specification).
 const MODE: u32 = 0o700;
 
-/// The directory for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`, which is made. Nothing where
-/// there is neither: what can be guessed in a directory that all can write to could be prepared by anyone.
+/// The directory for Iguana's cached files: `$XDG_CACHE_HOME/iguana`, else `~/.cache/iguana`. It is created if
+/// necessary. `None` if neither variable is set: anyone could prepare a predictable path in a directory that all can
+/// write to.
 ///
 /// # Errors
-/// When it cannot be made, or somebody else could write to it or to a directory above it.
+/// When it cannot be created, or another user could write to it or to a parent directory.
 pub fn directory() -> Result<Option<PathBuf>> {
     let Some(directory) = directory_for(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) else {
         return Ok(None);
@@ -27,13 +28,14 @@ pub fn directory() -> Result<Option<PathBuf>> {
 }
 
 fn directory_for(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    // The XDG Base Directory Specification: a relative path is invalid and is to be ignored.
+    // XDG Base Directory Specification: a relative path is invalid and must be ignored.
     let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute(home).map(|home| home.join(".cache"));
     Some(absolute(xdg).or_else(home)?.join("iguana"))
 }
 
-/// A directory, which is made, that nobody else can write to or have replaced: neither it nor any directory above it.
+/// Creates a directory and checks that no other user can write to it or replace it, also by way of a parent
+/// directory.
 fn private(directory: &Path) -> Result<PathBuf> {
     let own = user()?;
     let there =
@@ -71,7 +73,7 @@ fn is_ours(found: &Metadata, own: u32) -> bool {
     [0, own].contains(&found.uid()) && (found.mode() & WRITABLE == 0 || found.mode() & STICKY != 0)
 }
 
-/// The number of the user whose rights this process has.
+/// The effective user ID of this process.
 fn user() -> Result<u32> {
     Ok(fs::metadata("/proc/self").context("cannot look at `/proc/self`")?.uid())
 }
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "nothing is made there");
     }
 
-    /// Only root can give a directory away.
+    /// Only root can change the owner of a directory.
     #[test]
     fn a_cache_of_another_user_is_refused() {
         let home = tempfile::tempdir().unwrap();

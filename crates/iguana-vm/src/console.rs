@@ -11,29 +11,29 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines of the console that a failed wait shows.
+/// Lines of the console in the error of a failed wait.
 const LINES_SHOWN: usize = 30;
 
-/// Whether a person sees the console too.
+/// Whether the console is also shown to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// Every byte goes to our standard output as well.
+    /// Every byte is also written to standard output.
     Shown,
     /// The log only.
     Silent,
 }
 
-/// A running machine whose serial console we read and write. Dropping it ends the machine.
+/// A running machine whose serial console is read and written here. Dropping it ends the machine.
 pub struct Console {
     machine: Child,
     keys: ChildStdin,
     heard: Arc<SharedTranscript>,
-    /// Before it nothing is expected any more.
+    /// Start of the next search.
     place: Position,
     log: PathBuf,
 }
 
-/// What the reading threads and the waiting one share.
+/// State shared between the reading threads and the waiting one.
 #[derive(Default)]
 struct SharedTranscript {
     state: Mutex<ConsoleState>,
@@ -43,7 +43,7 @@ struct SharedTranscript {
 #[derive(Default)]
 struct ConsoleState {
     transcript: Transcript,
-    /// Threads that have read all there was: one for the console, one for QEMU's own messages.
+    /// Number of threads that have reached the end: one for the console, one for QEMU's own messages.
     ended: usize,
 }
 
@@ -54,7 +54,7 @@ impl ConsoleState {
 }
 
 impl Console {
-    /// Runs `command`, whose standard input and output are a serial line; every line goes to `log`.
+    /// Runs `command`, whose standard input and output are a serial line. Every line is written to `log`.
     pub(crate) fn start(mut command: Command, log: &Path, echo: Echo) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
         let errors = file.try_clone().context("cannot use the log twice")?;
@@ -73,13 +73,13 @@ impl Console {
         Ok(Self { machine, keys, heard, place: Position::default(), log: log.to_owned() })
     }
 
-    /// Waits until the console says `pattern` after what was last expected, on a whole line or on one that
-    /// has not ended (a prompt), for at most `timeout`.
+    /// Waits at most `timeout` until the console prints `pattern` after the last match. The line need not be
+    /// complete, so prompts match too.
     pub fn expect(&mut self, pattern: &str, timeout: Duration) -> Result<Line> {
         self.expect_any(&[pattern], timeout).map(|(_, line)| line)
     }
 
-    /// Waits for the first of several patterns; says which it was.
+    /// Waits for any of several patterns; returns which one it was.
     pub fn expect_any(&mut self, patterns: &[&str], timeout: Duration) -> Result<(usize, Line)> {
         let found = match self.wait_for(patterns, Instant::now() + timeout) {
             Ok(found) => found,
@@ -120,7 +120,7 @@ impl Console {
         sent.with_context(|| self.report(&format!("cannot type `{}`", keys.escape_debug())))
     }
 
-    /// Waits for the machine's end for at most `timeout`.
+    /// Waits at most `timeout` for the machine to end.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         let mut state = self.state();
@@ -137,27 +137,27 @@ impl Console {
         self.machine.wait().context("cannot wait for QEMU")
     }
 
-    /// All lines so far, the one that has not ended too.
+    /// All lines so far, including the incomplete last one.
     pub fn lines(&self) -> Vec<Line> {
         self.state().transcript.lines()
     }
 
-    /// The file that has every line.
+    /// The file with all lines.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The process number of QEMU.
+    /// The process ID of QEMU.
     pub fn pid(&self) -> u32 {
         self.machine.id()
     }
 
-    /// CPU seconds that QEMU has used; none once its end was waited for.
+    /// CPU seconds that QEMU has used; `None` after its exit status was collected.
     pub fn cpu_seconds(&self) -> Option<f64> {
         cpu_seconds(self.machine.id())
     }
 
-    /// `what`, with the last lines and the log's place.
+    /// `what`, followed by the last lines and the path of the log.
     fn report(&self, what: &str) -> String {
         let lines = self.lines();
         let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
@@ -172,13 +172,13 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
+        // The machine may have ended already, so an error does not matter.
         self.machine.kill().ok();
         self.machine.wait().ok();
     }
 }
 
-/// Tells when something was heard.
+/// Determines the time of each line.
 #[derive(Clone, Copy)]
 struct Clock {
     start: Instant,
@@ -191,7 +191,7 @@ impl Clock {
     }
 }
 
-/// Reads `source` in a thread of its own until its end.
+/// Starts a thread that reads `source` until its end.
 fn listen(
     source: impl Read + Send + 'static,
     heard: Arc<SharedTranscript>,
@@ -218,7 +218,7 @@ fn hear(mut source: impl Read, heard: &SharedTranscript, clock: Clock, log: &mut
         let mut state = heard.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ended: String =
             state.transcript.push(bytes, moment).iter().map(|line| format!("{line}\n")).collect();
-        // A full disk or a closed terminal must not stop the listening.
+        // A full disk or a closed terminal must not stop the reading.
         log.write_all(ended.as_bytes()).ok();
         if echo == Echo::Shown {
             let mut terminal = io::stdout().lock();

@@ -1,9 +1,9 @@
-//! QEMU as Iguana uses it: which accelerator really works here, a virtual machine as a value, and its
-//! serial console as something to wait for.
+//! Runs QEMU: finds the accelerator that works, describes a virtual machine as a value, and waits for output on its
+//! serial console.
 //!
 //! Principles:
 //!
-//! 1. An accelerator is used only after a guest has run with it: `/dev/kvm` can be there and not work.
+//! 1. An accelerator is used only after a guest has run with it: `/dev/kvm` can exist and not work.
 //! 2. A machine is a value ([`Machine`]), and QEMU's command line is made from it in one place.
 //! 3. Every wait has a limit, and its error shows the last lines of the console.
 //! 4. QEMU ends when its [`Console`] is dropped.
@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! Errors: QEMU that is not installed, ends early or is killed; a console that does not say in time what is expected.
+//! Errors: QEMU is not installed, ends early or is killed; the console does not print the expected text in time.
 //!
 //! Specification: qemu(1).
 

@@ -23,9 +23,9 @@ pub struct Machine {
     pub network: Network,
     /// Where the serial console goes.
     pub serial: Serial,
-    /// Whether the host's random numbers can be had, by virtio.
+    /// Whether the guest gets the host's random numbers by virtio.
     pub has_random_source: bool,
-    /// Whether writes to all disks are forgotten at the end.
+    /// Whether writes to all disks are discarded at the end.
     pub snapshot: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
@@ -36,13 +36,13 @@ pub struct Machine {
 pub struct Disk {
     /// The image file or block device.
     pub path: PathBuf,
-    /// What the file is.
+    /// The format of the file.
     pub format: DiskFormat,
-    /// Whether the content need not survive a crash of the host: then no flush waits for its disk.
+    /// Whether the content need not survive a crash of the host; then flushes do not wait for the host's disk.
     pub throw_away: bool,
 }
 
-/// What a disk image file is.
+/// The format of a disk image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFormat {
     /// The disk's bytes.
@@ -56,8 +56,8 @@ pub enum DiskFormat {
 pub enum Network {
     /// No network interface.
     Absent,
-    /// A virtio interface in QEMU's user network, in which the host is 10.0.2.2. The options are more of
-    /// `-netdev user`, each as QEMU takes it, for example `hostfwd=tcp:127.0.0.1:2222-:22`.
+    /// A virtio interface in QEMU's user network, in which the host is 10.0.2.2. The strings are additional options
+    /// of `-netdev user` in QEMU's syntax, for example `hostfwd=tcp:127.0.0.1:2222-:22`.
     User(Vec<String>),
 }
 
@@ -66,7 +66,7 @@ pub enum Network {
 pub enum Serial {
     /// Plain bytes on standard input and output, for [`crate::Console`].
     Plain,
-    /// The terminal, in raw mode: Ctrl-A X ends the machine, Ctrl-A C is QEMU's monitor.
+    /// The terminal, in raw mode: Ctrl-A X ends the machine, Ctrl-A C opens QEMU's monitor.
     Terminal,
 }
 
@@ -76,7 +76,7 @@ impl Machine {
         Self { kernel: Some(kernel.into()), ..Self::from_disks(Vec::new()) }
     }
 
-    /// A machine that boots from the first of `disks` by itself.
+    /// A machine whose firmware boots from the first of `disks`.
     pub fn from_disks(disks: Vec<Disk>) -> Self {
         Self {
             kernel: None,
@@ -93,12 +93,12 @@ impl Machine {
         }
     }
 
-    /// QEMU's arguments for this machine; all but the accelerator and its processor.
+    /// QEMU's arguments for this machine, except the accelerator and the processor.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Arguments(Vec::new());
         arguments.add("-m", self.memory_mib.to_string());
         arguments.add("-smp", self.cpus.to_string());
-        // No display, floppy, CD-ROM or interface but the ones named here, nothing to end but the machine.
+        // No default devices (display, floppy, CD-ROM, interface), and a reboot of the guest ends QEMU.
         arguments.flag("-nodefaults");
         arguments.add("-display", "none");
         arguments.flag("-no-reboot");
@@ -143,7 +143,7 @@ impl Machine {
         let Network::User(options) = &self.network else { return };
         let netdev = ["user", "id=net0"].into_iter().chain(options.iter().map(String::as_str));
         arguments.add("-netdev", netdev.collect::<Vec<_>>().join(","));
-        // No option ROM: we never boot from this interface, and the ROM's greeting takes time.
+        // No option ROM: the machine never boots from this interface, and the ROM's greeting takes time.
         arguments.add("-device", "virtio-net-pci,netdev=net0,romfile=");
     }
 }
@@ -154,8 +154,8 @@ impl Disk {
         Self { path: path.into(), format: DiskFormat::Raw, throw_away: false }
     }
 
-    /// The disk in QEMU's format in the file at `path`, which may name other files of the host to be read: it must be
-    /// believed.
+    /// The disk in qcow2 format in the file at `path`. The file may name other files of the host to be read, so it
+    /// must be trusted.
     pub fn qcow2(path: impl Into<PathBuf>) -> Self {
         Self { format: DiskFormat::Qcow2, ..Self::raw(path) }
     }

@@ -1,4 +1,4 @@
-//! What the host's kernel tells about a process.
+//! CPU time of a process on the host.
 
 use std::fs;
 
@@ -6,12 +6,13 @@ use std::fs;
 /// x86-64 program is run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Seconds of CPU time, user and system, that process `pid` and its threads have used; none if it is gone.
+/// Seconds of CPU time, user and system, that the process `pid` and its threads have used; `None` if it does not
+/// exist.
 pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     parse_cpu_seconds(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// proc(5): fields 14 and 15. The second field is the program's name in parentheses and may hold anything.
+/// proc(5): fields 14 and 15. The second field is the program's name in parentheses and may contain any character.
 fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks: Vec<f64> = after_name.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();

@@ -1,54 +1,53 @@
-//! The tiny guest that proves an accelerator: a firmware of 64 KiB that goes from real mode to long mode
-//! as a kernel does, works a little there, says one line and ends.
+//! The tiny guest that tests an accelerator: a firmware of 64 KiB that switches from real mode to long mode as a
+//! kernel does, runs a loop there, prints one line and ends.
 //!
-//! The work is the point. Where the host's processor lends no virtualisation (a cloud machine's nested
-//! KVM, for example), KVM interprets the guest's early code one instruction at a time, at some 4 million a
-//! second: a guest of a few instructions ends at once, while a kernel needs an hour to unpack itself and
-//! seems to hang for ever.
+//! The loop is essential. On a host without hardware virtualization (for example nested KVM on a cloud machine), KVM
+//! interprets the guest's early code one instruction at a time, at some 4 million per second. A guest with a few
+//! instructions would end at once, while a kernel needs an hour to unpack itself and seems to hang.
 
 /// Smallest size that QEMU's PC machine takes for `-bios`, in bytes (it must be a multiple of 64 KiB).
 const FIRMWARE_SIZE: usize = 64 * 1024;
 
-/// Where the firmware lies below 1 MiB, besides the place at the end of 4 GiB at which the CPU starts.
+/// Address of the firmware below 1 MiB; it is also mapped at the end of 4 GiB, where the CPU starts.
 const FIRMWARE_ADDRESS: u32 = 0xf_0000;
 
-/// Where an x86 starts: 16 bytes below the end of the firmware (Intel SDM vol. 3, 9.1.4).
+/// Offset at which an x86 starts: 16 bytes below the end of the firmware (Intel SDM vol. 3, 9.1.4).
 const RESET_VECTOR: usize = FIRMWARE_SIZE - 16;
 
-/// Where the parts of the firmware lie in it.
+/// Offsets of the parts of the firmware.
 const REAL_MODE: usize = 0;
 const PROTECTED_MODE: usize = 0x100;
 const LONG_MODE: usize = 0x200;
 const DESCRIPTORS: usize = 0x800;
 const DESCRIPTORS_POINTER: usize = 0x840;
 
-/// Segment descriptors: none, 32-bit code, data, 64-bit code; each flat, and marked as accessed because the
-/// CPU cannot write that into a ROM.
+/// Segment descriptors: null, 32-bit code, data, 64-bit code. They are flat, and marked as accessed because the CPU
+/// cannot set that bit in a ROM.
 const DESCRIPTOR_TABLE: [u64; 4] = [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00af_9b00_0000_ffff];
 const CODE_32: u8 = 0x08;
 const DATA: u8 = 0x10;
 const CODE_64: u8 = 0x18;
 
-/// How often the guest goes round a loop of two instructions. Measured to the end of QEMU: TCG 0.14 s;
-/// interpreted by KVM 25 s; on a processor that runs it, about 0.02 s.
+/// Rounds of the guest's loop of two instructions. Measured to the end of QEMU: TCG 0.14 s; interpreted by KVM 25 s;
+/// executed by the processor, about 0.02 s.
 const ROUNDS: u32 = 50_000_000;
 
 /// I/O port of the first serial line.
 const SERIAL_PORT: u16 = 0x3f8;
 
-/// I/O port at which the `isa-debug-exit` device is asked for.
+/// I/O port of the `isa-debug-exit` device.
 const EXIT_PORT: u16 = 0xf4;
 
-/// What the guest writes to that port; `isa-debug-exit` makes the exit status `(value << 1) | 1` of it.
+/// The value that the guest writes to that port; `isa-debug-exit` makes the exit status `(value << 1) | 1`.
 const EXIT_VALUE: u8 = 0x10;
 
-/// Exit status of QEMU when the guest got to its end.
+/// Exit status of QEMU when the guest reached its end.
 pub(crate) const EXIT_STATUS: i32 = ((EXIT_VALUE as i32) << 1) | 1;
 
-/// What the guest says.
+/// The line that the guest prints.
 pub(crate) const LINE: &str = "iguana: this accelerator runs guests\n";
 
-/// QEMU's name for the device that ends it.
+/// QEMU's argument for the device that ends it.
 pub(crate) fn exit_device() -> String {
     format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1")
 }
@@ -66,7 +65,7 @@ pub(crate) fn firmware() -> Vec<u8> {
     image
 }
 
-/// What `lgdt` reads: the table's last byte and its address.
+/// The operand of `lgdt`: the table's last byte and its address.
 fn descriptors_pointer() -> Vec<u8> {
     let last = (size_of_val(&DESCRIPTOR_TABLE) - 1) as u16;
     [&last.to_le_bytes()[..], &address(DESCRIPTORS)].concat()
@@ -92,7 +91,7 @@ fn real_mode() -> Vec<u8> {
     .concat()
 }
 
-/// Maps the first 2 MiB to themselves with tables at 0x1000, 0x2000 and 0x3000, and turns long mode on.
+/// Maps the first 2 MiB to themselves with tables at 0x1000, 0x2000 and 0x3000, and enables long mode.
 fn protected_mode() -> Vec<u8> {
     [
         &[0x66, 0xb8, DATA, 0x00][..],         // mov ax, DATA

@@ -11,17 +11,17 @@ use std::process::Command;
 /// The program that runs an x86-64 PC.
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Which QEMU to run, and how it runs guests here.
+/// The QEMU program, with the accelerator for its guests.
 #[derive(Clone, Debug)]
 pub struct Qemu {
     /// The program's path.
     pub program: PathBuf,
-    /// The accelerator that was proved to work.
+    /// The accelerator, which was tested.
     pub accelerator: Accelerator,
 }
 
 impl Qemu {
-    /// QEMU from the PATH, with the accelerator that was proved to work with it.
+    /// Finds QEMU on the PATH, and the accelerator that works with it.
     pub fn find() -> Result<Self> {
         let program = on_path(PROGRAM).ok_or_else(|| {
             anyhow!(
@@ -42,7 +42,7 @@ impl Qemu {
         arguments
     }
 
-    /// Starts `machine` with its serial console in our hands; `log` gets every line.
+    /// Starts `machine` with its serial console connected to the result. All lines are written to `log`.
     pub fn start(&self, machine: &Machine, log: &Path, echo: Echo) -> Result<Console> {
         Console::start(self.command(machine), log, echo)
     }
@@ -54,7 +54,7 @@ impl Qemu {
         command
     }
 
-    /// Runs `machine` on the terminal that we were called from, until it ends.
+    /// Runs `machine` on the current terminal until it ends.
     pub fn run(&self, machine: &Machine) -> Result<()> {
         let program = self.program.display();
         let status = self.command(machine).status().with_context(|| format!("cannot run `{program}`"))?;

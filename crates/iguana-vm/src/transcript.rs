@@ -1,4 +1,4 @@
-//! What a serial console said: bytes in, time-stamped lines out, and a search over them.
+//! The output of a serial console: receives bytes, splits them into lines with time stamps, and searches them.
 
 use std::fmt;
 
@@ -19,40 +19,40 @@ impl fmt::Display for Line {
     }
 }
 
-/// A place in a [`Transcript`]: nothing before it is searched.
+/// A position in a [`Transcript`], from which a search starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     line: usize,
     offset: usize,
 }
 
-/// What was found by [`Transcript::find`].
+/// The result of [`Transcript::find`].
 pub(crate) struct Found {
-    /// Which of the patterns.
+    /// Index of the pattern that matched.
     pub(crate) pattern: usize,
-    /// The line that has it, as far as it has come.
+    /// The line with the match, as far as it has been received.
     pub(crate) line: Line,
-    /// The place after it.
+    /// The position after the match.
     pub(crate) after: Position,
 }
 
-/// When something was said.
+/// The time of a piece of output.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moment {
     pub(crate) at: f64,
     pub(crate) cpu: f64,
 }
 
-/// All that a console said.
+/// The whole output of a console.
 #[derive(Default)]
 pub(crate) struct Transcript {
     lines: Vec<Line>,
-    /// The line that has not ended yet, as raw bytes: an escape sequence may be cut in two.
+    /// The incomplete last line, as raw bytes because an escape sequence may be split.
     open: Option<(Moment, Vec<u8>)>,
 }
 
 impl Transcript {
-    /// Adds `bytes`, said at `moment`; returns the lines that ended.
+    /// Adds `bytes`, received at `moment`; returns the completed lines.
     pub(crate) fn push(&mut self, bytes: &[u8], moment: Moment) -> &[Line] {
         let before = self.lines.len();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -64,7 +64,7 @@ impl Transcript {
         &self.lines[before..]
     }
 
-    /// Ends the open line, if there is one; returns it.
+    /// Ends the incomplete line, if there is one, and returns it.
     pub(crate) fn end_line(&mut self) -> Option<&Line> {
         let line = self.open_line()?;
         self.open = None;
@@ -72,7 +72,7 @@ impl Transcript {
         self.lines.last()
     }
 
-    /// All lines, the open one too.
+    /// All lines, including the incomplete one.
     pub(crate) fn lines(&self) -> Vec<Line> {
         self.lines.iter().cloned().chain(self.open_line()).collect()
     }
@@ -88,7 +88,7 @@ impl Transcript {
         })
     }
 
-    /// The furthest place such that all before it never changes and was searched from `place` on.
+    /// The furthest position from which a search may continue: all lines before it are complete and were searched.
     pub(crate) fn searched(&self, place: Position) -> Position {
         if place.line < self.lines.len() { Position { line: self.lines.len(), offset: 0 } } else { place }
     }
@@ -99,7 +99,7 @@ impl Transcript {
     }
 }
 
-/// Which of `patterns` comes first in `text`, and where it ends.
+/// Index of the pattern that occurs first in `text`, and the end of the match.
 fn first_of(text: &str, patterns: &[&str]) -> Option<(usize, usize)> {
     let places =
         patterns.iter().enumerate().filter_map(|(number, pattern)| Some((text.find(pattern)?, number)));
@@ -123,7 +123,7 @@ fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// What follows the escape sequence whose bytes after ESC begin `bytes`; nothing if it is cut off.
+/// The bytes after an escape sequence; `bytes` begin after its ESC. Empty if the sequence is truncated.
 fn after_escape(bytes: &[u8]) -> &[u8] {
     let after = |position: Option<usize>| position.map_or(&bytes[bytes.len()..], |last| &bytes[last + 1..]);
     match bytes.first() {
@@ -133,7 +133,7 @@ fn after_escape(bytes: &[u8]) -> &[u8] {
         Some(b']' | b'P' | b'X' | b'^' | b'_') => after(
             (1..bytes.len()).find(|&at| bytes[at] == 0x07 || bytes[at] == b'\\' && bytes[at - 1] == 0x1b),
         ),
-        // Intermediate bytes (as in ESC ( B), then one last.
+        // Intermediate bytes (as in ESC ( B), then a final one.
         _ => after(bytes.iter().position(|byte| !(0x20..=0x2f).contains(byte))),
     }
 }
