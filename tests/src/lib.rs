@@ -1,5 +1,5 @@
-//! The lab: real images, registries, machines, networks and disks for whole-system scenarios. Its modules lie in directories by
-//! what they make.
+//! The lab: real images, registries, machines, networks and disks for whole-system scenarios. Its modules are grouped
+//! by what they make.
 //!
 //! Principles:
 //!
@@ -29,29 +29,29 @@ pub use tools::{packages, process};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// The host as a guest of QEMU's user network sees it.
+/// The address of the host in QEMU's user network.
 pub const HOST: &str = "10.0.2.2";
 
-/// The top of the source tree.
+/// The root of the source tree.
 pub fn source_tree() -> &'static Path {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap_or(tests)
 }
 
-/// What `cargo xtask dist` left: `iguana` or `iguana-init`.
+/// A program made by `cargo xtask dist`: `iguana` or `iguana-init`.
 pub fn program(name: &str) -> PathBuf {
     source_tree().join("target/dist").join(name)
 }
 
-/// The directory `target/lab/NAME`, made if need be.
+/// The directory `target/lab/NAME`, created if necessary.
 pub fn lab_directory(name: &str) -> Result<PathBuf> {
     let path = source_tree().join("target/lab").join(name);
     std::fs::create_dir_all(&path).with_context(|| format!("directory `{}`", path.display()))?;
-    // Without links, so that it is the same place in a root that is mounted elsewhere.
+    // Without symbolic links, so that the path is the same in a root that is mounted elsewhere.
     Ok(path.canonicalize()?)
 }
 
-/// A directory under `target/lab/NAME` that goes with the value.
+/// A directory under `target/lab/NAME` that is removed when the value is dropped.
 pub fn scratch_directory(name: &str) -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("run-").tempdir_in(lab_directory(name)?)?)
 }

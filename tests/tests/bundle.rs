@@ -15,10 +15,10 @@ use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, two: {container: REGISTRY/tool}}\n";
 
-/// A trust that takes the workflow `install`, signed.
+/// A trust that accepts the workflow `install` if it is signed.
 const BY_NAME: &str = "[workflow]\nkeys = [\"keys/key.pub\"]\n[[workflow.accept]]\nname = \"install\"\n";
 
-/// Has the image `tool`.
+/// A registry with the image `tool`.
 fn filled() -> Result<Registry> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::script("echo it runs")?.make(Maker::Spec)?, "tool")?;
@@ -43,7 +43,7 @@ fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> 
     Ok(())
 }
 
-/// Others copy it as one thing, from registry to registry and to a stick.
+/// Other tools copy a bundle as a unit, from registry to registry and to a stick.
 #[test]
 fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
     let (registry, far) = (filled()?, Registry::plain()?);
@@ -117,7 +117,7 @@ fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
     Ok(())
 }
 
-/// The policy of the trust directory demands signatures: of the images, which come along, and of the workflow.
+/// The policy demands signatures of the images, whose signatures are bundled, and of the workflow.
 #[test]
 fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle() -> Result<()> {
     let registry = filled()?;
@@ -147,7 +147,7 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
     Ok(())
 }
 
-/// What a boot that has the bundle and nothing else would say, without one.
+/// `bundle verify` gives the result of a boot that has only the bundle.
 #[test]
 fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     let registry = filled()?;
@@ -191,7 +191,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     sign(&key)?;
     bundle(&install)?;
     says(&verify("strict")?, 0, &["is whole: 2 names", "would not use the lock file"]);
-    // Of the workflow, too, it says what a boot would.
+    // It also judges the workflow as a boot would.
     bundle(&install.replace("install", "wipe"))?;
     fails(
         &verify("strict")?,
@@ -201,7 +201,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     fs::remove_file(workstation.path("b.tar"))?;
     workstation.bundle(&registry, &install, "b.tar")?;
     fails(&verify("strict")?, &["no key of the trust has signed it"]);
-    // A signed workflow and an unsigned lock: nobody says what the tag means where the policy does not.
+    // The workflow is signed and the lock file is not. So nobody says what a tag means, unless the policy does.
     strict("tags", BY_NAME)?;
     workstation.file("tags/policy.json", iguana_lab::bundle::ANYTHING)?;
     bundle(&install)?;
@@ -226,7 +226,7 @@ fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()
     let verify = |place: &[&str]| {
         workstation.iguana(&[&["bundle", "verify", "b.tar", "--trust", "placed"], place].concat())
     };
-    // Who has signed what the tag means is another question.
+    // Who signed the image of the tag is checked separately.
     let is_another = ["nobody has signed what the bundle calls"];
     fails(&verify(&[])?, &is_another);
     fails(&verify(&["--from", "hd:LABEL=IGUANA:/install.tar"])?, &is_another);
@@ -235,7 +235,7 @@ fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()
     Ok(())
 }
 
-/// A workflow that was put into an artifact without its images, as any tool for artifacts does it.
+/// The workflow was put into an artifact without its images, which any artifact tool can do.
 #[test]
 fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
     let registry = filled()?;
@@ -267,7 +267,7 @@ fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
     Ok(())
 }
 
-/// An old lock file is told when the bundle, or the initrd, is made.
+/// An outdated lock file is reported when the bundle or the initrd is made.
 #[test]
 fn a_lock_file_of_another_workflow_is_not_taken_along() -> Result<()> {
     let registry = filled()?;
@@ -310,7 +310,7 @@ fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() 
     Ok(())
 }
 
-/// Root writes to a directory to which others can write, too.
+/// Root writes to a directory in which others can write, too.
 #[test]
 fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
     let registry = filled()?;
@@ -334,7 +334,7 @@ fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
     Ok(())
 }
 
-/// A FIFO in the place of a blob would be waited for, for ever.
+/// Opening a FIFO in place of a blob would block forever.
 #[test]
 fn what_lies_in_the_place_of_a_blob_is_refused_and_not_waited_for() -> Result<()> {
     let registry = filled()?;

@@ -1,5 +1,5 @@
-//! The client of registries against real ones, and against one with trouble before it: on a system that is up, where
-//! it does not need a machine.
+//! The registry client against real registries, and against a fault proxy. It runs on a running system where no
+//! machine is needed.
 
 use anyhow::Result;
 use iguana_lab::HOST;
@@ -13,10 +13,10 @@ use iguana_lab::scenario::Scenario;
 use std::fs;
 use std::process::Command;
 
-/// A layer that takes more than one read.
+/// Bytes of a layer that needs more than one read.
 const LAYER_BYTES: usize = 3 << 20;
 
-/// Has the image `tool`.
+/// Adds the image `tool` to a registry.
 fn filled(registry: Registry) -> Result<Registry> {
     let mut random = vec![0; LAYER_BYTES];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
@@ -162,7 +162,7 @@ fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
         }
         Action::Answer("407 Proxy Authentication Required", Vec::new(), Vec::new())
     })?;
-    // No address of this machine but loopback is known to the certificate, and loopback is never asked for by proxy.
+    // Only loopback addresses are in the certificate, and loopback is never requested through a proxy.
     let (image, puller) = (
         format!("{HOST}:{}/tool", here(&registry).rsplit(':').next().unwrap_or_default()),
         Puller::with("")?,
@@ -268,7 +268,7 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
             return Action::Answer("401 Unauthorized", challenge, Vec::new());
         }
         if request.target.contains("/blobs/") && !request.target.contains("?again") {
-            // First to itself, where the credentials are known already.
+            // First a redirect to itself, for which the credentials are known.
             return Action::Answer(
                 "307 Temporary Redirect",
                 vec![("Location", format!("{}?again", request.target))],
@@ -310,7 +310,7 @@ fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
     })?;
     let realm = format!("http://{}/token", authorizer.address());
     let fault_proxy = FaultProxy::before(&registry.address(), move |request| {
-        // Layers and configuration want a second token.
+        // Layers and configuration need a second token.
         let wanted = if request.target.contains("/blobs/") { "bearer number-1" } else { "bearer number-" };
         if request.says(&format!("authorization: {wanted}")) {
             return Action::Pass;
@@ -335,7 +335,7 @@ fn a_token_that_is_refused_twice_in_the_middle_is_asked_for_once_more() -> Resul
     })?;
     let realm = format!("http://{}/token", authorizer.address());
     let fault_proxy = FaultProxy::before(&registry.address(), move |request| {
-        // The first is good for manifests, the second for nothing.
+        // The first token is valid for manifests, the second for nothing.
         let is_known = request.says("authorization: bearer number-")
             && !request.says("authorization: bearer number-1")
             && !(request.target.contains("/blobs/") && request.says("authorization: bearer number-0"));

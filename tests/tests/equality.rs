@@ -1,10 +1,10 @@
-//! Every oddity that a layer may have, seen by a container, is what the OCI image-spec's layer rules say.
-//! `cargo xtask equality` asks other makers' tools, too. It must be run by root.
+//! Compares the trees of images with odd layers, as seen by a container, with the OCI image-spec's layer rules.
+//! `cargo xtask equality` also compares third-party tools. It must be run by root.
 
 use anyhow::{Result, ensure};
 use iguana_lab::equality::{Campaign, differences};
 
-/// `cargo xtask equality` has 100,000.
+/// Files in the image with many; `cargo xtask equality` has 100,000.
 const MANY: usize = 3000;
 
 #[test]

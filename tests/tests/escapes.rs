@@ -1,5 +1,5 @@
-//! What a container with `privileged: false` tries that wants out, with `iguana-init run` on a system that is up. It must be
-//! run by root. In an initrd: `scenarios::containers::fewer_rights_are_not_got_around_in_an_initrd`.
+//! Attempts to escape from a container with `privileged: false`, with `iguana-init run` on a running system. It must
+//! be run by root. The same in an initrd: `scenarios::containers::fewer_rights_are_not_got_around_in_an_initrd`.
 
 use anyhow::{Context, Result, ensure};
 use iguana_lab::live::LiveSystem;
@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What belongs to the host and must be as it was.
+/// Properties of the host that must not change.
 const CANARIES: &[&str] = &[
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
@@ -43,7 +43,7 @@ fn every_way_out_of_a_container_with_fewer_rights_is_shut() -> Result<()> {
         || [canaries(CANARIES), canary(&program("iguana-init")), canary(&victim.join("secret"))].concat();
     let before = canaries();
     let file = system.workflow(&workflow.to_string())?;
-    // The host's own files, and not those of an overlay: what is written there must be seen.
+    // Uses the host's own files instead of an overlay, so that writes to them are detected.
     let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,5 @@
-//! Layers on their way: connections that break, servers that lie, and content that is not what was said of it.
+//! Transfer of layers: broken connections, servers that send wrong data, and content that does not match its
+//! description.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -16,13 +17,13 @@ use std::io::Read as _;
 use std::process::Command;
 use std::process::Output;
 
-/// A layer that takes more than one read.
+/// Bytes of a layer that needs more than one read.
 const LAYER_BYTES: usize = 3 << 20;
 
-/// Memory of a machine for which 200 MB are too many.
+/// Free memory of a machine in MiB, which is not enough for 200 MB.
 const FREE_MIB: u64 = 80;
 
-/// Has the image `tool`.
+/// A registry with the image `tool`.
 fn filled() -> Result<Registry> {
     let registry = Registry::plain()?;
     let mut random = vec![0; LAYER_BYTES];
@@ -36,7 +37,7 @@ fn pulled_from(fault_proxy: &FaultProxy) -> Result<Output> {
     Puller::with(&insecure(&fault_proxy.address()))?.run(&format!("{}/tool", fault_proxy.address()), "")
 }
 
-/// The requests for the layer that is large, without those for its place elsewhere.
+/// The `Range` headers of the requests that `is_of_layer` selects, in order.
 fn ranges(fault_proxy: &FaultProxy, is_of_layer: impl Fn(&Request) -> bool) -> Vec<Option<String>> {
     let range = |request: &Request| {
         let lines = request.head.lines().map(str::to_lowercase);
@@ -50,7 +51,7 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
-        // Progress resets the tries: this is more often than one thing is asked for.
+        // Progress resets the retry counter: this is more often than the retry limit.
         1..=6 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 20),
         _ => Action::Pass,
     })?;
@@ -83,7 +84,7 @@ fn a_byte_that_changes_on_its_way_is_named_by_digest_and_fetched_again() -> Resu
 fn a_server_that_sends_a_little_each_time_is_given_up() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| {
-        // More than the configuration has, and less than gives new attempts.
+        // More than the configuration has, and less than the progress that resets the retry counter.
         if request.target.contains("/blobs/") { Action::Cut(20_000) } else { Action::Pass }
     })?;
     let output = pulled_from(&fault_proxy)?;
@@ -118,7 +119,7 @@ fn a_server_without_ranges_sends_it_all_again() -> Result<()> {
     Ok(())
 }
 
-/// A forged image of busybox, as the server tells it after `change`.
+/// A busybox image whose description was changed by `change`.
 fn forged(
     change: impl Fn(&mut Layer),
     rule: impl Fn(&Request) -> Option<Action> + Send + Sync + 'static,
@@ -231,7 +232,7 @@ fn part(request: &Request, range: &str) -> Option<Action> {
 fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
     let fault_proxy = forged(
         |layer| {
-            // Zeros are the end of an archive: nobody but the count of bytes finds fault with them.
+            // Zeros mark the end of an archive, so only the check of the size notices them.
             layer.packing = "tar";
             layer.digest = format!("sha256:{}", "1".repeat(64));
         },
@@ -267,7 +268,7 @@ fn a_layer_is_the_same_however_it_is_packed() -> Result<()> {
     );
     let output = Puller::with(&insecure(&name))?.run_workflow(&workflow, "")?;
     let said = text(&output);
-    // Services are pulled first.
+    // Images of services are pulled first.
     assert!(
         said.contains("/other:latest: 2 layers") && said.contains("/one:latest: 0 layers, 0.0 MB"),
         "{said}"
@@ -275,7 +276,7 @@ fn a_layer_is_the_same_however_it_is_packed() -> Result<()> {
     Ok(())
 }
 
-/// A layer that a script writes as an archive to `$1`, in an empty directory.
+/// A layer from a script that writes an archive to `$1`, in an empty directory.
 fn scripted(script: &str) -> Result<Layer> {
     let directory = tempfile::tempdir()?;
     let file = tempfile::NamedTempFile::new()?;
@@ -285,7 +286,7 @@ fn scripted(script: &str) -> Result<Layer> {
     Layer::of_tar(&std::fs::read(file.path())?)
 }
 
-/// Every digest of these is right: they were made to do harm.
+/// The digests are all correct; the archives are malicious.
 #[test]
 fn hostile_archives_are_refused() -> Result<()> {
     const FULL: &str = "the memory for images is full";

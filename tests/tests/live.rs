@@ -1,4 +1,4 @@
-//! `iguana-init run` and `iguana-workflow` on a system that is up. They must be run by root, as all of this.
+//! `iguana-init run` and `iguana-workflow` on a running system. The tests must be run by root.
 
 use anyhow::Result;
 use iguana_lab::image::Recipe;
@@ -114,7 +114,7 @@ fn a_second_run_finds_nothing_in_its_way() -> Result<()> {
     Ok(())
 }
 
-/// Two runs after each other, each with its own workflow, and what the system's own files are then.
+/// Two runs one after another, each with its own workflow, followed by a listing of the system's own files.
 fn run_twice(system: &LiveSystem, first: &str, second: &str) -> Result<Output> {
     std::fs::write(system.room().join("first.yaml"), first.replace("REGISTRY/", &system.reference("")))?;
     let second = system.workflow(second)?;

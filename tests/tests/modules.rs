@@ -1,4 +1,4 @@
-//! Which modules a device gets: the same as kmod would load.
+//! Compares the modules that Iguana loads for a device with those of kmod.
 
 use anyhow::{Context as _, Result, ensure};
 use iguana_lab::kernel::{Flavour, Kernel};
@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Of the patterns of a kernel, every one of this many is asked for.
+/// Every so many patterns of a kernel, one is tested.
 const EVERY: usize = 80;
 
-/// One alias that a pattern of modules.alias matches.
+/// An alias that matches a pattern of modules.alias.
 fn example(pattern: &str) -> String {
     let mut example = String::new();
     let mut letters = pattern.chars();
@@ -31,7 +31,7 @@ fn example(pattern: &str) -> String {
     example
 }
 
-/// The devices of the machine that runs the test.
+/// The modaliases of the machine that runs the test.
 fn present() -> Result<Vec<String>> {
     let found = process::run(Command::new("find").args(["/sys/devices", "-name", "modalias"]), LONG)?;
     let aliases = found.lines().filter_map(|path| fs::read_to_string(path).ok());
@@ -52,7 +52,7 @@ fn resolve(program: &mut Command, root: &Path, kernel: &Kernel, alias: &str) -> 
         .args(["-S", &kernel.release, alias])
         .output()
         .with_context(|| format!("cannot start {program:?}"))?;
-    // A status other than 0 says that there is no such module, as does an empty answer.
+    // A status other than 0, or an empty answer, means that there is no such module.
     Ok(String::from_utf8(output.stdout)?.lines().map(|name| name.replace('-', "_")).collect())
 }
 
@@ -82,7 +82,7 @@ fn a_device_gets_the_modules_that_kmod_would_load() -> Result<()> {
         let ours =
             resolve(Command::new(program("iguana-init")).arg0("modprobe"), root.path(), &kernel, alias)?;
         let theirs = resolve(&mut Command::new("modprobe"), root.path(), &kernel, alias)?;
-        // kmod also names what is in the kernel itself; there is nothing to load.
+        // kmod also lists modules that are built into the kernel, which need not be loaded.
         let theirs: BTreeSet<String> = theirs.difference(&built_in).cloned().collect();
         if ours != theirs {
             differing.push(format!("{alias}: {ours:?}, kmod: {theirs:?}"));

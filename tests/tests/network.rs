@@ -1,5 +1,5 @@
-//! What others on the network may do to a machine that is up: name servers that lie. The system's getaddrinfo(3) reads the
-//! addresses, Iguana only the code of an answer; what is shown is that no answer ends the process, and that every wait has an end.
+//! Hostile name servers and a running system. The system's getaddrinfo(3) parses addresses; Iguana only reads the
+//! response code. The tests show that no answer ends the process, and that every wait ends.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -19,17 +19,17 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a name server makes of a question: packets by UDP.
+/// The answers of a name server to a question, as UDP packets.
 type ByUdp = fn(&[u8]) -> Vec<Vec<u8>>;
-/// And bytes by TCP; none is silence on an open connection.
+/// The answer by TCP in bytes; an empty one keeps the connection open without an answer.
 type ByTcp = fn(&[u8]) -> Vec<u8>;
 
-/// The same as a value.
+/// A boxed [`ByUdp`].
 type Answerer = Box<dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send>;
 
 /// Bytes before the question (RFC 1035, section 4.1.1).
 const HEAD: usize = 12;
-/// How long a name may be looked up, with the options of [`ask`]: a second for each of two addresses, and some more.
+/// Time limit for a lookup with the options of [`ask`]: a second for each of two addresses, and a margin.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// The answer to `question` with these flags and records.
@@ -42,7 +42,7 @@ fn answer(question: &[u8], flags: u16, count: u16, records: &[u8]) -> Vec<u8> {
     [&answer[..], records].concat()
 }
 
-/// A record of a name: its type and data (RFC 1035, section 4.1.3).
+/// A record for a name, with its type and data (RFC 1035, section 4.1.3).
 fn record(name: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
     let length = data.len() as u16;
     [name, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 9], &length.to_be_bytes(), data].concat()
@@ -118,7 +118,8 @@ fn no_tcp(_: &[u8]) -> Vec<u8> {
     vec![0, 0]
 }
 
-/// Takes this thread, and what it starts, into a network of its own, whose name server is on loopback.
+/// Moves this thread, and the processes that it starts, into a new network namespace whose name server is on
+/// loopback.
 fn enter_network(options: &str) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .context("a network of our own (are we root?)")?;
@@ -131,7 +132,7 @@ fn enter_network(options: &str) -> Result<()> {
     Ok(())
 }
 
-/// A name server that answers so; for as long as the network is there.
+/// Runs a name server with these answers as long as the network namespace exists.
 fn serve(by_udp: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static, by_tcp: ByTcp) -> Result<()> {
     let udp = UdpSocket::bind("127.0.0.1:53")?;
     let tcp = TcpListener::bind("127.0.0.1:53")?;
@@ -149,7 +150,7 @@ fn serve(by_udp: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static, by_tcp: ByTcp)
     Ok(())
 }
 
-/// Answers each question, which has its length before it (RFC 1035, section 4.2.2), until the client goes.
+/// Answers questions, each preceded by its length (RFC 1035, section 4.2.2), until the client closes the connection.
 fn serve_by_tcp(mut client: TcpStream, by_tcp: ByTcp) {
     let mut length = [0; 2];
     while client.read_exact(&mut length).is_ok() {
@@ -160,7 +161,7 @@ fn serve_by_tcp(mut client: TcpStream, by_tcp: ByTcp) {
     }
 }
 
-/// Why nothing is fetched from a server of some name, and after which time.
+/// Tries to fetch from a server by name; returns the error and the elapsed time.
 fn ask() -> Result<(String, Duration)> {
     let start = Instant::now();
     Ok((format!("{:#}", failure()?.error), start.elapsed()))
@@ -217,7 +218,7 @@ fn name_servers_that_lie_make_a_fetch_fail_in_time() -> Result<()> {
     Ok(())
 }
 
-/// glibc waits without a limit for what was begun by TCP.
+/// glibc has no time limit for a query by TCP.
 #[test]
 fn a_name_server_that_is_silent_by_tcp_is_given_up() -> Result<()> {
     enter_network("")?;

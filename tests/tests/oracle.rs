@@ -1,5 +1,5 @@
-//! What a process finds under Iguana and under podman, question by question. Every difference is listed with its
-//! reason in `docs/containers.md`. It must be run by root.
+//! Compares the environment of a process under Iguana and under podman, question by question. Every difference is
+//! listed with its reason in `docs/containers.md`. It must be run by root.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -20,25 +20,25 @@ use std::sync::{Mutex, PoisonError};
 const DOCUMENT: &str = "docs/containers.md";
 const ASK: &str = include_str!("oracle/ask.sh");
 const CALLS: &str = include_str!("oracle/calls.pl");
-/// What a container compares its own surroundings with.
+/// Script with the machine's own values, for comparison in a container.
 const MACHINE: &str = include_str!("oracle/machine.sh");
-/// Fewer would leave out what the issue asks for.
+/// The least number of questions, so that none is lost unnoticed.
 const QUESTIONS_AT_LEAST: usize = 50;
 
-/// What podman documents, question by question, with what Iguana does.
+/// Heading of the table with podman's documented defaults and Iguana's behaviour.
 const DEFAULTS: &str = "### podman's defaults, one by one";
 const DEFAULTS_AT_LEAST: usize = 60;
 
-/// The answers by their questions.
+/// Answers by question.
 type Answers = BTreeMap<String, String>;
 
-/// One container: what is asked, and how it is started.
+/// A container: its questions, and its options.
 #[derive(Clone, Copy)]
 struct Run {
-    /// The question, where the container answers only one.
+    /// The question, if the container answers only one.
     name: &'static str,
     image: &'static str,
-    /// Keys of the workflow language with what they take; podman's options have the same names.
+    /// Keys of the workflow language with their values; podman's options have the same names.
     options: &'static [(&'static str, &'static str)],
     words: &'static [&'static str],
 }
@@ -52,16 +52,16 @@ const fn run(
     Run { name, image, options, words }
 }
 
-/// What the first Iguana gave to podman.
+/// The options that the first Iguana passed to podman.
 const ALL_RIGHTS: &[&str] = &["--privileged", "--volume=/dev:/dev"];
-/// podman's own choice. Without a cgroup there is no filter of devices, for which crun lifts the limit of locked
-/// memory; a root user without CAP_SYS_RESOURCE, as in many a CI, cannot.
+/// podman's defaults. Without a cgroup there is no device filter. crun would raise the limit of locked memory for the
+/// filter, which a root user without CAP_SYS_RESOURCE, as in many CI systems, cannot do.
 const LESS_RIGHTS: &[&str] = &["--cgroups=disabled"];
 
 const WHO: &[&str] = &["sh", "/ask.sh", "who"];
 const FORM: &[&str] = &["sh", "/ask.sh", "form"];
 
-/// Asked with all rights and with less.
+/// Run privileged and unprivileged.
 const RUNS: &[Run] = &[
     run("surroundings", "ask", &[], &["sh", "/ask.sh", "all"]),
     run("user by name", "ask", &[("user", "guest")], WHO),
@@ -78,7 +78,7 @@ const RUNS: &[Run] = &[
     run("32-bit program", "ask", &[], &["/32-bit"]),
 ];
 
-/// Asked with all rights only: they make no difference. podman without a cgroup refuses the last.
+/// Run privileged only, because privileges make no difference. podman without a cgroup refuses the last one.
 const WHATEVER_THE_RIGHTS: &[Run] = &[
     run("user and group by name", "ask", &[("user", "guest:wheel")], WHO),
     run("user and group by number", "ask", &[("user", "1000:10")], WHO),
@@ -131,7 +131,7 @@ const WHATEVER_THE_RIGHTS: &[Run] = &[
     run("machine's processes", "ask", &[("pid", "host")], &["sh", "/ask.sh", "processes"]),
 ];
 
-/// Asked with less rights only: what every system call says. Without a filter it is the kernel that answers.
+/// Run unprivileged only: the result of every system call. Without a filter the kernel would answer.
 const ALL_CALLS: &[Run] = &[run("calls", "ask", &[], &["sh", "/ask.sh", "calls"])];
 
 #[test]
@@ -144,7 +144,7 @@ fn a_container_with_less_rights_finds_what_it_finds_under_podman() -> Result<()>
     compare("### With `privileged: false`", &[RUNS, ALL_CALLS].concat(), false)
 }
 
-/// Where the module in a test's name may be.
+/// Directories in which a test's module may be.
 const MODULES: &[&str] = &["tests/tests/scenarios", "tests/tests", "crates/iguana-init/src"];
 
 #[test]
@@ -175,7 +175,7 @@ fn has_test(name: &str) -> bool {
     sources.filter_map(|path| fs::read_to_string(path).ok()).any(is_here)
 }
 
-/// Two that listen at the same port of the machine would be in each other's way.
+/// Two containers that listen on the same port of the machine would disturb each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn compare(section: &str, runs: &[Run], privileged: bool) -> Result<()> {
@@ -200,8 +200,8 @@ fn compare(section: &str, runs: &[Run], privileged: bool) -> Result<()> {
     Ok(())
 }
 
-/// A registry with the images: `ask` says only what is needed, `both` has entrypoint and command, `odd` another
-/// user and a working directory that is not there, `bare` no environment.
+/// A registry with the images: `ask` has minimal settings, `both` has entrypoint and command, `odd` has another user
+/// and a missing working directory, `bare` has no environment.
 fn registry() -> Result<Registry> {
     let registry = Registry::plain()?;
     let both = asking()?
@@ -215,7 +215,7 @@ fn registry() -> Result<Registry> {
     Ok(registry)
 }
 
-/// Busybox, the questions, and what they need.
+/// Busybox with the questions and their tools.
 fn asking() -> Result<Recipe> {
     let elf_of_another = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0";
     Recipe::busybox()?
@@ -235,7 +235,7 @@ fn asking() -> Result<Recipe> {
         .map(|recipe| recipe.set("Env", json!(["PATH=/usr/bin:/bin", "FROM_IMAGE=yes"])))
 }
 
-/// A program for i386 that ends with exit status 0: the headers of ELF, and `exit(0)` by `int 0x80`.
+/// A program for i386 that ends with exit status 0: the ELF headers, and `exit(0)` by `int 0x80`.
 fn ends_with_0_in_32_bits() -> Vec<u8> {
     const CODE: &[u8] = &[0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80];
     const START: u32 = 0x0804_8000;
@@ -254,7 +254,7 @@ fn ends_with_0_in_32_bits() -> Vec<u8> {
     [&file, CODE].concat()
 }
 
-/// The system's own answers, as variables.
+/// The machine's own answers, as variables.
 fn machine(system: &LiveSystem) -> Result<Vec<String>> {
     put(system.room(), "/calls.pl", 0o644, CALLS.as_bytes())?;
     let room = system.room().display().to_string();
@@ -263,7 +263,7 @@ fn machine(system: &LiveSystem) -> Result<Vec<String>> {
     Ok(text(&output.stdout).lines().map(Into::into).collect())
 }
 
-/// All runs as jobs of one workflow.
+/// All containers as jobs of one workflow.
 fn under_iguana(system: &LiveSystem, runs: &[Run], machine: &[String], privileged: bool) -> Result<Answers> {
     let jobs: Map<String, Value> =
         runs.iter().enumerate().map(|(number, run)| (id(number), job(run, privileged))).collect();
@@ -309,7 +309,7 @@ fn variable(text: &str) -> Option<(String, Value)> {
     text.split_once('=').map(|(name, value)| (name.into(), value.into()))
 }
 
-/// What a line of Iguana's log says about how the job ended.
+/// The end of the job according to a line of Iguana's log.
 fn end_of_job(line: &str, job: &str) -> Option<String> {
     let end = line.strip_prefix(&format!("iguana: job {job}: "))?;
     match end.strip_prefix("failed: ") {
@@ -329,7 +329,7 @@ fn under_podman(system: &LiveSystem, runs: &[Run], machine: &[String], privilege
         answers.extend(self::answers(&text(&output.stdout)));
         let end = output.status.code().context("podman was killed")?;
         answers_nothing(&mut answers, run, || match end {
-            // podman-run(1), "Exit Status": podman's own failure, cannot be invoked, cannot be found.
+            // podman-run(1), "Exit Status": failure of podman itself, cannot be invoked, cannot be found.
             125..=127 => "refused".into(),
             status => format!("exit status {status}"),
         });
@@ -347,7 +347,7 @@ fn podman_options(run: &Run, machine: &[String], privileged: bool) -> Vec<String
     options
 }
 
-/// A run that has not said anything is answered by how it ended.
+/// If a container printed nothing, its end is the answer.
 fn answers_nothing(answers: &mut Answers, run: &Run, end: impl FnOnce() -> String) {
     let begins = |question: &String| question == run.name || question.starts_with(&format!("{}: ", run.name));
     let says_much = ["all", "calls"].iter().any(|asked| run.words.contains(asked));
@@ -382,7 +382,7 @@ fn unquoted(cell: String) -> String {
     cell.trim_matches('`').into()
 }
 
-/// Which of podman's documented defaults are not so: of `same` both answer the same, of all others something else.
+/// The documented defaults of podman that are wrong: for `same` both answers must be equal, otherwise different.
 fn differences_from_defaults(ours: &Answers, theirs: &Answers, defaults: &[[String; 3]]) -> Vec<String> {
     let mut findings = Vec::new();
     if defaults.len() < DEFAULTS_AT_LEAST {
@@ -398,7 +398,7 @@ fn differences_from_defaults(ours: &Answers, theirs: &Answers, defaults: &[[Stri
     findings
 }
 
-/// What is different and not listed, and what is listed and not so, as rows of the table.
+/// Differences that are not listed, and listed ones that do not exist, as rows of the table.
 fn differences_from_list(ours: &Answers, theirs: &Answers, listed: &[[String; 4]]) -> Vec<String> {
     let answer =
         |answers: &Answers, question: &str| answers.get(question).cloned().unwrap_or("no answer".into());

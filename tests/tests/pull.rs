@@ -1,4 +1,4 @@
-//! `iguana pull`: images of other makers in a directory of the workstation.
+//! `iguana pull`: images made with third-party tools, in a directory of a workstation.
 
 use anyhow::{Context as _, Result};
 use iguana_lab::fault_proxy::{Action, FaultProxy};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A workstation: a directory to pull to, and the files that a person names.
+/// A workstation: a directory to pull to, and files for the options.
 struct Workstation(TempDir);
 
 impl Workstation {
@@ -30,7 +30,7 @@ impl Workstation {
         command.output().context("`iguana` cannot be started")
     }
 
-    /// From a registry without TLS.
+    /// Pulls from a registry without TLS.
     fn pull_from(&self, registry: &str, image: &str, options: &[&str]) -> Result<Output> {
         let conf = self.path("registries.conf");
         fs::write(&conf, insecure(registry))?;
@@ -39,7 +39,7 @@ impl Workstation {
     }
 }
 
-/// Every file below a directory, with all that a layer says of it.
+/// Lists every file below a directory, with all properties that a layer has.
 fn tree(directory: &Path) -> Result<String> {
     let script = "find . -printf '%P %y %m %U:%G %T@ %l %n\\n' | sort
                   find . -type f -exec sha256sum {} + | sort -k 2
@@ -47,14 +47,14 @@ fn tree(directory: &Path) -> Result<String> {
     process::run(Command::new("sh").args(["-ec", script]).current_dir(directory), LONG)
 }
 
-/// As umoci unpacks it: the unpacker.
+/// The same listing after umoci unpacked the image.
 fn unpacked_by_umoci(image: &Image, room: &Path) -> Result<String> {
     let source = format!("{}:latest", image.layout().display());
     process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(room.join("umoci")), LONG)?;
     tree(&room.join("umoci/rootfs"))
 }
 
-/// Layers that hide each other: a file over a file, a whiteout, an opaque directory.
+/// Layers that hide files of lower layers: by a file, a whiteout, and an opaque directory.
 fn layered() -> Result<Image> {
     Recipe::busybox()?
         .file("/etc/motd", 0o644, "first")?

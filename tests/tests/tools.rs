@@ -1,4 +1,4 @@
-//! The lab itself, without a VM: what the scenarios rely on.
+//! Tests of the lab itself, without a VM.
 
 use anyhow::{Context, Result};
 use events::{Event, Record};
@@ -48,7 +48,7 @@ fn an_image_for_two_architectures_stays_one() -> Result<()> {
     Ok(())
 }
 
-/// Reads workflows as YAML 1.2 does it, and says of each whether the schema, which comes first, takes it.
+/// Reads workflows as YAML 1.2, and prints for each whether the schema, the first argument, accepts it.
 const VALIDATE: &str = r#"
 import json, re, sys, yaml
 from jsonschema import Draft202012Validator
@@ -92,12 +92,12 @@ fn workflows(directory: &str) -> Result<Vec<PathBuf>> {
     Ok(paths.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect())
 }
 
-/// What another maker's validator has against each workflow; nothing when it takes it.
+/// The objections of a third-party validator to each workflow; empty if it is accepted.
 fn refusals(workflows: &[PathBuf]) -> Result<Vec<String>> {
     refusals_of("workflow.schema.json", workflows)
 }
 
-/// The same of a schema in `docs/` against each document.
+/// The same with a schema in `docs/` and any documents.
 fn refusals_of(schema: &str, documents: &[PathBuf]) -> Result<Vec<String>> {
     let mut python = Command::new("python3");
     python.args(["-c", VALIDATE]).arg(source_tree().join("docs").join(schema)).args(documents);
@@ -158,7 +158,7 @@ fn the_schema_refuses_every_workflow_of_a_wrong_shape() -> Result<()> {
     Ok(())
 }
 
-/// Whether one of the mistakes is one that a schema can see.
+/// Whether one of the mistakes can be detected by a schema.
 fn is_of_a_wrong_shape(workflow: &Path) -> Result<bool> {
     let mut check = Command::new(program("iguana"));
     let output = check.args(["check", "--format", "json"]).arg(workflow).output()?;

@@ -1,4 +1,4 @@
-//! Images in files of the machine, written by other makers' tools: `oci:`, `oci-archive:`, `docker-archive:`.
+//! Images in local files, written by third-party tools: `oci:`, `oci-archive:`, `docker-archive:`.
 
 use anyhow::{Context as _, Result};
 use iguana_lab::image::{Image, Maker, Packing, Recipe};
@@ -13,7 +13,7 @@ fn image(maker: Maker) -> Result<Image> {
     Recipe::script("echo it runs")?.file("/data", 0o644, vec![7; 3 << 20])?.make(maker)
 }
 
-/// Writes the image as another transport has it.
+/// Writes the image with another transport.
 fn copy(image: &Image, target: &str) -> Result<()> {
     let source = format!("oci:{}:latest", image.layout().display());
     process::run(
@@ -63,7 +63,7 @@ fn archives_are_run_without_unpacking_them() -> Result<()> {
     Ok(())
 }
 
-/// Docker with containerd's store saves the layers as they came.
+/// Docker with containerd's store saves the layers as they were pulled.
 #[test]
 fn a_docker_archive_may_have_compressed_layers() -> Result<()> {
     let (puller, room) = (Puller::new()?, scratch_directory("archives")?);

@@ -1,5 +1,5 @@
-//! What somebody may try who owns a registry, a mirror, a web server or the network: each is refused with its own words,
-//! and nothing of it runs. On a system that is up, with the files of a trust in `/etc/containers`.
+//! Attacks by the owner of a registry, a mirror, a web server or the network: each is refused with its own message,
+//! and nothing of it runs. On a running system, with the files of a trust in `/etc/containers`.
 
 use anyhow::Result;
 use iguana_lab::fake_server::{DatedAuthority, FakeServer};
@@ -15,7 +15,7 @@ use std::fs;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A registry, the key that its images are signed by, and a system that demands that.
+/// A registry, the key that signed its images, and a system that demands these signatures.
 struct Lab {
     registry: Registry,
     puller: Puller,
@@ -47,7 +47,7 @@ impl Lab {
         Repository::new(&here(&self.registry), image)
     }
 
-    /// Pushes the image under a name; the digest of its manifest.
+    /// Pushes the image under a name; returns the digest of its manifest.
     fn push(&self, name: &str) -> Result<String> {
         self.registry.push(&self.image, name)?;
         signing::digest(&self.repository(name).manifest("latest")?)
@@ -81,8 +81,8 @@ fn images_run_that_are_signed() -> Result<()> {
     lab.is_refused("by-other", &["no key of the policy has made it"])
 }
 
-/// Debian's registry has no list of referrers (OCI distribution-spec 1.1); a fault proxy answers for it, with the list that
-/// registries without one keep under a tag.
+/// Debian's registry has no referrers API (OCI distribution-spec 1.1). A fault proxy provides it, with the list that
+/// registries without the API store under a tag.
 #[test]
 fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
     let lab = Lab::new()?;
@@ -126,7 +126,7 @@ fn a_signature_is_for_one_image_under_one_name() -> Result<()> {
     lab.is_refused("x", &["it is signed as", "and wanted is"])?;
     attach(&digest, "x")?;
     succeeds(&lab.puller.run(&lab.name("x"), "")?, &[]);
-    // The tag is moved to another image; the signature of the first stays.
+    // The tag is moved to another image; the signature of the first one stays.
     let moved = Recipe::script("echo it runs otherwise")?.make(Maker::Spec)?;
     lab.registry.push(&moved, "x")?;
     lab.is_refused("x", &["it is not signed"])
@@ -203,7 +203,7 @@ fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
     Ok(())
 }
 
-/// The least serial number that the trust of [`lab_of_workflows`] takes.
+/// The lowest serial number that the trust of [`lab_of_workflows`] accepts.
 const MIN_SERIAL: u64 = 7;
 
 /// The workflow of [`a_workflow`], and a trust that demands its signature.
@@ -237,7 +237,7 @@ fn workflows_run_that_are_signed() -> Result<()> {
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &["workflow: signed by ECDSA P-256 sha256:"]);
     lab.puller.beside_workflow(".sig", &raw)?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &[]);
-    // What is not signed is not even read.
+    // An unsigned document is not even parsed.
     refused(&lab.puller.run_workflow("jobs: [", "")?, &["no key of the trust has signed it"]);
     for (signature, words) in [
         (lab.other.sign(workflow.as_bytes())?, "no key of the trust has signed it"),
@@ -308,7 +308,7 @@ fn a_workflow_does_not_run_after_its_end() -> Result<()> {
     Ok(())
 }
 
-/// The lock of an old workflow pins an old image; its signature is good for ever.
+/// The lock file of an old workflow pins an old image; its signature never expires.
 #[test]
 fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
     let lab = lab_of_workflows("require-digest = true\n")?;
@@ -367,7 +367,7 @@ fn a_trust_takes_no_workflow_by_omission() -> Result<()> {
     Ok(())
 }
 
-/// As with skopeo: who names a trust means it to demand something.
+/// As with skopeo: naming a trust directory means that something is demanded.
 #[test]
 fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
     let lab = lab_of_workflows("")?;
@@ -448,7 +448,7 @@ fn images_are_named_by_digest_or_pinned_by_a_signed_lock() -> Result<()> {
     );
     lab.puller.beside_workflow(".lock.sig", lab.key.sign(&lock)?)?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &["its images are pinned by"]);
-    // The tag leads to another image now, and still what was pinned runs.
+    // The tag now refers to another image, but the pinned one runs.
     lab.registry.push(&Recipe::script("echo something else")?.make(Maker::Spec)?, "x")?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &["it runs"]);
     Ok(())
@@ -461,7 +461,7 @@ impl Lab {
         self.puller.run_workflow(workflow, "")
     }
 
-    /// What `iguana lock` makes of a workflow.
+    /// The result of `iguana lock` for a workflow.
     fn lock(&self, workflow: &str) -> Result<Vec<u8>> {
         let trust = self.room.path().join("trust");
         fs::create_dir_all(&trust)?;

@@ -1,4 +1,4 @@
-//! Disks for the VMs, and what is on them afterwards.
+//! Disks for the VMs, and access to their content afterwards.
 
 use crate::process::{self, QUICK};
 use crate::scratch_directory;
@@ -12,24 +12,24 @@ use tempfile::TempDir;
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
-/// Bytes in a sector, as partition tables of disks made here count.
+/// Bytes in a sector, the unit of the partition tables made here.
 const SECTOR: u64 = 512;
 
-/// A raw disk image; sparse, and gone with the value.
+/// A raw, sparse disk image, which is removed when the value is dropped.
 #[derive(Debug)]
 pub struct Disk {
     image: PathBuf,
     _home: TempDir,
 }
 
-/// One partition to be.
+/// A partition to make.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// Its size.
     pub mib: u64,
-    /// What sfdisk(8) is told of it besides: `type=…, attrs=…`.
+    /// Further fields of its line for sfdisk(8): `type=…, attrs=…`.
     pub row: &'a str,
-    /// What is on it.
+    /// Its content.
     pub directory: &'a Path,
 }
 
@@ -73,7 +73,7 @@ impl Disk {
         &self.image
     }
 
-    /// The content of `path` in the ext4 file system of the partition `number`, from 1; 0: the whole disk.
+    /// The content of `path` in the ext4 file system of the partition `number`, counted from 1; 0 is the whole disk.
     pub fn read(&self, number: usize, path: &str) -> Result<String> {
         let place = match number {
             0 => self.image.display().to_string(),
@@ -83,7 +83,7 @@ impl Disk {
         process::run(debugfs.args(["-R", &format!("cat {path}"), &place]), QUICK)
     }
 
-    /// Where the partition starts, in bytes.
+    /// The start of the partition in bytes.
     fn partition(&self, number: usize) -> Result<u64> {
         let table = process::run(Command::new("/sbin/sfdisk").arg("--json").arg(&self.image), QUICK)?;
         let table: Value = serde_json::from_str(&table)?;

@@ -1,4 +1,4 @@
-//! Bundles as a person makes them on a workstation.
+//! Bundles made with `iguana bundle` on a workstation.
 
 use crate::process::{self, LONG};
 use crate::puller::{here, insecure};
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 /// A policy that lets everything run.
 pub const ANYTHING: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
 
-/// A workstation with a trust directory, whose registry needs no TLS.
+/// A workstation with a trust directory that allows its registry without TLS.
 pub struct Workstation(TempDir);
 
 impl Workstation {
-    /// One that may use this registry.
+    /// A workstation that may use this registry.
     pub fn using(registry: &Registry) -> Result<Workstation> {
         let room = scratch_directory("bundle")?;
         fs::create_dir(room.path().join("trust"))?;
@@ -26,7 +26,7 @@ impl Workstation {
         Ok(Workstation(room))
     }
 
-    /// A path of it.
+    /// A path in the workstation's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -39,13 +39,13 @@ impl Workstation {
         Ok(path)
     }
 
-    /// Runs `iguana` with these words, in its directory.
+    /// Runs `iguana` with these arguments in the workstation's directory.
     pub fn iguana(&self, words: &[&str]) -> Result<Output> {
         let mut iguana = Command::new(program("iguana"));
         iguana.args(words).current_dir(self.0.path()).output().context("`iguana` cannot be started")
     }
 
-    /// Bundles a workflow, in which `REGISTRY` is the registry, as `name`.
+    /// Bundles a workflow as `name`. `REGISTRY` in the workflow is replaced by the registry's address.
     pub fn bundle(&self, registry: &Registry, workflow: &str, name: &str) -> Result<PathBuf> {
         self.file("workflow.yaml", workflow.replace("REGISTRY", &here(registry)))?;
         let mut iguana = Command::new(program("iguana"));
@@ -55,7 +55,7 @@ impl Workstation {
     }
 }
 
-/// A directory with one file, as a stick has it.
+/// A directory with one file, as on a stick.
 pub fn stick(file: &Path) -> Result<TempDir> {
     let room = scratch_directory("stick")?;
     fs::copy(file, room.path().join(file.file_name().context("no name")?))?;

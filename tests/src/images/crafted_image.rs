@@ -1,4 +1,4 @@
-//! Images that no tool would make, and no registry would take: told to a client by a [`FaultProxy`] alone.
+//! Crafted images that no tool makes and no registry accepts. Only a [`FaultProxy`] serves them.
 
 use crate::fault_proxy::{Action, FaultProxy, Request};
 use crate::process::{self, QUICK};
@@ -9,29 +9,29 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What is said of a layer, true or not.
+/// What the image states about a layer, true or not.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// What the server sends.
+    /// The bytes that the server sends.
     pub sent: Vec<u8>,
-    /// The end of its media type: `tar`, `tar+gzip`, `tar+zstd`.
+    /// The suffix of its media type: `tar`, `tar+gzip`, `tar+zstd`.
     pub packing: &'static str,
     /// Its descriptor's digest.
     pub digest: String,
     /// Its descriptor's size in bytes.
     pub size: usize,
-    /// What the configuration says of it unpacked.
+    /// Its diff-ID in the configuration.
     pub diff_id: String,
 }
 
 impl Layer {
-    /// A layer of which everything is true: the content of `directory`, packed by gzip.
+    /// A valid layer with the content of `directory`, compressed with gzip.
     pub fn of_directory(directory: &Path) -> Result<Layer> {
         let tar = output("exec tar --sort=name --mtime=@0 -C \"$0\" -c . > \"$1\"", directory)?;
         Layer::of_tar(&tar)
     }
 
-    /// The same of an archive.
+    /// A valid layer from a tar archive.
     pub fn of_tar(tar: &[u8]) -> Result<Layer> {
         let file = tempfile::NamedTempFile::new()?;
         fs::write(file.path(), tar)?;
@@ -41,14 +41,14 @@ impl Layer {
     }
 }
 
-/// What a script writes to the file `$1` of the path `$0`.
+/// The content of the file `$1` that a script writes, which has `path` as `$0`.
 fn output(script: &str, path: &Path) -> Result<Vec<u8>> {
     let file = tempfile::NamedTempFile::new()?;
     process::run(Command::new("sh").args(["-c", script]).arg(path).arg(file.path()), QUICK)?;
     Ok(fs::read(file.path())?)
 }
 
-/// The address of some bytes.
+/// The digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> Result<String> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), bytes)?;
@@ -56,7 +56,7 @@ pub fn digest(bytes: &[u8]) -> Result<String> {
     Ok(format!("sha256:{}", sum.split(' ').next().unwrap_or_default()))
 }
 
-/// A server with one image of these layers, whose command is `command`. `rule` may do something else with a request.
+/// A server with one image of these layers, whose command is `command`. `rule` can override the answer to a request.
 pub fn server(
     layers: Vec<Layer>,
     command: &[&str],

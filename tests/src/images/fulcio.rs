@@ -1,4 +1,4 @@
-//! An authority that certifies for minutes who has a key, as sigstore's Fulcio does: made by openssl.
+//! A certificate authority that issues short-lived certificates as sigstore's Fulcio does, made with openssl.
 
 use crate::process::{self, QUICK};
 use anyhow::Result;
@@ -6,24 +6,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The numbers of the extensions in which Fulcio says who vouched for the subject.
+/// Object identifiers of the extensions in which Fulcio names the OIDC issuer.
 const ISSUER: &str = "1.3.6.1.4.1.57264.1.1";
 const ISSUER_AS_DER: &str = "1.3.6.1.4.1.57264.1.8";
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
-    /// Whose key it is.
+    /// The owner of the key.
     pub email: &'static str,
-    /// Who vouched for that, as bare text.
+    /// The OIDC issuer as raw text.
     pub issuer: Option<&'static str>,
-    /// And as DER.
+    /// The OIDC issuer as DER.
     pub issuer_as_der: Option<&'static str>,
-    /// What the key is for, in openssl's word.
+    /// The extended key usage in openssl's spelling.
     pub usage: &'static str,
 }
 
-/// The key and the certificate of an authority, in a directory.
+/// The key and the certificate of an authority in a directory.
 #[derive(Debug, Clone)]
 pub struct Authority {
     directory: PathBuf,
@@ -31,7 +31,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes one that certifies itself.
+    /// Makes a self-signed authority.
     pub fn root(directory: &Path, name: &str) -> Result<Authority> {
         let authority = Authority { directory: directory.into(), name: name.into() };
         let (key, certificate) = (authority.file("key"), authority.file("crt"));
@@ -49,7 +49,7 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Makes one that certifies itself with these extensions, in openssl's words; its time is from one year to another.
+    /// Makes a self-signed authority with these extensions in openssl's syntax, valid from one year to another.
     pub fn unusual(directory: &Path, name: &str, extensions: &str, years: (u32, u32)) -> Result<Authority> {
         let authority = Authority { directory: directory.into(), name: name.into() };
         let (request, config) = (authority.file("csr"), authority.file("config"));
@@ -82,7 +82,7 @@ impl Authority {
         process::run(openssl.arg(self.file("key")), QUICK).map(drop)
     }
 
-    /// Another one that this one certifies.
+    /// Makes an intermediate authority below this one.
     pub fn below(&self, name: &str) -> Result<Authority> {
         let below = Authority { directory: self.directory.clone(), name: name.into() };
         below.make_key()?;
@@ -92,7 +92,7 @@ impl Authority {
         Ok(below)
     }
 
-    /// The certificate for a key of openssl's, in PEM.
+    /// A certificate for a key of openssl's, in PEM.
     pub fn certify(&self, key: &Path, subject: &Subject) -> Result<String> {
         let mut extensions = format!(
             "keyUsage=critical,digitalSignature\nextendedKeyUsage={}\nsubjectAltName=critical,email:{}\n",
@@ -126,7 +126,7 @@ impl Authority {
         self.directory.join(format!("{}.{ending}", self.name))
     }
 
-    /// The file with its certificate.
+    /// The file with the authority's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.file("crt")
     }

@@ -1,4 +1,4 @@
-//! Images, what signs them, and whole systems to put into them.
+//! Images, their signatures, and whole systems to put into them.
 
 pub mod bundle;
 pub mod crafted_image;

@@ -1,4 +1,4 @@
-//! Whole Debians, made by mmdebstrap: to be installed, to install from, to be measured.
+//! Complete Debian systems made by mmdebstrap: to install, to install from, and to measure.
 
 use crate::cached;
 use crate::kernel::Kernel;
@@ -14,14 +14,14 @@ use std::process::Command;
 /// A release of Debian.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Suite {
-    /// Debian 12, which everything here is made of.
+    /// Debian 12, the base of everything here.
     Bookworm,
-    /// Debian 13, for what has changed since.
+    /// Debian 13, for tests of newer software.
     Trixie,
 }
 
 impl Suite {
-    /// As its archive calls it.
+    /// Its code name in the archive.
     pub fn name(self) -> &'static str {
         match self {
             Suite::Bookworm => "bookworm",
@@ -30,49 +30,49 @@ impl Suite {
     }
 }
 
-/// Documentation and translations are a third of a small Debian.
+/// Excluded files: documentation and translations are a third of a small Debian.
 const LEFT_OUT: &[&str] =
     &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
 
-/// Where in a chroot a kernel's package is while it is installed.
+/// Path in a chroot of a kernel's package during its installation.
 const PACKAGE: &str = "/var/cache/apt/archives/package.deb";
 
-/// A Debian to be made, and what is to be had from it.
+/// A Debian to make, and its products.
 #[derive(Debug, Hash)]
 pub struct Debian {
-    /// What it is called among its like.
+    /// Its name in the cache.
     pub name: &'static str,
-    /// Which Debian.
+    /// The release.
     pub suite: Suite,
     /// Its packages beyond the essential ones.
     pub packages: &'static str,
-    /// Whether what these packages recommend comes too, as on a machine where a person installs them.
+    /// Whether recommended packages are installed too, as on an ordinary machine.
     pub recommended: bool,
-    /// What is done in it at the end: mmdebstrap's customize hooks, with `$PRODUCTS` as a directory for results.
+    /// mmdebstrap's customize hooks, run at the end; `$PRODUCTS` is a directory for results.
     pub hooks: Vec<String>,
-    /// What else the result depends on.
+    /// Further inputs that the result depends on, for the cache key.
     pub inputs: Vec<String>,
 }
 
 impl Debian {
-    /// The tar file of the whole system, packed as `suffix` says.
+    /// The tar file of the whole system, compressed according to `suffix`.
     pub fn tar(&self, suffix: &str) -> Result<PathBuf> {
         let file = Path::new("debian").with_extension(suffix);
         Ok(self.made(&file)?.join(file))
     }
 
-    /// The whole system as a directory, which whoever uses it may change.
+    /// The whole system as a directory, which the caller may change.
     pub fn directory(&self) -> Result<PathBuf> {
         let directory = Path::new("root");
         Ok(self.made(directory)?.join(directory))
     }
 
-    /// The directory that the hooks filled.
+    /// The directory with the results of the hooks.
     pub fn products(&self) -> Result<PathBuf> {
         self.made(Path::new("/dev/null"))
     }
 
-    /// The directory with all that comes of it; made once and kept under `target/lab/debian`.
+    /// The directory with all results; made once and cached under `target/lab/debian`.
     fn made(&self, target: &Path) -> Result<PathBuf> {
         let mut key = DefaultHasher::new();
         (LEFT_OUT, self, target).hash(&mut key);
@@ -98,7 +98,7 @@ impl Debian {
     }
 }
 
-/// A bootable Debian with systemd and `kernel`, as a tar file packed by zstd.
+/// A bootable Debian with systemd and `kernel`, as a tar file compressed with zstd.
 pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
     let mut hooks = install_kernel(kernel).to_vec();
     hooks.extend(
@@ -122,8 +122,7 @@ pub fn installer() -> Result<PathBuf> {
     small("installer", "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common")
 }
 
-/// A small Debian with tools for everything that can be made on a disk, udev, and what the examples install, as a tar
-/// file.
+/// A small Debian with tools for all disk layouts, udev, and the packages that the examples install, as a tar file.
 pub fn disk_tools() -> Result<PathBuf> {
     small(
         "disk-tools",
@@ -140,12 +139,12 @@ fn small(name: &'static str, packages: &'static str) -> Result<PathBuf> {
     debian.tar("tar")
 }
 
-/// A Debian that finds its root on whatever there is, and what comes of it: the system as [`SYSTEM`], and the unified
-/// image [`UNIFIED`] of its kernel, which takes the partition named `root` for its root.
+/// A Debian that finds its root on any disk layout. Its products are the system as [`SYSTEM`], and the unified kernel
+/// image [`UNIFIED`], which uses the partition named `root`.
 pub fn system_for_any_disk(kernel: &Kernel) -> Result<PathBuf> {
     packages::ensure(&["binutils", "systemd-boot-efi"])?;
     let mut hooks = vec![
-        // Without a word on the disk of its own root it would leave that out.
+        // Without this setting the initramfs leaves cryptsetup out, because the chroot's root is not encrypted.
         r#"echo CRYPTSETUP=y >> "$1/etc/cryptsetup-initramfs/conf-hook""#.into(),
     ];
     hooks.extend(install_kernel(kernel));
@@ -166,12 +165,12 @@ pub fn system_for_any_disk(kernel: &Kernel) -> Result<PathBuf> {
     Ok(debian.tar("tar.zst")?.with_file_name(""))
 }
 
-/// The system in the directory of [`system_for_any_disk`], a tar file.
+/// Name of the system's tar file in the directory of [`system_for_any_disk`].
 pub const SYSTEM: &str = "debian.tar.zst";
-/// The unified kernel image there.
+/// Name of the unified kernel image in that directory.
 pub const UNIFIED: &str = "debian.efi";
 
-/// A Debian without a kernel and without systemd: `init` is the package with its first program.
+/// A Debian without a kernel and without systemd; `init` is the package with its first program.
 pub fn other_init(init: &'static str) -> Result<PathBuf> {
     let packages = match init {
         "openrc" => "openrc,sysvinit-core,udev,kmod,login,passwd,mount",
@@ -191,10 +190,10 @@ pub fn other_init(init: &'static str) -> Result<PathBuf> {
     .tar("tar.zst")
 }
 
-/// What tells in a new system what came of the handover.
+/// The script that prints facts about the handover in the new system.
 pub const FACTS: &str = include_str!("../disks/layout/facts.sh");
 
-/// Root logs in without a password, and asks for the facts of the handover by `/facts`.
+/// Lets root log in without a password, and installs the script as `/facts`.
 fn finish() -> [String; 5] {
     let facts = source_tree().join("tests/src/disks/layout/facts.sh");
     [
@@ -206,7 +205,7 @@ fn finish() -> [String; 5] {
     ]
 }
 
-/// The hooks that install `kernel` from the package that it came from.
+/// The hooks that install `kernel` from its package.
 pub fn install_kernel(kernel: &Kernel) -> [String; 3] {
     let package = kernel.package.display();
     [

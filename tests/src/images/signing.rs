@@ -1,5 +1,5 @@
-//! A signer of images that makes what skopeo and cosign would, and what they never would: keys by openssl, and the
-//! signature put into a registry by hand.
+//! Signs images as skopeo and cosign do, and in ways that they never would. The keys are made by openssl, and the
+//! signatures are pushed to a registry with plain requests.
 
 use crate::process::{self, QUICK};
 use anyhow::{Context, Result};
@@ -8,33 +8,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The type of a signature's payload.
+/// The media type of a signature's payload.
 pub const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// What a signature says it is.
+/// The value of `critical.type` in a payload.
 pub const PURPOSE: &str = "cosign container image signature";
 /// The annotation with the signature.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// The annotation with the log's promise.
+/// The annotation with the entry of the transparency log.
 pub const BUNDLE: &str = "dev.sigstore.cosign/bundle";
-/// The annotations with the signer's certificate and those above it.
+/// The annotations with the signer's certificate and the intermediate certificates.
 pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// See [`CERTIFICATE`].
 pub const CHAIN: &str = "dev.sigstore.cosign/chain";
-/// The type of a manifest.
+/// The media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A key of openssl's, in a directory: `NAME.pem` and `NAME.pub`.
+/// A key made by openssl in a directory: `NAME.pem` and `NAME.pub`.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// The private half.
+    /// The file with the private key.
     pub private: PathBuf,
-    /// The public half.
+    /// The file with the public key.
     pub public: PathBuf,
     signs_unhashed: bool,
 }
 
 impl Key {
-    /// Makes one by the words of `openssl genpkey`.
+    /// Makes a key with these arguments of `openssl genpkey`.
     pub fn make(directory: &Path, name: &str, words: &[&str]) -> Result<Key> {
         let (private, public) =
             (directory.join(format!("{name}.pem")), directory.join(format!("{name}.pub")));
@@ -43,18 +43,18 @@ impl Key {
         Ok(Key { private, public, signs_unhashed: words.contains(&"ed25519") })
     }
 
-    /// One that was made before.
+    /// A key that exists already.
     pub fn cached(directory: &Path, name: &str) -> Key {
         let file = |ending: &str| directory.join(format!("{name}.{ending}"));
         Key { private: file("pem"), public: file("pub"), signs_unhashed: false }
     }
 
-    /// On the curve that nearly everybody uses.
+    /// A key on P-256, the most common curve.
     pub fn usual(directory: &Path, name: &str) -> Result<Key> {
         Key::make(directory, name, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
     }
 
-    /// The bytes of a signature.
+    /// Signs a message.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let room = tempfile::tempdir()?;
         let (from, to) = (room.path().join("message"), room.path().join("signature"));
@@ -70,7 +70,7 @@ impl Key {
         Ok(fs::read(to)?)
     }
 
-    /// The public half in PEM.
+    /// The public key in PEM.
     pub fn pem(&self) -> Result<String> {
         Ok(fs::read_to_string(&self.public)?)
     }
@@ -82,14 +82,14 @@ fn openssl(words: &[&str]) -> Command {
     command
 }
 
-/// In base64.
+/// Encodes bytes in base64.
 pub fn base64(bytes: &[u8]) -> Result<String> {
     let room = tempfile::NamedTempFile::new()?;
     fs::write(room.path(), bytes)?;
     Ok(process::run(Command::new("base64").arg("-w0").arg(room.path()), QUICK)?.trim().to_owned())
 }
 
-/// `sha256:…`
+/// The digest of bytes, `sha256:…`.
 pub fn digest(bytes: &[u8]) -> Result<String> {
     let room = tempfile::NamedTempFile::new()?;
     fs::write(room.path(), bytes)?;
@@ -97,24 +97,24 @@ pub fn digest(bytes: &[u8]) -> Result<String> {
     Ok(format!("sha256:{}", told.split(' ').next().unwrap_or_default()))
 }
 
-/// One signature beside an image.
+/// A signature that belongs to an image.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// Its type.
+    /// Its media type.
     pub media_type: String,
-    /// What is signed.
+    /// The signed bytes.
     pub payload: Vec<u8>,
-    /// What stands beside it.
+    /// The annotations of its layer.
     pub annotations: Value,
 }
 
 impl Attachment {
-    /// What cosign makes of an image with this manifest and name.
+    /// The signature that cosign makes for this manifest and name.
     pub fn new(key: &Key, manifest: &str, name: &str) -> Result<Attachment> {
         Attachment::of(key, &payload(manifest, name).to_string())
     }
 
-    /// Any payload, signed.
+    /// A signature of any payload.
     pub fn of(key: &Key, payload: &str) -> Result<Attachment> {
         let signature = base64(&key.sign(payload.as_bytes())?)?;
         Ok(Attachment {
@@ -124,7 +124,7 @@ impl Attachment {
         })
     }
 
-    /// With another annotation, or without one.
+    /// Sets or removes an annotation.
     pub fn annotated(mut self, key: &str, value: Option<String>) -> Attachment {
         match (self.annotations.as_object_mut(), value) {
             (Some(annotations), Some(value)) => drop(annotations.insert(key.into(), value.into())),
@@ -134,12 +134,12 @@ impl Attachment {
         self
     }
 
-    /// The promise of a log to have this signature by `key` in it.
+    /// Adds a log entry for this signature by `key`.
     pub fn promised(self, log: &Key, key: &Key) -> Result<Attachment> {
         self.promised_at(log, &key.pem()?, 1_700_000_000)
     }
 
-    /// The same for whatever the log knows the signer by, in PEM; at a time in Unix seconds.
+    /// Adds a log entry with any signer, in PEM, and any time in Unix seconds.
     pub fn promised_at(self, log: &Key, signer: &str, time: u64) -> Result<Attachment> {
         let hash = digest(&self.payload)?;
         let record = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
@@ -155,16 +155,16 @@ impl Attachment {
     }
 }
 
-/// What cosign signs.
+/// The payload that cosign signs.
 pub fn payload(manifest: &str, name: &str) -> Value {
     json!({"critical": {"identity": {"docker-reference": name},
         "image": {"docker-manifest-digest": manifest}, "type": PURPOSE}, "optional": null})
 }
 
-/// The type of an index.
+/// The media type of an index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A repository of a registry without TLS, to write to.
+/// A repository in a registry without TLS, with write access.
 #[derive(Debug, Clone)]
 pub struct Repository {
     base: String,
@@ -176,13 +176,13 @@ impl Repository {
         Repository { base: format!("http://{address}/v2/{name}") }
     }
 
-    /// Puts signatures beside the image with this manifest, as cosign does it.
+    /// Attaches signatures to the image with this manifest, as cosign does: under a tag.
     pub fn attach(&self, manifest: &str, attachments: &[Attachment]) -> Result<()> {
         let tag = format!("{}.sig", manifest.replace(':', "-"));
         self.put_manifest(&tag, MANIFEST, &self.signatures(attachments, json!({}))?)
     }
 
-    /// Puts them where the referrers of the manifest are listed.
+    /// Attaches signatures as referrers of the manifest.
     pub fn refer(&self, manifest: &str, attachments: &[Attachment]) -> Result<()> {
         let kind = "application/vnd.dev.cosign.artifact.sig.v1+json";
         let subject = json!({"mediaType": MANIFEST, "digest": manifest, "size": 1});
@@ -211,7 +211,7 @@ impl Repository {
         Ok(manifest.to_string().into_bytes())
     }
 
-    /// Takes a blob in; its digest (distribution-spec, "Pushing blobs").
+    /// Pushes a blob; returns its digest (distribution-spec, "Pushing blobs").
     pub fn put_blob(&self, bytes: &[u8]) -> Result<String> {
         let digest = digest(bytes)?;
         let started = ureq::post(format!("{}/blobs/uploads/", self.base)).send_empty()?;
@@ -221,14 +221,14 @@ impl Repository {
         Ok(digest)
     }
 
-    /// Takes a manifest in under a tag or its digest.
+    /// Pushes a manifest under a tag or its digest.
     pub fn put_manifest(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
         let request = ureq::put(format!("{}/manifests/{name}", self.base)).header("content-type", media_type);
         request.send(bytes).with_context(|| format!("the manifest `{name}`"))?;
         Ok(())
     }
 
-    /// The manifest behind a tag or digest.
+    /// The manifest with this tag or digest.
     pub fn manifest(&self, name: &str) -> Result<Vec<u8>> {
         let request = ureq::get(format!("{}/manifests/{name}", self.base))
             .header("accept", format!("{MANIFEST}, {INDEX}"));

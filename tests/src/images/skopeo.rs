@@ -1,4 +1,4 @@
-//! skopeo 1.18 of Debian 13, which signs and judges by sigstore: that of Debian 12 has it switched off.
+//! skopeo 1.18 of Debian 13, which supports sigstore signatures. In Debian 12's skopeo they are disabled.
 
 use crate::packages;
 use crate::payload::Suite;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A skopeo that is unpacked and not installed.
+/// A skopeo that is unpacked but not installed.
 #[derive(Debug)]
 pub struct Skopeo {
     root: PathBuf,
 }
 
 impl Skopeo {
-    /// Fetched once.
+    /// Downloads it once.
     pub fn of_debian_13() -> Result<Skopeo> {
         packages::ensure(packages::DEBIAN)?;
         let make = |directory: &Path| {
@@ -26,7 +26,7 @@ impl Skopeo {
         Ok(Skopeo { root: cached("skopeo", Suite::Trixie.name(), make)?.join("root") })
     }
 
-    /// It, with its own libraries and this host's files.
+    /// A command that runs it with its own libraries and this host's files.
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.root.join("usr/lib64/ld-linux-x86-64.so.2"));
         command.arg("--library-path").arg(self.root.join("usr/lib/x86_64-linux-gnu"));
@@ -34,14 +34,15 @@ impl Skopeo {
         command
     }
 
-    /// Makes a key as cosign has them: `PREFIX.private`, locked by the words in the file `passphrase`, and `PREFIX.pub`.
+    /// Makes a key in cosign's format: `PREFIX.private`, encrypted with the passphrase in the file `passphrase`, and
+    /// `PREFIX.pub`.
     pub fn make_key(&self, prefix: &Path, passphrase: &Path) -> Result<()> {
         let mut command = self.command();
         command.arg("generate-sigstore-key").arg("--output-prefix").arg(prefix);
         process::run(command.arg("--passphrase-file").arg(passphrase), QUICK).map(drop)
     }
 
-    /// Copies an image under a policy; what it said and how it ended.
+    /// Copies an image under a policy; returns the output and the exit status.
     pub fn judge(&self, policy: &Path, registries_d: &Path, image: &str, to: &Path) -> Result<Output> {
         let mut command = self.command();
         command.arg("--policy").arg(policy).arg("--registries.d").arg(registries_d);

@@ -1,4 +1,4 @@
-//! Debian's dracut, and the initrds that it makes with our module in them.
+//! Debian's dracut, and initrds made with it that contain Iguana's module.
 
 use crate::initrd::{Initrd, Trust};
 use crate::kernel::Kernel;
@@ -13,24 +13,24 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// dracut with two of its ways to a network, as a person would install it.
+/// dracut with two of its network modules.
 const PACKAGES: &str = "dracut,dracut-network,network-manager,isc-dhcp-client,iputils-arping,procps,systemd-sysv,udev,\
     dbus,kmod,mawk,iproute2,plymouth,zstd,ca-certificates";
 
-/// Where the packages dracut-iguana and iguana-workflow have them.
+/// Where the packages dracut-iguana and iguana-workflow install the module.
 const MODULE: &str = "usr/lib/dracut/modules.d/50iguana";
 const PROGRAM: &str = "usr/lib/iguana/iguana-init";
 
-/// Enters the directory `$0` as its own system, with mounts that nobody else sees.
+/// Enters the directory `$0` as the root of a system, with private mounts.
 const ENTER: &str = r#"mount -t proc proc "$0/proc" && mount -t sysfs -o ro sysfs "$0/sys" &&
     mount --rbind /dev "$0/dev" && exec chroot "$0" "$@""#;
 
-/// Who runs dracut's hooks in the initrd, and brings up the network.
+/// What runs dracut's hooks and configures the network in the initrd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookRunner {
     /// systemd, and NetworkManager with its D-Bus.
     Systemd,
-    /// dracut's own scripts alone, and dhclient.
+    /// dracut's own scripts, and dhclient.
     Scripts,
 }
 
@@ -49,8 +49,8 @@ impl HookRunner {
     }
 }
 
-/// A Debian with dracut and a kernel's modules, in a directory. Bookworm's dracut is the last of the old line, 059; that of
-/// Trixie is dracut-ng.
+/// A Debian with dracut and a kernel's modules, in a directory. Bookworm has dracut 059, the last of the old line;
+/// Trixie has dracut-ng.
 #[derive(Debug)]
 pub struct Dracut {
     kernel: Kernel,
@@ -58,7 +58,7 @@ pub struct Dracut {
 }
 
 impl Dracut {
-    /// The one of `suite` for `kernel`; made once.
+    /// The Debian of `suite` with `kernel`; made once.
     pub fn of(kernel: &Kernel, suite: Suite) -> Result<Dracut> {
         let modules = kernel.modules.display();
         let hooks = vec![
@@ -71,7 +71,7 @@ impl Dracut {
         Ok(Dracut { kernel: kernel.clone(), root: debian.directory()? })
     }
 
-    /// An initrd of that kind with our module, which trusts what the lab's other initrds trust.
+    /// An initrd of that kind with Iguana's module. It has the same trust as the lab's other initrds.
     pub fn initrd(&self, kind: HookRunner) -> Result<Initrd> {
         self.initrd_with(kind, "")
     }
@@ -91,7 +91,7 @@ impl Dracut {
         Ok(Initrd { kernel: self.kernel.clone(), image })
     }
 
-    /// Makes an initrd for any machine by dracut with `options` and an iguana.conf.
+    /// Makes a generic initrd with dracut's `options` and an iguana.conf.
     pub fn make(&self, options: &[&str], rules: &str, image: &Path) -> Result<()> {
         let _one_at_a_time = self.with_our_files()?;
         fs::write(self.root.join("etc/containers/iguana.conf"), rules)?;
@@ -99,7 +99,7 @@ impl Dracut {
         fs::rename(self.root.join("initrd.img"), image).with_context(|| format!("`{}`", image.display()))
     }
 
-    /// What dracut says when it cannot make one, without the file `missing`.
+    /// The error message of dracut when it cannot make an initrd, for example without the file `missing`.
     pub fn complains(&self, options: &[&str], missing: Option<&str>) -> Result<String> {
         let _one_at_a_time = self.with_our_files()?;
         if let Some(path) = missing {
@@ -118,7 +118,7 @@ impl Dracut {
         command
     }
 
-    /// Puts module, program and trust where their packages and people put them; the lock on all that.
+    /// Installs the module, the program and the trust. Returns the lock for these files.
     fn with_our_files(&self) -> Result<fs::File> {
         let lock = lock(&lab_directory("dracut")?, "debian")?;
         let put = |from: &Path, to: &str| -> Result<()> {

@@ -1,4 +1,4 @@
-//! UEFI for the machines: OVMF, with Secure Boot off, or on with keys of the lab's own.
+//! UEFI firmware for the machines: OVMF without Secure Boot, or with Secure Boot and the lab's own keys.
 
 use crate::process::{self, QUICK};
 use crate::{cached, scratch_directory};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where Debian's `ovmf` puts its files.
+/// Where Debian's `ovmf` installs its files.
 const OVMF: &str = "/usr/share/OVMF";
 
 /// The firmware of one machine, with its own variables.
@@ -19,18 +19,19 @@ pub struct Firmware {
 }
 
 impl Firmware {
-    /// Starts whatever it finds.
+    /// Firmware without Secure Boot, which starts any program.
     pub fn lenient() -> Result<Firmware> {
         Firmware::with(false, &[])
     }
 
-    /// Starts what `owner` has signed, and nothing else.
+    /// Firmware that starts only programs signed by `owner`.
     pub fn trusting(owner: &Owner) -> Result<Firmware> {
         Firmware::with(true, &owner.variables()?)
     }
 
-    /// Has a boot entry, as anybody writes it who was once the system's administrator or stood at the machine: the program
-    /// of a medium, and `options` for it. With an owner as [`Firmware::trusting`], without as [`Firmware::lenient`].
+    /// Firmware with a boot entry that starts the program of a medium with `options`. A former administrator, or
+    /// anyone at the machine, can write such an entry. With an owner as [`Firmware::trusting`], otherwise as
+    /// [`Firmware::lenient`].
     pub fn passing(options: &str, owner: Option<&Owner>) -> Result<Firmware> {
         let mut variables = owner.map_or_else(|| Ok(Vec::new()), Owner::variables)?;
         variables.extend(boot_entry(options));
@@ -45,10 +46,10 @@ impl Firmware {
         Ok(Firmware { is_secure, home })
     }
 
-    /// What QEMU must be told.
+    /// QEMU's arguments.
     pub fn arguments(&self) -> Vec<String> {
         let (machine, code) = match self.is_secure {
-            // The variables are safe from the system only in a mode of the processor that it cannot reach.
+            // Only System Management Mode protects the variables from the running system.
             true => ("q35,smm=on", "OVMF_CODE_4M.secboot.fd"),
             false => ("q35", "OVMF_CODE_4M.fd"),
         };
@@ -64,14 +65,14 @@ impl Firmware {
     }
 }
 
-/// Who owns machines: has a key, and the certificate that their firmware knows.
+/// The owner of machines: a key, and the certificate that their firmware trusts.
 #[derive(Clone, Debug)]
 pub struct Owner {
     home: PathBuf,
 }
 
 impl Owner {
-    /// The owner of that name; made once, kept under `target/lab/owner`.
+    /// The owner of that name; made once, cached under `target/lab/owner`.
     pub fn named(name: &str) -> Result<Owner> {
         let home = cached("owner", name, |directory| {
             let mut request = Command::new("openssl");
@@ -97,7 +98,8 @@ impl Owner {
         self.home.join("certificate.pem")
     }
 
-    /// What turns Secure Boot on, with this owner's certificate for the platform, for changes and for programs.
+    /// The variables that turn Secure Boot on, with this owner's certificate as platform key, key exchange key and
+    /// for programs.
     fn variables(&self) -> Result<Vec<Variable>> {
         let list = signature_list(&fs::read(self.home.join("certificate.der"))?);
         let key = |name, vendor| Variable { name, vendor, attributes: AUTHENTICATED, data: list.clone() };
@@ -115,7 +117,7 @@ impl Owner {
     }
 }
 
-/// A variable of the firmware.
+/// A UEFI variable.
 #[derive(Clone, Debug)]
 struct Variable {
     name: &'static str,
@@ -124,7 +126,7 @@ struct Variable {
     data: Vec<u8>,
 }
 
-/// Bytes as they lie in memory.
+/// A GUID with its bytes in memory order.
 type Guid = [u8; 16];
 
 /// `EFI_GLOBAL_VARIABLE`, 8be4df61-93ca-11d2-aa0d-00e098032b8c (UEFI specification, 3.3).
@@ -139,25 +141,25 @@ const SECURE_BOOT_ENABLE: Guid = *b"\xc7\x0b\xa3\xf0\x08\xaf\x56\x45\x99\xc4\x00
 /// `EFI_CERT_X509_GUID`, a5c059a1-94e4-4aa7-87b5-ab155c2bf072 (32.4.1).
 const X509: Guid = *b"\xa1\x59\xc0\xa5\xe4\x94\xa7\x4a\x87\xb5\xab\x15\x5c\x2b\xf0\x72";
 
-/// Non-volatile, and for the firmware alone.
+/// Non-volatile, for the firmware only.
 const PERSISTENT: u32 = 0x03;
 
-/// Non-volatile, for the system too, and changed only by who signs the change.
+/// Non-volatile, also for the operating system; changes must be signed.
 const AUTHENTICATED: u32 = 0x27;
 
-/// Non-volatile, for the firmware and the system.
+/// Non-volatile, for the firmware and the operating system.
 const FOR_THE_SYSTEM: u32 = 0x07;
 
 /// `LOAD_OPTION_ACTIVE` (3.1.3).
 const ACTIVE: u32 = 1;
 
-/// Where a medium has its program (3.5.1.1).
+/// Path of the program on a medium (3.5.1.1).
 const PROGRAM: &str = r"\EFI\BOOT\BOOTX64.EFI";
 
-/// The entry number 0, and the order that begins with it (3.1.1, 3.1.3).
+/// The boot entry number 0, and the boot order that begins with it (3.1.1, 3.1.3).
 fn boot_entry(options: &str) -> [Variable; 2] {
     let program = utf16(PROGRAM);
-    // A path of a file, wherever it is (10.3.5.4), and the end of the path (10.3.1).
+    // A file path without a device (10.3.5.4), and the end of the path (10.3.1).
     let file = [&[4, 4][..], &(program.len() as u16 + 4).to_le_bytes(), &program].concat();
     let path = [&file[..], &[0x7f, 0xff, 4, 0]].concat();
     let length = (path.len() as u16).to_le_bytes();
@@ -166,7 +168,7 @@ fn boot_entry(options: &str) -> [Variable; 2] {
     [variable("Boot0000", entry), variable("BootOrder", vec![0, 0])]
 }
 
-/// With its closing zero.
+/// UTF-16 with a terminating zero.
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
@@ -178,12 +180,12 @@ fn signature_list(certificate: &[u8]) -> Vec<u8> {
     [&X509[..], &sizes.concat(), &SECURITY_DATABASE, certificate].concat()
 }
 
-/// Where the length of a firmware volume's header is in it, and the length of the header of the store behind it
+/// Offset of the header length in a firmware volume, and the length of the store header that follows
 /// (`EFI_FIRMWARE_VOLUME_HEADER`, and `VARIABLE_STORE_HEADER` of edk2).
 const VOLUME_HEADER_LENGTH: usize = 48;
 const STORE_HEADER: usize = 28;
 
-/// Puts `variables` at the start of an empty `store`.
+/// Writes `variables` to the start of an empty `store`.
 fn enrol(store: &mut [u8], variables: &[Variable]) -> Result<()> {
     let volume = u16::from_le_bytes([store[VOLUME_HEADER_LENGTH], store[VOLUME_HEADER_LENGTH + 1]]);
     let mut place = usize::from(volume) + STORE_HEADER;
@@ -196,7 +198,7 @@ fn enrol(store: &mut [u8], variables: &[Variable]) -> Result<()> {
     Ok(())
 }
 
-/// `AUTHENTICATED_VARIABLE_HEADER` of edk2, name and data.
+/// A variable in the store: `AUTHENTICATED_VARIABLE_HEADER` of edk2, name and data.
 fn record(variable: &Variable) -> Vec<u8> {
     let name = utf16(variable.name);
     let start_and_state = [0xaa, 0x55, 0x3f, 0];

@@ -1,4 +1,4 @@
-//! Initrds for the scenarios, made by `iguana build`; few of them, since each takes seconds.
+//! Initrds for the scenarios, made by `iguana build`. There are few of them, because each takes seconds to build.
 
 use crate::authority::Authority;
 use crate::kernel::{Flavour, Kernel};
@@ -16,44 +16,44 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A build on two busy cores: the modules of the full kernel take longest.
+/// Time limit of a build on two busy cores: the modules of the full kernel take longest.
 const BUILD_LIMIT: Duration = Duration::from_secs(300);
 
-/// A kernel, and our initrd for it.
+/// A kernel with its initrd.
 #[derive(Clone, Debug)]
 pub struct Initrd {
-    /// The kernel it is for.
+    /// The kernel of the initrd.
     pub kernel: Kernel,
     /// The initrd's file.
     pub image: PathBuf,
 }
 
 impl Initrd {
-    /// What nearly all scenarios boot: trusts the lab's authority and its insecure ports, and has a shell.
+    /// The initrd of nearly all scenarios: trusts the lab's authority and its insecure ports, and has a shell.
     pub fn standard(flavour: Flavour) -> Result<Initrd> {
         Initrd::build("standard", flavour, &Trust::lab()?, &["--shell".into()])
     }
 
-    /// As small as it gets: no shell.
+    /// The smallest initrd, without a shell.
     pub fn bare(flavour: Flavour) -> Result<Initrd> {
         Initrd::build("bare", flavour, &Trust::lab()?, &[])
     }
 
-    /// As the standard one, with `workflow` bundled.
+    /// The standard initrd with `workflow` bundled.
     pub fn bundling(workflow: &str) -> Result<Initrd> {
         let file = lab_directory("initrd")?.join("bundled.yaml");
         fs::write(&file, workflow)?;
         Initrd::build("bundling", Flavour::Cloud, &Trust::lab()?, &["--workflow".into(), file.into()])
     }
 
-    /// One that trusts `authority` alone, and no registry without TLS.
+    /// An initrd that trusts `authority` only, and no registry without TLS.
     pub fn trusting(authority: &Authority) -> Result<Initrd> {
         let trust = Trust { authority: authority.clone(), registries: None };
         Initrd::build("trusting", Flavour::Cloud, &trust, &[])
     }
 
-    /// One that runs workflows and images signed by the key beside it, gives no shell, and heeds two options of the
-    /// command line.
+    /// An initrd that runs only workflows and images signed by the returned key, gives no shell, and accepts two
+    /// options of the command line.
     pub fn strict() -> Result<(Initrd, Key)> {
         let directory = cached("trust", "strict-by-name", |directory| {
             let (trust, keys) = (directory.join("trust"), directory.join("trust/keys"));
@@ -74,7 +74,7 @@ impl Initrd {
         Ok((initrd, Key::cached(&directory, "key")))
     }
 
-    /// Builds the initrd, or finds the one made from the same programs, files and options.
+    /// Builds the initrd, or takes it from the cache if programs, files and options are the same.
     fn build(name: &str, flavour: Flavour, trust: &Trust, options: &[OsString]) -> Result<Initrd> {
         Initrd::build_by(name, flavour, &[&trust.arguments(), options].concat())
     }
@@ -102,14 +102,14 @@ pub fn command(kernel: &Kernel, output: &Path) -> Command {
     command
 }
 
-/// What `iguana build` and `iguana try` need to know of `kernel` and the lab.
+/// Options of `iguana build` and `iguana try` for `kernel` and the lab.
 pub fn options(kernel: &Kernel) -> Result<Vec<OsString>> {
     let mut options = kernel_options(kernel).to_vec();
     options.extend(Trust::lab()?.arguments());
     Ok(options)
 }
 
-/// Whom the lab's initrds trust, for `iguana build`.
+/// Options of `iguana build` with the trust of the lab's initrds.
 pub fn lab_trust() -> Result<Vec<OsString>> {
     Ok(Trust::lab()?.arguments())
 }
@@ -118,7 +118,7 @@ fn kernel_options(kernel: &Kernel) -> [OsString; 4] {
     ["--kernel".into(), kernel.image.clone().into(), "--modules".into(), kernel.modules.clone().into()]
 }
 
-/// Whom an initrd trusts.
+/// The trust of an initrd.
 #[derive(Debug)]
 pub(crate) struct Trust {
     pub(crate) authority: Authority,
@@ -150,7 +150,8 @@ impl Trust {
     }
 }
 
-/// The strict initrd's iguana.conf: the workflow `install` by its signature, and `one` as a signed artifact.
+/// The iguana.conf of the strict initrd: it accepts the workflow `install` by its signature, and `one` as a signed
+/// artifact.
 fn strict_rules() -> String {
     let artifacts = INSECURE_PORTS.map(|port| format!("'oci://{HOST}:{port}/flows/one'")).collect::<Vec<_>>();
     format!(
@@ -161,7 +162,7 @@ fn strict_rules() -> String {
     )
 }
 
-/// A hash of all that the initrd is made of.
+/// A hash of everything that the initrd is made of.
 fn key(kernel: &Kernel, arguments: &[OsString]) -> Result<u64> {
     let mut key = DefaultHasher::new();
     (&kernel.release, arguments).hash(&mut key);

@@ -1,4 +1,4 @@
-//! Debian's kernels, unpacked aside: nothing is installed on the machine.
+//! Debian's kernels, unpacked without installation.
 
 use crate::process::{self, LONG};
 use crate::{cached, packages};
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Which of Debian's amd64 kernels.
+/// A variant of Debian's amd64 kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// For VMs: `linux-image-cloud-amd64`.
@@ -25,10 +25,10 @@ impl Flavour {
     }
 }
 
-/// A kernel as its package holds it.
+/// A kernel with its modules and package.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// What `uname -r` says in it.
+    /// Its `uname -r`.
     pub release: String,
     /// The bootable file.
     pub image: PathBuf,
@@ -39,7 +39,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Debian's present kernel of that flavour; downloaded once, kept under `target/lab/kernel`.
+    /// Debian's current kernel of that flavour; downloaded once, cached under `target/lab/kernel`.
     pub fn debian(flavour: Flavour) -> Result<Kernel> {
         Kernel::unpacked(&cached("kernel", flavour.package(), |directory| fetch(flavour, directory))?)
     }
@@ -68,7 +68,7 @@ fn fetch(flavour: Flavour, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `linux-image-6.1.0-13-amd64` out of the meta package's `Depends:` line.
+/// Extracts `linux-image-6.1.0-13-amd64` from the meta package's `Depends:` line.
 fn versioned_package(description: &str) -> Option<&str> {
     let depends = description.lines().find_map(|line| line.strip_prefix("Depends: "))?;
     depends.split([' ', ',']).find(|word| word.starts_with("linux-image-"))

@@ -1,4 +1,4 @@
-//! A system that is up and may be written to: this host's files under an overlay, with mounts of its own.
+//! A running system that tests may write to: this host's files under an overlay, in a mount namespace of its own.
 
 use crate::registry::Registry;
 use crate::{HOST, scratch_directory};
@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// Makes the overlay at `$1`, with the registries.conf `$2`, and runs the rest in it. All of it goes with the
-/// mount namespace.
+/// Makes the overlay at `$1`, with the registries.conf `$2`, and runs the remaining arguments in it. Everything
+/// disappears with the mount namespace.
 const ENTER: &str = r#"
 set -e
 room=$1 registries=$2
@@ -26,7 +26,7 @@ cat "$registries" > etc/containers/registries.conf
 exec chroot . "$@"
 "#;
 
-/// A system with a registry that it may pull from.
+/// A system that may pull from a registry.
 #[derive(Debug)]
 pub struct LiveSystem {
     room: TempDir,
@@ -34,7 +34,7 @@ pub struct LiveSystem {
 }
 
 impl LiveSystem {
-    /// The same system for every test; `registry` is on its loopback.
+    /// A new system; `registry` is on its loopback interface.
     pub fn new(registry: Registry) -> Result<LiveSystem> {
         let room = scratch_directory("live")?;
         fs::create_dir(room.path().join("live"))?;
@@ -44,19 +44,19 @@ impl LiveSystem {
         Ok(LiveSystem { room, registry })
     }
 
-    /// Writes a workflow, in which `REGISTRY` is the registry's address; its path.
+    /// Writes a workflow and returns its path. `REGISTRY` in the text is replaced by the registry's address.
     pub fn workflow(&self, text: &str) -> Result<String> {
         let path = self.room().join("workflow.yaml");
         fs::write(&path, text.replace("REGISTRY", &self.registry_address()))?;
         Ok(path.display().to_string())
     }
 
-    /// How the system names an image of its registry.
+    /// The reference of an image in its registry.
     pub fn reference(&self, image: &str) -> String {
         format!("{}/{image}", self.registry_address())
     }
 
-    /// A directory that the system and this host have at the same path.
+    /// A directory that has the same path on the system and on this host.
     pub fn room(&self) -> &Path {
         self.room.path()
     }
@@ -65,12 +65,12 @@ impl LiveSystem {
         self.registry.address().replace(HOST, "127.0.0.1")
     }
 
-    /// Runs `program` under the name `name` with `arguments`; what it said and how it ended.
+    /// Runs `program` as `name` with `arguments`; returns the output and the exit status.
     pub fn run(&self, program: &Path, name: &str, arguments: &[&str]) -> Result<Output> {
         self.command(program, name, arguments)?.output().context("`unshare` cannot be started")
     }
 
-    /// What runs `program` under the name `name` with `arguments`.
+    /// A command that runs `program` as `name` with `arguments`.
     pub fn command(&self, program: &Path, name: &str, arguments: &[&str]) -> Result<Command> {
         let link = self.room.path().join(name);
         let _ = fs::remove_file(&link);

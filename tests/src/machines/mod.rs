@@ -1,4 +1,4 @@
-//! Machines: kernels, initrds and firmware, virtual machines that boot them, and systems that already run.
+//! Machines: kernels, initrds and firmware, virtual machines that boot them, and running systems.
 
 pub mod dracut;
 pub mod firmware;

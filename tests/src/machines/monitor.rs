@@ -1,4 +1,4 @@
-//! QEMU's monitor protocol, as far as plugging things in and pressing keys needs it.
+//! A client for QEMU's monitor protocol (QMP), for hot-plugging and for pressing keys.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// QEMU answers at once, but may be starved of a processor.
+/// Time limit for an answer. QEMU answers at once, but the host may be busy.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Milliseconds for which a key is held down. A slow guest must have taken the last ones from its keyboard, which
-/// remembers 16 bytes, four of them for a key with Shift.
+/// Milliseconds for which a key is held down. The buffer of the keyboard has 16 bytes, four of them for a key with
+/// Shift, and a slow guest must have read the earlier ones.
 const HELD: u64 = 10;
 
-/// Where a machine's monitor is to listen.
+/// The monitor socket of a machine.
 #[derive(Debug)]
 pub struct Monitor {
     socket: PathBuf,
@@ -23,18 +23,18 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A place for the monitor of one machine.
+    /// A path for the monitor socket of one machine.
     pub fn new() -> Result<Monitor> {
         let home = tempfile::tempdir()?; // not in target: the path of a socket is short
         Ok(Monitor { socket: home.path().join("qmp"), _home: home })
     }
 
-    /// What QEMU must be told to listen there.
+    /// QEMU's argument for the socket.
     pub fn argument(&self) -> String {
         format!("unix:{},server=on,wait=off", self.socket.display())
     }
 
-    /// Plugs a device in: `driver` and its properties, all of them texts.
+    /// Plugs in a device: `driver` with its properties, which are all strings.
     pub fn plug(&self, driver: &str, properties: &[(&str, &str)]) -> Result<()> {
         let mut arguments = json!({ "driver": driver });
         for (name, value) in properties {
@@ -43,7 +43,7 @@ impl Monitor {
         self.execute("device_add", &arguments).with_context(|| format!("plugging in a `{driver}`"))
     }
 
-    /// Presses the keys of an American keyboard that make `text`.
+    /// Presses the keys of a US keyboard for `text`.
     pub fn types(&self, text: &str) -> Result<()> {
         for letter in text.chars() {
             let keys = keys(letter).with_context(|| format!("there is no key for {letter:?}"))?;
@@ -64,7 +64,7 @@ impl Monitor {
     }
 }
 
-/// Keys besides letters and digits: QEMU's names, and what they make without and with Shift.
+/// Keys besides letters and digits: QEMU's names, and their characters without and with Shift.
 const KEYS: &[(&str, char, char)] = &[
     ("spc", ' ', ' '),
     ("ret", '\n', '\n'),
@@ -87,7 +87,7 @@ const KEYS: &[(&str, char, char)] = &[
     ("0", '0', ')'),
 ];
 
-/// The keys to press at once for a character.
+/// The keys to press together for a character.
 fn keys(letter: char) -> Option<Vec<String>> {
     if let Some((name, plain, _)) =
         KEYS.iter().find(|(_, plain, shifted)| [*plain, *shifted].contains(&letter))
@@ -107,7 +107,7 @@ fn send(mut stream: &UnixStream, message: &Value) -> Result<()> {
     Ok(stream.write_all(format!("{message}\n").as_bytes())?)
 }
 
-/// Reads up to the next answer; the greeting and events are none.
+/// Reads up to the next answer, and skips the greeting and events.
 fn answer(stream: &mut impl BufRead) -> Result<()> {
     for line in stream.lines() {
         let message: Value = serde_json::from_str(&line?)?;

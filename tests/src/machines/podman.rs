@@ -1,12 +1,12 @@
-//! podman on a [`LiveSystem`]: the oracle of what a container finds.
+//! podman on a [`LiveSystem`]: the oracle for the environment of a container.
 
 use crate::live::LiveSystem;
 use anyhow::{Result, ensure};
 use std::path::Path;
 use std::process::Output;
 
-/// Runs the rest where there is one tree of cgroups, as on every recent system: crun refuses the mixture that
-/// some machines still have.
+/// Runs the remaining arguments with a single cgroup tree, as on every recent system: crun refuses the hybrid layout
+/// that some machines still have.
 const ONE_CGROUP_TREE: &str = r#"
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
     umount -R /sys/fs/cgroup
@@ -15,9 +15,9 @@ fi
 exec "$@"
 "#;
 
-/// Images and volumes stay in the system's directory; `cgroupfs` and no events need no systemd. crun hands on
-/// whatever it has open, which here may be a lock of whoever runs the tests; podman keeps its own locks in
-/// `/dev/shm`, and leaves cgroups behind.
+/// Images and volumes stay in the system's directory. `cgroupfs` and disabled events avoid systemd. crun passes on
+/// all open descriptors, possibly a lock of the test run, so they are closed. podman has its own locks in `/dev/shm`,
+/// and leaves cgroups behind.
 const PODMAN: &str = r#"
 exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 mount -t tmpfs tmpfs /dev/shm
@@ -28,11 +28,11 @@ find /sys/fs/cgroup/libpod_parent -depth -type d -exec rmdir {} + 2> /dev/null
 exit $status
 "#;
 
-/// A root user without CAP_SYS_RESOURCE, as in many a CI, cannot raise its limits to podman's defaults.
+/// A root user without CAP_SYS_RESOURCE, as in many CI systems, cannot raise its limits to podman's defaults.
 const WITHIN_ITS_LIMITS: &[&str] =
     &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit=-1"];
 
-/// podman with images that it has pulled.
+/// podman with the images that it has pulled.
 #[derive(Debug)]
 pub struct Podman<'a> {
     system: &'a LiveSystem,
@@ -49,7 +49,7 @@ impl<'a> Podman<'a> {
         Ok(podman)
     }
 
-    /// Runs a container of `image` to its end; what it said and how it ended.
+    /// Runs a container of `image` to its end; returns the output and the exit status.
     pub fn run(&self, options: &[&str], image: &str, words: &[&str]) -> Result<Output> {
         let image = self.system.reference(image);
         let command = ["run", "--rm", "--network=host"];
@@ -62,7 +62,7 @@ impl<'a> Podman<'a> {
     }
 }
 
-/// Runs `words` on the system, with one tree of cgroups.
+/// Runs `words` on the system with a single cgroup tree.
 pub fn run_in_one_cgroup_tree(system: &LiveSystem, words: &[&str]) -> Result<Output> {
     system.run(Path::new("/bin/sh"), "sh", &[&["-c", ONE_CGROUP_TREE, "sh"], words].concat())
 }

@@ -1,4 +1,4 @@
-//! Pulls images on a system that is up, with the files in `/etc/containers` that a test wants.
+//! Pulls images on a running system, with the files in `/etc/containers` that a test needs.
 
 use crate::live::LiveSystem;
 use crate::registry::Registry;
@@ -8,33 +8,33 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
-/// A system that pulls as its files in `/etc/containers` say.
+/// A system that pulls according to its files in `/etc/containers`.
 pub struct Puller {
     system: LiveSystem,
     free_mib: Option<u64>,
 }
 
 impl Puller {
-    /// One whose files say nothing.
+    /// A system without such files.
     pub fn new() -> Result<Puller> {
-        // The system wants a registry of its own; it is not asked.
+        // A [`LiveSystem`] needs a registry; this one is not used.
         Ok(Puller { system: LiveSystem::new(Registry::plain_unlisted()?)?, free_mib: None })
     }
 
-    /// One with this registries.conf.
+    /// A system with this registries.conf.
     pub fn with(registries: &str) -> Result<Puller> {
         let puller = Puller::new()?;
         puller.file("registries.conf", registries)?;
         Ok(puller)
     }
 
-    /// The same system, which the kernel tells that only so much memory is free.
+    /// Makes the system see only this amount of free memory.
     pub fn with_free_memory(mut self, mib: u64) -> Puller {
         self.free_mib = Some(mib);
         self
     }
 
-    /// Puts a file below `/etc/containers`; its path on the system as this host sees it.
+    /// Writes a file below `/etc/containers`; returns its path on this host.
     pub fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let target = self.system.room().join("containers").join(path);
         if let Some(directory) = target.parent() {
@@ -44,17 +44,17 @@ impl Puller {
         Ok(target)
     }
 
-    /// Puts a file beside the workflow, whose name is the workflow's and `ending`.
+    /// Writes a file beside the workflow, with the workflow's name and `ending`.
     pub fn beside_workflow(&self, ending: &str, content: impl AsRef<[u8]>) -> Result<()> {
         Ok(fs::write(self.system.room().join(format!("workflow.yaml{ending}")), content)?)
     }
 
-    /// Runs the container of `image`, with `variables` in the environment.
+    /// Runs the container of `image` with `variables` in the environment.
     pub fn run(&self, image: &str, variables: &str) -> Result<Output> {
         self.run_workflow(&format!("jobs: {{pulled: {{container: '{image}'}}}}"), variables)
     }
 
-    /// Runs a workflow, with `variables` in the environment.
+    /// Runs a workflow with `variables` in the environment.
     pub fn run_workflow(&self, workflow: &str, variables: &str) -> Result<Output> {
         let file = self.system.workflow(workflow)?;
         let (room, init) = (self.system.room().display(), program("iguana-init"));
@@ -74,23 +74,23 @@ impl Puller {
     }
 }
 
-/// All that was said.
+/// The complete output.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// It succeeded, its container ran, and these words were said.
+/// Asserts that it succeeded, its container ran, and the output has these texts.
 pub fn succeeds(output: &Output, words: &[&str]) {
     says(output, 0, words);
     assert!(text(output).contains("it runs"), "{}", text(output));
 }
 
-/// It failed with these words.
+/// Asserts that it failed and the output has these texts.
 pub fn fails(output: &Output, words: &[&str]) {
     says(output, 1, words);
 }
 
-/// It ended with this status and said these words.
+/// Asserts this exit status and these texts in the output.
 pub fn says(output: &Output, status: i32, words: &[&str]) {
     let text = text(output);
     assert_eq!(output.status.code(), Some(status), "{text}");
@@ -99,17 +99,17 @@ pub fn says(output: &Output, status: i32, words: &[&str]) {
     }
 }
 
-/// Where a registry is on this host.
+/// The address of a registry on this host.
 pub fn here(registry: &Registry) -> String {
     registry.address().replace(HOST, "127.0.0.1")
 }
 
-/// In registries.conf: a registry without TLS.
+/// Lines of registries.conf for a registry without TLS.
 pub fn insecure(location: &str) -> String {
     format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n")
 }
 
-/// The same for a mirror of the registry before it.
+/// Lines of registries.conf for a mirror of the preceding registry.
 pub fn mirror(location: &str) -> String {
     format!("[[registry.mirror]]\nlocation = \"{location}\"\ninsecure = true\n")
 }

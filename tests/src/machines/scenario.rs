@@ -1,4 +1,4 @@
-//! One boot, described in a few lines: which workflow, which disks, which machine.
+//! A boot, described in a few lines: its workflow, its disks, its machine.
 
 use crate::disk::Disk;
 use crate::image::{Image, Maker, Recipe};
@@ -14,26 +14,26 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long anything expected may take: boots take seconds, but two machines may share one slow core.
+/// Time limit for anything that is expected. Boots take seconds, but two machines may share one slow core.
 pub const LIMIT: Duration = Duration::from_secs(240);
 
-/// The console is the serial line, on which the kernel's information would cut lines of others in two; and a kernel
-/// that panics ends the machine at once.
+/// The console is the serial line. Informational messages of the kernel are off, because they would break other lines
+/// in two. A kernel panic ends the machine at once.
 const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1";
 
-/// In a workflow: the address of the scenario's registry.
+/// Placeholder in a workflow for the address of the scenario's registry.
 const REGISTRY: &str = "REGISTRY";
 
-/// A boot to be.
+/// A boot to be started.
 #[derive(Debug)]
 pub struct Scenario {
     machine: Machine,
     append: Vec<String>,
     workflow: Option<String>,
-    /// What is served beside it: its ending and its content.
+    /// Files served beside the workflow: extension and content.
     beside: Vec<(String, Vec<u8>)>,
     registry: Option<Registry>,
-    /// Of a machine with a screen.
+    /// The monitor of a machine with a screen.
     monitor: Option<Monitor>,
 }
 
@@ -65,18 +65,18 @@ impl Scenario {
         }
     }
 
-    /// The registry to use in place of a plain one of the scenario's own.
+    /// Uses this registry instead of the scenario's own.
     pub fn registry(mut self, registry: Registry) -> Scenario {
         self.registry = Some(registry);
         self
     }
 
-    /// An image in the registry.
+    /// Adds an image to the registry.
     pub fn image(self, name: &str, recipe: Recipe) -> Result<Scenario> {
         self.made_image(name, &recipe.make(Maker::Spec)?)
     }
 
-    /// An image in the registry that was made already.
+    /// Adds a finished image to the registry.
     pub fn made_image(mut self, name: &str, image: &Image) -> Result<Scenario> {
         let registry = self.registry.take().map_or_else(Registry::plain, Ok)?;
         registry.push_all(image, name)?;
@@ -84,68 +84,69 @@ impl Scenario {
         Ok(self)
     }
 
-    /// The workflow, served by http to the machine; `REGISTRY` in it is the registry's address.
+    /// Sets the workflow, which is served to the machine by HTTP; `REGISTRY` in it is replaced by the registry's
+    /// address.
     pub fn workflow(mut self, text: impl Into<String>) -> Scenario {
         self.workflow = Some(text.into());
         self
     }
 
-    /// A file served beside the workflow, whose name is the workflow's and `ending`.
+    /// Serves a file beside the workflow, with the workflow's name and `ending`.
     pub fn beside_workflow(mut self, ending: &str, content: impl Into<Vec<u8>>) -> Scenario {
         self.beside.push((ending.to_owned(), content.into()));
         self
     }
 
-    /// A workflow of one job, named `job`, that runs the image `job` made from `recipe`.
+    /// Sets a workflow with one job, named `job`, that runs the image `job` made from `recipe`.
     pub fn job(self, recipe: Recipe) -> Result<Scenario> {
         Ok(self.image("job", recipe)?.workflow("jobs: {job: {container: {image: REGISTRY/job}}}"))
     }
 
-    /// More of the kernel's command line.
+    /// Adds options to the kernel's command line.
     pub fn append(mut self, text: impl Into<String>) -> Scenario {
         self.append.push(text.into());
         self
     }
 
-    /// Memory in MiB.
+    /// Sets the memory in MiB.
     pub fn memory(mut self, mib: u32) -> Scenario {
         self.machine.memory_mib = mib;
         self
     }
 
-    /// One more virtio disk.
+    /// Adds a virtio disk.
     pub fn disk(mut self, disk: &Disk) -> Scenario {
         self.machine.disks.push(iguana_vm::Disk::raw(disk.image()).throw_away());
         self
     }
 
-    /// A screen, which is the main console, and a keyboard, which [`Boot::types`] presses. On the serial line there
-    /// is then only what the kernel says, and what a container writes to it.
+    /// Adds a screen, which becomes the main console, and a keyboard, whose keys [`Boot::types`] presses. The serial
+    /// line then has only the kernel's messages and what a container writes to it.
     pub fn screen(self) -> Result<Scenario> {
         let monitor = Monitor::new()?;
         let scenario = self.append("console=tty0").extra(["-device", "VGA", "-qmp", &monitor.argument()]);
         Ok(Scenario { monitor: Some(monitor), ..scenario })
     }
 
-    /// No network interface.
+    /// Removes the network interface.
     pub fn no_network(mut self) -> Scenario {
         self.machine.network = Network::Absent;
         self
     }
 
-    /// Another network interface than virtio's, in the same network.
+    /// Uses another model of network interface than virtio, in the same network.
     pub fn network_interface(mut self, model: &str) -> Scenario {
         self.machine.network = Network::Absent;
         self.extra(["-netdev", "user,id=net1", "-device", &format!("{model},netdev=net1")])
     }
 
-    /// Nothing from which random numbers come: neither a device nor the processor's instruction.
+    /// Removes all sources of random numbers: the device and the processor's instruction.
     pub fn no_random_source(mut self) -> Scenario {
         self.machine.has_random_source = false;
         self.extra(["-cpu", "qemu64"])
     }
 
-    /// More of QEMU's command line.
+    /// Adds arguments of QEMU.
     pub fn extra<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Scenario {
         self.machine.extra.extend(arguments.into_iter().map(OsString::from));
         self
@@ -168,14 +169,14 @@ impl Scenario {
     }
 }
 
-/// `target/lab/logs/NAME-OF-THE-TEST.log`: the test harness names its threads so.
+/// `target/lab/logs/NAME-OF-THE-TEST.log`: the test harness names the threads after the tests.
 fn log_of_this_test() -> Result<PathBuf> {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("boot").replace("::", "-");
     Ok(lab_directory("logs")?.join(name).with_extension("log"))
 }
 
-/// A machine that boots; it ends with the value.
+/// A booting machine, which ends when the value is dropped.
 pub struct Boot {
     console: Console,
     keyboard: Option<Monitor>,
@@ -184,7 +185,7 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// Waits until the console says `text` after what was last expected.
+    /// Waits until the console prints `text` after the last match.
     pub fn expect(&mut self, text: &str) -> Result<Line> {
         self.console.expect(text, LIMIT)
     }
@@ -194,7 +195,7 @@ impl Boot {
         texts.iter().try_for_each(|text| self.expect(text).map(drop))
     }
 
-    /// Waits for a whole error block that names `stage`, and for what is done about it; the block.
+    /// Waits for a complete error block that names `stage`, and for the reaction to it; returns the block.
     pub fn fails_in(&mut self, stage: &str) -> Result<String> {
         let stage = format!("iguana:   stage: {stage}");
         self.expect_all(&[
@@ -218,13 +219,13 @@ impl Boot {
         }
     }
 
-    /// Waits for the machine's end, a power-off or a reset; all that its console said.
+    /// Waits for the machine's end, a power-off or a reset; returns the whole console output.
     pub fn ends(&mut self) -> Result<String> {
         self.console.wait_exit(LIMIT)?;
         Ok(self.said())
     }
 
-    /// All that the console has said so far.
+    /// The console output so far.
     pub fn said(&self) -> String {
         self.console.lines().iter().map(|line| format!("{}\n", line.text)).collect()
     }

@@ -1,4 +1,4 @@
-//! The ways by which Iguana comes to a machine, each as a boot from the machine's start to a container.
+//! The boot methods of Iguana, each as a boot from the start of the machine to a container.
 
 use crate::firmware::Firmware;
 use crate::image::Image;
@@ -17,43 +17,43 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The machine's console is the serial line, and whatever goes wrong ends it.
+/// The console is the serial line, and every failure ends the machine.
 const CMDLINE: &str = "console=ttyS0 panic=-1 rd.iguana.on_failure=poweroff";
 
-/// The interface's address.
+/// The MAC address of the interface.
 const MAC: &str = "52:54:00:12:34:56";
 
-/// The machine's serial number in its firmware's tables: as much of a URL as a hostile vendor can put there, and as
-/// it must come to the server.
+/// The machine's serial number in its firmware tables: a hostile vendor could use characters with a meaning in URLs.
+/// The server must receive exactly this text.
 const SERIAL: &str = "../a b?c=${uuid}";
 const SERIAL_IN_A_URL: &str = "..%2Fa%20b%3Fc%3D%24%7Buuid%7D";
 
-/// Enough for a firmware, the medium's content and the initrd beside it.
+/// Memory in MiB: enough for the firmware, the content of the medium and the initrd.
 const MEMORY_MIB: u32 = 1024;
 
-/// How long any step of a boot may take: firmware is slow without KVM.
+/// Time limit of each step of a boot: firmware is slow without KVM.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// A way.
+/// A boot method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// QEMU's own loader: nothing before the kernel.
+    /// QEMU's own loader, without firmware.
     Kernel,
-    /// A disc, BIOS.
+    /// An optical disc, BIOS.
     IsoBios,
-    /// A disc, UEFI.
+    /// An optical disc, UEFI.
     IsoUefi,
-    /// The same image written to a stick, BIOS.
+    /// The ISO image written to a stick, BIOS.
     IsoStickBios,
-    /// The same image written to a stick, UEFI.
+    /// The ISO image written to a stick, UEFI.
     IsoStickUefi,
-    /// The image for sticks, BIOS.
+    /// The `usb` image, BIOS.
     UsbBios,
-    /// The image for sticks, UEFI.
+    /// The `usb` image, UEFI.
     UsbUefi,
     /// The unified kernel image on a disk's EFI system partition.
     Uki,
-    /// The interface's own iPXE loads kernel and initrd by TFTP, BIOS.
+    /// The interface's iPXE loads kernel and initrd by TFTP, BIOS.
     PxeBios,
     /// UEFI's PXE loads the unified kernel image by TFTP.
     PxeUefi,
@@ -77,7 +77,7 @@ impl Way {
         Way::HttpUefi,
     ];
 
-    /// What people call it.
+    /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Way::Kernel => "kernel and initrd from QEMU",
@@ -113,8 +113,8 @@ impl Way {
         self.format() == "pxe"
     }
 
-    /// Starts a machine that comes this way and runs `image` as its only job; its log is `target/lab/logs/LOG.log`. A
-    /// way over the network takes this thread into a network of its own.
+    /// Starts a machine with this boot method that runs `image` as its only job. The log is
+    /// `target/lab/logs/LOG.log`. A network boot moves this thread into a network namespace of its own.
     pub fn start(self, image: &Image, log: &str) -> Result<BootRun> {
         let mut segment = if self.is_network() { Some(Segment::enter()?) } else { None };
         let (registry, web_server, home) =
@@ -124,7 +124,7 @@ impl Way {
         let own = format!("{MAC}-{SERIAL_IN_A_URL}");
         let page = if self == Way::PxeBios { &own } else { "any" };
         let url = web_server.serve(&format!("/{page}.yaml"), workflow);
-        // iPXE knows its own interface, and leaves the serial number to Iguana.
+        // iPXE expands the MAC address itself, and leaves the serial number to Iguana.
         let url = if self == Way::PxeBios { url.replace(&own, "${mac}-${serial}") } else { url };
         let built = self.build(&url, home.path())?;
         if let Some(segment) = &mut segment {
@@ -140,10 +140,10 @@ impl Way {
         Ok(BootRun { console, _kept: (segment, registry, web_server, home, firmware) })
     }
 
-    /// What `iguana build` makes for this way.
+    /// Runs `iguana build` for this boot method.
     fn build(self, url: &str, home: &Path) -> Result<PathBuf> {
         let output = match self {
-            // A whole disk, as QEMU makes it of a directory.
+            // QEMU makes a whole disk from a directory.
             Way::Uki => home.join("esp/EFI/BOOT/BOOTX64.EFI"),
             _ => home.join("built"),
         };
@@ -152,11 +152,11 @@ impl Way {
         Ok(output)
     }
 
-    /// Whom dnsmasq offers what.
+    /// Options of dnsmasq: which client gets which file.
     fn dnsmasq(self, built: &Path, web_server: &WebServer) -> Result<Vec<String>> {
         let options = match self {
             Way::PxeBios => vec!["--dhcp-boot=boot.ipxe".to_owned()],
-            // Option 93 is the client's architecture (RFC 4578), 16 that of UEFI's HTTP boot on x86-64.
+            // Option 93 is the client's architecture (RFC 4578); 16 is UEFI HTTP boot on x86-64.
             Way::HttpUefi => {
                 let url = web_server.serve("/iguana.efi", fs::read(built.join("iguana.efi"))?);
                 vec![
@@ -189,7 +189,7 @@ impl Way {
         };
         if self.is_network() {
             machine.network = Network::Absent;
-            // UEFI has its own driver, and its own PXE; the BIOS has what the interface brings: iPXE.
+            // UEFI has its own driver and PXE client. With a BIOS the interface's ROM is used: iPXE.
             let rom = if self.has_uefi() { ",romfile=" } else { "" };
             let interface = format!("virtio-net-pci,netdev=net0,mac={MAC},bootindex=0{rom}");
             extra.extend(["-netdev".into(), Segment::interface(), "-device".into(), interface]);
@@ -201,7 +201,7 @@ impl Way {
     }
 }
 
-/// QEMU's words for an optical disc.
+/// QEMU's arguments for an optical disc.
 pub fn disc(image: &Path) -> Vec<String> {
     let drive = format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", image.display());
     ["-drive", &drive, "-device", "ide-cd,drive=disc"].map(str::to_owned).to_vec()
@@ -217,14 +217,14 @@ fn stick(image: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A disk with one FAT partition, which QEMU makes of the directory above `program`'s three.
+/// A disk with one FAT partition, which QEMU makes from the directory three levels above `program`.
 fn esp(program: &Path) -> Vec<String> {
     let directory = program.ancestors().nth(3).unwrap_or(program);
     let drive = format!("if=none,id=esp,format=raw,readonly=on,file=fat:{}", directory.display());
     ["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(str::to_owned).to_vec()
 }
 
-/// Runs `iguana build` for the lab's cloud kernel with further `options`.
+/// Runs `iguana build` for the lab's cloud kernel with additional `options`.
 pub fn build(format: &str, cmdline: &str, output: &Path, options: &[OsString]) -> Result<()> {
     let mut command = initrd::command(&Kernel::debian(Flavour::Cloud)?, output);
     command.args(initrd::lab_trust()?).args(["--format", format]);
@@ -234,19 +234,19 @@ pub fn build(format: &str, cmdline: &str, output: &Path, options: &[OsString]) -
     process::run(command.args(options), LONG).map(drop)
 }
 
-/// A machine on its way; it ends with the value.
+/// A booting machine, which ends when the value is dropped.
 pub struct BootRun {
     console: Console,
     _kept: (Option<Segment>, Registry, WebServer, TempDir, Option<Firmware>),
 }
 
 impl BootRun {
-    /// Waits until the console says `text` after what was last expected.
+    /// Waits until the console prints `text` after the last match.
     pub fn expect(&mut self, text: &str) -> Result<Line> {
         self.console.expect(text, LIMIT)
     }
 
-    /// Waits for the machine's end; all that it said.
+    /// Waits for the machine's end; returns all lines.
     pub fn ends(&mut self) -> Result<Vec<Line>> {
         self.console.wait_exit(LIMIT)?;
         Ok(self.console.lines())

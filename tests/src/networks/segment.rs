@@ -1,4 +1,4 @@
-//! A network of its own, with a machine's interface at one end and dnsmasq at the other.
+//! A private network with a machine's interface at one end and dnsmasq at the other.
 
 use crate::process::{self, QUICK};
 use crate::scratch_directory;
@@ -11,17 +11,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The interface's end of it; QEMU opens it.
+/// The TAP device that QEMU opens for the interface.
 const TAP: &str = "tap0";
 
-/// The host's end, with the address [`HOST`].
+/// The bridge on the host's end, with the address [`HOST`].
 const BRIDGE: &str = "br0";
 
-/// Starting takes well under a second; past this it has failed.
+/// Time limit for starting dnsmasq, which takes well under a second.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A network segment. It is that of the thread that made it, and of all that the thread starts from then on: nothing
-/// outside sees it, and it sees nothing outside.
+/// A network segment in its own namespace. It belongs to the thread that made it, and to all processes that the
+/// thread starts later. It is isolated from all other networks.
 #[derive(Debug)]
 pub struct Segment {
     helpers: Vec<Child>,
@@ -29,7 +29,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Takes this thread into a new network, which has a bridge with a interface's place.
+    /// Moves this thread into a new network namespace, which has a bridge and a place for one interface.
     pub fn enter() -> Result<Segment> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network of our own (are we root?)")?;
         for line in [
@@ -45,18 +45,18 @@ impl Segment {
         Ok(Segment { helpers: Vec::new(), home: scratch_directory("segment")? })
     }
 
-    /// The options of QEMU's `-netdev` for the interface.
+    /// QEMU's `-netdev` options for the interface.
     pub fn interface() -> String {
         format!("tap,id=net0,ifname={TAP},script=no,downscript=no")
     }
 
-    /// Lets machines reach what listens on this thread's loopback at `port`.
+    /// Makes a service on this thread's loopback at `port` available to machines.
     pub fn offer(&mut self, port: &str) -> Result<()> {
         let listen = format!("TCP-LISTEN:{port},bind={HOST},fork,reuseaddr");
         self.start(Command::new("socat").args([listen, format!("TCP:127.0.0.1:{port}")]), "socat")
     }
 
-    /// Gives addresses by DHCP and the files of `directory` by TFTP, with more of dnsmasq's `options`.
+    /// Runs dnsmasq: DHCP, and TFTP for the files of `directory`, with additional `options`.
     pub fn serve(&mut self, directory: &Path, options: &[String]) -> Result<()> {
         let mut dnsmasq = Command::new("/usr/sbin/dnsmasq");
         dnsmasq.args([
@@ -108,7 +108,7 @@ impl Drop for Segment {
             helper.kill().ok();
             helper.wait().ok();
         }
-        // For a look after a failure.
+        // Kept for the analysis of failures.
         if let Ok(logs) = lab_directory("logs") {
             fs::copy(self.log("dnsmasq"), logs.join("dnsmasq.log")).ok();
         }

@@ -1,4 +1,4 @@
-//! Certificate authorities, and the certificate of a server that one of them vouches for.
+//! Certificate authorities, and server certificates that they sign.
 
 use crate::process::{self, QUICK};
 use crate::{HOST, cached};
@@ -6,27 +6,27 @@ use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Days a certificate is good for: longer than any checkout lives.
+/// Days for which a certificate is valid: longer than any checkout is used.
 const DAYS: &str = "3650";
 
-/// A CA, with a server certificate for this host as seen from here and from a guest.
+/// A CA with a server certificate for this host, with its names for the host and for guests.
 #[derive(Clone, Debug)]
 pub struct Authority {
     home: PathBuf,
 }
 
 impl Authority {
-    /// The authority of that name; made once, kept under `target/lab/authority`.
+    /// The authority of that name; made once, cached under `target/lab/authority`.
     pub fn named(name: &str) -> Result<Authority> {
         Ok(Authority { home: cached("authority", name, |directory| make(name, directory))? })
     }
 
-    /// What must be trusted to trust its servers.
+    /// The CA certificate that clients must trust.
     pub fn certificate(&self) -> PathBuf {
         self.home.join("ca.pem")
     }
 
-    /// Makes the certificate of a client, `client.cert` and `client.key`, in the directory `into`.
+    /// Makes a client certificate, `client.cert` and `client.key`, in the directory `into`.
     pub fn certify_client(&self, into: &Path) -> Result<()> {
         let (ca, key) = (self.certificate(), self.home.join("ca.key"));
         let mut command = request(into, "client");
@@ -37,7 +37,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The certificate its server shows.
+    /// The certificate of its server.
     pub fn server_certificate(&self) -> PathBuf {
         self.home.join("server.pem")
     }

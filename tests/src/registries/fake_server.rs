@@ -1,4 +1,4 @@
-//! TLS servers that are not what they should be: openssl's, with certificates of every kind.
+//! Faulty TLS servers: openssl's, with certificates of every kind.
 
 use crate::process::{self, QUICK};
 use anyhow::{Result, ensure};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An authority that dates certificates as it is told, in a directory.
+/// An authority that issues certificates with any dates, in a directory.
 #[derive(Debug)]
 pub struct DatedAuthority {
     directory: PathBuf,
@@ -24,7 +24,7 @@ pub struct Certified {
 const NEW_KEY: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 impl DatedAuthority {
-    /// A new one.
+    /// Makes a new authority.
     pub fn new(directory: &Path) -> Result<DatedAuthority> {
         let dater = DatedAuthority { directory: directory.to_owned() };
         let home = directory.display();
@@ -39,12 +39,12 @@ impl DatedAuthority {
         Ok(dater)
     }
 
-    /// Its own certificate.
+    /// The certificate of the authority.
     pub fn authority(&self) -> PathBuf {
         self.directory.join("ca.crt")
     }
 
-    /// A certificate that nobody but its own key vouches for.
+    /// A self-signed certificate.
     pub fn self_signed(&self, name: &str, subject: &str) -> Result<Certified> {
         let certified = self.place(name);
         let mut command = Command::new("openssl");
@@ -57,7 +57,7 @@ impl DatedAuthority {
         Ok(certified)
     }
 
-    /// One for `names` (as in `subjectAltName`), from one year to another.
+    /// A certificate for `names` (as in `subjectAltName`), valid from one year to another.
     pub fn certify(&self, name: &str, names: &str, from: u32, to: u32) -> Result<Certified> {
         let (certified, request) = (self.place(name), self.directory.join(format!("{name}.csr")));
         let mut command = Command::new("openssl");
@@ -79,7 +79,7 @@ impl DatedAuthority {
     }
 }
 
-/// A server that ends with the value.
+/// A running server, which ends when the value is dropped.
 #[derive(Debug)]
 pub struct FakeServer {
     process: Child,
@@ -88,7 +88,7 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    /// Serves the whole HTTP answers in the files of `directory`, by `openssl s_server` with more `options`.
+    /// Serves the complete HTTP answers in the files of `directory` with `openssl s_server` and additional `options`.
     pub fn start(certified: &Certified, directory: &Path, options: &[&str]) -> Result<FakeServer> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut command = Command::new("setpriv");

@@ -1,4 +1,4 @@
-//! What stands before a registry and misbehaves: passes requests on, answers them itself, or breaks off.
+//! A proxy in front of a registry that misbehaves: it passes requests on, answers them itself, or breaks connections.
 
 use crate::HOST;
 use anyhow::{Context, Result};
@@ -9,45 +9,45 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A client that says nothing for this long is given up.
+/// Time after which an idle client is disconnected.
 const CLIENT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What comes after the method.
+    /// The request target.
     pub target: String,
-    /// All of the head.
+    /// The request line and headers.
     pub head: String,
-    /// How many requests for this target came before.
+    /// Number of earlier requests for this target.
     pub before: usize,
 }
 
 impl Request {
-    /// Whether its head has these letters, in whatever case.
+    /// Whether the head contains this text, ignoring case.
     pub fn says(&self, words: &str) -> bool {
         self.head.to_lowercase().contains(&words.to_lowercase())
     }
 }
 
-/// What becomes of a request.
+/// What to do with a request.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// What the server behind answers.
+    /// Pass on the server's answer.
     Pass,
-    /// Only so many bytes of that.
+    /// Pass on only this number of bytes.
     Cut(usize),
-    /// The same with one byte changed, so far from the beginning of the answer.
+    /// Pass on the answer with one byte changed at this offset.
     Damage(u64),
-    /// What the server behind answers when the client does not send this header.
+    /// Pass on the answer to the request without this header.
     PassWithout(&'static str),
-    /// So many bytes of what the server behind answers, and then silence.
+    /// Pass on this number of bytes, then send nothing.
     Stall(usize),
-    /// A status, headers and a body.
+    /// Answer with this status, headers and body.
     Answer(&'static str, Vec<(&'static str, String)>, Vec<u8>),
-    /// A body of zeros that does not end.
+    /// Answer with an endless body of zeros.
     Endless,
-    /// A tunnel to the port that the target names, on loopback: what a proxy does.
+    /// Open a tunnel to the target's port on loopback, as a proxy does.
     Tunnel,
 }
 
@@ -62,7 +62,7 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// One before the server `behind` (an address as a guest writes it), that does what `rule` says.
+    /// A proxy in front of the server `behind` (its address for guests) that does what `rule` returns.
     pub fn before(
         behind: &str,
         rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
@@ -87,7 +87,7 @@ impl FaultProxy {
         Ok(FaultProxy { address, requests, closing, acceptor: Some(acceptor) })
     }
 
-    /// Its `host:port` on this machine.
+    /// Its `host:port` on this host.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
@@ -108,7 +108,7 @@ impl Drop for FaultProxy {
     }
 }
 
-/// One request; the connection ends with its answer.
+/// Handles one request; the connection is closed after the answer.
 fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<Request>>) -> Option<()> {
     stream.set_read_timeout(Some(CLIENT_LIMIT)).ok()?;
     let mut client = BufReader::new(stream);
@@ -128,7 +128,7 @@ fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<R
         Action::PassWithout(header) => pass(&without(&request.head, header), behind, client, u64::MAX),
         Action::Stall(bytes) => {
             pass(&request.head, behind, client, bytes as u64)?;
-            // Until the client has had enough.
+            // Wait until the client closes the connection.
             client.read(&mut [0]).ok().map(drop)
         }
         Action::Endless => endless(client),
@@ -159,7 +159,7 @@ fn damage(head: &str, behind: &str, client: &mut TcpStream, at: u64) -> Option<(
     std::io::copy(&mut server, client).ok().map(drop)
 }
 
-/// The answer of the server behind, after which it closes the connection.
+/// Sends the request to the server, which closes the connection after its answer.
 fn ask(head: &str, behind: &str) -> Option<TcpStream> {
     let mut server = TcpStream::connect(behind).ok()?;
     let once = head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
@@ -179,7 +179,7 @@ fn without(head: &str, header: &str) -> String {
     head.split_inclusive("\r\n").filter(is_other).collect()
 }
 
-/// Bounded by the client, which must go, or by a gigabyte.
+/// Sends until the client closes the connection, at most a gigabyte.
 fn endless(client: &mut TcpStream) -> Option<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").ok()?;
     (0..1024).try_for_each(|_| client.write_all(&[0; 1 << 20]).ok())

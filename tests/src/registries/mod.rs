@@ -1,4 +1,4 @@
-//! Registries and web servers, the certificates that they show, and proxies that disturb them.
+//! Registries and web servers, their certificates, and proxies that inject faults.
 
 pub mod authority;
 pub mod fake_server;

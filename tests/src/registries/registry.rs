@@ -1,4 +1,4 @@
-//! Debian's docker-registry on loopback, as a value: started, and stopped when dropped.
+//! Debian's docker-registry on loopback. It is stopped when the value is dropped.
 
 use crate::authority::Authority;
 use crate::image::{Image, Maker, Recipe};
@@ -13,27 +13,27 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Ports that the lab's `registries.conf` calls insecure: registries without TLS listen on these, so
-/// that one initrd serves every scenario. As many as registries may run at once.
+/// Ports that the lab's `registries.conf` marks as insecure. Registries without TLS listen on these, so that one
+/// initrd serves every scenario. The number of ports limits how many registries can run at once.
 pub const INSECURE_PORTS: Range<u16> = 35500..35516;
 
-/// Ports of which no `registries.conf` speaks.
+/// Ports that are not in any `registries.conf`.
 const OTHER_PORTS: Range<u16> = 35516..35580;
 
-/// The port of a registry that the lab's `registries.conf` names as the place of others' images.
+/// The port of the registry that the lab's `registries.conf` uses as the location of other registries' images.
 pub const STAND_IN_PORT: u16 = 35499;
 
-/// The registries whose images it has, and the directories that it has them in.
+/// The registries that it replaces, with the repository prefixes of their images.
 pub const STOOD_IN_FOR: &[(&str, &str)] =
     &[("registry.opensuse.org", "opensuse"), ("registry.example", "example")];
 
-/// The name and the password that [`Registry::demanding_a_password`] wants.
+/// The name and the password for [`Registry::demanding_a_password`].
 pub const CREDENTIALS: (&str, &str) = ("installer", "open sesame");
 
-/// Both as `htpasswd -B` writes them.
+/// Both in the format of `htpasswd -B`.
 const HTPASSWD: &str = "installer:$2y$05$8KBDuC5MOQKtWPjWDUZRQu9rD5R2E4qqvGFlMGndrpKD1r2RX70Ly\n";
 
-/// Starting takes well under a second; past this it has failed.
+/// Time limit for starting, which takes well under a second.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running registry.
@@ -46,7 +46,7 @@ pub struct Registry {
     demands_a_password: bool,
 }
 
-/// What kind of registry is to be.
+/// Options of a new registry.
 #[derive(Debug, Default)]
 struct RegistryOptions<'a> {
     authority: Option<&'a Authority>,
@@ -55,17 +55,17 @@ struct RegistryOptions<'a> {
 }
 
 impl Registry {
-    /// Plain http, on a port that the lab's `registries.conf` calls insecure.
+    /// A registry with plain HTTP on a port that the lab's `registries.conf` marks as insecure.
     pub fn plain() -> Result<Registry> {
         Registry::start(INSECURE_PORTS, &RegistryOptions::default())
     }
 
-    /// Plain http, on a port that no `registries.conf` names.
+    /// A registry with plain HTTP on a port that is not in any `registries.conf`.
     pub fn plain_unlisted() -> Result<Registry> {
         Registry::start(OTHER_PORTS, &RegistryOptions::default())
     }
 
-    /// https, with the certificate that `authority` vouches for.
+    /// A registry with HTTPS and the server certificate of `authority`.
     pub fn tls(authority: &Authority) -> Result<Registry> {
         Registry::start(
             OTHER_PORTS,
@@ -73,7 +73,7 @@ impl Registry {
         )
     }
 
-    /// As [`Registry::tls`], for those who show a certificate of the same authority.
+    /// As [`Registry::tls`], with client certificates of the same authority required.
     pub fn demanding_a_certificate(authority: &Authority) -> Result<Registry> {
         let wish = RegistryOptions {
             authority: Some(authority),
@@ -86,7 +86,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// As [`Registry::plain`], for those who know the [`CREDENTIALS`].
+    /// As [`Registry::plain`], with the [`CREDENTIALS`] required.
     pub fn demanding_a_password() -> Result<Registry> {
         Registry::start(
             INSECURE_PORTS,
@@ -94,7 +94,7 @@ impl Registry {
         )
     }
 
-    /// Has the images of the registries [`STOOD_IN_FOR`], so that workflows run as other people wrote them.
+    /// A registry that replaces those in [`STOOD_IN_FOR`], so that workflows with their names run unchanged.
     pub fn standing_for_others() -> Result<Registry> {
         Registry::start(STAND_IN_PORT..STAND_IN_PORT + 1, &RegistryOptions::default())
     }
@@ -132,12 +132,12 @@ impl Registry {
         Ok(())
     }
 
-    /// What it logged, for error messages.
+    /// Its log, for error messages.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
-    /// Its `host:port` as a guest writes it.
+    /// Its `host:port` for guests.
     pub fn address(&self) -> String {
         format!("{HOST}:{}", self.port.number)
     }
@@ -146,27 +146,27 @@ impl Registry {
         format!("127.0.0.1:{}", self.port.number)
     }
 
-    /// Takes `image` in under `name`; the reference by which a guest pulls it.
+    /// Pushes `image` as `name`; returns the reference for guests.
     pub fn push(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &[])
     }
 
-    /// Makes the image and takes it in.
+    /// Makes the image and pushes it.
     pub fn push_recipe(&self, recipe: Recipe, name: &str) -> Result<String> {
         self.push(&recipe.make(Maker::Spec)?, name)
     }
 
-    /// As `push`, with every layer compressed again by zstd.
+    /// As `push`, with every layer recompressed with zstd.
     pub fn push_as_zstd(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &["--dest-compress-format", "zstd", "--format", "oci"])
     }
 
-    /// As `push`, with a manifest and configuration in Docker's own form.
+    /// As `push`, with a manifest and configuration in Docker's format.
     pub fn push_as_docker(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &["--format", "v2s2"])
     }
 
-    /// As `push`, with all that an index in the layout lists, for every architecture.
+    /// As `push`, with all images of an index in the layout, for every architecture.
     pub fn push_all(&self, image: &Image, name: &str) -> Result<String> {
         self.copy(image, name, &["--all"])
     }
@@ -186,8 +186,8 @@ impl Registry {
         Ok(format!("{}/{name}", self.address()))
     }
 
-    /// A directory as containers-certs.d(5) describes it, that trusts `ca`.
-    /// With a client's certificate if one is demanded.
+    /// A directory in the format of containers-certs.d(5) that trusts `ca`, with a client certificate if one is
+    /// required.
     fn trusting(&self, ca: &Path) -> Result<PathBuf> {
         let directory = self.home.path().join("certs");
         fs::create_dir_all(&directory)?;
@@ -195,7 +195,7 @@ impl Registry {
         Ok(directory)
     }
 
-    /// The files of all blobs it holds, largest first: layers before configurations and manifests.
+    /// The files of all blobs, largest first: layers come before configurations and manifests.
     pub fn blobs(&self) -> Result<Vec<PathBuf>> {
         let directory = self.home.path().join("data/docker/registry/v2/blobs/sha256");
         let listed =
@@ -206,7 +206,7 @@ impl Registry {
     }
 }
 
-/// A push of the largest image on two busy cores.
+/// Time limit for a push of the largest image on two busy cores.
 const LIMIT_OF_A_PUSH: Duration = Duration::from_secs(300);
 
 impl Drop for Registry {
@@ -241,7 +241,7 @@ fn config(port: u16, home: &Path, wish: &RegistryOptions<'_>) -> String {
     )
 }
 
-/// A port that is ours as long as the value lives: other labs on this machine see the lock.
+/// A reserved port. A lock keeps other labs on this machine from using it while the value lives.
 #[derive(Debug)]
 struct Port {
     number: u16,

@@ -1,4 +1,4 @@
-//! A web server on loopback that serves what a scenario puts there, and misbehaves when told to.
+//! A web server on loopback with the content of a scenario. It can also be told to misbehave.
 
 use crate::HOST;
 use crate::authority::Authority;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A client that says nothing for this long is given up; longer than any client waits for an answer.
+/// Time after which an idle client is disconnected; longer than any client waits for an answer.
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// A running server; stopped when dropped.
@@ -66,12 +66,12 @@ impl WebServer {
         Ok(WebServer { address, scheme, pages, closing, acceptor: Some(acceptor) })
     }
 
-    /// Serves `text` at `path`; its URL as a guest writes it.
+    /// Serves `text` at `path`; returns the URL for guests.
     pub fn serve(&self, path: &str, text: impl Into<Vec<u8>>) -> String {
         self.answer(path, Answer::Page(text.into()))
     }
 
-    /// Takes requests for `path` and never answers; its URL.
+    /// Accepts requests for `path` and never answers; returns its URL.
     pub fn silence(&self, path: &str) -> String {
         self.answer(path, Answer::Silence)
     }
@@ -137,7 +137,7 @@ fn until_closed(mut stream: impl Read) {
     std::io::copy(&mut stream, &mut std::io::sink()).ok();
 }
 
-/// The path of the request line, once the whole head was read.
+/// The path in the request line, after the whole head was read.
 fn requested_path(stream: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

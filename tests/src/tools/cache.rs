@@ -1,12 +1,11 @@
-//! What is slow to make: made once, kept under `target/lab`, found again.
+//! A cache under `target/lab` for results that are slow to make.
 
 use crate::lab_directory;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The directory `target/lab/ROOM/NAME`: what `make` put there the first time. Whoever else wants it while it is
-/// being made waits.
+/// The directory `target/lab/ROOM/NAME`, which `make` fills on first use. Concurrent callers wait.
 pub fn cached(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let room = lab_directory(room_name)?;
     let home = room.join(name);
@@ -19,7 +18,8 @@ pub fn cached(room_name: &str, name: &str, make: impl FnOnce(&Path) -> Result<()
     Ok(home)
 }
 
-/// Waits until nobody else has the lock of that name, in this process or another; ours until dropped.
+/// Waits for the lock of that name, which other threads and processes may hold. The lock is released when the value
+/// is dropped.
 pub(crate) fn lock(room: &Path, name: &str) -> Result<File> {
     let path = room.join(format!(".{name}.lock"));
     let file = File::create(&path).with_context(|| format!("`{}`", path.display()))?;

@@ -1,4 +1,4 @@
-//! The tools that the lab uses: installed, run within a time limit, and their products cached.
+//! The lab's tools: installing them, running them with a time limit, and caching their results.
 
 pub(crate) mod cache;
 pub mod packages;

@@ -1,4 +1,4 @@
-//! Debian packages: what the lab's tools come from, installed when lacking.
+//! Debian packages of the tools, installed when missing.
 
 use crate::lab_directory;
 use crate::process::{self, LONG, QUICK};
@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
 
-/// What building Iguana and trying it in a VM needs.
+/// Packages for building Iguana and trying it in a VM.
 pub const BUILD: &[&str] =
     &["busybox-static", "cpio", "kmod", "qemu-system-x86", "squashfs-tools", "zstd", "ca-certificates"];
 
-/// What the scenarios need on top: a registry, makers of images, tools for disks and certificates.
+/// Additional packages for the scenarios: a registry, image builders, tools for disks and certificates.
 pub const SCENARIOS: &[&str] = &[
     "docker-registry",
     "skopeo",
@@ -29,7 +29,7 @@ pub const SCENARIOS: &[&str] = &[
     "python3",
 ];
 
-/// What `iguana build` calls for images that machines boot from, and the firmware and servers that boot them.
+/// Packages that `iguana build` needs for bootable images, and the firmware and servers that boot them.
 pub const MEDIA: &[&str] = &[
     "dnsmasq-base",
     "fdisk",
@@ -44,19 +44,20 @@ pub const MEDIA: &[&str] = &[
     "xorriso",
 ];
 
-/// What runs containers beside Iguana, to compare: another maker's engine and runtime.
+/// A third-party container engine and runtime for comparison.
 pub const ORACLE: &[&str] = &["podman", "crun"];
 
-/// What the fuzzing engine is built with.
+/// Packages for building the fuzzing engine.
 pub const FUZZING: &[&str] = &["g++"];
 
-/// What compares workflows with their JSON Schema: another maker's validator.
+/// A third-party validator for JSON Schemas, for comparison.
 pub const VALIDATOR: &[&str] = &["python3-jsonschema", "python3-yaml"];
 
-/// What making a whole Debian needs.
+/// Packages for making a whole Debian.
 pub const DEBIAN: &[&str] = &["mmdebstrap", "debian-archive-keyring"];
 
-/// Makes sure that all `wanted` packages are installed: installs them as root where apt is, else says how.
+/// Makes sure that all `wanted` packages are installed. Installs them if running as root with apt, otherwise says how
+/// to.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
     let missing: Vec<&str> = wanted.iter().copied().filter(|name| !installed(name)).collect();
     if missing.is_empty() {
@@ -80,7 +81,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Refreshes apt's lists when this process may; else those that are there must do.
+/// Refreshes apt's lists if this process may; otherwise the existing ones are used.
 pub fn update() -> Result<()> {
     if is_root() {
         let _one_at_a_time = lock(&lab_directory("apt")?, "apt")?;
@@ -89,7 +90,7 @@ pub fn update() -> Result<()> {
     Ok(())
 }
 
-/// `apt-get` that asks nothing and survives a busy mirror or another apt.
+/// `apt-get` without questions, which tolerates a busy mirror and a concurrent apt.
 pub fn apt() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");

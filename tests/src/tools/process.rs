@@ -1,4 +1,4 @@
-//! Host tools run to their end, bounded in time, their words kept for the error.
+//! Runs host tools to their end, with a time limit. Their output is kept for error messages.
 
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -6,19 +6,19 @@ use std::io::{Read, Seek};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How much of a failed tool's standard error goes into the error's text, in lines.
+/// Lines of a failed tool's standard error in the error message.
 const TOLD_LINES: usize = 25;
 
-/// How often a running tool is looked at: short against the quickest tool, long against its own work.
+/// Polling interval for a running tool: shorter than the quickest tool, and long enough to cost nothing.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Limit for tools that work on small local files; only a hung one reaches it.
+/// Limit for tools that work on small local files; only a hung tool reaches it.
 pub const QUICK: Duration = Duration::from_secs(60);
 
 /// Limit for tools that fetch packages or make a whole Debian, on two slow cores.
 pub const LONG: Duration = Duration::from_secs(1200);
 
-/// Runs `command` to its end within `limit`; its standard output, or an error with what it said.
+/// Runs `command` to its end within `limit`; returns its standard output, or an error with its output.
 pub fn run(command: &mut Command, limit: Duration) -> Result<String> {
     let mut out = tempfile::tempfile()?;
     let mut err = tempfile::tempfile()?;
@@ -31,7 +31,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<String> {
     from_start(&mut out)
 }
 
-/// Runs `command` with everything it prints going to this terminal, and expects success.
+/// Runs `command` with its output on this terminal, and expects success.
 pub fn show(command: &mut Command, limit: Duration) -> Result<()> {
     let mut child = spawn(command)?;
     let status = wait(&mut child, limit).with_context(|| format!("`{}`", line(command)))?;
@@ -41,12 +41,12 @@ pub fn show(command: &mut Command, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// True when `command` could be started and succeeded; nothing is printed.
+/// Whether `command` could be started and succeeded; nothing is printed.
 pub fn succeeds(command: &mut Command) -> bool {
     run(command, QUICK).is_ok()
 }
 
-/// Waits for `child` until `limit`, after which it is killed.
+/// Waits for `child` at most until `limit`, then kills it.
 pub fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     let deadline = Instant::now() + limit;
     loop {

@@ -1,4 +1,4 @@
-//! What `iguana build` makes, looked at from outside.
+//! The results of `iguana build`, seen from outside.
 
 use anyhow::Result;
 use iguana_lab::initrd::{self, Initrd};
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Bytes in the megabyte that the goals are given in.
+/// Bytes of the megabyte in the size goals.
 const MB: u64 = 1_000_000;
 
 fn size(file: &Path) -> Result<u64> {

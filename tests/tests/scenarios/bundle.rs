@@ -18,7 +18,7 @@ use std::process::Command;
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, end: {container: REGISTRY/end}}\n";
 const STICK: &str = "rd.iguana.control_url=hd:LABEL=IGUANA:/bundle.tar ip=off";
 
-/// Of `tool` there is another for arm64, which no bundle here takes along.
+/// A registry in which `tool` also has an arm64 image, which the bundles here leave out.
 fn filled() -> Result<Registry> {
     let registry = Registry::plain()?;
     let other = Recipe::script("echo it is another")?.architecture("arm64").make(Maker::Spec)?;
@@ -32,7 +32,7 @@ fn with_bundle(label: &str) -> Result<Disk> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let bundle = workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
-    // The registry goes here: nothing can be fetched from it any more.
+    // The registry is stopped here, so nothing can be fetched from it any more.
     drop(registry);
     Disk::ext4(64, label, stick(&bundle)?.path())
 }
@@ -46,7 +46,7 @@ fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
     Ok(())
 }
 
-/// Of several platforms the machine takes its own, and says what is wrong if that is not there.
+/// A machine takes the image of its platform from a bundle, and reports if it is missing.
 #[test]
 fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
     let registry = filled()?;
@@ -116,7 +116,7 @@ fn with_its_manifests(top: &[u8]) -> Result<Vec<String>> {
     Ok([digest(top)?].into_iter().chain(listed).collect())
 }
 
-/// The lock file that `iguana bundle` makes is nobody's word under a trust that demands signatures.
+/// The lock file that `iguana bundle` makes is unsigned, so a trust that demands signatures does not accept it.
 #[test]
 fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;

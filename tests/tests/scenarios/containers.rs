@@ -1,4 +1,4 @@
-//! What a container finds: the contract that images are written against.
+//! The environment of a container, which images rely on.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -8,11 +8,11 @@ use iguana_lab::image::{Recipe, put};
 use iguana_lab::scenario::Scenario;
 use serde_json::json;
 
-/// `check NAME COMMAND...` says whether the command succeeds.
+/// `check NAME COMMAND...` prints whether the command succeeds.
 const CHECK: &str =
     "check() { name=$1; shift; if \"$@\"; then echo \"ok: $name\"; else echo \"NOT: $name\"; fi; }\n";
 
-/// Boots, waits for the end, and fails with every check that did not hold.
+/// Boots, waits for the end, and fails with every check that failed.
 fn holds(scenario: Scenario, last: &str) -> Result<String> {
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
     boot.expect(last)?;
@@ -170,7 +170,7 @@ jobs:
     Ok(())
 }
 
-/// There the root of a container cannot be entered by pivot_root(2), and below it are the machine's own mounts.
+/// In an initrd, pivot_root(2) does not work for a container's root, and the machine's own mounts are below it.
 #[test]
 fn fewer_rights_are_not_got_around_in_an_initrd() -> Result<()> {
     let prepare = "echo secret > /victim/secret; cat /proc/sys/kernel/core_pattern > /victim/before";

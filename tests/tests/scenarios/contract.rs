@@ -1,5 +1,5 @@
-//! The contract with the containers, in the shapes that installation containers really have. What a container
-//! finds in its surroundings is in `containers`, the order of jobs in `jobs`, keys of the workflow in `language`.
+//! The interface between Iguana and containers, used as real installation containers do. The environment of a
+//! container is tested in `containers`, the order of jobs in `jobs`, keys of the workflow in `language`.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -7,7 +7,7 @@ use iguana_lab::disk::Disk;
 use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::scenario::Scenario;
 
-/// An init that tells what is mounted where, and ends the machine.
+/// An init that prints the mounts and ends the machine.
 const INIT: &str = "#!/bin/sh
 mount -t proc proc /proc 2>/dev/null
 cat /deployed
@@ -28,8 +28,8 @@ fn assert_all_held(said: &str) {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// As saltboot's: several hundred lines of progress, a mount of its own, and in the end `umount -a`. Then it asks
-/// the service beside it whether that has noticed anything.
+/// As in saltboot: several hundred lines of progress, a mount of its own, and `umount -a` at the end. Then it asks
+/// the service whether its mounts are still there.
 const DEPLOY: &str = "
 [ -z \"$iguana\" ] && exit 1
 ln -s /iguana/progress /progress
@@ -45,7 +45,7 @@ echo . | nc 127.0.0.1 4505
 echo the job goes on
 ";
 
-/// Has mounts of its own before the job begins, and tells whoever asks whether it still has them.
+/// Makes mounts before the job begins, and reports on request whether they still exist.
 const BESIDE: &str = "
 mount -t tmpfs kept /mnt
 echo mine > /mnt/file
@@ -94,7 +94,7 @@ jobs:
     Ok(())
 }
 
-/// As Agama's: a service whose socket is in a volume that the job has, too; and a socket of the machine.
+/// As in Agama: a service whose socket is in a volume that the job has, too; and a socket of the machine.
 #[test]
 fn sockets_are_shared_by_volumes_and_bound_as_what_they_are() -> Result<()> {
     let listens = |path: &str, answer: &str| {
@@ -194,7 +194,7 @@ jobs:
     Ok(())
 }
 
-/// Makes partitions and a mapping, and names them for the handover in the ways that there are.
+/// Makes partitions and a mapped device, and names them for the handover in all possible ways.
 const PREPARE: &str = "
 set -e
 printf 'label: gpt\\nsize=16MiB, name=first\\nname=data\\n' | /sbin/sfdisk --quiet /dev/vdb

@@ -1,4 +1,4 @@
-//! Where a workflow comes from, beside the web server of all other scenarios.
+//! Sources of a workflow other than the web server of most scenarios.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -7,18 +7,18 @@ use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 use std::fs;
 
-/// The address of QEMU's own TFTP server, and of the interface that it gives a machine.
+/// The address of QEMU's TFTP server in the user network.
 const SERVER: &str = "10.0.2.2";
 const MAC: &str = "52:54:00:12:34:56";
 
-/// As beside a boot loader, each machine by its own name.
+/// The workflows are beside the boot loader, one for each machine by its own name.
 #[test]
 fn a_boot_server_has_the_workflow_of_each_machine() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let network = format!("user,id=net1,tftp={}", directory.path().display());
     let registry = Registry::plain()?;
     let job = registry.push_recipe(Recipe::script(POWER_OFF)?, "job")?;
-    // More than one block.
+    // More than one TFTP block.
     let workflow = format!("# {}\njobs: {{job: {{container: {job}}}}}\n", "=".repeat(3000));
     fs::write(directory.path().join(MAC), workflow)?;
     let boot = |name: &str| {

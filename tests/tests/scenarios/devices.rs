@@ -1,5 +1,5 @@
-//! What a container makes of disks is there for the next one and for the handover, with the links that udev would
-//! make: there is none in the initrd.
+//! Disks that a container changes are available to the next container and to the handover, with udev's links,
+//! although the initrd has no udev.
 
 use anyhow::Result;
 use iguana_lab::disk::Disk;
@@ -8,7 +8,7 @@ use iguana_lab::payload;
 use iguana_lab::scenario::Scenario;
 use std::path::Path;
 
-/// Waits until a device or a link is there, or with `!` until it is not; installers wait for udev in this way.
+/// Waits until a device or a link exists, or with `!` until it does not; installers wait for udev in this way.
 const AWAIT: &str = r#"
 await() {
     for _ in $(seq 100); do
@@ -21,8 +21,8 @@ await() {
 }
 "#;
 
-/// Partitions, a mapped device, a loop device, and something to find on each; what is on the third partition is written
-/// through a node that nobody watches. And a device that takes seconds for each answer.
+/// Partitions, a mapped device, a loop device, and something to find on each. The content of the third partition is
+/// written through a device node that is not watched. Another device takes seconds for each answer.
 const MAKE: &str = r#"
 set -e
 sfdisk --quiet /dev/vda << TABLE
@@ -53,7 +53,7 @@ mkswap -q -L SWAP /own
 dmsetup create slow --table "0 16384 delay /dev/vda4 0 6000"
 "#;
 
-/// Finds all that, by every name.
+/// Finds all of these by every name.
 const FIND: &str = r#"
 set -e
 shows() { echo "$1 is $(basename "$(readlink -f "$1")")"; }
@@ -87,7 +87,7 @@ shows /dev/disk/by-label/ROOT
 printf '/dev/disk/by-label/ROOT /sysroot\n/dev/mapper/mapped /sysroot/mapped ro\n' > /iguana/mountlist
 "#;
 
-/// The init of the installed system: tells what is mounted, and ends the machine.
+/// The init of the installed system: prints the mounts and ends the machine.
 const INIT: &str = "#!/bin/sh
 busybox mount -t proc proc /proc 2> /dev/null
 busybox grep -E ' (/|/mapped) ' /proc/mounts
@@ -157,8 +157,8 @@ jobs:
     Ok(())
 }
 
-/// Something of every kind, each with a label where it can have one. LVM expects its links at once, unless it is told to
-/// make them itself; then they are taken away for ours to be seen.
+/// One device of every kind, with a label where possible. LVM expects its links at once, unless it makes them itself;
+/// these are removed so that Iguana's are tested.
 const ONE_OF_EACH: &str = r#"
 set -e
 sfdisk --quiet /dev/vda << TABLE
@@ -218,7 +218,7 @@ await /dev/my-group/my-root
 echo "all are made"
 "#;
 
-/// Tells each link that is not where udev has it, as `LINK DEVICE`.
+/// Prints each link that differs from udev's, as `LINK DEVICE`.
 const COMPARE: &str = r#"
 set -e
 cd /dev
@@ -236,8 +236,8 @@ comm -13 /ours /theirs | sed 's/^/only theirs: /'
 echo poweroff > /iguana/kernelAction
 "#;
 
-/// Where we are not as this udev: it asks an optical drive for its serial number, and newer ones count partitions, and
-/// what is put together of others, too.
+/// Known differences from this udev: it asks an optical drive for its serial number, and newer versions also count
+/// partitions and composed devices.
 const KNOWN_DIFFERENCES: &[&str] = &["disk/by-id/ata-QEMU_DVD-ROM_", "disk/by-diskseq/"];
 
 #[test]

@@ -9,10 +9,10 @@ use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::payload::Suite;
 use iguana_lab::scenario::{Boot, Scenario};
 
-/// Enough for dracut's initrd, unpacked.
+/// Memory in MiB: enough for dracut's unpacked initrd.
 const MEMORY_MIB: u32 = 1024;
 
-/// What the disk's system says of itself.
+/// The init of the disk's system, which prints its name.
 const INIT: &str = "#!/bin/sh
 mount -t proc proc /proc 2>/dev/null
 echo \"system: pid $$ on $(awk '$2 == \"/\" {print $3}' /proc/mounts | tail -n 1), \
@@ -20,7 +20,7 @@ $(grep -c iguana /proc/mounts) mounts left, $(cat /data/name)\"
 poweroff -f
 ";
 
-/// A container with the machine's bus has NetworkManager answer, as Agama's does.
+/// A container with access to the machine's D-Bus calls NetworkManager, as Agama does.
 const ASK_NETWORK_MANAGER: &str = "
 export DBUS_SYSTEM_BUS_ADDRESS=unix:path=/var/run/dbus/system_bus_socket
 /usr/bin/dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager /org/freedesktop/NetworkManager \
@@ -47,7 +47,7 @@ fn machine(suite: Suite, kind: HookRunner) -> Result<Scenario> {
     Ok(Scenario::with(&initrd).memory(MEMORY_MIB))
 }
 
-/// What is installed, and a second file system for it.
+/// The disk of the installed system, and a disk with another file system for it.
 fn disks() -> Result<[Disk; 2]> {
     let (root, data) = (tempfile::tempdir()?, tempfile::tempdir()?);
     busybox_root(root.path())?;
@@ -107,7 +107,7 @@ fn scripts_of_dracut_ng_switch() -> Result<()> {
     scripts_switch(Suite::Trixie)
 }
 
-/// plymouth shows its messages on a serial line, too, and without our name before them.
+/// plymouth shows its messages on a serial line too, without Iguana's prefix.
 #[test]
 #[ignore = "long"]
 fn the_splash_screen_shows_the_progress() -> Result<()> {
@@ -119,7 +119,7 @@ fn the_splash_screen_shows_the_progress() -> Result<()> {
     Ok(())
 }
 
-/// The disk that is there is booted as if there were no Iguana.
+/// The existing system on the disk boots as if Iguana were not there.
 fn steps_aside(kind: HookRunner) -> Result<()> {
     let disks = disks()?;
     let scenario = machine(Suite::Bookworm, kind)?.disk(&disks[0]).append("root=LABEL=system");
@@ -155,7 +155,7 @@ fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
     Ok(())
 }
 
-/// systemd's shell asks before it begins; that of scripts has a prompt at once.
+/// systemd's shell asks before it starts; that of the scripts has a prompt at once.
 fn enter_shell(boot: &mut Boot, kind: HookRunner) -> Result<()> {
     match kind {
         HookRunner::Systemd => {
@@ -163,7 +163,7 @@ fn enter_shell(boot: &mut Boot, kind: HookRunner) -> Result<()> {
         }
         HookRunner::Scripts => boot.expect("Dropping to debug shell").map(drop)?,
     }
-    // What is typed before the prompt is thrown away.
+    // Input before the prompt is discarded.
     boot.expect("# ").map(drop)
 }
 
@@ -194,7 +194,7 @@ fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
     Ok(())
 }
 
-/// Kills the boot in the hook, as the kernel does when memory is full.
+/// Kills the boot process in the hook, as the kernel does when memory is full.
 const KILL: &str = "
 for process in /proc/[0-9]*; do
     case \"$(tr '\\0' ' ' < $process/cmdline 2> /dev/null)\" in
@@ -226,7 +226,7 @@ fn a_death_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
     dies(HookRunner::Scripts)
 }
 
-/// What a person at the machine may try, and what is said then; the system on the disk is not started.
+/// Options that a person at the machine may try, with the expected message; the system on the disk is not started.
 const TRIES: &[(&str, &str)] = &[
     ("rd.iguana.control_url=/x rd.break=pre-mount", "no shell: the trust in this initrd allows none"),
     ("rd.break=cmdline rd.shell=1", "no shell: the trust in this initrd allows none"),

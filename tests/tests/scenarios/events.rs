@@ -1,4 +1,4 @@
-//! The log of events, as a job reads it.
+//! The log of events as a job sees it.
 
 use crate::running;
 use anyhow::Result;

@@ -1,5 +1,5 @@
-//! The examples as their files are: on a busybox, or on a Debian that has what their Containerfiles install. `hello` and
-//! `debian-install` are the demo's.
+//! The examples, unchanged, on busybox or on a Debian with the packages of their Containerfiles. `hello` and
+//! `debian-install` are covered by the demo.
 
 use anyhow::Result;
 use iguana_lab::disk::{Disk, Part};
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The registry that the examples name; the scenario's takes its place.
+/// The registry in the examples, which is replaced by the scenario's.
 const EXAMPLE_REGISTRY: &str = "registry.example.com";
 
 fn text(path: &str) -> Result<String> {
@@ -24,14 +24,14 @@ fn workflow(example: &str) -> Result<String> {
     Ok(text(&format!("{example}/workflow.yaml"))?.replace(EXAMPLE_REGISTRY, "REGISTRY"))
 }
 
-/// What a Containerfile of an example makes: busybox and one script, which is the command.
+/// The image of an example's Containerfile: busybox with one script as the command.
 fn image(example: &str, script: &str) -> Result<Recipe> {
     let path = format!("/{script}");
     let recipe = Recipe::busybox()?.file(&path, 0o755, text(&format!("{example}{path}"))?)?;
     Ok(recipe.set("Cmd", [path].as_slice().into()))
 }
 
-/// The same on a Debian.
+/// The same with a Debian.
 fn debian(example: &str, script: &str) -> Result<Recipe> {
     let path = format!("/{script}");
     let recipe = Recipe::empty()?.tar(&payload::disk_tools()?);
@@ -39,7 +39,7 @@ fn debian(example: &str, script: &str) -> Result<Recipe> {
     Ok(recipe.set("Cmd", [path].as_slice().into()))
 }
 
-/// The system that the saltboot container puts on a disk.
+/// The system that the saltboot container writes to a disk.
 fn packed_system(target: &Path) -> Result<()> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
@@ -123,7 +123,7 @@ fn an_image_is_streamed_to_a_disk_and_the_machine_goes_on_as_it() -> Result<()> 
 
 #[test]
 fn the_inventory_is_posted() -> Result<()> {
-    // It stands before nothing: it takes what is posted.
+    // No server is behind the proxy; it accepts posted data.
     let nobody = Registry::plain_unlisted()?;
     let fault_proxy =
         FaultProxy::before(&nobody.address(), |_| Action::Answer("200 OK", Vec::new(), Vec::new()))?;

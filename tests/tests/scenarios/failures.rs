@@ -1,4 +1,4 @@
-//! Bad input and a hostile world: one clear block, then the failure policy; never silence.
+//! Bad input and faults of the environment: each gives one clear error block, then the failure policy.
 
 use anyhow::{Context, Result};
 use iguana_lab::authority::Authority;
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-/// Boots, expects a failure in `stage` and the power-off that follows; the block.
+/// Boots, expects a failure in `stage` and the power-off that follows; returns the error block.
 fn failure_of(scenario: Scenario, stage: &str) -> Result<String> {
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
     let block = boot.fails_in(stage)?;
@@ -128,7 +128,7 @@ fn layer_that_was_changed_in_the_registry() -> Result<()> {
     registry.push(&image, "job")?;
     let blobs = registry.blobs()?;
     let layer = OpenOptions::new().write(true).open(blobs.first().context("no blob")?)?;
-    // The time in the header of gzip: what it unpacks to stays the same.
+    // Changes the time in the gzip header; the unpacked content stays the same.
     layer.write_all_at(&[1], 4)?;
     let scenario = running("REGISTRY/job")?.registry(registry);
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;

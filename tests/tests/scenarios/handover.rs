@@ -1,4 +1,4 @@
-//! What happens after the last job, and after a failure.
+//! The handover after the last job, and the reaction to a failure.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -49,7 +49,7 @@ fn a_failed_job_reboots_by_default() -> Result<()> {
     Ok(())
 }
 
-/// A disk with a system that says so.
+/// A disk with a system that prints its name.
 fn installed() -> Result<Disk> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
@@ -126,13 +126,13 @@ fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Resul
     );
     assert!(said.contains("no job said what comes next") && !said.contains("usurped"), "{said}");
     let mut chosen = boot(format!("{USURPERS}{all}"))?;
-    // 32 digits and a line break: the identity that Iguana made.
+    // 32 digits and a line break: the machine ID that Iguana made.
     chosen.expect_all(&["is not taken", "switch root to LABEL=system", "the chosen system is 33"])?;
     assert!(!chosen.ends()?.contains("usurped"));
     Ok(())
 }
 
-/// A container without rights, and a service beside it, that try to have their own system booted.
+/// An unprivileged container and a service that try to boot a system of their own.
 const USURPERS: &str = r#"
 jobs:
   few:

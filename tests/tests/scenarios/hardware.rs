@@ -1,4 +1,4 @@
-//! Machines of other kinds than a VM with virtio: the kernel for hardware, a small memory, late devices.
+//! Machines unlike a VM with virtio: the kernel for hardware, little memory, late devices.
 
 use crate::POWER_OFF;
 use anyhow::{Context as _, Result};
@@ -11,7 +11,7 @@ use iguana_lab::monitor::Monitor;
 use iguana_lab::registry::Registry;
 use iguana_lab::scenario::Scenario;
 
-/// Waits until the machine has `count` disks with a serial of ours, and names them.
+/// Waits until the machine has `count` disks with the lab's serial numbers, and prints their names.
 fn listing(count: usize) -> String {
     format!(
         "disks() {{ for d in /sys/block/sd* /sys/block/nvme* /sys/block/vd*; do [ -e $d ] && echo ${{d##*/}}; done; }}
@@ -43,7 +43,7 @@ fn disks_of_every_bus_with_an_intel_interface() -> Result<()> {
     boot.expect("network: ")?;
     let said = boot.ends()?;
     let disks = said.lines().find_map(|line| line.strip_prefix("disks: ")).unwrap_or_default();
-    // Which letters the drivers give is chance: a stick that is reset gets another one.
+    // The letters of the drives are not predictable: a stick that is reset gets another one.
     let of_scsi = disks.split(' ').filter(|name| name.starts_with("sd")).count();
     assert!(of_scsi == 3 && disks.contains("nvme0n1"), "`{disks}`:\n{said}");
     Ok(())
@@ -90,7 +90,8 @@ fn a_small_memory_is_enough() -> Result<()> {
     Ok(())
 }
 
-/// Nothing that need not be secret waits for the kernel's random numbers, and what does has the kernel make some.
+/// Code that does not need secret numbers must not wait for the kernel's random number generator; other code makes
+/// the kernel collect entropy.
 #[test]
 fn a_machine_without_a_source_of_random_numbers_pulls_by_tls() -> Result<()> {
     let registry = Registry::tls(&Authority::named("lab")?)?;

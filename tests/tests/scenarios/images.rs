@@ -1,4 +1,4 @@
-//! Images as they come: made by several tools, packed in two ways, for several architectures.
+//! Images made by several tools, with two compressions, for several architectures.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -6,7 +6,7 @@ use iguana_lab::image::{Maker, Packing, Recipe};
 use iguana_lab::registry::{self, Registry};
 use iguana_lab::scenario::Scenario;
 
-/// Says which image runs, and that a later layer wins over an earlier one.
+/// An image that prints its name, in which an upper layer replaces a file of a lower one.
 fn recipe(name: &str) -> Result<Recipe> {
     Recipe::script(&format!("echo \"{name}: $(cat /word)\""))?
         .file("/word", 0o644, "old\n")?

@@ -1,4 +1,4 @@
-//! A container installs a system on a disk, and the machine goes on as that system.
+//! A container installs a system on a disk, and the machine switches to that system.
 
 use anyhow::Result;
 use iguana_lab::disk::Disk;
@@ -6,7 +6,7 @@ use iguana_lab::image::{Recipe, busybox_root, put};
 use iguana_lab::scenario::Scenario;
 use std::path::Path;
 
-/// Partitions the disk, makes a file system, puts busybox and an init on it.
+/// Partitions the disk, makes a file system, and copies busybox and an init to it.
 const INSTALL: &str = "
 set -e
 echo 'installing' > /iguana/progress
@@ -23,7 +23,7 @@ umount /mnt
 echo PARTUUID=$(/sbin/sfdisk --part-uuid /dev/vda 1) /sysroot > /iguana/mountlist
 ";
 
-/// The init of the installed system: tells who it is, leaves a trace on the disk, ends the machine.
+/// The init of the installed system: prints its name, writes to the disk, and ends the machine.
 const INIT: &str = "#!/bin/sh
 busybox mount -t proc proc /proc 2>/dev/null
 echo \"installed: pid $$ as $0 on $(busybox awk '$2 == \"/\" {print $3}' /proc/mounts | busybox tail -n 1)\"

@@ -1,4 +1,4 @@
-//! The order of jobs, services beside them, and where a workflow may come from.
+//! The order of jobs, their services, and the sources of a workflow.
 
 use crate::POWER_OFF;
 use anyhow::Result;

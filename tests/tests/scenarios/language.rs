@@ -1,4 +1,4 @@
-//! The workflow language, key by key, as a machine runs it. docs/workflow.md names these tests beside the keys.
+//! The workflow language, key by key, on a machine. docs/workflow.md names these tests beside the keys.
 
 use crate::{POWER_OFF, boot, running};
 use anyhow::Result;

@@ -1,14 +1,15 @@
-//! What containers may use, and what hostile or failing ones leave behind: nothing, and a machine that goes on.
+//! Resource limits of containers, and cleanup after hostile or failing ones: nothing is left behind, and the boot
+//! continues.
 
 use crate::{boot, running};
 use anyhow::{Context as _, Result};
 use iguana_lab::image::Recipe;
 use std::fmt::Write as _;
 
-/// How many jobs the long run has, and after which of them it first looks at the machine.
+/// Number of jobs in the long run, and the job after which it first looks at the machine.
 const JOBS: u32 = 500;
 const FIRST_LOOK: u32 = 20;
-/// How much less memory may be there at the end, in KiB: the log of the jobs, and what the kernel keeps for later.
+/// Memory in KiB that may be missing at the end: the log of the jobs, and the kernel's caches.
 const MEMORY_KEPT: i64 = 4 << 10;
 
 #[test]
@@ -54,7 +55,7 @@ jobs:
     boot.expect("the container is still there")?;
     boot.expect("job memory: failed: step 1 of 2 (`echo before; tail /dev/zero || echo and …`) failed: killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)")?;
     boot.expect("job root: failed: killed by signal 9: it used more memory than its limit of 50 MiB")?;
-    // Whether its first shell gives up or has its time out first is chance.
+    // Either its first shell gives up, or its time limit ends it first.
     boot.expect_all(&["job bomb: failed: ", "left of the bomb: 0", "job option: failed: exit status 2"])?;
     boot.expect("job machine: failed: killed by signal 9: the memory limit of all containers, ")?;
     boot.expect_all(&[
@@ -81,7 +82,8 @@ jobs:
     boot.expect("job memory: failed: the limit `memory` cannot be enforced")?;
     boot.expect("job pids: failed: the limit `pids` cannot be enforced")?;
     boot.expect("without a limit")?;
-    // Whether the kernel is faster than who watches is chance: "the machine's memory", or "the memory limit of all containers".
+    // Either the kernel or Iguana's watcher is faster: "the machine's memory", or "the memory limit of all
+    // containers".
     boot.expect("job full: failed: killed by signal 9: the m")?;
     boot.expect_all(&["hint: remove `memory`, or use a kernel with `CONFIG_MEMCG`"])?;
     let said = boot.ends()?;
@@ -221,7 +223,7 @@ jobs:
     Ok(())
 }
 
-/// Prints what could pile up, seen from among the machine's own processes: `figures TURN NAME=NUMBER ...`.
+/// Prints what could accumulate, from the view of the machine's own processes: `figures TURN NAME=NUMBER ...`.
 const LOOK: &str = r#"
 boot=$(pidof init | tr ' ' '\n' | sort -n | sed -n 2p)
 echo 3 > /proc/sys/vm/drop_caches
@@ -231,7 +233,7 @@ cgroups=$(sed -n 's/^memory\t[0-9]*\t\([0-9]*\).*/\1/p' /proc/cgroups) \
 memory=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 "#;
 
-/// What [`LOOK`] has printed in a job, by the names.
+/// The figures that [`LOOK`] printed in a job, by name.
 fn figures(said: &str, job: u32) -> Result<Vec<(&str, i64)>> {
     let line = said.lines().find(|line| line.contains(&format!("figures {job} ")));
     let line = line.with_context(|| format!("no figures of the job {job}"))?;
@@ -254,7 +256,7 @@ fn nothing_is_left_of_five_hundred_jobs() -> Result<()> {
             )?,
         }
     }
-    // With an image of its own that one would be pulled while the last figures are taken.
+    // An image of its own would be pulled while the last figures are taken.
     workflow += "  end: {container: {image: REGISTRY/look, command: [sh, -c, 'echo poweroff > /iguana/kernelAction']}}\n";
     let mut boot =
         running(&workflow)?.image("look", Recipe::busybox()?.file("/look.sh", 0o755, LOOK)?)?.boot()?;

@@ -1,6 +1,6 @@
-//! Whole-system scenarios: each boots a machine and expects what a person at it would see.
+//! Whole-system scenarios: each boots a machine and checks its console.
 //!
-//! The programs are those of `cargo xtask dist`; `cargo xtask test` makes them and runs all of this.
+//! The programs are those of `cargo xtask dist`; `cargo xtask test` makes them and runs all scenarios.
 
 mod build;
 mod bundle;
@@ -33,10 +33,10 @@ use anyhow::Result;
 use iguana_lab::image::Recipe;
 use iguana_lab::scenario::{Boot, Scenario};
 
-/// What the last job of a workflow that installs nothing does.
+/// The command of the last job in workflows that install nothing.
 const POWER_OFF: &str = "echo poweroff > /iguana/kernelAction\n";
 
-/// A machine that runs `workflow`, whose images `tool` (a shell and its tools) and `end` (powers off) are there.
+/// A machine that runs `workflow`. The images `tool` (a shell and its tools) and `end` (powers off) are available.
 fn running(workflow: &str) -> Result<Scenario> {
     let end = Recipe::script(POWER_OFF)?;
     let scenario = Scenario::new()?.image("tool", Recipe::busybox()?)?.image("end", end)?;

@@ -1,5 +1,5 @@
-//! Machines that boot what `iguana build` makes, by firmware. `cargo xtask ways` takes every way; here is one of each
-//! kind, and what Secure Boot lets pass.
+//! Machines whose firmware boots the results of `iguana build`. `cargo xtask ways` tests every boot method; this has
+//! one of each kind, and Secure Boot.
 
 use crate::POWER_OFF;
 use anyhow::{Context, Result, ensure};
@@ -34,7 +34,7 @@ fn a_interface_boots_from_the_network() -> Result<()> {
     takes_the_way(Way::PxeBios, "media-pxe-bios")
 }
 
-/// Builds a stick for `signer`'s machines that runs the container at `reference`.
+/// Builds a stick, signed by `signer`, that runs the container at `reference`.
 fn stick(path: &Path, reference: &str, signer: Option<&Owner>) -> Result<PathBuf> {
     way::build("usb", &cmdline(reference), path, &signer.map(signing).unwrap_or_default())?;
     Ok(path.to_owned())
@@ -48,7 +48,7 @@ fn signing(owner: &Owner) -> Vec<std::ffi::OsString> {
     vec!["--sign-key".into(), owner.key().into(), "--sign-cert".into(), owner.certificate().into()]
 }
 
-/// Changes a letter of the command line that the signature covers.
+/// Changes a letter of the signed command line.
 fn changed(original: &Path, path: &Path, reference: &str) -> Result<PathBuf> {
     let mut bytes = fs::read(original)?;
     let words = cmdline(reference).into_bytes();
@@ -59,7 +59,7 @@ fn changed(original: &Path, path: &Path, reference: &str) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// One machine is offered four sticks, one after the other.
+/// The machine gets four sticks, one after another.
 #[test]
 fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
     let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
@@ -120,11 +120,11 @@ fn two_builds_of_each_format_are_identical() -> Result<()> {
     Ok(())
 }
 
-/// A machine without a network that starts from a disc; all that it says.
+/// Boots a machine without a network from a disc; returns its console output.
 fn disc_says(image: &Path, texts: &[&str], log: &str) -> Result<String> {
     let mut machine =
         Machine { memory_mib: 512, network: Network::Absent, ..Machine::from_disks(Vec::new()) };
-    // Without a screen the BIOS shows on the serial line what GRUB says.
+    // Without a screen the BIOS redirects GRUB's output to the serial line.
     let words = [way::disc(image), vec!["-machine".into(), "graphics=off".into()]].concat();
     machine.extra = words.into_iter().map(Into::into).collect();
     let mut console = Qemu::find()?.start(&machine, &lab_directory("logs")?.join(log), Echo::Silent)?;
@@ -133,7 +133,7 @@ fn disc_says(image: &Path, texts: &[&str], log: &str) -> Result<String> {
     Ok(console.lines().iter().map(|line| format!("{}\n", line.text)).collect())
 }
 
-/// The same disc as it was made, and as a download leaves it that was cut off.
+/// The complete disc, and the same one truncated as by an interrupted download.
 #[test]
 fn a_disc_has_all_with_it_and_says_when_it_is_cut() -> Result<()> {
     let registry = Registry::plain()?;
@@ -159,7 +159,7 @@ fn a_disc_has_all_with_it_and_says_when_it_is_cut() -> Result<()> {
     Ok(())
 }
 
-/// What `iguana build` for `kernel` says when it fails.
+/// The error of `iguana build` for `kernel`.
 fn failure(kernel: &Path, change: impl FnOnce(&mut Command)) -> Result<String> {
     let mut build = Command::new(program("iguana"));
     build.args(["build", "--output", "/dev/null", "--kernel"]).arg(kernel);

@@ -1,4 +1,5 @@
-//! Memory: what does not fit is told before it is fetched, or is made to fit; what is not needed any more is given back.
+//! Memory: images that do not fit are reported before they are fetched, or are made to fit; unused memory is
+//! released.
 
 use crate::{POWER_OFF, running};
 use anyhow::{Context as _, Result};
@@ -9,8 +10,7 @@ use std::fs;
 
 const MIB: u64 = 1 << 20;
 
-/// A Debian's files, and them again so many times as the archives that they came in. What it says at the end is how
-/// much of that can be read.
+/// A Debian's files, and several copies of its package archives. Its command prints how much of them can be read.
 fn debian(copies: usize, script: &str) -> Result<(Image, u64)> {
     let tar = payload::disk_tools()?;
     let mut recipe = Recipe::empty()?.tar(&tar);
@@ -26,7 +26,7 @@ fn mebibytes(bytes: u64, hundredths: u64) -> Result<u32> {
     u32::try_from(bytes * hundredths / 100 / MIB).context("too large for a machine")
 }
 
-/// The number behind the last `key` on the console.
+/// The number after the last `key` on the console.
 fn number(said: &str, key: &str) -> Option<u64> {
     let (_, rest) = said.rsplit_once(key)?;
     rest.trim_start().split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
@@ -95,7 +95,7 @@ jobs:
     Ok(())
 }
 
-/// One job that takes all that it can, and one after it. What the console said.
+/// Runs a job that exhausts its memory, and a job after it; returns the console output.
 fn exhausted(script: &str) -> Result<String> {
     let workflow = format!(
         "
@@ -128,7 +128,7 @@ fn a_job_that_forks_without_end_ends_and_the_next_one_runs() -> Result<()> {
     Ok(())
 }
 
-/// Without a controller somebody watches, and the kernel takes containers first.
+/// Without a memory controller Iguana watches the memory, and the kernel kills containers first.
 #[test]
 fn the_boot_survives_a_full_memory_where_nothing_is_counted() -> Result<()> {
     let workflow = "

@@ -1,4 +1,5 @@
-//! New systems that cannot be entered: one clear block, and no disk is written to beyond what was asked for.
+//! New systems that cannot be started: each gives one clear error block, and no disk is written to beyond what was
+//! asked for.
 
 use anyhow::Result;
 use iguana_lab::disk::{Disk, Part};
@@ -10,11 +11,11 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// Where ext4 with blocks of 1 KiB has its superblock, in bytes, and its list of groups: what is behind is of no use
-/// without them.
+/// Offset in bytes of the group descriptors of ext4 with blocks of 1 KiB; they follow the superblock, and the rest is
+/// useless without them.
 const GROUPS: u64 = 2048;
 
-/// A job that does this; the block of the handover that follows, and nothing but a power-off after it.
+/// Runs this job; returns the error block of the handover, which must be followed by a power-off only.
 fn refused(job: &str, disks: &[&Disk]) -> Result<String> {
     let scenario = Scenario::new()?.job(Recipe::script(job)?)?.append("rd.iguana.on_failure=poweroff");
     let mut boot = disks.iter().fold(scenario, |scenario, disk| scenario.disk(disk)).boot()?;
@@ -35,7 +36,7 @@ fn assert_says(block: &str, words: &[&str]) {
     }
 }
 
-/// A system of busybox, changed by `change`.
+/// A disk with busybox, changed by `change`.
 fn system(change: impl Fn(&Path) -> Result<()>) -> Result<Disk> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
@@ -105,7 +106,7 @@ fn a_file_system_that_is_damaged_or_a_device_that_vanishes() -> Result<()> {
     let block = refused(&list("LABEL=system /sysroot\\n"), &[&damaged])?;
     assert_says(&block, &["cannot mount `/dev/vda` (ext4) at `/sysroot`", "hint: check the file system"]);
     assert!(fs::read(damaged.image())? == before, "the disk was written to");
-    // The device goes away after the job has named it.
+    // The device disappears after the job has named it.
     let whole = system(|_| Ok(()))?;
     let remove = "echo 1 > $(readlink -f /sys/block/vda/device)/../remove";
     let job = format!("{}; {remove}", list("LABEL=system /sysroot\\n"));
@@ -117,7 +118,7 @@ fn a_file_system_that_is_damaged_or_a_device_that_vanishes() -> Result<()> {
     Ok(())
 }
 
-/// Whoever can plug a disk in can give it the UUID of another.
+/// Anyone who can plug in a disk can give it the UUID of another.
 #[test]
 fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
     let root = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Machines with Secure Boot: whose options count, and what a kernel that is locked down lets containers do.
+//! Machines with Secure Boot: which options are used, and what containers can do under a locked-down kernel.
 
 use crate::POWER_OFF;
 use crate::successors::{ROOT, Successor, system};
@@ -17,17 +17,17 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What an attacker writes into a boot entry: another first program, another job, a console to see them on.
+/// Options that an attacker puts into a boot entry: another first program, another job, a console to see them.
 const ATTACK: &str = "console=ttyS0 rdinit=/bin/sh init=/bin/sh rd.iguana.containers=attack";
 
-/// A stick that its owner has signed and whose container is not named on any command line.
+/// A signed stick whose container is not named on any command line.
 struct Stick {
     home: TempDir,
     _registry: Registry,
 }
 
 impl Stick {
-    /// One that runs `image`, built with more of the `options` of `iguana build`.
+    /// A stick that runs `image`, built with additional `options` of `iguana build`.
     fn running(image: &Image, options: &[&str]) -> Result<Stick> {
         let owner = Owner::named("owner")?;
         let (registry, home) = (Registry::plain()?, scratch_directory("secure-boot")?);
@@ -41,7 +41,7 @@ impl Stick {
         Ok(Stick { home, _registry: registry })
     }
 
-    /// Starts a machine from it, and with more `disks`.
+    /// Starts a machine from it, with additional `disks`.
     fn boot(&self, firmware: &Firmware, disks: &[&Path], log: &str) -> Result<Console> {
         let stick = self.home.path().join("stick");
         let disks = [stick.as_path()].into_iter().chain(disks.iter().copied());
@@ -53,13 +53,13 @@ impl Stick {
     }
 }
 
-/// Where nobody has named a console, a container finds one.
+/// The container writes to the serial line itself, because no console is configured.
 fn says_its_command_line() -> Result<Image> {
     let script = format!("echo \"the options are <$(cat /proc/cmdline)>\" > /dev/ttyS0\n{POWER_OFF}");
     Recipe::script(&script)?.make(Maker::Spec)
 }
 
-/// First without Secure Boot, where they are heeded: so they do come to the program.
+/// First without Secure Boot, where the options have an effect. This proves that they reach the program.
 #[test]
 fn options_of_a_boot_entry_count_only_without_secure_boot() -> Result<()> {
     let owner = Owner::named("owner")?;
@@ -83,10 +83,10 @@ fn options_of_a_boot_entry_count_only_without_secure_boot() -> Result<()> {
     Ok(())
 }
 
-/// What ends a module that is signed (Documentation/admin-guide/module-signing.rst).
+/// The marker at the end of a signed module (Documentation/admin-guide/module-signing.rst).
 const MODULE_SIGNED: &[u8] = b"~Module signature appended~\n";
 
-/// Looks at what a kernel that is locked down lets even a privileged container do, and installs nothing.
+/// Checks what a locked-down kernel lets even a privileged container do; installs nothing.
 const LOOK: &str = "
 mount -t securityfs none /sys/kernel/security && cat /sys/kernel/security/lockdown
 mount -t efivarfs none /sys/firmware/efi/efivars
@@ -107,8 +107,8 @@ fn modules(kernel: &Kernel) -> Result<[Vec<u8>; 2]> {
     Ok([signed, unsigned])
 }
 
-/// The kernel without the signature of its distribution, which this firmware does not know, and with its owner's. It is the
-/// first signature that counts.
+/// The kernel without its distribution's signature, which this firmware does not trust, and with its owner's. The
+/// first signature is the one that is checked.
 fn kernels(kernel: &Kernel, owner: &Owner, home: &Path) -> Result<[Kernel; 2]> {
     let [signed, unsigned] = ["signed", "unsigned"].map(|name| home.join(name));
     fs::copy(&kernel.image, &unsigned)?;

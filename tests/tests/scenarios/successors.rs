@@ -1,4 +1,4 @@
-//! Which system the machine goes on as where no mount list says it, and by which kernel.
+//! Selects the next system and its kernel without a mount list.
 
 use anyhow::Result;
 use iguana_lab::disk::{Disk, Part};
@@ -10,21 +10,21 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The root of x86-64, and a partition of no meaning.
+/// The partition type of a root for x86-64, and another type without a meaning for the discovery.
 pub(crate) const ROOT: &str = "type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const USR: &str = "type=8484680c-9521-48c6-9c11-b0720656f69e";
 const VERITY: &str = "type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5";
 const OTHER: &str = "type=linux";
 
-/// Another kernel than the one that runs.
+/// The release of a kernel other than the running one.
 const OTHER_RELEASE: &str = "9.9-other";
 
-/// The first program of a system that is there for its name only.
+/// An init that prints a text.
 fn init_that_says(text: &str) -> String {
     format!("#!/bin/sh\nmount -t proc proc /proc 2>/dev/null\necho \"{text}\"\npoweroff -f\n")
 }
 
-/// Busybox, and an init that says which system it is.
+/// Busybox, and an init that prints the name of the system.
 pub(crate) fn system(name: &str) -> Result<tempfile::TempDir> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
@@ -42,7 +42,7 @@ fn one<'a>(row: &'a str, directory: &'a Path) -> Part<'a> {
     Part { mib: 16, row, directory }
 }
 
-/// A job that does nothing, and a machine with these disks.
+/// A machine with these disks, and a job that does nothing.
 fn machine(disks: &[&Disk], job: &str) -> Result<Scenario> {
     let scenario = Scenario::new()?.job(Recipe::script(job)?)?.append("rd.iguana.on_failure=poweroff");
     Ok(disks.iter().fold(scenario, |scenario, disk| scenario.disk(disk)))
@@ -111,7 +111,7 @@ fn a_root_that_cannot_be_found_is_explained() -> Result<()> {
     Ok(())
 }
 
-/// The kernel that runs, and an initrd that says what it was started with.
+/// The running kernel, and an initrd that prints its command line.
 pub(crate) struct Successor {
     pub(crate) kernel: Kernel,
     pub(crate) initrd: Vec<u8>,
@@ -129,7 +129,7 @@ impl Successor {
         Ok(Successor { kernel: Kernel::debian(Flavour::Cloud)?, initrd: fs::read(file.path())? })
     }
 
-    /// Installs it into a system, by Debian's names.
+    /// Installs both into a system, with Debian's file names.
     pub(crate) fn install(&self, root: &Path) -> Result<()> {
         put(root, &format!("/boot/vmlinuz-{OTHER_RELEASE}"), 0o644, &fs::read(&self.kernel.image)?)?;
         put(root, &format!("/boot/initrd.img-{OTHER_RELEASE}"), 0o644, &self.initrd)?;

@@ -1,4 +1,4 @@
-//! A boot that is stopped from outside ends all the same, within a limit, and says why.
+//! A boot that is stopped from outside still ends within a limit, and says why.
 
 use crate::running;
 use anyhow::Result;
@@ -16,7 +16,7 @@ jobs:
     )?
     .boot()?;
     boot.expect("the line is quiet")?;
-    // Ctrl-S, as noise on the line may be.
+    // Ctrl-S, which noise on the line can produce.
     boot.types("\x13")?;
     let block = boot.fails_in("job")?;
     assert!(block.contains("exit status 7"), "{block}");
@@ -48,7 +48,7 @@ jobs:
     let block = boot.fails_in("boot")?;
     assert!(block.contains("the boot program was stopped by signal 19"), "{block}");
     assert!(boot.ends()?.contains("reboot: Power down"));
-    // Ten seconds, on a machine that shares a slow core.
+    // Ten seconds on an idle machine; more on one that shares a slow core.
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The terminal of the person at the machine, by the keys that a person presses: on a serial line, and on a
-//! screen with a keyboard.
+//! The terminal of the person at the machine, tested by pressing keys: on a serial line, and on a screen with a
+//! keyboard.
 
 use crate::POWER_OFF;
 use anyhow::Result;
@@ -7,7 +7,7 @@ use iguana_lab::image::Recipe;
 use iguana_lab::scenario::{Boot, Scenario};
 use std::fs;
 
-/// Interactive steps, and beside them a service that writes to the serial line what the screen shows.
+/// Interactive steps, and a service that copies the screen to the serial line.
 const WORKFLOW: &str = r#"
 jobs:
   work:
@@ -28,7 +28,7 @@ jobs:
   end: {needs: work, container: REGISTRY/end}
 "#;
 
-/// All lines of the screen, whenever they change. On a machine without one there is nothing to do.
+/// Prints all lines of the screen whenever they change. Without a screen it does nothing.
 const MIRROR: &str = r#"
 grep -q tty0 /sys/class/tty/console/active || exec sleep 9999
 while :; do
@@ -39,7 +39,7 @@ while :; do
 done
 "#;
 
-/// What a person expects of a terminal that another program had before.
+/// Checks that the terminal has normal settings after another program used it.
 const SANE: &str = r#"
 stty -a | grep -q ' icanon' && stty -a | grep -q ' echo ' || echo 'NOT: settings'
 if [ "$(tty)" = /dev/tty1 ]; then
@@ -106,7 +106,7 @@ fn keys_reach_the_job_and_not_iguana(boot: &mut Boot) -> Result<()> {
     says(boot, "jobs; echo back $((40 + 4))", "back 44")
 }
 
-/// A program that does not end by itself, which says so once it runs, and once it runs again.
+/// Runs a program that does not end by itself. It prints a text when it starts, and when it continues.
 fn runs(boot: &mut Boot, name: &str) -> Result<()> {
     let script =
         format!("trap \"echo on $((8 * 8))\" CONT; echo {name} $((7 * 7)); while sleep 1; do :; done");
@@ -122,7 +122,7 @@ fn full_screen_programs_work(boot: &mut Boot) -> Result<()> {
     says(boot, "vi /tmp/text; tr a-z A-Z < /tmp/text", "/tmp/text")?;
     boot.expect("1/1")?;
     boot.types("ihello from vi\x1b")?;
-    // Escape alone, and not the beginning of a key's sequence.
+    // Escape alone must not be taken for the beginning of an escape sequence.
     boot.expect("- /tmp/text [Modified]")?;
     boot.types(":wq\n")?;
     boot.expect("HELLO FROM VI")?;
@@ -138,12 +138,12 @@ fn full_screen_programs_work(boot: &mut Boot) -> Result<()> {
 fn a_killed_program_leaves_no_trace(boot: &mut Boot) -> Result<()> {
     boot.expect("your name?")?;
     boot.types("Ada\n")?;
-    // What is typed is seen.
+    // The typed text is echoed.
     boot.expect("Ada")?;
     boot.expect("hello, Ada, you are 42").map(drop)
 }
 
-/// Ctrl-S is for the program that runs; it must not stop Iguana.
+/// Ctrl-S is for the running program; it must not stop Iguana.
 fn output_that_was_stopped_goes_on(boot: &mut Boot) -> Result<()> {
     boot.expect("pause now")?;
     boot.types("\x13\n")?;

@@ -1,4 +1,4 @@
-//! `iguana try`, as a person calls it, with the examples that people read first.
+//! `iguana try` with the examples that the documentation begins with.
 
 use anyhow::{Context, Result};
 use iguana_lab::image::Recipe;
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::fs;
 use std::process::Command;
 
-/// What the examples call their registry.
+/// The registry in the examples.
 const EXAMPLE_REGISTRY: &str = "registry.example.com";
 
 fn example(name: &str) -> Result<String> {

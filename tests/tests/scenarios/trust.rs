@@ -1,4 +1,4 @@
-//! What the trust in an initrd demands of the command line and of workflows, in a machine.
+//! The trust in an initrd, and what it demands of the command line and of workflows, on a machine.
 
 use anyhow::Result;
 use iguana_lab::initrd::Initrd;
@@ -59,7 +59,8 @@ fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
     Ok(())
 }
 
-/// A clock without a battery begins before the initrd was built: nobody knows then whether a workflow is still valid.
+/// A clock without a battery starts before the date of the initrd. It is then not known whether a workflow is still
+/// valid.
 #[test]
 fn a_workflow_with_an_end_needs_a_clock() -> Result<()> {
     let workflow = "valid-until: 2090-01-01\njobs: {none: {container: 127.0.0.1:1/none}}";
@@ -76,7 +77,7 @@ fn a_workflow_with_an_end_needs_a_clock() -> Result<()> {
     Ok(())
 }
 
-/// A workflow that lies in a registry is signed as an image is.
+/// A workflow in a registry is signed in the same way as an image.
 #[test]
 fn a_workflow_in_a_registry_runs_when_the_policy_lets_it() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;

@@ -1,4 +1,4 @@
-//! The images with all kinds of signatures, and the registry that has them.
+//! Images with all kinds of signatures, and their registry.
 
 use super::*;
 
@@ -49,7 +49,7 @@ impl Lab {
         process::run(&mut command, QUICK).map(drop)
     }
 
-    /// Repositories with the same image, each with its own signatures.
+    /// Repositories with the same image and different signatures.
     pub(super) fn sign_by_hand(&self, image: &iguana_lab::image::Image) -> Result<()> {
         let (keys, digest) = (&self.keys, self.manifest.as_str());
         let good = |repository: &str, key: &Key| Attachment::new(key, digest, &self.name(repository));
@@ -217,12 +217,12 @@ impl Lab {
         self.make_indexes(image)
     }
 
-    /// Signatures whose keys are in certificates of minutes.
+    /// Signatures whose keys are in short-lived certificates.
     pub(super) fn keyless(&self) -> Result<Vec<(&'static str, Vec<Attachment>)>> {
         let (keys, room) = (&self.keys, self.room.path());
         let root = Authority::root(room, "fulcio")?;
         let (below, stranger) = (root.below("below")?, Authority::root(room, "stranger")?);
-        // Certificates are made after this, and hold for a day.
+        // Certificates made after this are valid for a day.
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 60;
         let usual =
             Subject { email: EMAIL, issuer: Some(ISSUER), issuer_as_der: Some(ISSUER), usage: "codeSigning" };
@@ -325,7 +325,7 @@ impl Lab {
         ])
     }
 
-    /// Images of several architectures, of which the index, or the manifest, is signed.
+    /// Images of several architectures, of which either the index or a manifest is signed.
     pub(super) fn make_indexes(&self, image: &iguana_lab::image::Image) -> Result<()> {
         for name in ["index-only", "manifest-only", "index-and-manifest"] {
             self.registry.push(image, name)?;
@@ -350,7 +350,7 @@ impl Lab {
         Ok(())
     }
 
-    /// `sigstoreSigned` by a key, with more of its keys.
+    /// The requirement `sigstoreSigned` with a key and additional fields.
     pub(super) fn signed(&self, key: &Key, more: Value) -> Value {
         let mut demand = json!({"type": "sigstoreSigned", "keyPath": key.public});
         if let (Some(demand), Some(more)) = (demand.as_object_mut(), more.as_object()) {
@@ -378,7 +378,7 @@ impl Lab {
         command.output().context("`iguana` cannot be started")
     }
 
-    /// What is wrong with the two verdicts about one pair.
+    /// Compares the two decisions about an image; returns what is wrong.
     pub(super) fn compare(
         &self,
         image: &str,
@@ -398,7 +398,7 @@ impl Lab {
             text(&theirs),
             text(&ours)
         );
-        // A program that could not judge has not rejected.
+        // A program that could not decide has not rejected the image.
         let is_told = ours.status.success()
             || ["policy rejects", "cannot use the policy"].iter().any(|words| text(&ours).contains(words));
         Ok((!fits || !is_told).then_some(told))

@@ -1,5 +1,5 @@
-//! Verdicts about images, compared with skopeo's under the same policy.json and registries.d: they agree, or ours is the
-//! stricter one for a reason that stands beside it.
+//! Compares decisions about images with skopeo's under the same policy.json and registries.d: they agree, or Iguana
+//! is stricter for a stated reason.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -25,11 +25,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Who signs without a key of their own, and who vouches for that.
+/// The identity of a keyless signer, and its OIDC issuer.
 const EMAIL: &str = "signer@lab.example";
 const ISSUER: &str = "https://accounts.lab.example";
 
-/// Authorities with a reason to be refused, or without one beside it: names, extensions in openssl's words, and years.
+/// Authorities, most of which have a reason to be refused: names, extensions in openssl's syntax, and years.
 const UNUSUAL_ROOTS: &[(&str, &str, (u32, u32))] = &[
     ("expired-root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", (2020, 2021)),
     ("early-root", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", (2090, 2091)),
@@ -59,15 +59,15 @@ const UNUSUAL_ROOTS: &[(&str, &str, (u32, u32))] = &[
     ),
 ];
 
-/// How many pairs there are at least.
+/// The least number of comparisons.
 const FEWEST: usize = 60;
 
-/// What skopeo is known to say, and we with it.
+/// The expected decisions of skopeo and Iguana.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Accepted,
     Rejected,
-    /// skopeo accepts it, we do not.
+    /// skopeo accepts it, Iguana does not.
     Stricter(&'static str),
 }
 use Verdict::{Accepted, Rejected, Stricter};
@@ -77,7 +77,7 @@ struct Lab {
     registry: Registry,
     skopeo: Skopeo,
     room: tempfile::TempDir,
-    /// Of the one manifest that all images have.
+    /// The digest of the manifest that all images share.
     manifest: String,
     keys: Keys,
 }
@@ -91,7 +91,7 @@ struct Keys {
     small_rsa: Key,
     ed25519: Key,
     log: Key,
-    /// Of skopeo's own making.
+    /// The key that skopeo made.
     skopeo: PathBuf,
 }
 
@@ -123,7 +123,7 @@ impl Keys {
     }
 }
 
-/// Images by their repositories, and what is said under a policy that demands the usual key.
+/// Repositories with the expected decision under a policy that demands the usual key.
 const UNDER_THE_USUAL_POLICY: &[(&str, Verdict)] = &[
     ("unsigned", Rejected),
     ("usual", Accepted),
@@ -162,7 +162,7 @@ const UNDER_THE_USUAL_POLICY: &[(&str, Verdict)] = &[
     ("promised", Accepted),
 ];
 
-/// Texts of a policy that are none, or nearly.
+/// Invalid or nearly invalid policies.
 const TEXTS: &[(&str, Verdict)] = &[
     ("", Rejected),
     ("{}", Rejected),
@@ -199,7 +199,7 @@ const TEXTS: &[(&str, Verdict)] = &[
     (r#"{"default": [{"type": "signedBaseLayer", "baseLayerIdentity": {"type": "matchExact"}}]}"#, Rejected),
 ];
 
-/// Policies for images with signatures by other kinds of keys, as other names, and with a log.
+/// Policies for images with other kinds of keys, other signed names, and log entries.
 fn special(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     let (keys, address) = (&lab.keys, lab.address());
     let default = |list: Value| json!({"default": list});
@@ -347,7 +347,7 @@ fn special(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     ])
 }
 
-/// What is said of signatures without keys of their own, under policies that demand them.
+/// Policies for keyless signatures.
 fn keyless(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     let certificate = |name: &str| lab.room.path().join(format!("{name}.crt"));
     let policy = |authority: Value, issuer: &str, email: &str, log: Value| {
@@ -387,7 +387,7 @@ fn keyless(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
     ]
     .map(|(name, verdict)| (lab.name(name), usual(), verdict))
     .into();
-    // Each under a policy that names its own root.
+    // Each policy names its own root.
     for (root, verdict) in [
         ("expired-root", Rejected),
         ("early-root", Rejected),
@@ -435,7 +435,7 @@ fn verdicts_are_skopeos_or_stricter() -> Result<()> {
     for (repository, expected) in UNDER_THE_USUAL_POLICY {
         compare(&lab.name(repository), "registries.d", &usual, *expected)?;
     }
-    // Without a word about signatures in registries.d none is looked for.
+    // Without an entry in registries.d no signatures are looked up.
     compare(&lab.name("usual"), "blind", &usual, Rejected)?;
     for (policy, expected) in TEXTS {
         compare(&lab.name("unsigned"), "registries.d", policy, *expected)?;

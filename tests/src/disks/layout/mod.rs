@@ -1,5 +1,5 @@
-//! How people lay out their disks, and how a machine comes to run what was installed on them: each layout is made in a
-//! VM by a container, and ends in the new system or in a refusal.
+//! Disk layouts, and how a machine starts the system installed on each. A container in a VM makes the layout; the
+//! test ends in the new system or in a refusal.
 
 mod rows;
 
@@ -21,44 +21,44 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long a machine may take to say what comes next: a whole Debian on two busy cores without KVM.
+/// Time limit for each step of a machine: installing a Debian on two busy cores without KVM.
 const LIMIT: Duration = Duration::from_secs(400);
-/// Memory in MiB: the container with its tools, the packed system and a page cache beside them.
+/// Memory in MiB: the container with its tools, the packed system, and a page cache.
 const MEMORY_MIB: u32 = 1536;
 /// UEFI for QEMU, from the package `ovmf`.
 const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
-/// The job that makes the layout named behind it.
+/// The job's script; the name of a layout follows it.
 const INSTALL: &str = include_str!("install.sh");
-/// What an empty disk has in MiB: room for a Debian and what stands beside it.
+/// Size of an empty disk in MiB: room for a Debian and further partitions.
 const DISK_MIB: u64 = 2048;
 
-/// A disk layout, the machine, and what must come of it.
+/// A disk layout, the machine, and the expected result.
 #[derive(Debug)]
 pub struct Layout {
-    /// For the table.
+    /// Its name in the table.
     pub name: &'static str,
     /// The function of `install.sh` that makes it.
     pub script: &'static str,
-    /// Empty disks.
+    /// Number of empty disks.
     pub disks: usize,
-    /// What is installed.
+    /// The system to install.
     pub system: System,
-    /// The kernel that Iguana runs with. All systems that have a kernel have the cloud one.
+    /// The kernel of Iguana's initrd. All installed systems that have a kernel have the cloud one.
     pub kernel: Flavour,
     /// The machine's firmware.
     pub firmware: Firmware,
-    /// More of Iguana's command line.
+    /// Additional options of Iguana's command line.
     pub append: &'static str,
-    /// More of QEMU's.
+    /// Additional arguments of QEMU.
     pub extra: &'static [&'static str],
-    /// What must be seen, in order.
+    /// The expected steps, in order.
     pub steps: &'static [Step],
 }
 
-/// What is installed.
+/// The system to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum System {
-    /// Debian as it is, with systemd and tools for all kinds of disks.
+    /// Debian with systemd and tools for all kinds of disks.
     Systemd,
     /// Debian with OpenRC, without a kernel.
     OpenRc,
@@ -68,7 +68,7 @@ pub enum System {
     Busybox,
 }
 
-/// What starts the machine.
+/// The firmware that starts the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
     /// A BIOS: QEMU's own SeaBIOS.
@@ -77,37 +77,38 @@ pub enum Firmware {
     Ovmf,
 }
 
-/// What must be seen of a machine.
+/// An expected step.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// This on its console.
+    /// This text on the console.
     Says(&'static str),
-    /// This is typed there.
+    /// This input is typed.
     Types(&'static str),
-    /// The new system's login prompt; then each of these facts (`tests/src/disks/layout/facts.sh`), asked for there.
+    /// The new system's login prompt; then each of these facts, which are printed by
+    /// `tests/src/disks/layout/facts.sh`.
     Login(&'static [&'static str]),
-    /// An error block with these words, then the machine's end.
+    /// An error block with these texts, then the end of the machine.
     Refusal(&'static [&'static str]),
-    /// The machine restarts, and its firmware starts what is on the disk.
+    /// The machine restarts, and its firmware boots from the disk.
     FirmwareStarts,
-    /// The machine ends, and Iguana is started on it again, to make this layout, too.
+    /// The machine ends, and Iguana is started again to make this layout as well.
     InstallsAgain(&'static str),
-    /// The machine ends, and Iguana is started on it again, with this on its command line.
+    /// The machine ends, and Iguana is started again with these options on its command line.
     BootsWith(&'static str),
 }
 
-/// What came of a layout.
+/// The result of a layout.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Iguana's words on the way that it took.
+    /// Iguana's messages about the handover.
     pub way: Vec<String>,
-    /// The end: the login prompt, with the facts, or the refusal.
+    /// The end: the login prompt with the facts, or the refusal.
     pub end: String,
     /// Seconds from the machine's start to its end.
     pub seconds: f64,
 }
 
-/// What all layouts are tried with.
+/// Everything that is needed to test layouts.
 pub struct Lab {
     qemu: Qemu,
     _registry: Registry,
@@ -117,7 +118,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes, or finds, the initrds and the systems that `layouts` need.
+    /// Makes, or takes from the cache, the initrds and systems that `layouts` need.
     pub fn prepare(layouts: &[&Layout]) -> Result<Lab> {
         packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN, &["ovmf"]].concat())?;
         let (registry, web_server) = (Registry::plain()?, WebServer::plain()?);
@@ -131,7 +132,7 @@ impl Lab {
         Ok(Lab { qemu: Qemu::find()?, _registry: registry, web_server, initrds, images })
     }
 
-    /// Makes the layout in a machine, and sees what comes of it.
+    /// Makes the layout in a machine and checks the result.
     pub fn try_out(&self, layout: &Layout) -> Result<Outcome> {
         let disks = (0..layout.disks).map(|_| Disk::empty(DISK_MIB)).collect::<Result<Vec<_>>>()?;
         let mut run = Run { lab: self, layout, disks, boots: 0, way: Vec::new(), end: String::new() };
@@ -145,7 +146,7 @@ impl Lab {
     }
 }
 
-/// A layout that is being tried.
+/// The test of one layout.
 struct Run<'a> {
     lab: &'a Lab,
     layout: &'a Layout,
@@ -218,7 +219,7 @@ impl Run<'_> {
         console.wait_exit(LIMIT).map(drop)
     }
 
-    /// What Iguana said of the handover.
+    /// Stores Iguana's messages about the handover.
     fn remember_way(&mut self, console: &Console) {
         let said = console.lines();
         let way = said.iter().filter_map(|line| line.text.split_once("iguana: handover: "));
@@ -275,7 +276,7 @@ fn after_name(line: &str) -> &str {
     line.split_once("iguana: ").map_or(line, |(_, words)| words).trim()
 }
 
-/// The container that makes all layouts, with what is to be installed.
+/// The container that makes the layouts, with the system to install.
 fn installer(system: System) -> Result<Recipe> {
     let kernel = Kernel::debian(Flavour::Cloud)?;
     let recipe = Recipe::empty()?.tar(&payload::disk_tools()?).file("/install.sh", 0o755, INSTALL)?;
@@ -293,7 +294,7 @@ fn installer(system: System) -> Result<Recipe> {
     recipe.copy(&packed, "/system.tar.zst")
 }
 
-/// Busybox as a whole system: its init, its getty, its login.
+/// A system that consists of busybox: its init, getty and login.
 fn busybox_system() -> Result<PathBuf> {
     let home = cached("debian", "busybox-1", |home| {
         let root = tempfile::tempdir()?;

@@ -1,10 +1,10 @@
-//! The layouts, as a table.
+//! The table of layouts.
 
 use super::Step::{BootsWith, FirmwareStarts, InstallsAgain, Login, Refusal, Says, Types};
 use super::{Firmware, Layout, System};
 use crate::kernel::Flavour;
 
-/// One disk, Debian with systemd, the kernel that the installed system has, too, a BIOS.
+/// The base of all layouts: one disk, Debian with systemd, the same kernel for Iguana and the installed system, BIOS.
 const PLAIN: Layout = Layout {
     name: "",
     script: "ext4",
@@ -17,15 +17,15 @@ const PLAIN: Layout = Layout {
     steps: &[],
 };
 
-/// What holds for every system that was entered by a switch of the root.
+/// Facts of every system that was entered by switch root.
 const SWITCHED: &[&str] = &["left: 0", "machine-id: yes", "log: yes"];
 const SWITCH: &str = "handover: switch root to ";
 const KEXEC: &str = "handover: kexec into ";
 
-/// On such a machine kexec is known not to work.
+/// The DMI data of a machine on which kexec is known not to work.
 const VIRTUALBOX: &[&str] = &["-smbios", "type=1,manufacturer=innotek GmbH,product=VirtualBox"];
 
-/// All of them.
+/// All layouts.
 pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "ext4",

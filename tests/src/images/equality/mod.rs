@@ -1,7 +1,7 @@
-//! Whether images unpack to the trees that the OCI image-spec's layer rules give.
+//! Compares unpacked images with the trees that the OCI image-spec's layer rules define.
 //!
-//! `model.py` is those rules and the judge; it shares nothing with Iguana. The trees are seen by a container that has
-//! all the images mounted: so they came through a registry, a pull, a store and overlayfs.
+//! `model.py` implements those rules and decides; it shares no code with Iguana. A container that mounts all images
+//! lists the trees, so they have passed through a registry, a pull, the store and overlayfs.
 
 mod unpacker;
 
@@ -26,38 +26,39 @@ const IMAGES: &str = include_str!("images.py");
 const MODEL: &str = include_str!("model.py");
 const LISTING: &str = include_str!("listing.py");
 
-/// At a time.
+/// Number of concurrent pushes.
 const PUSHES: usize = 4;
 
-/// What is told of one thing: its kind, mode, owner, ….
+/// The properties of one entry: kind, mode, owner, ….
 type Thing = Map<String, Value>;
-/// The things in a tree by their paths.
+/// The entries of a tree by their paths.
 type Listing = BTreeMap<String, Thing>;
 
 /// An image whose tree is compared.
 #[derive(Debug)]
 pub struct Subject {
-    /// Of its layout's directory, and in the registry.
+    /// Name of its layout's directory and of its repository.
     pub name: String,
-    /// What made it.
+    /// The tool that made it.
     pub maker: &'static str,
-    /// What is odd about it.
+    /// Its odd property.
     pub oddity: String,
     layout: PathBuf,
     _image: Option<Image>,
 }
 
-/// Images and what their trees are to be.
+/// Images to compare.
 pub struct Campaign {
     room: TempDir,
     subjects: Vec<Subject>,
 }
 
-/// How a tree differs from the one that the rules give, a line for each thing; none if it does not.
+/// Differences between a tree and the expected one, one line for each entry.
 pub type Differences = Vec<String>;
 
 impl Campaign {
-    /// Makes the images: by hand, and with other makers' tools. `many` files are in the one with many.
+    /// Makes the images, by hand and with third-party tools. `many` is the number of files in the image with many
+    /// files.
     pub fn new(many: usize) -> Result<Campaign> {
         let room = scratch_directory("equality")?;
         for (name, script) in [("images.py", IMAGES), ("model.py", MODEL), ("listing.py", LISTING)] {
@@ -81,7 +82,7 @@ impl Campaign {
         &self.subjects
     }
 
-    /// What the rules say of each image.
+    /// The expected tree of each image.
     pub fn expected(&self) -> Result<Vec<Listing>> {
         let out = self.room.path().join("models");
         fs::create_dir_all(&out)?;
@@ -91,7 +92,7 @@ impl Campaign {
         numbers.map(|number| listing(&fs::read_to_string(out.join(number.to_string()))?)).collect()
     }
 
-    /// The trees that a container of Iguana sees.
+    /// The tree of each image as a container of Iguana sees it.
     pub fn seen(&self) -> Result<Vec<Listing>> {
         let registry = Registry::plain()?;
         let here = registry.address().replace(crate::HOST, "127.0.0.1");
@@ -115,7 +116,7 @@ impl Campaign {
         self.listings(&listings)
     }
 
-    /// Some at a time: skopeo waits more than it works.
+    /// Pushes several images at a time, because skopeo mostly waits.
     fn push_all(&self, registry: &str) -> Result<()> {
         thread::scope(|scope| {
             let some = |subjects: &[Subject]| {
@@ -142,7 +143,7 @@ impl Campaign {
              - {}:/out\n",
             out.display()
         );
-        // The machine's Python with all that it loads.
+        // The host's Python with the libraries that it loads.
         for directory in ["/usr", "/lib", "/lib64"] {
             let _ = writeln!(text, "      - {directory}:{directory}:ro");
         }
@@ -154,14 +155,14 @@ impl Campaign {
         text
     }
 
-    /// The trees that another tool makes; an error in the place of a tree that it does not make.
+    /// The tree of each image as another tool unpacks it, or the error of the tool.
     pub fn witnessed(&self, unpacker: Unpacker) -> Result<Vec<Result<Listing>>> {
         let room = scratch_directory("unpacker")?;
         self.subjects.iter().map(|subject| Ok(unpacker.tree(room.path(), subject))).collect()
     }
 }
 
-/// Writes the layers that are made by hand into `directory`, those that are small, as archives.
+/// Writes the small handmade layers into `directory` as archives.
 pub fn write_layers(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     let room = scratch_directory("layers")?;
@@ -169,7 +170,7 @@ pub fn write_layers(directory: &Path) -> Result<()> {
     python(room.path(), "images.py", &[room.path(), Path::new("1"), directory]).map(drop)
 }
 
-/// How `seen` differs from `expected`.
+/// The differences between `expected` and `seen`.
 pub fn differences(expected: &Listing, seen: &Listing) -> Differences {
     let paths: BTreeSet<&String> = expected.keys().chain(seen.keys()).collect();
     let mut found = Vec::new();
@@ -178,7 +179,7 @@ pub fn differences(expected: &Listing, seen: &Listing) -> Differences {
             (Some(_), None) => found.push(format!("`{path}` is missing")),
             (None, Some(_)) => found.push(format!("`{path}` should not be there")),
             (Some(expected), Some(seen)) => {
-                // No rule tells of what the model leaves out, but that two files are one is told always.
+                // Properties that the model leaves out are not compared, except hard links.
                 let keys: BTreeSet<&String> =
                     expected.keys().chain(seen.keys().filter(|key| *key == "links")).collect();
                 for key in keys {
@@ -213,7 +214,7 @@ fn push(layout: &Path, registry: &str, name: &str) -> Result<()> {
     process::run(&mut skopeo, QUICK).map(drop)
 }
 
-/// What people's images are made by.
+/// Images made with common tools.
 fn by_other_makers(room: &Path) -> Result<Vec<Subject>> {
     let recipe = || -> Result<Recipe> {
         let recipe =
@@ -242,7 +243,7 @@ fn by_other_makers(room: &Path) -> Result<Vec<Subject>> {
         skopeo.args(["--insecure-policy", "copy", "-q"]).args(options);
         skopeo.arg(format!("oci:{}:latest", subjects[from].layout.display()));
         if name == "skopeo-docker" {
-            // A layout holds no manifest of Docker's: through a directory, and back.
+            // A layout cannot hold a manifest of Docker's, so the image is copied to a directory and back.
             let directory = room.join("docker");
             process::run(skopeo.arg(format!("dir:{}", directory.display())), QUICK)?;
             let mut back = Command::new("skopeo");

@@ -1,4 +1,4 @@
-//! Other makers' tools that unpack images. They are witnesses and not judges: each is known to err.
+//! Third-party tools that unpack images. They do not decide what is right: each has known mistakes.
 
 use super::{LISTING, Listing, Subject, listing};
 use crate::process::{self, LONG};
@@ -7,16 +7,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Who unpacks.
+/// A third-party tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unpacker {
     /// `umoci unpack`.
     Umoci,
-    /// An image that podman has pulled and mounted, with overlayfs.
+    /// podman, which pulls the image and mounts it with overlayfs.
     Podman,
 }
 
-/// Unpacks the layout `$1` below `$2` and lists it to `$3` with the script `$4`.
+/// Unpacks the layout `$1` below `$2` and writes a listing to `$3` with the script `$4`.
 const UMOCI: &str = r#"
 mkdir -p "$2/trees" "$3"
 umoci unpack --image "$1:latest" "$2/bundle" >&2
@@ -41,7 +41,7 @@ python3 "$4" "$2/trees" "$3"
 "#;
 
 impl Unpacker {
-    /// The tree that it makes of an image.
+    /// The tree of an image as this tool unpacks it.
     pub(super) fn tree(self, room: &Path, subject: &Subject) -> Result<Listing> {
         let script = match self {
             Unpacker::Umoci => UMOCI,

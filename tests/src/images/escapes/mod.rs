@@ -1,4 +1,4 @@
-//! An image whose programs try to get out of a container.
+//! An image whose programs try to escape from a container.
 
 use crate::image::Recipe;
 use anyhow::{Result, ensure};
@@ -7,10 +7,11 @@ use std::fs;
 
 const ATTEMPTS: &str = include_str!("escapes.sh");
 const CALLS: &str = include_str!("escapes.pl");
-/// Fewer were lost on the way to the console.
+/// The least number of results; fewer mean that output was lost.
 const AT_LEAST: usize = 40;
 
-/// Its command tries one way after another. `VICTIM` names a directory of the host with a file `secret`.
+/// The image. Its command tries one method after another. `VICTIM` names a directory of the host with a file
+/// `secret`.
 pub fn recipe() -> Result<Recipe> {
     Recipe::busybox()?
         .program("/usr/bin/perl")?
@@ -23,7 +24,7 @@ pub fn recipe() -> Result<Recipe> {
         .map(|recipe| recipe.set("Cmd", json!(["sh", "/escapes.sh"])))
 }
 
-/// Fails with every way that was open in one of `containers` containers.
+/// Fails with every method that worked in one of `containers` containers.
 pub fn assert_all_shut(said: &str, containers: usize) -> Result<()> {
     let tried = said.lines().filter_map(|line| line.split_once("? ")?.1.rsplit_once(" = "));
     let tried: Vec<(&str, &str)> = tried.collect();

@@ -1,4 +1,4 @@
-//! Images made by buildah, in a store that goes with the recipe.
+//! Images made by buildah, in a store that is removed with the recipe.
 
 use super::Recipe;
 use crate::process::{self, QUICK};

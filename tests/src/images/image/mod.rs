@@ -1,4 +1,4 @@
-//! OCI images, made by the tools that people make them with.
+//! OCI images made with common tools.
 
 mod buildah;
 mod spec;
@@ -14,24 +14,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where Debian's busybox-static puts its one program.
+/// Path of the program of Debian's busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
 
 /// The search path of every image here.
 const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an image is made by.
+/// The tool that makes an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maker {
-    /// The layout as image-spec says it, written out by hand.
+    /// The layout is written by hand, as in image-spec.
     Spec,
     /// `umoci`, which works on layouts.
     Umoci,
-    /// `buildah`, which works on a store of its own and pushes from it.
+    /// `buildah`, which works on its own store and pushes from it.
     Buildah,
 }
 
-/// How layers are packed by [`Maker::Spec`]; umoci and buildah choose gzip.
+/// Compression of layers by [`Maker::Spec`]; umoci and buildah choose gzip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// `application/vnd.oci.image.layer.v1.tar+gzip`
@@ -40,7 +40,7 @@ pub enum Packing {
     Zstd,
 }
 
-/// One layer to be.
+/// A layer to make.
 #[derive(Debug)]
 enum Layer {
     Directory(PathBuf),
@@ -56,7 +56,7 @@ impl Layer {
     }
 }
 
-/// What an image is to hold, before it is made.
+/// The content of an image before it is made.
 #[derive(Debug)]
 pub struct Recipe {
     home: TempDir,
@@ -79,25 +79,25 @@ impl Recipe {
         })
     }
 
-    /// One layer with Debian's static busybox and the directories that every system has.
+    /// One layer with Debian's static busybox and the directories of a minimal system.
     pub fn busybox() -> Result<Recipe> {
         let mut recipe = Recipe::empty()?;
         busybox_root(&recipe.new_directory()?)?;
         Ok(recipe)
     }
 
-    /// Busybox whose command is `script`, for its shell.
+    /// Busybox, with a shell script as its command.
     pub fn script(script: &str) -> Result<Recipe> {
         Ok(Recipe::busybox()?.file("/job.sh", 0o755, script)?.set("Cmd", json!(["/bin/sh", "/job.sh"])))
     }
 
-    /// One more layer, with one file in it.
+    /// Adds a layer with one file.
     pub fn file(mut self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Result<Recipe> {
         put(&self.new_directory()?, path, mode, content.as_ref())?;
         Ok(self)
     }
 
-    /// One more layer, with one symbolic link in it.
+    /// Adds a layer with one symbolic link.
     pub fn link(mut self, path: &str, target: &str) -> Result<Recipe> {
         let link = self.new_directory()?.join(path.trim_start_matches('/'));
         link.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -105,7 +105,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// One more layer: a file of this host, at `path`.
+    /// Adds a layer with a file of this host at `path`.
     pub fn copy(mut self, file: &Path, path: &str) -> Result<Recipe> {
         let target = self.new_directory()?.join(path.trim_start_matches('/'));
         target.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -113,7 +113,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// One more layer: a program of this host and the shared objects that it loads.
+    /// Adds a layer with a program of this host and the shared objects that it loads.
     pub fn program(mut self, path: &str) -> Result<Recipe> {
         let directory = self.new_directory()?;
         for file in with_shared_objects(path)? {
@@ -123,7 +123,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// One more layer, with one character device in it that everybody may use.
+    /// Adds a layer with one character device that everybody may use.
     pub fn device(mut self, path: &str, major: u32, minor: u32) -> Result<Recipe> {
         let node = self.new_directory()?.join(path.trim_start_matches('/'));
         let (major, minor) = (major.to_string(), minor.to_string());
@@ -133,25 +133,25 @@ impl Recipe {
         Ok(self)
     }
 
-    /// One more layer, from a tar file.
+    /// Adds a layer from a tar file.
     pub fn tar(mut self, file: &Path) -> Recipe {
         self.layers.push(Layer::Tar(file.to_owned()));
         self
     }
 
-    /// One key of the image's configuration, named as in image-spec: `Cmd`, `Entrypoint`, `User`, ….
+    /// Sets a key of the image's configuration, with its name in image-spec: `Cmd`, `Entrypoint`, `User`, ….
     pub fn set(mut self, key: &str, value: Value) -> Recipe {
         self.config[key] = value;
         self
     }
 
-    /// Another architecture than amd64, as image-spec has it, for [`Maker::Spec`]. The programs stay what they are.
+    /// States another architecture than amd64 in the image, for [`Maker::Spec`]. The programs stay the same.
     pub fn architecture(mut self, architecture: &'static str) -> Recipe {
         self.architecture = architecture;
         self
     }
 
-    /// Another packing than gzip.
+    /// Chooses another compression than gzip.
     pub fn packing(mut self, packing: Packing) -> Recipe {
         self.packing = packing;
         self
@@ -169,7 +169,7 @@ impl Recipe {
         Ok(Image { layout, _home: self.home })
     }
 
-    /// An empty directory that becomes the next layer.
+    /// An empty directory for the next layer.
     fn new_directory(&mut self) -> Result<PathBuf> {
         let directory = self.home.path().join(format!("layer-{}", self.layers.len()));
         fs::create_dir(&directory)?;
@@ -182,13 +182,13 @@ impl Recipe {
         self.layers.iter().map(Layer::directory).collect()
     }
 
-    /// The words of a list in the configuration.
+    /// The strings of a list in the configuration.
     fn words(&self, key: &str) -> Vec<&str> {
         self.config[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 }
 
-/// A made image: an OCI layout whose tag is `latest`. Its directory goes with the value.
+/// A finished image: an OCI layout whose tag is `latest`. Its directory is removed when the value is dropped.
 #[derive(Debug)]
 pub struct Image {
     layout: PathBuf,
@@ -201,14 +201,14 @@ impl Image {
         &self.layout
     }
 
-    /// An index that offers this image for amd64 beside `other` for arm64, as `latest`.
+    /// An index with this image for amd64 and `other` for arm64, tagged `latest`.
     pub fn beside_arm64(self, other: &Image) -> Result<Image> {
         spec::offer_both(&self.layout, &other.layout)?;
         Ok(self)
     }
 }
 
-/// Fills `root` with busybox and the directories that every system has.
+/// Fills `root` with busybox and the directories of a minimal system.
 pub fn busybox_root(root: &Path) -> Result<()> {
     packages::ensure(&["busybox-static"])?;
     for directory in ["bin", "dev", "etc", "iguana", "proc", "root", "run", "sbin", "sys", "tmp", "var"] {

@@ -1,4 +1,4 @@
-//! An image layout as image-spec describes it, written out: content that no tool would make can be made here.
+//! Writes an image layout by hand, as image-spec describes it. It can have content that no tool makes.
 
 use super::{Layer, Packing, Recipe};
 use crate::process::{self, LONG, QUICK};
@@ -55,7 +55,7 @@ fn name_latest(layout: &Path, mut descriptor: Value) -> Result<()> {
     Ok(())
 }
 
-/// Writes `content` as a blob; its descriptor.
+/// Writes `content` as a blob; returns its descriptor.
 fn blob(layout: &Path, media_type: &str, content: &Value) -> Result<Value> {
     let file = layout.join("new");
     fs::write(&file, content.to_string())?;
@@ -72,7 +72,7 @@ fn packed(tar: &Path, packing: Packing, layout: &Path) -> Result<Value> {
     take_in(&file, &format!("application/vnd.oci.image.layer.v1.tar+{name}"), layout)
 }
 
-/// Moves `file` to its place among the blobs; its descriptor.
+/// Moves `file` to the blobs; returns its descriptor.
 fn take_in(file: &Path, media_type: &str, layout: &Path) -> Result<Value> {
     let (digest, size) = (sha256(file)?, file.metadata()?.len());
     fs::rename(file, layout.join("blobs/sha256").join(&digest))?;
