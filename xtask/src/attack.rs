@@ -1,4 +1,4 @@
-//! `cargo xtask attack`: the tests that docs/security.md names for each attack, and what becomes of them.
+//! `cargo xtask attack`: runs the tests that docs/security.md lists for each attack, and reports their results.
 
 use crate::cargo::cargo;
 use crate::test;
@@ -11,13 +11,13 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Where the attacks are.
+/// The page with the attacks.
 const PAGE: &str = "docs/security.md";
 
-/// The line above their table.
+/// The heading of the table.
 const SECTION: &str = "\n## Attacks\n";
 
-/// Machines at a time, as in [`test`].
+/// Number of concurrent machines, as in [`test`].
 const THREADS: &str = "--test-threads=2";
 
 /// Which attacks to try.
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// Runs every test that is named, also those that take minutes, and fails when one fails or is not there.
+/// Runs every listed test, including those that take minutes. Fails when a test fails or does not exist.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let page = std::fs::read_to_string(source_tree().join(PAGE)).with_context(|| format!("`{PAGE}`"))?;
     let wanted = options.filter.as_deref().unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     outcomes.judge(&attacks, if options.list { "have tests" } else { "passed" })
 }
 
-/// Runs, or with `only_lists` finds, the tests of all `attacks`, by the program that has them.
+/// Runs, or with `only_lists` finds, the tests of all `attacks`, by test program.
 fn try_all(attacks: &[Attack], programs: &[Program], only_lists: bool) -> Result<Outcomes> {
     let mut outcomes = Outcomes::default();
     for program in programs {
@@ -66,13 +66,13 @@ fn try_all(attacks: &[Attack], programs: &[Program], only_lists: bool) -> Result
 #[derive(Debug, PartialEq, Eq)]
 struct Attack {
     row: String,
-    /// What is tried.
+    /// The attack.
     name: String,
-    /// The tests that try it, as the page writes them.
+    /// The tests of the attack, as the page names them.
     tests: Vec<String>,
 }
 
-/// The rows of the table in `page`; each names a test.
+/// The rows of the table in `page`. Each row must name a test.
 fn attacks(page: &str) -> Result<Vec<Attack>> {
     let (_, section) =
         page.split_once(SECTION).with_context(|| format!("`{PAGE}` has no section `Attacks`"))?;
@@ -90,17 +90,17 @@ fn attacks(page: &str) -> Result<Vec<Attack>> {
     rows.take_while(|line| line.starts_with('|')).map(attack).collect()
 }
 
-/// A program of tests, as cargo has built it.
+/// A test program built by cargo.
 struct Program {
     file: PathBuf,
-    /// The directory of its package, in which cargo runs it.
+    /// The directory of its package, which is its working directory in cargo.
     home: PathBuf,
-    /// The name of the library, the program or the file of tests.
+    /// The name of the library, the program or the test file.
     name: String,
     tests: Vec<String>,
 }
 
-/// One of the lines that cargo writes about what it has built.
+/// A message of cargo about a build artifact.
 #[derive(Deserialize)]
 struct Message {
     manifest_path: PathBuf,
@@ -119,7 +119,7 @@ struct Target {
     name: String,
 }
 
-/// Builds all tests of the workspace, and asks each program for its own.
+/// Builds all tests of the workspace, and asks each test program for its tests.
 fn programs() -> Result<Vec<Program>> {
     let mut build = cargo(&["test", "--locked", "--workspace", "--no-run", "--message-format=json"]);
     let messages = process::run(&mut build, LONG)?;
@@ -129,7 +129,7 @@ fn programs() -> Result<Vec<Program>> {
 
 impl Program {
     fn of(message: Message) -> Option<Result<Program>> {
-        // Programs that tests call are built, too.
+        // The programs that tests call are built too.
         let (file, home) = (message.executable?, message.manifest_path.parent()?.to_owned());
         message.profile.test.then_some(())?;
         let listed = process::run(Command::new(&file).args(["--list", "--format", "terse"]), LONG);
@@ -140,13 +140,14 @@ impl Program {
         Some(listed.map(|listed| Program { file, home, name, tests: tests(listed) }))
     }
 
-    /// The test of it that the page calls `named`: by its whole path from the program's name on, or by the path's end.
+    /// The test that the page calls `named`: either its whole path including the program's name, or the end of the
+    /// path.
     fn test(&self, named: &str) -> Option<&str> {
         let is_named = |test: &&String| format!("::{}::{test}", self.name).ends_with(&format!("::{named}"));
         self.tests.iter().find(is_named).map(String::as_str)
     }
 
-    /// Runs `tests` of it, and lets their results be seen as they come.
+    /// Runs its `tests` and prints the results as they come.
     fn run(&self, tests: &BTreeSet<&str>) -> Result<BTreeMap<String, Outcome>> {
         eprintln!("{}: {} tests", self.name, tests.len());
         let mut run = Command::new(&self.file);
@@ -166,16 +167,16 @@ impl Program {
     }
 }
 
-/// What becomes of a test.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
     Failed,
-    /// It is there, and is not run.
+    /// The test exists and is not run.
     Listed,
 }
 
-/// What a line of a program of tests says: `test NAME ... ok`.
+/// Parses a result line of a test program: `test NAME ... ok`.
 fn outcome(line: &str) -> Option<(String, Outcome)> {
     let (test, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let test = test.strip_suffix(" - should panic").unwrap_or(test);
@@ -186,12 +187,13 @@ fn outcome(line: &str) -> Option<(String, Outcome)> {
     }
 }
 
-/// What became of the tests, by their names in the page. What is not in it was not found, or did not end.
+/// The results of the tests by their names in the page. A test without an entry was not found, or did not end.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcomes(BTreeMap<String, Outcome>);
 
 impl Outcomes {
-    /// Takes what became of `tests` of `program`; of two tests by one name the one that failed counts.
+    /// Adds the results of the tests of `program`. If two tests have the same name in the page, a failure takes
+    /// precedence.
     fn add(&mut self, program: &Program, named: &BTreeSet<&str>, results: &BTreeMap<String, Outcome>) {
         for name in named {
             let result = program.test(name).and_then(|test| results.get(test));
@@ -221,7 +223,7 @@ impl Outcomes {
             .collect()
     }
 
-    /// Says how many attacks were tried, and fails if not all tests of all are as they must be.
+    /// Prints how many attacks were tested, and fails unless all their tests have the expected result.
     fn judge(&self, attacks: &[Attack], good_word: &str) -> Result<()> {
         let is_good = |test: &String| matches!(self.0.get(test), Some(Outcome::Passed | Outcome::Listed));
         let good = attacks.iter().filter(|attack| attack.tests.iter().all(is_good)).count();

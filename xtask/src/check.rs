@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what can be said about the source without running it.
+//! `cargo xtask check`: static checks of the source.
 
 use crate::cargo::{cargo, show};
 use crate::{deny, house};
@@ -7,7 +7,7 @@ use iguana_lab::process::{self, QUICK};
 use iguana_lab::{packages, source_tree};
 use std::process::Command;
 
-/// Format, lints, documentation, house rules, dependencies, shell scripts: the first that fails ends it.
+/// Format, lints, documentation, house rules, dependencies, shell scripts. The first failure ends it.
 pub(crate) fn run() -> Result<()> {
     show(&mut cargo(&["fmt", "--all", "--check"]))?;
     show(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     shell_scripts()
 }
 
-/// rustdoc without warnings: above all, no link of a comment leads nowhere. Only of the product's crates.
+/// rustdoc without warnings, mainly about broken links, for the product's crates only.
 fn documentation() -> Result<()> {
     let mut doc = cargo(&["doc", "--locked", "--no-deps"]);
     show(doc.env("RUSTDOCFLAGS", "-D warnings"))
@@ -26,7 +26,7 @@ fn documentation() -> Result<()> {
 fn shell_scripts() -> Result<()> {
     let mut list = Command::new("git");
     list.current_dir(source_tree()).args(["grep", "-lE", "^#!.*(bash|/sh)$", "--", ":!*.rs", ":!*.md"]);
-    // No match is an exit status of 1; so is a tree that is not git's.
+    // Without a match, or outside a git repository, git's exit status is not 0.
     let listed = process::run(&mut list, QUICK).unwrap_or_default();
     let scripts: Vec<&str> = listed.lines().collect();
     if scripts.is_empty() {

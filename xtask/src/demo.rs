@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: from an empty disk to a Debian's login prompt, through a container.
+//! `cargo xtask demo`: installs a Debian on an empty disk with a container, up to its login prompt.
 
 use crate::{dist, table};
 use anyhow::{Context, Result};
@@ -19,19 +19,19 @@ use std::time::Duration;
 /// The example that the demo runs.
 const EXAMPLE: &str = "examples/debian-install";
 
-/// The registry that the example's workflow names; the demo's own takes its place.
+/// The registry in the example's workflow, which is replaced by the demo's own.
 const EXAMPLE_REGISTRY: &str = "registry.example.com";
 
-/// Enough for the installation container, the packed Debian and a page cache beside them.
+/// Memory in MiB: enough for the installation container, the packed Debian and a page cache.
 const MEMORY_MIB: u32 = 1024;
 
-/// What an installed Debian says at the end of its boot.
+/// The end of the installed Debian's boot.
 const LOGIN: &str = "login: ";
 
-/// What a person types there to end it: root has no password yet.
+/// Input that ends the machine: root has no password yet.
 const POWER_OFF: &str = "root\nsystemctl poweroff\n";
 
-/// What the example must look like on the console, in order.
+/// The expected stages of the example on the console, in order.
 const STAGES: &[(&str, &str)] = &[
     ("to the first container", "job install: started"),
     ("to the end of the installation", "job install: succeeded"),
@@ -104,7 +104,7 @@ fn installed(disk: &Disk) -> Machine {
     Machine::from_disks(vec![iguana_vm::Disk::raw(disk.image()).throw_away()])
 }
 
-/// When the stages were reached, and what was said about memory.
+/// The times of the stages, and what was printed about memory.
 struct Reached {
     stages: Vec<Line>,
     memory: Option<String>,

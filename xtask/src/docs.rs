@@ -1,15 +1,15 @@
-//! `cargo xtask docs`: the pages of `docs/` as a book, without a warning.
+//! `cargo xtask docs`: makes a book of the pages in `docs/`; warnings are errors.
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result, ensure};
 use iguana_lab::source_tree;
 use std::process::Command;
 
-/// What makes the book, and its version: others may warn of other things.
+/// The program that makes the book. The version is pinned, because others may have other warnings.
 const MDBOOK: &str = "mdbook";
 const VERSION: &str = "0.4.52";
 
-/// Makes it below `target/book`.
+/// Makes the book below `target/book`.
 pub(crate) fn run() -> Result<()> {
     let tools = source_tree().join("target/tools");
     let program = tools.join("bin").join(MDBOOK);

@@ -1,5 +1,5 @@
-//! `cargo xtask equality`: every image's tree beside the one that the OCI image-spec's layer rules give, and beside
-//! those of other makers' tools.
+//! `cargo xtask equality`: compares the tree of every image with the one that the OCI image-spec's layer rules
+//! define, and with those of third-party tools.
 
 use crate::bench::result;
 use crate::dist;
@@ -16,11 +16,11 @@ pub(crate) struct Options {
     many: usize,
 }
 
-/// Differences that are told of each image; more of them have the same reason.
+/// Number of reported differences for each image; further ones have the same reason.
 const SHOWN: usize = 2;
 
-/// What decides where an unpacker differs: by a word of the oddity, a sentence of the specification's layer.md, or of
-/// what it refers to. The first that fits is told.
+/// The sentence that decides when a tool differs: from the specification's layer.md, or a document that it refers to.
+/// It is selected by a word in the description of the image; the first match is used.
 const SENTENCES: &[(&str, &str)] = &[
     (
         "zstd",
@@ -89,7 +89,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("", "“the archive is extracted like a regular tar archive”"),
 ];
 
-/// Compares, prints, and writes the report to `bench/results`; an error when ours differs anywhere.
+/// Compares, prints, and writes the report to `bench/results`. Fails when Iguana differs anywhere.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::ORACLE].concat())?;
     dist::run()?;

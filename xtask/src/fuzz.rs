@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over whatever reads bytes that others wrote.
+//! `cargo xtask fuzz`: runs libFuzzer on all parsers of untrusted input.
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The programs in `fuzz/`, and the directories whose files they begin with.
+/// The programs in `fuzz/`, and the directories with their seeds.
 const TARGETS: &[(&str, &[&str])] = &[
     ("document", &["crates/iguana/tests/valid", "crates/iguana/tests/invalid", "examples"]),
     ("expression", &[]),
@@ -18,16 +18,16 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("dhcp", &[]),
     ("tftp", &[]),
 ];
-/// Small layers of every oddity, written before they are used.
+/// Small layers with odd properties, written before the run.
 const SEEDS_OF_UNTAR: &str = "target/fuzz/layers";
 
-/// Tells libFuzzer which code an input has reached (clang's SanitizerCoverage, as cargo-fuzz sets it); all of it
+/// Coverage instrumentation for libFuzzer (clang's SanitizerCoverage, with the same options as cargo-fuzz); all of it
 /// is in the stable compiler.
 const RUSTFLAGS: &str = "--cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
      -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
      -C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1 -C debug-assertions";
 
-/// A campaign over a night is not for this command.
+/// Time limit: this command is not for campaigns over a night.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// How much to do.
@@ -40,7 +40,7 @@ pub(crate) struct Options {
     pub(crate) runs: u64,
 }
 
-/// Runs the targets; what breaks one lies below `target/fuzz` then.
+/// Runs the targets. Inputs that break one are stored below `target/fuzz`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(packages::FUZZING)?;
     let directory = source_tree().join("target/fuzz");
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn build(directory: &Path) -> Result<()> {
-    // A target by name keeps the flags away from build scripts and macros.
+    // An explicit target keeps the flags away from build scripts and macros.
     let target = "x86_64-unknown-linux-gnu";
     let mut build =
         cargo(&["build", "--locked", "--release", "--package", "iguana-fuzz", "--target", target]);
@@ -73,8 +73,8 @@ fn execute(directory: &Path, name: &str, seeds: &[&str], runs: u64) -> Result<()
     process::show(&mut command, LIMIT)
 }
 
-/// A target with a `/dev/shm` of its own: two of them unpack to the same paths, which their seeds and the links in their
-/// layers know. It goes with the process, however that ends. Only root can have one.
+/// A fuzz target with a private `/dev/shm`: two of them would unpack to the same paths, which are fixed in their
+/// seeds and in the links of their layers. The mount disappears with the process. Only root can make one.
 fn alone(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);

@@ -1,5 +1,5 @@
-//! `cargo xtask handover`: layouts of disks, each made in a machine by a container, up to the new system's login prompt or
-//! the refusal; the table goes to `bench/results`.
+//! `cargo xtask handover`: tests disk layouts. A container in a machine makes each layout, and the test ends at the
+//! new system's login prompt or at the refusal. The table is written to `bench/results`.
 
 use crate::bench::result;
 use crate::dist;
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     at_once: usize,
 }
 
-/// Tries the layouts. The table is kept after each: a campaign that is ended early has its part.
+/// Tests the layouts. The table is stored after each, so that a campaign that is ended early has a part of it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     dist::run()?;
     let wanted =
@@ -51,15 +51,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 struct Campaign<'a> {
     header: String,
     layouts: Vec<&'a Layout>,
-    /// Whether the table is worth keeping.
+    /// Whether all layouts are tested. Only then is the table stored.
     is_whole: bool,
     next: AtomicUsize,
-    /// In the places of their layouts.
+    /// The results, in the order of the layouts.
     outcomes: Mutex<Vec<Option<Result<Outcome>>>>,
 }
 
 impl Campaign<'_> {
-    /// Tries one layout after the other until none is left.
+    /// Tests one layout after another until none is left.
     fn work(&self, lab: &Lab) {
         loop {
             let place = self.next.fetch_add(1, Ordering::SeqCst);
@@ -108,7 +108,7 @@ fn table(layouts: &[&Layout], outcomes: &[Option<Result<Outcome>>]) -> String {
             Some(Err(error)) => (String::new(), format!("**failed**: {}", first_line(error)), String::new()),
         };
         let cell = |text: &str| text.replace('|', "\\|");
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "| {} | {firmware} | {} | {} | {seconds} |",

@@ -1,5 +1,5 @@
-//! The rules about the source tree that neither the compiler nor clippy knows: which crate may use which, how long a file
-//! may be, how large the program, and which words are not ours.
+//! Rules about the source tree that neither the compiler nor clippy can check: which crate may use which, the length
+//! of files, the size of the program, and retired terms.
 
 use crate::cargo::cargo;
 use crate::python;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-/// The crates from the bottom up. A crate may use those on the lines above its own, and none on its own line.
+/// The crates from the bottom up. A crate may use those on earlier lines, and none on its own line.
 const LAYERS: &[&[&str]] = &[
     &["hint", "printable", "untrusted-fs", "dhcp", "iguana-vm", "sys"],
     &["exchange", "format-version", "retry", "timestamp", "trust-directory", "yaml-tree", "oci-reference"],
@@ -24,7 +24,8 @@ const LAYERS: &[&[&str]] = &[
     &["iguana-fuzz", "xtask"],
 ];
 
-/// The modules of `iguana-init`, by the same rule: those on one line, the steps of a boot, do not know each other.
+/// The modules of `iguana-init`, by the same rule: those on one line, the steps of a boot, are independent of each
+/// other.
 const MODULES: &[&[&str]] = &[
     &["block", "bounded", "pattern", "report"],
     &["machine"],
@@ -35,22 +36,22 @@ const MODULES: &[&[&str]] = &[
     &["main"],
 ];
 
-/// Where they are.
+/// The directory of these modules.
 const MODULES_HOME: &str = "crates/iguana-init/src/";
 
-/// Lines of a source file, tests included. A longer one has two purposes.
+/// Lines of the longest source file, including tests. A longer file has two purposes.
 const LINES_LIMIT: usize = 600;
 
-/// Bytes of `iguana-init` as it is shipped. It lies in the RAM of every machine that boots.
+/// Bytes of the largest shipped `iguana-init`. It is in the RAM of every machine that boots.
 const PROGRAM_LIMIT: u64 = 5_400_000;
 
-/// Phrases that have a term of their own; single words are in `typos.toml`.
+/// Phrases with a standard term to use instead; single words are in `typos.toml`.
 const PHRASES: &[(&str, &str)] = &[("process 1", "PID 1"), ("network card", "network interface")];
 
-/// Where a retired term may stand: the pages that say that it is retired, and the checks for it.
+/// Files that may have retired terms: the pages that list them, and the checks for them.
 const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml", "xtask/src/house.rs"];
 
-/// Every rule; the first that is broken ends it.
+/// Checks every rule; the first violation ends it.
 pub(crate) fn check() -> Result<()> {
     crates_depend_downwards()?;
     modules_depend_downwards()?;
@@ -60,7 +61,7 @@ pub(crate) fn check() -> Result<()> {
     terms_are_ours()
 }
 
-/// Fails when `iguana-init`, as `cargo xtask dist` has made it, is larger than it may be.
+/// Fails when the `iguana-init` of `cargo xtask dist` is larger than the limit.
 pub(crate) fn program_is_small() -> Result<()> {
     let path = program("iguana-init");
     let bytes = path.metadata().with_context(|| format!("no `{}`", path.display()))?.len();
@@ -86,7 +87,7 @@ struct Package {
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
-    /// `dev` or `build`; nothing for an ordinary one.
+    /// `dev` or `build`; `None` for an ordinary dependency.
     kind: Option<String>,
 }
 
@@ -135,7 +136,7 @@ fn module_layer(module: &str) -> Option<usize> {
     MODULES.iter().position(|layer| layer.contains(&module))
 }
 
-/// What stands behind each `crate::` in code; nothing behind a brace, so that no module is above it.
+/// The names after each `crate::` in code. An import with braces has no name, so it may not be used across modules.
 fn used_modules(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1))
@@ -161,7 +162,7 @@ fn files_are_short() -> Result<()> {
     Ok(())
 }
 
-/// What the front page of every crate has, beside its purpose; [`EXAMPLE`] only a library's.
+/// The required parts of every crate's front page; [`EXAMPLE`] is required for libraries only.
 const PARTS: &[&str] = &["\n//! Principles:\n", "\n//! 1. ", "\n//! Errors", "\n//! Specification"];
 const EXAMPLE: &str = "\n//! ```";
 
@@ -203,11 +204,11 @@ fn terms_are_ours() -> Result<()> {
     spelling()
 }
 
-/// The spelling checker, and its version.
+/// The spelling checker and its version.
 const TYPOS: &str =
     "typos==1.52.0 --hash=sha256:418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6\n";
 
-/// typos, with our own corrections in `typos.toml`.
+/// Runs typos with the corrections in `typos.toml`.
 fn spelling() -> Result<()> {
     let home = cached("tools", "typos-1.52.0", |home| python::install(TYPOS, "typos", home))?;
     let mut typos = Command::new(home.join("bin/typos"));

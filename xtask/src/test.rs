@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all that must hold before a change goes in.
+//! `cargo xtask test`: everything that must pass before a change is merged.
 
 use crate::cargo::{cargo, show};
 use crate::{check, dist, docs, fuzz, house};
@@ -6,13 +6,13 @@ use anyhow::Result;
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
 
-/// Machines at a time. Two fill two cores: a machine has phases with one busy processor.
+/// Number of concurrent machines. Two use two cores: a machine has phases with one busy processor.
 const THREADS: &str = "--test-threads=2";
 
-/// Of each fuzz target: some ten seconds each. `cargo xtask fuzz` does a million.
+/// Executions of each fuzz target, some ten seconds each. `cargo xtask fuzz` does a million.
 const EXECUTIONS: u64 = 50_000;
 
-/// What the tests use of Debian's.
+/// The Debian packages that the tests use.
 const PACKAGES: &[&[&str]] = &[
     packages::BUILD,
     packages::SCENARIOS,
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     long: bool,
 }
 
-/// Packages, kernels and programs: what tests of whole systems need.
+/// Installs packages and kernels and builds programs, which the whole-system tests need.
 pub(crate) fn prepare() -> Result<()> {
     packages::ensure(&PACKAGES.concat())?;
     Kernel::debian(Flavour::Cloud)?;
@@ -41,7 +41,7 @@ pub(crate) fn prepare() -> Result<()> {
     house::program_is_small()
 }
 
-/// Packages, kernels, programs, checks, then every test of the workspace; the last lines are cargo's own.
+/// Prepares, runs the checks, then every test of the workspace. The last lines are cargo's own.
 pub(crate) fn run(options: &Options) -> Result<()> {
     prepare()?;
     if options.filter.is_none() {

@@ -1,16 +1,17 @@
-//! Every call that may wait without a limit of its own is in the table of docs/internals/waits.md, and every row there is in
-//! the source. clippy's `disallowed-methods` cannot tell them from the other calls that modules are exempt from.
+//! Checks that every call that may block without a limit of its own is in the table of docs/internals/waits.md, and
+//! that every row exists in the source. clippy's `disallowed-methods` cannot distinguish them from the other calls
+//! that modules are exempt from.
 
 use anyhow::{Context as _, Result, ensure};
 use iguana_lab::source_tree;
 use std::collections::BTreeSet;
 use std::fs;
 
-/// The page, and what stands before its table.
+/// The page, and the text before its table.
 const PAGE: &str = "docs/internals/waits.md";
 const TABLE: &str = "| file | call | why it ends |";
 
-/// The calls as they are written.
+/// The calls as they appear in the source.
 const CALLS: &[&str] = &[
     "tcdrain(",
     "fs::sync",
@@ -34,7 +35,7 @@ const CALLS: &[&str] = &[
     "match wait(",
 ];
 
-/// Crates whose waits a boot or a command of ours depends on.
+/// Crates whose waits could block a boot or a command.
 const CRATES: &[&str] = &[
     "config",
     "exchange",
@@ -49,10 +50,10 @@ const CRATES: &[&str] = &[
     "untrusted-fs",
 ];
 
-/// The module that is exempt: it is made of waits, and each has a limit.
+/// The exempt module: it implements waits, and each has a limit.
 const EXEMPT: &str = "crates/iguana-init/src/bounded.rs";
 
-/// A file and a call in it.
+/// A file, and a call in it.
 type Wait = (String, String);
 
 /// Compares the source with the table.

@@ -1,4 +1,4 @@
-//! `cargo xtask ways`: every way by which Iguana comes to a machine, taken and timed.
+//! `cargo xtask ways`: tests and times every boot method.
 
 use crate::bench::figures::Figures;
 use crate::bench::marker::{self, Size};
@@ -11,7 +11,7 @@ use iguana_lab::way::Way;
 use std::fmt::Write;
 use std::thread;
 
-/// What the first process of the container says, before the seconds since the kernel's start.
+/// Prefix of the line that the container's first process prints; the seconds since the kernel's start follow.
 const MARK: &str = "@@MARK container ";
 
 /// How to take them.
@@ -24,20 +24,20 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
-/// What boots of one way showed, in seconds.
+/// The measurements of one boot method, in seconds.
 #[derive(Default)]
 struct Taken {
     /// From the machine's start to the first process of the container.
     all: Figures,
-    /// The part of it that the kernel's clock has counted.
+    /// The part of it that is measured with the kernel's clock.
     kernel: Figures,
     /// The part before: firmware and boot loader.
     loader: Figures,
-    /// How many did not come to the handover.
+    /// Number of boots that did not reach the handover.
     failed: usize,
 }
 
-/// Takes each way, prints the table and writes it to `bench/results`.
+/// Tests each boot method, prints the table, and writes it to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::MEDIA, packages::DEBIAN].concat())?;
     dist::run()?;
@@ -64,13 +64,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One boot, in a thread: a way over the network takes its thread into a network of its own.
+/// One boot, in a thread of its own: a network boot moves its thread into a new network namespace.
 fn take(way: Way, image: &Image, taken: &mut Taken) -> Result<()> {
     let boot = || -> Result<(f64, f64)> {
         let mut journey = way.start(image, "way")?;
         journey.expect(MARK)?;
         journey.expect("handover: reboot")?;
-        // Whole lines: what is expected may be found before its line has ended.
+        // Use complete lines: a match may be found before its line has ended.
         let lines = journey.ends()?;
         let line = lines.iter().find(|line| line.text.contains(MARK)).context("the mark is gone")?;
         let (_, seconds) = line.text.split_once(MARK).context("the mark has no time")?;

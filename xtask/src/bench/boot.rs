@@ -1,4 +1,4 @@
-//! From the kernel's start to the first process of a container: ours and the peer in the same VM.
+//! Time from the kernel's start to the first process of a container: Iguana and the peer in the same VM.
 
 use super::figures::Figures;
 use super::marker::{self, Size};
@@ -17,17 +17,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// The memory that times are measured with: enough that nobody is short of it, the peer with the large image too.
+/// Memory of the VM when times are measured: enough for both, also with the large image.
 const AMPLE_MIB: u32 = 4096;
 
-/// Memory sizes that are tried with the tiny image, in MiB, up to the first that works.
+/// Memory sizes to try with the tiny image, in MiB, up to the first that works.
 const OURS_MIB: &[u32] = &[96, 112, 128, 160, 192, 256];
 const PEER_MIB: &[u32] = &[512, 640, 768, 1024];
 
-/// One boot; the peer with the large image takes two minutes on two cores without KVM.
+/// Time limit of one boot; the peer with the large image takes two minutes on two cores without KVM.
 const LIMIT: Duration = Duration::from_secs(420);
 
-/// What the first process of the container says, before the seconds since the kernel's start.
+/// Prefix of the line that the container's first process prints; the seconds since the kernel's start follow.
 const MARK: &str = "@@MARK container ";
 
 /// How to measure.
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     no_floor: bool,
 }
 
-/// Measures, prints the tables and writes them to `bench/results`.
+/// Measures, prints the tables, and writes them to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN].concat())?;
     dist::run()?;
@@ -60,14 +60,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     result::keep("boot", &report)
 }
 
-/// Who boots.
+/// The initrd that boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Ours,
     Peer,
 }
 
-/// What is measured with.
+/// The inputs of all measurements.
 struct Bench {
     qemu: Qemu,
     registry: Registry,
@@ -75,13 +75,13 @@ struct Bench {
     peer: Initrd,
 }
 
-/// What one boot showed.
+/// The measurements of one boot.
 struct Sample {
     /// Seconds from the kernel's start to the first process of the container, on the guest's clock.
     container: f64,
-    /// Processor seconds that QEMU had used by then.
+    /// Processor seconds that QEMU had used at that time.
     cpu: f64,
-    /// The most memory that was in use at a time, in MiB.
+    /// Peak memory usage in MiB.
     peak: f64,
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask bench bundle`: images out of a registry into one directory: `iguana bundle`, which verifies and writes each
-//! blob once, and `skopeo sync`, in turn, in memory.
+//! `cargo xtask bench bundle`: copies images from a registry to one directory with `iguana bundle`, which verifies
+//! and writes each blob once, and with `skopeo sync`, alternately, in memory.
 
 use super::images::ImageKind;
 use super::result;
@@ -30,7 +30,7 @@ const SETS: &[(&str, &[ImageKind])] = &[
     ),
 ];
 
-/// The same as a directory and as a file; skopeo writes directories.
+/// Both output formats of `iguana bundle`; skopeo writes directories only.
 const OURS: [&str; 2] = ["bundle", "bundle.tar"];
 
 /// Measures, prints the table, and writes it to `bench/results`.
@@ -42,7 +42,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     for (name, kinds) in SETS {
         let images =
             kinds.iter().map(|kind| Ok(kind.push(&registry)?.reference)).collect::<Result<Vec<_>>>()?;
-        // Memory that the host has not given to this machine yet costs whoever comes first.
+        // A warm-up: the first process to use memory that the host has not yet given to this machine is slower.
         sync(&images)?;
         let (mut peer, mut ours) = (Samples::default(), [Samples::default(), Samples::default()]);
         for _ in 0..options.runs {

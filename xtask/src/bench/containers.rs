@@ -1,5 +1,5 @@
-//! `cargo xtask bench containers`: from the start of a container to its end, when all that it does is `true`: ours,
-//! and what people have otherwise, on the same files, in turn.
+//! `cargo xtask bench containers`: the time of a container that only runs `true`, for Iguana and third-party
+//! runtimes, with the same files, alternately.
 
 use super::figures::Figures;
 use super::result;
@@ -37,28 +37,28 @@ pub(crate) struct Options {
     machine_runs: usize,
 }
 
-/// What people have otherwise; `unshare` is what no container can be faster than.
+/// The peers; `unshare` is the lower bound for any container.
 const PEERS: &[&str] = &["crun", "runc", "podman", "unshare"];
 
-/// crun refuses where cgroups of both versions are mixed, as some machines still have them.
+/// crun refuses the hybrid layout of cgroups that some machines still have.
 const ONE_CGROUP_TREE: &str =
     "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
 const HAS_ONE_CGROUP_TREE: &str = "[ \"$(stat -f -c %T /sys/fs/cgroup)\" = cgroup2fs ]";
 
-/// A root user without CAP_SYS_RESOURCE, as in many a CI, cannot raise its limits to podman's defaults.
+/// A root user without CAP_SYS_RESOURCE, as in many CI systems, cannot raise its limits to podman's defaults.
 const WITHIN_ITS_LIMITS: &[&str] =
     &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit=-1"];
 
-/// Jobs per run of ours on this host: the last one's time counts, when everything was used once before.
+/// Jobs per run of Iguana on this host. Only the last job is measured, so that everything was used once before.
 const WARM_UP: usize = 3;
 
-/// Our jobs in the VM.
+/// Iguana's jobs in the VM.
 const JOBS_IN_VM: usize = 100;
 
-/// Memory of the VM in MiB: a Debian and podman's copy of an image lie in it.
+/// Memory of the VM in MiB: it holds a Debian and podman's copy of an image.
 const MACHINE_MIB: u32 = 3072;
 
-/// Measures, prints the tables and writes them to `bench/results`.
+/// Measures, prints the tables, and writes them to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, &["podman", "crun", "runc"]].concat())?;
     if !process::succeeds(Command::new("sh").args(["-c", HAS_ONE_CGROUP_TREE])) {
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     result::keep("containers", &report)
 }
 
-/// The same command again, in a mount namespace of its own.
+/// Runs the same command again in a mount namespace with a single cgroup tree.
 fn go_on_in_one_cgroup_tree() -> Result<()> {
     let mut again = Command::new("unshare");
     again.args(["--mount", "sh", "-c", ONE_CGROUP_TREE, "sh"]).args(std::env::args_os());
@@ -107,12 +107,12 @@ fn header() -> Result<String> {
     ))
 }
 
-/// The image that everybody runs.
+/// The image for all containers.
 fn image() -> Result<Image> {
     Recipe::busybox()?.set("Cmd", json!(["true"])).make(Maker::Spec)
 }
 
-/// A workflow of jobs that run `true`.
+/// A workflow with jobs that run `true`.
 fn workflow(jobs: usize) -> String {
     let jobs = (1..=jobs).map(|number| format!("  n{number}: {{container: REGISTRY/true}}\n"));
     format!("jobs:\n{}", jobs.collect::<String>())
@@ -145,7 +145,7 @@ fn on_this_host(options: &Options) -> Result<String> {
     Ok(table)
 }
 
-/// Runs a workflow of jobs on this host; the milliseconds from one's end to the next one's.
+/// Runs a workflow on this host; returns the milliseconds from the end of one job to the end of the next.
 fn jobs_on(system: &LiveSystem, jobs: usize) -> Result<Vec<f64>> {
     let file = system.workflow(&workflow(jobs))?;
     let mut command = system.command(&program("iguana-init"), "iguana-workflow", &[&file])?;
@@ -172,9 +172,9 @@ fn gaps(ends: &[f64]) -> Vec<f64> {
     ends.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
-/// The peers on this host, with what they need.
+/// The peers on this host, with their data.
 struct Peers {
-    /// Memory, as ours is.
+    /// A tmpfs, because Iguana's store is in memory too.
     room: TempDir,
     image: String,
 }
@@ -228,7 +228,7 @@ impl Drop for Peers {
     }
 }
 
-/// Unpacks the image as runtimes want it, on the machine's network.
+/// Unpacks the image as a runtime bundle that uses the machine's network.
 fn bundle(image: &Image, directory: &Path) -> Result<()> {
     let source = format!("{}:latest", image.layout().display());
     process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(directory), QUICK)?;
@@ -255,12 +255,13 @@ fn milliseconds(command: &mut Command) -> Result<f64> {
     Ok(time)
 }
 
-/// Printing is not what is compared: a line costs 5 ms on an emulated serial line, and next to nothing on a screen
-/// that is not there. What was printed is then in the log.
+/// The screen as console. Output is not measured: a line takes 5 ms on an emulated serial line, and almost nothing on
+/// an absent screen. The output is then in the log.
 const CONSOLE: &str = "console=tty0";
 const END_SCRIPT: &str = "cat /machine-run/iguana/log > /dev/ttyS0; echo poweroff > /iguana/kernelAction";
 
-/// Runs the peers in turn; `$1` is how often, `$2` podman's image. Milliseconds behind `@@NAME`.
+/// Runs the peers alternately; `$1` is the number of runs, `$2` podman's image. Prints the milliseconds after
+/// `@@NAME`.
 const PEERS_SCRIPT: &str = r#"
 exec > /dev/ttyS0
 [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || mount -t cgroup2 none /sys/fs/cgroup
@@ -315,7 +316,7 @@ fn in_a_vm(options: &Options) -> Result<String> {
     Ok(title + &table_of(&ours, &theirs))
 }
 
-/// A Debian with the peers and their bundle.
+/// A Debian with the peers and their runtime bundle.
 fn peers_image(image: &Image) -> Result<Image> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let packages = "podman,crun,runc,mount,bash";
@@ -335,7 +336,7 @@ fn peers_image(image: &Image) -> Result<Image> {
     recipe.file("/peers.sh", 0o755, PEERS_SCRIPT)?.make(Maker::Spec)
 }
 
-/// Milliseconds of the kernel's clock at the beginning of a line of ours.
+/// The kernel time in milliseconds at the beginning of a line of Iguana.
 fn kernel_time(line: &str) -> Option<f64> {
     let (_, rest) = line.split_once('[')?;
     Some(rest.split_once(']')?.0.trim().parse::<f64>().ok()? * 1e3)

@@ -1,4 +1,4 @@
-//! Bytes of dracut's initrds, with our module and without.
+//! Sizes of dracut's initrds with and without Iguana's module.
 
 use super::result;
 use crate::dist;
@@ -9,17 +9,18 @@ use iguana_lab::payload::Suite;
 use iguana_lab::{packages, scratch_directory};
 use std::fmt::Write;
 
-/// The first Iguana's initrd: dracut 059 with NetworkManager, podman and crun, gzip, the cloud kernel.
+/// Bytes of the first Iguana's initrd: dracut 059 with NetworkManager, podman and crun, gzip, the cloud kernel.
 const ORIGINAL: u64 = 81_019_452;
 
-/// What is to be held: at most this part of the original's, and at most so many bytes beside dracut's own.
+/// The goals: at most this fraction of the original's size, and at most so many bytes more than dracut without the
+/// module.
 const PART: f64 = 0.45;
 const ADDED: u64 = 8_000_000;
 
-/// How dracut packs.
+/// The compression commands of dracut.
 const PACKINGS: &[&str] = &["gzip -9", "zstd -19"];
 
-/// Makes them and keeps the table.
+/// Makes the initrds and writes the table.
 pub(super) fn run() -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::DEBIAN].concat())?;
     dist::run()?;

@@ -1,8 +1,8 @@
-//! Figures of several runs: the median, and how far they lie apart.
+//! Statistics of repeated measurements: the median and the range.
 
 use std::fmt;
 
-/// The figures of one thing, measured several times.
+/// The measurements of one quantity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures(Vec<f64>);
 
@@ -13,7 +13,7 @@ impl Figures {
         self.0.sort_by(f64::total_cmp);
     }
 
-    /// The middle one, or the mean of the middle two.
+    /// The middle value, or the mean of the middle two.
     pub(crate) fn median(&self) -> f64 {
         let middle = self.0.len() / 2;
         match self.0.len() {
@@ -23,7 +23,7 @@ impl Figures {
         }
     }
 
-    /// How many times the median of `other` is this one's.
+    /// The ratio of the median of `other` to this one's.
     pub(crate) fn ratio_of(&self, other: &Figures) -> f64 {
         other.median() / self.median()
     }

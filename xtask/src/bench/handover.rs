@@ -1,4 +1,4 @@
-//! What the handover costs: milliseconds from the last job's end to the new init, and memory that stays in use.
+//! The cost of the handover: milliseconds from the last job's end to the new init, and memory that stays in use.
 
 use super::figures::Figures;
 use super::result;
@@ -16,10 +16,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Bytes that the job's image has beside its programs: they have to be freed on the way.
+/// Bytes in the job's image besides its programs, which must be freed during the handover.
 const BALLAST: usize = 64 << 20;
 
-/// The new system's first program. The clock goes first; then all that the kernel can give back is given back.
+/// The new system's first program. It reads the clock first, then makes the kernel release all caches.
 const INIT: &str = "#!/bin/sh
 read -r now rest < /proc/uptime 2>/dev/null || { mount -t proc proc /proc; read -r now rest < /proc/uptime; }
 echo @@UP $now > /dev/kmsg
@@ -36,7 +36,7 @@ awk '{print \"@@MODULE\", $1, $2}' /proc/modules
 poweroff -f
 ";
 
-/// What the control's initrd does: the same modules, the same root, nothing else.
+/// The control's initrd: the same modules and the same root, nothing else.
 const CONTROL: &str = "#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -58,7 +58,7 @@ pub(crate) struct Options {
     runs: usize,
 }
 
-/// Measures, prints the table and writes it to `bench/results`.
+/// Measures, prints the table, and writes it to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN].concat())?;
     dist::run()?;
@@ -94,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     result::keep("handover-costs", &report)
 }
 
-/// What the boots with Iguana showed.
+/// The measurements of the boots with Iguana.
 #[derive(Default)]
 struct Collected {
     whole: Figures,
@@ -153,9 +153,9 @@ fn without(disk: &Disk, modules: &[(String, f64)]) -> Result<String> {
     Scenario::with(&Initrd { kernel, image: image.path().to_owned() }).disk(disk).boot()?.ends()
 }
 
-/// When the kernel executed the new init, in seconds of `/proc/uptime`: a line of TOMOYO's says it, which every kernel of
-/// Debian has, by the kernel's own clock. How far that one is ahead a later line tells that has both, whose uptime was
-/// cut off at hundredths.
+/// The time at which the kernel executed the new init, in seconds of `/proc/uptime`. TOMOYO, which is in every Debian
+/// kernel, logs it with the kernel's own clock. A later line with both times gives the offset; its uptime is
+/// truncated to hundredths.
 fn executed(said: &str) -> Result<f64> {
     const CUT_OFF: f64 = 0.01;
     let time_of = |words: &str| -> Result<f64> {
@@ -167,7 +167,7 @@ fn executed(said: &str) -> Result<f64> {
     Ok(time_of("Not activating Mandatory Access Control")? - ahead)
 }
 
-/// The modules that were loaded, the last first, with their bytes.
+/// The loaded modules with their bytes, the last one first.
 fn modules(said: &str) -> Vec<(String, f64)> {
     let lines = said.lines().filter_map(|line| line.split_once("@@MODULE ").map(|(_, rest)| rest));
     let module =

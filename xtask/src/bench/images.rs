@@ -1,4 +1,4 @@
-//! The images that are pulled.
+//! The images for the benchmark of pulls.
 
 use super::marker::{self, Size};
 use anyhow::{Context, Result};
@@ -9,13 +9,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Layers of the image with many.
+/// Layers of the image with many layers.
 const LAYERS: usize = 40;
-/// Files of the image with many small ones, and bytes of each.
+/// The image with many small files: number of files, and bytes of each.
 const FILES: usize = 50_000;
 const FILE_BYTES: usize = 700;
 
-/// Which image.
+/// The kinds of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ImageKind {
     Tiny,
@@ -29,7 +29,7 @@ pub(super) enum ImageKind {
 /// An image in the registry.
 pub(super) struct Pushed {
     pub(super) image: Image,
-    /// As this host names it.
+    /// Its reference on this host.
     pub(super) reference: String,
 }
 
@@ -105,7 +105,8 @@ fn many_layers() -> Result<Image> {
     recipe?.make(Maker::Spec)
 }
 
-/// Words of a dictionary would pack too well, and random bytes not at all: numbers in hexadecimal pack to a half.
+/// The files have hexadecimal numbers, which compress to a half. Words would compress too well, random bytes not at
+/// all.
 fn small_files() -> Result<Image> {
     let directory = lab_directory("bench")?.join("small-files");
     let tar = directory.with_extension("tar");

@@ -1,5 +1,5 @@
-//! `cargo xtask bench language`: how long a workflow is checked, and what hostile ones cost, beside what a
-//! person has otherwise: a JSON Schema and Python.
+//! `cargo xtask bench language`: the time to check a workflow, and the cost of hostile ones, compared with a JSON
+//! Schema and Python.
 
 use super::figures::Figures;
 use super::result;
@@ -23,13 +23,13 @@ pub(crate) struct Options {
     jobs: usize,
 }
 
-/// The peer: structure only, as an editor's language server looks at it.
+/// The peer: it checks the structure only, as an editor's language server does.
 const PEER: &str = "import sys, json, yaml, jsonschema
 schema = json.load(open(sys.argv[1]))
 loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 jsonschema.Draft202012Validator(schema).validate(yaml.load(open(sys.argv[2]), loader))";
 
-/// Measures, prints the table and writes it to `bench/results`.
+/// Measures, prints the table, and writes it to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::VALIDATOR, &["time"]].concat())?;
     dist::run()?;
@@ -69,7 +69,7 @@ fn add(report: &mut String, name: &str, measured: &Measured) {
     let _ = writeln!(report, "| {name} | {} | {} |", measured.milliseconds, measured.mebibytes);
 }
 
-/// Jobs as people write them: each needs the one before, has a service, steps, expressions.
+/// Typical jobs: each needs the previous one and has a service, steps and expressions.
 fn workflow(jobs: usize) -> String {
     let mut text = String::from("name: Large\nenv: {SITE: berlin}\njobs:\n");
     for number in 0..jobs {
@@ -86,7 +86,7 @@ fn workflow(jobs: usize) -> String {
     text
 }
 
-/// Documents that are to cost much.
+/// Documents designed to be expensive.
 fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..40 {
@@ -103,7 +103,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Ours and the peer in turn.
+/// Measures Iguana and the peer alternately.
 fn compare(file: &Path, runs: usize) -> Result<(Measured, Measured)> {
     let schema = source_tree().join("docs/workflow.schema.json");
     let (mut ours, mut theirs) = (Measured::default(), Measured::default());
@@ -136,7 +136,7 @@ struct Measured {
 }
 
 impl Measured {
-    /// Runs the command twice: for its time, and under GNU time for its memory.
+    /// Runs the command twice: once for its time, and once under GNU time for its memory.
     fn add(&mut self, command: &mut Command) -> Result<()> {
         let start = Instant::now();
         command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;

@@ -1,4 +1,4 @@
-//! The benchmark's images, of three sizes; each says when its first process runs.
+//! The benchmark's images in three sizes. Each prints when its first process runs.
 
 use anyhow::{Context, Result};
 use iguana_lab::image::{Image, Maker, Recipe};
@@ -8,18 +8,18 @@ use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 
-/// How much an image holds. The figures are of one day; Debian grows slowly.
+/// The size of an image. The figures are from one day; Debian grows slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Busybox: 1 MB packed, 2 MB unpacked.
+    /// Busybox: 1 MB compressed, 2 MB unpacked.
     Tiny,
-    /// A minimal Debian: 60 MB packed, 170 MB unpacked.
+    /// A minimal Debian: 60 MB compressed, 170 MB unpacked.
     Medium,
-    /// That Debian and four layers of programs on it: 250 MB packed, 700 MB unpacked.
+    /// That Debian and four layers with programs: 250 MB compressed, 700 MB unpacked.
     Large,
 }
 
-/// What each layer of the large image adds to the one before.
+/// The packages that each layer of the large image adds.
 const LAYERS: &[&str] = &[
     "python3 perl ca-certificates curl",
     "gcc g++ make",
@@ -39,7 +39,7 @@ pub(crate) fn image(size: Size) -> Result<Image> {
     base.file("/marker.sh", 0o755, marker)?.set("Cmd", json!(["/bin/sh", "/marker.sh"])).make(Maker::Spec)
 }
 
-/// The tar file of one of the large image's layers, the lowest first.
+/// The tar file of one layer of the large image; number 0 is the lowest.
 pub(crate) fn layer(number: usize) -> Result<PathBuf> {
     Ok(layers().products()?.join(format!("layer-{number}.tar")))
 }
@@ -48,7 +48,7 @@ fn with_layers(count: usize) -> Result<Recipe> {
     (0..count).try_fold(Recipe::empty()?, |recipe, number| Ok(recipe.tar(&layer(number)?)))
 }
 
-/// A Debian that grows by one layer after the other, each taken as the files that have changed since.
+/// A Debian that is extended layer by layer. Each layer has the files that have changed.
 fn layers() -> Debian {
     let mut hooks = vec![take_layer(0, "")];
     for (number, packages) in LAYERS.iter().enumerate() {

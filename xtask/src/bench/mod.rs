@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Iguana and its peer, measured in turn.
+//! `cargo xtask bench`: measures Iguana and its peers alternately.
 
 mod boot;
 mod bundle;

@@ -1,4 +1,4 @@
-//! The peer that the benchmark compares with: Debian's dracut initrd with Debian's podman in it.
+//! The peer of the boot benchmark: Debian's dracut initrd with Debian's podman.
 
 use anyhow::{Context, Result};
 use iguana_lab::initrd::Initrd;
@@ -7,14 +7,14 @@ use iguana_lab::payload::{Debian, Suite, install_kernel};
 use iguana_lab::source_tree;
 use std::fs;
 
-/// What makes the peer's initrd, and what goes into it.
+/// The packages that make the peer's initrd, and those in it.
 const PACKAGES: &str = "dracut,dracut-network,network-manager,systemd-sysv,udev,dbus,kmod,linux-base,podman,crun,\
     conmon,ca-certificates,iproute2";
 
 /// The files of its dracut module, in `bench/peer`.
 const MODULE: &[&str] = &["module-setup.sh", "peer-cmdline.sh", "peer-run.sh"];
 
-/// The peer's initrd for `kernel`: all drivers in it, packed as dracut does by itself.
+/// The peer's initrd for `kernel`: with all drivers, compressed as dracut does by default.
 pub(crate) fn initrd(kernel: &Kernel) -> Result<Initrd> {
     let mut hooks = vec![r#"mkdir -p "$1/usr/lib/dracut/modules.d/90peer""#.to_owned()];
     let mut inputs = vec![kernel.release.clone()];

@@ -1,4 +1,4 @@
-//! Where what is measured happens: a file system in memory of its own, empty at the beginning and gone at the end.
+//! The working directory of measured commands: a tmpfs that is empty at the beginning and removed at the end.
 
 use super::figures::Figures;
 use anyhow::{Context, Result, ensure};
@@ -11,20 +11,20 @@ use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How often it is looked at how full the file system is.
+/// Interval for reading the usage of the file system.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const MB: f64 = 1e6;
 
-/// What one command took.
+/// The measurements of one command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Seconds.
+    /// Wall time in seconds.
     pub(super) wall: f64,
     /// Processor seconds.
     pub(super) cpu: f64,
-    /// The most memory of a process, in MB.
+    /// Peak memory of a process in MB.
     pub(super) resident: f64,
-    /// The most that lay in the file system, in MB.
+    /// Peak usage of the file system in MB.
     pub(super) stored: f64,
 }
 
@@ -64,7 +64,7 @@ impl Stage {
         self.0.path()
     }
 
-    /// Runs a script of sh in the directory, as one that is measured.
+    /// Runs a shell script in the directory and measures it.
     pub(super) fn measure(&self, script: &str) -> Result<Sample> {
         let figures = self.path().join("tmp/figures");
         let mut time = Command::new("/usr/bin/time");
@@ -80,7 +80,7 @@ impl Stage {
         Ok(Sample { wall, cpu: user + system, resident: kib * 1024.0 / MB, stored: stored / MB })
     }
 
-    /// The most bytes that the file system has while something runs.
+    /// The peak usage of the file system in bytes while `act` runs.
     fn fullest_while<T: Send>(&self, act: impl FnOnce() -> T + Send) -> (T, f64) {
         let has_ended = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -98,7 +98,7 @@ impl Stage {
         })
     }
 
-    /// MB in the file system now.
+    /// The current usage of the file system in MB.
     pub(super) fn stored(&self) -> f64 {
         used(self.path()) as f64 / MB
     }

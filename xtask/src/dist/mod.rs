@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the programs as they are shipped, and packages of them.
+//! `cargo xtask dist`: builds the shipped programs and their packages.
 
 mod packages;
 mod programs;

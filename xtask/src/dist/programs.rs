@@ -1,4 +1,4 @@
-//! The programs as they are shipped.
+//! Builds the shipped programs.
 
 use crate::cargo::{cargo, show};
 use anyhow::{Context, Result};
@@ -6,19 +6,19 @@ use iguana_lab::program;
 use std::fs;
 use std::path::Path;
 
-/// A target of its own, so that build scripts and macros are not linked statically too.
+/// An explicit target, so that build scripts and macros are not linked statically too.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Static, and small: packed relocations (-0.16 MB, and the program can stay position-independent), equal functions
-/// once (-0.05 MB), and no tables for unwinding of ours (-0.4 MB), because a panic aborts. What is left of them goes
-/// out of `iguana-init` by its build script.
+/// Static and small: packed relocations (-0.16 MB, and the program stays position-independent), identical functions
+/// merged (-0.05 MB), and no unwind tables for our code (-0.4 MB), because a panic aborts. The build script of
+/// `iguana-init` removes the remaining ones.
 const RUSTFLAGS: &[&str] = &[
     "-Ctarget-feature=+crt-static",
     "-Cforce-unwind-tables=no",
     "-Clink-arg=-Wl,-z,pack-relative-relocs,--icf=all",
 ];
 
-/// What is shipped.
+/// The shipped programs.
 const PROGRAMS: &[&str] = &["iguana", "iguana-init"];
 
 /// Makes `target/dist/iguana` and `target/dist/iguana-init`, small and static.
@@ -46,7 +46,7 @@ fn install(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A copy in one step: the old program may be running.
+/// Copies atomically: the old program may be running.
 fn replace(from: &Path, to: &Path) -> Result<()> {
     let fresh = to.with_extension("new");
     fs::copy(from, &fresh).with_context(|| format!("copy of `{}`", from.display()))?;

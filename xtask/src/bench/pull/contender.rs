@@ -1,4 +1,4 @@
-//! Who pulls.
+//! The programs that pull.
 
 use crate::bench::images::ImageKind;
 use crate::bench::stage::{Sample, Stage};
@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// podman and buildah, as they work without a system around them.
+/// Options of podman and buildah for a private store.
 const STORE: &str = "--root root --runroot run --storage-driver overlay";
-/// Clock ticks in a second, as /proc counts (proc(5), sysconf(3)).
+/// Clock ticks per second in /proc (proc(5), sysconf(3)).
 const TICKS: f64 = 100.0;
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -26,13 +26,13 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    /// Ours first.
+    /// All contenders, Iguana first.
     pub(super) const ALL: [Contender; 5] =
         [Contender::Iguana, Contender::Podman, Contender::Buildah, Contender::Skopeo, Contender::Containerd];
 
-    /// Those that can do it.
+    /// The contenders that can pull this image.
     pub(super) fn all_for(kind: ImageKind) -> impl Iterator<Item = Contender> {
-        // umoci knows no zstd.
+        // umoci, which unpacks for skopeo, does not support zstd.
         Contender::ALL.into_iter().filter(move |it| *it != Contender::Skopeo || kind != ImageKind::LargeZstd)
     }
 
@@ -60,7 +60,7 @@ impl Contender {
         Ok(said.trim().lines().next().unwrap_or_default().to_owned())
     }
 
-    /// One pull from nothing.
+    /// One pull with an empty store.
     pub(super) fn pull(self, reference: &str) -> Result<Sample> {
         let stage = Stage::set_up()?;
         self.pull_on(&stage, reference).with_context(|| format!("{} of `{reference}`", self.name()))
@@ -102,14 +102,14 @@ impl Contender {
     }
 }
 
-/// MB of the image's tree as ours unpacks it.
+/// Size in MB of the image's tree as Iguana unpacks it.
 pub(super) fn tree_of(reference: &str) -> Result<f64> {
     let stage = Stage::set_up()?;
     Contender::Iguana.pull_on(&stage, reference)?;
     Ok(stage.stored())
 }
 
-/// The daemon that pulls for `ctr`. Dropping it ends it.
+/// The daemon that pulls for `ctr`. It ends when the value is dropped.
 struct Containerd {
     process: Child,
     socket: String,
@@ -138,7 +138,7 @@ impl Containerd {
         Ok(daemon)
     }
 
-    /// CPU seconds so far, and the most memory in MB.
+    /// CPU seconds so far, and peak memory in MB.
     fn used(&self) -> Result<(f64, f64)> {
         let directory = format!("/proc/{}", self.process.id());
         let stat = fs::read_to_string(format!("{directory}/stat"))?;

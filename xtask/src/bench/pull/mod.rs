@@ -1,5 +1,5 @@
-//! `cargo xtask bench pull`: from a registry to unpacked files: ours, and what people have otherwise, in turn, cold each
-//! time, in memory; and what the parts of that work cost by themselves.
+//! `cargo xtask bench pull`: from a registry to unpacked files, for Iguana and third-party tools, alternately, with
+//! empty stores, in memory. It also measures the parts of that work by themselves.
 
 mod contender;
 mod parts;
@@ -17,7 +17,7 @@ use iguana_lab::registry::Registry;
 use parts::Part;
 use std::fmt::Write as _;
 
-/// What is compared, and what measures.
+/// The third-party tools, and the programs for measuring.
 const PACKAGES: &[&str] = &["podman", "containerd", "runc", "isal", "curl", "time"];
 
 /// How to measure.
@@ -31,13 +31,13 @@ pub(crate) struct Options {
     images: Vec<String>,
 }
 
-/// All that was measured with one image.
+/// The measurements with one image.
 struct Round {
     kind: ImageKind,
     pulls: Vec<(Contender, Samples)>,
-    /// Bytes of the unpacked tree, in MB.
+    /// Size of the unpacked tree in MB.
     tree: f64,
-    /// Only of the image that figures are promised for.
+    /// Only for the image that has documented goals.
     parts: Vec<(Part, Samples)>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn measure(kind: ImageKind, registry: &Registry, runs: usize) -> Result<Round> {
     let image = kind.push(registry)?;
-    // What the host has not used since it began is given to it page by page, at the expense of whoever comes first.
+    // A warm-up: the host provides unused memory page by page, which slows down the first process that uses it.
     Contender::Podman.pull(&image.reference)?;
     let mut pulls: Vec<_> = Contender::all_for(kind).map(|it| (it, Samples::default())).collect();
     let mut parts: Vec<_> = Part::all_for(kind).map(|it| (it, Samples::default())).collect();

@@ -1,4 +1,4 @@
-//! What the parts of a pull cost by themselves, each by the fastest tool of its kind: nothing can do with less work.
+//! The cost of the parts of a pull, each with the fastest tool of its kind: a lower bound for any pull.
 
 use crate::bench::images::{ImageKind, Pushed};
 use crate::bench::stage::{Sample, Stage};
@@ -21,7 +21,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The figures are promised for the large image.
+    /// Only the large image has documented goals.
     pub(super) fn all_for(kind: ImageKind) -> impl Iterator<Item = Part> {
         let all = [Part::Network, Part::DigestPacked, Part::Inflate, Part::DigestUnpacked, Part::Write];
         all.into_iter().filter(move |_| kind == ImageKind::Large)
@@ -55,7 +55,7 @@ impl Part {
     }
 }
 
-/// The layers of an image, packed and unpacked.
+/// The layers of an image, compressed and unpacked.
 pub(super) struct Blobs {
     directory: TempDir,
     urls: Vec<String>,
@@ -81,7 +81,7 @@ impl Blobs {
             let script = "exec gzip -dc \"$1\" > \"${1%.gz}.tar\"";
             process::run(Command::new("sh").args(["-c", script, "sh"]).arg(&packed), LONG)?;
         }
-        // It must live as long as it is asked.
+        // The registry must live as long as it is used.
         let _ = registry;
         Ok(Blobs { directory, urls })
     }

@@ -1,8 +1,8 @@
-//! The wall times as bars (SVG 1.1).
+//! A bar chart of the wall times (SVG 1.1).
 
 use super::Round;
 
-/// Pixels.
+/// Width in pixels.
 const WIDTH: f64 = 900.0;
 const NAMES: f64 = 220.0;
 const FIGURES: f64 = 80.0;
@@ -11,7 +11,7 @@ const LINE: f64 = 20.0;
 const TITLE: f64 = 30.0;
 const COLORS: [&str; 2] = ["#2a7f62", "#9aa5b1"];
 
-/// One group of bars for each image, each to its own scale.
+/// One group of bars for each image, each with its own scale.
 pub(super) fn drawn(rounds: &[Round]) -> String {
     let mut body = String::new();
     let mut y = 0.0;

@@ -1,4 +1,5 @@
-//! Whether the packages install in a fresh Debian, work there, and leave nothing; and whether a machine boots by them.
+//! Checks that the packages install in a fresh Debian, work there, and can be removed completely; and that a machine
+//! boots with them.
 
 use anyhow::{Context, Result};
 use iguana_lab::bundle::{Workstation, stick};
@@ -13,11 +14,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What a Debian has that makes initrds.
+/// The packages of a Debian that makes initrds.
 const PACKAGES: &str = "--include=dracut,dracut-network,network-manager,iputils-arping,procps,systemd-sysv,udev,dbus,\
     kmod,mawk,iproute2,squashfs-tools";
 
-/// What is done with them inside; each line must succeed. The kernel is there for dracut to make an initrd for.
+/// The commands that are run in it; each must succeed. The kernel is there for dracut to make an initrd for.
 const TRIAL: &str = r#"
 set -eu
 find / -xdev \( -path /proc -o -path /sys -o -path /trial -o -path /var/lib/dpkg -o -path /var/log -o -path /tmp \) -prune -o -print | sort > /tmp/before
@@ -45,7 +46,7 @@ if ! diff /tmp/before /tmp/after; then echo 'the packages leave something'; exit
 echo trial passed
 "#;
 
-/// Tries them.
+/// Installs, tests and removes the packages.
 pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
     let room = scratch_directory("packages")?;
     let trial = room.path().join("trial");
@@ -70,8 +71,8 @@ pub(super) fn in_a_fresh_debian(debs: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Boots the kernel and the initrd of the package `iguana` up to the handover. The bundle on its disk is all it needs:
-/// the package trusts no registry without TLS.
+/// Boots the kernel and the initrd of the package `iguana` up to the handover. The workflow comes from a bundle on
+/// the disk, because the package trusts no registry without TLS.
 pub(super) fn in_a_machine(debs: &[PathBuf]) -> Result<()> {
     let is_iguana =
         |deb: &&PathBuf| deb.file_name().is_some_and(|name| name.to_string_lossy().starts_with("iguana_"));

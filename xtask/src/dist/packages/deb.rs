@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Makes them from what was staged.
+/// Makes the packages from the staged files.
 pub(super) fn make(staged: &Path, home: &Path) -> Result<Vec<PathBuf>> {
     ALL.iter()
         .map(|package| {

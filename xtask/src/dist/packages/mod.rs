@@ -1,4 +1,4 @@
-//! Packages for dpkg and for rpm, and whether they install, work and go.
+//! Packages for dpkg and for rpm, with tests of their installation and removal.
 
 mod check;
 mod deb;
@@ -11,21 +11,21 @@ use iguana_lab::{packages, source_tree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What makes and tries them.
+/// The tools that make and check them.
 const TOOLS: &[&str] = &["rpm", "rpmlint"];
 
-/// One package, as both kinds of tools need it.
+/// The description of a package for both package managers.
 pub(crate) struct Package {
     pub(crate) name: &'static str,
     pub(crate) is_for_every_machine: bool,
-    /// For dpkg, which has its own names.
+    /// Dependencies for dpkg, which differ in name.
     pub(crate) depends: &'static [&'static str],
     pub(crate) recommends: &'static [&'static str],
     pub(crate) summary: &'static str,
     pub(crate) description: &'static str,
 }
 
-/// All of them. `packaging/iguana.spec` says the same to rpm.
+/// All packages. `packaging/iguana.spec` has the same data for rpm.
 pub(crate) const ALL: &[Package] = &[
     Package {
         name: "iguana-workflow",
@@ -67,7 +67,7 @@ pub(crate) const ALL: &[Package] = &[
 /// The version of all packages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Puts the files of all of them together: with this kernel and these modules, or with Debian's.
+/// Stages the files of all packages: with this kernel and these modules, or with Debian's.
 pub(super) fn stage(directory: &Path, kernel: Option<&[PathBuf]>) -> Result<()> {
     if let Some([kernel, modules]) = kernel {
         return stage::fill(directory, kernel, modules);
@@ -77,7 +77,7 @@ pub(super) fn stage(directory: &Path, kernel: Option<&[PathBuf]>) -> Result<()> 
     stage::fill(directory, &kernel.image, &kernel.modules)
 }
 
-/// Makes them, and tries them.
+/// Makes and tests the packages.
 pub(super) fn make() -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN, TOOLS].concat())?;
     let home = source_tree().join("target/packages");
@@ -95,7 +95,7 @@ pub(super) fn make() -> Result<()> {
     Ok(())
 }
 
-/// The files with an ending in a directory and those below.
+/// The files with an extension in a directory and its subdirectories.
 fn files(directory: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("`{}`", directory.display()))? {

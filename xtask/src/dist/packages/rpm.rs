@@ -1,4 +1,4 @@
-//! Packages for rpm, by the specification that the Open Build Service takes, and what rpm and rpmlint say of them.
+//! Packages for rpm, made with the spec file for the Open Build Service, and checked with rpm and rpmlint.
 
 use super::ALL;
 use anyhow::{Result, ensure};
@@ -7,12 +7,12 @@ use iguana_lab::source_tree;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What rpmlint counts as an error and is meant so: programs of an initrd are static, a kernel with its initrd is for one
-/// kind of machine although nothing of it is a program of a system, and the build service adds the rest.
+/// Errors of rpmlint that are intended: programs of an initrd are static; a kernel with its initrd is
+/// architecture-dependent although it has no program of a system; and the build service adds the rest.
 const MEANT: &[&str] =
     &["statically-linked-binary", "no-binary", "no-changelogname-tag", "no-packager-tag", "no-signature"];
 
-/// Makes them from what was staged.
+/// Makes the packages from the staged files.
 pub(super) fn make(staged: &Path, home: &Path) -> Result<Vec<PathBuf>> {
     let top = home.join("rpm");
     let mut build = Command::new("rpmbuild");
@@ -24,7 +24,7 @@ pub(super) fn make(staged: &Path, home: &Path) -> Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// Lists their files, and has rpmlint look at them.
+/// Lists their files, and runs rpmlint.
 pub(super) fn check(made: &[PathBuf]) -> Result<()> {
     for file in made {
         let files = process::run(Command::new("rpm").args(["-qlp"]).arg(file), QUICK)?;

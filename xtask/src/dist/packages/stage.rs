@@ -1,4 +1,4 @@
-//! Which files are in which package, and where.
+//! The files of each package and their paths.
 
 use anyhow::{Context, Result};
 use iguana_lab::process::{self, LONG, QUICK};
@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Puts the files of all packages together. The kernel is one with all drivers: nobody knows the machines.
+/// Stages the files of all packages. The kernel must have all drivers, because the machines are not known.
 pub(super) fn fill(stage: &Path, kernel: &Path, modules: &Path) -> Result<()> {
     for package in super::ALL {
         let root = PackageRoot(stage.join(package.name));
@@ -41,7 +41,7 @@ fn dracut(root: &PackageRoot) -> Result<()> {
     Ok(())
 }
 
-/// The kernel is called by the release that its modules are for.
+/// The kernel is named after the release of its modules.
 fn initrd(root: &PackageRoot, kernel: &Path, modules: &Path) -> Result<()> {
     let release = modules.file_name().context("the directory of modules has no name")?.to_string_lossy();
     root.directory("usr/share/iguana")?;
