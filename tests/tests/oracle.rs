@@ -167,11 +167,17 @@ fn every_promise_of_the_contract_has_its_tests() -> Result<()> {
 
 fn has_test(name: &str) -> bool {
     let Some((module, function)) = name.rsplit_once("::") else { return false };
-    let file = format!("{}.rs", module.replace("::", "/"));
+    let module = module.replace("::", "/");
     let is_here = |source: String| {
         source.split("#[test]").skip(1).any(|test| test.trim_start().starts_with(&format!("fn {function}(")))
     };
-    let sources = MODULES.iter().map(|directory| source_tree().join(directory).join(&file));
+    // Or the first word is a crate. Unit tests are in the file that they test, or in one of their own.
+    let in_crate = module.split_once('/').map(|(name, rest)| (format!("crates/{name}/src"), rest));
+    let known = MODULES.iter().map(|directory| ((*directory).to_owned(), &*module)).chain(in_crate);
+    let files = known.flat_map(|(directory, module)| {
+        [module, module.trim_end_matches("/tests")].map(|module| format!("{directory}/{module}.rs"))
+    });
+    let sources = files.map(|file| source_tree().join(file));
     sources.filter_map(|path| fs::read_to_string(path).ok()).any(is_here)
 }
 
