@@ -5,6 +5,7 @@
 
 use indexmap::IndexMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 pub use workflow::OnFailurePolicy as OnFailure;
 
 /// How the network interfaces get their addresses: `ip=` of dracut.cmdline(7).
@@ -202,15 +203,27 @@ fn some(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// Splits at white space outside double quotes, and removes the quotes.
+/// The command line in a file; an empty one where there is none. It is bytes: one that is no text must not hide the others
+/// from whoever rules over them, when dracut and systemd read on.
+#[must_use]
+pub fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// Splits at white space that is not between double quotes; the quotes themselves go away.
 #[must_use]
 pub fn words(cmdline: &str) -> Vec<String> {
+    words_between(cmdline, char::is_whitespace)
+}
+
+/// The same with another opinion of what is white space.
+pub(super) fn words_between(cmdline: &str, is_space: impl Fn(char) -> bool) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), String::new());
     let mut quoted = false;
     for letter in cmdline.chars() {
         match letter {
             '"' => quoted = !quoted,
-            _ if letter.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            _ if is_space(letter) && !quoted => words.push(std::mem::take(&mut word)),
             _ => word.push(letter),
         }
     }
@@ -282,6 +295,14 @@ mod tests {
             let settings = Settings::parse(&format!("rd.iguana.watchdog{odd}"));
             assert_eq!((settings.watchdog, settings.warnings.len()), (Watchdog::default(), 1), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_hides_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"quiet x=\xff root=/dev/sdb").unwrap();
+        assert_eq!(Settings::parse(&read(file.path())).root.as_deref(), Some("/dev/sdb"));
+        assert_eq!(read("/nonexistent"), "");
     }
 
     #[test]

@@ -30,6 +30,10 @@ const ARTIFACT: &str = "oci://";
 
 /// Options of other programs that decide which system is started.
 const RULED: &[&str] = &["root", "init"];
+/// What else dracut takes for `init=`, where it has no systemd (`modules.d/99base/init.sh`).
+const ALSO_INIT: &[&str] = &["real_init", "rd.distroinit"];
+/// White space for systemd (`string-util.h`, `WHITESPACE`) and for C's isspace(3), by which dracut splits.
+const WHITE_SPACE: [&str; 2] = [" \t\n\r", " \t\n\r\u{b}\u{c}"];
 
 /// The demands of a trust directory. Without the file nothing is demanded.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -119,6 +123,8 @@ impl Accept {
 
 fn is_at(from: &str, control_url: &str) -> bool {
     match (from.strip_prefix(ARTIFACT), control_url.strip_prefix(ARTIFACT)) {
+        // A short name is what registries.conf makes of it, and not the image of Docker Hub that is written in full.
+        (Some(from), Some(url)) if is_short(from) != is_short(url) => false,
         (Some(from), Some(url)) => match (repository(from), repository(url)) {
             (Ok((from, tag)), Ok((url, wanted))) => from == url && tag.is_none_or(|tag| Some(tag) == wanted),
             _ => false,
@@ -128,7 +134,12 @@ fn is_at(from: &str, control_url: &str) -> bool {
     }
 }
 
-/// The repository of an artifact, and its tag or digest if there is one.
+fn is_short(name: &str) -> bool {
+    let reference = name.parse::<Reference>().ok();
+    reference.is_some_and(|reference| reference.named().is_some_and(|named| named.short_name().is_some()))
+}
+
+/// The repository of an artifact, and its tag or digest where one is written.
 fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
     let reference: Reference = name.parse()?;
     let Some(named) = reference.named() else { bail!("`{name}` is not in a registry") };
@@ -206,6 +217,7 @@ impl Rules {
     /// Whether this option may be on the kernel command line. Of other programs' options, only those that select the
     /// system to start are restricted.
     fn allow_option(&self, key: &str, value: &str) -> bool {
+        let key = if ALSO_INIT.contains(&key) { "init" } else { key };
         let is_listed = |entry: &String| match entry.split_once('=') {
             Some(pair) => pair == (key, value),
             None => entry == key,
@@ -230,9 +242,11 @@ impl Rules {
     /// Whether a command line has this option with a forbidden value, as any of the programs that parse it would see
     /// it.
     fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
+        let is_meant = |name: &str| name == key || key == "init" && ALSO_INIT.contains(&name);
         let words = readings(cmdline);
-        let mut values = words.iter().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        values.any(|value| !self.allow_option(key, value))
+        let mut pairs =
+            words.iter().filter_map(|word| word.split_once('=')).filter(|(name, _)| is_meant(name));
+        pairs.any(|(_, value)| !self.allow_option(key, value))
     }
 
     /// The allowed settings of a kernel command line.
@@ -292,10 +306,14 @@ impl WorkflowRules {
     }
 }
 
-/// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
-/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`).
+/// The words of a command line, as the kernel reads it, as dracut's shell does, which splits them between quotes, too
+/// (dracut-lib.sh, `_dogetarg`), and as systemd does, to which single quotes are quotes (systemd, `proc_cmdline_extract_first`).
+/// What is white space to one is a part of a value to another.
 fn readings(cmdline: &str) -> Vec<String> {
     let mut words = cmdline::words(cmdline);
+    for spaces in WHITE_SPACE {
+        words.extend(cmdline::words_between(cmdline, |letter| spaces.contains(letter)));
+    }
     let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
     words.extend(words.iter().flat_map(within).collect::<Vec<String>>());
     words.extend(words.iter().map(|word| word.replace('\'', "")).collect::<Vec<_>>());
@@ -437,6 +455,28 @@ mod tests {
         assert!(!rules.refuse_system("quiet root=\"LABEL=my root\" x='y'"));
     }
 
+    /// `root=LABEL=system\u{a0}` is another disk for dracut, and one with `\u{b}` for systemd.
+    #[test]
+    fn white_space_hides_no_system_from_the_trust() {
+        let rules = Rules::parse("[command-line]\nallow = ['root=LABEL=system']", Path::new("/")).unwrap();
+        for space in ['\u{a0}', '\u{85}', '\u{3000}', '\u{b}', '\u{c}'] {
+            assert!(rules.refuse_system(&format!("quiet root=LABEL=system{space}x")), "{space:?}");
+        }
+        assert!(!rules.refuse_system("quiet\troot=LABEL=system\n"));
+    }
+
+    #[test]
+    fn every_name_of_the_first_program_is_ruled() {
+        let none = Rules::parse("[command-line]\nallow = []", Path::new("/")).unwrap();
+        let one = Rules::parse("[command-line]\nallow = ['init=/bin/x']", Path::new("/")).unwrap();
+        for name in ["init", "real_init", "rd.distroinit"] {
+            let [other, allowed] = ["/bin/sh", "/bin/x"].map(|program| format!("quiet {name}={program}"));
+            assert!(none.refuse_system(&allowed) && !none.allows_init(&allowed), "{name}");
+            assert!(one.refuse_system(&other) && !one.allows_init(&other), "{name}");
+            assert!(!one.refuse_system(&allowed) && one.allows_init(&allowed), "{name}");
+        }
+    }
+
     #[test]
     fn nothing_is_accepted_by_omission() {
         let keys = "[workflow]\nkeys = ['a']\n";
@@ -470,6 +510,10 @@ mod tests {
             ("oci://r.example/a", "oci://r.example/a/b", false),
             ("oci://r.example/a", "oci://r.example:5000/a", false),
             ("oci://r.example/a", "https://r.example/a", false),
+            ("oci://docker.io/library/a", "oci://docker.io/a:1", true),
+            ("oci://a", "oci://a:1", true),
+            ("oci://docker.io/library/a", "oci://a:1", false),
+            ("oci://a", "oci://docker.io/library/a:1", false),
         ] {
             assert_eq!(is_at(from, url), expected, "{from} {url}");
         }

@@ -36,7 +36,7 @@ pub(crate) enum Initrd {
 /// output.
 pub(crate) fn work() -> ExitCode {
     memory::be_killed_last();
-    let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let cmdline = config::cmdline::read("/proc/cmdline");
     let report = Report::open();
     supervise::keep_telling(&report);
     let (trust, settings) = read_trust(&cmdline);

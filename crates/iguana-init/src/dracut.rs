@@ -34,7 +34,9 @@ pub(crate) const COMMAND: &str = "dracut";
 /// counts.
 const OPTIONS: &str = "/etc/cmdline.d";
 const MORE_OPTIONS: &str = "/etc/cmdline";
-/// dracut.cmdline(7): requests the network although the root does not need it. `rd.neednet=0` overrides this.
+/// Where dracut keeps which first program it was made for: `rd.distroinit=` there is nobody's wish.
+const DISTRO_INIT: &str = "distroinit.conf";
+/// dracut.cmdline(7): the network is wanted though the root does not need it. `rd.neednet=0` undoes it.
 const DEMAND: (&str, &str) = ("/etc/cmdline.d/50-iguana.conf", "rd.neednet=1\n");
 
 /// The units that systemd's generators made from `root=`, and the directory that takes precedence (systemd.unit(5),
@@ -113,10 +115,12 @@ fn is_ours(cmdline: &str, is_bundled: bool) -> bool {
 fn command_line() -> String {
     let mut files: Vec<_> =
         fs::read_dir(OPTIONS).into_iter().flatten().flatten().map(|it| it.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|it| it == "conf"));
+    files.retain(|path| {
+        path.extension().is_some_and(|it| it == "conf") && path.file_name().is_none_or(|it| it != DISTRO_INIT)
+    });
     files.sort();
     files.extend([MORE_OPTIONS, "/proc/cmdline"].map(Into::into));
-    files.iter().map(|path| fs::read_to_string(path).unwrap_or_default() + "\n").collect()
+    files.iter().map(|path| cmdline::read(path) + "\n").collect()
 }
 
 /// Opens console and log. The log has a file system of its own.

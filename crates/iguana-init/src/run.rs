@@ -125,7 +125,7 @@ fn run_plan(
     let http = trust.client().through(proxies);
     let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
     let trust = Trust { logins, ..trust };
-    let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let cmdline = config::cmdline::read("/proc/cmdline");
     let options = RunOptions {
         cmdline: &cmdline,
         // The system manages its own swap.

@@ -56,7 +56,7 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = mounted {
         report.say(format_args!("error: {error:#}"));
     }
-    let settings = settings(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let settings = settings(&config::cmdline::read("/proc/cmdline"));
     let mut watchdog = Watchdog::new(settings.watchdog);
     let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
         // Kill first: if memory is full, or processes are created without end, reporting would fail.

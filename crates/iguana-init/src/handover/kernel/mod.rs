@@ -12,7 +12,7 @@ use crate::report::Report;
 use anyhow::{Context as _, ensure};
 use entries::LoaderEntry;
 use rustix::fs::{MemfdFlags, memfd_create};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
@@ -109,7 +109,7 @@ impl SearchLocation {
 /// cannot be used is skipped, and the reason is reported.
 pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report) -> Option<Installed> {
     let places = places(system, before);
-    let own = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let own = config::cmdline::read("/proc/cmdline");
     for (place, entry) in entries::in_order(&places) {
         match entry.open(place) {
             Ok(installed) => return Some(installed),
@@ -217,6 +217,7 @@ impl LoaderEntry {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
     use std::io::Write as _;
     use std::os::unix::fs::symlink;
 

@@ -2,7 +2,6 @@
 
 use super::index::normalized;
 use std::collections::HashSet;
-use std::fs;
 
 /// Which modules to load and not to load, and their parameters.
 #[derive(Debug, Default)]
@@ -20,7 +19,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(super) fn of_this_boot() -> Self {
-        Self::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default())
+        Self::parse(&config::cmdline::read("/proc/cmdline"))
     }
 
     fn parse(cmdline: &str) -> Self {
