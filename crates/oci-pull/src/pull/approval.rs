@@ -11,7 +11,7 @@ use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::Digest;
 use oci_reference::reference::Named;
-use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use oci_trust::policy::{Approval, Subject};
 use oci_trust::{PAYLOAD_TYPE, Signature};
 use std::str::FromStr as _;
@@ -56,7 +56,32 @@ impl Finder {
     }
 }
 
-/// The signatures attached to images in a repository.
+/// The manifests of signatures in a list of referrers, no more of them than anybody makes.
+pub(super) fn signature_manifests(index: &ImageIndex) -> impl Iterator<Item = &Descriptor> {
+    let is_signature = |entry: &&Descriptor| {
+        entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
+    };
+    index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES)
+}
+
+/// Refuses more signatures than anybody makes, and larger ones.
+pub(super) fn check_bounds(signatures: &[&Descriptor]) -> anyhow::Result<()> {
+    if signatures.len() > MOST_SIGNATURES {
+        let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
+        return Err(hinted(
+            format!("it has {} signatures, more than {MOST_SIGNATURES}", signatures.len()),
+            hint,
+        ));
+    }
+    let largest = signatures.iter().map(|layer| layer.size()).max().unwrap_or_default();
+    ensure!(
+        largest <= PAYLOAD_LIMIT,
+        "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
+    );
+    Ok(())
+}
+
+/// What lies beside images in a repository.
 struct Attached<'a> {
     repository: &'a dyn ImageSource,
     observer: &'a PullObserver<'a>,
@@ -81,10 +106,7 @@ impl Attached<'_> {
         let Some(bytes) = self.ask(ask)? else { return Ok(Vec::new()) };
         let index = ambiguity::index(&bytes).context("the list of referrers is not understood")?;
         let mut signatures = Vec::new();
-        let is_signature = |entry: &&Descriptor| {
-            entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string() == SIGNATURE_ARTIFACT)
-        };
-        for descriptor in index.manifests().iter().filter(is_signature).take(MOST_SIGNATURES) {
+        for descriptor in signature_manifests(&index) {
             let digest = Digest::from_str(descriptor.digest().as_ref())?;
             let bytes = self.ask(|deadline| self.repository.manifest(&digest.to_string(), deadline))?;
             digest.verify("the manifest of a signature", &bytes)?;
@@ -104,18 +126,7 @@ impl Attached<'_> {
         ensure!(*kind == MediaType::ImageManifest, "the manifest of the signatures is a `{kind}`");
         let layers = manifest.layers().iter().filter(|layer| layer.media_type().to_string() == PAYLOAD_TYPE);
         let layers: Vec<_> = layers.collect();
-        if layers.len() > MOST_SIGNATURES {
-            let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
-            return Err(hinted(
-                format!("it has {} signatures, more than {MOST_SIGNATURES}", layers.len()),
-                hint,
-            ));
-        }
-        let largest = layers.iter().map(|layer| layer.size()).max().unwrap_or_default();
-        ensure!(
-            largest <= PAYLOAD_LIMIT,
-            "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
-        );
+        check_bounds(&layers)?;
         let read = |layer: &&Descriptor| {
             let digest = Digest::from_str(layer.digest().as_ref())?;
             let payload = self.ask(|deadline| self.repository.document(digest, deadline))?;

@@ -1,7 +1,7 @@
 //! Copies images into a bundle: the documents behind a name, for the wanted platforms, and the signatures.
 
 use super::PullEvent;
-use super::approval::{as_tag, optional};
+use super::approval::{as_tag, check_bounds, optional, signature_manifests};
 use super::find::Finder;
 use super::manifest::{ManifestKind, configuration, descriptor_digest, locked};
 use super::stream::RENEWED_BY;
@@ -131,7 +131,8 @@ impl Copy<'_> {
         bundle.receive(digest, size, more, broken)
     }
 
-    /// Copies signatures by tag, and by the list of referrers, which the bundle stores under the fallback tag.
+    /// Signatures by tag, and by the list of referrers, which the bundle has by the tag that stands for it. What else refers to
+    /// the image no boot asks for, and anybody who may push to the registry can make it as large as he likes.
     fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
         let tag = as_tag(signed);
         let signatures = format!("{tag}.sig");
@@ -145,7 +146,11 @@ impl Copy<'_> {
         };
         let Some(list) = list else { return Ok(()) };
         let index = ambiguity::index(&list).context("the list of referrers is not understood")?;
-        for entry in index.manifests() {
+        let mut entries = signature_manifests(&index).peekable();
+        if entries.peek().is_none() {
+            return Ok(());
+        }
+        for entry in entries {
             let digest = descriptor_digest(entry)?;
             let bytes = self.manifest(&digest.to_string())?;
             digest.verify("what refers to the image", &bytes)?;
@@ -158,6 +163,8 @@ impl Copy<'_> {
     fn attached(&self, manifest: &[u8], bundle: &Writer) -> anyhow::Result<()> {
         bundle.put(manifest)?;
         let manifest = ImageManifest::from_reader(manifest).context("what is attached is not understood")?;
+        check_bounds(&manifest.layers().iter().collect::<Vec<_>>())?;
+        check_bounds(&[manifest.config()])?;
         self.blobs(&manifest, bundle)
     }
 
@@ -181,5 +188,108 @@ impl Copy<'_> {
     /// `None` when the source does not have it.
     fn ask<T>(&self, mut ask: impl FnMut(Deadline) -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
         RetryPolicy::usual().until_done(self.observer, |deadline| optional(ask(deadline)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::collections::HashMap;
+    use std::io::{Cursor, Read};
+    use std::sync::atomic::AtomicBool;
+
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// Documents by tag or digest.
+    #[derive(Default)]
+    struct Registry(HashMap<String, Vec<u8>>);
+
+    impl Registry {
+        fn put(&mut self, bytes: &[u8]) -> Digest {
+            self.0.insert(Digest::of(bytes).to_string(), bytes.to_vec());
+            Digest::of(bytes)
+        }
+    }
+
+    impl ImageSource for Registry {
+        fn name(&self) -> String {
+            "r.example/x".into()
+        }
+
+        fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
+            let found = self.0.get(identifier).cloned();
+            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
+        }
+
+        fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+            self.manifest(&digest.to_string(), deadline)
+        }
+
+        fn blob(&self, digest: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
+            let deadline = Deadline::within(std::time::Duration::from_secs(1));
+            Ok(Box::new(Cursor::new(self.document(digest, deadline)?)))
+        }
+    }
+
+    fn part(digest: Digest, size: u64) -> Value {
+        json!({"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest.to_string(),
+            "size": size})
+    }
+
+    fn manifest(config: Digest, layers: &[Value]) -> Vec<u8> {
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": part(config, 2), "layers": layers})
+            .to_string()
+            .into_bytes()
+    }
+
+    /// Copies what is attached to an image.
+    fn copied(registry: &Registry, image: Digest) -> (tempfile::TempDir, anyhow::Result<Writer>) {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(home.path()).unwrap();
+        let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(false) };
+        let copy = Copy { source: registry, repository: registry.name(), observer: &observer };
+        let done = copy.signatures(image, &mut writer);
+        (home, done.map(|()| writer))
+    }
+
+    #[test]
+    fn of_what_refers_to_an_image_signatures_alone_are_taken_along() {
+        let (mut registry, image) = (Registry::default(), Digest::of(b"image"));
+        let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
+        let signature = registry.put(&manifest(config, &[part(payload, 7)]));
+        let large = registry.put(&manifest(config, &[part(Digest::of(b"sbom"), u64::MAX >> 1)]));
+        let entry = |digest: Digest, kind: &str| {
+            let size = registry.0[&digest.to_string()].len();
+            json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": size, "artifactType": kind})
+        };
+        let (sbom, ours) =
+            (entry(large, "application/spdx+json"), "application/vnd.dev.cosign.artifact.sig.v1+json");
+        let list =
+            |entries: Value| json!({"schemaVersion": 2, "manifests": entries}).to_string().into_bytes();
+        let both = list(json!([sbom, entry(signature, ours)]));
+        let alone = list(json!([sbom]));
+        registry.0.insert(as_tag(image), both);
+        let (_home, writer) = copied(&registry, image);
+        let writer = writer.unwrap();
+        assert!(writer.has(signature) && writer.has(payload) && !writer.has(large));
+        registry.0.insert(as_tag(image), alone.clone());
+        let (_home, writer) = copied(&registry, image);
+        assert!(!writer.unwrap().has(Digest::of(&alone)));
+    }
+
+    #[test]
+    fn signatures_that_are_taken_along_have_a_number_and_a_size_at_most() {
+        for (layers, expected) in [
+            (vec![part(Digest::of(b"payload"), 65_537)], "more than the 65536"),
+            (vec![part(Digest::of(b"payload"), 7); 65], "it has 65 signatures"),
+        ] {
+            let (mut registry, image) = (Registry::default(), Digest::of(b"image"));
+            let config = registry.put(b"{}");
+            registry.0.insert(format!("{}.sig", as_tag(image)), manifest(config, &layers));
+            let (_home, writer) = copied(&registry, image);
+            let told = format!("{:#}", writer.unwrap_err());
+            assert!(told.contains(expected), "{told}");
+        }
     }
 }
