@@ -35,8 +35,9 @@ pub(super) struct DockerArchive {
     manifest: Vec<u8>,
     /// The file names of the blobs that the manifest describes.
     files: HashMap<Digest, String>,
-    /// The digests of compressed layers, by file name: a repeated layer is read once.
-    digests: HashMap<String, Digest>,
+    /// The digests of compressed layers, by where they begin: one that is there a thousand times, or has as many names, is read
+    /// once.
+    digests: HashMap<u64, Digest>,
 }
 
 /// An entry of `manifest.json`.
@@ -104,11 +105,13 @@ impl DockerArchive {
     }
 
     fn digest(&mut self, name: &str) -> anyhow::Result<Digest> {
-        if let Some(digest) = self.digests.get(name) {
+        let part = file(&self.packed, name)?;
+        let start = part.start();
+        if let Some(digest) = self.digests.get(&start) {
             return Ok(*digest);
         }
-        let digest = digest_of(file(&self.packed, name)?)?;
-        self.digests.insert(name.into(), digest);
+        let digest = digest_of(part)?;
+        self.digests.insert(start, digest);
         Ok(digest)
     }
 
@@ -208,5 +211,34 @@ mod tests {
             let error = choose(two(), name, "/x").map(|_| ()).unwrap_err();
             assert!(hint::of(&error).unwrap().contains("`r.example/a:1`"), "{error:#}");
         }
+    }
+
+    /// 10,000 links to a layer of a gigabyte would take hours.
+    #[test]
+    fn a_layer_with_many_names_is_read_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut archive = tar::Builder::new(file.reopen().unwrap());
+        let diff_id = Digest::of(b"layer").to_string();
+        let configuration = json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": vec![diff_id; 3]}});
+        let manifest = json!([{"Config": "config", "Layers": ["0", "1", "2"]}]);
+        for (name, content) in [
+            ("config", configuration.to_string().as_bytes()),
+            ("manifest.json", manifest.to_string().as_bytes()),
+            ("0", b"\x1f\x8bpacked"),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, name, content).unwrap();
+        }
+        for (name, kind) in [("1", tar::EntryType::Link), ("2", tar::EntryType::Symlink)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            archive.append_link(&mut header, name, "0").unwrap();
+        }
+        archive.finish().unwrap();
+        let image = DockerArchive::open(Packed::open(file.path()).unwrap(), "").unwrap();
+        assert_eq!(image.digests.into_values().collect::<Vec<_>>(), [Digest::of(b"\x1f\x8bpacked")]);
     }
 }

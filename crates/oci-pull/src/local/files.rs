@@ -97,7 +97,12 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// The remaining bytes.
+    /// Where in its file it begins: two names of one part have the same place.
+    pub(super) fn start(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes that are left.
     pub(super) fn len(&self) -> u64 {
         self.end - self.position
     }
