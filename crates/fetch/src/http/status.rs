@@ -69,7 +69,7 @@ fn seconds_of(date: &str) -> Option<u64> {
     let clock: Vec<u64> = time.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [hours, minutes, seconds] = clock[..] else { return None };
     (hours < 24 && minutes < 60 && seconds < 61)
-        .then_some(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+        .then(|| days * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
 #[cfg(test)]
@@ -96,6 +96,8 @@ mod tests {
         assert_eq!(after(&[wait("Sat, 01 Mar 2024 00:00:20 GMT")]), None);
         let no_day = format!("Sat, {} Mar 2024 00:00:20 GMT", u64::MAX);
         assert_eq!(after(&[date(newest), wait(&no_day)]), None);
+        let no_hour = format!("Sat, 01 Mar 2024 {}:00:20 GMT", u64::MAX);
+        assert_eq!(after(&[date(newest), wait(&no_hour)]), None);
     }
 
     #[test]
