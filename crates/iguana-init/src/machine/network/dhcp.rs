@@ -38,7 +38,7 @@ pub(super) enum Taken {
 /// Obtains a lease for an interface and keeps renewing it. Passes each lease to `take`, until that returns
 /// [`Taken::NotWanted`].
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
-    let complaints = Complaints { interface: &interface.name, report, made: RefCell::default() };
+    let complaints = Complaints::new(&interface.name, report);
     let mut tried = 1;
     loop {
         let start = Instant::now();
@@ -81,25 +81,36 @@ fn get_and_renew(
     }
 }
 
-/// The unusable answers that have been reported.
-struct Complaints<'a> {
+/// What was told of answers or leases that cannot be used, each once: who answers as often as he likes must not fill the console.
+pub(super) struct Complaints<'a> {
     interface: &'a str,
     report: &'a Report,
     made: RefCell<HashSet<String>>,
 }
 
-impl Complaints<'_> {
+impl<'a> Complaints<'a> {
+    pub(super) fn new(interface: &'a str, report: &'a Report) -> Self {
+        Self { interface, report, made: RefCell::default() }
+    }
+
     fn make(&self, from: SocketAddr, why: &Unanswered) {
+        let what = format!("the answer of DHCP server {} is not used: ", from.ip());
+        self.once(&what, why.to_string());
+    }
+
+    /// Warns of something, unless that was done, or too much else; whether it was told.
+    pub(super) fn tell(&self, text: String) -> bool {
+        self.once("", text)
+    }
+
+    fn once(&self, before: &str, text: String) -> bool {
         let mut made = self.made.borrow_mut();
-        let text = why.to_string();
-        if made.len() < COMPLAINTS_AT_MOST && !made.contains(&text) {
-            let interface = self.interface;
-            self.report.warn(format_args!(
-                "network: {interface}: the answer of DHCP server {} is not used: {text}",
-                from.ip()
-            ));
+        let is_told = made.len() < COMPLAINTS_AT_MOST && !made.contains(&text);
+        if is_told {
+            self.report.warn(format_args!("network: {}: {before}{text}", self.interface));
             made.insert(text);
         }
+        is_told
     }
 }
 

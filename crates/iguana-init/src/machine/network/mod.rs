@@ -12,7 +12,7 @@ pub(crate) use others::wait_for_others;
 
 use ::dhcp::{Lease, Route};
 use config::cmdline::{Addressing, Settings, StaticAddress};
-use dhcp::Taken;
+use dhcp::{Complaints, Taken};
 use events::{Event, Text};
 use hint::hinted;
 use interfaces::Interface;
@@ -137,7 +137,10 @@ impl PendingLeases {
             if interface.has_carrier && self.asked.insert(interface.index) {
                 let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
                 thread::spawn(move || {
-                    dhcp::hold_lease(&interface, &report, |lease| take(&interface, lease, &found, &report))
+                    let complaints = Complaints::new(&interface.name, &report);
+                    dhcp::hold_lease(&interface, &report, |lease| {
+                        take(&interface, lease, &found, &complaints)
+                    })
                 });
             }
         }
@@ -145,13 +148,17 @@ impl PendingLeases {
     }
 }
 
-/// Configures the interface with a lease, and passes both on. If the kernel refuses it, reports that and lets the
-/// client try again.
-fn take(interface: &Interface, lease: Lease, found: &Sender<Configured>, report: &Report) -> Taken {
+/// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
+fn take(
+    interface: &Interface,
+    lease: Lease,
+    found: &Sender<Configured>,
+    complaints: &Complaints<'_>,
+) -> Taken {
     if let Err(error) =
-        Netlink::open().and_then(|mut netlink| configure(&mut netlink, interface, &lease, report))
+        Netlink::open().and_then(|mut netlink| configure(&mut netlink, interface, &lease, complaints))
     {
-        report.warn(format_args!("network: {}: {error:#}", interface.name));
+        complaints.tell(format!("{error:#}"));
         return Taken::Refused;
     }
     match found.send(Configured { interface: interface.clone(), lease }) {
@@ -198,20 +205,17 @@ fn configure(
     netlink: &mut Netlink,
     interface: &Interface,
     lease: &Lease,
-    report: &Report,
+    complaints: &Complaints<'_>,
 ) -> anyhow::Result<()> {
     netlink
         .set_address(interface.index, lease.address, lease.prefix)
         .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
     for ignored in &lease.ignored {
-        report.warn(format_args!(
-            "network: {}: the DHCP server gave what is not used: {ignored}",
-            interface.name
-        ));
+        complaints.tell(format!("the DHCP server gave what is not used: {ignored}"));
     }
     for route in &lease.routes {
         if let Err(error) = netlink.add_route(interface.index, route) {
-            report.warn(format_args!("network: {}: no route to {route}: {error}", interface.name));
+            complaints.tell(format!("no route to {route}: {error}"));
         }
     }
     Ok(())

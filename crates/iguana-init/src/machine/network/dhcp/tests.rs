@@ -142,3 +142,12 @@ fn a_server_that_takes_everything_back_is_not_asked_without_a_pause() {
     let count = questions.try_iter().count();
     assert!((4..=12).contains(&count), "{count} questions in 4 s");
 }
+
+/// A lease of four seconds is renewed every two: one with another mistake each time would fill the console.
+#[test]
+fn what_is_wrong_with_leases_is_told_so_often_at_most() {
+    let report = Report::to_caller(Level::Error);
+    let complaints = Complaints::new("lo", &report);
+    let told: Vec<_> = (0..100).filter(|number| complaints.tell(format!("mistake {}", number / 2))).collect();
+    assert_eq!(told, [0, 2, 4, 6, 8, 10, 12, 14]);
+}
