@@ -203,20 +203,20 @@ fn some(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// The command line in a file; an empty one where there is none. It is bytes: one that is no text must not hide the others
-/// from whoever rules over them, when dracut and systemd read on.
+/// The command line in a file; empty if there is none. A byte that is not UTF-8 must not hide the rest of the line from the
+/// trust directory's rules, because dracut and systemd read on.
 #[must_use]
 pub fn read(path: impl AsRef<Path>) -> String {
     std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Splits at white space that is not between double quotes; the quotes themselves go away.
+/// Splits at white space outside double quotes, and removes the quotes.
 #[must_use]
 pub fn words(cmdline: &str) -> Vec<String> {
     words_between(cmdline, char::is_whitespace)
 }
 
-/// The same with another opinion of what is white space.
+/// The same with another definition of white space.
 pub(super) fn words_between(cmdline: &str, is_space: impl Fn(char) -> bool) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), String::new());
     let mut quoted = false;

@@ -30,7 +30,7 @@ const ARTIFACT: &str = "oci://";
 
 /// Options of other programs that decide which system is started.
 const RULED: &[&str] = &["root", "init"];
-/// What else dracut takes for `init=`, where it has no systemd (`modules.d/99base/init.sh`).
+/// Other names of `init=` in dracut without systemd (`modules.d/99base/init.sh`).
 const ALSO_INIT: &[&str] = &["real_init", "rd.distroinit"];
 /// White space for systemd (`string-util.h`, `WHITESPACE`) and for C's isspace(3), by which dracut splits.
 const WHITE_SPACE: [&str; 2] = [" \t\n\r", " \t\n\r\u{b}\u{c}"];
@@ -123,7 +123,7 @@ impl Accept {
 
 fn is_at(from: &str, control_url: &str) -> bool {
     match (from.strip_prefix(ARTIFACT), control_url.strip_prefix(ARTIFACT)) {
-        // A short name is what registries.conf makes of it, and not the image of Docker Hub that is written in full.
+        // registries.conf decides what a short name means; it need not be Docker Hub's image of the full name.
         (Some(from), Some(url)) if is_short(from) != is_short(url) => false,
         (Some(from), Some(url)) => match (repository(from), repository(url)) {
             (Ok((from, tag)), Ok((url, wanted))) => from == url && tag.is_none_or(|tag| Some(tag) == wanted),
@@ -139,7 +139,7 @@ fn is_short(name: &str) -> bool {
     reference.is_some_and(|reference| reference.named().is_some_and(|named| named.short_name().is_some()))
 }
 
-/// The repository of an artifact, and its tag or digest where one is written.
+/// The repository of an artifact, and its tag or digest if there is one.
 fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
     let reference: Reference = name.parse()?;
     let Some(named) = reference.named() else { bail!("`{name}` is not in a registry") };
@@ -306,9 +306,9 @@ impl WorkflowRules {
     }
 }
 
-/// The words of a command line, as the kernel reads it, as dracut's shell does, which splits them between quotes, too
-/// (dracut-lib.sh, `_dogetarg`), and as systemd does, to which single quotes are quotes (systemd, `proc_cmdline_extract_first`).
-/// What is white space to one is a part of a value to another.
+/// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
+/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`). White space for one
+/// of them can be part of a value for another.
 fn readings(cmdline: &str) -> Vec<String> {
     let mut words = cmdline::words(cmdline);
     for spaces in WHITE_SPACE {
