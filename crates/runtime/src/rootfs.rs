@@ -5,6 +5,7 @@
 
 use super::mounts;
 use super::mounts::{MountTree, Reach};
+use super::plan::MountSource;
 use super::privileges;
 use super::protocol::Order;
 use anyhow::Context as _;
@@ -60,14 +61,18 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
     // A device node that one container can create would be usable in another one through a volume.
     let restrictions = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
+    // Before any volume may lie there: in the machine's `/run` the mark would make a container of the machine.
+    mark_as_container(&root);
+    show_mounts(&root);
     for (tree, mount) in trees.iter().zip(&order.mounts) {
         let Some(tree) = tree else { continue };
         tree.attach(&root, mount, restrictions)
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
+        if matches!(mount.source, MountSource::Tmpfs { .. }) && mount.target == Path::new("/run") {
+            mark_as_container(&root);
+        }
     }
     working_directory(&root, &order.directory)?;
-    mark_as_container(&root);
-    show_mounts(&root);
     if !order.privileged {
         privileges::hide()?;
     }
@@ -178,7 +183,7 @@ fn show_mounts(root: &Directory) {
 
 /// Creates podman's marker file, which programs look for.
 fn mark_as_container(root: &Directory) {
-    // Ignored: an image may have it already, or a read-only volume at `/run`.
+    // An image may have it already.
     let _ = root
         .directory("run", Links::Inside)
         .and_then(|run| run.create(".containerenv", 0o644))

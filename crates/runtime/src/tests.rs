@@ -208,6 +208,25 @@ fn what_the_image_says_can_be_changed() {
     assert_eq!(lab.said(&container, &program), expected);
 }
 
+/// systemd takes a machine with such a file for a container, also when it starts later as the new system's PID 1.
+#[test]
+fn the_marks_of_a_container_are_not_left_in_its_volumes() {
+    let mut lab = Lab::new();
+    let [run, etc] = ["of-host/run", "of-host/etc"].map(|name| lab.directory(name));
+    lab.plan.mounts.extend([Mount::bind(&run, "/run"), Mount::bind(&etc, "/etc")]);
+    drop(lab.start());
+    assert!(!run.join(".containerenv").exists() && !etc.join("mtab").is_symlink());
+    lab.plan.mounts.clear();
+    for read_only in [false, true] {
+        lab.plan.read_only = read_only;
+        let container = lab.start();
+        assert_eq!(
+            lab.says(&container, "cat /run/.containerenv; readlink /etc/mtab"),
+            "engine=\"iguana\"\n/proc/mounts"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
     let lab = Lab::new();
