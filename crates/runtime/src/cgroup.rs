@@ -29,7 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// The child cgroup of version 1 that holds the processes. A container with a cgroup namespace sees it as the root and
 /// can write its files, so the limits are set one level above. In version 2 `nsdelegate` protects them (cgroups(7)).
 pub(super) const INSIDE: &str = "inside";
-/// The PID 1 of a container is part of Iguana, and does not count.
+/// Cgroups that a container may make below its own, and how deep below one another. One with systemd in it has some
+/// hundred, less than ten deep. The kernel does not count the memory of all of them, and what lies deeper than the longest
+/// path could not be removed.
+const CGROUPS: u64 = 1000;
+const DEPTH: u64 = 32;
+/// PID 1 of a container is ours, and does not count.
 const OUR_PROCESSES: u64 = 1;
 
 /// The resource limits of a container.
@@ -150,7 +155,9 @@ impl Cgroup {
         let processes = ProcessAccount { group: Arc::clone(group), own: None };
         let mut cgroup = Self { unified: None, others: Vec::new(), memory, processes };
         if let Some(directory) = &cgroups.unified {
-            cgroup.unified = Some(make_directory(directory.join(&name))?);
+            let directory = make_directory(directory.join(&name))?;
+            limit_cgroups_below(&directory, CGROUPS);
+            cgroup.unified = Some(directory);
         }
         cgroup.memory.counted = match (&cgroups.memory, limits.memory) {
             (Some(Controller::Own(directory)), Some(_)) => {
@@ -311,8 +318,15 @@ fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// How often the creation of a process failed there. Counted for the cgroup's own limit where the kernel supports that
-/// (since Linux 6.11).
+/// Has no more cgroups be made below one of version 2, and none too deep.
+pub(super) fn limit_cgroups_below(directory: &Path, count: u64) {
+    for (file, limit) in [("cgroup.max.descendants", count), ("cgroup.max.depth", DEPTH)] {
+        // Since Linux 4.14.
+        let _ = write(&directory.join(file), &limit.to_string());
+    }
+}
+
+/// How often no more processes could be made there, for a limit of its own where the kernel tells that (since Linux 6.11).
 pub(super) fn process_refusals(directory: &Path) -> u64 {
     let read = |name| fs::read_to_string(directory.join(name));
     let events = read("pids.events.local").or_else(|_| read("pids.events")).unwrap_or_default();

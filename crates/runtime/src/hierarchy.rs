@@ -1,6 +1,6 @@
 //! The machine's cgroup hierarchies (cgroups(7)), and where in them the cgroups of containers are created.
 
-use super::cgroup::{INSIDE, MemoryFiles, UNIFIED, VERSION_1, write};
+use super::cgroup::{INSIDE, MemoryFiles, UNIFIED, VERSION_1, limit_cgroups_below, write};
 use rustix::fs::{Access, access};
 use std::fs;
 use std::io;
@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const OWN: &str = "/proc/self/cgroup";
-/// The parents of the containers' cgroups.
+/// Cgroups of all containers at once.
+const CGROUPS_OF_ALL: u64 = 16 << 10;
+
+/// Where in the machine's cgroups those of containers are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cgroups {
     /// The directory in the hierarchy of version 2.
@@ -54,6 +57,8 @@ impl Cgroups {
                 let wish: String = self.unified_controllers().map(|name| format!("+{name} ")).collect();
                 // An error is ignored: a limit that needs a missing controller reports it.
                 let _ = write(&made.join("cgroup.subtree_control"), &wish);
+                // Without `nsdelegate` a container could lift what its own cgroup says.
+                limit_cgroups_below(&made, CGROUPS_OF_ALL);
                 made
             }
             Err(_) => directory.clone(),
@@ -151,7 +156,12 @@ impl Cgroups {
     }
 }
 
-/// The position of this process in a hierarchy.
+/// Whether this machine has no hierarchy of version 1: all the others have another number than 0 (cgroups(7)).
+pub(super) fn are_all_of_version_2() -> bool {
+    fs::read_to_string(OWN).is_ok_and(|own| own.lines().all(|line| line.starts_with("0:")))
+}
+
+/// Where this process is in a hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct CgroupPath {
     mount: PathBuf,

@@ -1,7 +1,7 @@
 //! Starts one program in a container whose root is built.
 
 use super::protocol::Execution;
-use super::{privileges, rootfs, seccomp, user};
+use super::{hierarchy, privileges, rootfs, seccomp, user};
 use anyhow::Context as _;
 use hint::hinted;
 use indexmap::IndexMap;
@@ -53,7 +53,8 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     if !privileged {
         sys::filter_calls(
             &mut command,
-            seccomp::filters().context("cannot make the filter of system calls")?,
+            seccomp::filters(hierarchy::are_all_of_version_2())
+                .context("cannot make the filter of system calls")?,
         );
     }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -4,8 +4,10 @@
 //! A call that is not listed here fails with `ENOSYS`, as on an older kernel: so programs fall back to an older call. A
 //! 32-bit program is killed by `SIGSYS`: podman supports its calls, but the compiler of these filters does not.
 //!
-//! Stricter than podman: some requests to a terminal, which with podman is never the host's own; and kernel keys, which
-//! belong to users and not to containers.
+//! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
+//! kernel keeps by user, whichever container that is. And on a machine with cgroups of version 1 there are no new cgroup
+//! namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and a container has a cgroup of its own
+//! in few of them.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -398,13 +400,26 @@ const TERMINAL_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSE
 const SCREEN_REQUESTS: &[u64] = &[0x4B00, 0x5600];
 const SCREEN_REQUESTS_MASK: u64 = 0xFFFF_FF00;
 
+/// Makes a cgroup namespace (linux/sched.h): a bit of the first argument of clone(2) and unshare(2). clone3(2) has it in
+/// memory, where no filter sees it.
+const NEW_CGROUP_NAMESPACE: u64 = libc::CLONE_NEWCGROUP as u64;
+
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-/// The filters, in the order in which they are installed: if two refuse a call, the later one decides how.
-pub(super) fn filters() -> Result<[BpfProgram; 3], BackendError> {
+/// The filters, to be applied in this order: of two that refuse a call, the later one says how. `cgroup_namespaces` lets
+/// programs make them.
+pub(super) fn filters(cgroup_namespaces: bool) -> Result<[BpfProgram; 3], BackendError> {
+    let (mut allowed, mut refused) = (allowed()?, refused()?);
+    if !cgroup_namespaces {
+        // Whoever gets no clone3 goes back to clone.
+        allowed.remove(&libc::SYS_clone3);
+        for call in [libc::SYS_clone, libc::SYS_unshare] {
+            refused.insert(call, vec![new_cgroup_namespace()?]);
+        }
+    }
     Ok([
-        filter(allowed()?, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
-        filter(refused()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
+        filter(allowed, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
+        filter(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
         filter(unsupported()?, SeccompAction::Allow, SeccompAction::Errno(libc::EINVAL as u32))?,
     ])
 }
@@ -436,7 +451,13 @@ fn terminal_request(operator: SeccompCmpOp, request: u64) -> Result<SeccompRule,
     SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, operator, request)?])
 }
 
-/// Refuses sockets to the kernel's audit; programs take `EINVAL` for a kernel without it.
+fn new_cgroup_namespace() -> Result<SeccompRule, BackendError> {
+    let is_asked_for = SeccompCmpOp::MaskedEq(NEW_CGROUP_NAMESPACE);
+    let argument = SeccompCondition::new(0, SeccompCmpArgLen::Dword, is_asked_for, NEW_CGROUP_NAMESPACE)?;
+    SeccompRule::new(vec![argument])
+}
+
+/// The kernel's audit cannot be spoken to; programs take `EINVAL` for a kernel without it.
 fn unsupported() -> Result<Rules, BackendError> {
     let to_audit = [argument(0, libc::AF_NETLINK as u64)?, argument(2, libc::NETLINK_AUDIT as u64)?];
     Ok(Rules::from([(libc::SYS_socket, vec![SeccompRule::new(to_audit.into())?])]))
@@ -472,6 +493,8 @@ mod tests {
     #[test]
     fn the_filters_are_within_the_kernels_limit() {
         // linux/bpf_common.h: BPF_MAXINSNS.
-        assert!(filters().unwrap().iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));
+        for filters in [true, false].map(|cgroup_namespaces| filters(cgroup_namespaces).unwrap()) {
+            assert!(filters.iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));
+        }
     }
 }

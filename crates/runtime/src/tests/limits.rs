@@ -110,9 +110,68 @@ fn a_container_does_not_change_its_own_limits() {
     let change =
         "for file in /tmp/*/pids.max /tmp/*/memory.max /tmp/*/memory.limit_in_bytes /tmp/*/../*/pids.max; do
             echo max > $file; echo -1 > $file; done";
-    let script = format!("exec /usr/bin/unshare -UrmC sh -c '{version_1}; {version_2}; {change}; true' 2>&1");
+    let script = format!("/usr/bin/unshare -UrmC sh -c '{version_1}; {version_2}; {change}' 2>&1 || true");
     let said = lab.says(&container, &script);
     assert_eq!(limits(), before, "{said}");
+}
+
+/// In namespaces of its own, root of a container could mount the machine's hierarchies of version 1, of which it has no
+/// cgroup of its own as the root.
+#[test]
+fn a_container_does_not_reach_the_machines_cgroups() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    let container = lab.start();
+    let name = format!("of-container-{}", process::id());
+    let script = format!(
+        "for namespaces in -UrmC -Urm; do
+            /usr/bin/unshare $namespaces sh -c 'while IFS=: read number names path; do
+                mkdir -p /tmp/$number; mount -t cgroup -o $names none /tmp/$number && mkdir /tmp/$number/{name}
+            done < /proc/self/cgroup' 2>&1 || true
+        done"
+    );
+    let said = lab.says(&container, &script);
+    let is_of_container = |path: &PathBuf| path.ends_with(&name);
+    let made: Vec<PathBuf> = all_cgroups().into_iter().filter(is_of_container).collect();
+    made.iter().for_each(|directory| fs::remove_dir(directory).unwrap());
+    assert!(made.is_empty(), "{made:?}: {said}");
+}
+
+/// Some kernels do not count the memory that they take. One with fewer rights can make them in namespaces of its own.
+#[test]
+fn a_container_does_not_make_cgroups_without_end() {
+    let mut lab = Lab::new();
+    with_perl(&mut lab);
+    let container = lab.start();
+    let make = "mkdir /tmp/2; mount -t cgroup2 none /tmp/2; cd /tmp/2
+        exec /usr/bin/perl -e 'for (1 .. 1500) { mkdir qq(many$_) or last }'";
+    lab.says(&container, make);
+    let group = lab.runtime.group.cgroups().unified_directory().unwrap().to_owned();
+    let count = all_cgroups().iter().filter(|directory| directory.starts_with(&group)).count();
+    // The two above them count, too.
+    assert!(count > 100 && count <= 1000 + 2, "{count}");
+    let make = "cd /tmp/2; rmdir many*
+        exec /usr/bin/perl -e 'for (1 .. 1000) { mkdir q(deeper) and chdir q(deeper) or last }'";
+    lab.says(&container, make);
+    let start = Instant::now();
+    drop(container);
+    assert!(
+        cgroups_of_lab(&lab).is_empty() && start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+fn all_cgroups() -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        next += 1;
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        found.extend(directories.map(|entry| entry.path()).collect::<Vec<_>>());
+    }
+    found
 }
 
 fn oom_score(process: Pid) -> String {
