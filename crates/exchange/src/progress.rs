@@ -74,14 +74,15 @@ impl Fifo {
     fn show(directory: &Directory, screen: Screen) -> anyhow::Result<Self> {
         let ends = directory.create_fifo(FIFO, MODE)?;
         let reader = ends.try_clone()?;
-        let (end, ended) = mpsc::channel();
+        // One of them says all: a container may write the like without end.
+        let (end, ended) = mpsc::sync_channel(1);
         thread::spawn(move || {
             let mut lines = Lines::default();
             while let Ok(block) = next_block(&reader) {
                 lines.take(&block, |line| {
                     screen.show(line);
                     if line.ends_with(END_OF_LINES) {
-                        let _ = end.send(());
+                        let _ = end.try_send(());
                     }
                 });
             }
@@ -239,6 +240,24 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn what_looks_like_our_end_of_the_lines_takes_no_memory() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        let recorder = Arc::new(Recorder::default());
+        let sink: Arc<dyn ProgressSink> = recorder.clone();
+        let fifo = Fifo::show(&directory, Screen::new(sink)).unwrap();
+        let mut container = File::options().write(true).open(home.path().join(FIFO)).unwrap();
+        container.write_all(&[END_OF_LINES, b"\n"].concat().repeat(100_000)).unwrap();
+        container.write_all(b"the last line\n").unwrap();
+        let start = Instant::now();
+        while recorder.logged.lock().unwrap().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            thread::sleep(FULL_DELAY);
+        }
+        assert!(fifo.ended.try_iter().count() <= 1);
+    }
 
     #[derive(Default)]
     struct Recorder {
