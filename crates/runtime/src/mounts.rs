@@ -18,7 +18,7 @@ use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use untrusted_fs::{Directory, Links, Regions};
+use untrusted_fs::{Directory, Links, Located, Regions};
 
 /// The mode of a tmpfs that covers no directory: for everybody, as in Docker.
 const EVERYBODYS: &str = "1777";
@@ -60,6 +60,43 @@ pub(super) struct MountTree {
     descriptor: OwnedFd,
     is_directory: bool,
     is_memory: bool,
+    /// Containers with fewer rights may write there.
+    is_writable_by_others: bool,
+}
+
+/// Where a mount goes.
+pub(super) struct Place<'a> {
+    directory: Directory,
+    path: &'a Path,
+    /// Those on the path.
+    links: Links,
+}
+
+impl<'a> Place<'a> {
+    /// In the container's root, where every link of the image stays. But what lies below a mount in which others write has
+    /// no link on the way there: whoever made it would choose what the mount covers.
+    pub(super) fn of(
+        root: &Directory,
+        target: &'a Path,
+        attached: &[(&Option<MountTree>, &Mount)],
+    ) -> anyhow::Result<Self> {
+        let of_others =
+            attached.iter().filter(|(tree, _)| tree.as_ref().is_some_and(|it| it.is_writable_by_others));
+        let below =
+            of_others.filter_map(|(_, above)| Some((above, target.strip_prefix(&above.target).ok()?)));
+        // The uppermost one.
+        let below = below
+            .filter(|(_, rest)| !rest.as_os_str().is_empty())
+            .max_by_key(|(_, rest)| rest.components().count());
+        Ok(match below {
+            Some((above, path)) => {
+                Self { directory: root.directory(&above.target, Links::Inside)?, path, links: Links::Refuse }
+            }
+            None => {
+                Self { directory: root.directory("", Links::Inside)?, path: target, links: Links::Inside }
+            }
+        })
+    }
 }
 
 impl MountTree {
@@ -88,12 +125,12 @@ impl MountTree {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let descriptor = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Some(Self { descriptor, is_directory: true, is_memory: false }))
+        Ok(Some(Self { descriptor, is_directory: true, is_memory: false, is_writable_by_others: false }))
     }
 
     fn of_path(path: &Path, regions: &Regions) -> anyhow::Result<Self> {
         let source = match exchange::volume(path)? {
-            Some(source) => source,
+            Some(handle) => Located { handle, is_writable_by_others: true },
             None => regions
                 .locate_or_make(path, NEW_DIRECTORY)
                 .with_context(|| format!("cannot find or make the volume `{}`", path.display()))
@@ -101,16 +138,18 @@ impl MountTree {
                     "where containers with fewer rights write, no link is followed: name what it leads to",
                 )?,
         };
-        Self::of_handle(&source).with_context(|| format!("cannot take hold of `{}`", path.display()))
+        Self::of_located(&source).with_context(|| format!("cannot take hold of `{}`", path.display()))
     }
 
-    fn of_handle(source: &OwnedFd) -> anyhow::Result<Self> {
-        let is_directory = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
+    fn of_located(source: &Located) -> anyhow::Result<Self> {
+        let Located { handle, is_writable_by_others } = source;
+        let is_directory = FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_RECURSIVE
             | OpenTreeFlags::AT_EMPTY_PATH;
-        Ok(Self { descriptor: open_tree(source, "", flags)?, is_directory, is_memory: false })
+        let descriptor = open_tree(handle, "", flags)?;
+        Ok(Self { descriptor, is_directory, is_memory: false, is_writable_by_others: *is_writable_by_others })
     }
 
     fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {
@@ -122,7 +161,7 @@ impl MountTree {
         fsconfig_create(&memory).context("cannot make a tmpfs")?;
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let descriptor = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Self { descriptor, is_directory: true, is_memory: true })
+        Ok(Self { descriptor, is_directory: true, is_memory: true, is_writable_by_others: false })
     }
 
     /// overlayfs refuses a single layer without a writable one, so an empty one is put below it.
@@ -141,20 +180,20 @@ impl MountTree {
         Self::of_path(place, regions)
     }
 
-    /// Attaches it below `root`, where links of the image are resolved. `restrictions` apply to the whole tree.
+    /// Attaches it. `restrictions` are in force for all of it.
     pub(super) fn attach(
         &self,
-        root: &Directory,
+        place: &Place<'_>,
         mount: &Mount,
         restrictions: MountFlags,
     ) -> anyhow::Result<()> {
         let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
-        if is_of_kernel && root.directory(&mount.target, Links::Inside).is_err() {
-            // Otherwise it would be created in the host's `/dev` or `/sys`.
+        if is_of_kernel && place.directory.directory(place.path, place.links).is_err() {
+            // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
         }
-        let covered = root.locate(&mount.target, Links::Inside).ok();
-        let target = make_target(root, &mount.target, self.is_directory)?;
+        let covered = place.directory.locate(place.path, place.links).ok();
+        let target = make_target(place, self.is_directory)?;
         if let Some(covered) = covered.filter(|_| self.is_memory) {
             take_after(&self.descriptor, &fstat(covered)?)?;
         }
@@ -175,20 +214,21 @@ fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
     Ok(fchmod(&memory, Mode::from_raw_mode(covered.st_mode & 0o7777))?)
 }
 
-/// Opens the mount point, and creates it if it is missing.
-fn make_target(root: &Directory, target: &Path, is_directory: bool) -> anyhow::Result<OwnedFd> {
+/// Makes what a mount can be attached to, if it is missing, and takes hold of it.
+fn make_target(place: &Place<'_>, is_directory: bool) -> anyhow::Result<OwnedFd> {
+    let Place { directory: root, path: target, links } = place;
     if is_directory {
-        let made = root.make_directories(target, NEW_DIRECTORY, Links::Inside)?;
+        let made = root.make_directories(target, NEW_DIRECTORY, *links)?;
         return Ok(made.as_fd().try_clone_to_owned()?);
     }
-    match root.locate(target, Links::Inside) {
+    match root.locate(target, *links) {
         Err(error) if error.is_not_found() => {}
         found => return Ok(found?),
     }
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(anyhow::anyhow!("a file cannot be mounted on a directory"));
     };
-    let parent = root.make_directories(parent, NEW_DIRECTORY, Links::Inside)?;
+    let parent = root.make_directories(parent, NEW_DIRECTORY, *links)?;
     // `/etc/resolv.conf` of many images is a link to a service that does not run there.
     match unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}

@@ -4,7 +4,7 @@
 //! is resolved inside the root, and no image can redirect a mount elsewhere.
 
 use super::mounts;
-use super::mounts::{MountTree, Reach};
+use super::mounts::{MountTree, Place, Reach};
 use super::plan::MountSource;
 use super::privileges;
 use super::protocol::Order;
@@ -64,9 +64,11 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     // Before any volume may lie there: in the machine's `/run` the mark would make a container of the machine.
     mark_as_container(&root);
     show_mounts(&root);
-    for (tree, mount) in trees.iter().zip(&order.mounts) {
+    let mounts: Vec<_> = trees.iter().zip(&order.mounts).collect();
+    for (number, (tree, mount)) in mounts.iter().enumerate() {
         let Some(tree) = tree else { continue };
-        tree.attach(&root, mount, restrictions)
+        Place::of(&root, &mount.target, &mounts[..number])
+            .and_then(|place| tree.attach(&place, mount, restrictions))
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
         if matches!(mount.source, MountSource::Tmpfs { .. }) && mount.target == Path::new("/run") {
             mark_as_container(&root);

@@ -36,7 +36,7 @@ mod path;
 mod write;
 
 pub use error::{Cause, Error};
-pub use locate::Regions;
+pub use locate::{Located, Regions};
 pub use path::{open_block_device, open_file, open_in_place, read_file};
 pub use write::{NewFile, Scratch};
 

@@ -20,6 +20,15 @@ pub struct Regions {
     roots: Vec<Identity>,
 }
 
+/// What a path names.
+#[derive(Debug)]
+pub struct Located {
+    /// Not opened to read or write (`O_PATH`).
+    pub handle: OwnedFd,
+    /// It is one of the directories in which others can write, or lies below one.
+    pub is_writable_by_others: bool,
+}
+
 /// Device and inode number.
 type Identity = (u64, u64);
 
@@ -43,9 +52,9 @@ impl Regions {
     /// those of `/proc`, are followed by their text.
     ///
     /// # Errors
-    /// When a link is refused, there are more than 40, a component of the path is not a directory, or a directory
-    /// cannot be created.
-    pub fn locate_or_make(&self, path: impl AsRef<Path>, mode: u32) -> Result<OwnedFd> {
+    /// When there is a link that is refused, there are more than 40, something on the path is not a directory, or a directory
+    /// cannot be made.
+    pub fn locate_or_make(&self, path: impl AsRef<Path>, mode: u32) -> Result<Located> {
         let path = path.as_ref();
         let of_path = |cause| Error::new(path, cause);
         let mut walk = Walk::begin(self).map_err(of_path)?;
@@ -55,7 +64,8 @@ impl Regions {
                 return Ok(found);
             }
         }
-        walk.reached.pop().map(|level| level.directory).ok_or_else(|| of_path(Errno::NOENT.into()))
+        let last = walk.reached.pop().ok_or_else(|| of_path(Errno::NOENT.into()))?;
+        Ok(Located { handle: last.directory, is_writable_by_others: last.is_writable_by_others })
     }
 }
 
@@ -113,8 +123,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Resolves one component; returns the file that the path names if it is not a directory.
-    fn step(&mut self, step: &Step, mode: u32) -> std::result::Result<Option<OwnedFd>, Cause> {
+    /// What the path names, if that is no directory.
+    fn step(&mut self, step: &Step, mode: u32) -> std::result::Result<Option<Located>, Cause> {
         match step {
             Step::Root => self.reached.truncate(self.floor),
             Step::Up => self.reached.truncate(self.floor.max(self.reached.len() - 1)),
@@ -123,7 +133,7 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    fn down(&mut self, name: &OsStr, mode: u32) -> std::result::Result<Option<OwnedFd>, Cause> {
+    fn down(&mut self, name: &OsStr, mode: u32) -> std::result::Result<Option<Located>, Cause> {
         let (parent, is_writable_by_others) = match self.reached.last() {
             Some(level) => (level.directory.as_fd(), level.is_writable_by_others),
             None => (CWD, true),
@@ -143,7 +153,7 @@ impl<'a> Walk<'a> {
             FileType::Directory => self.enter(found).map(|()| None),
             FileType::Symlink if is_writable_by_others => Err(Cause::Link),
             FileType::Symlink => self.follow(&found).map(|()| None),
-            _ if self.ahead.is_empty() => Ok(Some(found)),
+            _ if self.ahead.is_empty() => Ok(Some(Located { handle: found, is_writable_by_others })),
             _ => Err(Errno::NOTDIR.into()),
         }
     }
@@ -179,7 +189,7 @@ mod tests {
     }
 
     fn found(regions: &Regions, path: &Path) -> Result<PathBuf> {
-        let handle = regions.locate_or_make(path, 0o755)?;
+        let handle = regions.locate_or_make(path, 0o755)?.handle;
         Ok(fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd())).unwrap())
     }
 
@@ -203,6 +213,8 @@ mod tests {
             let error = find(path).unwrap_err();
             assert!(matches!(error.cause(), Cause::Link), "{path}: {error}");
         }
+        let is_writable = |path| regions.locate_or_make(top.join(path), 0o755).unwrap().is_writable_by_others;
+        assert!(is_writable("shared") && is_writable("into") && !is_writable("secret/file"));
         assert!(find("secret/file/below").is_err(), "a file is no directory");
         assert_eq!(fs::read_dir(top.join("secret")).unwrap().count(), 1, "nothing was made there");
         symlink("circle", top.join("circle")).unwrap();
