@@ -53,8 +53,7 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     if !privileged {
         sys::filter_calls(
             &mut command,
-            seccomp::filters(hierarchy::are_all_of_version_2())
-                .context("cannot make the filter of system calls")?,
+            seccomp::filters(hierarchy::are_delegated()).context("cannot make the filter of system calls")?,
         );
     }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();

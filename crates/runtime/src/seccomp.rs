@@ -5,9 +5,9 @@
 //! 32-bit program is killed by `SIGSYS`: podman supports its calls, but the compiler of these filters does not.
 //!
 //! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
-//! kernel keeps by user, whichever container that is. And on a machine with cgroups of version 1 there are no new cgroup
-//! namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and a container has a cgroup of its own
-//! in few of them.
+//! kernel keeps by user, whichever container that is. And on a machine with cgroups of version 1, or of version 2 without
+//! `nsdelegate`, there are no new cgroup namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and
+//! a container has a cgroup of its own in few of those of version 1.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
