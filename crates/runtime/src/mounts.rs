@@ -65,14 +65,14 @@ pub(super) struct MountTree {
 }
 
 /// Where a mount goes.
-pub(super) struct Place<'a> {
+pub(super) struct MountTarget<'a> {
     directory: Directory,
     path: &'a Path,
     /// Those on the path.
     links: Links,
 }
 
-impl<'a> Place<'a> {
+impl<'a> MountTarget<'a> {
     /// In the container's root, where every link of the image stays. But what lies below a mount in which others write has
     /// no link on the way there: whoever made it would choose what the mount covers.
     pub(super) fn of(
@@ -177,28 +177,29 @@ impl MountTree {
             mount_overlay(place, layers, None, MountFlags::RDONLY)
         }
         .context("cannot put the image's layers together")?;
-        Self::of_path(place, regions)
+        // It lies in the store, but nobody can write to it.
+        Ok(Self { is_writable_by_others: false, ..Self::of_path(place, regions)? })
     }
 
     /// Attaches it. `restrictions` are in force for all of it.
     pub(super) fn attach(
         &self,
-        place: &Place<'_>,
+        target: &MountTarget<'_>,
         mount: &Mount,
         restrictions: MountFlags,
     ) -> anyhow::Result<()> {
         let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
-        if is_of_kernel && place.directory.directory(place.path, place.links).is_err() {
+        if is_of_kernel && target.directory.directory(target.path, target.links).is_err() {
             // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
         }
-        let covered = place.directory.locate(place.path, place.links).ok();
-        let target = make_target(place, self.is_directory)?;
+        let covered = target.directory.locate(target.path, target.links).ok();
+        let made = make_target(target, self.is_directory)?;
         if let Some(covered) = covered.filter(|_| self.is_memory) {
             take_after(&self.descriptor, &fstat(covered)?)?;
         }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(&self.descriptor, "", &target, "", flags)?;
+        move_mount(&self.descriptor, "", &made, "", flags)?;
         let of_image =
             if matches!(mount.source, MountSource::Image { .. }) { OF_IMAGE } else { MountFlags::empty() };
         let read_only = if mount.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
@@ -215,8 +216,8 @@ fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
 }
 
 /// Makes what a mount can be attached to, if it is missing, and takes hold of it.
-fn make_target(place: &Place<'_>, is_directory: bool) -> anyhow::Result<OwnedFd> {
-    let Place { directory: root, path: target, links } = place;
+fn make_target(target: &MountTarget<'_>, is_directory: bool) -> anyhow::Result<OwnedFd> {
+    let MountTarget { directory: root, path: target, links } = target;
     if is_directory {
         let made = root.make_directories(target, NEW_DIRECTORY, *links)?;
         return Ok(made.as_fd().try_clone_to_owned()?);

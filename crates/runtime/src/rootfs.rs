@@ -4,7 +4,7 @@
 //! is resolved inside the root, and no image can redirect a mount elsewhere.
 
 use super::mounts;
-use super::mounts::{MountTree, Place, Reach};
+use super::mounts::{MountTarget, MountTree, Reach};
 use super::plan::MountSource;
 use super::privileges;
 use super::protocol::Order;
@@ -67,8 +67,8 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     let mounts: Vec<_> = trees.iter().zip(&order.mounts).collect();
     for (number, (tree, mount)) in mounts.iter().enumerate() {
         let Some(tree) = tree else { continue };
-        Place::of(&root, &mount.target, &mounts[..number])
-            .and_then(|place| tree.attach(&place, mount, restrictions))
+        MountTarget::of(&root, &mount.target, &mounts[..number])
+            .and_then(|target| tree.attach(&target, mount, restrictions))
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
         if matches!(mount.source, MountSource::Tmpfs { .. }) && mount.target == Path::new("/run") {
             mark_as_container(&root);

@@ -17,6 +17,7 @@ mod limits;
 mod rights;
 mod stopped;
 mod terminal;
+mod volumes;
 
 use limits::{cgroups_of, cgroups_of_lab};
 use terminal::Screen;
@@ -206,58 +207,6 @@ fn what_the_image_says_can_be_changed() {
     program.user = Some("guest".into());
     let expected = "plan program program in /srv/new as 1000, at home in /tmp: from plan\n";
     assert_eq!(lab.said(&container, &program), expected);
-}
-
-/// It would cover what it likes, such as the shell of a container with all rights.
-#[test]
-fn whoever_writes_to_a_volume_does_not_choose_what_is_mounted_over() {
-    let mut lab = Lab::new();
-    let [others, tools] = ["others", "tools"].map(|name| lab.directory(name));
-    fs::write(tools.join("file"), "").unwrap();
-    lab.plan.writable_by_others = vec![others.clone()];
-    let below = |source: &Path| vec![Mount::bind(&others, "/data"), Mount::bind(source, "/data/below")];
-    for (mounts, link, target) in [
-        (below(&tools), "below", "/bin"),
-        (below(&tools.join("file")), "below", "/bin/sh"),
-        // The files of steps come last.
-        (vec![Mount::bind(&others, "/run")], "iguana", "/bin"),
-    ] {
-        symlink(target, others.join(link)).unwrap();
-        lab.plan.mounts = mounts;
-        let error = format!("{:#}", lab.try_start().map(drop).unwrap_err());
-        assert!(error.contains("symbolic link"), "{error}");
-        fs::remove_file(others.join(link)).unwrap();
-        assert_eq!(lab.says(&lab.start(), "echo said"), "said");
-        let made = others.join(link);
-        fs::remove_dir(&made)
-            .or_else(|_| fs::remove_file(&made))
-            .or_else(|_| fs::remove_dir_all(&made))
-            .unwrap();
-    }
-    // Others cannot write here.
-    symlink("/srv", tools.join("below")).unwrap();
-    lab.plan.mounts = vec![Mount::bind(&tools, "/data"), Mount::bind(&others, "/data/below")];
-    fs::write(others.join("note"), "found").unwrap();
-    assert_eq!(lab.says(&lab.start(), "cat /srv/note"), "found");
-}
-
-/// systemd takes a machine with such a file for a container, also when it starts later as the new system's PID 1.
-#[test]
-fn the_marks_of_a_container_are_not_left_in_its_volumes() {
-    let mut lab = Lab::new();
-    let [run, etc] = ["of-host/run", "of-host/etc"].map(|name| lab.directory(name));
-    lab.plan.mounts.extend([Mount::bind(&run, "/run"), Mount::bind(&etc, "/etc")]);
-    drop(lab.start());
-    assert!(!run.join(".containerenv").exists() && !etc.join("mtab").is_symlink());
-    lab.plan.mounts.clear();
-    for read_only in [false, true] {
-        lab.plan.read_only = read_only;
-        let container = lab.start();
-        assert_eq!(
-            lab.says(&container, "cat /run/.containerenv; readlink /etc/mtab"),
-            "engine=\"iguana\"\n/proc/mounts"
-        );
-    }
 }
 
 #[test]
