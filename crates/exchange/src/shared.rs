@@ -30,7 +30,9 @@ const OF_OTHERS: &str = "/iguana/unprivileged";
 const OF_OTHERS_NAME: &str = "unprivileged";
 /// The source of the mounts, as `/proc/self/mounts` shows it; it identifies mounts of an earlier run.
 const SOURCE: &str = "iguana";
-/// How many mounts of earlier runs are unmounted. Each run unmounts all of them, so there is normally one.
+/// What a run locks, in Iguana's own directory.
+const LOCK: &str = "lock";
+/// Mounts of earlier runs that are let go of; each run lets go of all of them, so there is one.
 const EARLIER_LIMIT: usize = 16;
 /// Bytes of the file system for each inode that it may hold: an inode takes about 1 KiB of kernel memory, which the
 /// size of a tmpfs does not include.
@@ -234,25 +236,28 @@ pub fn is_open_of_containers(found: &OwnedFd) -> bool {
 /// # Errors
 /// When another run holds the lock.
 pub fn lock() -> anyhow::Result<OwnedFd> {
-    let own = own_directory().context("cannot open `/run/iguana`").hint("run it as root")?;
-    match flock(&own, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(own),
+    let own = Directory::open("/run").and_then(|run| run.directory_or_new("iguana", 0o755));
+    lock_in(&own.context("cannot open `/run/iguana`").hint("run it as root")?)
+}
+
+/// Whoever may open a directory may lock it: this one nobody but root.
+fn lock_in(own: &Directory) -> anyhow::Result<OwnedFd> {
+    let lock = own.directory_or_new(LOCK, 0o700);
+    let lock = lock.context("cannot open `/run/iguana/lock`").hint("run it as root")?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock.as_fd().try_clone_to_owned()?),
         Err(Errno::WOULDBLOCK) => {
             Err(hinted("another run is going on in this system", "start this one when it has ended"))
         }
-        Err(error) => Err(error).context("cannot lock `/run/iguana`"),
+        Err(error) => Err(error).context("cannot lock `/run/iguana/lock`"),
     }
-}
-
-fn own_directory() -> anyhow::Result<OwnedFd> {
-    let own = Directory::open("/run")?.directory_or_new("iguana", 0o755)?;
-    Ok(own.as_fd().try_clone_to_owned()?)
 }
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "these tests play the container")]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn only_a_run_s_own_mount_is_let_go_of() {
@@ -265,6 +270,20 @@ mod tests {
         assert!(is_ours(&[root, ours, below]) && is_ours(&[root, disk, ours]));
         assert!(!is_ours(&[root]) && !is_ours(&[root, ours, disk]) && !is_ours(&[root, other]));
         assert!(!is_ours(&[root, below]));
+    }
+
+    #[test]
+    fn nobody_else_can_hold_the_machine() {
+        let home = tempfile::tempdir().unwrap();
+        let own = Directory::open(home.path()).unwrap();
+        let held = lock_in(&own).unwrap();
+        assert_eq!(fstat(&held).unwrap().st_mode & 0o777, 0o700);
+        // A lock of the directory itself, which anybody may open.
+        let by_others = File::open(home.path()).unwrap();
+        flock(&by_others, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(lock_in(&own).unwrap_err().to_string().contains("another run"));
+        drop(held);
+        lock_in(&own).unwrap();
     }
 
     #[test]
