@@ -225,6 +225,8 @@ jobs:
 
 /// Prints what could accumulate, from the view of the machine's own processes: `figures TURN NAME=NUMBER ...`.
 const LOOK: &str = r#"
+# What the last container leaves is reaped beside this job.
+sleep 1
 boot=$(pidof init | tr ' ' '\n' | sort -n | sed -n 2p)
 echo 3 > /proc/sys/vm/drop_caches
 echo "figures $1 mounts=$(wc -l < /proc/1/mountinfo) processes=$(sed -n 's/^PPid:.//p' /proc/[0-9]*/status | grep -cvx 2) \
