@@ -49,8 +49,10 @@ fn server(answer: impl Fn(&Request) -> String + Send + 'static) -> (String, Arc<
                 }
             }
             let request = String::from_utf8_lossy(&request).to_lowercase();
-            let _ = stream.write_all(answer(&request).as_bytes());
+            let answer = answer(&request);
+            // First: a client that has its answer looks at what was asked.
             seen.lock().unwrap().push(request);
+            let _ = stream.write_all(answer.as_bytes());
         }
     });
     (address, asked)
