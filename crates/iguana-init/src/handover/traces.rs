@@ -7,7 +7,6 @@ use crate::report::{EVENTS, LOG, Report};
 use anyhow::Context as _;
 use rustix::fs::fstat;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
@@ -126,8 +125,12 @@ fn cover(root: &Directory, path: &str, with: &str) -> anyhow::Result<()> {
 
 /// Copies the logs to the new system's log directory, if it has one that can be written.
 fn leave_log() -> anyhow::Result<()> {
-    let root = new_root()?;
-    COPIES.iter().try_for_each(|(ours, name)| put_log(&root, name, &fs::read(ours)?))
+    let (kept, root) = (Directory::open(KEPT)?, new_root()?);
+    COPIES.iter().try_for_each(|(ours, name)| {
+        // A container may have been given the file to write.
+        let log = kept.read(Path::new(ours).file_name().unwrap_or_default(), Links::Refuse, LOG_LIMIT)?;
+        put_log(&root, name, &log)
+    })
 }
 
 fn put_log(root: &Directory, name: &str, log: &[u8]) -> anyhow::Result<()> {
@@ -139,6 +142,7 @@ fn put_log(root: &Directory, name: &str, log: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]
