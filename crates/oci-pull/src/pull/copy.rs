@@ -1,16 +1,15 @@
 //! Copies images into a bundle: the documents behind a name, for the wanted platforms, and the signatures.
 
 use super::PullEvent;
-use super::approval::{as_tag, check_bounds, optional, signature_manifests};
+use super::attached::{Attached, SignatureManifest, as_tag, check_bounds, signature_tag};
 use super::find::Finder;
 use super::manifest::{ManifestKind, configuration, descriptor_digest, locked};
 use super::stream::RENEWED_BY;
-use crate::ambiguity;
 use crate::bundle::Writer;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::Context as _;
-use fetch::http::{Deadline, Pace};
+use fetch::http::Pace;
 use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
 use oci_reference::reference::{Named, Reference};
@@ -134,38 +133,27 @@ impl Copy<'_> {
     /// Signatures by tag, and by the list of referrers, which the bundle has by the tag that stands for it. What else refers to
     /// the image no boot asks for, and anybody who may push to the registry can make it as large as he likes.
     fn signatures(&self, signed: Digest, bundle: &mut Writer) -> anyhow::Result<()> {
-        let tag = as_tag(signed);
-        let signatures = format!("{tag}.sig");
-        if let Some(bytes) = self.ask(|deadline| self.source.manifest(&signatures, deadline))? {
-            self.attached(&bytes, bundle)?;
-            self.name(&signatures, &bytes, bundle)?;
+        let attached = Attached::new(self.source, self.observer);
+        if let Some(found) = attached.by_tag(signed)?
+            && !found.payloads()?.is_empty()
+        {
+            self.attached(&found, bundle)?;
+            self.name(&signature_tag(signed), &found.bytes, bundle)?;
         }
-        let list = match self.ask(|deadline| self.source.referrers(signed, deadline))? {
-            Some(list) => Some(list),
-            None => self.ask(|deadline| self.source.manifest(&tag, deadline))?,
-        };
-        let Some(list) = list else { return Ok(()) };
-        let index = ambiguity::index(&list).context("the list of referrers is not understood")?;
-        let mut entries = signature_manifests(&index).peekable();
-        if entries.peek().is_none() {
+        let Some(referrers) = attached.by_referrers(signed)? else { return Ok(()) };
+        if referrers.signatures.is_empty() {
             return Ok(());
         }
-        for entry in entries {
-            let digest = descriptor_digest(entry)?;
-            let bytes = self.manifest(&digest.to_string())?;
-            digest.verify("what refers to the image", &bytes)?;
-            self.attached(&bytes, bundle)?;
-        }
-        bundle.put(&list)?;
-        self.name(&tag, &list, bundle)
+        referrers.signatures.iter().try_for_each(|found| self.attached(found, bundle))?;
+        bundle.put(&referrers.list)?;
+        self.name(&as_tag(signed), &referrers.list, bundle)
     }
 
-    fn attached(&self, manifest: &[u8], bundle: &Writer) -> anyhow::Result<()> {
-        bundle.put(manifest)?;
-        let manifest = ImageManifest::from_reader(manifest).context("what is attached is not understood")?;
-        check_bounds(&manifest.layers().iter().collect::<Vec<_>>())?;
-        check_bounds(&[manifest.config()])?;
-        self.blobs(&manifest, bundle)
+    fn attached(&self, found: &SignatureManifest, bundle: &Writer) -> anyhow::Result<()> {
+        bundle.put(&found.bytes)?;
+        check_bounds(&found.manifest.layers().iter().collect::<Vec<_>>())?;
+        check_bounds(&[found.manifest.config()])?;
+        self.blobs(&found.manifest, bundle)
     }
 
     fn name(&self, tag: &str, manifest: &[u8], bundle: &mut Writer) -> anyhow::Result<()> {
@@ -184,16 +172,12 @@ impl Copy<'_> {
         bundle.name(&name, &kind, Digest::of(manifest), manifest.len() as u64);
         Ok(())
     }
-
-    /// `None` when the source does not have it.
-    fn ask<T>(&self, mut ask: impl FnMut(Deadline) -> Result<T, Failure>) -> anyhow::Result<Option<T>> {
-        RetryPolicy::usual().until_done(self.observer, |deadline| optional(ask(deadline)))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fetch::http::Deadline;
     use serde_json::{Value, json};
     use std::collections::HashMap;
     use std::io::{Cursor, Read};

@@ -5,6 +5,7 @@
 
 mod approval;
 mod artifact;
+mod attached;
 mod blocks;
 mod bundled;
 mod copy;
