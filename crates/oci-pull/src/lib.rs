@@ -30,6 +30,7 @@ mod ambiguity;
 pub mod artifact;
 mod auth;
 pub mod bundle;
+mod challenge;
 mod local;
 mod pull;
 mod refusal;

@@ -3,6 +3,8 @@
 
 use super::ambiguity;
 use super::auth::Login;
+use super::challenge;
+use super::challenge::{Bearer, Challenge};
 use super::refusal::{LoginOrigin, refusal};
 use super::registries::Endpoint;
 use super::retry::Failure;
@@ -34,8 +36,6 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// Bytes of a token: servers accept no longer headers (nginx, `large_client_header_buffers`: 8 kB; Go's net/http: 1
 /// MB).
 const TOKEN_LIMIT: usize = 64 << 10;
-/// Challenges of one answer that are parsed. A registry sends one, perhaps two.
-const CHALLENGES_LIMIT: usize = 8;
 
 /// A name and a password for a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(super) struct Repository {
     /// The `Authorization` that the registry asked for: `Bearer …` or `Basic …`. A token is for this repository only,
     /// and is renewed when it has expired.
     authorization: Mutex<Option<String>>,
+    /// The challenges of the registry's API, once they were asked for.
+    api: Mutex<Option<Vec<Challenge>>>,
     /// Whether the registry has accepted a token: a later refusal is then taken for a transient failure.
     has_accepted_token: AtomicBool,
 }
@@ -86,6 +88,7 @@ impl Repository {
             login,
             login_origin,
             authorization: Mutex::new(None),
+            api: Mutex::new(None),
             has_accepted_token: AtomicBool::new(false),
         }
     }
@@ -94,8 +97,7 @@ impl Repository {
         format!("{}/blobs/{digest}", self.endpoint.base())
     }
 
-    /// Makes a request, and repeats it once with a new authorization if the registry sends a challenge. Challenges of
-    /// another server, after a redirect (usually to storage), are ignored: credentials are for the registry only.
+    /// Makes a request, and repeats it once with a new authorization if the registry demands one.
     fn get(
         &self,
         url: &str,
@@ -105,17 +107,50 @@ impl Repository {
     ) -> Result<Response<Body>, Failure> {
         let shown = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let answer = self.send(url, accept, range, shown.as_deref(), deadline)?;
-        let Some(challenge) = challenge(&answer) else { return self.judge(url, answer, shown.is_some()) };
+        let Some(challenge) = self.challenge(&answer, shown.is_some(), deadline) else {
+            return self.judge(url, answer, shown.is_some());
+        };
         let authorization = self.authorize(&challenge, shown.as_deref(), deadline)?;
         let answer = match shown.as_ref() == Some(&authorization) {
             true => answer,
             false => self.send(url, accept, range, Some(&authorization), deadline)?,
         };
-        let is_refused = matches!(challenge, Challenge::Bearer(_)) && self::challenge(&answer).is_some();
+        let is_refused = matches!(challenge, Challenge::Bearer(_)) && !challenges(&answer).is_empty();
         if is_refused && self.has_accepted_token.load(Ordering::Relaxed) {
             return Err(self.refused_token(url));
         }
         self.judge(url, answer, true)
+    }
+
+    /// The challenge to meet before the request is repeated. An anonymous request for what only some may see may be
+    /// answered as if it were not there; the registry's challenge is then that of `/v2/`.
+    fn challenge(&self, answer: &Answer, has_shown: bool, deadline: Deadline) -> Option<Challenge> {
+        let challenges = challenges(answer);
+        if let Some(first) = challenges.first() {
+            return Some(self.answerable(&challenges).unwrap_or(first).clone());
+        }
+        let is_hidden = matches!(answer.response.status().as_u16(), 401 | 403 | 404);
+        if has_shown || !is_hidden || answer.elsewhere.is_some() {
+            return None;
+        }
+        self.answerable(&self.challenges_of_api(deadline)).cloned()
+    }
+
+    /// The first challenge that can be met with the login that there is.
+    fn answerable<'a>(&self, challenges: &'a [Challenge]) -> Option<&'a Challenge> {
+        challenges.iter().find(|challenge| match challenge {
+            Challenge::Bearer(_) => true,
+            Challenge::Basic => matches!(self.login, Some(Login::Password(_))),
+            Challenge::Other(_) => false,
+        })
+    }
+
+    /// The challenges of the registry as a whole (distribution-spec, "Determining Support"), asked for once. Whatever
+    /// else it answers there says nothing about an image.
+    fn challenges_of_api(&self, deadline: Deadline) -> Vec<Challenge> {
+        let mut known = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        let ask = || self.send(&self.endpoint.api(), "*/*", None, None, deadline);
+        known.get_or_insert_with(|| ask().map_or(Vec::new(), |answer| challenges(&answer))).clone()
     }
 
     /// The failure for a fresh token that the registry refuses: its replicas are not in sync yet, or its clock differs
@@ -189,6 +224,13 @@ impl Repository {
                 format!("`{}` demands a name and a password", self.endpoint.host()),
                 "give the container `credentials:`, or the initrd an auth.json (`iguana build --auth FILE`)",
             ))),
+            (Challenge::Other(scheme), _) => Err(Failure::permanent(hinted(
+                format!(
+                    "`{}` demands `{scheme}`, and `Basic` and `Bearer` are spoken here",
+                    self.endpoint.host()
+                ),
+                "let the registry accept a password or a token, too, or use a mirror (registries.conf)",
+            ))),
         }
     }
 
@@ -207,10 +249,11 @@ impl Repository {
             return Err(Failure::permanent(hinted(message, hint)));
         }
         let own = format!("repository:{}:pull", self.endpoint.repository);
-        // The scope that the registry asks for, too: it may have another name for the repository.
-        let asked = scope.as_ref().filter(|scope| !scope.is_empty() && **scope != own);
-        let asked = asked.map(|scope| format!("&scope={}", percent(scope))).unwrap_or_default();
-        let wanted = format!("service={}&scope={}{asked}", percent(service), percent(&own));
+        // The scopes that the registry asks for, too: it may have another name for the repository.
+        let asked = scope.iter().flat_map(|scopes| scopes.split_whitespace()).filter(|scope| *scope != own);
+        let scopes = [&*own].into_iter().chain(asked).map(|scope| format!("scope={}", percent(scope)));
+        let service = service.iter().map(|service| format!("service={}", percent(service)));
+        let wanted = service.chain(scopes).collect::<Vec<_>>().join("&");
         let separator = if realm.contains('?') { '&' } else { '?' };
         let url = format!("{realm}{separator}{wanted}");
         let response = match &self.login {
@@ -332,7 +375,9 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
     }
     // The parser's message could contain a part of the token.
     let answer: Option<TokenResponse> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
-    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+    // Some servers leave one of them empty.
+    let tokens = answer.into_iter().flat_map(|answer| [answer.token, answer.access_token]).flatten();
+    let token = tokens.into_iter().find(|token| !token.is_empty());
     let token = token.context("it is not JSON with a `token`")?;
     ensure!(
         token.len() <= TOKEN_LIMIT,
@@ -354,48 +399,14 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-/// A challenge: what a registry demands in `WWW-Authenticate`.
-#[derive(Debug, PartialEq, Eq)]
-enum Challenge {
-    /// `Bearer realm="…",service="…",scope="…"`
-    Bearer(Bearer),
-    /// `Basic …`
-    Basic,
-}
-
-/// Where to fetch a token, and for which scope.
-#[derive(Debug, PartialEq, Eq)]
-struct Bearer {
-    realm: String,
-    service: String,
-    scope: Option<String>,
-}
-
-/// The registry's own challenge. Those of other servers, after a redirect, are ignored.
-fn challenge(answer: &Answer) -> Option<Challenge> {
-    challenge_of(&answer.response).filter(|_| answer.elsewhere.is_none())
-}
-
-fn challenge_of(response: &Response<Body>) -> Option<Challenge> {
-    if response.status() != StatusCode::UNAUTHORIZED {
-        return None;
+/// The registry's own challenges in an answer. Those of another server, after a redirect (usually to storage), are
+/// ignored: credentials are for the registry only.
+fn challenges(answer: &Answer) -> Vec<Challenge> {
+    if answer.response.status() != StatusCode::UNAUTHORIZED || answer.elsewhere.is_some() {
+        return Vec::new();
     }
-    let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-    headers.iter().take(CHALLENGES_LIMIT).filter_map(|header| header.to_str().ok()).find_map(parse_challenge)
-}
-
-fn parse_challenge(header: &str) -> Option<Challenge> {
-    let (scheme, parameters) = header.split_once(' ').unwrap_or((header, ""));
-    if scheme.eq_ignore_ascii_case("basic") {
-        return Some(Challenge::Basic);
-    }
-    let value = |name: &str| {
-        let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
-        Some(rest.split_once('"')?.0.to_owned())
-    };
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-    let (realm, service) = (value("realm")?, value("service").unwrap_or_default());
-    is_bearer.then(|| Challenge::Bearer(Bearer { realm, service, scope: value("scope") }))
+    let headers = answer.response.headers().get_all(header::WWW_AUTHENTICATE);
+    challenge::parse(headers.iter().filter_map(|header| header.to_str().ok()))
 }
 
 #[cfg(test)]

@@ -243,6 +243,12 @@ impl Endpoint {
         self.scheme == "http"
     }
 
+    /// The URL of the registry's API.
+    #[must_use]
+    pub fn api(&self) -> String {
+        format!("{}://{}/v2/", self.scheme, self.host())
+    }
+
     /// The base URL of this repository, without a trailing slash.
     #[must_use]
     pub fn base(&self) -> String {

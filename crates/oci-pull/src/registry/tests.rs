@@ -4,20 +4,8 @@ use fetch::tls::Roots;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
-
-#[test]
-fn a_bearer_challenge_is_read() {
-    let header = r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a:pull""#;
-    let expected = Bearer {
-        realm: "https://auth.example/token".into(),
-        service: "r.example".into(),
-        scope: Some("repository:a:pull".into()),
-    };
-    assert_eq!(parse_challenge(header), Some(Challenge::Bearer(expected)));
-    assert_eq!(parse_challenge("Basic realm=\"x\""), Some(Challenge::Basic));
-    assert_eq!(parse_challenge("Negotiate"), None);
-}
 
 #[test]
 fn credentials_are_sent_as_the_standard_says_and_never_shown() {
@@ -167,7 +155,7 @@ fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
             "token",
             "ftp://r.example/",
         ] {
-            let challenge = Bearer { realm: realm.into(), service: "s".into(), scope: None };
+            let challenge = Bearer { realm: realm.into(), service: None, scope: None };
             let failure =
                 repository("https", "r.example", login.clone()).new_token(&challenge, soon()).unwrap_err();
             let told = failure.error.to_string();
@@ -182,6 +170,10 @@ fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
         (
             "repository:docker-local/x:pull",
             "&scope=repository%3ax%3apull&scope=repository%3adocker-local%2fx%3apull ",
+        ),
+        (
+            "repository:y:pull,push repository:x:pull",
+            "service=storage&scope=repository%3ax%3apull&scope=repository%3ay%3apull%2cpush ",
         ),
         ("repository:x:pull", "&scope=repository%3ax%3apull "),
         ("", "&scope=repository%3ax%3apull "),
@@ -207,21 +199,12 @@ fn a_registry_that_always_asks_is_asked_twice() {
 }
 
 #[test]
-fn a_token_and_the_number_of_challenges_have_a_limit() {
+fn a_token_has_a_limit() {
     for (bytes, is_taken) in [(TOKEN_LIMIT, true), (TOKEN_LIMIT + 1, false)] {
         let body = format!("{{\"token\": \"{}\"}}", "x".repeat(bytes));
         let answer = Response::builder().body(Body::builder().data(body)).unwrap();
         let told = read_token(answer).map_or_else(|error| error.to_string(), |token| token.len().to_string());
         assert_eq!(told.contains("more than the 65536"), !is_taken, "{told}");
-    }
-    for (others, is_found) in [(CHALLENGES_LIMIT - 1, true), (CHALLENGES_LIMIT, false)] {
-        let mut answer = Response::builder().status(401);
-        for _ in 0..others {
-            answer = answer.header("www-authenticate", "Negotiate");
-        }
-        let answer =
-            answer.header("www-authenticate", "Basic realm=\"x\"").body(Body::builder().data("")).unwrap();
-        assert_eq!(challenge_of(&answer), is_found.then_some(Challenge::Basic));
     }
 }
 
@@ -277,4 +260,92 @@ fn a_registry_that_is_overloaded_is_told_from_one_that_refuses() {
         let text = failure.error.to_string();
         assert!(text.contains(told) && text.contains("/v2/x/manifests/1`"), "{text}");
     }
+}
+
+/// A registry that shows an image to those with the right authorization, and a challenge only at `/v2/`. What the pull
+/// came to, and the requests.
+fn hidden(status: &'static str, challenge: &str, login: Option<Login>) -> (Result<(), String>, Vec<Request>) {
+    let (tokens, _) = server(|request| match request.contains("authorization: basic") {
+        true => response("200", "", r#"{"token": "", "access_token": "given"}"#),
+        false => response("403", "", ""),
+    });
+    let challenge = challenge.replace("TOKENS", &tokens);
+    let (registry, asked) = server(move |request| match request.contains("authorization: ") {
+        true => response("200", "", "{}"),
+        false if request.starts_with("get /v2/ ") => response("401", &challenge, ""),
+        false => response(status, "", ""),
+    });
+    let outcome = repository("http", &registry, login).manifest("1", soon());
+    let asked = asked.lock().unwrap().clone();
+    (outcome.map(drop).map_err(|failure| failure.error.to_string()), asked)
+}
+
+/// Keppel answers 403, GitHub 404 for what strangers do not see, others a 401 without a challenge.
+#[test]
+fn a_login_is_offered_where_only_the_api_has_a_challenge() {
+    let [password, _] = logins();
+    let (bearer, basic) =
+        ("www-authenticate: Bearer realm=\"http://TOKENS/t\"\r\n", "www-authenticate: Basic realm=x\r\n");
+    for status in ["401", "403", "404"] {
+        for challenge in [bearer, basic] {
+            let (outcome, asked) = hidden(status, challenge, Some(password.clone()));
+            assert!(outcome.is_ok() && asked.len() == 3, "{status}, {challenge}: {outcome:?}");
+        }
+        let (outcome, asked) = hidden(status, basic, None);
+        assert!(outcome.unwrap_err().contains("/v2/x/manifests/1`") && asked.len() == 2);
+        let (outcome, asked) = hidden(status, "", Some(password.clone()));
+        assert!(outcome.unwrap_err().contains("/v2/x/manifests/1`") && asked.len() == 2);
+    }
+    let (outcome, asked) = hidden("410", bearer, Some(password));
+    assert!(outcome.is_err() && asked.len() == 1);
+}
+
+#[test]
+fn of_several_challenges_one_is_met_that_can_be() {
+    let [password, token] = logins();
+    for (login, expected) in
+        [(Some(password), "basic"), (Some(token), "bearer given"), (None, "bearer given")]
+    {
+        let (tokens, _) = server(|_| response("200", "", r#"{"token": "given"}"#));
+        let challenge = format!(
+            "www-authenticate: Negotiate\r\nwww-authenticate: Basic realm=\"x\", Bearer realm=\"http://{tokens}/t\"\r\n"
+        );
+        let (registry, asked) = server(move |request| match request.contains("authorization: ") {
+            true => response("200", "", "{}"),
+            false => response("401", &challenge, ""),
+        });
+        repository("http", &registry, login).manifest("1", soon()).unwrap();
+        let asked = asked.lock().unwrap();
+        assert!(asked.len() == 2 && asked[1].contains(&format!("authorization: {expected}")), "{asked:?}");
+    }
+    let (registry, _) = server(|_| response("401", "www-authenticate: Negotiate\r\n", ""));
+    let failure = repository("http", &registry, None).manifest("1", soon()).unwrap_err();
+    let told = failure.error.to_string();
+    assert_eq!(told, format!("`{registry}` demands `Negotiate`, and `Basic` and `Bearer` are spoken here"));
+}
+
+/// The token says nothing about when it ends; the registry does.
+#[test]
+fn a_token_that_ends_in_the_middle_is_renewed() {
+    let newest = Arc::new(AtomicUsize::new(0));
+    let (giving, asking) = (newest.clone(), AtomicUsize::new(0));
+    let (tokens, _) = server(move |_| {
+        let number = giving.fetch_add(1, Ordering::Relaxed) + 1;
+        response("200", "", &format!("{{\"access_token\": \"t{number}\"}}"))
+    });
+    let challenge = bearer(&tokens);
+    let (registry, asked) = server(move |request| {
+        // Every third request finds that the newest token has ended.
+        let has_ended = asking.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+        let authorization = format!("authorization: bearer t{}\r", newest.load(Ordering::Relaxed));
+        match request.contains(&authorization) && !has_ended {
+            true => response("200", "", "{}"),
+            false => response("401", &challenge, ""),
+        }
+    });
+    let repository = repository("http", &registry, None);
+    for tag in ["1", "2", "3", "4"] {
+        repository.manifest(tag, soon()).unwrap();
+    }
+    assert_eq!(asked.lock().unwrap().len(), 6);
 }

@@ -94,7 +94,7 @@ fn signed() -> (Repository, Digest, Value) {
 fn found(repository: &Repository, image: Digest) -> (usize, String) {
     let attached = attached(repository);
     let mut signatures = attached.among_referrers(image).unwrap();
-    for found in attached.by_tag(image).unwrap() {
+    if let Some(found) = attached.by_tag(image).unwrap() {
         signatures.extend(attached.signatures(&found).unwrap());
     }
     (signatures.len(), format!("{:#}", attached.explain(anyhow::anyhow!("nobody has signed it"))))
