@@ -2,6 +2,7 @@
 //!
 //! A single-threaded loop: requests from the host side arrive on a socket, ends of children and signals on a signalfd.
 
+use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
 use super::{privileges, program, rootfs, terminal, zygote};
@@ -53,7 +54,9 @@ pub fn init() -> ExitCode {
 struct Server {
     inbox: Inbox,
     signals: OwnedFd,
-    privileged: bool,
+    rights: Rights,
+    /// The standard input of programs without a terminal: `/dev/null`.
+    no_input: File,
     programs: HashMap<Pid, RunningProgram>,
     /// The terminal of the last program that had one. This process leads its session, so the session outlives the
     /// program and the program's last output can still be sent.
@@ -76,9 +79,10 @@ impl Server {
             .as_ref()
             .map_or_else(|error| ProgramReply::Refused(Refusal::of(error)), |_| ProgramReply::Ready);
         protocol::send(inbox.socket(), &answer, None)?;
-        let (signals, children) = opened?;
+        let Prepared { signals, children, no_input } = opened?;
         let (programs, terminal) = (HashMap::new(), None);
-        Ok(Self { inbox, signals, privileged: order.privileged, programs, terminal, children })
+        let rights = Rights { all: order.privileged, cgroup_namespaces: order.cgroup_namespaces };
+        Ok(Self { inbox, signals, rights, no_input, programs, terminal, children })
     }
 
     /// Handles requests until the host side is gone.
@@ -130,14 +134,15 @@ impl Server {
         let has_terminal = execution.terminal.is_some();
         if let Some(path) = &execution.terminal {
             let cannot_take = || format!("cannot take the terminal `{}`", path.display());
-            if !self.privileged
+            if !self.rights.all
                 && let Some(own) = privileges::own_terminal(path, &output).with_context(cannot_take)?
             {
                 output = own;
             }
             self.lead_terminal(&output).with_context(cannot_take)?;
         }
-        match program::start(execution, &output, self.privileged) {
+        let input = if has_terminal { &output } else { &self.no_input };
+        match program::start(execution, input, &output, self.rights) {
             Ok(process) => {
                 self.programs.insert(process, RunningProgram { id: execution.id, has_terminal });
                 Ok(())
@@ -223,7 +228,14 @@ impl Server {
     }
 }
 
-fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
+/// What this process has before the first program.
+struct Prepared {
+    signals: OwnedFd,
+    children: Children,
+    no_input: File,
+}
+
+fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     sys::block_signals(&[WATCHED, NEVER_WANTED].concat())?;
     let signals = sys::signal_descriptor(WATCHED)?;
     // Leaves the session of the host, in order to lead that of the programs' terminal.
@@ -232,13 +244,13 @@ fn prepare(order: &Order) -> anyhow::Result<(OwnedFd, Children)> {
     sys::make_own_cgroup_the_root().context("cannot make a cgroup namespace")?;
     rustix::process::umask(UMASK);
     limit_open_files();
-    rootfs::enter(order)?;
+    let no_input = rootfs::enter(order)?;
     let children = Children::adopt().context("cannot adopt the container's orphans")?;
     if order.spare_init {
         // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
     }
-    Ok((signals, children))
+    Ok(Prepared { signals, children, no_input })
 }
 
 /// Without CAP_SYS_RESOURCE the limit cannot be raised, and the machine's stays.

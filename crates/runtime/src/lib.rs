@@ -139,6 +139,7 @@ impl Runtime {
             read_only: plan.read_only,
             privileged: plan.privileged,
             handover: plan.handover,
+            cgroup_namespaces: hierarchy::are_delegated(),
             spare_init: cgroup.spares_init(),
         };
         let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, &self.zygote)?);

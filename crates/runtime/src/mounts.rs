@@ -2,6 +2,7 @@
 
 pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, MountSource, NEWROOT};
+use super::privileges::KernelFileSystems;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -39,13 +40,20 @@ const LAYERS_LIMIT: usize = 500;
 /// # Errors
 /// When one of these directories exists and cannot be opened.
 pub(super) fn regions(writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
-    let open = |paths: &[PathBuf]| -> Result<Vec<Directory>, untrusted_fs::Error> {
-        let opened = paths.iter().map(Directory::open);
-        opened.filter(|opened| !opened.as_ref().is_err_and(has_no_links)).collect()
-    };
+    regions_beside(NEWROOT.as_ref(), writable_by_others)
+}
+
+fn regions_beside(new_root: &Path, writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
+    let present = |opened: &Result<Directory, untrusted_fs::Error>| !opened.as_ref().is_err_and(has_no_links);
+    let new_root: Vec<_> =
+        [Directory::open(new_root)].into_iter().filter(present).collect::<Result<_, _>>()?;
+    // As the volumes themselves are found: a link of the new system leads elsewhere in it than in the initrd.
+    let plain = Regions::new(&[], &new_root)?;
+    let find = |path: &PathBuf| Ok(Directory::from_descriptor(plain.locate(path)?.handle, path));
     // They may also be reached by another path.
     let writable_by_others = [&[exchange::SHARED.into()], writable_by_others].concat();
-    Ok(Regions::new(&open(&writable_by_others)?, &open(&[NEWROOT.into()])?)?)
+    let found = writable_by_others.iter().map(find).filter(present);
+    Ok(Regions::new(&found.collect::<Result<Vec<_>, _>>()?, &new_root)?)
 }
 
 /// Whether a path is not a directory in which untrusted parties could have made a link: it is missing, or a file. A
@@ -187,6 +195,7 @@ impl MountTree {
         target: &MountTarget<'_>,
         mount: &Mount,
         restrictions: MountFlags,
+        kernel: &KernelFileSystems,
     ) -> anyhow::Result<()> {
         let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
         if is_of_kernel && target.directory.directory(target.path, target.links).is_err() {
@@ -195,6 +204,12 @@ impl MountTree {
         }
         let covered = target.directory.locate(target.path, target.links).ok();
         let made = make_target(target, self.is_directory)?;
+        if kernel.are_covered_at(&made, &mount.target)? {
+            return Err(hinted(
+                "a link of the image leads from there to `/dev`, `/proc` or `/sys`",
+                "make it a directory or a file of the image, or name another place",
+            ));
+        }
         if let Some(covered) = covered.filter(|_| self.is_memory) {
             take_after(&self.descriptor, &fstat(covered)?)?;
         }
@@ -314,6 +329,22 @@ fn lower_directories(layers: &[PathBuf], store: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// `/home` of many systems is a link; whoever has a volume there writes to what it leads to in the new system.
+    #[test]
+    fn a_volume_behind_a_link_of_the_new_system_is_known_as_writable_by_others() {
+        let home = tempfile::tempdir().unwrap();
+        let new_root = &home.path().canonicalize().unwrap().join("sysroot");
+        fs::create_dir_all(new_root.join("data")).unwrap();
+        symlink("/data", new_root.join("home")).unwrap();
+        symlink("/etc", new_root.join("data/settings")).unwrap();
+        let writable = [new_root.join("home"), home.path().join("missing")];
+        let regions = regions_beside(new_root, &writable).unwrap();
+        assert!(regions.locate_or_make(new_root.join("home"), 0o755).unwrap().is_writable_by_others);
+        let error = regions.locate_or_make(new_root.join("home/settings"), 0o755).unwrap_err();
+        assert!(matches!(error.cause(), untrusted_fs::Cause::Link), "{error}");
+    }
 
     #[test]
     fn layers_are_given_topmost_first_once_and_by_short_names() {

@@ -5,12 +5,13 @@ use super::mounts::{Reach, make_read_only};
 use anyhow::{Context as _, ensure};
 use hint::WithHint as _;
 use rustix::fd::AsFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::CapabilitySet;
 use std::ffi::CString;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
@@ -38,6 +39,9 @@ struct KernelMount {
     options: &'static str,
 }
 
+const DEVICES_AT: &str = "/dev";
+const NULL: &str = "/dev/null";
+
 const PROC: KernelMount = KernelMount { at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" };
 
 /// Replaces the host's `/dev` and `/sys`, in this order.
@@ -63,7 +67,7 @@ const OWN: &[KernelMount] = &[
 
 /// Name, mode, major and minor number (Documentation/admin-guide/devices.txt).
 const DEVICES: &[(&str, u32, u32, u32)] = &[
-    ("/dev/null", 0o666, 1, 3),
+    (NULL, 0o666, 1, 3),
     ("/dev/zero", 0o666, 1, 5),
     ("/dev/full", 0o666, 1, 7),
     ("/dev/random", 0o666, 1, 8),
@@ -116,7 +120,8 @@ pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> a
     Ok(())
 }
 
-/// Masks paths that reveal too much about the machine, or can change it.
+/// Masks paths that reveal too much about the machine, or can change it. Only while every path below `/dev`, `/proc` and
+/// `/sys` leads where the kernel and this program have put it: before any volume is mounted.
 pub(super) fn hide() -> anyhow::Result<()> {
     for path in MASKED.iter().map(Path::new).filter(|path| path.exists()) {
         mask(path).with_context(|| format!("cannot hide `{}`", path.display()))?;
@@ -126,6 +131,11 @@ pub(super) fn hide() -> anyhow::Result<()> {
             mount_bind(path, path).map_err(Into::into).and_then(|()| make_read_only(path, Reach::WholeTree));
         fixed.with_context(|| format!("cannot make `{}` read-only", path.display()))?;
     }
+    Ok(())
+}
+
+/// Keeps the container from its PID 1.
+pub(super) fn shut_off() -> anyhow::Result<()> {
     // PID 1 executes a program of the host; this keeps the container from reaching the host's files through it.
     let whole = rustix::process::DumpableBehavior::NotDumpable;
     rustix::process::set_dumpable_behavior(whole).context("cannot shut PID 1 off")
@@ -135,7 +145,38 @@ fn mask(path: &Path) -> rustix::io::Result<()> {
     if path.is_dir() {
         return mount("tmpfs", path, "tmpfs", READ_ONLY, c"size=0");
     }
-    mount_bind("/dev/null", path)
+    mount_bind(NULL, path)
+}
+
+/// Opens `/dev/null`. Only while no program of the container could have put something else there.
+pub(super) fn open_null() -> anyhow::Result<File> {
+    File::open(NULL).with_context(|| format!("cannot open `{NULL}`"))
+}
+
+/// The file systems of the kernel in a container with fewer rights. What is mounted there is taken for the kernel's word,
+/// so a link of the image must not lead a volume there.
+pub(super) struct KernelFileSystems(Vec<(&'static str, Dev)>);
+
+impl KernelFileSystems {
+    /// Those that [`mount_kernel_file_systems`] has mounted. None in a privileged container, which may mount anything.
+    pub(super) fn find(root: &Directory, privileged: bool) -> anyhow::Result<Self> {
+        let places = [&PROC].into_iter().chain(OWN).filter(|_| !privileged).map(|own| own.at);
+        let find =
+            |at: &'static str| Ok((at, rustix::fs::fstat(root.directory(&at[1..], Links::Refuse)?)?.st_dev));
+        Ok(Self(places.map(find).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Whether a mount at `found` would cover a part of them, other than one in `/dev` that the plan names as such.
+    pub(super) fn are_covered_at(&self, found: impl AsFd, target: &Path) -> io::Result<bool> {
+        let device = rustix::fs::fstat(found)?.st_dev;
+        let covers =
+            |(at, own): &(&str, Dev)| *own == device && !(at.starts_with(DEVICES_AT) && is_below_dev(target));
+        Ok(self.0.iter().any(covers))
+    }
+}
+
+fn is_below_dev(target: &Path) -> bool {
+    target.strip_prefix(DEVICES_AT).is_ok_and(|below| !below.as_os_str().is_empty())
 }
 
 /// Opens the terminal through a new node in the container's own `/dev`. Programs look there for the terminal's name,

@@ -1,7 +1,7 @@
 //! Starts one program in a container whose root is built.
 
 use super::protocol::Execution;
-use super::{hierarchy, privileges, rootfs, seccomp, user};
+use super::{privileges, rootfs, seccomp, user};
 use anyhow::Context as _;
 use hint::hinted;
 use indexmap::IndexMap;
@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use sys::Session;
 use untrusted_fs::{Directory, Links};
 
@@ -21,15 +21,25 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Bytes of `/etc/passwd` and of `/etc/group`: enough for a hundred thousand users.
 const USERS_LIMIT: u64 = 16 << 20;
 
-/// Starts a program; `output` is the terminal if it has one.
-pub(super) fn start(program: &Execution, output: &File, privileged: bool) -> anyhow::Result<Pid> {
-    let child = command(program, output, privileged)?
+/// What the programs of a container may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rights {
+    /// Everything.
+    pub(super) all: bool,
+    /// Without all rights: make cgroup namespaces.
+    pub(super) cgroup_namespaces: bool,
+}
+
+/// Starts a program; `input` and `output` are the terminal if it has one. Nothing is opened by a path that an earlier
+/// program of the container could have changed, except as the container's own files: this process has all rights.
+pub(super) fn start(program: &Execution, input: &File, output: &File, rights: Rights) -> anyhow::Result<Pid> {
+    let child = command(program, input, output, rights)?
         .spawn()
         .map_err(|error| explain(error, &program.arguments[0]))?;
     Ok(Pid::from_child(&child))
 }
 
-fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Result<Command> {
+fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> anyhow::Result<Command> {
     let root = Directory::open("/").context("cannot open the container's root")?;
     let user = user::look_up(&program.user, &read(&root, "/etc/passwd")?, &read(&root, "/etc/group")?)?;
     let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
@@ -37,24 +47,20 @@ fn command(program: &Execution, output: &File, privileged: bool) -> anyhow::Resu
     let path = find(&program.arguments[0], env["PATH"])?;
     let directory = rootfs::working_directory(&root, &program.directory)?;
     let mut command = Command::new(&path);
-    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
-    let has_terminal = program.terminal.is_some();
-    command.stdin(if has_terminal { output.try_clone()?.into() } else { Stdio::null() });
-    let session = if has_terminal { Session::Foreground } else { Session::Own };
-    let capabilities = if privileged { None } else { Some(privileges::CAPABILITIES) };
+    command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let session = if program.terminal.is_some() { Session::Foreground } else { Session::Own };
+    let capabilities = if rights.all { None } else { Some(privileges::CAPABILITIES) };
     // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
-    if !privileged && !rustix::process::getpid().is_init() {
+    if !rights.all && !rustix::process::getpid().is_init() {
         sys::look_into_own_processes_only(&mut command, &root)
             .context("cannot keep it from the machine's processes")?;
     }
     sys::begin_in(&mut command, directory.as_fd().try_clone_to_owned()?);
     sys::set_up_process(&mut command, user.identity, session, capabilities);
     sys::stay_in_root(&mut command);
-    if !privileged {
-        sys::filter_calls(
-            &mut command,
-            seccomp::filters(hierarchy::are_delegated()).context("cannot make the filter of system calls")?,
-        );
+    if !rights.all {
+        let filters = seccomp::filters(rights.cgroup_namespaces);
+        sys::filter_calls(&mut command, filters.context("cannot make the filter of system calls")?);
     }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     sys::execute_exactly(&mut command, &path, &program.arguments, &env)

@@ -7,6 +7,7 @@ use super::mounts;
 use super::mounts::{MountTarget, MountTree, Reach};
 use super::plan::MountSource;
 use super::privileges;
+use super::privileges::KernelFileSystems;
 use super::protocol::Order;
 use anyhow::Context as _;
 use hint::WithHint as _;
@@ -20,6 +21,7 @@ use rustix::mount::{
 use rustix::process::pivot_root;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use untrusted_fs::{Directory, Links};
@@ -47,9 +49,11 @@ pub(super) fn remove_scratch(scratch: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Builds the root in this process's own mount namespace and makes it `/`.
-pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
+/// Builds the root in this process's own mount namespace and makes it `/`. Returns `/dev/null`, opened before a program of
+/// the container can put something else in its place.
+pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     detach_mounts()?;
+    let null_of_machine = privileges::open_null()?;
     if !order.handover {
         exchange::show_own_to_container().context("cannot mount its `/iguana`")?;
     }
@@ -59,6 +63,11 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
+    let null = if order.privileged { null_of_machine } else { privileges::open_null()? };
+    if !order.privileged {
+        privileges::hide()?;
+    }
+    let kernel = KernelFileSystems::find(&root, order.privileged)?;
     // A device node that one container can create would be usable in another one through a volume.
     let restrictions = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     // Before any volume may lie there: in the machine's `/run` the mark would make a container of the machine.
@@ -68,7 +77,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     for (number, (tree, mount)) in mounts.iter().enumerate() {
         let Some(tree) = tree else { continue };
         MountTarget::of(&root, &mount.target, &mounts[..number])
-            .and_then(|target| tree.attach(&target, mount, restrictions))
+            .and_then(|target| tree.attach(&target, mount, restrictions, &kernel))
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
         if matches!(mount.source, MountSource::Tmpfs { .. }) && mount.target == Path::new("/run") {
             mark_as_container(&root);
@@ -76,12 +85,12 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<()> {
     }
     working_directory(&root, &order.directory)?;
     if !order.privileged {
-        privileges::hide()?;
+        privileges::shut_off()?;
     }
     if order.read_only {
         mounts::make_read_only(Path::new("/"), Reach::ThisMount).context("cannot make the root read-only")?;
     }
-    Ok(())
+    Ok(null)
 }
 
 fn detach_mounts() -> anyhow::Result<()> {

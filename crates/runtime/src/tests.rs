@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 mod confinement;
+mod kernel_files;
 mod limits;
 mod rights;
 mod stopped;

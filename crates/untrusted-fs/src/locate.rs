@@ -55,7 +55,18 @@ impl Regions {
     /// When there is a link that is refused, there are more than 40, something on the path is not a directory, or a directory
     /// cannot be made.
     pub fn locate_or_make(&self, path: impl AsRef<Path>, mode: u32) -> Result<Located> {
-        let path = path.as_ref();
+        self.walk(path.as_ref(), Some(mode))
+    }
+
+    /// The same, but nothing is made.
+    ///
+    /// # Errors
+    /// As [`Regions::locate_or_make`], and when something on the path is missing.
+    pub fn locate(&self, path: impl AsRef<Path>) -> Result<Located> {
+        self.walk(path.as_ref(), None)
+    }
+
+    fn walk(&self, path: &Path, mode: Option<u32>) -> Result<Located> {
         let of_path = |cause| Error::new(path, cause);
         let mut walk = Walk::begin(self).map_err(of_path)?;
         walk.go(path);
@@ -124,7 +135,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What the path names, if that is no directory.
-    fn step(&mut self, step: &Step, mode: u32) -> std::result::Result<Option<Located>, Cause> {
+    fn step(&mut self, step: &Step, mode: Option<u32>) -> std::result::Result<Option<Located>, Cause> {
         match step {
             Step::Root => self.reached.truncate(self.floor),
             Step::Up => self.reached.truncate(self.floor.max(self.reached.len() - 1)),
@@ -133,13 +144,14 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    fn down(&mut self, name: &OsStr, mode: u32) -> std::result::Result<Option<Located>, Cause> {
+    fn down(&mut self, name: &OsStr, mode: Option<u32>) -> std::result::Result<Option<Located>, Cause> {
         let (parent, is_writable_by_others) = match self.reached.last() {
             Some(level) => (level.directory.as_fd(), level.is_writable_by_others),
             None => (CWD, true),
         };
         let found = match openat(parent, name, PATH_ONLY, Mode::empty()) {
             Err(Errno::NOENT) => {
+                let mode = mode.ok_or(Errno::NOENT)?;
                 match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
                     // Another process may have created it meanwhile.
                     Ok(()) | Err(Errno::EXIST) => {}
