@@ -177,6 +177,24 @@ jobs:
     }
 
     #[test]
+    fn a_step_in_a_container_of_its_own_has_the_rights_of_its_job() {
+        let text = "jobs: {a: {container: {image: r.example/a, handover: false, tty: false, read-only: true, user: '1', \
+            memory: 1G, pids: 9, entrypoint: x, workdir: /x}, steps: [{uses: 'docker://r.example/b', with: {args: y}}]}}";
+        let plan = check(text.as_bytes()).plan.unwrap();
+        let (_, job) = &plan.jobs[0];
+        let [job, step] = job.containers().collect::<Vec<_>>()[..] else { panic!("two containers") };
+        let of_image = |step: &crate::Container| crate::Container {
+            image: step.image.clone(),
+            entrypoint: None,
+            command: step.command.clone(),
+            directory: None,
+            ..job.clone()
+        };
+        assert_eq!(*step, of_image(step));
+        assert_eq!((step.handover, step.tty, step.pids), (Some(false), false, Some(9)));
+    }
+
+    #[test]
     fn every_mistake_is_found_at_once_and_in_order() {
         let text = "jobs:\n  a:\n    container: x/UPPER\n    neds: b\n  b:\n    container: r.example/x\n    needs: [c]\n";
         let expected =

@@ -4,6 +4,45 @@ use super::scope::StringMap;
 use exchange::StepFiles;
 use hint::hinted;
 
+/// Outputs of a job, with those of all its steps, and their bytes: they are in the memory of the boot's own process, several
+/// times. GitHub allows 1 MB.
+const NUMBER_LIMIT: usize = 1000;
+const BYTES_LIMIT: usize = 1 << 20;
+
+/// What is left of the limits after some steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    number: usize,
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { number: NUMBER_LIMIT, bytes: BYTES_LIMIT }
+    }
+}
+
+impl Room {
+    /// What is left after these outputs.
+    ///
+    /// # Errors
+    /// When that is nothing.
+    pub(super) fn after(self, outputs: &StringMap) -> anyhow::Result<Self> {
+        let bytes: usize = outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let (number, bytes) = (self.number.checked_sub(outputs.len()), self.bytes.checked_sub(bytes));
+        number.zip(bytes).map(|(number, bytes)| Self { number, bytes }).ok_or_else(too_many)
+    }
+}
+
+fn too_many() -> anyhow::Error {
+    hinted(
+        format!(
+            "the outputs of a job may be {NUMBER_LIMIT} in number, and have {BYTES_LIMIT} bytes together"
+        ),
+        "write what is longer to a file in a volume, and its path as the output",
+    )
+}
+
 /// Reads the outputs.
 ///
 /// # Errors
@@ -34,6 +73,9 @@ fn parse(text: &str) -> anyhow::Result<StringMap> {
     let mut outputs = StringMap::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
+        if outputs.len() > NUMBER_LIMIT {
+            return Err(too_many());
+        }
         let (equals, opens) = (line.find('='), line.find("<<"));
         match (equals, opens) {
             _ if line.trim().is_empty() => {}
@@ -90,6 +132,23 @@ mod tests {
             parse("note<<7f3a\niguana-end-of-output\ndisk=/dev/sda\niguana-end-of-output-\n7f3a\n").unwrap();
         assert_eq!(parse(&render(&outputs)).unwrap(), outputs);
         assert_eq!(outputs.keys().collect::<Vec<_>>(), ["note"]);
+    }
+
+    /// 60 steps with 120,000 outputs each took 2.4 GB.
+    #[test]
+    fn outputs_have_a_number_and_bytes_at_most() {
+        let many = |count: usize| (0..count).map(|number| format!("{number}=\n")).collect::<String>();
+        let full = parse(&many(NUMBER_LIMIT)).unwrap();
+        let left = Room::default().after(&full).unwrap();
+        left.after(&StringMap::new()).unwrap();
+        let told = [
+            parse(&many(NUMBER_LIMIT + 2)).unwrap_err(),
+            left.after(&parse("a=").unwrap()).unwrap_err(),
+            Room::default().after(&StringMap::from([("a".into(), "x".repeat(BYTES_LIMIT))])).unwrap_err(),
+        ];
+        assert!(
+            told.iter().all(|error| error.to_string().contains("1000 in number, and have 1048576 bytes"))
+        );
     }
 
     #[test]

@@ -34,11 +34,11 @@ impl Steps<'_> {
     pub(super) fn run(&self, scope: &Scope) -> (Scope, StringMap, anyhow::Result<()>) {
         let mut scope = scope.within_job();
         let mut written = StringMap::new();
-        let mut failure = None;
+        let (mut failure, mut room) = (None, outputs::Room::default());
         for (number, step) in self.job.steps.iter().enumerate() {
             let inner = scope.with_env(&step.env);
             let title = self.title(number, step, &inner);
-            let (result, error) = self.step(number, step, &title, &inner);
+            let (result, error) = self.step(number, step, &title, &inner, &mut room);
             written.extend(result.outputs.clone());
             scope.add_step(step.id.as_deref(), &result);
             let error = error.map(|error| error.context(format!("{title} failed")));
@@ -72,6 +72,7 @@ impl Steps<'_> {
         step: &Step,
         title: &str,
         scope: &Scope,
+        room: &mut outputs::Room,
     ) -> (StepResult, Option<anyhow::Error>) {
         if !scope.allows(step.condition.as_ref()) {
             if step.condition.is_some() {
@@ -87,13 +88,16 @@ impl Steps<'_> {
             title: Text::of(title),
         });
         let label = format!("job {}: {title}", self.id);
-        let mut written = StringMap::new();
+        let (mut written, before) = (StringMap::new(), *room);
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
             self.container.step_files().clear_output()?;
             let ran = self.act(number, step, scope);
             // The outputs of a failed step count, as with GitHub, but its failure is what is reported.
-            let read = outputs::read(self.container.step_files());
+            let read = outputs::read(self.container.step_files()).and_then(|read| {
+                *room = before.after(&read)?;
+                Ok(read)
+            });
             written = read.as_ref().cloned().unwrap_or_default();
             ran.and(read.map(drop))
         });

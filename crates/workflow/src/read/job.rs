@@ -313,11 +313,12 @@ impl Reader<'_> {
 }
 
 impl Step {
-    /// A step's own container has no more privileges than its job's, and the same credentials.
+    /// A step's own container is its job's with another image and what that runs: it has the same rights, limits and
+    /// credentials.
     fn inherit(&mut self, job: &Container) {
-        if let Action::Use(container) = &mut self.action {
-            container.privileged = job.privileged;
-            container.credentials = job.credentials.clone();
+        if let Action::Use(own) = &mut self.action {
+            let Container { image, entrypoint, command, env, volumes, directory, .. } = (**own).clone();
+            **own = Container { image, entrypoint, command, env, volumes, directory, ..job.clone() };
         }
     }
 }
