@@ -12,5 +12,6 @@ case $iguana_status in
         rootok=1
         ;;
     10) ;; # this boot is not Iguana's
+    11) emergency_shell -n iguana "Iguana has refused an option: /run/iguana/log says why" ;;
     *) . /usr/lib/iguana/iguana-died.sh ;;
 esac

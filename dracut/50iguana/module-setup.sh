@@ -51,6 +51,9 @@ install() {
     inst_hook pre-mount 50 "$moddir/iguana-run.sh"
     inst_hook emergency 00 "$moddir/iguana-emergency.sh"
     inst_simple "$moddir/iguana-died.sh" /usr/lib/iguana/iguana-died.sh
+    # Before systemd follows any option. Without systemd nobody runs it.
+    mkdir -p "${initdir:?}/usr/lib/systemd/system-generators"
+    ln -sf "$iguana_program" "$initdir/usr/lib/systemd/system-generators/iguana-generator"
     close_debug_shell
     # By which the program knows a clock that is behind (reproducible-builds.org, SOURCE_DATE_EPOCH).
     mkdir -p "${initdir:?}/etc/iguana"
@@ -68,7 +71,7 @@ install() {
 # quoted, in one line with others, with escapes): only the plain `shell = true`, or no word of it, leaves that shell open.
 close_debug_shell() {
     local conf="${dracutsysrootdir-}/etc/containers/iguana.conf"
-    if grep -Es "shell[\"']?[[:space:]]*=|\\\\[uU]" "$conf" |
+    if grep -Es "shell[\"']?[[:space:]]*=|\\\\" "$conf" |
         grep -Eqv '^[[:space:]]*(#|shell[[:space:]]*=[[:space:]]*true[[:space:]]*(#.*)?$)'; then
         mkdir -p "${initdir:?}/etc/systemd/system"
         ln -sf /dev/null "$initdir/etc/systemd/system/debug-shell.service"

@@ -23,6 +23,7 @@
 
 pub mod cmdline;
 pub mod rules;
+mod system_options;
 pub mod trust;
 pub mod workflow_trust;
 

@@ -1,7 +1,7 @@
 //! The file `iguana.conf` in TOML: what the trust demands beyond podman's own files.
 
-use crate::cmdline;
 use crate::cmdline::Settings;
+use crate::system_options;
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -27,13 +27,6 @@ const LONGEST_SIGNATURE: usize = 4096;
 
 /// Prefix of the control URL of a workflow in a registry.
 const ARTIFACT: &str = "oci://";
-
-/// Options of other programs that decide which system is started.
-const RULED: &[&str] = &["root", "init"];
-/// Other names of `init=` in dracut without systemd (`modules.d/99base/init.sh`).
-const ALSO_INIT: &[&str] = &["real_init", "rd.distroinit"];
-/// White space for systemd (`string-util.h`, `WHITESPACE`) and for C's isspace(3), by which dracut splits.
-const WHITE_SPACE: [&str; 2] = [" \t\n\r", " \t\n\r\u{b}\u{c}"];
 
 /// The demands of a trust directory. Without the file nothing is demanded.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -214,39 +207,25 @@ impl Rules {
         control_url.starts_with(ARTIFACT) && self.workflow.accept.iter().any(|entry| entry.names(control_url))
     }
 
-    /// Whether this option may be on the kernel command line. Of other programs' options, only those that select the
-    /// system to start are restricted.
-    fn allow_option(&self, key: &str, value: &str) -> bool {
-        let key = if ALSO_INIT.contains(&key) { "init" } else { key };
-        let is_listed = |entry: &String| match entry.split_once('=') {
+    /// Whether Iguana may follow this option of the kernel command line. Of other programs' options, only those that select
+    /// the system to start are restricted.
+    pub(super) fn allow_option(&self, key: &str, value: &str) -> bool {
+        let key = system_options::known_name(key);
+        !(key.starts_with("rd.iguana.") || system_options::selects_system(key)) || self.lists(key, value)
+    }
+
+    /// Whether `command-line.allow` lists the option, or there is no such list.
+    pub(super) fn lists(&self, key: &str, value: &str) -> bool {
+        let is_it = |entry: &String| match entry.split_once('=') {
             Some(pair) => pair == (key, value),
             None => entry == key,
         };
-        let is_ruled = key.starts_with("rd.iguana.") || RULED.contains(&key);
-        !is_ruled || self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(is_listed))
+        self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(is_it))
     }
 
-    /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name. Other programs
-    /// must not use the option then either.
-    #[must_use]
-    pub fn refuse_system(&self, cmdline: &str) -> bool {
-        RULED.iter().any(|key| self.refuse_option(key, cmdline))
-    }
-
-    /// Whether a command line has no `init=`, or one that is allowed.
-    #[must_use]
-    pub fn allows_init(&self, cmdline: &str) -> bool {
-        !self.refuse_option("init", cmdline)
-    }
-
-    /// Whether a command line has this option with a forbidden value, as any of the programs that parse it would see
-    /// it.
-    fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
-        let is_meant = |name: &str| name == key || key == "init" && ALSO_INIT.contains(&name);
-        let words = readings(cmdline);
-        let mut pairs =
-            words.iter().filter_map(|word| word.split_once('=')).filter(|(name, _)| is_meant(name));
-        pairs.any(|(_, value)| !self.allow_option(key, value))
+    /// The same, for every value of the option.
+    pub(super) fn lists_any(&self, key: &str) -> bool {
+        self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(|entry| entry == key))
     }
 
     /// The allowed settings of a kernel command line.
@@ -304,20 +283,6 @@ impl WorkflowRules {
         }
         Ok(())
     }
-}
-
-/// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
-/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`). White space for one
-/// of them can be part of a value for another.
-fn readings(cmdline: &str) -> Vec<String> {
-    let mut words = cmdline::words(cmdline);
-    for spaces in WHITE_SPACE {
-        words.extend(cmdline::words_between(cmdline, |letter| spaces.contains(letter)));
-    }
-    let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
-    words.extend(words.iter().flat_map(within).collect::<Vec<String>>());
-    words.extend(words.iter().map(|word| word.replace('\'', "")).collect::<Vec<_>>());
-    words
 }
 
 /// The key that signed a document. `signature` has the format of `cosign sign-blob` or `openssl dgst -sign`.

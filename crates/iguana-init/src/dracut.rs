@@ -34,15 +34,20 @@ pub(crate) const COMMAND: &str = "dracut";
 /// counts.
 const OPTIONS: &str = "/etc/cmdline.d";
 const MORE_OPTIONS: &str = "/etc/cmdline";
+const GIVEN: &str = "/proc/cmdline";
 /// Where dracut keeps which first program it was made for: `rd.distroinit=` there is nobody's wish.
 const DISTRO_INIT: &str = "distroinit.conf";
 /// dracut.cmdline(7): the network is wanted though the root does not need it. `rd.neednet=0` undoes it.
 const DEMAND: (&str, &str) = ("/etc/cmdline.d/50-iguana.conf", "rd.neednet=1\n");
 
-/// The units that systemd's generators made from `root=`, and the directory that takes precedence (systemd.unit(5),
-/// "Unit File Load Path").
-const GENERATED: &str = "/run/systemd/generator";
-const OVERRIDES: &str = "/run/systemd/system";
+/// The name by which systemd runs this program as one of its generators.
+pub(crate) const GENERATOR_NAME: &str = "iguana-generator";
+
+/// Where systemd keeps units while it runs: those that its generators made from `root=`, or from the partitions without
+/// it, and those that take precedence (systemd.unit(5), "Unit File Load Path").
+const UNITS: &str = "/run/systemd";
+const GENERATED: [&str; 2] = ["generator", "generator.late"];
+const OVERRIDES: &str = "system";
 const ROOT_UNIT: &str = "sysroot.mount";
 /// Replaces the mount of the new root by a unit that does nothing, because Iguana mounts it.
 const ROOT_UNIT_TEXT: &str = "\
@@ -84,13 +89,48 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// As a generator of systemd (systemd.generator(7)), which runs before any unit: ends a boot whose command line has options
+/// that the trust does not allow. By the time of dracut's hooks they may have removed the hooks.
+pub(crate) fn generator() -> ExitCode {
+    // If the policy is a shell, the hook `cmdline` decides again, and opens it.
+    end_refused();
+    ExitCode::SUCCESS
+}
+
+/// Follows the failure policy if the command line has options of dracut or systemd that the trust does not allow; `None`
+/// if it has none.
+fn end_refused() -> Option<u8> {
+    // The initrd's own files of options are as trusted as the rest of it.
+    let refused = match Rules::from_directory(Path::new(trust_directory::HOME)) {
+        Ok(rules) => refusal(&rules.refused_of_others(&cmdline::read(GIVEN)))?,
+        Err(unreadable) => unreadable,
+    };
+    let (_, settings) = boot::read_trust(&command_line());
+    let report = Report::open();
+    report.failure(&Failure { stage: Stage::Trust, job: None, error: refused });
+    Some(follow(settings.on_failure, &settings, &report))
+}
+
+fn refusal(options: &[String]) -> Option<anyhow::Error> {
+    let (first, others) = options.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    Some(hinted(
+        format!(
+            "the trust in this initrd does not allow the kernel option `{first}`{more}: dracut and systemd follow it"
+        ),
+        "boot without it, or list it in `command-line.allow` of the trust",
+    ))
+}
+
 /// Hook `cmdline`: decides whether Iguana handles this boot. If so, makes dracut and systemd bring up the network and
 /// not mount the root.
 fn cmdline(hooks: &Path) -> u8 {
+    if let Some(status) = end_refused() {
+        return status;
+    }
     let cmdline = command_line();
-    // A trust directory that cannot be read allows nothing. The boot reports why.
     let is_refused = Rules::from_directory(Path::new(trust_directory::HOME))
-        .map_or(true, |rules| rules.refuse_system(&cmdline));
+        .map_or(true, |rules| rules.refuse_system(&cmdline) || rules.refuse_found_root(&cmdline));
     if !is_refused && !is_ours(&cmdline, Path::new(control::BUNDLED).exists()) {
         return STEP_ASIDE;
     }
@@ -119,7 +159,7 @@ fn command_line() -> String {
         path.extension().is_some_and(|it| it == "conf") && path.file_name().is_none_or(|it| it != DISTRO_INIT)
     });
     files.sort();
-    files.extend([MORE_OPTIONS, "/proc/cmdline"].map(Into::into));
+    files.extend([MORE_OPTIONS, GIVEN].map(Into::into));
     files.iter().map(|path| cmdline::read(path) + "\n").collect()
 }
 
@@ -136,8 +176,8 @@ fn open_report() -> Report {
 /// Prevents dracut and systemd from waiting for the device of `root=` and from mounting it: it may be the previous
 /// system, or one that is not installed yet.
 fn leave_root_alone(hooks: &Path) -> anyhow::Result<()> {
-    if Path::new(GENERATED).join(ROOT_UNIT).exists() {
-        override_units()?;
+    if override_units(Path::new(UNITS))? {
+        reload_units()?;
     }
     // This comes last: a generator that systemd runs again would recreate the files.
     for wait in matching(&hooks.join("initqueue/finished"), |name| name.starts_with("devexists-")) {
@@ -146,18 +186,29 @@ fn leave_root_alone(hooks: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Overrides systemd's units, so that it neither mounts the new root nor waits for its device.
-fn override_units() -> anyhow::Result<()> {
-    let generated = Path::new(GENERATED);
-    let overrides = Path::new(OVERRIDES);
-    for (directory, end) in WAITS {
-        for wait in matching(&generated.join(directory), |name| name.ends_with(end)) {
-            let masked = overrides.join(wait.strip_prefix(generated)?);
-            fs::create_dir_all(overrides.join(directory))?;
-            symlink("/dev/null", &masked).with_context(|| format!("cannot make `{}`", masked.display()))?;
+/// Overrides systemd's units, so that it neither mounts the new root nor waits for its device; `false` if it would not.
+fn override_units(units: &Path) -> anyhow::Result<bool> {
+    let generated = GENERATED.map(|name| units.join(name));
+    if !generated.iter().any(|directory| directory.join(ROOT_UNIT).exists()) {
+        return Ok(false);
+    }
+    let overrides = units.join(OVERRIDES);
+    fs::create_dir_all(&overrides)?;
+    for directory in &generated {
+        for (name, end) in WAITS {
+            for wait in matching(&directory.join(name), |name| name.ends_with(end)) {
+                let masked = overrides.join(wait.strip_prefix(directory)?);
+                fs::create_dir_all(overrides.join(name))?;
+                symlink("/dev/null", &masked)
+                    .with_context(|| format!("cannot make `{}`", masked.display()))?;
+            }
         }
     }
     fs::write(overrides.join(ROOT_UNIT), ROOT_UNIT_TEXT)?;
+    Ok(true)
+}
+
+fn reload_units() -> anyhow::Result<()> {
     let reloaded = bounded::run(Command::new("systemctl").arg("daemon-reload"), RELOAD_LIMIT);
     let reloaded = reloaded.context("cannot run `systemctl daemon-reload`")?;
     anyhow::ensure!(reloaded.success(), "`systemctl daemon-reload` ended with {reloaded}");
@@ -296,6 +347,7 @@ mod tests {
             "[command-line]\n\"shell\" = false",
             "'command-line'.'shell'\t= false",
             "[command-line]\n\"sh\\u0065ll\" = false",
+            "[command-line]\n\"shel\\x6c\" = false",
             "[command-line]\nallow = [\n\"root\"]\n  shell = false # true",
         ] {
             assert_eq!(closes_debug_shell(closed), (true, true), "{closed}");
@@ -306,6 +358,25 @@ mod tests {
             "[command-line]\n shell = true # false",
         ] {
             assert_eq!(closes_debug_shell(open), (false, false), "{open}");
+        }
+    }
+
+    /// systemd-gpt-auto-generator(8) writes to the latter of the two directories.
+    #[test]
+    fn a_root_that_systemd_found_by_itself_is_not_mounted_either() {
+        for generated in GENERATED {
+            let home = tempfile::tempdir().unwrap();
+            assert!(!override_units(home.path()).unwrap());
+            let wait = "initrd-root-device.target.d/50-root-device.conf";
+            for file in [ROOT_UNIT, wait] {
+                let file = home.path().join(generated).join(file);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, "").unwrap();
+            }
+            assert!(override_units(home.path()).unwrap());
+            let overrides = home.path().join(OVERRIDES);
+            assert_eq!(fs::read_to_string(overrides.join(ROOT_UNIT)).unwrap(), ROOT_UNIT_TEXT);
+            assert_eq!(fs::read_link(overrides.join(wait)).unwrap(), Path::new("/dev/null"));
         }
     }
 

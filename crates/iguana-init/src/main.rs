@@ -32,7 +32,6 @@ mod machine;
 mod pattern;
 #[allow(clippy::disallowed_methods, reason = "the console, and the log")]
 mod report;
-#[allow(clippy::disallowed_methods, reason = "files that the caller names")]
 mod run;
 mod run_plan;
 #[allow(clippy::disallowed_methods, reason = "the kernel command line")]
@@ -51,6 +50,7 @@ fn main() -> ExitCode {
         (Some("modprobe"), _) => machine::modules::modprobe(rest(1)),
         // Check this first: the kernel passes unknown bare words of its command line to PID 1 as arguments.
         _ if is_first_process => supervise::run(),
+        (Some(dracut::GENERATOR_NAME), _) => dracut::generator(),
         (_, "--version" | "-V") => report::version(),
         (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),
         (_, run::COMMAND) => run::main(rest(2)),

@@ -1,0 +1,233 @@
+//! The options of the other programs that read the command line in an initrd: dracut and systemd. They have hundreds, and
+//! each release has more, so a trust with `command-line.allow` takes none of them, except those here that do no harm and
+//! those that it lists.
+
+use crate::cmdline;
+use crate::rules::Rules;
+
+/// Options that decide which system is started. A `root=` or `init=` has an effect on Iguana as well.
+const SYSTEM: &[&str] = &["root", "init"];
+/// Other names of `init=` in dracut without systemd (`modules.d/99base/init.sh`).
+const ALSO_INIT: &[&str] = &["real_init", "rd.distroinit"];
+/// What systemd does without a `root=` (systemd-gpt-auto-generator(8)).
+const NO_ROOT: (&str, &str) = ("root", "gpt-auto");
+/// White space for systemd (`string-util.h`, `WHITESPACE`) and for C's isspace(3), by which dracut splits.
+const WHITE_SPACE: [&str; 2] = [" \t\n\r", " \t\n\r\u{b}\u{c}"];
+
+/// How the names of options of dracut and systemd begin: dracut.cmdline(7), kernel-command-line(7). `-` is written as `_`,
+/// which systemd takes for the same (`proc_cmdline_key_streq`).
+const OF_OTHERS: &[&str] = &[
+    "rd.",
+    "rd_",
+    "systemd.",
+    "root",
+    "mount.",
+    "usr",
+    "luks",
+    "fstab",
+    "veritytab",
+    "netroot",
+    "nfs",
+    "iscsi",
+    "nvmf",
+    "fcoe",
+    "resume",
+    "cifs",
+    "evm",
+    "ecryptfs",
+    "masterkey",
+    "overlay",
+    "live",
+    "virtiofs",
+    "ostree",
+    "inst.",
+];
+/// Those that describe the root: whoever may name any root may also say how it is mounted.
+const OF_ROOT: &[&str] = &["root", "mount.usr", "netroot", "nfsroot"];
+/// Those of them that only show more, wait longer, leave out modules, configure the network, or ask for a shell, which
+/// `command-line.shell` is about. A name that ends with a dot or `_` stands for all that begin with it.
+const HARMLESS: &[&str] = &[
+    "rd.iguana.",
+    "rd.break",
+    "rd.shell",
+    "rd.debug",
+    "rd.info",
+    "rd.quiet",
+    "rd.udev.",
+    "rd.plymouth",
+    "rd.retry",
+    "rd.timeout",
+    "rd.driver.",
+    "rd.neednet",
+    "rd.net.",
+    "rd.route",
+    "rd.peerdns",
+    "rd.bootif",
+    "rd.znet",
+    "systemd.log_",
+    "systemd.show_status",
+    "systemd.journald.",
+    "systemd.unified_cgroup_hierarchy",
+    "rootwait",
+    "rootdelay",
+];
+/// Variables of the environment, which the kernel makes of the words that it does not know, and which are none.
+const NO_VARIABLES: &[&str] = &["BOOT_IMAGE", "BOOTIF"];
+
+impl Rules {
+    /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name. Other programs
+    /// must not use the option then either.
+    #[must_use]
+    pub fn refuse_system(&self, cmdline: &str) -> bool {
+        SYSTEM.iter().any(|key| self.refuse_option(key, cmdline))
+    }
+
+    /// Whether there is no `root=`, and systemd may not look for a root by itself.
+    #[must_use]
+    pub fn refuse_found_root(&self, cmdline: &str) -> bool {
+        let has_root = words(cmdline).iter().any(|word| word.starts_with("root="));
+        !has_root && !self.allow_option(NO_ROOT.0, NO_ROOT.1)
+    }
+
+    /// Whether a command line has no `init=`, or one that is allowed.
+    #[must_use]
+    pub fn allows_init(&self, cmdline: &str) -> bool {
+        !self.refuse_option("init", cmdline)
+    }
+
+    /// Whether a command line has this option with a forbidden value, as any of the programs that parse it would see
+    /// it.
+    fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
+        let words = words(cmdline);
+        let mut pairs = words.iter().filter_map(|word| word.split_once('='));
+        pairs.any(|(name, value)| known_name(name) == key && !self.allow_option(key, value))
+    }
+
+    /// The options of dracut and systemd on a command line, other than `root=` and `init=`, that the trust does not allow.
+    /// They have an effect before Iguana can do anything about it.
+    #[must_use]
+    pub fn refused_of_others(&self, cmdline: &str) -> Vec<String> {
+        let mut refused: Vec<String> =
+            words(cmdline).into_iter().filter(|word| !self.allow_word_of_others(word)).collect();
+        refused.sort();
+        refused.dedup();
+        refused
+    }
+
+    fn allow_word_of_others(&self, word: &str) -> bool {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let plain = name.replace('-', "_");
+        let begins = |names: &[&str]| names.iter().any(|known| plain.starts_with(known));
+        let is_harmless = HARMLESS.iter().any(|known| match known.ends_with(['.', '_']) {
+            true => plain.starts_with(known),
+            false => plain == *known,
+        });
+        let is_judged_elsewhere = SYSTEM.contains(&known_name(name));
+        if is_judged_elsewhere || is_harmless || !begins(OF_OTHERS) && !is_variable(name) {
+            return true;
+        }
+        self.lists(name, value) || begins(OF_ROOT) && self.lists_any("root")
+    }
+}
+
+/// The name by which Iguana knows an option: `init` for all names of that.
+pub(super) fn known_name(name: &str) -> &str {
+    if ALSO_INIT.contains(&name) { "init" } else { name }
+}
+
+/// Whether `root=` or `init=`.
+pub(super) fn selects_system(name: &str) -> bool {
+    SYSTEM.contains(&name)
+}
+
+/// Whether it is a name of a variable of the environment, such as `SYSTEMD_UNIT_PATH`.
+fn is_variable(name: &str) -> bool {
+    let is_of_variable = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    name.bytes().any(|byte| byte.is_ascii_uppercase())
+        && name.bytes().all(is_of_variable)
+        && !NO_VARIABLES.contains(&name)
+}
+
+/// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
+/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`). White space for one
+/// of them can be part of a value for another.
+fn words(cmdline: &str) -> Vec<String> {
+    let mut words = cmdline::words(cmdline);
+    for spaces in WHITE_SPACE {
+        words.extend(cmdline::words_between(cmdline, |letter| spaces.contains(letter)));
+    }
+    let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
+    words.extend(words.iter().flat_map(within).collect::<Vec<String>>());
+    words.extend(words.iter().map(|word| word.replace('\'', "")).collect::<Vec<_>>());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn rules(allow: &str) -> Rules {
+        Rules::parse(&format!("[command-line]\nallow = [{allow}]"), Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn of_dracut_and_systemd_only_what_is_listed_or_harmless_is_taken() {
+        let strict = rules("'rd.luks.uuid=1', 'systemd.unit'");
+        for refused in [
+            "mount.usr=/dev/sdb",
+            "mount.usrfstype=ext4",
+            "mount.usrflags=subvol=x",
+            "rootflags=subvol=x",
+            "roothash=0",
+            "usrhash=0",
+            "netroot=iscsi:1.2.3.4::::x",
+            "resume=/dev/sdb",
+            "fstab=yes",
+            "luks.name=a=b",
+            "rd.luks.uuid=2",
+            "rd.cmdline=ask",
+            "rd.systemd.unit=x.target",
+            "rd_LUKS_UUID=1",
+            "systemd.gpt_auto=1",
+            "systemd.gpt-auto",
+            "systemd.volatile=yes",
+            "systemd.wants=debug-shell.service",
+            "systemd.mask=dracut-cmdline.service",
+            "systemd.run=/bin/sh",
+            "systemd.set_credential=a:b",
+            "systemd.setenv=A=b",
+            "systemd.debug_shell",
+            "systemd.clock_usec=1",
+            "SYSTEMD_UNIT_PATH=/x",
+            "LD_PRELOAD=/x",
+            "\"x systemd.unknown y\"",
+            "syste'md.mask=x'",
+        ] {
+            assert_eq!(strict.refused_of_others(&format!("quiet {refused} ro")).len().min(1), 1, "{refused}");
+        }
+        let harmless = "BOOT_IMAGE=/vmlinuz initrd=/x init_on_alloc=1 console=ttyS0 quiet ro rd.debug rd.break=mount rd.shell=1 \
+            rd.neednet=0 ip=dhcp rd.net.timeout.dhcp=3 systemd.log_level=debug systemd.show-status=1 rd.iguana.debug \
+            root=/dev/vda init=/x real_init=/x rootwait rd.luks.uuid=1 systemd.unit=x net.ifnames=0 single MODULE.x=1";
+        assert_eq!(strict.refused_of_others(harmless), Vec::<String>::new());
+        let lax = Rules::parse("[command-line]\nshell = false", Path::new("/")).unwrap();
+        assert_eq!(lax.refused_of_others("systemd.mask=x mount.usr=/dev/sdb"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_may_name_any_root_may_say_how_it_is_mounted() {
+        let options = "root=/dev/vda rootfstype=ext4 rootflags=ro mount.usr=/dev/vdb netroot=nfs";
+        assert_eq!(rules("'root'").refused_of_others(options), Vec::<String>::new());
+        let one = rules("'root=/dev/vda'").refused_of_others(options);
+        assert_eq!(one, ["mount.usr=/dev/vdb", "netroot=nfs", "rootflags=ro", "rootfstype=ext4"]);
+    }
+
+    /// Without a `root=`, systemd takes the one that lies beside the firmware's boot partition.
+    #[test]
+    fn no_root_is_the_root_that_systemd_finds() {
+        let refuse = |allow: &str| rules(allow).refuse_found_root("quiet");
+        assert!(refuse("") && refuse("'root=LABEL=a'"));
+        assert!(!refuse("'root'") && !refuse("'root=gpt-auto'"));
+        assert!(!rules("").refuse_found_root("quiet root=x") && !Rules::default().refuse_found_root("quiet"));
+    }
+}
