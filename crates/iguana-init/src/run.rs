@@ -17,12 +17,12 @@ use arguments::Arguments;
 use config::cmdline::Settings;
 use config::trust::Trust;
 use config::workflow_trust::{Candidate, Voucher};
-use fetch::http::Proxies;
+use fetch::http::{DOCUMENT_LIMIT, Proxies};
 use hint::WithHint as _;
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::process::ExitCode;
 use std::time::SystemTime;
 use timestamp::Timestamp;
@@ -75,10 +75,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 
 fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     let trust = arguments.trust.as_deref().map_or_else(Trust::of_machine, Trust::open).at(Stage::Trust)?;
-    let bytes = std::fs::read(&arguments.file)
+    let bytes = untrusted_fs::read_file(&arguments.file, DOCUMENT_LIMIT)
         .with_context(|| format!("cannot read the workflow `{}`", arguments.file))
         .at(Stage::ControlFile)?;
-    let beside = |ending: &str| read_optional(&control::beside(&arguments.file, ending));
+    let beside = |ending: &str| read_beside(&control::beside(&arguments.file, ending));
     let candidate = Candidate {
         origin: &arguments.file,
         bytes: &bytes,
@@ -102,11 +102,12 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
     Ok(if failures.is_empty() { End::Succeeded } else { End::Failed })
 }
 
-fn read_optional(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).with_context(|| format!("cannot read `{path}`")),
-    }
+/// Reads what belongs to the workflow, whose directory may be another user's.
+fn read_beside(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |file: File| untrusted_fs::read_bounded(file, DOCUMENT_LIMIT);
+    let opened = untrusted_fs::open_in_its_directory(path).with_context(|| format!("cannot read `{path}`"));
+    let opened = opened.hint("it must be a file, or a link to one in the same directory")?;
+    opened.map(read).transpose().with_context(|| format!("cannot read `{path}`"))
 }
 
 fn run_plan(
@@ -152,4 +153,42 @@ fn leave_no_mounts() -> anyhow::Result<()> {
     sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("cannot detach the mounts from the system's")
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these tests play another user of the machine")]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// The directory of a workflow may belong to another user.
+    #[test]
+    fn what_lies_beside_a_workflow_is_a_bounded_file_of_its_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let place = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+        assert!(read_beside(&place("absent")).unwrap().is_none());
+        fs::write(place("workflow.yaml.sig"), "signature").unwrap();
+        symlink("workflow.yaml.sig", place("link")).unwrap();
+        assert_eq!(read_beside(&place("link")).unwrap().unwrap(), b"signature");
+        mknodat(CWD, place("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        symlink("/dev/zero", place("endless")).unwrap();
+        symlink("/etc/passwd", place("other")).unwrap();
+        fs::File::create(place("large")).unwrap().set_len(DOCUMENT_LIMIT + 1).unwrap();
+        for (name, told) in [
+            ("fifo", "a FIFO"),
+            ("endless", "leads nowhere"),
+            ("other", "leads nowhere"),
+            ("large", "8388608"),
+        ] {
+            let error = format!("{:#}", read_beside(&place(name)).unwrap_err());
+            assert!(error.contains(told), "{name}: {error}");
+        }
+        for name in ["fifo", "endless", "large"] {
+            let arguments = arguments::parse([place(name)].into_iter()).unwrap().unwrap();
+            let failure = run(&arguments, &Report::to_caller(arguments.level)).unwrap_err();
+            assert!(failure.to_string().contains("cannot read the workflow"), "{name}: {failure}");
+        }
+    }
 }

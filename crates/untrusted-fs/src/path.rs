@@ -1,6 +1,6 @@
 //! Opens files by trusted paths whose content may be untrusted.
 
-use crate::{Cause, Error, Result, kind_name, read_bounded, reopen};
+use crate::{Cause, Directory, Error, Links, Result, kind_name, read_bounded, reopen};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::fs::File;
@@ -30,6 +30,21 @@ pub fn open_block_device(path: impl AsRef<Path>) -> Result<File> {
 pub fn read_file(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     read_bounded(open_file(path)?, limit).map_err(|cause| Error::new(path, cause))
+}
+
+/// Opens a regular file for reading in a directory that others can write to, which is at a trusted path: a link in its place
+/// must stay in the directory. `None` when there is nothing, not even a link that leads nowhere.
+///
+/// # Errors
+/// When it is something else, or is a link that leads out or nowhere.
+pub fn open_in_its_directory(path: impl AsRef<Path>) -> Result<Option<File>> {
+    let path = path.as_ref();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| Error::new(path, Cause::NotAName))?;
+    match Directory::open(parent).and_then(|directory| directory.file(name, Links::Inside)) {
+        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// Opens an existing device, pipe, file or descriptor in `/proc`, to write to it in place. A disk in use is an error

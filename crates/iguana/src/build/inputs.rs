@@ -30,6 +30,8 @@ const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
 
 /// Bytes of one input file. The largest real one, a busybox with all applets, has a few MB.
 const INPUT_LIMIT: u64 = 256 << 20;
+/// Bytes of one file for the medium: the largest of FAT and of ISO 9660.
+const MEDIUM_LIMIT: u64 = u32::MAX as u64;
 /// The permission bit that lets others read (inode(7), `S_IROTH`).
 const READABLE_BY_ALL: u32 = 0o004;
 
@@ -46,7 +48,7 @@ pub(crate) struct Input {
 
 impl Input {
     fn read(what: &str, path: &Path) -> Result<Self> {
-        let read = || Self::of(File::open(path)?, INPUT_LIMIT);
+        let read = || Self::of(untrusted_fs::open_file(path)?, INPUT_LIMIT);
         read().with_context(|| format!("cannot read {what} `{}`", path.display()))
     }
 
@@ -60,6 +62,15 @@ impl Input {
     fn text(&self, what: &str, path: &Path) -> Result<&str> {
         std::str::from_utf8(&self.bytes).with_context(|| format!("{what} `{}` is not text", path.display()))
     }
+}
+
+/// A file for the medium beside the initrd, with its name there.
+pub(crate) fn added(path: &Path) -> Result<(String, Input)> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.with_context(|| format!("`--add {}` names no file", path.display()))?;
+    let read = || Input::of(untrusted_fs::open_file(path)?, MEDIUM_LIMIT);
+    let input = read().with_context(|| format!("cannot read `{}`", path.display()));
+    Ok((name, input.hint("`--add` takes a file for the medium")?))
 }
 
 /// The workflow to bundle. Its findings are written to standard error.
@@ -256,6 +267,27 @@ fn check_static(program: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn who_may_not_read_an_input_may_not_read_what_is_made_of_it() {
+        let home = tempfile::tempdir().unwrap();
+        let place = |name: &str| home.path().join(name);
+        std::fs::write(place("secret"), "secret").unwrap();
+        std::fs::set_permissions(place("secret"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(place("secret"), place("install.tar")).unwrap();
+        let (name, input) = added(&place("install.tar")).unwrap();
+        assert_eq!((name.as_str(), input.is_public), ("install.tar", false));
+        assert!(!Input::read("the CA certificates", &place("secret")).unwrap().is_public);
+        std::os::unix::fs::symlink("/dev/zero", place("endless")).unwrap();
+        mknodat(CWD, place("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (name, told) in [("endless", "a character device"), ("fifo", "a FIFO")] {
+            let error = format!("{:#}", added(&place(name)).unwrap_err());
+            assert!(error.contains(told), "{error}");
+            assert!(Input::read("the workflow", &place(name)).is_err());
+        }
+    }
 
     #[test]
     fn certificates_of_one_name_are_all_kept() {

@@ -143,23 +143,21 @@ impl Inputs {
     }
 
     fn newest(&self) -> i64 {
-        let optional =
-            [&self.shell, &self.workflow, &self.lock, &self.registries, &self.logins].into_iter().flatten();
-        let named =
-            self.authorities.iter().chain(&self.certificates).chain(&self.trust).map(|(_, input)| input);
-        let all = optional.chain(named).chain([&self.init]);
-        all.map(|input| input.mtime).max().unwrap_or_default()
+        self.all().map(|input| input.mtime).max().unwrap_or_default()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Input> {
+        let optional = [&self.shell, &self.workflow, &self.lock, &self.registries, &self.logins];
+        let named = self.authorities.iter().chain(&self.certificates).chain(&self.trust);
+        optional.into_iter().flatten().chain(named.map(|(_, input)| input)).chain([&self.init])
     }
 
     /// Whether an input is secret: passwords, keys of client certificates, and every file that not everyone may read.
     fn are_secret(&self) -> bool {
-        let is_secret = |(path, input): &(String, Input)| {
-            path.ends_with(".key") || path == "auth.json" || !input.is_public
-        };
-        let single = [&self.workflow, &self.lock, &self.registries].into_iter().flatten();
+        let is_secret = |(path, _): &(String, Input)| path.ends_with(".key") || path == "auth.json";
         self.logins.is_some()
             || self.certificates.iter().chain(&self.trust).any(is_secret)
-            || single.into_iter().any(|input| !input.is_public)
+            || self.all().any(|input| !input.is_public)
     }
 
     fn with(self, kernel: &Kernel, source: &ModuleTree, modules: Packed) -> Result<Contents> {

@@ -15,7 +15,6 @@ use oci_reference::Machine;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use trust_directory::Files;
-use untrusted_fs::{Directory, Links};
 
 /// The names that a trust directory may contain.
 const KNOWN: &[&str] = &[
@@ -77,16 +76,10 @@ pub(crate) fn beside(workflow: &Path, ending: &str) -> PathBuf {
 /// must stay in the directory. Returns `None` if the file does not exist.
 pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>> {
     let path = beside(workflow, ending);
-    let directory =
-        path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().with_context(|| format!("`{}` names no file", workflow.display()))?;
-    match Directory::open(directory).and_then(|directory| directory.file(name, Links::Inside)) {
-        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => Ok(None),
-        opened => {
-            let opened = opened.with_context(|| format!("cannot read `{}`", path.display()));
-            opened.map(Some).hint("it must be a file, or a link to one in the same directory")
-        }
-    }
+    let opened = untrusted_fs::open_in_its_directory(&path);
+    opened
+        .with_context(|| format!("cannot read `{}`", path.display()))
+        .hint("it must be a file, or a link to one in the same directory")
 }
 
 /// Reads such a file, which has at most the size limit of a document.

@@ -14,7 +14,8 @@ mod sign;
 mod uki;
 mod usb;
 
-use super::{Initrd, Kernel};
+use super::inputs::Input;
+use super::{Initrd, Kernel, inputs};
 use crate::output_file;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -69,7 +70,7 @@ pub(super) struct Order {
     format: Format,
     cmdline: CommandLine,
     signer: Option<Signer>,
-    added: Vec<(String, Vec<u8>)>,
+    added: Vec<(String, Input)>,
 }
 
 impl Delivery {
@@ -97,7 +98,7 @@ impl Delivery {
         }
         let pair = self.sign_key.clone().zip(self.sign_cert.clone());
         let signer = pair.map(|(key, certificate)| Signer::new(key, certificate)).transpose()?;
-        let added = self.added.iter().map(|path| added(path)).collect::<Result<_>>()?;
+        let added = self.added.iter().map(|path| inputs::added(path)).collect::<Result<_>>()?;
         let cmdline = self.command_line().context("cannot use `--cmdline`")?;
         Ok(Order { format: self.format, cmdline, signer, added })
     }
@@ -112,17 +113,11 @@ impl Delivery {
     }
 }
 
-fn added(path: &Path) -> Result<(String, Vec<u8>)> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.with_context(|| format!("`--add {}` names no file", path.display()))?;
-    let content = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
-    Ok((name, content.hint("`--add` takes a file for the medium")?))
-}
-
 impl Order {
     /// Writes `initrd`, and `kernel` if the format has one, to `output`. Returns the number of bytes.
     pub(super) fn deliver(self, kernel: &Kernel, initrd: Initrd, output: &Path) -> Result<usize> {
-        let mode = if initrd.is_secret { 0o600 } else { 0o644 };
+        let is_secret = initrd.is_secret || self.added.iter().any(|(_, input)| !input.is_public);
+        let mode = if is_secret { 0o600 } else { 0o644 };
         let bytes = match self.format {
             Format::Initrd => initrd.bytes,
             Format::Uki => uki::image(&self.parts(kernel, initrd)?)?,
@@ -146,7 +141,7 @@ impl Order {
             cmdline: self.cmdline,
             date: initrd.date,
             signer: self.signer,
-            added: self.added,
+            added: self.added.into_iter().map(|(name, input)| (name, input.bytes)).collect(),
         })
     }
 }
