@@ -28,15 +28,17 @@ const MESSAGE_LIMIT: usize = 16 << 10;
 const LINES_LIMIT: usize = 500;
 
 /// Whether a character is escaped: it controls a terminal (including ISO 6429's C1), is invisible, or reorders others
-/// (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, except marks that belong to a script; line and
-/// paragraph separators). Tabs are not escaped.
+/// (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`; line and paragraph separators; the empty Braille pattern).
+/// Tabs are not escaped, nor are spaces of other widths.
 #[must_use]
 pub fn is_hidden(letter: char) -> bool {
     match letter {
         '\t' => false,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' => true,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' => true,
+        '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' => true,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        '\u{fe00}'..='\u{fe0f}' | '\u{fff0}'..='\u{fffb}' => true,
+        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' => true,
         other => other.is_control(),
     }
 }
@@ -144,6 +146,8 @@ mod tests {
             ("gpj\u{202e}exe", r"gpj\u{202e}exe"),
             ("a\u{200b}\u{2066}\u{feff}\u{e0041}", r"a\u{200b}\u{2066}\u{feff}\u{e0041}"),
             ("a\u{2028}b\u{85}c", r"a\u{2028}b\u{85}c"),
+            ("install\u{3164}\u{2800}\u{115f}\u{e0100}", r"install\u{3164}\u{2800}\u{115f}\u{e0100}"),
+            ("✔\u{fe0f}\u{34f}\u{1d173}\u{17b4}", r"✔\u{fe0f}\u{34f}\u{1d173}\u{17b4}"),
         ] {
             assert_eq!(visible(text), expected);
         }
