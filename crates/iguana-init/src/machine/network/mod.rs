@@ -17,6 +17,7 @@ use events::{Event, Text};
 use hint::hinted;
 use interfaces::Interface;
 use netlink::Netlink;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -138,8 +139,9 @@ impl PendingLeases {
                 let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
                 thread::spawn(move || {
                     let complaints = Complaints::new(&interface.name, &report);
+                    let held = Cell::new(None);
                     dhcp::hold_lease(&interface, &report, |lease| {
-                        take(&interface, lease, &found, &complaints)
+                        take(&interface, &held, lease, &found, &complaints)
                     })
                 });
             }
@@ -148,16 +150,27 @@ impl PendingLeases {
     }
 }
 
-/// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on.
+/// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on. `held`
+/// is the address of the lease before.
 fn take(
     interface: &Interface,
+    held: &Cell<Option<(Ipv4Addr, u8)>>,
     lease: Lease,
     found: &Sender<Configured>,
     complaints: &Complaints<'_>,
 ) -> Taken {
-    if let Err(error) =
-        Netlink::open().and_then(|mut netlink| configure(&mut netlink, interface, &lease, complaints))
-    {
+    let address = (lease.address, lease.prefix);
+    let change = |mut netlink: Netlink| {
+        if let Some(old) = held.take().filter(|old| *old != address) {
+            // Ignored: the kernel may have removed it, at the end of its lease. Before the new one is set, which might go with
+            // it as a second one of the same network.
+            let _ = netlink.remove_address(interface.index, old);
+        }
+        configure(&mut netlink, interface, &lease, complaints)?;
+        held.set(Some(address));
+        Ok(())
+    };
+    if let Err(error) = Netlink::open().and_then(change) {
         complaints.tell(format!("{error:#}"));
         return Taken::Refused;
     }
@@ -208,7 +221,7 @@ fn configure(
     complaints: &Complaints<'_>,
 ) -> anyhow::Result<()> {
     netlink
-        .set_address(interface.index, lease.address, lease.prefix)
+        .set_address(interface.index, (lease.address, lease.prefix), Some(lease.end))
         .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
     for ignored in &lease.ignored {
         complaints.tell(format!("the DHCP server gave what is not used: {ignored}"));
@@ -229,7 +242,7 @@ fn set_static(
 ) -> anyhow::Result<()> {
     let interface = wait_for_interface(netlink, fixed.interface.as_deref(), report)?;
     netlink
-        .set_address(interface.index, fixed.address, fixed.prefix)
+        .set_address(interface.index, (fixed.address, fixed.prefix), None)
         .context("cannot set the address of `ip=`")?;
     if let Some(gateway) = fixed.gateway {
         let anywhere = Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };

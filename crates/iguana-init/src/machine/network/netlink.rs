@@ -5,7 +5,7 @@ use dhcp::Route;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -15,6 +15,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
@@ -42,19 +43,30 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Sets the address of an interface; may be repeated.
-    pub(super) fn set_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = prefix;
-        message.header.index = index;
-        let ip = IpAddr::V4(address);
-        message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    /// Sets the address of an interface; may be repeated. The kernel removes it after `lifetime`; `None` is forever.
+    pub(super) fn set_address(
+        &mut self,
+        index: u32,
+        (address, prefix): (Ipv4Addr, u8),
+        lifetime: Option<Duration>,
+    ) -> io::Result<()> {
+        let mut message = address_message(index, (address, prefix));
+        if let Some(lifetime) = lifetime {
+            let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+            let mut times = CacheInfo::default();
+            (times.ifa_preferred, times.ifa_valid) = (seconds, seconds);
+            message.attributes.push(AddressAttribute::CacheInfo(times));
+        }
         if prefix < 31 {
             let broadcast = u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
             message.attributes.push(AddressAttribute::Broadcast(broadcast.into()));
         }
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes an address from an interface, and the routes by way of it.
+    pub(super) fn remove_address(&mut self, index: u32, address: (Ipv4Addr, u8)) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0)
     }
 
     /// Adds a route through an interface.
@@ -96,6 +108,16 @@ impl Netlink {
     }
 }
 
+fn address_message(index: u32, (address, prefix): (Ipv4Addr, u8)) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = prefix;
+    message.header.index = index;
+    let ip = IpAddr::V4(address);
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
 /// The error number in an acknowledgement, 0 for success (netlink(7), `NLMSG_ERROR`).
 ///
 /// Parsed by hand, because the library's parser supports all messages and adds 300 kB.
@@ -120,24 +142,52 @@ mod tests {
         assert!(acknowledged(&[0; 12]).is_err());
     }
 
+    fn ip(arguments: &str) -> String {
+        let output = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// An interface `v0` in a network of its own, with its index.
+    fn interface() -> (Netlink, u32) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add name v0 type veth peer name v1");
+        ip("link set v1 up");
+        let index = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        netlink.set_up(index).unwrap();
+        (netlink, index)
+    }
+
+    #[test]
+    fn an_address_ends_with_its_lease() {
+        if !rustix::process::getuid().is_root() {
+            return;
+        }
+        let (mut netlink, index) = interface();
+        let [first, second] = [5, 6].map(|last| (Ipv4Addr::new(203, 0, 113, last), 24));
+        let shown = || ip("-4 -o address show dev v0");
+        netlink.set_address(index, first, Some(Duration::from_secs(600))).unwrap();
+        assert!(shown().contains("203.0.113.5/24") && shown().contains("valid_lft 600sec"), "{}", shown());
+        // A renewal.
+        netlink.set_address(index, first, Some(Duration::from_secs(900))).unwrap();
+        assert!(shown().contains("valid_lft 900sec"), "{}", shown());
+        netlink.remove_address(index, first).unwrap();
+        netlink.set_address(index, second, Some(Duration::from_secs(1))).unwrap();
+        assert!(!shown().contains("203.0.113.5") && shown().contains("203.0.113.6"), "{}", shown());
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(shown(), "");
+        assert!(netlink.remove_address(index, second).is_err(), "it is gone");
+    }
+
     /// Cloud providers assign an address with a /32 prefix, and a router outside of it.
     #[test]
     fn the_router_of_an_address_without_a_network_is_reached() {
         if !rustix::process::getuid().is_root() {
             return;
         }
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        let ip = |arguments: &str| {
-            let output = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        };
-        ip("link add name v0 type veth peer name v1");
-        ip("link set v1 up");
-        let index = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
-        let mut netlink = Netlink::open().unwrap();
-        netlink.set_up(index).unwrap();
-        netlink.set_address(index, Ipv4Addr::new(203, 0, 113, 5), 32).unwrap();
+        let (mut netlink, index) = interface();
+        netlink.set_address(index, (Ipv4Addr::new(203, 0, 113, 5), 32), None).unwrap();
         let gateway = Some(Ipv4Addr::new(198, 51, 100, 1));
         netlink.add_route(index, &Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway }).unwrap();
         assert!(ip("route show default").starts_with("default via 198.51.100.1 dev v0"));
