@@ -35,7 +35,7 @@ mod step;
 const OWN: &str = "/run/iguana";
 
 pub use log::ServiceLog;
-pub use progress::{LOG_PREFIX, ProgressSink};
+pub use progress::{LOG_PREFIX, ProgressSink, Writers};
 pub use results::{KERNEL_ACTION, MOUNT_LIST, Results};
 pub use shared::{
     Limits, Mounted, PATH as SHARED, Shared, is_of_containers, is_open_of_containers, lock, mount, release,

@@ -11,8 +11,6 @@ use untrusted_fs::{Directory, Links};
 
 const FIFO: &str = "progress";
 const PLAIN: &str = "dc_progress";
-/// Writable for everybody, as containers run as any user.
-const MODE: u32 = 0o666;
 /// The interval at which the plain progress file is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes that are read from the plain file at each poll; further ones are shown later.
@@ -41,6 +39,24 @@ pub trait ProgressSink: Send + Sync {
     fn show(&self, line: &str);
 }
 
+/// Who may write progress lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// Everybody, as containers run as any user. For an initrd, where nobody else is.
+    Everybody,
+    /// Root of the machine, and of containers. For a system that has other users, who would speak for the containers.
+    Root,
+}
+
+impl Writers {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Everybody => 0o666,
+            Self::Root => 0o600,
+        }
+    }
+}
+
 /// Both progress files. Their lines are shown as long as this process lives.
 pub(super) struct Progress {
     fifo: Fifo,
@@ -49,9 +65,14 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Creates both files, which must not exist yet, and shows the lines that are written to them.
-    pub(super) fn show(directory: &Arc<Directory>, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Self> {
-        let screen = Screen::new(Arc::clone(sink));
-        Ok(Self { fifo: Fifo::show(directory, screen.clone())?, plain: Plain::show(directory, screen)? })
+    pub(super) fn show(
+        directory: &Arc<Directory>,
+        sink: &Arc<dyn ProgressSink>,
+        writers: Writers,
+    ) -> anyhow::Result<Self> {
+        let (screen, mode) = (Screen::new(Arc::clone(sink)), writers.mode());
+        let fifo = Fifo::show(directory, screen.clone(), mode)?;
+        Ok(Self { fifo, plain: Plain::show(directory, screen, mode)? })
     }
 
     /// Waits until everything written so far has been shown.
@@ -71,8 +92,8 @@ struct Fifo {
 }
 
 impl Fifo {
-    fn show(directory: &Directory, screen: Screen) -> anyhow::Result<Self> {
-        let ends = directory.create_fifo(FIFO, MODE)?;
+    fn show(directory: &Directory, screen: Screen, mode: u32) -> anyhow::Result<Self> {
+        let ends = directory.create_fifo(FIFO, mode)?;
         let reader = ends.try_clone()?;
         // One of them says all: a container may write the like without end.
         let (end, ended) = mpsc::sync_channel(1);
@@ -155,8 +176,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn show(directory: &Arc<Directory>, screen: Screen) -> anyhow::Result<Arc<Mutex<Self>>> {
-        directory.create(PLAIN, MODE)?;
+    fn show(directory: &Arc<Directory>, screen: Screen, mode: u32) -> anyhow::Result<Arc<Mutex<Self>>> {
+        directory.create(PLAIN, mode)?;
         let plain = Arc::new(Mutex::new(Self { directory: Arc::clone(directory), shown: 0, screen }));
         let watched = Arc::downgrade(&plain);
         thread::spawn(move || {
@@ -238,8 +259,24 @@ impl Screen {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const MODE: u32 = 0o666;
+
+    #[test]
+    fn where_others_are_only_root_writes_progress_lines() {
+        for (writers, expected) in [(Writers::Everybody, 0o666), (Writers::Root, 0o600)] {
+            let home = tempfile::tempdir().unwrap();
+            let directory = Arc::new(Directory::open(home.path()).unwrap());
+            let sink: Arc<dyn ProgressSink> = Arc::new(Recorder::default());
+            Progress::show(&directory, &sink, writers).unwrap();
+            for name in [FIFO, PLAIN] {
+                assert_eq!(home.path().join(name).metadata().unwrap().mode() & 0o7777, expected, "{name}");
+            }
+        }
+    }
 
     #[test]
     fn what_looks_like_our_end_of_the_lines_takes_no_memory() {
@@ -247,7 +284,7 @@ mod tests {
         let directory = Directory::open(home.path()).unwrap();
         let recorder = Arc::new(Recorder::default());
         let sink: Arc<dyn ProgressSink> = recorder.clone();
-        let fifo = Fifo::show(&directory, Screen::new(sink)).unwrap();
+        let fifo = Fifo::show(&directory, Screen::new(sink), MODE).unwrap();
         let mut container = File::options().write(true).open(home.path().join(FIFO)).unwrap();
         container.write_all(&[END_OF_LINES, b"\n"].concat().repeat(100_000)).unwrap();
         container.write_all(b"the last line\n").unwrap();
@@ -315,7 +352,7 @@ mod tests {
     fn what_a_container_puts_in_a_file_s_place_is_not_opened() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
-        let plain = Plain::show(&directory, Screen::new(Arc::new(Recorder::default()))).unwrap();
+        let plain = Plain::show(&directory, Screen::new(Arc::new(Recorder::default())), MODE).unwrap();
         let path = home.path().join(PLAIN);
         let shown = || plain.lock().unwrap().shown;
         let look = || plain.lock().unwrap().show_added();
@@ -352,8 +389,8 @@ mod tests {
     fn the_end_comes_though_a_writer_floods() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
-        let progress =
-            Progress::show(&directory, &(Arc::new(Recorder::default()) as Arc<dyn ProgressSink>)).unwrap();
+        let sink: Arc<dyn ProgressSink> = Arc::new(Recorder::default());
+        let progress = Progress::show(&directory, &sink, Writers::Everybody).unwrap();
         let path = home.path().join(FIFO);
         // A container may replace the file: the FIFO that was created is still the one that is read.
         fs::rename(&path, home.path().join("moved")).unwrap();

@@ -6,7 +6,7 @@
 //! system than the result files. It cannot redirect, block or fill that one.
 
 use super::OWN;
-use super::progress::{Progress, ProgressSink};
+use super::progress::{Progress, ProgressSink, Writers};
 use super::results::Results;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
@@ -105,15 +105,20 @@ fn options(size: u64) -> anyhow::Result<CString> {
 }
 
 impl Mounted {
-    /// Creates the files that every container expects, and has `sink` show what is written to the progress files.
+    /// Creates the files that every container expects, and has `sink` show what `writers` write to the progress files.
     ///
     /// # Errors
     /// When a file cannot be created.
-    pub fn begin(self, machine_id: &str, sink: &Arc<dyn ProgressSink>) -> anyhow::Result<Shared> {
+    pub fn begin(
+        self,
+        machine_id: &str,
+        sink: &Arc<dyn ProgressSink>,
+        writers: Writers,
+    ) -> anyhow::Result<Shared> {
         let begin = |directory: &Arc<Directory>| {
             let mut file = directory.create("machine-id", 0o644)?;
             writeln!(file, "{machine_id}").context("cannot write `/iguana/machine-id`")?;
-            Progress::show(directory, sink)
+            Progress::show(directory, sink, writers)
         };
         let progress = [begin(&self.shared)?, begin(&self.of_others)?];
         Ok(Shared { shared: self.shared, of_others: self.of_others, progress })

@@ -1,12 +1,12 @@
 //! Runs a plan, in a boot and on a running system alike: `/iguana`, the store, and the jobs.
 
 use crate::handover;
-use crate::jobs::{self, Images, Setup, Streams};
+use crate::jobs::{self, Images, JobTerminal, Setup, Streams};
 use crate::machine::facts;
 use crate::machine::memory::{self, StoreMemory};
 use crate::report::{At as _, Failure, Report, Stage};
 use config::cmdline::Settings;
-use exchange::{Mounted, Results, Shared};
+use exchange::{Mounted, Results, Shared, Writers};
 use oci_pull::Finder;
 use oci_trust::pins::Pins;
 use runtime::Runtime;
@@ -60,7 +60,11 @@ impl<'a> Prepared<'a> {
         report: &'a Report,
     ) -> Result<Self, Failure> {
         let machine_id = handover::machine_id(settings, report).at(Stage::Job)?;
-        let shared = mounted.begin(&machine_id, &report.progress_sink()).at(Stage::Job)?;
+        let writers = match options.streams {
+            Streams::Console => Writers::Everybody,
+            Streams::Caller => Writers::Root,
+        };
+        let shared = mounted.begin(&machine_id, &report.progress_sink(), writers).at(Stage::Job)?;
         let space = StoreMemory::mount(options.may_swap, report).at(Stage::Image)?;
         Ok(Self { options, report, machine_id, shared, space })
     }
@@ -92,7 +96,7 @@ impl<'a> Prepared<'a> {
             writable_by_others: jobs::writable_by_others(plan, memory::STORE.as_ref(), options.privileged),
             debug: options.debug,
             runtime: Runtime::open(),
-            streams: options.streams,
+            terminal: JobTerminal::open(options.streams),
             job_ended: Box::new(job_ended),
         };
         let failures = jobs::run(plan, &setup, report);

@@ -39,6 +39,10 @@ const RESET: &str = concat!(
     "\x1b[J",
 );
 
+/// The same for a screen of the kernel only, as other terminals take the first one for the beginning of a text: the palette,
+/// and UTF-8.
+const RESET_SCREEN: &str = "\x1b]R\x1b%G";
+
 /// A terminal, with its original settings.
 pub struct Terminal {
     path: PathBuf,
@@ -48,15 +52,20 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The main console, if it is a terminal.
+    /// The main console, if it is a terminal, with its settings now.
     pub fn find() -> Option<Self> {
         let path = path()?;
         let terminal = open(&path).ok()?;
         let settings = tcgetattr(&terminal).ok()?;
+        Some(Self { path, for_job: pausable(&settings), settings })
+    }
+
+    /// Prepares it for a program.
+    pub fn lend(&self) {
+        // Errors are ignored: the program reports that it cannot be opened.
+        let Ok(terminal) = open(&self.path) else { return };
         give_size(&terminal);
-        let for_job = pausable(&settings);
-        tcsetattr(&terminal, OptionalActions::Now, &for_job).ok()?;
-        Some(Self { path, settings, for_job })
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &self.for_job);
     }
 
     /// The path of its device.
@@ -64,8 +73,9 @@ impl Terminal {
         &self.path
     }
 
-    /// Restores the original settings: a killed full-screen program leaves the terminal in raw mode, with its output on
-    /// the screen.
+    /// Restores the original settings, within 10 s: a killed full-screen program leaves the terminal in raw mode, with its
+    /// output on the screen, and one with all rights need not have been given it. The keys and the font stay: a workflow may
+    /// choose them.
     pub fn restore(&self) {
         // Opened again: the end of the session that it controlled has hung up all older descriptors.
         if let Ok(terminal) = open(&self.path) {
@@ -76,13 +86,9 @@ impl Terminal {
         }
     }
 
-    /// Restarts the main console, if a program that has ended stopped it.
-    pub fn resume() {
-        path().iter().for_each(|path| resume_at(path));
-    }
-
     fn restore_through(&self, terminal: &File) -> io::Result<()> {
-        let is_left_otherwise = !are_equal(&tcgetattr(terminal)?, &self.for_job);
+        let left = tcgetattr(terminal)?;
+        let is_left_otherwise = !are_equal(&left, &self.for_job) && !are_equal(&left, &self.settings);
         go_on(terminal)?;
         drain_in_time(terminal)?;
         tcsetattr(terminal, OptionalActions::Now, &self.settings)?;
@@ -90,6 +96,7 @@ impl Terminal {
         // killed; one that ends by itself restores the settings.
         if is_screen(&self.path) {
             sys::show_text(terminal)?;
+            (&*terminal).write_all(RESET_SCREEN.as_bytes())?;
         } else if !is_left_otherwise {
             return Ok(());
         }
@@ -102,11 +109,6 @@ fn go_on(terminal: &File) -> io::Result<()> {
     // The second call undoes the first, and also a Ctrl-S (n_tty_ioctl_helper in the kernel).
     tcflow(terminal, Action::OOff)?;
     Ok(tcflow(terminal, Action::OOn)?)
-}
-
-fn resume_at(path: &Path) {
-    // As above.
-    let _ = open(path).and_then(|terminal| go_on(&terminal));
 }
 
 /// Enables Ctrl-S, so that a person can pause the output of a job. It is disabled otherwise: nothing pauses Iguana's
@@ -212,8 +214,10 @@ mod tests {
         unlockpt(&person).unwrap();
         let path = std::ffi::OsString::from_vec(ptsname(&person, Vec::new()).unwrap().into_bytes());
         let user = open(Path::new(&path)).unwrap();
-        let settings = tcgetattr(&user).unwrap();
-        (person.into(), Terminal { path: path.into(), for_job: settings.clone(), settings }, user)
+        let mut settings = tcgetattr(&user).unwrap();
+        settings.input_modes.remove(InputModes::IXON);
+        tcsetattr(&user, OptionalActions::Now, &settings).unwrap();
+        (person.into(), Terminal { path: path.into(), for_job: pausable(&settings), settings }, user)
     }
 
     /// What the person sees up to a mark.
@@ -242,20 +246,32 @@ mod tests {
     #[test]
     fn a_line_sees_no_sequences_of_ours_after_an_ordinary_program() {
         let (person, terminal, mut user) = line();
-        user.write_all(b"a line\n").unwrap();
-        terminal.restore();
-        assert_eq!(seen(&person, &user), "a line\r\n#");
+        for is_lent in [true, false] {
+            if is_lent {
+                terminal.lend();
+                assert!(tcgetattr(&user).unwrap().input_modes.contains(InputModes::IXON));
+            }
+            user.write_all(b"a line\n").unwrap();
+            terminal.restore();
+            assert_eq!(seen(&person, &user), "a line\r\n#");
+            assert!(are_equal(&tcgetattr(&user).unwrap(), &terminal.settings));
+        }
     }
 
     #[test]
-    fn what_a_killed_program_left_is_undone() {
+    fn what_a_killed_program_left_is_undone_whether_or_not_it_was_given_the_terminal() {
         let (person, terminal, user) = line();
-        let mut raw = terminal.settings.clone();
-        raw.make_raw();
-        tcsetattr(&user, OptionalActions::Now, &raw).unwrap();
-        terminal.restore();
-        assert!(tcgetattr(&user).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
-        assert_eq!(seen(&person, &user), format!("{RESET}#"));
+        for is_lent in [true, false] {
+            if is_lent {
+                terminal.lend();
+            }
+            let mut raw = terminal.settings.clone();
+            raw.make_raw();
+            tcsetattr(&user, OptionalActions::Now, &raw).unwrap();
+            terminal.restore();
+            assert!(tcgetattr(&user).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
+            assert_eq!(seen(&person, &user), format!("{RESET}#"));
+        }
     }
 
     #[test]
@@ -284,7 +300,7 @@ mod tests {
             stop.store(true, SeqCst);
             // Resumes the terminal until the thread that stops it has ended.
             while !reader.is_finished() {
-                resume_at(&terminal.path);
+                open(&terminal.path).and_then(|terminal| go_on(&terminal)).unwrap();
                 (&*user).write_all(b"shown#").unwrap();
             }
             assert!(in_time.is_ok());

@@ -11,7 +11,7 @@ mod streams;
 
 pub(crate) use containers::writable_by_others;
 pub(crate) use images::Images;
-pub(crate) use streams::Streams;
+pub(crate) use streams::{JobTerminal, Streams};
 
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
 use events::{Event, Seconds, Text};
@@ -48,7 +48,7 @@ pub(crate) struct Setup {
     pub(crate) debug: bool,
     /// The runtime that starts containers.
     pub(crate) runtime: Runtime,
-    pub(crate) streams: Streams,
+    pub(crate) terminal: JobTerminal,
     /// Called after the containers of a job have ended: the content of disks may have changed.
     pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
 }
@@ -180,9 +180,7 @@ impl Runner<'_> {
             Err(error) => Err(error).at(Stage::Service),
         };
         services.into_iter().rev().for_each(Service::stop);
-        if job.containers().any(|container| container.tty) {
-            self.setup.streams.resume();
-        }
+        self.setup.terminal.restore();
         ended
     }
 
@@ -252,7 +250,7 @@ impl Runner<'_> {
         alarm: &ServiceFailureSignal,
     ) -> anyhow::Result<()> {
         let limit = deadline.limit(None)?;
-        let ended = self.setup.streams.attached(own.tty, |stdio| {
+        let ended = self.setup.terminal.attached(own.tty, |stdio| {
             alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
         })?;
         if ended.is_success() {

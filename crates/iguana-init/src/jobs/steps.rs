@@ -147,7 +147,7 @@ impl Steps<'_> {
         let words = self.shell(shell, &file)?;
         let own = &self.job.container;
         let limit = self.deadline.limit(step.limits.timeout)?;
-        self.setup.streams.attached(own.tty, |stdio| {
+        self.setup.terminal.attached(own.tty, |stdio| {
             let program = Program {
                 command: ProgramCommand::Exactly(words),
                 env: containers::pairs(scope.env()),
@@ -188,7 +188,7 @@ impl Steps<'_> {
         let volumes = &self.job.container.volumes;
         let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
         let limit = self.deadline.limit(step.limits.timeout)?;
-        let ended = self.setup.streams.attached(own.tty, |stdio| {
+        let ended = self.setup.terminal.attached(own.tty, |stdio| {
             self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
         })?;
         let copied = copy_outputs(container.step_files(), self.container.step_files());
