@@ -178,8 +178,8 @@ mod tests {
         fs::File::create(place("large")).unwrap().set_len(DOCUMENT_LIMIT + 1).unwrap();
         for (name, told) in [
             ("fifo", "a FIFO"),
-            ("endless", "leads nowhere"),
-            ("other", "leads nowhere"),
+            ("endless", "No such file"),
+            ("other", "No such file"),
             ("large", "8388608"),
         ] {
             let error = format!("{:#}", read_beside(&place(name)).unwrap_err());

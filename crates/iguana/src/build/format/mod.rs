@@ -20,7 +20,7 @@ use crate::output_file;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use cmdline::CommandLine;
-use hint::{WithHint, hinted};
+use hint::hinted;
 use parts::Parts;
 use sign::Signer;
 use std::fs;
