@@ -176,12 +176,9 @@ mod tests {
         symlink("/dev/zero", place("endless")).unwrap();
         symlink("/etc/passwd", place("other")).unwrap();
         fs::File::create(place("large")).unwrap().set_len(DOCUMENT_LIMIT + 1).unwrap();
-        for (name, told) in [
-            ("fifo", "a FIFO"),
-            ("endless", "No such file"),
-            ("other", "No such file"),
-            ("large", "8388608"),
-        ] {
+        for (name, told) in
+            [("fifo", "a FIFO"), ("endless", "No such file"), ("other", "No such file"), ("large", "8388608")]
+        {
             let error = format!("{:#}", read_beside(&place(name)).unwrap_err());
             assert!(error.contains(told), "{name}: {error}");
         }
