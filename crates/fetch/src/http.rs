@@ -1,12 +1,16 @@
 //! An HTTP client with verified TLS, time limits, and errors that name the remedy.
 
 mod certificate;
+mod encoding;
 mod explain;
+mod forward;
 mod limits;
 mod origin;
 mod proxies;
 mod retrying;
 mod status;
+#[cfg(test)]
+mod testing;
 
 pub use limits::{DOCUMENT_TIME_LIMIT, Deadline, LEAST_RATE, SLOWNESS_LIMIT};
 pub use limits::{Pace, Paced, longest};
@@ -18,6 +22,7 @@ use crate::resolve::Lookup;
 use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
 use explain::explain;
+use forward::Forward;
 use hint::hinted;
 use limits::{PacedConnector, Request, Timed};
 use origin::Origin;
@@ -176,6 +181,8 @@ impl Client {
     ) -> anyhow::Result<Response<Body>> {
         let request = self.agent(origin).get(&origin.url);
         let mut request = request.config().timeout_global(Some(deadline.left())).build();
+        // A digest is of the bytes as they were pushed.
+        request = request.header(header::ACCEPT_ENCODING, "identity");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -229,10 +236,11 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(roots.certificates().to_vec())))
         .client_cert(identity.filter(|_| route.is_identified).map(Identity::certificate));
+    let forward = proxy.filter(|_| !route.is_secure).and_then(Forward::through);
     let config = Agent::config_builder()
         .tls_config(tls.build())
         // Not the proxy in the environment: the kernel puts words of its command line there.
-        .proxy(proxy.cloned())
+        .proxy(proxy.filter(|_| forward.is_none()).cloned())
         .https_only(route.is_secure)
         .max_response_header_size(HEADERS_LIMIT)
         .max_redirects(0)
@@ -243,7 +251,13 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
         .timeout_recv_response(Some(SILENCE_LIMIT))
         .timeout_per_read(Some(SILENCE_LIMIT))
         .build();
-    Agent::with_parts(config, DefaultConnector::default().chain(PacedConnector), Lookup)
+    match forward {
+        Some(forward) => {
+            let connector = DefaultConnector::default().chain(forward.clone()).chain(PacedConnector);
+            Agent::with_parts(config, connector, forward)
+        }
+        None => Agent::with_parts(config, DefaultConnector::default().chain(PacedConnector), Lookup),
+    }
 }
 
 fn slow_redirects(url: &str, hops: usize) -> anyhow::Error {
@@ -261,9 +275,13 @@ fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Optio
     let is_redirection = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(header::LOCATION).filter(|_| is_redirection);
     let Some(location) = location else { return Ok(None) };
-    let location = String::from_utf8_lossy(location.as_bytes());
-    let to =
-        from.follow(&location).map_err(|_| anyhow::anyhow!("`{}` redirects to `{location}`", from.url))?;
+    let to = from.follow(location.as_bytes()).map_err(|_| {
+        let location = String::from_utf8_lossy(location.as_bytes());
+        hinted(
+            format!("`{}` redirects to `{location}`, which is no URL of http", from.url),
+            "correct the server",
+        )
+    })?;
     if from.is_secure && !to.is_secure {
         return Err(hinted(
             format!("`{}` redirects to `{}`, which is not encrypted", from.url, to.url),
@@ -288,11 +306,14 @@ fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<V
     let cannot = || format!("cannot read `{}`", request.url);
     body.read_to_end(&mut bytes).with_context(cannot)?;
     if bytes.len() as u64 > largest {
-        let message = format!("the answer is larger than the {largest} bytes that a document may have");
-        return Err(anyhow::Error::msg(message)).with_context(cannot);
+        return Err(too_large(largest)).with_context(cannot);
     }
     drop(body);
-    Ok(bytes)
+    encoding::decoded(bytes, response.headers(), largest).with_context(cannot)
+}
+
+fn too_large(largest: u64) -> anyhow::Error {
+    anyhow::anyhow!("the answer is larger than the {largest} bytes that a document may have")
 }
 
 /// A reader of the first `bytes` bytes of a body, which must arrive by `deadline`.

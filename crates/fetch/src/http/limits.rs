@@ -18,6 +18,9 @@ pub const SLOWNESS_LIMIT: Duration = Duration::from_secs(300);
 /// for each processor: sixteen of them are still possible over a line of 512 kbit/s.
 pub const LEAST_RATE: u64 = 4 << 10;
 
+/// Interim answers to one request. A server sends one or two, a proxy perhaps one every few seconds while it waits.
+const INTERIM_LIMIT: usize = 100;
+
 /// A point in time by which something must have ended, and the length of the limit that it came from, which messages
 /// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +157,7 @@ impl<In: Transport> Connector<In> for PacedConnector {
         _: &ConnectionDetails<'_>,
         inner: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        Ok(inner.map(|inner| PacedTransport { inner, pace: Pace::start(), received: 0 }))
+        Ok(inner.map(PacedTransport::new))
     }
 }
 
@@ -166,6 +169,55 @@ pub(super) struct PacedTransport<T> {
     /// Counted since the last request.
     pace: Pace,
     received: u64,
+    /// Interim answers to this request so far; `None` after the head of the final one has begun.
+    interim: Option<usize>,
+}
+
+impl<T: Transport> PacedTransport<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, pace: Pace::start(), received: 0, interim: Some(0) }
+    }
+
+    /// Drops interim answers (RFC 9110, section 15.2: "A client MUST be able to parse one or more 1xx responses received
+    /// prior to a final response"). ureq counts them together with what follows as one head, which is then too large.
+    fn drop_interim(&mut self) -> Result<(), ureq::Error> {
+        while let Some(count) = self.interim {
+            match Head::at(self.inner.buffers().input()) {
+                Head::Unfinished => return Ok(()),
+                Head::Final => self.interim = None,
+                Head::Interim(_) if count == INTERIM_LIMIT => {
+                    let message = format!("it sent {INTERIM_LIMIT} interim answers and no final one");
+                    return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidData, message)));
+                }
+                Head::Interim(bytes) => {
+                    self.interim = Some(count + 1);
+                    self.inner.buffers().input_consume(bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an answer begins with.
+enum Head {
+    /// An interim answer of so many bytes.
+    Interim(usize),
+    Final,
+    /// More bytes must come before it is known.
+    Unfinished,
+}
+
+impl Head {
+    fn at(input: &[u8]) -> Self {
+        let Some(status) = input.get(..12) else { return Self::Unfinished };
+        // 101 is final for us: nobody asks for another protocol.
+        if !status.starts_with(b"HTTP/1.1 1") || status.ends_with(b"101") {
+            return Self::Final;
+        }
+        let end = input.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        end.map_or(Self::Unfinished, |end| Self::Interim(end + 4))
+    }
 }
 
 impl<T: Transport> Transport for PacedTransport<T> {
@@ -174,18 +226,23 @@ impl<T: Transport> Transport for PacedTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        (self.pace, self.received) = (Pace::start(), 0);
+        (self.pace, self.received, self.interim) = (Pace::start(), 0, Some(0));
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.pace.check(self.received)?;
-        let before = self.inner.buffers().input().len();
-        let outcome = self.inner.await_input(at_most(timeout, SLOWNESS_LIMIT));
-        let has_come = if self.inner.is_tls() { outcome.map_err(cut_off) } else { outcome }?;
-        let after = self.inner.buffers().input().len();
-        self.received += after.saturating_sub(before) as u64;
-        Ok(has_come)
+        loop {
+            self.pace.check(self.received)?;
+            let before = self.inner.buffers().input().len();
+            let outcome = self.inner.await_input(at_most(timeout, SLOWNESS_LIMIT));
+            let has_come = if self.inner.is_tls() { outcome.map_err(cut_off) } else { outcome }?;
+            let after = self.inner.buffers().input().len();
+            self.received += after.saturating_sub(before) as u64;
+            self.drop_interim()?;
+            if !has_come || !self.inner.buffers().input().is_empty() {
+                return Ok(has_come);
+            }
+        }
     }
 
     fn is_open(&mut self) -> bool {
@@ -222,6 +279,9 @@ fn at_most(timeout: NextTimeout, limit: Duration) -> NextTimeout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Client;
+    use crate::http::testing::serve;
+    use crate::tls::Roots;
     use std::sync::{Arc, Mutex};
     use ureq::unversioned::transport::LazyBuffers;
 
@@ -257,7 +317,7 @@ mod tests {
         let Some(start) = Instant::now().checked_sub(Duration::from_secs(400)) else { return };
         let waits = Arc::<Mutex<Vec<_>>>::default();
         let inner = Dripping(LazyBuffers::new(100, 100), Arc::clone(&waits));
-        let mut connection = PacedTransport { inner, pace: Pace::start(), received: 0 };
+        let mut connection = PacedTransport::new(inner);
         let days = NextTimeout { after: Duration::from_secs(1 << 20).into(), ..NextTimeout::default() };
         let soon = NextTimeout { after: Duration::from_secs(30).into(), ..NextTimeout::default() };
         for timeout in [days, soon, NextTimeout::default()] {
@@ -278,6 +338,29 @@ mod tests {
         );
         connection.transmit_output(1, soon).unwrap();
         assert!(connection.await_input(days).is_ok(), "the next request has a time of its own");
+    }
+
+    /// What a client gets from a server that sends this before an answer with a large body.
+    fn after(interim: &str) -> Result<usize, String> {
+        let body = vec![b'x'; 300_000];
+        let head = format!("{interim}HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let (address, served) = serve([head.as_bytes(), &body].concat());
+        let client = Client::new(&Roots::default());
+        let fetched = client.fetch(&format!("http://{address}/x"), Deadline::within(DOCUMENT_TIME_LIMIT));
+        served.join().unwrap();
+        fetched.map(|document| document.len()).map_err(|failure| format!("{:#}", failure.error))
+    }
+
+    #[test]
+    fn interim_answers_before_a_large_body_are_passed_over() {
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n";
+        for interim in ["", hints, "HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 100 Continue\r\nx: y\r\n\r\n"]
+        {
+            assert_eq!(after(interim), Ok(300_000), "{interim}");
+        }
+        assert_eq!(after(&hints.repeat(INTERIM_LIMIT)), Ok(300_000));
+        let told = after(&hints.repeat(INTERIM_LIMIT + 1)).unwrap_err();
+        assert!(told.contains("100 interim answers and no final one"), "{told}");
     }
 
     #[test]

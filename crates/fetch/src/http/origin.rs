@@ -11,6 +11,7 @@ pub(super) struct Origin {
     /// Host and port, as they are in the URL.
     pub(super) authority: String,
     path: String,
+    query: Option<String>,
 }
 
 impl Origin {
@@ -24,25 +25,38 @@ impl Origin {
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(bad)?;
         let authority = authority.to_string();
-        Ok(Self { url: url.to_owned(), is_secure, authority, path: uri.path().to_owned() })
+        let (path, query) = (uri.path().to_owned(), uri.query().map(str::to_owned));
+        Ok(Self { url: url.to_owned(), is_secure, authority, path, query })
     }
 
-    /// Resolves a `Location` header against this URL (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
-    pub(super) fn follow(&self, location: &str) -> Result<Self, Error> {
+    /// Resolves a `Location` header against this URL (RFC 9110, section 10.2.2; RFC 3986, section 5.2.2).
+    pub(super) fn follow(&self, location: &[u8]) -> Result<Self, Error> {
+        let location = escaped(location);
+        // A fragment is for readers, not for servers.
+        let reference = location.split('#').next().unwrap_or_default();
         let scheme = if self.is_secure { "https" } else { "http" };
         let here = format!("{scheme}://{}", self.authority);
-        let head = location.split(['/', '?', '#']).next().unwrap_or_default();
-        let url = if head.contains(':') {
-            location.to_owned()
-        } else if location.starts_with("//") {
-            format!("{scheme}:{location}")
-        } else if location.starts_with('/') {
-            format!("{here}{location}")
-        } else {
-            let directory = self.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            format!("{here}{directory}/{location}")
+        let head = reference.split(['/', '?']).next().unwrap_or_default();
+        if head.contains(':') {
+            return Self::parse(reference);
+        }
+        if reference.starts_with("//") {
+            return Self::parse(&format!("{scheme}:{reference}"));
+        }
+        let (path, query) = match reference.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (reference, self.query.as_deref().filter(|_| reference.is_empty())),
         };
-        Self::parse(&url)
+        let path = match path {
+            "" => self.path.clone(),
+            absolute if absolute.starts_with('/') => without_dots(absolute),
+            relative => {
+                let directory = self.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+                without_dots(&format!("{directory}/{relative}"))
+            }
+        };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Self::parse(&format!("{here}{path}{query}"))
     }
 
     /// The origin: two URLs with the same one belong to one server (RFC 6454).
@@ -64,9 +78,104 @@ impl Origin {
     }
 }
 
+/// Resolves `.` and `..` in an absolute path (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let names: Vec<&str> = path.split('/').skip(1).collect();
+    for (place, name) in names.iter().enumerate() {
+        let is_last = place + 1 == names.len();
+        match *name {
+            "." => {}
+            ".." => drop(kept.pop()),
+            name => kept.push(name),
+        }
+        if is_last && matches!(*name, "." | "..") {
+            kept.push("");
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// Percent-encodes the bytes that a URL cannot have and servers send all the same (RFC 3986, section 2).
+fn escaped(location: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in location.trim_ascii() {
+        match byte {
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                text += &format!("%{byte:02X}")
+            }
+            byte if byte.is_ascii_graphic() => text.push(char::from(*byte)),
+            byte => text += &format!("%{byte:02X}"),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// RFC 3986, sections 5.4.1 and 5.4.2, without the references whose scheme is not HTTP's.
+    #[test]
+    fn a_relative_reference_is_resolved_as_the_standard_says() {
+        let base = Origin::parse("http://a/b/c/d;p?q").unwrap();
+        for (reference, expected) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q"),
+            ("g#s", "http://a/b/c/g"),
+            ("g?y#s", "http://a/b/c/g?y"),
+            (";x", "http://a/b/c/;x"),
+            ("g;x", "http://a/b/c/g;x"),
+            ("g;x?y#s", "http://a/b/c/g;x?y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../", "http://a/"),
+            ("../../g", "http://a/g"),
+            ("../../../g", "http://a/g"),
+            ("../../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g.", "http://a/b/c/g."),
+            (".g", "http://a/b/c/.g"),
+            ("g..", "http://a/b/c/g.."),
+            ("..g", "http://a/b/c/..g"),
+            ("./../g", "http://a/b/g"),
+            ("./g/.", "http://a/b/c/g/"),
+            ("g/./h", "http://a/b/c/g/h"),
+            ("g/../h", "http://a/b/c/h"),
+            ("g;x=1/./y", "http://a/b/c/g;x=1/y"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("g?y/./x", "http://a/b/c/g?y/./x"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("g#s/../x", "http://a/b/c/g"),
+        ] {
+            assert_eq!(base.follow(reference.as_bytes()).unwrap().url, expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_location_may_have_characters_that_no_url_has() {
+        let base = Origin::parse("https://r.example/v2/x").unwrap();
+        for (location, expected) in [
+            (&b"/a b|c"[..], "https://r.example/a%20b%7Cc"),
+            (b"/\xc3\xa9?sig=a+b%2F==", "https://r.example/%C3%A9?sig=a+b%2F=="),
+            (b" https://s.example/{x}?y=\"z\" ", "https://s.example/%7Bx%7D?y=%22z%22"),
+            (b"/caf\xe9", "https://r.example/caf%E9"),
+        ] {
+            assert_eq!(base.follow(location).unwrap().url, expected);
+        }
+    }
 
     #[test]
     fn a_location_is_completed() {
@@ -78,10 +187,10 @@ mod tests {
             ("/x:y", "https://r.example:5000/x:y"),
             ("other?a=:/", "https://r.example:5000/v2/a/blobs/other?a=:/"),
         ] {
-            assert_eq!(here.follow(location).unwrap().url, expected, "{location}");
+            assert_eq!(here.follow(location.as_bytes()).unwrap().url, expected, "{location}");
         }
         for location in ["ftp://r.example/x", "https://", "file:/etc/passwd", "https:///x"] {
-            assert!(here.follow(location).is_err(), "{location}");
+            assert!(here.follow(location.as_bytes()).is_err(), "{location}");
         }
     }
 

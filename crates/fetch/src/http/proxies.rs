@@ -1,7 +1,8 @@
 //! Which requests go through a proxy: the environment variables that curl and Go use, and `proxy=`.
 //!
-//! The proxy is asked for a tunnel (`CONNECT`, RFC 9110, section 9.3.6), even for plain http. So a TLS connection is
-//! end-to-end, and the server's certificate is verified as without a proxy.
+//! For https the proxy is asked for a tunnel (`CONNECT`, RFC 9110, section 9.3.6): TLS is end-to-end, and the server's
+//! certificate is verified as without a proxy. Requests by plain http are given to the proxy, as curl and Go do, because
+//! most proxies allow tunnels to port 443 only; a proxy that is itself reached by https gets a tunnel for these, too.
 
 use anyhow::ensure;
 use hint::hinted;
