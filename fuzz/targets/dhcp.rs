@@ -3,7 +3,7 @@
 //! The first byte says what was asked, and whether the fixed fields are put right, which chance does seldom.
 #![no_main]
 
-use dhcp::{Answer, Lease, Question, Request, Resolver};
+use dhcp::{Answer, Kind, Learned, Lease, Question, Request, Resolver};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,7 +25,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         1 => Question::Select { address, server },
         _ => Question::Discover,
     };
-    let request = Request { transaction: TRANSACTION, hardware_address: HARDWARE_ADDRESS, question };
+    let request = Request {
+        transaction: TRANSACTION,
+        hardware_address: HARDWARE_ADDRESS,
+        question,
+        seconds: choice.into(),
+        machine: Kind::default(),
+    };
     assert!(request.encode().len() >= 300);
     if let Ok(Answer::Lease(lease)) = request.read_answer(&packet) {
         judge(&lease);
@@ -49,6 +55,9 @@ fn judge(lease: &Lease) {
     };
     assert!(is_machine(lease.address) && (1..=32).contains(&lease.prefix), "{lease}");
     assert!(lease.server.is_none_or(is_machine) && lease.name_servers.iter().copied().all(is_machine));
+    assert!(lease.time_servers.iter().copied().all(is_machine) && lease.mtu.is_none_or(|mtu| mtu >= 576));
+    let urls = lease.boot_url.iter().chain(&lease.captive_portal);
+    assert!(urls.clone().all(|url| url.bytes().all(|byte| byte.is_ascii_graphic())), "{lease:?}");
     assert!(lease.routes.len() <= 64 && lease.name_servers.len() <= 8 && lease.ignored.len() <= 16);
     for route in &lease.routes {
         assert!(route.prefix <= 32 && route.gateway.is_none_or(is_machine), "{route}");
@@ -59,11 +68,11 @@ fn judge(lease: &Lease) {
         Duration::from_secs(2) <= lease.renew && lease.renew <= lease.rebind && lease.rebind <= lease.end
     );
     assert!(lease.ignored.iter().all(|note| !note.contains(char::is_control)), "{:?}", lease.ignored);
-    let files = Resolver::new(&[], Some(lease));
+    let files = Resolver::new(&[], Learned { lease: Some(lease), ..Learned::default() });
     assert!((1..=64).contains(&files.host_name.len()));
     for line in files.resolv_conf.lines().chain(files.hosts.lines()) {
         let words: Vec<&str> = line.split(' ').collect();
-        assert!(words.len() == 2 && words.iter().all(|word| !word.is_empty()), "{line:?}");
+        assert!((2..=7).contains(&words.len()) && words.iter().all(|word| !word.is_empty()), "{line:?}");
         assert!(words.concat().bytes().all(|letter| letter.is_ascii_graphic()), "{line:?}");
     }
     assert!(files.resolv_conf.lines().count() <= 4 && files.hosts.lines().count() <= 3);

@@ -16,6 +16,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("untar", &[SEEDS_OF_UNTAR]),
     ("assembly", &[]),
     ("dhcp", &[]),
+    ("ipv6", &[]),
     ("tftp", &[]),
 ];
 /// Small layers with odd properties, written before the run.

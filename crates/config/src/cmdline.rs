@@ -4,7 +4,7 @@
 //! inside double quotes. Options that are not Iguana's keep the meaning that dracut.cmdline(7) gives them.
 
 use indexmap::IndexMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 pub use workflow::OnFailurePolicy as OnFailure;
 
@@ -87,7 +87,7 @@ pub struct Settings {
     /// `ip=`.
     pub addressing: Addressing,
     /// `nameserver=`, in the order given.
-    pub nameservers: Vec<Ipv4Addr>,
+    pub nameservers: Vec<IpAddr>,
     /// `proxy=` (dracut's url-lib, linuxrc): the URL of the proxy for http and https.
     pub proxy: Option<String>,
     /// `rd.iguana.no_proxy=a,b`: hosts that are reached without the proxy, as in the variable `NO_PROXY`.
@@ -155,9 +155,10 @@ impl Settings {
                     "expected `dhcp`, `INTERFACE:dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::INTERFACE:none`",
                 ),
             },
-            "nameserver" => match value.parse() {
+            // dracut takes an IPv6 address with or without brackets.
+            "nameserver" => match value.trim_start_matches('[').trim_end_matches(']').parse() {
                 Ok(address) => self.nameservers.push(address),
-                Err(_) => self.warn(key, value, "expected an IPv4 address"),
+                Err(_) => self.warn(key, value, "expected an address"),
             },
             _ if is_meant_for_us(key) => self.warn(key, value, "there is no such option"),
             _ => {}
@@ -268,7 +269,7 @@ mod tests {
     fn every_option_of_iguana_is_read() {
         let settings = Settings::parse(
             "BOOT_IMAGE=x rd.iguana.containers=one,two:3 \
-             rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 \
+             rd.iguana.debug rd.iguana.on_failure=shell root=/dev/vda1 init=/bin/x nameserver=9.9.9.9 nameserver=2001:db8::53 \
              proxy=http://p:3128 rd.iguana.no_proxy=a,b quiet",
         );
         assert_eq!(settings.containers, ["one", "two:3"]);
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!(settings.on_failure, OnFailure::Shell);
         assert_eq!(settings.root.as_deref(), Some("/dev/vda1"));
         assert_eq!(settings.init.as_deref(), Some("/bin/x"));
-        assert_eq!(settings.nameservers, [Ipv4Addr::new(9, 9, 9, 9)]);
+        assert_eq!(settings.nameservers, ["9.9.9.9", "2001:db8::53"].map(|it| it.parse::<IpAddr>().unwrap()));
         assert_eq!(settings.proxy.as_deref(), Some("http://p:3128"));
         assert_eq!(settings.no_proxy.as_deref(), Some("a,b"));
         assert!(settings.warnings.is_empty());

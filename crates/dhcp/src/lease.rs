@@ -3,6 +3,7 @@
 use crate::address::{defect, is_broadcast, is_usable, mask, prefix};
 use crate::name;
 use crate::options::{self, Options};
+use crate::text;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,9 +16,14 @@ const SHORTEST_LEASE: u32 = 4;
 const DEFAULT_LEASE: u32 = 86_400;
 /// RFC 2131, section 3.3: this number of seconds means an infinite lease.
 const FOR_EVER: u32 = u32::MAX;
-/// Further name servers and routes are left out: each route is a request to the kernel.
-const NAME_SERVERS_AT_MOST: usize = 8;
+/// Further servers, domains and routes are left out: each route is a request to the kernel.
+const SERVERS_AT_MOST: usize = 8;
+/// resolv.conf(5) had this limit until glibc 2.26.
+const DOMAINS_AT_MOST: usize = 6;
 const ROUTES_AT_MOST: usize = 64;
+/// Bytes of the smallest packet size that is accepted: every host takes that much (RFC 791, section 3.1). A smaller one
+/// would only slow the machine down.
+const SMALLEST_MTU: u16 = 576;
 
 /// A lease, of which every part can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +38,18 @@ pub struct Lease {
     pub routes: Vec<Route>,
     /// The name servers, in the order in which they are asked.
     pub name_servers: Vec<Ipv4Addr>,
-    /// The search domain for names without a dot.
-    pub domain: Option<String>,
+    /// The domains in which names without a dot are looked up.
+    pub search: Vec<String>,
     /// The host name.
     pub host_name: Option<String>,
+    /// The largest packet that the network takes, in bytes.
+    pub mtu: Option<u16>,
+    /// Servers that tell the time (NTP).
+    pub time_servers: Vec<Ipv4Addr>,
+    /// What to boot, if the server names it by a URL. It often names a boot loader's file instead, which is left out.
+    pub boot_url: Option<String>,
+    /// Where a person has to agree to something before the network can be used (RFC 8910).
+    pub captive_portal: Option<String>,
     /// Time until the lease is renewed with its server (T1).
     pub renew: Duration,
     /// Time until any server is asked to extend it (T2).
@@ -72,7 +86,12 @@ impl fmt::Display for Lease {
 
 impl Lease {
     /// The lease in a DHCPOFFER or DHCPACK; an error when the machine cannot have the address.
-    pub(crate) fn new(address: Ipv4Addr, next_server: Ipv4Addr, options: &Options) -> Result<Self, String> {
+    pub(crate) fn new(
+        address: Ipv4Addr,
+        next_server: Ipv4Addr,
+        boot_file: &[u8],
+        options: &Options,
+    ) -> Result<Self, String> {
         if let Some(defect) = defect(address) {
             return Err(format!("the address `{address}` {defect}"));
         }
@@ -87,9 +106,13 @@ impl Lease {
             prefix,
             server: reader.server(next_server),
             routes: reader.routes(),
-            name_servers: reader.name_servers(),
-            domain: reader.name(options::DOMAIN_NAME, "domain name", name::domain),
+            name_servers: reader.servers(options::NAME_SERVERS, "name servers"),
+            search: reader.search(),
             host_name: reader.name(options::HOST_NAME, "host name", name::host),
+            mtu: reader.mtu(),
+            time_servers: reader.servers(options::TIME_SERVERS, "time servers"),
+            boot_url: text::url(options.bytes(options::BOOT_FILE).unwrap_or(boot_file)),
+            captive_portal: options.bytes(options::CAPTIVE_PORTAL).and_then(text::url),
             renew,
             rebind,
             end,
@@ -139,17 +162,39 @@ impl Reader<'_> {
         [renew, rebind.unwrap_or(usual.max(renew)), end]
     }
 
-    fn name_servers(&mut self) -> Vec<Ipv4Addr> {
-        let Some(servers) = self.options.addresses(options::NAME_SERVERS) else {
-            self.ignored.push("the name servers are not a list of addresses".into());
+    fn servers(&mut self, code: u8, what: &str) -> Vec<Ipv4Addr> {
+        let Some(servers) = self.options.addresses(code) else {
+            self.ignored.push(format!("the {what} are not a list of addresses"));
             return Vec::new();
         };
         let (mut good, bad): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| is_usable(*server));
         if let Some(first) = bad.first() {
-            self.ignored.push(format!("{} name servers that no machine can be, as `{first}`", bad.len()));
+            self.ignored.push(format!("{} {what} that no machine can be, as `{first}`", bad.len()));
         }
-        self.shorten(&mut good, NAME_SERVERS_AT_MOST, "name servers");
+        self.shorten(&mut good, SERVERS_AT_MOST, what);
         good
+    }
+
+    /// The search list, which takes the place of the domain name.
+    fn search(&mut self) -> Vec<String> {
+        let listed = self.options.bytes(options::SEARCH_LIST).map(name::list);
+        if let Some(Some(mut domains)) = listed {
+            self.shorten(&mut domains, DOMAINS_AT_MOST, "search domains");
+            return domains;
+        }
+        if listed.is_some() {
+            self.ignored.push("the search list is no list of domains".into());
+        }
+        self.name(options::DOMAIN_NAME, "domain name", name::domain).into_iter().collect()
+    }
+
+    fn mtu(&mut self) -> Option<u16> {
+        self.options.bytes(options::INTERFACE_MTU)?;
+        let mtu = self.options.short(options::INTERFACE_MTU).filter(|mtu| *mtu >= SMALLEST_MTU);
+        if mtu.is_none() {
+            self.ignored.push(format!("the packet size (MTU) is not {SMALLEST_MTU} bytes or more"));
+        }
+        mtu
     }
 
     fn name(&mut self, code: u8, what: &str, read: fn(&[u8]) -> Option<String>) -> Option<String> {

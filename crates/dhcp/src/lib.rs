@@ -1,5 +1,5 @@
-//! The DHCPv4 client protocol: it encodes what the client asks, and decodes what anybody on the network answers, into a
-//! [`Lease`] of which every part can be used.
+//! How a machine gets its addresses: DHCPv4, DHCPv6 ([`v6`]), and what IPv6 routers advertise ([`router`]). It encodes what
+//! a client asks, and decodes what anybody on the network answers, into values of which every part can be used.
 //!
 //! Principles:
 //!
@@ -10,12 +10,14 @@
 //!    ([`Lease::ignored`]).
 //!
 //! ```
-//! use dhcp::{Question, Request, Unanswered};
+//! use dhcp::{Kind, Question, Request, Unanswered};
 //!
 //! let request = Request {
 //!     transaction: 7,
 //!     hardware_address: [2, 0, 0, 0, 0, 1],
 //!     question: Question::Discover,
+//!     seconds: 0,
+//!     machine: Kind::default(),
 //! };
 //! assert_eq!(request.encode()[..4], [1, 1, 6, 0]);
 //! assert!(matches!(request.read_answer(b""), Err(Unanswered::NotForUs | Unanswered::Malformed(_))));
@@ -24,7 +26,9 @@
 //! Errors: [`Unanswered`] distinguishes a packet for another client, which the caller skips, from an answer that is
 //! malformed or cannot be used, which is refused as a whole.
 //!
-//! Specifications: RFC 2131, RFC 2132, RFC 3442 (classless routes).
+//! Specifications: RFC 2131, RFC 2132, RFC 3397 (search list), RFC 3442 (classless routes), RFC 4578 (kinds of machines),
+//! RFC 4861 and RFC 8106 (routers), RFC 8415 (DHCPv6), RFC 5908 and RFC 5970 (its servers of time, its boot file), RFC 8910
+//! (captive portals).
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -45,7 +49,10 @@ mod message;
 mod name;
 mod options;
 mod resolver;
+pub mod router;
+mod text;
+pub mod v6;
 
 pub use lease::{Lease, Route};
-pub use message::{Answer, CLIENT_PORT, LARGEST_MESSAGE, Question, Request, SERVER_PORT, Unanswered};
-pub use resolver::Resolver;
+pub use message::{Answer, CLIENT_PORT, Kind, LARGEST_MESSAGE, Question, Request, SERVER_PORT, Unanswered};
+pub use resolver::{Learned, Resolver};

@@ -15,6 +15,8 @@ pub const LARGEST_MESSAGE: usize = 1500 - 20 - 8;
 
 /// Bytes of the smallest message: older relays drop shorter ones (RFC 1542, section 2.1).
 const SMALLEST_MESSAGE: usize = 300;
+/// The same limit with the headers, as servers count it (RFC 2132, section 9.10).
+const LARGEST_SIZE: u16 = 1500;
 const BOOT_REQUEST: u8 = 1;
 const BOOT_REPLY: u8 = 2;
 /// RFC 1700, "Address Resolution Protocol Parameters": the hardware type, and the bytes of an address.
@@ -24,15 +26,20 @@ const BROADCAST: [u8; 2] = [0x80, 0];
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 const CLASS: &[u8] = b"iguana";
 /// The options that the client asks for (RFC 2132, section 9.8).
-const WANTED: [u8; 9] = [
+const WANTED: [u8; 14] = [
     options::SUBNET_MASK,
     options::ROUTER,
     options::NAME_SERVERS,
     options::HOST_NAME,
     options::DOMAIN_NAME,
+    options::INTERFACE_MTU,
+    options::TIME_SERVERS,
     options::LEASE_TIME,
     options::RENEWAL_TIME,
     options::REBINDING_TIME,
+    options::BOOT_FILE,
+    options::CAPTIVE_PORTAL,
+    options::SEARCH_LIST,
     options::CLASSLESS_ROUTES,
 ];
 
@@ -73,13 +80,26 @@ pub struct Request {
     pub hardware_address: [u8; 6],
     /// What the client asks.
     pub question: Question,
+    /// Seconds since the client began to ask (`secs`). Relays and servers may leave the first messages to others.
+    pub seconds: u16,
+    /// What servers may choose by: they may give machines of another kind another boot file.
+    pub machine: Kind,
+}
+
+/// The kind of a machine, as network boot programs tell it (RFC 4578).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kind {
+    /// The processor and firmware, a number of the IANA registry "Processor Architecture Types".
+    pub architecture: u16,
+    /// The UUID in the firmware's tables.
+    pub uuid: Option<[u8; 16]>,
 }
 
 /// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A DHCPOFFER for [`Question::Discover`], a DHCPACK for the others.
-    Lease(Lease),
+    Lease(Box<Lease>),
     /// A DHCPNAK: the client has to start again with [`Question::Discover`].
     Refusal,
 }
@@ -123,7 +143,7 @@ impl Request {
         };
         let mut message = vec![BOOT_REQUEST, ETHERNET.0, ETHERNET.1, 0];
         message.extend(self.transaction.to_be_bytes());
-        message.extend([0; 2]);
+        message.extend(self.seconds.to_be_bytes());
         message.extend(BROADCAST);
         message.extend(client.octets());
         message.extend([0; 4 * 3]);
@@ -136,11 +156,19 @@ impl Request {
             message.extend([code, 4]);
             message.extend(address.octets());
         }
-        for (code, value) in
-            [(options::PARAMETER_REQUEST_LIST, &WANTED[..]), (options::CLASS_IDENTIFIER, CLASS)]
-        {
-            message.extend([code, u8::try_from(value.len()).unwrap_or(0)]);
-            message.extend(value);
+        // The first byte of the identifier is its type, which is always 0.
+        let uuid = self.machine.uuid.map(|uuid| [&[0], &uuid[..]].concat());
+        for (code, value) in [
+            (options::PARAMETER_REQUEST_LIST, &WANTED[..]),
+            (options::LARGEST_SIZE, &LARGEST_SIZE.to_be_bytes()),
+            (options::CLASS_IDENTIFIER, CLASS),
+            (options::ARCHITECTURE, &self.machine.architecture.to_be_bytes()),
+            (options::MACHINE_UUID, uuid.as_deref().unwrap_or_default()),
+        ] {
+            if !value.is_empty() {
+                message.extend([code, u8::try_from(value.len()).unwrap_or(0)]);
+                message.extend(value);
+            }
         }
         message.push(options::END);
         let padded = message.len().max(SMALLEST_MESSAGE);
@@ -169,8 +197,8 @@ impl Request {
         {
             return Err(Unanswered::Unusable(format!("it renews `{}`, which is not ours", reply.address)));
         }
-        Lease::new(reply.address, reply.next_server, &reply.options)
-            .map(Answer::Lease)
+        Lease::new(reply.address, reply.next_server, &reply.boot_file, &reply.options)
+            .map(|lease| Answer::Lease(lease.into()))
             .map_err(Unanswered::Unusable)
     }
 }
@@ -223,6 +251,8 @@ struct Reply {
     kind: u8,
     address: Ipv4Addr,
     next_server: Ipv4Addr,
+    /// The field `file`; empty when it holds options.
+    boot_file: Vec<u8>,
     options: Options,
 }
 
@@ -249,7 +279,9 @@ impl Reply {
         let options = all_options(rest, &fields).map_err(Unanswered::Malformed)?;
         let kind = options.byte(options::MESSAGE_TYPE);
         let kind = kind.ok_or(Unanswered::Malformed("it does not say of which type it is"))?;
-        Ok(Self { kind, address: fields.address, next_server: fields.next_server, options })
+        let is_overloaded = options.byte(options::OVERLOAD).is_some_and(|field| field & IN_FILE != 0);
+        let boot_file = if is_overloaded { Vec::new() } else { fields.file.to_vec() };
+        Ok(Self { kind, address: fields.address, next_server: fields.next_server, boot_file, options })
     }
 
     /// Whether `server` sent the message. Servers must identify themselves (RFC 2131, table 3); one that does not may
@@ -259,11 +291,13 @@ impl Reply {
     }
 }
 
+/// The bits of the option "overload" (RFC 2132, section 9.3).
+const IN_FILE: u8 = 1;
+const IN_SERVER_NAME: u8 = 2;
+
 /// The options of the message, followed by those in the fields `file` and `sname`, in this order (RFC 3396, section 5),
 /// when the option "overload" says that these hold some.
 fn all_options(bytes: &[u8], fields: &Fields) -> Result<Options, &'static str> {
-    const IN_FILE: u8 = 1;
-    const IN_SERVER_NAME: u8 = 2;
     let mut options = Options::default();
     options.add(bytes)?;
     let overloaded = match options.bytes(options::OVERLOAD) {

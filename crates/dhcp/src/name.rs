@@ -35,9 +35,72 @@ pub(crate) fn host(bytes: &[u8]) -> Option<String> {
     name.split('.').next().map(str::to_owned)
 }
 
+/// Parses a list of names in the form of DNS messages, with compression (RFC 3397, section 2; RFC 1035, section 4.1.4).
+/// Names that are none are left out; `None` when the bytes do not follow the form.
+pub(crate) fn list(bytes: &[u8]) -> Option<Vec<String>> {
+    let (mut names, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let (name, end) = name_at(bytes, at)?;
+        names.extend(domain(name.as_bytes()));
+        at = end;
+    }
+    Some(names)
+}
+
+/// The name that begins at `start`, and where it ends there.
+fn name_at(bytes: &[u8], start: usize) -> Option<(String, usize)> {
+    const POINTER: u8 = 0xC0;
+    let (mut name, mut at, mut end) = (String::new(), start, None);
+    loop {
+        let length = *bytes.get(at)?;
+        at = at.checked_add(1)?;
+        match length {
+            0 => return Some((name, end.unwrap_or(at))),
+            POINTER.. => {
+                let low = *bytes.get(at)?;
+                end = end.or(at.checked_add(1));
+                let to = usize::from(u16::from_be_bytes([length & !POINTER, low]));
+                // A pointer leads back, so that every name ends.
+                at = Some(to).filter(|to| *to < at.saturating_sub(1))?;
+            }
+            1..=63 => {
+                let after = at.checked_add(length.into())?;
+                let label =
+                    std::str::from_utf8(bytes.get(at..after)?).ok().filter(|label| !label.contains('.'))?;
+                name.push_str(if name.is_empty() { "" } else { "." });
+                name.push_str(label);
+                at = after;
+            }
+            _ => return None,
+        }
+        if name.len() > LONGEST_DOMAIN {
+            return None;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_names_may_refer_to_names_before() {
+        // The example of RFC 3397, section 2: `eng.apple.com`, and `marketing` with a pointer to `apple.com`.
+        let example = b"\x03eng\x05apple\x03com\x00\x09marketing\xc0\x04";
+        assert_eq!(list(example).unwrap(), ["eng.apple.com", "marketing.apple.com"]);
+        assert_eq!(list(b"\x01a\x00\x02-b\x00\x01c\x00").unwrap(), ["a", "c"]);
+        for wrong in [
+            &b"\x01a"[..],
+            b"\xc0\x00",
+            b"\x01a\xc0\x02",
+            b"\x01a\xc0\x00",
+            b"\x40a\x00",
+            b"\x05a\x00",
+            b"\xc0",
+        ] {
+            assert_eq!(list(wrong), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn names_are_letters_digits_and_hyphens() {

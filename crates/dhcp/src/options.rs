@@ -9,15 +9,26 @@ pub(crate) const ROUTER: u8 = 3;
 pub(crate) const NAME_SERVERS: u8 = 6;
 pub(crate) const HOST_NAME: u8 = 12;
 pub(crate) const DOMAIN_NAME: u8 = 15;
+pub(crate) const INTERFACE_MTU: u8 = 26;
+pub(crate) const TIME_SERVERS: u8 = 42;
 pub(crate) const REQUESTED_ADDRESS: u8 = 50;
 pub(crate) const LEASE_TIME: u8 = 51;
 pub(crate) const OVERLOAD: u8 = 52;
 pub(crate) const MESSAGE_TYPE: u8 = 53;
 pub(crate) const SERVER_IDENTIFIER: u8 = 54;
 pub(crate) const PARAMETER_REQUEST_LIST: u8 = 55;
+pub(crate) const LARGEST_SIZE: u8 = 57;
 pub(crate) const RENEWAL_TIME: u8 = 58;
 pub(crate) const REBINDING_TIME: u8 = 59;
 pub(crate) const CLASS_IDENTIFIER: u8 = 60;
+pub(crate) const BOOT_FILE: u8 = 67;
+/// RFC 4578, section 2.
+pub(crate) const ARCHITECTURE: u8 = 93;
+pub(crate) const MACHINE_UUID: u8 = 97;
+/// RFC 8910, section 2.1.
+pub(crate) const CAPTIVE_PORTAL: u8 = 114;
+/// RFC 3397.
+pub(crate) const SEARCH_LIST: u8 = 119;
 /// RFC 3442.
 pub(crate) const CLASSLESS_ROUTES: u8 = 121;
 pub(crate) const END: u8 = 255;
@@ -65,6 +76,11 @@ impl Options {
     /// The value of an option that is a 32-bit number.
     pub(crate) fn number(&self, code: u8) -> Option<u32> {
         self.bytes(code)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    /// The value of an option that is a 16-bit number.
+    pub(crate) fn short(&self, code: u8) -> Option<u16> {
+        self.bytes(code)?.try_into().ok().map(u16::from_be_bytes)
     }
 
     /// The value of an option that is one address.

@@ -31,6 +31,6 @@ mod table;
 pub use attempts::{Attempts, Pause};
 pub use failure::{Failure, FailureKind, Unsteady};
 pub use table::{
-    ADDRESS_LOOKUP, DAMAGED, DHCP_LEASE, DHCP_RENEWAL, NEXT_LOCATION, OVERLOADED, Schedule, TABLE,
-    TFTP_PACKET, UNREACHABLE, markdown,
+    ADDRESS_LOOKUP, DAMAGED, DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, NEXT_LOCATION, OVERLOADED,
+    ROUTER_SOLICITATION, Schedule, TABLE, TFTP_PACKET, UNREACHABLE, markdown,
 };

@@ -90,14 +90,36 @@ pub const TFTP_PACKET: Schedule = Schedule {
 };
 
 /// The first lease. RFC 2131, section 4.1, starts with 4 s, but a switch that drops the first packet is more common
-/// than a slow server. A switch with spanning tree forwards nothing for 30 s after a link comes up; after that, servers
-/// answer within seconds.
+/// than a slow server. A switch with spanning tree forwards nothing for 30 s after a link comes up. Servers behind
+/// relays that look names up, or that probe addresses first, have been seen to take 30 s for a message; the transaction
+/// stays the same, so their answers count.
 pub const DHCP_LEASE: Schedule = Schedule {
-    operation: "a DHCP lease",
-    failure: "no answer, a refusal",
+    operation: "a DHCP lease: the offer",
+    failure: "no answer",
     tries: None,
     first_pause: seconds(1),
-    longest_pause: seconds(4),
+    longest_pause: seconds(16),
+    total: seconds(120),
+};
+
+/// The question for an IPv6 router (RFC 4861, section 10, asks three times every 4 s; RFC 7559 goes on for ever, with
+/// growing pauses, since one packet may be lost and routers come up later than machines).
+pub const ROUTER_SOLICITATION: Schedule = Schedule {
+    operation: "the question for an IPv6 router",
+    failure: "no answer",
+    tries: None,
+    first_pause: seconds(1),
+    longest_pause: seconds(16),
+    total: seconds(120),
+};
+
+/// The request for an offered address (RFC 2131, section 3.1, step 5: about 60 s, then the client begins anew).
+pub const DHCP_SELECTION: Schedule = Schedule {
+    operation: "a DHCP lease: the offered address",
+    failure: "no answer",
+    tries: None,
+    first_pause: seconds(1),
+    longest_pause: seconds(16),
     total: seconds(60),
 };
 
@@ -113,8 +135,18 @@ pub const DHCP_RENEWAL: Schedule = Schedule {
 };
 
 /// Every row.
-pub const TABLE: [Schedule; 8] =
-    [UNREACHABLE, OVERLOADED, DAMAGED, NEXT_LOCATION, ADDRESS_LOOKUP, TFTP_PACKET, DHCP_LEASE, DHCP_RENEWAL];
+pub const TABLE: [Schedule; 10] = [
+    UNREACHABLE,
+    OVERLOADED,
+    DAMAGED,
+    NEXT_LOCATION,
+    ADDRESS_LOOKUP,
+    TFTP_PACKET,
+    ROUTER_SOLICITATION,
+    DHCP_LEASE,
+    DHCP_SELECTION,
+    DHCP_RENEWAL,
+];
 
 impl Schedule {
     /// The pause after `tried` attempts: between three quarters of the nominal pause and all of it, so that machines

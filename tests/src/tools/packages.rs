@@ -23,10 +23,12 @@ pub const SCENARIOS: &[&str] = &[
     "fdisk",
     "dmsetup",
     "kbd",
+    "iproute2",
     "kexec-tools",
     "socat",
     "whiptail",
     "python3",
+    "radvd",
 ];
 
 /// Packages that `iguana build` needs for bootable images, and the firmware and servers that boot them.

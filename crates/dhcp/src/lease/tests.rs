@@ -14,7 +14,7 @@ fn given(address: [u8; 4], list: &[(u8, &[u8])]) -> Result<Lease, String> {
             options.add(&[&[*code, part.len() as u8], part].concat()).unwrap();
         }
     }
-    Lease::new(address.into(), Ipv4Addr::UNSPECIFIED, &options)
+    Lease::new(address.into(), Ipv4Addr::UNSPECIFIED, &[], &options)
 }
 
 fn times(lease: &Lease) -> [u64; 3] {
@@ -87,7 +87,7 @@ fn what_comes_besides_the_address_is_left_out_when_it_cannot_be_used() {
         (options::DOMAIN_NAME, b"lab.example\nnameserver 6.6.6.6"),
     ]);
     assert_eq!((lease.prefix, lease.server, &*lease.routes), (24, None, &[][..]));
-    assert_eq!((&lease.host_name, &lease.domain), (&None, &None));
+    assert_eq!((&lease.host_name, &*lease.search), (&None, &[][..]));
     assert_eq!(lease.name_servers, [Ipv4Addr::from([10, 0, 2, 3])]);
     assert_eq!(lease.ignored.len(), 6, "{:?}", lease.ignored);
     assert!(lease.ignored.iter().all(|note| !note.contains('\n')), "{:?}", lease.ignored);
@@ -106,7 +106,7 @@ fn lists_have_a_limit() {
     let servers: Vec<u8> = (0..300_u16).flat_map(|n| [10, 0, (n >> 8) as u8, n as u8]).collect();
     let routes: Vec<u8> = (0..200).flat_map(|n| [24, 192, 168, n, 10, 0, 2, 2]).collect();
     let lease = lease(&[(options::NAME_SERVERS, &servers), (options::CLASSLESS_ROUTES, &routes)]);
-    assert_eq!((lease.name_servers.len(), lease.routes.len()), (NAME_SERVERS_AT_MOST, ROUTES_AT_MOST));
+    assert_eq!((lease.name_servers.len(), lease.routes.len()), (SERVERS_AT_MOST, ROUTES_AT_MOST));
     assert_eq!(lease.ignored.len(), 2, "{:?}", lease.ignored);
 }
 
@@ -129,4 +129,32 @@ fn classless_routes_take_the_place_of_the_router() {
     // To loopback and multicast; through loopback and broadcast.
     let nowhere = [8, 127, 10, 0, 2, 3, 4, 224, 10, 0, 2, 3, 0, 127, 0, 0, 1, 0, 255, 255, 255, 255];
     assert_eq!(of(&nowhere), (String::new(), 1));
+}
+
+#[test]
+fn what_a_server_tells_besides_addresses_is_read() {
+    let lease = lease(&[
+        (options::DOMAIN_NAME, b"lab.example"),
+        (options::INTERFACE_MTU, &[5, 140]),
+        (options::TIME_SERVERS, &[10, 0, 2, 3]),
+        (options::SEARCH_LIST, b"\x01a\x07example\x00\x01b\xc0\x02"),
+        (options::CAPTIVE_PORTAL, b"https://portal.example/api"),
+        (options::BOOT_FILE, b"https://boot.example/a.yaml"),
+    ]);
+    assert_eq!(lease.mtu, Some(1420));
+    assert_eq!(lease.time_servers, [Ipv4Addr::from([10, 0, 2, 3])]);
+    assert_eq!(lease.search, ["a.example", "b.example"]);
+    assert_eq!(lease.captive_portal.as_deref(), Some("https://portal.example/api"));
+    assert_eq!(lease.boot_url.as_deref(), Some("https://boot.example/a.yaml"));
+}
+
+#[test]
+fn a_search_list_or_a_packet_size_that_is_none_leaves_the_rest() {
+    let lease = lease(&[
+        (options::DOMAIN_NAME, b"lab.example"),
+        (options::INTERFACE_MTU, &[0, 68]),
+        (options::SEARCH_LIST, b"\xc0\x00"),
+    ]);
+    assert_eq!((lease.mtu, &*lease.search), (None, &["lab.example".to_owned()][..]));
+    assert_eq!(lease.ignored.len(), 2, "{:?}", lease.ignored);
 }

@@ -4,7 +4,13 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const SERVER: [u8; 4] = [10, 0, 2, 2];
 
 fn asking(question: Question) -> Request {
-    Request { transaction: 0xDEAD_BEEF, hardware_address: MAC, question }
+    Request {
+        transaction: 0xDEAD_BEEF,
+        hardware_address: MAC,
+        question,
+        seconds: 0,
+        machine: Kind::default(),
+    }
 }
 
 fn select() -> Request {
@@ -27,7 +33,7 @@ fn reply(kind: u8, options: &[&[u8]]) -> Vec<u8> {
 
 fn leased(answer: Result<Answer, Unanswered>) -> Lease {
     match answer {
-        Ok(Answer::Lease(lease)) => lease,
+        Ok(Answer::Lease(lease)) => *lease,
         other => panic!("{other:?}"),
     }
 }
@@ -38,8 +44,15 @@ fn a_request_is_as_the_rfc_has_it() {
     assert_eq!(bytes[..12], [1, 1, 6, 0, 0xDE, 0xAD, 0xBE, 0xEF, 0, 0, 0x80, 0]);
     assert_eq!((&bytes[28..34], &bytes[236..240]), (&MAC[..], &MAGIC_COOKIE[..]));
     assert_eq!(bytes[240..255], [53, 1, REQUEST, 50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2]);
-    assert_eq!(bytes[255..258], [55, 9, 1]);
-    assert!(bytes[266..].starts_with(&[60, 6, b'i', b'g', b'u', b'a', b'n', b'a', 255]));
+    assert_eq!(bytes[255..258], [55, 14, 1]);
+    assert!(
+        bytes[271..]
+            .starts_with(&[57, 2, 5, 220, 60, 6, b'i', b'g', b'u', b'a', b'n', b'a', 93, 2, 0, 0, 255])
+    );
+    let machine = Kind { architecture: 7, uuid: Some([9; 16]) };
+    let bytes = Request { seconds: 258, machine, ..select() }.encode();
+    assert_eq!(bytes[8..10], [1, 2]);
+    assert!(bytes[283..].starts_with(&[93, 2, 0, 7, 97, 17, 0, 9, 9]));
     assert_eq!(asking(Question::Discover).encode().len(), SMALLEST_MESSAGE);
     let renewal = asking(Question::Renew { address: [10, 0, 2, 15].into(), server: Some(SERVER.into()) });
     assert_eq!(renewal.encode()[12..16], [10, 0, 2, 15]);
@@ -160,4 +173,17 @@ fn an_offer_of_no_address_is_none() {
     packet[16..20].copy_from_slice(&[127, 0, 0, 1]);
     let refused = asking(Question::Discover).read_answer(&packet).unwrap_err();
     assert_eq!(refused.to_string(), "the address `127.0.0.1` is a loopback address");
+}
+
+#[test]
+fn a_boot_file_is_read_from_the_field_or_the_option() {
+    let read = |packet: &[u8]| leased(asking(Question::Discover).read_answer(packet)).boot_url;
+    let mut packet = reply(OFFER, &[]);
+    packet[108..119].copy_from_slice(b"http://a/b\0");
+    assert_eq!(read(&packet).as_deref(), Some("http://a/b"));
+    let mut overloaded = reply(OFFER, &[&[52, 1, 1]]);
+    overloaded[108..113].copy_from_slice(&[42, 2, 10, 0, 255]);
+    assert_eq!(read(&overloaded), None);
+    let option = reply(OFFER, &[&[67, 10], b"http://c/d"]);
+    assert_eq!(read(&option).as_deref(), Some("http://c/d"));
 }

@@ -6,26 +6,22 @@
 //! No packet may end this thread or the boot: an answer that cannot be used is reported, and the client waits for
 //! another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
+use super::complaints::Complaints;
+use super::firmware;
 use super::interfaces::Interface;
+use super::transaction::Transaction;
 use crate::report::Report;
-use anyhow::{Context as _, bail, ensure};
-use dhcp::{Answer, CLIENT_PORT, LARGEST_MESSAGE, Lease, Question, Request, SERVER_PORT, Unanswered};
-use retry::{DHCP_LEASE, DHCP_RENEWAL};
-use std::cell::RefCell;
-use std::collections::HashSet;
+use anyhow::{Context as _, bail};
+use dhcp::{Answer, CLIENT_PORT, Kind, Lease, Question, Request, SERVER_PORT};
+use retry::{DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, Schedule};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The delay after an immediate error: the interface may be coming up or be gone for good, or a server may refuse every
 /// request.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many different unusable answers are reported per interface. There is a limit because anyone on the network can
-/// send them.
-const COMPLAINTS_AT_MOST: usize = 8;
-
 /// What happened to a lease.
 pub(super) enum Taken {
     Kept,
@@ -39,17 +35,16 @@ pub(super) enum Taken {
 /// [`Taken::NotWanted`].
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
     let complaints = Complaints::new(&interface.name, report);
-    let mut tried = 1;
     loop {
         let start = Instant::now();
-        match get_and_renew(interface, &complaints, DHCP_LEASE.pause(tried), &take) {
+        match get_and_renew(interface, &complaints, &take) {
             Ok(LeaseEnd::NotWanted) => return,
-            Ok(LeaseEnd::Expired) => tried = 1,
+            Ok(LeaseEnd::Expired) => report.warn(format_args!(
+                "network: {}: the lease has ended, and no server renewed it; asking for a new one",
+                interface.name
+            )),
             // No server answered, or the interface went down. The caller that waits for the lease reports that.
-            Err(_) => {
-                tried += 1;
-                thread::sleep(PAUSE.saturating_sub(start.elapsed()));
-            }
+            Err(_) => thread::sleep(PAUSE.saturating_sub(start.elapsed())),
         }
     }
 }
@@ -62,11 +57,10 @@ enum LeaseEnd {
 fn get_and_renew(
     interface: &Interface,
     complaints: &Complaints<'_>,
-    wait: Duration,
     take: &impl Fn(Lease) -> Taken,
 ) -> anyhow::Result<LeaseEnd> {
     let client = Client::open(interface, complaints)?;
-    let mut lease = client.get(wait)?;
+    let mut lease = client.get()?;
     loop {
         let start = Instant::now();
         match take(lease.clone()) {
@@ -81,42 +75,10 @@ fn get_and_renew(
     }
 }
 
-/// What was told of answers or leases that cannot be used, each once: who answers as often as he likes must not fill the console.
-pub(super) struct Complaints<'a> {
-    interface: &'a str,
-    report: &'a Report,
-    made: RefCell<HashSet<String>>,
-}
-
-impl<'a> Complaints<'a> {
-    pub(super) fn new(interface: &'a str, report: &'a Report) -> Self {
-        Self { interface, report, made: RefCell::default() }
-    }
-
-    fn make(&self, from: SocketAddr, why: &Unanswered) {
-        let what = format!("the answer of DHCP server {} is not used: ", from.ip());
-        self.once(&what, why.to_string());
-    }
-
-    /// Warns of something, unless that was done, or too much else; whether it was told.
-    pub(super) fn tell(&self, text: String) -> bool {
-        self.once("", text)
-    }
-
-    fn once(&self, before: &str, text: String) -> bool {
-        let mut made = self.made.borrow_mut();
-        let is_told = made.len() < COMPLAINTS_AT_MOST && !made.contains(&text);
-        if is_told {
-            self.report.warn(format_args!("network: {}: {before}{text}", self.interface));
-            made.insert(text);
-        }
-        is_told
-    }
-}
-
 struct Client<'a> {
     socket: UdpSocket,
     hardware_address: [u8; 6],
+    machine: Kind,
     complaints: &'a Complaints<'a>,
 }
 
@@ -124,18 +86,24 @@ impl<'a> Client<'a> {
     fn open(interface: &Interface, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
         let socket =
             bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
-        Ok(Self { socket, hardware_address: interface.hardware_address, complaints })
+        Ok(Self {
+            socket,
+            hardware_address: interface.hardware_address,
+            machine: firmware::kind(),
+            complaints,
+        })
     }
 
     /// One transaction: DISCOVER, OFFER, REQUEST, ACK.
-    fn get(&self, wait: Duration) -> anyhow::Result<Lease> {
+    fn get(&self) -> anyhow::Result<Lease> {
+        let transaction = Transaction::begin(&self.socket, self.complaints);
         let discover = self.request(Question::Discover);
-        let Answer::Lease(offer) = self.ask(&discover, Ipv4Addr::BROADCAST, wait)? else {
+        let Answer::Lease(offer) = ask(&transaction, discover, Ipv4Addr::BROADCAST, DHCP_LEASE)? else {
             bail!("a refusal is no offer");
         };
         let question = Question::Select { address: offer.address, server: offer.server };
-        match self.ask(&Request { question, ..discover }, Ipv4Addr::BROADCAST, wait)? {
-            Answer::Lease(lease) => Ok(lease),
+        match ask(&transaction, Request { question, ..discover }, Ipv4Addr::BROADCAST, DHCP_SELECTION)? {
+            Answer::Lease(lease) => Ok(*lease),
             Answer::Refusal => bail!("the offer of `{offer}` was taken back"),
         }
     }
@@ -145,13 +113,14 @@ impl<'a> Client<'a> {
         for (when, until, server) in [(held.renew, held.rebind, held.server), (held.rebind, held.end, None)] {
             thread::sleep(when.saturating_sub(start.elapsed()));
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
+            let transaction = Transaction::begin(&self.socket, self.complaints);
+            let request = self.request(Question::Renew { address: held.address, server });
             while start.elapsed() < until {
-                let request = self.request(Question::Renew { address: held.address, server });
-                let wait = DHCP_RENEWAL.first_pause.min(until.saturating_sub(start.elapsed()));
-                match self.ask(&request, to, wait) {
+                let total = until.saturating_sub(start.elapsed());
+                match ask(&transaction, request, to, Schedule { total, ..DHCP_RENEWAL }) {
                     Ok(Answer::Refusal) => return None,
-                    Ok(Answer::Lease(lease)) => return Some(lease),
-                    Err(_) => {}
+                    Ok(Answer::Lease(lease)) => return Some(*lease),
+                    Err(_) => thread::sleep(PAUSE.min(until.saturating_sub(start.elapsed()))),
                 }
             }
         }
@@ -159,42 +128,30 @@ impl<'a> Client<'a> {
     }
 
     fn request(&self, question: Question) -> Request {
-        // The transaction ID need not be secret, so it does not wait for the kernel's random numbers. The hardware
-        // address makes it differ between machines that start at the same time.
-        let transaction = RandomState::new().hash_one(self.hardware_address) as u32;
-        Request { transaction, hardware_address: self.hardware_address, question }
-    }
-
-    /// Sends a message and waits for the answer.
-    fn ask(&self, request: &Request, to: Ipv4Addr, wait: Duration) -> anyhow::Result<Answer> {
-        if let Err(error) = self.socket.send_to(&request.encode(), SocketAddrV4::new(to, SERVER_PORT)) {
-            thread::sleep(PAUSE);
-            return Err(error).context("cannot send");
-        }
-        let start = Instant::now();
-        // One byte more than allowed, to detect messages that are too large.
-        let mut buffer = [0; LARGEST_MESSAGE + 1];
-        loop {
-            let left = wait.saturating_sub(start.elapsed());
-            ensure!(!left.is_zero(), "no answer within {} s", wait.as_secs());
-            self.socket.set_read_timeout(Some(left))?;
-            let (packet, from) = match self.socket.recv_from(&mut buffer) {
-                Ok((count, from)) => (buffer.get(..count).unwrap_or_default(), from),
-                Err(error) if is_passing(error.kind()) => continue,
-                Err(error) => return Err(error).context("cannot receive"),
-            };
-            match request.read_answer(packet) {
-                Ok(answer) => return Ok(answer),
-                Err(Unanswered::NotForUs) => {}
-                Err(why) => self.complaints.make(from, &why),
-            }
+        Request {
+            // It need not be secret, so it does not wait for the kernel's random numbers. The hardware address makes it
+            // differ between machines that start at the same time.
+            transaction: RandomState::new().hash_one(self.hardware_address) as u32,
+            hardware_address: self.hardware_address,
+            question,
+            seconds: 0,
+            machine: self.machine,
         }
     }
 }
 
-/// Whether to retry at once after this socket error.
-fn is_passing(kind: ErrorKind) -> bool {
-    [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&kind)
+fn ask(
+    transaction: &Transaction<'_>,
+    request: Request,
+    to: Ipv4Addr,
+    schedule: Schedule,
+) -> anyhow::Result<Answer> {
+    let at = |elapsed: Duration| {
+        let seconds = elapsed.as_secs().try_into().unwrap_or(u16::MAX);
+        Request { seconds, ..request }.encode()
+    };
+    let to = SocketAddrV4::new(to, SERVER_PORT).into();
+    transaction.ask(to, schedule, at, |packet| request.read_answer(packet))
 }
 
 fn bind(interface: &str) -> anyhow::Result<UdpSocket> {

@@ -1,24 +1,31 @@
 //! The network: waits for an interface, brings it up, and obtains an address.
 
+mod complaints;
 mod dhcp;
+mod firmware;
 mod interfaces;
+mod ipv6;
 mod netlink;
 mod others;
 mod resolver;
+mod transaction;
 
 use crate::report::{Report, Waiting, waiting};
 use anyhow::Context as _;
 pub(crate) use others::wait_for_others;
 
-use ::dhcp::{Lease, Route};
+use ::dhcp::{Learned, Lease, Route};
+use complaints::Complaints;
 use config::cmdline::{Addressing, Settings, StaticAddress};
-use dhcp::{Complaints, Taken};
+use dhcp::Taken;
 use events::{Event, Text};
 use hint::hinted;
 use interfaces::Interface;
+use ipv6::Ipv6;
 use netlink::Netlink;
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
@@ -32,16 +39,69 @@ const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the current wait is reported.
 const TELL_EVERY: Duration = Duration::from_secs(3);
+/// How long an interface that has IPv6 may still wait for a DHCPv4 server, which answers within milliseconds in most
+/// networks. Who needs IPv4 later waits for it then.
+const IPV4_LIMIT: Duration = Duration::from_millis(500);
 
 /// A network that is up. Leases are renewed until it is dropped.
 pub(crate) struct Network {
     _renewing: Sender<()>,
 }
 
-/// An interface and the lease that it got.
+/// An interface and what it got.
 struct Configured {
     interface: Interface,
-    lease: Lease,
+    gained: Gained,
+}
+
+/// What an interface got, from whom.
+enum Gained {
+    Ipv4(Lease),
+    Ipv6(Ipv6),
+}
+
+impl Gained {
+    /// Who gave it.
+    fn from(&self) -> String {
+        match self {
+            Self::Ipv4(lease) => {
+                lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"))
+            }
+            Self::Ipv6(ipv6) => ipv6.from.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Gained {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipv4(lease) => lease.fmt(out),
+            Self::Ipv6(ipv6) => out.write_str(&ipv6.address),
+        }
+    }
+}
+
+/// What the interfaces have got so far.
+#[derive(Default)]
+struct Known(HashMap<u32, (Option<Lease>, Option<Ipv6>)>);
+
+impl Known {
+    fn add(&mut self, interface: &Interface, gained: &Gained) {
+        let (lease, ipv6) = self.0.entry(interface.index).or_default();
+        match gained {
+            Gained::Ipv4(new) => *lease = Some(new.clone()),
+            Gained::Ipv6(new) => *ipv6 = Some(new.clone()),
+        }
+    }
+
+    /// What is known of the networks on an interface.
+    fn learned<'a>(&'a self, interface: &'a Interface) -> Learned<'a> {
+        let (lease, ipv6) = self
+            .0
+            .get(&interface.index)
+            .map_or((None, None), |(lease, ipv6)| (lease.as_ref(), ipv6.as_ref()));
+        Learned { interface: &interface.name, lease, network: ipv6.map(|ipv6| &ipv6.network) }
+    }
 }
 
 /// Brings the network up, and returns when the first interface has an address.
@@ -53,7 +113,7 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     let network = Network { _renewing: renewing };
     let mut netlink = Netlink::open()?;
     netlink.set_up(interfaces::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
-    resolver::write(settings, None, report)?;
+    resolver::write(settings, Learned::default(), report)?;
     match &settings.addressing {
         Addressing::Off => report.say("network: left alone (ip=off)"),
         Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
@@ -78,33 +138,44 @@ fn ask_interfaces(
         PendingLeases { name: name.clone(), known: HashSet::new(), asked: HashSet::new(), found };
     let name = name.as_deref();
     let mut told = start;
+    let mut known = Known::default();
+    let mut first: Option<(Configured, Instant)> = None;
     loop {
         let interfaces = asking.look(&mut netlink, report);
         match leases.recv_timeout(LOOK_EVERY) {
-            Ok(Configured { interface, lease }) => {
-                resolver::write(settings, Some(&lease), report)?;
-                let server =
-                    lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"));
+            Ok(configured) => {
+                known.add(&configured.interface, &configured.gained);
                 report.tell(Event::Network {
-                    interface: Text::of(&interface.name),
-                    address: Text::of(&lease),
-                    from: Text::of(server),
+                    interface: Text::of(&configured.interface.name),
+                    address: Text::of(&configured.gained),
+                    from: Text::of(configured.gained.from()),
                     seconds: Some(start.elapsed().into()),
                 });
-                let going = ActiveNetwork {
-                    netlink,
-                    asking,
-                    first_interface: interface.index,
-                    settings: settings.clone(),
-                };
-                going.keep(leases, report.clone(), stop);
-                return Ok(());
+                let is_better = matches!(configured.gained, Gained::Ipv4(_));
+                if is_better || first.is_none() {
+                    first = Some((configured, Instant::now()));
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all DHCP clients have ended"),
         }
+        let is_enough = |(configured, since): &mut (Configured, Instant)| {
+            matches!(configured.gained, Gained::Ipv4(_)) || since.elapsed() > IPV4_LIMIT
+        };
+        if let Some((Configured { interface, .. }, _)) = first.take_if(is_enough) {
+            resolver::write(settings, known.learned(&interface), report)?;
+            let going = ActiveNetwork {
+                netlink,
+                asking,
+                known,
+                first_interface: interface,
+                settings: settings.clone(),
+            };
+            going.keep(leases, report.clone(), stop);
+            return Ok(());
+        }
         let limit = if interfaces.is_empty() { INTERFACE_LIMIT } else { LIMIT };
-        if start.elapsed() > limit {
+        if start.elapsed() > limit && first.is_none() {
             return Err(nothing_came(name, &interfaces, limit));
         }
         if told.elapsed() > TELL_EVERY {
@@ -130,23 +201,33 @@ impl PendingLeases {
     fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Interface> {
         let interfaces = interfaces::named(self.name.as_deref());
         for interface in &interfaces {
-            if self.known.insert(interface.index)
-                && let Err(error) = netlink.set_up(interface.index)
-            {
-                report.warn(format_args!("network: {} cannot be brought up: {error}", interface.name));
+            if self.known.insert(interface.index) {
+                ipv6::prepare(interface);
+                if let Err(error) = netlink.set_up(interface.index) {
+                    report.warn(format_args!("network: {} cannot be brought up: {error}", interface.name));
+                }
             }
             if interface.has_carrier && self.asked.insert(interface.index) {
-                let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
-                thread::spawn(move || {
-                    let complaints = Complaints::new(&interface.name, &report);
-                    let held = Cell::new(None);
-                    dhcp::hold_lease(&interface, &report, |lease| {
-                        take(&interface, &held, lease, &found, &complaints)
-                    })
-                });
+                self.ask(interface, report);
             }
         }
         interfaces
+    }
+
+    /// Asks for addresses of both kinds at once.
+    fn ask(&self, interface: &Interface, report: &Report) {
+        let (its, found, log) = (interface.clone(), self.found.clone(), report.clone());
+        thread::spawn(move || {
+            ipv6::follow(&its, &log, |ipv6| {
+                found.send(Configured { interface: its.clone(), gained: Gained::Ipv6(ipv6) }).is_ok()
+            });
+        });
+        let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
+        thread::spawn(move || {
+            let complaints = Complaints::new(&interface.name, &report);
+            let held = Cell::new(None);
+            dhcp::hold_lease(&interface, &report, |lease| take(&interface, &held, lease, &found, &complaints))
+        });
     }
 }
 
@@ -174,7 +255,7 @@ fn take(
         complaints.tell(format!("{error:#}"));
         return Taken::Refused;
     }
-    match found.send(Configured { interface: interface.clone(), lease }) {
+    match found.send(Configured { interface: interface.clone(), gained: Gained::Ipv4(lease) }) {
         Ok(()) => Taken::Kept,
         Err(_) => Taken::NotWanted,
     }
@@ -184,8 +265,9 @@ fn take(
 struct ActiveNetwork {
     netlink: Netlink,
     asking: PendingLeases,
-    /// The interface whose lease configures name resolution.
-    first_interface: u32,
+    known: Known,
+    /// The interface whose networks configure name resolution.
+    first_interface: Interface,
     settings: Settings,
 }
 
@@ -204,11 +286,12 @@ impl ActiveNetwork {
         });
     }
 
-    fn take(&mut self, Configured { interface, lease }: &Configured, report: &Report) -> anyhow::Result<()> {
-        if interface.index == self.first_interface {
-            resolver::write(&self.settings, Some(lease), report)?;
+    fn take(&mut self, Configured { interface, gained }: &Configured, report: &Report) -> anyhow::Result<()> {
+        self.known.add(interface, gained);
+        if interface.index == self.first_interface.index {
+            resolver::write(&self.settings, self.known.learned(interface), report)?;
         }
-        report.detail(format_args!("network: {} has {lease}", interface.name));
+        report.detail(format_args!("network: {} has {gained}", interface.name));
         Ok(())
     }
 }
@@ -225,6 +308,11 @@ fn configure(
         .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
     for ignored in &lease.ignored {
         complaints.tell(format!("the DHCP server gave what is not used: {ignored}"));
+    }
+    if let Some(mtu) = lease.mtu
+        && let Err(error) = netlink.set_mtu(interface.index, mtu)
+    {
+        complaints.tell(format!("the interface does not take packets of {mtu} bytes: {error}"));
     }
     for route in &lease.routes {
         if let Err(error) = netlink.add_route(interface.index, route) {
@@ -248,7 +336,7 @@ fn set_static(
         let anywhere = Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };
         netlink.add_route(interface.index, &anywhere).context("cannot set the gateway of `ip=`")?;
     }
-    resolver::write(settings, None, report)?;
+    resolver::write(settings, Learned::default(), report)?;
     report.tell(Event::Network {
         interface: Text::of(&interface.name),
         address: Text::of(format_args!("{}/{}", fixed.address, fixed.prefix)),
@@ -296,7 +384,7 @@ fn wanted(name: Option<&str>, interfaces: &[Interface]) -> String {
     }
     match names(&|interface| interface.has_carrier) {
         connected if connected.is_empty() => format!("a carrier on {}", names(&|_| true)),
-        connected => format!("an answer of a DHCP server on {connected}"),
+        connected => format!("an answer of a DHCP server or an IPv6 router on {connected}"),
     }
 }
 
@@ -306,7 +394,7 @@ fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -
     } else if interfaces.is_empty() {
         "check that the machine has one, and that the initrd has its driver"
     } else if interfaces.iter().any(|interface| interface.has_carrier) {
-        "check that the network has a DHCP server, or give a fixed address with `ip=`"
+        "check that the network has a DHCP server or an IPv6 router, or give a fixed address with `ip=`"
     } else {
         "check the cable and the switch"
     };
@@ -315,6 +403,9 @@ fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -
         remedy,
     )
 }
+
+#[cfg(test)]
+mod segment;
 
 #[cfg(test)]
 mod tests {
@@ -333,6 +424,6 @@ mod tests {
             "a carrier on eth0, eth1"
         );
         let asked = wanted(None, &[interface("eth0", false), interface("eth1", true)]);
-        assert_eq!(asked, "an answer of a DHCP server on eth1");
+        assert_eq!(asked, "an answer of a DHCP server or an IPv6 router on eth1");
     }
 }

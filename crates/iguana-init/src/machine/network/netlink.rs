@@ -6,7 +6,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -14,7 +14,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// linux/netlink.h.
@@ -43,6 +43,14 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
+    /// Sets the largest packet of an interface, in bytes.
+    pub(super) fn set_mtu(&mut self, index: u32, mtu: u16) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::Mtu(mtu.into())];
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
     /// Sets the address of an interface; may be repeated. The kernel removes it after `lifetime`; `None` is forever.
     pub(super) fn set_address(
         &mut self,
@@ -67,6 +75,25 @@ impl Netlink {
     /// Removes an address from an interface, and the routes by way of it.
     pub(super) fn remove_address(&mut self, index: u32, address: (Ipv4Addr, u8)) -> io::Result<()> {
         self.request(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0)
+    }
+
+    /// Sets an IPv6 address without a network, as DHCPv6 gives it, for so many seconds; may be repeated.
+    pub(super) fn set_ipv6_address(
+        &mut self,
+        index: u32,
+        address: Ipv6Addr,
+        preferred: u32,
+        valid: u32,
+    ) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.prefix_len = 128;
+        message.header.index = index;
+        let mut times = CacheInfo::default();
+        (times.ifa_preferred, times.ifa_valid) = (preferred, valid);
+        message.attributes =
+            vec![AddressAttribute::Address(IpAddr::V6(address)), AddressAttribute::CacheInfo(times)];
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Adds a route through an interface.

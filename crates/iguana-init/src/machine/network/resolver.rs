@@ -3,11 +3,11 @@
 use crate::report::Report;
 use anyhow::Context as _;
 use config::cmdline::Settings;
-use dhcp::{Lease, Resolver};
+use dhcp::{Learned, Resolver};
 
-/// Writes the files. Name servers of the command line come before those of the lease.
-pub(super) fn write(settings: &Settings, lease: Option<&Lease>, report: &Report) -> anyhow::Result<()> {
-    let resolver = Resolver::new(&settings.nameservers, lease);
+/// Writes the files. Name servers of the command line come before those that were learned.
+pub(super) fn write(settings: &Settings, learned: Learned<'_>, report: &Report) -> anyhow::Result<()> {
+    let resolver = Resolver::new(&settings.nameservers, learned);
     put("/etc/resolv.conf", &resolver.resolv_conf)?;
     put("/etc/hostname", &format!("{}\n", resolver.host_name))?;
     put("/etc/hosts", &resolver.hosts)?;
