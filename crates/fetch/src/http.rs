@@ -21,9 +21,9 @@ pub use status::{failure_kind, retry_after};
 use crate::resolve::Lookup;
 use crate::tls::{Identity, RegistryCertificates, Roots};
 use anyhow::Context as _;
-use explain::explain;
+use explain::{explain, network_remedy};
 use forward::Forward;
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use limits::{PacedConnector, Request, Timed};
 use origin::Origin;
 use retry::Failure;
@@ -304,9 +304,10 @@ fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<V
     let mut bytes = Vec::new();
     let mut body = beginning(response, largest.saturating_add(1), request.deadline);
     let cannot = || format!("cannot read `{}`", request.url);
-    body.read_to_end(&mut bytes).with_context(cannot)?;
+    body.read_to_end(&mut bytes).with_context(cannot).hint(network_remedy(host(&request.url)))?;
     if bytes.len() as u64 > largest {
-        return Err(too_large(largest)).with_context(cannot);
+        let hint = format!("look into what `{}` sends there", host(&request.url));
+        return Err(too_large(largest)).with_context(cannot).hint(hint);
     }
     drop(body);
     encoding::decoded(bytes, response.headers(), largest).with_context(cannot)

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fetch::http;
 use fetch::http::{Answer, Deadline, Paced, SILENCE_LIMIT};
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use oci_reference::digest::Digest;
 use serde::Deserialize;
 use std::fmt;
@@ -325,11 +325,15 @@ impl ImageSource for Repository {
         let range = (start > 0).then(|| format!("bytes={start}-"));
         let deadline = Deadline::within(http::longest(size));
         let response = self.get(&url, "*/*", range.as_deref(), deadline)?;
-        let begins =
-            if response.status() == StatusCode::PARTIAL_CONTENT { first_byte(&response)? } else { 0 };
+        let begins = if response.status() == StatusCode::PARTIAL_CONTENT {
+            first_byte(&response).hint(wrong_ranges(self.endpoint.host()))?
+        } else {
+            0
+        };
         if begins > start {
-            return Err(Failure::permanent(anyhow::anyhow!(
-                "`{url}` was asked for from byte {start} on, and begins with byte {begins}"
+            return Err(Failure::permanent(hinted(
+                format!("`{url}` was asked for from byte {start} on, and begins with byte {begins}"),
+                wrong_ranges(self.endpoint.host()),
             )));
         }
         let mut body = Paced::new(response.into_body().into_with_config().limit(u64::MAX).reader(), deadline);
@@ -351,6 +355,11 @@ impl ImageSource for Repository {
         read.with_context(|| format!("cannot read a part of `{url}`"))?;
         Ok((part.len() as u64 == count).then_some(part))
     }
+}
+
+/// What to do about a part that is not the one that was asked for.
+fn wrong_ranges(host: &str) -> String {
+    format!("requests for ranges of bytes are answered wrongly: look into `{host}`, and proxies before it")
 }
 
 /// Verifies a digest; a mismatch may be gone on a retry.

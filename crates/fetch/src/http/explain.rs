@@ -11,30 +11,35 @@ use ureq::{Error, Timeout};
 pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Error {
     let host = host(url);
     let remedy = match &error {
-        Error::HostNotFound => Some(name_remedy(host)),
-        Error::Other(cause) if is_no_such_name(&**cause) => Some(name_remedy(host)),
-        Error::Other(cause) if cause.is::<LookupError>() => Some(servers_remedy()),
-        Error::Timeout(Timeout::Resolve) => Some(servers_remedy()),
-        Error::BadUri(_) => Some("write it as `https://HOST/PATH` or `http://HOST/PATH`".into()),
-        Error::ConnectProxyFailed(_) => Some(format!(
+        Error::HostNotFound => name_remedy(host),
+        Error::Other(cause) if is_no_such_name(&**cause) => name_remedy(host),
+        Error::Other(cause) if cause.is::<LookupError>() => servers_remedy(),
+        Error::Timeout(Timeout::Resolve) => servers_remedy(),
+        Error::BadUri(_) => "write it as `https://HOST/PATH` or `http://HOST/PATH`".into(),
+        Error::ConnectProxyFailed(_) => format!(
             "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
              and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
-        )),
-        Error::Timeout(_) => Some(format!("check that `{host}` is up and that no firewall is between")),
+        ),
+        Error::Timeout(_) => format!("check that `{host}` is up and that no firewall is between"),
         Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
-            Some(format!("`{host}` was reached but nothing listens there: check the port and the server"))
+            format!("`{host}` was reached but nothing listens there: check the port and the server")
         }
-        _ => certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host)),
+        _ => {
+            let of_certificate =
+                certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host));
+            of_certificate.unwrap_or_else(|| network_remedy(host))
+        }
     };
-    let failed = cause(error, deadline).context(format!("cannot get `{url}`"));
-    match remedy {
-        Some(remedy) => hint::attach(failed, remedy),
-        None => failed,
-    }
+    hint::attach(cause(error, deadline).context(format!("cannot get `{url}`")), remedy)
 }
 
 fn is_no_such_name(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(LookupError::NoSuchName(_)))
+}
+
+/// What to do about a connection that was made and did not last.
+pub(super) fn network_remedy(host: &str) -> String {
+    format!("check the network between this machine and `{host}`, proxies in it, and the log of `{host}`")
 }
 
 fn servers_remedy() -> String {

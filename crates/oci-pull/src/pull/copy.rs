@@ -46,7 +46,7 @@ impl Finder {
             let finder = Self { machine: machine.clone(), ..self.clone() };
             let name = Reference::Registry(reference.clone());
             let found = finder.look_up(&name, None, ManifestKind::Image, observer)?;
-            configuration(&*found.source, &found.manifest, machine, observer)?;
+            configuration(&[&*found.source], &found.manifest, machine, observer)?;
             let named = found.named.as_ref().unwrap_or(reference);
             let copy = Copy { source: &*found.source, repository: named.name(), observer };
             let top = copy.manifest(&named.identifier())?;

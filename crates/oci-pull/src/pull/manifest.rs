@@ -1,12 +1,13 @@
 //! The documents behind a name: indexes, manifests and configs (OCI image-spec; Docker's manifest v2 schema 2).
 
+use super::PullEvent;
 use crate::ambiguity;
 use crate::artifact;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
@@ -23,6 +24,9 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 /// The types that old registries put into Docker manifests instead; docker and podman accept these (moby,
 /// `distribution/pull_v2.go`, after distribution's issue 1622).
 const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/json", "text/html", ""];
+
+/// What to do about a manifest that is none.
+const NO_REGISTRY: &str = "check that it is a registry that answers, and not a login page or a proxy in its place: fetch the URL with `curl`";
 
 /// The kind of manifest that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +150,8 @@ impl ManifestDocument {
             #[serde(default)]
             media_type: String,
         }
-        let shape: Shape = serde_json::from_slice(bytes).context("the manifest is not understood")?;
+        let shape: Shape =
+            serde_json::from_slice(bytes).context("the manifest is not understood").hint(NO_REGISTRY)?;
         if shape.schema_version != 2 {
             return Err(hinted(
                 format!("the manifest has schema version {}, which cannot be verified", shape.schema_version),
@@ -189,13 +194,13 @@ fn manifest(bytes: &[u8]) -> anyhow::Result<ManifestDocument> {
 
 /// The config that a manifest refers to, if it is for this platform.
 pub(super) fn configuration(
-    source: &dyn ImageSource,
+    sources: &[&dyn ImageSource],
     manifest: &ImageManifest,
     machine: &Machine,
     observer: &PullObserver<'_>,
 ) -> anyhow::Result<ImageConfiguration> {
     let digest = descriptor_digest(manifest.config())?;
-    let bytes = RetryPolicy::usual().until_done(observer, |deadline| source.document(digest, deadline))?;
+    let bytes = document_of_any(sources, digest, observer)?;
     let configuration =
         parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
@@ -207,6 +212,25 @@ pub(super) fn configuration(
         ));
     }
     Ok(configuration)
+}
+
+/// A document from the first source that has it. Each is tried once, the last one with retries.
+fn document_of_any(
+    sources: &[&dyn ImageSource],
+    digest: Digest,
+    observer: &PullObserver<'_>,
+) -> anyhow::Result<Vec<u8>> {
+    for (number, source) in (1..).zip(sources) {
+        let is_last = number == sources.len();
+        let retry = if is_last { RetryPolicy::usual() } else { RetryPolicy::none() };
+        match retry.until_done(observer, |deadline| source.document(digest, deadline)) {
+            Err(error) if !is_last => {
+                (observer.tell)(PullEvent::Elsewhere { place: source.name(), why: format!("{error:#}") });
+            }
+            done => return done,
+        }
+    }
+    bail!("there is no place to fetch `{digest}` from")
 }
 
 /// Parses a config. `architecture` and `os` are required, but some tools omit them or leave them empty. They then count

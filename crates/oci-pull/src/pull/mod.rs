@@ -224,21 +224,23 @@ impl Puller {
         let tell = observer.tell;
         let FoundImage { source, others, approval, manifest, .. } =
             self.finder.look_up(reference, credentials, ManifestKind::Image, observer)?;
-        let configuration = manifest::configuration(&*source, &manifest, &self.finder.machine, observer)?;
+        let sources: Vec<Arc<dyn ImageSource>> = [source].into_iter().chain(others).map(Arc::from).collect();
+        let askable: Vec<&dyn ImageSource> = sources.iter().map(|source| &**source).collect();
+        let (source, machine) = (askable[0], &self.finder.machine);
+        let configuration = manifest::configuration(&askable, &manifest, machine, observer)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, so that none is freed before the others arrive.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
         let missing = layers::missing(&wanted, &self.store);
         let bytes = missing.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));
-        let need = make_room(&*source, &missing, bytes, capacity)?;
+        let need = make_room(source, &missing, bytes, capacity)?;
         let elsewhere = reference.named().map(|named| (named.name(), source.name()));
         let place = elsewhere.filter(|(named, place)| named != place).map(|(_, place)| place);
         tell(PullEvent::Approved { reason: approval.reason().to_owned() });
         let digest = approval.manifest();
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
-        let sources = Sources([source].into_iter().chain(others).map(Arc::from).collect());
         let into = Target { store: &self.store, capacity, at_once: 1 };
-        let fetched = layers::fetch_all(&sources, into, &missing, self.progress_every, tell)?;
+        let fetched = layers::fetch_all(&Sources(sources), into, &missing, self.progress_every, tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
