@@ -24,6 +24,7 @@ mod pull;
 mod schema;
 mod trial;
 mod trust;
+mod waiting;
 
 use anyhow::Result;
 use build::{Delivery, Recipe};

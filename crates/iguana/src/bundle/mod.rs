@@ -147,7 +147,7 @@ fn images(
             ));
         };
         output::note(format_args!("{image}"));
-        let locked = finder.copy(named, machines, writer, &mut trust::tell);
+        let locked = finder.copy(named, machines, writer, &mut trust::teller());
         lock.insert(image, locked.with_context(|| format!("cannot bundle `{image}`"))?);
     }
     if plan.names_images_by_expressions() {

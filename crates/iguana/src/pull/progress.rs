@@ -1,6 +1,7 @@
 //! Progress of a pull on standard error: bars on a terminal, lines otherwise.
 
 use crate::output;
+use crate::waiting::Waiting;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use oci_pull::{LayerProgress, PullEvent};
 use oci_reference::Reference;
@@ -30,22 +31,27 @@ pub(super) struct ProgressPrinter<'a> {
     bars: MultiProgress,
     layers: Vec<ProgressBar>,
     is_terminal: bool,
+    waiting: Option<Waiting>,
 }
 
 impl<'a> ProgressPrinter<'a> {
     pub(super) fn new(image: &'a Reference) -> Self {
         let is_terminal = stderr().is_terminal();
-        Self { image, start: Instant::now(), bars: MultiProgress::new(), layers: Vec::new(), is_terminal }
+        let (start, bars) = (Instant::now(), MultiProgress::new());
+        Self { image, start, bars, layers: Vec::new(), is_terminal, waiting: None }
     }
 
     pub(super) fn tell(&mut self, event: PullEvent) {
         let image = self.image;
+        self.waiting = None;
         match event {
             PullEvent::Elsewhere { place, why } => self.line(&format!("not from `{place}`: {why}")),
-            PullEvent::Approved { .. } | PullEvent::Asking { .. } => {}
+            PullEvent::Approved { .. } => {}
+            PullEvent::Asking { limit } => self.wait_for("the registry", limit),
             PullEvent::Waiting { why, wait, tried, tries } => {
-                let wait = wait.as_secs_f32();
-                self.line(&format!("{why}; trying again in {wait:.1} s ({tried} of {tries})"));
+                let seconds = wait.as_secs_f32();
+                self.line(&format!("{why}; trying again in {seconds:.1} s ({tried} of {tries})"));
+                self.wait_for("the next attempt", wait);
             }
             PullEvent::Resolved { place, layers, bytes, .. } => {
                 let place = place.map(|place| format!(" from {place}")).unwrap_or_default();
@@ -58,6 +64,10 @@ impl<'a> ProgressPrinter<'a> {
                 self.line(&format!("{image}: {} of {} after {seconds} s", megabytes(done), megabytes(bytes)));
             }
         }
+    }
+
+    fn wait_for(&mut self, what: &str, limit: Duration) {
+        self.waiting = Some(Waiting::start(format!("{}: waiting for {what}", self.image), limit));
     }
 
     fn line(&self, text: &str) {

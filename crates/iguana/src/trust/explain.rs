@@ -1,7 +1,7 @@
 //! Reports which rule decides about an image or a workflow, and why.
 
 use super::examine::examine;
-use super::{finder, tell};
+use super::{finder, teller};
 use crate::{check, output};
 use anyhow::{Context, Result};
 use config::trust::Trust;
@@ -25,7 +25,7 @@ fn image(name: &str, trust: &Trust) -> Result<()> {
     output::say(format_args!("  rule: {rule}"));
     let finder = finder(trust)?;
     let approval =
-        finder.judge(&reference, &mut tell).with_context(|| format!("`{reference}` may not run"))?;
+        finder.judge(&reference, &mut teller()).with_context(|| format!("`{reference}` may not run"))?;
     output::say(format_args!("  manifest: {}", approval.manifest()));
     output::say(format_args!("  verdict: may run {}", approval.reason()));
     Ok(())

@@ -1,6 +1,6 @@
 //! `iguana lock`: which images the names in a workflow mean today, by digest.
 
-use super::{finder, open, read_beside, tell};
+use super::{finder, open, read_beside, teller};
 use crate::{check, output, output_file};
 use anyhow::{Context, Result};
 use hint::WithHint;
@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let finder = finder(&open(options.trust.as_deref())?)?;
     let mut lock = Lock::of(&bytes, plan.serial);
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
-        let locked = finder.lock(image, &mut tell).with_context(|| format!("cannot pin `{image}`"))?;
+        let locked = finder.lock(image, &mut teller()).with_context(|| format!("cannot pin `{image}`"))?;
         output::say(format_args!("{image} is {}", locked.digest));
         lock.insert(image, locked);
     }

@@ -6,6 +6,7 @@ mod lock;
 mod template;
 
 use crate::output;
+use crate::waiting::Waiting;
 use anyhow::{Context, Result, ensure};
 use config::trust::Trust;
 use fetch::http::{DOCUMENT_LIMIT, Proxies};
@@ -100,14 +101,22 @@ pub(crate) fn finder(trust: &Trust) -> Result<Finder> {
     Ok(trust.finder(trust.client().through(proxies), Machine::this()))
 }
 
-/// Reports an event of a pull that a waiting user should know.
-pub(crate) fn tell(event: PullEvent) {
-    match event {
-        PullEvent::Elsewhere { place, why } => {
-            output::note(format_args!("warning: not from `{place}`: {why}"))
-        }
-        PullEvent::Waiting { why, .. } => output::note(format_args!("warning: {why}; trying again")),
-        _ => {}
+/// Reports the events of a pull that a waiting user should know.
+pub(crate) fn teller() -> impl FnMut(PullEvent) {
+    let mut waiting = None;
+    move |event| {
+        waiting = match event {
+            PullEvent::Asking { limit } => Some(Waiting::start("waiting for the registry".into(), limit)),
+            PullEvent::Waiting { ref why, wait, .. } => {
+                output::note(format_args!("warning: {why}; trying again"));
+                Some(Waiting::start("waiting for the next attempt".into(), wait))
+            }
+            PullEvent::Elsewhere { ref place, ref why } => {
+                output::note(format_args!("warning: not from `{place}`: {why}"));
+                None
+            }
+            _ => waiting.take(),
+        };
     }
 }
 

@@ -1,0 +1,29 @@
+//! Tells the user that a wait goes on.
+
+use crate::output;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a wait is told.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells the wait and its duration until it is dropped.
+pub(crate) struct Waiting {
+    _end: Sender<()>,
+}
+
+impl Waiting {
+    /// Starts to tell the wait for `what` (`tool:1: waiting for the registry`), which takes at most `limit`.
+    pub(crate) fn start(what: String, limit: Duration) -> Self {
+        let (end, ended) = channel::<()>();
+        let (start, limit) = (Instant::now(), limit.as_secs());
+        thread::spawn(move || {
+            while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let seconds = start.elapsed().as_secs();
+                output::note(format_args!("{what}, {seconds} s of {limit} s"));
+            }
+        });
+        Self { _end: end }
+    }
+}
