@@ -16,12 +16,13 @@ mod images;
 mod machines;
 mod networks;
 mod registries;
+pub mod soak;
 mod tools;
 
 pub use disks::{disk, layout};
-pub use images::{bundle, crafted_image, equality, escapes, fulcio, image, payload, signing, skopeo};
+pub use images::{bundle, crafted_image, equality, escapes, fulcio, image, payload, signing, skopeo, tree};
 pub use machines::{dracut, firmware, initrd, kernel, live, monitor, podman, puller, scenario, way};
-pub use networks::segment;
+pub use networks::{name_server, segment};
 pub use registries::{authority, fake_server, fault_proxy, registry, web_server};
 pub use tools::cache::cached;
 pub use tools::{packages, process};

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use iguana_lab::HOST;
 use iguana_lab::authority::Authority;
-use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
+use iguana_lab::fault_proxy::{Action, FaultProxy, Impairment, Request};
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
@@ -246,7 +246,7 @@ fn a_layer_whose_connection_breaks_is_fetched_again() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| {
         if request.target.contains("/blobs/") && request.before == 0 {
-            Action::Cut(LAYER_BYTES / 2)
+            Action::Impaired(Impairment::Cut(LAYER_BYTES / 2))
         } else {
             Action::Pass
         }

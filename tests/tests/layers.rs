@@ -8,7 +8,7 @@
 
 use anyhow::{Context as _, Result};
 use iguana_lab::crafted_image::{self, Layer, digest};
-use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
+use iguana_lab::fault_proxy::{Action, FaultProxy, Impairment, Request};
 use iguana_lab::image::{Maker, Packing, Recipe, busybox_root};
 use iguana_lab::process::{self, LONG};
 use iguana_lab::puller::{Puller, fails, here, insecure, mirror, succeeds, text};
@@ -50,9 +50,9 @@ fn ranges(fault_proxy: &FaultProxy, is_of_layer: impl Fn(&Request) -> bool) -> V
 fn a_download_goes_on_where_it_broke() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
-        0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
+        0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Cut(LAYER_BYTES / 2)),
         // Progress resets the retry counter: this is more often than the retry limit.
-        1..=6 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 20),
+        1..=6 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Cut(LAYER_BYTES / 20)),
         _ => Action::Pass,
     })?;
     let output = pulled_from(&fault_proxy)?;
@@ -71,7 +71,7 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
 fn a_byte_that_changes_on_its_way_is_named_by_digest_and_fetched_again() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
-        0 if request.target.contains("/blobs/") => Action::Damage(700),
+        0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Damage(700)),
         _ => Action::Pass,
     })?;
     let output = pulled_from(&fault_proxy)?;
@@ -85,7 +85,11 @@ fn a_server_that_sends_a_little_each_time_is_given_up() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| {
         // More than the configuration has, and less than the progress that resets the retry counter.
-        if request.target.contains("/blobs/") { Action::Cut(20_000) } else { Action::Pass }
+        if request.target.contains("/blobs/") {
+            Action::Impaired(Impairment::Cut(20_000))
+        } else {
+            Action::Pass
+        }
     })?;
     let output = pulled_from(&fault_proxy)?;
     fails(&output, &["the connection broke after", "(4 of 5)", "given up after 5 attempts"]);
@@ -96,7 +100,11 @@ fn a_server_that_sends_a_little_each_time_is_given_up() -> Result<()> {
 fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
     let registry = filled()?;
     let broken = FaultProxy::before(&registry.address(), |request| {
-        if request.target.contains("/blobs/") { Action::Cut(LAYER_BYTES / 2) } else { Action::Pass }
+        if request.target.contains("/blobs/") {
+            Action::Impaired(Impairment::Cut(LAYER_BYTES / 2))
+        } else {
+            Action::Pass
+        }
     })?;
     let second = FaultProxy::before(&registry.address(), |_| Action::Pass)?;
     let name = here(&registry);
@@ -112,7 +120,7 @@ fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
 fn a_server_without_ranges_sends_it_all_again() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
-        0 if request.target.contains("/blobs/") => Action::Cut(LAYER_BYTES / 2),
+        0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Cut(LAYER_BYTES / 2)),
         _ => Action::PassWithout("range"),
     })?;
     succeeds(&pulled_from(&fault_proxy)?, &["the connection broke after", "trying again in"]);
@@ -213,7 +221,9 @@ fn a_server_that_lies_is_found_out() -> Result<()> {
         let lie = *lie;
         let fault_proxy = FaultProxy::before(&registry.address(), move |request| match lie(request) {
             Some(action) => action,
-            None if request.target.contains("/blobs/") && request.before == 0 => Action::Cut(LAYER_BYTES / 2),
+            None if request.target.contains("/blobs/") && request.before == 0 => {
+                Action::Impaired(Impairment::Cut(LAYER_BYTES / 2))
+            }
             None => Action::Pass,
         })?;
         let output = pulled_from(&fault_proxy)?;
@@ -246,7 +256,7 @@ fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
 fn silence_is_given_up_and_the_rest_fetched_anew() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
-        0 if request.target.contains("/blobs/") => Action::Stall(LAYER_BYTES / 2),
+        0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Stall(LAYER_BYTES / 2)),
         _ => Action::Pass,
     })?;
     succeeds(

@@ -9,6 +9,7 @@
 use anyhow::{Context as _, Result};
 use fetch::http::{Client, DOCUMENT_TIME_LIMIT, Deadline};
 use fetch::tls::Roots;
+use iguana_lab::name_server::{A, ASKED, FOUND, answer, record};
 use iguana_lab::process::{self, QUICK};
 use nix::sched::{CloneFlags, unshare};
 use retry::Failure;
@@ -27,32 +28,10 @@ type ByTcp = fn(&[u8]) -> Vec<u8>;
 /// A boxed [`ByUdp`].
 type Answerer = Box<dyn Fn(&[u8]) -> Vec<Vec<u8>> + Send>;
 
-/// Bytes before the question (RFC 1035, section 4.1.1).
-const HEAD: usize = 12;
 /// Time limit for a lookup with the options of [`ask`]: a second for each of two addresses, and a margin.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The answer to `question` with these flags and records.
-fn answer(question: &[u8], flags: u16, count: u16, records: &[u8]) -> Vec<u8> {
-    let end = HEAD + question[HEAD..].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
-    let mut answer = question[..end].to_vec();
-    answer[2..4].copy_from_slice(&flags.to_be_bytes());
-    answer[6..8].copy_from_slice(&count.to_be_bytes());
-    answer[8..12].fill(0);
-    [&answer[..], records].concat()
-}
-
-/// A record for a name, with its type and data (RFC 1035, section 4.1.3).
-fn record(name: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
-    let length = data.len() as u16;
-    [name, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 9], &length.to_be_bytes(), data].concat()
-}
-
-/// A pointer to the name in the question.
-const ASKED: &[u8] = &[0xc0, HEAD as u8];
-const FOUND: u16 = 0x8180;
 const CUT_OFF: u16 = 0x8380;
-const A: u16 = 1;
 const CNAME: u16 = 5;
 
 const LIARS: &[(&str, ByUdp, ByTcp)] = &[

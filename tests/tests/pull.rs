@@ -1,12 +1,12 @@
 //! `iguana pull`: images made with third-party tools, in a directory of a workstation.
 
 use anyhow::{Context as _, Result};
-use iguana_lab::fault_proxy::{Action, FaultProxy};
+use iguana_lab::fault_proxy::{Action, FaultProxy, Impairment};
 use iguana_lab::image::{Image, Maker, Recipe};
 use iguana_lab::process::{self, LONG, QUICK};
-use iguana_lab::puller::{fails, here, insecure, says, text};
+use iguana_lab::puller::{fails, here, insecure, mirror, says, text};
 use iguana_lab::registry::{CREDENTIALS, Registry};
-use iguana_lab::{program, scratch_directory};
+use iguana_lab::{program, scratch_directory, tree};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -39,19 +39,11 @@ impl Workstation {
     }
 }
 
-/// Lists every file below a directory, with all properties that a layer has.
-fn tree(directory: &Path) -> Result<String> {
-    let script = "find . -printf '%P %y %m %U:%G %T@ %l %n\\n' | sort
-                  find . -type f -exec sha256sum {} + | sort -k 2
-                  getfattr -R -h -d -m - . 2> /dev/null | sort";
-    process::run(Command::new("sh").args(["-ec", script]).current_dir(directory), LONG)
-}
-
-/// The same listing after umoci unpacked the image.
+/// The listing of its tree after umoci unpacked the image.
 fn unpacked_by_umoci(image: &Image, room: &Path) -> Result<String> {
     let source = format!("{}:latest", image.layout().display());
     process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(room.join("umoci")), LONG)?;
-    tree(&room.join("umoci/rootfs"))
+    tree::listing(&room.join("umoci/rootfs"))
 }
 
 /// Layers that hide files of lower layers: by a file, a whiteout, and an opaque directory.
@@ -76,7 +68,7 @@ fn a_directory_gets_the_tree_that_the_layers_make() -> Result<()> {
     let output =
         workstation.pull_from(&here(&registry), "tool", &["--digest-file", &file.display().to_string()])?;
     says(&output, 0, &["layers, ", "MB"]);
-    assert_eq!(tree(&workstation.path("root"))?, unpacked_by_umoci(&image, workstation.0.path())?);
+    assert_eq!(tree::listing(&workstation.path("root"))?, unpacked_by_umoci(&image, workstation.0.path())?);
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
     let digest = process::run(skopeo.arg(format!("docker://{}/tool", here(&registry))), QUICK)?;
@@ -122,7 +114,7 @@ fn a_login_and_an_archive_are_taken() -> Result<()> {
     let target = format!("{archive}:r.example/tool:1");
     process::run(Command::new("skopeo").args(["--insecure-policy", "copy", "-q", &source, &target]), LONG)?;
     says(&archived.pull(&archive, &[])?, 0, &[]);
-    assert_eq!(tree(&archived.path("root"))?, tree(&workstation.path("root"))?);
+    assert_eq!(tree::listing(&archived.path("root"))?, tree::listing(&workstation.path("root"))?);
     Ok(())
 }
 
@@ -131,12 +123,31 @@ fn what_breaks_is_told_in_plain_lines() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::busybox()?.file("/data", 0o644, vec![1; 1 << 20])?.make(Maker::Spec)?, "tool")?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
-        0 if request.target.contains("/blobs/") => Action::Cut(100_000),
+        0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Cut(100_000)),
         _ => Action::Pass,
     })?;
     let workstation = Workstation::new()?;
     let output = workstation.pull_from(&fault_proxy.address(), "tool", &[])?;
     says(&output, 0, &["the connection broke after", "trying again in", "(1 of 5)"]);
     assert!(!text(&output).contains('\u{1b}'), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn what_a_mirror_refuses_comes_from_the_registry() -> Result<()> {
+    let registry = Registry::plain()?;
+    registry.push(&layered()?, "tool")?;
+    let without_blobs = FaultProxy::before(&registry.address(), |request| {
+        if request.target.contains("/blobs/") {
+            return Action::Answer("403 Forbidden", Vec::new(), Vec::new());
+        }
+        Action::Pass
+    })?;
+    let workstation = Workstation::new()?;
+    let conf = workstation.path("mirrored.conf");
+    fs::write(&conf, insecure(&here(&registry)) + &mirror(&without_blobs.address()))?;
+    let options = ["--registries", &conf.display().to_string()];
+    let output = workstation.pull(&format!("{}/tool", here(&registry)), &options)?;
+    says(&output, 0, &[&format!("not from `{}/tool`", without_blobs.address()), "403 Forbidden"]);
     Ok(())
 }

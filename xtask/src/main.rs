@@ -19,6 +19,7 @@ mod handover;
 mod house;
 mod python;
 mod release;
+mod soak;
 mod table;
 mod test;
 mod waits;
@@ -53,6 +54,8 @@ enum Command {
     Equality(equality::Options),
     /// Feeds hostile input to whatever reads the bytes of others.
     Fuzz(fuzz::Options),
+    /// Runs with faults that a seed draws, and whether each ends right or names the fault in time.
+    Soak(soak::Options),
     /// Every way by which Iguana comes to a machine, by BIOS and by UEFI; some half an hour.
     Ways(ways::Options),
     /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<()> {
         Command::Handover(options) => handover::run(&options),
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Ways(options) => ways::run(&options),
         Command::Dist(options) => dist::ship(&options),
         Command::Docs => docs::run(),

@@ -9,3 +9,4 @@ pub mod image;
 pub mod payload;
 pub mod signing;
 pub mod skopeo;
+pub mod tree;

@@ -1,3 +1,4 @@
 //! Networks for virtual machines.
 
+pub mod name_server;
 pub mod segment;

@@ -1,9 +1,13 @@
 //! A proxy in front of a registry that misbehaves: it passes requests on, answers them itself, or breaks connections.
 
+mod impairment;
+
+pub use impairment::Impairment;
+
 use crate::HOST;
 use anyhow::{Context, Result};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,7 +19,7 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(60);
 /// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The request target.
+    /// The request target; empty for a connection that is not read ([`FaultProxy::of_connections`]).
     pub target: String,
     /// The request line and headers.
     pub head: String,
@@ -35,16 +39,16 @@ impl Request {
 pub enum Action {
     /// Pass on the server's answer.
     Pass,
-    /// Pass on only this number of bytes.
-    Cut(usize),
-    /// Pass on the answer with one byte changed at this offset.
-    Damage(u64),
+    /// Pass on the answer over an impaired network.
+    Impaired(Impairment),
     /// Pass on the answer to the request without this header.
     PassWithout(&'static str),
-    /// Pass on this number of bytes, then send nothing.
-    Stall(usize),
+    /// Pass on the answer with this value of a header.
+    Lie(&'static str, String),
     /// Answer with this status, headers and body.
     Answer(&'static str, Vec<(&'static str, String)>, Vec<u8>),
+    /// Answer with these bytes.
+    Raw(Vec<u8>),
     /// Answer with an endless body of zeros.
     Endless,
     /// Open a tunnel to the target's port on loopback, as a proxy does.
@@ -61,17 +65,38 @@ pub struct FaultProxy {
     acceptor: Option<JoinHandle<()>>,
 }
 
+/// What the proxy reads of a connection.
+#[derive(Clone, Copy)]
+enum Reads {
+    /// One request.
+    Request,
+    /// Nothing: the bytes are passed on as they come.
+    Nothing,
+}
+
 impl FaultProxy {
     /// A proxy in front of the server `behind` (its address for guests) that does what `rule` returns.
     pub fn before(
         behind: &str,
         rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
     ) -> Result<FaultProxy> {
+        FaultProxy::start(behind, Reads::Request, Arc::new(rule))
+    }
+
+    /// A proxy that passes on whole connections, of TLS for example. Its rule may choose [`Action::Pass`],
+    /// [`Action::Impaired`] and [`Action::Raw`] for each; offsets count from the first byte of the server.
+    pub fn of_connections(
+        behind: &str,
+        rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
+    ) -> Result<FaultProxy> {
+        FaultProxy::start(behind, Reads::Nothing, Arc::new(rule))
+    }
+
+    fn start(behind: &str, reads: Reads, rule: Arc<Rule>) -> Result<FaultProxy> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
         let address = listener.local_addr()?;
         let (requests, closing) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(AtomicBool::new(false)));
         let behind = behind.replace(HOST, "127.0.0.1");
-        let rule: Arc<Rule> = Arc::new(rule);
         let acceptor = std::thread::spawn({
             let (requests, closing) = (requests.clone(), closing.clone());
             move || {
@@ -80,7 +105,7 @@ impl FaultProxy {
                         return;
                     }
                     let (behind, rule, requests) = (behind.clone(), rule.clone(), requests.clone());
-                    std::thread::spawn(move || converse(stream, &behind, &*rule, &requests));
+                    std::thread::spawn(move || converse(stream, reads, &behind, &*rule, &requests));
                 }
             }
         });
@@ -108,55 +133,89 @@ impl Drop for FaultProxy {
     }
 }
 
-/// Handles one request; the connection is closed after the answer.
-fn converse(stream: TcpStream, behind: &str, rule: &Rule, requests: &Mutex<Vec<Request>>) -> Option<()> {
+/// Handles one request, or one connection; the connection is closed after the answer.
+fn converse(
+    stream: TcpStream,
+    reads: Reads,
+    behind: &str,
+    rule: &Rule,
+    requests: &Mutex<Vec<Request>>,
+) -> Option<()> {
     stream.set_read_timeout(Some(CLIENT_LIMIT)).ok()?;
     let mut client = BufReader::new(stream);
-    let head = head(&mut client)?;
-    let target = head.split(' ').nth(1)?.to_owned();
+    let (head, target) = match reads {
+        Reads::Nothing => Default::default(),
+        Reads::Request => {
+            let head = read_head(&mut client)?;
+            let target = head.split(' ').nth(1)?.to_owned();
+            (head, target)
+        }
+    };
     let request = {
         let mut requests = requests.lock().ok()?;
         let before = requests.iter().filter(|other| other.target == target).count();
         requests.push(Request { target, head, before });
         requests.last()?.clone()
     };
-    let client = client.get_mut();
-    match rule(&request) {
-        Action::Pass => pass(&request.head, behind, client, u64::MAX),
-        Action::Cut(bytes) => pass(&request.head, behind, client, bytes as u64),
-        Action::Damage(at) => damage(&request.head, behind, client, at),
-        Action::PassWithout(header) => pass(&without(&request.head, header), behind, client, u64::MAX),
-        Action::Stall(bytes) => {
-            pass(&request.head, behind, client, bytes as u64)?;
-            // Wait until the client closes the connection.
-            client.read(&mut [0]).ok().map(drop)
+    let (action, client) = (rule(&request), client.get_mut());
+    match reads {
+        Reads::Nothing => splice(action, behind, client),
+        Reads::Request => answer(action, &request, behind, client),
+    }
+}
+
+fn answer(action: Action, request: &Request, behind: &str, client: &mut TcpStream) -> Option<()> {
+    let head = &request.head;
+    match action {
+        Action::Pass => io::copy(&mut ask(head, behind)?, client).ok().map(drop),
+        Action::Impaired(impairment) => {
+            let mut server = BufReader::new(ask(head, behind)?);
+            let head = read_head(&mut server)?;
+            impairment.carry(head.as_bytes(), server, client).ok()
+        }
+        Action::PassWithout(header) => {
+            io::copy(&mut ask(&without(head, header), behind)?, client).ok().map(drop)
+        }
+        Action::Lie(header, value) => {
+            let mut server = BufReader::new(ask(head, behind)?);
+            let head = without(&read_head(&mut server)?, header);
+            let head = head.replacen("\r\n", &format!("\r\n{header}: {value}\r\n"), 1);
+            io::copy(&mut head.as_bytes().chain(server), client).ok().map(drop)
         }
         Action::Endless => endless(client),
-        Action::Answer(status, headers, body) => answer(client, status, &headers, &body),
+        Action::Raw(bytes) => client.write_all(&bytes).ok(),
+        Action::Answer(status, headers, body) => send(client, status, &headers, &body),
         Action::Tunnel => tunnel(client, &request.target),
     }
 }
 
-fn head(client: &mut impl BufRead) -> Option<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        (client.read_line(&mut head).ok()? > 0).then_some(())?;
+/// Passes on a connection in both directions.
+fn splice(action: Action, behind: &str, client: &mut TcpStream) -> Option<()> {
+    let mut server = TcpStream::connect(behind).ok()?;
+    relay(client, &server)?;
+    match action {
+        Action::Impaired(impairment) => impairment.carry(&[], &mut server, client).ok(),
+        Action::Raw(bytes) => client.write_all(&bytes).ok(),
+        _ => io::copy(&mut server, client).ok().map(drop),
     }
-    Some(head)
 }
 
-fn pass(head: &str, behind: &str, client: &mut TcpStream, limit: u64) -> Option<()> {
-    std::io::copy(&mut ask(head, behind)?.take(limit), client).ok()?;
+/// Passes on what the client sends, on a thread of its own.
+fn relay(client: &TcpStream, server: &TcpStream) -> Option<()> {
+    let (mut from_client, mut to_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
+    std::thread::spawn(move || {
+        io::copy(&mut from_client, &mut to_server).ok();
+        to_server.shutdown(Shutdown::Write).ok();
+    });
     Some(())
 }
 
-fn damage(head: &str, behind: &str, client: &mut TcpStream, at: u64) -> Option<()> {
-    let mut server = ask(head, behind)?;
-    std::io::copy(&mut (&mut server).take(at), client).ok()?;
-    let mut byte = [0];
-    server.read_exact(&mut byte).ok()?;
-    client.write_all(&[byte[0] ^ 1]).ok()?;
-    std::io::copy(&mut server, client).ok().map(drop)
+fn read_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        (stream.read_line(&mut head).ok()? > 0).then_some(())?;
+    }
+    Some(head)
 }
 
 /// Sends the request to the server, which closes the connection after its answer.
@@ -167,7 +226,7 @@ fn ask(head: &str, behind: &str) -> Option<TcpStream> {
     Some(server)
 }
 
-fn answer(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &[u8]) -> Option<()> {
+fn send(client: &mut TcpStream, status: &str, headers: &[(&str, String)], body: &[u8]) -> Option<()> {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
@@ -189,11 +248,6 @@ fn tunnel(client: &mut TcpStream, target: &str) -> Option<()> {
     let port: u16 = target.rsplit(':').next()?.parse().ok()?;
     let mut server = TcpStream::connect(("127.0.0.1", port)).ok()?;
     client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
-    let (mut from_client, mut to_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
-    std::thread::spawn(move || {
-        std::io::copy(&mut from_client, &mut to_server).ok();
-        to_server.shutdown(std::net::Shutdown::Write).ok();
-    });
-    std::io::copy(&mut server, client).ok();
-    Some(())
+    relay(client, &server)?;
+    io::copy(&mut server, client).ok().map(drop)
 }
