@@ -32,14 +32,14 @@ mod shared;
 mod step;
 
 /// The directory that only Iguana writes to.
-const OWN: &str = "/run/iguana";
+pub const OWN: &str = "/run/iguana";
 
 pub use log::ServiceLog;
 pub use progress::{LOG_PREFIX, ProgressSink, Writers};
 pub use results::{KERNEL_ACTION, MOUNT_LIST, Results};
 pub use shared::{
-    Limits, Mounted, PATH as SHARED, Shared, is_of_containers, is_open_of_containers, lock, mount, release,
-    show_own_to_container, volume,
+    Limits, Mounted, PATH as SHARED, Shared, is_mounted_below, is_of_containers, is_open_of_containers,
+    is_own, lock, mount, release, show_own_to_container, volume,
 };
 pub use step::{INSIDE as STEP_INSIDE, OUTPUT, OUTPUT_INSIDE, StepFiles};
 

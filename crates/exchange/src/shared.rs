@@ -180,6 +180,10 @@ pub fn show_own_to_container() -> anyhow::Result<()> {
 
 /// Whether a path is, as it is written, below `/iguana` or `/run/iguana`.
 fn is_written_as_ours(path: &Path) -> bool {
+    is_written_below(path, &[PATH, OWN])
+}
+
+fn is_written_below(path: &Path, directories: &[&str]) -> bool {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
         match part {
@@ -188,7 +192,7 @@ fn is_written_as_ours(path: &Path) -> bool {
             _ => {}
         }
     }
-    [PATH, OWN].iter().any(|ours| plain.starts_with(ours))
+    directories.iter().any(|directory| plain.starts_with(directory))
 }
 
 /// Opens the target of a volume below `/iguana`, where containers can write. Missing directories are created, and no
@@ -223,6 +227,12 @@ pub fn is_of_containers(path: &Path) -> bool {
     found.is_ok_and(|found| is_open_of_containers(&found))
 }
 
+/// Whether a path leads below `/run/iguana`, as it is written or after its links are resolved.
+#[expect(clippy::disallowed_methods, reason = "only to see where the path leads")]
+pub fn is_own(path: &Path) -> bool {
+    is_written_below(path, &[OWN]) || path.canonicalize().is_ok_and(|path| path.starts_with(OWN))
+}
+
 /// Like [`is_of_containers`], for an open file.
 pub fn is_open_of_containers(found: &OwnedFd) -> bool {
     let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -234,6 +244,26 @@ pub fn is_open_of_containers(found: &OwnedFd) -> bool {
     let device = |path: &str| stat(path).ok().map(|stat| stat.st_dev);
     let Ok(own) = fstat(found) else { return false };
     [PATH, OF_OTHERS].iter().any(|path| device(path) == Some(own.st_dev) && device(path) != device("/"))
+}
+
+/// Whether a file system of containers is mounted below a directory: that of `/iguana`, of `/run/iguana`, or another one
+/// below these.
+///
+/// # Errors
+/// When the mounts cannot be read.
+pub fn is_mounted_below(directory: &Path) -> anyhow::Result<bool> {
+    Ok(is_shown_below(&mounts()?, directory))
+}
+
+fn is_shown_below(mounts: &str, directory: &Path) -> bool {
+    // proc_pid_mountinfo(5): all mounts of a file system have its device.
+    let device = |line: &str| line.split(' ').nth(2).map(str::to_owned);
+    let is_at_or_below = |line: &str, path: &Path| {
+        line.split(' ').nth(4).is_some_and(|place| Path::new(place).starts_with(path))
+    };
+    let ours = |line: &&str| [PATH, OWN].iter().any(|path| is_at_or_below(line, path.as_ref()));
+    let devices: Vec<_> = mounts.lines().filter(ours).map(device).collect();
+    mounts.lines().any(|line| is_at_or_below(line, directory) && devices.contains(&device(line)))
 }
 
 /// Locks the machine for one run, until the value is dropped.
@@ -275,6 +305,18 @@ mod tests {
         assert!(is_ours(&[root, ours, below]) && is_ours(&[root, disk, ours]));
         assert!(!is_ours(&[root]) && !is_ours(&[root, ours, disk]) && !is_ours(&[root, other]));
         assert!(!is_ours(&[root, below]));
+    }
+
+    #[test]
+    fn what_containers_share_is_found_wherever_it_is_mounted_again() {
+        let shared = "41 22 0:40 / /iguana rw - tmpfs iguana rw\n42 41 0:41 / /iguana/unprivileged rw - tmpfs iguana rw\n\
+            43 22 0:42 / /run/iguana rw - tmpfs tmpfs rw\n44 43 0:43 / /run/iguana/store rw - tmpfs tmpfs rw\n";
+        let there = |line: &str| is_shown_below(&format!("{shared}{line}"), Path::new("/sysroot"));
+        for device in ["0:40", "0:41", "0:42", "0:43"] {
+            assert!(there(&format!("50 22 {device} /a /sysroot/x/y rw - tmpfs iguana rw")), "{device}");
+            assert!(!there(&format!("50 22 {device} /a /sysroots rw - tmpfs iguana rw")), "{device}");
+        }
+        assert!(!there("50 22 254:1 / /sysroot rw - ext4 /dev/vda1 rw"));
     }
 
     #[test]

@@ -93,8 +93,9 @@ impl ProcessAccount {
 pub(super) struct MemoryFiles {
     pub(super) limit: &'static str,
     used: &'static str,
-    /// Lines of `memory.stat` that count page cache, which the kernel can reclaim.
-    cached: [&'static str; 2],
+    /// Lines of `memory.stat` that count what the kernel takes for reclaimable, as in `MemAvailable`: page cache, and the names
+    /// of files. Of a tmpfs it can reclaim no names: counted twice, they would not be in the limit of all containers.
+    cached: &'static [&'static str],
     /// Counts how often the cgroup's own limit, and not that of a parent or child, led to a kill.
     refusals: &'static str,
     /// Has a line `oom_kill NUMBER`.
@@ -106,7 +107,7 @@ pub(super) struct MemoryFiles {
 pub(super) const UNIFIED: MemoryFiles = MemoryFiles {
     limit: "memory.max",
     used: "memory.current",
-    cached: ["active_file", "inactive_file"],
+    cached: &["active_file", "inactive_file", "slab_reclaimable"],
     refusals: "memory.events.local",
     kills: "memory.events",
     peak: "memory.peak",
@@ -114,7 +115,7 @@ pub(super) const UNIFIED: MemoryFiles = MemoryFiles {
 pub(super) const VERSION_1: MemoryFiles = MemoryFiles {
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
-    cached: ["total_active_file", "total_inactive_file"],
+    cached: &["total_active_file", "total_inactive_file"],
     // Also counts the times when memory could be reclaimed.
     refusals: "memory.failcnt",
     // Counts kills in the cgroup of the killed process.
@@ -123,7 +124,7 @@ pub(super) const VERSION_1: MemoryFiles = MemoryFiles {
 };
 
 impl MemoryFiles {
-    /// Bytes in use, without page cache that can be reclaimed.
+    /// Bytes in use, without what `MemAvailable` counts as available.
     pub(super) fn used(&self, directory: &Path) -> u64 {
         let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
         let cached: u64 = self.cached.iter().filter_map(|key| number_of(&stat, key)).sum();
@@ -434,6 +435,16 @@ mod tests {
             assert!(error.to_string().contains("cannot be enforced"), "{error:#}");
             assert!(hint::of(&error).unwrap().contains("cgroup_disable="));
         }
+    }
+
+    /// 190 MB of the names of empty files led to a kill of the boot's own process.
+    #[test]
+    fn the_names_of_files_count_for_the_limit_of_all_containers() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("memory.current"), "1000\n").unwrap();
+        let stat = "anon 1\nactive_file 100\ninactive_file 200\nslab_reclaimable 400\nslab_unreclaimable 1\n";
+        fs::write(home.path().join("memory.stat"), stat).unwrap();
+        assert_eq!(UNIFIED.used(home.path()), 300);
     }
 
     #[test]

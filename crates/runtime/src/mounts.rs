@@ -70,41 +70,24 @@ pub(super) struct MountTree {
     is_memory: bool,
     /// Containers with fewer rights may write there.
     is_writable_by_others: bool,
+    /// Where it is on the host, without links.
+    path: Option<PathBuf>,
 }
 
-/// Where a mount goes.
-pub(super) struct MountTarget<'a> {
-    directory: Directory,
-    path: &'a Path,
-    /// Those on the path.
-    links: Links,
-}
-
-impl<'a> MountTarget<'a> {
-    /// In the container's root, where every link of the image stays. But what lies below a mount in which others write has
-    /// no link on the way there: whoever made it would choose what the mount covers.
-    pub(super) fn of(
-        root: &Directory,
-        target: &'a Path,
-        attached: &[(&Option<MountTree>, &Mount)],
-    ) -> anyhow::Result<Self> {
-        let of_others =
-            attached.iter().filter(|(tree, _)| tree.as_ref().is_some_and(|it| it.is_writable_by_others));
-        let below =
-            of_others.filter_map(|(_, above)| Some((above, target.strip_prefix(&above.target).ok()?)));
-        // The uppermost one.
-        let below = below
-            .filter(|(_, rest)| !rest.as_os_str().is_empty())
-            .max_by_key(|(_, rest)| rest.components().count());
-        Ok(match below {
-            Some((above, path)) => {
-                Self { directory: root.directory(&above.target, Links::Inside)?, path, links: Links::Refuse }
-            }
-            None => {
-                Self { directory: root.directory("", Links::Inside)?, path: target, links: Links::Inside }
-            }
-        })
-    }
+/// Where mounts go: in the container's root (`/`), where every link of the image stays. In a mount in which others write, and
+/// in the file systems of the kernel, no link is followed: whoever made it would choose what the mount covers.
+///
+/// # Errors
+/// When the kernel cannot identify a directory.
+pub(super) fn targets<'a>(
+    attached: impl Iterator<Item = &'a MountTree>,
+    kernel: &KernelFileSystems,
+) -> anyhow::Result<Regions> {
+    let of_others = attached.filter(|tree| tree.is_writable_by_others);
+    let opened = of_others.map(|tree| tree.descriptor.try_clone());
+    let opened = opened.chain(kernel.descriptors()).collect::<io::Result<Vec<_>>>()?;
+    let named = opened.into_iter().map(|descriptor| Directory::from_descriptor(descriptor, "a mount"));
+    Ok(Regions::new(&named.collect::<Vec<_>>(), &[])?)
 }
 
 impl MountTree {
@@ -133,7 +116,13 @@ impl MountTree {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let descriptor = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Some(Self { descriptor, is_directory: true, is_memory: false, is_writable_by_others: false }))
+        Ok(Some(Self {
+            descriptor,
+            is_directory: true,
+            is_memory: false,
+            is_writable_by_others: false,
+            path: None,
+        }))
     }
 
     fn of_path(path: &Path, regions: &Regions) -> anyhow::Result<Self> {
@@ -157,7 +146,9 @@ impl MountTree {
             | OpenTreeFlags::AT_RECURSIVE
             | OpenTreeFlags::AT_EMPTY_PATH;
         let descriptor = open_tree(handle, "", flags)?;
-        Ok(Self { descriptor, is_directory, is_memory: false, is_writable_by_others: *is_writable_by_others })
+        let path = fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd())).ok();
+        let is_writable_by_others = *is_writable_by_others;
+        Ok(Self { descriptor, is_directory, is_memory: false, is_writable_by_others, path })
     }
 
     fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {
@@ -169,7 +160,7 @@ impl MountTree {
         fsconfig_create(&memory).context("cannot make a tmpfs")?;
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let descriptor = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        Ok(Self { descriptor, is_directory: true, is_memory: true, is_writable_by_others: false })
+        Ok(Self { descriptor, is_directory: true, is_memory: true, is_writable_by_others: false, path: None })
     }
 
     /// overlayfs refuses a single layer without a writable one, so an empty one is put below it.
@@ -189,21 +180,20 @@ impl MountTree {
         Ok(Self { is_writable_by_others: false, ..Self::of_path(place, regions)? })
     }
 
-    /// Attaches it. `restrictions` are in force for all of it.
+    /// Attaches it where `targets` says. `restrictions` are in force for all of it.
     pub(super) fn attach(
         &self,
-        target: &MountTarget<'_>,
+        targets: &Regions,
         mount: &Mount,
         restrictions: MountFlags,
         kernel: &KernelFileSystems,
     ) -> anyhow::Result<()> {
-        let is_of_kernel = matches!(mount.source, MountSource::Kernel(_));
-        if is_of_kernel && target.directory.directory(target.path, target.links).is_err() {
+        let covered = targets.locate(&mount.target).ok().map(|found| found.handle);
+        if matches!(mount.source, MountSource::Kernel(_)) && covered.is_none() {
             // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
         }
-        let covered = target.directory.locate(target.path, target.links).ok();
-        let made = make_target(target, self.is_directory)?;
+        let made = make_target(targets, &mount.target, self.is_directory)?;
         if kernel.are_covered_at(&made, &mount.target)? {
             return Err(hinted(
                 "a link of the image leads from there to `/dev`, `/proc` or `/sys`",
@@ -223,6 +213,26 @@ impl MountTree {
     }
 }
 
+impl MountTree {
+    /// Covers these directories of the host where they are below it. Call it when it is attached.
+    pub(super) fn hide(&self, directories: &[&Path]) -> anyhow::Result<()> {
+        let whole = Directory::from_descriptor(self.descriptor.try_clone()?, "a volume");
+        let below = directories.iter().filter_map(|it| it.strip_prefix(self.path.as_ref()?).ok());
+        for below in below.filter(|below| !below.as_os_str().is_empty()) {
+            let place = match whole.locate(below, Links::Refuse) {
+                Err(error) if error.is_not_found() => continue,
+                found => found?,
+            };
+            // tmpfs treats a size of 0 as "no limit".
+            let cover = Self::of_memory(Some(1))?;
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(&cover.descriptor, "", &place, "", flags)?;
+            restrict(&cover.descriptor, MountFlags::RDONLY, Reach::ThisMount)?;
+        }
+        Ok(())
+    }
+}
+
 /// Gives a tmpfs the owner and the mode of the directory that it covers.
 fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
     let memory = openat(memory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -231,20 +241,18 @@ fn take_after(memory: impl AsFd, covered: &Stat) -> io::Result<()> {
 }
 
 /// Makes what a mount can be attached to, if it is missing, and takes hold of it.
-fn make_target(target: &MountTarget<'_>, is_directory: bool) -> anyhow::Result<OwnedFd> {
-    let MountTarget { directory: root, path: target, links } = target;
+fn make_target(targets: &Regions, target: &Path, is_directory: bool) -> anyhow::Result<OwnedFd> {
     if is_directory {
-        let made = root.make_directories(target, NEW_DIRECTORY, *links)?;
-        return Ok(made.as_fd().try_clone_to_owned()?);
+        return Ok(targets.locate_or_make(target, NEW_DIRECTORY)?.handle);
     }
-    match root.locate(target, *links) {
+    match targets.locate(target) {
         Err(error) if error.is_not_found() => {}
-        found => return Ok(found?),
+        found => return Ok(found?.handle),
     }
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(anyhow::anyhow!("a file cannot be mounted on a directory"));
     };
-    let parent = root.make_directories(parent, NEW_DIRECTORY, *links)?;
+    let parent = Directory::from_descriptor(targets.locate_or_make(parent, NEW_DIRECTORY)?.handle, parent);
     // `/etc/resolv.conf` of many images is a link to a service that does not run there.
     match unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}

@@ -4,7 +4,7 @@
 use super::mounts::{Reach, make_read_only};
 use anyhow::{Context as _, ensure};
 use hint::WithHint as _;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
@@ -153,25 +153,40 @@ pub(super) fn open_null() -> anyhow::Result<File> {
     File::open(NULL).with_context(|| format!("cannot open `{NULL}`"))
 }
 
-/// The file systems of the kernel in a container with fewer rights. What is mounted there is taken for the kernel's word,
-/// so a link of the image must not lead a volume there.
-pub(super) struct KernelFileSystems(Vec<(&'static str, Dev)>);
+/// The file systems of the kernel in a container. What is mounted there is taken for the kernel's word, so a link of the
+/// image must not lead a volume there.
+pub(super) struct KernelFileSystems(Vec<KernelFileSystem>);
+
+struct KernelFileSystem {
+    directory: Directory,
+    device: Dev,
+    /// Nothing is mounted there, but for what the plan has in `/dev`.
+    is_ours: bool,
+}
 
 impl KernelFileSystems {
-    /// Those that [`mount_kernel_file_systems`] has mounted. None in a privileged container, which may mount anything.
+    /// Those that [`mount_kernel_file_systems`] has mounted. A privileged container may mount anything there.
     pub(super) fn find(root: &Directory, privileged: bool) -> anyhow::Result<Self> {
-        let places = [&PROC].into_iter().chain(OWN).filter(|_| !privileged).map(|own| own.at);
-        let find =
-            |at: &'static str| Ok((at, rustix::fs::fstat(root.directory(&at[1..], Links::Refuse)?)?.st_dev));
+        let places = [&PROC].into_iter().chain(OWN.iter().filter(|_| !privileged)).map(|own| own.at);
+        let find = |at: &str| {
+            let directory = root.directory(&at[1..], Links::Refuse)?;
+            let device = rustix::fs::fstat(&directory)?.st_dev;
+            Ok(KernelFileSystem { directory, device, is_ours: !privileged })
+        };
         Ok(Self(places.map(find).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Their directories.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = io::Result<OwnedFd>> {
+        self.0.iter().map(|it| it.directory.as_fd().try_clone_to_owned())
     }
 
     /// Whether a mount at `found` would cover a part of them, other than one in `/dev` that the plan names as such.
     pub(super) fn are_covered_at(&self, found: impl AsFd, target: &Path) -> io::Result<bool> {
         let device = rustix::fs::fstat(found)?.st_dev;
-        let covers =
-            |(at, own): &(&str, Dev)| *own == device && !(at.starts_with(DEVICES_AT) && is_below_dev(target));
-        Ok(self.0.iter().any(covers))
+        let is_in_dev =
+            |it: &KernelFileSystem| it.directory.path().starts_with(DEVICES_AT) && is_below_dev(target);
+        Ok(self.0.iter().any(|it| it.is_ours && it.device == device && !is_in_dev(it)))
     }
 }
 

@@ -4,7 +4,7 @@
 //! is resolved inside the root, and no image can redirect a mount elsewhere.
 
 use super::mounts;
-use super::mounts::{MountTarget, MountTree, Reach};
+use super::mounts::{MountTree, Reach};
 use super::plan::MountSource;
 use super::privileges;
 use super::privileges::KernelFileSystems;
@@ -73,11 +73,13 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     // Before any volume may lie there: in the machine's `/run` the mark would make a container of the machine.
     mark_as_container(&root);
     show_mounts(&root);
-    let mounts: Vec<_> = trees.iter().zip(&order.mounts).collect();
-    for (number, (tree, mount)) in mounts.iter().enumerate() {
+    // In `/run` are the scripts and files of all containers.
+    let own = [Path::new(exchange::OWN), order.scratch.parent().unwrap_or(&order.scratch)];
+    for (number, (tree, mount)) in trees.iter().zip(&order.mounts).enumerate() {
         let Some(tree) = tree else { continue };
-        MountTarget::of(&root, &mount.target, &mounts[..number])
-            .and_then(|target| tree.attach(&target, mount, restrictions, &kernel))
+        mounts::targets(trees[..number].iter().flatten(), &kernel)
+            .and_then(|targets| tree.attach(&targets, mount, restrictions, &kernel))
+            .and_then(|()| if order.privileged { Ok(()) } else { tree.hide(&own) })
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
         if matches!(mount.source, MountSource::Tmpfs { .. }) && mount.target == Path::new("/run") {
             mark_as_container(&root);

@@ -42,7 +42,7 @@ pub use write::{NewFile, Scratch};
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2, readlinkat,
+    CWD, Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2, readlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -205,23 +205,24 @@ impl Directory {
     /// # Errors
     /// When there are more than `limit`.
     pub fn names(&self, limit: usize) -> Result<Vec<OsString>> {
-        let of_directory = |cause: Cause| Error::new(&self.path, cause);
-        let again = openat(&self.descriptor, ".", DIRECTORY, Mode::empty());
-        let entries = again.and_then(Dir::new).map_err(|errno| of_directory(errno.into()))?;
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|errno| of_directory(errno.into()))?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            if names.len() == limit {
-                return Err(of_directory(Cause::TooMany(limit)));
-            }
-            names.push(OsStr::from_bytes(name).to_owned());
+        let mut names = self.first_names(limit.saturating_add(1))?;
+        if names.len() > limit {
+            return Err(Error::new(&self.path, Cause::TooMany(limit)));
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The first names in this directory, `limit` of them at most.
+    fn first_names(&self, limit: usize) -> Result<Vec<OsString>> {
+        let of_directory = |errno: Errno| Error::new(&self.path, errno);
+        let again = openat(&self.descriptor, ".", DIRECTORY, Mode::empty());
+        let entries = again.and_then(Dir::new).map_err(of_directory)?;
+        let name = |entry: DirEntry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+        let names = entries.map(|entry| entry.map(name).map_err(of_directory));
+        let is_of_entry =
+            |name: &Result<OsString>| !name.as_ref().is_ok_and(|name| name == "." || name == "..");
+        names.filter(is_of_entry).take(limit).collect()
     }
 
     fn resolve(&self, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd> {

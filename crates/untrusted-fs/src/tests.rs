@@ -150,6 +150,21 @@ fn a_tree_is_removed_however_deep() {
 }
 
 #[test]
+fn of_a_directory_with_many_names_a_part_is_in_memory() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    let full = directory.create_directory("full", 0o755).unwrap();
+    for number in 0..10_000 {
+        full.create(format!("{number}"), 0o600).unwrap();
+    }
+    assert_eq!(full.first_names(4096).unwrap().len(), 4096);
+    assert_eq!(full.names(10_000).unwrap().len(), 10_000);
+    assert!(matches!(full.names(9_999).unwrap_err().cause(), Cause::TooMany(9_999)));
+    directory.remove("full").unwrap();
+    assert!(directory.names(0).unwrap().is_empty());
+}
+
+#[test]
 fn a_directory_is_opened_or_made_and_a_link_is_neither() {
     let scratch = Scratch::new();
     symlink(scratch.outside.path(), scratch.at("link")).unwrap();

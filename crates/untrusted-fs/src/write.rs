@@ -18,6 +18,8 @@ const NEW: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The mode of a file while it is written: no other user may read it.
 const MODE_MEANWHILE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Names of a directory that are in memory at once while it is emptied: whoever filled it chose their number.
+const NAMES_AT_ONCE: usize = 4096;
 /// Random names that are tried before giving up because each one exists.
 const TRIES: usize = 16;
 /// Nested directories that are open at once while a tree is removed: each takes a descriptor (of 1,024, getrlimit(2))
@@ -238,19 +240,24 @@ impl Directory {
     /// result is then `false`, and `top` has to be emptied again.
     fn empty(&self, top: &Self, depth: usize) -> Result<bool> {
         let mut is_empty = true;
-        for name in self.names(usize::MAX)? {
-            if self.remove_plain(&name)? {
-                continue;
+        loop {
+            let names = self.first_names(NAMES_AT_ONCE)?;
+            if names.is_empty() {
+                return Ok(is_empty);
             }
-            if depth == 0 {
-                self.move_up(&name, top)?;
-                is_empty = false;
-            } else {
-                is_empty &= self.directory(&name, Links::Refuse)?.empty(top, depth - 1)?;
-                self.remove_directory(&name)?;
+            for name in names {
+                if self.remove_plain(&name)? {
+                    continue;
+                }
+                if depth == 0 {
+                    self.move_up(&name, top)?;
+                    is_empty = false;
+                } else {
+                    is_empty &= self.directory(&name, Links::Refuse)?.empty(top, depth - 1)?;
+                    self.remove_directory(&name)?;
+                }
             }
         }
-        Ok(is_empty)
     }
 
     /// Removes an entry; `false` if it is a directory. Most entries are files, so unlink(2) is tried without a look at

@@ -66,9 +66,14 @@ impl System {
         list.iter().try_for_each(MountEntry::refuse_containers_files)?;
         for entry in list {
             let start = Instant::now();
-            match mount_one(entry, report) {
+            // Again: what a line names may be there only since the line before.
+            match entry.refuse_containers_files().and_then(|()| mount_one(entry, report)) {
                 Ok(mounted) => {
                     system.take(entry, mounted)?;
+                    // With `rbind` as part of something larger.
+                    if exchange::is_mounted_below(Path::new(NEW_ROOT)).context("cannot read the mounts")? {
+                        return Err(entry.of_containers());
+                    }
                     report.detail(format_args!(
                         "handover: line for `{}` done in {} ms",
                         entry.mountpoint.display(),

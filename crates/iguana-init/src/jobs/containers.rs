@@ -5,6 +5,7 @@ use super::images::Pulled;
 use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
+use hint::hinted;
 use oci_pull::VerifiedImage;
 use runtime::{Mount, MountSource, Plan, Program, ProgramCommand, Runtime, Stdio};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ pub(super) fn prepare(
     plan.env.extend(scope.env().clone());
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
     for (number, volume) in volumes.iter().enumerate() {
+        refuse_own_files(volume, plan.privileged)?;
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
     let image = Arc::clone(pulled.get(&container.image)?);
@@ -75,6 +77,17 @@ pub(crate) fn writable_by_others(plan: &workflow::Plan, store: &Path, privileged
         _ => None,
     });
     [store.to_owned()].into_iter().chain(paths).collect()
+}
+
+/// Refuses the scripts and files of other containers as a volume of one with fewer rights.
+fn refuse_own_files(volume: &Volume, privileged: bool) -> anyhow::Result<()> {
+    match &volume.source {
+        VolumeSource::Host(path) if !privileged && exchange::is_own(path) => Err(hinted(
+            format!("the volume `{}` is of Iguana's own files", path.display()),
+            "a container with `privileged: false` cannot have it: name another directory",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn mount(

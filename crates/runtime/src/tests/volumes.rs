@@ -28,6 +28,14 @@ fn whoever_writes_to_a_volume_does_not_choose_what_is_mounted_over() {
             .or_else(|_| fs::remove_dir_all(&made))
             .unwrap();
     }
+    // The same by another name of the image for it.
+    symlink("../run", lab.directory("layer/var").join("run")).unwrap();
+    symlink("/bin", others.join("cache")).unwrap();
+    lab.plan.mounts = vec![Mount::bind(&others, "/run"), Mount::bind(&tools, "/var/run/cache")];
+    let error = format!("{:#}", lab.try_start().map(drop).unwrap_err());
+    assert!(error.contains("symbolic link"), "{error}");
+    fs::remove_file(others.join("cache")).unwrap();
+    lab.plan.mounts.truncate(1);
     // Others cannot write here.
     symlink("/srv", tools.join("below")).unwrap();
     lab.plan.mounts = vec![Mount::bind(&tools, "/data"), Mount::bind(&others, "/data/below")];
@@ -52,4 +60,20 @@ fn the_marks_of_a_container_are_not_left_in_its_volumes() {
             "engine=\"iguana\"\n/proc/mounts"
         );
     }
+}
+
+/// Whoever has the machine's `/run` would write the scripts of containers with all rights.
+#[test]
+fn a_volume_does_not_bring_along_what_other_containers_have() {
+    let mut lab = Lab::unprivileged();
+    let above = lab.directory.0.parent().unwrap().to_owned();
+    let name = lab.directory.0.file_name().unwrap().to_str().unwrap().to_owned();
+    lab.plan.mounts = vec![Mount::bind(&above, "/data"), Mount::bind(lab.directory("note"), "/note")];
+    let look = format!(
+        "ls /data | grep -c {name}; ls /data/{name}; touch /data/{name}/x 2> /dev/null || echo denied; \
+        mv /data/{name} /data/moved 2> /dev/null || echo stays; touch /note/x && echo written"
+    );
+    assert_eq!(lab.says(&lab.start(), &look), "1\ndenied\nstays\nwritten");
+    lab.plan.privileged = true;
+    assert!(lab.says(&lab.start(), &format!("ls /data/{name}")).contains("layer"));
 }
