@@ -5,7 +5,9 @@ use iguana_lab::image::Recipe;
 use iguana_lab::live::LiveSystem;
 use iguana_lab::program;
 use iguana_lab::registry::Registry;
-use std::process::Output;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Output};
 
 fn system(script: &str) -> Result<LiveSystem> {
     let registry = Registry::plain()?;
@@ -100,6 +102,20 @@ fn a_dry_run_reports_everything_and_does_nothing() -> Result<()> {
         ["1. job own", "pull 127.0.0.1:", "2. job steps", "needs own", "the machine's /iguana at /again"];
     assert_says(&output, 0, &expected);
     assert!(!text(&output).contains("this ran"));
+    Ok(())
+}
+
+/// The kernel gives PID 1 the words of its command line that it does not know.
+#[test]
+fn arguments_of_any_bytes_end_nothing() -> Result<()> {
+    let odd = OsStr::from_bytes(b"\xff.yaml");
+    for (arguments, status, told) in [
+        (vec![odd], 2, "this program runs as PID 1"),
+        (vec!["run".as_ref(), odd], 1, "cannot read the workflow"),
+    ] {
+        let output = Command::new(program("iguana-init")).args(arguments).output()?;
+        assert_says(&output, status, &[told]);
+    }
     Ok(())
 }
 
@@ -238,7 +254,8 @@ jobs:
   few:
     container: {image: REGISTRY/tool, privileged: false}
     steps:
-      - run: '(while :; do ln -sf /etc/important /run/iguana/output; ln -sf /etc/important /run/iguana/step-3; done) > /dev/null 2>&1 &'
+      - run: '(while :; do ln -sf /etc/important /run/iguana/output; ln -sf /etc/important /run/iguana/step-4; done) > /dev/null 2>&1 &'
+      - run: '(while :; do echo disk=/dev/evil; done >> /run/iguana/output) > /dev/null 2>&1 &'
       - {id: used, uses: 'docker://REGISTRY/tool'}
       - run: 'echo \"step 3 sees ${{ steps.used.outputs.disk }}\"'
   all:

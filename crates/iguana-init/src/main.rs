@@ -41,7 +41,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     sys::want_no_backtrace();
-    let arguments: Vec<String> = std::env::args().collect();
+    // Of any bytes: the kernel passes on what is on its command line.
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let word = |place: usize| arguments.get(place).map(String::as_str).unwrap_or_default();
     let rest = |first: usize| arguments.iter().skip(first).cloned();
     let is_first_process = rustix::process::getpid().is_init();

@@ -356,7 +356,7 @@ fn the_files_of_steps_and_paths_are_seen_from_both_sides() {
     let lab = Lab::new();
     let container = lab.start();
     let files = container.step_files();
-    files.write_output("to container ").unwrap();
+    lab.says(&container, "echo -n 'to container ' > /run/iguana/output");
     let script = "cd /run/iguana; cat output; echo from container >> output; touch new || echo denied";
     let program = Program { user: Some("guest".into()), ..lab.script(script) };
     assert!(lab.said(&container, &program).ends_with("denied\n"));

@@ -51,23 +51,6 @@ pub(super) fn read(files: &StepFiles) -> anyhow::Result<StringMap> {
     parse(&String::from_utf8_lossy(&files.read_output()?))
 }
 
-/// Writes outputs in the same format.
-pub(super) fn write(files: &StepFiles, outputs: &StringMap) -> anyhow::Result<()> {
-    files.write_output(&render(outputs))
-}
-
-/// The form that [`parse`] reads back. What comes from elsewhere may be in a value: no line of it ends the value.
-fn render(outputs: &StringMap) -> String {
-    let text = |(name, value): (&String, &String)| {
-        let mut end = "iguana-end-of-output".to_owned();
-        while value.lines().any(|line| line.trim_end_matches('\r') == end) {
-            end.push('-');
-        }
-        format!("{name}<<{end}\n{value}\n{end}\n")
-    };
-    outputs.iter().map(text).collect()
-}
-
 /// Parses `NAME=VALUE`, or `NAME<<END`, lines, and `END`.
 fn parse(text: &str) -> anyhow::Result<StringMap> {
     let mut outputs = StringMap::new();
@@ -123,15 +106,6 @@ mod tests {
         let outputs = parse("a=1\n\nb<<END\none\ntwo=2\nEND\nc=x<<y\na=2\n").unwrap();
         let pairs: Vec<(&str, &str)> = outputs.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(pairs, [("a", "2"), ("b", "one\ntwo=2"), ("c", "x<<y")]);
-    }
-
-    /// The author ended the value by a word that nobody guesses; so nothing in it is an output.
-    #[test]
-    fn what_is_in_a_value_stays_in_it_when_it_is_passed_on() {
-        let outputs =
-            parse("note<<7f3a\niguana-end-of-output\ndisk=/dev/sda\niguana-end-of-output-\n7f3a\n").unwrap();
-        assert_eq!(parse(&render(&outputs)).unwrap(), outputs);
-        assert_eq!(outputs.keys().collect::<Vec<_>>(), ["note"]);
     }
 
     /// 60 steps with 120,000 outputs each took 2.4 GB.

@@ -7,7 +7,6 @@ use super::{Deadline, Setup, attempts, containers, outputs};
 use crate::report::Report;
 use anyhow::Context as _;
 use events::{Event, Seconds, Text};
-use exchange::StepFiles;
 use hint::hinted;
 use runtime::{Container, Program, ProgramCommand, ProgramExit};
 use std::path::Path;
@@ -91,10 +90,9 @@ impl Steps<'_> {
         let (mut written, before) = (StringMap::new(), *room);
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
-            self.container.step_files().clear_output()?;
-            let ran = self.act(number, step, scope);
+            let Acted { ran, written: read } = self.act(number, step, scope);
             // The outputs of a failed step count, as with GitHub, but its failure is what is reported.
-            let read = outputs::read(self.container.step_files()).and_then(|read| {
+            let read = read.and_then(|read| {
                 *room = before.after(&read)?;
                 Ok(read)
             });
@@ -120,18 +118,26 @@ impl Steps<'_> {
         self.report.tell(Event::StepEnd { job, step, title, outcome, seconds, why });
     }
 
-    fn act(&self, number: usize, step: &Step, scope: &Scope) -> anyhow::Result<()> {
-        let ended = match &step.action {
+    /// Runs a step, and reads its outputs from the container that it ran in: another one could write to its own file in the
+    /// name of this step.
+    fn act(&self, number: usize, step: &Step, scope: &Scope) -> Acted {
+        let (ended, written) = match &step.action {
             Action::Run { script, shell, directory } => {
+                let files = self.container.step_files();
                 let script = script.evaluate(scope);
-                self.run_script(number, step, &script, shell.as_deref(), directory.as_deref(), scope)?
+                let ended = files.clear_output().and_then(|()| {
+                    self.run_script(number, step, &script, shell.as_deref(), directory.as_deref(), scope)
+                });
+                (ended, outputs::read(files))
             }
-            Action::Use(container) => self.run_container(number, step, container, scope)?,
+            Action::Use(container) => match self.start_container(number, container, scope) {
+                Ok(own) => {
+                    (self.run_container(step, container, &own, scope), outputs::read(own.step_files()))
+                }
+                Err(error) => (Err(error), Ok(StringMap::new())),
+            },
         };
-        if ended.is_success() {
-            return Ok(());
-        }
-        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the step's own messages are above")))
+        Acted { ran: ended.and_then(success), written }
     }
 
     fn run_script(
@@ -175,25 +181,44 @@ impl Steps<'_> {
         Ok(words.into_iter().map(Into::into).collect())
     }
 
-    /// Runs a step in a container of its own, beside the job's and with its volumes.
-    fn run_container(
+    /// Starts the container of a step beside the job's and with its volumes.
+    fn start_container(
         &self,
         number: usize,
-        step: &Step,
         own: &workflow::Container,
         scope: &Scope,
-    ) -> anyhow::Result<ProgramExit> {
+    ) -> anyhow::Result<Container> {
         // Job and service IDs contain no dots, so this name is unique.
         let name = format!("{}.step.{}", self.id, number + 1);
         let volumes = &self.job.container.volumes;
-        let container = containers::start(&name, own, volumes, scope, self.pulled, self.setup)?;
-        let limit = self.deadline.limit(step.limits.timeout)?;
-        let ended = self.setup.terminal.attached(own.tty, |stdio| {
-            self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
-        })?;
-        let copied = copy_outputs(container.step_files(), self.container.step_files());
-        if ended.is_success() { copied.map(|()| ended) } else { Ok(ended) }
+        containers::start(&name, own, volumes, scope, self.pulled, self.setup)
     }
+
+    fn run_container(
+        &self,
+        step: &Step,
+        own: &workflow::Container,
+        container: &Container,
+        scope: &Scope,
+    ) -> anyhow::Result<ProgramExit> {
+        let limit = self.deadline.limit(step.limits.timeout)?;
+        self.setup.terminal.attached(own.tty, |stdio| {
+            self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
+        })
+    }
+}
+
+/// What a step did, and the outputs that it wrote.
+struct Acted {
+    ran: anyhow::Result<()>,
+    written: anyhow::Result<StringMap>,
+}
+
+fn success(ended: ProgramExit) -> anyhow::Result<()> {
+    if ended.is_success() {
+        return Ok(());
+    }
+    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the step's own messages are above")))
 }
 
 /// The beginning of a script's first line, short enough for a line of the console.
@@ -211,9 +236,4 @@ fn below(directory: Option<&str>, step: Option<&str>) -> Option<String> {
         (directory, step) => step.or(directory)?.to_owned(),
     };
     Some(path)
-}
-
-/// Copies the outputs from a step's own container to the job's.
-fn copy_outputs(from: &StepFiles, to: &StepFiles) -> anyhow::Result<()> {
-    outputs::write(to, &outputs::read(from)?)
 }
