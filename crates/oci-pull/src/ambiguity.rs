@@ -2,7 +2,7 @@
 //! a manifest has one digest and two contents (CVE-2021-41190).
 
 use crate::spelling;
-use crate::spelling::{Fault, VALUES_LIMIT};
+use crate::spelling::{ANNOTATIONS_LIMIT, Fault, VALUES_LIMIT};
 use anyhow::ensure;
 use hint::hinted;
 use oci_spec::image::ImageIndex;
@@ -117,19 +117,22 @@ fn ambiguous(what: &str, why: &str) -> anyhow::Error {
     )
 }
 
-/// Refuses a document with keys that only some readers recognize, or with more than [`VALUES_LIMIT`] values. Other code
-/// refuses text that is not JSON. `what` names the document in the message.
+/// Refuses a document with keys that only some readers recognize, with a key twice, or with more than [`VALUES_LIMIT`] values
+/// or [`ANNOTATIONS_LIMIT`] labels and annotations. Other code refuses text that is not JSON. `what` names the document in the
+/// message.
 ///
 /// # Errors
-/// When a key differs from the specification's in case only, or there are too many values.
+/// When a key is there twice or differs from the specification's in case only, or there are too many values.
 pub(super) fn check_keys(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let too_many = |count: String| {
+        let hint = "no tool makes such a document: push the image again";
+        Err(hinted(format!("{what} has more than {count}"), hint))
+    };
     match spelling::fault(bytes) {
         None => Ok(()),
         Some(Fault::Spelling(why)) => Err(ambiguous(what, &why)),
-        Some(Fault::TooManyValues) => Err(hinted(
-            format!("{what} has more than {VALUES_LIMIT} values"),
-            "no tool makes such a document: push the image again",
-        )),
+        Some(Fault::TooManyValues) => too_many(format!("{VALUES_LIMIT} values")),
+        Some(Fault::TooManyAnnotations) => too_many(format!("{ANNOTATIONS_LIMIT} labels and annotations")),
     }
 }
 
@@ -250,6 +253,31 @@ mod tests {
         let free = json!({"config": {"Labels": {"User": "x", "user": "y"}, "Volumes": {"/Data": {}}},
             "annotations": {"digest": "a", "Digest": "b"}, "unknown": {"Key": 1, "key": 2.5, "k": -1, "b": true}});
         assert!(check_keys("it", free.to_string().as_bytes()).is_ok());
+    }
+
+    /// Go puts the two objects together, and serde_json takes the last.
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let twice = br#"{"rootfs": {}, "config": {"User": "1000"}, "config": {"Cmd": ["id"]}}"#;
+        let told = check_keys("the configuration", twice).unwrap_err().to_string();
+        assert!(told.contains("its key `config` is there twice"), "{told}");
+        let below = br#"{"config": {"Env": ["A=1"], "Env": ["A=2"]}}"#;
+        assert!(check_keys("it", below).unwrap_err().to_string().contains("`Env` is there twice"));
+    }
+
+    /// 8 MiB of annotations of two letters took 350 MB of memory.
+    #[test]
+    fn a_document_has_so_many_annotations_at_most() {
+        let entries = |count: usize| (0..count).map(|it| format!("\"{it}\":\"\",")).collect::<String>();
+        for (count, is_taken) in [(ANNOTATIONS_LIMIT / 2, true), (ANNOTATIONS_LIMIT / 2 + 1, false)] {
+            let (labels, annotations) = (entries(ANNOTATIONS_LIMIT / 2 - 1), entries(count - 1));
+            let document = format!(
+                r#"{{"config": {{"Labels": {{{labels}"x": ""}}}}, "annotations": {{{annotations}"x": ""}}}}"#
+            );
+            let told = check_keys("it", document.as_bytes()).map_err(|error| error.to_string());
+            assert_eq!(told.is_ok(), is_taken, "{told:?}");
+            assert!(is_taken || told == Err("it has more than 10000 labels and annotations".into()));
+        }
     }
 
     /// 8 MiB of small objects took 700 MB of memory.

@@ -6,6 +6,7 @@
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
 /// The keys of manifests, indexes and configs that are read here: OCI image-spec, manifest.md, image-index.md,
@@ -55,6 +56,10 @@ const NAMED_FREELY: &[&str] = &["ExposedPorts", "Labels", "Volumes", "annotation
 /// memory.
 pub(super) const VALUES_LIMIT: usize = 100_000;
 
+/// Entries of all objects whose keys are chosen by the author, as annotations: they are kept in memory, and usual images have a
+/// few dozen.
+pub(super) const ANNOTATIONS_LIMIT: usize = 10_000;
+
 /// What is wrong with a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -62,14 +67,20 @@ pub(super) enum Fault {
     Spelling(String),
     /// It has more values than [`VALUES_LIMIT`].
     TooManyValues,
+    /// It has more entries than [`ANNOTATIONS_LIMIT`].
+    TooManyAnnotations,
 }
 
 /// Checks all keys of a document. Other code refuses text that is not JSON.
 pub(super) fn fault(bytes: &[u8]) -> Option<Fault> {
-    let values = Cell::new(0);
+    let (values, annotations) = (Cell::new(0), Cell::new(0));
     let mut text = serde_json::Deserializer::from_slice(bytes);
-    match (Keys { values: &values }).deserialize(&mut text) {
+    match (Keys { values: &values, annotations: &annotations, is_named_freely: false }).deserialize(&mut text)
+    {
         Err(error) if error.is_data() && values.get() > VALUES_LIMIT => Some(Fault::TooManyValues),
+        Err(error) if error.is_data() && annotations.get() > ANNOTATIONS_LIMIT => {
+            Some(Fault::TooManyAnnotations)
+        }
         Err(error) if error.is_data() => Some(Fault::Spelling(error.to_string())),
         _ => None,
     }
@@ -94,6 +105,22 @@ fn check<E: Error>(key: &str) -> Result<(), E> {
 struct Keys<'a> {
     /// The number of values of the document so far.
     values: &'a Cell<usize>,
+    /// The same of entries that are named freely.
+    annotations: &'a Cell<usize>,
+    /// It is of [`NAMED_FREELY`].
+    is_named_freely: bool,
+}
+
+impl Keys<'_> {
+    fn count<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            self.annotations.set(self.annotations.get() + 1);
+            if self.annotations.get() > ANNOTATIONS_LIMIT {
+                return Err(A::Error::custom("too many"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Keys<'_> {
@@ -116,13 +143,18 @@ impl<'de> Visitor<'de> for Keys<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if self.is_named_freely {
+            return self.count(map);
+        }
+        let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             check(&key)?;
-            if NAMED_FREELY.contains(&key.as_str()) {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value_seed(self)?;
+            let is_named_freely = NAMED_FREELY.contains(&key.as_str());
+            if let Some(key) = seen.replace(key) {
+                let why = "some tools put the two together, others take one of them";
+                return Err(A::Error::custom(format!("its key `{key}` is there twice: {why}")));
             }
+            map.next_value_seed(Self { is_named_freely, ..self })?;
         }
         Ok(())
     }

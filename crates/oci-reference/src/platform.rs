@@ -2,7 +2,7 @@
 //! containerd's platforms package.
 
 use hint::hinted;
-use oci_spec::image::{Arch, Descriptor, ImageIndex, Os};
+use oci_spec::image::{Arch, Descriptor, ImageIndex, Os, Platform};
 use std::str::FromStr;
 
 /// A machine, described by what its processor can run.
@@ -80,6 +80,21 @@ impl Machine {
         Self::of(Self::this().architecture, "")
     }
 
+    /// The machine that an image with this architecture and variant is for.
+    #[must_use]
+    pub fn of_image(architecture: &Arch, variant: Option<&str>) -> Self {
+        Self::of(architecture.clone(), variant.unwrap_or_default())
+    }
+
+    /// The machine that an entry of an index is for.
+    ///
+    /// # Errors
+    /// When it is for another operating system than Linux.
+    pub fn of_platform(platform: &Platform) -> anyhow::Result<Self> {
+        anyhow::ensure!(*platform.os() == Os::Linux, "its index has an image for `{}`", platform.os());
+        Ok(Self::of_image(platform.architecture(), platform.variant().as_deref()))
+    }
+
     /// A machine with this variant; an empty one is the default variant.
     fn of(architecture: Arch, variant: &str) -> Self {
         let variant = usual(&architecture, variant);
@@ -131,7 +146,7 @@ impl std::fmt::Display for Machine {
 fn offered(index: &ImageIndex) -> Vec<String> {
     let platforms = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
     let known = platforms.filter(|platform| platform.os().to_string() != "unknown");
-    let text = |platform: &oci_spec::image::Platform| {
+    let text = |platform: &Platform| {
         let variant = platform.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
         format!("{}/{}{variant}", platform.os(), platform.architecture())
     };

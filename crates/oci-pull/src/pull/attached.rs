@@ -15,6 +15,7 @@ use oci_reference::digest::Digest;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use oci_trust::{PAYLOAD_TYPE, Signature};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ const MOST_SIGNATURES: usize = 64;
 const PAYLOAD_LIMIT: u64 = 64 << 10;
 /// Time limit for all signatures of one image: each takes a registry some ms, and may take as long as a document.
 const SIGNATURES_TIME_LIMIT: Duration = Duration::from_secs(300);
+/// What the names of cosign's annotations begin with.
+const ANNOTATIONS: &[&str] = &["dev.cosignproject.cosign/", "dev.sigstore.cosign/"];
 /// The artifact type of cosign's signature manifests among the referrers.
 const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
@@ -52,6 +55,7 @@ pub(super) struct Referrers {
 impl SignatureManifest {
     /// `None` for every other document.
     fn parse(bytes: Vec<u8>) -> Option<Self> {
+        ambiguity::check_keys("the manifest of the signatures", &bytes).ok()?;
         let manifest = ImageManifest::from_reader(&bytes[..]).ok()?;
         let kind = manifest.media_type().as_ref().unwrap_or(&MediaType::ImageManifest);
         (*kind == MediaType::ImageManifest).then_some(Self { bytes, manifest })
@@ -100,6 +104,12 @@ impl<'a> Attached<'a> {
     pub(super) fn new(repository: &'a dyn ImageSource, observer: &'a PullObserver<'a>) -> Self {
         let until = Instant::now() + SIGNATURES_TIME_LIMIT;
         Self { repository, observer, until, obstacles: RefCell::default() }
+    }
+
+    /// The same when its time is over.
+    #[cfg(test)]
+    pub(super) fn over(self) -> Self {
+        Self { until: Instant::now(), ..self }
     }
 
     /// The manifest under cosign's tag.
@@ -169,7 +179,7 @@ impl<'a> Attached<'a> {
                 }
                 Ok(payload)
             })?;
-            let annotations = layer.annotations().clone().unwrap_or_default();
+            let annotations = annotations(layer)?;
             signatures.extend(payload.map(|payload| Signature { payload, annotations }));
         }
         Ok(signatures)
@@ -225,7 +235,8 @@ impl<'a> Attached<'a> {
         RetryPolicy::usual().until_done(self.observer, attempt)
     }
 
-    fn check_time(&self) -> anyhow::Result<()> {
+    /// Whether there is time left.
+    pub(super) fn check_time(&self) -> anyhow::Result<()> {
         if Instant::now() < self.until {
             return Ok(());
         }
@@ -234,6 +245,19 @@ impl<'a> Attached<'a> {
             format!("look into the registry of `{}`: it answers too slowly", self.repository.name()),
         ))
     }
+}
+
+/// The annotations of a signature that are read: cosign's.
+fn annotations(layer: &Descriptor) -> anyhow::Result<HashMap<String, String>> {
+    let all = layer.annotations().iter().flatten();
+    let ours = all.filter(|(name, _)| ANNOTATIONS.iter().any(|prefix| name.starts_with(prefix)));
+    let ours: HashMap<String, String> = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let bytes: usize = ours.iter().map(|(name, value)| name.len() + value.len()).sum();
+    ensure!(
+        bytes as u64 <= PAYLOAD_LIMIT,
+        "the annotations of a signature have {bytes} bytes, more than {PAYLOAD_LIMIT}"
+    );
+    Ok(ours)
 }
 
 /// The entries of signatures in a list of referrers, no more of them than anybody makes.

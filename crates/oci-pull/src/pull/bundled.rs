@@ -1,22 +1,33 @@
 //! Judges the images of a bundle without asking any registry: the decision that a boot would make.
 
 use super::Finder;
+use super::layers::{Compression, Wanted};
 use super::manifest;
+use super::manifest::ManifestKind;
 use crate::bundle::RepositoryView;
 use crate::retry::PullObserver;
+use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
+use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
 use hint::hinted;
-use oci_reference::digest::Digest;
+use oci_reference::digest::{Digest, Hasher};
+use oci_reference::platform::Machine;
 use oci_reference::reference::{Named, Reference};
 use oci_trust::policy::Approval;
+use std::collections::HashSet;
+use std::io::{BufReader, Read};
+
+/// Bytes per read.
+const BLOCK: usize = 256 << 10;
 
 impl Finder {
-    /// Asks the policy about an image in the bundle, for each platform that the bundle has.
+    /// Asks the policy about an image in the bundle, and whether it could be unpacked, for each platform that the bundle has.
+    /// Returns these.
     ///
     /// # Errors
-    /// When the bundle does not have it, the policy rejects it for one of the platforms, or a boot would not trust the
-    /// bundle for the meaning of its tag.
-    pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Approval>> {
+    /// When the bundle does not have it, the policy rejects it or it cannot be unpacked for one of the platforms, or a boot
+    /// would not trust the bundle for the meaning of its tag.
+    pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Machine>> {
         let absent = || {
             let hint = "make the bundle anew: `iguana bundle WORKFLOW --output FILE`";
             hinted(format!("the bundle has no image `{reference}`"), hint)
@@ -36,17 +47,18 @@ impl Finder {
         Err(refused.unwrap_or_else(absent))
     }
 
-    fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Approval>> {
+    fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Machine>> {
         let manifests = manifest::taken_along(repository_view, &candidate.identifier(), candidate.digest());
         let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
         ensure!(!manifests.is_empty(), "the bundle has none of the manifests of `{candidate}`");
-        let judge = |digest: &Digest| {
+        let judge = |(digest, platform): &(Digest, Option<Machine>)| {
             let approval = PullObserver::staying(&mut |_| (), |observer| {
                 self.approve(candidate, repository_view, *digest, observer)
             })
             .with_context(|| format!("`{candidate}` may not run"))?;
             if self.takes_word_of_bundle(candidate, &approval) {
-                return Ok(approval);
+                return check_whole(repository_view, *digest, platform.as_ref())
+                    .with_context(|| format!("`{candidate}` cannot be unpacked"));
             }
             Err(hinted(
                 format!(
@@ -61,5 +73,51 @@ impl Finder {
     /// Whether the bundle is trusted for the meaning of a name: the name has a digest, or a signature vouches for it.
     pub(super) fn takes_word_of_bundle(&self, candidate: &Named, approval: &Approval) -> bool {
         candidate.digest().is_some() || self.believes_bundle || approval.is_by_signature()
+    }
+}
+
+/// Checks what a boot checks of an image: the configuration, that it is for the platform that the index tells of, and each
+/// layer, which is decompressed. Returns the platform.
+fn check_whole(
+    source: &dyn ImageSource,
+    digest: Digest,
+    platform: Option<&Machine>,
+) -> anyhow::Result<Machine> {
+    let (name, kind, deadline) =
+        (digest.to_string(), ManifestKind::Image, Deadline::within(DOCUMENT_TIME_LIMIT));
+    let resolved = manifest::resolve(source, &name, Some(digest), kind, &Machine::usual(), deadline);
+    let (_, manifest) = resolved.map_err(|failure| failure.error)?;
+    let (configuration, machine) = manifest::any_configuration(source, &manifest, deadline)?;
+    let is_for = |wanted: &&Machine| {
+        wanted.rank(configuration.architecture(), configuration.variant().as_deref()).is_some()
+    };
+    if let Some(wanted) = platform.filter(|wanted| !is_for(wanted)) {
+        let message = format!("its index says that it is for `{wanted}`, and it is for `{machine}`");
+        return Err(hinted(message, "push the image again"));
+    }
+    let mut seen = HashSet::new();
+    for layer in Wanted::all(&manifest, &configuration)?.iter().filter(|layer| seen.insert(layer.digest)) {
+        let unpacked =
+            unpacked_digest(source, layer).with_context(|| format!("the layer `{}`", layer.digest))?;
+        layer.diff_id.expect("its uncompressed bytes", unpacked)?;
+    }
+    Ok(machine)
+}
+
+/// The digest of the uncompressed bytes of a layer.
+fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<Digest> {
+    let blob = source.blob(layer.digest, layer.bytes, 0).map_err(|failure| failure.error)?;
+    let packed = BufReader::new(blob);
+    let mut unpacked: Box<dyn Read> = match layer.compression {
+        Compression::None => Box::new(packed),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
+    };
+    let (mut hasher, mut block) = (Hasher::new(), vec![0; BLOCK]);
+    loop {
+        match unpacked.read(&mut block).context("it cannot be decompressed")? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&block[..count]),
+        }
     }
 }

@@ -85,9 +85,13 @@ impl Copy<'_> {
 
     fn blobs(&self, manifest: &ImageManifest, bundle: &Writer) -> anyhow::Result<()> {
         for descriptor in manifest.layers().iter().chain([manifest.config()]) {
-            self.blob(descriptor, bundle).with_context(|| format!("`{}`", descriptor.digest()))?;
+            self.named_blob(descriptor, bundle)?;
         }
         Ok(())
+    }
+
+    fn named_blob(&self, descriptor: &Descriptor, bundle: &Writer) -> anyhow::Result<()> {
+        self.blob(descriptor, bundle).with_context(|| format!("`{}`", descriptor.digest()))
     }
 
     fn blob(&self, descriptor: &Descriptor, bundle: &Writer) -> anyhow::Result<()> {
@@ -137,23 +141,33 @@ impl Copy<'_> {
         if let Some(found) = attached.by_tag(signed)?
             && !found.payloads()?.is_empty()
         {
-            self.attached(&found, bundle)?;
+            self.attached(&attached, &found, bundle)?;
             self.name(&signature_tag(signed), &found.bytes, bundle)?;
         }
         let Some(referrers) = attached.by_referrers(signed)? else { return Ok(()) };
         if referrers.signatures.is_empty() {
             return Ok(());
         }
-        referrers.signatures.iter().try_for_each(|found| self.attached(found, bundle))?;
+        referrers.signatures.iter().try_for_each(|found| self.attached(&attached, found, bundle))?;
         bundle.put(&referrers.list)?;
         self.name(&as_tag(signed), &referrers.list, bundle)
     }
 
-    fn attached(&self, found: &SignatureManifest, bundle: &Writer) -> anyhow::Result<()> {
+    fn attached(
+        &self,
+        attached: &Attached<'_>,
+        found: &SignatureManifest,
+        bundle: &Writer,
+    ) -> anyhow::Result<()> {
         bundle.put(&found.bytes)?;
         check_bounds(&found.manifest.layers().iter().collect::<Vec<_>>())?;
         check_bounds(&[found.manifest.config()])?;
-        self.blobs(&found.manifest, bundle)
+        let mut blobs = found.manifest.layers().iter().chain([found.manifest.config()]);
+        blobs.try_for_each(|blob| {
+            // As for the manifests: each blob may be as slow as a layer.
+            attached.check_time()?;
+            self.named_blob(blob, bundle)
+        })
     }
 
     fn name(&self, tag: &str, manifest: &[u8], bundle: &mut Writer) -> anyhow::Result<()> {
@@ -260,6 +274,21 @@ mod tests {
         registry.0.insert(as_tag(image), alone.clone());
         let (_home, writer) = copied(&registry, image);
         assert!(!writer.unwrap().has(Digest::of(&alone)));
+    }
+
+    #[test]
+    fn signatures_that_are_taken_along_are_fetched_for_a_time_at_most() {
+        let (mut registry, home) = (Registry::default(), tempfile::tempdir().unwrap());
+        let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
+        registry.0.insert(signature_tag(payload), manifest(config, &[part(payload, 7)]));
+        let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(false) };
+        let copy = Copy { source: &registry, repository: registry.name(), observer: &observer };
+        let attached = Attached::new(&registry, &observer);
+        let found = attached.by_tag(payload).unwrap().unwrap();
+        let writer = Writer::new(home.path()).unwrap();
+        let told = copy.attached(&attached.over(), &found, &writer).unwrap_err();
+        assert!(format!("{told:#}").contains("they did not all come within 300 s"), "{told:#}");
+        assert!(!writer.has(payload));
     }
 
     #[test]

@@ -79,21 +79,29 @@ pub(super) fn resolve(
     }
 }
 
-/// The manifests behind a name that a source has, for every platform.
+/// The manifests behind a name that a source has, for every platform that its index tells of, if it has one.
 pub(super) fn taken_along(
     source: &dyn ImageSource,
     identifier: &str,
     digest: Option<Digest>,
-) -> anyhow::Result<Vec<Digest>> {
+) -> anyhow::Result<Vec<(Digest, Option<Machine>)>> {
     let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
     let bytes = source.manifest(identifier, deadline).map_err(|failure| failure.error)?;
     digest.map_or(Ok(()), |digest| digest.verify("the manifest", &bytes))?;
     if let ManifestDocument::Manifest(_) = ManifestDocument::parse(&bytes, ManifestKind::Image)? {
-        return Ok(vec![Digest::of(&bytes)]);
+        return Ok(vec![(Digest::of(&bytes), None)]);
     }
-    let index = ImageIndex::from_reader(&bytes[..]).context("the image's index is not understood")?;
-    let digests = index.manifests().iter().map(descriptor_digest).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(digests.into_iter().filter(|digest| source.has(*digest)).collect())
+    let index = ambiguity::index(&bytes).context("the image's index is not understood")?;
+    let mut found = Vec::new();
+    for entry in index.manifests() {
+        let digest = descriptor_digest(entry)?;
+        if source.has(digest) {
+            let listed = source.manifest(&digest.to_string(), deadline).map_err(|failure| failure.error)?;
+            ambiguity::refuse(&listed, "the index", Some(entry.media_type().as_ref()))?;
+            found.push((digest, entry.platform().as_ref().map(Machine::of_platform).transpose()?));
+        }
+    }
+    Ok(found)
 }
 
 /// The digests behind a name; `judged` is the manifest for this platform, which must be part of it.
@@ -231,6 +239,20 @@ fn document_of_any(
         }
     }
     bail!("there is no place to fetch `{digest}` from")
+}
+
+/// The config that a manifest refers to, and the machine that it is for.
+pub(super) fn any_configuration(
+    source: &dyn ImageSource,
+    manifest: &ImageManifest,
+    deadline: Deadline,
+) -> anyhow::Result<(ImageConfiguration, Machine)> {
+    let digest = descriptor_digest(manifest.config())?;
+    let bytes = source.document(digest, deadline).map_err(|failure| failure.error)?;
+    let configuration = parse_configuration(&bytes, &Machine::usual());
+    let configuration = configuration.context("the image's configuration is not understood")?;
+    let machine = Machine::of_image(configuration.architecture(), configuration.variant().as_deref());
+    Ok((configuration, machine))
 }
 
 /// Parses a config. `architecture` and `os` are required, but some tools omit them or leave them empty. They then count
