@@ -7,15 +7,19 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the one that does it")]
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
+use rustix::fs::FileType;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Component, Path, PathBuf};
 use untrusted_fs::{Directory, Links, NewFile, open_in_place};
 
 /// The mode of an output that everyone may read.
 pub(crate) const PUBLIC: u32 = 0o644;
+/// The mode of one that has what not everyone may read.
+pub(crate) const SECRET: u32 = 0o600;
 
 /// Directories with devices and descriptors. [`NOT_SPECIAL`] lists those below in which ordinary users can create files.
 const SPECIAL: &[&str] = &["/dev", "/proc"];
@@ -58,7 +62,9 @@ impl Destination {
     /// Creates the file.
     pub(crate) fn begin(&self) -> Result<Output<'_>> {
         let target = if self.is_special()? {
-            Target::Open(open_in_place(&self.path).with_context(|| cannot(&self.path))?)
+            // By the open directory: another one may have taken its place. Nobody else can put a link into it.
+            let place = self.handle().join(self.path.file_name().unwrap_or_default());
+            Target::Open(open_in_place(place).with_context(|| cannot(&self.path))?)
         } else {
             self.new_file()?
         };
@@ -66,16 +72,21 @@ impl Destination {
     }
 
     fn is_special(&self) -> Result<bool> {
-        let directory = self.directory.path().canonicalize().with_context(|| cannot(&self.path))?;
+        let directory = fs::read_link(self.handle()).with_context(|| cannot(&self.path))?;
         let is_in = |places: &[&str]| places.iter().any(|place| directory.starts_with(place));
         Ok(is_in(SPECIAL) && !is_in(NOT_SPECIAL))
     }
 
+    /// A path of the open directory, whatever has become of its name.
+    fn handle(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.directory.as_fd().as_raw_fd().to_string())
+    }
+
     fn new_file(&self) -> Result<Target<'_>> {
-        if let Ok(found) = fs::symlink_metadata(&self.path)
-            && !found.is_file()
-            && !found.is_symlink()
-        {
+        let name = self.path.file_name().unwrap_or_default();
+        let found = self.directory.stat(name, Links::Refuse).with_context(|| cannot(&self.path))?;
+        let kind = found.map(|found| FileType::from_raw_mode(found.st_mode));
+        if kind.is_some_and(|kind| !matches!(kind, FileType::RegularFile | FileType::Symlink)) {
             return Err(hinted(
                 format!("`{}` is there, and is not a file", self.path.display()),
                 "name a file, or one of `/dev`",
@@ -108,16 +119,30 @@ impl Output<'_> {
     }
 }
 
-/// A directory for several outputs, created if necessary. Links in its own path are followed, links inside it are
-/// not.
+/// Opens a directory for outputs, or creates it and its parents. A link in its place is an error, and so is a directory of
+/// another user, who could put there what he likes.
+pub(crate) fn open_directory(path: &Path) -> Result<Directory> {
+    let open = || -> Result<Directory> {
+        let Some(name) = path.file_name() else { return Ok(Directory::open(path)?) };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent)?;
+        let directory = Directory::open(parent)?.directory_or_new(name, 0o755)?;
+        let owner = rustix::fs::fstat(&directory)?.st_uid;
+        ensure!(owner == rustix::process::geteuid().as_raw(), "it belongs to another user");
+        Ok(directory)
+    };
+    open()
+        .with_context(|| format!("cannot make or use the directory `{}`", path.display()))
+        .hint("name a directory of your own, or one that is not there yet; a symbolic link is not followed")
+}
+
+/// A directory for several outputs, created if necessary. Links in its parent's path are followed, others are not.
 pub(crate) struct OutputDirectory(Directory);
 
 impl OutputDirectory {
     /// Opens the directory, or creates it and its parents.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let cannot = || format!("cannot make the directory `{}`", path.display());
-        fs::create_dir_all(path).with_context(cannot)?;
-        Ok(Self(Directory::open(path).with_context(cannot)?))
+        Ok(Self(open_directory(path)?))
     }
 
     /// Whether the directory is empty.
@@ -203,6 +228,37 @@ mod tests {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         for name in ["out", "vmlinuz", "pxelinux.cfg/default"] {
             assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"new", "{name}");
+        }
+    }
+
+    #[test]
+    fn an_output_goes_where_it_was_begun_whoever_moves_the_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let [directory, moved] = ["directory", "moved"].map(|name| home.path().join(name));
+        fs::create_dir(&directory).unwrap();
+        let place = Destination::of(&directory.join("null")).unwrap();
+        fs::rename(&directory, &moved).unwrap();
+        symlink("/dev", &directory).unwrap();
+        let mut output = place.begin().unwrap();
+        output.stream().write_all(b"text").unwrap();
+        output.finish(PUBLIC).unwrap();
+        assert_eq!(fs::read(moved.join("null")).unwrap(), b"text");
+    }
+
+    #[test]
+    fn a_directory_for_outputs_is_ours_and_no_link() {
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let link = home.path().join("out");
+        symlink(outside.path(), &link).unwrap();
+        let error = format!("{:#}", open_directory(&link).unwrap_err());
+        assert!(error.contains("symbolic link") && error.contains("/out`"), "{error}");
+        open_directory(&home.path().join("new/below")).unwrap();
+        open_directory(&home.path().join("new/below/")).unwrap();
+        open_directory(Path::new(".")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(home.path().join("new"), Some(1), None).unwrap();
+            let error = format!("{:#}", open_directory(&home.path().join("new")).unwrap_err());
+            assert!(error.contains("another user"), "{error}");
         }
     }
 

@@ -33,7 +33,7 @@ const INPUT_LIMIT: u64 = 256 << 20;
 /// Bytes of one file for the medium: the largest of FAT and of ISO 9660.
 const MEDIUM_LIMIT: u64 = u32::MAX as u64;
 /// The permission bit that lets others read (inode(7), `S_IROTH`).
-const READABLE_BY_ALL: u32 = 0o004;
+pub(crate) const READABLE_BY_ALL: u32 = 0o004;
 
 /// A file's content and modification time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ pub(crate) mod inputs;
 mod kernel;
 mod modules;
 mod rules;
-mod tool;
+pub(crate) mod tool;
 
 use crate::cache::Cache;
 use crate::output;

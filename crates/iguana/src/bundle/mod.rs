@@ -2,6 +2,7 @@
 
 mod push;
 
+use crate::build::inputs::READABLE_BY_ALL;
 use crate::output;
 use crate::output::Color;
 use crate::output_file;
@@ -16,8 +17,10 @@ use oci_pull::artifact::BESIDE;
 use oci_pull::bundle::{Bundle, Opened, Writer};
 use oci_reference::{Digest, Machine, Reference};
 use oci_trust::pins::{Lock, Pins};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufWriter, Write, stderr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 use workflow::Plan;
@@ -100,13 +103,14 @@ fn make(recipe: &Recipe) -> Result<()> {
     let parent = Directory::open(output_directory(&recipe.output)?)?;
     let room = parent.scratch().hint("the directory must be writable")?;
     let room = room.directory();
-    let mut writer = Writer::within(room.create_directory(MADE, 0o755)?)?;
+    let is_public = mode_of(&recipe.workflow)? == output_file::PUBLIC;
+    let mut writer = Writer::within(room.create_directory(MADE, if is_public { 0o755 } else { 0o700 })?)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
     let made = Bundle::find(room, Path::new(MADE))?.context("the bundle is gone")?.bundle;
     let inventory = made.verify().context("the bundle did not become whole")?;
     if is_file {
-        pack(&room.directory(MADE, Links::Refuse)?, &recipe.output)?
+        pack(&room.directory(MADE, Links::Refuse)?, &recipe.output, mode_of(&recipe.workflow)?)?
     } else {
         output_file::place_directory(room, MADE, &parent, &recipe.output)?
     }
@@ -181,8 +185,14 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(found)
 }
 
+/// The mode of a bundle: who may not read the workflow may not read that.
+fn mode_of(workflow: &Path) -> Result<u32> {
+    let found = fs::metadata(workflow).with_context(|| format!("cannot read `{}`", workflow.display()))?;
+    Ok(if found.mode() & READABLE_BY_ALL == 0 { output_file::SECRET } else { output_file::PUBLIC })
+}
+
 /// Writes one archive, with a fixed order and fixed times.
-fn pack(directory: &Directory, output: &Path) -> Result<()> {
+fn pack(directory: &Directory, output: &Path, mode: u32) -> Result<()> {
     let cannot = || format!("cannot write `{}`", output.display());
     let place = Destination::of(output)?;
     let mut incoming = place.begin()?;
@@ -200,7 +210,7 @@ fn pack(directory: &Directory, output: &Path) -> Result<()> {
     }
     tar.finish().and_then(|()| tar.get_mut().flush()).with_context(cannot)?;
     drop(tar);
-    incoming.finish(output_file::PUBLIC)
+    incoming.finish(mode)
 }
 
 fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>) -> Result<()> {
@@ -209,9 +219,9 @@ fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>
     let name = path.display().to_string();
     let trust = trust_directory.map_or_else(|| Ok(Trust::absent()), Trust::open)?;
     let examined = trust::examine_bundle(&name, control_url, &documents, &trust)?;
-    judge(&name, &examined, bundle, &trust, trust_directory.is_some())?;
+    let platforms = judge(&name, &examined, bundle, &trust, trust_directory.is_some())?;
     output::say(format_args!(
-        "{name} is whole: {} names, {} blobs, {:.1} MB",
+        "{name} is whole: {} names, {} blobs, {:.1} MB{platforms}",
         inventory.names,
         inventory.blobs,
         inventory.bytes as f64 / 1e6
@@ -220,7 +230,14 @@ fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>
 }
 
 /// Whether a boot that has only the bundle could run every image that the workflow names.
-fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, is_named: bool) -> Result<()> {
+/// Says for which platforms.
+fn judge(
+    name: &str,
+    examined: &ExaminedBundle,
+    bundle: Bundle,
+    trust: &Trust,
+    is_named: bool,
+) -> Result<String> {
     if let Some(why) = &examined.unused_lock {
         output::note(format_args!("warning: a machine would not use the lock file in `{name}`: {why:#}"));
     }
@@ -229,6 +246,7 @@ fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, i
     }
     let (bundle, believes_bundle) = (Some(bundle), examined.is_covered);
     let finder = Finder { bundle, believes_bundle, ..trust::finder(trust)? };
+    let mut all: Option<BTreeSet<String>> = None;
     for image in examined.plan.images() {
         // Only a trust directory says which registry a short name means.
         let is_short = image.named().is_some_and(|named| named.short_name().is_some());
@@ -239,7 +257,16 @@ fn judge(name: &str, examined: &ExaminedBundle, bundle: Bundle, trust: &Trust, i
             continue;
         }
         let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image));
-        judged.with_context(|| format!("`{name}` is not whole"))?;
+        let judged = judged.with_context(|| format!("`{name}` is not whole"))?;
+        let judged: BTreeSet<_> = judged.iter().map(Machine::architecture).collect();
+        all = Some(all.map_or_else(|| judged.clone(), |so_far| &so_far & &judged));
     }
-    Ok(())
+    match all {
+        None => Ok(String::new()),
+        Some(all) if all.is_empty() => Err(hinted(
+            format!("`{name}` is not whole: for no platform it has all images"),
+            "make the bundle anew, with `--platform`",
+        )),
+        Some(all) => Ok(format!(", for {}", Vec::from_iter(all).join(", "))),
+    }
 }

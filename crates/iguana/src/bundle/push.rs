@@ -1,12 +1,15 @@
 //! Pushes a bundle to a registry as one artifact, with skopeo.
 
+use crate::build::tool;
+use crate::build::tool::Tool;
 use crate::output;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hint::{WithHint, hinted};
 use oci_pull::bundle::{Bundle, NAME};
 use oci_reference::Named;
 use std::path::PathBuf;
-use std::process::Command;
+
+const SKOPEO: Tool = Tool { program: "skopeo", package: "skopeo" };
 
 /// What to push, and where.
 #[derive(clap::Args, Clone, Debug)]
@@ -24,19 +27,19 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<()> {
     Bundle::open(&options.bundle)?.bundle.verify()?;
     let transport = if options.bundle.is_dir() { "oci" } else { "oci-archive" };
-    let mut skopeo = Command::new("skopeo");
-    skopeo.args(["--insecure-policy", "copy", "--preserve-digests"]);
-    skopeo.args(options.insecure.then_some("--dest-tls-verify=false"));
-    skopeo.arg(format!("{transport}:{}:{NAME}", options.bundle.display()));
-    skopeo.arg(format!("docker://{}", options.reference));
-    let status = skopeo.status().context("cannot run `skopeo`").hint("install the package `skopeo`")?;
+    let place = options.bundle.display().to_string();
     ensure!(
-        status.success(),
-        hinted(
-            format!("`skopeo` ended with {status}; what it says is above"),
-            "`skopeo login REGISTRY` logs in; a registry without TLS needs `--insecure`"
-        )
+        !place.contains(':'),
+        hinted(format!("skopeo would take another path for `{place}`"), "rename it: without `:`")
     );
+    let mut skopeo = SKOPEO.command()?;
+    skopeo.args(["--insecure-policy", "copy", "--quiet", "--preserve-digests"]);
+    skopeo.args(options.insecure.then_some("--dest-tls-verify=false"));
+    skopeo.arg(format!("{transport}:{place}:{NAME}"));
+    skopeo.arg(format!("docker://{}", options.reference));
+    // What it says is the registry's text, too.
+    tool::run(&mut skopeo)
+        .hint("`skopeo login REGISTRY` logs in; a registry without TLS needs `--insecure`")?;
     output::say(format_args!("a machine boots it by `rd.iguana.control_url=oci://{}`", options.reference));
     Ok(())
 }

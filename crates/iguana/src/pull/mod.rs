@@ -11,7 +11,7 @@ use config::rules::Rules;
 use config::trust::Trust;
 use fetch::http::Proxies;
 use fetch::tls::{RegistryCertificates, Roots};
-use hint::{WithHint, hinted};
+use hint::hinted;
 use oci_layer::{Store, Unlimited};
 use oci_pull::{Logins, Puller, Registries, settle};
 use oci_reference::{Machine, Reference};
@@ -29,6 +29,8 @@ use untrusted_fs::Directory;
 const STORE: &str = ".iguana-pull";
 /// Mode of [`STORE`]: only its owner may enter.
 const STORE_MODE: u32 = 0o700;
+/// inode(7), `S_IXOTH`.
+const ENTERED_BY_ALL: u32 = 0o001;
 /// The directory that mkfs.ext4 creates in every new file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -81,7 +83,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
     }
     output::say(digest);
+    if can_be_entered_by_all(&options.directory) {
+        output::note(format_args!(
+            "note: every user can enter `{}`: also what the image has there with set-user-ID, and its devices",
+            options.directory.display()
+        ));
+    }
     Ok(())
+}
+
+/// Whether all users of this machine may enter a directory.
+fn can_be_entered_by_all(directory: &Path) -> bool {
+    let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let is_open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.mode() & ENTERED_BY_ALL != 0);
+    whole.ancestors().all(is_open)
 }
 
 impl Options {
@@ -155,11 +170,8 @@ struct PullTarget {
 
 impl PullTarget {
     fn prepare(directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the directory `{}`", directory.display()))
-            .hint("the second word is the directory that becomes the image's tree")?;
         let cannot = || format!("cannot read the directory `{}`", directory.display());
-        let room = Self { directory: Directory::open(directory).with_context(cannot)? };
+        let room = Self { directory: output_file::open_directory(directory)? };
         let names = room.directory.names(usize::MAX).with_context(cannot)?;
         if let Some(name) = names.iter().find(|name| *name != LOST_AND_FOUND && *name != STORE) {
             return Err(hinted(

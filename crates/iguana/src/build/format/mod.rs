@@ -117,7 +117,7 @@ impl Order {
     /// Writes `initrd`, and `kernel` if the format has one, to `output`. Returns the number of bytes.
     pub(super) fn deliver(self, kernel: &Kernel, initrd: Initrd, output: &Path) -> Result<usize> {
         let is_secret = initrd.is_secret || self.added.iter().any(|(_, input)| !input.is_public);
-        let mode = if is_secret { 0o600 } else { 0o644 };
+        let mode = if is_secret { output_file::SECRET } else { output_file::PUBLIC };
         let bytes = match self.format {
             Format::Initrd => initrd.bytes,
             Format::Uki => uki::image(&self.parts(kernel, initrd)?)?,
