@@ -234,7 +234,7 @@ const TRIES: &[(&str, &str)] = &[
         "root=LABEL=system mount.usr=LABEL=data",
         "does not allow the kernel option `mount.usr=LABEL=data`: dracut and systemd follow it",
     ),
-    ("rd.iguana.x", "cannot read the workflow `/etc/iguana/control.yaml`"),
+    ("net.ifnames=0", "cannot read the workflow `/etc/iguana/control.yaml`"),
     ("root=LABEL=system", "kernel option `root=LABEL=system` is ignored"),
     (
         "root=LABEL=system init=/bin/sh",
