@@ -42,16 +42,28 @@ fn in_menu(menu: &str, kernel: &str) -> Option<String> {
 /// Replaces GRUB's variables in a command line by their values in the environment block; unknown ones become empty.
 pub(super) fn without_variables(cmdline: &str, place: &SearchLocation) -> String {
     // Read only once, however many variables there are.
-    let block = GRUB_VARIABLES.iter().find_map(|path| place.text(path)).unwrap_or_default();
-    let block = &block[..block.floor_char_boundary(GRUB_BLOCK)];
+    let block = environment_block(place);
     let mut words = Vec::new();
     for word in cmdline.split_ascii_whitespace().take(WORDS_LIMIT) {
         match word.strip_prefix('$') {
             None => words.push(word),
-            Some(name) => words.extend(variable(name.trim_matches(['{', '}']), block)),
+            Some(name) => words.extend(variable(name.trim_matches(['{', '}']), &block)),
         }
     }
     words.join(" ")
+}
+
+/// The entry that GRUB starts next: once (`next_entry`), or always (`saved_entry`).
+pub(super) fn chosen_entry(place: &SearchLocation) -> Option<String> {
+    let block = environment_block(place);
+    let mut values = ["next_entry", "saved_entry"].into_iter().filter_map(|name| variable(name, &block));
+    values.find(|value| !value.is_empty()).map(str::to_owned)
+}
+
+fn environment_block(place: &SearchLocation) -> String {
+    let mut block = GRUB_VARIABLES.iter().find_map(|path| place.text(path)).unwrap_or_default();
+    block.truncate(block.floor_char_boundary(GRUB_BLOCK));
+    block
 }
 
 fn variable<'a>(name: &str, block: &'a str) -> Option<&'a str> {

@@ -1,9 +1,10 @@
 //! Loader entries: Boot Loader Specification (uapi-group.org), types 1 and 2, their order and the default.
 
 use super::SearchLocation;
+use super::cmdline;
 use super::unified;
 use crate::pattern;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use uapi_version::strverscmp;
 
@@ -35,6 +36,7 @@ pub(super) struct LoaderEntry {
     pub(super) linux: Option<String>,
     /// A unified kernel image: kernel, initrd and command line in one file.
     pub(super) unified: Option<String>,
+    /// The values of `initrd`, each of which may hold several paths and variables of GRUB.
     pub(super) initrds: Vec<String>,
     pub(super) options: Vec<String>,
 }
@@ -47,12 +49,24 @@ pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, Loade
         .flat_map(|place| of(place).into_iter().map(move |entry| (place, entry)))
         .filter(|(_, entry)| entry.is_for_this_machine() && seen.insert(entry.id.clone()))
         .collect();
+    entries.sort_by(|(_, one), (_, other)| one.compare(other));
     let default = places.iter().find_map(|place| default(&place.text(SETTINGS)?));
-    let is_default = |entry: &LoaderEntry| default.as_ref().is_some_and(|it| pattern::matches(it, &entry.id));
-    entries.sort_by(|(_, one), (_, other)| {
-        Reverse(is_default(one)).cmp(&Reverse(is_default(other))).then_with(|| one.compare(other))
-    });
+    let chosen = places.iter().find_map(cmdline::chosen_entry);
+    let first = match (default, chosen) {
+        (Some(default), _) => entries.iter().position(|(_, entry)| pattern::matches(&default, &entry.id)),
+        (None, Some(chosen)) => position(&chosen, &entries),
+        (None, None) => None,
+    };
+    if let Some(first) = first.filter(|first| *first < entries.len()) {
+        entries[..=first].rotate_right(1);
+    }
     entries
+}
+
+/// The place of the entry that GRUB names: by its file name without `.conf`, or by its number (blscfg).
+fn position(chosen: &str, entries: &[(&SearchLocation, LoaderEntry)]) -> Option<usize> {
+    let is_chosen = |id: &str| id == chosen || id.strip_suffix(".conf") == Some(chosen);
+    entries.iter().position(|(_, entry)| is_chosen(&entry.id)).or_else(|| chosen.parse().ok())
 }
 
 fn of(place: &SearchLocation) -> Vec<LoaderEntry> {
@@ -196,6 +210,15 @@ mod tests {
         assert!(ids(&with_default).starts_with("os-6.9.conf os-6.10.conf"), "{}", ids(&with_default));
         let saved = [&files[..], &[("loader/loader.conf", "default @saved\n")]].concat();
         assert_eq!(ids(&saved), ids(&files));
+        let with_block = |block: &str| ids(&[&files[..], &[("grub2/grubenv", block)]].concat());
+        assert!(with_block("saved_entry=os-6.9\n").starts_with("os-6.9.conf os-6.10.conf"));
+        assert!(
+            with_block("saved_entry=os-6.9\nnext_entry=plain-9\n").starts_with("plain-9.conf os-6.10.conf")
+        );
+        assert!(with_block("saved_entry=1\n").starts_with("os-6.9.conf os-6.10.conf"));
+        for nothing in ["saved_entry=\n", "saved_entry=gone\n", "saved_entry=99\n"] {
+            assert_eq!(with_block(nothing), ids(&files), "{nothing}");
+        }
     }
 
     #[test]

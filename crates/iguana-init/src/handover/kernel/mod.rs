@@ -203,7 +203,9 @@ impl LoaderEntry {
             return unified::open(&place.open(unified)?, name);
         }
         let kernel = self.linux.as_deref().context("it names no kernel")?;
-        let initrds = self.initrds.iter().map(|path| place.open(path)).collect::<anyhow::Result<_>>()?;
+        let initrds = cmdline::without_variables(&self.initrds.join(" "), place);
+        let initrds = initrds.split(' ').filter(|path| !path.is_empty());
+        let initrds = initrds.map(|path| place.open(path)).collect::<anyhow::Result<_>>()?;
         Ok(Installed {
             name,
             image: kernel_image(place.open(kernel)?)?,
@@ -255,6 +257,23 @@ mod tests {
         assert!(place.open("/bootx").is_ok());
         let error = format!("{:#}", place.open("/vmlinux").unwrap_err());
         assert!(error.contains("`/boot` has no file `/vmlinux`"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_of_the_rhel_family_has_several_initrds_and_variables() {
+        let block = "kernelopts=root=UUID=1 ro\ntuned_initrd=/tuned\n";
+        let (_home, place) =
+            directory(&[("vmlinuz", "kernel"), ("i", "one."), ("tuned", "two."), ("grub2/grubenv", block)]);
+        let opened = |initrds: &str| {
+            let mut entry = LoaderEntry::default();
+            (entry.linux, entry.initrds) = (Some("/vmlinuz".into()), vec![initrds.into()]);
+            entry.options = vec!["$kernelopts $tuned_params quiet".into()];
+            entry.open(&place).unwrap()
+        };
+        let with_tuned = opened("/i $tuned_initrd");
+        assert_eq!(with_tuned.cmdline, "root=UUID=1 ro quiet");
+        assert_eq!(with_tuned.initrd.unwrap().metadata().unwrap().len(), 8);
+        assert_eq!(opened("/i $other_initrd").initrd.unwrap().metadata().unwrap().len(), 4);
     }
 
     #[test]
