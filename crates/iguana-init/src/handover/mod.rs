@@ -87,10 +87,20 @@ pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<
     results.warnings().for_each(|warning| around.report.warn(warning));
     let handover = match (results.kernel_action(), results.mount_list()) {
         (Some(action), _) => action.and_then(|action| action::parse(&action)),
-        (None, Some(list)) => list.and_then(|list| enter(&mount_list::parse(&list)?, around)),
+        (None, Some(list)) => list.and_then(|list| enter(&entries(&list, around.report)?, around)),
         (None, None) => return Ok(None),
     };
     handover.at(Stage::Handover).map(|handover| Some(told(handover, around.report)))
+}
+
+/// The mount list, with a warning for each line that is left to the new system.
+fn entries(list: &str, report: &Report) -> anyhow::Result<Vec<MountEntry>> {
+    for line in mount_list::swap_lines(list) {
+        report.warn(format_args!(
+            "handover: `{line}` is left out: the new system's fstab names its swap space"
+        ));
+    }
+    mount_list::parse(list)
 }
 
 /// The handover without result files: enters the system found by root discovery.

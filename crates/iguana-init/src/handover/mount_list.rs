@@ -27,7 +27,58 @@ pub(super) enum EntrySource {
 /// File systems that have no device.
 const WITHOUT_DEVICE: &[&str] = &["tmpfs", "ramfs", "overlay"];
 
-/// Parses a mount list. Empty lines and lines that begin with `#` are ignored. White space in a field is escaped as in
+const NONE: MountFlags = MountFlags::empty();
+/// What `user` and `users` bring along (mount(8)).
+const OF_USERS: MountFlags = MountFlags::NOEXEC.union(OF_OWNERS);
+/// What `owner` and `group` bring along.
+const OF_OWNERS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+/// How files are marked as read.
+const ACCESS: MountFlags = MountFlags::NOATIME.union(MountFlags::RELATIME).union(MountFlags::STRICTATIME);
+
+/// The options that mount(8) takes itself, with the flags of mount(2) that they set and clear: a later option wins.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, MountFlags, MountFlags)] = &[
+    ("defaults",     NONE,                    NONE),
+    ("ro",           MountFlags::RDONLY,      NONE),
+    ("rw",           NONE,                    MountFlags::RDONLY),
+    ("nosuid",       MountFlags::NOSUID,      NONE),
+    ("suid",         NONE,                    MountFlags::NOSUID),
+    ("nodev",        MountFlags::NODEV,       NONE),
+    ("dev",          NONE,                    MountFlags::NODEV),
+    ("noexec",       MountFlags::NOEXEC,      NONE),
+    ("exec",         NONE,                    MountFlags::NOEXEC),
+    ("noatime",      MountFlags::NOATIME,     ACCESS),
+    ("atime",        NONE,                    MountFlags::NOATIME),
+    ("nodiratime",   MountFlags::NODIRATIME,  NONE),
+    ("diratime",     NONE,                    MountFlags::NODIRATIME),
+    ("relatime",     MountFlags::RELATIME,    ACCESS),
+    ("norelatime",   NONE,                    MountFlags::RELATIME),
+    ("strictatime",  MountFlags::STRICTATIME, ACCESS),
+    ("nostrictatime", NONE,                   MountFlags::STRICTATIME),
+    ("sync",         MountFlags::SYNCHRONOUS, NONE),
+    ("async",        NONE,                    MountFlags::SYNCHRONOUS),
+    ("dirsync",      MountFlags::DIRSYNC,     NONE),
+    ("lazytime",     MountFlags::LAZYTIME,    NONE),
+    ("nolazytime",   NONE,                    MountFlags::LAZYTIME),
+    ("user",         OF_USERS,                NONE),
+    ("users",        OF_USERS,                NONE),
+    ("owner",        OF_OWNERS,               NONE),
+    ("group",        OF_OWNERS,               NONE),
+    ("nouser",       NONE,                    NONE),
+    ("nousers",      NONE,                    NONE),
+    ("noowner",      NONE,                    NONE),
+    ("nogroup",      NONE,                    NONE),
+    ("auto",         NONE,                    NONE),
+    ("noauto",       NONE,                    NONE),
+    ("nofail",       NONE,                    NONE),
+    ("_netdev",      NONE,                    NONE),
+    ("bind",         NONE,                    NONE),
+    ("rbind",        NONE,                    NONE),
+];
+/// The beginnings of options for other programs, and of comments.
+const OF_OTHERS: &[&str] = &["x-", "X-", "comment="];
+
+/// Parses a mount list. Empty lines, lines that begin with `#` and [`swap_lines`] are ignored. White space in a field is escaped as in
 /// fstab(5): `\040`.
 ///
 /// # Errors
@@ -47,7 +98,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
             format!("add a line `DEVICE {NEW_ROOT}`, or do not make it: then the root is found by its type"),
         ));
     }
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = lines(text).filter(|line| !is_swap(line));
     let entries: Vec<MountEntry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
     if !entries.iter().any(MountEntry::is_root) {
         return Err(hinted(
@@ -56,6 +107,21 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
         ));
     }
     Ok(entries)
+}
+
+/// The lines for swap space, as in fstab(5): the new system uses it by its own fstab, and nothing is mounted here.
+pub(super) fn swap_lines(text: &str) -> impl Iterator<Item = &str> {
+    lines(text).filter(|line| is_swap(line))
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn is_swap(line: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (mountpoint, kind) = (fields.next(), fields.next());
+    mountpoint == Some("swap") || mountpoint == Some("none") && kind == Some("swap")
 }
 
 fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
@@ -157,23 +223,12 @@ impl MountEntry {
         let mut flags = MountFlags::empty();
         let mut data = Vec::new();
         for option in self.options.split(',') {
-            match option {
-                "ro" => flags |= MountFlags::RDONLY,
-                "nosuid" => flags |= MountFlags::NOSUID,
-                "nodev" => flags |= MountFlags::NODEV,
-                "noexec" => flags |= MountFlags::NOEXEC,
-                "noatime" => flags |= MountFlags::NOATIME,
-                "nodiratime" => flags |= MountFlags::NODIRATIME,
-                "relatime" => flags |= MountFlags::RELATIME,
-                "strictatime" => flags |= MountFlags::STRICTATIME,
-                "sync" => flags |= MountFlags::SYNCHRONOUS,
-                "dirsync" => flags |= MountFlags::DIRSYNC,
-                "lazytime" => flags |= MountFlags::LAZYTIME,
-                // Options that only mount(8) interprets.
-                "" | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "auto" | "noauto" | "nofail"
-                | "_netdev" | "bind" | "rbind" => {}
-                option if option.starts_with("x-") => {}
-                option => data.push(option),
+            let known = OPTIONS.iter().find(|(name, ..)| *name == option);
+            let is_of_others = option.is_empty() || OF_OTHERS.iter().any(|prefix| option.starts_with(prefix));
+            match known {
+                Some((_, set, clear)) => flags = (flags - *clear) | *set,
+                None if is_of_others => {}
+                None => data.push(option),
             }
         }
         (flags, data.join(","))
@@ -201,6 +256,14 @@ mod tests {
     }
 
     #[test]
+    fn swap_space_is_left_to_the_new_system() {
+        let text = "/dev/vda1 /sysroot\n/dev/vda2 swap\n# /dev/vda9 swap\n/dev/vda3 none swap sw 0 0\n";
+        assert_eq!(parse(text).unwrap().len(), 1);
+        assert_eq!(swap_lines(text).collect::<Vec<_>>(), ["/dev/vda2 swap", "/dev/vda3 none swap sw 0 0"]);
+        assert!(parse("/dev/vda1 /sysroot\n/dev/vda2 none").is_err());
+    }
+
+    #[test]
     fn white_space_in_a_field_is_escaped() {
         let list =
             parse("LABEL=my\\040root\t/sysroot\nLABEL=a\\b /sysroot/with\\040space\\134 ro 0 0\n").unwrap();
@@ -223,6 +286,18 @@ mod tests {
         let expected = (MountFlags::RDONLY | MountFlags::NOATIME, "subvol=@,errors=remount-ro".to_owned());
         assert_eq!(entry.flags_and_data(), expected);
         assert!(entry.may_fail() && !MountEntry::new("/dev/vda1", NEW_ROOT, "nofail").may_fail());
+    }
+
+    #[test]
+    fn a_later_option_wins_and_what_is_for_other_programs_is_left_out() {
+        let of = |options| MountEntry::new("/dev/vda1", "/sysroot/home", options).flags_and_data();
+        let (none, ro) = (MountFlags::empty(), MountFlags::RDONLY);
+        assert_eq!(of("ro,rw"), (none, String::new()));
+        assert_eq!(of("rw,ro"), (ro, String::new()));
+        assert_eq!(of("user,comment=mine,X-mount.mkdir,x-gvfs-show,_netdev"), (OF_USERS, String::new()));
+        assert_eq!(of("users,exec"), (OF_OWNERS, String::new()));
+        assert_eq!(of("noatime,relatime,owner,dev,suid"), (MountFlags::RELATIME, String::new()));
+        assert_eq!(of("uid=0,atime"), (none, "uid=0".to_owned()));
     }
 
     #[test]
