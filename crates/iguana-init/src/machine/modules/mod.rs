@@ -2,6 +2,7 @@
 
 mod command;
 mod index;
+mod nodes;
 mod options;
 
 pub(crate) use command::main as modprobe;
@@ -34,7 +35,7 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    /// Mounts the image of the modules and reads its indexes.
+    /// Mounts the image of the modules, makes the nodes that load them, and reads its indexes.
     ///
     /// # Errors
     /// When the image exists but cannot be used. A kernel without an image has everything built in.
@@ -44,6 +45,7 @@ impl Modules {
             load_early(report)?;
             mount_image(&directory).with_context(|| format!("cannot mount `{IMAGE}`"))?;
         }
+        nodes::make(&directory, report);
         Ok(Self::read(directory))
     }
 

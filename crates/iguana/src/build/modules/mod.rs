@@ -1,5 +1,6 @@
 //! Kernel modules: finding them, selecting them, and packing them for the initrd.
 
+mod binary;
 mod closure;
 mod index;
 mod modinfo;

@@ -11,6 +11,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+/// Changes whenever the same modules are packed differently, for the cache: with kmod's binary indexes and static nodes.
+const FORMAT: u32 = 2;
+
 /// Modules that the kernel needs to mount the image.
 const MOUNTERS: [&str; 2] = ["loop", "squashfs"];
 
@@ -69,7 +72,8 @@ impl Packed {
 /// machine's own.
 fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
     let place = source.place();
-    let mut text = format!("{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
+    let mut text =
+        format!("{FORMAT}\n{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
     for file in source.files().values() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {} {}", file.stored, file.size, file.mtime);

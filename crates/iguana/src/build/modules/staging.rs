@@ -18,13 +18,13 @@ pub(crate) fn fill(
     wanted: &[String],
 ) -> Result<Closure> {
     make_directory(directory)?;
-    let closure = Closure::of(wanted.iter().cloned(), &source.builtin(), |name| {
+    let in_kernel = source.builtin();
+    let closure = Closure::of(wanted.iter().cloned(), &in_kernel, |name| {
         source.files().get(name).map(|file| unpack(directory, source, file, release)).transpose()
     })?;
-    write(directory, "modules.dep", index::dep(&closure).as_bytes())?;
-    write(directory, "modules.alias", index::alias(&closure).as_bytes())?;
-    write(directory, "modules.softdep", index::softdep(&closure).as_bytes())?;
-    write(directory, "modules.builtin", source.builtin_text().as_bytes())?;
+    for (name, content) in index::all(&closure, source.builtin_text(), in_kernel.iter().map(String::as_str)) {
+        write(directory, name, &content)?;
+    }
     Ok(closure)
 }
 
