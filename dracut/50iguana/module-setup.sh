@@ -19,12 +19,12 @@ check() {
         return 1
     fi
     if [[ ${iguana_ca-} && -z $(chosen_authorities) ]]; then
-        derror "iguana: \`iguana_ca=$iguana_ca\` names no file; hint: correct it in /etc/dracut.conf.d"
+        derror "iguana: \`iguana_ca=$iguana_ca\` does not name a file; hint: correct it in /etc/dracut.conf.d"
         return 1
     fi
     local file
     while read -r file; do
-        derror "iguana: \`$file\` is a symbolic link that leads nowhere; hint: whom to trust must be whole"
+        derror "iguana: \`$file\` is a dangling symbolic link; hint: whom to trust must be whole"
         return 1
     done < <(find -L "${dracutsysrootdir-}/etc/containers" -type l 2> /dev/null)
     # Only where it is asked for.

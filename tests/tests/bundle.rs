@@ -35,7 +35,7 @@ fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> 
     says(
         &workstation.iguana(&["bundle", "verify", "first.tar", "--trust", "trust"])?,
         0,
-        &["is whole: 1 names"],
+        &["is complete: 1 images"],
     );
     let name = format!("oci-archive:{}:{}/tool:latest", first.display(), here(&registry));
     let said = process::run(Command::new("skopeo").args(["inspect", &name]), QUICK)?;
@@ -60,7 +60,7 @@ fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
         skopeo.args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
         process::run(skopeo.args([from, to]), QUICK)?;
     }
-    says(&workstation.iguana(&["bundle", "verify", "copied.tar"])?, 0, &["is whole: 1 names"]);
+    says(&workstation.iguana(&["bundle", "verify", "copied.tar"])?, 0, &["is complete: 1 images"]);
     Ok(())
 }
 
@@ -81,18 +81,15 @@ fn what_is_missing_or_changed_is_found_out() -> Result<()> {
     bytes[middle] ^= 1;
     fs::write(&largest, &bytes)?;
     let verify = || workstation.iguana(&["bundle", "verify", "bundle"]);
-    fails(
-        &verify()?,
-        &["`bundle` is not whole", "a blob has digest", "hint: it was changed, or copied badly"],
-    );
+    fails(&verify()?, &["`bundle` is incomplete", "a blob has digest", "hint: it was modified or damaged"]);
     fs::write(&largest, &bytes[..middle])?;
-    fails(&verify()?, &["is not whole", "bytes of `sha256:", "hint: the copy is not whole"]);
+    fails(&verify()?, &["is incomplete", "bytes of `sha256:", "hint: the copy is incomplete"]);
     fs::remove_file(&largest)?;
-    fails(&verify()?, &["is not whole", "has no `blobs/sha256/"]);
+    fails(&verify()?, &["is incomplete", "has no `blobs/sha256/"]);
     fails(&workstation.iguana(&["bundle", "verify", "workflow.yaml"])?, &["cannot read `workflow.yaml`"]);
     fails(
         &workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", "bundle"])?,
-        &["`bundle` is there already"],
+        &["`bundle` already exists"],
     );
     Ok(())
 }
@@ -112,7 +109,7 @@ fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
         "--platform",
         "linux/arm64",
     ])?;
-    fails(&output, &["cannot bundle `", "the image is for `amd64`, wanted is one for `linux/arm64/v8`"]);
+    fails(&output, &["cannot bundle `", "the image is for `amd64`, not for `linux/arm64/v8`"]);
     assert!(!workstation.path("b.tar").exists());
     Ok(())
 }
@@ -131,7 +128,7 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
     let text = format!("name: install\n{WORKFLOW}").replace("REGISTRY", &here(&registry));
     workstation.file("workflow.yaml", &text)?;
     let bundle = || workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", "b.tar"]);
-    fails(&bundle()?, &["may not run", "there is no signature of it"]);
+    fails(&bundle()?, &["may not run", "it has no signature"]);
     workstation.file("workflow.yaml.sig", key.sign(text.as_bytes())?)?;
     fails(&bundle()?, &["cannot bundle `", "the policy rejects it"]);
     let repository = Repository::new(&here(&registry), "tool");
@@ -139,11 +136,19 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
     let signature = Attachment::new(&key, &manifest, &format!("{}/tool:latest", here(&registry)))?;
     repository.attach(&manifest, &[signature])?;
     says(&bundle()?, 0, &["wrote b.tar: 1 images"]);
-    says(&workstation.iguana(&["bundle", "verify", "b.tar", "--trust", "trust"])?, 0, &["is whole: 2 names"]);
+    says(
+        &workstation.iguana(&["bundle", "verify", "b.tar", "--trust", "trust"])?,
+        0,
+        &["is complete: 2 images"],
+    );
     says(&workstation.iguana(&["check", "workflow.yaml", "--trust", "trust"])?, 0, &[]);
     workstation.file("workflow.yaml.sig", key.sign(b"another")?)?;
     let checked = workstation.iguana(&["check", "workflow.yaml", "--trust", "trust"])?;
-    says(&checked, 3, &["the workflow `workflow.yaml` may not run", "no key of the trust has signed it"]);
+    says(
+        &checked,
+        3,
+        &["the workflow `workflow.yaml` may not run", "it is not signed by any key of the trust directory"],
+    );
     Ok(())
 }
 
@@ -165,7 +170,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     };
     let install = format!("name: install\n{WORKFLOW}");
     bundle(&install)?;
-    says(&verify("trust")?, 0, &["is whole: 1 names"]);
+    says(&verify("trust")?, 0, &["is complete: 1 images"]);
 
     let strict = |name: &str, rules: &str| -> Result<()> {
         workstation.file(&format!("{name}/keys/key.pub"), key.pem()?)?;
@@ -178,7 +183,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
         workstation.file(&format!("{name}/iguana.conf"), rules).map(drop)
     };
     strict("strict", BY_NAME)?;
-    fails(&verify("strict")?, &["`b.tar` is not whole", "the policy rejects it", "it is not signed"]);
+    fails(&verify("strict")?, &["`b.tar` is incomplete", "the policy rejects it", "it is not signed"]);
     let repository = Repository::new(&address, "tool");
     let manifest = digest(&repository.manifest("latest")?)?;
     let sign = |key: &Key| -> Result<()> {
@@ -187,25 +192,25 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
     };
     sign(&other)?;
     bundle(&install)?;
-    fails(&verify("strict")?, &["`b.tar` is not whole", "no key of the policy has made it"]);
+    fails(&verify("strict")?, &["`b.tar` is incomplete", "it was not made with any key of the policy"]);
     sign(&key)?;
     bundle(&install)?;
-    says(&verify("strict")?, 0, &["is whole: 2 names", "would not use the lock file"]);
+    says(&verify("strict")?, 0, &["is complete: 2 images", "would ignore the lock file"]);
     // It also judges the workflow as a boot would.
     bundle(&install.replace("install", "wipe"))?;
     fails(
         &verify("strict")?,
-        &["may not run", "it is the workflow `wipe`, and this machine takes `install`"],
+        &["may not run", "it is the workflow `wipe`, but this machine accepts only `install`"],
     );
     workstation.file("workflow.yaml.sig", other.sign(b"another")?)?;
     fs::remove_file(workstation.path("b.tar"))?;
     workstation.bundle(&registry, &install, "b.tar")?;
-    fails(&verify("strict")?, &["no key of the trust has signed it"]);
+    fails(&verify("strict")?, &["it is not signed by any key of the trust directory"]);
     // The workflow is signed and the lock file is not. So nobody says what a tag means, unless the policy does.
     strict("tags", BY_NAME)?;
     workstation.file("tags/policy.json", iguana_lab::bundle::ANYTHING)?;
     bundle(&install)?;
-    fails(&verify("tags")?, &["`b.tar` is not whole", "nobody has signed what the bundle calls"]);
+    fails(&verify("tags")?, &["`b.tar` is incomplete", "no signature covers"]);
     Ok(())
 }
 
@@ -227,10 +232,10 @@ fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()
         workstation.iguana(&[&["bundle", "verify", "b.tar", "--trust", "placed"], place].concat())
     };
     // Who signed the image of the tag is checked separately.
-    let is_another = ["nobody has signed what the bundle calls"];
+    let is_another = ["no signature covers"];
     fails(&verify(&[])?, &is_another);
     fails(&verify(&["--from", "hd:LABEL=IGUANA:/install.tar"])?, &is_another);
-    let elsewhere = "it is the workflow `install`, and this machine takes `wipe`";
+    let elsewhere = "it is the workflow `install`, but this machine accepts only `wipe`";
     fails(&verify(&["--from", "https://example.com/install.tar"])?, &["may not run", elsewhere]);
     Ok(())
 }
@@ -261,7 +266,7 @@ fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
     for words in [&["bundle", "verify", "bare"][..], &["bundle", "verify", "bare", "--trust", "trust"]] {
         fails(
             &workstation.iguana(words)?,
-            &["`bare` is not whole", "the bundle has no image `", "hint: make the bundle"],
+            &["`bare` is incomplete", "the bundle does not contain the image `", "hint: create the bundle"],
         );
     }
     Ok(())
@@ -277,14 +282,14 @@ fn a_lock_file_of_another_workflow_is_not_taken_along() -> Result<()> {
     says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
     registry.push(&Recipe::script("echo another")?.make(Maker::Spec)?, "tool")?;
     let moved = workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?;
-    says(&moved, 0, &["warning: names mean other images", "raise `serial:` in the workflow"]);
+    says(&moved, 0, &["warning: images differ", "raise `serial:` in the workflow"]);
     workstation.file("workflow.yaml", format!("serial: 2\n{text}"))?;
     let bundle = ["bundle", "workflow.yaml", "--trust", "trust", "--output", "b.tar"];
-    fails(&workstation.iguana(&bundle)?, &["`workflow.yaml.lock` is not used", "it is for another workflow"]);
+    fails(&workstation.iguana(&bundle)?, &["cannot use `workflow.yaml.lock`", "it is for another workflow"]);
     let kernel = iguana_lab::kernel::Kernel::debian(iguana_lab::kernel::Flavour::Cloud)?;
     let mut build = iguana_lab::initrd::command(&kernel, &workstation.path("initrd"));
     build.args(["--workflow", "workflow.yaml"]).current_dir(workstation.path(""));
-    fails(&build.output()?, &["`workflow.yaml.lock` is not used", "it is for another workflow"]);
+    fails(&build.output()?, &["cannot use `workflow.yaml.lock`", "it is for another workflow"]);
     says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
     says(&workstation.iguana(&bundle)?, 0, &["wrote b.tar"]);
     Ok(())
@@ -302,7 +307,14 @@ fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() 
         command.args(["--workflow", "workflow.yaml", "--trust", "trust"]).current_dir(workstation.path(""));
         command.output()
     };
-    fails(&build()?, &["`workflow.yaml` could not run", "the trust demands digests", "hint: write it as"]);
+    fails(
+        &build()?,
+        &[
+            "`workflow.yaml` would not be allowed to run",
+            "the trust directory requires digests",
+            "hint: write it as",
+        ],
+    );
     says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &["with 1 images"]);
     says(&build()?, 0, &["wrote "]);
     let listed = "zstd -dc initrd | cpio -t 2> /dev/null | grep control.yaml.lock";
@@ -344,7 +356,9 @@ fn what_lies_in_the_place_of_a_blob_is_refused_and_not_waited_for() -> Result<()
     let largest =
         fs::read_dir(&blobs)?.flatten().max_by_key(|entry| entry.metadata().map_or(0, |it| it.len()));
     let blob = largest.context("no blob")?.path();
-    for (make, words) in [("mkfifo", "it is a FIFO"), ("ln -s /dev/zero", "is a link to what is not in it")] {
+    for (make, words) in
+        [("mkfifo", "it is a FIFO"), ("ln -s /dev/zero", "is a symbolic link that leaves the directory")]
+    {
         fs::remove_file(&blob)?;
         let mut shell = Command::new("sh");
         process::run(shell.args(["-c", &format!("{make} \"$0\"")]).arg(&blob), QUICK)?;

@@ -48,10 +48,10 @@ fn mirrors_are_tried_in_order_and_the_location_at_last() -> Result<()> {
     let down = "[[registry]]\nprefix = \"main.example\"\nlocation = \"127.0.0.1:2\"\ninsecure = true\n";
     let puller = Puller::with(&format!("{down}{}{}", mirror("127.0.0.1:1"), mirror(&here(&has))))?;
     let from = format!("from {}/tool", here(&has));
-    succeeds(&puller.run("main.example/tool", "")?, &["not from `127.0.0.1:1/tool`: ", &from]);
+    succeeds(&puller.run("main.example/tool", "")?, &["cannot use `127.0.0.1:1/tool`: ", &from]);
     puller.file("registries.conf", format!("{down}{}", mirror(&here(&lacks))))?;
     let refused = puller.run("main.example/tool", "")?;
-    fails(&refused, &["manifest unknown", "trying again in", "(4 of 5)", "`127.0.0.1:2` was reached"]);
+    fails(&refused, &["manifest unknown", "retrying in", "(4 of 5)", "`127.0.0.1:2` was reached"]);
     let location = down.replace("127.0.0.1:2", &here(&has));
     puller.file("registries.conf", format!("{location}{}", mirror(&here(&lacks))))?;
     succeeds(&puller.run("main.example/tool", "")?, &[&from]);
@@ -90,14 +90,15 @@ fn drop_ins_change_what_is_blocked_and_what_short_names_mean() -> Result<()> {
         "registries.conf.d/60-search.conf",
         format!("{search}short-name-mode = 'enforcing'\nnew = 1\n"),
     )?;
-    let told = ["`tool` may be of any of the registries", "warning: `new` in registries.conf has no effect"];
+    let told =
+        ["`tool` is ambiguous between the registries", "warning: `new` in registries.conf has no effect"];
     fails(&puller.run("tool", "")?, &told);
     puller.file("registries.conf.d/70-permissive.conf", "short-name-mode = 'permissive'\n")?;
-    succeeds(&puller.run("tool", "")?, &["not from `127.0.0.1:1/tool`", &format!("from {image}")]);
+    succeeds(&puller.run("tool", "")?, &["cannot use `127.0.0.1:1/tool`", &format!("from {image}")]);
     puller.file("registries.conf.d/80-alias.conf", format!("[aliases]\ntool = '{image}'\n"))?;
     let output = puller.run("tool", "")?;
     succeeds(&output, &[&format!("from {image}")]);
-    assert!(!text(&output).contains("not from"));
+    assert!(!text(&output).contains("cannot use"));
     Ok(())
 }
 
@@ -107,7 +108,7 @@ fn logins_are_found_by_registry_and_by_repository() -> Result<()> {
     let (name, password) = CREDENTIALS;
     let puller = Puller::with(&insecure(&here(&registry)))?;
     let image = format!("{}/tool", here(&registry));
-    fails(&puller.run(&image, "")?, &["demands a name and a password", "iguana build --auth FILE"]);
+    fails(&puller.run(&image, "")?, &["requires a name and a password", "iguana build --auth FILE"]);
     puller.file("auth.json", auth_json(&here(&registry), name, "wrong")?)?;
     fails(&puller.run(&image, "")?, &["401", "check the login in auth.json"]);
     let chosen = puller.file("chosen.json", auth_json(&image, name, password)?)?;
@@ -131,7 +132,7 @@ fn credentials_of_a_container_go_to_no_mirror() -> Result<()> {
         "jobs: {{own: {{container: {{image: '{}/tool', credentials: {{username: {name}, password: {password}}}}}}}}}",
         here(&registry)
     );
-    succeeds(&puller.run_workflow(&workflow, "")?, &["not from", "demands a name and a password"]);
+    succeeds(&puller.run_workflow(&workflow, "")?, &["cannot use", "requires a name and a password"]);
     assert!(!fault_proxy.requests().is_empty());
     assert!(fault_proxy.requests().iter().all(|request| !request.says("authorization:")));
     Ok(())
@@ -145,7 +146,7 @@ fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
     fails(&puller.run(&image, "")?, &["UnknownIssuer"]);
     let directory = format!("certs.d/{}", here(&registry));
     let ca = puller.file(&format!("{directory}/ca.crt"), fs::read(authority.certificate())?)?;
-    fails(&puller.run(&image, "")?, &["may want to see a certificate"]);
+    fails(&puller.run(&image, "")?, &["may require a client certificate"]);
     authority.certify_client(ca.parent().unwrap_or(&ca))?;
     succeeds(&puller.run(&image, "")?, &[]);
     Ok(())
@@ -177,7 +178,7 @@ fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
     let asked = proxy.requests().len();
     let wrong = format!("https_proxy=http://user:secret@{}", proxy.address());
     let refused = puller.run(&image, &wrong)?;
-    fails(&refused, &["the proxy does not connect us", "407", "rd.iguana.no_proxy="]);
+    fails(&refused, &["the proxy refused the connection", "407", "rd.iguana.no_proxy="]);
     assert!(!text(&refused).contains("secret"));
     let asked_then = proxy.requests().len();
     assert!(asked_then > asked);
@@ -217,7 +218,7 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
     let told = [
         "503 Service Unavailable",
         "upgrading the database",
-        "trying again in 2.",
+        "retrying in 2.",
         "(1 of 10)",
         "slow down",
         "500",
@@ -233,10 +234,7 @@ fn a_registry_that_puts_us_off_for_long_is_given_up() -> Result<()> {
     })?;
     let puller = Puller::with(&insecure(&fault_proxy.address()))?;
     let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
-    fails(
-        &output,
-        &["has had too many requests from here", "wants to be left alone for 3600 s", "of the 600 s"],
-    );
+    fails(&output, &["too many requests to", "asks to retry after 3600 s", "of the 600 s"]);
     assert_eq!(fault_proxy.requests().len(), 1);
     Ok(())
 }
@@ -253,7 +251,7 @@ fn a_layer_whose_connection_breaks_is_fetched_again() -> Result<()> {
     })?;
     let puller = Puller::with(&insecure(&fault_proxy.address()))?;
     let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
-    succeeds(&output, &["the connection broke after", "trying again in"]);
+    succeeds(&output, &["the connection was lost after", "retrying in"]);
     Ok(())
 }
 
@@ -296,7 +294,7 @@ fn redirects_in_a_circle_end() -> Result<()> {
     })?;
     let puller = Puller::with(&insecure(&fault_proxy.address()))?;
     let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
-    fails(&output, &["leads to ever other places", "redirects in a circle"]);
+    fails(&output, &["too many redirects", "redirect loop"]);
     assert_eq!(fault_proxy.requests().len(), 11);
     Ok(())
 }
@@ -347,7 +345,7 @@ fn a_token_that_is_refused_twice_in_the_middle_is_asked_for_once_more() -> Resul
     })?;
     let puller = Puller::with(&insecure(&fault_proxy.address()))?;
     let output = puller.run(&format!("{}/tool", fault_proxy.address()), "")?;
-    succeeds(&output, &["refuses the token that its token server has just given", "trying again in"]);
+    succeeds(&output, &["refuses a new token of its token server", "retrying in"]);
     assert_eq!(authorizer.requests().len(), 3, "{:?}", authorizer.requests());
     Ok(())
 }
@@ -368,12 +366,12 @@ fn a_prefetch_that_stalls_says_why_when_its_job_waits_for_it() -> Result<()> {
         &format!("jobs:\n  first: {{container: '{fast}/slow'}}\n  second: {{container: '{behind}/tool', needs: first}}\n"),
         "",
     )?;
-    succeeds(&output, &["pulled while the job before ran"]);
+    succeeds(&output, &["prefetched during the previous job"]);
     let text = text(&output);
-    let waiting = "images: waiting for those that were begun during the job before";
+    let waiting = "images: waiting for those being prefetched";
     let (before, after) = text.split_once(waiting).ok_or_else(|| anyhow::anyhow!("{text}"))?;
-    assert!(!before.contains("answered `500") && after.contains("answered `500"), "{text}");
-    assert!(after.contains("trying again in") && after.contains("(4 of 5)"), "{text}");
+    assert!(!before.contains("responded with `500") && after.contains("responded with `500"), "{text}");
+    assert!(after.contains("retrying in") && after.contains("(4 of 5)"), "{text}");
     Ok(())
 }
 

@@ -50,7 +50,7 @@ fn every_way_out_of_a_container_with_fewer_rights_is_shut() -> Result<()> {
     escapes::assert_all_shut(&said, 2).with_context(|| log.clone())?;
     for job in ["image", "workdir", "descriptor"] {
         let end = log.lines().find(|line| line.contains(&format!("job {job}: failed"))).unwrap_or_default();
-        ensure!(end.contains("cannot have the working directory"), "job {job}: `{end}`\n{log}");
+        ensure!(end.contains("cannot use the working directory"), "job {job}: `{end}`\n{log}");
     }
     ensure!(canaries() == before, "{before:#?} are now {:#?}", canaries());
     ensure!(fs::read_dir(&victim)?.count() == 1, "something was made in `{}`", victim.display());

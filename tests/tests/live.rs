@@ -180,7 +180,7 @@ jobs:
         continue-on-error: true
 ";
     let output = run_twice(&system, first, "jobs: {again: {container: REGISTRY/tool}}")?;
-    assert_says(&output, 0, &["the output file has more than 1048576 bytes", "job all: succeeded"]);
+    assert_says(&output, 0, &["the output file is larger than 1048576 bytes", "job all: succeeded"]);
     assert_says(&output, 0, &["second ended with 0"]);
     Ok(())
 }
@@ -240,7 +240,7 @@ jobs:
     let second = "jobs: {none: {container: {image: REGISTRY/tool, handover: false}, steps: [run: 'echo reboot > /iguana/kernelAction']}}";
     let output = run_twice(&system, first, second)?;
     assert_says(&output, 0, &["few has tried", "/dev/vda /sysroot\n", "job chosen: succeeded"]);
-    assert_says(&output, 0, &["`/iguana/mountlist` of a container that may not hand over is not taken"]);
+    assert_says(&output, 0, &["ignoring `/iguana/mountlist` of a container without the right to hand over"]);
     assert_says(&output, 0, &["`/iguana/kernelAction` of a container", "second ended with 0"]);
     assert!(!text(&output).contains(" kernelAction\n"), "{}", text(&output));
     Ok(())
@@ -340,7 +340,11 @@ fn of_two_runs_at_once_the_second_is_refused() -> Result<()> {
         init.display()
     );
     let output = system.run("/bin/sh".as_ref(), "sh", &["-c", &script])?;
-    assert_says(&output, 0, &["another run is going on", "second ended with 1", "progress: first is whole"]);
+    assert_says(
+        &output,
+        0,
+        &["Iguana is already running on this system", "second ended with 1", "progress: first is whole"],
+    );
     Ok(())
 }
 

@@ -407,7 +407,7 @@ fn differences_from_defaults(ours: &Answers, theirs: &Answers, defaults: &[[Stri
 /// Differences that are not listed, and listed ones that do not exist, as rows of the table.
 fn differences_from_list(ours: &Answers, theirs: &Answers, listed: &[[String; 4]]) -> Vec<String> {
     let answer =
-        |answers: &Answers, question: &str| answers.get(question).cloned().unwrap_or("no answer".into());
+        |answers: &Answers, question: &str| answers.get(question).cloned().unwrap_or("no response".into());
     let mut questions: Vec<&String> = ours.keys().chain(theirs.keys()).collect();
     questions.sort();
     questions.dedup();

@@ -75,7 +75,7 @@ fn a_directory_gets_the_tree_that_the_layers_make() -> Result<()> {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), digest.trim());
     assert_eq!(fs::read_to_string(file)?, digest.trim());
     let again = workstation.pull_from(&here(&registry), "tool", &[])?;
-    fails(&again, &["is not empty: it has `", "name a directory that is empty"]);
+    fails(&again, &["is not empty: it contains `", "name a directory that is empty"]);
     Ok(())
 }
 
@@ -90,7 +90,7 @@ fn another_platform_is_pulled_when_it_is_named() -> Result<()> {
     assert_eq!(fs::read_to_string(own.path("root/mark"))?, "amd64");
     let other = Workstation::new()?;
     let output = other.pull_from(&here(&registry), "tool", &["--platform", "linux/riscv64"])?;
-    fails(&output, &["not there for `linux/riscv64`", "`linux/arm64`"]);
+    fails(&output, &["not available for `linux/riscv64`", "`linux/arm64`"]);
     assert!(fs::read_dir(other.path("root"))?.next().is_none(), "a pull that failed leaves something");
     says(&other.pull_from(&here(&registry), "tool", &["--platform", "arm64"])?, 2, &["write `linux/"]);
     Ok(())
@@ -102,7 +102,7 @@ fn a_login_and_an_archive_are_taken() -> Result<()> {
     registry.push(&image, "tool")?;
     let workstation = Workstation::new()?;
     let refused = workstation.pull_from(&here(&registry), "tool", &[])?;
-    fails(&refused, &["cannot pull the image", "demands a name and a password"]);
+    fails(&refused, &["cannot pull the image", "requires a name and a password"]);
     let auth = workstation.path("auth.json").display().to_string();
     let mut login = Command::new("skopeo");
     login.args(["login", "--tls-verify=false", "--authfile", &auth, "-u", CREDENTIALS.0, "-p"]);
@@ -128,7 +128,7 @@ fn what_breaks_is_told_in_plain_lines() -> Result<()> {
     })?;
     let workstation = Workstation::new()?;
     let output = workstation.pull_from(&fault_proxy.address(), "tool", &[])?;
-    says(&output, 0, &["the connection broke after", "trying again in", "(1 of 5)"]);
+    says(&output, 0, &["the connection was lost after", "retrying in", "(1 of 5)"]);
     assert!(!text(&output).contains('\u{1b}'), "{}", text(&output));
     Ok(())
 }

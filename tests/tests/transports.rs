@@ -55,7 +55,7 @@ fn archives_are_run_without_unpacking_them() -> Result<()> {
     let missing = puller.run(&format!("docker-archive:{path}/b.tar:r.example/tool"), "")?;
     fails(&missing, &["has no image `r.example/tool`", "`r.example/tool:1`"]);
     let mixed_up = puller.run(&format!("docker-archive:{path}/a.tar"), "")?;
-    fails(&mixed_up, &["is not what `docker save` writes", "`oci-archive:`"]);
+    fails(&mixed_up, &["is not an archive of `docker save`", "`oci-archive:`"]);
     fails(
         &puller.run(&format!("oci-archive:{path}/b.tar"), "")?,
         &["has no `oci-layout`", "`docker-archive:`"],
@@ -102,19 +102,19 @@ fn what_is_damaged_in_a_file_is_found_out_at_once() -> Result<()> {
         ),
         (
             |layer| Ok(fs::File::options().write(true).open(layer)?.set_len(1000)?),
-            &["has 1000 bytes of `sha256:", "the copy is not whole"],
+            &["has 1000 bytes of `sha256:", "the copy is incomplete"],
         ),
-        (|layer| Ok(fs::remove_file(layer)?), &["has no `blobs/sha256/", "the copy is not whole"]),
+        (|layer| Ok(fs::remove_file(layer)?), &["has no `blobs/sha256/", "the copy is incomplete"]),
     ];
     for (damage, words) in cases {
         let image = image(Maker::Spec)?;
         damage(&layer(&image)?)?;
         let output = puller.run(&format!("oci:{}", image.layout().display()), "")?;
         fails(&output, words);
-        assert!(!text(&output).contains("trying again"), "{}", text(&output));
+        assert!(!text(&output).contains("retrying"), "{}", text(&output));
     }
     let missing = puller.run("oci:/no/such/directory", "")?;
     fails(&missing, &["cannot open `/no/such/directory`", "No such file or directory"]);
-    says(&puller.run("dir:/some/where", "")?, 3, &["nothing is pulled from `dir:`", "`skopeo copy`"]);
+    says(&puller.run("dir:/some/where", "")?, 3, &["the transport `dir:` is not supported", "`skopeo copy`"]);
     Ok(())
 }

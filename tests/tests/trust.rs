@@ -78,7 +78,7 @@ fn images_run_that_are_signed() -> Result<()> {
     lab.push("unsigned")?;
     lab.is_refused("unsigned", &["the policy rejects it", "it is not signed", "hint: sign each manifest"])?;
     lab.signed("by-other", &lab.other)?;
-    lab.is_refused("by-other", &["no key of the policy has made it"])
+    lab.is_refused("by-other", &["it was not made with any key of the policy"])
 }
 
 /// Debian's registry has no referrers API (OCI distribution-spec 1.1). A fault proxy provides it, with the list that
@@ -121,9 +121,9 @@ fn a_signature_is_for_one_image_under_one_name() -> Result<()> {
         lab.repository("x").attach(&digest, &[signature])
     };
     attach(&other, "x")?;
-    lab.is_refused("x", &["it is of another image"])?;
+    lab.is_refused("x", &["it is for another image"])?;
     attach(&digest, "y")?;
-    lab.is_refused("x", &["it is signed as", "and wanted is"])?;
+    lab.is_refused("x", &["it is signed as", "not as"])?;
     attach(&digest, "x")?;
     succeeds(&lab.puller.run(&lab.name("x"), "")?, &[]);
     // The tag is moved to another image; the signature of the first one stays.
@@ -139,11 +139,14 @@ fn truncated_and_malformed_signatures_are_none() -> Result<()> {
     let good = Attachment::new(&lab.key, &digest, &lab.name("x"))?;
     let short = good.annotations[SIGNATURE].as_str().unwrap_or_default()[..40].to_owned();
     for (attachment, words) in [
-        (good.clone().annotated(SIGNATURE, Some(short)), "no key of the policy has made it"),
+        (good.clone().annotated(SIGNATURE, Some(short)), "it was not made with any key of the policy"),
         (good.clone().annotated(SIGNATURE, Some("%".into())), "the signature is not base64"),
         (good.clone().annotated(SIGNATURE, None), "is missing"),
         (Attachment::of(&lab.key, "{}")?, "its payload is malformed"),
-        (Attachment { payload: good.payload[..50].to_vec(), ..good }, "no key of the policy has made it"),
+        (
+            Attachment { payload: good.payload[..50].to_vec(), ..good },
+            "it was not made with any key of the policy",
+        ),
     ] {
         lab.repository("x").attach(&digest, &[attachment])?;
         lab.is_refused("x", &[words])?;
@@ -164,7 +167,7 @@ fn a_signature_of_the_index_does_not_cover_a_manifest() -> Result<()> {
     repository.put_manifest("latest", kind, index.as_bytes())?;
     let of_index = signing::digest(index.as_bytes())?;
     repository.attach(&of_index, &[Attachment::new(&lab.key, &of_index, &lab.name("x"))?])?;
-    lab.is_refused("x", &["it is not signed", "a signature of the index alone does not do"])
+    lab.is_refused("x", &["it is not signed", "sign each manifest, not only the index"])
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn a_mirror_cannot_serve_other_content() -> Result<()> {
     lab.puller
         .file("registries.conf", format!("{}{}", insecure(&here(&lab.registry)), mirror(&here(&evil))))?;
     let output = lab.puller.run(&lab.name("tool"), "")?;
-    succeeds(&output, &[&format!("not from `{}/tool`", here(&evil)), "it is not signed"]);
+    succeeds(&output, &[&format!("cannot use `{}/tool`", here(&evil)), "it is not signed"]);
     assert!(!text(&output).contains("evil"), "{}", text(&output));
     Ok(())
 }
@@ -186,11 +189,8 @@ fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
     let lab = Lab::new()?;
     lab.signed("x", &lab.key)?;
     for (policy, words) in [
-        (
-            r#"{"default": [{"type": "insecureAcceptAnything"}], "defualt": 1}"#,
-            "there is no key `defualt` here",
-        ),
-        (r#"{"default": [{"type": "insecureAcceptAnything", "x": 1}]}"#, "there is no key `x` here"),
+        (r#"{"default": [{"type": "insecureAcceptAnything"}], "defualt": 1}"#, "unknown key `defualt`"),
+        (r#"{"default": [{"type": "insecureAcceptAnything", "x": 1}]}"#, "unknown key `x`"),
         ("", "cannot use the policy"),
         (
             r#"{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/a"}]}"#,
@@ -230,7 +230,7 @@ fn workflows_run_that_are_signed() -> Result<()> {
     let workflow = a_workflow(&lab, "");
     refused(
         &lab.puller.run_workflow(&workflow, "")?,
-        &["does not let", "there is no signature of it", "stage: trust"],
+        &["does not allow", "it has no signature", "stage: trust"],
     );
     let raw = lab.key.sign(workflow.as_bytes())?;
     lab.puller.beside_workflow(".sig", signing::base64(&raw)?)?;
@@ -238,10 +238,13 @@ fn workflows_run_that_are_signed() -> Result<()> {
     lab.puller.beside_workflow(".sig", &raw)?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &[]);
     // An unsigned document is not even parsed.
-    refused(&lab.puller.run_workflow("jobs: [", "")?, &["no key of the trust has signed it"]);
+    refused(
+        &lab.puller.run_workflow("jobs: [", "")?,
+        &["it is not signed by any key of the trust directory"],
+    );
     for (signature, words) in [
-        (lab.other.sign(workflow.as_bytes())?, "no key of the trust has signed it"),
-        (raw[..20].to_vec(), "no key of the trust has signed it"),
+        (lab.other.sign(workflow.as_bytes())?, "it is not signed by any key of the trust directory"),
+        (raw[..20].to_vec(), "it is not signed by any key of the trust directory"),
         (vec![b'A'; 10_000], "the signature is larger than"),
     ] {
         lab.puller.beside_workflow(".sig", signature)?;
@@ -255,14 +258,14 @@ fn an_old_workflow_is_a_replay() -> Result<()> {
     let lab = lab_of_workflows("")?;
     for (serial, told) in [
         ("# no serial:", "no `serial`"),
-        ("serial: 6", "the serial number 6"),
+        ("serial: 6", "serial 6"),
         ("serial: 7", ""),
         ("serial: 9007199254740992", ""),
     ] {
         let output = lab.run_signed(&a_workflow(&lab, serial))?;
         match told {
             "" => succeeds(&output, &[]),
-            told => refused(&output, &[told, "the trust demands 7 at least"]),
+            told => refused(&output, &[told, "the trust directory requires at least 7"]),
         }
     }
     for serial in ["9007199254740993", "18446744073709551616", "-1", "0x10", "1_0", "7.0", "'7'"] {
@@ -282,7 +285,10 @@ fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
     succeeds(&lab.run_signed(&a_workflow(&lab, "name: install"))?, &[]);
     for name in ["decommission", "Install", "'install '", "\"install\\n\"", "ınstall"] {
         let output = lab.run_signed(&a_workflow(&lab, &format!("name: {name}")))?;
-        refused(&output, &["it is the workflow `", "and this machine takes `install`", "stage: trust"]);
+        refused(
+            &output,
+            &["it is the workflow `", "but this machine accepts only `install`", "stage: trust"],
+        );
     }
     let output = lab.run_signed(&a_workflow(&lab, "# no name:"))?;
     refused(&output, &["it is a workflow without a `name`"]);
@@ -294,8 +300,8 @@ fn a_workflow_does_not_run_after_its_end() -> Result<()> {
     let lab = lab_of_workflows("")?;
     for (end, told) in [
         ("2090-01-01", ""),
-        ("2026-01-01", "was valid until 2026-01-01T23:59:59Z, and the clock says 20"),
-        ("2026-01-01T12:00:00+02:00", "was valid until 2026-01-01T10:00:00Z"),
+        ("2026-01-01", "expired at 2026-01-01T23:59:59Z, and the clock shows 20"),
+        ("2026-01-01T12:00:00+02:00", "expired at 2026-01-01T10:00:00Z"),
     ] {
         let output = lab.run_signed(&a_workflow(&lab, &format!("valid-until: {end}")))?;
         match told {
@@ -304,7 +310,7 @@ fn a_workflow_does_not_run_after_its_end() -> Result<()> {
         }
     }
     let output = lab.run_signed(&a_workflow(&lab, "valid-until: tomorrow"))?;
-    says(&output, 3, &["`tomorrow` is not a date of RFC 3339"]);
+    says(&output, 3, &["`tomorrow` is not an RFC 3339 date"]);
     Ok(())
 }
 
@@ -321,14 +327,14 @@ fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
         lab.puller.beside_workflow(".lock.sig", lab.key.sign(lock)?)?;
         let output = lab.run_signed(&new)?;
         match is_good {
-            true => succeeds(&output, &["the new one", "its images are pinned by its lock file"]),
+            true => succeeds(&output, &["the new one", "the lock file pins"]),
             false => refused(
                 &output,
                 &[
-                    ".lock` is not used",
+                    "cannot use `",
                     "why: it is for another workflow",
-                    "with serial 8, and this is",
-                    "hint: make it anew beside this workflow",
+                    "with serial 8; this one is",
+                    "hint: create it again for this workflow",
                 ],
             ),
         }
@@ -336,7 +342,10 @@ fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
     let unbound = format!(r#"{{"version": 1, "images": {}}}"#, "{}");
     lab.puller.beside_workflow(".lock", &unbound)?;
     lab.puller.beside_workflow(".lock.sig", lab.key.sign(unbound.as_bytes())?)?;
-    refused(&lab.run_signed(&new)?, &["cannot read the lock file", "version `1` of the format does not say"]);
+    refused(
+        &lab.run_signed(&new)?,
+        &["cannot read the lock file", "version `1` of the format does not state"],
+    );
     Ok(())
 }
 
@@ -344,9 +353,9 @@ fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
 fn documents_of_a_newer_release_run_nothing() -> Result<()> {
     let lab = lab_of_workflows("require-digest = true\n")?;
     let told = |document: &str, version: u64| {
-        format!("the {document} needs version `{version}` of its format, and Iguana ")
+        format!("the {document} needs version `{version}` of its format, but Iguana ")
     };
-    let hint = "hint: use a newer release of Iguana, for a machine a newer initrd";
+    let hint = "hint: use a newer release of Iguana (on a machine, a newer initrd)";
     let newer = a_workflow(&lab, "version: 2\nstages: [a, b]");
     says(&lab.run_signed(&newer)?, 3, &[&told("workflow", 2), hint]);
     let workflow = a_workflow(&lab, "version: 1");
@@ -363,7 +372,7 @@ fn documents_of_a_newer_release_run_nothing() -> Result<()> {
 fn a_trust_takes_no_workflow_by_omission() -> Result<()> {
     let lab = lab_of_workflows("")?;
     lab.puller.file("iguana.conf", "[workflow]\nkeys = [\"keys/images.pub\"]\n")?;
-    refused(&lab.run_signed(&a_workflow(&lab, ""))?, &["would take every workflow", "hint: "]);
+    refused(&lab.run_signed(&a_workflow(&lab, ""))?, &["accepts every workflow", "hint: "]);
     Ok(())
 }
 
@@ -406,11 +415,11 @@ fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
     says(&run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?, 0, &[]);
     for (words, lay) in [
         ("has no `policy.json`", None),
-        ("symbolic link that leads nowhere", Some("policy.json")),
-        ("symbolic link that leads nowhere", Some("iguana.conf")),
-        ("symbolic link that leads nowhere", Some("registries.d")),
-        ("symbolic link that leads nowhere", Some("ca")),
-        ("symbolic link that leads nowhere", Some("auth.json")),
+        ("dangling symbolic link", Some("policy.json")),
+        ("dangling symbolic link", Some("iguana.conf")),
+        ("dangling symbolic link", Some("registries.d")),
+        ("dangling symbolic link", Some("ca")),
+        ("dangling symbolic link", Some("auth.json")),
     ] {
         if let Some(name) = lay {
             if name != "policy.json" {
@@ -439,15 +448,15 @@ fn images_are_named_by_digest_or_pinned_by_a_signed_lock() -> Result<()> {
     let lab = lab_of_workflows("require-digest = true\n")?;
     let workflow = a_workflow(&lab, "");
     lab.puller.beside_workflow(".sig", lab.key.sign(workflow.as_bytes())?)?;
-    refused(&lab.puller.run_workflow(&workflow, "")?, &["the trust demands digests", "iguana lock WORKFLOW"]);
-    let lock = lab.lock(&workflow)?;
-    lab.puller.beside_workflow(".lock", &lock)?;
     refused(
         &lab.puller.run_workflow(&workflow, "")?,
-        &[".lock` say which images run", "there is no signature of it"],
+        &["the trust directory requires digests", "iguana lock WORKFLOW"],
     );
+    let lock = lab.lock(&workflow)?;
+    lab.puller.beside_workflow(".lock", &lock)?;
+    refused(&lab.puller.run_workflow(&workflow, "")?, &[".lock` to choose images", "it has no signature"]);
     lab.puller.beside_workflow(".lock.sig", lab.key.sign(&lock)?)?;
-    succeeds(&lab.puller.run_workflow(&workflow, "")?, &["its images are pinned by"]);
+    succeeds(&lab.puller.run_workflow(&workflow, "")?, &["the lock file pins"]);
     // The tag now refers to another image, but the pinned one runs.
     lab.registry.push(&Recipe::script("echo something else")?.make(Maker::Spec)?, "x")?;
     succeeds(&lab.puller.run_workflow(&workflow, "")?, &["it runs"]);
@@ -498,14 +507,14 @@ fn certificates_are_verified_in_every_way() -> Result<()> {
         (
             dater.certify("expired", own, 2000, 2001)?,
             &[],
-            &["its certificate was valid until 2001-01-01", "clock says 20"],
+            &["its certificate expired at 2001-01-01", "clock shows 20"],
         ),
         (
             dater.certify("early", own, 2090, 2091)?,
             &[],
-            &["its certificate is valid from 2090-01-01", "clock says 20"],
+            &["its certificate is not valid before 2090-01-01", "clock shows 20"],
         ),
-        (dater.certify("elsewhere", "DNS:other.example", 2020, 2090)?, &[], &["is for another name than"]),
+        (dater.certify("elsewhere", "DNS:other.example", 2020, 2090)?, &[], &["is not for"]),
         (dater.self_signed("self", "/CN=self")?, &[], &["invalid peer certificate"]),
         (good, old, &["ProtocolVersion"]),
     ] {

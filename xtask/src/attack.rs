@@ -155,7 +155,7 @@ impl Program {
         run.args(["--exact", "--include-ignored", THREADS]).args(tests);
         let mut child =
             run.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{}`", self.name))?;
-        let said = child.stdout.take().map(BufReader::new).context("its output is not to be had")?;
+        let said = child.stdout.take().map(BufReader::new).context("cannot read its output")?;
         let mut outcomes = BTreeMap::new();
         for line in said.lines() {
             let line = line?;
@@ -229,11 +229,7 @@ impl Outcomes {
         let good = attacks.iter().filter(|attack| attack.tests.iter().all(is_good)).count();
         println!("attacks: {good} {good_word}, {} failed", attacks.len() - good);
         if good < attacks.len() {
-            bail!(
-                "{} of {} attacks have a test that failed or is not there",
-                attacks.len() - good,
-                attacks.len()
-            );
+            bail!("{} of {} attacks have a failed or missing test", attacks.len() - good, attacks.len());
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// The developer's commands of Iguana.
+/// Developer commands for Iguana.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -39,34 +39,34 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The main job, live: a VM boots, and installs a Debian from a registry, and hands over to it.
+    /// Runs the main use case in a VM: installs Debian from a registry and boots into it.
     Demo(demo::Options),
-    /// All checks, unit tests and whole-system scenarios.
+    /// Runs all checks, unit tests and whole-system scenarios.
     Test(test::Options),
-    /// Tries every attack that docs/security.md names, and sums up.
+    /// Runs the tests of the attacks in docs/security.md, and prints a summary.
     Attack(attack::Options),
-    /// Measures Iguana and its peer in turn.
+    /// Runs benchmarks of Iguana, alternating with its peers.
     #[command(subcommand)]
     Bench(bench::What),
-    /// Layouts of disks, each up to the login prompt of what was installed on it, or its refusal.
+    /// Installs systems on many disk layouts, each up to its login prompt or its refusal.
     Handover(handover::Options),
-    /// Images of every oddity, and whether they unpack to what the specification says.
+    /// Unpacks unusual images, and compares the results with the OCI image-spec.
     Equality(equality::Options),
-    /// Feeds hostile input to whatever reads the bytes of others.
+    /// Runs the fuzz targets.
     Fuzz(fuzz::Options),
-    /// Runs with faults that a seed draws, and whether each ends right or names the fault in time.
+    /// Runs campaigns of pulls with seeded faults: each must succeed or report the fault in time.
     Soak(soak::Options),
-    /// Every way by which Iguana comes to a machine, by BIOS and by UEFI; some half an hour.
+    /// Boots from every medium, with BIOS and UEFI; takes about half an hour.
     Ways(ways::Options),
-    /// Makes the programs as they are shipped: target/dist/iguana and target/dist/iguana-init.
+    /// Builds the programs for distribution: target/dist/iguana and target/dist/iguana-init.
     Dist(dist::Options),
-    /// The documentation as a book: target/book.
+    /// Builds the documentation as a book in target/book.
     Docs,
-    /// Publishable artifacts of this version: programs, checksums, bills of materials (CycloneDX).
+    /// Creates the artifacts of a release: programs, checksums, SBOMs (CycloneDX).
     Release,
-    /// Format, lints, house rules, spelling, shell scripts; licences, sources and advisories of dependencies.
+    /// Checks formatting, lints, layers, spelling and shell scripts, and licences, sources and advisories of dependencies.
     Check,
-    /// Renews the copy of RustSec's advisories, which `check` holds the dependencies against.
+    /// Updates the copy of RustSec's advisories that `check` compares the dependencies with.
     Advisories(deny::Options),
 }
 

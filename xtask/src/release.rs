@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     house::program_is_small()?;
     let directory = source_tree().join(format!("target/release-{VERSION}"));
     let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
     for name in PROGRAMS {
         let to = directory.join(format!("{name}-{VERSION}-x86_64-linux"));
         fs::copy(program(name), &to).with_context(|| format!("cannot copy `{name}`"))?;

@@ -82,7 +82,7 @@ pub(crate) fn check(files: &[String]) -> Result<()> {
         unlisted.join("\n  ")
     );
     let gone = names(listed.difference(&found).collect());
-    ensure!(gone.is_empty(), "{PAGE} lists what is not there any more:\n  {}", gone.join("\n  "));
+    ensure!(gone.is_empty(), "{PAGE} lists waits that no longer exist:\n  {}", gone.join("\n  "));
     Ok(())
 }
 

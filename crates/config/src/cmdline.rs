@@ -115,7 +115,7 @@ impl Settings {
             let (key, value) = word.split_once('=').unwrap_or((&word, ""));
             match is_allowed(key, value) {
                 true => settings.take(key, value),
-                false => settings.warn(key, value, "the trust in this initrd does not allow it"),
+                false => settings.warn(key, value, "the trust directory of this initrd does not allow it"),
             }
         }
         settings.tell_useless();
@@ -125,7 +125,7 @@ impl Settings {
     fn take(&mut self, key: &str, value: &str) {
         match key {
             "rd.iguana.control_url" | "rd.iguana.containers" | "rd.iguana.no_proxy" if value.is_empty() => {
-                self.warn(key, value, "it has no value");
+                self.warn(key, value, "it needs a value");
             }
             "rd.iguana.control_url" => self.control_url = some(value),
             "rd.iguana.containers" => {
@@ -139,9 +139,7 @@ impl Settings {
             },
             "rd.iguana.watchdog" => match Watchdog::parse(value) {
                 Some(watchdog) => self.watchdog = watchdog,
-                None => {
-                    self.warn(key, value, "expected `off`, or 10 to 3600 seconds, also `SECONDS,handover`")
-                }
+                None => self.warn(key, value, "expected `off`, 10 to 3600 seconds, or `SECONDS,handover`"),
             },
             "proxy" => self.proxy = some(value),
             "rd.iguana.no_proxy" => self.no_proxy = some(value),
@@ -160,7 +158,7 @@ impl Settings {
                 Ok(address) => self.nameservers.push(address),
                 Err(_) => self.warn(key, value, "expected an address"),
             },
-            _ if is_meant_for_us(key) => self.warn(key, value, "there is no such option"),
+            _ if is_meant_for_us(key) => self.warn(key, value, "unknown option"),
             _ => {}
         }
     }
@@ -169,10 +167,10 @@ impl Settings {
     fn tell_useless(&mut self) {
         if self.control_url.is_some() && !self.containers.is_empty() {
             let images = self.containers.join(",");
-            self.warn("rd.iguana.containers", &images, "`rd.iguana.control_url` says what runs");
+            self.warn("rd.iguana.containers", &images, "`rd.iguana.control_url` takes precedence");
         }
         if let (Some(hosts), None) = (self.no_proxy.clone(), &self.proxy) {
-            self.warn("rd.iguana.no_proxy", &hosts, "there is no `proxy=`");
+            self.warn("rd.iguana.no_proxy", &hosts, "it has no effect without `proxy=`");
         }
     }
 
@@ -319,20 +317,20 @@ mod tests {
         assert_eq!(settings.on_failure, OnFailure::Reboot);
         assert_eq!(settings.warnings.len(), 2);
         assert!(settings.warnings[0].contains("`rd.iguana.on_failure=explode`"));
-        assert!(settings.warnings[1].contains("no such option"));
+        assert!(settings.warnings[1].contains("unknown option"));
     }
 
     #[test]
     fn nothing_of_ours_is_ignored_in_silence() {
         for (cmdline, words) in [
-            ("rd.iguana.unheard=1", "`rd.iguana.unheard=1` is ignored: there is no such option"),
+            ("rd.iguana.unheard=1", "`rd.iguana.unheard=1` is ignored: unknown option"),
             ("rd.iguana", "`rd.iguana` is ignored"),
             ("iguana.debug", "`iguana.debug` is ignored"),
             ("rd.Iguana.debug", "`rd.Iguana.debug` is ignored"),
             ("rd.iguana_debug", "`rd.iguana_debug` is ignored"),
-            ("rd.iguana.control_url=", "`rd.iguana.control_url` is ignored: it has no value"),
-            ("rd.iguana.containers", "`rd.iguana.containers` is ignored: it has no value"),
-            ("rd.iguana.no_proxy=a", "there is no `proxy=`"),
+            ("rd.iguana.control_url=", "`rd.iguana.control_url` is ignored: it needs a value"),
+            ("rd.iguana.containers", "`rd.iguana.containers` is ignored: it needs a value"),
+            ("rd.iguana.no_proxy=a", "it has no effect without `proxy=`"),
             ("rd.iguana.control_url=/x rd.iguana.containers=a,b", "`rd.iguana.containers=a,b` is ignored"),
         ] {
             let warnings = Settings::parse(cmdline).warnings;

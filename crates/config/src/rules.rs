@@ -101,14 +101,14 @@ impl Accept {
         ensure!(self.name.as_deref() != Some(""), "`name` is empty");
         ensure!(
             self.name.is_some() || !self.keys.is_empty(),
-            "it has neither a `name` nor `keys` of its own, and would take any workflow"
+            "it has neither `name` nor `keys`, so it would accept any workflow"
         );
         ensure!(
             has_keys || !self.keys.is_empty() || self.is_of_artifacts(),
-            "there are no `keys`, and a name alone is no proof"
+            "it has no `keys`, and a name alone proves nothing"
         );
         self.from.iter().try_for_each(|from| {
-            ensure!(!from.is_empty(), "`from` has an empty URL");
+            ensure!(!from.is_empty(), "`from` contains an empty URL");
             from.strip_prefix(ARTIFACT).map_or(Ok(()), |name| repository(name).map(drop))
         })
     }
@@ -135,7 +135,7 @@ fn is_short(name: &str) -> bool {
 /// The repository of an artifact, and its tag or digest if there is one.
 fn repository(name: &str) -> anyhow::Result<(String, Option<String>)> {
     let reference: Reference = name.parse()?;
-    let Some(named) = reference.named() else { bail!("`{name}` is not in a registry") };
+    let Some(named) = reference.named() else { bail!("`{name}` does not name a repository in a registry") };
     let last = name.rsplit('/').next().unwrap_or_default();
     Ok((named.name(), last.contains([':', '@']).then(|| named.identifier())))
 }
@@ -149,7 +149,7 @@ impl Rules {
         let path = directory.join(FILE);
         let Some(text) = Files::of(directory)?.text(FILE)? else { return Ok(Self::default()) };
         let rules = Self::parse(&text, directory).with_context(|| format!("cannot use `{}`", path.display()));
-        rules.or_hint("docs/security.md has its keys; nothing runs until it is right")
+        rules.or_hint("docs/security.md lists its keys; nothing runs until it is corrected")
     }
 
     /// Parses the text of the file; relative paths begin at `directory`.
@@ -270,8 +270,10 @@ impl WorkflowRules {
     fn check(&self) -> anyhow::Result<()> {
         if self.accept.is_empty() && !self.keys.is_empty() {
             return Err(hinted(
-                "`workflow.keys` alone would take every workflow that was ever signed by them, also one for other machines",
-                "name the one for this machine: `[[workflow.accept]]`, and below it `name = \"NAME\"`, as in its `name:`",
+                "`workflow.keys` alone accepts every workflow ever signed with them, including those for \
+                 other machines",
+                "add the workflow for this machine: `[[workflow.accept]]` with `name = \"NAME\"`, the value \
+                 of its `name:`",
             ));
         }
         for (number, entry) in self.accept.iter().enumerate() {
@@ -279,7 +281,7 @@ impl WorkflowRules {
             entry.check(!self.keys.is_empty()).with_context(fails)?;
             let is_same = |other: &Accept| other.name == entry.name && other.from == entry.from;
             let is_new = entry.name.is_none() || !self.accept[..number].iter().any(is_same);
-            ensure!(is_new, "`workflow.accept` has `{}` twice", entry.name.as_deref().unwrap_or_default());
+            ensure!(is_new, "`workflow.accept` lists `{}` twice", entry.name.as_deref().unwrap_or_default());
         }
         Ok(())
     }
@@ -300,9 +302,9 @@ pub(super) fn signer<'a>(
     let bytes = decoded.as_deref().unwrap_or(signature);
     keys.iter().find(|key| key.has_signed(document, bytes)).ok_or_else(|| {
         hinted(
-            "no key of the trust has signed it",
-            "sign it as it is now: `cosign sign-blob --key KEY FILE > FILE.sig`, or \
-             `openssl dgst -sha256 -sign KEY FILE > FILE.sig`",
+            "it is not signed by any key of the trust directory",
+            "sign its current content: `cosign sign-blob --key KEY FILE > FILE.sig`, or `openssl dgst \
+             -sha256 -sign KEY FILE > FILE.sig`",
         )
     })
 }
@@ -333,7 +335,7 @@ mod tests {
             assert!(signer(&keys, b"jobs: {}", signature).is_err());
         }
         let error = signer(&keys, b"jobs: {a}", &raw).unwrap_err();
-        assert!(error.to_string().contains("no key of the trust"));
+        assert!(error.to_string().contains("not signed by any key of the trust directory"));
     }
 
     #[test]
@@ -370,7 +372,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("nowhere", directory.path().join(FILE)).unwrap();
         let error = format!("{:#}", Rules::from_directory(directory.path()).unwrap_err());
-        assert!(error.contains("iguana.conf") && error.contains("leads nowhere"), "{error}");
+        assert!(error.contains("iguana.conf") && error.contains("dangling"), "{error}");
     }
 
     #[test]
@@ -392,7 +394,7 @@ mod tests {
         {
             assert!(told.contains(&format!("kernel option `{option}")), "{option}: {told}");
         }
-        assert!(told.contains("the trust in this initrd does not allow it"));
+        assert!(told.contains("the trust directory of this initrd does not allow it"));
         assert!(rules.refuse_system("quiet root=/dev/vda") && rules.refuse_system("\"init=/bin/sh -x\""));
         assert!(!rules.refuse_system("quiet rootfstype=ext4") && rules.allows_init("root=/dev/vda"));
         let rules = Rules::parse("[command-line]\nallow = ['root=LABEL=system']", Path::new("/")).unwrap();
@@ -446,10 +448,10 @@ mod tests {
     fn nothing_is_accepted_by_omission() {
         let keys = "[workflow]\nkeys = ['a']\n";
         for (text, words) in [
-            (keys.to_owned(), "would take every workflow"),
-            (format!("{keys}[[workflow.accept]]\n"), "would take any workflow"),
+            (keys.to_owned(), "accepts every workflow"),
+            (format!("{keys}[[workflow.accept]]\n"), "would accept any workflow"),
             (format!("{keys}[[workflow.accept]]\nname = ''"), "`name` is empty"),
-            ("[[workflow.accept]]\nname = 'a'".into(), "a name alone is no proof"),
+            ("[[workflow.accept]]\nname = 'a'".into(), "a name alone proves nothing"),
             (format!("{keys}[[workflow.accept]]\nname = 'a'\n[[workflow.accept]]\nname = 'a'"), "`a` twice"),
             (format!("{keys}[[workflow.accept]]\nname = 'a'\nfrom = ['']"), "empty URL"),
             (format!("{keys}[[workflow.accept]]\nname = 'a'\nfrom = ['oci://A B']"), "entry 1"),

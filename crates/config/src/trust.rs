@@ -71,7 +71,7 @@ impl Trust {
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         std::fs::read_dir(directory)
             .with_context(|| format!("cannot read the trust directory `{}`", directory.display()))
-            .hint("`iguana trust init DIR` makes one")?;
+            .hint("create one with `iguana trust init DIR`")?;
         if directory
             .join(policy::FILE)
             .symlink_metadata()
@@ -79,7 +79,8 @@ impl Trust {
         {
             return Err(hinted(
                 format!("the trust directory `{}` has no `{}`", directory.display(), policy::FILE),
-                "write which images may run; `{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}` lets all run",
+                "create it and state which images may run; `{\"default\": [{\"type\": \
+                 \"insecureAcceptAnything\"}]}` allows all",
             ));
         }
         Self::from_directory(directory)
@@ -133,9 +134,9 @@ impl Trust {
     #[must_use]
     pub fn unsigned_notice(&self) -> Option<&'static str> {
         match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
-            (true, false) => Some("signatures are not demanded, neither of the workflow nor of all images"),
-            (true, true) => Some("signatures are not demanded of all images"),
-            (false, false) => Some("a signature of the workflow is not demanded"),
+            (true, false) => Some("signatures are required neither for the workflow nor for all images"),
+            (true, true) => Some("signatures are not required for all images"),
+            (false, false) => Some("the workflow does not have to be signed"),
             (false, true) => None,
         }
     }
@@ -161,7 +162,9 @@ fn roots(files: &Files) -> anyhow::Result<Roots> {
 pub fn logins(path: &Path) -> anyhow::Result<Logins> {
     let text = match untrusted_fs::read_file(path, FILE_LIMIT) {
         Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => None,
-        read => Some(String::from_utf8(read?).with_context(|| format!("`{}` is not text", path.display()))?),
+        read => Some(
+            String::from_utf8(read?).with_context(|| format!("`{}` is not UTF-8 text", path.display()))?,
+        ),
     };
     logins_of(text, path)
 }

@@ -54,9 +54,9 @@ pub enum Signer {
 impl fmt::Display for Signer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotDemanded => out.write_str("none is demanded"),
-            Self::Initrd => out.write_str("by whoever signed the initrd"),
-            Self::Policy => out.write_str("by whom the policy demands, as an artifact"),
+            Self::NotDemanded => out.write_str("not required"),
+            Self::Initrd => out.write_str("covered by that of the initrd"),
+            Self::Policy => out.write_str("that of the artifact, as the policy requires"),
             Self::Key(key) => write!(out, "by {key}"),
         }
     }
@@ -103,7 +103,8 @@ impl Candidate<'_> {
     /// When a signature is demanded and missing, or not made by a key for this control URL.
     pub fn authenticate(self, rules: &Rules, beside: Beside<'_>) -> anyhow::Result<Authenticated> {
         let signer = self.signer(rules, beside);
-        let signer = signer.with_context(|| format!("the trust does not let `{}` run", self.origin))?;
+        let signer =
+            signer.with_context(|| format!("the trust directory does not allow `{}` to run", self.origin))?;
         Ok(Authenticated {
             origin: self.origin.to_owned(),
             control_url: self.control_url.map(ToOwned::to_owned),
@@ -127,14 +128,18 @@ impl Candidate<'_> {
         let accepted = rules.accepted(self.control_url);
         if accepted.is_empty() {
             return Err(hinted(
-                format!("no entry of `workflow.accept` is for `{}`", self.control_url.unwrap_or(self.origin)),
-                "ask for a workflow that the trust names, or name this one in its `iguana.conf`",
+                format!(
+                    "no entry of `workflow.accept` matches `{}`",
+                    self.control_url.unwrap_or(self.origin)
+                ),
+                "use a workflow that the trust directory accepts, or add this one to its `iguana.conf`",
             ));
         }
         let keys = rules.keys_of(&accepted)?;
-        let signature = beside(".sig").context("there is no signature of it")?;
-        let signature = signature.context("there is no signature of it").hint(
-            "it must be signed by a key of the trust, and the signature be beside it, its name with `.sig`",
+        let signature = beside(".sig").context("it has no signature")?;
+        let signature = signature.context("it has no signature").hint(
+            "sign it with a key of the trust directory, and put the signature beside it, under its name \
+             with `.sig` appended",
         )?;
         Ok(Signer::Key(signer(&keys, self.bytes, &signature)?.clone()))
     }
@@ -161,7 +166,8 @@ impl Authenticated {
     pub fn admit(&self, plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<Admitted> {
         check_valid_until(plan, now).with_context(|| format!("`{}` may not run", self.origin))?;
         let lock_keys = self.lock_keys(plan);
-        let lock_keys = lock_keys.with_context(|| format!("the trust does not let `{}` run", self.origin))?;
+        let lock_keys = lock_keys
+            .with_context(|| format!("the trust directory does not allow `{}` to run", self.origin))?;
         Ok(Admitted {
             origin: self.origin.clone(),
             digest: self.digest,
@@ -191,8 +197,8 @@ impl Authenticated {
         }
         if matching.is_empty() {
             return Err(hinted(
-                format!("{} is not for the key that has signed it", called(plan)),
-                "sign it by a key of its entry in `workflow.accept`",
+                format!("{} is not accepted with the key that signed it", called(plan)),
+                "sign it with a key of its entry in `workflow.accept`",
             ));
         }
         check_serial(&matching, plan)?;
@@ -214,8 +220,8 @@ fn named<'a>(accepted: &[&'a Accept], plan: &Plan) -> anyhow::Result<Vec<&'a Acc
     let names = accepted.iter().filter_map(|entry| entry.name.as_ref());
     let names: Vec<_> = names.map(|name| format!("`{}`", name.escape_debug())).collect();
     Err(hinted(
-        format!("it is {}, and this machine takes {}", called(plan), names.join(", ")),
-        "its `name:` must be one of `workflow.accept`; another one may have been put there by somebody else",
+        format!("it is {}, but this machine accepts only {}", called(plan), names.join(", ")),
+        "its `name:` must be listed in `workflow.accept`; someone may have replaced the workflow",
     ))
 }
 
@@ -230,10 +236,10 @@ fn check_serial(matching: &[&Accept], plan: &Plan) -> anyhow::Result<()> {
     if plan.serial.unwrap_or(0) >= least {
         return Ok(());
     }
-    let told = plan.serial.map_or("no `serial`".into(), |serial| format!("the serial number {serial}"));
+    let told = plan.serial.map_or("no `serial`".into(), |serial| format!("serial {serial}"));
     Err(hinted(
-        format!("{} has {told}, and the trust demands {least} at least", called(plan)),
-        "serve the newest workflow; an old one may have been put there by somebody else",
+        format!("{} has {told}, but the trust directory requires at least {least}", called(plan)),
+        "serve the newest workflow; someone may have replaced it with an old one",
     ))
 }
 
@@ -242,16 +248,16 @@ fn check_valid_until(plan: &Plan, now: Option<Timestamp>) -> anyhow::Result<()> 
     let Some(last) = plan.valid_until else { return Ok(()) };
     let Some(now) = now else {
         return Err(hinted(
-            format!("{} is valid until {last}, and this machine does not know what time it is", called(plan)),
-            "set the clock of the machine: it is before the day on which the initrd was built",
+            format!("{} is valid until {last}, but the clock of this machine is not set", called(plan)),
+            "set the clock of the machine: it shows a time before the initrd was built",
         ));
     };
     if now <= last {
         return Ok(());
     }
     Err(hinted(
-        format!("{} was valid until {last}, and the clock says {now}", called(plan)),
-        "serve the newest workflow, with a later `valid-until`; or set the clock of the machine",
+        format!("{} expired at {last}, and the clock shows {now}", called(plan)),
+        "serve a workflow with a later `valid-until`, or correct the clock of the machine",
     ))
 }
 
@@ -284,7 +290,7 @@ impl Admitted {
             return Ok(BundledPins { pins: self.pins(plan, beside)?, unused_lock: None });
         };
         if self.lock_keys.is_some() && beside(".lock.sig")?.is_none() {
-            let unused = hinted("there is no signature of it", "sign it, and make the bundle anew");
+            let unused = hinted("it has no signature", "sign it and create the bundle again");
             return Ok(BundledPins { pins: Pins::default(), unused_lock: Some(unused) });
         }
         Ok(BundledPins { pins: Pins::offered(self.lock(&lock, beside)?), unused_lock: None })
@@ -298,17 +304,19 @@ impl Admitted {
         let place = format!("{}.lock", self.origin);
         let verified = || match &self.lock_keys {
             Some(keys) => {
-                let signature = beside(".lock.sig").context("there is no signature of it")?;
-                let signature = signature.context("there is no signature of it").hint(
-                    "sign it by the key of its workflow, and put the signature beside it, its name with `.sig`",
+                let signature = beside(".lock.sig").context("it has no signature")?;
+                let signature = signature.context("it has no signature").hint(
+                    "sign it with the key of its workflow, and put the signature beside it, under its name \
+                     with `.sig` appended",
                 )?;
                 signer(keys, bytes, &signature).map(drop)
             }
             None => Ok(()),
         };
-        verified().with_context(|| format!("the trust does not let `{place}` say which images run"))?;
+        verified()
+            .with_context(|| format!("the trust directory does not allow `{place}` to choose images"))?;
         let lock = Lock::parse(bytes).with_context(|| format!("cannot read the lock file `{place}`"))?;
-        lock.check_workflow(self.digest, self.serial).with_context(|| format!("`{place}` is not used"))?;
+        lock.check_workflow(self.digest, self.serial).with_context(|| format!("cannot use `{place}`"))?;
         Ok(lock)
     }
 }

@@ -63,7 +63,7 @@ fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
     };
     assert_eq!(judge(&name, true), (Some(digest), String::new()));
     let (judged, told) = judge(&name, false);
-    assert!(judged.is_none() && told.contains("nobody has signed what the bundle calls"), "{told}");
+    assert!(judged.is_none() && told.contains("no signature covers"), "{told}");
     let pinned = format!("{name}@{digest}");
     assert_eq!(judge(&pinned, false), (Some(digest), String::new()));
     // The bundle has nothing of another repository, whatever the digest.

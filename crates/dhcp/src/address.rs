@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 /// 240.0.0.0/4 is reserved, but Linux accepts it and some networks use it.
 pub(crate) fn defect(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
-        [0, ..] => Some("is of no machine (0.0.0.0/8)"),
+        [0, ..] => Some("is reserved (0.0.0.0/8)"),
         [127, ..] => Some("is a loopback address"),
         [224..=239, ..] => Some("is a multicast address"),
         [255, 255, 255, 255] => Some("is the broadcast address"),

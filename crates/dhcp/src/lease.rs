@@ -74,7 +74,7 @@ pub struct Route {
 impl fmt::Display for Route {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.network, self.prefix)?;
-        self.gateway.map_or(Ok(()), |gateway| write!(out, " by {gateway}"))
+        self.gateway.map_or(Ok(()), |gateway| write!(out, " via {gateway}"))
     }
 }
 
@@ -131,7 +131,7 @@ impl Reader<'_> {
     fn prefix(&mut self) -> u8 {
         let Some(bytes) = self.options.bytes(options::SUBNET_MASK) else { return DEFAULT_PREFIX };
         self.options.address(options::SUBNET_MASK).and_then(prefix).unwrap_or_else(|| {
-            self.ignored.push(format!("the subnet mask {bytes:?} is none; /{DEFAULT_PREFIX} is taken"));
+            self.ignored.push(format!("the subnet mask {bytes:?} is invalid; using /{DEFAULT_PREFIX}"));
             DEFAULT_PREFIX
         })
     }
@@ -164,12 +164,12 @@ impl Reader<'_> {
 
     fn servers(&mut self, code: u8, what: &str) -> Vec<Ipv4Addr> {
         let Some(servers) = self.options.addresses(code) else {
-            self.ignored.push(format!("the {what} are not a list of addresses"));
+            self.ignored.push(format!("the list of {what} is malformed"));
             return Vec::new();
         };
         let (mut good, bad): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| is_usable(*server));
         if let Some(first) = bad.first() {
-            self.ignored.push(format!("{} {what} that no machine can be, as `{first}`", bad.len()));
+            self.ignored.push(format!("{} {what} with impossible addresses, such as `{first}`", bad.len()));
         }
         self.shorten(&mut good, SERVERS_AT_MOST, what);
         good
@@ -183,7 +183,7 @@ impl Reader<'_> {
             return domains;
         }
         if listed.is_some() {
-            self.ignored.push("the search list is no list of domains".into());
+            self.ignored.push("the domain search list is malformed".into());
         }
         self.name(options::DOMAIN_NAME, "domain name", name::domain).into_iter().collect()
     }
@@ -192,7 +192,7 @@ impl Reader<'_> {
         self.options.bytes(options::INTERFACE_MTU)?;
         let mtu = self.options.short(options::INTERFACE_MTU).filter(|mtu| *mtu >= SMALLEST_MTU);
         if mtu.is_none() {
-            self.ignored.push(format!("the packet size (MTU) is not {SMALLEST_MTU} bytes or more"));
+            self.ignored.push(format!("the MTU is less than {SMALLEST_MTU} bytes"));
         }
         mtu
     }
@@ -201,7 +201,7 @@ impl Reader<'_> {
         let bytes = self.options.bytes(code)?;
         let name = read(bytes);
         if name.is_none() {
-            self.ignored.push(format!("the {what} `{}` is none", bytes.escape_ascii()));
+            self.ignored.push(format!("the {what} `{}` is invalid", bytes.escape_ascii()));
         }
         name
     }
@@ -211,7 +211,7 @@ impl Reader<'_> {
         let mut routes = match self.options.bytes(options::CLASSLESS_ROUTES).map(classless_routes) {
             Some(Some(routes)) => routes,
             Some(None) => {
-                self.ignored.push("the classless routes are no list of routes".into());
+                self.ignored.push("the list of classless routes is malformed".into());
                 self.router()
             }
             None => self.router(),
@@ -220,7 +220,7 @@ impl Reader<'_> {
         routes.retain(|route| is_destination(route) && route.gateway.is_none_or(is_usable));
         let bad = all.saturating_sub(routes.len());
         if bad > 0 {
-            self.ignored.push(format!("{bad} routes to or by what is no machine or network"));
+            self.ignored.push(format!("{bad} routes with an impossible destination or gateway"));
         }
         self.shorten(&mut routes, ROUTES_AT_MOST, "routes");
         routes
@@ -228,7 +228,7 @@ impl Reader<'_> {
 
     fn router(&mut self) -> Vec<Route> {
         let Some(routers) = self.options.addresses(options::ROUTER) else {
-            self.ignored.push("the routers are not a list of addresses".into());
+            self.ignored.push("the list of routers is malformed".into());
             return Vec::new();
         };
         let anywhere = |gateway| Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };

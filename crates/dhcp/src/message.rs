@@ -195,7 +195,10 @@ impl Request {
         if let Question::Renew { address, .. } = self.question
             && reply.address != address
         {
-            return Err(Unanswered::Unusable(format!("it renews `{}`, which is not ours", reply.address)));
+            return Err(Unanswered::Unusable(format!(
+                "it renews `{}`, which is not our address",
+                reply.address
+            )));
         }
         Lease::new(reply.address, reply.next_server, &reply.boot_file, &reply.options)
             .map(|lease| Answer::Lease(lease.into()))
@@ -265,20 +268,20 @@ impl Reply {
         }
         // Checked before the address is used: the length field allows up to 255 bytes.
         if (fields.hardware_type, fields.hardware_length) != ETHERNET {
-            return Err(Unanswered::Malformed("its hardware address is not of an Ethernet"));
+            return Err(Unanswered::Malformed("its hardware address is not an Ethernet address"));
         }
         if !fields.hardware_address.starts_with(&request.hardware_address) {
             return Err(Unanswered::NotForUs);
         }
         if packet.len() > LARGEST_MESSAGE {
-            return Err(Unanswered::Malformed("it is larger than a packet"));
+            return Err(Unanswered::Malformed("it is larger than a UDP packet can be"));
         }
         if fields.cookie != MAGIC_COOKIE {
             return Err(Unanswered::Malformed("it has no options"));
         }
         let options = all_options(rest, &fields).map_err(Unanswered::Malformed)?;
         let kind = options.byte(options::MESSAGE_TYPE);
-        let kind = kind.ok_or(Unanswered::Malformed("it does not say of which type it is"))?;
+        let kind = kind.ok_or(Unanswered::Malformed("it has no message type"))?;
         let is_overloaded = options.byte(options::OVERLOAD).is_some_and(|field| field & IN_FILE != 0);
         let boot_file = if is_overloaded { Vec::new() } else { fields.file.to_vec() };
         Ok(Self { kind, address: fields.address, next_server: fields.next_server, boot_file, options })
@@ -303,7 +306,7 @@ fn all_options(bytes: &[u8], fields: &Fields) -> Result<Options, &'static str> {
     let overloaded = match options.bytes(options::OVERLOAD) {
         None => 0,
         Some([fields @ IN_FILE..=3]) => *fields,
-        Some(_) => return Err("it does not say in which fields more options are"),
+        Some(_) => return Err("its option overload is malformed"),
     };
     if overloaded & IN_FILE != 0 {
         options.add(&fields.file)?;

@@ -43,7 +43,7 @@ impl Options {
     /// # Errors
     /// When an option is longer than the rest of the field.
     pub(crate) fn add(&mut self, mut field: &[u8]) -> Result<(), &'static str> {
-        const CUT: &str = "an option is longer than its field";
+        const CUT: &str = "an option extends beyond its field";
         while let Some((&code, rest)) = field.split_first() {
             field = rest;
             match code {

@@ -12,25 +12,25 @@ const ID: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/raw/main/docs/events.sc
 const INTRODUCTION: &str = "\
 # Events
 
-What happens in a boot is in two files, which say the same: `/run/iguana/log` in words, and `/run/iguana/log.jsonl` as events, one
-JSON object on each line. A new system gets copies in `/var/log/iguana`: `boot.log` and `boot.jsonl`.
+A boot is logged to two files with the same content: `/run/iguana/log` as text, and `/run/iguana/log.jsonl` as events, one JSON object
+per line. The new system gets copies in `/var/log/iguana`: `boot.log` and `boot.jsonl`.
 
-Each event has these fields before its own:
+Each event begins with these fields:
 
-| field | holds | means |
+| field | type | meaning |
 | --- | --- | --- |
-| `uptime` | seconds | since the kernel started (`CLOCK_BOOTTIME`), as in the kernel's own messages; nobody sets this clock |
-| `time` | text | the time of the day (RFC 3339), as far as the machine knew it |
-| `event` | text | what happened, one of the names below |
+| `uptime` | seconds | since the kernel started (`CLOCK_BOOTTIME`), as in the kernel's messages; this clock is never set |
+| `time` | string | the date and time (RFC 3339) according to the machine's clock, which may be wrong early in the boot |
+| `event` | string | the type of the event, one of those below |
 
-The first line is the event `log`, which states the format. Further events and fields may come without a new format: ignore those that
-you do not know. A text has at most 16 KiB, the file at most 4 MiB: when it is full, its middle is cut out, and the event `lost` is in
-its place. Letters that hide others or steer a terminal are escaped, so that the file can be shown as it is. Lines that containers write
-to the terminal are not in it; those that they write to `/iguana/progress`, and the last lines of services, are. A job that wants to
-read it has it as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
+The first line is the event `log`, which states the version of the format. Events and fields can be added without a new version:
+ignore those that you do not know. A string has at most 16 KiB and the file at most 4 MiB; when it is full, its middle is removed and
+replaced by the event `lost`. Control characters and characters that hide others are escaped, so the file can safely be printed. Lines
+that containers write to the terminal are not logged; lines that they write to `/iguana/progress` and the last lines of failed services
+are. A job can mount the log as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
 
-[`events.schema.json`](events.schema.json) is a JSON Schema (2020-12) of one line. It and this page are made of one table: `cargo run -p
-events --example write-docs`.
+[`events.schema.json`](events.schema.json) is a JSON Schema (2020-12) of one line. The schema and this page are generated from the same
+table with `cargo run -p events --example write-docs`.
 ";
 
 /// The schema of one line.
@@ -40,7 +40,7 @@ pub fn schema() -> String {
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": ID,
-        "title": "an event of a boot of Iguana",
+        "title": "Iguana boot event",
         "description": "one line of /run/iguana/log.jsonl",
         "type": "object",
         "required": ["uptime", "time", "event"],
@@ -98,20 +98,20 @@ fn fields(fields: &[EventField]) -> String {
         let doc = field.doc.trim().trim_end_matches('.');
         let doc: String =
             doc.chars().take(1).flat_map(char::to_lowercase).chain(doc.chars().skip(1)).collect();
-        format!("| `{}` | {} | {doc} |\n", field.name, holds(&field.value))
+        format!("| `{}` | {} | {doc} |\n", field.name, type_name(&field.value))
     });
-    format!("| field | holds | means |\n| --- | --- | --- |\n{}", rows.collect::<String>())
+    format!("| field | type | meaning |\n| --- | --- | --- |\n{}", rows.collect::<String>())
 }
 
-fn holds(value: &Value) -> String {
+fn type_name(value: &Value) -> String {
     match value {
-        Value::Text => "text".into(),
-        Value::Texts => "list of texts".into(),
+        Value::Text => "string".into(),
+        Value::Texts => "list of strings".into(),
         Value::Count => "number".into(),
         Value::Seconds => "seconds".into(),
         Value::Flag => "`true` or `false`".into(),
         Value::Choice(words) => format!("`{}`", words.join("`, `")),
-        Value::Optional(value) => format!("{}, or `null`", holds(value)),
+        Value::Optional(value) => format!("{}, or `null`", type_name(value)),
     }
 }
 

@@ -96,7 +96,7 @@ mod tests {
     fn a_long_text_is_cut_off_and_says_so() {
         let line = record(&"ä".repeat(1 << 20)).line().unwrap();
         assert!(line.len() < 17 << 10, "{}", line.len());
-        assert!(line.contains("… (2080768 bytes are left out)"), "{}", &line[line.len() - 100..]);
+        assert!(line.contains("… (2080768 bytes omitted)"), "{}", &line[line.len() - 100..]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Serialize for Text {
         let shown = &self.0[..self.0.floor_char_boundary(TEXT_LIMIT)];
         match self.0.len() - shown.len() {
             0 => serializer.serialize_str(shown),
-            cut => serializer.collect_str(&format_args!("{shown}… ({cut} bytes are left out)")),
+            cut => serializer.collect_str(&format_args!("{shown}… ({cut} bytes omitted)")),
         }
     }
 }

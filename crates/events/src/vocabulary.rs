@@ -70,7 +70,7 @@ vocabulary! {
         /// The version of the program that writes it.
         version: Text,
     }
-    /// A boot begins.
+    /// The boot has begun.
     Boot = "boot" {
         /// The version of the program.
         version: Text,
@@ -79,180 +79,180 @@ vocabulary! {
         /// The machine's memory, in bytes.
         memory: u64,
     }
-    /// A stage begins.
+    /// A stage has begun.
     StageBegin = "stage-begin" {
-        /// Which one.
+        /// The stage.
         stage: Stage,
     }
     /// A stage has ended.
     StageEnd = "stage-end" {
-        /// Which one.
+        /// The stage.
         stage: Stage,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
         /// How long it took.
         seconds: Seconds,
     }
-    /// A job begins: its images are next.
+    /// A job has begun; pulling its images follows.
     JobBegin = "job-begin" {
         /// Its ID in the workflow.
         job: Text,
         /// Its name, if it has one.
         name: Option<Text>,
     }
-    /// A job's services are there, and its own container has been started.
+    /// A job's services are ready, and its container has started.
     JobStarted = "job-started" {
         /// Its ID in the workflow.
         job: Text,
     }
-    /// A job has ended. One that was skipped has not begun.
+    /// A job has ended, or was skipped without beginning.
     JobEnd = "job-end" {
         /// Its ID in the workflow.
         job: Text,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
         /// How long its container ran, if it succeeded.
         seconds: Option<Seconds>,
         /// Why it failed or was skipped.
         why: Option<Text>,
     }
-    /// A step of a job begins.
+    /// A step has begun.
     StepBegin = "step-begin" {
         /// The job's ID.
         job: Text,
-        /// The number of the step; the first one is 1.
+        /// The number of the step, counted from 1.
         step: u64,
-        /// The number, and what the workflow calls the step.
+        /// The number and name of the step.
         title: Text,
     }
-    /// A step of a job has ended. One that was skipped has not begun.
+    /// A step has ended, or was skipped without beginning.
     StepEnd = "step-end" {
         /// The job's ID.
         job: Text,
-        /// The number of the step; the first one is 1.
+        /// The number of the step, counted from 1.
         step: u64,
-        /// The number, and what the workflow calls the step.
+        /// The number and name of the step.
         title: Text,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
-        /// How long it took; nothing when it was skipped.
+        /// How long it took; `null` if it was skipped.
         seconds: Option<Seconds>,
         /// Why it failed.
         why: Option<Text>,
     }
-    /// A pull begins.
+    /// A pull has begun.
     PullBegin = "pull-begin" {
         /// The reference of the image.
         image: Text,
     }
-    /// It is known what a pull will bring.
+    /// The manifest of an image has been read and approved.
     PullResolved = "pull-resolved" {
         /// The reference of the image.
         image: Text,
-        /// Where it comes from, if not from the registry of its name.
+        /// The mirror or file that it comes from, if not the registry in its name.
         place: Option<Text>,
         /// The digest of its manifest.
         digest: Text,
-        /// How many layers it has.
+        /// The number of layers.
         layers: u64,
-        /// Their bytes, compressed.
+        /// The size of the layers in bytes, compressed.
         bytes: u64,
-        /// Their bytes, unpacked.
+        /// The size of the layers in bytes, unpacked.
         unpacked: u64,
-        /// Whether `unpacked` is known, and not estimated.
+        /// Whether `unpacked` is exact rather than estimated.
         exact: bool,
     }
-    /// A pull goes on.
+    /// The progress of a pull.
     PullProgress = "pull-progress" {
         /// The reference of the image.
         image: Text,
-        /// Bytes that are here, compressed.
+        /// Bytes received, compressed.
         done: u64,
-        /// Bytes in all, compressed.
+        /// Total bytes, compressed.
         bytes: u64,
-        /// How long it has taken so far.
+        /// The time since it began.
         seconds: Seconds,
     }
     /// A pull has ended.
     PullEnd = "pull-end" {
         /// The reference of the image.
         image: Text,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
         /// How long it took.
         seconds: Seconds,
     }
     /// A line that a container wrote.
     Output = "output" {
-        /// The service that wrote it; nothing for the progress files, which all containers share.
+        /// The service that wrote it; `null` for the progress files, which all containers share.
         service: Option<Text>,
-        /// Whether the line is one of the last ones of a service that failed.
+        /// Whether it is one of the last lines of a failed service.
         failed: bool,
         /// The line.
         text: Text,
     }
-    /// Something may be wrong.
+    /// A warning.
     Warning = "warning" {
-        /// What.
+        /// The warning.
         text: Text,
     }
     /// Something failed.
     Failure = "failure" {
-        /// In which stage.
+        /// The stage in which it failed.
         stage: Stage,
-        /// Of which job, if it was one.
+        /// The job, if one failed.
         job: Option<Text>,
         /// What failed.
         error: Text,
-        /// Why, the nearest cause first.
+        /// The causes, the nearest one first.
         causes: Vec<Text>,
-        /// What to do.
+        /// What to do about it.
         hint: Option<Text>,
     }
-    /// Something is waited for.
+    /// Iguana is waiting for something.
     Waiting = "waiting" {
-        /// For what.
+        /// What it is waiting for.
         text: Text,
-        /// How long already.
+        /// How long it has waited so far.
         seconds: Seconds,
-        /// How long at most.
+        /// How long it waits at most.
         limit: Seconds,
     }
-    /// How much memory was needed.
+    /// The memory usage of the boot.
     Memory = "memory" {
-        /// The most bytes that were in use.
+        /// The peak usage in bytes.
         peak: u64,
-        /// Bytes in all.
+        /// The machine's memory in bytes.
         total: u64,
     }
-    /// An interface has got an address.
+    /// An interface has been assigned an address.
     Network = "network" {
         /// The name of the interface.
         interface: Text,
-        /// Its address, and what came with it.
+        /// Its address with the prefix length.
         address: Text,
-        /// Who gave it.
+        /// The source of the address: a DHCP server, or `ip=`.
         from: Text,
-        /// How long that took, if it was asked for.
+        /// How long it took, if it was requested from a server.
         seconds: Option<Seconds>,
     }
-    /// It is decided how the machine goes on.
+    /// The next action has been decided: switch root, kexec, reboot, power off or another.
     Decided = "decided" {
-        /// How.
+        /// The decision.
         decision: Decision,
-        /// In words, with the reason.
+        /// The decision in words, with the reason.
         text: Text,
     }
-    /// Anything else.
+    /// Any other message.
     Message = "message" {
-        /// Who needs to see it.
+        /// The severity.
         level: Level,
         /// The message.
         text: Text,
     }
-    /// The middle of the log was cut out here, since it was full.
+    /// The log was full, and its middle was removed here.
     Lost = "lost" {
-        /// Bytes that were cut out.
+        /// The number of bytes removed.
         bytes: u64,
     }
 }

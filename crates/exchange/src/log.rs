@@ -190,7 +190,7 @@ impl Kept {
             return;
         }
         self.cut_in_file = self.cut;
-        let notice = format!("\n[… {} bytes are cut out here …]\n", self.cut);
+        let notice = format!("\n[… {} bytes removed here …]\n", self.cut);
         let (one, other) = self.tail.as_slices();
         let text = [&self.head, notice.as_bytes(), one, other].concat();
         // When the file system is full, the file stays as it was.
@@ -226,7 +226,7 @@ mod tests {
             thread::sleep(LOOK_EVERY);
         };
         let written: usize = (0..640).map(|number| 100_000 + format!("\nline {number}\n").len()).sum();
-        let cut = format!("\n[… {} bytes are cut out here …]\n", written - HEAD - TAIL);
+        let cut = format!("\n[… {} bytes removed here …]\n", written - HEAD - TAIL);
         assert_eq!((text.find(&cut), text.len()), (Some(HEAD), HEAD + cut.len() + TAIL));
     }
 

@@ -40,9 +40,7 @@ impl Results {
     /// forgotten to allow it.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.not_taken().into_iter().map(|path| {
-            format!(
-                "`{path}` of a container that may not hand over is not taken; `handover: true` would allow it"
-            )
+            format!("ignoring `{path}` of a container without the right to hand over (`handover: true`)")
         })
     }
 
@@ -60,8 +58,8 @@ fn read(directory: &Directory, name: &str, path: &str) -> Option<anyhow::Result<
         Err(error) => error,
     };
     let hint = match error.cause() {
-        Cause::TooLarge(_) => "have the job write a few lines only",
-        _ => "have the job write a plain file",
+        Cause::TooLarge(_) => "have the job write only a few lines",
+        _ => "have the job write a regular file",
     };
     Some(Err(error).with_context(|| format!("cannot read `{path}`")).hint(hint))
 }

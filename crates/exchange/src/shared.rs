@@ -281,7 +281,7 @@ fn lock_in(own: &Directory) -> anyhow::Result<OwnedFd> {
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock.as_fd().try_clone_to_owned()?),
         Err(Errno::WOULDBLOCK) => {
-            Err(hinted("another run is going on in this system", "start this one when it has ended"))
+            Err(hinted("Iguana is already running on this system", "wait for the other run to end"))
         }
         Err(error) => Err(error).context("cannot lock `/run/iguana/lock`"),
     }
@@ -327,7 +327,7 @@ mod tests {
         // A lock of the directory itself, which anybody may open.
         let by_others = File::open(home.path()).unwrap();
         flock(&by_others, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert!(lock_in(&own).unwrap_err().to_string().contains("another run"));
+        assert!(lock_in(&own).unwrap_err().to_string().contains("already running"));
         drop(held);
         lock_in(&own).unwrap();
     }

@@ -46,7 +46,7 @@ impl StepFiles {
     /// # Errors
     /// When the kernel refuses.
     pub fn clear_output(&self) -> anyhow::Result<()> {
-        self.output.set_len(0).context("cannot empty the output file")
+        self.output.set_len(0).context("cannot truncate the output file")
     }
 
     /// Reads the output file.
@@ -58,7 +58,7 @@ impl StepFiles {
         match read_bounded(self.output.try_clone()?, OUTPUT_LIMIT) {
             Ok(bytes) => Ok(bytes),
             Err(Cause::TooLarge(_)) => Err(hinted(
-                format!("the output file has more than {OUTPUT_LIMIT} bytes"),
+                format!("the output file is larger than {OUTPUT_LIMIT} bytes"),
                 "pass large data through a volume or `/iguana`",
             )),
             Err(cause) => Err(cause).context("cannot read the output file"),
@@ -113,7 +113,7 @@ mod tests {
             .unwrap()
             .set_len(10 << 30)
             .unwrap();
-        assert!(files.read_output().unwrap_err().to_string().contains("more than 1048576 bytes"));
+        assert!(files.read_output().unwrap_err().to_string().contains("larger than 1048576 bytes"));
     }
 
     #[test]

@@ -168,8 +168,8 @@ impl Client {
             origin = next;
         }
         Err(hinted(
-            format!("`{url}` leads to ever other places, {REDIRECT_LIMIT} so far"),
-            format!("look into `{}`: it redirects in a circle", host(url)),
+            format!("too many redirects for `{url}`: {REDIRECT_LIMIT}"),
+            format!("check `{}` for a redirect loop", host(url)),
         ))
     }
 
@@ -262,11 +262,8 @@ fn agent(roots: &Roots, proxy: Option<&Proxy>, identity: Option<&Identity>, rout
 
 fn slow_redirects(url: &str, hops: usize) -> anyhow::Error {
     hinted(
-        format!(
-            "`{url}` still leads to another place after {hops} others and {} s",
-            REDIRECTS_TIME_LIMIT.as_secs()
-        ),
-        format!("look into `{}`: it and the servers that it leads to answer too slowly", host(url)),
+        format!("`{url}` still redirects after {hops} redirects and {} s", REDIRECTS_TIME_LIMIT.as_secs()),
+        format!("check `{}`: it and the servers it redirects to answer too slowly", host(url)),
     )
 }
 
@@ -278,14 +275,14 @@ fn redirection(response: &Response<Body>, from: &Origin) -> anyhow::Result<Optio
     let to = from.follow(location.as_bytes()).map_err(|_| {
         let location = String::from_utf8_lossy(location.as_bytes());
         hinted(
-            format!("`{}` redirects to `{location}`, which is no URL of http", from.url),
+            format!("`{}` redirects to `{location}`, which is not an http URL", from.url),
             "correct the server",
         )
     })?;
     if from.is_secure && !to.is_secure {
         return Err(hinted(
-            format!("`{}` redirects to `{}`, which is not encrypted", from.url, to.url),
-            "what was asked for by https must not come by http: correct the server",
+            format!("`{}` redirects to the unencrypted `{}`", from.url, to.url),
+            "correct the server: a redirect from https to http is not followed",
         ));
     }
     Ok(Some(to))
@@ -306,7 +303,7 @@ fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<V
     let cannot = || format!("cannot read `{}`", request.url);
     body.read_to_end(&mut bytes).with_context(cannot).hint(network_remedy(host(&request.url)))?;
     if bytes.len() as u64 > largest {
-        let hint = format!("look into what `{}` sends there", host(&request.url));
+        let hint = format!("check what `{}` sends there", host(&request.url));
         return Err(too_large(largest)).with_context(cannot).hint(hint);
     }
     drop(body);
@@ -314,7 +311,7 @@ fn read_at_most(response: &mut Response<Body>, largest: u64) -> anyhow::Result<V
 }
 
 fn too_large(largest: u64) -> anyhow::Error {
-    anyhow::anyhow!("the answer is larger than the {largest} bytes that a document may have")
+    anyhow::anyhow!("the response exceeds the limit of {largest} bytes for a document")
 }
 
 /// A reader of the first `bytes` bytes of a body, which must arrive by `deadline`.
@@ -425,20 +422,20 @@ mod tests {
         for head in ["content-length: 1000000\r\n\r\n", "\r\n"] {
             let url = dripping(head);
             let told = in_a_second(&url);
-            assert_eq!(told, format!("cannot read `{url}`: it was not whole within 1 s"));
+            assert_eq!(told, format!("cannot read `{url}`: the transfer did not finish within 1 s"));
         }
     }
 
     #[test]
     fn a_body_that_drips_where_nothing_can_be_read_ends_within_its_time() {
         let told = in_a_second(&dripping("transfer-encoding: chunked\r\n\r\n5;a="));
-        assert!(told.ends_with("it was not whole within 1 s"), "{told}");
+        assert!(told.ends_with("the transfer did not finish within 1 s"), "{told}");
     }
 
     #[test]
     fn headers_that_drip_end_within_the_time_of_the_document() {
         let told = in_a_second(&dripping("x: "));
-        assert!(told.ends_with("it was not whole within 1 s"), "{told}");
+        assert!(told.ends_with("the transfer did not finish within 1 s"), "{told}");
     }
 
     /// A server that redirects every request to itself, `hops` times.
@@ -475,7 +472,7 @@ mod tests {
         });
         let start = Instant::now();
         let told = in_a_second(&url);
-        assert!(told.ends_with("it was not whole within 1 s") && told.contains("/y`"), "{told}");
+        assert!(told.ends_with("the transfer did not finish within 1 s") && told.contains("/y`"), "{told}");
         assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     }
 
@@ -484,7 +481,7 @@ mod tests {
         let client = Client::new(&Roots::default());
         assert!(fetch(&client, &redirecting(REDIRECT_LIMIT, String::new())).is_ok());
         let error = fetch(&client, &redirecting(REDIRECT_LIMIT + 1, String::new())).unwrap_err().error;
-        assert!(error.to_string().contains("leads to ever other places, 10 so far"), "{error:#}");
+        assert!(error.to_string().contains("too many redirects"), "{error:#}");
         let header = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes));
         assert!(fetch(&client, &redirecting(0, header(HEADERS_LIMIT - 200))).is_ok());
         let error = fetch(&client, &redirecting(0, header(HEADERS_LIMIT))).unwrap_err().error;
@@ -508,10 +505,7 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(60);
         assert!(follow(3, later).is_ok());
         let error = follow(1, Instant::now()).err().expect("too late");
-        assert!(
-            error.to_string().contains("still leads to another place after 0 others and 60 s"),
-            "{error:#}"
-        );
+        assert!(error.to_string().contains("still redirects after 0 redirects and 60 s"), "{error:#}");
         assert!(!Failure::from(error).may_pass());
     }
 
@@ -522,7 +516,7 @@ mod tests {
             let read = read_at_most(&mut response, largest);
             assert_eq!(read.is_ok(), is_whole, "{largest}");
             let told = read.map_or_else(|error| format!("{error:#}"), |_| String::new());
-            assert!(is_whole || told.contains("larger than the 9 bytes that a document may have"), "{told}");
+            assert!(is_whole || told.contains("exceeds the limit of 9 bytes for a document"), "{told}");
         }
     }
 

@@ -53,7 +53,7 @@ impl fmt::Display for LookupError {
 impl std::error::Error for LookupError {}
 
 fn no_such_name(host: &str) -> String {
-    format!("no such name: DNS has no address of `{host}`")
+    format!("no such name: DNS has no address for `{host}`")
 }
 
 /// The resolver of a [`ureq::Agent`].
@@ -102,7 +102,7 @@ pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>,
         Ok(Err(error)) => Err(explain(host, &error)),
         Err(_) => {
             let seconds = limit.as_secs_f32();
-            Err(unsteady(format!("no answer of a DNS server for `{host}` within {seconds:.0} s")))
+            Err(unsteady(format!("no response from a DNS server for `{host}` within {seconds:.0} s")))
         }
     }
 }

@@ -20,11 +20,11 @@ impl Roots {
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
         let mut certificates = Vec::new();
         for item in parse_pem(pem) {
-            if let PemItem::Certificate(certificate) = item.context("not a valid PEM text")? {
+            if let PemItem::Certificate(certificate) = item.context("invalid PEM")? {
                 certificates.push(certificate);
             }
         }
-        anyhow::ensure!(!certificates.is_empty(), "no `BEGIN CERTIFICATE` in it");
+        anyhow::ensure!(!certificates.is_empty(), "it contains no `BEGIN CERTIFICATE`");
         Ok(Self(certificates))
     }
 
@@ -91,7 +91,7 @@ impl Identity {
             PemItem::PrivateKey(key) => Some(key),
             _ => None,
         });
-        let key = key.context("no `BEGIN PRIVATE KEY` in the key")?;
+        let key = key.context("the key contains no `BEGIN PRIVATE KEY`")?;
         Ok(Self(ClientCert::new_with_certs(&chain.0, key)))
     }
 
@@ -153,8 +153,8 @@ fn other_half<'a>(
 ) -> anyhow::Result<&'a Vec<u8>> {
     files.get(other).ok_or_else(|| {
         hinted(
-            format!("`{name}` is there without `{other}`"),
-            "a client's certificate is `NAME.cert` with `NAME.key`; an authority's is `NAME.crt`",
+            format!("`{name}` exists without `{other}`"),
+            "a client certificate needs `NAME.cert` and `NAME.key`; a CA certificate is `NAME.crt`",
         )
     })
 }

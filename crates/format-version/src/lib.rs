@@ -52,17 +52,22 @@ impl Format {
         let Self { document, newest } = self;
         if needed < FIRST {
             return Err(hinted(
-                format!("{document} states version `{needed}` of its format, and the first is {FIRST}"),
-                "correct it, or remove it: without one, version 1 is meant",
+                format!(
+                    "{document} states version `{needed}` of its format, but the first version is \
+                         {FIRST}"
+                ),
+                "correct or remove it: the default is version 1",
             ));
         }
         if needed > *newest {
             return Err(hinted(
                 format!(
-                    "{document} needs version `{needed}` of its format, and Iguana {RELEASE} reads versions up to {newest}"
+                    "{document} needs version `{needed}` of its format, but Iguana {RELEASE} reads only \
+                     versions up to {newest}"
                 ),
                 format!(
-                    "use a newer release of Iguana, for a machine a newer initrd; or write it for version {newest}"
+                    "use a newer release of Iguana (on a machine, a newer initrd), or write it for version \
+                     {newest}"
                 ),
             ));
         }
@@ -82,7 +87,7 @@ mod tests {
         }
         let error = format.check(3).unwrap_err();
         let expected = format!(
-            "the lock file needs version `3` of its format, and Iguana {RELEASE} reads versions up to 2"
+            "the lock file needs version `3` of its format, but Iguana {RELEASE} reads only versions up to 2"
         );
         assert_eq!(error.to_string(), expected);
         assert!(hint::of(&error).unwrap().contains("a newer initrd"));

@@ -164,7 +164,7 @@ impl<'a> Boot<'a> {
             Some(handover) => {
                 for failure in failures {
                     self.report.failure(&failure);
-                    self.report.say("  going on: a container wrote what comes next");
+                    self.report.say("  continuing: a container has written what comes next");
                 }
                 Ok(handover)
             }
@@ -181,7 +181,7 @@ impl<'a> Boot<'a> {
         if failed.policy != OnFailure::Local {
             return Verdict::Failed(failed.policy);
         }
-        self.report.decided(Decision::Local, "on failure: the system on the disk (local)");
+        self.report.decided(Decision::Local, "on failure: booting the system on the disk (local)");
         match handover::local(&self.handover_context()) {
             Ok(handover) => Verdict::HandOver(handover),
             Err(failure) => {
@@ -249,7 +249,7 @@ impl<'a> Boot<'a> {
     fn wait_for(&self, random: Random) -> Result<(), Failure> {
         match random.wait(self.report) {
             Err(error) if !control::needs_network(self.settings) => {
-                self.report.warn(format_args!("random numbers: going on without: {error:#}"));
+                self.report.warn(format_args!("random numbers: continuing without: {error:#}"));
                 Ok(())
             }
             waited => waited.at(Stage::Network),
@@ -261,7 +261,7 @@ impl<'a> Boot<'a> {
         let media = handover::release_media();
         let all = if self.settings.debug { media } else { media.and(handover::release_store()) };
         if let Err(error) = all {
-            self.report.warn(format_args!("what the jobs needed is still there: {error:#}"));
+            self.report.warn(format_args!("cannot free what the jobs used: {error:#}"));
         }
     }
 }
@@ -284,7 +284,7 @@ impl Machine {
         let devices = report.stage(Stage::Devices, || devices::watch(modules, report))?;
         let network = match report.stage(Stage::Network, || network::bring_up(settings, report)) {
             Err(failure) if !control::needs_network(settings) => {
-                report.warn(format_args!("network: going on without: {failure}"));
+                report.warn(format_args!("network: continuing without: {failure}"));
                 None
             }
             brought_up => Some(brought_up?),

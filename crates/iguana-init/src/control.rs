@@ -141,7 +141,7 @@ impl Document {
         }
         let BundledPins { pins, unused_lock } = admitted.bundled_pins(plan, &beside)?;
         if let Some(why) = unused_lock {
-            sources.report.warn(format_args!("workflow: its lock file is not used: {why:#}"));
+            sources.report.warn(format_args!("workflow: ignoring its lock file: {why:#}"));
         }
         Ok(pins)
     }
@@ -151,7 +151,7 @@ impl Document {
 pub(crate) fn tell_signer(authenticated: &Authenticated, report: &Report) {
     match authenticated.signer() {
         Signer::Key(key) => report.say(format_args!("workflow: signed by {key}")),
-        other => report.detail(format_args!("workflow: signed: {other}")),
+        other => report.detail(format_args!("workflow: signature: {other}")),
     }
 }
 
@@ -159,9 +159,7 @@ pub(crate) fn tell_signer(authenticated: &Authenticated, report: &Report) {
 pub(crate) fn tell_pins(pins: &Pins, report: &Report) {
     match pins.count() {
         0 => {}
-        count => {
-            report.say(format_args!("workflow: its images are pinned by its lock file, {count} in number"))
-        }
+        count => report.say(format_args!("workflow: the lock file pins {count} images")),
     }
 }
 
@@ -169,7 +167,7 @@ impl Sources<'_> {
     fn artifact(&self, url: &str, name: &str) -> anyhow::Result<Document> {
         let reference: Reference = name
             .parse()
-            .with_context(|| format!("`{url}` names no artifact"))
+            .with_context(|| format!("`{url}` does not name an artifact"))
             .hint("write `oci://REGISTRY/NAME:TAG`, or `oci://REGISTRY/NAME@sha256:DIGEST`")?;
         let mut waiting = None;
         let finder = self.trust.finder(self.http.clone(), Machine::this());
@@ -177,9 +175,8 @@ impl Sources<'_> {
             PullEvent::Asking { limit } => waiting = Some(self.waiting(url, limit)),
             PullEvent::Waiting { why, wait, tried, tries } => {
                 let seconds = wait.as_secs_f32();
-                self.report.warn(format_args!(
-                    "workflow: {why}; trying again in {seconds:.1} s ({tried} of {tries})"
-                ));
+                self.report
+                    .warn(format_args!("workflow: {why}; retrying in {seconds:.1} s ({tried} of {tries})"));
                 waiting = Some(self.pausing(url, wait));
             }
             PullEvent::Elsewhere { why, .. } => self.report.warn(format_args!("workflow: {why}")),
@@ -187,7 +184,7 @@ impl Sources<'_> {
         };
         let found = finder.artifact(&reference, &mut watch);
         let Artifact { approval, opened } =
-            found.with_context(|| format!("cannot have the workflow `{url}`"))?;
+            found.with_context(|| format!("cannot fetch the workflow `{url}`"))?;
         self.report.detail(format_args!("workflow: may run {}", approval.reason()));
         self.tell_images(url, &opened.bundle);
         let is_signed = approval.is_by_signature();
@@ -213,7 +210,7 @@ impl Sources<'_> {
 
     fn tell_images(&self, url: &str, bundle: &Bundle) {
         if bundle.has_images() {
-            self.report.say(format_args!("workflow: {url} is a bundle, which has the images, too"));
+            self.report.say(format_args!("workflow: {url} is a bundle; its images are used"));
         }
     }
 
@@ -228,7 +225,7 @@ impl Sources<'_> {
             Some(("http" | "https", _)) => self.retrying(url, |deadline| self.http.fetch(url, deadline)),
             Some(("tftp", _)) => self.retrying(url, |deadline| tftp::fetch(url, deadline)),
             _ => Err(hinted(
-                format!("`{url}` is not a place that a workflow can be read from"),
+                format!("`{url}` is not a URL that a workflow can be read from"),
                 "write `http://…`, `https://…`, `tftp://…`, `oci://…`, `hd:DEVICE:PATH`, or a path in the initrd",
             )),
         }
@@ -246,7 +243,7 @@ impl Sources<'_> {
             RetryEvent::Pausing(pause) => {
                 let (wait, tried, tries) = (pause.wait, pause.tried, pause.tries);
                 self.report.warn(format_args!(
-                    "workflow: {:#}; trying again in {:.1} s ({tried} of {tries})",
+                    "workflow: {:#}; retrying in {:.1} s ({tried} of {tries})",
                     pause.why,
                     wait.as_secs_f32()
                 ));
@@ -261,7 +258,7 @@ impl Sources<'_> {
     }
 
     fn pausing(&self, url: &str, wait: Duration) -> Waiting {
-        Waiting::start(self.report, format!("workflow: asking again for `{url}` soon"), wait)
+        Waiting::start(self.report, format!("workflow: waiting to retry `{url}`"), wait)
     }
 }
 
@@ -326,7 +323,7 @@ fn refuse_unsigned_containers(rules: &Rules) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(hinted(
-        "the trust does not let `rd.iguana.containers=` name what runs: workflows have to be signed",
+        "the trust directory does not allow `rd.iguana.containers=`: workflows must be signed",
         "name a signed workflow with `rd.iguana.control_url=URL`",
     ))
 }
@@ -342,5 +339,5 @@ pub(crate) fn plan(origin: &str, bytes: &[u8], report: &Report) -> anyhow::Resul
     checked
         .into_plan(origin)
         .with_context(|| format!("`{origin}` is not a workflow"))
-        .or_hint("correct it where the marks are; nothing of it was run")
+        .or_hint("correct the marked places; no job was run")
 }

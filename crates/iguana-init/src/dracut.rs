@@ -116,9 +116,9 @@ fn refusal(options: &[String]) -> Option<anyhow::Error> {
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     Some(hinted(
         format!(
-            "the trust in this initrd does not allow the kernel option `{first}`{more}: dracut and systemd follow it"
+            "the trust directory of this initrd does not allow the kernel option `{first}`{more}: dracut and systemd follow it"
         ),
-        "boot without it, or list it in `command-line.allow` of the trust",
+        "boot without it, or add it to `command-line.allow` of the trust directory",
     ))
 }
 
@@ -136,7 +136,7 @@ fn cmdline(hooks: &Path) -> u8 {
     }
     let report = open_report();
     if let Err(error) = fs::write(DEMAND.0, DEMAND.1) {
-        report.warn(format_args!("the network is not demanded: cannot write `{}`: {error}", DEMAND.0));
+        report.warn(format_args!("cannot require the network: cannot write `{}`: {error}", DEMAND.0));
     }
     if let Err(error) = leave_root_alone(hooks) {
         report.warn(format_args!("dracut may wait for the device of `root=`: {error:#}"));
@@ -200,7 +200,7 @@ fn override_units(units: &Path) -> anyhow::Result<bool> {
                 let masked = overrides.join(wait.strip_prefix(directory)?);
                 fs::create_dir_all(overrides.join(name))?;
                 symlink("/dev/null", &masked)
-                    .with_context(|| format!("cannot make `{}`", masked.display()))?;
+                    .with_context(|| format!("cannot create `{}`", masked.display()))?;
             }
         }
     }
@@ -232,17 +232,17 @@ fn pre_mount() -> u8 {
     }
     let verdict = Boot::new(Initrd::Dracut, &cmdline, &settings, &report).run(trust);
     if let Err(error) = handover::release_store() {
-        report.warn(format_args!("the images stay in memory: {error:#}"));
+        report.warn(format_args!("cannot free the images: {error:#}"));
     }
     if let Verdict::HandOver(_) = verdict
         && let Err(error) = exchange::release()
     {
-        report.warn(format_args!("what containers left in `/iguana` stays in memory: {error:#}"));
+        report.warn(format_args!("cannot free the files in `/iguana`: {error:#}"));
     }
     if let Verdict::HandOver(Handover::SwitchRoot { .. }) = verdict
         && let Err(error) = handover::move_to_run()
     {
-        report.warn(format_args!("`/run/iguana` stays a file system of its own: {error:#}"));
+        report.warn(format_args!("cannot move `/run/iguana` out of its file system: {error:#}"));
     }
     carry_out(verdict, &settings, &report)
 }
@@ -253,8 +253,8 @@ fn refuse_init(rules: &Rules, cmdline: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(hinted(
-        "the kernel option `init=` is given, and the trust in this initrd does not allow it",
-        "boot without it, or list `init` in `command-line.allow` of the trust",
+        "the trust directory of this initrd does not allow the kernel option `init=`",
+        "boot without it, or add `init` to `command-line.allow` of the trust directory",
     ))
 }
 
@@ -275,11 +275,11 @@ fn died(status: &str) -> u8 {
     let report = Report::open();
     // Shells report 128 plus the number of the signal.
     let hint = match status {
-        "137" if memory::kills() > 0 => "memory was full: give the machine more",
-        "137" => "it was killed, and not for want of memory: a container with `pid: host` may have done that",
+        "137" if memory::kills() > 0 => "out of memory: give the machine more",
+        "137" => "it was killed, but not by lack of memory: a container with `pid: host` may have killed it",
         _ => "please report this",
     };
-    let error = hinted(format!("the boot program ended without a decision, with the status {status}"), hint);
+    let error = hinted(format!("the boot program exited without a decision (status {status})"), hint);
     report.failure(&Failure { stage: Stage::Boot, job: None, error });
     follow(settings.on_failure, &settings, &report)
 }
@@ -288,7 +288,7 @@ fn died(status: &str) -> u8 {
 fn follow(policy: OnFailure, settings: &Settings, report: &Report) -> u8 {
     let mut decided = UNDECIDED;
     supervise::follow(policy, settings, &mut Watchdog::of_others(), report, |why, _, report| {
-        report.decided(Decision::Shell, format_args!("on failure: the shell of dracut ({why})"));
+        report.decided(Decision::Shell, format_args!("on failure: dracut's shell ({why})"));
         decided = SHELL;
     });
     decided

@@ -61,7 +61,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
             return End::Succeeded.into();
         }
         Err(error) => {
-            report::misused("iguana-workflow", &error, "`iguana-workflow --help` shows what there is");
+            report::misused("iguana-workflow", &error, "see `iguana-workflow --help`");
             return End::Usage.into();
         }
     };
@@ -106,7 +106,7 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
 fn read_beside(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
     let read = |file: File| untrusted_fs::read_bounded(file, DOCUMENT_LIMIT);
     let opened = untrusted_fs::open_in_its_directory(path).with_context(|| format!("cannot read `{path}`"));
-    let opened = opened.hint("it must be a file, or a link to one in the same directory")?;
+    let opened = opened.hint("it must be a file, or a symbolic link to one in the same directory")?;
     opened.map(read).transpose().with_context(|| format!("cannot read `{path}`"))
 }
 
@@ -150,7 +150,7 @@ fn run_plan(
 
 /// Separates the mount namespace: mounts of this process end with it, and new mounts of the system still appear in it.
 fn leave_no_mounts() -> anyhow::Result<()> {
-    sys::leave_mounts_of_others().context("cannot get mounts of its own").hint("run it as root")?;
+    sys::leave_mounts_of_others().context("cannot create a mount namespace").hint("run it as root")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("cannot detach the mounts from the system's")
 }

@@ -121,7 +121,7 @@ pub(crate) fn follow(
 ) {
     let policy = match policy {
         OnFailure::Shell if settings.no_shell => {
-            report.say("on failure: no shell: the trust in this initrd allows none");
+            report.say("on failure: no shell: the trust directory of this initrd does not allow one");
             OnFailure::Reboot
         }
         OnFailure::Reboot if settings.debug && !settings.no_shell => OnFailure::Shell,
@@ -146,7 +146,7 @@ pub(crate) fn follow(
 }
 
 fn shell(why: &str, watchdog: &mut Watchdog, report: &Report) {
-    let text = format_args!("on failure: a shell ({why}); its end restarts the machine");
+    let text = format_args!("on failure: starting a shell ({why}); the machine reboots when it exits");
     report.decided(Decision::Shell, text);
     if let Err(error) = run_shell(watchdog, report) {
         report.say(format_args!("error: cannot run `{SHELL}`: {error}"));
@@ -206,16 +206,16 @@ pub(crate) fn end(how: RebootCommand, watchdog: &mut Watchdog, report: &Report) 
         watchdog.feed(report);
         looks += 1;
         if looks % TELL_EVERY == 0 {
-            report.say(format_args!("waiting for the disks: {} MiB are to be written", left >> 20));
+            report.say(format_args!("waiting for the disks: {} MiB left to write", left >> 20));
         }
     });
     if !is_written {
-        report.say("error: a disk does not take what is to be written: going on without");
+        report.say("error: a disk does not accept writes: continuing without them");
     }
     watchdog.leave(after(how), report);
     report.drain(DRAIN_LIMIT);
     if let Err(error) = reboot(how) {
-        report.say(format_args!("error: the kernel refuses to end: {error}"));
+        report.say(format_args!("error: the kernel refuses: {error}"));
     }
 }
 

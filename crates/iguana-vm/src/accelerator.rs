@@ -86,7 +86,7 @@ fn cached(memory: &Path, key: &str) -> Option<Accelerator> {
 }
 
 fn remember(memory: &Path, key: &str, answer: Accelerator) -> Result<()> {
-    let directory = memory.parent().context("the cache file has no directory")?;
+    let directory = memory.parent().context("the cache file has no parent directory")?;
     fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(entry(key, answer).as_bytes())?;
@@ -100,7 +100,7 @@ fn entry(key: &str, answer: Accelerator) -> String {
 
 /// Whether the tiny guest prints its line and ends within `time` under `accelerator`.
 pub(crate) fn runs_guests(program: &Path, accelerator: Accelerator, time: Duration) -> Result<bool> {
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let firmware = directory.path().join("proof.bin");
     fs::write(&firmware, proof::firmware())
         .with_context(|| format!("cannot write `{}`", firmware.display()))?;
@@ -133,7 +133,7 @@ fn wait_at_most(guest: &mut Child, time: Duration) -> Result<Option<i32>> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    guest.kill().context("cannot end QEMU")?;
+    guest.kill().context("cannot stop QEMU")?;
     guest.wait().context("cannot wait for QEMU")?;
     Ok(None)
 }

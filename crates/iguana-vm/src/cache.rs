@@ -39,17 +39,17 @@ fn directory_for(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBu
 fn private(directory: &Path) -> Result<PathBuf> {
     let own = user()?;
     let there =
-        directory.ancestors().find(|path| path.is_dir()).context("there is not a directory above it")?;
-    let there = there.canonicalize().with_context(|| format!("cannot look at `{}`", there.display()))?;
+        directory.ancestors().find(|path| path.is_dir()).context("none of its parent directories exists")?;
+    let there = there.canonicalize().with_context(|| format!("cannot stat `{}`", there.display()))?;
     there.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
     let made = DirBuilder::new().recursive(true).mode(MODE).create(directory);
-    made.with_context(|| format!("cannot make `{}`", directory.display()))?;
+    made.with_context(|| format!("cannot create `{}`", directory.display()))?;
     let directory = directory.canonicalize()?;
     directory.ancestors().try_for_each(|path| refuse_foreign(path, own))?;
     let found = fs::metadata(&directory)?;
     ensure!(
         found.uid() == own && found.mode() & WRITABLE == 0,
-        "`{}` is not only ours to write to: it has the owner {} and the mode {:o}",
+        "others can write to `{}`: its owner is {} and its mode {:o}",
         directory.display(),
         found.uid(),
         found.mode() & 0o7777
@@ -58,10 +58,10 @@ fn private(directory: &Path) -> Result<PathBuf> {
 }
 
 fn refuse_foreign(path: &Path, own: u32) -> Result<()> {
-    let found = fs::metadata(path).with_context(|| format!("cannot look at `{}`", path.display()))?;
+    let found = fs::metadata(path).with_context(|| format!("cannot stat `{}`", path.display()))?;
     ensure!(
         is_ours(&found, own),
-        "others can write to `{}`: it has the owner {} and the mode {:o}",
+        "others can write to `{}`: its owner is {} and its mode {:o}",
         path.display(),
         found.uid(),
         found.mode() & 0o7777
@@ -75,7 +75,7 @@ fn is_ours(found: &Metadata, own: u32) -> bool {
 
 /// The effective user ID of this process.
 fn user() -> Result<u32> {
-    Ok(fs::metadata("/proc/self").context("cannot look at `/proc/self`")?.uid())
+    Ok(fs::metadata("/proc/self").context("cannot stat `/proc/self`")?.uid())
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
         for (path, bad) in [(cache.as_path(), 0o720), (&cache, 0o1777), (home.path(), 0o702)] {
             mode(path, bad);
             let error = private(&cache).unwrap_err().to_string();
-            assert!(error.contains(&format!("the mode {bad:o}")), "{error}");
+            assert!(error.contains(&format!("its mode {bad:o}")), "{error}");
             mode(path, 0o700);
         }
         let open = home.path().join("open");
@@ -124,6 +124,6 @@ mod tests {
         }
         std::os::unix::fs::chown(home.path(), Some(1234), None).unwrap();
         let error = private(&home.path().join("cache")).unwrap_err().to_string();
-        assert!(error.contains("it has the owner 1234"), "{error}");
+        assert!(error.contains("its owner is 1234"), "{error}");
     }
 }

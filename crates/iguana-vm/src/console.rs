@@ -57,7 +57,7 @@ impl Console {
     /// Runs `command`, whose standard input and output are a serial line. Every line is written to `log`.
     pub(crate) fn start(mut command: Command, log: &Path, echo: Echo) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
-        let errors = file.try_clone().context("cannot use the log twice")?;
+        let errors = file.try_clone().context("cannot duplicate the log's descriptor")?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_owned();
         let start = Instant::now();
@@ -102,11 +102,11 @@ impl Console {
             }
             place = state.transcript.searched(place);
             if state.is_complete() {
-                return Err("the machine ended before its console said");
+                return Err("the machine ended before its console showed");
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("the console did not say");
+                return Err("the console did not show");
             }
             let (changed, _) =
                 self.heard.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
@@ -259,7 +259,7 @@ mod tests {
         let (mut console, directory) = console("for n in $(seq 40); do echo line $n; done; exec sleep 60");
         console.expect("line 40", SOON).unwrap();
         let error = console.expect("never", Duration::from_millis(100)).unwrap_err().to_string();
-        assert!(error.starts_with("the console did not say `never` within 0.1 s"), "{error}");
+        assert!(error.starts_with("the console did not show `never` within 0.1 s"), "{error}");
         assert!(error.contains("line 11\n") && !error.contains("line 10\n"), "{error}");
         assert!(error.contains(directory.path().to_str().unwrap()), "{error}");
     }
@@ -270,7 +270,7 @@ mod tests {
         let start = Instant::now();
         let error = console.expect_any(&["a", "b"], Duration::from_secs(60)).unwrap_err().to_string();
         assert!(start.elapsed() < Duration::from_secs(30));
-        assert!(error.starts_with("the machine ended before its console said `a` or `b`"), "{error}");
+        assert!(error.starts_with("the machine ended before its console showed `a` or `b`"), "{error}");
         assert!(error.contains("no such disk"), "{error}");
     }
 

@@ -48,7 +48,7 @@ impl Cache {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<CachedDirectory> {
         let Self::Kept(cache) = self else {
-            let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+            let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
             make(directory.path())?;
             return Ok(CachedDirectory::Temporary(directory));
         };
@@ -58,7 +58,7 @@ impl Cache {
             // The age counts from the last use. If setting the time fails, the entry is only removed early.
             fs::File::open(&kept).and_then(|directory| directory.set_modified(SystemTime::now())).ok();
         } else {
-            fs::create_dir_all(&cache).with_context(|| format!("cannot make `{}`", cache.display()))?;
+            fs::create_dir_all(&cache).with_context(|| format!("cannot create `{}`", cache.display()))?;
             throw_away_unused(&cache);
             make_kept(&cache, &kept, make)?;
         }
@@ -67,7 +67,7 @@ impl Cache {
 }
 
 /// Fills a temporary directory and renames it, so that no other process sees a partial entry.
-#[expect(clippy::disallowed_methods, reason = "nobody else can write to the cache")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to the cache")]
 fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let prefix = tempfile::Builder::new().prefix(".new-").tempdir_in(cache);
     let directory = prefix.with_context(|| format!("cannot write in `{}`", cache.display()))?;
@@ -76,7 +76,7 @@ fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) 
         Ok(()) => drop(directory.keep()),
         // Another process made the same entry first.
         Err(_) if kept.exists() => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot make `{}`", kept.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot create `{}`", kept.display())),
     }
     Ok(())
 }

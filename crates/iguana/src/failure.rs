@@ -21,9 +21,9 @@ pub(crate) enum Exit {
 
 impl Exit {
     const ALL: [(Self, &str); 4] = [
-        (Self::Fine, "nothing is wrong; there may be warnings and notes"),
-        (Self::Failed, "the program failed: a file cannot be read, say"),
-        (Self::Usage, "the command line is wrong"),
+        (Self::Fine, "success; there may be warnings and notes"),
+        (Self::Failed, "the command failed, for example because a file cannot be read"),
+        (Self::Usage, "the command line is invalid"),
         (Self::Findings, "a workflow has errors"),
     ];
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_help_tells_every_code() {
-        assert!(Exit::help().starts_with("Exit codes:\n  0  nothing is wrong"));
+        assert!(Exit::help().starts_with("Exit codes:\n  0  success"));
         assert!(Exit::help().ends_with("  3  a workflow has errors\n"));
     }
 }

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trial::Trial;
 
-/// Makes the initrd that runs containers before the system is there, and checks and tries workflows
+/// Build initrds that run containers before the operating system is there; check and try workflows
 #[derive(Parser)]
 #[command(name = "iguana", version)]
 struct Cli {
@@ -44,54 +44,54 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say everything that is wrong with workflows
+    /// Check workflows and report all problems
     #[command(after_help = Exit::help())]
     Check(check::Options),
-    /// Print what completes this program's words in a shell
+    /// Print a shell completion script
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages into a directory
+    /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual {
-        /// The directory, which must be there
+        /// The directory, which must exist
         directory: PathBuf,
     },
-    /// Print the JSON Schema of workflows, for editors and other programs
+    /// Print the JSON Schema of workflows, for editors and other tools
     Schema,
-    /// Make the initrd for a kernel, alone or in a form that machines boot from
+    /// Build an initrd, or a bootable image that contains it
     Build {
         #[command(flatten)]
         recipe: Recipe,
-        /// The workflow to run when the kernel's command line names none
+        /// The workflow to run if the kernel command line names none
         #[arg(long, value_name = "FILE")]
         workflow: Option<PathBuf>,
         #[command(flatten)]
         delivery: Delivery,
     },
-    /// Put a workflow and all its images into one file, for machines without a network
+    /// Bundle a workflow and all of its images, for machines without a network
     Bundle(bundle::Options),
-    /// Fetch an image, and unpack its tree into a directory
+    /// Pull an image and unpack it into a directory
     Pull(pull::Options),
-    /// Write down which images the names in a workflow mean today, by digest
+    /// Pin the images of a workflow to their current digests
     Lock(trust::LockOptions),
-    /// Make and question the directory of keys and policies that an initrd believes
+    /// Create a trust directory, and explain its decisions
     #[command(subcommand)]
     Trust(trust::Command),
-    /// Boot a virtual machine that runs a workflow, on this terminal
+    /// Run a workflow in a virtual machine on this terminal
     Try {
         /// The workflow
         workflow: PathBuf,
         #[command(flatten)]
         recipe: Recipe,
-        /// Memory of the machine
+        /// Memory of the virtual machine
         #[arg(long, value_name = "MIB", default_value = "1024", value_parser = trial::memory)]
         memory: u32,
-        /// A disk: an empty one of a size such as 8G, or a file, which is raw; can be repeated
+        /// Attach an empty disk of a size such as 8G, or a disk image (raw unless stated otherwise); can be repeated
         #[arg(long = "disk", value_name = "SIZE|FILE[,format=qcow2]")]
         disks: Vec<String>,
-        /// More for the kernel's command line
+        /// Options to append to the kernel command line
         #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
         append: String,
     },

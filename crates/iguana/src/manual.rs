@@ -17,8 +17,8 @@ pub(crate) fn complete(shell: Shell, stream: impl Write) -> Result<()> {
 
 /// Writes `iguana(1)` and a page for each command.
 pub(crate) fn write(directory: &Path) -> Result<()> {
-    let made = tempfile::tempdir().context("cannot make a temporary directory")?;
-    clap_mangen::generate_to(Cli::command(), made.path()).context("cannot make the manual pages")?;
+    let made = tempfile::tempdir().context("cannot create a temporary directory")?;
+    clap_mangen::generate_to(Cli::command(), made.path()).context("cannot create the manual pages")?;
     let directory = OutputDirectory::open(directory)?;
     for page in std::fs::read_dir(made.path())? {
         let page = page?;

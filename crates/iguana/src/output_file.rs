@@ -56,7 +56,7 @@ impl Destination {
         let directory =
             path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let opened = Directory::open(directory).with_context(|| cannot(path));
-        Ok(Self { directory: opened.hint("the directory must be there")?, path: path.to_owned() })
+        Ok(Self { directory: opened.hint("the directory must exist")?, path: path.to_owned() })
     }
 
     /// Creates the file.
@@ -88,12 +88,12 @@ impl Destination {
         let kind = found.map(|found| FileType::from_raw_mode(found.st_mode));
         if kind.is_some_and(|kind| !matches!(kind, FileType::RegularFile | FileType::Symlink)) {
             return Err(hinted(
-                format!("`{}` is there, and is not a file", self.path.display()),
-                "name a file, or one of `/dev`",
+                format!("`{}` exists and is not a file", self.path.display()),
+                "give a file, or one in `/dev`",
             ));
         }
         let begun = self.directory.begin().with_context(|| cannot(&self.path));
-        Ok(Target::New(begun.hint("the directory must be there, writable and not full")?))
+        Ok(Target::New(begun.hint("the directory must exist, be writable and have free space")?))
     }
 }
 
@@ -112,7 +112,8 @@ impl Output<'_> {
         match self.target {
             Target::Open(mut file) => file.flush().with_context(|| cannot(path)),
             Target::New(file) => {
-                let name = path.file_name().with_context(|| format!("`{}` names no file", path.display()))?;
+                let name =
+                    path.file_name().with_context(|| format!("`{}` does not name a file", path.display()))?;
                 file.place(name, mode).with_context(|| cannot(path))
             }
         }
@@ -152,14 +153,14 @@ impl OutputDirectory {
 
     /// Creates a subdirectory unless it exists.
     pub(crate) fn directory(&self, name: &str) -> Result<()> {
-        self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a directory, and no link")
+        self.0.directory_or_new(name, 0o755).map(drop).hint("it must be a directory, not a symbolic link")
     }
 
     /// Writes a file and creates its parent directories.
     pub(crate) fn write(&self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         let write = || -> Result<()> {
             let mut names: Vec<_> = Path::new(path).components().collect();
-            let Some(Component::Normal(name)) = names.pop() else { bail!("it is no path of a file") };
+            let Some(Component::Normal(name)) = names.pop() else { bail!("it is not the path of a file") };
             let mut directory = self.0.directory("", Links::Refuse)?;
             for part in names {
                 directory = directory.directory_or_new(part, 0o755)?;
@@ -169,7 +170,7 @@ impl OutputDirectory {
         let shown = self.0.path().join(path);
         write()
             .with_context(|| format!("cannot write `{}`", shown.display()))
-            .hint("no link in it is followed")
+            .hint("symbolic links in it are not followed")
     }
 
     /// The content of a file in it, at most `limit` bytes; `None` if the file does not exist.
@@ -184,9 +185,10 @@ impl OutputDirectory {
 /// Moves the complete directory `made` from `room` to its place in `parent`, where nothing may exist: a link there is
 /// an error and is not followed (rename(2)).
 pub(crate) fn place_directory(room: &Directory, made: &str, parent: &Directory, output: &Path) -> Result<()> {
-    let name = output.file_name().with_context(|| format!("`{}` names no directory", output.display()))?;
+    let name =
+        output.file_name().with_context(|| format!("`{}` does not name a directory", output.display()))?;
     let placed = room.move_to(made, parent, name).with_context(|| cannot(output));
-    placed.hint("name a directory that is not there yet")
+    placed.hint("choose a directory that does not exist yet")
 }
 
 fn cannot(path: &Path) -> String {

@@ -19,8 +19,8 @@ fn schema() -> Value {
     let mut schema = object(&WORKFLOW);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["$id"] = ID.into();
-    schema["title"] = "a workflow of Iguana".into();
-    schema["description"] = "what runs in which containers before a system is there".into();
+    schema["title"] = "Iguana workflow".into();
+    schema["description"] = "the containers that run before the operating system is there".into();
     schema["$defs"] = parts.into();
     schema
 }

@@ -41,7 +41,8 @@ pub(crate) struct Trial {
 
 /// Builds an initrd with `workflow` and boots it.
 pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()> {
-    let qemu = Qemu::find().hint("it runs the virtual machine: `apt install qemu-system-x86`")?;
+    let qemu =
+        Qemu::find().hint("it runs the virtual machine: install it with `apt install qemu-system-x86`")?;
     let disks = trial.disks.iter().map(|disk| TrialDisk::open(disk)).collect::<Result<Vec<_>>>()?;
     let kernel = recipe.kernel()?;
     let image = kernel.readable_image()?;
@@ -49,7 +50,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()>
     for fact in &built.facts {
         output::say(fact);
     }
-    let mut initrd = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut initrd = tempfile::tempfile().context("cannot create a temporary file")?;
     initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
     let machine = Machine {
         initrd: Some(path_of(&initrd)),
@@ -83,7 +84,7 @@ enum TrialDisk {
 impl TrialDisk {
     fn open(text: &str) -> Result<Self> {
         match parse_size(text) {
-            Some(bytes) => Self::empty(bytes).with_context(|| format!("cannot make a disk of `{text}`")),
+            Some(bytes) => Self::empty(bytes).with_context(|| format!("cannot create a disk of `{text}`")),
             None => Self::file(text),
         }
     }
@@ -101,12 +102,13 @@ impl TrialDisk {
         let path = Path::new(stated.map_or(text, |(path, _)| path));
         let header = header(path)
             .with_context(|| format!("cannot open the disk `{}`", path.display()))
-            .hint("`--disk` takes a size such as `8G`, or a file, or `FILE,format=qcow2`")?;
+            .hint("`--disk` takes a size such as `8G`, a file, or `FILE,format=qcow2`")?;
         let is_qcow2 = header.starts_with(QCOW2_MAGIC);
         match stated {
             Some((_, DiskFormat::Qcow2)) => refuse_other_files(path, &header)?,
             None if is_qcow2 => output::note(format_args!(
-                "warning: `{0}` is taken as raw, and begins as a qcow2: if it is one, write `{0},format=qcow2`",
+                "warning: using `{0}` as a raw disk although it looks like qcow2: if it is, write \
+                 `{0},format=qcow2`",
                 path.display()
             )),
             _ => {}
@@ -136,15 +138,15 @@ fn header(path: &Path) -> Result<Vec<u8>> {
 /// Fails for a disk whose content is partly or entirely in another file of the host.
 fn refuse_other_files(path: &Path, header: &[u8]) -> Result<()> {
     let shown = path.display();
-    ensure!(header.starts_with(QCOW2_MAGIC), "`{shown}` is not a qcow2");
+    ensure!(header.starts_with(QCOW2_MAGIC), "`{shown}` is not a qcow2 image");
     let has_backing = header.get(BACKING_FILE).is_none_or(|place| place.iter().any(|byte| *byte != 0));
     let features = header.get(FEATURES).and_then(<[u8]>::last).copied().unwrap_or_default();
     // Version 2 has no features; other data is at that offset.
     let has_data_file = header.get(4..8) != Some(&[0, 0, 0, 2]) && features & EXTERNAL_DATA != 0;
     if has_backing || has_data_file {
         return Err(hinted(
-            format!("the disk `{shown}` is in part another file of this machine (a backing or a data file)"),
-            format!("make it whole: `qemu-img convert -O qcow2 {shown} WHOLE`, if you know where it is from"),
+            format!("the disk `{shown}` refers to another file of this machine (a backing or data file)"),
+            format!("if you trust its origin, convert it: `qemu-img convert -O qcow2 {shown} NEW`"),
         ));
     }
     Ok(())
@@ -161,7 +163,7 @@ fn parse_size(text: &str) -> Option<u64> {
 /// Parses `--memory`.
 pub(crate) fn memory(text: &str) -> Result<u32> {
     let mib = text.parse().context("it is not a number of MiB")?;
-    ensure!(mib >= 96, "Debian's smallest kernel needs at least 96 MiB to unpack any initrd");
+    ensure!(mib >= 96, "even Debian's smallest kernel needs 96 MiB to unpack an initrd");
     Ok(mib)
 }
 

@@ -192,7 +192,7 @@ fn a_hostile_workflow_costs_little_and_is_refused() {
         assert!(output.status.code() == Some(3) && output.stdout.len() < 200_000, "{name}");
     }
     let output = in_time(&mut check(directory.path(), &["/dev/zero"]), "/dev/zero");
-    assert!(said(&output).starts_with("error: this is larger than 1048576 bytes"), "{}", said(&output));
+    assert!(said(&output).starts_with("error: the file exceeds 1048576 bytes"), "{}", said(&output));
 }
 
 fn rules(document: &Value) -> BTreeSet<String> {
@@ -290,7 +290,7 @@ fn programs_are_told_lines_and_columns() {
     assert_eq!(location["region"]["startColumn"], 45);
     let github = said(&run("github"));
     let expected = "::error file=wide-letters.yaml,line=5,col=45,endLine=5,endColumn=50,title=name::\
-                    there is no variable `C`%0Ahint: define it below `env:`";
+                    unknown variable `C`%0Ahint: define it in `env:`";
     assert_eq!(github.lines().nth(1), Some(expected));
 }
 

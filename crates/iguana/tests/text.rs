@@ -77,7 +77,7 @@ fn what_a_registry_says_is_text() {
         let output = iguana(home.path(), &["pull", "--registries", "registries.conf", &image, "out"]);
         assert_eq!(output.status.code(), Some(1));
         let lines = printed(&output);
-        assert!(lines.iter().any(|line| line.contains("it says: ")), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains("the server replied: ")), "{lines:?}");
     }
 }
 

@@ -37,10 +37,10 @@ pub fn flatten(layers: &[Arc<Layer>], root: &Directory) -> anyhow::Result<()> {
     let Some(top) = layers.next() else { return Ok(()) };
     let top = top.directory(whole)?;
     for lower in layers {
-        pour(lower.directory(whole)?.as_fd(), top.as_fd()).context("cannot put the layers together")?;
+        pour(lower.directory(whole)?.as_fd(), top.as_fd()).context("cannot assemble the layers")?;
     }
-    uncover(top.as_fd()).context("cannot take away whiteouts")?;
-    move_out(top.as_fd(), root.as_fd()).context("cannot move the tree to its place")
+    uncover(top.as_fd()).context("cannot remove whiteouts")?;
+    move_out(top.as_fd(), root.as_fd()).context("cannot move the tree to its destination")
 }
 
 /// The layers from the top to the bottom. A repeated layer counts only at its topmost position, where it hides its

@@ -90,7 +90,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be created.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("cannot make the store `{}`", root.display()))?;
+        fs::create_dir_all(root).with_context(|| format!("cannot create the store `{}`", root.display()))?;
         Ok(Self::within(Directory::open(root)?))
     }
 
@@ -109,7 +109,7 @@ impl Store {
     pub fn incoming(&self) -> anyhow::Result<Layer> {
         // Short names, because overlayfs takes at most a page of mount options.
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        self.root.create_directory(&name, MODE_MEANWHILE).context("cannot make a layer's directory")?;
+        self.root.create_directory(&name, MODE_MEANWHILE).context("cannot create a layer's directory")?;
         let directory = self.root.path().join(&name);
         Ok(Layer {
             store: Arc::clone(&self.root),

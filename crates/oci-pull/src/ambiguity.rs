@@ -77,7 +77,7 @@ impl DocumentMarks {
 pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::Result<()> {
     let shape: DocumentMarks = match serde_json::from_slice(bytes) {
         Ok(shape) => shape,
-        Err(error) if error.is_data() => anyhow::bail!("the manifest is not understood: {error}"),
+        Err(error) if error.is_data() => anyhow::bail!("the manifest is malformed: {error}"),
         Err(_) => return Ok(()),
     };
     check_keys("the manifest", bytes)?;
@@ -87,24 +87,24 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
         if let (Some((one, _)), Some((other, _))) =
             (marks.iter().find(|mark| mark.1 == kind), marks.iter().find(|mark| mark.1 != kind))
         {
-            return ambiguous(format!("it has `{one}` and `{other}`"));
+            return ambiguous(format!("it has both `{one}` and `{other}`"));
         }
     }
     let has = |key: &str| marks.iter().any(|(known, _)| *known == key);
     if has("layers") && (has("fsLayers") || has("history")) {
-        return ambiguous("it has `layers`, and the `fsLayers` or `history` of schema 1".into());
+        return ambiguous("it has `layers` and also `fsLayers` or `history` of schema 1".into());
     }
     let own = shape.media_type.as_deref().filter(|own| !own.is_empty());
     let told = told.filter(|told| kind_of(told).is_some());
     if let (Some(own), Some(told)) = (own, told)
         && own != told
     {
-        return ambiguous(format!("it says of itself that it is `{own}`, and {place} that it is `{told}`"));
+        return ambiguous(format!("its `mediaType` is `{own}`, but {place} says `{told}`"));
     }
     for (who, media_type) in [("its `mediaType`", own), (place, told)] {
         let said = media_type.and_then(kind_of);
         if let (Some(said), Some((key, _))) = (said, marks.iter().find(|(_, kind)| Some(*kind) != said)) {
-            return ambiguous(format!("{who} says that it is {said}, and it has `{key}`"));
+            return ambiguous(format!("{who} says that it is {said}, but it has `{key}`"));
         }
     }
     Ok(())
@@ -113,7 +113,7 @@ pub(super) fn refuse(bytes: &[u8], place: &str, told: Option<&str>) -> anyhow::R
 fn ambiguous(what: &str, why: &str) -> anyhow::Error {
     hinted(
         format!("{what} is ambiguous: {why}"),
-        "another tool may take it for another image: push the image again, with the tool that has made it",
+        "other tools may read it as a different image: push the image again with the tool that created it",
     )
 }
 
@@ -125,7 +125,7 @@ fn ambiguous(what: &str, why: &str) -> anyhow::Error {
 /// When a key is there twice or differs from the specification's in case only, or there are too many values.
 pub(super) fn check_keys(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let too_many = |count: String| {
-        let hint = "no tool makes such a document: push the image again";
+        let hint = "no tool creates such a document: push the image again";
         Err(hinted(format!("{what} has more than {count}"), hint))
     };
     match spelling::fault(bytes) {
@@ -149,7 +149,11 @@ pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
     check_keys("the list", bytes)?;
     let index = ImageIndex::from_reader(bytes)?;
     let entries = index.manifests().len();
-    ensure!(entries <= ENTRIES_LIMIT, "it has {entries} entries, more than the {ENTRIES_LIMIT} of an index");
+    ensure!(
+        entries <= ENTRIES_LIMIT,
+        "it has {entries} entries, more than the limit of {ENTRIES_LIMIT} for \
+                                       an index"
+    );
     Ok(index)
 }
 
@@ -179,7 +183,10 @@ mod tests {
         ] {
             for told in [None, Some(OCI_INDEX), Some(OCI_MANIFEST), Some("application/json")] {
                 let told = refused(&document, told).expect("two things");
-                assert!(told.starts_with("the manifest is ambiguous: it has `manifests` and `"), "{told}");
+                assert!(
+                    told.starts_with("the manifest is ambiguous: it has both `manifests` and `"),
+                    "{told}"
+                );
             }
         }
         let old = json!({"schemaVersion": 2, "config": {}, "layers": [], "fsLayers": []});
@@ -207,24 +214,20 @@ mod tests {
             assert_eq!(refused(&document, told), None, "{document} {told:?}");
         }
         for (document, told, expected) in [
-            (manifest(OCI_INDEX), None, "its `mediaType` says that it is an index, and it has `config`"),
+            (manifest(OCI_INDEX), None, "its `mediaType` says that it is an index, but it has `config`"),
             (
                 index(DOCKER_MANIFEST),
                 None,
-                "its `mediaType` says that it is a manifest, and it has `manifests`",
+                "its `mediaType` says that it is a manifest, but it has `manifests`",
             ),
             (
                 manifest(OCI_MANIFEST),
                 Some(OCI_INDEX),
-                "and its Content-Type that it is `application/vnd.oci.image.index",
+                "but its Content-Type says `application/vnd.oci.image.index",
             ),
-            (
-                manifest(OCI_MANIFEST),
-                Some(DOCKER_MANIFEST),
-                "it says of itself that it is `application/vnd.oci",
-            ),
-            (manifest("x/y"), Some(OCI_MANIFEST), "it says of itself that it is `x/y`"),
-            (bare, Some(OCI_INDEX), "its Content-Type says that it is an index, and it has `config`"),
+            (manifest(OCI_MANIFEST), Some(DOCKER_MANIFEST), "its `mediaType` is `application/vnd.oci"),
+            (manifest("x/y"), Some(OCI_MANIFEST), "its `mediaType` is `x/y`"),
+            (bare, Some(OCI_INDEX), "its Content-Type says that it is an index, but it has `config`"),
         ] {
             let told = refused(&document, told).expect(expected);
             assert!(told.contains(expected), "{told}");
@@ -239,17 +242,20 @@ mod tests {
         for (key, known) in [("Layers", "layers"), ("layer\u{17f}", "layers"), ("MANIFESTS", "manifests")] {
             let document = json!({"schemaVersion": 2, "config": {}, "layers": layer("1"), key: layer("2")});
             let told = refused(&document, None).expect("two contents");
-            let expected = format!("its key `{key}` is `{known}` for some tools, not for others");
+            let expected = format!("some tools read its key `{key}` as `{known}`, others do not");
             assert!(told.starts_with(&format!("the manifest is ambiguous: {expected}")), "{told}");
         }
         let below = json!({"schemaVersion": 2, "config": {"digest": "1", "Digest": "2"}, "layers": []});
-        assert!(refused(&below, None).unwrap().contains("its key `Digest` is `digest`"));
+        assert!(refused(&below, None).unwrap().contains("its key `Digest` as `digest`"));
         let listed = json!({"schemaVersion": 2, "manifests": [{"Platform": {}}]}).to_string();
-        assert!(index(listed.as_bytes()).unwrap_err().to_string().contains("`Platform` is `platform`"));
+        assert!(index(listed.as_bytes()).unwrap_err().to_string().contains("`Platform` as `platform`"));
         let configuration =
             br#"{"rootfs": {"diff_ids": []}, "config": {"Entrypoint": ["a"], "entrypoint": ["b"]}}"#;
         let error = check_keys("the configuration", configuration).unwrap_err().to_string();
-        assert!(error.starts_with("the configuration is ambiguous: its key `entrypoint` is"), "{error}");
+        assert!(
+            error.starts_with("the configuration is ambiguous: some tools read its key `entrypoint` as"),
+            "{error}"
+        );
         let free = json!({"config": {"Labels": {"User": "x", "user": "y"}, "Volumes": {"/Data": {}}},
             "annotations": {"digest": "a", "Digest": "b"}, "unknown": {"Key": 1, "key": 2.5, "k": -1, "b": true}});
         assert!(check_keys("it", free.to_string().as_bytes()).is_ok());
@@ -299,7 +305,10 @@ mod tests {
             let document = json!({"schemaVersion": 2, "manifests": vec![entry.clone(); entries]}).to_string();
             let told = index(document.as_bytes()).map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(told.is_empty(), is_taken);
-            assert!(is_taken || told == "it has 1001 entries, more than the 1000 of an index", "{told}");
+            assert!(
+                is_taken || told == "it has 1001 entries, more than the limit of 1000 for an index",
+                "{told}"
+            );
         }
     }
 }

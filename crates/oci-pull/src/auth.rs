@@ -79,7 +79,7 @@ impl Logins {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         // The parser's message could contain a part of a password.
         let document: AuthFile = serde_json::from_str(text).map_err(|error| {
-            anyhow::anyhow!("not an auth.json: line {}, column {}", error.line(), error.column())
+            anyhow::anyhow!("not a valid auth.json: line {}, column {}", error.line(), error.column())
         })?;
         let store = Some(document.creds_store).filter(|store| !store.is_empty());
         // If a registry occurs in two spellings, the first one counts.
@@ -189,8 +189,8 @@ impl LoginEntry {
             Self::Empty => Ok(None),
             Self::Helper(helper) => Err(ask_helper(key, helper)),
             Self::Damaged => Err(hinted(
-                format!("the login for `{key}` is not a name, a colon and a password in base64"),
-                format!("make it anew: `skopeo login --authfile auth.json {}`", host_of_key(key)),
+                format!("the login for `{key}` is not `NAME:PASSWORD` in base64"),
+                format!("create it again: `skopeo login --authfile auth.json {}`", host_of_key(key)),
             )),
         }
     }
@@ -198,10 +198,10 @@ impl LoginEntry {
 
 fn ask_helper(registry: &str, helper: &str) -> anyhow::Error {
     hinted(
-        format!("only the program `docker-credential-{helper}` knows the login for `{registry}`"),
+        format!("the login for `{registry}` needs the credential helper `docker-credential-{helper}`"),
         format!(
-            "Iguana runs no such program; make a file with the login itself: \
-             `skopeo login --authfile auth.json {}`",
+            "Iguana does not run credential helpers: store the login in the file with `skopeo login \
+             --authfile auth.json {}`",
             host_of_key(registry)
         ),
     )

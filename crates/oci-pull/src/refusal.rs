@@ -37,7 +37,7 @@ pub(super) fn refusal(
     let message = message(&mut response);
     let (what, hint) = explain(status, host, url, login_origin);
     let error = match message {
-        Some(message) => hint::attach(anyhow::anyhow!("it says: {message}").context(what), hint),
+        Some(message) => hint::attach(anyhow::anyhow!("the server replied: {message}").context(what), hint),
         None => hinted(what, hint),
     };
     Failure {
@@ -48,36 +48,40 @@ pub(super) fn refusal(
 }
 
 fn explain(status: StatusCode, host: &str, url: &str, login_origin: LoginOrigin) -> (String, String) {
-    let answered = format!("`{host}` answered `{status}` for `{url}`");
+    let answered = format!("`{host}` responded with `{status}` to `{url}`");
     match status {
         StatusCode::NOT_FOUND => {
             (format!("`{host}` has no `{url}`"), "check the image's name and tag".into())
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             let hint = match login_origin {
-                LoginOrigin::Workflow => "check the container's `credentials`, and the image's name",
-                LoginOrigin::AuthFile => "check the login in auth.json, what it may do, and the image's name",
+                LoginOrigin::Workflow => "check the container's `credentials` and the image's name",
+                LoginOrigin::AuthFile => {
+                    "check the login in auth.json, its permissions, and the image's \
+                                          name"
+                }
                 LoginOrigin::Elsewhere => {
-                    "the registry sends us to that server, which is never shown a login: check the registry's storage"
+                    "the registry redirects to this server, to which no login is sent: check the registry's \
+                     storage"
                 }
                 LoginOrigin::Nobody => {
-                    "the image does not exist or is not public; `credentials:` or an auth.json name who pulls"
+                    "the image does not exist or requires a login: set `credentials:` or add an auth.json"
                 }
             };
             (answered, hint.into())
         }
         StatusCode::TOO_MANY_REQUESTS => (
-            format!("`{host}` has had too many requests from here (`{status}` for `{url}`)"),
+            format!("too many requests to `{host}` (`{status}` for `{url}`)"),
             "log in (`credentials:`, auth.json), use a mirror (registries.conf), or try later".into(),
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
-            format!("`{host}` is overloaded or being started (`{status}` for `{url}`)"),
-            format!("try later, use a mirror (registries.conf), or look into the log of `{host}`"),
+            format!("`{host}` is overloaded or starting (`{status}` for `{url}`)"),
+            format!("try later, use a mirror (registries.conf), or check the log of `{host}`"),
         ),
         _ if status.is_server_error() => {
-            (answered, format!("the registry is out of order: look into the log of `{host}`"))
+            (answered, format!("the registry failed: check the log of `{host}`"))
         }
-        _ => (answered, format!("check that `{host}` is a registry, and the image's name")),
+        _ => (answered, format!("check the image's name, and that `{host}` is a registry")),
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
         let hint = |status, login_origin| explain(status, "r.example", "https://r.example/x", login_origin).1;
         assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Workflow).contains("container's `credentials`"));
         assert!(hint(StatusCode::FORBIDDEN, LoginOrigin::AuthFile).contains("login in auth.json"));
-        assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Nobody).contains("not public"));
+        assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Nobody).contains("requires a login"));
         assert!(hint(StatusCode::BAD_GATEWAY, LoginOrigin::Nobody).contains("log of `r.example`"));
     }
 }

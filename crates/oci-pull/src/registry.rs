@@ -159,9 +159,10 @@ impl Repository {
         let host = self.endpoint.host();
         Failure::unreachable(hinted(
             format!(
-                "`{host}` refuses the token that its token server has just given (for `{url}`), and has accepted one before"
+                "`{host}` refuses a new token of its token server (for `{url}`), although it accepted one \
+                 before"
             ),
-            format!("compare the clocks of `{host}` and of its token server, and look into their logs"),
+            format!("compare the clocks of `{host}` and its token server, and check their logs"),
         ))
     }
 
@@ -215,21 +216,22 @@ impl Repository {
             (Challenge::Basic, Some(Login::Password(credentials))) => Ok(credentials.basic()),
             (Challenge::Basic, Some(Login::Token(_))) => Err(Failure::permanent(hinted(
                 format!(
-                    "`{}` demands a name and a password, and auth.json has a token",
+                    "`{}` requires a name and a password, but auth.json has a token",
                     self.endpoint.host()
                 ),
-                format!("log in anew: `skopeo login --authfile auth.json {}`", self.endpoint.registry),
+                format!("log in again: `skopeo login --authfile auth.json {}`", self.endpoint.registry),
             ))),
             (Challenge::Basic, None) => Err(Failure::permanent(hinted(
-                format!("`{}` demands a name and a password", self.endpoint.host()),
-                "give the container `credentials:`, or the initrd an auth.json (`iguana build --auth FILE`)",
+                format!("`{}` requires a name and a password", self.endpoint.host()),
+                "set the container's `credentials:`, or add an auth.json to the initrd (`iguana build \
+                 --auth FILE`)",
             ))),
             (Challenge::Other(scheme), _) => Err(Failure::permanent(hinted(
                 format!(
-                    "`{}` demands `{scheme}`, and `Basic` and `Bearer` are spoken here",
+                    "`{}` requires `{scheme}`, but only `Basic` and `Bearer` are supported",
                     self.endpoint.host()
                 ),
-                "let the registry accept a password or a token, too, or use a mirror (registries.conf)",
+                "configure the registry to accept a password or a token, or use a mirror (registries.conf)",
             ))),
         }
     }
@@ -244,8 +246,8 @@ impl Repository {
     ) -> Result<String, Failure> {
         if !http::is_secure(realm) && !self.endpoint.insecure() {
             let message =
-                format!("`{}` wants a token of `{realm}`, which is not encrypted", self.endpoint.host());
-            let hint = "the registry's token server must be reached by https";
+                format!("`{}` requires a token of `{realm}`, which is not encrypted", self.endpoint.host());
+            let hint = "the registry's token server must use https";
             return Err(Failure::permanent(hinted(message, hint)));
         }
         let own = format!("repository:{}:pull", self.endpoint.repository);
@@ -271,7 +273,7 @@ impl Repository {
         if !response.status().is_success() {
             return Err(refusal(http::host(realm), &url, self.login_origin, response));
         }
-        Ok(read_token(response).with_context(|| format!("`{url}` did not answer with a token"))?)
+        Ok(read_token(response).with_context(|| format!("`{url}` did not return a token"))?)
     }
 }
 
@@ -332,7 +334,7 @@ impl ImageSource for Repository {
         };
         if begins > start {
             return Err(Failure::permanent(hinted(
-                format!("`{url}` was asked for from byte {start} on, and begins with byte {begins}"),
+                format!("`{url}` was requested from byte {start}, but the response begins at byte {begins}"),
                 wrong_ranges(self.endpoint.host()),
             )));
         }
@@ -359,12 +361,12 @@ impl ImageSource for Repository {
 
 /// What to do about a part that is not the one that was asked for.
 fn wrong_ranges(host: &str) -> String {
-    format!("requests for ranges of bytes are answered wrongly: look into `{host}`, and proxies before it")
+    format!("it handles range requests incorrectly: check `{host}` and any proxy in front of it")
 }
 
 /// Verifies a digest; a mismatch may be gone on a retry.
 fn undamaged(digest: Digest, what: &str, bytes: &[u8], url: &str) -> Result<(), Failure> {
-    let verified = digest.verify(what, bytes).with_context(|| format!("`{url}` came damaged"));
+    let verified = digest.verify(what, bytes).with_context(|| format!("`{url}` arrived damaged"));
     verified.map_err(Failure::damaged)
 }
 
@@ -373,7 +375,9 @@ fn first_byte(response: &Response<Body>) -> anyhow::Result<u64> {
     let header = response.headers().get(header::CONTENT_RANGE).and_then(|header| header.to_str().ok());
     let first =
         header.and_then(|header| header.trim().strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
-    first.with_context(|| format!("a part was sent without saying which: `{}`", header.unwrap_or_default()))
+    first.with_context(|| {
+        format!("the response to a range request does not state its range: `{}`", header.unwrap_or_default())
+    })
 }
 
 fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
@@ -390,7 +394,7 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
     let token = token.context("it is not JSON with a `token`")?;
     ensure!(
         token.len() <= TOKEN_LIMIT,
-        "its token has {} bytes, more than the {TOKEN_LIMIT} that are shown to a registry",
+        "its token has {} bytes, more than the limit of {TOKEN_LIMIT}",
         token.len()
     );
     Ok(token)

@@ -32,7 +32,7 @@ pub(super) trait ImageSource: Send + Sync {
     /// The index of the referrers of a manifest (OCI distribution-spec, "Listing Referrers"); not verified. Absent for
     /// sources without such lists.
     fn referrers(&self, digest: Digest, _deadline: Deadline) -> Result<Vec<u8>, Failure> {
-        Err(Failure::absent(anyhow::anyhow!("there is no list of what refers to `{digest}`")))
+        Err(Failure::absent(anyhow::anyhow!("there is no list of referrers of `{digest}`")))
     }
 
     /// A small blob, whole and verified.
@@ -46,7 +46,7 @@ pub(super) trait ImageSource: Send + Sync {
     fn part(&self, digest: Digest, size: u64, start: u64, count: u64) -> Result<Option<Vec<u8>>, Failure> {
         let mut part = Vec::new();
         let read = self.blob(digest, size, start)?.take(count).read_to_end(&mut part);
-        read.context("the part cannot be read")?;
+        read.context("cannot read the range")?;
         Ok((part.len() as u64 == count).then_some(part))
     }
 }

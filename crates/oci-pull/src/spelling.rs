@@ -95,7 +95,7 @@ fn folded(key: &str) -> String {
 fn check<E: Error>(key: &str) -> Result<(), E> {
     let known = KEYS.iter().find(|known| folded(known) == folded(key));
     match known.filter(|known| **known != key) {
-        Some(known) => Err(E::custom(format!("its key `{key}` is `{known}` for some tools, not for others"))),
+        Some(known) => Err(E::custom(format!("some tools read its key `{key}` as `{known}`, others do not"))),
         None => Ok(()),
     }
 }

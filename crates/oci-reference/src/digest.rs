@@ -35,7 +35,7 @@ impl Digest {
         }
         Err(hint::hinted(
             format!("{what} has digest `{found}` instead of `{self}`"),
-            "its data is damaged or was changed: push or copy the image again",
+            "its content is damaged or modified: push or copy the image again",
         ))
     }
 }

@@ -63,10 +63,13 @@ impl Machine {
         let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
         best.ok_or_else(|| {
             hinted(
-                format!("the image is not there for `{self}`"),
+                format!("the image is not available for `{self}`"),
                 match offered(index) {
                     list if list.is_empty() => "its index is empty: push it again".into(),
-                    list => format!("it is there for `{}`; build it for this machine too", list.join("`, `")),
+                    list => format!(
+                        "it is available for `{}`; build it for this machine as well",
+                        list.join("`, `")
+                    ),
                 },
             )
         })
@@ -116,15 +119,15 @@ impl FromStr for Machine {
         let (architecture, variant) = match fields[..] {
             ["linux", architecture] => (Arch::from(architecture), ""),
             ["linux", architecture, variant] => (Arch::from(architecture), variant),
-            _ => anyhow::bail!("`{text}` is not the platform of a container: {SHAPE}"),
+            _ => anyhow::bail!("`{text}` is not a container platform: {SHAPE}"),
         };
         let is_number = variant.trim_start_matches('v').parse::<u32>().is_ok();
         match &architecture {
             Arch::Other(name) if name == "x86_64" => anyhow::bail!("OCI calls `{name}` `amd64`"),
             Arch::Other(name) if name == "aarch64" => anyhow::bail!("OCI calls `{name}` `arm64`"),
-            Arch::Other(name) => anyhow::bail!("no architecture is called `{name}`: {SHAPE}"),
+            Arch::Other(name) => anyhow::bail!("unknown architecture `{name}`: {SHAPE}"),
             _ if !variant.is_empty() && !is_number => {
-                anyhow::bail!("no variant is called `{variant}`: {SHAPE}")
+                anyhow::bail!("unknown variant `{variant}`: {SHAPE}")
             }
             _ => {}
         }
@@ -252,7 +255,7 @@ mod tests {
     fn an_index_without_this_machine_says_what_it_has() {
         let index = index(&["linux/s390x", "linux/amd64/v3", "unknown/unknown"]);
         let error = Machine::new(Arch::Amd64, 2).choose(&index).unwrap_err();
-        assert_eq!(error.to_string(), "the image is not there for `linux/amd64/v2`");
+        assert_eq!(error.to_string(), "the image is not available for `linux/amd64/v2`");
         assert!(hint::of(&error).unwrap().contains("`linux/s390x`, `linux/amd64/v3`;"), "{error:#}");
     }
 }

@@ -42,14 +42,14 @@ impl Attachments {
         for (key, value) in root.entries() {
             match key.name.as_str() {
                 "default-docker" => {
-                    ensure!(!*has_default, "`default-docker` is in two files");
+                    ensure!(!*has_default, "two files have `default-docker`");
                     (*has_default, self.default) = (true, says(value)?);
                 }
                 "docker" => {
                     for (scope, value) in value.entries() {
                         let says = says(value).with_context(|| format!("`{}`", scope.name))?;
                         let earlier = self.scopes.insert(canonical_scope(&scope.name), says);
-                        ensure!(earlier.is_none(), "`{}` is in two files", scope.name);
+                        ensure!(earlier.is_none(), "two files have `{}`", scope.name);
                     }
                 }
                 // Other keys are ignored, as in containers/image.
@@ -73,7 +73,7 @@ fn says(node: &Node) -> anyhow::Result<Option<bool>> {
         None => None,
         Some(Some("true")) => Some(true),
         Some(Some("false")) => Some(false),
-        Some(_) => bail!("`{KEY}` is `true` or `false`"),
+        Some(_) => bail!("`{KEY}` must be `true` or `false`"),
     })
 }
 
@@ -102,7 +102,7 @@ mod tests {
             ("default-docker: {}", "two files"),
             ("docker: {r.example: {}}", "two files"),
             ("docker: {a: {use-sigstore-attachments: maybe}}", "`true` or `false`"),
-            ("docker: [", "not YAML"),
+            ("docker: [", "invalid YAML"),
         ] {
             let error = format!("{:#}", all.add(text, &mut has_default).unwrap_err());
             assert!(error.contains(expected), "{expected}: {error}");

@@ -65,8 +65,8 @@ impl Authority {
     pub(super) fn new(pem: &[u8], issuer: &str, email: &str) -> anyhow::Result<Self> {
         let roots = certificates(pem)
             .and_then(|roots| roots.into_iter().map(Root::new).collect::<Result<Vec<_>, _>>());
-        let roots = roots.context("cannot use the authority of `fulcio`")?;
-        ensure!(!roots.is_empty(), "the authority of `fulcio` has no `BEGIN CERTIFICATE` in it");
+        let roots = roots.context("cannot use the CA of `fulcio`")?;
+        ensure!(!roots.is_empty(), "the CA of `fulcio` contains no `BEGIN CERTIFICATE`");
         Ok(Self { roots, issuer: issuer.to_owned(), email: email.to_owned() })
     }
 
@@ -84,8 +84,7 @@ impl Authority {
         let roots = self.roots_at(Timestamp::from_unix(time))?;
         let anchors = roots.iter().map(|root| anchor_from_trusted_cert(&root.certificate));
         let anchors = anchors.collect::<Result<Vec<TrustAnchor<'_>>, _>>();
-        let anchors =
-            anchors.map_err(|error| anyhow::anyhow!("the authority of `fulcio` is malformed: {error}"))?;
+        let anchors = anchors.map_err(|error| anyhow::anyhow!("the CA of `fulcio` is malformed: {error}"))?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(
             u64::try_from(time).context("the log's time is before 1970")?,
         ));
@@ -97,8 +96,20 @@ impl Authority {
         };
         parsed
             .verify_for_usage(
-                ALL_VERIFICATION_ALGS, &anchors, &chain, time, KeyUsage::required(CODE_SIGNING), None, Some(&is_permitted))
-            .map_err(|error| anyhow::anyhow!("its certificate is not of the policy's authority, or was not good when it signed: {error}"))?;
+                ALL_VERIFICATION_ALGS,
+                &anchors,
+                &chain,
+                time,
+                KeyUsage::required(CODE_SIGNING),
+                None,
+                Some(&is_permitted),
+            )
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "its certificate was not issued by the policy's CA, or was not \
+                                              valid when it signed: {error}"
+                )
+            })?;
         let extensions = extensions(&leaf).context("the extensions of its certificate are malformed")?;
         self.check_issuer(&extensions)?;
         self.check_subject(&extensions)?;
@@ -113,7 +124,7 @@ impl Authority {
             self.roots.iter().map(|root| format!("from {} to {}", root.not_before, root.not_after)).collect();
         ensure!(
             !good.is_empty(),
-            "the log saw it at {time}, and the policy's authority is good {}",
+            "the log recorded it at {time}, but the policy's CA is valid {}",
             spans.join(", and ")
         );
         Ok(good)
@@ -128,19 +139,19 @@ impl Authority {
         });
         let as_der = as_der.transpose()?;
         if let (Some(one), Some(other)) = (&bare, &as_der) {
-            ensure!(one == other, "its certificate names two issuers, `{one}` and `{other}`");
+            ensure!(one == other, "its certificate names two OIDC issuers, `{one}` and `{other}`");
         }
-        let issuer = as_der.or(bare).context("its certificate does not say who vouched for the subject")?;
+        let issuer = as_der.or(bare).context("its certificate does not name an OIDC issuer")?;
         ensure!(
             issuer == self.issuer,
-            "`{issuer}` vouched for the subject, and the policy wants `{}`",
+            "its OIDC issuer is `{issuer}`, but the policy requires `{}`",
             self.issuer
         );
         Ok(())
     }
 
     fn check_subject(&self, extensions: &[(&[u8], &[u8])]) -> anyhow::Result<()> {
-        let names = find(extensions, ALTERNATIVE_NAMES)?.context("its certificate is of nobody")?;
+        let names = find(extensions, ALTERNATIVE_NAMES)?.context("its certificate has no subject")?;
         let names =
             value(SEQUENCE, names).and_then(|(names, _)| all(names)).context("its subject is malformed")?;
         let mails: Vec<_> = names
@@ -150,7 +161,7 @@ impl Authority {
             .collect();
         ensure!(
             mails.iter().any(|mail| *mail == self.email),
-            "it is of `{}`, and the policy wants `{}`",
+            "it was signed by `{}`, but the policy requires `{}`",
             mails.join("`, `"),
             self.email
         );
@@ -163,18 +174,20 @@ impl Root {
     fn new(certificate: CertificateDer<'static>) -> anyhow::Result<Self> {
         let (not_before, not_after) = validity(&certificate).context("its validity is malformed")?;
         let extensions = extensions(&certificate).context("it has no extensions, or malformed ones")?;
-        let constraints =
-            find(&extensions, BASIC_CONSTRAINTS)?.context("it is not the certificate of an authority")?;
-        let longest_path = path_length(constraints).context("it is not the certificate of an authority")?;
+        let constraints = find(&extensions, BASIC_CONSTRAINTS)?.context("it is not a CA certificate")?;
+        let longest_path = path_length(constraints).context("it is not a CA certificate")?;
         if let Some(usage) = find(&extensions, KEY_USAGE)? {
             let bits = value(BIT_STRING, usage).and_then(|(bits, _)| bits.get(1).copied());
-            ensure!(bits.unwrap_or_default() & CERTIFICATE_SIGN != 0, "its key is not for certificates");
+            ensure!(bits.unwrap_or_default() & CERTIFICATE_SIGN != 0, "its key may not sign certificates");
         }
         if let Some(purposes) = find(&extensions, EXTENDED_KEY_USAGE)? {
             let purposes = value(SEQUENCE, purposes).and_then(|(purposes, _)| all(purposes));
             let is_meant = |id: &[u8]| [CODE_SIGNING, ANY_EXTENDED_KEY_USAGE].contains(&id);
-            let purposes = purposes.context("its purposes are malformed")?;
-            ensure!(purposes.iter().any(|(_, id)| is_meant(id)), "it is not for certificates that sign code");
+            let purposes = purposes.context("its extended key usage is malformed")?;
+            ensure!(
+                purposes.iter().any(|(_, id)| is_meant(id)),
+                "it may not issue code-signing certificates"
+            );
         }
         Ok(Self { certificate, not_before, not_after, longest_path })
     }

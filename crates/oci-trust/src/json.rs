@@ -31,14 +31,14 @@ impl Json {
     /// When it is not JSON, longer than [`LONGEST`], nested deeper than 127 levels (serde_json's limit), or has a
     /// duplicate key.
     pub(super) fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        ensure!(text.len() <= LONGEST, "it has {} bytes, more than the {LONGEST} that are read", text.len());
+        ensure!(text.len() <= LONGEST, "it has {} bytes, more than the limit of {LONGEST}", text.len());
         Ok(serde_json::from_slice(text)?)
     }
 
     pub(super) fn text(self) -> anyhow::Result<String> {
         match self {
             Self::Text(text) => Ok(text),
-            other => bail!("it is {}, not a text", other.describe()),
+            other => bail!("it is {}, not a string", other.describe()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Json {
             Self::Null => "null",
             Self::Bool => "true or false",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::List(_) => "a list",
             Self::Object(_) => "an object",
         }
@@ -108,7 +108,7 @@ impl Object {
     /// Fails if there are unknown keys left.
     pub(super) fn end(self) -> anyhow::Result<()> {
         match self.0.first() {
-            Some((key, _)) => bail!("there is no key `{key}` here"),
+            Some((key, _)) => bail!("unknown key `{key}`"),
             None => Ok(()),
         }
     }
@@ -165,7 +165,7 @@ impl<'de> Visitor<'de> for Values {
         let (mut object, mut seen) = (Vec::new(), HashSet::new());
         while let Some((key, value)) = entries.next_entry::<String, Json>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format!("the key `{key}` stands there twice")));
+                return Err(A::Error::custom(format!("duplicate key `{key}`")));
             }
             object.push((key, value));
         }
@@ -186,7 +186,7 @@ mod tests {
         };
         assert_eq!(Json::parse(keys(80_000).as_bytes()).unwrap().object().unwrap().rest().len(), 80_000);
         let told = Json::parse(keys(600_000).as_bytes()).unwrap_err().to_string();
-        assert!(told.ends_with("more than the 1048576 that are read"), "{told}");
+        assert!(told.ends_with("more than the limit of 1048576"), "{told}");
         // A quadratic comparison takes 19 s for the first text in a release build.
         assert!(start.elapsed().as_secs() < 10);
         let padded = |length: usize| format!("{{}}{}", " ".repeat(length - 2));
@@ -201,12 +201,12 @@ mod tests {
     #[test]
     fn what_stands_twice_or_is_not_known_is_an_error() {
         let twice = Json::parse(br#"{"a": {"b": 1, "b": 2}}"#).unwrap_err().to_string();
-        assert!(twice.contains("`b` stands there twice"), "{twice}");
+        assert!(twice.contains("duplicate key `b`"), "{twice}");
         let mut object = Json::parse(br#"{"a": "x", "b": [], "c": 7}"#).unwrap().object().unwrap();
         assert_eq!(object.need_text("a").unwrap(), "x");
         assert_eq!(object.need("c").unwrap().integer().unwrap(), 7);
         assert!(object.need_text("a").unwrap_err().to_string().contains("`a` is missing"));
-        assert!(format!("{:#}", object.clone().need_text("b").unwrap_err()).contains("a list, not a text"));
+        assert!(format!("{:#}", object.clone().need_text("b").unwrap_err()).contains("a list, not a string"));
         assert!(object.end().unwrap_err().to_string().contains("`b`"));
         for text in [&b""[..], b"{} {}", b"{\"a\": }", b"\"\xff\""] {
             assert!(Json::parse(text).is_err(), "{text:?}");

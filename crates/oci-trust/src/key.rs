@@ -37,8 +37,8 @@ impl PublicKey {
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
         let Ok(information) = SubjectPublicKeyInfoDer::from_pem_slice(pem) else {
             return Err(hinted(
-                "no `BEGIN PUBLIC KEY` in it",
-                "`cosign public-key --key KEY` or `openssl pkey -in KEY -pubout` writes the public half of a key",
+                "it contains no `BEGIN PUBLIC KEY`",
+                "extract the public key with `cosign public-key --key KEY` or `openssl pkey -in KEY -pubout`",
             ));
         };
         Self::from_information(&information)
@@ -49,8 +49,8 @@ impl PublicKey {
         let known = KINDS.iter().find(|(id, ..)| id.as_ref() == algorithm);
         let Some((_, algorithm, kind)) = known else {
             return Err(hinted(
-                "the public key is of a kind that cannot be checked",
-                "use a key of ECDSA on P-256 or P-384, of Ed25519, or of RSA",
+                "the type of the public key is not supported",
+                "use an ECDSA key on P-256 or P-384, an Ed25519 key, or an RSA key",
             ));
         };
         Ok(Self { algorithm: *algorithm, kind, information: information.to_vec(), key: key.to_vec() })
@@ -134,7 +134,7 @@ mod tests {
             ("hello".into(), "BEGIN PUBLIC KEY"),
             ("-----BEGIN PUBLIC KEY-----\n".into(), "BEGIN PUBLIC KEY"),
             (pem(&[]), "damaged"),
-            (pem(&agreement), "cannot be checked"),
+            (pem(&agreement), "not supported"),
             (pem(&agreement[..20]), "damaged"),
             (pem(&[&agreement[..], &[0]].concat()), "damaged"),
         ] {

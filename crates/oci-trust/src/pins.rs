@@ -44,7 +44,7 @@ impl Lock {
     /// # Errors
     /// When the text is not a lock file, or has another version of the format.
     pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        Self::read(text).or_hint("`iguana lock WORKFLOW` makes it anew")
+        Self::read(text).or_hint("create it again with `iguana lock WORKFLOW`")
     }
 
     fn read(text: &[u8]) -> anyhow::Result<Self> {
@@ -53,10 +53,7 @@ impl Lock {
         let version = whole.need("version")?.integer().and_then(|version| Ok(u64::try_from(version)?));
         let version = version.context("`version`")?;
         FORMAT.check(version)?;
-        ensure!(
-            version == VERSION,
-            "version `{version}` of the format does not say for which workflow it is"
-        );
+        ensure!(version == VERSION, "version `{version}` of the format does not state its workflow");
         let mut of = whole.need_object("workflow")?;
         let workflow = of.need_text("digest")?.parse().context("`workflow`: `digest`")?;
         let serial = of.take("serial").map(|serial| Ok::<_, anyhow::Error>(serial.integer()?.try_into()?));
@@ -84,11 +81,12 @@ impl Lock {
         let own = self.workflow.map_or("none".into(), |digest| digest.to_string());
         Err(hinted(
             format!(
-                "it is for another workflow: for `{own}` with {}, and this is `{digest}` with {}",
+                "it is for another workflow, `{own}` with {}; this one is `{digest}` with {}",
                 number(self.serial),
                 number(serial)
             ),
-            "make it anew beside this workflow: `iguana lock WORKFLOW`; an old one may have been put there by somebody else",
+            "create it again for this workflow: `iguana lock WORKFLOW`; someone may have replaced it with \
+             an old one",
         ))
     }
 
@@ -177,8 +175,8 @@ impl Pins {
         }
         let Some(named) = reference.named() else {
             return Err(hinted(
-                format!("the trust demands digests, and `{reference}` cannot have one"),
-                "have the image in a registry, and name it by its digest there",
+                format!("the trust directory requires digests, but `{reference}` cannot have one"),
+                "push the image to a registry, and name it by its digest",
             ));
         };
         if named.digest().is_some() {
@@ -186,7 +184,7 @@ impl Pins {
         }
         let locked = self.lock.images.get(&reference.to_string()).ok_or_else(|| {
             hinted(
-                format!("the trust demands digests, and `{reference}` has none"),
+                format!("the trust directory requires digests, but `{reference}` has none"),
                 "write it as `NAME@sha256:…`, or pin it: `iguana lock WORKFLOW`, and sign WORKFLOW.lock",
             )
         })?;
@@ -257,7 +255,7 @@ mod tests {
         let error = Lock::parse(newer).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.starts_with("the lock file needs version `3` of its format"), "{text}");
-        assert!(text.ends_with("reads versions up to 2"), "{text}");
+        assert!(text.ends_with("reads only versions up to 2"), "{text}");
         assert!(hint::of(&error).unwrap().contains("a newer initrd"));
     }
 
@@ -267,7 +265,7 @@ mod tests {
         let workflow = format!(r#""workflow": {{"digest": "{}"}}"#, Digest::of(b""));
         for (text, expected) in [
             ("{}".to_owned(), "`version` is missing"),
-            (r#"{"version": 1, "images": {}}"#.into(), "version `1` of the format does not say"),
+            (r#"{"version": 1, "images": {}}"#.into(), "version `1` of the format does not state"),
             (r#"{"version": -1, "images": {}}"#.into(), "`version`"),
             (r#"{"version": "2", "images": {}}"#.into(), "not a whole number"),
             (r#"{"version": 2, "images": {}}"#.into(), "`workflow` is missing"),

@@ -56,7 +56,7 @@ pub(super) fn verify(bundle: &str, logs: &[PublicKey], signed: &Signed<'_>) -> a
     entry.end()?;
     let canonical = canonical(&body, time, &log, index);
     let is_promised = logs.iter().any(|key| key.has_signed(canonical.as_bytes(), &promise));
-    ensure!(is_promised, "no key of a log in the policy has made the promise");
+    ensure!(is_promised, "it was not signed by any key of a log in the policy");
     let record = BASE64_STANDARD.decode(&body).context("`body` is not base64")?;
     compare(&serde_json::from_slice(&record).context("`body`")?, signed)?;
     Ok(time)
@@ -80,19 +80,19 @@ fn compare(record: &Value, signed: &Signed<'_>) -> anyhow::Result<()> {
     let bytes = |path: &str| BASE64_STANDARD.decode(text(path)?).with_context(|| format!("`{path}`"));
     ensure!(
         (text("/kind")?, text("/apiVersion")?) == ("hashedrekord", "0.0.1"),
-        "the log's record is of another kind than `hashedrekord` 0.0.1"
+        "the log's record is not a `hashedrekord` 0.0.1"
     );
     let is_of_it = signed.by.is(&bytes("/spec/signature/publicKey/content")?)?;
-    ensure!(is_of_it, "the log's record is of another key");
+    ensure!(is_of_it, "the log's record is for another key");
     ensure!(
         bytes("/spec/signature/content")? == signed.signature,
-        "the log's record is of another signature"
+        "the log's record is for another signature"
     );
     ensure!(text("/spec/data/hash/algorithm")? == "sha256", "the log's record has no SHA-256");
     let digest = format!("sha256:{}", text("/spec/data/hash/value")?.to_ascii_lowercase());
     ensure!(
         digest.parse::<Digest>()? == Digest::of(signed.payload),
-        "the log's record is of another payload"
+        "the log's record is for another payload"
     );
     Ok(())
 }
@@ -132,10 +132,13 @@ mod tests {
         let good = record(b"payload", &signer.pem());
         verify(&bundle(&good, &log), &[key(&other), key(&log)], &signed).unwrap();
         for (text, expected) in [
-            (bundle(&good, &other), "no key of a log"),
+            (bundle(&good, &other), "not signed by any key of a log"),
             (bundle(&record(b"other", &signer.pem()), &log), "another payload"),
             (bundle(&record(b"payload", &other.pem()), &log), "another key"),
-            (bundle(&good, &log).replace("\"logIndex\":8", "\"logIndex\":9"), "no key of a log"),
+            (
+                bundle(&good, &log).replace("\"logIndex\":8", "\"logIndex\":9"),
+                "not signed by any key of a log",
+            ),
             (bundle(&good, &log).replace("logID", "logId"), "`logID` is missing"),
             (bundle("", &log), "`body`"),
             ("{".into(), "EOF"),

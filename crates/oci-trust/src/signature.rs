@@ -61,7 +61,7 @@ impl Signature {
         let signer = match signers {
             Signers::Keys(keys) => {
                 let signer = keys.iter().find(|key| key.has_signed(&self.payload, &signature));
-                let signer = signer.context("no key of the policy has made it")?;
+                let signer = signer.context("it was not made with any key of the policy")?;
                 if let Some(log) = log {
                     self.look_up(&signature, By::Key(signer), log)?;
                 }
@@ -79,9 +79,9 @@ impl Signature {
 
     /// The time at which the log recorded the signature.
     fn look_up(&self, signature: &[u8], by: By<'_>, log: &[PublicKey]) -> anyhow::Result<i64> {
-        let entry = self.annotation(LOG_ENTRY).context("there is no promise of the log")?;
+        let entry = self.annotation(LOG_ENTRY).context("it has no entry of a transparency log")?;
         let signed = rekor::Signed { payload: &self.payload, signature, by };
-        rekor::verify(entry, log, &signed).context("the transparency log does not vouch for it")
+        rekor::verify(entry, log, &signed).context("cannot verify its entry of the transparency log")
     }
 
     /// The signer according to a short-lived certificate that was valid when the log recorded the signature.
@@ -94,13 +94,13 @@ impl Signature {
     ) -> anyhow::Result<String> {
         let leaf = fulcio::certificates(self.annotation(CERTIFICATE)?.as_bytes())
             .context("its certificate is malformed")?;
-        let [leaf] = &leaf[..] else { bail!("it has {} certificates, not one", leaf.len()) };
+        let [leaf] = &leaf[..] else { bail!("it has {} certificates instead of one", leaf.len()) };
         let chain = self.annotations.get(CHAIN).map_or("", String::as_str);
         let time = self.look_up(signature, By::Certificate(leaf), log)?;
         let key = authority.key(leaf, chain.as_bytes(), time)?;
         anyhow::ensure!(
             key.has_signed(&self.payload, signature),
-            "the key of its certificate has not made it"
+            "it was not made with the key of its certificate"
         );
         Ok(authority.to_string())
     }
@@ -173,7 +173,7 @@ mod tests {
             (payload(&good, r#"{"timestamp": 1.5}"#), "`timestamp`"),
             (payload(&good, r#"{"creator": 1}"#), "`creator`"),
             (payload(&critical("atomic container signature", ""), "null"), "not a `cosign"),
-            (payload(&critical(PURPOSE, r#", "more": 1"#), "null"), "no key `more`"),
+            (payload(&critical(PURPOSE, r#", "more": 1"#), "null"), "unknown key `more`"),
             (payload(&good.replace("sha256", "md5"), "null"), "not a digest"),
             (payload(&good.replace("docker-reference", "name"), "null"), "`docker-reference` is missing"),
             (payload("[]", "null"), "a list, not an object"),

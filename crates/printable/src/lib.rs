@@ -67,7 +67,7 @@ pub fn lines(message: &str) -> Vec<String> {
     let shown = beginning(message);
     let mut lines = escaped_lines(shown);
     if shown.len() < message.len() {
-        lines.push(format!("{CONTINUATION}… ({} bytes are left out)", message.len() - shown.len()));
+        lines.push(format!("{CONTINUATION}… ({} bytes omitted)", message.len() - shown.len()));
     }
     lines
 }
@@ -171,7 +171,7 @@ mod tests {
         ] {
             let lines = lines(&message);
             assert_eq!(lines.len(), expected);
-            let told = format!("  | … ({left_out} bytes are left out)");
+            let told = format!("  | … ({left_out} bytes omitted)");
             assert_eq!(lines.last() == Some(&told), left_out > 0, "{:?}", lines.last());
         }
     }

@@ -84,13 +84,13 @@ impl Attempts {
         let tried: u32 = self.tried.iter().sum();
         let plural = if tried == 1 { "" } else { "s" };
         let (elapsed, total) = (self.start.elapsed().as_secs(), self.total.as_secs());
-        format!("given up after {tried} attempt{plural} in {elapsed} s of {total} s")
+        format!("gave up after {tried} attempt{plural} in {elapsed} s of {total} s")
     }
 
     fn deferred(&self, error: anyhow::Error, wanted: Duration, left: Duration) -> anyhow::Error {
         let (wanted, left, total) = (wanted.as_secs(), left.as_secs(), self.total.as_secs());
         let message = format!(
-            "the server wants to be left alone for {wanted} s, and {left} s are left of the {total} s that are waited for it"
+            "the server asks to retry after {wanted} s, but only {left} s of the total {total} s are left"
         );
         hint::attach(error.context(message), "try later, log in, or use a mirror")
     }
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn each_kind_of_failure_is_retried_as_its_row_says() {
         let said = |tries, total| {
-            (tries, format!("given up after {tries} attempts in 0 s of {total} s: out of order"))
+            (tries, format!("gave up after {tries} attempts in 0 s of {total} s: out of order"))
         };
         assert_eq!(tried(FailureKind::Unreachable), said(5, 300));
         assert_eq!(tried(FailureKind::Overloaded), said(10, 600));
@@ -143,7 +143,7 @@ mod tests {
         let mut attempts = Attempts { start, tried: [3, 0, 0], ..Attempts::usual() };
         assert!(attempts.left() <= Duration::from_secs(1));
         let error = attempts.pause(failure(FailureKind::Unreachable, None)).unwrap_err();
-        assert!(format!("{error:#}").starts_with("given up after 4 attempts in 299 s of 300 s"), "{error:#}");
+        assert!(format!("{error:#}").starts_with("gave up after 4 attempts in 299 s of 300 s"), "{error:#}");
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         assert!(Attempts::usual().pause(failure(FailureKind::Overloaded, Some(u64::MAX))).is_err());
         let error = Attempts::usual().pause(failure(FailureKind::Overloaded, Some(601))).unwrap_err();
         assert!(
-            format!("{error:#}").contains("left alone for 601 s, and 599 s are left of the 600 s"),
+            format!("{error:#}").contains("retry after 601 s, but only 599 s of the total 600 s"),
             "{error:#}"
         );
         assert!(format!("{error:#}").ends_with("out of order"), "{error:#}");

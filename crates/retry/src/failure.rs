@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_may_pass_and_a_missing_file_does_not() {
-        let kind = |error: anyhow::Error| Failure::from(error.context("cannot get `x`")).kind;
+        let kind = |error: anyhow::Error| Failure::from(error.context("cannot fetch `x`")).kind;
         for lost in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::UnexpectedEof]
         {
             assert_eq!(kind(io::Error::from(lost).into()), FailureKind::Unreachable, "{lost}");

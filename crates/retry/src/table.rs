@@ -28,7 +28,7 @@ const fn seconds(count: u64) -> Duration {
 /// should not wait minutes for the error.
 pub const UNREACHABLE: Schedule = Schedule {
     operation: "a document or a layer by HTTP, a DNS lookup",
-    failure: "refused, reset, silent; 408, 500, 502, 504; DNS failures except \"no such name\"",
+    failure: "refused, reset, no response; 408, 500, 502, 504; DNS failures except \"no such name\"",
     tries: Some(5),
     first_pause: seconds(1),
     longest_pause: seconds(8),
@@ -50,7 +50,7 @@ pub const OVERLOADED: Schedule = Schedule {
 /// not.
 pub const DAMAGED: Schedule = Schedule {
     operation: "a document or a layer by HTTP",
-    failure: "its bytes do not have its digest",
+    failure: "the digest does not match",
     tries: Some(3),
     first_pause: seconds(1),
     longest_pause: seconds(2),
@@ -59,7 +59,7 @@ pub const DAMAGED: Schedule = Schedule {
 
 /// One of several locations of an image: the next one is tried instead.
 pub const NEXT_LOCATION: Schedule = Schedule {
-    operation: "an image at one of several mirrors, not the last",
+    operation: "an image from one of several mirrors, except the last",
     failure: "any",
     tries: Some(1),
     first_pause: seconds(0),
@@ -70,8 +70,8 @@ pub const NEXT_LOCATION: Schedule = Schedule {
 /// What getaddrinfo(3) does (resolv.conf(5), `timeout` and `attempts`, for three servers). The total limit is our own:
 /// glibc waits without a limit for a server that has begun to answer by TCP.
 pub const ADDRESS_LOOKUP: Schedule = Schedule {
-    operation: "a question to each of three DNS servers, by getaddrinfo(3)",
-    failure: "no answer",
+    operation: "a query to each of three DNS servers, by getaddrinfo(3)",
+    failure: "no response",
     tries: Some(2),
     first_pause: seconds(5),
     longest_pause: seconds(5),
@@ -81,8 +81,8 @@ pub const ADDRESS_LOOKUP: Schedule = Schedule {
 /// Retransmission of the last TFTP packet. The total is that of other documents: the largest document has 5794 blocks,
 /// sent one after the other, so it arrives in time over a network with a round trip of 50 ms.
 pub const TFTP_PACKET: Schedule = Schedule {
-    operation: "a packet of TFTP; nothing new for 30 s ends the transfer",
-    failure: "no answer",
+    operation: "a TFTP packet; the transfer ends when no new data arrives for 30 s",
+    failure: "no response",
     tries: None,
     first_pause: seconds(1),
     longest_pause: seconds(1),
@@ -95,7 +95,7 @@ pub const TFTP_PACKET: Schedule = Schedule {
 /// stays the same, so their answers count.
 pub const DHCP_LEASE: Schedule = Schedule {
     operation: "a DHCP lease: the offer",
-    failure: "no answer",
+    failure: "no response",
     tries: None,
     first_pause: seconds(1),
     longest_pause: seconds(16),
@@ -106,7 +106,7 @@ pub const DHCP_LEASE: Schedule = Schedule {
 /// growing pauses, since one packet may be lost and routers come up later than machines).
 pub const ROUTER_SOLICITATION: Schedule = Schedule {
     operation: "the question for an IPv6 router",
-    failure: "no answer",
+    failure: "no response",
     tries: None,
     first_pause: seconds(1),
     longest_pause: seconds(16),
@@ -116,7 +116,7 @@ pub const ROUTER_SOLICITATION: Schedule = Schedule {
 /// The request for an offered address (RFC 2131, section 3.1, step 5: about 60 s, then the client begins anew).
 pub const DHCP_SELECTION: Schedule = Schedule {
     operation: "a DHCP lease: the offered address",
-    failure: "no answer",
+    failure: "no response",
     tries: None,
     first_pause: seconds(1),
     longest_pause: seconds(16),
@@ -127,7 +127,7 @@ pub const DHCP_SELECTION: Schedule = Schedule {
 /// total limit; the value here is that of the longest lease.
 pub const DHCP_RENEWAL: Schedule = Schedule {
     operation: "the renewal of a DHCP lease, until it ends",
-    failure: "no answer",
+    failure: "no response",
     tries: None,
     first_pause: seconds(60),
     longest_pause: seconds(60),

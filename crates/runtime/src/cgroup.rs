@@ -278,8 +278,8 @@ impl MemoryAccount {
     /// The error when the limit leaves no room to start.
     pub(super) fn too_little(&self) -> anyhow::Error {
         let hint = match self.limit_reached() {
-            LimitReached::Own(_) => "raise the container's `memory`: some MiB are needed to start it",
-            _ => "give the machine more memory, or have containers and services that run beside it use less",
+            LimitReached::Own(_) => "raise the container's `memory`: starting it needs a few MiB",
+            _ => "give the machine more memory, or reduce the memory of concurrent containers and services",
         };
         hinted(self.memory_shortage().to_string(), hint)
     }
@@ -315,7 +315,7 @@ fn make_directory(directory: PathBuf) -> anyhow::Result<PathBuf> {
         end(&directory);
     }
     fs::create_dir(&directory)
-        .with_context(|| format!("cannot make the cgroup `{}`", directory.display()))?;
+        .with_context(|| format!("cannot create the cgroup `{}`", directory.display()))?;
     Ok(directory)
 }
 
@@ -346,7 +346,7 @@ pub(super) fn has_processes(directory: &Path) -> bool {
 
 fn cannot_limit(key: &str, option: &str) -> anyhow::Error {
     hinted(
-        format!("the limit `{key}` cannot be enforced: no cgroup on this machine has the controller"),
+        format!("cannot enforce the limit `{key}`: no cgroup on this machine has the controller"),
         format!("remove `{key}`, or use a kernel with `{option}` and without `cgroup_disable={key}`"),
     )
 }
@@ -354,7 +354,7 @@ fn cannot_limit(key: &str, option: &str) -> anyhow::Error {
 fn set(file: &Path, limit: u64) -> anyhow::Result<()> {
     write(file, &limit.to_string())
         .with_context(|| format!("cannot set the limit `{}` to {limit}", file.display()))
-        .hint("the kernel's own limit may be lower: see the file of that name further up")
+        .hint("a parent cgroup may have a lower limit: check its file of that name")
 }
 
 /// Writes a file of the kernel, which is never created.
@@ -432,7 +432,7 @@ mod tests {
             [ResourceLimits { memory: Some(1 << 20), ..none }, ResourceLimits { pids: Some(9), ..none }]
         {
             let error = make(limits).unwrap_err();
-            assert!(error.to_string().contains("cannot be enforced"), "{error:#}");
+            assert!(error.to_string().contains("cannot enforce"), "{error:#}");
             assert!(hint::of(&error).unwrap().contains("cgroup_disable="));
         }
     }

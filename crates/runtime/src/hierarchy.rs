@@ -144,13 +144,13 @@ impl Cgroups {
     /// Describes them in one line for the log.
     pub(super) fn describe(&self) -> String {
         let say = |name: &str, controller: &Option<Controller>| match controller {
-            Some(Controller::Unified) => format!("{name} is counted"),
-            Some(Controller::Own(_)) => format!("{name} is counted where it is limited (version 1)"),
-            None => format!("{name} is not counted"),
+            Some(Controller::Unified) => format!("{name} is accounted"),
+            Some(Controller::Own(_)) => format!("{name} is accounted where it is limited (version 1)"),
+            None => format!("{name} is not accounted"),
         };
         let what = [say("memory", &self.memory), say("the number of processes", &self.pids)].join(", ");
         match &self.unified {
-            Some(directory) => format!("cgroups: made in `{}`; {what}", directory.display()),
+            Some(directory) => format!("cgroups: created in `{}`; {what}", directory.display()),
             None => format!("cgroups: none of version 2; {what}"),
         }
     }

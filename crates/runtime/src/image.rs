@@ -85,11 +85,11 @@ impl Image {
         Err(match wanted {
             ProgramCommand::FromImage { entrypoint: None, command: None } => hinted(
                 format!("the image `{}` has neither an entrypoint nor a command", self.name),
-                "set `ENTRYPOINT` or `CMD` when the image is built, or a command in the workflow",
+                "set `ENTRYPOINT` or `CMD` in the image, or `command:` in the workflow",
             ),
             _ => hinted(
-                format!("nothing is to be executed in the image `{}`", self.name),
-                "the workflow sets an empty entrypoint or command: name a program there",
+                format!("there is no command to execute in the image `{}`", self.name),
+                "the workflow sets an empty `entrypoint:` or `command:`: name a program there",
             ),
         })
     }
@@ -110,8 +110,8 @@ fn signal(text: &str) -> anyhow::Result<i32> {
     let number = name.parse().ok().or_else(named).or_else(real_time);
     number
         .filter(|number| (1..=LAST_SIGNAL).contains(number))
-        .with_context(|| format!("the image wants to be stopped by `{text}`, which is no signal"))
-        .hint("correct `STOPSIGNAL` when the image is built")
+        .with_context(|| format!("the image's stop signal `{text}` is unknown"))
+        .hint("correct `STOPSIGNAL` in the image")
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(arguments(Some("mine"), None), "mine");
         assert_eq!(arguments(Some("mine"), Some("other")), "mine other");
         assert_eq!(arguments(Some(""), Some("other")), "other");
-        assert!(arguments(Some(""), None).contains("nothing is to be executed"));
+        assert!(arguments(Some(""), None).contains("there is no command to execute"));
     }
 
     #[test]

@@ -159,8 +159,8 @@ impl Server {
     fn lead_terminal(&mut self, terminal: &File) -> anyhow::Result<()> {
         if self.programs.values().any(|program| program.has_terminal) {
             return Err(hinted(
-                "another program of this container has it",
-                "give the terminal to one program at a time",
+                "another program of this container is using it",
+                "use the terminal for one program at a time",
             ));
         }
         sys::control_by_terminal(terminal)?;
@@ -241,11 +241,11 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     // Leaves the session of the host, in order to lead that of the programs' terminal.
     rustix::process::setsid()?;
     sys::leave_keyring();
-    sys::make_own_cgroup_the_root().context("cannot make a cgroup namespace")?;
+    sys::make_own_cgroup_the_root().context("cannot create a cgroup namespace")?;
     rustix::process::umask(UMASK);
     limit_open_files();
     let no_input = rootfs::enter(order)?;
-    let children = Children::adopt().context("cannot adopt the container's orphans")?;
+    let children = Children::adopt().context("cannot become the reaper of the container's orphans")?;
     if order.spare_init {
         // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);

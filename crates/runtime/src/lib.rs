@@ -196,8 +196,7 @@ impl Container {
         if self.privileged || matches!(stdio, Stdio::Terminal(_)) {
             return Ok((None, output));
         }
-        let (relay, input) =
-            Relay::begin(output).context("cannot make a pipe for what the program writes")?;
+        let (relay, input) = Relay::begin(output).context("cannot create a pipe for the program's output")?;
         Ok((Some(relay), input))
     }
 

@@ -290,7 +290,7 @@ fn is_stopped(process: Pid) -> bool {
 
 fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {
     let is_stopped = error.kind() == std::io::ErrorKind::TimedOut;
-    let failed = Err(error).context("cannot make namespaces");
+    let failed = Err(error).context("cannot create namespaces");
     match is_stopped {
         true => failed
             .hint("a container that sees the processes of the machine (`pid: host`) may have stopped it"),
@@ -300,14 +300,14 @@ fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {
 
 fn gone() -> Refusal {
     Refusal::of(&hinted(
-        "the container's PID 1 has ended before it could do this",
-        "memory may be full; the kernel's messages say so",
+        "the container's PID 1 exited before this was done",
+        "check the kernel's messages for lack of memory",
     ))
 }
 
 fn too_slow(what: &str) -> anyhow::Error {
     hinted(
         format!("{what} within {} s", START_LIMIT.as_secs()),
-        "a volume may be on a disk or a network that does not answer",
+        "a volume may be on a disk or a network that does not respond",
     )
 }

@@ -111,7 +111,8 @@ impl MountTree {
             Err(Errno::NODEV) => return Ok(None),
             opened => opened?,
         };
-        fsconfig_create(&context).with_context(|| format!("cannot make a file system `{}`", files.kind()))?;
+        fsconfig_create(&context)
+            .with_context(|| format!("cannot create a file system `{}`", files.kind()))?;
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -130,12 +131,13 @@ impl MountTree {
             Some(handle) => Located { handle, is_writable_by_others: true },
             None => regions
                 .locate_or_make(path, NEW_DIRECTORY)
-                .with_context(|| format!("cannot find or make the volume `{}`", path.display()))
+                .with_context(|| format!("cannot open or create the volume `{}`", path.display()))
                 .hint(
-                    "where containers with fewer rights write, no link is followed: name what it leads to",
+                    "symbolic links are not followed where less privileged containers can write: name the \
+                     link's target",
                 )?,
         };
-        Self::of_located(&source).with_context(|| format!("cannot take hold of `{}`", path.display()))
+        Self::of_located(&source).with_context(|| format!("cannot open `{}`", path.display()))
     }
 
     fn of_located(source: &Located) -> anyhow::Result<Self> {
@@ -157,7 +159,7 @@ impl MountTree {
         if let Some(size) = size {
             fsconfig_set_string(&memory, "size", size.to_string())?;
         }
-        fsconfig_create(&memory).context("cannot make a tmpfs")?;
+        fsconfig_create(&memory).context("cannot create a tmpfs")?;
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let descriptor = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
         Ok(Self { descriptor, is_directory: true, is_memory: true, is_writable_by_others: false, path: None })
@@ -175,7 +177,7 @@ impl MountTree {
         } else {
             mount_overlay(place, layers, None, MountFlags::RDONLY)
         }
-        .context("cannot put the image's layers together")?;
+        .context("cannot assemble the image's layers")?;
         // It lies in the store, but nobody can write to it.
         Ok(Self { is_writable_by_others: false, ..Self::of_path(place, regions)? })
     }
@@ -196,8 +198,8 @@ impl MountTree {
         let made = make_target(targets, &mount.target, self.is_directory)?;
         if kernel.are_covered_at(&made, &mount.target)? {
             return Err(hinted(
-                "a link of the image leads from there to `/dev`, `/proc` or `/sys`",
-                "make it a directory or a file of the image, or name another place",
+                "a symbolic link of the image leads from it to `/dev`, `/proc` or `/sys`",
+                "make it a directory or a file in the image, or choose another path",
             ));
         }
         if let Some(covered) = covered.filter(|_| self.is_memory) {
@@ -250,13 +252,13 @@ fn make_target(targets: &Regions, target: &Path, is_directory: bool) -> anyhow::
         found => return Ok(found?.handle),
     }
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
-        return Err(anyhow::anyhow!("a file cannot be mounted on a directory"));
+        return Err(anyhow::anyhow!("cannot mount a file on a directory"));
     };
     let parent = Directory::from_descriptor(targets.locate_or_make(parent, NEW_DIRECTORY)?.handle, parent);
     // `/etc/resolv.conf` of many images is a link to a service that does not run there.
     match unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
-        refused => refused.context("cannot replace a link that leads nowhere")?,
+        refused => refused.context("cannot replace a dangling symbolic link")?,
     }
     parent.create(name, NEW_FILE)?;
     Ok(parent.locate(name, Links::Refuse)?)
@@ -303,7 +305,7 @@ pub(super) fn mount_overlay(
 ) -> anyhow::Result<()> {
     if layers.len() > LAYERS_LIMIT {
         return Err(hinted(
-            format!("the image has {} layers, and overlayfs takes at most {LAYERS_LIMIT}", layers.len()),
+            format!("the image has {} layers, and overlayfs supports at most {LAYERS_LIMIT}", layers.len()),
             "build the image with fewer layers, for example with `buildah build --layers=false`",
         ));
     }

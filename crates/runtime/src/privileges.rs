@@ -115,7 +115,7 @@ pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> a
         make_device(CWD, Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
     }
     for (link, target) in LINKS {
-        symlink(target, link).with_context(|| format!("cannot make `{link}`"))?;
+        symlink(target, link).with_context(|| format!("cannot create `{link}`"))?;
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ pub(super) fn hide() -> anyhow::Result<()> {
 pub(super) fn shut_off() -> anyhow::Result<()> {
     // PID 1 executes a program of the host; this keeps the container from reaching the host's files through it.
     let whole = rustix::process::DumpableBehavior::NotDumpable;
-    rustix::process::set_dumpable_behavior(whole).context("cannot shut PID 1 off")
+    rustix::process::set_dumpable_behavior(whole).context("cannot isolate PID 1")
 }
 
 fn mask(path: &Path) -> rustix::io::Result<()> {
@@ -216,7 +216,7 @@ pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Optio
     let found = rustix::fs::fstat(&own)?;
     ensure!(
         FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == device,
-        "a program of the container has put something else in place of the terminal"
+        "a program of the container has replaced the terminal"
     );
     rustix::fs::fcntl_setfl(&own, rustix::fs::fcntl_getfl(&own)? - OFlags::NONBLOCK)?;
     Ok(Some(own))
@@ -227,7 +227,7 @@ fn make_device(at: impl AsFd, name: &Path, mode: u32, device: rustix::fs::Dev) -
     let mask = rustix::process::umask(Mode::empty());
     let made = mknodat(at, name, FileType::CharacterDevice, Mode::from_raw_mode(mode), device);
     rustix::process::umask(mask);
-    made.with_context(|| format!("cannot make the device `{}`", name.display()))
+    made.with_context(|| format!("cannot create the device `{}`", name.display()))
 }
 
 impl KernelMount {
@@ -237,7 +237,7 @@ impl KernelMount {
     fn mount(&self, root: &Directory) -> anyhow::Result<()> {
         root.make_directories(self.at.trim_start_matches('/'), 0o755, Links::Refuse)
             .with_context(|| format!("cannot mount `{}`", self.at))
-            .hint("make it a directory of the image, not a symbolic link")?;
+            .hint("make it a directory in the image, not a symbolic link")?;
         let options = CString::new(self.options)?;
         match mount(self.kind, self.at, self.kind, self.flags, options.as_c_str()) {
             // Containers can do without these, which a kernel may lack.

@@ -53,18 +53,18 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
     if !rights.all && !rustix::process::getpid().is_init() {
         sys::look_into_own_processes_only(&mut command, &root)
-            .context("cannot keep it from the machine's processes")?;
+            .context("cannot isolate it from the machine's processes")?;
     }
     sys::begin_in(&mut command, directory.as_fd().try_clone_to_owned()?);
     sys::set_up_process(&mut command, user.identity, session, capabilities);
     sys::stay_in_root(&mut command);
     if !rights.all {
         let filters = seccomp::filters(rights.cgroup_namespaces);
-        sys::filter_calls(&mut command, filters.context("cannot make the filter of system calls")?);
+        sys::filter_calls(&mut command, filters.context("cannot create the seccomp filter")?);
     }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     sys::execute_exactly(&mut command, &path, &program.arguments, &env)
-        .context("the arguments or the environment hold a zero byte")?;
+        .context("the arguments or the environment contain a NUL byte")?;
     Ok(command)
 }
 
@@ -87,8 +87,8 @@ fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
     };
     candidates.into_iter().find(is_program).ok_or_else(|| {
         hinted(
-            format!("there is no program `{name}` in the image"),
-            format!("its `PATH` is `{search_path}`; check the image's entrypoint and command"),
+            format!("program `{name}` not found in the image"),
+            format!("check the image's entrypoint and command; its `PATH` is `{search_path}`"),
         )
     })
 }
@@ -96,13 +96,13 @@ fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
 fn explain(error: io::Error, program: &str) -> anyhow::Error {
     let remedy = match error.raw_os_error() {
         Some(libc::ENOENT) => {
-            "the file, or the interpreter that it names, is not in the image; check the image's entrypoint and command"
+            "the file or its interpreter is not in the image: check the image's entrypoint and command"
         }
-        Some(libc::ENOEXEC) => "it is for another processor architecture, or a script without a `#!` line",
+        Some(libc::ENOEXEC) => "it is for another architecture, or a script without a `#!` line",
         Some(libc::EACCES) => "it is not executable: `chmod +x` it when the image is built",
         Some(libc::E2BIG) => "its arguments or its environment are too long: pass them in a file",
-        Some(libc::EXDEV) => "its working directory is outside of the container: name one of the image",
-        Some(libc::EAGAIN) => "its container has as many processes as it may have: raise `pids`",
+        Some(libc::EXDEV) => "its working directory is outside the container: use a directory of the image",
+        Some(libc::EAGAIN) => "its container has reached its limit of processes: raise `pids`",
         _ => "check the image's entrypoint and command",
     };
     hint::attach(anyhow::Error::from(error).context(format!("cannot execute `{program}`")), remedy)

@@ -204,7 +204,7 @@ impl Inbox {
 
     /// The descriptor that came with the message that was taken last.
     pub(super) fn descriptor(&mut self) -> io::Result<OwnedFd> {
-        self.descriptors.pop_front().ok_or_else(|| io::Error::other("no descriptor came with the request"))
+        self.descriptors.pop_front().ok_or_else(|| io::Error::other("the request has no file descriptor"))
     }
 }
 

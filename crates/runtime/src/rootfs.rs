@@ -35,7 +35,7 @@ const WORKING_DIRECTORY_MODE: u32 = 0o755;
 pub(super) fn make_scratch(scratch: &Path, host_files: &Path) -> anyhow::Result<()> {
     remove_scratch(scratch)?;
     for directory in [&scratch.join("upper"), &scratch.join("work"), &scratch.join("root"), host_files] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
         exchange::show_own_to_container().context("cannot mount its `/iguana`")?;
     }
     let root = order.scratch.join("root");
-    mount_layers(order, &root).context("cannot put the image's layers together")?;
+    mount_layers(order, &root).context("cannot assemble the image's layers")?;
     let trees = take_trees(order)?;
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
@@ -104,10 +104,8 @@ fn detach_mounts() -> anyhow::Result<()> {
 /// `/proc` to another process's root, working directory or files is refused (as in CVE-2024-21626).
 pub(super) fn working_directory(root: &Directory, path: &str) -> anyhow::Result<Directory> {
     root.make_directories(path, WORKING_DIRECTORY_MODE, Links::Inside)
-        .with_context(|| format!("cannot have the working directory `{path}`"))
-        .hint(
-            "name a directory of the image: links of `/proc` that lead out of the container are not followed",
-        )
+        .with_context(|| format!("cannot use the working directory `{path}`"))
+        .hint("use a directory of the image: `/proc` links that leave the container are not followed")
 }
 
 /// Mounts the layers with overlayfs.
@@ -125,7 +123,8 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     let flags = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     if let Some(topmost) = order.layers.last() {
         // The writable layer is above all others, so its root directory is the visible one.
-        take_after(&scratch.join("upper"), topmost).context("cannot describe the image's root")?;
+        take_after(&scratch.join("upper"), topmost)
+            .context("cannot copy the attributes of the image's root")?;
     }
     mounts::mount_overlay(root, &order.layers, Some(scratch), flags)
 }
@@ -134,8 +133,9 @@ fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<MountTree>>> {
     let numbered = order.mounts.iter().enumerate();
     let regions = mounts::regions(&order.writable_by_others)?;
     let tree = |(number, mount): (usize, &mounts::Mount)| {
-        MountTree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions)
-            .with_context(|| format!("cannot have a mount for `{}` in the container", mount.target.display()))
+        MountTree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions).with_context(
+            || format!("cannot clone the mount of `{}` for the container", mount.target.display()),
+        )
     };
     numbered.map(tree).collect()
 }
@@ -151,7 +151,7 @@ fn become_root(root: &Path) -> anyhow::Result<()> {
     // A process that enters a mount namespace, even its own, starts in the namespace's root.
     let namespace = open(OWN_MOUNTS, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
-        .context("cannot leave the root of this program")?;
+        .context("cannot change to the machine's root")?;
     detach_mounts()?;
     rustix::process::fchdir(root)?;
     match pivot_root(".", ".") {
@@ -163,7 +163,7 @@ fn become_root(root: &Path) -> anyhow::Result<()> {
             leave_mounts_below(&others);
             rustix::process::chroot(".")?;
         }
-        refused => refused.context("cannot make the container's root the only one")?,
+        refused => refused.context("cannot detach the old root")?,
     }
     Ok(rustix::process::chdir("/")?)
 }

@@ -82,11 +82,11 @@ impl ProgramExit {
         match self {
             Self::OutOfMemory {
                 memory_shortage: MemoryShortage { limit: LimitReached::Own(_), .. }, ..
-            } => Some("raise the container's `memory`; files in its root and in a tmpfs count, too"),
+            } => Some("raise the container's `memory`; files in its root and in a tmpfs count as well"),
             Self::OutOfMemory { .. } => {
                 Some("give the machine more memory, or have the container write to a disk")
             }
-            Self::TooManyProcesses { .. } => Some("a program may start others without end: set `pids`"),
+            Self::TooManyProcesses { .. } => Some("a program may be forking endlessly: set `pids`"),
             _ => None,
         }
     }
@@ -108,25 +108,26 @@ impl fmt::Display for ProgramExit {
             Self::With(status @ 129..=192) => write!(out, "exit status {status} (signal {})", status - 128),
             Self::With(status) => write!(out, "exit status {status}"),
             Self::Killed(signal) => write!(out, "killed by signal {signal}"),
-            Self::InitStopped => write!(out, "killed: the PID 1 of its container was stopped by a signal"),
+            Self::InitStopped => write!(out, "killed: its container's PID 1 was stopped by a signal"),
             Self::TimedOut { limit, by_force: false } => {
-                write!(out, "stopped after {:.1} s, its limit", limit.as_secs_f32())
+                write!(out, "stopped after its time limit of {:.1} s", limit.as_secs_f32())
             }
             Self::TimedOut { limit, by_force: true } => {
                 let limit = limit.as_secs_f32();
-                write!(out, "killed after {limit:.1} s, its limit: it did not stop when asked to")
+                write!(out, "killed after its time limit of {limit:.1} s: it did not stop when asked to")
             }
             Self::Stopped { by_force: false } => write!(out, "stopped"),
             Self::Stopped { by_force: true } => write!(out, "killed: it did not stop when asked to"),
             Self::TooManyProcesses { status, limit } => write!(
                 out,
-                "exit status {status} after it got no more processes: all containers together had {limit}, their limit"
+                "exit status {status} after it could not start more processes: all containers together \
+                 reached the limit of {limit}"
             ),
             Self::OutOfMemory { status: KILLED, memory_shortage } => {
                 write!(out, "killed by signal {}: {memory_shortage}", libc::SIGKILL)
             }
             Self::OutOfMemory { status, memory_shortage } => {
-                write!(out, "exit status {status} after a part of it was killed: {memory_shortage}")
+                write!(out, "exit status {status} after one of its processes was killed: {memory_shortage}")
             }
         }
     }
@@ -136,14 +137,14 @@ impl fmt::Display for MemoryShortage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.limit {
             LimitReached::Own(limit) => {
-                write!(out, "it used more memory than its limit of {}", in_words(limit))?;
+                write!(out, "it exceeded its memory limit of {}", in_words(limit))?;
             }
             // The limit is unknown before the machine's memory was read for the first time.
             LimitReached::AllContainers(0) => write!(out, "the memory limit of all containers was reached")?,
             LimitReached::AllContainers(limit) => {
                 write!(out, "the memory limit of all containers, {}, was reached", in_words(limit))?;
             }
-            LimitReached::Machine => write!(out, "the machine's memory was full")?,
+            LimitReached::Machine => write!(out, "the machine was out of memory")?,
         }
         match self.peak {
             Some(peak) => write!(out, " (peak {})", in_words(peak)),
@@ -264,8 +265,8 @@ impl Running {
         let by_force = !self.ends_by(libc::SIGTERM, self.stop_grace);
         if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) {
             return Err(hinted(
-                format!("the program does not end, {KILL_LIMIT:?} after it was killed"),
-                "it waits for a disk or a network that does not answer; the kernel's messages may say which",
+                format!("the program still exists {KILL_LIMIT:?} after it was killed"),
+                "it waits for a disk or a network that does not respond; check the kernel's messages",
             ));
         }
         Ok(by_force)
@@ -329,10 +330,10 @@ mod tests {
         let limit = Duration::from_secs(90);
         assert_eq!(
             ProgramExit::TimedOut { limit, by_force: false }.to_string(),
-            "stopped after 90.0 s, its limit"
+            "stopped after its time limit of 90.0 s"
         );
         let killed = ProgramExit::TimedOut { limit, by_force: true }.to_string();
-        assert_eq!(killed, "killed after 90.0 s, its limit: it did not stop when asked to");
+        assert_eq!(killed, "killed after its time limit of 90.0 s: it did not stop when asked to");
     }
 
     #[test]
@@ -340,16 +341,16 @@ mod tests {
         let limited = MemoryShortage { limit: LimitReached::Own(64 << 20), peak: Some(64 << 20) };
         assert_eq!(
             ProgramExit::With(137).for_want_of_memory(limited).to_string(),
-            "killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)"
+            "killed by signal 9: it exceeded its memory limit of 64 MiB (peak 64 MiB)"
         );
         let unlimited = MemoryShortage { limit: LimitReached::Machine, peak: None };
         let killed = ProgramExit::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
-        assert_eq!(killed.to_string(), "killed by signal 9: the machine's memory was full");
+        assert_eq!(killed.to_string(), "killed by signal 9: the machine was out of memory");
         assert!(killed.remedy().unwrap().contains("machine"));
         let small = MemoryShortage { limit: LimitReached::Own(300 << 10), peak: None };
         assert_eq!(
             ProgramExit::With(2).for_want_of_memory(small).to_string(),
-            "exit status 2 after a part of it was killed: it used more memory than its limit of 300 KiB"
+            "exit status 2 after one of its processes was killed: it exceeded its memory limit of 300 KiB"
         );
         assert!(ProgramExit::With(0).for_want_of_memory(small).is_success());
         let shared = MemoryShortage { limit: LimitReached::AllContainers(400 << 20), peak: Some(399 << 20) };

@@ -226,11 +226,11 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
         assert!(hint::of(&error).is_some(), "{error:#}");
         format!("{error:#}")
     };
-    assert!(refused(&["no-such-program"]).contains("there is no program `no-such-program`"));
+    assert!(refused(&["no-such-program"]).contains("program `no-such-program` not found in the image"));
     assert!(refused(&["/etc/passwd"]).contains("cannot execute `/etc/passwd`: Permission denied"));
     assert!(refused(&["/foreign"]).contains("cannot execute `/foreign`: Exec format error"));
     assert!(refused(&["sh", &"x".repeat(200 << 10)]).contains("Argument list too long"));
-    assert!(refused(&[]).contains("nothing is to be executed"));
+    assert!(refused(&[]).contains("there is no command to execute"));
     let no_user = Program { user: Some("nobody-here".into()), ..lab.script("") };
     assert!(container.run(&no_user).map(drop).unwrap_err().to_string().contains("`nobody-here`"));
     assert_eq!(lab.says(&container, "echo alive"), "alive");
@@ -253,7 +253,10 @@ fn a_root_that_cannot_be_built_is_told_and_leaves_nothing() {
     let mut lab = Lab::new();
     lab.plan.mounts = vec![Mount::bind("/etc/passwd/none", "/x")];
     let error = lab.try_start().map(drop).unwrap_err();
-    assert!(format!("{error:#}").contains("cannot find or make the volume `/etc/passwd/none`"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("cannot open or create the volume `/etc/passwd/none`"),
+        "{error:#}"
+    );
     assert!(!lab.plan.scratch.exists());
 }
 

@@ -158,7 +158,7 @@ impl Drop for Process {
 }
 
 fn too_slow() -> String {
-    format!("the process that containers are forked from does not answer within {} s", ANSWER_LIMIT.as_secs())
+    format!("the process that containers are forked from did not respond within {} s", ANSWER_LIMIT.as_secs())
 }
 
 /// The main loop of the zygote. Returns in every copy, with the socket of its requests.

@@ -53,7 +53,7 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         parse(text).ok_or_else(|| {
             hinted(
-                format!("`{}` is not a date of RFC 3339", text.escape_debug()),
+                format!("`{}` is not an RFC 3339 date", text.escape_debug()),
                 "write it as `2027-01-31` or `2027-01-31T18:00:00Z`",
             )
         })

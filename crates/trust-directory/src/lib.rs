@@ -33,8 +33,8 @@ pub const HOME: &str = "/etc/containers";
 pub const FILE_LIMIT: u64 = 4 << 20;
 /// Files and directories in one directory.
 const NAMES_LIMIT: usize = 1000;
-const LINK_HINT: &str =
-    "a trust directory has plain files, and links to what is in it: copy what other links lead to (`cp -rL`)";
+const LINK_HINT: &str = "a trust directory may contain only files, and links to files in it: replace other links by their \
+     targets (`cp -rL`)";
 
 /// A trust directory, or a directory in it.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Files {
     pub fn text(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<String>> {
         let name = name.as_ref();
         let text = self.read(name)?.map(String::from_utf8).transpose();
-        text.with_context(|| format!("`{}` is not text", self.path(name).display()))
+        text.with_context(|| format!("`{}` is not UTF-8 text", self.path(name).display()))
     }
 
     /// The sorted names in the directory; empty if it does not exist.
@@ -145,7 +145,7 @@ impl Files {
             let is_dangling = is_link && top.locate(path, Links::Inside).is_err();
             let shown = self.path(name);
             let shown = shown.ancestors().nth(above).unwrap_or(&shown);
-            ensure!(!is_dangling, "`{}` is a symbolic link that leads nowhere", shown.display());
+            ensure!(!is_dangling, "`{}` is a dangling symbolic link", shown.display());
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ pub fn key(directory: &Path, path: &Path) -> anyhow::Result<Vec<u8>> {
         false => Files::of(directory)?.read(inside),
     };
     let cannot = || format!("cannot read the key `{}`", place_in(directory, path).display());
-    bytes.and_then(|bytes| bytes.context("it is not there")).with_context(cannot)
+    bytes.and_then(|bytes| bytes.context("it does not exist")).with_context(cannot)
 }
 
 fn cannot(path: &Path) -> String {
@@ -212,7 +212,7 @@ mod tests {
             keys.names().unwrap_err(),
             key(room.path(), Path::new("/etc/containers/keys/secret")).unwrap_err(),
         ] {
-            assert!(format!("{error:#}").contains("symbolic link that leads nowhere"), "{error:#}");
+            assert!(format!("{error:#}").contains("dangling symbolic link"), "{error:#}");
             assert_eq!(hint::of(&error), Some(LINK_HINT));
         }
     }

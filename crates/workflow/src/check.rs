@@ -32,14 +32,14 @@ pub fn check(bytes: &[u8]) -> Checked {
     let mut findings = Findings::default();
     let plan = match std::str::from_utf8(bytes) {
         _ if bytes.len() > document::LARGEST => {
-            let message = format!("this is larger than {} bytes, the most for a workflow", document::LARGEST);
-            findings.error("too-large", &(0..0), message, "check that this is the workflow");
+            let message = format!("the file exceeds {} bytes, the limit for a workflow", document::LARGEST);
+            findings.error("too-large", &(0..0), message, "check that this is the right file");
             None
         }
         Ok(text) => plan(text, &mut findings),
         Err(error) => {
             let at = error.valid_up_to();
-            let message = format!("this is not text in UTF-8: it has the byte {:#04X}", bytes[at]);
+            let message = format!("this is not UTF-8 text: it contains the byte {:#04X}", bytes[at]);
             findings.error("utf-8", &(at..at + 1), message, "save the file as UTF-8");
             None
         }
@@ -163,7 +163,7 @@ jobs:
 "#;
         let checked = check(text.as_bytes());
         let found: Vec<&str> = checked.findings.iter().map(|finding| finding.message.as_str()).collect();
-        assert_eq!(found, ["`--network` has no effect: every container has it"]);
+        assert_eq!(found, ["`--network` has no effect: it always applies"]);
         let plan = checked.plan.unwrap();
         let (_, build) = &plan.jobs[0];
         assert_eq!((build.limits.retries, build.limits.delay), (2, Duration::from_secs(3)));
@@ -298,7 +298,7 @@ jobs:
         assert_eq!(rule(newer), ("version", "2".into()));
         let error = check(newer.as_bytes()).into_plan("w.yaml").unwrap_err();
         let text = error.to_string();
-        for part in ["the workflow needs version `2`", "reads versions up to 1", "w.yaml:1:10"] {
+        for part in ["the workflow needs version `2`", "reads only versions up to 1", "w.yaml:1:10"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(hint::of(&error).unwrap().contains("a newer initrd"));

@@ -36,47 +36,49 @@ pub const WORKFLOW: Object = Object {
         key(
             "version",
             ValueKind::Integer(FIRST, FORMAT.newest),
-            "the version of this language that it needs; 1 unless it says otherwise",
+            "the version of the workflow format that it needs; default: 1",
         ),
         key(
             "name",
             ValueKind::Scalar,
-            "what the person at the machine is shown, and which workflow it is for a trust",
+            "a title, shown at the start; a trust directory selects workflows by it",
         ),
-        key("description", ValueKind::Scalar, "for the reader of the file"),
+        key("description", ValueKind::Scalar, "a description for readers of the file"),
         key(
             "serial",
             ValueKind::Integer(0, 1 << 53),
-            "a number that grows with each version, so that a trust with `min-serial` runs no old one",
+            "a number that increases with each version; a trust directory with `min-serial` rejects older \
+             versions",
         ),
         key(
             "valid-until",
             ValueKind::Text,
-            "a date, or date and time, of RFC 3339 after which no machine runs it; a date counts to its end in UTC",
+            "the RFC 3339 date, or date and time, after which no machine runs it; a date includes the whole \
+             day in UTC",
         ),
-        key("env", ValueKind::Map(SCALAR), "variables of every container"),
-        key("defaults", ValueKind::Object(&DEFAULTS), "what steps do unless they say otherwise"),
+        key("env", ValueKind::Map(SCALAR), "environment variables for every container"),
+        key("defaults", ValueKind::Object(&DEFAULTS), "defaults for steps"),
         alias(
             "on-failure",
             &["on_failure"],
             ValueKind::Choice(&["continue", "reboot", "shell", "poweroff", "local"]),
-            "what happens after the last job when one failed that was not allowed to; `continue`, the default, \
-             lets the result files decide",
+            "what happens after the last job if a job failed without `continue-on-error`; `continue`, the \
+             default, lets the result files decide",
         ),
         key(
             "state",
             ValueKind::Text,
-            "where it is noted what became of the workflow, for the next boot: `esp`, or a file system as in the mount \
-             list",
+            "where the outcome of the workflow is recorded for the next boot: `esp`, or a file system as in \
+             the mount list",
         ),
-        key("shared", ValueKind::Object(&SHARED), "the directory `/iguana`"),
+        key("shared", ValueKind::Object(&SHARED), "options of the directory `/iguana`"),
         required(
             "jobs",
             ValueKind::Ids(&ValueKind::Object(&JOB)),
-            "the jobs by their ids, in the order in which they run",
+            "the jobs by their IDs, in the order in which they run",
         ),
         key("on", ValueKind::Ignored, "a workflow runs when its machine boots"),
-        key("run-name", ValueKind::Ignored, "a workflow runs once in a boot"),
+        key("run-name", ValueKind::Ignored, "a workflow runs once per boot"),
         key("permissions", ValueKind::Ignored, "there is no GitHub token"),
     ],
 };
@@ -87,15 +89,14 @@ pub const SHARED: Object = Object {
     keys: &[required(
         "size",
         ValueKind::Size,
-        "the most that `/iguana` may hold; a quarter of the machine's memory, and at least 64 MiB, unless it says \
-         otherwise",
+        "the maximum size of `/iguana`; default: a quarter of the machine's memory, and at least 64 MiB",
     )],
 };
 
 /// `defaults:`.
 pub const DEFAULTS: Object = Object {
     name: "`defaults`",
-    keys: &[required("run", ValueKind::Object(&RUN_DEFAULTS), "for steps with `run`")],
+    keys: &[required("run", ValueKind::Object(&RUN_DEFAULTS), "defaults for steps with `run`")],
 };
 
 /// `defaults.run:`.
@@ -120,36 +121,36 @@ const CONTAINER_OR_IMAGE: ValueKind = ValueKind::Either(&[ValueKind::Text, Value
 pub const JOB: Object = Object {
     name: "a job",
     keys: &[
-        key("name", ValueKind::Scalar, "what the person at the machine is shown instead of the id"),
+        key("name", ValueKind::Scalar, "a title, shown with the ID"),
         required("container", CONTAINER_OR_IMAGE, "the container that does the work: an image, or a map"),
         key(
             "services",
             ValueKind::Ids(&ValueKind::Object(&SERVICE)),
-            "containers that run beside it, by name",
+            "containers that run alongside the job, by name",
         ),
-        key("needs", NEEDS, "jobs that must have succeeded before: an id, or a list of ids"),
-        key("if", ValueKind::Scalar, "an expression; when it is false the job is skipped"),
-        key("env", ValueKind::Map(SCALAR), "variables of the job's containers and steps"),
+        key("needs", NEEDS, "jobs that must succeed first: an ID, or a list of IDs"),
+        key("if", ValueKind::Scalar, "an expression; if it is false, the job is skipped"),
+        key("env", ValueKind::Map(SCALAR), "environment variables for the job's containers and steps"),
         key(
             "steps",
             ValueKind::List(&ValueKind::Object(&STEP)),
-            "what to run in the container instead of its own program",
+            "what runs in the container instead of the image's program",
         ),
-        key("outputs", ValueKind::Map(SCALAR), "texts for jobs that need this one"),
-        key("defaults", ValueKind::Object(&DEFAULTS), "what steps do unless they say otherwise"),
+        key("outputs", ValueKind::Map(SCALAR), "values for jobs that need this one"),
+        key("defaults", ValueKind::Object(&DEFAULTS), "defaults for steps"),
         alias(
             "continue-on-error",
             &["continue_on_error"],
             ValueKind::Bool,
-            "whether a failure counts as success for others",
+            "whether a failure counts as success",
         ),
         key(
             "timeout",
             ValueKind::Duration,
-            "the longest time that the job may take, from its first program on",
+            "the time limit for the job, from the start of its first program",
         ),
         alias("timeout-minutes", &["timeout_minutes"], ValueKind::Minutes, "the same in minutes"),
-        key("retries", RETRIES_KIND, "how often to try again after a failure"),
+        key("retries", RETRIES_KIND, "how often to retry after a failure"),
         key("runs-on", ValueKind::Ignored, "a job runs on the machine that boots"),
         key("permissions", ValueKind::Ignored, "there is no GitHub token"),
     ],
@@ -162,8 +163,8 @@ const RETRIES_KIND: ValueKind =
 pub const RETRIES: Object = Object {
     name: "`retries`",
     keys: &[
-        required("times", ValueKind::Integer(0, 1000), "how many times to try again"),
-        key("delay", ValueKind::Duration, "how long to wait before each"),
+        required("times", ValueKind::Integer(0, 1000), "the number of retries"),
+        key("delay", ValueKind::Duration, "the time to wait before each retry"),
     ],
 };
 
@@ -171,13 +172,13 @@ pub const RETRIES: Object = Object {
 pub const STEP: Object = Object {
     name: "a step",
     keys: &[
-        key("id", ValueKind::Id, "a name for expressions: `steps.ID.outputs`"),
-        key("name", ValueKind::Scalar, "what the person at the machine is shown"),
-        key("if", ValueKind::Scalar, "an expression; when it is false the step is skipped"),
+        key("id", ValueKind::Id, "the step's name in expressions: `steps.ID.outputs`"),
+        key("name", ValueKind::Scalar, "a title, shown when the step starts"),
+        key("if", ValueKind::Scalar, "an expression; if it is false, the step is skipped"),
         key("run", ValueKind::Scalar, "a script for the shell"),
         key("uses", ValueKind::Text, "`docker://IMAGE`: another container, run as a step"),
         key("with", ValueKind::Object(&WITH), "what the container of `uses` runs"),
-        key("env", ValueKind::Map(SCALAR), "variables of this step"),
+        key("env", ValueKind::Map(SCALAR), "environment variables for this step"),
         key(
             "shell",
             ValueKind::Text,
@@ -193,11 +194,11 @@ pub const STEP: Object = Object {
             "continue-on-error",
             &["continue_on_error"],
             ValueKind::Bool,
-            "whether the job goes on after a failure",
+            "whether the job continues after a failure",
         ),
-        key("timeout", ValueKind::Duration, "the longest time that one try may take"),
+        key("timeout", ValueKind::Duration, "the time limit for one attempt"),
         alias("timeout-minutes", &["timeout_minutes"], ValueKind::Minutes, "the same in minutes"),
-        key("retries", RETRIES_KIND, "how often to try again after a failure"),
+        key("retries", RETRIES_KIND, "how often to retry after a failure"),
     ],
 };
 
@@ -205,8 +206,8 @@ pub const STEP: Object = Object {
 pub const WITH: Object = Object {
     name: "`with`",
     keys: &[
-        key("entrypoint", WORDS, "the program instead of the image's"),
-        key("args", WORDS, "its arguments instead of the image's"),
+        key("entrypoint", WORDS, "the program, instead of the image's entrypoint"),
+        key("args", WORDS, "the arguments, instead of the image's command"),
     ],
 };
 
@@ -216,29 +217,26 @@ const OF_CONTAINERS: [Key; 15] = [
     key(
         "env",
         ValueKind::Map(SCALAR),
-        "variables of this container; they win over the workflow's and the job's",
+        "environment variables for this container; they override the workflow's and the job's",
     ),
-    key(
-        "volumes",
-        ValueKind::List(&VOLUME_KIND),
-        "directories, files and sockets that it shares, and images",
-    ),
-    key("entrypoint", WORDS, "the program instead of the image's"),
-    key("command", WORDS, "its arguments instead of the image's"),
-    key("user", ValueKind::Scalar, "`USER[:GROUP]` instead of the image's, names or numbers"),
-    key("workdir", ValueKind::Text, "the directory in which it starts, instead of the image's"),
-    key("privileged", ValueKind::Bool, "`false`: it gets no more rights than podman gives by default"),
+    key("volumes", ValueKind::List(&VOLUME_KIND), "directories, files, sockets and images to mount"),
+    key("entrypoint", WORDS, "the program, instead of the image's entrypoint"),
+    key("command", WORDS, "the arguments, instead of the image's command"),
+    key("user", ValueKind::Scalar, "`USER[:GROUP]`, as names or numbers, instead of the image's user"),
+    key("workdir", ValueKind::Text, "the working directory, instead of the image's"),
+    key("privileged", ValueKind::Bool, "`false` restricts it to podman's default rights"),
     key(
         "handover",
         ValueKind::Bool,
-        "whether it may write the mount list and the kernel action; `true` unless it is `privileged: false`",
+        "whether it may write the mount list and the kernel action; default: `true`, with `privileged: \
+         false` `false`",
     ),
     alias("read-only", &["read_only"], ValueKind::Bool, "whether its root file system is read-only"),
-    key("pid", ValueKind::Choice(&["host"]), "`host`: it sees and may end the machine's processes"),
-    key("credentials", ValueKind::Object(&CREDENTIALS), "for a registry that demands a name"),
-    key("options", ValueKind::Text, "options of `docker create` that have a meaning here"),
-    key("memory", ValueKind::Size, "the most memory that it may use, files in its root included"),
-    key("pids", ValueKind::Integer(1, 4_194_304), "the most processes and threads that it may have"),
+    key("pid", ValueKind::Choice(&["host"]), "`host`: it can see and end the machine's processes"),
+    key("credentials", ValueKind::Object(&CREDENTIALS), "the login for the image's registry"),
+    key("options", ValueKind::Text, "supported options of `docker create`"),
+    key("memory", ValueKind::Size, "the memory limit, including files in its root"),
+    key("pids", ValueKind::Integer(1, 4_194_304), "the limit of processes and threads"),
 ];
 
 /// `container:` in long form.
@@ -246,7 +244,7 @@ pub const CONTAINER: Object = Object {
     name: "a container",
     keys: &joined::<1, 16>(
         OF_CONTAINERS,
-        [key("tty", ValueKind::Bool, "whether it has the machine's terminal; `true` unless it is a service")],
+        [key("tty", ValueKind::Bool, "whether it has the machine's terminal; default: `true`")],
     ),
 };
 
@@ -254,8 +252,8 @@ pub const CONTAINER: Object = Object {
 pub const CREDENTIALS: Object = Object {
     name: "`credentials`",
     keys: &[
-        required("username", ValueKind::Scalar, "who pulls"),
-        required("password", ValueKind::Scalar, "with which password or token"),
+        required("username", ValueKind::Scalar, "the user name"),
+        required("password", ValueKind::Scalar, "the password or token"),
     ],
 };
 
@@ -265,15 +263,11 @@ const VOLUME_KIND: ValueKind = ValueKind::Either(&[ValueKind::Text, ValueKind::O
 pub const VOLUME: Object = Object {
     name: "a volume",
     keys: &[
-        key(
-            "type",
-            ValueKind::Choice(&["volume", "bind", "tmpfs", "image"]),
-            "what it is; `volume` unless it says otherwise",
-        ),
+        key("type", ValueKind::Choice(&["volume", "bind", "tmpfs", "image"]), "the type; default: `volume`"),
         key("source", ValueKind::Text, "a name, a path of the machine, or an image"),
         required("target", ValueKind::Text, "the path in the container"),
-        alias("read-only", &["read_only"], ValueKind::Bool, "whether the container may only read it"),
-        key("size", ValueKind::Size, "of a tmpfs: the most that it may hold"),
+        alias("read-only", &["read_only"], ValueKind::Bool, "whether it is mounted read-only"),
+        key("size", ValueKind::Size, "the maximum size of a tmpfs"),
     ],
 };
 
@@ -286,9 +280,9 @@ pub const SERVICE: Object = Object {
             key(
                 "restart",
                 ValueKind::Choice(&["never", "on-failure", "always"]),
-                "what happens when it ends before its job: `never`, the default, fails the job",
+                "whether it is restarted when it ends before its job; `never`, the default, fails the job",
             ),
-            key("ready", ValueKind::Object(&READY), "when it counts as started; its job begins then"),
+            key("ready", ValueKind::Object(&READY), "when the service is ready; the job starts then"),
         ],
     ),
 };
@@ -308,10 +302,10 @@ const fn joined<const MORE: usize, const ALL: usize>(common: [Key; 15], more: [K
 pub const READY: Object = Object {
     name: "`ready`",
     keys: &[
-        key("command", WORDS, "a command in the service's container that succeeds"),
-        key("port", ValueKind::Integer(1, 65535), "a TCP port of the machine that takes connections"),
-        key("path", ValueKind::Text, "a path in the service's container that appears"),
-        key("timeout", ValueKind::Duration, "how long to wait for it; 60 s unless it says otherwise"),
+        key("command", WORDS, "a command in the service's container that must succeed"),
+        key("port", ValueKind::Integer(1, 65535), "a TCP port of the machine that must accept connections"),
+        key("path", ValueKind::Text, "a path in the service's container that must exist"),
+        key("timeout", ValueKind::Duration, "how long to wait; default: 60 s"),
     ],
 };
 

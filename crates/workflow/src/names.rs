@@ -56,8 +56,8 @@ impl<'a> Names<'a> {
         match (context.as_str(), &parts[1..]) {
             ("env" | "machine" | "cmdline" | "needs", []) => Ok(()),
             ("steps", []) if self.steps.is_some() => Ok(()),
-            ("env", [name, ..]) => one_of("there is no variable", name, &self.env, "define it below `env:`"),
-            ("machine", [name, ..]) => one_of("there is no fact of the machine", name, MACHINE, ""),
+            ("env", [name, ..]) => one_of("unknown variable", name, &self.env, "define it in `env:`"),
+            ("machine", [name, ..]) => one_of("unknown fact of the machine", name, MACHINE, ""),
             ("cmdline", _) => Ok(()),
             ("needs", [job, rest @ ..]) => {
                 self.check_needed(job)?;
@@ -65,8 +65,8 @@ impl<'a> Names<'a> {
             }
             ("steps", [step, rest @ ..]) if self.steps.is_some() => {
                 let known = self.steps.unwrap_or_default();
-                let remedy = format!("give the `id: {step}` to a step before this place");
-                one_of("there is no earlier step", step, known, &remedy)?;
+                let remedy = format!("add `id: {step}` to an earlier step");
+                one_of("no earlier step", step, known, &remedy)?;
                 match rest {
                     [] => Ok(()),
                     [key, ..] => one_of("a step has no", key, &["outputs", "outcome", "conclusion"], ""),
@@ -77,7 +77,7 @@ impl<'a> Names<'a> {
     }
 
     fn no_context(&self, name: &str) -> (String, String) {
-        let message = format!("there is no context `{name}`");
+        let message = format!("unknown context `{name}`");
         if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
             return (message, (*instead).to_owned());
         }
@@ -90,10 +90,10 @@ impl<'a> Names<'a> {
         let is_needed = self.needs.iter().any(|need| need.eq_ignore_ascii_case(job));
         match self.outputs.keys().find(|id| id.eq_ignore_ascii_case(job)) {
             Some(id) if !is_needed => {
-                let message = format!("the job `{id}` is not among the needs of this one");
+                let message = format!("the job `{id}` is not in the `needs` of this job");
                 Err((message, format!("add it: `needs: [{id}]`")))
             }
-            _ => one_of("there is no needed job", job, &self.needs, "name it in this job's `needs:`"),
+            _ => one_of("no needed job", job, &self.needs, "name it in this job's `needs:`"),
         }
     }
 
@@ -113,16 +113,16 @@ impl<'a> Names<'a> {
 
 /// Contexts of GitHub's language, with the alternative here.
 const FOREIGN: &[(&str, &str)] = &[
-    ("github", "there is no event and no repository: `machine` and `cmdline` tell where the workflow runs"),
-    ("inputs", "what differs from machine to machine comes from `cmdline` or `machine`"),
-    ("job", "`needs` and `steps` tell how others ended"),
-    ("jobs", "`needs` tells how the needed jobs ended"),
+    ("github", "there is no event or repository: `machine` and `cmdline` describe where the workflow runs"),
+    ("inputs", "use `cmdline` or `machine` for values that differ between machines"),
+    ("job", "use `needs` and `steps` for results"),
+    ("jobs", "use `needs` for the results of needed jobs"),
     ("matrix", "there is no matrix: write one job for each case"),
-    ("runner", "`machine` tells where the workflow runs"),
-    ("secrets", "put what is secret into `credentials`, or into the container"),
-    ("steps", "steps and the job's `outputs` know it, nothing that comes before the first step"),
+    ("runner", "use `machine` for where the workflow runs"),
+    ("secrets", "put secrets into `credentials` or into the container"),
+    ("steps", "it is available only in steps and the job's `outputs`"),
     ("strategy", "there is no matrix: write one job for each case"),
-    ("vars", "define variables below `env:`"),
+    ("vars", "define variables in `env:`"),
 ];
 
 /// Checks `name` against the known names, ignoring case as in GitHub's language.
@@ -143,5 +143,5 @@ fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
 }
 
 fn there_are(known: &[&str]) -> String {
-    format!("there are `{}`", known.join("`, `"))
+    format!("use one of `{}`", known.join("`, `"))
 }

@@ -159,12 +159,12 @@ fn tell_circle(
         [id] => format!("the job `{id}` needs itself"),
         [..] if ids.len() > 10 => {
             format!(
-                "the jobs `{}` and {} more need each other in a circle",
+                "the `needs` of the jobs `{}` and {} more form a cycle",
                 ids[..10].join("`, `"),
                 ids.len() - 10
             )
         }
-        _ => format!("the jobs `{}` need each other in a circle", ids.join("`, `")),
+        _ => format!("the `needs` of the jobs `{}` form a cycle", ids.join("`, `")),
     };
     let needed_first = ids.get(1).unwrap_or(&ids[0]);
     let job = &jobs[circle[0]].1;
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn ids_cannot_be_paths() {
         for id in ["../x", "/x", "'a,b'", "''", "1a"] {
-            assert!(order(&[(id, "")]).unwrap_err().contains("cannot be an id"), "{id}");
+            assert!(order(&[(id, "")]).unwrap_err().contains("is not a valid ID"), "{id}");
         }
         assert!(order(&[("_a-1", "")]).is_ok());
     }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn circles_and_unknown_needs_are_refused() {
         let error = order(&[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")]).unwrap_err();
-        assert_eq!(error, "the jobs `a`, `b` need each other in a circle");
+        assert_eq!(error, "the `needs` of the jobs `a`, `b` form a cycle");
         assert_eq!(order(&[("a", "a")]).unwrap_err(), "the job `a` needs itself");
         assert!(order(&[("a", "x")]).unwrap_err().contains("`x`, which does not exist"));
     }

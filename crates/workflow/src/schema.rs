@@ -88,9 +88,9 @@ impl ValueKind {
     /// The expected value, for messages.
     fn describe(&self) -> String {
         match self {
-            Self::Text => "a text".into(),
-            Self::Id => "an id".into(),
-            Self::Scalar => "a text or a number".into(),
+            Self::Text => "a string".into(),
+            Self::Id => "an ID".into(),
+            Self::Scalar => "a string or a number".into(),
             Self::Bool => "`true` or `false`".into(),
             Self::Integer(only, last) if only == last => format!("`{only}`"),
             Self::Integer(first, last) => format!("a whole number from {first} to {last}"),
@@ -138,7 +138,7 @@ fn check_node(node: &Node, kind: &ValueKind, owner: &Range<usize>, findings: &mu
         }
         ValueKind::Map(kind) => {
             for (key, value) in node.entries() {
-                check_value(key, value, kind, "give it one: `\"\"` is the empty text", findings);
+                check_value(key, value, kind, "give it one: `\"\"` is the empty string", findings);
             }
         }
         ValueKind::Ids(kind) => {
@@ -146,15 +146,15 @@ fn check_node(node: &Node, kind: &ValueKind, owner: &Range<usize>, findings: &mu
             for (id, value) in node.entries() {
                 check_id(&id.name, &id.span, findings);
                 if !known.insert(id.name.to_ascii_lowercase()) {
-                    let message = format!("`{}` and an id before it differ in case only", id.name);
+                    let message = format!("`{}` differs from an earlier ID only in case", id.name);
                     findings.error(
                         "duplicate-key",
                         &id.span,
                         message,
-                        "expressions could not tell them apart: rename one",
+                        "expressions cannot distinguish them: rename one",
                     );
                 }
-                check_value(id, value, kind, "write its keys below it", findings);
+                check_value(id, value, kind, "add its keys", findings);
             }
         }
         ValueKind::Object(object) => check_object(node, object, owner, findings),
@@ -208,13 +208,13 @@ fn check_object(node: &Node, object: &Object, owner: &Range<usize>, findings: &m
             continue;
         };
         if given.contains(&known.name) {
-            let message = format!("`{}` and another spelling of it are both given", key.name);
+            let message = format!("`{}` is given in two spellings", key.name);
             findings.error("duplicate-key", &key.span, message, format!("keep `{}`", known.name));
         }
         given.push(known.name);
         if matches!(known.kind, ValueKind::Ignored) {
             let message = format!("`{}` has no effect: {}", key.name, known.doc);
-            findings.add(Severity::Note, "ignored-key", &key.span, message, Some("it may be removed".into()));
+            findings.add(Severity::Note, "ignored-key", &key.span, message, Some("it can be removed".into()));
         }
         let remedy = match known.required {
             true => format!("give it one: {}", known.doc),
@@ -223,7 +223,7 @@ fn check_object(node: &Node, object: &Object, owner: &Range<usize>, findings: &m
         check_value(key, value, &known.kind, &remedy, findings);
     }
     for key in object.keys.iter().filter(|key| key.required && !given.contains(&key.name)) {
-        let message = format!("{} needs the key `{}`", object.name, key.name);
+        let message = format!("{} requires the key `{}`", object.name, key.name);
         findings.error("missing-key", owner, message, format!("add `{}`: {}", key.name, key.doc));
     }
 }
@@ -266,11 +266,11 @@ fn check_id(id: &str, span: &Range<usize>, findings: &mut Findings) {
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
     let is_later = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
     if !id.starts_with(is_first) || !id.chars().all(is_later) {
-        let hint = "begin with a letter or `_`, and go on with letters, digits, `-` and `_`";
-        findings.error("duplicate-key", span, format!("`{id}` cannot be an id"), hint);
+        let hint = "begin with a letter or `_`, and continue with letters, digits, `-` and `_`";
+        findings.error("duplicate-key", span, format!("`{id}` is not a valid ID"), hint);
     } else if id.len() > LONGEST_ID {
-        let hint = "choose a shorter one, and put the rest into `name:`";
-        findings.error("id", span, format!("this id has more than {LONGEST_ID} characters"), hint);
+        let hint = "choose a shorter one, and use `name:` for the title";
+        findings.error("id", span, format!("this ID has more than {LONGEST_ID} characters"), hint);
     }
 }
 
@@ -304,7 +304,7 @@ fn check_scalar(node: &Node, kind: &ValueKind, findings: &mut Findings) {
     } else if matches!(kind, ValueKind::Id) {
         check_id(text, &node.span, findings);
     } else if matches!(kind, ValueKind::Scalar) && scalar.was_no_text_in_yaml_1_1() {
-        let message = format!("`{text}` is a text here, but a boolean for programs that read YAML 1.1");
+        let message = format!("`{text}` is a string here, but a boolean in YAML 1.1");
         let hint = format!("write `\"{text}\"`, or `true` or `false`");
         findings.add(Severity::Warning, "ambiguous-text", &node.span, message, Some(hint));
     }
@@ -324,13 +324,13 @@ fn remedy(scalar: &Scalar, kind: &ValueKind) -> Option<String> {
     let text = scalar.text.as_str();
     let is_quoted = scalar.is_quoted();
     Some(match kind {
-        ValueKind::Text | ValueKind::Id => format!("put it into quotes if it is meant: `\"{text}\"`"),
+        ValueKind::Text | ValueKind::Id => format!("quote it if it is intended: `\"{text}\"`"),
         ValueKind::Bool if is_quoted && ["true", "false"].contains(&text) => {
             format!("write it without quotes: `{text}`")
         }
         ValueKind::Bool if scalar.was_no_text_in_yaml_1_1() => {
             let meant = ["yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word));
-            format!("YAML 1.2 takes `{text}` for a text: write `{meant}`")
+            format!("`{text}` is a string in YAML 1.2: write `{meant}`")
         }
         ValueKind::Integer(first, last)
             if is_quoted && text.parse().is_ok_and(|it| (*first..=*last).contains(&it)) =>
@@ -348,13 +348,13 @@ fn remedy(scalar: &Scalar, kind: &ValueKind) -> Option<String> {
             ),
         },
         ValueKind::Duration if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("add its unit: `{text}s` are seconds, `{text}m` minutes")
+            format!("add a unit: `{text}s` for seconds, `{text}m` for minutes")
         }
         ValueKind::Minutes if duration::parse(text).is_some() => {
             format!("write a number without a unit, or `timeout: {text}`")
         }
         ValueKind::Duration | ValueKind::Minutes if duration::is_out_of_range(text) => {
-            "it must be more than nothing, and at most a year".into()
+            "it must be greater than zero and at most one year".into()
         }
         _ => return None,
     })
@@ -373,11 +373,11 @@ pub(super) fn shortened(text: &str) -> String {
 /// Keys of GitHub's language that cannot be ignored, because they change what runs.
 const FOREIGN: &[(&str, &str)] = &[
     ("strategy", "there is no matrix: write one job for each case"),
-    ("concurrency", "a machine runs one workflow: remove it"),
+    ("concurrency", "a machine runs only one workflow: remove it"),
     ("environment", "there are no deployment environments: remove it"),
-    ("secrets", "put what is secret into `credentials`, or into the container"),
+    ("secrets", "put secrets into `credentials` or into the container"),
     ("ports", "containers share the machine's network: remove it"),
     ("network", "containers share the machine's network: remove it"),
-    ("uses", "reusable workflows do not exist here; a step may use `docker://IMAGE`"),
-    ("snapshot", "there are no runner images here: remove it"),
+    ("uses", "reusable workflows are not supported; a step can use `docker://IMAGE`"),
+    ("snapshot", "there are no runner images: remove it"),
 ];

@@ -88,13 +88,13 @@ pub(super) fn target_path(text: &str) -> Result<PathBuf, String> {
         return Err(format!("its path in the container, `{text}`, does not begin with `/`"));
     }
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(format!("its path in the container, `{text}`, holds `..`"));
+        return Err(format!("its path in the container, `{text}`, contains `..`"));
     }
     if path.components().count() == 1 {
-        return Err("its path in the container is the root itself".into());
+        return Err("its path in the container is `/`".into());
     }
     if let Some(directory) = hidden_by(path) {
-        let reason = format!("is in `{directory}`, which every container has already");
+        let reason = format!("is in `{directory}`, which every container already has");
         return Err(format!("its path in the container, `{text}`, {reason}"));
     }
     Ok(path.components().collect())
@@ -143,7 +143,7 @@ mod tests {
             ("a/b:/c", "neither an absolute path nor a name"),
             ("a:/b:rx", "`ro` or `rw`"),
             ("a:/b/../c", "`..`"),
-            ("a:/", "the root itself"),
+            ("a:/", "is `/`"),
             ("a:/proc", "in `/proc`"),
             ("a:/sys//class/", "in `/sys`"),
             ("/dev/", "in `/dev`"),

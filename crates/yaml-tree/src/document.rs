@@ -205,7 +205,7 @@ impl Node {
                 ScalarType::Null => "nothing",
                 ScalarType::Bool(_) => "a boolean",
                 ScalarType::Number => "a number",
-                ScalarType::Text => "a text",
+                ScalarType::Text => "a string",
             },
         }
     }
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
                 (Event::StreamEnd, span) => {
-                    let hint = "a workflow needs at least `jobs:`";
+                    let hint = "a workflow requires at least `jobs:`";
                     self.findings.error("empty", &span, "the document is empty", hint);
                     return Err(Aborted);
                 }
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
                 Ok((Event::DocumentStart(..), span)) => {
                     let span = byte_range(&span, self.text);
                     let message = "a second document begins here";
-                    self.findings.error("second-document", &span, message, "put one workflow into one file");
+                    self.findings.error("second-document", &span, message, "write one workflow per file");
                     break;
                 }
                 Ok(_) => {}
@@ -272,9 +272,11 @@ impl<'a> Reader<'a> {
             return self.too_deep(&(at..at + 1));
         }
         let message = match error.kind() {
-            ErrorKind::UnknownAnchor => "this alias names nothing".to_owned(),
-            ErrorKind::UnexpectedCharacter { character } => format!("a text cannot begin with `{character}`"),
-            kind => format!("this is not YAML: {kind}"),
+            ErrorKind::UnknownAnchor => "this alias refers to no anchor".to_owned(),
+            ErrorKind::UnexpectedCharacter { character } => {
+                format!("a string cannot begin with `{character}`")
+            }
+            kind => format!("invalid YAML: {kind}"),
         };
         let hint = self.yaml_remedy(error.kind(), at);
         self.findings.error("yaml", &(at..at + 1), message, hint);
@@ -283,7 +285,7 @@ impl<'a> Reader<'a> {
 
     fn too_deep(&mut self, span: &Range<usize>) -> Aborted {
         let message = format!("the document is nested deeper than {DEEPEST} levels");
-        self.findings.error("too-deep", span, message, "check that this is the workflow");
+        self.findings.error("too-deep", span, message, "check that this is the right file");
         Aborted
     }
 
@@ -292,23 +294,23 @@ impl<'a> Reader<'a> {
         let line = self.text[line_start..].lines().next().unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
         match error {
-            _ if indent.contains('\t') => "indent with spaces: YAML does not take tabs",
-            ErrorKind::UnknownAnchor => "write `&` and the same name at what it should stand for, further up",
-            ErrorKind::UnexpectedCharacter { .. } => "put the text into quotes",
+            _ if indent.contains('\t') => "indent with spaces: YAML does not allow tabs",
+            ErrorKind::UnknownAnchor => "define the anchor earlier: `&` and the same name",
+            ErrorKind::UnexpectedCharacter { .. } => "quote the string",
             ErrorKind::UnclosedQuotedScalar => "close the quote",
             ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator
                 if line.contains("${{") =>
             {
-                "within `{ }` and `[ ]`, put a text with `${{ }}` into quotes"
+                "within `{ }` and `[ ]`, quote a string that contains `${{ }}`"
             }
             ErrorKind::ExpectedFlowMappingSeparator
             | ErrorKind::ExpectedFlowSequenceSeparator
-            | ErrorKind::UnclosedFlowCollection { .. } => "close the bracket, or put a comma between",
-            ErrorKind::ExpectedBlockMappingKey => "indent this line as far as those that it belongs to",
+            | ErrorKind::UnclosedFlowCollection { .. } => "close the bracket, or add a comma",
+            ErrorKind::ExpectedBlockMappingKey => "indent this line like the others of its block",
             ErrorKind::MappingValueNotAllowed => {
-                "a text with `: ` in it must stand in quotes; or a line is indented too far"
+                "quote a string that contains `: `; or a line is indented too far"
             }
-            _ => "check indentation, quotes and brackets near the mark",
+            _ => "check indentation, quotes and brackets near this position",
         }
     }
 
@@ -352,8 +354,8 @@ impl<'a> Reader<'a> {
         if count <= MOST_ENTRIES {
             return Ok(());
         }
-        let message = format!("a list or a map may have {MOST_ENTRIES} entries at most");
-        self.findings.error("too-large", span, message, "check that this is the workflow");
+        let message = format!("a list or a map may have at most {MOST_ENTRIES} entries");
+        self.findings.error("too-large", span, message, "check that this is the right file");
         Err(Aborted)
     }
 
@@ -363,16 +365,16 @@ impl<'a> Reader<'a> {
         if self.weight <= HEAVIEST {
             return Ok(());
         }
-        let message = "with its aliases followed, the document is too large";
-        self.findings.error("too-large", span, message, "check that this is the workflow");
+        let message = "with its aliases expanded, the document is too large";
+        self.findings.error("too-large", span, message, "check that this is the right file");
         Err(Aborted)
     }
 
     fn alias(&mut self, anchor: usize, span: &Range<usize>) -> Result<Rc<Node>, Aborted> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             // The anchor is on a node that encloses the alias.
-            let hint = "write out what is meant";
-            self.findings.error("alias-loop", span, "the alias stands inside of what it names", hint);
+            let hint = "write out the value";
+            self.findings.error("alias-loop", span, "the alias is inside the node it refers to", hint);
             return Err(Aborted);
         };
         self.count(node.weight, span)?;
@@ -383,7 +385,7 @@ impl<'a> Reader<'a> {
         let tag = tag.filter(|tag| !tag.is_yaml_core_schema() && !self.findings.are_enough());
         if let Some(tag) = tag {
             let written = tag.original();
-            let message = format!("the tag `{written}` has no meaning here");
+            let message = format!("the tag `{written}` is not supported");
             // The tag is before the node, possibly with an anchor in between.
             let found = self.text[..span.start].rfind(&written);
             let span = found.map_or(span.clone(), |at| at..at + written.len());
@@ -430,7 +432,7 @@ impl<'a> Reader<'a> {
             let value = self.node(event, value_span, depth + 1)?;
             last = if is_alias { value_end } else { value.span.end };
             let Some(scalar) = key.scalar() else {
-                self.findings.error("key", &span, "a key must be a text", "write a word before the colon");
+                self.findings.error("key", &span, "a key must be a string", "write a name before the colon");
                 continue;
             };
             let key = Rc::new(Key { name: scalar.text.clone(), span });
@@ -479,7 +481,7 @@ impl MapReader {
                 "merge",
                 &key.span,
                 message,
-                "give it an alias of a map, such as `*name`, or a list of them",
+                "give it an alias to a map, such as `*name`, or a list of such aliases",
             );
             return;
         }

@@ -17,7 +17,7 @@ pub fn read(text: &str) -> anyhow::Result<Rc<Node>> {
     match wrong {
         Some(finding) => {
             let hint = finding.hint.unwrap_or_default();
-            Err(hinted(format!("not YAML that can be read: {}", finding.message), hint))
+            Err(hinted(finding.message, hint))
         }
         None => Ok(root.unwrap_or_else(|| Rc::new(Node::nothing()))),
     }

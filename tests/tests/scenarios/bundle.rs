@@ -41,7 +41,7 @@ fn with_bundle(label: &str) -> Result<Disk> {
 fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
     let disk = with_bundle("IGUANA")?;
     let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
-    boot.expect_all(&["is a bundle, which has the images, too", "it came along", "handover: power off"])?;
+    boot.expect_all(&["is a bundle; its images are used", "it came along", "handover: power off"])?;
     boot.ends()?;
     Ok(())
 }
@@ -66,7 +66,7 @@ fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
     boot(&both)?.expect("it came along")?;
     let block = boot(&other)?.fails_in("image")?;
     assert!(
-        block.contains("the image is not there for `linux/amd64") && block.contains("`linux/arm64`"),
+        block.contains("the image is not available for `linux/amd64") && block.contains("`linux/arm64`"),
         "{block}"
     );
     Ok(())
@@ -103,7 +103,7 @@ fn a_registry_has_a_workflow_with_its_images_under_one_name() -> Result<()> {
     let url = format!("oci://{}/all/in-one:1", registry.address());
     let mut boot =
         Scenario::new()?.registry(registry).append(format!("rd.iguana.control_url={url}")).boot()?;
-    boot.expect_all(&["is a bundle, which has the images, too", "it came along", "handover: power off"])?;
+    boot.expect_all(&["is a bundle; its images are used", "it came along", "handover: power off"])?;
     boot.ends()?;
     Ok(())
 }
@@ -139,7 +139,7 @@ fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock
     let mut boot = Scenario::with(&initrd).no_network().disk(&disk).append(STICK).boot()?;
     boot.expect_all(&[
         "workflow: signed by ",
-        "its lock file is not used",
+        "ignoring its lock file",
         "it came along",
         "handover: power off",
     ])?;

@@ -194,6 +194,6 @@ jobs:
   root: {container: {image: REGISTRY/escapes, privileged: false, pid: host, workdir: /proc/1/root}, continue-on-error: true}
   look: {container: {image: REGISTRY/look, volumes: ['/victim:/victim']}}";
     let said = holds(scenario.workflow(workflow), "looked")?;
-    assert!(said.contains("cannot have the working directory `/proc/1/root`"), "{said}");
+    assert!(said.contains("cannot use the working directory `/proc/1/root`"), "{said}");
     escapes::assert_all_shut(&said, 2)
 }

@@ -28,6 +28,6 @@ fn a_boot_server_has_the_workflow_of_each_machine() -> Result<()> {
     };
     boot("${mac}")?.expect_all(&["job job: succeeded", "handover: power off"])?;
     let block = boot("other")?.fails_in("control file")?;
-    assert!(block.contains("the server says `") && block.contains("the server was reached"), "{block}");
+    assert!(block.contains("the server replied `") && block.contains("the server was reached"), "{block}");
     Ok(())
 }

@@ -130,7 +130,7 @@ jobs:
     boot.expect_all(&[
         "udevadm settle ends with 0",
         "job make: succeeded",
-        "`dm-1` does not answer; going on without what is on it",
+        "`dm-1` does not respond; continuing without its content",
         "mounted by-label/ROOT",
         "mounted by-uuid/00112233-4455-6677-8899-aabbccddeeff",
         "mounted by-partuuid/",

@@ -147,7 +147,7 @@ fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
     for kind in [HookRunner::Systemd, HookRunner::Scripts] {
         let disks = disks()?;
         let mut boot = installing(Suite::Bookworm, kind, &disks)?.append("root=/dev/vdz1").boot()?;
-        boot.expect("no machine-id is taken over from `root=/dev/vdz1`")?;
+        boot.expect("cannot take the machine-id from `root=/dev/vdz1`")?;
         boot.expect("handover: switch root to LABEL=system")?;
         boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
         boot.ends()?;
@@ -184,7 +184,7 @@ fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
         let mut boot = scenario.boot()?;
         leave_shell(&mut boot, kind)?;
         boot.fails_in("job")?;
-        boot.expect("the shell of dracut (rd.iguana.debug)")?;
+        boot.expect("dracut's shell (rd.iguana.debug)")?;
         enter_shell(&mut boot, kind)?;
         boot.types("echo the answer is $((6 * 7)); grep -c 'exit status 7' /run/iguana/log\n")?;
         boot.expect("the answer is 42")?;
@@ -208,7 +208,7 @@ fn dies(kind: HookRunner) -> Result<()> {
     let workflow = "jobs: {job: {container: {image: REGISTRY/job, pid: host}}}";
     let scenario = machine(Suite::Bookworm, kind)?.image("job", Recipe::script(KILL)?)?.workflow(workflow);
     let mut boot = scenario.boot()?;
-    boot.expect("the boot program ended without a decision, with the status 137")?;
+    boot.expect("the boot program exited without a decision (status 137)")?;
     boot.expect("on failure: rebooting in 10 s")?;
     let said = boot.ends()?;
     assert!(!said.contains("emergency mode") && !said.contains("debug shell"), "{said}");
@@ -228,8 +228,11 @@ fn a_death_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
 
 /// Options that a person at the machine may try, with the expected message; the system on the disk is not started.
 const TRIES: &[(&str, &str)] = &[
-    ("rd.iguana.control_url=/x rd.break=pre-mount", "no shell: the trust in this initrd allows none"),
-    ("rd.break=cmdline rd.shell=1", "no shell: the trust in this initrd allows none"),
+    (
+        "rd.iguana.control_url=/x rd.break=pre-mount",
+        "no shell: the trust directory of this initrd does not allow one",
+    ),
+    ("rd.break=cmdline rd.shell=1", "no shell: the trust directory of this initrd does not allow one"),
     (
         "root=LABEL=system mount.usr=LABEL=data",
         "does not allow the kernel option `mount.usr=LABEL=data`: dracut and systemd follow it",
@@ -238,7 +241,7 @@ const TRIES: &[(&str, &str)] = &[
     ("root=LABEL=system", "kernel option `root=LABEL=system` is ignored"),
     (
         "root=LABEL=system init=/bin/sh",
-        "the kernel option `init=` is given, and the trust in this initrd does not allow it",
+        "the trust directory of this initrd does not allow the kernel option `init=`",
     ),
     ("rd.iguana.debug rd.iguana.on_failure=shell", "kernel option `rd.iguana.debug` is ignored"),
 ];
@@ -277,7 +280,10 @@ fn a_strict_trust_closes_the_shells_of_scripts_and_the_rest() -> Result<()> {
     is_closed(HookRunner::Scripts, TRIES)?;
     is_closed(HookRunner::Systemd, &TRIES[3..])?;
     // systemd knows the word, too.
-    is_closed(HookRunner::Systemd, &[("emergency", "no shell: the trust in this initrd allows none")])
+    is_closed(
+        HookRunner::Systemd,
+        &[("emergency", "no shell: the trust directory of this initrd does not allow one")],
+    )
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn an_image_is_streamed_to_a_disk_and_the_machine_goes_on_as_it() -> Result<()> 
     boot.expect_all(&[
         "progress: writing ",
         "progress: /dev/vda is written",
-        "the root was found by its type",
+        "found the root by its partition type",
     ])?;
     boot.expect("streamed system")?;
     boot.ends()?;

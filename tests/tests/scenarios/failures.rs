@@ -55,7 +55,7 @@ fn control_file_that_is_not_there() -> Result<()> {
     let block = failure_of(fetching(&web_server.url("/none-${mac}-${arch}.yaml"))?, "control file")?;
     assert_says(&block, &["/none-52:54:00:12:34:56-x86_64.yaml", "404"]);
     let block = failure_of(fetching(&web_server.url("/${ip}.yaml"))?, "control file")?;
-    assert_says(&block, &["asks for `${ip}`, which is not known", "known are `${mac}`"]);
+    assert_says(&block, &["uses `${ip}`, which is unknown", "use one of `${mac}`"]);
     Ok(())
 }
 

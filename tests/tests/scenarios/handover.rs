@@ -79,7 +79,7 @@ fn a_disk_that_a_failed_job_has_written_to_is_not_started() -> Result<()> {
     let scenario = Scenario::new()?.job(Recipe::script(job)?)?.disk(&disk);
     let mut boot = scenario.append("rd.iguana.on_failure=local root=LABEL=system").boot()?;
     boot.fails_in("job")?;
-    boot.expect("the disk `/dev/vda` was written to: the system on it may be half of a new one")?;
+    boot.expect("a job wrote to the disk `/dev/vda`: the system on it may be incomplete")?;
     boot.expect("rebooting in 10 s")?;
     assert!(!boot.ends()?.contains("the system of before"));
     Ok(())
@@ -97,7 +97,7 @@ fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
     let said = boot("echo o > /proc/sysrq-trigger; sleep 60")?;
     assert!(said.contains("state: the last workflow (`try it`) failed: the job `job` failed"), "{said}");
     let said = boot(POWER_OFF)?;
-    assert!(said.contains("state: the last workflow (`try it`) was cut off"), "{said}");
+    assert!(said.contains("state: the last workflow (`try it`) was interrupted"), "{said}");
     let said = boot(POWER_OFF)?;
     assert!(said.contains("state: the last workflow (`try it`) succeeded"), "{said}");
     assert_eq!(disk.read(0, "/iguana/workflow")?, "succeeded\ntry it\n\n");
@@ -121,13 +121,13 @@ fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Resul
     };
     let said = boot(USURPERS.into())?.ends()?;
     assert!(
-        said.contains("`/iguana/mountlist` of a container that may not hand over is not taken"),
+        said.contains("ignoring `/iguana/mountlist` of a container without the right to hand over"),
         "{said}"
     );
-    assert!(said.contains("no job said what comes next") && !said.contains("usurped"), "{said}");
+    assert!(said.contains("no job decided what comes next") && !said.contains("usurped"), "{said}");
     let mut chosen = boot(format!("{USURPERS}{all}"))?;
     // 32 digits and a line break: the machine ID that Iguana made.
-    chosen.expect_all(&["is not taken", "switch root to LABEL=system", "the chosen system is 33"])?;
+    chosen.expect_all(&["ignoring `/iguana/", "switch root to LABEL=system", "the chosen system is 33"])?;
     assert!(!chosen.ends()?.contains("usurped"));
     Ok(())
 }
@@ -172,7 +172,7 @@ fn a_mount_list_does_not_name_what_containers_share() -> Result<()> {
     let scenario = Scenario::new()?.job(Recipe::script(job)?)?;
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
     let block = boot.fails_in("handover")?;
-    let line = "the line `/iguana/new /sysroot bind` of the mount list names what lies below `/iguana`";
+    let line = "the line `/iguana/new /sysroot bind` of the mount list refers to `/iguana`";
     assert!(block.contains(line), "{block}");
     boot.ends()?;
     Ok(())

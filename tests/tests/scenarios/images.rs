@@ -94,7 +94,7 @@ jobs:
     boot.expect_all(&[
         "job wrong: failed: cannot pull the image",
         "job none: failed: cannot pull the image",
-        "demands a name and a password",
+        "requires a name and a password",
         "job right: succeeded",
         "handover: power off",
     ])?;

@@ -56,7 +56,7 @@ jobs:
         "job first: The job of the job",
         "step 1 of 5 (`Find the disk of the step`): started",
         "1: in /tmp for step, base /tmp",
-        "step 2 of 5 (`exit 3`) failed: exit status 3; going on",
+        "step 2 of 5 (`exit 3`) failed: exit status 3; continuing",
         "3 mine and /dev/vda",
         "step 4 of 5 (`echo never`): skipped",
         "4: /run/iguana/step-5 extra",
@@ -170,7 +170,7 @@ jobs:
     boot.expect_all(&[
         "service lazy: waiting for `/never` in it (3 s of 4 s)",
         "service lazy: | I am lazy",
-        "job slow: failed: the service `lazy` did not show `/never` in it in 4 s",
+        "job slow: failed: the service `lazy` was not ready within 4 s: no path `/never`",
         "service dead: | I die",
         "job dead: failed: the service `dead` ended before it was ready: exit status 7",
         "handover: power off",
@@ -201,11 +201,11 @@ jobs:
 "#,
     )?;
     boot.expect_all(&[
-        "job slow: failed: stopped after 2.0 s, its limit",
-        "job minutes: failed: stopped after 1.8 s, its limit",
+        "job slow: failed: stopped after its time limit of 2.0 s",
+        "job minutes: failed: stopped after its time limit of 1.8 s",
         "job again: failed: exit status 1",
-        "job again: waiting to try again (1 of 5), 1 s",
-        "job again: waiting to try again (2 of 5), 1 s",
+        "job again: waiting to retry (1 of 5), 1 s",
+        "job again: waiting to retry (2 of 5), 1 s",
         "job again: succeeded",
         "step 1 of 3 (`sleep 99`) failed",
         "step 2 of 3 (`sleep 99`) failed",
@@ -240,7 +240,7 @@ jobs:
     boot.expect_all(&[
         "job good: succeeded",
         "job bad: failed",
-        "job allowed: going on all the same",
+        "job allowed: continuing",
         "job a: succeeded",
         "job b: skipped: needs `bad`",
         "job c: skipped: needs `b`",
@@ -523,12 +523,7 @@ jobs:
 "#;
     let mut boot = running(workflow)?.image("bash", bash)?.boot()?;
     boot.expect_all(&["1 bash ehB", "1 goes on", "2 bash", "3 no bash", "4 awk", "job shells: succeeded"])?;
-    boot.expect_all(&[
-        "5 no bash e",
-        "job without: failed",
-        "job without: going on all the same",
-        "power off",
-    ])?;
+    boot.expect_all(&["5 no bash e", "job without: failed", "job without: continuing", "power off"])?;
     let said = boot.ends()?;
     assert!(!said.contains("never\r") && !said.contains("\n2 never"), "{said}");
     Ok(())
@@ -573,7 +568,7 @@ jobs:
         "workflow: Everything at once",
         "service web: ready after",
         "job prepare: failed: step 2 of 4",
-        "waiting to try again (1 of 2), 1 s",
+        "waiting to retry (1 of 2), 1 s",
         "service web: ready after",
         "step 3 of 4 (`sleep 99`) failed: stopped after 1.0 s",
         "the service answers",

@@ -53,8 +53,8 @@ jobs:
     ])?;
     boot.expect_all(&["files: 1024 524288, 0022, 500", "job seen: succeeded", "before"])?;
     boot.expect("the container is still there")?;
-    boot.expect("job memory: failed: step 1 of 2 (`echo before; tail /dev/zero || echo and …`) failed: killed by signal 9: it used more memory than its limit of 64 MiB (peak 64 MiB)")?;
-    boot.expect("job root: failed: killed by signal 9: it used more memory than its limit of 50 MiB")?;
+    boot.expect("job memory: failed: step 1 of 2 (`echo before; tail /dev/zero || echo and …`) failed: killed by signal 9: it exceeded its memory limit of 64 MiB (peak 64 MiB)")?;
+    boot.expect("job root: failed: killed by signal 9: it exceeded its memory limit of 50 MiB")?;
     // Either its first shell gives up, or its time limit ends it first.
     boot.expect_all(&["job bomb: failed: ", "left of the bomb: 0", "job option: failed: exit status 2"])?;
     boot.expect("job machine: failed: killed by signal 9: the memory limit of all containers, ")?;
@@ -78,9 +78,9 @@ jobs:
   full: {container: {image: REGISTRY/tool, command: [tail, /dev/zero]}}
   end: {container: REGISTRY/end}";
     let mut boot = running(workflow)?.append("cgroup_disable=memory,pids rd.iguana.debug").boot()?;
-    boot.expect("memory is not counted, the number of processes is not counted")?;
-    boot.expect("job memory: failed: the limit `memory` cannot be enforced")?;
-    boot.expect("job pids: failed: the limit `pids` cannot be enforced")?;
+    boot.expect("memory is not accounted, the number of processes is not accounted")?;
+    boot.expect("job memory: failed: cannot enforce the limit `memory`")?;
+    boot.expect("job pids: failed: cannot enforce the limit `pids`")?;
     boot.expect("without a limit")?;
     // Either the kernel or Iguana's watcher is faster: "the machine's memory", or "the memory limit of all
     // containers".
@@ -126,7 +126,7 @@ jobs:
 "#,
     )?;
     boot.expect_all(&["job nobody: failed: ", "`nobody-here`", "I stay"])?;
-    boot.expect("job stubborn: failed: killed after 2.0 s, its limit: it did not stop when asked to")?;
+    boot.expect("job stubborn: failed: killed after its time limit of 2.0 s: it did not stop when asked to")?;
     boot.expect_all(&["No space left on device", "job full-root: failed: exit status 1"])?;
     boot.expect_all(&["No space left on device", "job full-exchange: failed: exit status 3"])?;
     boot.expect_all(&["job no-terminal: failed: exit status 4", "progress: the daemon runs"])?;
@@ -201,14 +201,13 @@ jobs:
     boot.expect(
         "job steps: failed: step 1 of 3 (`sleep 1000; echo never`) failed: the service `quiet` ended",
     )?;
-    boot.expect_all(&["service greedy: ended: killed by signal 9: it used more memory", "asked to stop"])?;
-    boot.expect("job stubborn: failed: the service `greedy` ended while the job ran: killed by signal 9")?;
-    boot.expect("service flaky: ended: exit status 1; starting again in 1 s")?;
     boot.expect_all(&[
-        "service flaky: started again",
-        "starting again in 2 s",
-        "service flaky: started again",
+        "service greedy: ended: killed by signal 9: it exceeded its memory limit",
+        "asked to stop",
     ])?;
+    boot.expect("job stubborn: failed: the service `greedy` ended while the job ran: killed by signal 9")?;
+    boot.expect("service flaky: ended: exit status 1; restarting in 1 s")?;
+    boot.expect_all(&["service flaky: restarted", "restarting in 2 s", "service flaky: restarted"])?;
     boot.expect_all(&[
         "it came up at last",
         "job flaky: succeeded",
@@ -216,10 +215,10 @@ jobs:
         "service flaky: stopped",
     ])?;
     boot.expect_all(&["service once: ended", "the job does without", "job allowed: succeeded"])?;
-    boot.expect_all(&["service always: ended: exit status 0; starting again in 1 s", "two turns"])?;
+    boot.expect_all(&["service always: ended: exit status 0; restarting in 1 s", "two turns"])?;
     boot.expect_all(&["job always: succeeded", "handover: power off"])?;
     let said = boot.ends()?;
-    assert!(!said.contains("\nnever") && !said.contains("waiting to try again"), "{said}");
+    assert!(!said.contains("\nnever") && !said.contains("waiting to retry"), "{said}");
     Ok(())
 }
 

@@ -179,13 +179,13 @@ fn options_that_do_not_fit_are_told() -> Result<()> {
     let said = failure(&kernel, |build| {
         build.args(["--format", "uki", "--sign-key"]).arg(&mixed[0]).arg("--sign-cert").arg(&mixed[1]);
     })?;
-    says(&said, &["is not that of the certificate", "hint: ", "openssl"]);
+    says(&said, &["does not match the certificate", "hint: ", "openssl"]);
     let said = failure(&kernel, |build| {
         build.args(["--format", "uki", "--sign-key", "/none", "--sign-cert", "/none"]);
     })?;
     says(&said, &["cannot read the key `/none`", "hint: "]);
     let said = failure(&kernel, |build| _ = build.args(["--cmdline", "quiet"]))?;
-    says(&said, &["`--cmdline` has no place in the format `initrd`", "hint: "]);
+    says(&said, &["`--cmdline` cannot be used with `--format initrd`", "hint: "]);
     Ok(())
 }
 

@@ -42,7 +42,7 @@ fn an_image_larger_than_memory_is_compressed() -> Result<()> {
         .made_image("large", &image)?
         .append("rd.iguana.containers=REGISTRY/large")
         .boot()?;
-    boot.expect(" MiB are not enough for the images: they are compressed (zstd)")?;
+    boot.expect(" MiB are not enough for the images: compressing them (zstd)")?;
     boot.expect(&format!("read: {}", bytes / 3 * 2))?;
     boot.expect("handover: power off")?;
     let said = boot.ends()?;
@@ -58,10 +58,10 @@ fn an_image_that_no_compression_fits_is_refused_before_it_is_fetched() -> Result
         .made_image("large", &image)?
         .append("rd.iguana.containers=REGISTRY/large")
         .boot()?;
-    boot.expect("the image does not fit: it takes ")?;
+    boot.expect("the image does not fit into memory: it needs ")?;
     boot.expect("MB more memory, or use a smaller image")?;
     let said = boot.ends()?;
-    let told = number(&said, "it takes ").context("no figure")?;
+    let told = number(&said, "it needs ").context("no figure")?;
     assert!(told.abs_diff(bytes / 1_000_000) < 20, "{told} of {bytes}:\n{said}");
     assert!(!said.contains("3 layers,"), "{said}");
     Ok(())
@@ -85,7 +85,7 @@ jobs:
 ",
         )
         .boot()?;
-    boot.expect_all(&["job first: started", "first ends", "ready, pulled while the job before ran"])?;
+    boot.expect_all(&["job first: started", "first ends", "ready, prefetched during the previous job"])?;
     boot.expect_all(&["large one runs", "job last: started", "handover: power off"])?;
     let said = boot.ends()?;
     let available = |key| number(&said, key).context("no figure");
@@ -123,7 +123,7 @@ fn a_job_that_fills_its_shared_memory_ends_and_the_next_one_runs() -> Result<()>
 #[test]
 fn a_job_that_forks_without_end_ends_and_the_next_one_runs() -> Result<()> {
     let said = exhausted("bomb() { bomb | bomb & }; while :; do bomb; done")?;
-    let is_told = ["all containers together had ", "the memory limit of all containers, "];
+    let is_told = ["all containers together reached the limit of ", "the memory limit of all containers, "];
     assert!(is_told.iter().any(|told| said.contains(told)), "{said}");
     Ok(())
 }

@@ -51,8 +51,11 @@ fn a_list_that_is_not_one_touches_no_disk() -> Result<()> {
     let before = fs::read(disk.image())?;
     for (job, words) in [
         (list(""), "the mount list is empty"),
-        ("head -c 300 /bin/busybox > /iguana/mountlist".into(), "the mount list is not text"),
-        ("yes /dev/vda /sysroot | head -c 100000 > /iguana/mountlist".into(), "it has more than 65536 bytes"),
+        ("head -c 300 /bin/busybox > /iguana/mountlist".into(), "the mount list is not UTF-8 text"),
+        (
+            "yes /dev/vda /sysroot | head -c 100000 > /iguana/mountlist".into(),
+            "it is larger than 65536 bytes",
+        ),
         (list("/dev/vda /sysroot\\n/dev/vda /etc\\n"), "the mountpoint `/etc` is not below `/sysroot`"),
     ] {
         assert_says(&refused(&job, &[&disk])?, &[words, "hint: "]);
@@ -68,10 +71,7 @@ fn a_root_without_a_first_program_for_this_machine() -> Result<()> {
         Ok(fs::remove_file(root.join("sbin/init"))?)
     })?;
     let block = refused(&list("/dev/vda /sysroot ro\\n"), &[&none])?;
-    assert_says(
-        &block,
-        &["the new system has no program at `/sbin/init`", "or name its first program with `init=`"],
-    );
+    assert_says(&block, &["the new system has no executable `/sbin/init`", "or name its init with `init=`"]);
     let foreign = system(|root| {
         let mut header = [0; 64];
         header[..5].copy_from_slice(b"\x7fELF\x02");
@@ -79,7 +79,7 @@ fn a_root_without_a_first_program_for_this_machine() -> Result<()> {
         put(root, "/sbin/init", 0o755, &header)
     })?;
     let block = refused(&list("/dev/vda /sysroot ro\\n"), &[&foreign])?;
-    assert_says(&block, &["`/sbin/init` is for `aarch64`, this machine is `x86_64`"]);
+    assert_says(&block, &["`/sbin/init` is for `aarch64`, but this machine is `x86_64`"]);
     Ok(())
 }
 
@@ -93,7 +93,7 @@ fn a_mountpoint_that_leads_out_of_the_new_root_or_nowhere() -> Result<()> {
     for (place, why) in [("out", "No such file or directory"), ("cycle", "Too many levels of symbolic links")]
     {
         let block = refused(&list(&format!("/dev/vda /sysroot\\ntmpfs /sysroot/{place}\\n")), &[&disk])?;
-        assert_says(&block, &[&format!("cannot make the mountpoint `/sysroot/{place}`"), why, "hint: "]);
+        assert_says(&block, &[&format!("cannot create the mountpoint `/sysroot/{place}`"), why, "hint: "]);
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
         let copy = Disk::empty(1)?;
         fs::copy(disk.image(), copy.image())?;
         let block = refused(&list(&format!("{name} /sysroot\\n")), &[disk, &copy])?;
-        assert_says(&block, &[words, "hint: remove the disk that is not meant"]);
+        assert_says(&block, &[words, "hint: remove the other disk"]);
     }
     Ok(())
 }

@@ -56,8 +56,10 @@ fn the_root_is_found_by_its_type_with_its_usr() -> Result<()> {
     let found = Disk::gpt(&[one(OTHER, usr.path()), one(ROOT, root.path()), one(&read_only, usr.path())])?;
     let other = Disk::gpt(&[one(OTHER, usr.path())])?;
     let mut boot = machine(&[&other, &found], "true")?.boot()?;
-    boot.expect("handover: the root was found by its type: `/dev/vdb`, the only disk with a root")?;
-    boot.expect("handover: the new system has no kernel: it gets this one")?;
+    boot.expect(
+        "handover: found the root by its partition type: `/dev/vdb`, the only disk with a root partition",
+    )?;
+    boot.expect("handover: the new system has no kernel: it continues with this one")?;
     boot.expect("handover: switch root to /dev/vdb2, init /sbin/init")?;
     boot.expect("system: found, usr of a partition")?;
     boot.ends()?;
@@ -78,7 +80,7 @@ fn of_two_roots_the_one_on_the_disk_that_was_written_to_is_taken() -> Result<()>
     boot.ends()?;
     let write = "mount /dev/vdb1 /tmp && echo written > /tmp/file && umount /tmp";
     let mut boot = machine(&disks, write)?.boot()?;
-    boot.expect("handover: the root was found by its type: `/dev/vdb`, the disk that was written to")?;
+    boot.expect("handover: found the root by its partition type: `/dev/vdb`, the disk that a job wrote to")?;
     boot.expect("system: second")?;
     boot.ends()?;
     Ok(())
@@ -95,9 +97,9 @@ fn a_root_that_cannot_be_found_is_explained() -> Result<()> {
     let mut boot = machine(&disks.iter().collect::<Vec<_>>(), "true")?.boot()?;
     let block = boot.fails_in("handover")?;
     for part in [
-        "no job said what comes next",
-        "`/dev/vda` (no GPT, and an MBR's types do not tell a root)",
-        "`/dev/vdb` (its root has the flag `no-auto`)",
+        "no job decided what comes next",
+        "`/dev/vda` (no GPT, and an MBR has no partition type for a root)",
+        "`/dev/vdb` (its root partition has the flag `no-auto`)",
         "`/dev/vdc` (none of 1 partitions is a root",
         "hint: have a job write `DEVICE /sysroot`",
     ] {
@@ -106,7 +108,7 @@ fn a_root_that_cannot_be_found_is_explained() -> Result<()> {
     boot.ends()?;
     let sealed = Disk::gpt(&[one(ROOT, root.path()), one(VERITY, root.path())])?;
     let mut boot = machine(&[&sealed], "true")?.boot()?;
-    assert!(boot.fails_in("handover")?.contains("is protected by verity (`/dev/vda2`)"));
+    assert!(boot.fails_in("handover")?.contains("is protected by dm-verity (`/dev/vda2`)"));
     boot.ends()?;
     Ok(())
 }
@@ -171,7 +173,7 @@ fn a_system_with_another_kernel_is_started_by_its_own() -> Result<()> {
     let disk = Disk::gpt(&[Part { mib: 48, row: ROOT, directory: root.path() }])?;
     let list = "echo /dev/vda1 /sysroot ro > /iguana/mountlist";
     let mut boot = machine(&[&disk], list)?.boot()?;
-    boot.expect("handover: the new system has modules of 9.9-other only, not of ")?;
+    boot.expect("handover: the new system has modules only for 9.9-other, not for ")?;
     boot.expect("handover: kexec into `vmlinuz-9.9-other` of `/boot` with `root=UUID=")?;
     boot.expect("successor: started with root=UUID=")?;
     assert!(!boot.ends()?.contains("system: never"));
@@ -179,7 +181,7 @@ fn a_system_with_another_kernel_is_started_by_its_own() -> Result<()> {
     let forbid = "echo 1 > /proc/sys/kernel/kexec_load_disabled";
     let mut boot = machine(&[&disk], &format!("{forbid}; {list}"))?.boot()?;
     boot.expect("handover: cannot load the kernel `vmlinuz-9.9-other` of `/boot`: Operation not permitted")?;
-    boot.expect_all(&["the firmware has to start it", "handover: reboot"])?;
+    boot.expect_all(&["rebooting into", "handover: reboot"])?;
     assert!(boot.ends()?.contains("reboot: Restarting system"));
     Ok(())
 }

@@ -108,7 +108,7 @@ fn the_machines_watchdog_is_fed_while_the_boot_goes_on_and_stopped_at_its_end() 
         .append("rd.iguana.watchdog=10 rd.iguana.on_failure=poweroff")
         .extra(["-device", "i6300esb", "-action", "watchdog=poweroff"])
         .boot()?;
-    boot.expect("watchdog: the machine restarts if Iguana stands still for 10 s")?;
+    boot.expect("watchdog: restarts the machine if Iguana hangs for 10 s")?;
     boot.expect_all(&["the job works", "the job has worked", "handover: power off"])?;
     assert!(boot.ends()?.contains("reboot: Power down"));
     Ok(())

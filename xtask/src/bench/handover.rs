@@ -111,7 +111,7 @@ impl Collected {
         let end =
             end.and_then(|line| line.trim_start_matches(['[', ' ']).split(']').next()?.parse::<f64>().ok());
         let whole = (executed(said)? - end.context("the job's end has no time")?) * 1000.0;
-        let mounting = number(said, "line for `/sysroot` done in ")?;
+        let mounting = number(said, "handover: mounted `/sysroot` in ")?;
         self.whole.add(whole);
         self.mounting.add(mounting);
         self.beyond.add(whole - mounting);

@@ -114,6 +114,6 @@ impl Drop for Stage {
         let script =
             "findmnt -rno TARGET | grep \"^$1\" | sort -r | while read place; do umount -l \"$place\"; done";
         let unmounted = Command::new("sh").args(["-c", script, "sh"]).arg(self.path()).status();
-        unmounted.context("the stage stays mounted").ok();
+        unmounted.context("cannot unmount the stage").ok();
     }
 }

@@ -66,7 +66,7 @@ fn a_workflow_signed_for_something_else_does_not_run() {
         told(super::tests::decide(&rules, candidate(&text, URL), &signature, NOW))
     };
     assert_eq!(decide("name: install", &lab.a), "runs");
-    assert!(decide("name: install", &lab.b).contains("no key of the trust has signed it"));
+    assert!(decide("name: install", &lab.b).contains("it is not signed by any key of the trust directory"));
     for name in [
         "name: decommission",
         "name: Install",
@@ -75,7 +75,7 @@ fn a_workflow_signed_for_something_else_does_not_run() {
         "name: ınstall",
     ] {
         let told = decide(name, &lab.a);
-        assert!(told.contains("and this machine takes `install`"), "{name}: {told}");
+        assert!(told.contains("but this machine accepts only `install`"), "{name}: {told}");
     }
     assert!(decide("", &lab.a).contains("it is a workflow without a `name`"));
 }
@@ -90,12 +90,12 @@ fn each_name_has_its_keys_and_its_serial() {
     for (key, more, expected) in [
         (&lab.a, "name: install\nserial: 7", "runs"),
         (&lab.a, "name: install\nserial: 9007199254740992", "runs"),
-        (&lab.a, "name: install\nserial: 6", "has the serial number 6, and the trust demands 7 at least"),
+        (&lab.a, "name: install\nserial: 6", "has serial 6, but the trust directory requires at least 7"),
         (&lab.a, "name: install", "has no `serial`"),
         (&lab.b, "name: rescue\nserial: 2", "runs"),
-        (&lab.b, "name: rescue\nserial: 1", "demands 2 at least"),
-        (&lab.b, "name: install\nserial: 7", "`install` is not for the key that has signed it"),
-        (&lab.a, "name: rescue\nserial: 7", "`rescue` is not for the key that has signed it"),
+        (&lab.b, "name: rescue\nserial: 1", "requires at least 2"),
+        (&lab.b, "name: install\nserial: 7", "`install` is not accepted with the key that signed it"),
+        (&lab.a, "name: rescue\nserial: 7", "`rescue` is not accepted with the key that signed it"),
     ] {
         let text = text(more);
         let signature = [(".sig", key.sign(text.as_bytes()))];
@@ -114,9 +114,9 @@ fn a_control_url_has_its_own_entry() {
     for (url, name, expected) in [
         (URL, "install", "runs"),
         ("https://boot.example/install.yaml?mac=1", "install", "runs"),
-        (URL, "wipe", "and this machine takes `install`"),
+        (URL, "wipe", "but this machine accepts only `install`"),
         ("https://boot.example/wipe.yaml", "wipe", "runs"),
-        ("https://boot.example/other.yaml", "install", "no entry of `workflow.accept` is for"),
+        ("https://boot.example/other.yaml", "install", "no entry of `workflow.accept` matches"),
     ] {
         let text = text(&format!("name: {name}"));
         let signature = [(".sig", lab.a.sign(text.as_bytes()))];
@@ -134,9 +134,9 @@ fn a_key_can_stand_for_all_that_it_signs() {
         (&lab.b, "name: anything", "runs"),
         (&lab.b, "", "runs"),
         (&lab.a, "name: x", "runs"),
-        (&lab.a, "name: anything", "is not for the key that has signed it"),
+        (&lab.a, "name: anything", "is not accepted with the key that signed it"),
         // The entry with the name takes precedence.
-        (&lab.b, "name: x", "`x` is not for the key that has signed it"),
+        (&lab.b, "name: x", "`x` is not accepted with the key that signed it"),
     ] {
         let text = text(name);
         let signature = [(".sig", key.sign(text.as_bytes()))];
@@ -150,14 +150,14 @@ fn a_workflow_ends_at_its_date() {
     let text = text("valid-until: 2026-11-30");
     for (now, expected) in [
         (Some("2026-11-30T23:59:59Z"), "runs"),
-        (Some("2026-12-01T00:00:00Z"), "was valid until 2026-11-30T23:59:59Z, and the clock says 2026-12-01"),
-        (None, "this machine does not know what time it is"),
+        (Some("2026-12-01T00:00:00Z"), "expired at 2026-11-30T23:59:59Z, and the clock shows 2026-12-01"),
+        (None, "the clock of this machine is not set"),
     ] {
         let told = told(decide(&none, candidate(&text, URL), &[], now));
         assert!(told.contains(expected), "{now:?}: {told}");
     }
     let bad = super::tests::text("valid-until: 2026-11-31");
-    assert!(told(decide(&none, candidate(&bad, URL), &[], NOW)).contains("is not a date of RFC 3339"));
+    assert!(told(decide(&none, candidate(&bad, URL), &[], NOW)).contains("is not an RFC 3339 date"));
     let endless = super::tests::text("");
     assert_eq!(told(decide(&none, candidate(&endless, URL), &[], None)), "runs");
 }
@@ -180,10 +180,10 @@ fn a_lock_of_another_version_is_refused() {
         (lock(&new, 2), Some(&lab.a), "runs"),
         (lock(&old, 1), Some(&lab.a), "it is for another workflow"),
         (lock(&old, 2), Some(&lab.a), "it is for another workflow"),
-        (lock(&new, 1), Some(&lab.a), "with serial 1, and this is"),
+        (lock(&new, 1), Some(&lab.a), "with serial 1; this one is"),
         (unbound, Some(&lab.a), "version `1`"),
-        (lock(&new, 2), Some(&lab.b), "no key of the trust has signed it"),
-        (lock(&new, 2), None, "there is no signature of it"),
+        (lock(&new, 2), Some(&lab.b), "it is not signed by any key of the trust directory"),
+        (lock(&new, 2), None, "it has no signature"),
     ] {
         let mut beside = vec![(".sig", lab.a.sign(new.as_bytes()))];
         beside.extend(key.map(|key| (".lock.sig", key.sign(&lock))));
@@ -193,7 +193,8 @@ fn a_lock_of_another_version_is_refused() {
     }
     let signature = [(".sig", lab.a.sign(new.as_bytes()))];
     assert!(
-        told(decide(&rules, candidate(&new, URL), &signature, NOW)).contains("the trust demands digests")
+        told(decide(&rules, candidate(&new, URL), &signature, NOW))
+            .contains("the trust directory requires digests")
     );
 }
 
@@ -210,7 +211,8 @@ fn a_lock_is_signed_by_a_key_of_its_workflow() {
     let locked = oci_trust::pins::Locked { digest: Digest::of(b"image"), platforms: Default::default() };
     lock.insert(&"r.example/x".parse().unwrap(), locked);
     let lock = lock.to_string().into_bytes();
-    for (key, expected) in [(&lab.a, "runs"), (&lab.b, "no key of the trust has signed it")] {
+    for (key, expected) in [(&lab.a, "runs"), (&lab.b, "it is not signed by any key of the trust directory")]
+    {
         let beside =
             [(".sig", lab.a.sign(text.as_bytes())), (".lock.sig", key.sign(&lock)), (".lock", lock.clone())];
         assert!(told(decide(&rules, candidate(&text, URL), &beside, NOW)).contains(expected), "{expected}");
@@ -233,12 +235,12 @@ fn an_artifact_is_believed_where_an_entry_names_its_repository() {
     const WIPE: &str = "name: wipe\nserial: 3\njobs: {a: {container: r.example/x}}\n";
     for (rules, found, expected) in [
         (named, ours(INSTALL), "runs"),
-        (named, ours(OLD), "demands 3 at least"),
-        (named, ours(WIPE), "and this machine takes `install`"),
-        (named, Candidate { voucher: Voucher::Nothing, ..ours(INSTALL) }, "there is no signature of it"),
-        (named, vendor(INSTALL), "no entry of `workflow.accept` is for"),
+        (named, ours(OLD), "requires at least 3"),
+        (named, ours(WIPE), "but this machine accepts only `install`"),
+        (named, Candidate { voucher: Voucher::Nothing, ..ours(INSTALL) }, "it has no signature"),
+        (named, vendor(INSTALL), "no entry of `workflow.accept` matches"),
         // A key for images must not sign workflows.
-        (keyed, vendor(INSTALL), "there is no signature of it"),
+        (keyed, vendor(INSTALL), "it has no signature"),
     ] {
         let told = told(decide(&lab.rules(rules), found, &[], NOW));
         assert!(told.contains(expected), "{expected}: {told}");

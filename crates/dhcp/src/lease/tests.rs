@@ -32,7 +32,7 @@ fn a_lease_has_what_the_server_gave() {
         (options::NAME_SERVERS, &[10, 0, 2, 3, 10, 0, 2, 4]),
     ]);
     assert_eq!(lease.to_string(), "10.0.2.15/23");
-    assert_eq!(lease.routes.iter().map(Route::to_string).collect::<Vec<_>>(), ["0.0.0.0/0 by 10.0.2.2"]);
+    assert_eq!(lease.routes.iter().map(Route::to_string).collect::<Vec<_>>(), ["0.0.0.0/0 via 10.0.2.2"]);
     assert_eq!((lease.host_name.as_deref(), lease.name_servers.len()), (Some("one"), 2));
     assert_eq!(lease.server, Some([10, 0, 2, 3].into()));
     assert_eq!(times(&lease), [400, 700, 800]);
@@ -42,8 +42,8 @@ fn a_lease_has_what_the_server_gave() {
 #[test]
 fn an_address_that_no_machine_can_have_is_refused() {
     for (address, why) in [
-        ([0, 0, 0, 0], "is of no machine"),
-        ([0, 1, 2, 3], "is of no machine"),
+        ([0, 0, 0, 0], "is reserved"),
+        ([0, 1, 2, 3], "is reserved"),
         ([127, 0, 0, 1], "is a loopback address"),
         ([224, 0, 0, 1], "is a multicast address"),
         ([255, 255, 255, 255], "is the broadcast address"),
@@ -119,8 +119,8 @@ fn classless_routes_take_the_place_of_the_router() {
     };
     // Bits beyond the prefix are ignored.
     let good = of(&[20, 10, 9, 255, 10, 0, 2, 3, 0, 10, 0, 2, 4, 32, 10, 0, 2, 1, 0, 0, 0, 0]);
-    assert_eq!(good, ("10.9.240.0/20 by 10.0.2.3, 0.0.0.0/0 by 10.0.2.4, 10.0.2.1/32".into(), 0));
-    let router = ("0.0.0.0/0 by 10.0.2.2".to_owned(), 1);
+    assert_eq!(good, ("10.9.240.0/20 via 10.0.2.3, 0.0.0.0/0 via 10.0.2.4, 10.0.2.1/32".into(), 0));
+    let router = ("0.0.0.0/0 via 10.0.2.2".to_owned(), 1);
     // A prefix of 33 bits; then routes that are cut off in the network and in the gateway.
     assert_eq!(of(&[33, 10, 0, 0, 0, 0, 10, 0, 2, 3]), router);
     assert_eq!(of(&[255, 1]), router);

@@ -70,7 +70,7 @@ fn an_answer_is_read() {
 
 #[test]
 fn a_hardware_address_of_any_length_ends_nothing() {
-    let refused = Unanswered::Malformed("its hardware address is not of an Ethernet");
+    let refused = Unanswered::Malformed("its hardware address is not an Ethernet address");
     for length in (0..=255).filter(|length| *length != 6) {
         let mut packet = reply(OFFER, &[]);
         packet[2] = length;
@@ -108,14 +108,14 @@ fn what_is_malformed_is_told() {
     assert_eq!(ask(&packet), "it has no options");
     let mut packet = reply(OFFER, &[&[6, 200, 10]]);
     packet.pop();
-    assert_eq!(ask(&packet), "an option is longer than its field");
+    assert_eq!(ask(&packet), "an option extends beyond its field");
     // An option of one byte that occurs twice is one option of two bytes (RFC 3396).
-    assert_eq!(ask(&reply(OFFER, &[&[53, 1, ACK]])), "it does not say of which type it is");
+    assert_eq!(ask(&reply(OFFER, &[&[53, 1, ACK]])), "it has no message type");
     for overload in [&[52, 1, 0][..], &[52, 1, 4], &[52, 0], &[52, 2, 1, 1]] {
-        assert_eq!(ask(&reply(OFFER, &[overload])), "it does not say in which fields more options are");
+        assert_eq!(ask(&reply(OFFER, &[overload])), "its option overload is malformed");
     }
     let large = vec![0; LARGEST_MESSAGE];
-    assert_eq!(ask(&reply(OFFER, &[&large])), "it is larger than a packet");
+    assert_eq!(ask(&reply(OFFER, &[&large])), "it is larger than a UDP packet can be");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn options_in_other_fields_count_when_the_server_says_so() {
     let mut packet = reply(OFFER, &[&[52, 1, 2]]);
     packet[44..46].copy_from_slice(&[6, 63]);
     let answer = asking(Question::Discover).read_answer(&packet);
-    assert_eq!(answer, Err(Unanswered::Malformed("an option is longer than its field")));
+    assert_eq!(answer, Err(Unanswered::Malformed("an option extends beyond its field")));
 }
 
 #[test]

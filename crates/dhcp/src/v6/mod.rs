@@ -186,7 +186,7 @@ impl Request {
         }
         let server =
             options.first(options::SERVER_ID).filter(|id| (3..=LONGEST_IDENTIFIER).contains(&id.len()));
-        let server = server.ok_or(Unanswered::Malformed("it does not say which server sent it"))?;
+        let server = server.ok_or(Unanswered::Malformed("it does not identify the server"))?;
         options.status()?;
         if self.question == Question::Information {
             return if kind == REPLY {
@@ -228,7 +228,7 @@ impl Request {
             (is_usable(address) && valid > 0 && preferred <= valid).then_some((address, preferred, valid))
         });
         let (address, preferred, valid) =
-            usable.ok_or_else(|| Unanswered::Unusable("it has no address that a machine can have".into()))?;
+            usable.ok_or_else(|| Unanswered::Unusable("it has no usable address".into()))?;
         Ok((address, Times::new(t1, t2, preferred, valid)))
     }
 }

@@ -66,7 +66,7 @@ impl<'a> Options<'a> {
             Some([high, low, ..]) => {
                 let code = u16::from_be_bytes([*high, *low]);
                 Err(Unanswered::Unusable(format!(
-                    "the server answers with status {code} ({})",
+                    "the server replied with status {code} ({})",
                     status_name(code)
                 )))
             }

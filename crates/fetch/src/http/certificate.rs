@@ -16,12 +16,12 @@ pub(super) fn fault(error: &ureq::Error) -> Option<&rustls::Error> {
 pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
     match fault {
         InvalidCertificate(Bad::NotValidYetContext { time, not_before }) => Some(format!(
-            "its certificate is valid from {} on, and this machine's clock says {}",
+            "its certificate is not valid before {}, and this machine's clock shows {}",
             date(*not_before),
             date(*time)
         )),
         InvalidCertificate(Bad::ExpiredContext { time, not_after }) => Some(format!(
-            "its certificate was valid until {}, and this machine's clock says {}",
+            "its certificate expired at {}, and this machine's clock shows {}",
             date(*not_after),
             date(*time)
         )),
@@ -33,28 +33,28 @@ pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
 pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
-            "`{host}` is not certified by an authority that is trusted here; if it should be, build \
-             the initrd with `--ca FILE`, or put it into `ca/` of the trust directory"
+            "no CA trusted here has issued the certificate of `{host}`; to trust its CA, build the initrd \
+             with `--ca FILE`, or put it into `ca/` of the trust directory"
         ),
         InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            format!("renew the certificate of `{host}`, or set this machine's clock right")
+            format!("renew the certificate of `{host}`, or correct this machine's clock")
         }
         InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
-            "set this machine's clock right: the certificate is not valid yet".into()
+            "correct this machine's clock: the certificate is not yet valid".into()
         }
         InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            format!("the certificate is for another name than `{host}`: use the name that it is made for")
+            format!("the certificate is not for `{host}`: use a name that it was issued for")
         }
         rustls::Error::AlertReceived(
             rustls::AlertDescription::CertificateRequired
             | rustls::AlertDescription::BadCertificate
             | rustls::AlertDescription::HandshakeFailure,
         ) => format!(
-            "`{host}` may want to see a certificate: put it into `/etc/containers/certs.d/{host}` \
-             as `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
+            "`{host}` may require a client certificate: put it into `/etc/containers/certs.d/{host}` as \
+             `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
         ),
         rustls::Error::InvalidMessage(_) => {
-            format!("`{host}` does not speak TLS there: http instead of https?")
+            format!("`{host}` does not speak TLS on this port: should the URL begin with http?")
         }
         _ => return None,
     })

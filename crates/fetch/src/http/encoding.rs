@@ -21,7 +21,7 @@ pub(super) fn decoded(bytes: Vec<u8>, headers: &HeaderMap, largest: u64) -> anyh
     decoder
         .take(largest.saturating_add(1))
         .read_to_end(&mut document)
-        .context("it is not gzip, as its header says")?;
+        .context("it is not gzip although its header says so")?;
     if document.len() as u64 > largest { Err(too_large(largest)) } else { Ok(document) }
 }
 

@@ -17,12 +17,12 @@ pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Er
         Error::Timeout(Timeout::Resolve) => servers_remedy(),
         Error::BadUri(_) => "write it as `https://HOST/PATH` or `http://HOST/PATH`".into(),
         Error::ConnectProxyFailed(_) => format!(
-            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it lets `{host}` through, \
+            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it allows `{host}`, \
              and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
         ),
-        Error::Timeout(_) => format!("check that `{host}` is up and that no firewall is between"),
+        Error::Timeout(_) => format!("check that `{host}` is up and that no firewall blocks it"),
         Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
-            format!("`{host}` was reached but nothing listens there: check the port and the server")
+            format!("`{host}` is up but refuses connections: check the port and the server")
         }
         _ => {
             let of_certificate =
@@ -30,7 +30,7 @@ pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Er
             of_certificate.unwrap_or_else(|| network_remedy(host))
         }
     };
-    hint::attach(cause(error, deadline).context(format!("cannot get `{url}`")), remedy)
+    hint::attach(cause(error, deadline).context(format!("cannot fetch `{url}`")), remedy)
 }
 
 fn is_no_such_name(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -39,7 +39,7 @@ fn is_no_such_name(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 /// What to do about a connection that was made and did not last.
 pub(super) fn network_remedy(host: &str) -> String {
-    format!("check the network between this machine and `{host}`, proxies in it, and the log of `{host}`")
+    format!("check the network and any proxy between this machine and `{host}`, and the log of `{host}`")
 }
 
 fn servers_remedy() -> String {
@@ -64,11 +64,11 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
         },
         Error::Timeout(over) => timeout(over, deadline).into(),
         // A byte that was corrupted in transit has the same effect, so a retry may help.
-        Error::Protocol(cause) => Unsteady(format!("what it sent is not HTTP: {cause}")).into(),
+        Error::Protocol(cause) => Unsteady(format!("the response is not HTTP: {cause}")).into(),
         Error::Rustls(cause @ rustls::Error::DecryptError) => Unsteady(cause.to_string()).into(),
         Error::Rustls(cause) => cause.into(),
         Error::ConnectionFailed => io::Error::from(io::ErrorKind::NotConnected).into(),
-        Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy does not connect us: {reason}"),
+        Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy refused the connection: {reason}"),
         other => other.into(),
     }
 }
@@ -78,13 +78,15 @@ fn timeout(over: Timeout, deadline: Deadline) -> io::Error {
     match over {
         Timeout::Connect => timed_out(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
         Timeout::Resolve => {
-            timed_out(format!("no answer of a DNS server within {} s", RESOLVE_LIMIT.as_secs()))
+            timed_out(format!("no response from a DNS server within {} s", RESOLVE_LIMIT.as_secs()))
         }
         Timeout::Global => deadline.passed(),
         // The pace of a connection, see `limits`.
-        Timeout::RecvBody => timed_out(format!("nothing whole came for {} s", SLOWNESS_LIMIT.as_secs())),
-        Timeout::PerRead => timed_out(format!("nothing came for {} s", SILENCE_LIMIT.as_secs())),
-        _ => timed_out(format!("no answer within {} s", SILENCE_LIMIT.as_secs())),
+        Timeout::RecvBody => {
+            timed_out(format!("no complete data received for {} s", SLOWNESS_LIMIT.as_secs()))
+        }
+        Timeout::PerRead => timed_out(format!("no data received for {} s", SILENCE_LIMIT.as_secs())),
+        _ => timed_out(format!("no response within {} s", SILENCE_LIMIT.as_secs())),
     }
 }
 
@@ -94,7 +96,7 @@ pub(super) fn broken(error: io::Error, deadline: Deadline) -> io::Error {
         Some(Error::Timeout(over)) => timeout(*over, deadline),
         // As in `cause`.
         Some(Error::Protocol(_) | Error::Rustls(rustls::Error::DecryptError)) => {
-            io::Error::new(io::ErrorKind::ConnectionAborted, format!("what it sent is not HTTP: {error}"))
+            io::Error::new(io::ErrorKind::ConnectionAborted, format!("the response is not HTTP: {error}"))
         }
         _ => error,
     }

@@ -109,7 +109,7 @@ impl<T: Transport> Transport for Forwarded<T> {
         let head = self.forward.absolute(&self.authority, &output[..amount]);
         let place = head.as_ref().and_then(|head| output.get_mut(..head.len()));
         let (Some(head), Some(place)) = (&head, place) else {
-            let message = "the request has too long a head for a proxy";
+            let message = "the request header is too long for a proxy";
             return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidInput, message)));
         };
         place.copy_from_slice(head);

@@ -50,7 +50,7 @@ impl Deadline {
 
     /// The error when the deadline has passed.
     pub(super) fn passed(self) -> io::Error {
-        timed_out(format!("it was not whole within {} s", self.limit.as_secs()))
+        timed_out(format!("the transfer did not finish within {} s", self.limit.as_secs()))
     }
 }
 
@@ -105,7 +105,8 @@ impl Pace {
             return Ok(());
         }
         Err(timed_out(format!(
-            "{received} bytes came in {seconds} s; it must be {LEAST_RATE} a second, after {} s",
+            "received only {received} bytes in {seconds} s; after {} s the minimum is {LEAST_RATE} bytes \
+             per second",
             SLOWNESS_LIMIT.as_secs()
         )))
     }
@@ -186,7 +187,7 @@ impl<T: Transport> PacedTransport<T> {
                 Head::Unfinished => return Ok(()),
                 Head::Final => self.interim = None,
                 Head::Interim(_) if count == INTERIM_LIMIT => {
-                    let message = format!("it sent {INTERIM_LIMIT} interim answers and no final one");
+                    let message = format!("it sent {INTERIM_LIMIT} interim responses and no final one");
                     return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidData, message)));
                 }
                 Head::Interim(bytes) => {
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(*waits.lock().unwrap(), limits);
         connection.pace = Pace { start };
         let error = connection.await_input(days).unwrap_err();
-        assert!(error.to_string().contains("30 bytes came in 40"), "{error}");
+        assert!(error.to_string().contains("received only 30 bytes in 40"), "{error}");
         assert!(
             retry::Failure::from(anyhow::Error::from(match error {
                 ureq::Error::Io(error) => error,
@@ -360,7 +361,7 @@ mod tests {
         }
         assert_eq!(after(&hints.repeat(INTERIM_LIMIT)), Ok(300_000));
         let told = after(&hints.repeat(INTERIM_LIMIT + 1)).unwrap_err();
-        assert!(told.contains("100 interim answers and no final one"), "{told}");
+        assert!(told.contains("100 interim responses and no final one"), "{told}");
     }
 
     #[test]
@@ -375,6 +376,6 @@ mod tests {
             Paced { inner: io::repeat(0), deadline: Deadline::within(SLOWNESS_LIMIT), pace, received: 50 };
         let error = body.read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(error.to_string().starts_with("50 bytes came in 40"), "{error}");
+        assert!(error.to_string().starts_with("received only 50 bytes in 40"), "{error}");
     }
 }

@@ -86,10 +86,11 @@ fn proxy(name: &str, url: &str) -> anyhow::Result<Proxy> {
     // The part before an `@` may contain a password.
     let host = url.rsplit_once('@').map_or_else(|| url.trim_start_matches("http://"), |(_, host)| host);
     let bad = || {
-        let message = format!("`{name}` names the proxy `{host}` in a way that is not understood");
+        let message = format!("`{name}` has an invalid URL for the proxy `{host}`");
         hinted(
             message,
-            "write it as `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT` with `%XX` for what is special",
+            "write it as `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT` with special characters as \
+             `%XX`",
         )
     };
     ensure!(matches!(scheme, "http" | "https"), bad());

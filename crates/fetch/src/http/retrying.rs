@@ -78,7 +78,7 @@ mod tests {
         let (outcome, told) = fetched(&url);
         assert_eq!(outcome.unwrap(), b"it is here");
         assert!(told[1].starts_with("1 of 10: ") && told[1].contains("is overloaded"), "{told:?}");
-        assert!(told[3].starts_with("1 of 5: the server answered `500"), "{told:?}");
+        assert!(told[3].starts_with("1 of 5: the server responded with `500"), "{told:?}");
         assert!(told[0] == "asking, 299 s" || told[0] == "asking, 300 s", "{told:?}");
         assert_eq!((told[2].as_str(), told.len()), ("asking, 300 s", 5));
     }
@@ -87,6 +87,6 @@ mod tests {
     fn what_will_not_pass_is_asked_for_once() {
         let (outcome, told) = fetched(&server(&["404 X"]));
         let error = outcome.unwrap_err();
-        assert!(error.to_string().contains("the server answered `404") && told.len() == 1, "{error:#}");
+        assert!(error.to_string().contains("the server responded with `404") && told.len() == 1, "{error:#}");
     }
 }

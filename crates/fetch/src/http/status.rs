@@ -23,16 +23,16 @@ pub(super) fn failure(url: &str, response: &Response<Body>) -> Failure {
     let kind = failure_kind(status);
     let error = match kind {
         FailureKind::Overloaded => hinted(
-            format!("`{host}` is overloaded: it answered `{status}` for `{url}`"),
-            "the URL is right and the server was reached: wait, or serve it from more than one machine",
+            format!("`{host}` is overloaded: it responded with `{status}` to `{url}`"),
+            "the server was reached: try later, or serve the file from several machines",
         ),
         FailureKind::Unreachable => hinted(
-            format!("the server answered `{status}` for `{url}`"),
-            format!("the server was reached and is out of order: look into the log of `{host}`"),
+            format!("the server responded with `{status}` to `{url}`"),
+            format!("the server was reached but failed: check the log of `{host}`"),
         ),
         FailureKind::Permanent | FailureKind::Damaged => hinted(
-            format!("the server answered `{status}` for `{url}`"),
-            "check the URL; the server was reached",
+            format!("the server responded with `{status}` to `{url}`"),
+            "the server was reached: check the URL",
         ),
     };
     Failure {
@@ -107,11 +107,11 @@ mod tests {
             failure("https://r.example/x", &response.body(Body::builder().data("")).unwrap())
         };
         for (status, kind, told) in [
-            (429, FailureKind::Overloaded, "`r.example` is overloaded: it answered `429"),
-            (503, FailureKind::Overloaded, "`r.example` is overloaded: it answered `503"),
-            (502, FailureKind::Unreachable, "the server answered `502"),
-            (403, FailureKind::Permanent, "the server answered `403"),
-            (404, FailureKind::Permanent, "the server answered `404"),
+            (429, FailureKind::Overloaded, "`r.example` is overloaded: it responded with `429"),
+            (503, FailureKind::Overloaded, "`r.example` is overloaded: it responded with `503"),
+            (502, FailureKind::Unreachable, "the server responded with `502"),
+            (403, FailureKind::Permanent, "the server responded with `403"),
+            (404, FailureKind::Permanent, "the server responded with `404"),
         ] {
             let failure = failure(status);
             assert!(

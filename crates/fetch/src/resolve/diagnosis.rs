@@ -63,14 +63,14 @@ pub(super) fn ask(host: &str) -> Vec<Reply> {
 /// Describes the replies for a message.
 pub(super) fn in_words(replies: &[Reply]) -> String {
     if replies.is_empty() {
-        return format!("no DNS server is known: `{SERVERS}` names none");
+        return format!("no DNS server is configured in `{SERVERS}`");
     }
     let told = replies.iter().map(|Reply { server, outcome }| {
         let did = match outcome {
             Ok(Outcome::Answer(code, _)) => code_in_words(*code),
             Ok(Outcome::Silence) => format!("does not answer within {} s", ANSWER_LIMIT.as_secs()),
-            Ok(Outcome::Noise) => "sends what is no answer".into(),
-            Ok(Outcome::NoQuestion) => "cannot be asked for such a name".into(),
+            Ok(Outcome::Noise) => "sends invalid responses".into(),
+            Ok(Outcome::NoQuestion) => "cannot be queried for such a name".into(),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => "does not listen".into(),
             Err(error) => format!("cannot be reached: {error}"),
         };
@@ -154,13 +154,13 @@ fn parse_answer(answer: &[u8], question: &[u8]) -> Option<Outcome> {
 
 fn code_in_words(code: u8) -> String {
     match code {
-        0 => "answers with nothing that can be used".into(),
+        0 => "has no usable records".into(),
         1 => "answers `FORMERR`".into(),
         2 => "answers `SERVFAIL`".into(),
         3 => "answers `NXDOMAIN`".into(),
         4 => "answers `NOTIMP`".into(),
         5 => "answers `REFUSED`".into(),
-        other => format!("answers with the code {other}"),
+        other => format!("answers with code {other}"),
     }
 }
 

@@ -34,7 +34,7 @@ pub fn fetch(url: &str, deadline: Deadline) -> Result<Vec<u8>, Failure> {
 
 fn fetch_within(url: &str, silence: Duration, deadline: Deadline) -> anyhow::Result<Vec<u8>> {
     let (server, path) = parse(url, deadline.left().min(RESOLVE_LIMIT))?;
-    let cannot = || format!("cannot have `{url}`");
+    let cannot = || format!("cannot fetch `{url}`");
     let socket =
         UdpSocket::bind(if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }).with_context(cannot)?;
     socket.set_read_timeout(Some(RETRY_AFTER)).with_context(cannot)?;
@@ -45,7 +45,7 @@ fn fetch_within(url: &str, silence: Duration, deadline: Deadline) -> anyhow::Res
 
 /// The server of a URL, and the path there.
 fn parse(url: &str, limit: Duration) -> anyhow::Result<(SocketAddr, &str)> {
-    let wrong = || hinted(format!("`{url}` is not the address of a file"), "write `tftp://HOST/PATH`");
+    let wrong = || hinted(format!("`{url}` does not name a file"), "write `tftp://HOST/PATH`");
     let (host, path) = url.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
     let path = path.strip_suffix(";mode=octet").unwrap_or(path);
     let has_port =
@@ -56,7 +56,7 @@ fn parse(url: &str, limit: Duration) -> anyhow::Result<(SocketAddr, &str)> {
     }
     let addresses = resolve::addresses(&place, limit)
         .map_err(resolve::LookupError::into_error)
-        .with_context(|| format!("cannot have `{url}`"))
+        .with_context(|| format!("cannot fetch `{url}`"))
         .hint("check the name in the URL and the DNS servers of this network (`nameserver` in `/etc/resolv.conf`)")?;
     Ok((addresses.into_iter().next().ok_or_else(wrong)?, path))
 }
@@ -83,8 +83,8 @@ impl Conversation {
         while !deadline.left().is_zero() {
             if heard.elapsed() >= silence {
                 return Err(hinted(
-                    format!("`{}` has sent nothing new for {} s", self.peer, silence.as_secs()),
-                    "is there a TFTP server, and does no firewall stand between? It is reached by UDP",
+                    format!("no new data from `{}` for {} s", self.peer, silence.as_secs()),
+                    "check that a TFTP server is running there and that no firewall blocks UDP",
                 ));
             }
             if sent.elapsed() >= RETRY_AFTER {
@@ -108,8 +108,8 @@ impl Conversation {
             }
         }
         Err(hinted(
-            format!("`{}` has not sent the whole file within {} s", self.peer, deadline.limit().as_secs()),
-            "serve it from nearer, or by HTTP",
+            format!("`{}` did not send the whole file within {} s", self.peer, deadline.limit().as_secs()),
+            "use a server that is closer, or HTTP",
         ))
     }
 
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn what_the_server_says_is_told() {
         let got = served(vec![b"\0\x05\0\x01File not found\0".to_vec()]).unwrap_err();
-        assert!(format!("{got:#}").ends_with("the server says `File not found`"), "{got:#}");
+        assert!(format!("{got:#}").ends_with("the server replied `File not found`"), "{got:#}");
     }
 
     #[test]
@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn a_server_that_is_never_done_is_given_up() {
         let said = never_done(9, 1, |number| data(number as u16 + 1, &[7; 512]));
-        assert!(said.ends_with("has not sent the whole file within 1 s"), "{said}");
+        assert!(said.ends_with("did not send the whole file within 1 s"), "{said}");
         // A flood of other packets than the next block counts as silence.
         let said = never_done(1, 9, |_| data(9, &[7; 512]));
-        assert!(said.ends_with("has sent nothing new for 1 s"), "{said}");
+        assert!(said.contains("no new data from") && said.ends_with("for 1 s"), "{said}");
     }
 
     #[test]

@@ -55,8 +55,8 @@ impl Transfer {
             Packet::Options(block) if !self.has_begun => self.agree(block),
             Packet::Data(number, bytes) if number == self.next => self.take(bytes),
             Packet::Error(message) => Step::Fail(hinted(
-                format!("the server says `{message}`"),
-                "check the URL; the server was reached",
+                format!("the server replied `{message}`"),
+                "the server was reached: check the URL",
             )),
             // Also duplicates, which come when our acknowledgement was lost. Only the timer sends it again, never a
             // received packet.
@@ -76,10 +76,8 @@ impl Transfer {
             Block::Said(size) if (SMALLEST_BLOCK..=BLOCK).contains(&size) => size,
             Block::Said(_) | Block::NoNumber => {
                 return Step::Fail(hinted(
-                    format!(
-                        "the server does not keep to the blocks of at most {BLOCK} bytes that it was asked for"
-                    ),
-                    "it breaks RFC 2348: use another TFTP server",
+                    format!("the server chose a block size above the requested maximum of {BLOCK} bytes"),
+                    "this violates RFC 2348: use another TFTP server",
                 ));
             }
         };
@@ -90,7 +88,7 @@ impl Transfer {
     fn take(&mut self, bytes: &[u8]) -> Step {
         if bytes.len() > self.block {
             return Step::Fail(hinted(
-                format!("the server sent a block of more than the {} bytes that were agreed on", self.block),
+                format!("the server sent a block larger than the negotiated {} bytes", self.block),
                 "use another TFTP server",
             ));
         }
@@ -179,7 +177,7 @@ mod tests {
         for lie in ["1449", "65464", "7", "0", "-1", "", "99999999999999999999"] {
             let agreed = format!("\0\x06blksize\0{lie}\0");
             let failed = failure(begun().receive(agreed.as_bytes()));
-            assert!(failed.contains("at most 1448 bytes"), "{lie}: {failed}");
+            assert!(failed.contains("maximum of 1448 bytes"), "{lie}: {failed}");
         }
         for good in [
             "\0\x06BLKSIZE\x008\0",
@@ -191,8 +189,10 @@ mod tests {
         }
         let mut transfer = begun();
         transfer.receive(b"\0\x06blksize\08\0");
-        assert!(failure(transfer.receive(&data(1, &[0; 9]))).contains("more than the 8 bytes"));
-        assert!(failure(begun().receive(&data(1, &[0; 513]))).contains("more than the 512 bytes"));
+        assert!(failure(transfer.receive(&data(1, &[0; 9]))).contains("larger than the negotiated 8 bytes"));
+        assert!(
+            failure(begun().receive(&data(1, &[0; 513]))).contains("larger than the negotiated 512 bytes")
+        );
     }
 
     #[test]
@@ -240,6 +240,6 @@ mod tests {
     #[test]
     fn what_a_server_says_is_passed_on_to_its_first_zero() {
         let said = failure(begun().receive(b"\0\x05\0\x01\x1b[2J\niguana: done\0more"));
-        assert_eq!(said, "the server says `\u{1b}[2J\niguana: done`");
+        assert_eq!(said, "the server replied `\u{1b}[2J\niguana: done`");
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn refuse(tag: Tag, value: &str) -> anyhow::Result<()> {
     }
     let nodes: Vec<_> = several.iter().map(|name| format!("`/dev/{name}`")).collect();
     let message = format!("the {} `{value}` is on more than one device: {}", tag.word(), nodes.join(", "));
-    Err(hinted(message, "remove the disk that is not meant, or name the device by its `/dev/disk/by-id/…`"))
+    Err(hinted(message, "remove the other disk, or name the device by its `/dev/disk/by-id/…`"))
 }
 
 /// Devices that can be read. Loop devices are left out: their content is a file of this system, not a disk.

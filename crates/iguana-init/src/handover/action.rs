@@ -16,10 +16,10 @@ pub(super) fn parse(word: &str) -> anyhow::Result<Handover> {
         "kexec" if kexec::is_loaded() => Ok(Handover::Kexec),
         "kexec" => Err(hinted(
             format!("`{KERNEL_ACTION}` asks for `kexec`, but no kernel is loaded"),
-            "have the job load one before it ends: `kexec --load KERNEL --initrd=INITRD --command-line=…`",
+            "have the job load one: `kexec --load KERNEL --initrd=INITRD --command-line=…`",
         )),
         _ => Err(hinted(
-            format!("`{KERNEL_ACTION}` asks for `{}`, which is not known", shown(word)),
+            format!("`{KERNEL_ACTION}` asks for the unknown action `{}`", shown(word)),
             "write `kexec`, `reboot`, `poweroff` or `halt`",
         )),
     }

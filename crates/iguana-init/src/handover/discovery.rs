@@ -19,9 +19,9 @@ type Preference = (fn(&Disk) -> bool, &'static str);
 
 /// Preferred disks, in order: those that a container has written to, then the one that the machine was started from.
 const PREFERENCES: &[Preference] = &[
-    (|disk| disk.is_written, "the disk that was written to"),
-    (|disk| disk.is_boot, "the disk that the machine was started from"),
-    (|_| true, "the only disk with a root"),
+    (|disk| disk.is_written, "the disk that a job wrote to"),
+    (|disk| disk.is_boot, "the boot disk"),
+    (|_| true, "the only disk with a root partition"),
 ];
 
 /// Chooses the root on one of the disks, and its `/usr`.
@@ -40,14 +40,14 @@ pub(super) fn choose(disks: &[Disk]) -> anyhow::Result<DiscoveredRoot> {
             ref several => return Err(ambiguous(several.iter().map(|(_, root)| *root), reason)),
         }
     }
-    bail!("no disk has a root by its type: {}", overview(disks))
+    bail!("no disk has a partition of a root type: {}", overview(disks))
 }
 
 fn on(disk: &Disk, root: &Typed, reason: &str) -> anyhow::Result<DiscoveredRoot> {
     if let Some(hashes) = disk.partitions.iter().find(|it| TYPES.verity.iter().any(|kind| it.is(kind))) {
         return Err(hinted(
             format!(
-                "the root `{}` is protected by verity (`{}`), which Iguana cannot set up",
+                "the root `{}` is protected by dm-verity (`{}`), which Iguana cannot set up",
                 root.node.display(),
                 hashes.node.display()
             ),
@@ -74,9 +74,10 @@ fn entry(partition: &Typed, mountpoint: &str) -> MountEntry {
 fn ambiguous<'a>(found: impl Iterator<Item = &'a Typed>, where_: &str) -> anyhow::Error {
     let list: Vec<String> = found.map(|it| format!("`{}`", it.node.display())).collect();
     hinted(
-        format!("there are {} candidates for the new system ({where_}): {}", list.len(), list.join(", ")),
+        format!("there are {} candidates for the new root ({where_}): {}", list.len(), list.join(", ")),
         format!(
-            "have a job write `DEVICE {NEW_ROOT}` to `/iguana/mountlist`, or set the flag `no-auto` of the others"
+            "have a job write `DEVICE {NEW_ROOT}` to `/iguana/mountlist`, or set the flag `no-auto` on the \
+             others"
         ),
     )
 }
@@ -85,9 +86,13 @@ fn ambiguous<'a>(found: impl Iterator<Item = &'a Typed>, where_: &str) -> anyhow
 fn overview(disks: &[Disk]) -> String {
     let why = |disk: &Disk| {
         let why = match disk.partitions.as_slice() {
-            [] => "no GPT, and an MBR's types do not tell a root".into(),
-            parts if parts.iter().any(|it| it.is(TYPES.root)) => "its root has the flag `no-auto`".into(),
-            parts => format!("none of {} partitions is a root of `{}`", parts.len(), std::env::consts::ARCH),
+            [] => "no GPT, and an MBR has no partition type for a root".into(),
+            parts if parts.iter().any(|it| it.is(TYPES.root)) => {
+                "its root partition has the flag `no-auto`".into()
+            }
+            parts => {
+                format!("none of its {} partitions is a root for `{}`", parts.len(), std::env::consts::ARCH)
+            }
         };
         format!("`{}` ({why})", disk.node.display())
     };
@@ -133,7 +138,7 @@ mod tests {
             MountEntry::new("/dev/vdb3", "/sysroot/usr", "ro"),
         ];
         assert_eq!(found.entries, expected);
-        assert_eq!(found.reason, "`/dev/vdb`, the only disk with a root");
+        assert_eq!(found.reason, "`/dev/vdb`, the only disk with a root partition");
     }
 
     #[test]
@@ -172,12 +177,14 @@ mod tests {
         assert!(error(&[]).contains("there is no disk"));
         let none =
             error(&[disk("vda", &[]), disk("vdb", &[(OTHER, 0)]), disk("vdc", &[(TYPES.root, 1 << 63)])]);
-        for part in
-            ["`/dev/vda` (no GPT", "`/dev/vdb` (none of 1 partitions", "`/dev/vdc` (its root has the flag"]
-        {
+        for part in [
+            "`/dev/vda` (no GPT",
+            "`/dev/vdb` (none of its 1 partitions",
+            "`/dev/vdc` (its root partition has the flag",
+        ] {
             assert!(none.contains(part), "{none}");
         }
         let verity = error(&[disk("vda", &[(TYPES.root, 0), (TYPES.verity[0], 0)])]);
-        assert!(verity.contains("protected by verity (`/dev/vda2`)"), "{verity}");
+        assert!(verity.contains("protected by dm-verity (`/dev/vda2`)"), "{verity}");
     }
 }

@@ -25,23 +25,23 @@ pub(super) enum DeviceContent {
 pub(super) fn content(device: &Path) -> anyhow::Result<DeviceContent> {
     let found = superblock(device)
         .with_context(|| format!("cannot read `{}`", device.display()))
-        .hint("check the disk and its cable; what the kernel says of it is above")?;
+        .hint("check the disk and its cable, and the kernel's messages above")?;
     told(device, found)
 }
 
 fn told(device: &Path, found: Option<Superblock>) -> anyhow::Result<DeviceContent> {
     let shown = device.display();
     let found = found
-        .with_context(|| format!("`{shown}` has no file system that is known here"))
-        .hint("check that the installation has formatted it")?;
+        .with_context(|| format!("`{shown}` has no known file system"))
+        .hint("check that the installation formatted it")?;
     let Superblock { kind, usage, uuid, .. } = found;
     let hint = match usage {
         Usage::FileSystem => return Ok(DeviceContent::FileSystem(kind)),
         Usage::Encrypted => return Ok(DeviceContent::Encrypted { uuid }),
-        Usage::Swap => "leave it out of the mount list; the new system has it in its own `/etc/fstab`",
-        Usage::Member => "name the device that is made of it, in `/dev/md`, `/dev/mapper` or `/dev/VG/LV`",
+        Usage::Swap => "remove it from the mount list; the new system mounts it by its own `/etc/fstab`",
+        Usage::Member => "name the device assembled from it, in `/dev/md`, `/dev/mapper` or `/dev/VG/LV`",
     };
-    Err(hinted(format!("`{shown}` has no file system, it has `{kind}`"), hint))
+    Err(hinted(format!("`{shown}` contains no file system but `{kind}`"), hint))
 }
 
 /// The UUID of a device's content; `None` if it has none.
@@ -56,8 +56,8 @@ fn superblock(device: &Path) -> std::io::Result<Option<Superblock>> {
 /// The error for an encrypted device that is needed but not open.
 pub(super) fn closed(device: &Path) -> anyhow::Error {
     hinted(
-        format!("`{}` is encrypted, and nobody has opened it", device.display()),
-        "have the container open it and name the device in `/dev/mapper`",
+        format!("`{}` is encrypted and has not been opened", device.display()),
+        "have the job open it, and name the device in `/dev/mapper`",
     )
 }
 
@@ -82,9 +82,9 @@ mod tests {
             DeviceContent::Encrypted { .. }
         ));
         let error = format!("{:#}", content_of("lvm", 512, &lvm_label()).unwrap_err());
-        assert!(error.contains("has no file system, it has `LVM2_member`"), "{error}");
+        assert!(error.contains("contains no file system but `LVM2_member`"), "{error}");
         let error = format!("{:#}", content_of("none", 0, b"").unwrap_err());
-        assert!(error.contains("has no file system that is known here"), "{error}");
+        assert!(error.contains("has no known file system"), "{error}");
     }
 
     fn lvm_label() -> Vec<u8> {

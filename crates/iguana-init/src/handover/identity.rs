@@ -38,7 +38,7 @@ fn existing_machine_id(root: &str, report: &Report) -> Option<String> {
             is_id.then(|| id.to_owned())
         }
         Err(error) => {
-            report.warn(format_args!("no machine-id is taken over from `root={root}`: {error:#}"));
+            report.warn(format_args!("cannot take the machine-id from `root={root}`: {error:#}"));
             None
         }
     }

@@ -31,20 +31,20 @@ pub(super) fn find(root: &Directory, wanted: Option<&str>) -> anyhow::Result<Str
     let candidates = wanted.map_or(INITS.to_vec(), |path| vec![path]);
     let Some(path) = candidates.iter().find(|path| is_program(root, path)) else {
         return Err(hinted(
-            format!("the new system has no program at `{}`", candidates.join("`, `")),
+            format!("the new system has no executable `{}`", candidates.join("`, `")),
             match wanted {
                 Some(_) => "correct `init=` on the kernel command line",
-                None => "check that the installation is complete, or name its first program with `init=`",
+                None => "check that the installation is complete, or name its init with `init=`",
             },
         ));
     };
     if let Some(machine) = foreign(root, path) {
         return Err(hinted(
             format!(
-                "the new system's `{path}` is for `{machine}`, this machine is `{}`",
+                "the new system's `{path}` is for `{machine}`, but this machine is `{}`",
                 std::env::consts::ARCH
             ),
-            "install the system that was made for this machine",
+            "install a system for this architecture",
         ));
     }
     Ok((*path).to_owned())
@@ -61,7 +61,7 @@ fn foreign(root: &Directory, path: &str) -> Option<String> {
     root.file(path, Links::Inside).ok()?.read_exact(&mut header).ok()?;
     let machine = u16::from_le_bytes([header[MACHINE], header[MACHINE + 1]]);
     let name =
-        NAMES.iter().find(|(number, _)| *number == machine).map_or("another processor", |(_, name)| name);
+        NAMES.iter().find(|(number, _)| *number == machine).map_or("another architecture", |(_, name)| name);
     // A 64-bit x86 kernel runs 32-bit programs.
     let runs_here = name == std::env::consts::ARCH || (name == "x86" && std::env::consts::ARCH == "x86_64");
     (header.starts_with(ELF) && !runs_here).then(|| name.to_owned())

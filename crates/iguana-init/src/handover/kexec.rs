@@ -28,12 +28,12 @@ pub(super) fn is_loaded() -> bool {
 /// When the machine or the running kernel does not allow it, or the file is not a valid kernel.
 pub(super) fn load(kernel: &Installed) -> anyhow::Result<()> {
     if let Some((maker, product)) = known_bad(Path::new(FIRMWARE)) {
-        bail!("kexec does not work on machines of the kind `{maker} {product}`");
+        bail!("kexec does not work on `{maker} {product}` machines");
     }
-    let cmdline = CString::new(kernel.cmdline.as_str()).context("its command line is no text")?;
+    let cmdline = CString::new(kernel.cmdline.as_str()).context("its command line is not UTF-8 text")?;
     sys::load_kernel(&kernel.image, kernel.initrd.as_ref(), &cmdline)
         .with_context(|| format!("cannot load the kernel {}", kernel.name))
-        .hint("a kernel that is locked down, as under Secure Boot, takes signed ones only")
+        .hint("a locked-down kernel, as under Secure Boot, loads only signed kernels")
 }
 
 fn known_bad(firmware: &Path) -> Option<(&'static str, &'static str)> {

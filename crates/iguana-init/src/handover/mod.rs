@@ -50,8 +50,8 @@ const DISK_LIMIT: Duration = Duration::from_secs(120);
 
 fn silent_disk() -> anyhow::Error {
     hinted(
-        format!("a disk does not answer within {} s", DISK_LIMIT.as_secs()),
-        "the kernel's messages may say which, and why",
+        format!("a disk did not respond within {} s", DISK_LIMIT.as_secs()),
+        "check the kernel's messages for the disk and the reason",
     )
 }
 
@@ -108,7 +108,7 @@ fn entries(list: &str, report: &Report) -> anyhow::Result<Vec<MountEntry>> {
 /// # Errors
 /// When none or more than one is found, or the system cannot be mounted.
 pub(crate) fn discover(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
-    let handover = find_root(around).context("no job said what comes next").hint(format!(
+    let handover = find_root(around).context("no job decided what comes next").hint(format!(
         "have a job write `DEVICE {NEW_ROOT}` to `{MOUNT_LIST}`, or `reboot` to `{KERNEL_ACTION}`"
     ));
     handover.at(Stage::Handover).map(|handover| told(handover, around.report))
@@ -127,11 +127,8 @@ pub(crate) fn local(around: &HandoverContext<'_>) -> Result<Handover, Failure> {
 fn local_system(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     if let [disk, ..] = around.before.written_since().as_slice() {
         return Err(hinted(
-            format!(
-                "the disk `{}` was written to: the system on it may be half of a new one",
-                disk.display()
-            ),
-            "look at what the job has done before the machine is started from its disk",
+            format!("a job wrote to the disk `{}`: the system on it may be incomplete", disk.display()),
+            "check what the job did before booting from this disk",
         ));
     }
     match &around.settings.root {
@@ -142,7 +139,7 @@ fn local_system(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
 
 fn find_root(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let found = discovery::choose(&partitions::disks(around.before))?;
-    around.report.say(format_args!("handover: the root was found by its type: {}", found.reason));
+    around.report.say(format_args!("handover: found the root by its partition type: {}", found.reason));
     enter(&found.entries, around)
 }
 
@@ -165,25 +162,27 @@ fn enter(list: &[MountEntry], around: &HandoverContext<'_>) -> anyhow::Result<Ha
     let report = around.report;
     let system = System::mount(list, report)?;
     if let Root::Closed { device, .. } = &system.root {
-        let why =
-            format!("the root `{}` is encrypted and closed: its own initrd has to ask", device.display());
+        let why = format!(
+            "the root `{}` is encrypted and locked: its own initrd has to unlock it",
+            device.display()
+        );
         return start_its_kernel(&system, &why, around);
     }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     match kernel::fit(&system::new_root()?, &release) {
-        Fit::Modules => {
-            report.say(format_args!("handover: the new system has the modules of kernel {release}"))
-        }
+        Fit::Modules => report.say(format_args!("handover: the new system has modules for kernel {release}")),
         Fit::OthersOnly(others) => {
-            let why = format!("the new system has modules of {} only, not of {release}", others.join(", "));
+            let why = format!("the new system has modules only for {}, not for {release}", others.join(", "));
             return start_its_kernel(&system, &why, around);
         }
         Fit::Nothing => match kernel::installed(&system, around.before, report) {
             Some(_) => {
                 return start_its_kernel(&system, "the new system has a kernel without modules", around);
             }
-            None => report
-                .say(format_args!("handover: the new system has no kernel: it gets this one, {release}")),
+            None => report.say(format_args!(
+                "handover: the new system has no kernel: it continues with this one, \
+                                   {release}"
+            )),
         },
     }
     switch_to(system, around)
@@ -213,11 +212,11 @@ fn start_its_kernel(system: &System, why: &str, around: &HandoverContext<'_>) ->
     let report = around.report;
     report.say(format_args!("handover: {why}"));
     let Some(kernel) = kernel::installed(system, around.before, report) else {
-        report.say("handover: no kernel of its own was found: the firmware has to start it");
+        report.say("handover: the new system's kernel was not found: rebooting into it");
         return Ok(Handover::Reboot);
     };
     if let Err(error) = kexec::load(&kernel) {
-        report.say(format_args!("handover: {error:#}: the firmware has to start it"));
+        report.say(format_args!("handover: {error:#}: rebooting into the new system"));
         return Ok(Handover::Reboot);
     }
     report.say(format_args!("handover: kexec into {} with `{}`", kernel.name, kernel.cmdline));
@@ -232,5 +231,5 @@ fn peek(root: &str, mountpoint: &str, file: &str, report: &Report) -> anyhow::Re
     let mut wait = |waiting: &str| report.say(format_args!("machine-id: waiting for {waiting}"));
     let read_only_mount = ReadOnlyMount::of(&named::wait_for(root, &mut wait)?, Path::new(mountpoint))?;
     let text = read_only_mount.top().and_then(|top| top.read_to_string(file, Links::Inside, PEEK_LIMIT));
-    text.with_context(|| format!("cannot read `/{file}` there"))
+    text.with_context(|| format!("cannot read its `/{file}`"))
 }

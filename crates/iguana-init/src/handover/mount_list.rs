@@ -88,21 +88,24 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
         |it: char| it == char::REPLACEMENT_CHARACTER || it.is_control() && !it.is_ascii_whitespace();
     if text.contains(is_binary) {
         return Err(hinted(
-            "the mount list is not text",
+            "the mount list is not UTF-8 text",
             "have the job write lines of `DEVICE MOUNTPOINT [OPTIONS]`",
         ));
     }
     if text.trim().is_empty() {
         return Err(hinted(
             "the mount list is empty",
-            format!("add a line `DEVICE {NEW_ROOT}`, or do not make it: then the root is found by its type"),
+            format!(
+                "add a line `DEVICE {NEW_ROOT}`, or do not write a mount list: then the root is found \
+                     by its partition type"
+            ),
         ));
     }
     let lines = lines(text).filter(|line| !is_swap(line));
     let entries: Vec<MountEntry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
     if !entries.iter().any(MountEntry::is_root) {
         return Err(hinted(
-            format!("the mount list does not mount anything at `{NEW_ROOT}`"),
+            format!("the mount list has no entry for `{NEW_ROOT}`"),
             format!("add a line `DEVICE {NEW_ROOT}`"),
         ));
     }
@@ -128,16 +131,15 @@ fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
     let mut fields = line.split_ascii_whitespace().map(unescaped);
     let (Some(device), Some(mountpoint)) = (fields.next(), fields.next()) else {
         return Err(hinted(
-            format!("`{line}` is not a line of a mount list"),
-            format!("write `DEVICE MOUNTPOINT [OPTIONS]`, the new root's mountpoint is `{NEW_ROOT}`"),
+            format!("`{line}` is not a valid line of a mount list"),
+            format!("write `DEVICE MOUNTPOINT [OPTIONS]`; the new root's mountpoint is `{NEW_ROOT}`"),
         ));
     };
     let path = Path::new(&mountpoint);
     let is_below = path.starts_with(NEW_ROOT) && !path.components().any(|part| part == Component::ParentDir);
     if !is_below {
-        return Err(anyhow::anyhow!("the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`")).hint(
-            format!("write `{NEW_ROOT}` before it: the new system's `/home` is `{NEW_ROOT}/home` here"),
-        );
+        return Err(anyhow::anyhow!("the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`"))
+            .hint(format!("prefix it with `{NEW_ROOT}`: the new system's `/home` is `{NEW_ROOT}/home`"));
     }
     let options = fields.next();
     Ok(MountEntry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
@@ -207,10 +209,9 @@ impl MountEntry {
     pub(super) fn of_containers(&self) -> anyhow::Error {
         let line = format!("{} {} {}", self.device, self.mountpoint.display(), self.options);
         hinted(
-            format!(
-                "the line `{line}` of the mount list names what lies below `/iguana` or `/run/iguana`, or may"
-            ),
-            "name a disk, or what is on one: these directories are the containers' and do not outlive the boot",
+            format!("the line `{line}` of the mount list refers to `/iguana` or `/run/iguana`, or may do so"),
+            "name a disk or a path on one: these directories belong to the containers and do not outlive \
+             the boot",
         )
     }
 
@@ -246,9 +247,11 @@ mod tests {
         assert_eq!(list[0], MountEntry::new("/dev/vda1", "/sysroot", "defaults"));
         assert_eq!(list[1], MountEntry::new("UUID=1", "/sysroot/boot", "ro,nodev"));
         assert!(parse("/dev/vda1").unwrap_err().to_string().contains("`/dev/vda1`"));
-        assert!(parse("/dev/vda1 /sysroot/home").unwrap_err().to_string().contains("anything at `/sysroot`"));
+        assert!(
+            parse("/dev/vda1 /sysroot/home").unwrap_err().to_string().contains("no entry for `/sysroot`")
+        );
         for binary in ["\0\0", "\x7fELF\u{fffd}\u{1}"] {
-            assert!(parse(binary).unwrap_err().to_string().contains("not text"), "{binary:?}");
+            assert!(parse(binary).unwrap_err().to_string().contains("not UTF-8 text"), "{binary:?}");
         }
         for empty in ["", " \n\t\n"] {
             assert!(parse(empty).unwrap_err().to_string().contains("is empty"), "{empty:?}");

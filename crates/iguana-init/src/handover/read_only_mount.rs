@@ -38,7 +38,7 @@ impl ReadOnlyMount {
         let options =
             WITHOUT_JOURNAL.iter().find(|(name, _)| *name == kind).map_or("", |(_, option)| *option);
         mount(device, directory, kind, FLAGS, CString::new(options)?.as_c_str())
-            .with_context(|| format!("cannot mount `{}` ({kind}) to look at it", device.display()))?;
+            .with_context(|| format!("cannot mount `{}` ({kind}) for inspection", device.display()))?;
         Ok(Self(directory.to_owned()))
     }
 

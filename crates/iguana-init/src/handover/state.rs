@@ -42,12 +42,12 @@ impl BootRecord {
     /// Reports how the workflow of the last boot ended, and records that this one has begun. Errors are only reported:
     /// they are no reason not to run the workflow.
     pub(crate) fn begin(place: &str, workflow: Option<&str>, report: &Report) -> Self {
-        let state = Self { place: place.into(), workflow: workflow.unwrap_or("without a name").into() };
+        let state = Self { place: place.into(), workflow: workflow.unwrap_or("unnamed").into() };
         let begun = state.text(BEGUN, "");
         match note_in_time(place, begun, report) {
             Ok(Some(last)) => tell(&last, report),
             Ok(None) => {}
-            Err(error) => report.warn(format_args!("state: nothing is noted at `{place}`: {error:#}")),
+            Err(error) => report.warn(format_args!("state: cannot write to `{place}`: {error:#}")),
         }
         state
     }
@@ -56,7 +56,7 @@ impl BootRecord {
     pub(crate) fn end(&self, why: Option<&str>, report: &Report) {
         let text = self.text(if why.is_some() { FAILED } else { SUCCEEDED }, why.unwrap_or_default());
         if let Err(error) = note_in_time(&self.place, text, report) {
-            report.warn(format_args!("state: the end is not noted at `{}`: {error:#}", self.place));
+            report.warn(format_args!("state: cannot write the result to `{}`: {error:#}", self.place));
         }
     }
 
@@ -84,8 +84,8 @@ fn told(last: &str) -> (bool, String) {
     let words = match outcome {
         SUCCEEDED => format!("the last workflow (`{workflow}`) succeeded"),
         FAILED => format!("the last workflow (`{workflow}`) failed: {why}"),
-        BEGUN => format!("the last workflow (`{workflow}`) was cut off: it began and did not end"),
-        _ => "what the last workflow left is not understood".into(),
+        BEGUN => format!("the last workflow (`{workflow}`) was interrupted: it began but did not end"),
+        _ => "the record of the last workflow is damaged".into(),
     };
     (outcome == SUCCEEDED, format!("state: {words}"))
 }
@@ -141,7 +141,7 @@ fn find(place: &str) -> anyhow::Result<PathBuf> {
         [one] => Ok(one.clone()),
         several => Err(hinted(
             format!("there are {} EFI system partitions", several.len()),
-            "name one of them in `state`, for example by `PARTUUID=`",
+            "name one of them in `state:`, for example by `PARTUUID=`",
         )),
     }
 }
@@ -160,9 +160,9 @@ mod tests {
             (true, "state: the last workflow (`install it`) succeeded".into())
         );
         assert!(told(&state.text(FAILED, "no\x1b[2J disk")).1.ends_with("failed: no [2J disk"));
-        assert!(told(&state.text(BEGUN, "")).1.contains("was cut off"));
+        assert!(told(&state.text(BEGUN, "")).1.contains("was interrupted"));
         for odd in ["", "\n\n", "x\ny\nz", "\u{1b}[2J"] {
-            assert!(told(odd).1.ends_with("is not understood"), "{odd:?}");
+            assert!(told(odd).1.ends_with("is damaged"), "{odd:?}");
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infalli
     end_other_processes();
     release_resources()?;
     if let Err(error) = super::move_to_run() {
-        report.warn(format_args!("`/run/iguana` stays a file system of its own: {error:#}"));
+        report.warn(format_args!("cannot move `/run/iguana` out of its file system: {error:#}"));
     }
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for (path, target) in targets()? {
@@ -58,7 +58,7 @@ pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infalli
 fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
     let target = |path: &&'static str| {
         let found = Mountpoint::open(Path::new(&format!("{NEW_ROOT}{path}")));
-        Ok((*path, found.with_context(|| format!("cannot make `{NEW_ROOT}{path}`"))?))
+        Ok((*path, found.with_context(|| format!("cannot create `{NEW_ROOT}{path}`"))?))
     };
     MOVED.iter().map(target).collect()
 }

@@ -75,7 +75,7 @@ impl System {
                         return Err(entry.of_containers());
                     }
                     report.detail(format_args!(
-                        "handover: line for `{}` done in {} ms",
+                        "handover: mounted `{}` in {} ms",
                         entry.mountpoint.display(),
                         start.elapsed().as_millis()
                     ));
@@ -149,8 +149,8 @@ fn mount_one(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
         EntrySource::Path { with_mounts } => {
             let bound = bind(entry, with_mounts);
             bound
-                .with_context(|| format!("cannot bind `{}` to `{shown}`", entry.device))
-                .hint("check that it is there: what is in the new system begins with `/sysroot`, too")
+                .with_context(|| format!("cannot bind-mount `{}` at `{shown}`", entry.device))
+                .hint("check that it exists; paths in the new system begin with `/sysroot`, too")
         }
     }
 }
@@ -198,10 +198,8 @@ fn bind(entry: &MountEntry, with_mounts: bool) -> anyhow::Result<Mounted> {
 
 fn mountpoint(entry: &MountEntry) -> anyhow::Result<Mountpoint> {
     Mountpoint::open(&entry.mountpoint)
-        .with_context(|| format!("cannot make the mountpoint `{}`", entry.mountpoint.display()))
-        .hint(
-            "check the directories and links on the way to it: links lead where they will lead in the new system",
-        )
+        .with_context(|| format!("cannot create the mountpoint `{}`", entry.mountpoint.display()))
+        .hint("check the directories and symbolic links on its path: links are resolved as in the new system")
 }
 
 /// A directory to mount at, held open so that changes of its path do not matter.
@@ -224,7 +222,7 @@ impl Mountpoint {
         let root = new_root()?;
         anyhow::ensure!(
             !exchange::is_open_of_containers(&root.locate("", Links::Refuse)?),
-            "`{NEW_ROOT}` leads to where containers write"
+            "`{NEW_ROOT}` leads to a directory that containers can write"
         );
         Self::below(&root, inside)
     }
@@ -233,7 +231,7 @@ impl Mountpoint {
         let mut directory = root.locate("", Links::Refuse)?;
         let ancestors: Vec<&Path> = inside.ancestors().filter(|it| !it.as_os_str().is_empty()).collect();
         for ancestor in ancestors.into_iter().rev() {
-            let name = ancestor.file_name().context("a mountpoint without a name")?;
+            let name = ancestor.file_name().context("the mountpoint has no name")?;
             match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
                 // On a read-only file system the directory may exist already.
                 Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}

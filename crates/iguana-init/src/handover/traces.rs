@@ -54,11 +54,11 @@ fn keep_in(kept: &Directory, identity: &str) -> anyhow::Result<()> {
 /// Leaves machine-id and log. A failure is only reported: it is no reason not to enter the new system.
 pub(super) fn leave(identity: Option<&str>, report: &Report) {
     if let Err(error) = identity.map_or(Ok(()), leave_identity) {
-        report.warn(format_args!("the machine-id is not handed over: {error:#}"));
+        report.warn(format_args!("cannot hand over the machine-id: {error:#}"));
     }
     let left = bounded::within(DISK_LIMIT, leave_log).unwrap_or_else(|| Err(silent_disk()));
     if let Err(error) = left {
-        report.detail(format_args!("handover: the log stays in `{LOG}` only: {error:#}"));
+        report.detail(format_args!("handover: cannot copy the log, it remains in `{LOG}`: {error:#}"));
     }
 }
 
@@ -120,7 +120,7 @@ fn leave_identity(identity: &str) -> anyhow::Result<()> {
 fn cover(root: &Directory, path: &str, with: &str) -> anyhow::Result<()> {
     let file = root.file(path, Links::Inside)?;
     mount_bind(with, format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .with_context(|| format!("cannot cover `/{path}`"))
+        .with_context(|| format!("cannot mount over `/{path}`"))
 }
 
 /// Copies the logs to the new system's log directory, if it has one that can be written.
@@ -134,7 +134,7 @@ fn leave_log() -> anyhow::Result<()> {
 }
 
 fn put_log(root: &Directory, name: &str, log: &[u8]) -> anyhow::Result<()> {
-    let logs = root.directory(LOGS, Links::Inside).context("there is no `/var/log`")?;
+    let logs = root.directory(LOGS, Links::Inside).context("it has no `/var/log`")?;
     Ok(logs.directory_or_new(OUR_LOGS.0, OUR_LOGS.1)?.replace(name, LOG_MODE, log)?)
 }
 

@@ -96,8 +96,8 @@ fn resolve(image: &workflow::Image, scope: &Scope) -> anyhow::Result<Reference> 
     }
     let name = image.name.evaluate(scope);
     name.parse::<Reference>()
-        .with_context(|| format!("`{}` gives no image", image.name.source()))
-        .hint("an expression without a value gives an empty text: check what it names")
+        .with_context(|| format!("`{}` does not yield an image name", image.name.source()))
+        .hint("an expression without a value yields an empty string: check the names in it")
 }
 
 impl Images {
@@ -185,10 +185,10 @@ impl Images {
             match &event {
                 PullEvent::Resolved { bytes, .. } => {
                     let megabytes = *bytes as f64 / 1e6;
-                    report.detail(format_args!("image {reference}: pulled ahead, {megabytes:.1} MB"));
+                    report.detail(format_args!("image {reference}: prefetching, {megabytes:.1} MB"));
                 }
                 PullEvent::Waiting { why, .. } | PullEvent::Elsewhere { why, .. } => {
-                    report.detail(format_args!("image {reference}: pulled ahead: {why}"));
+                    report.detail(format_args!("image {reference}: prefetching: {why}"));
                     time.has_trouble(format!("image {reference}: {why}"));
                 }
                 _ => {}
@@ -208,7 +208,7 @@ fn waiting_for(
     let wait = |what, limit| Some(Waiting::start(report, format!("image {reference}: {what}"), limit));
     match event {
         PullEvent::Asking { limit } => Some(wait(format!("waiting for {place}"), *limit)),
-        PullEvent::Waiting { wait: pause, .. } => Some(wait(format!("asking {place} again soon"), *pause)),
+        PullEvent::Waiting { wait: pause, .. } => Some(wait(format!("waiting to retry {place}"), *pause)),
         PullEvent::Elsewhere { .. } => None,
         PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => Some(None),
     }
@@ -219,10 +219,10 @@ fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Repor
     match event {
         PullEvent::Asking { .. } => {}
         PullEvent::Elsewhere { place, why } => {
-            report.warn(format_args!("image {reference}: not from `{place}`: {why}"));
+            report.warn(format_args!("image {reference}: cannot use `{place}`: {why}"));
         }
         PullEvent::Waiting { why, wait, tried, tries } => report.warn(format_args!(
-            "image {reference}: {why}; trying again in {:.1} s ({tried} of {tries})",
+            "image {reference}: {why}; retrying in {:.1} s ({tried} of {tries})",
             wait.as_secs_f32()
         )),
         PullEvent::Approved { reason } => {

@@ -115,7 +115,7 @@ impl Runner<'_> {
         let why = Text::of(format_args!("{:#}", failure.error));
         report.tell(job_end(id, Outcome::Failure, None, Some(why)));
         if job.continue_on_error {
-            report.say(format_args!("job {id}: going on all the same (continue-on-error)"));
+            report.say(format_args!("job {id}: continuing (continue-on-error)"));
             self.note(id, Outcome::Success, written, ancestors);
             return None;
         }
@@ -150,7 +150,7 @@ impl Runner<'_> {
         match (ancestors.iter().find(is_unmet), &job.condition) {
             (Some(need), _) => format!("needs `{need}`"),
             (None, Some(condition)) => format!("`{}` is false", condition.source().trim()),
-            (None, None) => "nothing asks for it".into(),
+            (None, None) => "no job needs it".into(),
         }
     }
 
@@ -256,7 +256,7 @@ impl Runner<'_> {
         if ended.is_success() {
             return Ok(());
         }
-        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the container's own messages are above")))
+        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the container's messages above")))
     }
 }
 
@@ -293,8 +293,8 @@ impl Deadline {
         let Some(limit) = self.limit else { return Ok(own) };
         let left = limit.saturating_sub(self.start.elapsed());
         if left.is_zero() {
-            let message = format!("the job's time of {} s is over", limit.as_secs_f32());
-            return Err(hinted(message, "give it a longer `timeout`"));
+            let message = format!("the job exceeded its time limit of {} s", limit.as_secs_f32());
+            return Err(hinted(message, "raise its `timeout`"));
         }
         Ok(Some(own.map_or(left, |own| own.min(left))))
     }
@@ -314,7 +314,7 @@ fn attempts<T, E: std::fmt::Display>(
             Err(error) if is_last() => return Err(error),
             Err(error) => report.say(format_args!("{label}: failed: {error:#}")),
         }
-        let what = format!("{label}: waiting to try again ({number} of {})", limits.retries);
+        let what = format!("{label}: waiting to retry ({number} of {})", limits.retries);
         report.say(format_args!("{what}, {} s", limits.delay.as_secs_f32()));
         let _waiting = Waiting::start(report, what, limits.delay);
         thread::sleep(limits.delay);

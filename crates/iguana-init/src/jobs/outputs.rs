@@ -36,10 +36,8 @@ impl Room {
 
 fn too_many() -> anyhow::Error {
     hinted(
-        format!(
-            "the outputs of a job may be {NUMBER_LIMIT} in number, and have {BYTES_LIMIT} bytes together"
-        ),
-        "write what is longer to a file in a volume, and its path as the output",
+        format!("a job may have at most {NUMBER_LIMIT} outputs of {BYTES_LIMIT} bytes in total"),
+        "write longer data to a file in a volume, and output its path",
     )
 }
 
@@ -68,7 +66,7 @@ fn parse(text: &str) -> anyhow::Result<StringMap> {
             (Some(at), _) => {
                 outputs.insert(name(line, &line[..at])?, line[at + 1..].to_owned());
             }
-            _ => return Err(wrong(format!("the line `{line}` of the output file is not an output"))),
+            _ => return Err(wrong(format!("the line `{line}` of the output file is not `NAME=VALUE`"))),
         }
     }
     Ok(outputs)
@@ -76,7 +74,7 @@ fn parse(text: &str) -> anyhow::Result<StringMap> {
 
 fn name(line: &str, name: &str) -> anyhow::Result<String> {
     match name.trim() {
-        "" => Err(wrong(format!("the line `{line}` of the output file names nothing"))),
+        "" => Err(wrong(format!("the line `{line}` of the output file has no name"))),
         name => Ok(name.to_owned()),
     }
 }
@@ -90,7 +88,7 @@ fn until<'a>(end: &str, lines: &mut impl Iterator<Item = &'a str>) -> anyhow::Re
         }
         value.push(line);
     }
-    Err(wrong(format!("the output file has no line `{end}` that would end an output")))
+    Err(wrong(format!("the output file lacks the line `{end}` that ends an output")))
 }
 
 fn wrong(message: String) -> anyhow::Error {
@@ -121,14 +119,15 @@ mod tests {
             Room::default().after(&StringMap::from([("a".into(), "x".repeat(BYTES_LIMIT))])).unwrap_err(),
         ];
         assert!(
-            told.iter().all(|error| error.to_string().contains("1000 in number, and have 1048576 bytes"))
+            told.iter()
+                .all(|error| error.to_string().contains("at most 1000 outputs of 1048576 bytes in total"))
         );
     }
 
     #[test]
     fn what_is_no_output_is_said() {
         for (text, expected) in
-            [("word\n", "`word`"), ("=1\n", "names nothing"), ("a<<E\nx\n", "no line `E`")]
+            [("word\n", "`word`"), ("=1\n", "has no name"), ("a<<E\nx\n", "lacks the line `E`")]
         {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

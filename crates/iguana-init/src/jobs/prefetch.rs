@@ -39,7 +39,7 @@ impl Prefetch {
                 Ok(pulled) => Some((image, Arc::new(pulled))),
                 // The job tries again, and reports an error then.
                 Err(error) => {
-                    let text = format!("image {image}: not pulled ahead: {error:#}");
+                    let text = format!("image {image}: cannot prefetch: {error:#}");
                     if theirs.is_awaited.load(Ordering::Relaxed) {
                         report.warn(text)
                     } else {
@@ -61,7 +61,7 @@ impl Prefetch {
     pub(super) fn finish(mut self, report: &Report) -> HashMap<Reference, Arc<VerifiedImage>> {
         let trouble = self.time.await_end();
         if let Some(pulls) = self.pulls.as_ref().filter(|pulls| !pulls.is_finished()) {
-            report.say("images: waiting for those that were begun during the job before");
+            report.say("images: waiting for those being prefetched");
             trouble.iter().for_each(|why| report.warn(why));
             let (start, mut told) = (Instant::now(), Instant::now());
             while !pulls.is_finished() {
@@ -74,7 +74,7 @@ impl Prefetch {
         }
         let came = self.pulls.take().and_then(|pulls| pulls.join().ok()).unwrap_or_default();
         came.keys().for_each(|image| {
-            report.say(format_args!("image {image}: ready, pulled while the job before ran"));
+            report.say(format_args!("image {image}: ready, prefetched during the previous job"));
         });
         came
     }

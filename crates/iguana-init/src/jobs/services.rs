@@ -126,7 +126,7 @@ impl Service {
             containers::prepare(&format!("{job}.{name}"), own, &own.volumes, scope, pulled, setup);
         let container = container.with_context(|| format!("cannot start the service `{name}`"))?;
         let log = ServiceLog::create(&format!("{job}.{name}.log"));
-        let log = log.with_context(|| format!("cannot make the log of the service `{name}`"))?;
+        let log = log.with_context(|| format!("cannot create the log of the service `{name}`"))?;
         Ok(PreparedService {
             name: name.into(),
             container,
@@ -250,7 +250,7 @@ impl Watched {
                 delay = FIRST_DELAY;
             }
             let seconds = delay.as_secs();
-            self.report.warn(format_args!("{}: ended: {how}; starting again in {seconds} s", self.service));
+            self.report.warn(format_args!("{}: ended: {how}; restarting in {seconds} s", self.service));
             if self.stops_within(delay) {
                 return;
             }
@@ -268,7 +268,7 @@ impl Watched {
         self.state().phase = Phase::Over(ended);
         self.changed.notify_all();
         let reason = format!("the service `{}` ended while the job ran: {ended}", self.service.name);
-        let remedy = "its own messages are above; with `restart: on-failure` it would be started again";
+        let remedy = "check its messages above; `restart: on-failure` would restart it";
         self.alarm.ring(reason, ended.remedy().unwrap_or(remedy));
     }
 
@@ -286,7 +286,7 @@ impl Watched {
         anyhow::ensure!(state.phase != Phase::Stops, "its job has ended");
         let (container, program) = self.service.run()?;
         state.container = Some(container);
-        self.report.say(format_args!("{}: started again", self.service));
+        self.report.say(format_args!("{}: restarted", self.service));
         Ok(program)
     }
 
@@ -295,7 +295,7 @@ impl Watched {
         state.phase = Phase::Stops;
         self.changed.notify_all();
         if let Some(mut container) = state.container.take() {
-            let what = format!("{}: waiting for its end", self.service);
+            let what = format!("{}: waiting for it to stop", self.service);
             let _waiting = Waiting::start(&self.report, what, STOP_GRACE);
             container.stop();
         }
@@ -313,16 +313,13 @@ impl Watched {
             let state = self.state();
             if let Phase::Over(ended) = state.phase {
                 let message = format!("the service `{name}` ended before it was ready: {ended}");
-                return Err(hinted(message, "its own messages are above"));
+                return Err(hinted(message, "check its messages above"));
             }
             if start.elapsed() >= ready.limit {
                 self.service.show_last_lines(&self.report);
                 let seconds = ready.limit.as_secs_f32();
-                let message = format!("the service `{name}` did not show {sign} in {seconds} s");
-                return Err(hinted(
-                    message,
-                    "its own messages are above; `ready: {timeout: …}` gives it longer",
-                ));
+                let message = format!("the service `{name}` was not ready within {seconds} s: no {sign}");
+                return Err(hinted(message, "check its messages above, or raise `ready: {timeout: …}`"));
             }
             // The end of the service wakes this up at once.
             let _ = self.changed.wait_timeout(state, ASK_EVERY);
@@ -342,7 +339,7 @@ impl Watched {
                 let log = Stdio::Log(self.service.log.writer()?.into());
                 let program = containers::other_program(&service.container, words.clone(), log);
                 let mut command = container.run(&program).with_context(|| {
-                    format!("cannot ask the service `{}` whether it is ready", self.service.name)
+                    format!("cannot run the `ready` command of the service `{}`", self.service.name)
                 })?;
                 Ok(command.wait(Some(left.max(ASK_EVERY)))?.is_success())
             }
@@ -358,7 +355,7 @@ impl Watched {
 fn describe(sign: &Sign) -> String {
     match sign {
         Sign::Command(words) => format!("success of `{}`", words.join(" ")),
-        Sign::Port(port) => format!("connections to port {port}"),
-        Sign::Path(path) => format!("`{}` in it", path.display()),
+        Sign::Port(port) => format!("connection to port {port}"),
+        Sign::Path(path) => format!("path `{}`", path.display()),
     }
 }

@@ -44,7 +44,7 @@ impl Steps<'_> {
             match (result.conclusion, error) {
                 (Outcome::Failure, error) => failure = failure.or(error),
                 (_, Some(error)) => {
-                    let going_on = "going on all the same (continue-on-error)";
+                    let going_on = "continuing (continue-on-error)";
                     self.report.say(format_args!("job {}: {error:#}; {going_on}", self.id));
                 }
                 _ => {}
@@ -174,7 +174,8 @@ impl Steps<'_> {
             Some("bash") => vec!["bash", "--noprofile", "--norc", "-eo", "pipefail", file],
             Some("python") => vec!["python", file],
             Some(other) => {
-                let words = shell_words::split(other).with_context(|| format!("the shell `{other}`"))?;
+                let words = shell_words::split(other)
+                    .with_context(|| format!("cannot split the shell command `{other}`"))?;
                 return Ok(words.iter().map(|word| word.replace("{0}", file)).collect());
             }
         };
@@ -218,7 +219,7 @@ fn success(ended: ProgramExit) -> anyhow::Result<()> {
     if ended.is_success() {
         return Ok(());
     }
-    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("the step's own messages are above")))
+    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the step's messages above")))
 }
 
 /// The beginning of a script's first line, short enough for a line of the console.

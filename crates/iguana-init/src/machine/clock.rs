@@ -39,6 +39,6 @@ pub(crate) fn set_not_before(earliest: SystemTime, report: &Report) -> anyhow::R
     let since_1970 = earliest.duration_since(SystemTime::UNIX_EPOCH)?;
     let time = Timespec { tv_sec: since_1970.as_secs().try_into()?, tv_nsec: 0 };
     clock_settime(ClockId::Realtime, time).context("cannot set the clock")?;
-    report.say("clock: it was before the build of this initrd and is set to that date");
+    report.say("clock: it was earlier than the build of this initrd; set it to that date");
     Ok(clock)
 }

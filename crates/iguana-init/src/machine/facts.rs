@@ -65,7 +65,7 @@ fn filled_with(url: &str, facts: &BTreeMap<String, String>) -> anyhow::Result<St
         let (open, close) = if after.starts_with("${") { ("${", '}') } else { ("$[", ']') };
         let (name, after) = after[open.len()..]
             .split_once(close)
-            .with_context(|| format!("`{url}` has a `{open}` without its `{close}`"))?;
+            .with_context(|| format!("`{url}` has a `{open}` without `{close}`"))?;
         filled.push_str(before);
         filled.push_str(&part(url, name, facts.get(name))?);
         rest = after;
@@ -76,16 +76,16 @@ fn filled_with(url: &str, facts: &BTreeMap<String, String>) -> anyhow::Result<St
 /// The text that replaces `name` in `url`.
 fn part(url: &str, name: &str, value: Option<&String>) -> anyhow::Result<String> {
     let names = IN_URLS.join("}`, `${");
-    let asks = format!("`{url}` asks for `${{{name}}}`");
+    let asks = format!("`{url}` uses `${{{name}}}`");
     match value.map(String::as_str) {
-        None => Err(hinted(format!("{asks}, which is not known"), format!("known are `${{{names}}}`"))),
+        None => Err(hinted(format!("{asks}, which is unknown"), format!("use one of `${{{names}}}`"))),
         Some("") => Err(hinted(
-            format!("{asks}, which this machine does not tell"),
+            format!("{asks}, which this machine does not have"),
             format!("use another of `${{{names}}}`"),
         )),
         Some(value @ ("." | "..")) => Err(hinted(
-            format!("{asks}, which is `{value}` here: in a path that is another directory"),
-            format!("correct what the machine or its DHCP server tells, or use another of `${{{names}}}`"),
+            format!("{asks}, which is `{value}` on this machine and would lead to another directory"),
+            format!("correct the machine's data or its DHCP server, or use another of `${{{names}}}`"),
         )),
         // The address comes from the kernel and has only hexadecimal digits and colons, so it needs no encoding.
         Some(mac) if name == "mac" && mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') => {
@@ -135,9 +135,9 @@ mod tests {
         assert_eq!(url, format!("http://x/{machine}/{machine}.yaml"));
         assert_eq!(filled("http://x/$1").unwrap(), "http://x/$1");
         for (url, expected) in [
-            ("http://x/${ip}", "which is not known"),
-            ("http://x/${mac", "without its `}`"),
-            ("http://x/$[mac}", "without its `]`"),
+            ("http://x/${ip}", "which is unknown"),
+            ("http://x/${mac", "without `}`"),
+            ("http://x/$[mac}", "without `]`"),
         ] {
             let error = filled(url).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -178,9 +178,9 @@ mod tests {
     #[test]
     fn what_would_lead_to_another_directory_is_refused() {
         for (serial, expected) in [
-            (".", "asks for `${serial}`, which is `.` here: in a path that is another directory"),
-            ("..", "asks for `${serial}`, which is `..` here"),
-            ("", "asks for `${serial}`, which this machine does not tell"),
+            (".", "uses `${serial}`, which is `.` on this machine and would lead to another directory"),
+            ("..", "uses `${serial}`, which is `..` on this machine"),
+            ("", "uses `${serial}`, which this machine does not have"),
         ] {
             for url in ["http://x/${serial}/a.yaml", "hd:LABEL=A:/${serial}/a.yaml"] {
                 let error = with_serial(url, serial).unwrap_err().to_string();

@@ -22,7 +22,7 @@ const FLAGS: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC)
     .union(MountFlags::NOSYMFOLLOW);
-const WITHOUT_LINKS: &str = "name a file by its own path: on a disk no link is followed";
+const WITHOUT_LINKS: &str = "use the path of the file itself: symbolic links on a disk are not followed";
 
 /// The file that an `hd:` URL names. The file system is untrusted: anyone with access to the disk may have written it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Media {
 pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<Media> {
     let (device, path) = split(place).ok_or_else(|| {
         hinted(
-            format!("`{SCHEME}{place}` is not a place on a disk"),
+            format!("`{SCHEME}{place}` does not name a file on a disk"),
             "write `hd:DEVICE:PATH`, such as `hd:LABEL=IGUANA:/bundle.tar`",
         )
     })?;
@@ -48,7 +48,7 @@ pub(crate) fn open(place: &str, report: &Report) -> anyhow::Result<Media> {
     let found = block::superblock(&block::open(&node)?)
         .with_context(|| format!("cannot read `{}`", node.display()))?
         .filter(|found| found.usage == Usage::FileSystem)
-        .with_context(|| format!("`{}` has no file system that is known here", node.display()))?;
+        .with_context(|| format!("`{}` has no known file system", node.display()))?;
     fs::create_dir_all(MOUNTPOINT)?;
     mount(&node, MOUNTPOINT, found.kind, FLAGS, None)
         .with_context(|| format!("cannot mount `{}` ({})", node.display(), found.kind))?;
@@ -107,7 +107,7 @@ pub(crate) fn is_here(url: &str) -> bool {
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     untrusted_fs::read_file(path, DOCUMENT_LIMIT)
         .with_context(|| format!("cannot read the workflow `{}`", path.display()))
-        .hint("a path is looked for in the initrd itself, and `hd:DEVICE:PATH` on a disk")
+        .hint("a path refers to the initrd itself; for a file on a disk, write `hd:DEVICE:PATH`")
 }
 
 #[cfg(test)]

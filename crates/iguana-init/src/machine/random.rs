@@ -44,25 +44,19 @@ impl Random {
         if self.ready.try_recv().is_ok() {
             return Ok(());
         }
-        let waiting = Waiting::start(report, "random numbers: waiting for the kernel's".into(), LIMIT);
+        let waiting = Waiting::start(report, "random numbers: waiting for the kernel".into(), LIMIT);
         let come = self.ready.recv_timeout(LIMIT.saturating_sub(self.start.elapsed()));
         drop(waiting);
         let waited = self.start.elapsed();
         match come {
             Ok(()) if waited > UNNOTICED => {
-                report.say(format_args!(
-                    "random numbers: the kernel's came after {:.1} s",
-                    waited.as_secs_f32()
-                ));
+                report.say(format_args!("random numbers: ready after {:.1} s", waited.as_secs_f32()));
                 Ok(())
             }
             Ok(()) => Ok(()),
             Err(_) => Err(hinted(
-                format!(
-                    "the kernel has no random numbers after {} s, and keys of TLS are made of them",
-                    LIMIT.as_secs()
-                ),
-                "give the machine a source: virtio-rng, a TPM, or a processor with RDRAND",
+                format!("the kernel has no random numbers after {} s, and TLS needs them", LIMIT.as_secs()),
+                "give the machine a source of entropy: virtio-rng, a TPM, or a processor with RDRAND",
             )),
         }
     }

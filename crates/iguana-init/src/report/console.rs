@@ -167,9 +167,7 @@ impl Shared {
 }
 
 fn loss(count: usize) -> String {
-    format!(
-        "warning: the console took nothing for a while: {count} lines before this one are in the log only"
-    )
+    format!("warning: the console was blocked: {count} lines before this one are only in the log")
 }
 
 /// Resumes a console that was stopped by XOFF or tcflow(3).
@@ -255,7 +253,7 @@ mod tests {
         assert!(start.elapsed() < 3 * WRITE_LIMIT, "{:?}", start.elapsed());
         assert!(console.0.state().bytes <= QUEUE_LIMIT);
         let text = heard(&unread.into(), "line 9999");
-        let told = text.lines().position(|line| line.contains("the console took nothing")).unwrap();
+        let told = text.lines().position(|line| line.contains("the console was blocked")).unwrap();
         // The first lines were in the pipe, the last ones in the queue.
         let number = |line: usize| -> usize {
             let line = text.lines().nth(line).unwrap();

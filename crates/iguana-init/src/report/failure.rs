@@ -61,7 +61,7 @@ mod tests {
     fn a_block_has_what_why_where_and_what_to_do() {
         let failure = Err::<(), _>(anyhow::anyhow!("connection refused"))
             .hint("start the server")
-            .context("cannot get `http://x`")
+            .context("cannot fetch `http://x`")
             .at(Stage::Image)
             .unwrap_err()
             .of_job("one");
@@ -70,7 +70,7 @@ mod tests {
             lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>(),
             [
                 "error: the job `one` failed",
-                "  why: cannot get `http://x`",
+                "  why: cannot fetch `http://x`",
                 "  why: connection refused",
                 "  stage: image, job one",
                 "  hint: start the server",

@@ -266,7 +266,7 @@ fn event_line(event: Event) -> String {
 
 /// The notice in the log that replaces its middle.
 fn cut_out(bytes: u64) -> String {
-    timed(uptime(), &format!("warning: the log was full: {bytes} bytes are cut out here"))
+    timed(uptime(), &format!("warning: the log was full: {bytes} bytes removed here"))
 }
 
 fn timed(uptime: f64, line: &str) -> String {
@@ -308,9 +308,9 @@ pub(crate) fn version() -> ExitCode {
 /// The message for users who call this program by hand.
 pub(crate) fn not_for_people() -> ExitCode {
     eprintln!(
-        "iguana-init: error: this program runs as PID 1 of an initrd\n  \
-         hint: make one with `iguana build`, try a workflow with `iguana try WORKFLOW`, or run one on this \
-         system with `iguana-init run WORKFLOW`"
+        "iguana-init: error: this program runs as PID 1 of an initrd\n  hint: create one with `iguana \
+         build`, try a workflow with `iguana try WORKFLOW`, or run one on this system with `iguana-init \
+         run WORKFLOW`"
     );
     ExitCode::from(2)
 }

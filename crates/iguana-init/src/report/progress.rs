@@ -18,7 +18,7 @@ impl ProgressSink for Report {
     }
 
     fn log_end(&self) {
-        self.detail("progress: there are more lines than the log takes");
+        self.detail("progress: too many lines; the rest is not logged");
     }
 
     fn show(&self, line: &str) {
@@ -46,7 +46,7 @@ mod tests {
         ProgressSink::show(&report, "second");
         report.say("the log goes on");
         let text = std::fs::read_to_string(log.path()).unwrap();
-        assert_eq!(text.matches("more lines than the log takes").count(), 1);
+        assert_eq!(text.matches("too many lines").count(), 1);
         assert!(!text.contains("second") && text.ends_with("iguana: the log goes on\n"), "{text}");
     }
 }

@@ -13,16 +13,16 @@ Usage: iguana-init run [OPTIONS] FILE
        iguana-workflow [OPTIONS] FILE
 
 Options:
-      --newroot DIR       What containers see as NEWROOT [default: /sysroot]
-      --trust DIR         The keys, policies and registries that count [default: /etc/containers]
-      --dry-run           Print what would be done, and do nothing
+      --newroot DIR       The value of NEWROOT in containers [default: /sysroot]
+      --trust DIR         The trust directory: keys, policies, registries [default: /etc/containers]
+      --dry-run           Print what would be done without doing it
       --log-level LEVEL   error, warn, info or debug [default: info]
-      --debug             The same as `--log-level debug`; images are kept until the end
-      --unprivileged      Give no container more rights than podman gives by default
-  -h, --help              Print this
+      --debug             Same as `--log-level debug`, and keep images until the end
+      --unprivileged      Restrict all containers to podman's default rights
+  -h, --help              Print this help
 
-Exit status: 0 all went well, 1 a job failed or the run could not begin, 2 wrong command line,
-             3 the workflow has a mistake and nothing was run
+Exit status: 0 success, 1 a job failed or the run could not start, 2 invalid command line,
+             3 the workflow has errors and no job was run
 ";
 
 /// The parsed arguments.
@@ -65,7 +65,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<O
     }
     match file {
         Some(file) => Ok(Some(Arguments { file, ..parsed })),
-        None => bail!("no workflow is named"),
+        None => bail!("no workflow given"),
     }
 }
 
@@ -75,7 +75,7 @@ fn level(word: &str) -> anyhow::Result<Level> {
         "warn" | "warning" => Level::Warn,
         "info" => Level::Info,
         "debug" | "trace" => Level::Debug,
-        _ => bail!("`{word}` is not a log level: there are `error`, `warn`, `info` and `debug`"),
+        _ => bail!("unknown log level `{word}`: use `error`, `warn`, `info` or `debug`"),
     })
 }
 

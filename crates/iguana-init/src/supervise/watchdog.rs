@@ -67,8 +67,8 @@ impl Watchdog {
         match OpenOptions::new().write(true).open(&self.path) {
             Ok(device) => {
                 let taken = sys::set_watchdog_timeout(&device, seconds);
-                let time = taken.map_or_else(|_| "its own time".into(), |taken| format!("{taken} s"));
-                report.say(format_args!("watchdog: the machine restarts if Iguana stands still for {time}"));
+                let time = taken.map_or_else(|_| "its default time".into(), |taken| format!("{taken} s"));
+                report.say(format_args!("watchdog: restarts the machine if Iguana hangs for {time}"));
                 self.device = Some(device);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -91,14 +91,14 @@ impl Watchdog {
         if stays {
             let _ = device.write_all(FEED);
             if after == After::System {
-                report.say("watchdog: it goes on: the new system has to feed it");
+                report.say("watchdog: still active: the new system must feed it");
             }
             return;
         }
         let cannot = std::fs::read_to_string(NO_WAY_OUT).is_ok_and(|text| text.trim() == "1");
         match device.write_all(STOP) {
             Ok(()) if !cannot => report.detail("watchdog: stopped"),
-            _ => report.warn("watchdog: it cannot be stopped: what comes next has to feed it"),
+            _ => report.warn("watchdog: cannot be stopped: the new system must feed it"),
         }
     }
 

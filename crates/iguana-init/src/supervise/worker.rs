@@ -248,31 +248,31 @@ impl Failed {
     fn into_error(self) -> anyhow::Error {
         let seconds = |looks: u32| (LOOK_EVERY * looks).as_secs();
         match self {
-            Self::Ended => hinted("the boot program ended without a decision", "please report this"),
+            Self::Ended => hinted("the boot program exited without a decision", "please report this"),
             Self::OutOfMemory => {
-                hinted("the boot program was killed: memory was full", "give the machine more memory")
+                hinted("the boot program was killed: out of memory", "give the machine more memory")
             }
             Self::Killed(libc::SIGKILL) => hinted(
-                "the boot program was killed by signal 9, and not for want of memory",
+                "the boot program was killed by signal 9, but not by lack of memory",
                 "a container that sees the processes of the machine (`pid: host`) may have killed it",
             ),
             Self::Killed(signal) => {
-                hinted(format!("the boot program crashed by signal {signal}"), "please report this")
+                hinted(format!("the boot program crashed with signal {signal}"), "please report this")
             }
             Self::Stopped(signal) => hinted(
                 format!(
-                    "the boot program was stopped by signal {signal}, and nobody let it go on within {} s",
+                    "the boot program was stopped by signal {signal} and not continued within {} s",
                     seconds(STOPPED_LOOKS)
                 ),
                 "a container that sees the processes of the machine (`pid: host`) may have stopped it",
             ),
             Self::Mute => hinted(
-                format!("the boot program does not answer: no sign of it for {} s", seconds(MUTE_LOOKS)),
-                "the kernel's messages may say whether memory is full or a disk does not answer",
+                format!("the boot program does not respond: no sign of life for {} s", seconds(MUTE_LOOKS)),
+                "check the kernel's messages for lack of memory or a disk that does not respond",
             ),
             Self::Inactive => hinted(
                 format!("the boot is stuck: nothing has happened for {} s", SILENCE_LIMIT.as_secs()),
-                "a disk may not answer: the last lines before this one, and the kernel's messages, say more",
+                "a disk may not respond: check the lines before this one and the kernel's messages",
             ),
         }
     }
@@ -311,9 +311,9 @@ mod tests {
 
     #[test]
     fn an_end_without_a_decision_is_told() {
-        assert!(failure("echo; echo '{\"Decided\":7}'").contains("ended without a decision"));
-        assert!(failure("kill -SEGV $$").contains("crashed by signal 11"));
-        assert!(failure("kill -KILL $$").contains("not for want of memory"));
+        assert!(failure("echo; echo '{\"Decided\":7}'").contains("exited without a decision"));
+        assert!(failure("kill -SEGV $$").contains("crashed with signal 11"));
+        assert!(failure("kill -KILL $$").contains("not by lack of memory"));
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_says_nothing_or_does_nothing_is_stuck() {
-        assert!(failure("exec sleep 1000").contains("does not answer: no sign of it for 30 s"));
+        assert!(failure("exec sleep 1000").contains("does not respond: no sign of life for 30 s"));
         let inactive = serde_json::to_string(&Message::Inactive).unwrap();
         assert!(
             failure(&format!("echo '{inactive}'; exec sleep 1000"))

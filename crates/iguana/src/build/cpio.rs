@@ -101,7 +101,7 @@ impl Tree {
 fn write_entry(number: u32, path: &str, node: &Node, mtime: u32, out: &mut impl Write) -> io::Result<()> {
     let content = node.content();
     let size = u32::try_from(content.len())
-        .map_err(|_| io::Error::other(format!("`{path}` is larger than 4 GiB, the limit of cpio")))?;
+        .map_err(|_| io::Error::other(format!("`{path}` exceeds 4 GiB, the limit of cpio")))?;
     let links = if matches!(node, Node::Directory { .. }) { 2 } else { 1 };
     let (major, minor) = node.device();
     let (user, group, disk_major, disk_minor, checksum) = (0, 0, 0, 0, 0);

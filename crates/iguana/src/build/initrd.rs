@@ -135,7 +135,7 @@ fn build_facts(contents: &Contents) -> String {
 pub(crate) fn archive(contents: Contents) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
     let date = contents.date;
-    tree(contents).write(date, &mut archive).context("cannot make the archive")?;
+    tree(contents).write(date, &mut archive).context("cannot create the archive")?;
     Ok(archive)
 }
 

@@ -67,10 +67,10 @@ impl Input {
 /// A file for the medium beside the initrd, with its name there.
 pub(crate) fn added(path: &Path) -> Result<(String, Input)> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.with_context(|| format!("`--add {}` names no file", path.display()))?;
+    let name = name.with_context(|| format!("`--add {}` does not name a file", path.display()))?;
     let read = || Input::of(untrusted_fs::open_file(path)?, MEDIUM_LIMIT);
     let input = read().with_context(|| format!("cannot read `{}`", path.display()));
-    Ok((name, input.hint("`--add` takes a file for the medium")?))
+    Ok((name, input.hint("`--add` takes a file to put on the medium")?))
 }
 
 /// The workflow to bundle. Its findings are written to standard error.
@@ -82,7 +82,7 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
     // Mistakes are errors here: on a machine without an operator nobody could correct them.
     match checked.plan {
         Some(_) => Ok(input),
-        None => Err(hinted(format!("`{}` is not a workflow", path.display()), "correct what is told above")),
+        None => Err(hinted(format!("`{}` is not a workflow", path.display()), "correct the errors above")),
     }
 }
 
@@ -99,12 +99,12 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
             .with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
         let serial = workflow::check(&text).into_plan(&name).or_hint(check::REMEDY)?.serial;
         lock.check_workflow(Digest::of(&text), serial)
-            .with_context(|| format!("`{}` is not used", path.display()))?;
+            .with_context(|| format!("cannot use `{}`", path.display()))?;
     }
     if let Some(directory) = trust {
         let trust = Trust::open(directory)?;
         trust::examine_as(Voucher::Initrd, &name, &text, &trust)
-            .with_context(|| format!("`{name}` could not run"))?;
+            .with_context(|| format!("`{name}` would not be allowed to run"))?;
     }
     Ok(lock)
 }
@@ -112,7 +112,7 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
 /// The text of containers-registries.conf(5).
 pub(crate) fn registries(path: &Path) -> Result<Input> {
     let input = Input::read("the registries", path)?;
-    let parsed = Registries::parse(input.text("the file of registries", path)?);
+    let parsed = Registries::parse(input.text("registries.conf", path)?);
     let parsed = or_see("containers-registries.conf(5) describes the format", parsed)
         .with_context(|| format!("cannot use the registries in `{}`", path.display()))?;
     for warning in parsed.warnings() {
@@ -124,8 +124,8 @@ pub(crate) fn registries(path: &Path) -> Result<Input> {
 /// The text of containers-auth.json(5).
 pub(crate) fn logins(path: &Path) -> Result<Input> {
     let input =
-        Input::read("the logins", path).hint("`--auth` takes an auth.json, as `skopeo login` writes it")?;
-    let checked = Logins::parse(input.text("the file of logins", path)?).and_then(|logins| logins.check());
+        Input::read("the logins", path).hint("`--auth` takes an auth.json as written by `skopeo login`")?;
+    let checked = Logins::parse(input.text("auth.json", path)?).and_then(|logins| logins.check());
     or_see("containers-auth.json(5) describes the format", checked)
         .with_context(|| format!("cannot use the logins in `{}`", path.display()))?;
     Ok(input)
@@ -133,7 +133,8 @@ pub(crate) fn logins(path: &Path) -> Result<Input> {
 
 /// The files of a directory in the format of containers-certs.d(5), by relative path.
 pub(crate) fn certificates(directory: &Path) -> Result<Vec<(String, Input)>> {
-    let expected = "`--certs` takes a directory of directories named `HOST` or `HOST:PORT`, as containers-certs.d(5) has it";
+    let expected = "`--certs` takes a directory with subdirectories named `HOST` or `HOST:PORT`, see \
+                    containers-certs.d(5)";
     ensure!(
         directory.is_dir(),
         hinted(format!("cannot read the directory `{}`", directory.display()), expected)
@@ -142,19 +143,19 @@ pub(crate) fn certificates(directory: &Path) -> Result<Vec<(String, Input)>> {
     for registry in top.names().hint(expected)? {
         let (home, below) = (directory.join(&registry), top.directory(&registry));
         if !top.has_directory(&registry) {
-            let message = format!("`{}` is not the directory of a registry", home.display());
+            let message = format!("`{}` is not named after a registry", home.display());
             return Err(hinted(message, expected));
         }
         let files = below.names()?.into_iter().filter(|name| is_certificate_or_key(name));
         let read = |name: String| {
-            let file = below.open(&name)?.with_context(|| format!("`{name}` is gone"))?;
+            let file = below.open(&name)?.with_context(|| format!("`{name}` no longer exists"))?;
             anyhow::Ok((name, Input::of(file, FILE_LIMIT)?))
         };
         let files = files.map(read).collect::<Result<Vec<_>>>();
         let files = files.with_context(|| format!("cannot read the certificates in `{}`", home.display()))?;
         let contents = files.iter().map(|(name, input)| (name.clone(), input.bytes.clone())).collect();
-        let kinds =
-            "`*.crt` are of authorities; `NAME.cert` and `NAME.key` are shown to the registry; all in PEM";
+        let kinds = "`*.crt` are CA certificates, `NAME.cert` and `NAME.key` a client certificate and its key; all \
+             in PEM";
         or_see(kinds, Certificates::of_files(&contents))
             .with_context(|| format!("cannot use the certificates in `{}`", home.display()))?;
         found.extend(files.into_iter().map(|(name, input)| (format!("{registry}/{name}"), input)));
@@ -226,14 +227,14 @@ pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
     let found = || places.into_iter().flatten().find(|path| path.is_file());
     let path = named.map(Path::to_owned).or_else(found).ok_or_else(|| {
         hinted(
-            format!("`iguana-init` is neither beside this program nor at `{INSTALLED_INIT}`"),
-            "name it with `--init FILE`; `cargo xtask dist` makes it as `target/dist/iguana-init`",
+            format!("cannot find `iguana-init` beside this program or at `{INSTALLED_INIT}`"),
+            "give its path with `--init FILE`; `cargo xtask dist` builds `target/dist/iguana-init`",
         )
     })?;
-    let input = Input::read("the program of the initrd", &path)?;
+    let input = Input::read("the initrd's program", &path)?;
     check_static(&input.bytes)
-        .with_context(|| format!("cannot start `{}` in the initrd", path.display()))
-        .hint("`cargo xtask dist` makes a static one as `target/dist/iguana-init`")?;
+        .with_context(|| format!("cannot use `{}` in the initrd", path.display()))
+        .hint("`cargo xtask dist` builds a static `target/dist/iguana-init`")?;
     Ok(input)
 }
 
@@ -241,14 +242,11 @@ pub(crate) fn init(named: Option<&Path>) -> Result<Input> {
 pub(crate) fn shell() -> Result<Input> {
     // openSUSE calls its static busybox `busybox-static`.
     let path = on_path("busybox-static").or_else(|| on_path("busybox")).ok_or_else(|| {
-        hinted(
-            "`busybox` is not on the PATH",
-            "`--shell` takes it along: install the package `busybox-static`",
-        )
+        hinted("`busybox` is not on the PATH", "`--shell` needs it: install the package `busybox-static`")
     })?;
     let input = Input::read("the shell", &path)?;
     check_static(&input.bytes)
-        .with_context(|| format!("cannot start `{}` in the initrd", path.display()))
+        .with_context(|| format!("cannot use `{}` in the initrd", path.display()))
         .hint("install the package `busybox-static`")?;
     Ok(input)
 }

@@ -65,8 +65,8 @@ impl Kernel {
     pub(crate) fn readable_image(&self) -> Result<&Path> {
         let image = self.image.as_deref().ok_or_else(|| {
             hinted(
-                format!("no bootable file of kernel `{}` is in `{BOOT}`", self.release),
-                "name it with `--kernel FILE`",
+                format!("no bootable file of kernel `{}` found in `{BOOT}`", self.release),
+                "give its path with `--kernel FILE`",
             )
         })?;
         open(image).map(|_| image)
@@ -100,8 +100,8 @@ fn newest(boot: &Path, modules: &Path) -> Result<Kernel> {
     }
     Err(failure.unwrap_or_else(|| {
         hinted(
-            format!("no kernel with modules is installed in `{}`", boot.display()),
-            "install one (`apt install linux-image-cloud-amd64`), or name one with `--kernel` and `--modules`",
+            format!("no kernel with modules found in `{}`", boot.display()),
+            "install one (`apt install linux-image-cloud-amd64`), or use `--kernel` and `--modules`",
         )
     }))
 }
@@ -125,10 +125,10 @@ fn open(image: &Path) -> Result<File> {
     let opened = File::open(image);
     let hint = match &opened {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => format!(
-            "some distributions let only root read kernels: run as root, or copy the file with \
-             `sudo install -m 644 {shown} .` and name the copy with `--kernel`"
+            "some distributions make kernels readable only for root: run as root, or copy the file with \
+             `sudo install -m 644 {shown} .` and use the copy with `--kernel`"
         ),
-        _ => "name a kernel with `--kernel FILE`".to_string(),
+        _ => "choose a kernel with `--kernel FILE`".to_string(),
     };
     opened.with_context(|| format!("cannot read the kernel `{shown}`")).hint(hint)
 }
@@ -150,8 +150,8 @@ fn release_of(image: &Path) -> Result<String> {
 /// magic `HdrS`, 0x20e the offset of the version string relative to 0x200. The string begins with the release and a
 /// space.
 fn release_in(head: &[u8]) -> Result<String> {
-    let [magic @ .., low, high] = head.get(0x202..0x210).context("it is too short for a kernel")? else {
-        bail!("it is too short for a kernel");
+    let [magic @ .., low, high] = head.get(0x202..0x210).context("it is too short to be a kernel")? else {
+        bail!("it is too short to be a kernel");
     };
     if !magic.starts_with(b"HdrS") {
         bail!("it is not a bootable x86 kernel (bzImage)");
@@ -159,7 +159,10 @@ fn release_in(head: &[u8]) -> Result<String> {
     let start = usize::from(u16::from_le_bytes([*low, *high])) + 0x200;
     let text = head.get(start..).context("its header is damaged")?;
     let release: Vec<u8> = text.iter().copied().take_while(|byte| *byte > b' ').collect();
-    String::from_utf8(release).ok().filter(|release| !release.is_empty()).context("its header has no version")
+    String::from_utf8(release)
+        .ok()
+        .filter(|release| !release.is_empty())
+        .context("its header does not state a version")
 }
 
 #[cfg(test)]
@@ -183,9 +186,9 @@ mod tests {
     #[test]
     fn what_is_no_kernel_is_told() {
         let told = |head: &[u8]| release_in(head).unwrap_err().to_string();
-        assert_eq!(told(b"short"), "it is too short for a kernel");
+        assert_eq!(told(b"short"), "it is too short to be a kernel");
         assert_eq!(told(&[0; 0x400]), "it is not a bootable x86 kernel (bzImage)");
-        assert_eq!(told(&image("")), "its header has no version");
+        assert_eq!(told(&image("")), "its header does not state a version");
         assert_eq!(told(&image("x")[..0x210]), "its header is damaged");
     }
 
@@ -205,7 +208,7 @@ mod tests {
             fs::write(boot.join(format!("vmlinuz-{release}")), image(release)).unwrap();
         }
         let error = newest(&boot, &modules).unwrap_err();
-        assert!(error.to_string().starts_with("no kernel with modules is installed"), "{error}");
+        assert!(error.to_string().starts_with("no kernel with modules found"), "{error}");
         for release in ["6.1.0-9", "6.1.0-10"] {
             fs::create_dir_all(modules.join(release)).unwrap();
         }

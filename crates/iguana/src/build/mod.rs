@@ -25,39 +25,38 @@ use std::time::Instant;
 /// What goes into an initrd.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Recipe {
-    /// The kernel, a bootable file or the version of an installed one [default: the newest in /boot]
+    /// The kernel: a bootable file, or the version of an installed one [default: the newest in /boot]
     #[arg(long, value_name = "FILE|VERSION")]
     pub(crate) kernel: Option<PathBuf>,
-    /// The directory of that kernel's modules [default: /lib/modules/VERSION]
+    /// The directory of the kernel's modules [default: /lib/modules/VERSION]
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
-    /// Take also the modules below this path of their directory, such as kernel/drivers/net/wireless or updates;
-    /// can be repeated
+    /// Also include the modules below this path of the modules directory, such as kernel/drivers/net/wireless or
+    /// updates; can be repeated
     #[arg(long, value_name = "PATH")]
     pub(crate) add_modules: Vec<String>,
-    /// The directory of keys, policies, registries and certificates that the initrd believes; `iguana trust init` makes one
+    /// The trust directory: keys, policies, registries and certificates; create one with `iguana trust init`
     #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
     pub(crate) trust: Option<PathBuf>,
-    /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
+    /// A trusted CA certificate, in PEM; can be repeated [default: those of this machine]
     #[arg(long = "ca", value_name = "FILE")]
     pub(crate) authorities: Vec<PathBuf>,
-    /// Which registries are insecure or have mirrors, as in containers-registries.conf(5)
+    /// A registries.conf with mirrors and insecure registries, see containers-registries.conf(5)
     #[arg(long, value_name = "FILE")]
     pub(crate) registries: Option<PathBuf>,
-    /// Who pulls from registries that demand to know, as in containers-auth.json(5); whoever can read the initrd can
-    /// read it
+    /// An auth.json with logins for registries, see containers-auth.json(5); anyone who can read the initrd can read it
     #[arg(long = "auth", value_name = "FILE")]
     pub(crate) logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in directories named `HOST[:PORT]`, as in containers-certs.d(5)
+    /// A directory with certificates for individual registries, see containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     pub(crate) certificates: Option<PathBuf>,
-    /// Take a shell along, this machine's static busybox
+    /// Include an emergency shell: this machine's static busybox
     #[arg(long)]
     pub(crate) shell: bool,
-    /// The program of the initrd [default: iguana-init beside this program]
+    /// The initrd's program [default: iguana-init beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
-    /// Make everything anew, without the cache
+    /// Rebuild everything without using the cache
     #[arg(long)]
     pub(crate) fresh: bool,
 }
@@ -193,7 +192,7 @@ fn date(source_date_epoch: Option<String>, newest: i64) -> Result<u32> {
         None => newest,
     };
     u32::try_from(seconds)
-        .with_context(|| format!("the date {seconds} s does not fit into the archive's format"))
+        .with_context(|| format!("the date {seconds} s does not fit into the archive format"))
 }
 
 fn cache(recipe: &Recipe) -> Cache {
@@ -203,7 +202,7 @@ fn cache(recipe: &Recipe) -> Cache {
     match iguana_vm::cache_directory() {
         Ok(directory) => directory.map_or(Cache::Fresh, Cache::Kept),
         Err(error) => {
-            output::note(format_args!("warning: the cache is not used, all is made anew: {error:#}"));
+            output::note(format_args!("warning: building without the cache: {error:#}"));
             Cache::Fresh
         }
     }
@@ -214,7 +213,7 @@ fn facts(kernel: &Kernel, source: &ModuleTree, modules: &Packed, inputs: &Inputs
     let mut facts = vec![
         format!("kernel {}, modules from {}", kernel.release, kernel.modules.display()),
         format!(
-            "{} of {} modules: {} packed to {}, and {} to mount them",
+            "{} of {} modules: {} compressed to {}, plus {} for mounting them",
             modules.count,
             source.files().len(),
             megabytes(modules.unpacked),
@@ -224,7 +223,11 @@ fn facts(kernel: &Kernel, source: &ModuleTree, modules: &Packed, inputs: &Inputs
         authorities_fact(inputs),
     ];
     if inputs.are_secret() {
-        facts.push("it holds logins or keys, or what not everybody may read: only its owner may read it, and so should who serves it".into());
+        facts.push(
+            "it contains logins, keys or other private files: only its owner may read it; serve it \
+                    accordingly"
+                .into(),
+        );
     }
     facts
 }
@@ -233,7 +236,7 @@ fn authorities_fact(inputs: &Inputs) -> String {
     let of_trust = inputs.trust.iter().filter_map(|(path, _)| path.strip_prefix("ca/"));
     let names: Vec<_> = inputs.authorities.iter().map(|(name, _)| name.as_str()).chain(of_trust).collect();
     match names[..] {
-        [] => "no CA certificates: https will trust nobody (name one with `--ca FILE`)".to_string(),
+        [] => "no CA certificates: https will not work (add one with `--ca FILE`)".to_string(),
         _ => format!("trusted CA certificates: {}", names.join(", ")),
     }
 }

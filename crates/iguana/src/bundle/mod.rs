@@ -42,33 +42,33 @@ pub(crate) struct Options {
 /// What to bundle.
 #[derive(clap::Args, Clone, Debug)]
 struct Recipe {
-    /// The workflow; its signature, its lock file and that one's signature are taken along if they lie beside it
+    /// The workflow; its signature, its lock file and the lock file's signature are included if they are beside it
     workflow: PathBuf,
-    /// Where the bundle goes: a file if it ends in .tar, else a directory, which must not be there yet
+    /// The output: a file if the name ends in .tar, otherwise a directory; it must not exist yet
     #[arg(short, long, value_name = "FILE.tar|DIR")]
     output: PathBuf,
-    /// A platform whose images are taken along; can be repeated [default: any machine of this one's architecture]
+    /// A platform to include images for; can be repeated [default: this machine's architecture]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     platforms: Vec<Machine>,
-    /// The trust directory: what it would not let run is not bundled [default: this machine's /etc/containers]
+    /// The trust directory; images that it rejects are not bundled [default: this machine's /etc/containers]
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
 }
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
-    /// Say whether a bundle is whole: every blob is read, and every image that its workflow names is there
+    /// Verify that a bundle is complete: read every blob, and find every image that its workflow names
     Verify {
         /// The bundle
         bundle: PathBuf,
-        /// Say also whether this trust directory lets the workflow and each image in it run, without asking any registry
+        /// Also check the workflow and each image against this trust directory, without asking any registry
         #[arg(long, value_name = "DIR")]
         trust: Option<PathBuf>,
-        /// The control URL by which a machine will ask for the bundle, as in `from` of its trust directory [default: any]
+        /// The control URL from which machines fetch the bundle, as in `from` of the trust directory [default: any]
         #[arg(long, value_name = "URL", requires = "trust")]
         from: Option<String>,
     },
-    /// Store a bundle in a registry as one artifact, from which a machine boots by `oci://REFERENCE` (calls skopeo)
+    /// Push a bundle to a registry with skopeo, to be booted from `oci://REFERENCE`
     Push(push::Options),
 }
 
@@ -79,21 +79,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         (Some(Command::Push(options)), _) => push::run(options),
         (None, Some(recipe)) => make(recipe),
-        (None, None) => unreachable!("the parser demands one of them"),
+        (None, None) => unreachable!("the parser requires one of them"),
     }
 }
 
 fn make(recipe: &Recipe) -> Result<()> {
     if recipe.output.exists() {
-        let message = format!("`{}` is there already", recipe.output.display());
-        return Err(hinted(message, "remove it, or name another place"));
+        let message = format!("`{}` already exists", recipe.output.display());
+        return Err(hinted(message, "remove it, or choose another path"));
     }
     let name = recipe.workflow.display().to_string();
     let text = check::read(&recipe.workflow)?;
     let checked = workflow::check(&text);
     output::write_lines(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
     let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"));
-    let plan = plan.hint("correct what is told above")?;
+    let plan = plan.hint("correct the errors above")?;
     let trust = trust::open(recipe.trust.as_deref())?;
     trust::examine(&name, &text, &trust)?;
     let pins = pins(&recipe.workflow, &text, plan.serial)?;
@@ -107,8 +107,8 @@ fn make(recipe: &Recipe) -> Result<()> {
     let mut writer = Writer::within(room.create_directory(MADE, if is_public { 0o755 } else { 0o700 })?)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
     writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
-    let made = Bundle::find(room, Path::new(MADE))?.context("the bundle is gone")?.bundle;
-    let inventory = made.verify().context("the bundle did not become whole")?;
+    let made = Bundle::find(room, Path::new(MADE))?.context("the bundle no longer exists")?.bundle;
+    let inventory = made.verify().context("the bundle is incomplete")?;
     if is_file {
         pack(&room.directory(MADE, Links::Refuse)?, &recipe.output, mode_of(&recipe.workflow)?)?
     } else {
@@ -127,7 +127,7 @@ fn make(recipe: &Recipe) -> Result<()> {
 fn output_directory(output: &Path) -> Result<&Path> {
     let directory =
         output.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    fs::create_dir_all(directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
     Ok(directory)
 }
 
@@ -146,8 +146,8 @@ fn images(
     for image in plan.images() {
         let Reference::Registry(named) = &pins.pin(image)? else {
             return Err(hinted(
-                format!("`{image}` is in a file, and cannot be bundled"),
-                "name it as it is in a registry",
+                format!("`{image}` is a file and cannot be bundled"),
+                "push it to a registry, and use its name there",
             ));
         };
         output::note(format_args!("{image}"));
@@ -155,9 +155,7 @@ fn images(
         lock.insert(image, locked.with_context(|| format!("cannot bundle `{image}`"))?);
     }
     if plan.names_images_by_expressions() {
-        output::note(
-            "warning: images that are named by expressions are not in the bundle: the machine fetches them",
-        );
+        output::note("warning: images named by expressions are not bundled: the machine pulls them");
     }
     Ok(lock)
 }
@@ -169,7 +167,7 @@ fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
     let lock =
         Lock::parse(&bytes).with_context(|| format!("cannot read the lock file `{}`", place.display()))?;
     lock.check_workflow(Digest::of(text), serial)
-        .with_context(|| format!("`{}` is not used", place.display()))?;
+        .with_context(|| format!("cannot use `{}`", place.display()))?;
     Ok(Pins::offered(lock))
 }
 
@@ -239,10 +237,10 @@ fn judge(
     is_named: bool,
 ) -> Result<String> {
     if let Some(why) = &examined.unused_lock {
-        output::note(format_args!("warning: a machine would not use the lock file in `{name}`: {why:#}"));
+        output::note(format_args!("warning: a machine would ignore the lock file in `{name}`: {why:#}"));
     }
     if examined.plan.names_images_by_expressions() {
-        output::note(format_args!("warning: images that are named by expressions are not looked at"));
+        output::note(format_args!("warning: images named by expressions are not checked"));
     }
     let (bundle, believes_bundle) = (Some(bundle), examined.is_covered);
     let finder = Finder { bundle, believes_bundle, ..trust::finder(trust)? };
@@ -252,12 +250,12 @@ fn judge(
         let is_short = image.named().is_some_and(|named| named.short_name().is_some());
         if is_short && !is_named {
             output::note(format_args!(
-                "warning: `{image}` has no registry: with `--trust DIR` it is looked at, too"
+                "warning: `{image}` has no registry and is only checked with `--trust DIR`"
             ));
             continue;
         }
         let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image));
-        let judged = judged.with_context(|| format!("`{name}` is not whole"))?;
+        let judged = judged.with_context(|| format!("`{name}` is incomplete"))?;
         let judged: BTreeSet<_> = judged.iter().map(Machine::architecture).collect();
         all = Some(all.map_or_else(|| judged.clone(), |so_far| &so_far & &judged));
     }

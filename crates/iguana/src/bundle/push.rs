@@ -18,7 +18,7 @@ pub(super) struct Options {
     bundle: PathBuf,
     /// Its name in the registry: `REGISTRY/REPOSITORY[:TAG]`
     reference: Named,
-    /// Let skopeo talk to a registry without TLS, or with a certificate that it does not know
+    /// Allow a registry without TLS or with an unknown certificate
     #[arg(long)]
     insecure: bool,
 }
@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     skopeo.arg(format!("docker://{}", options.reference));
     // What it says is the registry's text, too.
     tool::run(&mut skopeo)
-        .hint("`skopeo login REGISTRY` logs in; a registry without TLS needs `--insecure`")?;
-    output::say(format_args!("a machine boots it by `rd.iguana.control_url=oci://{}`", options.reference));
+        .hint("log in with `skopeo login REGISTRY`; for a registry without TLS, use `--insecure`")?;
+    output::say(format_args!("boot it with `rd.iguana.control_url=oci://{}`", options.reference));
     Ok(())
 }

@@ -25,22 +25,22 @@ use workflow::{Checked, Severity};
 
 pub(crate) use human::blocks;
 
-/// What to check, and how to tell.
+/// What to check, and how to report it.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// The workflows; `-` is the standard input
+    /// The workflows; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How the findings are written
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Show the order in which the jobs run, and what each runs
+    /// Show the jobs in the order in which they run, and what each runs
     #[arg(long)]
     plan: bool,
-    /// Say also what this trust directory would hold back: signature, serial number, digests, rules for images
+    /// Also check signature, serial number, digests and image rules against this trust directory
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
-    /// When the findings are coloured
+    /// When to use colours
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     color: Color,
 }
@@ -48,14 +48,14 @@ pub(crate) struct Options {
 /// How findings are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people: the lines, with a mark where something is wrong
+    /// Plain text with the offending lines
     #[default]
     Human,
     /// One JSON document
     Json,
-    /// SARIF 2.1.0, which code hosts and editors show at the lines
+    /// SARIF 2.1.0, for code hosts and editors
     Sarif,
-    /// Commands to GitHub's runner, which shows them at the lines
+    /// Annotations for GitHub Actions
     Github,
 }
 
@@ -116,12 +116,12 @@ fn document(path: &Path) -> Result<Document> {
         let bytes = bytes(io::stdin())?;
         return Ok(Document { name: "stdin".into(), checked: workflow::check(&bytes), bytes });
     }
-    let bytes = read(path).hint("name a YAML file, or `-` for the standard input")?;
+    let bytes = read(path).hint("give a YAML file, or `-` for standard input")?;
     Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
 }
 
 /// The hint of other commands for a workflow with mistakes.
-pub(crate) const REMEDY: &str = "correct it; `iguana check FILE` shows every finding";
+pub(crate) const REMEDY: &str = "correct it; `iguana check FILE` shows all findings";
 
 /// Reads the workflow that the user named: a file or a pipe.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
@@ -139,7 +139,7 @@ fn bytes(file: impl Read) -> Result<Vec<u8>> {
 impl Options {
     fn refuse_a_plan_without_a_place(&self) {
         if self.plan && matches!(self.format, Format::Sarif | Format::Github) {
-            let message = "`--plan` goes with `--format human` and `--format json`";
+            let message = "use `--plan` with `--format human` or `--format json`";
             crate::Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
     }

@@ -39,27 +39,27 @@ const LOST_AND_FOUND: &str = "lost+found";
 pub(crate) struct Options {
     /// The image: a name in a registry, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, or `docker-archive:FILE[:REFERENCE]`
     image: Reference,
-    /// The directory that becomes the image's tree, which must be empty; it is made if need be
+    /// The directory to unpack into: empty, or created if it does not exist
     directory: PathBuf,
-    /// Of an image for several platforms, the one for this [default: this machine's]
+    /// The platform to select from a multi-platform image [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Machine>,
-    /// Write the digest of the image's manifest there
+    /// Write the digest of the image's manifest to this file
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
-    /// The directory of keys, policies, registries and certificates that decides; `iguana trust init` makes one
+    /// The trust directory: keys, policies, registries and certificates; create one with `iguana trust init`
     #[arg(long, value_name = "DIR", conflicts_with_all = ["authorities", "registries", "logins", "certificates"])]
     trust: Option<PathBuf>,
-    /// A CA certificate to trust, in PEM; can be repeated [default: those that this machine trusts]
+    /// A trusted CA certificate, in PEM; can be repeated [default: those of this machine]
     #[arg(long = "ca", value_name = "FILE")]
     authorities: Vec<PathBuf>,
-    /// Which registries are insecure or have mirrors, as in containers-registries.conf(5)
+    /// A registries.conf with mirrors and insecure registries, see containers-registries.conf(5)
     #[arg(long, value_name = "FILE")]
     registries: Option<PathBuf>,
-    /// Who pulls from registries that demand to know, as in containers-auth.json(5)
+    /// An auth.json with logins for registries, see containers-auth.json(5)
     #[arg(long = "auth", value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     logins: Option<PathBuf>,
-    /// CA and client certificates of single registries, in directories named `HOST[:PORT]`, as in containers-certs.d(5)
+    /// A directory with certificates for individual registries, see containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
     certificates: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let digest = image.approval().manifest();
     settle(image, &room.directory)
         .and_then(|()| room.leave())
-        .with_context(|| format!("cannot fill `{}`", options.directory.display()))?;
+        .with_context(|| format!("cannot unpack into `{}`", options.directory.display()))?;
     if let Some(file) = &options.digest_file {
         let written = output_file::write(file, output_file::PUBLIC, digest.to_string().as_bytes());
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
@@ -157,7 +157,7 @@ fn ensure_root() -> Result<()> {
         return Ok(());
     }
     Err(hinted(
-        "only root can make the files of an image: they have owners, devices and capabilities",
+        "only root can create the files of an image, which have owners, device nodes and capabilities",
         "run it with `sudo`, or in a user namespace: `unshare --map-auto --map-root-user iguana pull …`",
     ))
 }
@@ -175,8 +175,8 @@ impl PullTarget {
         let names = room.directory.names(usize::MAX).with_context(cannot)?;
         if let Some(name) = names.iter().find(|name| *name != LOST_AND_FOUND && *name != STORE) {
             return Err(hinted(
-                format!("`{}` is not empty: it has `{}`", directory.display(), name.display()),
-                "name a directory that is empty or not there yet",
+                format!("`{}` is not empty: it contains `{}`", directory.display(), name.display()),
+                "choose a directory that is empty or does not exist",
             ));
         }
         // An earlier pull that was killed may have left files.
@@ -185,7 +185,7 @@ impl PullTarget {
     }
 
     fn store(&self) -> Result<Directory> {
-        self.directory.create_directory(STORE, STORE_MODE).context("cannot make a directory for the layers")
+        self.directory.create_directory(STORE, STORE_MODE).context("cannot create a directory for the layers")
     }
 
     /// Finishes the directory: restores the modification time that the image gives it.

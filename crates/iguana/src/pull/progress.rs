@@ -45,7 +45,7 @@ impl<'a> ProgressPrinter<'a> {
         let image = self.image;
         self.waiting = None;
         match event {
-            PullEvent::Elsewhere { place, why } => self.line(&format!("not from `{place}`: {why}")),
+            PullEvent::Elsewhere { place, why } => self.line(&format!("cannot use `{place}`: {why}")),
             PullEvent::Approved { .. } => {}
             PullEvent::Asking { limit } => self.wait_for("the registry", limit),
             PullEvent::Waiting { why, wait, tried, tries } => {

@@ -61,7 +61,7 @@ pub(crate) fn examine_bundle(
     let of_ending = |ending: &str| BESIDE.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind);
     let get: Beside<'_> = &|ending| Ok(of_ending(ending).and_then(|kind| documents.get(kind)).cloned());
     let examined = || {
-        let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` has no workflow"))?;
+        let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` contains no workflow"))?;
         let candidate = Candidate { control_url, ..candidate(name, bytes, Voucher::Nothing) };
         let authenticated = candidate.authenticate(&trust.rules, get)?;
         let plan = workflow::check(bytes).into_plan(name).or_hint(check::REMEDY)?;
@@ -88,7 +88,7 @@ fn refuse_rejected(image: &oci_reference::Reference, trust: &Trust) -> Result<()
         return Ok(());
     }
     Err(hinted(
-        format!("the policy rejects the image `{image}`, whoever signs it, by its rule {rule}"),
-        format!("`iguana trust explain {image}` says more"),
+        format!("the policy always rejects the image `{image}`, by its rule {rule}"),
+        format!("see `iguana trust explain {image}`"),
     ))
 }

@@ -19,7 +19,7 @@ pub(super) fn run(subject: &str, trust: &Trust) -> Result<()> {
 }
 
 fn image(name: &str, trust: &Trust) -> Result<()> {
-    let reference: Reference = name.parse().hint("name an image, or the file of a workflow")?;
+    let reference: Reference = name.parse().hint("give an image, or the file of a workflow")?;
     let rule = trust.policy.rule(&Subject::of(&reference)?);
     output::say(format_args!("image {reference}"));
     output::say(format_args!("  rule: {rule}"));
@@ -35,7 +35,7 @@ fn workflow(file: &str, trust: &Trust) -> Result<()> {
     let bytes = check::read(Path::new(file))?;
     let examined = examine(file, &bytes, trust)?;
     let version = examined.plan.serial.map_or("none".into(), |serial| serial.to_string());
-    let last = examined.plan.valid_until.map_or("for ever".into(), |last| format!("until {last}"));
+    let last = examined.plan.valid_until.map_or("indefinitely".into(), |last| format!("until {last}"));
     let name = examined.plan.name.as_deref().unwrap_or("none");
     output::say(format_args!("workflow {file}"));
     output::say(format_args!("  name: {name}"));

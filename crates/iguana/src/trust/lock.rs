@@ -1,4 +1,4 @@
-//! `iguana lock`: which images the names in a workflow mean today, by digest.
+//! `iguana lock`: pins the images of a workflow to their current digests.
 
 use super::{finder, open, read_beside, teller};
 use crate::{check, output, output_file};
@@ -7,10 +7,10 @@ use hint::WithHint;
 use oci_trust::pins::Lock;
 use std::path::{Path, PathBuf};
 
-/// Which workflow, and whom to believe.
+/// Which workflow to lock, with which trust directory.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// The workflow; beside it WORKFLOW.lock is written
+    /// The workflow; the lock file is written to WORKFLOW.lock
     workflow: PathBuf,
     /// The trust directory [default: this machine's /etc/containers]
     #[arg(long, value_name = "DIR")]
@@ -22,7 +22,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
     let bytes = check::read(&options.workflow)?;
     let plan = workflow::check(&bytes).into_plan(&name);
-    let plan = plan.with_context(|| format!("`{name}` is not a workflow")).or_hint("correct what is told")?;
+    let plan =
+        plan.with_context(|| format!("`{name}` is not a workflow")).or_hint("correct the errors reported")?;
     let finder = finder(&open(options.trust.as_deref())?)?;
     let mut lock = Lock::of(&bytes, plan.serial);
     for image in plan.images().filter(|image| image.named().is_none_or(|named| named.digest().is_none())) {
@@ -49,8 +50,9 @@ fn warn_of_replay(workflow: &Path, target: &str, lock: &Lock) {
     let earlier = earlier.and_then(|bytes| Lock::parse(&bytes).ok());
     if earlier.is_some_and(|earlier| lock.differs(&earlier)) {
         output::note(format_args!(
-            "warning: names mean other images than in the `{target}` that was there, and the workflow is the same\n  hint: \
-             if that file was signed, raise `serial:` in the workflow, sign both anew, and raise `min-serial` in the trust"
+            "warning: images differ from those in the previous `{target}` of the same workflow\n  hint: if \
+             that file was signed, raise `serial:` in the workflow, sign both again, and raise \
+             `min-serial` in the trust directory"
         ));
     }
 }

@@ -38,12 +38,12 @@ const DEPTH: usize = 4;
 /// What to do with a trust directory.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub(crate) enum Command {
-    /// Make a strict one, with comments: nothing runs until keys are put in
+    /// Create a strict trust directory with comments: nothing runs until keys are added
     Init {
         /// The directory, which must be new or empty
         directory: PathBuf,
     },
-    /// Say whether an image or a workflow may run, by which rule, and why
+    /// Explain whether an image or a workflow may run, and by which rule
     Explain {
         /// The name of an image, or the file of a workflow
         subject: String,
@@ -80,7 +80,7 @@ pub(crate) fn open_beside(workflow: &Path, ending: &str) -> Result<Option<File>>
     let opened = untrusted_fs::open_in_its_directory(&path);
     opened
         .with_context(|| format!("cannot read `{}`", path.display()))
-        .hint("it must be a file, or a link to one in the same directory")
+        .hint("it must be a file, or a symbolic link to one in the same directory")
 }
 
 /// Reads such a file, which has at most the size limit of a document.
@@ -108,11 +108,11 @@ pub(crate) fn teller() -> impl FnMut(PullEvent) {
         waiting = match event {
             PullEvent::Asking { limit } => Some(Waiting::start("waiting for the registry".into(), limit)),
             PullEvent::Waiting { ref why, wait, .. } => {
-                output::note(format_args!("warning: {why}; trying again"));
+                output::note(format_args!("warning: {why}; retrying"));
                 Some(Waiting::start("waiting for the next attempt".into(), wait))
             }
             PullEvent::Elsewhere { ref place, ref why } => {
-                output::note(format_args!("warning: not from `{place}`: {why}"));
+                output::note(format_args!("warning: cannot use `{place}`: {why}"));
                 None
             }
             _ => waiting.take(),
@@ -134,8 +134,8 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
             continue;
         }
         if !KNOWN.contains(&name.as_str()) {
-            let message = format!("`{name}` in the trust directory `{}` has no meaning", directory.display());
-            return Err(hinted(message, format!("a trust directory has `{}`", KNOWN.join("`, `"))));
+            let message = format!("unknown file `{name}` in the trust directory `{}`", directory.display());
+            return Err(hinted(message, format!("a trust directory may contain `{}`", KNOWN.join("`, `"))));
         }
         collect(&files, &name, &name, &mut found)?;
     }
@@ -145,13 +145,14 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
 /// Collects `name` in `files`; `path` is its path relative to the trust directory.
 fn collect(files: &Files, name: &str, path: &str, found: &mut Vec<Found>) -> Result<()> {
     if files.has_directory(name) {
-        ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust directory is too deep in it");
+        ensure!(path.matches('/').count() < DEPTH, "`{path}` in the trust directory is nested too deeply");
         let below = files.directory(name);
         let mut names = below.names()?.into_iter();
         return names.try_for_each(|name| collect(&below, &name, &format!("{path}/{name}"), found));
     }
     ensure!(found.len() < FILES, "the trust directory has more than {FILES} files");
-    let file = files.open(name)?.with_context(|| format!("`{path}` in the trust directory is gone"))?;
+    let file =
+        files.open(name)?.with_context(|| format!("`{path}` in the trust directory no longer exists"))?;
     found.push((path.to_owned(), file));
     Ok(())
 }

@@ -23,11 +23,11 @@ pub(super) fn write(directory: &Path) -> Result<()> {
     let top = OutputDirectory::open(directory)?;
     if !top.is_empty() {
         let message = format!("`{}` is not empty", directory.display());
-        return Err(hinted(message, "name a new directory: nothing is written over"));
+        return Err(hinted(message, "choose a new directory: existing files are never overwritten"));
     }
     DIRECTORIES.iter().try_for_each(|name| top.directory(name))?;
     FILES.iter().try_for_each(|(path, text)| top.write(path, PUBLIC, text.as_bytes()))?;
-    output::say(format_args!("made {}; its README.md says what to put in", directory.display()));
+    output::say(format_args!("created {}; its README.md says what to put in", directory.display()));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A small made-up system: a kernel with a few modules, and the program of the initrd.
+//! A small made-up system: a kernel with a few modules, and the initrd's program.
 #![allow(clippy::disallowed_methods, reason = "tests write to temporary directories")]
 
 use std::fs;

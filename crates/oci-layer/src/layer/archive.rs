@@ -76,7 +76,7 @@ impl<'a> Archive<'a> {
             let Some(header) = self.next_header()? else {
                 ensure!(
                     extensions.is_empty(),
-                    "the archive ends behind an extension, before the entry that it is of"
+                    "the archive ends after an extension header, before its entry"
                 );
                 return Ok(None);
             };
@@ -124,7 +124,7 @@ impl<'a> Archive<'a> {
         self.position += count as u64;
         ensure!(
             self.position <= self.limit,
-            "the unpacked archive is longer than the {} bytes that fit into the file system",
+            "the unpacked archive exceeds the {} bytes that fit into the file system",
             self.limit
         );
         Ok(())
@@ -138,13 +138,13 @@ impl<'a> Archive<'a> {
         match self.read(&mut block)? {
             0 => return Ok(None),
             BLOCK => {}
-            _ => bail!("the archive is cut off in the header at byte {start}"),
+            _ => bail!("the archive is truncated in the header at byte {start}"),
         }
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let header = Header(block);
-        ensure!(header.is_intact(), "there is no header of a tar archive at byte {start}");
+        ensure!(header.is_intact(), "there is no tar header at byte {start}");
         Ok(Some(header))
     }
 
@@ -187,11 +187,15 @@ impl<'a> Archive<'a> {
 
     fn extension(&mut self, header: &Header) -> anyhow::Result<Vec<u8>> {
         let size = header.size()?;
-        ensure!(size <= EXTENSION_LIMIT, "an extension of {size} bytes: at most {EXTENSION_LIMIT} are taken");
+        ensure!(
+            size <= EXTENSION_LIMIT,
+            "an extension header of {size} bytes exceeds the limit of \
+                                          {EXTENSION_LIMIT}"
+        );
         self.begin_content(size);
         let mut bytes = vec![0; size as usize];
         let count = self.read(&mut bytes)?;
-        ensure!(count == bytes.len(), "the archive is cut off in an extension");
+        ensure!(count == bytes.len(), "the archive is truncated in an extension header");
         self.left = 0;
         Ok(bytes)
     }
@@ -236,7 +240,7 @@ impl<'a> Archive<'a> {
             xattrs: records.xattrs,
         };
         if kind == EntryKind::File {
-            self.lay_out(header, &records.sparse, &mut entry).context("its map of holes")?;
+            self.lay_out(header, &records.sparse, &mut entry).context("its sparse map")?;
         }
         Ok(entry)
     }
@@ -269,7 +273,7 @@ impl<'a> Archive<'a> {
         while goes_on {
             let mut block = [0; BLOCK];
             read += self.read(&mut block)? as u64;
-            ensure!(read % BLOCK as u64 == 0 && read > 0, "the archive is cut off in it");
+            ensure!(read % BLOCK as u64 == 0 && read > 0, "the archive is truncated in it");
             ensure!(read <= EXTENSION_LIMIT, "it is longer than {EXTENSION_LIMIT} bytes");
             pieces.extend(sparse::pieces(&block[..504])?);
             goes_on = block[504] != 0;
@@ -282,8 +286,8 @@ impl<'a> Archive<'a> {
         let mut map = MapInContent::default();
         loop {
             let mut block = [0; BLOCK];
-            ensure!(self.left >= BLOCK as u64, "it is longer than the content");
-            ensure!(self.read(&mut block)? == BLOCK, "the archive is cut off in it");
+            ensure!(self.left >= BLOCK as u64, "it is longer than the file's content");
+            ensure!(self.read(&mut block)? == BLOCK, "the archive is truncated in it");
             self.left -= BLOCK as u64;
             if let Some(pieces) = map.push(&block)? {
                 return Ok(pieces);
@@ -316,7 +320,7 @@ const SIZE: Field = (124, 12, "size");
 const MTIME: Field = (136, 12, "time");
 const MAJOR: Field = (329, 8, "major number");
 const MINOR: Field = (337, 8, "minor number");
-const REAL_SIZE: Field = (483, 12, "size with holes");
+const REAL_SIZE: Field = (483, 12, "real size");
 
 struct Header([u8; BLOCK]);
 
@@ -365,11 +369,11 @@ impl Header {
     fn size(&self) -> anyhow::Result<u64> {
         let size = self.number(SIZE)?;
         let size = i64::try_from(size).ok().and_then(|size| u64::try_from(size).ok());
-        size.context("it has an impossible size")
+        size.context("its size is impossible")
     }
 
     fn mtime(&self) -> anyhow::Result<Timespec> {
-        let seconds = i64::try_from(self.number(MTIME)?).context("its time is beyond 64 bits")?;
+        let seconds = i64::try_from(self.number(MTIME)?).context("its time exceeds 64 bits")?;
         Ok(Timespec { tv_sec: seconds, tv_nsec: 0 })
     }
 
@@ -388,7 +392,7 @@ pub(super) fn number(field: &[u8]) -> anyhow::Result<i128> {
     let text = terminated(field).trim_ascii();
     ensure!(
         text.iter().all(|byte| (b'0'..=b'7').contains(byte)),
-        "`{}` is no octal number",
+        "`{}` is not an octal number",
         text.escape_ascii()
     );
     Ok(text.iter().fold(0, |value, digit| (value << 3) | i128::from(digit - b'0')))
@@ -399,7 +403,7 @@ fn id(number: i128) -> anyhow::Result<u32> {
     u32::try_from(number)
         .ok()
         .filter(|id| *id != u32::MAX)
-        .with_context(|| format!("{number} is beyond 32 bits"))
+        .with_context(|| format!("{number} exceeds 32 bits"))
 }
 
 fn terminated(field: &[u8]) -> &[u8] {

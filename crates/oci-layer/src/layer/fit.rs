@@ -198,7 +198,7 @@ impl Plan<'_> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("the root of a layer is not a directory");
         };
-        let branch = self.root.find_mut(above).context("a directory of the layer is not planned")?;
+        let branch = self.root.find_mut(above).context("a directory of the layer has no place")?;
         Ok((&mut branch.items, name))
     }
 
@@ -217,11 +217,11 @@ impl Plan<'_> {
         let Some((path, target)) = waiting.first() else { return Ok(()) };
         Err(hinted(
             format!(
-                "the hard link `{}` leads to `{}`, which neither its layer nor one below has",
+                "the hard link `{}` refers to `{}`, which neither its layer nor one below it contains",
                 path.display(),
                 target.display()
             ),
-            "the image is damaged: build it anew",
+            "the image is damaged: rebuild it",
         ))
     }
 
@@ -235,7 +235,7 @@ impl Plan<'_> {
             (Some(Item::File(origin)), _) => origin.clone(),
             (Some(Item::Whiteout), _) => return Ok(false),
             (Some(Item::Branch(_)), _) | (None, Seen::MergedDirectory(_)) => {
-                bail!("the hard link `{}` leads to a directory", path.display())
+                bail!("the hard link `{}` refers to a directory", path.display())
             }
             (None, Seen::Other(layer) | Seen::Link(layer)) => {
                 Origin { layer, path: found_at, is_direct: false }
@@ -360,7 +360,7 @@ impl Copy<'_> {
                 Item::Whiteout => make_whiteout(directory.as_fd(), name)?,
                 Item::File(origin) => {
                     let made = self.link(origin, directory, name);
-                    made.with_context(|| format!("cannot make `{}`", path.join(name).display()))?;
+                    made.with_context(|| format!("cannot create `{}`", path.join(name).display()))?;
                 }
                 Item::Branch(inner) => {
                     let below = directory.create_directory(name, MODE_MEANWHILE)?;

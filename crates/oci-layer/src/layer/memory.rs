@@ -20,10 +20,7 @@ impl Memory {
             return Ok(());
         }
         Err(hinted(
-            format!(
-                "the names and attributes of the layer's directories take more than {} MiB",
-                MEMORY_LIMIT >> 20
-            ),
+            format!("the names and attributes of the layer's directories exceed {} MiB", MEMORY_LIMIT >> 20),
             "build the image with fewer directories, or with shorter paths",
         ))
     }

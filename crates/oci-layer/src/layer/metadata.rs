@@ -53,7 +53,7 @@ impl Metadata {
         let size = this.size();
         ensure!(
             size <= XATTRS_LIMIT,
-            "its extended attributes have {size} bytes, and at most {XATTRS_LIMIT} are taken"
+            "its extended attributes have {size} bytes, more than the limit of {XATTRS_LIMIT}"
         );
         Ok(this)
     }

@@ -197,7 +197,7 @@ impl Unpacker {
         }
         let path = relative(name)?;
         let Some(name) = path.file_name() else {
-            ensure!(entry.kind == EntryKind::Directory, "the image's root is said to be no directory");
+            ensure!(entry.kind == EntryKind::Directory, "the image's root is not a directory");
             return self.describe(PathBuf::new(), Metadata::of(&mut entry)?);
         };
         let above = path.parent().unwrap_or(Path::new(""));

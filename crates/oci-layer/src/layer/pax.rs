@@ -68,14 +68,14 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 pub(super) fn decimal(text: &[u8]) -> anyhow::Result<i64> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    number.with_context(|| format!("`{}` is no number", text.escape_ascii()))
+    number.with_context(|| format!("`{}` is not a number", text.escape_ascii()))
 }
 
 /// Decimal seconds since 1970, possibly negative, possibly with a fraction.
 fn time(text: &[u8]) -> anyhow::Result<Timespec> {
     let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
     let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
-    ensure!(fraction.iter().all(u8::is_ascii_digit), "`{}` is no time", text.escape_ascii());
+    ensure!(fraction.iter().all(u8::is_ascii_digit), "`{}` is not a time", text.escape_ascii());
     let digits = fraction.iter().chain(&[b'0'; NANOSECOND_DIGITS]).take(NANOSECOND_DIGITS);
     let nanoseconds = digits.fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
     let seconds = decimal(whole)?;

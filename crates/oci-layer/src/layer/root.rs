@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
         self.steps += 1;
         ensure!(
             self.steps <= STEPS_LIMIT,
-            "`{}` leads through more than {STEPS_LIMIT} names",
+            "resolving `{}` takes more than {STEPS_LIMIT} steps",
             self.path.display()
         );
         Ok(self.left.pop_front())
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
     /// Continues with the target of a link; returns whether that is an absolute path.
     pub(super) fn follow(&mut self, target: &Path) -> anyhow::Result<bool> {
         self.links += 1;
-        ensure!(self.links <= LINKS_LIMIT, "`{}` leads through too many links", self.path.display());
+        ensure!(self.links <= LINKS_LIMIT, "too many symbolic links in `{}`", self.path.display());
         parts(target).rev().for_each(|part| self.left.push_front(part));
         Ok(target.is_absolute())
     }
@@ -186,7 +186,7 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
 pub(super) fn relative(name: &[u8]) -> anyhow::Result<PathBuf> {
     ensure!(
         name.len() <= NAME_LIMIT,
-        "its name has {} bytes, and a path has at most {NAME_LIMIT}",
+        "its name has {} bytes, more than the limit of {NAME_LIMIT}",
         name.len()
     );
     let mut path = PathBuf::new();
@@ -205,7 +205,7 @@ pub(super) fn relative(name: &[u8]) -> anyhow::Result<PathBuf> {
 pub(super) fn check_depth(depth: usize) -> anyhow::Result<()> {
     ensure!(
         depth <= DEPTH_LIMIT,
-        "it lies {depth} names deep, and at most {DEPTH_LIMIT} are taken, links followed"
+        "it is {depth} directories deep with links resolved, more than the limit of {DEPTH_LIMIT}"
     );
     Ok(())
 }
@@ -222,7 +222,7 @@ pub(super) fn make_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), 
 
 /// Makes a directory opaque: it hides the content that lower layers have in it.
 pub(crate) fn make_opaque(directory: BorrowedFd<'_>) -> anyhow::Result<()> {
-    fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide what is below it")
+    fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()).context("cannot hide the lower directory")
 }
 
 /// Whether a directory is opaque.

@@ -114,24 +114,24 @@ impl MapInContent {
 }
 
 fn in_pairs(numbers: &[i64]) -> anyhow::Result<Vec<Piece>> {
-    ensure!(numbers.len().is_multiple_of(2), "it ends behind an offset");
+    ensure!(numbers.len().is_multiple_of(2), "it ends after an offset");
     let piece = |pair: &[i64]| Ok(Piece { offset: pair[0].try_into()?, length: pair[1].try_into()? });
     numbers.chunks_exact(2).map(piece).collect()
 }
 
 /// Checks that the pieces are in order, inside the file, and cover all of the stored content.
 pub(super) fn check(pieces: &[Piece], size: u64, stored: u64) -> anyhow::Result<()> {
-    ensure!(i64::try_from(size).is_ok(), "the file has an impossible size");
+    ensure!(i64::try_from(size).is_ok(), "the file's size is impossible");
     let (mut end, mut content) = (0, 0_u64);
     for piece in pieces {
-        ensure!(piece.offset >= end, "its pieces overlap");
+        ensure!(piece.offset >= end, "its regions overlap");
         end = piece
             .offset
             .checked_add(piece.length)
             .filter(|end| *end <= size)
-            .context("it goes beyond the file")?;
+            .context("it extends beyond the file")?;
         content += piece.length;
     }
-    ensure!(content == stored, "it tells of {content} bytes, and there are {stored}");
+    ensure!(content == stored, "it describes {content} bytes, but the archive has {stored}");
     Ok(())
 }

@@ -107,7 +107,7 @@ impl View {
             return Ok(());
         }
         Err(hinted(
-            format!("putting its layers together takes more than {} look-ups", self.lookups_limit),
+            format!("assembling its layers takes more than {} lookups", self.lookups_limit),
             "build the image with fewer layers, for example with `buildah build --layers=false`",
         ))
     }

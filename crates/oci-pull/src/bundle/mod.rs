@@ -86,20 +86,20 @@ impl Bundle {
             return Ok(None);
         }
         let file = top.file(path, Links::Refuse);
-        let packed = Packed::of(file.hint("write the path without links, of a file")?, &shown)?;
+        let packed = Packed::of(file.hint("use a path without symbolic links, of a regular file")?, &shown)?;
         Self::read(Files::Packed(packed), &shown).map(Some)
     }
 
     fn read(files: Files, path: &Path) -> anyhow::Result<Opened> {
         let cannot = || format!("`{}` is not a bundle", path.display());
         let layout = Layout::open(files).with_context(cannot);
-        let layout = layout.hint("`iguana bundle WORKFLOW --output FILE` makes one")?;
+        let layout = layout.hint("create one with `iguana bundle WORKFLOW --output FILE`")?;
         let entry = entry(layout.entries()).with_context(cannot)?;
         let read = || -> Result<_, Failure> {
             let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
             let manifest =
                 ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref(), deadline)?[..])
-                    .context("the workflow's manifest is not understood")?;
+                    .context("the workflow's manifest is malformed")?;
             let documents = documents(&manifest, |digest| layout.document(digest, deadline))?;
             Ok((manifest, documents))
         };
@@ -133,7 +133,7 @@ impl Opened {
         mut documents: HashMap<String, Vec<u8>>,
     ) -> anyhow::Result<Self> {
         let images = documents.remove(IMAGES).map(|index| ambiguity::index(&index)).transpose();
-        let images = images.context("the list of its images is not understood")?;
+        let images = images.context("its list of images is malformed")?;
         let images = images.map_or(Vec::new(), |index| index.manifests().clone());
         let blobs = manifest.layers().iter().chain([manifest.config()]);
         let blobs = blobs.map(|blob| Ok((Digest::from_str(blob.digest().as_ref())?, blob.size())));
@@ -157,7 +157,7 @@ fn entry(entries: &[Descriptor]) -> anyhow::Result<&Descriptor> {
     let named = entries.iter().find(|entry| name_of(entry) == Some(NAME));
     let found = named.or_else(|| artifact::entry(entries));
     found.or_else(|| entries.first().filter(|_| entries.len() == 1)).ok_or_else(|| {
-        hinted("it has no workflow in it", "`iguana bundle WORKFLOW --output FILE` makes one that has")
+        hinted("it contains no workflow", "create one with `iguana bundle WORKFLOW --output FILE`")
     })
 }
 
@@ -182,7 +182,7 @@ pub(super) fn documents(
     }
     if !documents.contains_key(WORKFLOW) {
         let hint = format!("one of its layers must have the media type `{WORKFLOW}`");
-        return Err(Failure::permanent(hinted("it has no workflow", hint)));
+        return Err(Failure::permanent(hinted("it contains no workflow", hint)));
     }
     Ok(documents)
 }
@@ -251,7 +251,7 @@ mod tests {
         let read = |layers| documents(&manifest(layers), |_| Ok(b"text".to_vec()));
         assert_eq!(read(json!([layer(1, WORKFLOW), layer(2, "text/plain")])).ok().unwrap().len(), 1);
         for (layers, why) in [
-            (json!([layer(1, "text/plain")]), "it has no workflow"),
+            (json!([layer(1, "text/plain")]), "it contains no workflow"),
             (json!([layer(1, WORKFLOW), layer(2, WORKFLOW)]), "it has two layers of the type"),
         ] {
             let said = read(layers).err().unwrap().error.to_string();

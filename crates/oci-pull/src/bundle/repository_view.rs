@@ -64,8 +64,8 @@ impl ImageSource for RepositoryView {
         let named = || self.bundle.names().find(|(known, _)| *known == name).map(|(_, digest)| digest);
         let digest = identifier.parse().ok().filter(|digest| self.bundle.has(*digest)).or_else(named);
         let digest = digest.ok_or_else(|| {
-            let message = format!("the bundle has no `{identifier}` of `{}`", self.repository);
-            Failure::absent(hinted(message, "make the bundle anew"))
+            let message = format!("the bundle does not contain `{identifier}` of `{}`", self.repository);
+            Failure::absent(hinted(message, "create the bundle again"))
         })?;
         self.document(digest, deadline)
     }

@@ -38,7 +38,7 @@ impl Bundle {
             self.0.images.iter().try_for_each(|image| walk.document(image, Depth::Top))?;
             self.0.blobs.iter().try_for_each(|(digest, size)| walk.blob(*digest, *size))
         };
-        read().with_context(|| format!("`{}` is not whole", self.source().name()))?;
+        read().with_context(|| format!("`{}` is incomplete", self.source().name()))?;
         let bytes = self.0.blobs.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
         Ok(Inventory { names: self.0.images.len(), blobs: self.0.blobs.len(), bytes })
     }
@@ -78,16 +78,16 @@ impl Walk<'_> {
             .source()
             .document(digest, Deadline::within(DOCUMENT_TIME_LIMIT))
             .map_err(|failure| failure.error)?;
-        let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is not understood")?;
+        let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is malformed")?;
         if shape.manifests.is_none() {
-            let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is not understood")?;
+            let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is malformed")?;
             let blobs = manifest.layers().iter().chain([manifest.config()]);
             return blobs
                 .map(|blob| (blob.digest(), blob.size()))
                 .try_for_each(|(digest, size)| self.blob(Digest::from_str(digest.as_ref())?, size));
         }
-        ensure!(depth == Depth::Top, "`{digest}` is an index in another index");
-        let index = ambiguity::index(&bytes).context("an index is not understood")?;
+        ensure!(depth == Depth::Top, "`{digest}` is an index within an index");
+        let index = ambiguity::index(&bytes).context("an index is malformed")?;
         let mut taken = 0;
         for entry in index.manifests() {
             if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {
@@ -95,7 +95,11 @@ impl Walk<'_> {
                 taken += 1;
             }
         }
-        ensure!(taken > 0 || index.manifests().is_empty(), "`{digest}` has none of its manifests in it");
+        ensure!(
+            taken > 0 || index.manifests().is_empty(),
+            "the bundle contains none of the manifests of \
+                                                            `{digest}`"
+        );
         Ok(())
     }
 
@@ -111,7 +115,7 @@ impl Walk<'_> {
                 count => hasher.update(&block[..count]),
             }
         }
-        digest.expect("a blob", hasher.finish()).hint("it was changed, or copied badly: make the bundle anew")
+        digest.expect("a blob", hasher.finish()).hint("it was modified or damaged: create the bundle again")
     }
 
     /// Marks a blob as seen; returns whether it is new. A blob that the artifact does not list is an error, as copying
@@ -120,7 +124,7 @@ impl Walk<'_> {
         match self.bundle.0.blobs.get(&digest) {
             None => bail!("its artifact does not list `{digest}`"),
             Some(listed) => {
-                ensure!(*listed == size, "`{digest}` is listed with {listed} bytes and with {size}")
+                ensure!(*listed == size, "`{digest}` is listed with two sizes, {listed} and {size}")
             }
         }
         Ok(self.seen.insert(digest))

@@ -36,7 +36,7 @@ impl Writer {
     /// # Errors
     /// When it cannot be created.
     pub fn new(directory: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
         Self::within(Directory::open(directory)?)
     }
 
@@ -107,7 +107,10 @@ impl Writer {
                     Ok(0) => break io::ErrorKind::UnexpectedEof.into(),
                     Ok(count) => {
                         received += count as u64;
-                        ensure!(received <= size, "it is longer than the {size} bytes of its manifest");
+                        ensure!(
+                            received <= size,
+                            "it is longer than the {size} bytes stated in the manifest"
+                        );
                         hasher.update(&block[..count]);
                         file.write_all(&block[..count]).with_context(cannot)?;
                     }
@@ -170,7 +173,7 @@ impl Writer {
         for name in self.blobs.names(usize::MAX)? {
             let digest: Digest = format!("sha256:{}", name.to_string_lossy()).parse()?;
             let found = self.blobs.stat(&name, Links::Refuse)?;
-            let found = found.with_context(|| format!("`{digest}` is gone"))?;
+            let found = found.with_context(|| format!("`{digest}` no longer exists"))?;
             blobs.push((digest, u64::try_from(found.st_size)?));
         }
         blobs.sort_by_key(|(digest, _)| digest.to_string());

@@ -54,11 +54,11 @@ impl DockerArchive {
     pub(super) fn open(packed: Packed, name: &str) -> anyhow::Result<Self> {
         let path = packed.path().display().to_string();
         let items = file(&packed, "manifest.json").and_then(Part::document).map_err(|error| {
-            let what = format!("`{path}` is not what `docker save` writes");
-            hinted(format!("{what}: {error}"), "an OCI image layout in a tar is an `oci-archive:`")
+            let what = format!("`{path}` is not an archive of `docker save`");
+            hinted(format!("{what}: {error}"), "for a tar of an OCI image layout, use `oci-archive:`")
         })?;
         let items: Vec<Item> = serde_json::from_slice(&items)
-            .with_context(|| format!("`manifest.json` in `{path}` is not understood"))?;
+            .with_context(|| format!("`manifest.json` in `{path}` is malformed"))?;
         let item = choose(items, name, &path)?;
         let (files, digests) = (HashMap::new(), HashMap::new());
         let mut image = Self { path, packed, manifest: Vec::new(), files, digests };
@@ -69,12 +69,12 @@ impl DockerArchive {
     /// Makes the manifest that the image would have in a registry.
     fn describe(&mut self, item: &Item) -> anyhow::Result<Value> {
         let bytes = file(&self.packed, &item.config)?.document()?;
-        let configuration = ImageConfiguration::from_reader(&bytes[..])
-            .context("the image's configuration is not understood")?;
+        let configuration =
+            ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is malformed")?;
         let diff_ids = configuration.rootfs().diff_ids();
         ensure!(
             diff_ids.len() == item.layers.len(),
-            "`manifest.json` has {} layers, and the configuration tells of {}",
+            "`manifest.json` lists {} layers, but the configuration lists {}",
             item.layers.len(),
             diff_ids.len()
         );
@@ -98,7 +98,7 @@ impl DockerArchive {
         let size = part.len();
         part.take(4).read_to_end(&mut beginning)?;
         let packing = PACKINGS.iter().find(|(mark, _)| beginning.starts_with(mark));
-        let (mark, media_type) = packing.context("a layer that is nothing")?;
+        let (mark, media_type) = packing.context("a layer without content")?;
         let digest = if mark.is_empty() { diff_id } else { self.digest(name)? };
         self.files.insert(digest, name.into());
         Ok(json!({"mediaType": media_type, "digest": digest.to_string(), "size": size}))
@@ -154,7 +154,7 @@ fn choose(mut items: Vec<Item>, name: &str, path: &str) -> anyhow::Result<Item> 
         Some(found) => Ok(items.swap_remove(found)),
         None if name.is_empty() => Err(hinted(
             format!("`{path}` has {count} images"),
-            format!("write which one behind it, a tag (`{}`) or its place (`:@0`)", tags().join("`, `")),
+            format!("append the one to use, by its tag (`{}`) or position (`:@0`)", tags().join("`, `")),
         )),
         None => Err(hinted(
             format!("`{path}` has no image `{name}`"),

@@ -61,7 +61,10 @@ impl Files {
             Self::Directory(directory) => {
                 let file = match directory.file(name, Links::Inside) {
                     Err(error) if error.is_not_found() => return absent(directory, name),
-                    opened => opened.hint("copy the image again: it is a directory of plain files")?,
+                    opened => opened.hint(
+                        "copy the image again: a layout contains only directories and \
+                                           regular files",
+                    )?,
                 };
                 let end = file.metadata()?.len();
                 Ok(Some(Part { file, position: 0, end }))
@@ -74,7 +77,7 @@ impl Files {
 /// The path of an open file (proc_pid_fd(5)); `shown` is for the message.
 fn resolved(open: BorrowedFd<'_>, shown: &Path) -> anyhow::Result<PathBuf> {
     let path = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()));
-    path.with_context(|| format!("cannot find out where `{}` is", shown.display()))
+    path.with_context(|| format!("cannot resolve `{}`", shown.display()))
 }
 
 /// `None`, or an error if the name is a link that leads nowhere inside the directory.
@@ -82,8 +85,11 @@ fn absent(directory: &Directory, name: &str) -> anyhow::Result<Option<Part>> {
     match directory.stat(name, Links::Inside) {
         Ok(None) => Ok(None),
         _ => Err(hinted(
-            format!("`{name}` in `{}` is a link to what is not in it", directory.path().display()),
-            "copy the directory with what its links lead to: `cp -rL FROM TO`",
+            format!(
+                "`{name}` in `{}` is a symbolic link that leaves the directory",
+                directory.path().display()
+            ),
+            "copy the directory with its links resolved: `cp -rL FROM TO`",
         )),
     }
 }
@@ -115,7 +121,7 @@ impl Part {
     /// All bytes of a small file.
     pub(super) fn document(mut self) -> anyhow::Result<Vec<u8>> {
         let bytes = self.len();
-        ensure!(bytes <= DOCUMENT_LIMIT, "{bytes} bytes are more than the {DOCUMENT_LIMIT} of a document");
+        ensure!(bytes <= DOCUMENT_LIMIT, "{bytes} bytes exceed the limit of {DOCUMENT_LIMIT} for a document");
         let mut document = Vec::new();
         self.read_to_end(&mut document)?;
         Ok(document)
@@ -151,9 +157,8 @@ impl Packed {
     pub(crate) fn of(file: File, path: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot read `{}`", path.display());
         refuse_compressed(path, &file)?;
-        let members = members::find(&file)
-            .with_context(cannot)
-            .hint("it must be a whole tar, not compressed, on a disk that was written to its end")?;
+        let members =
+            members::find(&file).with_context(cannot).hint("it must be a complete, uncompressed tar")?;
         Ok(Self { path: path.into(), file, members })
     }
 
@@ -175,7 +180,7 @@ impl Packed {
                 None => return Ok(None),
                 Some(Member::Link(target)) => name.clone_from(target),
                 Some(Member::File { start, bytes }) => {
-                    let file = self.file.try_clone().context("cannot open it a second time")?;
+                    let file = self.file.try_clone().context("cannot reopen it")?;
                     return Ok(Some(Part { file, position: *start, end: start + bytes }));
                 }
             }
@@ -192,7 +197,7 @@ fn refuse_compressed(path: &Path, file: &File) -> anyhow::Result<()> {
     found.map_or(Ok(()), |(compression, _)| {
         Err(hinted(
             format!("`{}` is compressed by {compression}", path.display()),
-            "decompress it: what is in it is compressed already",
+            "decompress it: its layers are already compressed",
         ))
     })
 }
@@ -265,7 +270,9 @@ mod tests {
         let files = Files::Directory(Directory::open(directory.path()).unwrap());
         assert_eq!(files.open("inside").unwrap().unwrap().document().unwrap(), b"file");
         assert!(files.open("none").unwrap().is_none());
-        for (name, expected) in [("out", "is a link to what is not in it"), ("fifo", "it is a FIFO")] {
+        for (name, expected) in
+            [("out", "is a symbolic link that leaves the directory"), ("fifo", "it is a FIFO")]
+        {
             let error = files.open(name).unwrap_err();
             assert!(format!("{error:#}").contains(expected), "{error:#}");
             assert!(hint::of(&error).is_some());

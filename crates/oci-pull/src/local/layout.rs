@@ -32,15 +32,15 @@ impl Layout {
             image_layout_version: String,
         }
         let mark: Mark = serde_json::from_slice(&document(&files, "oci-layout")?)
-            .with_context(|| format!("`oci-layout` in `{}` is not understood", files.path().display()))?;
+            .with_context(|| format!("`oci-layout` in `{}` is malformed", files.path().display()))?;
         ensure!(
             mark.image_layout_version.starts_with("1."),
-            "`{}` is an OCI image layout of version `{}`, and known is `1.0.0`",
+            "`{}` is an OCI image layout of version `{}`; only `1.0.0` is supported",
             files.path().display(),
             mark.image_layout_version
         );
         let index = ambiguity::index(&document(&files, "index.json")?)
-            .with_context(|| format!("`index.json` in `{}` is not understood", files.path().display()))?;
+            .with_context(|| format!("`index.json` in `{}` is malformed", files.path().display()))?;
         Ok(Self { files, index })
     }
 
@@ -62,12 +62,12 @@ impl Layout {
             let names: Vec<&str> = entries.iter().filter_map(name_of).collect();
             match (name, names.is_empty()) {
                 (_, true) => hinted(
-                    format!("`{path}` has {} images, all without a name", entries.len()),
-                    "write `:@0` behind it for the first",
+                    format!("`{path}` has {} unnamed images", entries.len()),
+                    "append `:@0` for the first",
                 ),
                 ("", false) => hinted(
                     format!("`{path}` has {} images", entries.len()),
-                    format!("write which one behind it: `:{}`", names.join("`, `:")),
+                    format!("append the one to use: `:{}`", names.join("`, `:")),
                 ),
                 _ => hinted(
                     format!("`{path}` has no image `{name}`"),
@@ -81,7 +81,7 @@ impl Layout {
         let name = format!("blobs/{}", digest.to_string().replace(':', "/"));
         let path = self.files.path().display();
         self.files.open(&name)?.ok_or_else(|| {
-            hinted(format!("`{path}` has no `{name}`"), "the copy is not whole: copy the image again")
+            hinted(format!("`{path}` has no `{name}`"), "the copy is incomplete: copy the image again")
         })
     }
 }
@@ -100,7 +100,7 @@ fn document(files: &Files, name: &str) -> anyhow::Result<Vec<u8>> {
     let found = files.open(name)?.ok_or_else(|| {
         hinted(
             format!("`{path}` is not an OCI image layout: it has no `{name}`"),
-            "`skopeo copy` makes one; what `docker save` writes is a `docker-archive:`",
+            "create one with `skopeo copy`; for an archive of `docker save`, use `docker-archive:`",
         )
     })?;
     found.document().with_context(|| format!("cannot read `{name}` in `{path}`"))
@@ -137,8 +137,8 @@ impl ImageSource for Layout {
         let path = self.files.path().display();
         if file.len() != size {
             return Err(Failure::permanent(hinted(
-                format!("`{path}` has {} bytes of `{digest}`, which has {size}", file.len()),
-                "the copy is not whole: copy the image again",
+                format!("`{path}` has {} of the {size} bytes of `{digest}`", file.len()),
+                "the copy is incomplete: copy the image again",
             )));
         }
         Ok(Box::new(file.skip(start)))
@@ -217,7 +217,11 @@ mod tests {
         layout.blob(digest, 10, 9).unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "0");
         let cut = layout.blob(digest, 11, 0).err().unwrap();
-        assert!(cut.error.to_string().contains("has 10 bytes of") && !cut.may_pass(), "{}", cut.error);
+        assert!(
+            cut.error.to_string().contains("has 10 of the 11 bytes of") && !cut.may_pass(),
+            "{}",
+            cut.error
+        );
         let file = directory.path().join(format!("blobs/{}", digest.to_string().replace(':', "/")));
         fs::write(file, "manifest 9").unwrap();
         let changed = layout.manifest("", soon()).unwrap_err().error;

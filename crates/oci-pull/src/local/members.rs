@@ -82,14 +82,14 @@ fn header(file: &File, position: u64, length: u64) -> anyhow::Result<Option<Head
     let is_checksum = |place: &usize| (148..156).contains(place);
     let sum = |(place, byte): (usize, &u8)| u32::from(if is_checksum(&place) { b' ' } else { *byte });
     let sum: u32 = bytes.iter().enumerate().map(sum).sum();
-    ensure!(header.cksum().ok() == Some(sum), "what is at {position} is no header of a tar");
+    ensure!(header.cksum().ok() == Some(sum), "there is no tar header at byte {position}");
     Ok(Some(header))
 }
 
 fn content(file: &File, start: u64, bytes: u64) -> anyhow::Result<Vec<u8>> {
     ensure!(
         bytes <= EXTENSION_LIMIT,
-        "a header before a file's own has {bytes} bytes, more than the {EXTENSION_LIMIT} that are taken"
+        "an extension header of {bytes} bytes exceeds the limit of {EXTENSION_LIMIT}"
     );
     let mut content = vec![0; usize::try_from(bytes)?];
     file.read_exact_at(&mut content, start)?;
@@ -147,7 +147,7 @@ fn member(
 }
 
 fn text(name: &[u8]) -> anyhow::Result<String> {
-    ensure!(name.len() <= NAME_LIMIT, "`{}` is longer than the {NAME_LIMIT} bytes of a name", shown(name));
+    ensure!(name.len() <= NAME_LIMIT, "the name `{}` exceeds the limit of {NAME_LIMIT} bytes", shown(name));
     let name = String::from_utf8_lossy(name);
     Ok(name.strip_prefix("./").unwrap_or(&name).to_owned())
 }
@@ -217,7 +217,7 @@ mod tests {
             let file = tar_of(&[(kind, "name", 64 << 30, b"")]);
             file.set_len(65 << 30).unwrap();
             let error = find(&file).unwrap_err().to_string();
-            assert!(error.starts_with("a header before a file's own has 68719476736 bytes"), "{error}");
+            assert!(error.starts_with("an extension header of 68719476736 bytes"), "{error}");
         }
     }
 
@@ -228,7 +228,7 @@ mod tests {
             (EntryType::GNULongName, "n", name.len() as u64, name.as_bytes()),
             (EntryType::Regular, "x", 0, b""),
         ]);
-        assert!(find(&long).unwrap_err().to_string().contains("longer than the 1024 bytes"));
+        assert!(find(&long).unwrap_err().to_string().contains("exceeds the limit of 1024 bytes"));
         let directories: Vec<_> =
             (0..=HEADERS_LIMIT).map(|_| (EntryType::Directory, "d", 0, &b""[..])).collect();
         assert!(find(&tar_of(&directories)).unwrap_err().to_string().contains("more than 40000 headers"));
@@ -236,6 +236,6 @@ mod tests {
         assert!(find(&endless).unwrap_err().to_string().contains("ends in the middle of `x`"));
         let file = tar_of(&[(EntryType::Regular, "x", 0, b"")]);
         file.write_all_at(b"y", 0).unwrap();
-        assert!(find(&file).unwrap_err().to_string().contains("is no header of a tar"));
+        assert!(find(&file).unwrap_err().to_string().contains("there is no tar header at byte"));
     }
 }

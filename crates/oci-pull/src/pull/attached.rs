@@ -76,7 +76,7 @@ impl SignatureManifest {
 /// Refuses more signatures than anybody makes, and larger ones.
 pub(super) fn check_bounds(signatures: &[&Descriptor]) -> anyhow::Result<()> {
     if signatures.len() > MOST_SIGNATURES {
-        let hint = "sign the image anew in another repository, or remove signatures that nobody needs";
+        let hint = "sign the image again in another repository, or remove unneeded signatures";
         return Err(hinted(
             format!("it has {} signatures, more than {MOST_SIGNATURES}", signatures.len()),
             hint,
@@ -85,7 +85,7 @@ pub(super) fn check_bounds(signatures: &[&Descriptor]) -> anyhow::Result<()> {
     let largest = signatures.iter().map(|layer| layer.size()).max().unwrap_or_default();
     ensure!(
         largest <= PAYLOAD_LIMIT,
-        "a signature has {largest} bytes, more than the {PAYLOAD_LIMIT} of what is signed"
+        "a signature payload of {largest} bytes exceeds the limit of {PAYLOAD_LIMIT}"
     );
     Ok(())
 }
@@ -174,7 +174,7 @@ impl<'a> Attached<'a> {
                 let digest = Digest::from_str(layer.digest().as_ref())?;
                 let payload = self.repository.document(digest, deadline)?;
                 if payload.len() as u64 != layer.size() {
-                    let message = format!("`{digest}` has another size than its descriptor says");
+                    let message = format!("the size of `{digest}` differs from its descriptor");
                     return Err(Failure::permanent(anyhow::Error::msg(message)));
                 }
                 Ok(payload)
@@ -219,7 +219,7 @@ impl<'a> Attached<'a> {
     }
 
     fn pass_over(&self, what: &str, why: anyhow::Error) {
-        self.obstacles.borrow_mut().push(why.context(format!("{what} cannot be had")));
+        self.obstacles.borrow_mut().push(why.context(format!("cannot read {what}")));
     }
 
     /// Asks with retries; the inner failure is permanent.
@@ -241,8 +241,8 @@ impl<'a> Attached<'a> {
             return Ok(());
         }
         Err(hinted(
-            format!("they did not all come within {} s", SIGNATURES_TIME_LIMIT.as_secs()),
-            format!("look into the registry of `{}`: it answers too slowly", self.repository.name()),
+            format!("they did not all arrive within {} s", SIGNATURES_TIME_LIMIT.as_secs()),
+            format!("check the registry of `{}`: it responds too slowly", self.repository.name()),
         ))
     }
 }

@@ -29,8 +29,8 @@ impl Finder {
     /// would not trust the bundle for the meaning of its tag.
     pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Machine>> {
         let absent = || {
-            let hint = "make the bundle anew: `iguana bundle WORKFLOW --output FILE`";
-            hinted(format!("the bundle has no image `{reference}`"), hint)
+            let hint = "create the bundle again: `iguana bundle WORKFLOW --output FILE`";
+            hinted(format!("the bundle does not contain the image `{reference}`"), hint)
         };
         let named = reference.named().ok_or_else(absent)?;
         let mut refused = None;
@@ -50,7 +50,7 @@ impl Finder {
     fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Machine>> {
         let manifests = manifest::taken_along(repository_view, &candidate.identifier(), candidate.digest());
         let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
-        ensure!(!manifests.is_empty(), "the bundle has none of the manifests of `{candidate}`");
+        ensure!(!manifests.is_empty(), "the bundle contains none of the manifests of `{candidate}`");
         let judge = |(digest, platform): &(Digest, Option<Machine>)| {
             let approval = PullObserver::staying(&mut |_| (), |observer| {
                 self.approve(candidate, repository_view, *digest, observer)
@@ -61,10 +61,8 @@ impl Finder {
                     .with_context(|| format!("`{candidate}` cannot be unpacked"));
             }
             Err(hinted(
-                format!(
-                    "nobody has signed what the bundle calls `{candidate}`: a machine would ask the registry"
-                ),
-                "sign the lock file (`WORKFLOW.lock.sig`) or the image, and make the bundle anew",
+                format!("no signature covers `{candidate}` in the bundle: a machine would ask the registry"),
+                "sign the lock file (`WORKFLOW.lock.sig`) or the image, and create the bundle again",
             ))
         };
         manifests.iter().map(judge).collect()
@@ -115,7 +113,7 @@ fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<D
     };
     let (mut hasher, mut block) = (Hasher::new(), vec![0; BLOCK]);
     loop {
-        match unpacked.read(&mut block).context("it cannot be decompressed")? {
+        match unpacked.read(&mut block).context("cannot decompress it")? {
             0 => return Ok(hasher.finish()),
             count => hasher.update(&block[..count]),
         }

@@ -66,7 +66,7 @@ impl Finder {
             }
             all = Some(locked(&top, manifest)?);
         }
-        all.context("no machine is wanted")
+        all.context("no platform is requested")
     }
 }
 
@@ -125,7 +125,7 @@ impl Copy<'_> {
             }
             let place = self.source.place_of(digest);
             let error = anyhow::Error::from(error)
-                .context(format!("the connection broke after {received} of {size} bytes of `{place}`"));
+                .context(format!("the connection was lost after {received} of {size} bytes of `{place}`"));
             match pace.check(received) {
                 Ok(()) => wait(error.into()),
                 Err(slow) => Err(error.context(slow)),
@@ -287,14 +287,14 @@ mod tests {
         let found = attached.by_tag(payload).unwrap().unwrap();
         let writer = Writer::new(home.path()).unwrap();
         let told = copy.attached(&attached.over(), &found, &writer).unwrap_err();
-        assert!(format!("{told:#}").contains("they did not all come within 300 s"), "{told:#}");
+        assert!(format!("{told:#}").contains("they did not all arrive within 300 s"), "{told:#}");
         assert!(!writer.has(payload));
     }
 
     #[test]
     fn signatures_that_are_taken_along_have_a_number_and_a_size_at_most() {
         for (layers, expected) in [
-            (vec![part(Digest::of(b"payload"), 65_537)], "more than the 65536"),
+            (vec![part(Digest::of(b"payload"), 65_537)], "exceeds the limit of 65536"),
             (vec![part(Digest::of(b"payload"), 7); 65], "it has 65 signatures"),
         ] {
             let (mut registry, image) = (Registry::default(), Digest::of(b"image"));

@@ -145,7 +145,7 @@ impl Finder {
                 }
             }
         }
-        bail!("there is no place to pull from")
+        bail!("there is no source to pull from")
     }
 
     /// Finds the image in the bundle, under each name that the reference may mean and that is not blocked. The policy
@@ -168,7 +168,7 @@ impl Finder {
                     .collect();
                 return Ok(Some(FoundImage { others, ..found }));
             }
-            let why = format!("nobody has signed what the bundle calls `{candidate}`");
+            let why = format!("no signature covers `{candidate}` in the bundle");
             (observer.tell)(PullEvent::Elsewhere { place: "the bundle".into(), why });
         }
         Ok(None)

@@ -42,13 +42,13 @@ impl Wanted {
         let layers = manifest.layers();
         if layers.len() > LAYERS_LIMIT {
             return Err(hinted(
-                format!("the image has {} layers, and at most {LAYERS_LIMIT} are taken", layers.len()),
+                format!("the image has {} layers, more than the limit of {LAYERS_LIMIT}", layers.len()),
                 "build the image with fewer layers, for example with `buildah build --layers=false`",
             ));
         }
         ensure!(
             layers.len() == diff_ids.len(),
-            "the manifest has {} layers, and the configuration tells of {}",
+            "the manifest lists {} layers, but the configuration lists {}",
             layers.len(),
             diff_ids.len()
         );
@@ -93,7 +93,8 @@ impl Compression {
             foreign if foreign.contains("foreign") || foreign.contains("nondistributable") => {
                 return Err(hinted(
                     format!("a layer is not in the registry: its type is `{foreign}`"),
-                    "such layers are of Windows, and must be fetched from their maker; use an image of Linux",
+                    "such layers belong to Windows images and are not stored in registries: use a Linux \
+                     image",
                 ));
             }
             other => {
@@ -205,7 +206,7 @@ fn fetch_in_turn(
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some((layer, arrived)) = next else { return Ok(()) };
         let unpacked = fetch(sources, into, layer, arrived, observer)
-            .with_context(|| format!("the layer `{}` cannot be taken in", layer.digest))?;
+            .with_context(|| format!("cannot unpack the layer `{}`", layer.digest))?;
         fetched.lock().unwrap_or_else(PoisonError::into_inner).push(unpacked);
     }
 }
@@ -240,7 +241,10 @@ mod tests {
         for layers in [LAYERS_LIMIT + 1, 4000] {
             let (manifest, configuration) = image_of(layers);
             let Err(error) = Wanted::all(&manifest, &configuration) else { panic!("{layers} are taken") };
-            assert!(error.to_string().contains(&format!("has {layers} layers, and at most 500")), "{error}");
+            assert!(
+                error.to_string().contains(&format!("has {layers} layers, more than the limit of 500")),
+                "{error}"
+            );
         }
     }
 

@@ -26,7 +26,8 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const OLD_CONFIGURATIONS: &[&str] = &["application/octet-stream", "application/json", "text/html", ""];
 
 /// What to do about a manifest that is none.
-const NO_REGISTRY: &str = "check that it is a registry that answers, and not a login page or a proxy in its place: fetch the URL with `curl`";
+const NO_REGISTRY: &str =
+    "check that a registry responds there, not a login page or a proxy: fetch the URL with `curl`";
 
 /// The kind of manifest that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl ManifestKind {
     fn choose<'a>(self, index: &'a ImageIndex, machine: &Machine) -> anyhow::Result<&'a Descriptor> {
         let Self::Artifact(wanted) = self else { return machine.choose(index) };
         let found = artifact::entry(index.manifests());
-        found.with_context(|| format!("nothing in its index has the type `{wanted}`"))
+        found.with_context(|| format!("its index has no entry of the type `{wanted}`"))
     }
 }
 
@@ -62,7 +63,7 @@ pub(super) fn resolve(
     if let ManifestDocument::Manifest(manifest) = ManifestDocument::parse(&bytes, kind)? {
         return Ok((Digest::of(&bytes), *manifest));
     }
-    let mut index = ambiguity::index(&bytes).context("the image's index is not understood")?;
+    let mut index = ambiguity::index(&bytes).context("the image's index is malformed")?;
     let is_here = |entry: &&Descriptor| descriptor_digest(entry).is_ok_and(|digest| source.has(digest));
     index.set_manifests(index.manifests().iter().filter(is_here).cloned().collect());
     let chosen = kind.choose(&index, machine)?;
@@ -74,7 +75,7 @@ pub(super) fn resolve(
         ManifestDocument::Manifest(manifest) => Ok((digest, *manifest)),
         ManifestDocument::Index => Err(Failure::permanent(hinted(
             "the image's index lists another index",
-            "push the image with one index, which lists the manifests",
+            "push the image with a single index that lists the manifests",
         ))),
     }
 }
@@ -91,7 +92,7 @@ pub(super) fn taken_along(
     if let ManifestDocument::Manifest(_) = ManifestDocument::parse(&bytes, ManifestKind::Image)? {
         return Ok(vec![(Digest::of(&bytes), None)]);
     }
-    let index = ambiguity::index(&bytes).context("the image's index is not understood")?;
+    let index = ambiguity::index(&bytes).context("the image's index is malformed")?;
     let mut found = Vec::new();
     for entry in index.manifests() {
         let digest = descriptor_digest(entry)?;
@@ -111,7 +112,7 @@ pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
     match ManifestDocument::parse(bytes, ManifestKind::Image)? {
         ManifestDocument::Manifest(_) => drop(platforms.insert(Machine::this().to_string(), digest)),
         ManifestDocument::Index => {
-            let index = ambiguity::index(bytes).context("the image's index is not understood")?;
+            let index = ambiguity::index(bytes).context("the image's index is malformed")?;
             for entry in index.manifests() {
                 if let Some(platform) =
                     entry.platform().as_ref().filter(|platform| *platform.os() == Os::Linux)
@@ -124,7 +125,7 @@ pub(super) fn locked(bytes: &[u8], judged: Digest) -> anyhow::Result<Locked> {
         }
     }
     if !platforms.values().any(|known| *known == judged) && digest != judged {
-        return Err(hinted("the tag was moved while it was looked at", "try again"));
+        return Err(hinted("the tag was moved during the check", "try again"));
     }
     Ok(Locked { digest, platforms })
 }
@@ -159,11 +160,11 @@ impl ManifestDocument {
             media_type: String,
         }
         let shape: Shape =
-            serde_json::from_slice(bytes).context("the manifest is not understood").hint(NO_REGISTRY)?;
+            serde_json::from_slice(bytes).context("the manifest is malformed").hint(NO_REGISTRY)?;
         if shape.schema_version != 2 {
             return Err(hinted(
                 format!("the manifest has schema version {}, which cannot be verified", shape.schema_version),
-                "push the image again with a tool of this decade, for instance `skopeo copy --format oci`",
+                "push the image again with a current tool, such as `skopeo copy --format oci`",
             ));
         }
         if shape.manifests.is_some() {
@@ -181,14 +182,14 @@ impl ManifestDocument {
             }
             artifact::check_version(&kind)?;
             return Err(hinted(
-                format!("it is an artifact of the type `{kind}`, not the image of a container"),
-                "name an image; artifacts (charts, signatures, lists of parts) have nothing to run",
+                format!("it is an artifact of the type `{kind}`, not a container image"),
+                "use an image; artifacts (charts, signatures, SBOMs) cannot be run",
             ));
         }
         if let ManifestKind::Artifact(kind) = wanted {
             return Err(hinted(
-                "it is the image of a container",
-                format!("name an artifact of the type `{kind}`; `iguana bundle push` makes one"),
+                "it is a container image",
+                format!("use an artifact of the type `{kind}`; `iguana bundle push` creates one"),
             ));
         }
         manifest(bytes)
@@ -196,7 +197,7 @@ impl ManifestDocument {
 }
 
 fn manifest(bytes: &[u8]) -> anyhow::Result<ManifestDocument> {
-    let manifest = ImageManifest::from_reader(bytes).context("the manifest is not understood")?;
+    let manifest = ImageManifest::from_reader(bytes).context("the manifest is malformed")?;
     Ok(ManifestDocument::Manifest(Box::new(manifest)))
 }
 
@@ -210,13 +211,13 @@ pub(super) fn configuration(
     let digest = descriptor_digest(manifest.config())?;
     let bytes = document_of_any(sources, digest, observer)?;
     let configuration =
-        parse_configuration(&bytes, machine).context("the image's configuration is not understood")?;
+        parse_configuration(&bytes, machine).context("the image's configuration is malformed")?;
     let (architecture, variant) = (configuration.architecture(), configuration.variant().as_deref());
     if machine.rank(architecture, variant).is_none() {
         let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
         return Err(hinted(
-            format!("the image is for `{architecture}{variant}`, wanted is one for `{machine}`"),
-            "build the image for that architecture, too",
+            format!("the image is for `{architecture}{variant}`, not for `{machine}`"),
+            "build the image for this architecture as well",
         ));
     }
     Ok(configuration)
@@ -238,7 +239,7 @@ fn document_of_any(
             done => return done,
         }
     }
-    bail!("there is no place to fetch `{digest}` from")
+    bail!("there is no source to fetch `{digest}` from")
 }
 
 /// The config that a manifest refers to, and the machine that it is for.
@@ -250,7 +251,7 @@ pub(super) fn any_configuration(
     let digest = descriptor_digest(manifest.config())?;
     let bytes = source.document(digest, deadline).map_err(|failure| failure.error)?;
     let configuration = parse_configuration(&bytes, &Machine::usual());
-    let configuration = configuration.context("the image's configuration is not understood")?;
+    let configuration = configuration.context("the image's configuration is malformed")?;
     let machine = Machine::of_image(configuration.architecture(), configuration.variant().as_deref());
     Ok((configuration, machine))
 }
@@ -325,7 +326,7 @@ mod tests {
         let empty = "application/vnd.oci.empty.v1+json";
         for (outcome, expected) in [
             (ManifestDocument::parse(br#"{"schemaVersion":1}"#, ManifestKind::Image), "schema version 1"),
-            (ManifestDocument::parse(b"<html>", ManifestKind::Image), "not understood"),
+            (ManifestDocument::parse(b"<html>", ManifestKind::Image), "malformed"),
             (
                 manifest("application/vnd.cncf.helm.config.v1+json", ""),
                 "`application/vnd.cncf.helm.config.v1+json`",

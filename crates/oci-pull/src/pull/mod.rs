@@ -183,7 +183,8 @@ fn make_room(
     let least = if need.is_known() { "" } else { "at least " };
     Err(hinted(
         format!(
-            "the image does not fit: it takes {least}{} MB unpacked ({} MB packed), and there is room for {} MB",
+            "the image does not fit into memory: it needs {least}{} MB unpacked ({} MB compressed), and {} \
+             MB are available",
             megabytes(need.at_least),
             megabytes(packed),
             left / 1_000_000
@@ -245,7 +246,7 @@ impl Puller {
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
-        let layers = assemble(&self.store, unpacked).context("cannot put the image's layers together")?;
+        let layers = assemble(&self.store, unpacked).context("cannot assemble the image's layers")?;
         Ok(VerifiedImage { reference: reference.clone(), approval, configuration, layers })
     }
 }

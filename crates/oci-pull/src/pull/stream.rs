@@ -132,7 +132,7 @@ fn fetch_once(
     // explains everything.
     let (digest, sender) = match (compressed, unpacked.as_ref()) {
         (_, Err(Stopped::Here(_))) | (Err(Interrupted::Unpacker), _) => {
-            let goes_on = || anyhow::anyhow!("the layer goes on behind its end");
+            let goes_on = || anyhow::anyhow!("the layer continues after its end");
             return Err(Unfetched::Failed(unpacked.map_or_else(Stopped::into_error, |_| goes_on())));
         }
         (Err(Interrupted::Network(error)), _) => return Err(Unfetched::Failed(error)),
@@ -140,10 +140,10 @@ fn fetch_once(
         (Ok(received), _) => received,
     };
     let verified = layer.digest.expect("the layer", digest);
-    verified.with_context(|| format!("`{sender}` came damaged")).map_err(Unfetched::Damaged)?;
+    verified.with_context(|| format!("`{sender}` arrived damaged")).map_err(Unfetched::Damaged)?;
     let (digest, lower_dependencies) = unpacked.map_err(Stopped::into_error)?;
     if unread {
-        return Err(anyhow::anyhow!("the layer goes on behind its end").into());
+        return Err(anyhow::anyhow!("the layer continues after its end").into());
     }
     layer.diff_id.expect("the unpacked layer", digest)?;
     Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies))
@@ -218,7 +218,7 @@ impl Download<'_> {
                 done => return done,
             }
         }
-        Err(Interrupted::Network(anyhow::anyhow!("there is no place to fetch it from")))
+        Err(Interrupted::Network(anyhow::anyhow!("there is no source to fetch it from")))
     }
 
     /// Receives the rest from one source; the retries are renewed after each [`RENEWED_BY`].
@@ -270,7 +270,7 @@ impl Download<'_> {
                 Arrival::Broken(error) => error,
                 // A server that ended the body too early may send more on a retry.
                 Arrival::End => {
-                    io::Error::new(io::ErrorKind::UnexpectedEof, "the server says that this is all")
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the server ended the transfer early")
                 }
             };
             let broken = anyhow::Error::from(error).context(self.broken());
@@ -284,8 +284,10 @@ impl Download<'_> {
         self.arrived.store(self.received, Ordering::Relaxed);
         if self.received > self.layer.bytes {
             let (sender, bytes) = (&self.sender, self.layer.bytes);
-            let error =
-                anyhow::anyhow!("the layer is longer than the {bytes} bytes of its manifest (`{sender}`)");
+            let error = anyhow::anyhow!(
+                "the layer is longer than the {bytes} bytes stated in the manifest \
+                                 (`{sender}`)"
+            );
             return Err(StreamEnd::Final(Interrupted::TooLong(error)));
         }
         self.hasher.update(&block);
@@ -300,7 +302,7 @@ impl Download<'_> {
 
     fn broken(&self) -> String {
         format!(
-            "the connection broke after {} of {} bytes of `{}`",
+            "the connection was lost after {} of {} bytes of `{}`",
             self.received, self.layer.bytes, self.sender
         )
     }
@@ -339,7 +341,7 @@ fn inflate(
     loop {
         let mut block = inflated.take_empty();
         let filled = fill(&mut block, &mut reader).map_err(|error| window::explain(error, largest_window));
-        filled.context("it cannot be decompressed")?;
+        filled.context("cannot decompress it")?;
         unasked += block.len() as u64;
         if unasked > ASK_EVERY {
             unasked = 0;

@@ -29,18 +29,15 @@ pub(super) fn admitted(beginning: &[u8], capacity: &dyn Capacity, at_once: usize
 pub(super) fn explain(error: io::Error, admitted: u32) -> anyhow::Error {
     // libzstd's text of ZSTD_error_frameParameter_windowTooLarge; its bindings do not return the code.
     if error.to_string().contains("requires too much memory") {
-        return too_large("a larger one", 1 << admitted);
+        return too_large("an unknown size", 1 << admitted);
     }
     error.into()
 }
 
 fn too_large(window: &str, room: u64) -> anyhow::Error {
     hinted(
-        format!(
-            "decompressing it takes a window of {window}, and at most {} are taken here",
-            mebibytes(room)
-        ),
-        "give the machine more memory, or push the image with a lower level of zstd, up to 19, or with gzip",
+        format!("decompressing it needs a window of {window}; the limit is {}", mebibytes(room)),
+        "give the machine more memory, or push the image with zstd at level 19 or lower, or with gzip",
     )
 }
 
@@ -97,8 +94,8 @@ mod tests {
             |log, room, at_once| format!("{:#}", admitted(&packed(log), &Room(room), at_once).unwrap_err());
         assert_eq!(admitted(&packed(27), &Room(u64::MAX), 4).unwrap(), 27);
         assert_eq!(admitted(&packed(23), &Room(0), 4).unwrap(), 23);
-        assert!(error(28, u64::MAX, 1).contains("a window of 256 MiB, and at most 128 MiB"));
-        assert!(error(27, 200 << 20, 2).contains("a window of 128 MiB, and at most 100 MiB"));
+        assert!(error(28, u64::MAX, 1).contains("a window of 256 MiB; the limit is 128 MiB"));
+        assert!(error(27, 200 << 20, 2).contains("a window of 128 MiB; the limit is 100 MiB"));
         assert_eq!(admitted(&packed(27), &Room(256 << 20), 2).unwrap(), 27);
     }
 
@@ -124,6 +121,6 @@ mod tests {
         let mut decoder = zstd::Decoder::with_buffer(&frames[..]).unwrap();
         decoder.window_log_max(log).unwrap();
         let error = explain(io::copy(&mut decoder, &mut io::sink()).unwrap_err(), log);
-        assert!(error.to_string().contains("and at most 8 MiB"), "{error}");
+        assert!(error.to_string().contains("the limit is 8 MiB"), "{error}");
     }
 }

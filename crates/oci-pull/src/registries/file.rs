@@ -69,7 +69,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
     let mut warnings = unknown_keys(&table);
     let file: File = toml::from_str(text).context("not a version 2 registries.conf")?;
     for helper in file.credential_helpers.iter().filter(|helper| *helper != AUTH_FILES) {
-        warnings.push(format!("the credential helper `{helper}` is not asked: only auth.json is read"));
+        warnings.push(format!("ignoring the credential helper `{helper}`: only auth.json is supported"));
     }
     let rules = file.registry.into_iter().map(rule).collect::<anyhow::Result<Vec<_>>>()?;
     refuse_contradictions(&rules)?;
@@ -80,7 +80,10 @@ pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
         None | Some("") => None,
         Some("enforcing") => Some(ShortNames::Enforcing),
         Some("permissive" | "disabled") => Some(ShortNames::Permissive),
-        Some(other) => bail!("`short-name-mode` is `enforcing`, `permissive` or `disabled`, not `{other}`"),
+        Some(other) => bail!(
+            "`short-name-mode` must be `enforcing`, `permissive` or `disabled`, not \
+                              `{other}`"
+        ),
     };
     Ok(FileRules { rules, search, short_names, aliases: file.aliases, warnings })
 }
@@ -91,8 +94,8 @@ fn refuse_version_1(table: &Table) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(hinted(
-        "`[registries.…]` is version 1 of registries.conf, which has no mirrors and no prefixes",
-        "write version 2: `unqualified-search-registries = […]`, and `[[registry]]` with `location`, \
+        "`[registries.…]` is version 1 of registries.conf, which is not supported",
+        "use version 2: `unqualified-search-registries = […]`, and `[[registry]]` with `location`, \
          `insecure`, `blocked`",
     ))
 }
@@ -117,7 +120,7 @@ fn tables<'a>(table: &'a Table, key: &str) -> impl Iterator<Item = &'a Table> {
 
 fn note_unknown(table: &Table, known: &[&str], place: &str, unknown: &mut Vec<String>) {
     let others = table.keys().filter(|key| !known.contains(&key.as_str()));
-    unknown.extend(others.map(|key| format!("`{key}` in {place} has no effect: there is no such key")));
+    unknown.extend(others.map(|key| format!("ignoring the unknown key `{key}` in {place}")));
 }
 
 fn rule(table: RegistryTable) -> anyhow::Result<Rule> {
@@ -129,11 +132,11 @@ fn rule(table: RegistryTable) -> anyhow::Result<Rule> {
     ensure!(!prefix.is_empty(), "a `[[registry]]` has neither `prefix` nor `location`");
     ensure!(
         !prefix.starts_with("*.") || !prefix.contains(['/', '@', ':']),
-        "the prefix `{prefix}` may have `*.` only before a host name, as `*.example.com`"
+        "the prefix `{prefix}` may have `*.` only before a host name, as in `*.example.com`"
     );
     ensure!(
         table.pull_from_mirror.is_none(),
-        "`pull-from-mirror` stands in the table of a mirror, not in that of `{prefix}`"
+        "`pull-from-mirror` belongs in the table of a mirror, not in that of `{prefix}`"
     );
     let by_digest_only = table.mirror_by_digest_only;
     let mirrors = table.mirror.into_iter().map(|mirror| self::mirror(mirror, by_digest_only, &prefix));
@@ -147,7 +150,8 @@ fn mirror(table: MirrorTable, by_digest_only: bool, prefix: &str) -> anyhow::Res
     let used_for = match table.pull_from_mirror.as_deref() {
         Some(_) if by_digest_only => {
             bail!(
-                "`{prefix}` has `mirror-by-digest-only`, its mirror `{location}` `pull-from-mirror`: only one may be"
+                "`{prefix}` has `mirror-by-digest-only` and its mirror `{location}` has `pull-from-mirror`: \
+                 only one is allowed"
             )
         }
         None | Some("") if by_digest_only => MirrorUse::Digests,
@@ -155,7 +159,7 @@ fn mirror(table: MirrorTable, by_digest_only: bool, prefix: &str) -> anyhow::Res
         Some("digest-only") => MirrorUse::Digests,
         Some("tag-only") => MirrorUse::Tags,
         Some(other) => {
-            bail!("`pull-from-mirror` is `all`, `digest-only` or `tag-only`, not `{other}`")
+            bail!("`pull-from-mirror` must be `all`, `digest-only` or `tag-only`, not `{other}`")
         }
     };
     Ok(Mirror { location, insecure: table.insecure, used_for })
@@ -165,8 +169,8 @@ fn mirror(table: MirrorTable, by_digest_only: bool, prefix: &str) -> anyhow::Res
 fn place(text: &str) -> anyhow::Result<String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Err(hinted(
-            format!("`{text}` is a URL, a registry is named by its host"),
-            "leave out the scheme; `insecure = true` stands for http",
+            format!("`{text}` is a URL, but a registry is named by its host"),
+            "omit the scheme; for http, set `insecure = true`",
         ));
     }
     Ok(canonical_scope(text.trim_end_matches('/')))
@@ -177,7 +181,7 @@ fn refuse_contradictions(rules: &[Rule]) -> anyhow::Result<()> {
     for (index, rule) in rules.iter().enumerate() {
         for other in rules[..index].iter().filter(|other| other.target() == rule.target()) {
             let agree = other.insecure == rule.insecure && other.blocked == rule.blocked;
-            ensure!(agree, "`{}` stands there twice, with different `insecure` or `blocked`", rule.target());
+            ensure!(agree, "`{}` is listed twice, with different `insecure` or `blocked`", rule.target());
         }
     }
     Ok(())
@@ -187,7 +191,7 @@ fn check_search_registry(registry: &str) -> anyhow::Result<()> {
     let registry = place(registry)?;
     ensure!(
         !registry.is_empty() && !registry.contains('/'),
-        "`unqualified-search-registries` has `{registry}`, which is not a host"
+        "`unqualified-search-registries` contains `{registry}`, which is not a host"
     );
     Ok(())
 }
@@ -198,12 +202,12 @@ fn check_alias(name: &str, value: &str) -> anyhow::Result<()> {
     use oci_reference::Named;
     let whole = |text: &str| text.parse::<Named>().ok().filter(|_| !text.contains('@'));
     let left = whole(name).filter(|reference| reference.short_name() == Some(name));
-    ensure!(left.is_some(), "the alias `{name}` is not the name of an image without registry and tag");
+    ensure!(left.is_some(), "the alias `{name}` is not an image name without registry and tag");
     let right = whole(value).filter(|reference| reference.short_name().is_none());
     let has_tag = value.rsplit('/').next().is_some_and(|last| last.contains(':'));
     ensure!(
         value.is_empty() || (right.is_some() && !has_tag),
-        "the alias `{name}` leads to `{value}`, which is not a whole name without a tag"
+        "the alias `{name}` stands for `{value}`, which is not a full name without a tag"
     );
     Ok(())
 }

@@ -122,13 +122,13 @@ impl Registries {
         match (self.search.as_deref(), self.short_names) {
             (None, _) => Ok(vec![reference.clone()]),
             (Some([]), _) => Err(hinted(
-                format!("`{short}` has no registry, and registries.conf searches none"),
-                "write the registry before the name, as in `docker.io/library/busybox`",
+                format!("`{short}` has no registry, and registries.conf has none to search"),
+                "prefix the name with its registry, as in `docker.io/library/busybox`",
             )),
             (Some(several @ [_, _, ..]), Some(ShortNames::Enforcing)) => Err(hinted(
-                format!("`{short}` may be of any of the registries `{}`", several.join("`, `")),
-                "write the registry before the name, or give it an alias in registries.conf \
-                 (`short-name-mode` is `enforcing`)",
+                format!("`{short}` is ambiguous between the registries `{}`", several.join("`, `")),
+                "prefix the name with its registry, or add an alias to registries.conf (`short-name-mode` \
+                 is `enforcing`)",
             )),
             (Some(searched), _) => {
                 let at = |registry: &String| reference.moved_to(&format!("{registry}/{short}"));
@@ -171,7 +171,7 @@ impl Registries {
 fn blocked(prefix: &str) -> anyhow::Error {
     hinted(
         format!("registries.conf blocks `{prefix}`"),
-        "use an image of another registry, or change registries.conf and build the initrd again",
+        "use an image from another registry, or change registries.conf and rebuild the initrd",
     )
 }
 
@@ -206,7 +206,7 @@ impl Rule {
     fn moved(&self, name: &str, location: Option<&str>) -> anyhow::Result<String> {
         let (Some(location), Some(covered)) = (location, self.covered(name)) else { return Ok(name.into()) };
         let moved = format!("{location}{}", &name[covered..]);
-        let checked = moved.parse::<Named>().with_context(|| format!("registries.conf leads `{name}` there"));
+        let checked = moved.parse::<Named>().with_context(|| format!("registries.conf maps `{name}` to it"));
         let named = checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
         // A location without a dot or a port is a host all the same.
         Ok(if named.short_name().is_some() { moved } else { named.name() })

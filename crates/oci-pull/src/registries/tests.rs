@@ -131,19 +131,19 @@ fn what_is_wrong_is_refused() {
         (
             "[[registry]]\nlocation = 'a.example'\nmirror-by-digest-only = true\n\
              [[registry.mirror]]\nlocation = 'b'\npull-from-mirror = 'all'\n",
-            "only one may be",
+            "only one is allowed",
         ),
         (
             "[[registry]]\nprefix = 'a.example/x'\nlocation = 'b.example'\n\
              [[registry]]\nlocation = 'b.example'\ninsecure = true\n",
-            "stands there twice",
+            "is listed twice",
         ),
         ("unqualified-search-registries = ['a.example/b']", "not a host"),
         ("short-name-mode = 'strict'", "`strict`"),
         ("[aliases]\n'a:1' = 'r.example/a'\n", "the alias `a:1`"),
         ("[aliases]\n'r.example/a' = 'r.example/b'\n", "the alias `r.example/a`"),
-        ("[aliases]\na = 'r.example/a:1'\n", "leads to `r.example/a:1`"),
-        ("[aliases]\na = 'b'\n", "leads to `b`"),
+        ("[aliases]\na = 'r.example/a:1'\n", "stands for `r.example/a:1`"),
+        ("[aliases]\na = 'b'\n", "stands for `b`"),
     ] {
         let error = Registries::parse(conf).map(|_| ()).expect_err(conf);
         assert!(format!("{error:#}").contains(expected), "{conf}: {error:#}");
@@ -220,6 +220,6 @@ fn short_names_mean_what_the_file_says() {
         meant("unqualified-search-registries = []", "tool")
             .unwrap_err()
             .to_string()
-            .contains("searches none")
+            .contains("has none to search")
     );
 }

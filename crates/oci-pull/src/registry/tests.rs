@@ -94,11 +94,11 @@ fn storage_that_a_registry_redirects_to_gets_no_login() {
             let repository = repository("http", &registry, login.clone());
             let failure = repository.blob(Digest::of(b""), 0, 0).err().unwrap();
             assert!(
-                failure.error.to_string().starts_with(&format!("`{storage}` answered `401")),
+                failure.error.to_string().starts_with(&format!("`{storage}` responded with `401")),
                 "{:#}",
                 failure.error
             );
-            assert!(hint::of(&failure.error).unwrap().contains("never shown a login"));
+            assert!(hint::of(&failure.error).unwrap().contains("no login is sent"));
             assert_eq!((asked.lock().unwrap().len(), stored.lock().unwrap().len()), (1, 1));
             assert!(told.lock().unwrap().is_empty());
             assert!(stored.lock().unwrap().iter().all(|request| !request.contains("authorization")));
@@ -159,7 +159,7 @@ fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
             let failure =
                 repository("https", "r.example", login.clone()).new_token(&challenge, soon()).unwrap_err();
             let told = failure.error.to_string();
-            assert_eq!(told, format!("`r.example` wants a token of `{realm}`, which is not encrypted"));
+            assert_eq!(told, format!("`r.example` requires a token of `{realm}`, which is not encrypted"));
         }
     }
 }
@@ -204,7 +204,7 @@ fn a_token_has_a_limit() {
         let body = format!("{{\"token\": \"{}\"}}", "x".repeat(bytes));
         let answer = Response::builder().body(Body::builder().data(body)).unwrap();
         let told = read_token(answer).map_or_else(|error| error.to_string(), |token| token.len().to_string());
-        assert_eq!(told.contains("more than the 65536"), !is_taken, "{told}");
+        assert_eq!(told.contains("more than the limit of 65536"), !is_taken, "{told}");
     }
 }
 
@@ -221,7 +221,7 @@ fn a_token_that_is_refused_in_the_middle_is_refused_for_the_moment() {
     let failure = repository.manifest("2", soon()).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Unreachable);
     let told = failure.error.to_string();
-    assert!(told.contains("refuses the token that its token server has just given"), "{told}");
+    assert!(told.contains("refuses a new token of its token server"), "{told}");
     assert!(told.contains(&format!("`http://{registry}/v2/x/manifests/2`")), "{told}");
     assert!(hint::of(&failure.error).unwrap().contains("clocks"));
     assert_eq!((asked.lock().unwrap().len(), given.lock().unwrap().len()), (3, 2));
@@ -241,7 +241,7 @@ fn what_comes_damaged_is_named_with_its_digest_and_its_url() {
     ] {
         assert_eq!(failure.kind, FailureKind::Damaged);
         let told = format!("{:#}", failure.error);
-        assert!(told.starts_with(&format!("`http://{registry}{place}` came damaged: ")), "{told}");
+        assert!(told.starts_with(&format!("`http://{registry}{place}` arrived damaged: ")), "{told}");
         assert!(told.contains(&format!("instead of `{digest}`")), "{told}");
     }
 }
@@ -249,10 +249,10 @@ fn what_comes_damaged_is_named_with_its_digest_and_its_url() {
 #[test]
 fn a_registry_that_is_overloaded_is_told_from_one_that_refuses() {
     for (status, kind, told) in [
-        ("429", FailureKind::Overloaded, "has had too many requests"),
-        ("503", FailureKind::Overloaded, "is overloaded or being started"),
-        ("500", FailureKind::Unreachable, "answered `500"),
-        ("403", FailureKind::Permanent, "answered `403"),
+        ("429", FailureKind::Overloaded, "too many requests to"),
+        ("503", FailureKind::Overloaded, "is overloaded or starting"),
+        ("500", FailureKind::Unreachable, "responded with `500"),
+        ("403", FailureKind::Permanent, "responded with `403"),
     ] {
         let (registry, _) = server(move |_| response(status, "retry-after: 90\r\n", ""));
         let failure = repository("http", &registry, None).manifest("1", soon()).unwrap_err();
@@ -321,7 +321,10 @@ fn of_several_challenges_one_is_met_that_can_be() {
     let (registry, _) = server(|_| response("401", "www-authenticate: Negotiate\r\n", ""));
     let failure = repository("http", &registry, None).manifest("1", soon()).unwrap_err();
     let told = failure.error.to_string();
-    assert_eq!(told, format!("`{registry}` demands `Negotiate`, and `Basic` and `Bearer` are spoken here"));
+    assert_eq!(
+        told,
+        format!("`{registry}` requires `Negotiate`, but only `Basic` and `Bearer` are supported")
+    );
 }
 
 /// The token says nothing about when it ends; the registry does.

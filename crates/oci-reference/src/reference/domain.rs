@@ -23,7 +23,7 @@ pub(super) fn is_named(part: &str) -> bool {
 pub(super) fn canonical(domain: &str) -> Result<String, String> {
     let (host, port) = split_port(domain);
     if !is_host(host) {
-        return Err(format!("`{host}` must be the name or address of a host"));
+        return Err(format!("`{host}` is not a valid host name or address"));
     }
     if port.is_some_and(|port| !is_port(port)) {
         return Err(format!("the port of `{domain}` must be a number from 1 to 65535"));

@@ -46,7 +46,7 @@ impl Local {
         let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
         if path.is_empty() {
             let what = if transport == Transport::Layout { "a directory" } else { "a file" };
-            let why = format!("after `{}:` must come the path of {what}", transport.name());
+            let why = format!("`{}:` must be followed by the path of {what}", transport.name());
             return Some(Err(ReferenceError::of(text, &why)));
         }
         Some(Ok(Self { transport, path: path.into(), name: name.into() }))
@@ -97,6 +97,6 @@ mod tests {
         }
         assert_eq!(Local::parse("oci/x:1"), None);
         let error = Local::parse("oci-archive:").unwrap().unwrap_err().to_string();
-        assert!(error.ends_with("after `oci-archive:` must come the path of a file"), "{error}");
+        assert!(error.ends_with("`oci-archive:` must be followed by the path of a file"), "{error}");
     }
 }

@@ -61,8 +61,10 @@ impl FromStr for Reference {
             return local.map(Self::Local);
         }
         if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| text.starts_with(**other)) {
-            let why =
-                format!("nothing is pulled from `{other}`; `skopeo copy` makes an `oci-archive:` of it");
+            let why = format!(
+                "the transport `{other}` is not supported; convert the image to `oci-archive:` with \
+                         `skopeo copy`"
+            );
             return Err(ReferenceError::of(text, &why));
         }
         text.parse().map(Self::Registry)
@@ -83,7 +85,7 @@ pub struct ReferenceError(String);
 
 impl ReferenceError {
     fn of(text: &str, why: &str) -> Self {
-        Self(format!("`{text}` is not the name of an image: {why}"))
+        Self(format!("`{text}` is not a valid image name: {why}"))
     }
 }
 
@@ -107,6 +109,6 @@ mod tests {
             assert_eq!(text.parse::<Reference>().unwrap().named().is_none(), is_local, "{text}");
         }
         let refused = "dir:/a".parse::<Reference>().unwrap_err().to_string();
-        assert!(refused.contains("`dir:`; `skopeo copy`"), "{refused}");
+        assert!(refused.contains("`dir:` is not supported"), "{refused}");
     }
 }

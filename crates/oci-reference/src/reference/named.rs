@@ -101,24 +101,27 @@ impl FromStr for Named {
         let bad = |why: &str| ReferenceError::of(text, why);
         let whole = text.strip_prefix("docker://").unwrap_or(text);
         if is_identifier(whole) {
-            return Err(bad("64 hexadecimal digits name an image's identifier, not a repository"));
+            return Err(bad("64 hexadecimal digits are an image ID, not a repository"));
         }
-        let (name, digest) = match whole.split_once('@') {
-            Some((name, digest)) => {
-                let digest = digest.parse();
-                (
-                    name,
-                    Some(digest.map_err(|_| bad("after `@` must come `sha256:` and 64 hexadecimal digits"))?),
-                )
-            }
-            None => (whole, None),
-        };
+        let (name, digest) =
+            match whole.split_once('@') {
+                Some((name, digest)) => {
+                    let digest = digest.parse();
+                    (
+                        name,
+                        Some(digest.map_err(|_| {
+                            bad("`@` must be followed by `sha256:` and 64 hexadecimal digits")
+                        })?),
+                    )
+                }
+                None => (whole, None),
+            };
         let (name, tag) = match name.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (name, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(bad("its tag must be at most 128 of [a-zA-Z0-9_.-]"));
+            return Err(bad("its tag must consist of at most 128 characters of [a-zA-Z0-9_.-]"));
         }
         let (registry, repository, short) = match name.split_once('/') {
             Some((first, rest)) if domain::is_named(first) => {
@@ -131,10 +134,12 @@ impl FromStr for Named {
             _ => repository,
         };
         if !repository.split('/').all(is_path_component) {
-            return Err(bad("its parts must be of [a-z0-9], with one `.`, one or two `_`, or `-` between"));
+            return Err(bad(
+                "its parts must consist of [a-z0-9], separated by one `.`, one or two `_`, or `-`",
+            ));
         }
         if registry.len() + 1 + repository.len() > NAME_LIMIT {
-            return Err(bad("registry and repository together may have at most 255 letters"));
+            return Err(bad("registry and repository together may have at most 255 characters"));
         }
         let tag = match (tag, &digest) {
             (None, None) => Some("latest".to_owned()),

@@ -27,7 +27,7 @@ impl Name {
     /// Parses a name in a signature or a policy. Docker's defaults are added, except the tag.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let reference: Named = text.parse()?;
-        ensure!(!text.contains("://"), "`{text}` is not the name of an image");
+        ensure!(!text.contains("://"), "`{text}` is not a valid image name");
         let (name, digest) = text.split_at(text.find('@').unwrap_or(text.len()));
         let last = name.rsplit('/').next().unwrap_or(name);
         let tag = &last[last.find(':').unwrap_or(last.len())..];
@@ -85,7 +85,7 @@ impl SignedIdentity {
                 prefix: prefix(object.need_text("prefix")?).context("`prefix`")?,
                 signed_prefix: prefix(object.need_text("signedPrefix")?).context("`signedPrefix`")?,
             },
-            other => bail!("there is no `signedIdentity` of the type `{other}`"),
+            other => bail!("unknown type `{other}` of `signedIdentity`"),
         };
         object.end()?;
         Ok(identity)
@@ -97,7 +97,7 @@ impl SignedIdentity {
     /// When it may not, with the names that would be accepted.
     pub(super) fn check(&self, wanted: Option<&Name>, signed: &str) -> anyhow::Result<()> {
         let told = Name::parse(signed).with_context(|| format!("it is signed as `{signed}`"))?;
-        let wanted = || wanted.context("the image has no name that a signature could be for");
+        let wanted = || wanted.context("the image has no name to compare with a signature");
         let (fits, accepted) = match self {
             Self::Exact => exact(wanted()?, &told),
             Self::RepositoryDigestOrExact => repository_digest_or_exact(wanted()?, &told),
@@ -108,7 +108,7 @@ impl SignedIdentity {
                 repository_digest_or_exact(&remapped(wanted()?, prefix, signed_prefix)?, &told)
             }
         };
-        ensure!(fits, "it is signed as `{signed}`, and wanted is {accepted}");
+        ensure!(fits, "it is signed as `{signed}`, not as {accepted}");
         Ok(())
     }
 }
@@ -137,10 +137,7 @@ fn remapped(wanted: &Name, prefix: &str, signed_prefix: &str) -> anyhow::Result<
     };
     let repository = format!("{signed_prefix}{rest}");
     let name = Name::parse(&repository)?;
-    ensure!(
-        name.repository == repository,
-        "`remapIdentity` leads to `{repository}`, which is not a whole name"
-    );
+    ensure!(name.repository == repository, "`remapIdentity` yields `{repository}`, which is not a full name");
     Ok(Name { version: wanted.version.clone(), ..name })
 }
 
@@ -148,7 +145,7 @@ fn remapped(wanted: &Name, prefix: &str, signed_prefix: &str) -> anyhow::Result<
 fn prefix(text: String) -> anyhow::Result<String> {
     let whole = format!("{text}/x").parse::<Named>();
     let is_whole = whole.is_ok_and(|reference| reference.short_name().is_none()) && !text.contains("://");
-    ensure!(is_whole, "`{text}` is not a registry, nor a registry with a path");
+    ensure!(is_whole, "`{text}` is neither a registry nor a registry with a path");
     Ok(canonical_scope(&text))
 }
 

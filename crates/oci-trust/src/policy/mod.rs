@@ -223,7 +223,7 @@ impl Policy {
     /// When the text is not a policy. The caller must then not let anything run.
     pub fn parse(text: &[u8], directory: &Path) -> anyhow::Result<Self> {
         let policy = read::policy(text)
-            .hint("containers-policy.json(5) has the keys; nothing runs until it is right")?;
+            .hint("containers-policy.json(5) lists the keys; nothing runs until it is corrected")?;
         Ok(Self { directory: directory.to_owned(), ..policy })
     }
 
@@ -294,10 +294,11 @@ impl Policy {
             KeySource::File(path) if !place_in(&self.directory, path).starts_with(&self.directory) => {
                 Err(hinted(
                     format!(
-                        "the key `{}` is not in the trust directory, and would not be in the initrd",
+                        "the key `{}` is not in the trust directory and would be missing in the initrd",
                         path.display()
                     ),
-                    "put it into `keys/` of the trust directory, and name it `/etc/containers/keys/NAME`",
+                    "put it into `keys/` of the trust directory, and refer to it as \
+                     `/etc/containers/keys/NAME`",
                 ))
             }
             _ => Ok(()),
@@ -320,7 +321,7 @@ impl Policy {
 
     fn logs(&self, sources: &[KeySource]) -> anyhow::Result<Vec<PublicKey>> {
         let keys = self.keys(sources)?;
-        ensure!(keys.iter().all(PublicKey::is_ecdsa), "the key of a transparency log must be of ECDSA");
+        ensure!(keys.iter().all(PublicKey::is_ecdsa), "the key of a transparency log must be an ECDSA key");
         Ok(keys)
     }
 
@@ -368,10 +369,9 @@ impl Rule<'_> {
         let mut signers = Vec::new();
         for requirement in self.requirements {
             let met = self.judge_one(requirement, subject, manifest, signatures);
-            signers
-                .extend(met.with_context(|| format!("the policy rejects it, by its rule {}", self.place))?);
+            signers.extend(met.with_context(|| format!("the policy rejects it by its rule {}", self.place))?);
         }
-        ensure!(!self.requirements.is_empty(), "a rule without requirements lets nothing run");
+        ensure!(!self.requirements.is_empty(), "a rule without requirements rejects everything");
         let signed =
             if signers.is_empty() { String::new() } else { format!(", signed by {}", signers.join(", ")) };
         let reason = format!("by the rule {self}{signed}");
@@ -390,11 +390,11 @@ impl Rule<'_> {
             Requirement::AcceptAnything => Ok(None),
             Requirement::Reject => Err(hinted(
                 "the rule is `reject`",
-                "use an image that the policy has a rule for, or change policy.json and build the initrd again",
+                "use an image that the policy accepts, or change policy.json and rebuild the initrd",
             )),
             Requirement::Unchecked(what) => Err(hinted(
-                format!("the rule demands {what}, which Iguana does not check"),
-                "demand `sigstoreSigned` with a key",
+                format!("the rule requires {what}, which Iguana does not support"),
+                "require `sigstoreSigned` with a key",
             )),
             Requirement::SigstoreSigned(signed) => {
                 let signers = self.policy.signers(&signed.signers)?;
@@ -424,7 +424,7 @@ fn check(
     manifest: Digest,
 ) -> anyhow::Result<String> {
     let (statement, signer) = signature.statement(signers, logs)?;
-    ensure!(statement.manifest == manifest, "it is of another image, `{}`", statement.manifest);
+    ensure!(statement.manifest == manifest, "it is for another image, `{}`", statement.manifest);
     identity.check(subject.name.as_ref(), &statement.name)?;
     Ok(signer)
 }
@@ -432,18 +432,18 @@ fn check(
 fn unsigned(manifest: Digest, failures: &[String]) -> anyhow::Error {
     match failures {
         [] => hinted(
-            format!("it is not signed: there is no signature of its manifest `{manifest}`"),
-            "sign each manifest (`cosign sign --recursive`, `skopeo copy --all --sign-by-sigstore-private-key`: a \
-             signature of the index alone does not do), and say in registries.d where the signatures are \
+            format!("it is not signed: found no signature of its manifest `{manifest}`"),
+            "sign each manifest, not only the index (`cosign sign --recursive`, `skopeo copy --all \
+             --sign-by-sigstore-private-key`), and enable signatures in registries.d \
              (`use-sigstore-attachments: true`)",
         ),
         [one] => hinted(
             format!("its signature is not accepted: {one}"),
-            "sign the image by a key of the policy and as the name that it is wanted by",
+            "sign the image with a key of the policy and under the name used here",
         ),
         several => hinted(
             format!("none of its {} signatures is accepted: {}", several.len(), several.join("; ")),
-            "sign the image by a key of the policy and as the name that it is wanted by",
+            "sign the image with a key of the policy and under the name used here",
         ),
     }
 }

@@ -33,10 +33,7 @@ fn scopes(transport: &str, scopes: Json) -> anyhow::Result<Transport> {
         check_scope(transport, &scope)?;
         let requirements = requirements(list).with_context(|| format!("`{scope}`"))?;
         let known = if transport == "docker" { canonical_scope(&scope) } else { scope.clone() };
-        ensure!(
-            seen.insert(known.clone()),
-            "`{scope}` is another spelling of a scope that stands there, too: `{known}`"
-        );
+        ensure!(seen.insert(known.clone()), "`{scope}` is another spelling of the scope `{known}`");
         read.push((known, requirements));
     }
     Ok(read)
@@ -47,14 +44,17 @@ fn check_scope(transport: &str, scope: &str) -> anyhow::Result<()> {
     match transport {
         _ if scope.is_empty() => Ok(()),
         "docker-archive" => {
-            bail!("images in archives of Docker have no scope but the empty one, not `{scope}`")
+            bail!("`docker-archive` has no scope except the empty one, not `{scope}`")
         }
         "oci" | "oci-archive" | "dir" => {
             let path = Path::new(scope);
             let plain =
                 path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
             let is_clean = plain && path.components().collect::<PathBuf>().as_os_str() == scope;
-            ensure!(path.is_absolute() && scope != "/" && is_clean, "`{scope}` is not a whole, plain path");
+            ensure!(
+                path.is_absolute() && scope != "/" && is_clean,
+                "`{scope}` is not an absolute, normalized path"
+            );
             Ok(())
         }
         _ => Ok(()),
@@ -63,7 +63,7 @@ fn check_scope(transport: &str, scope: &str) -> anyhow::Result<()> {
 
 fn requirements(list: Json) -> anyhow::Result<Vec<Requirement>> {
     let list = list.list()?;
-    ensure!(!list.is_empty(), "a list of requirements must not be empty; `reject` stands for nothing at all");
+    ensure!(!list.is_empty(), "a list of requirements must not be empty; to allow nothing, use `reject`");
     list.into_iter().map(|one| requirement(one.object()?)).collect()
 }
 
@@ -78,7 +78,7 @@ fn requirement(mut object: Object) -> anyhow::Result<Requirement> {
             SignedIdentity::read(object.need_object("baseLayerIdentity")?)?;
             Requirement::Unchecked("signatures of base layers")
         }
-        other => bail!("there is no requirement of the type `{other}`"),
+        other => bail!("unknown type of requirement `{other}`"),
     };
     object.end()?;
     Ok(requirement)
@@ -93,25 +93,23 @@ fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
     let sources = [keys.is_some(), fulcio.is_some(), pki.is_some()].into_iter().filter(|is| *is).count();
     ensure!(
         sources == 1,
-        "exactly one of `keyPath`, `keyPaths`, `keyData`, `keyDatas`, `fulcio`, `pki` must be there"
+        "exactly one of `keyPath`, `keyPaths`, `keyData`, `keyDatas`, `fulcio`, `pki` is required"
     );
     ensure!(fulcio.is_none() || logs.is_some(), "`fulcio` needs a `rekorPublicKey…`");
-    ensure!(pki.is_none() || logs.is_none(), "`pki` has no `rekorPublicKey…`");
+    ensure!(pki.is_none() || logs.is_none(), "`pki` cannot have a `rekorPublicKey…`");
     Ok(match keys {
         Some(keys) => {
             Requirement::SigstoreSigned(SigstoreSigned { signers: SignerSource::Keys(keys), logs, identity })
         }
         #[cfg(feature = "keyless")]
         None if fulcio.is_some() => {
-            let (authority, issuer, email) = fulcio.context("it was there")?;
+            let (authority, issuer, email) = fulcio.context("it was present")?;
             let signers = SignerSource::Fulcio { authority, issuer, email };
             Requirement::SigstoreSigned(SigstoreSigned { signers, logs, identity })
         }
         #[cfg(not(feature = "keyless"))]
-        None if fulcio.is_some() => {
-            Requirement::Unchecked("signatures without a key of their own (`fulcio`)")
-        }
-        None => Requirement::Unchecked("signatures by certificates (`pki`)"),
+        None if fulcio.is_some() => Requirement::Unchecked("keyless signatures (`fulcio`)"),
+        None => Requirement::Unchecked("certificate signatures (`pki`)"),
     })
 }
 
@@ -128,7 +126,7 @@ fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
         }
         let (issuer, email) = (object.need_text("oidcIssuer")?, object.need_text("subjectEmail")?);
         object.end()?;
-        ensure!(authorities.len() == 1, "exactly one of `caPath`, `caData` must be there");
+        ensure!(authorities.len() == 1, "exactly one of `caPath`, `caData` is required");
         Ok((authorities.remove(0), issuer, email))
     };
     read().context("`fulcio`")
@@ -158,14 +156,14 @@ fn pki(value: Json) -> anyhow::Result<()> {
 fn signed_by(mut object: Object) -> anyhow::Result<Requirement> {
     let kind = object.need_text("keyType")?;
     let kinds = ["GPGKeys", "signedByGPGKeys", "X509Certificates", "signedByX509CAs"];
-    ensure!(kinds.contains(&kind.as_str()), "there is no `keyType` of the name `{kind}`");
+    ensure!(kinds.contains(&kind.as_str()), "unknown `keyType` `{kind}`");
     ensure!(
         key_sources(&mut object, "key")?.is_some(),
-        "one of `keyPath`, `keyPaths`, `keyData` must be there"
+        "one of `keyPath`, `keyPaths`, `keyData` is required"
     );
     identity(&mut object)?;
     object.end()?;
-    Ok(Requirement::Unchecked("signatures of OpenPGP (`signedBy`)"))
+    Ok(Requirement::Unchecked("OpenPGP signatures (`signedBy`)"))
 }
 
 fn identity(object: &mut Object) -> anyhow::Result<SignedIdentity> {
@@ -182,13 +180,13 @@ fn key_sources(object: &mut Object, stem: &str) -> anyhow::Result<Option<Vec<Key
         let Some(value) = object.take(&key) else { continue };
         ensure!(
             found.is_none(),
-            "there are several of `{stem}Path`, `{stem}Paths`, `{stem}Data`, `{stem}Datas`"
+            "at most one of `{stem}Path`, `{stem}Paths`, `{stem}Data`, `{stem}Datas` is allowed"
         );
         let list = if ending.ends_with('s') { value.list() } else { Ok(vec![value]) };
         let sources: anyhow::Result<Vec<KeySource>> =
             list.and_then(|list| list.into_iter().map(|one| key_source(one, ending)).collect());
         let sources = sources.with_context(|| format!("`{key}`"))?;
-        ensure!(!sources.is_empty(), "`{key}` names no key");
+        ensure!(!sources.is_empty(), "`{key}` does not name a key");
         found = Some(sources);
     }
     Ok(found)

@@ -48,11 +48,11 @@ fn one_good_signature_among_others_is_enough() {
     assert!(approval.reason().contains("`default` (sigstoreSigned), signed by ECDSA P-256 sha256:"));
     for (signatures, expected) in [
         (&[][..], "it is not signed"),
-        (&[malformed], "no key of the policy has made it"),
+        (&[malformed], "it was not made with any key of the policy"),
         (&[bare], "is missing"),
-        (&[by_other], "no key of the policy has made it"),
-        (std::slice::from_ref(&of_other), "it is of another image"),
-        (std::slice::from_ref(&as_other), "signed as `r.example/x:2`, and wanted is `r.example/x:1`"),
+        (&[by_other], "it was not made with any key of the policy"),
+        (std::slice::from_ref(&of_other), "it is for another image"),
+        (std::slice::from_ref(&as_other), "signed as `r.example/x:2`, not as `r.example/x:1`"),
         (&[of_other.clone(), as_other.clone()], "none of its 2 signatures"),
     ] {
         let error = format!("{:#}", judge(signatures).unwrap_err());
@@ -153,7 +153,7 @@ fn what_cannot_be_checked_is_a_rejection() {
     let no_key = r#"{"type": "sigstoreSigned", "keyPath": "/nonexistent/key"}"#;
     let image = subject("r.example/x");
     for (requirement, expected) in [
-        (gpg, "OpenPGP (`signedBy`), which Iguana does not check"),
+        (gpg, "OpenPGP signatures (`signedBy`), which Iguana does not support"),
         (keyless, "cannot read the key `/a`"),
         (base, "base layers"),
         (pki, "`pki`"),

@@ -59,14 +59,14 @@ fn a_working_directory_stays_in_the_root() {
         for way in &ways {
             let program = Program { directory: Some(way.clone()), ..lab.script("pwd -P; ls") };
             let said = refusal(container.run(&program));
-            assert!(said.contains("cannot have the working directory"), "{way}: `{said}`, {}", lab.log());
+            assert!(said.contains("cannot use the working directory"), "{way}: `{said}`, {}", lab.log());
         }
         drop(container);
         for way in ways {
             let mut image = lab.image.clone();
             image.directory = way.clone();
             let said = refusal(lab.runtime.start_from(image, &lab.plan));
-            assert!(said.contains("cannot have the working directory"), "{way}: `{said}`");
+            assert!(said.contains("cannot use the working directory"), "{way}: `{said}`");
         }
         victim.assert_untouched();
     }

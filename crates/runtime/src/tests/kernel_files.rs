@@ -39,7 +39,7 @@ fn no_image_leads_a_volume_over_files_of_the_kernel() {
         let error = format!("{:#}", lab.try_start().map(drop).unwrap_err());
         assert!(
             error.contains("cannot mount `/data`")
-                && (error.contains("leads from there") || error.contains("symbolic link")),
+                && (error.contains("leads from it") || error.contains("symbolic link")),
             "{target}: {error}"
         );
     }

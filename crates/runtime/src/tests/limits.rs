@@ -59,7 +59,7 @@ fn more_memory_than_the_limit_is_told_as_that() {
     assert_eq!(ended, ProgramExit::With(1));
     let ended = container.run(&lab.script("tail /dev/zero")).unwrap().wait(Some(SOON)).unwrap();
     let told = ended.to_string();
-    assert!(told.starts_with("killed by signal 9: it used more memory than its limit of 64 MiB"), "{told}");
+    assert!(told.starts_with("killed by signal 9: it exceeded its memory limit of 64 MiB"), "{told}");
     assert!(ended.remedy().unwrap().contains("`memory`"));
 }
 
@@ -68,7 +68,7 @@ fn a_limit_too_low_to_start_is_told() {
     let mut lab = Lab::new();
     lab.plan.memory = Some(4 << 10);
     let error = lab.try_start().map(drop).unwrap_err();
-    assert!(error.to_string().contains("its limit of 4 KiB"), "{error:#}");
+    assert!(error.to_string().contains("its memory limit of 4 KiB"), "{error:#}");
     assert!(cgroups_of_lab(&lab).is_empty());
 }
 
@@ -252,5 +252,5 @@ fn programs_that_multiply_reach_the_limit_of_all_containers() {
     let script = "while :; do sleep 1000 & done";
     let ended = container.run(&lab.script(script)).unwrap().wait(Some(SOON)).unwrap();
     assert!(!ended.is_success(), "{ended}");
-    assert!(ended.to_string().contains("all containers together had"), "{ended}");
+    assert!(ended.to_string().contains("all containers together reached the limit"), "{ended}");
 }

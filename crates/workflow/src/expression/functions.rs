@@ -44,8 +44,8 @@ static SIGNATURES: [Signature; 10] = [
 
 /// Functions that GitHub has and Iguana does not, with a hint for each.
 const ABSENT: [(&str, &str); 3] = [
-    ("case", "choose with `&&` and `||`: `env.FAST == 'yes' && 'a' || 'b'`"),
-    ("fromJSON", "pass the values one by one, each as an output of its own"),
+    ("case", "use `&&` and `||`: `env.FAST == 'yes' && 'a' || 'b'`"),
+    ("fromJSON", "pass each value as a separate output"),
     ("hashFiles", "compute the hash in a step and pass it on as an output"),
 ];
 
@@ -56,14 +56,14 @@ pub(super) fn find(text: &str, span: &Range<usize>) -> Result<&'static Signature
         return Ok(signature);
     }
     if let Some((name, hint)) = ABSENT.iter().find(|(absent, _)| absent.eq_ignore_ascii_case(name)) {
-        return Err(ExpressionError::new(span, format!("there is no `{name}` here as on GitHub")).hint(*hint));
+        return Err(ExpressionError::new(span, format!("GitHub's `{name}` does not exist here")).hint(*hint));
     }
     let known = || SIGNATURES.iter().map(|known| known.name);
     let hint = match nearest(name, known()) {
         Some(known) => format!("did you mean `{known}`?"),
-        None => format!("there are `{}`", known().collect::<Vec<_>>().join("`, `")),
+        None => format!("use one of `{}`", known().collect::<Vec<_>>().join("`, `")),
     };
-    Err(ExpressionError::new(span, format!("there is no function `{}`", shown(name))).hint(hint))
+    Err(ExpressionError::new(span, format!("unknown function `{}`", shown(name))).hint(hint))
 }
 
 impl Signature {
@@ -79,8 +79,8 @@ impl Signature {
             _ if least == most => format!("{least} arguments"),
             _ => format!("{least} to {most} arguments"),
         };
-        let message = format!("`{}` takes {takes}, and here are {count}", self.name);
-        let hint = if count < least { "add what is missing" } else { "remove what is too much" };
+        let message = format!("`{}` takes {takes}, but {count} were given", self.name);
+        let hint = if count < least { "add the missing arguments" } else { "remove the extra arguments" };
         Err(ExpressionError::new(call, message).hint(hint))
     }
 }
@@ -152,8 +152,12 @@ fn pieces(mut format: &str) -> Option<Vec<Piece<'_>>> {
 /// Checks a constant format against the number of arguments.
 pub(super) fn check_format(format: &str, count: usize, span: &Range<usize>) -> Result<(), ExpressionError> {
     let Some(pieces) = pieces(format) else {
-        return Err(ExpressionError::new(span, "a brace in this format is not part of a `{0}`")
-            .hint("write `{{` or `}}` for a brace itself"));
+        return Err(ExpressionError::new(
+            span,
+            "a brace in this format string is not part of a placeholder \
+                                               such as `{0}`",
+        )
+        .hint("for a literal brace, write `{{` or `}}`"));
     };
     let missing = pieces.iter().find_map(|piece| match piece {
         Piece::Argument(number) if usize::from(*number) >= count => Some(*number),
@@ -161,8 +165,8 @@ pub(super) fn check_format(format: &str, count: usize, span: &Range<usize>) -> R
     });
     match missing {
         None => Ok(()),
-        Some(number) => Err(ExpressionError::new(span, format!("there is no argument for `{{{number}}}`"))
-            .hint("the first argument after the format is `{0}`")),
+        Some(number) => Err(ExpressionError::new(span, format!("no argument for `{{{number}}}`"))
+            .hint("the first argument after the format string is `{0}`")),
     }
 }
 
@@ -319,16 +323,16 @@ mod tests {
         assert_faults(&[
             ("contians(a, b)", "contians", "did you mean `contains`?"),
             ("startswidth(a, b)", "startswidth", "did you mean `startsWith`?"),
-            ("whatever()", "whatever", "there are `success`, `failure`"),
-            ("false && hashFiles('a')", "hashFiles", "there is no `hashFiles` here as on GitHub"),
-            ("fromjson('1')", "fromjson", "there is no `fromJSON` here"),
+            ("whatever()", "whatever", "use one of `success`, `failure`"),
+            ("false && hashFiles('a')", "hashFiles", "GitHub's `hashFiles` does not exist here"),
+            ("fromjson('1')", "fromjson", "GitHub's `fromJSON` does not exist here"),
             ("case(a, 1, 2)", "case", "`&&` and `||`"),
-            ("a && always(1)", "always(1)", "`always` takes no arguments, and here are 1"),
-            ("!contains(env.A) && b", "contains(env.A)", "`contains` takes 2 arguments, and here are 1"),
-            ("toJSON()", "toJSON()", "`toJSON` takes 1 argument, and here are 0"),
-            ("join(a, b, c)", "join(a, b, c)", "`join` takes 1 to 2 arguments, and here are 3"),
-            ("format('{0} {1}', a)", "'{0} {1}'", "there is no argument for `{1}`"),
-            ("format('{0}')", "'{0}'", "there is no argument for `{0}`"),
+            ("a && always(1)", "always(1)", "`always` takes no arguments, but 1 were given"),
+            ("!contains(env.A) && b", "contains(env.A)", "`contains` takes 2 arguments, but 1 were given"),
+            ("toJSON()", "toJSON()", "`toJSON` takes 1 argument, but 0 were given"),
+            ("join(a, b, c)", "join(a, b, c)", "`join` takes 1 to 2 arguments, but 3 were given"),
+            ("format('{0} {1}', a)", "'{0} {1}'", "no argument for `{1}`"),
+            ("format('{0}')", "'{0}'", "no argument for `{0}`"),
             ("format('{', a)", "'{'", "brace"),
             ("format('{0}}', a)", "'{0}}'", "brace"),
             ("format('{x}', a)", "'{x}'", "brace"),

@@ -122,10 +122,11 @@ impl Expression {
     fn parse_part(text: &str, part: Range<usize>) -> Result<Self, ExpressionError> {
         let length = text[part.clone()].chars().count();
         if length > MAX_LENGTH {
-            let message = format!("the expression has {length} characters, and {MAX_LENGTH} is the limit");
-            return Err(
-                ExpressionError::new(&part, message).hint("split it, or move a part of it into `env`")
+            let message = format!(
+                "the expression has {length} characters, more than the limit of \
+                                   {MAX_LENGTH}"
             );
+            return Err(ExpressionError::new(&part, message).hint("split it, or move a part into `env`"));
         }
         Ok(Self { text: text.to_owned(), syntax: Syntax::parse(text, part)? })
     }

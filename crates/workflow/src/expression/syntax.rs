@@ -62,7 +62,7 @@ impl Syntax {
     pub(super) fn parse(text: &str, part: Range<usize>) -> Result<Self, ExpressionError> {
         let mut tokens = tokens(text, part.clone())?.into_iter();
         let Some(current) = tokens.next() else {
-            return Err(ExpressionError::new(&part, "there is no expression here")
+            return Err(ExpressionError::new(&part, "the expression is empty")
                 .hint("write one, such as `env.NAME == 'value'`"));
         };
         let parsed = current.span.clone();
@@ -182,9 +182,7 @@ impl Parser<'_> {
                 let key = self.text[self.advance().span].to_owned();
                 self.node(NodeKind::Literal(Value::Text(key))).map(Some)
             }
-            _ => Err(self
-                .unexpected()
-                .hint("a name or `*` follows a point; another key is written as `['key']`")),
+            _ => Err(self.unexpected().hint("write a name or `*` after a dot; any other key as `['key']`")),
         }
     }
 
@@ -275,13 +273,13 @@ impl Parser<'_> {
         }
         let last = shown(&self.text[self.parsed.clone()]);
         ExpressionError::new(&self.parsed, format!("the expression ends after `{last}`"))
-            .hint("write what follows it, or remove it")
+            .hint("complete it, or remove it")
     }
 }
 
 fn too_deep(span: &Range<usize>) -> ExpressionError {
     ExpressionError::new(span, format!("the expression is nested more than {MAX_DEPTH} levels deep"))
-        .hint("split it, or move a part of it into `env`")
+        .hint("split it, or move a part into `env`")
 }
 
 /// The precedence of the operator that binds least.
@@ -365,8 +363,8 @@ mod tests {
     #[test]
     fn a_fault_is_found_at_its_place() {
         assert_faults(&[
-            ("", "", "there is no expression"),
-            (" \n", " \n", "there is no expression"),
+            ("", "", "the expression is empty"),
+            (" \n", " \n", "the expression is empty"),
             ("1 <", "<", "ends after `<`"),
             ("!", "!", "ends after `!`"),
             ("env.", ".", "ends after `.`"),
@@ -383,8 +381,8 @@ mod tests {
             ("(a, b)", ",", "unexpected `,`"),
             ("env[a, b]", ",", "unexpected `,`"),
             ("env[]", "]", "unexpected `]`"),
-            ("env.1", "1", "written as `['key']`"),
-            ("env.'a'", "'a'", "written as `['key']`"),
+            ("env.1", "1", "any other key as `['key']`"),
+            ("env.'a'", "'a'", "any other key as `['key']`"),
             ("env.a(1)", "(", "unexpected `(`"),
             ("'a'.b", ".", "unexpected `.`"),
             ("'a'[0]", "[", "unexpected `[`"),

@@ -96,8 +96,7 @@ fn inside(text: &str, open: usize) -> Result<Range<usize>, ExpressionError> {
             _ => {}
         }
     }
-    let hint =
-        if is_quoted { "close the text in it with `'`, then write `}}`" } else { "close it with `}}`" };
+    let hint = if is_quoted { "close the string with `'`, then write `}}`" } else { "close it with `}}`" };
     Err(ExpressionError::new(&(open..start), "this `${{` is not closed").hint(hint))
 }
 
@@ -117,9 +116,9 @@ pub(super) fn condition(text: &str) -> Result<Range<usize>, ExpressionError> {
     }
     Err(ExpressionError::new(
         &(start..end),
-        "`${{ }}` is around a part of this condition, which makes it a text",
+        "`${{ }}` encloses only a part of this condition, which turns it into a string",
     )
-    .hint("put the whole condition inside one `${{ }}`, or leave `${{ }}` out"))
+    .hint("enclose the whole condition in one `${{ }}`, or omit `${{ }}`"))
 }
 
 #[cfg(test)]
@@ -173,13 +172,13 @@ mod tests {
     fn a_fault_in_a_template_is_found_at_its_place() {
         for (text, at_fault, expected) in [
             ("é ${{ a", "${{", "close it with `}}`"),
-            ("${{ a }} ${{ 'b }}", "${{", "close the text in it"),
+            ("${{ a }} ${{ 'b }}", "${{", "close the string"),
             ("${{ a }", "${{", "is not closed"),
             ("${{}", "${{", "is not closed"),
             ("é ${{ a b }}", "b", "unexpected `b`"),
-            ("x ${{ }}", " ", "there is no expression here"),
-            ("x ${{}}", "", "there is no expression here"),
-            ("${{ ${{ a }} }}", "${{", "inside of an expression"),
+            ("x ${{ }}", " ", "the expression is empty"),
+            ("x ${{}}", "", "the expression is empty"),
+            ("${{ ${{ a }} }}", "${{", "inside an expression"),
         ] {
             let error = Template::parse(text).expect_err(text);
             let said = format!("{error}; {}", error.hint.as_deref().unwrap_or_default());
@@ -201,14 +200,14 @@ mod tests {
             let value = Expression::condition(text).unwrap().evaluate(&Sample);
             assert_eq!(value.to_string(), expected, "{text}");
         }
-        let hint = "put the whole condition inside one `${{ }}`";
+        let hint = "enclose the whole condition in one `${{ }}`";
         assert_faults(&[
             ("${{ a }} == 'b'", "${{ a }} == 'b'", hint),
             ("!${{ a }} ", "!${{ a }}", hint),
             ("${{ a }} && ${{ b }}", "${{ a }} && ${{ b }}", hint),
             ("a == '${{ b }}'", "a == '${{ b }}'", hint),
             (" ${{ a", "${{", "is not closed"),
-            ("${{ }}", " ", "there is no expression"),
+            ("${{ }}", " ", "the expression is empty"),
         ]);
     }
 

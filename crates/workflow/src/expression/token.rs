@@ -78,8 +78,8 @@ fn quoted(text: &str, start: usize) -> Result<Token, ExpressionError> {
         value.push('\'');
         at += 1;
     }
-    Err(ExpressionError::new(&(start..text.len()), "the text that begins with this `'` does not end")
-        .hint("close it with `'`; a quote inside of it is written `''`"))
+    Err(ExpressionError::new(&(start..text.len()), "the string that begins with this `'` is not closed")
+        .hint("close it with `'`; write `''` for a quote in it"))
 }
 
 fn double_quoted(text: &str, start: usize) -> ExpressionError {
@@ -145,13 +145,13 @@ pub(super) fn unexpected(text: &str, span: &Range<usize>) -> ExpressionError {
     }
 }
 
-const NO_ARITHMETIC: &str = "there is no arithmetic in expressions";
+const NO_ARITHMETIC: &str = "expressions have no arithmetic";
 const TWO_VALUES: &str = "put an operator such as `==` or `&&` between two values";
 
 fn remedy(word: &str) -> Option<&'static str> {
     let first = word.chars().next()?;
     Some(match word.to_ascii_lowercase().as_str() {
-        _ if word.contains('"') => "put text in single quotes: `'text'`",
+        _ if word.contains('"') => "strings need single quotes: `'text'`",
         "and" => "write `&&`",
         "or" => "write `||`",
         "not" => "write `!`",
@@ -162,14 +162,14 @@ fn remedy(word: &str) -> Option<&'static str> {
             '&' => "and is `&&`",
             '|' => "or is `||`",
             '+' | '-' | '/' | '%' => NO_ARITHMETIC,
-            '$' | '{' | '}' => "there is no `${{ }}` inside of an expression",
+            '$' | '{' | '}' => "omit `${{ }}` inside an expression",
             '0'..='9' | '.' if parse_number(word).is_nan() => {
-                "a number is written as `42`, `-1.5`, `1e3`, `0x1F` or `0o17`; text stands in single quotes"
+                "write a number as `42`, `-1.5`, `1e3`, `0x1F` or `0o17`, and a string in single quotes"
             }
             '0'..='9' | '.' | '\'' => TWO_VALUES,
             _ if is_name(word) => TWO_VALUES,
             _ if first.is_alphabetic() || first == '_' => {
-                "a name has letters of ASCII, digits, `_` and `-`; a key with others is written as `['key']`"
+                "a name consists of ASCII letters, digits, `_` and `-`; write any other key as `['key']`"
             }
             _ => return None,
         },
@@ -228,7 +228,7 @@ mod tests {
             ("env.A == \"a b\" || x", "\"a b\"", "single quotes"),
             ("\"a", "\"a", "single quotes"),
             ("a\"b\"", "a\"b\"", "single quotes"),
-            ("'é' == 'a", "'a", "does not end"),
+            ("'é' == 'a", "'a", "is not closed"),
             ("'it's'", "s'", "unexpected `s'`"),
             ("a = 1", "=", "`==`"),
             ("1 =2", "=2", "`==`"),
@@ -240,16 +240,16 @@ mod tests {
             ("a + b", "+", "no arithmetic"),
             ("a * b", "*", "no arithmetic"),
             ("a -1", "-1", "no arithmetic"),
-            ("0x", "0x", "a number is written"),
-            ("0xFG", "0xFG", "a number is written"),
+            ("0x", "0x", "write a number"),
+            ("0xFG", "0xFG", "write a number"),
             ("-0xF", "-0xF", "unexpected `-0xF`"),
-            ("0o8", "0o8", "a number is written"),
-            ("1.2.3", "1.2.3", "a number is written"),
-            ("..a", "..a", "a number is written"),
+            ("0o8", "0o8", "write a number"),
+            ("1.2.3", "1.2.3", "write a number"),
+            ("..a", "..a", "write a number"),
             ("inf == -inf", "-inf", "unexpected `-inf`"),
             ("env.é == 1", "é", "['key']"),
             ("a@b", "a@b", "['key']"),
-            ("a }}", "}}", "inside of an expression"),
+            ("a }}", "}}", "inside an expression"),
             ("a\0", "a\0", "unexpected `a\\u{0}`"),
         ]);
     }

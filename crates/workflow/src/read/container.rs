@@ -88,14 +88,14 @@ impl Reader<'_> {
         match Volume::parse(&text) {
             Ok(volume) => Some(volume),
             Err(why) => {
-                self.volume_error(&node.span, &format!("`{text}` is not a volume: {why}"));
+                self.volume_error(&node.span, &format!("`{text}` is not a valid volume: {why}"));
                 None
             }
         }
     }
 
     fn volume_error(&mut self, span: &Range<usize>, message: &str) {
-        let hint = "write `NAME:/PATH`, `/HOST:/PATH` or `/PATH`, with `:ro` if it must not be written";
+        let hint = "write `NAME:/PATH`, `/HOST:/PATH` or `/PATH`, with `:ro` for read-only";
         self.findings.error("volume", span, message, hint);
     }
 
@@ -106,8 +106,8 @@ impl Reader<'_> {
         let target = match volume::target_path(&self.plain(target_node)?) {
             Ok(target) => target,
             Err(why) => {
-                let message = format!("this is not a volume: {why}");
-                let hint = "write the absolute path at which the container sees it: `/data`";
+                let message = format!("invalid volume: {why}");
+                let hint = "write the absolute path in the container, such as `/data`";
                 self.findings.error("volume", &target_node.span, message, hint);
                 return None;
             }
@@ -123,7 +123,7 @@ impl Reader<'_> {
         if let (true, Some(false), Some(node)) = (is_image, fields.bool("read-only"), fields.get("read-only"))
         {
             let hint = "remove it, or copy the image's files to a volume";
-            self.findings.error("volume", &node.span, "an image cannot be written to", hint);
+            self.findings.error("volume", &node.span, "an image is always read-only", hint);
         }
         let read_only = fields.is_true("read-only") || is_image;
         Some(Volume { source, target, read_only })
@@ -147,22 +147,26 @@ impl Reader<'_> {
             }
             ("tmpfs", Some(_)) => wrong(self, "a tmpfs has no source", "remove it"),
             ("image", Some(image)) => Some(VolumeSource::Image(Box::new(self.image(image, names)?))),
-            ("image", None) => wrong(self, "which image is not said", "add `source: IMAGE`"),
-            ("bind", None) => wrong(self, "which path of the machine is not said", "add `source: /PATH`"),
+            ("image", None) => wrong(self, "the image is missing", "add `source: IMAGE`"),
+            ("bind", None) => wrong(self, "the path of the machine is missing", "add `source: /PATH`"),
             (_, None) => Some(VolumeSource::Anonymous),
             (kind, Some(source)) => {
                 let text = self.plain(source)?;
                 match (kind, VolumeSource::parse(&text)) {
-                    ("bind", Ok(VolumeSource::Named(_))) => {
-                        wrong(self, "a bind's source is a path", "begin it with `/`, or write `type: volume`")
-                    }
-                    ("volume", Ok(VolumeSource::Host(_))) => {
-                        wrong(self, "a volume's source is a name", "write one, or `type: bind` for a path")
-                    }
+                    ("bind", Ok(VolumeSource::Named(_))) => wrong(
+                        self,
+                        "the source of a bind must be a path",
+                        "begin it with `/`, or write `type: volume`",
+                    ),
+                    ("volume", Ok(VolumeSource::Host(_))) => wrong(
+                        self,
+                        "the source of a volume must be a name",
+                        "write a name, or `type: bind` for a path",
+                    ),
                     (_, Ok(source)) => Some(source),
                     (_, Err(why)) => {
                         let hint = "write a name, or a path that begins with `/`";
-                        wrong(self, &format!("this is not a volume: {why}"), hint)
+                        wrong(self, &format!("invalid volume: {why}"), hint)
                     }
                 }
             }
@@ -174,7 +178,13 @@ impl Reader<'_> {
         for (volume, place) in volumes.iter().zip(places) {
             if !targets.insert(&volume.target) {
                 let message = format!("two volumes have the path `{}`", volume.target.display());
-                self.findings.error("volume", place, message, "only the last would be seen: remove one");
+                self.findings.error(
+                    "volume",
+                    place,
+                    message,
+                    "only the last one would be visible: remove \
+                                                               one",
+                );
             }
         }
     }
@@ -185,7 +195,7 @@ fn image_hint(name: &str) -> String {
         return format!("write it without `{scheme}://`: `{rest}`");
     }
     if let Some((transport, _)) = name.split_once(':').filter(|(_, details)| details.is_empty()) {
-        return format!("write `{transport}:PATH`, with `:NAME` behind it if there are several");
+        return format!("write `{transport}:PATH`, with `:NAME` appended if there are several images");
     }
     let lower = name.to_lowercase();
     match lower != name && lower.parse::<Reference>().is_ok() {

@@ -50,9 +50,9 @@ impl Reader<'_> {
         self.check_zero(node, text);
         if let Some(offset) = text.find("${{") {
             let span = self.place(node, text, offset, 3);
-            let hint = "write what is meant; expressions are for `env`, `if`, `image`, `run`, `outputs`, `name`, \
-                 and for `entrypoint` and `command` as lists";
-            self.findings.error("expression-place", &span, "there are no expressions in this place", hint);
+            let hint = "write the value itself; expressions are evaluated only in `env`, `if`, `image`, \
+                        `run`, `outputs`, `name`, and in `entrypoint` and `command` as lists";
+            self.findings.error("expression-place", &span, "expressions are not evaluated here", hint);
             return None;
         }
         Some(text.to_owned())
@@ -65,11 +65,11 @@ impl Reader<'_> {
         }
         let text = node.text()?;
         if text.contains("${{") {
-            let hint = "write it as a list, a word each, so that a value can never become several words";
+            let hint = "write it as a list, one word per item, so that a value never becomes several words";
             self.findings.error(
                 "expression-place",
                 &node.span,
-                "a command in one text takes no expressions",
+                "expressions are not evaluated in a command written as one string",
                 hint,
             );
             return None;
@@ -87,7 +87,7 @@ impl Reader<'_> {
             Ok(words) => Some(words),
             Err(_) => {
                 let hint = "close the quote, or write the command as a list";
-                self.findings.error("words", &node.span, "a quote is opened and not closed", hint);
+                self.findings.error("words", &node.span, "a quote is not closed", hint);
                 None
             }
         }
@@ -96,7 +96,7 @@ impl Reader<'_> {
     /// Reports a zero byte, which neither arguments nor variables can contain.
     fn check_zero(&mut self, node: &Node, text: &str) {
         if text.contains('\0') {
-            self.findings.error("zero", &node.span, "this text holds a zero byte", "remove `\\0`");
+            self.findings.error("zero", &node.span, "this string contains a NUL byte", "remove `\\0`");
         }
     }
 

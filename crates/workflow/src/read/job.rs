@@ -49,8 +49,8 @@ impl Reader<'_> {
         if node.text().is_none_or(|text| text.len() <= LONGEST_DEFAULT) {
             return Some(node);
         }
-        let message = format!("a default may have {LONGEST_DEFAULT} bytes at most");
-        self.findings.error("too-large", &node.span, message, "write it at the steps that need it");
+        let message = format!("a default may have at most {LONGEST_DEFAULT} bytes");
+        self.findings.error("too-large", &node.span, message, "write it in the steps that need it");
         None
     }
 
@@ -112,7 +112,7 @@ impl Reader<'_> {
             let named = |key: &&str| node.entries().iter().find(|(given, _)| given.name == **key);
             let key = [*name, "options"].iter().find_map(named);
             let span = key.map_or(&node.span, |(key, _)| &key.span);
-            let message = format!("`{name}` has no effect: the job has steps, and they run instead");
+            let message = format!("`{name}` has no effect: the job has steps, which run instead");
             let hint = Some("remove it, or make it a step".into());
             self.findings.add(Severity::Warning, "unused-program", span, message, hint);
         }
@@ -123,8 +123,8 @@ impl Reader<'_> {
         if step.limits.timeout.zip(most).is_some_and(|(timeout, most)| timeout > most) {
             let fields = Fields::of(node, &STEP);
             let place = fields.get("timeout").or(fields.get("timeout-minutes")).map_or(node, |node| node);
-            let message = "this step may take longer than its whole job".to_owned();
-            let hint = Some("give the job more time, or the step less".into());
+            let message = "the time limit of this step exceeds that of its job".to_owned();
+            let hint = Some("raise the job's time limit, or lower the step's".into());
             self.findings.add(Severity::Warning, "timeout", &place.span, message, hint);
         }
     }
@@ -211,8 +211,8 @@ impl Reader<'_> {
                 before += 1;
                 if !known.insert(id.to_ascii_lowercase()) {
                     let span = Fields::of(node, &STEP).get("id").map_or(&node.span, |node| &node.span);
-                    let message = format!("two steps of this job have the id `{id}`");
-                    self.findings.error("step-id", span, message, "give each its own");
+                    let message = format!("two steps of this job have the ID `{id}`");
+                    self.findings.error("step-id", span, message, "give each a different ID");
                 }
             }
         }
@@ -230,7 +230,7 @@ impl Reader<'_> {
             (None, None) if node.scalar().is_some() || fields.has_unknown(node) => None,
             (run, _) => {
                 let message = "a step needs exactly one of `run` and `uses`";
-                let hint = if run.is_some() { "make two steps of them" } else { "add `run:` with a script" };
+                let hint = if run.is_some() { "split it into two steps" } else { "add `run:` with a script" };
                 self.findings.error("step", &node.span, message, hint);
                 None
             }
@@ -253,7 +253,7 @@ impl Reader<'_> {
         names: &Names<'_>,
         defaults: &Defaults,
     ) -> Option<Action> {
-        self.without(fields, &["with"], "is for a step with `uses`");
+        self.without(fields, &["with"], "applies only to a step with `uses`");
         let shell = fields.get("shell").and_then(|node| self.shell(node));
         let directory = fields.get("working-directory").and_then(|node| self.plain(node));
         let script: Template = self.template(run, names)?;
@@ -272,7 +272,7 @@ impl Reader<'_> {
             return None;
         }
         if shell_words::split(&shell).is_err() {
-            let message = format!("in `{shell}` a quote is opened and not closed");
+            let message = format!("a quote in `{shell}` is not closed");
             self.findings.error("shell", &node.span, message, "close it");
             return None;
         }
@@ -287,10 +287,10 @@ impl Reader<'_> {
         names: &Names<'_>,
         outer: &Names<'_>,
     ) -> Option<Action> {
-        self.without(fields, &["shell", "working-directory"], "is for a step with `run`");
+        self.without(fields, &["shell", "working-directory"], "applies only to a step with `run`");
         let text = uses.text().filter(|_| uses.is_text())?;
         if !text.starts_with("docker://") {
-            let message = format!("`{text}` is no container: there are no actions here");
+            let message = format!("`{text}` is not a container: actions are not supported");
             let hint = "write `docker://IMAGE`, or `run:` with a script";
             self.findings.error("uses", &uses.span, message, hint);
             return None;

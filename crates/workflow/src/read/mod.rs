@@ -26,7 +26,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
     let no_jobs = Rc::new(Node::nothing());
     let jobs = fields.get("jobs").unwrap_or(&no_jobs);
     if fields.get("jobs").is_some_and(|jobs| jobs.describe() == "a map" && jobs.entries().is_empty()) {
-        findings.error("no-jobs", &jobs.span, "the workflow has no jobs", "name at least one below `jobs:`");
+        findings.error("no-jobs", &jobs.span, "the workflow has no jobs", "add at least one to `jobs:`");
     }
     let outputs = declared_outputs(jobs);
     let names = Names { env: Rc::new([]), needs: Rc::new([]), steps: None, outputs: &outputs };
@@ -91,7 +91,7 @@ impl Reader<'_> {
 
     fn check_variable(&mut self, key: &Key) {
         if key.name.is_empty() || key.name.contains(['=', '\0']) {
-            let message = format!("`{}` cannot be the name of a variable", key.name.escape_debug());
+            let message = format!("`{}` is not a valid variable name", key.name.escape_debug());
             self.findings.error("env-name", &key.span, message, "use letters, digits and `_`");
         }
     }

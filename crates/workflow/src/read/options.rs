@@ -103,7 +103,7 @@ impl Reader<'_> {
         };
         let is_among = |options: &[(&str, &str, Form)]| options.iter().any(|(name, ..)| *name == known);
         if is_among(GRANTED_TO_PRIVILEGED) && !container.privileged {
-            let message = format!("`--{known}` cannot be had with `privileged: false`");
+            let message = format!("`--{known}` cannot be combined with `privileged: false`");
             return Err((message, "remove one of them".into()));
         }
         if is_among(GRANTED) || is_among(GRANTED_TO_PRIVILEGED) {
@@ -115,12 +115,12 @@ impl Reader<'_> {
     fn granted(&mut self, node: &Node, word: &str, name: &str, value: &str) -> Result<(), (String, String)> {
         if ["net", "network"].contains(&name) && value != "host" {
             let message =
-                format!("`--{name}={value}` cannot be had: every container is in the machine's network");
+                format!("`--{name}={value}` is not supported: every container uses the machine's network");
             return Err((message, "remove it".into()));
         }
-        let message = format!("`--{name}` has no effect: every container has it");
+        let message = format!("`--{name}` has no effect: it always applies");
         let span = self.word(node, word);
-        self.findings.add(Severity::Note, "options", &span, message, Some("it may be removed".into()));
+        self.findings.add(Severity::Note, "options", &span, message, Some("it can be removed".into()));
         Ok(())
     }
 }
@@ -151,21 +151,18 @@ fn find(name: &str) -> Option<(&'static str, Form)> {
 
 fn unknown(name: &str) -> (String, String) {
     if !name.starts_with('-') {
-        let hint = "the image belongs into `image`, and its arguments into `command`";
+        let hint = "move the image to `image`, and its arguments to `command`";
         return (format!("`{name}` is not an option"), hint.into());
     }
     if name.starts_with("--health") {
-        return (
-            format!("the option `{name}` is not known"),
-            "give the service `ready: {command: …}`".into(),
-        );
+        return (format!("unknown option `{name}`"), "use the service's `ready: {command: …}`".into());
     }
     let names: Vec<&str> = all().map(|(long, ..)| *long).collect();
     let hint = match nearest(name.trim_start_matches('-'), names.iter().copied()) {
         Some(near) => format!("did you mean `--{near}`?"),
-        None => format!("there are `--{}`", names.join("`, `--")),
+        None => format!("use one of `--{}`", names.join("`, `--")),
     };
-    (format!("the option `{name}` is not known"), hint)
+    (format!("unknown option `{name}`"), hint)
 }
 
 fn remedy(name: &str) -> String {
@@ -201,12 +198,12 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
             container.pids = Some(count.ok_or(format!("`{value}` is not a number of processes"))?);
         }
         "pid" if value == "host" => container.pid_host = true,
-        "pid" => return Err("only `host` is possible".into()),
+        "pid" => return Err("only `host` is supported".into()),
         "privileged" => container.privileged = flag()?,
         "read-only" => container.read_only = flag()?,
         "tmpfs" => container.volumes.push(tmpfs(value)?),
         "tty" => container.tty = flag()?,
-        "user" if value.is_empty() => return Err("it names nobody".into()),
+        "user" if value.is_empty() => return Err("it names no user".into()),
         "user" => container.user = Some(value.to_owned()),
         "volume" => container.volumes.push(Volume::parse(value)?),
         "workdir" if Path::new(value).is_absolute() => container.directory = Some(value.to_owned()),
@@ -220,7 +217,7 @@ fn tmpfs(value: &str) -> Result<Volume, String> {
     let (path, options) = value.split_once(':').unwrap_or((value, ""));
     if let Some(other) = options.split(',').find(|option| !option.is_empty() && !option.starts_with("size="))
     {
-        return Err(format!("`{other}` has no meaning here: there is only `size=`"));
+        return Err(format!("unknown option `{other}`: only `size=` is supported"));
     }
     let size = options.split(',').find_map(|option| option.strip_prefix("size="));
     let size = size.map(|size| duration::bytes(size).ok_or(format!("`{size}` is not a size"))).transpose()?;

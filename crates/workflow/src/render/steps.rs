@@ -13,7 +13,7 @@ pub fn steps(plan: &Plan, new_root: &str) -> String {
     if let Some(name) = &plan.name {
         lines.add(0, format!("workflow {name}"));
     }
-    lines.add(0, format!("every container gets IGUANA=true iguana=true NEWROOT={new_root} and /iguana"));
+    lines.add(0, format!("every container gets IGUANA=true, iguana=true, NEWROOT={new_root} and /iguana"));
     lines.env(0, &plan.env);
     for (number, (id, job)) in plan.jobs.iter().enumerate() {
         lines.job(number + 1, id, job);
@@ -60,7 +60,7 @@ impl Lines {
         for (name, service) in &job.services {
             self.service(name, service);
         }
-        self.add(1, format!("start a container of {}", image_name(&job.container.image)));
+        self.add(1, format!("start a container from {}", image_name(&job.container.image)));
         self.container(2, &job.container);
         match job.steps.is_empty() {
             true => self.program(2, &job.container),
@@ -75,13 +75,13 @@ impl Lines {
     }
 
     fn service(&mut self, name: &str, service: &Service) {
-        self.add(1, format!("start the service {name} of {}", image_name(&service.container.image)));
+        self.add(1, format!("start the service {name} from {}", image_name(&service.container.image)));
         self.container(2, &service.container);
         self.program(2, &service.container);
         if let Some(ready) = &service.ready {
             let sign = match &ready.sign {
                 Sign::Command(words) => format!("success of {}", words.join(" ")),
-                Sign::Port(port) => format!("connections to port {port}"),
+                Sign::Port(port) => format!("connection to port {port}"),
                 Sign::Path(path) => format!("{}", path.display()),
             };
             self.add(2, format!("wait at most {} s for {sign}", ready.limit.as_secs_f32()));
@@ -139,12 +139,12 @@ impl Lines {
                 script.source().lines().for_each(|line| self.add(4, line.into()));
             }
             Action::Use(container) => {
-                self.add(3, format!("start a container of {}", image_name(&container.image)));
+                self.add(3, format!("start a container from {}", image_name(&container.image)));
                 self.program(3, container);
             }
         }
         if step.continue_on_error {
-            self.add(3, "the job goes on after a failure".into());
+            self.add(3, "the job continues after a failure".into());
         }
     }
 
@@ -154,7 +154,7 @@ impl Lines {
         }
         if limits.retries > 0 {
             let delay = limits.delay.as_secs_f32();
-            self.add(depth, format!("again up to {} times after a failure, {delay} s later", limits.retries));
+            self.add(depth, format!("retry up to {} times after a failure, after {delay} s", limits.retries));
         }
     }
 }
@@ -199,7 +199,7 @@ jobs:
             "1. job a",
             "pull r.example/db:latest",
             "start the service db",
-            "wait at most 60 s for connections to port 80",
+            "wait at most 60 s for connection to port 80",
             "mount the volume data at /data, read-only",
             "run the image's entrypoint with install",
             "stop the service db",

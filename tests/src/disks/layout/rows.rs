@@ -65,7 +65,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "LUKS, closed",
         script: "luks_closed",
         steps: &[
-            Says("is encrypted and closed: its own initrd has to ask"),
+            Says("is encrypted and locked: its own initrd has to unlock it"),
             Says(KEXEC),
             Says("unlock disk secret"),
             Types("secret\n"),
@@ -94,7 +94,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "no mount list: root and /usr by their types",
         script: "discovered",
         steps: &[
-            Says("the root was found by its type: `/dev/vda`, the disk that was written to"),
+            Says("found the root by its partition type: `/dev/vda`, the disk that a job wrote to"),
             Says(SWITCH),
             Login(&["mounts: ext4 on /, ext4 on /usr"]),
         ],
@@ -104,7 +104,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "no mount list, MBR",
         script: "mbr",
         steps: &[Refusal(&[
-            "`/dev/vda` (no GPT, and an MBR's types do not tell a root)",
+            "`/dev/vda` (no GPT, and an MBR has no partition type for a root)",
             "hint: have a job write",
         ])],
         ..PLAIN
@@ -112,7 +112,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "another kernel than the initrd's, ext4",
         kernel: Flavour::Full,
-        steps: &[Says("has modules of"), Says(KEXEC), Login(&["init: systemd", "mounts: ext4 on /"])],
+        steps: &[Says("has modules only for"), Says(KEXEC), Login(&["init: systemd", "mounts: ext4 on /"])],
         ..PLAIN
     },
     Layout {
@@ -134,7 +134,7 @@ pub const LAYOUTS: &[Layout] = &[
         script: "no_kexec",
         kernel: Flavour::Full,
         firmware: Firmware::Ovmf,
-        steps: &[Says("the firmware has to start it"), FirmwareStarts, Login(&["init: systemd"])],
+        steps: &[Says("rebooting into"), FirmwareStarts, Login(&["init: systemd"])],
         ..PLAIN
     },
     Layout {
@@ -144,7 +144,7 @@ pub const LAYOUTS: &[Layout] = &[
         firmware: Firmware::Ovmf,
         extra: VIRTUALBOX,
         steps: &[
-            Says("kexec does not work on machines of the kind `innotek GmbH VirtualBox`"),
+            Says("kexec does not work on `innotek GmbH VirtualBox` machines"),
             FirmwareStarts,
             Login(&["init: systemd"]),
         ],
@@ -160,7 +160,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "busybox",
         system: System::Busybox,
         steps: &[
-            Says("the new system has no kernel: it gets this one"),
+            Says("the new system has no kernel: it continues with this one"),
             Says(SWITCH),
             Login(&["init: init", "mounts: ext4 on /", "left: 0", "machine-id: yes", "log: yes"]),
         ],
@@ -185,7 +185,7 @@ pub const LAYOUTS: &[Layout] = &[
             Says("# "),
             Types("sync; poweroff -f\n"),
             InstallsAgain("second_disk"),
-            Says("the root was found by its type: `/dev/vdb`, the disk that was written to"),
+            Says("found the root by its partition type: `/dev/vdb`, the disk that a job wrote to"),
             Login(&["mounts: ext4 on /, ext4 on /usr"]),
         ],
         ..PLAIN
@@ -199,7 +199,7 @@ pub const LAYOUTS: &[Layout] = &[
             Says("# "),
             Types("sync; poweroff -f\n"),
             BootsWith("rd.iguana.control_url=http://10.0.2.2:9/none root=LABEL=system"),
-            Says("on failure: the system on the disk (local)"),
+            Says("on failure: booting the system on the disk (local)"),
             Says(SWITCH),
             Login(&["mounts: ext4 on /"]),
         ],

@@ -121,8 +121,8 @@ impl Fault {
 const STAYING_IN: u64 = 6;
 
 const BROKEN: &[&str] =
-    &["connection broke", "cut off", "reset", "closed", "is not HTTP", "expected eof", "unexpected end"];
-const DAMAGED: &[&str] = &["came damaged"];
+    &["connection was lost", "cut off", "reset", "closed", "is not HTTP", "expected eof", "unexpected end"];
+const DAMAGED: &[&str] = &["arrived damaged"];
 const DOCUMENTS: &[Stage] = &[Stage::Manifest, Stage::Configuration];
 const STAGES: &[Stage] = &[Stage::Manifest, Stage::Configuration, Stage::Layer];
 const ALL_STAGES: &[Stage] = &[Stage::Token, Stage::Manifest, Stage::Configuration, Stage::Layer];
@@ -165,7 +165,7 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         "stall",
         Transient(1),
         ALL_STAGES,
-        &["nothing came for 30 s", "no answer within 30 s"],
+        &["no data received for 30 s", "no response within 30 s"],
         220,
         |chance, bytes| one(Impairment::Stall(chance.length(0, bytes + HEAD))),
     ),
@@ -175,29 +175,41 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
     kind("duplicate", Transient(1), STAGES, DAMAGED, 60, |chance, bytes| {
         one(Impairment::Duplicate(chance.length(0, bytes / 2)))
     }),
-    kind("length too small", Transient(1), STAGES, &["came damaged", "connection broke"], 60, |chance, _| {
-        vec![Action::Lie("content-length", chance.between(1, 100).to_string())]
-    }),
+    kind(
+        "length too small",
+        Transient(1),
+        STAGES,
+        &["arrived damaged", "connection was lost"],
+        60,
+        |chance, _| vec![Action::Lie("content-length", chance.between(1, 100).to_string())],
+    ),
     kind("length too large", Transient(1), STAGES, BROKEN, 60, |chance, _| {
         vec![Action::Lie("content-length", chance.between(1_000_000, 1 << 40).to_string())]
     }),
-    kind("out of order", Transient(2), ALL_STAGES, &["answered `408", "answered `50"], 60, |chance, _| {
-        let out_of_order: [&'static str; 4] =
-            ["408 Request Timeout", "500 Internal", "502 Bad Gateway", "504 Gateway Timeout"];
-        let answer = *chance.pick(&out_of_order);
-        vec![status(answer)]
-    }),
+    kind(
+        "out of order",
+        Transient(2),
+        ALL_STAGES,
+        &["responded with `408", "responded with `50"],
+        60,
+        |chance, _| {
+            let out_of_order: [&'static str; 4] =
+                ["408 Request Timeout", "500 Internal", "502 Bad Gateway", "504 Gateway Timeout"];
+            let answer = *chance.pick(&out_of_order);
+            vec![status(answer)]
+        },
+    ),
     kind("overloaded", Transient(2), ALL_STAGES, &[], 0, |chance, _| {
         let status = *chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
         let after = chance.one_in(2).then(|| ("Retry-After", chance.between(0, 3).to_string()));
         vec![Action::Answer(status, after.into_iter().collect(), Vec::new())]
     }),
-    kind("put off", Permanent, ALL_STAGES, &["wants to be left alone"], 60, |chance, _| {
+    kind("put off", Permanent, ALL_STAGES, &["asks to retry after"], 60, |chance, _| {
         let status = *chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
         let after = chance.between(700, 1_000_000).to_string();
         vec![Action::Answer(status, vec![("Retry-After", after)], Vec::new())]
     }),
-    kind("refused", Permanent, ALL_STAGES, &["answered `4", "has no `"], 60, |chance, _| {
+    kind("refused", Permanent, ALL_STAGES, &["responded with `4", "has no `"], 60, |chance, _| {
         let refusals =
             ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone", "451 No"];
         let answer = *chance.pick(&refusals);
@@ -211,11 +223,11 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         let html = vec![("Content-Type", "text/html".to_owned())];
         vec![Action::Answer("200 OK", html, b"<html><p>Please log in".to_vec())]
     }),
-    kind("no token", Permanent, &[Stage::Token], &["did not answer with a token"], 60, |_, _| {
+    kind("no token", Permanent, &[Stage::Token], &["did not return a token"], 60, |_, _| {
         vec![Action::Answer("200 OK", Vec::new(), b"{}".to_vec())]
     }),
-    kind("endless", Permanent, DOCUMENTS, &["larger than the "], 60, |_, _| vec![Action::Endless]),
-    kind("redirect in a circle", Permanent, STAGES, &["leads to ever other places"], 60, |_, _| {
+    kind("endless", Permanent, DOCUMENTS, &["exceeds the limit of "], 60, |_, _| vec![Action::Endless]),
+    kind("redirect in a circle", Permanent, STAGES, &["too many redirects"], 60, |_, _| {
         vec![Action::Answer("302 Found", vec![("Location", "?again".to_owned())], Vec::new())]
     }),
     kind("redirect to nowhere", Transient(2), STAGES, &["refused"], 60, |_, _| {
@@ -225,13 +237,13 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
     kind("no ranges", Harmless, &[Stage::Layer], &[], 60, |chance, bytes| {
         vec![cut_in(chance, bytes), Action::PassWithout("range")]
     }),
-    kind("range too late", Permanent, &[Stage::Layer], &["begins with byte"], 60, |chance, bytes| {
+    kind("range too late", Permanent, &[Stage::Layer], &["response begins at byte"], 60, |chance, bytes| {
         vec![
             cut_in(chance, bytes),
             Action::Lie("content-range", format!("bytes {}-{}/{}", bytes * 2, bytes * 3, bytes * 3)),
         ]
     }),
-    kind("range refused", Permanent, &[Stage::Layer], &["answered `416"], 60, |chance, bytes| {
+    kind("range refused", Permanent, &[Stage::Layer], &["responded with `416"], 60, |chance, bytes| {
         vec![cut_in(chance, bytes), status("416 Range Not Satisfiable")]
     }),
 ];
@@ -254,7 +266,7 @@ pub(super) const OF_CONNECTIONS: &[Kind] = &[
         "stall",
         Transient(1),
         CONNECTION,
-        &["nothing came for 30 s", "no answer within 30 s", "no connection within 15 s"],
+        &["no data received for 30 s", "no response within 30 s", "no connection within 15 s"],
         220,
         |chance, bytes| one(Impairment::Stall(chance.length(0, bytes))),
     ),
@@ -270,7 +282,7 @@ pub(super) const OF_CONNECTIONS: &[Kind] = &[
 ];
 
 const CONNECTION: &[Stage] = &[Stage::Connection];
-const TLS: &[&str] = &["decrypt", "TLS", "corrupt", "is not HTTP", "connection broke"];
+const TLS: &[&str] = &["decrypt", "TLS", "corrupt", "is not HTTP", "connection was lost"];
 
 fn one(impairment: Impairment) -> Vec<Action> {
     vec![Action::Impaired(impairment)]

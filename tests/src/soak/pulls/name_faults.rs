@@ -81,9 +81,9 @@ impl NameFault {
         match self.kind {
             NameKind::Servfail => &["answers `SERVFAIL`"],
             NameKind::Refused => &["answers `REFUSED`"],
-            NameKind::Silence => &["does not answer within", "no answer of a DNS server"],
-            NameKind::Garbage => &["sends what is no answer", "no answer of a DNS server"],
-            NameKind::Nothing => &["answers with nothing that can be used"],
+            NameKind::Silence => &["does not answer within", "no response from a DNS server"],
+            NameKind::Garbage => &["sends invalid responses", "no response from a DNS server"],
+            NameKind::Nothing => &["has no usable records"],
             NameKind::NoSuchName | NameKind::NoAddress => &["no such name: DNS has no address"],
         }
     }

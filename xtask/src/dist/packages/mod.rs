@@ -32,16 +32,16 @@ pub(crate) const ALL: &[Package] = &[
         is_for_every_machine: false,
         depends: &[],
         recommends: &[],
-        summary: "runs workflows of containers, in an initrd and on a system",
-        description: "The program of Iguana's initrd, which also runs a workflow on a system that is up.",
+        summary: "runs workflows of containers in an initrd or on a running system",
+        description: "The program of the Iguana initrd, which can also run a workflow on a running system.",
     },
     Package {
         name: "dracut-iguana",
         is_for_every_machine: true,
         depends: &["dracut (>= 059)", "dracut-network", "iguana-workflow"],
         recommends: &[],
-        summary: "module of dracut that runs containers before the system is there",
-        description: "With `dracut --add iguana` an initrd fetches a workflow and runs its containers before it \
+        summary: "dracut module that runs containers before the system starts",
+        description: "An initrd built with `dracut --add iguana` fetches a workflow and runs its containers before it \
                       switches to the system.",
     },
     Package {
@@ -49,17 +49,17 @@ pub(crate) const ALL: &[Package] = &[
         is_for_every_machine: false,
         depends: &[],
         recommends: &["iguana-tools"],
-        summary: "initial RAM disk that runs containers, with its kernel",
-        description: "A machine boots this kernel and initrd from a network, a disk or a stick; it fetches a workflow, \
-                      runs the containers named there in memory, and hands over to the system that they installed.",
+        summary: "initrd that runs containers, with its kernel",
+        description: "A machine boots this kernel and initrd from the network, a disk or a USB stick; it fetches a workflow, \
+                      runs its containers in memory, and hands over to the system that they installed.",
     },
     Package {
         name: "iguana-tools",
         is_for_every_machine: false,
         depends: &["iguana-workflow", "squashfs-tools"],
         recommends: &["qemu-system-x86"],
-        summary: "workstation tool of Iguana",
-        description: "Checks workflows, makes initrds, ISO images and bundles, pulls images, and tries a workflow in a \
+        summary: "workstation tool for Iguana",
+        description: "Checks workflows, builds initrds, ISO images and bundles, pulls images, and tries a workflow in a \
                       virtual machine.",
     },
 ];

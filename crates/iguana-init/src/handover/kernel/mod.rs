@@ -113,7 +113,7 @@ pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report)
     for (place, entry) in entries::in_order(&places) {
         match entry.open(place) {
             Ok(installed) => return Some(installed),
-            Err(error) => report.warn(format_args!("the boot entry `{}` is of no use: {error:#}", entry.id)),
+            Err(error) => report.warn(format_args!("cannot use the boot entry `{}`: {error:#}", entry.id)),
         }
     }
     places.iter().find_map(|place| files::newest(place, &places, system, &own))
@@ -166,10 +166,7 @@ fn joined(files: Vec<File>) -> anyhow::Result<Option<File>> {
     for file in &files {
         bytes = bytes.saturating_add(file.metadata()?.len());
     }
-    ensure!(
-        bytes <= IMAGE_LIMIT,
-        "its initrds have {bytes} bytes, more than the {IMAGE_LIMIT} that are taken"
-    );
+    ensure!(bytes <= IMAGE_LIMIT, "its initrds have {bytes} bytes, more than the limit of {IMAGE_LIMIT}");
     if files.len() < 2 {
         return Ok(files.into_iter().next());
     }
@@ -187,7 +184,7 @@ fn joined(files: Vec<File>) -> anyhow::Result<Option<File>> {
 
 fn kernel_image(file: File) -> anyhow::Result<File> {
     let bytes = file.metadata()?.len();
-    ensure!(bytes <= IMAGE_LIMIT, "its kernel has {bytes} bytes, more than the {IMAGE_LIMIT} that are taken");
+    ensure!(bytes <= IMAGE_LIMIT, "its kernel has {bytes} bytes, more than the limit of {IMAGE_LIMIT}");
     Ok(file)
 }
 
@@ -202,7 +199,7 @@ impl LoaderEntry {
         if let Some(unified) = &self.unified {
             return unified::open(&place.open(unified)?, name);
         }
-        let kernel = self.linux.as_deref().context("it names no kernel")?;
+        let kernel = self.linux.as_deref().context("it does not name a kernel")?;
         let initrds = cmdline::without_variables(&self.initrds.join(" "), place);
         let initrds = initrds.split(' ').filter(|path| !path.is_empty());
         let initrds = initrds.map(|path| place.open(path)).collect::<anyhow::Result<_>>()?;

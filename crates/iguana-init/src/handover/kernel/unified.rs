@@ -32,7 +32,7 @@ struct Section {
 /// When the file is not a unified kernel image.
 pub(super) fn open(file: &File, name: String) -> anyhow::Result<Installed> {
     let sections = sections(file)?;
-    let image = sections.copy(".linux")?.context("it has no section `.linux`")?;
+    let image = sections.copy(".linux")?.context("it has no `.linux` section")?;
     let initrds = [".ucode", ".initrd"].into_iter().filter_map(|name| sections.copy(name).transpose());
     let initrd = joined(initrds.collect::<anyhow::Result<_>>()?)?;
     Ok(Installed { name, image, initrd, cmdline: sections.text(".cmdline").unwrap_or_default() })
@@ -53,7 +53,7 @@ fn sections(file: &File) -> anyhow::Result<Sections<'_>> {
     let mut start = file;
     start.seek(SeekFrom::Start(0))?;
     start.take(HEADERS as u64).read_to_end(&mut headers)?;
-    let found = table(&headers).context("it is no PE file")?;
+    let found = table(&headers).context("it is not a PE file")?;
     ensure!(!found.is_empty(), "it has no sections");
     Ok(Sections { file, found })
 }
@@ -97,9 +97,12 @@ impl Sections<'_> {
         let (bytes, end) = (section.length, section.offset.saturating_add(section.length));
         ensure!(
             bytes <= IMAGE_LIMIT,
-            "its section `{name}` has {bytes} bytes, more than the {IMAGE_LIMIT} that are taken"
+            "its section `{name}` has {bytes} bytes, more than the limit of {IMAGE_LIMIT}"
         );
-        ensure!(end <= self.file.metadata()?.len(), "its section `{name}` ends behind the end of the file");
+        ensure!(
+            end <= self.file.metadata()?.len(),
+            "its section `{name}` extends beyond the end of the file"
+        );
         let (mut from, mut to) = (self.file, in_memory(name)?);
         from.seek(SeekFrom::Start(section.offset))?;
         io::copy(&mut from.take(section.length), &mut to)?;
@@ -152,15 +155,15 @@ mod tests {
     #[test]
     fn what_is_no_image_is_refused() {
         let refused = |file: File| open(&file, "it".into()).err().unwrap().to_string();
-        assert!(refused(image(&[(".cmdline", "x")])).contains("no section `.linux`"));
+        assert!(refused(image(&[(".cmdline", "x")])).contains("no `.linux` section"));
         assert!(refused(image(&[])).contains("no sections"));
-        assert!(refused(tempfile::tempfile().unwrap()).contains("no PE file"));
+        assert!(refused(tempfile::tempfile().unwrap()).contains("not a PE file"));
         let mut cut = tempfile::tempfile().unwrap();
         cut.write_all(&[0xff; 100]).unwrap();
-        assert!(refused(cut).contains("no PE file"));
+        assert!(refused(cut).contains("not a PE file"));
         let short = image(&[(".linux", "kernel")]);
         short.set_len(512).unwrap();
-        assert!(refused(short).contains("ends behind the end of the file"));
+        assert!(refused(short).contains("extends beyond the end of the file"));
         let long = image(&[(".linux", "kernel")]);
         let length = 64 + COFF_LENGTH as u64 + 8;
         for place in [length, length + 8] {

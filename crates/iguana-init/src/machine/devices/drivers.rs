@@ -60,7 +60,7 @@ impl Drivers {
 
     /// Waits until the drivers of all devices known so far have been tried.
     pub(super) fn settle(&self, report: &Report) {
-        let what = "devices: waiting for their drivers".to_owned();
+        let what = "devices: waiting for drivers".to_owned();
         let _waiting = Waiting::start(report, what, SETTLE_LIMIT);
         // Devices of a bus that was just found may not have been announced yet.
         self.load_all();
@@ -68,7 +68,7 @@ impl Drivers {
         self.after.iter().for_each(|name| self.load(name));
         let (progress, waited) = self.wait_for_queued();
         let Progress { seen, loaded, pending } = &*progress;
-        report.say(format_args!("devices: {loaded} modules for {} devices", seen.len()));
+        report.say(format_args!("devices: loaded {loaded} modules for {} devices", seen.len()));
         if waited.timed_out() {
             let limit = SETTLE_LIMIT.as_secs();
             report.warn(format_args!("devices: {pending} drivers are still busy after {limit} s"));

@@ -65,7 +65,7 @@ impl Devices {
                 // Uevents were lost.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.look_at_everything(),
                 Err(error) => {
-                    report.warn(format_args!("new devices are not seen any more: {error}"));
+                    report.warn(format_args!("new devices are no longer noticed: {error}"));
                     return;
                 }
             }

@@ -67,14 +67,14 @@ impl StoreMemory {
         let size = available.checked_sub(reserve).filter(|size| *size > 0).ok_or_else(|| {
             hinted(
                 format!(
-                    "there is no memory for images: {} MiB are free, {} MiB are kept",
+                    "not enough memory for images: {} MiB free, {} MiB reserved",
                     available >> 20,
                     reserve >> 20
                 ),
                 "give the machine more memory",
             )
         })?;
-        fs::create_dir_all(STORE).with_context(|| format!("cannot make `{STORE}`"))?;
+        fs::create_dir_all(STORE).with_context(|| format!("cannot create `{STORE}`"))?;
         mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), limits(size)?.as_c_str())
             .with_context(|| format!("cannot mount the store at `{STORE}`"))?;
         Ok(Self(Arc::new(Shared { report: report.clone(), may_swap, swap: Mutex::new(Swap::Untried) })))
@@ -91,14 +91,14 @@ impl Shared {
         match Zram::start(memory.total) {
             Ok(zram) => {
                 self.report.say(format_args!(
-                    "memory: {} MiB are not enough for the images: they are compressed ({})",
+                    "memory: {} MiB are not enough for the images: compressing them ({})",
                     memory.total >> 20,
                     zram.algorithm()
                 ));
                 Swap::On(zram)
             }
             Err(error) => {
-                self.report.warn(format_args!("memory cannot be compressed: {error:#}"));
+                self.report.warn(format_args!("cannot compress memory: {error:#}"));
                 Swap::No
             }
         }

@@ -91,7 +91,7 @@ fn fresh_device() -> anyhow::Result<String> {
             let number = fs::read_to_string(ANOTHER).with_context(|| format!("cannot read `{ANOTHER}`"))?;
             Ok(format!("zram{}", number.trim()))
         }
-        Err(_) => anyhow::bail!("the kernel has no zram"),
+        Err(_) => anyhow::bail!("the kernel lacks zram"),
     }
 }
 

@@ -80,7 +80,7 @@ impl Modules {
             report.detail(match loaded {
                 Ok(()) => format!("modules: loaded `{name}` in {} ms", start.elapsed().as_millis()),
                 // Not an error: many drivers look for their hardware when they are loaded, and may not find it.
-                Err(error) => format!("modules: `{name}` does not load: {error:#}"),
+                Err(error) => format!("modules: cannot load `{name}`: {error:#}"),
             });
         });
         is_loaded
@@ -122,7 +122,7 @@ fn insert(path: &Path, parameters: &str) -> anyhow::Result<()> {
 
 fn mount_image(directory: &Path) -> anyhow::Result<()> {
     let image = File::open(IMAGE)?;
-    let control = File::open("/dev/loop-control").context("no loop devices in this kernel")?;
+    let control = File::open("/dev/loop-control").context("this kernel has no loop devices")?;
     let path = format!("/dev/loop{}", sys::free_loop_device(&control)?);
     let device =
         OpenOptions::new().read(true).open(&path).with_context(|| format!("cannot open `{path}`"))?;

@@ -30,7 +30,7 @@ impl<'a> Complaints<'a> {
 
     /// Warns that an answer is not used.
     pub(super) fn make(&self, from: SocketAddr, why: &Unanswered) {
-        let what = format!("the answer of DHCP server {} is not used: ", from.ip());
+        let what = format!("ignoring the reply of DHCP server {}: ", from.ip());
         self.once(&what, why.to_string());
     }
 

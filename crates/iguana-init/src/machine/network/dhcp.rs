@@ -65,7 +65,7 @@ fn get_and_renew(
         let start = Instant::now();
         match take(lease.clone()) {
             Taken::Kept => {}
-            Taken::Refused => bail!("the kernel does not take `{lease}`"),
+            Taken::Refused => bail!("the kernel rejects `{lease}`"),
             Taken::NotWanted => return Ok(LeaseEnd::NotWanted),
         }
         lease = match client.renew(&lease, start) {
@@ -99,12 +99,12 @@ impl<'a> Client<'a> {
         let transaction = Transaction::begin(&self.socket, self.complaints);
         let discover = self.request(Question::Discover);
         let Answer::Lease(offer) = ask(&transaction, discover, Ipv4Addr::BROADCAST, DHCP_LEASE)? else {
-            bail!("a refusal is no offer");
+            bail!("the server refused (DHCPNAK)");
         };
         let question = Question::Select { address: offer.address, server: offer.server };
         match ask(&transaction, Request { question, ..discover }, Ipv4Addr::BROADCAST, DHCP_SELECTION)? {
             Answer::Lease(lease) => Ok(*lease),
-            Answer::Refusal => bail!("the offer of `{offer}` was taken back"),
+            Answer::Refusal => bail!("the offer of `{offer}` was withdrawn"),
         }
     }
 

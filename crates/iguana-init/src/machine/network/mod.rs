@@ -115,7 +115,7 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     netlink.set_up(interfaces::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
     resolver::write(settings, Learned::default(), report)?;
     match &settings.addressing {
-        Addressing::Off => report.say("network: left alone (ip=off)"),
+        Addressing::Off => report.say("network: not configured (ip=off)"),
         Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
         Addressing::Dhcp => ask_interfaces(netlink, None, settings, report, stop)?,
         Addressing::DhcpOn(name) => ask_interfaces(netlink, Some(name), settings, report, stop)?,
@@ -204,7 +204,7 @@ impl PendingLeases {
             if self.known.insert(interface.index) {
                 ipv6::prepare(interface);
                 if let Err(error) = netlink.set_up(interface.index) {
-                    report.warn(format_args!("network: {} cannot be brought up: {error}", interface.name));
+                    report.warn(format_args!("network: cannot bring up {}: {error}", interface.name));
                 }
             }
             if interface.has_carrier && self.asked.insert(interface.index) {
@@ -305,18 +305,18 @@ fn configure(
 ) -> anyhow::Result<()> {
     netlink
         .set_address(interface.index, (lease.address, lease.prefix), Some(lease.end))
-        .with_context(|| format!("the kernel does not take the address `{lease}`"))?;
+        .with_context(|| format!("the kernel rejects the address `{lease}`"))?;
     for ignored in &lease.ignored {
-        complaints.tell(format!("the DHCP server gave what is not used: {ignored}"));
+        complaints.tell(format!("ignoring in the DHCP lease: {ignored}"));
     }
     if let Some(mtu) = lease.mtu
         && let Err(error) = netlink.set_mtu(interface.index, mtu)
     {
-        complaints.tell(format!("the interface does not take packets of {mtu} bytes: {error}"));
+        complaints.tell(format!("cannot set the MTU of {mtu} bytes: {error}"));
     }
     for route in &lease.routes {
         if let Err(error) = netlink.add_route(interface.index, route) {
-            complaints.tell(format!("no route to {route}: {error}"));
+            complaints.tell(format!("cannot add the route to {route}: {error}"));
         }
     }
     Ok(())
@@ -384,22 +384,22 @@ fn wanted(name: Option<&str>, interfaces: &[Interface]) -> String {
     }
     match names(&|interface| interface.has_carrier) {
         connected if connected.is_empty() => format!("a carrier on {}", names(&|_| true)),
-        connected => format!("an answer of a DHCP server or an IPv6 router on {connected}"),
+        connected => format!("a reply of a DHCP server or an IPv6 router on {connected}"),
     }
 }
 
 fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -> anyhow::Error {
     let remedy = if interfaces.is_empty() && name.is_some() {
-        "check the name in `ip=`, and that the initrd has the driver of the interface"
+        "check the name in `ip=`, and that the initrd has the driver for the interface"
     } else if interfaces.is_empty() {
-        "check that the machine has one, and that the initrd has its driver"
+        "check that the machine has one, and that the initrd has the driver for it"
     } else if interfaces.iter().any(|interface| interface.has_carrier) {
-        "check that the network has a DHCP server or an IPv6 router, or give a fixed address with `ip=`"
+        "check that the network has a DHCP server or an IPv6 router, or set a static address with `ip=`"
     } else {
         "check the cable and the switch"
     };
     hinted(
-        format!("no network: {} did not come within {} s", wanted(name, interfaces), limit.as_secs()),
+        format!("no network: timed out waiting for {} ({} s)", wanted(name, interfaces), limit.as_secs()),
         remedy,
     )
 }
@@ -424,6 +424,6 @@ mod tests {
             "a carrier on eth0, eth1"
         );
         let asked = wanted(None, &[interface("eth0", false), interface("eth1", true)]);
-        assert_eq!(asked, "an answer of a DHCP server or an IPv6 router on eth1");
+        assert_eq!(asked, "a reply of a DHCP server or an IPv6 router on eth1");
     }
 }

@@ -153,7 +153,7 @@ fn acknowledged(answer: &[u8]) -> io::Result<i32> {
     let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
     match (kind, code) {
         (Some(NLMSG_ERROR), Some(code)) => Ok(code),
-        _ => Err(io::Error::other("the kernel's answer is not understood")),
+        _ => Err(io::Error::other("the kernel's reply is malformed")),
     }
 }
 

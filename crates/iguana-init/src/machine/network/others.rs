@@ -23,7 +23,7 @@ pub(crate) fn wait_for_others(cmdline: &str, report: &Report) {
     while !is_up() {
         if start.elapsed() > LIMIT {
             let seconds = LIMIT.as_secs();
-            report.warn(format_args!("there is no network after {seconds} s (`rd.neednet=0` does without)"));
+            report.warn(format_args!("no network after {seconds} s (`rd.neednet=0` continues without it)"));
             return;
         }
         thread::sleep(LOOK_EVERY);

@@ -12,7 +12,7 @@ pub(super) fn write(settings: &Settings, learned: Learned<'_>, report: &Report) 
     put("/etc/hostname", &format!("{}\n", resolver.host_name))?;
     put("/etc/hosts", &resolver.hosts)?;
     if let Err(error) = rustix::system::sethostname(resolver.host_name.as_bytes()) {
-        report.warn(format_args!("network: the host name `{}` cannot be set: {error}", resolver.host_name));
+        report.warn(format_args!("network: cannot set the host name `{}`: {error}", resolver.host_name));
     }
     Ok(())
 }

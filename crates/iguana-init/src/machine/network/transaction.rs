@@ -41,7 +41,7 @@ impl<'a> Transaction<'a> {
                 return Ok(answer);
             }
         }
-        bail!("no answer within {} s", schedule.total.as_secs())
+        bail!("no response within {} s", schedule.total.as_secs())
     }
 
     fn await_answer<T>(

@@ -58,7 +58,11 @@ pub(super) struct OnDisk {
 pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
     let mut record = packaged_file(&Path::new(HOME).join("boot.img"), PACKAGE)?;
     let mut core = core("i386-pc", &format!("(,gpt{number})/boot/grub"), &["part_gpt", "fat"])?;
-    ensure!(record.len() == SECTOR && core.len() > SECTOR, "the files of `{PACKAGE}` are not as expected");
+    ensure!(
+        record.len() == SECTOR && core.len() > SECTOR,
+        "the files of the package `{PACKAGE}` are not as \
+                                                            expected"
+    );
     record[CORE_PLACE..CORE_PLACE + 8].copy_from_slice(&sector.to_le_bytes());
     record[DRIVE_CHECK..DRIVE_CHECK + 2].fill(NOP);
     record.truncate(CODE);
@@ -69,7 +73,7 @@ pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
 /// GRUB's core for `target` with the file system `drivers`. It looks for its configuration in the directory `prefix`.
 fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
     packaged_file(&Path::new(HOME).join("modinfo.sh"), PACKAGE)?;
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let image = directory.path().join("core.img");
     let mut make = MKIMAGE.command()?;
     make.args(["--directory", HOME, "--format", target, "--prefix", prefix, "--output"]).arg(&image);
@@ -77,7 +81,7 @@ fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
         make.args(["biosdisk", "normal", "linux", "test", "configfile", "echo", "sleep", "reboot"])
             .args(drivers),
     )?;
-    fs::read(&image).context("cannot read what `grub-mkimage` wrote")
+    fs::read(&image).context("cannot read the output of `grub-mkimage`")
 }
 
 #[cfg(test)]

@@ -29,21 +29,18 @@ impl CommandLine {
     /// Reads `--cmdline`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
-        ensure!(
-            !text.is_empty(),
-            hinted("the command line is empty", "leave `--cmdline` away, or name options")
-        );
+        ensure!(!text.is_empty(), hinted("the command line is empty", "omit `--cmdline`, or give options"));
         ensure!(
             text.len() <= LONGEST,
             hinted(
                 format!("the command line has {} bytes", text.len()),
-                format!("an x86 kernel takes {LONGEST}: put what is long into the workflow")
+                format!("an x86 kernel accepts at most {LONGEST}: move long values into the workflow")
             )
         );
         let refused = |letter: &char| letter.is_control() || matches!(letter, '\\' | '\'');
         if let Some(letter) = text.chars().find(refused) {
-            let hint = "boot loaders do not pass on control characters, `\\` and `'`: say it without";
-            return Err(hinted(format!("there is `{}` in the command line", letter.escape_default()), hint));
+            let hint = "boot loaders do not pass on control characters, `\\` or `'`: rewrite it without them";
+            return Err(hinted(format!("the command line contains `{}`", letter.escape_default()), hint));
         }
         Ok(Self(text.to_string()))
     }
@@ -79,9 +76,10 @@ impl CommandLine {
         let bare = name.split(':').next().unwrap_or_default();
         Err(hinted(
             format!(
-                "iPXE would put what `${{{name}}}` is into the command line, even if that is further options"
+                "iPXE would insert the text of `${{{name}}}` into the command line, including any options \
+                 in it"
             ),
-            format!("write the type that it has, such as `${{{bare}:ipv4}}` or `${{{bare}:hexraw}}`"),
+            format!("state its type, such as `${{{bare}:ipv4}}` or `${{{bare}:hexraw}}`"),
         ))
     }
 
@@ -109,8 +107,8 @@ mod tests {
         let told = |text: &str| CommandLine::parse(text).unwrap_err().to_string();
         assert_eq!(told(""), "the command line is empty");
         assert_eq!(told(" \t\n"), "the command line is empty");
-        assert_eq!(told("a\nb"), "there is `\\n` in the command line");
-        assert_eq!(told("it's"), "there is `\\'` in the command line");
+        assert_eq!(told("a\nb"), "the command line contains `\\n`");
+        assert_eq!(told("it's"), "the command line contains `\\'`");
         assert_eq!(told(&"x".repeat(2048)), "the command line has 2048 bytes");
     }
     #[test]
@@ -122,7 +120,7 @@ mod tests {
         assert_eq!(told("ip=${net0/ip:ipv4} u=${asset:hexraw}"), Ok(()));
         for setting in ["${asset}", "${asset:uristring}", "${user-class:string}", "${net0/ip}"] {
             let error = told(&format!("a=${{mac}} u={setting}")).unwrap_err();
-            assert!(error.starts_with(&format!("iPXE would put what `{setting}` is")), "{error}");
+            assert!(error.starts_with(&format!("iPXE would insert the text of `{setting}`")), "{error}");
         }
     }
 }

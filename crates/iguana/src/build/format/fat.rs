@@ -31,14 +31,14 @@ const SECTOR: u64 = 512;
 const SERIAL: &str = "49475541";
 
 /// A file system with the label `label` that holds `files`, each with the modification time `date`.
-#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let (tree, image) = (directory.path().join("tree"), directory.path().join("image"));
-    fs::create_dir(&tree).context("cannot make a temporary directory")?;
+    fs::create_dir(&tree).context("cannot create a temporary directory")?;
     stage(files, &tree, date)?;
     let size = size_for(files);
-    File::create(&image).and_then(|file| file.set_len(size)).context("cannot make a temporary file")?;
+    File::create(&image).and_then(|file| file.set_len(size)).context("cannot create a temporary file")?;
 
     let call = |tool: Tool| mtool(tool, &image, date);
     let sectors = (size / SECTOR).to_string();
@@ -50,7 +50,7 @@ pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
     for (path, _) in files {
         tool::run(call(MCOPY)?.arg("-m").arg(tree.join(path)).arg(format!("::{path}")))?;
     }
-    fs::read(&image).context("cannot read what the mtools wrote")
+    fs::read(&image).context("cannot read the output of mtools")
 }
 
 /// A call of one of the mtools that does not depend on the configuration of this machine.

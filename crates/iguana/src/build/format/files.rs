@@ -15,7 +15,7 @@ pub(super) fn directories(files: &Files) -> BTreeSet<&str> {
 }
 
 /// Writes `files` below `directory`, each with the modification time `date` (Unix seconds).
-#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 pub(super) fn stage(files: &Files, directory: &Path, date: u32) -> Result<()> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(date.into());
     let write = |path: &str, content: &[u8]| {

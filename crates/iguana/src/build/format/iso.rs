@@ -22,7 +22,7 @@ const UEFI_LABEL: &str = "IGUANA-EFI";
 /// The bytes of the image of `parts`.
 pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     XORRISO.command()?;
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let at = |name: &str| directory.path().join(name);
     let mut more = parts.added.clone();
     more.push((BIOS_PROGRAM.into(), bios::for_disc()?));
@@ -32,7 +32,7 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     let beside = vec![("uefi".to_string(), uefi), ("record".to_string(), bios::hybrid_record()?)];
     stage(&beside, directory.path(), parts.date)?;
     tool::run(&mut command(directory.path(), parts.date)?)?;
-    fs::read(at("image")).context("cannot read what `xorriso` wrote")
+    fs::read(at("image")).context("cannot read the output of `xorriso`")
 }
 
 /// The command that makes `image` from `tree`, `uefi` and `record`, which are all in `directory`.

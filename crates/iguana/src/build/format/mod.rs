@@ -32,32 +32,32 @@ pub(crate) enum Format {
     /// The initrd alone
     #[default]
     Initrd,
-    /// A unified kernel image, which UEFI starts and one signature covers
+    /// A unified kernel image for UEFI, covered by one signature
     Uki,
-    /// An image for optical discs and sticks, with BIOS and with UEFI
+    /// An image for optical discs and USB sticks, for BIOS and UEFI
     Iso,
-    /// An image for sticks and disks (GPT), with BIOS and with UEFI
+    /// An image for USB sticks and disks (GPT), for BIOS and UEFI
     Usb,
-    /// A directory for a boot server: iPXE, PXELINUX, GRUB, UEFI's HTTP boot
+    /// A directory for a boot server: iPXE, PXELINUX, GRUB, UEFI HTTP boot
     Pxe,
 }
 
 /// How what is built is delivered.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Delivery {
-    /// What to make
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The kernel's command line; in every format but `initrd`, whose boot loader has it
+    /// The kernel command line; not with the format `initrd`, where the boot loader sets it
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// The private key that signs what UEFI starts, in PEM
+    /// The private key for Secure Boot signatures, in PEM
     #[arg(long, value_name = "FILE", requires = "sign_cert")]
     sign_key: Option<PathBuf>,
-    /// The certificate of that key, in PEM
+    /// The certificate of the private key, in PEM
     #[arg(long, value_name = "FILE", requires = "sign_key")]
     sign_cert: Option<PathBuf>,
-    /// One more file for the top of an `iso` or `usb`; can be repeated
+    /// A file to add to the root directory of an `iso` or `usb`; can be repeated
     #[arg(long = "add", value_name = "FILE")]
     added: Vec<PathBuf>,
     /// Where it goes; with `pxe` a directory
@@ -93,8 +93,8 @@ impl Delivery {
         if let Some((_, option, formats)) = useless.iter().find(|(is_useless, ..)| *is_useless) {
             let format =
                 self.format.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
-            let message = format!("`{option}` has no place in the format `{format}`");
-            return Err(hinted(message, format!("it is for `--format {formats}`")));
+            let message = format!("`{option}` cannot be used with `--format {format}`");
+            return Err(hinted(message, format!("use it with `--format {formats}`")));
         }
         let pair = self.sign_key.clone().zip(self.sign_cert.clone());
         let signer = pair.map(|(key, certificate)| Signer::new(key, certificate)).transpose()?;

@@ -57,10 +57,10 @@ struct Program<'a> {
 
 impl<'a> Program<'a> {
     fn parse(program: &'a [u8]) -> Result<Self> {
-        let short = || "it is cut off";
+        let short = || "it is truncated";
         let dos = from_bytes::<ImageDosHeader>(program).ok().map(|(dos, _)| dos);
         let dos = dos.filter(|dos| dos.e_magic.get(LE) == IMAGE_DOS_SIGNATURE);
-        let nt = dos.context("it is not a program for UEFI (PE)")?.e_lfanew.get(LE) as usize;
+        let nt = dos.context("it is not a UEFI program (PE)")?.e_lfanew.get(LE) as usize;
         let rest = program.get(nt..).with_context(short)?;
         let (headers, rest) = from_bytes::<ImageNtHeaders64>(rest).ok().with_context(short)?;
         check_kind(headers)?;
@@ -88,7 +88,7 @@ impl<'a> Program<'a> {
 }
 
 fn check_kind(headers: &ImageNtHeaders64) -> Result<()> {
-    ensure!(headers.signature.get(LE) == IMAGE_NT_SIGNATURE, "it is not a program for UEFI (PE)");
+    ensure!(headers.signature.get(LE) == IMAGE_NT_SIGNATURE, "it is not a UEFI program (PE)");
     let is_x86_64 = headers.file_header.machine.get(LE) == IMAGE_FILE_MACHINE_AMD64;
     let magic = headers.optional_header.magic.get(LE);
     ensure!(is_x86_64 && magic == IMAGE_NT_OPTIONAL_HDR64_MAGIC, "it is not a program for x86-64");
@@ -99,9 +99,9 @@ fn check_kind(headers: &ImageNtHeaders64) -> Result<()> {
 fn check_unsigned(headers: &ImageNtHeaders64, directories: &[u8]) -> Result<()> {
     let count = headers.optional_header.number_of_rva_and_sizes.get(LE) as usize;
     let directories = slice_from_bytes::<ImageDataDirectory>(directories, count).ok();
-    let (directories, _) = directories.context("it is cut off")?;
+    let (directories, _) = directories.context("it is truncated")?;
     let signature = directories.get(IMAGE_DIRECTORY_ENTRY_SECURITY);
-    ensure!(signature.is_none_or(|entry| entry.size.get(LE) == 0), "it is signed, and so cannot be changed");
+    ensure!(signature.is_none_or(|entry| entry.size.get(LE) == 0), "it is signed and cannot be changed");
     Ok(())
 }
 
@@ -159,14 +159,14 @@ impl<'a> Layout<'a> {
         let mut file = vec![0; self.file_end];
         file[..old.table].copy_from_slice(&old.headers[..old.table]);
         if old.table + table.len() > old.headers.len() {
-            bail!("its header has no room for {} sections", self.headers.len());
+            bail!("its header has no room for {} more sections", self.headers.len());
         }
         file[old.table..old.table + table.len()].copy_from_slice(&table);
         for (header, content) in self.headers.iter().zip(&self.contents) {
             let start = header.pointer_to_raw_data.get(LE) as usize;
             file[start..start + content.len()].copy_from_slice(content);
         }
-        let Ok((headers, _)) = from_bytes_mut(&mut file[old.nt..]) else { bail!("its header is cut off") };
+        let Ok((headers, _)) = from_bytes_mut(&mut file[old.nt..]) else { bail!("its header is truncated") };
         self.describe(headers)?;
         Ok(file)
     }
@@ -195,5 +195,5 @@ fn name_of(header: &ImageSectionHeader) -> &[u8] {
 }
 
 fn offset(bytes: usize) -> Result<u32> {
-    u32::try_from(bytes).context("it would be larger than 4 GiB, the limit of PE")
+    u32::try_from(bytes).context("it would exceed 4 GiB, the limit of PE")
 }

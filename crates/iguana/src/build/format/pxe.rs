@@ -47,10 +47,10 @@ fn configurations(parts: &Parts) -> Files {
 
 /// Fails if `path` is a configuration that `iguana build` did not write: it must not be replaced.
 fn check_ours(top: &OutputDirectory, path: &str, directory: &Path) -> Result<()> {
-    let elsewhere = "name a new directory with `--output`, and join the two by hand";
+    let elsewhere = "write to a new directory with `--output`, and merge the two by hand";
     match top.read(path, CONFIGURATION_LIMIT).hint(elsewhere)? {
         Some(text) if !String::from_utf8_lossy(&text).contains(loaders::MARK) => Err(hinted(
-            format!("`{}` is there and not made by this program", directory.join(path).display()),
+            format!("`{}` exists and was not created by this program", directory.join(path).display()),
             elsewhere,
         )),
         _ => Ok(()),
@@ -70,7 +70,7 @@ mod tests {
         fs::create_dir(theirs.parent().unwrap()).unwrap();
         fs::write(&theirs, "menuentry other {}\n").unwrap();
         let error = write(&parts(), directory.path(), 0o644).unwrap_err().to_string();
-        assert!(error.ends_with("grub.cfg` is there and not made by this program"), "{error}");
+        assert!(error.ends_with("grub.cfg` exists and was not created by this program"), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         fs::write(&theirs, loaders::grub("/k", "/i", &parts().cmdline, None)).unwrap();
         check_ours(&OutputDirectory::open(directory.path()).unwrap(), "grub/grub.cfg", directory.path())

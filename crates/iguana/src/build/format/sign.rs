@@ -30,13 +30,14 @@ impl Signer {
             [("key", "--sign-key", &key), ("certificate", "--sign-cert", &certificate)]
         {
             let pem = fs::read(path).with_context(|| format!("cannot read the {what} `{}`", path.display()));
-            let pem = pem.hint(format!("`{option}` takes a file in PEM"))?;
+            let pem = pem.hint(format!("`{option}` takes a PEM file"))?;
             let is_pem = pem.windows(11).any(|bytes| bytes == b"-----BEGIN ");
             ensure!(
                 is_pem,
                 hinted(
                     format!("the {what} `{}` is not in PEM", path.display()),
-                    "convert it: `openssl x509 -inform der -in FILE`, for a key `openssl pkey -inform der -in FILE`"
+                    "convert it: `openssl x509 -inform der -in FILE`, or for a key `openssl pkey -inform \
+                     der -in FILE`"
                 )
             );
         }
@@ -45,9 +46,9 @@ impl Signer {
     }
 
     /// Signs `program` and verifies the signature, which contains the time of signing.
-    #[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+    #[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
     pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
-        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
         let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| directory.path().join(name));
         fs::write(&unsigned, program).context("cannot write into a temporary directory")?;
         let mut sign = SBSIGN.command()?;
@@ -56,7 +57,7 @@ impl Signer {
         done.map_err(|error| self.explained(error))?;
         let mut verify = SBVERIFY.command()?;
         tool::run(verify.arg("--cert").arg(&self.certificate).arg(&signed))?;
-        fs::read(&signed).context("cannot read what `sbsign` wrote")
+        fs::read(&signed).context("cannot read the output of `sbsign`")
     }
 
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {
@@ -65,11 +66,11 @@ impl Signer {
         }
         hinted(
             format!(
-                "the key `{}` is not that of the certificate `{}`",
+                "the key `{}` does not match the certificate `{}`",
                 self.key.display(),
                 self.certificate.display()
             ),
-            "`openssl x509 -pubkey -noout -in CERT` and `openssl pkey -pubout -in KEY` print the same for a pair",
+            "compare `openssl x509 -pubkey -noout -in CERT` with `openssl pkey -pubout -in KEY`",
         )
     }
 }

@@ -26,8 +26,8 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     check_kernel(parts)?;
     let stub = packaged_file(Path::new(STUB), STUB_PACKAGE)?;
     let image = around(&stub, parts)
-        .with_context(|| format!("cannot put a kernel into `{STUB}`"))
-        .hint(format!("it is not as the package `{STUB_PACKAGE}` brings it: install that again"))?;
+        .with_context(|| format!("cannot add a kernel to `{STUB}`"))
+        .hint(format!("it differs from that of the package `{STUB_PACKAGE}`: reinstall the package"))?;
     match &parts.signer {
         Some(signer) => signer.sign(&image),
         None => Ok(image),
@@ -67,7 +67,7 @@ fn check_kernel(parts: &Parts) -> Result<()> {
     };
     all_there()
         .with_context(|| format!("UEFI cannot start the kernel {}", parts.release))
-        .hint("it is cut off, or was made without `CONFIG_EFI_STUB`: take a distribution's own kernel")
+        .hint("it is truncated, or was built without `CONFIG_EFI_STUB`: use a distribution kernel")
 }
 
 #[cfg(test)]
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn a_stub_that_is_none_is_told() {
         let told = |stub: &[u8]| around(stub, &parts()).unwrap_err().to_string();
-        assert_eq!(told(b"#!/bin/sh"), "it is not a program for UEFI (PE)");
-        assert_eq!(told(&stub()[..1000]), "it is cut off");
+        assert_eq!(told(b"#!/bin/sh"), "it is not a UEFI program (PE)");
+        assert_eq!(told(&stub()[..1000]), "it is truncated");
         for length in 0..4096 {
             around(&stub()[..length], &parts()).unwrap_err();
         }

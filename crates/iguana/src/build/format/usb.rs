@@ -50,16 +50,16 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
 }
 
 /// An empty disk with the partitions, written by sfdisk(8).
-#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let (disk, table) = (directory.path().join("disk"), directory.path().join("table"));
     let size = (FILES_START + sectors + TABLE).next_multiple_of(BIOS_START) * SECTOR;
-    File::create(&disk).and_then(|file| file.set_len(size)).context("cannot make a temporary file")?;
-    fs::write(&table, rows(sectors, seed)).context("cannot make a temporary file")?;
+    File::create(&disk).and_then(|file| file.set_len(size)).context("cannot create a temporary file")?;
+    fs::write(&table, rows(sectors, seed)).context("cannot create a temporary file")?;
     let input = File::open(&table).context("cannot read a temporary file")?;
     tool::run_with_input(SFDISK.command()?.arg("--quiet").arg(&disk), input)?;
-    fs::read(&disk).context("cannot read what `sfdisk` wrote")
+    fs::read(&disk).context("cannot read the output of `sfdisk`")
 }
 
 /// The input of sfdisk(8). The UUIDs are derived from the content, so that the same files make the same disk.

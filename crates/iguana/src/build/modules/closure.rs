@@ -39,9 +39,7 @@ impl Closure {
                     modules.insert(name, module);
                 }
                 (None, Need::Dependency { of }) => {
-                    bail!(
-                        "the kernel module `{of}` needs `{name}`, which is neither in its directory nor built in"
-                    )
+                    bail!("the kernel module `{of}` needs `{name}`, which is neither installed nor built in")
                 }
                 // A softdep may name an alias, or a module that this kernel does not have.
                 (None, Need::Wish) => {}
@@ -127,10 +125,7 @@ mod tests {
     #[test]
     fn a_missing_dependency_is_an_error_unless_it_is_built_in() {
         let error = closure("ext4", "", &["ext4: jbd2"]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the kernel module `ext4` needs `jbd2`, which is neither in its directory nor built in"
-        );
+        assert_eq!(error, "the kernel module `ext4` needs `jbd2`, which is neither installed nor built in");
         assert!(closure("ext4", "jbd2", &["ext4: jbd2"]).is_ok());
     }
 

@@ -23,8 +23,9 @@ pub(crate) fn wanted(source: &ModuleTree, added: &[String]) -> Result<Vec<String
         ensure!(
             source.files().values().any(|file| is_added(path, &file.path)),
             hinted(
-                format!("there is no kernel module below `{path}`"),
-                "`--add-modules` takes a directory as in `modules.dep`, such as `kernel/drivers/net/wireless`"
+                format!("no kernel modules found below `{path}`"),
+                "`--add-modules` takes a directory as listed in `modules.dep`, such as \
+                 `kernel/drivers/net/wireless`"
             )
         );
     }

@@ -20,8 +20,8 @@ impl ModInfo {
     /// Parses the bytes of an uncompressed module.
     pub(crate) fn from_elf(bytes: &[u8]) -> Result<Self> {
         let file = object::File::parse(bytes).context("it is not an ELF file")?;
-        let section = file.section_by_name(".modinfo").context("it has no section `.modinfo`")?;
-        Ok(Self::from_section(section.data().context("its section `.modinfo` is damaged")?))
+        let section = file.section_by_name(".modinfo").context("it has no `.modinfo` section")?;
+        Ok(Self::from_section(section.data().context("its `.modinfo` section is damaged")?))
     }
 
     /// Parses the section: `key=value` pairs, each terminated by a zero byte.

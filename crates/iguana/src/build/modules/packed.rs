@@ -41,7 +41,7 @@ impl Packed {
         say: impl FnOnce(&str),
     ) -> Result<Self> {
         let directory = cache.directory("modules", &key(source, release, wanted), |directory| {
-            say(&format!("packing the modules of kernel {release}; this takes up to a minute"));
+            say(&format!("compressing the modules of kernel {release}; this takes up to a minute"));
             make(directory, source, release, wanted)
         })?;
         Self::read(directory.path())
@@ -55,7 +55,8 @@ impl Packed {
                 .iter()
                 .map(|entry| Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?)));
             let facts = fs::read_to_string(directory.join("facts"))?;
-            let (count, unpacked) = facts.trim().split_once(' ').context("the facts are not two numbers")?;
+            let (count, unpacked) =
+                facts.trim().split_once(' ').context("it does not contain two numbers")?;
             anyhow::Ok(Self {
                 image: fs::read(directory.join("image"))?,
                 early: early.collect::<Result<_>>()?,
@@ -63,7 +64,7 @@ impl Packed {
                 unpacked: unpacked.parse()?,
             })
         };
-        read().with_context(|| format!("cannot read the packed modules in `{}`", directory.display()))
+        read().with_context(|| format!("cannot read the compressed modules in `{}`", directory.display()))
     }
 }
 
@@ -82,9 +83,9 @@ fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 fn make(directory: &Path, source: &ModuleTree, release: &str, wanted: &[String]) -> Result<()> {
-    let staged = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let staged = tempfile::tempdir().context("cannot create a temporary directory")?;
     let root = staged.path().join("modules");
     let closure = staging::fill(&root, source, release, wanted)?;
     let early = early(&closure, source)?;
@@ -110,8 +111,9 @@ fn early<'a>(closure: &'a Closure, source: &ModuleTree) -> Result<Vec<&'a str>> 
         ensure!(
             builtin.contains(mounter) || closure.modules().contains_key(mounter),
             hinted(
-                format!("this kernel has no `{mounter}`, neither as a module nor built in"),
-                "the initrd keeps its modules in a squashfs image: take a kernel that has both"
+                format!("this kernel lacks `{mounter}`, both as a module and built in"),
+                "the initrd keeps its modules in a squashfs image: use a kernel with squashfs and loop \
+                 devices"
             )
         );
         for name in closure.load_order(mounter) {

@@ -58,18 +58,18 @@ impl ModuleTree {
         };
         let (opened, place) = read()
             .with_context(|| format!("cannot read the kernel modules in `{shown}`"))
-            .hint("name the directory with `--modules`, or install the kernel's package")?;
+            .hint("give the directory with `--modules`, or install the kernel's package")?;
         let files = walk.files;
         if files.is_empty() {
             return Err(hinted(
-                format!("no kernel modules are in `{shown}`"),
+                format!("no kernel modules found in `{shown}`"),
                 "`--modules` names a directory such as `/lib/modules/6.1.0-9-amd64`",
             ));
         }
         let builtin = opened
             .read_to_string("modules.builtin", Links::Inside, BUILTIN_LIMIT)
             .with_context(|| format!("cannot read `{shown}/modules.builtin`"))
-            .hint("this modules directory is not complete: it comes whole in the kernel's package")?;
+            .hint("the modules directory is incomplete: reinstall the kernel's package")?;
         Ok(Self { directory: opened, place, files, builtin })
     }
 
@@ -116,7 +116,7 @@ impl ModuleTree {
             Some("zst") => bounded(zstd::Decoder::new(&stored[..])?),
             Some("gz") => bounded(flate2::read::MultiGzDecoder::new(&stored[..])),
             Some("ko") => Ok(stored),
-            _ => bail!("its compression is not known"),
+            _ => bail!("its compression is unknown"),
         }
     }
 }
@@ -124,7 +124,7 @@ impl ModuleTree {
 fn bounded(unpacked: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     unpacked.take(MODULE_LIMIT + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MODULE_LIMIT, "it has more than {MODULE_LIMIT} bytes");
+    ensure!(bytes.len() as u64 <= MODULE_LIMIT, "it is larger than {MODULE_LIMIT} bytes");
     Ok(bytes)
 }
 
@@ -239,7 +239,7 @@ mod tests {
     fn a_directory_without_modules_is_told() {
         let directory = directory(&[("modules.builtin", b"")]);
         let error = ModuleTree::open(directory.path()).unwrap_err();
-        assert!(error.to_string().starts_with("no kernel modules are in"), "{error}");
+        assert!(error.to_string().starts_with("no kernel modules found in"), "{error}");
         let error = ModuleTree::open(&directory.path().join("absent")).unwrap_err();
         assert!(error.to_string().starts_with("cannot read the kernel modules in"), "{error}");
     }

@@ -40,5 +40,5 @@ pub(crate) fn pack(directory: &Path, image: &Path) -> Result<()> {
     command.arg(directory).arg(image).args(OPTIONS);
     // mksquashfs refuses this variable together with the options for times.
     let done = tool::run(command.env_remove("SOURCE_DATE_EPOCH")).map(drop);
-    done.hint("version 4.4 or newer is needed, and room in the temporary directory")
+    done.hint("it needs version 4.4 or newer, and space in the temporary directory")
 }

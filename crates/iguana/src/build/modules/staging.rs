@@ -44,14 +44,14 @@ fn check_release(file: &ModuleFile, info: &ModInfo, release: &str) -> Result<()>
                 "the kernel module `{}` was built for kernel `{other}`, not for `{release}`",
                 file.stored
             ),
-            "`--kernel` and `--modules` must be of one kernel",
+            "`--kernel` and `--modules` must belong to the same kernel",
         )),
         _ => Ok(()),
     }
 }
 
 /// Sets the permissions explicitly, because they end up in the image and must not depend on the umask.
-#[expect(clippy::disallowed_methods, reason = "a temporary directory is only ours")]
+#[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 fn write(directory: &Path, path: &str, bytes: &[u8]) -> Result<()> {
     let file = directory.join(path);
     let write = || {

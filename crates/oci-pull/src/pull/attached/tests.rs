@@ -28,7 +28,7 @@ impl Repository {
     fn found(&self, found: Option<&Vec<u8>>, what: &str) -> Result<Vec<u8>, Failure> {
         let error = anyhow::anyhow!("no {what}");
         found.cloned().ok_or_else(|| match self.refuses {
-            true => Failure::permanent(error.context("it answered `403 Forbidden`")),
+            true => Failure::permanent(error.context("it responded with `403 Forbidden`")),
             false => Failure::absent(error),
         })
     }
@@ -133,7 +133,7 @@ fn what_is_not_a_signature_is_passed_over() {
         (entry(&Digest::of(b"index").to_string(), INDEX), ""),
         (entry(&Digest::of(b"old").to_string(), "application/vnd.oci.artifact.manifest.v1+json"), ""),
         (entry(&sha512, MANIFEST), "the signature `sha512:"),
-        (entry(&Digest::of(b"deleted").to_string(), MANIFEST), "cannot be had: no sha256:"),
+        (entry(&Digest::of(b"deleted").to_string(), MANIFEST), ": no sha256:"),
     ] {
         let (mut repository, image, entry) = signed();
         repository.api = Some(list(&[other.clone(), entry]));
@@ -162,7 +162,9 @@ fn what_the_policy_demands_and_cannot_be_had_is_told() {
     let (count, why) = found(&repository, image);
     assert_eq!(count, 0);
     assert!(
-        why.starts_with("nobody has signed it: the list of its referrers cannot be had: it answered `403"),
+        why.starts_with(
+            "nobody has signed it: cannot read the list of its referrers: it responded with `403"
+        ),
         "{why}"
     );
 }
@@ -181,12 +183,12 @@ fn signatures_have_a_number_and_a_size_at_most() {
         let large = (repository.put(&vec![7; usize::try_from(size).unwrap()]), size);
         let read = attached(&repository).signatures(&parsed(&[large]));
         let told = read.map_or_else(|error| error.to_string(), |_| String::new());
-        assert_eq!(told.contains("more than the 65536 of what is signed"), !is_taken, "{told}");
+        assert_eq!(told.contains("exceeds the limit of 65536"), !is_taken, "{told}");
     }
     let lied = attached(&repository);
     assert!(lied.signatures(&parsed(&[(small.0, 6)])).unwrap().is_empty());
     let why = format!("{:#}", lied.explain(anyhow::anyhow!("nobody has signed it")));
-    assert!(why.contains("another size than its descriptor says"), "{why}");
+    assert!(why.contains("differs from its descriptor"), "{why}");
 }
 
 /// 64 manifests of 64 signatures, each as slow as a document may be, would take days.
@@ -201,7 +203,7 @@ fn signatures_are_fetched_for_a_time_at_most() {
         late.signatures(&parsed(&[payload])).map(drop),
     ] {
         let told = format!("{:#}", told.unwrap_err());
-        assert!(told.contains("they did not all come within 300 s"), "{told}");
+        assert!(told.contains("they did not all arrive within 300 s"), "{told}");
     }
     assert_eq!(*repository.asked.lock().unwrap(), 0);
 }

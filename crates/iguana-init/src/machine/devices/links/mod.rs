@@ -98,10 +98,10 @@ impl Links {
         if !self.table.is_busy() {
             return;
         }
-        let what = "devices: waiting for what is on disks".to_owned();
+        let what = "devices: waiting for disks to be read".to_owned();
         let _waiting = Waiting::start(&self.report, what, REFRESH_LIMIT);
         for name in self.table.wait(REFRESH_LIMIT) {
-            let text = format!("devices: `{name}` does not answer; going on without what is on it");
+            let text = format!("devices: `{name}` does not respond; continuing without its content");
             self.report.warn(text);
         }
     }
@@ -142,5 +142,5 @@ fn watched_writes() -> io::Result<NodeWatcher> {
 }
 
 fn not_watched(error: &io::Error) -> String {
-    format!("what is written to disks is not seen until the job's end: {error}")
+    format!("changes to disks are not noticed before the job ends: {error}")
 }

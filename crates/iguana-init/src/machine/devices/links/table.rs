@@ -175,7 +175,7 @@ impl LinkTable {
     /// Reports links that cannot be made.
     fn told(&self) -> impl FnMut(&str, io::Error) {
         |name, error| {
-            self.report.detail(format_args!("devices: the link `/dev/{name}` cannot be made: {error}"));
+            self.report.detail(format_args!("devices: cannot create the link `/dev/{name}`: {error}"));
         }
     }
 }

@@ -61,7 +61,7 @@ impl<'a> Client<'a> {
     /// Asks once; whether somebody still wants to know.
     fn inform(&self, told: &Sender<Told>) -> anyhow::Result<bool> {
         let Answer::Information(network) = self.ask(Question::Information, DHCP_LEASE)? else {
-            bail!("an address is no answer");
+            bail!("the server sent a lease in reply to an information request");
         };
         let is_wanted = told.send(Told { network, has_address: false }).is_ok();
         if is_wanted {
@@ -78,7 +78,7 @@ impl<'a> Client<'a> {
         };
         loop {
             let start = Instant::now();
-            let Answer::Lease(offer, times, network) = lease else { bail!("an offer is no lease") };
+            let Answer::Lease(offer, times, network) = lease else { bail!("an offer instead of a lease") };
             self.configure(offer.address, times)?;
             if told.send(Told { network, has_address: true }).is_err() {
                 return Ok(false);
@@ -95,7 +95,7 @@ impl<'a> Client<'a> {
             Ok(netlink.set_ipv6_address(self.interface.index, address, times.preferred, times.valid)?)
         });
         if let Err(error) = &set {
-            self.complaints.tell(format!("the kernel does not take the address `{address}`: {error:#}"));
+            self.complaints.tell(format!("the kernel rejects the address `{address}`: {error:#}"));
         }
         set
     }

@@ -86,7 +86,7 @@ impl Follower<'_> {
             }
         }
         if let Some(duplicate) = addresses::of(self.interface.index, State::Duplicate) {
-            self.complaints.tell(format!("another machine has the address {duplicate}, which is not used"));
+            self.complaints.tell(format!("ignoring the address {duplicate}: another machine has it"));
         }
         self.ask_servers();
         let found = self.found()?;
@@ -158,8 +158,7 @@ impl Follower<'_> {
         let Some(address) = await_address(self.interface.index, limit) else {
             // The kernel takes an address that it has made away again when another machine has it.
             if advertisement.makes_address {
-                let what =
-                    "there is no address of those that the router advertises: another machine may have it";
+                let what = "no advertised address is usable: another machine may have it";
                 self.complaints.tell(what.to_owned());
             }
             return None;
