@@ -119,3 +119,94 @@ fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<D
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::Failure;
+    use serde_json::{Value, json};
+    use std::collections::HashMap;
+    use std::io::Cursor;
+    use std::time::Duration;
+
+    /// Documents and blobs by digest.
+    #[derive(Default)]
+    struct Source(HashMap<String, Vec<u8>>);
+
+    impl Source {
+        fn put(&mut self, bytes: &[u8]) -> Digest {
+            self.0.insert(Digest::of(bytes).to_string(), bytes.to_vec());
+            Digest::of(bytes)
+        }
+    }
+
+    impl ImageSource for Source {
+        fn name(&self) -> String {
+            "r.example/x".into()
+        }
+
+        fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
+            let found = self.0.get(identifier).cloned();
+            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
+        }
+
+        fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+            self.manifest(&digest.to_string(), deadline)
+        }
+
+        fn blob(&self, digest: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
+            let deadline = Deadline::within(Duration::from_secs(1));
+            Ok(Box::new(Cursor::new(self.document(digest, deadline)?)))
+        }
+    }
+
+    fn checked(
+        media_type: &str,
+        count: usize,
+        configuration: &Value,
+        platform: &str,
+    ) -> anyhow::Result<Machine> {
+        let mut source = Source::default();
+        let layer = source.put(LAYER);
+        let config = source.put(configuration.to_string().as_bytes());
+        let part = |media_type: &str, digest: Digest| json!({"mediaType": media_type, "digest": digest.to_string(), "size": LAYER.len()});
+        let layers = vec![part(media_type, layer); count];
+        let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": part("application/vnd.oci.image.config.v1+json", config), "layers": layers});
+        let digest = source.put(manifest.to_string().as_bytes());
+        check_whole(&source, digest, Some(&platform.parse()?))
+    }
+
+    const LAYER: &[u8] = b"not packed";
+    const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+
+    fn configuration(diff_id: Digest, count: usize) -> Value {
+        let diff_ids = vec![diff_id.to_string(); count];
+        json!({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    }
+
+    #[test]
+    fn what_no_boot_could_unpack_is_not_whole() {
+        let own = Digest::of(LAYER);
+        let machine = checked(PLAIN, 1, &configuration(own, 1), "linux/arm64").unwrap();
+        assert_eq!(machine.to_string(), "linux/arm64/v8");
+        for (media_type, count, configuration, platform, told) in [
+            (PLAIN, 1, json!("not json"), "linux/arm64", "configuration is not understood"),
+            (PLAIN, 1, configuration(Digest::of(b"other"), 1), "linux/arm64", "its uncompressed bytes"),
+            ("application/x-nothing", 1, configuration(own, 1), "linux/arm64", "unknown media type"),
+            (PLAIN, 600, configuration(own, 600), "linux/arm64", "at most 500"),
+            (PLAIN, 2, configuration(own, 1), "linux/arm64", "the configuration tells of 1"),
+            (PLAIN, 1, configuration(own, 1), "linux/amd64", "says that it is for `linux/amd64"),
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                1,
+                configuration(own, 1),
+                "linux/arm64",
+                "decompressed",
+            ),
+        ] {
+            let error = checked(media_type, count, &configuration, platform).unwrap_err();
+            assert!(format!("{error:#}").contains(told), "{told}: {error:#}");
+        }
+    }
+}
