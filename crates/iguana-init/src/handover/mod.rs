@@ -96,9 +96,7 @@ pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<
 /// The mount list, with a warning for each line that is left to the new system.
 fn entries(list: &str, report: &Report) -> anyhow::Result<Vec<MountEntry>> {
     for line in mount_list::swap_lines(list) {
-        report.warn(format_args!(
-            "handover: `{line}` is left out: the new system's fstab names its swap space"
-        ));
+        report.warn(format_args!("handover: skipping `{line}`: the new system's fstab has its swap space"));
     }
     mount_list::parse(list)
 }

@@ -84,7 +84,7 @@ fn refuse_own_files(volume: &Volume, privileged: bool) -> anyhow::Result<()> {
     match &volume.source {
         VolumeSource::Host(path) if !privileged && exchange::is_own(path) => Err(hinted(
             format!("the volume `{}` is of Iguana's own files", path.display()),
-            "a container with `privileged: false` cannot have it: name another directory",
+            "it is not available with `privileged: false`: use another directory",
         )),
         _ => Ok(()),
     }

@@ -263,7 +263,7 @@ fn judge(
         None => Ok(String::new()),
         Some(all) if all.is_empty() => Err(hinted(
             format!("`{name}` is not whole: for no platform it has all images"),
-            "make the bundle anew, with `--platform`",
+            "create the bundle again with `--platform`",
         )),
         Some(all) => Ok(format!(", for {}", Vec::from_iter(all).join(", "))),
     }

@@ -50,7 +50,7 @@ impl<'a> ProgressPrinter<'a> {
             PullEvent::Asking { limit } => self.wait_for("the registry", limit),
             PullEvent::Waiting { why, wait, tried, tries } => {
                 let seconds = wait.as_secs_f32();
-                self.line(&format!("{why}; trying again in {seconds:.1} s ({tried} of {tries})"));
+                self.line(&format!("{why}; retrying in {seconds:.1} s ({tried} of {tries})"));
                 self.wait_for("the next attempt", wait);
             }
             PullEvent::Resolved { place, layers, bytes, .. } => {

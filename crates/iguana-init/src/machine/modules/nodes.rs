@@ -22,7 +22,7 @@ pub(super) fn make(directory: &Path, report: &Report) {
     let text = fs::read_to_string(directory.join("modules.devname")).unwrap_or_default();
     for node in text.lines().filter_map(Node::parse) {
         if let Err(error) = node.make() {
-            report.detail(format_args!("modules: cannot make `{}`: {error}", node.path.display()));
+            report.detail(format_args!("modules: cannot create `{}`: {error}", node.path.display()));
         }
     }
 }

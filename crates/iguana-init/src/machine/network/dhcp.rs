@@ -40,7 +40,7 @@ pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(L
         match get_and_renew(interface, &complaints, &take) {
             Ok(LeaseEnd::NotWanted) => return,
             Ok(LeaseEnd::Expired) => report.warn(format_args!(
-                "network: {}: the lease has ended, and no server renewed it; asking for a new one",
+                "network: {}: the lease has expired and no server renewed it; requesting a new one",
                 interface.name
             )),
             // No server answered, or the interface went down. The caller that waits for the lease reports that.

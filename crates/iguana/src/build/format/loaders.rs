@@ -20,7 +20,7 @@ pub(super) fn grub(kernel: &str, initrd: &str, cmdline: &CommandLine, end: Optio
         "{MARK}set timeout=1\nset timeout_style=hidden\nmenuentry Iguana {{\n    \
          {start}\n    \
          echo 'iguana: error: {kernel} and {initrd} cannot be read whole'\n    \
-         echo 'iguana:   hint: the medium or the server is faulty, or its content was cut off: write it anew'\n    \
+         echo 'iguana:   hint: the medium or the server is faulty, or the file is truncated: write it again'\n    \
          echo 'iguana: rebooting in {RETRY_SECONDS} s'\n    sleep {RETRY_SECONDS}\n    reboot\n}}\n"
     )
 }
