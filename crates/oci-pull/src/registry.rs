@@ -273,7 +273,8 @@ impl Repository {
         if !response.status().is_success() {
             return Err(refusal(http::host(realm), &url, self.login_origin, response));
         }
-        Ok(read_token(response).with_context(|| format!("`{url}` did not return a token"))?)
+        let token = read_token(response).with_context(|| format!("`{url}` did not return a token"));
+        Ok(token.or_hint(format!("look into the token server of `{}`", self.endpoint.host()))?)
     }
 }
 

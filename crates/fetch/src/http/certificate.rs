@@ -12,6 +12,21 @@ pub(super) fn fault(error: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
+/// Whether bytes that were changed on their way have this effect, so that a retry may help. A server that does not speak
+/// TLS sends other content types (RFC 8446, section 5.1) and is not asked again.
+pub(super) fn may_be_damage(fault: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    match fault {
+        rustls::Error::DecryptError | rustls::Error::PeerMisbehaved(_) => true,
+        rustls::Error::InvalidMessage(message) => *message != rustls::InvalidMessage::InvalidContentType,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::BadRecordMac | Alert::DecryptError | Alert::DecodeError | Alert::IllegalParameter
+        ),
+        _ => false,
+    }
+}
+
 /// Describes a certificate that is expired or not valid yet, with its date and the clock's, for either may be wrong.
 pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
     match fault {

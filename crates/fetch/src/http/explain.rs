@@ -55,6 +55,9 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
     if let Some(told) = certificate::fault(&error).and_then(certificate::dates) {
         return anyhow::Error::msg(told);
     }
+    if let Some(fault) = certificate::fault(&error).filter(|fault| certificate::may_be_damage(fault)) {
+        return Unsteady(format!("the response was changed on its way, or is not TLS: {fault}")).into();
+    }
     match error {
         Error::Io(cause) => cause.into(),
         Error::HostNotFound => anyhow::anyhow!("no such name"),
@@ -65,7 +68,6 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
         Error::Timeout(over) => timeout(over, deadline).into(),
         // A byte that was corrupted in transit has the same effect, so a retry may help.
         Error::Protocol(cause) => Unsteady(format!("the response is not HTTP: {cause}")).into(),
-        Error::Rustls(cause @ rustls::Error::DecryptError) => Unsteady(cause.to_string()).into(),
         Error::Rustls(cause) => cause.into(),
         Error::ConnectionFailed => io::Error::from(io::ErrorKind::NotConnected).into(),
         Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy refused the connection: {reason}"),
@@ -92,14 +94,20 @@ fn timeout(over: Timeout, deadline: Deadline) -> io::Error {
 
 /// Explains why reading an answer failed: a server may be slow, but neither silent nor slow without end.
 pub(super) fn broken(error: io::Error, deadline: Deadline) -> io::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+    let inner = error.get_ref();
+    let cause: Option<&Error> = inner.and_then(|inner| inner.downcast_ref());
+    let fault = cause.and_then(certificate::fault).or_else(|| inner?.downcast_ref());
+    match cause {
         Some(Error::Timeout(over)) => timeout(*over, deadline),
         // As in `cause`.
-        Some(Error::Protocol(_) | Error::Rustls(rustls::Error::DecryptError)) => {
-            io::Error::new(io::ErrorKind::ConnectionAborted, format!("the response is not HTTP: {error}"))
-        }
+        Some(Error::Protocol(_)) => changed("HTTP", &error),
+        _ if fault.is_some_and(certificate::may_be_damage) => changed("TLS", &error),
         _ => error,
     }
+}
+
+fn changed(protocol: &str, error: &io::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("the response is not {protocol}: {error}"))
 }
 
 pub(super) fn timed_out(message: String) -> io::Error {
