@@ -1,34 +1,36 @@
 //! Short campaigns: faults that a seed draws, and what must come out of each. `cargo xtask soak` makes long ones.
 
 use anyhow::Result;
+use iguana_lab::soak::boots::{self, BootCampaign};
 use iguana_lab::soak::pulls::{AT_ONCE, PullCampaign};
 use iguana_lab::soak::{self, Outcome};
 
 /// Seeds of the pulls: the first ones of every campaign.
 const PULLS: u64 = 48;
 
-fn kept(outcomes: &[Outcome]) {
-    let broken: Vec<String> = outcomes
-        .iter()
-        .filter_map(|outcome| Some(format!("seed {}: {}", outcome.seed, outcome.broken.as_ref()?)))
-        .collect();
+/// Seeds of the boots.
+const BOOTS: u64 = 6;
+
+fn kept(seeds: u64, at_once: usize, run: impl Fn(u64) -> Result<Outcome> + Sync) -> Result<()> {
+    let (mut done, mut broken) = (0, Vec::new());
+    soak::run(0..seeds, at_once, run, |outcome| {
+        done += 1;
+        broken.extend(outcome.broken.map(|what| format!("seed {}: {what}", outcome.seed)));
+        true
+    })?;
+    assert_eq!(done, seeds);
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+    Ok(())
 }
 
 #[test]
 fn a_pull_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
     let campaign = PullCampaign::start()?;
-    let mut outcomes = Vec::new();
-    soak::run(
-        0..PULLS,
-        AT_ONCE,
-        |seed| campaign.run(seed),
-        |outcome| {
-            outcomes.push(outcome);
-            true
-        },
-    )?;
-    assert_eq!(outcomes.len() as u64, PULLS);
-    kept(&outcomes);
-    Ok(())
+    kept(PULLS, AT_ONCE, |seed| campaign.run(seed))
+}
+
+#[test]
+fn a_boot_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
+    let campaign = BootCampaign::start()?;
+    kept(BOOTS, boots::AT_ONCE, |seed| campaign.run(seed))
 }

@@ -43,6 +43,16 @@ impl Monitor {
         self.execute("device_add", &arguments).with_context(|| format!("plugging in a `{driver}`"))
     }
 
+    /// Unplugs a device.
+    pub fn unplug(&self, device: &str) -> Result<()> {
+        self.execute("device_del", &json!({"id": device})).with_context(|| format!("unplugging `{device}`"))
+    }
+
+    /// Connects a network interface with its network, or disconnects it.
+    pub fn set_link(&self, interface: &str, is_up: bool) -> Result<()> {
+        self.execute("set_link", &json!({"name": interface, "up": is_up}))
+    }
+
     /// Presses the keys of a US keyboard for `text`.
     pub fn types(&self, text: &str) -> Result<()> {
         for letter in text.chars() {

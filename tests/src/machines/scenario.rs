@@ -33,8 +33,9 @@ pub struct Scenario {
     /// Files served beside the workflow: extension and content.
     beside: Vec<(String, Vec<u8>)>,
     registry: Option<Registry>,
-    /// The monitor of a machine with a screen.
     monitor: Option<Monitor>,
+    /// Whether keys are pressed on a keyboard, and not typed on the serial line.
+    has_screen: bool,
 }
 
 impl Scenario {
@@ -62,6 +63,7 @@ impl Scenario {
             beside: Vec::new(),
             registry: None,
             monitor: None,
+            has_screen: false,
         }
     }
 
@@ -125,7 +127,15 @@ impl Scenario {
     pub fn screen(self) -> Result<Scenario> {
         let monitor = Monitor::new()?;
         let scenario = self.append("console=tty0").extra(["-device", "VGA", "-qmp", &monitor.argument()]);
-        Ok(Scenario { monitor: Some(monitor), ..scenario })
+        Ok(Scenario { monitor: Some(monitor), has_screen: true, ..scenario })
+    }
+
+    /// Gives the machine a network interface named `nic` that can be disconnected and unplugged ([`Boot::monitor`]).
+    pub fn monitored(self) -> Result<Scenario> {
+        let monitor = Monitor::new()?;
+        let scenario =
+            self.network_interface("virtio-net-pci,id=nic,romfile=").extra(["-qmp", &monitor.argument()]);
+        Ok(Scenario { monitor: Some(monitor), has_screen: false, ..scenario })
     }
 
     /// Removes the network interface.
@@ -165,7 +175,8 @@ impl Scenario {
         }
         self.machine.append = self.append.join(" ").replace(REGISTRY, &address);
         let console = Qemu::find()?.start(&self.machine, &log_of_this_test()?, Echo::Silent)?;
-        Ok(Boot { console, keyboard: self.monitor, _site: web_server, _registry: self.registry })
+        let has_screen = self.has_screen;
+        Ok(Boot { console, monitor: self.monitor, has_screen, _site: web_server, _registry: self.registry })
     }
 }
 
@@ -179,7 +190,8 @@ fn log_of_this_test() -> Result<PathBuf> {
 /// A booting machine, which ends when the value is dropped.
 pub struct Boot {
     console: Console,
-    keyboard: Option<Monitor>,
+    monitor: Option<Monitor>,
+    has_screen: bool,
     _site: WebServer,
     _registry: Option<Registry>,
 }
@@ -211,11 +223,21 @@ impl Boot {
         Ok(block.collect::<Vec<_>>().join("\n"))
     }
 
+    /// The monitor of a machine that has one.
+    pub fn monitor(&self) -> Option<&Monitor> {
+        self.monitor.as_ref()
+    }
+
+    /// The lines of the console so far, with their times.
+    pub fn lines(&self) -> Vec<Line> {
+        self.console.lines()
+    }
+
     /// Types `keys` on the main console: control characters are keys with Ctrl.
     pub fn types(&mut self, keys: &str) -> Result<()> {
-        match &self.keyboard {
-            Some(keyboard) => keyboard.types(keys),
-            None => self.console.send(keys),
+        match &self.monitor {
+            Some(monitor) if self.has_screen => monitor.types(keys),
+            _ => self.console.send(keys),
         }
     }
 

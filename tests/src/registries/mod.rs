@@ -3,5 +3,6 @@
 pub mod authority;
 pub mod fake_server;
 pub mod fault_proxy;
+mod port;
 pub mod registry;
 pub mod web_server;

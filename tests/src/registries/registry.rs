@@ -3,10 +3,11 @@
 use crate::authority::Authority;
 use crate::image::{Image, Maker, Recipe};
 use crate::process::{self, QUICK};
-use crate::{HOST, lab_directory, scratch_directory};
+use crate::registries::port::Port;
+use crate::{HOST, scratch_directory};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -102,7 +103,7 @@ impl Registry {
     fn start(ports: Range<u16>, wish: &RegistryOptions<'_>) -> Result<Registry> {
         let port = Port::free(ports)?;
         let home = scratch_directory("registry")?;
-        fs::write(home.path().join("config.yml"), config(port.number, home.path(), wish))?;
+        fs::write(home.path().join("config.yml"), config(port.number(), home.path(), wish))?;
         fs::write(home.path().join("htpasswd"), HTPASSWD)?;
         let log = File::create(home.path().join("log"))?;
         let process = Command::new("setpriv")
@@ -139,11 +140,11 @@ impl Registry {
 
     /// Its `host:port` for guests.
     pub fn address(&self) -> String {
-        format!("{HOST}:{}", self.port.number)
+        format!("{HOST}:{}", self.port.number())
     }
 
     fn here(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Pushes `image` as `name`; returns the reference for guests.
@@ -239,41 +240,4 @@ fn config(port: u16, home: &Path, wish: &RegistryOptions<'_>) -> String {
          {}",
         tls.unwrap_or_default()
     )
-}
-
-/// A reserved port. A lock keeps other labs on this machine from using it while the value lives.
-#[derive(Debug)]
-struct Port {
-    number: u16,
-    _lock: File,
-}
-
-impl Port {
-    fn free(range: Range<u16>) -> Result<Port> {
-        let room = lab_directory("ports")?;
-        for number in range.clone() {
-            let lock = File::create(room.join(number.to_string()))?;
-            if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Ok(Port { number, _lock: lock });
-            }
-        }
-        bail!("all ports from {} to {} are taken", range.start, range.end)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_hold_one_port() {
-        let range = 35600..35603;
-        let first = Port::free(range.clone()).unwrap();
-        let second = Port::free(range.clone()).unwrap();
-        assert_ne!(first.number, second.number);
-        let third = Port::free(range.clone()).unwrap();
-        assert!(Port::free(range.clone()).is_err());
-        drop(third);
-        assert!(Port::free(range).is_ok());
-    }
 }

@@ -30,8 +30,8 @@ impl Chance {
     ///
     /// # Panics
     /// When there is none.
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.length(0, from.len() - 1)]
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.length(0, from.len() - 1)]
     }
 
     fn number(&mut self) -> u64 {
@@ -62,7 +62,7 @@ mod tests {
     fn every_choice_is_drawn_sooner_or_later() {
         let mut chance = Chance::from_seed(1);
         let mut counts = [0; 3];
-        (0..300).for_each(|_| counts[*chance.pick(&[0, 1, 2])] += 1);
+        (0..300).for_each(|_| counts[chance.pick(&[0, 1, 2])] += 1);
         assert!(counts.iter().all(|count| *count > 60), "{counts:?}");
     }
 }

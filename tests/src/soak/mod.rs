@@ -1,17 +1,26 @@
 //! Campaigns: many runs with faults that a seed draws. Each run must end right, or say the true cause in time.
 
+pub mod boots;
 mod chance;
+mod faults;
 pub mod pulls;
 mod watched;
 
-use anyhow::Result;
+use crate::image::Image;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The longest time for which a run may say nothing.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of the largest layer, roughly: it takes several reads, and no time.
+const LARGEST_LAYER: usize = 400_000;
 
 /// The outcome of one run.
 #[derive(Debug)]
@@ -56,4 +65,16 @@ pub fn run(
         }
         Ok(())
     })
+}
+
+/// The digest of the configuration of the image `latest` in a layout.
+fn configuration(image: &Image) -> Result<String> {
+    let read = |path: PathBuf| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(path)?)?) };
+    let blob = |digest: &Value| -> Result<PathBuf> {
+        let digest = digest.as_str().context("no digest")?;
+        Ok(image.layout().join("blobs").join(digest.replace(':', "/")))
+    };
+    let index = read(image.layout().join("index.json"))?;
+    let manifest = read(blob(&index["manifests"][0]["digest"])?)?;
+    Ok(manifest["config"]["digest"].as_str().context("no configuration")?.to_owned())
 }

@@ -5,6 +5,7 @@ mod record;
 
 use crate::test;
 use anyhow::{Result, ensure};
+use iguana_lab::soak::boots::{self, BootCampaign};
 use iguana_lab::soak::pulls::{self, PullCampaign};
 use iguana_lab::soak::{self, Outcome};
 use record::Record;
@@ -17,6 +18,12 @@ pub(crate) struct Options {
     /// Pulls on this host
     #[arg(long, default_value = "0")]
     pulls: u64,
+    /// Boots of virtual machines
+    #[arg(long, default_value = "0")]
+    boots: u64,
+    /// Use the programs that are in `target/dist`, and build none
+    #[arg(long)]
+    as_is: bool,
     /// Stop after so many hours, also before the last run
     #[arg(long)]
     hours: Option<f64>,
@@ -27,11 +34,24 @@ pub(crate) struct Options {
 
 /// Runs the campaigns. Fails when a run breaks its promise.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(options.pulls > 0, "there is nothing to do\n  hint: say how much: `--pulls 2000`");
-    test::prepare()?;
-    let campaign = PullCampaign::start()?;
-    options.campaign("pulls", options.pulls, pulls::AT_ONCE, |seed| campaign.run(seed))
+    let hint = "say how much: `--pulls 2000`, `--boots 300`";
+    ensure!(options.pulls + options.boots > 0, "there is nothing to do\n  hint: {hint}");
+    if !options.as_is {
+        test::prepare()?;
+    }
+    if options.pulls > 0 {
+        let campaign = PullCampaign::start()?;
+        options.campaign("pulls", options.pulls, pulls::AT_ONCE, |seed| campaign.run(seed))?;
+    }
+    if options.boots > 0 {
+        let campaign = BootCampaign::start()?;
+        options.campaign("boots", options.boots, boots::AT_ONCE, |seed| campaign.run(seed))?;
+    }
+    Ok(())
 }
+
+/// Runs after which the progress is told.
+const TOLD_EVERY: u64 = 10;
 
 impl Options {
     fn campaign(
@@ -53,7 +73,7 @@ impl Options {
                 println!("seed {}: {what}", outcome.seed);
             }
             record.add(&outcome);
-            if done % 50 == 0 {
+            if done % TOLD_EVERY == 0 {
                 eprintln!("{name}: {done} of {count}, {broken} broken");
             }
             until.is_none_or(|until| Instant::now() < until)

@@ -5,6 +5,8 @@ mod impairment;
 pub use impairment::Impairment;
 
 use crate::HOST;
+use crate::registries::port::Port;
+use crate::registry::INSECURE_PORTS;
 use anyhow::{Context, Result};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -63,6 +65,7 @@ pub struct FaultProxy {
     requests: Arc<Mutex<Vec<Request>>>,
     closing: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
+    _port: Option<Port>,
 }
 
 /// What the proxy reads of a connection.
@@ -80,7 +83,8 @@ impl FaultProxy {
         behind: &str,
         rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
     ) -> Result<FaultProxy> {
-        FaultProxy::start(behind, Reads::Request, Arc::new(rule))
+        let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
+        FaultProxy::start(listener, None, behind, Reads::Request, Arc::new(rule))
     }
 
     /// A proxy that passes on whole connections, of TLS for example. Its rule may choose [`Action::Pass`],
@@ -89,11 +93,27 @@ impl FaultProxy {
         behind: &str,
         rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
     ) -> Result<FaultProxy> {
-        FaultProxy::start(behind, Reads::Nothing, Arc::new(rule))
+        let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
+        FaultProxy::start(listener, None, behind, Reads::Nothing, Arc::new(rule))
     }
 
-    fn start(behind: &str, reads: Reads, rule: Arc<Rule>) -> Result<FaultProxy> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port to serve on")?;
+    /// As [`FaultProxy::before`], on a port that the initrds of the lab take for an insecure registry's.
+    pub fn for_guests(
+        behind: &str,
+        rule: impl Fn(&Request) -> Action + Send + Sync + 'static,
+    ) -> Result<FaultProxy> {
+        let port = Port::free(INSECURE_PORTS)?;
+        let listener = TcpListener::bind(("127.0.0.1", port.number()))?;
+        FaultProxy::start(listener, Some(port), behind, Reads::Request, Arc::new(rule))
+    }
+
+    fn start(
+        listener: TcpListener,
+        port: Option<Port>,
+        behind: &str,
+        reads: Reads,
+        rule: Arc<Rule>,
+    ) -> Result<FaultProxy> {
         let address = listener.local_addr()?;
         let (requests, closing) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(AtomicBool::new(false)));
         let behind = behind.replace(HOST, "127.0.0.1");
@@ -109,7 +129,7 @@ impl FaultProxy {
                 }
             }
         });
-        Ok(FaultProxy { address, requests, closing, acceptor: Some(acceptor) })
+        Ok(FaultProxy { address, requests, closing, acceptor: Some(acceptor), _port: port })
     }
 
     /// Its `host:port` on this host.
@@ -192,22 +212,24 @@ fn answer(action: Action, request: &Request, behind: &str, client: &mut TcpStrea
 /// Passes on a connection in both directions.
 fn splice(action: Action, behind: &str, client: &mut TcpStream) -> Option<()> {
     let mut server = TcpStream::connect(behind).ok()?;
-    relay(client, &server)?;
+    let relay = relay(client, &server)?;
     match action {
         Action::Impaired(impairment) => impairment.carry(&[], &mut server, client).ok(),
         Action::Raw(bytes) => client.write_all(&bytes).ok(),
         _ => io::copy(&mut server, client).ok().map(drop),
-    }
+    };
+    // The relay holds the connection, too, and would keep it open.
+    client.shutdown(Shutdown::Read).ok()?;
+    relay.join().ok()
 }
 
 /// Passes on what the client sends, on a thread of its own.
-fn relay(client: &TcpStream, server: &TcpStream) -> Option<()> {
+fn relay(client: &TcpStream, server: &TcpStream) -> Option<JoinHandle<()>> {
     let (mut from_client, mut to_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
-    std::thread::spawn(move || {
+    Some(std::thread::spawn(move || {
         io::copy(&mut from_client, &mut to_server).ok();
         to_server.shutdown(Shutdown::Write).ok();
-    });
-    Some(())
+    }))
 }
 
 fn read_head(stream: &mut impl BufRead) -> Option<String> {
@@ -248,6 +270,7 @@ fn tunnel(client: &mut TcpStream, target: &str) -> Option<()> {
     let port: u16 = target.rsplit(':').next()?.parse().ok()?;
     let mut server = TcpStream::connect(("127.0.0.1", port)).ok()?;
     client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
-    relay(client, &server)?;
+    // It ends when the client closes the connection.
+    let _relay = relay(client, &server)?;
     io::copy(&mut server, client).ok().map(drop)
 }

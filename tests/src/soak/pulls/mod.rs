@@ -3,7 +3,6 @@
 //! A pull succeeds with the right tree, or it fails and names an injected cause, within that fault's bound, and leaves
 //! nothing in its directory. It never says nothing for longer than [`SILENCE_LIMIT`].
 
-mod faults;
 mod judge;
 mod name_faults;
 mod plan;
@@ -14,13 +13,12 @@ use crate::image::{Image, Maker, Recipe};
 use crate::name_server::{self, NameServer};
 use crate::puller::{here, insecure, mirror};
 use crate::registry::Registry;
-use crate::soak::Outcome;
+use crate::soak::faults::Stage;
 use crate::soak::watched::{Watched, watch};
+use crate::soak::{LARGEST_LAYER, Outcome, configuration};
 use crate::{program, scratch_directory, tree};
 use anyhow::{Context, Result, ensure};
-use faults::Stage;
 use plan::{Plan, Route};
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,9 +26,6 @@ use tempfile::TempDir;
 
 /// Pulls at the same time: nearly all of their time is spent waiting.
 pub const AT_ONCE: usize = 24;
-
-/// Bytes of the largest layer: it takes several reads, and no time.
-const LARGEST_LAYER: usize = 400_000;
 
 /// The name of the image in both registries.
 const IMAGE: &str = "soak";
@@ -233,16 +228,4 @@ fn image() -> Result<Image> {
         .file("/etc/motd", 0o644, "the soak\n")?
         .link("/etc/issue", "motd")?
         .make(Maker::Spec)
-}
-
-/// The digest of the configuration of the image `latest` in a layout.
-fn configuration(image: &Image) -> Result<String> {
-    let read = |path: PathBuf| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(path)?)?) };
-    let blob = |digest: &Value| -> Result<PathBuf> {
-        let digest = digest.as_str().context("no digest")?;
-        Ok(image.layout().join("blobs").join(digest.replace(':', "/")))
-    };
-    let index = read(image.layout().join("index.json"))?;
-    let manifest = read(blob(&index["manifests"][0]["digest"])?)?;
-    Ok(manifest["config"]["digest"].as_str().context("no configuration")?.to_owned())
 }

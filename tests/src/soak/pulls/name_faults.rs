@@ -37,7 +37,7 @@ pub(super) struct NameFault {
 
 impl NameFault {
     pub(super) fn draw(chance: &mut Chance) -> NameFault {
-        let kind = *chance.pick(KINDS);
+        let kind = chance.pick(KINDS);
         // Longer than one lookup, and shorter than the attempts at it.
         let until = Duration::from_millis(chance.between(100, 8000));
         NameFault { kind, until: (!chance.one_in(4)).then_some(until) }

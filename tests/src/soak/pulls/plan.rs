@@ -1,8 +1,8 @@
 //! What a seed makes of a pull: by which route it goes, and which faults it meets.
 
-use super::faults::{Fault, Kind, OF_CONNECTIONS, OF_REQUESTS, Stage};
 use super::name_faults::NameFault;
 use crate::soak::chance::Chance;
+use crate::soak::faults::{Fault, OF_CONNECTIONS, OF_REQUESTS, Stage};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Plan {
     /// The plan of a seed.
     pub(super) fn draw(seed: u64) -> Plan {
         let mut chance = Chance::from_seed(seed);
-        let route = *chance.pick(ROUTES);
+        let route = chance.pick(ROUTES);
         let plan = Plan { seed, route, ..Plan::without_faults() };
         if chance.one_in(NO_ROOM_IN) && route == Route::Plain {
             return Plan { has_no_room: true, ..plan };
@@ -68,9 +68,10 @@ impl Plan {
         match route {
             Route::Name => Plan { of_names: Some(NameFault::draw(&mut chance)), ..plan },
             Route::Tls if chance.one_in(NO_AUTHORITY_IN) => Plan { lacks_authority: true, ..plan },
-            Route::Tls => {
-                Plan { of_requests: vec![draw(OF_CONNECTIONS, &[Stage::Connection], &mut chance)], ..plan }
-            }
+            Route::Tls => Plan {
+                of_requests: vec![Fault::among(OF_CONNECTIONS, &[Stage::Connection], &mut chance)],
+                ..plan
+            },
             Route::Plain | Route::Token | Route::Mirror => {
                 Plan { of_requests: of_requests(route, &mut chance), ..plan }
             }
@@ -130,12 +131,5 @@ fn of_requests(route: Route, chance: &mut Chance) -> Vec<Fault> {
         _ => &[Stage::Manifest, Stage::Configuration, Stage::Layer],
     };
     let count = if chance.one_in(TWO_FAULTS_IN) { 2 } else { 1 };
-    (0..count).map(|_| draw(OF_REQUESTS, stages, chance)).collect()
-}
-
-fn draw(kinds: &[Kind], stages: &[Stage], chance: &mut Chance) -> Fault {
-    let stage = *chance.pick(stages);
-    let of_stage: Vec<&Kind> = kinds.iter().filter(|kind| kind.stages.contains(&stage)).collect();
-    let kind = *chance.pick(&of_stage);
-    Fault::draw(kind, stage, chance)
+    (0..count).map(|_| Fault::among(OF_REQUESTS, stages, chance)).collect()
 }

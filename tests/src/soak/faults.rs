@@ -1,4 +1,4 @@
-//! The faults of a pull: what each does, whether the pull gets over it, and how a message names it.
+//! The faults of requests: what each does, whether a pull or a boot gets over it, and how a message names it.
 
 use crate::fault_proxy::{Action, Impairment, Request};
 use crate::soak::chance::Chance;
@@ -19,6 +19,7 @@ pub(super) enum Severity {
 /// The request that a fault concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    ControlFile,
     Token,
     Manifest,
     Configuration,
@@ -30,6 +31,7 @@ pub(super) enum Stage {
 impl Stage {
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::ControlFile => "control file",
             Self::Token => "token",
             Self::Manifest => "manifest",
             Self::Configuration => "configuration",
@@ -42,6 +44,7 @@ impl Stage {
     pub(super) fn of(request: &Request, configuration: &str) -> Stage {
         match &request.target {
             target if target.is_empty() => Self::Connection,
+            target if target.contains("workflow.yaml") => Self::ControlFile,
             target if target.contains("/manifests/") => Self::Manifest,
             target if target.contains(configuration) => Self::Configuration,
             target if target.contains("/blobs/") => Self::Layer,
@@ -52,7 +55,7 @@ impl Stage {
     /// Bytes of the largest answer in this stage, roughly.
     fn bytes(self) -> usize {
         match self {
-            Self::Token => 200,
+            Self::ControlFile | Self::Token => 200,
             Self::Manifest | Self::Configuration => 1200,
             Self::Layer => super::LARGEST_LAYER,
             Self::Connection => 4000,
@@ -62,9 +65,9 @@ impl Stage {
 
 /// A kind of fault.
 pub(super) struct Kind {
-    pub(super) name: &'static str,
+    name: &'static str,
     severity: Severity,
-    pub(super) stages: &'static [Stage],
+    stages: &'static [Stage],
     /// A message about it has one of these.
     words: &'static [&'static str],
     /// Seconds after which the pull has failed if the fault stays.
@@ -88,7 +91,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// A fault of this kind in `stage`.
-    pub(super) fn draw(kind: &Kind, stage: Stage, chance: &mut Chance) -> Fault {
+    fn draw(kind: &Kind, stage: Stage, chance: &mut Chance) -> Fault {
         let mut actions = (kind.make)(chance, stage.bytes());
         let stays = match kind.severity {
             Harmless | Permanent => true,
@@ -99,6 +102,14 @@ impl Fault {
         }
         let bound = Duration::from_secs(kind.bound);
         Fault { name: kind.name, stage, actions, stays, severity: kind.severity, words: kind.words, bound }
+    }
+
+    /// A fault of one of `kinds` in one of `stages`.
+    pub(super) fn among(kinds: &[Kind], stages: &[Stage], chance: &mut Chance) -> Fault {
+        let stage = chance.pick(stages);
+        let of_stage: Vec<&Kind> = kinds.iter().filter(|kind| kind.stages.contains(&stage)).collect();
+        let kind = chance.pick(&of_stage);
+        Fault::draw(kind, stage, chance)
     }
 
     /// What happens to the request number `before` of its target, counted from 0.
@@ -120,12 +131,21 @@ impl Fault {
 /// A transient fault stays for ever in one of so many cases: each of these takes many seconds.
 const STAYING_IN: u64 = 6;
 
-const BROKEN: &[&str] =
-    &["connection was lost", "cut off", "reset", "closed", "is not HTTP", "expected eof", "unexpected end"];
+const BROKEN: &[&str] = &[
+    "connection was lost",
+    "cut off",
+    "reset",
+    "closed",
+    "is not HTTP",
+    "expected eof",
+    "unexpected end",
+    "disconnected",
+];
 const DAMAGED: &[&str] = &["arrived damaged"];
 const DOCUMENTS: &[Stage] = &[Stage::Manifest, Stage::Configuration];
 const STAGES: &[Stage] = &[Stage::Manifest, Stage::Configuration, Stage::Layer];
-const ALL_STAGES: &[Stage] = &[Stage::Token, Stage::Manifest, Stage::Configuration, Stage::Layer];
+const ALL_STAGES: &[Stage] =
+    &[Stage::ControlFile, Stage::Token, Stage::Manifest, Stage::Configuration, Stage::Layer];
 
 /// Bytes of a head, roughly: connections break also in there.
 const HEAD: usize = 500;
@@ -193,27 +213,25 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         &["responded with `408", "responded with `50"],
         60,
         |chance, _| {
-            let out_of_order: [&'static str; 4] =
+            let out_of_order =
                 ["408 Request Timeout", "500 Internal", "502 Bad Gateway", "504 Gateway Timeout"];
-            let answer = *chance.pick(&out_of_order);
-            vec![status(answer)]
+            vec![status(chance.pick(&out_of_order))]
         },
     ),
     kind("overloaded", Transient(2), ALL_STAGES, &[], 0, |chance, _| {
-        let status = *chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
+        let status = chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
         let after = chance.one_in(2).then(|| ("Retry-After", chance.between(0, 3).to_string()));
         vec![Action::Answer(status, after.into_iter().collect(), Vec::new())]
     }),
     kind("put off", Permanent, ALL_STAGES, &["asks to retry after"], 60, |chance, _| {
-        let status = *chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
+        let status = chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
         let after = chance.between(700, 1_000_000).to_string();
         vec![Action::Answer(status, vec![("Retry-After", after)], Vec::new())]
     }),
     kind("refused", Permanent, ALL_STAGES, &["responded with `4", "has no `"], 60, |chance, _| {
         let refusals =
             ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone", "451 No"];
-        let answer = *chance.pick(&refusals);
-        vec![status(answer)]
+        vec![status(chance.pick(&refusals))]
     }),
     kind("not HTTP", Transient(2), ALL_STAGES, &["is not HTTP"], 60, |chance, _| {
         let length = chance.length(20, 2000);
