@@ -17,6 +17,7 @@ mod equality;
 mod fuzz;
 mod handover;
 mod house;
+mod promises;
 mod python;
 mod release;
 mod soak;
@@ -54,6 +55,8 @@ enum Command {
     Equality(equality::Options),
     /// Runs the fuzz targets.
     Fuzz(fuzz::Options),
+    /// Break each promise that docs/promises.md lists, and see its test fail.
+    Promises(promises::Options),
     /// Runs campaigns of pulls with seeded faults: each must succeed or report the fault in time.
     Soak(soak::Options),
     /// Boots from every medium, with BIOS and UEFI; takes about half an hour.
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<()> {
         Command::Handover(options) => handover::run(&options),
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Promises(options) => promises::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Ways(options) => ways::run(&options),
         Command::Dist(options) => dist::ship(&options),
