@@ -30,6 +30,7 @@ fn a_pull_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
 }
 
 #[test]
+#[ignore = "boots machines for minutes"]
 fn a_boot_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
     let campaign = BootCampaign::start()?;
     kept(BOOTS, boots::AT_ONCE, |seed| campaign.run(seed))

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 /// The longest time for which a run may say nothing.
@@ -46,16 +47,18 @@ pub fn run(
     let queue = Mutex::new(seeds);
     let (sender, outcomes) = channel();
     std::thread::scope(|scope| {
-        for _ in 0..at_once {
+        for number in 0..at_once {
             let (sender, queue, run) = (sender.clone(), &queue, &run);
             let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            scope.spawn(move || {
+            // Logs of machines have the names of their threads.
+            let thread = Builder::new().name(format!("soak-{number}"));
+            thread.spawn_scoped(scope, move || {
                 while let Some(seed) = next() {
                     if sender.send(run(seed)).is_err() {
                         return;
                     }
                 }
-            });
+            })?;
         }
         drop(sender);
         for outcome in outcomes {
