@@ -123,7 +123,7 @@ impl Scenario {
     }
 
     /// Adds a screen, which becomes the main console, and a keyboard, whose keys [`Boot::types`] presses. The serial
-    /// line then has only the kernel's messages and what a container writes to it.
+    /// line still shows messages, but containers have the screen.
     pub fn screen(self) -> Result<Scenario> {
         let monitor = Monitor::new()?;
         let scenario = self.append("console=tty0").extra(["-device", "VGA", "-qmp", &monitor.argument()]);

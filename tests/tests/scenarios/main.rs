@@ -4,6 +4,7 @@
 
 mod build;
 mod bundle;
+mod consoles;
 mod containers;
 mod contract;
 mod control;

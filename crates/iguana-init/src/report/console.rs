@@ -74,6 +74,12 @@ impl Console {
         Ok(Self(shared))
     }
 
+    /// Queues a line (with its line break).
+    pub(super) fn queue(&self, line: String) {
+        self.0.state().push(line);
+        self.0.changed.notify_all();
+    }
+
     /// Queues a line (with its line break), and waits briefly until it is written.
     pub(super) fn say(&self, line: String) {
         let mut state = self.0.state();

@@ -7,7 +7,9 @@
 
 mod activity;
 mod console;
+mod consoles;
 mod failure;
+mod kernel_log;
 mod log;
 mod progress;
 mod splash;
@@ -17,7 +19,7 @@ mod words;
 
 use activity::Activity;
 pub(crate) use activity::{Attended, SILENCE_LIMIT};
-use console::Console;
+use consoles::Consoles;
 pub(crate) use failure::{At, Failure, Stage};
 use log::Log;
 use splash::Splash;
@@ -38,8 +40,6 @@ use std::time::{Duration, SystemTime};
 pub(crate) const LOG: &str = "/run/iguana/log";
 /// The log of events: docs/events.md.
 pub(crate) const EVENTS: &str = "/run/iguana/log.jsonl";
-/// The kernel's main console.
-const CONSOLE: &str = "/dev/console";
 
 /// Reports events. Clones share console and log.
 #[derive(Clone)]
@@ -64,46 +64,37 @@ struct Outputs {
     /// The log of events.
     events: Option<Log>,
     level: Level,
-    /// On the machine's console, each line begins with the time since boot, like the kernel's own.
-    at_machine: bool,
     /// Also shows each line.
     splash: Option<Splash>,
 }
 
 /// Where lines are shown.
 enum Screen {
-    /// The machine's console. It must not block the boot, even when it is stopped.
-    Machine(Console),
+    /// The machine's consoles. They must not block the boot, even when they are stopped.
+    Machine(Consoles),
     /// Standard error of the caller, which may block this program by not reading, as with any command.
     Caller(File),
     Nobody,
 }
 
 impl Report {
-    /// Reports to the console, and to the logs if they can be written.
+    /// Reports to all consoles, and to the logs if they can be written.
     pub(crate) fn open() -> Self {
-        let screen = Console::open(Path::new(CONSOLE)).map_or(Screen::Nobody, Screen::Machine);
+        let screen = Screen::Machine(Consoles::open());
         if let Some(directory) = Path::new(LOG).parent() {
             // Without a log, the console still shows everything that matters.
             let _ = std::fs::create_dir_all(directory);
         }
         let log = Log::open(Path::new(LOG), cut_out).ok();
         let events = open_events(Path::new(EVENTS)).ok();
-        Self::with(Outputs {
-            screen,
-            log,
-            events,
-            level: Level::Info,
-            at_machine: true,
-            splash: Splash::connect(),
-        })
+        Self::with(Outputs { screen, log, events, level: Level::Info, splash: Splash::connect() })
     }
 
     /// Reports to the caller on standard error.
     pub(crate) fn to_caller(level: Level) -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
-        Self::with(Outputs { screen, log: None, events: None, level, at_machine: false, splash: None })
+        Self::with(Outputs { screen, log: None, events: None, level, splash: None })
     }
 
     /// Reports to this log only.
@@ -114,7 +105,6 @@ impl Report {
             log: Some(Log::open(log, cut_out).unwrap()),
             events: None,
             level: Level::Info,
-            at_machine: true,
             splash: None,
         })
     }
@@ -171,15 +161,14 @@ impl Report {
 
     /// Waits up to `limit` until the console has sent everything.
     pub(crate) fn drain(&self, limit: Duration) {
-        if let Screen::Machine(console) = &self.outputs().screen {
-            // What the console did not send is in the log.
-            let _ = console.drain(limit);
+        if let Screen::Machine(consoles) = &self.outputs().screen {
+            consoles.drain(limit);
         }
     }
 
     /// Resumes the console if it was stopped.
     pub(crate) fn resume(&self) {
-        console::resume(Path::new(CONSOLE));
+        consoles::resume();
     }
 
     /// Until the value is dropped, silence of any length counts as activity: an operation without a limit is running.
@@ -230,19 +219,18 @@ impl Outputs {
             self.splash.take_if(|splash| !splash.show(line));
         }
         if level <= self.level {
-            let whole = if self.at_machine { timed(uptime, line) } else { format!("iguana: {line}\n") };
-            self.screen.show(whole);
+            self.screen.show(uptime, line, level);
         }
     }
 }
 
 impl Screen {
-    fn show(&mut self, line: String) {
+    fn show(&mut self, uptime: f64, line: &str, level: Level) {
         match self {
-            Self::Machine(console) => console.say(line),
+            Self::Machine(consoles) => consoles.show(uptime, line, level),
             Self::Caller(file) => {
                 // There is nowhere to report this error.
-                let _ = file.write_all(line.as_bytes());
+                let _ = file.write_all(format!("iguana: {line}\n").as_bytes());
             }
             Self::Nobody => {}
         }
@@ -331,6 +319,11 @@ mod tests {
         "::error::x\n##[error]x\n  ::add-mask::x\n##vso[task.setvariable variable=a]b",
     ];
 
+    /// A machine whose only console is `target`.
+    fn machine(target: File) -> Screen {
+        Screen::Machine(Consoles::of(console::Console::start(target).unwrap(), Vec::new(), None))
+    }
+
     fn printed(at_machine: bool, act: impl FnOnce(&Report)) -> [String; 2] {
         let mut shown = tempfile::tempfile().unwrap();
         let target = shown.try_clone().unwrap();
@@ -338,13 +331,12 @@ mod tests {
         let events = tempfile::NamedTempFile::new().unwrap();
         let outputs = Outputs {
             screen: match at_machine {
-                true => Screen::Machine(Console::start(target).unwrap()),
+                true => machine(target),
                 false => Screen::Caller(target),
             },
             log: Some(Log::open(log.path(), cut_out).unwrap()),
             events: Some(open_events(events.path()).unwrap()),
             level: Level::Debug,
-            at_machine,
             splash: None,
         };
         act(&Report::with(outputs));
@@ -416,11 +408,10 @@ mod tests {
         let (_unread, target) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let path = home.path().join("log.jsonl");
         let report = Report::with(Outputs {
-            screen: Screen::Machine(Console::start(target.into()).unwrap()),
+            screen: machine(target.into()),
             log: Log::open(&home.path().join("log"), cut_out).ok(),
             events: open_events(&path).ok(),
             level: Level::Debug,
-            at_machine: true,
             splash: None,
         });
         let start = std::time::Instant::now();
@@ -452,7 +443,6 @@ mod tests {
             log: None,
             events: open_events(&path).ok(),
             level: Level::Debug,
-            at_machine: true,
             splash: None,
         });
         for number in 0..40_000 {
