@@ -25,9 +25,9 @@ Each event begins with these fields:
 
 The first line is the event `log`, which states the version of the format. Events and fields can be added without a new version:
 ignore those that you do not know. A string has at most 16 KiB and the file at most 4 MiB; when it is full, its middle is removed and
-replaced by the event `lost`. Control characters and characters that hide others are escaped, so the file can safely be printed. Lines
-that containers write to the terminal are not logged; lines that they write to `/iguana/progress` and the last lines of failed services
-are. A job can mount the log as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
+replaced by the event `lost`. Control characters and characters that hide others are escaped, so the file can safely be printed. The
+log has the lines that jobs write, those in `/iguana/progress`, and the last lines of failed services, but not what a full-screen
+program draws. A job can mount the log as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
 
 [`events.schema.json`](events.schema.json) is a JSON Schema (2020-12) of one line. The schema and this page are generated from the same
 table with `cargo run -p events --example write-docs`.

@@ -191,6 +191,13 @@ vocabulary! {
         /// The line.
         text: Text,
     }
+    /// A line that a program of a job wrote to the terminal or the console. A job may write 256 KiB to the log.
+    JobOutput = "job-output" {
+        /// The job's ID.
+        job: Text,
+        /// The line.
+        text: Text,
+    }
     /// A warning.
     Warning = "warning" {
         /// The warning.
@@ -208,6 +215,8 @@ vocabulary! {
         causes: Vec<Text>,
         /// What to do about it.
         hint: Option<Text>,
+        /// The last lines that the job wrote, at most 20.
+        output: Vec<Text>,
     }
     /// Iguana is waiting for something.
     Waiting = "waiting" {

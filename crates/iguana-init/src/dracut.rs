@@ -107,7 +107,7 @@ fn end_refused() -> Option<u8> {
     };
     let (_, settings) = boot::read_trust(&command_line());
     let report = Report::open();
-    report.failure(&Failure { stage: Stage::Trust, job: None, error: refused });
+    report.failure(&Failure::new(Stage::Trust, refused));
     Some(follow(settings.on_failure, &settings, &report))
 }
 
@@ -280,7 +280,7 @@ fn died(status: &str) -> u8 {
         _ => "please report this",
     };
     let error = hinted(format!("the boot program exited without a decision (status {status})"), hint);
-    report.failure(&Failure { stage: Stage::Boot, job: None, error });
+    report.failure(&Failure::new(Stage::Boot, error));
     follow(settings.on_failure, &settings, &report)
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn run() -> ExitCode {
         // Kill first: if memory is full, or processes are created without end, reporting would fail.
         sys::kill_all_others();
         report.resume();
-        report.failure(&Failure { stage: Stage::Boot, job: None, error });
+        report.failure(&Failure::new(Stage::Boot, error));
         Verdict::Failed(settings.on_failure)
     });
     carry_out(verdict, &settings, &mut watchdog, &report);

@@ -5,7 +5,7 @@
 use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
-use super::{privileges, program, rootfs, terminal, zygote};
+use super::{program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -130,16 +130,10 @@ impl Server {
     }
 
     fn start(&mut self, execution: &Execution) -> anyhow::Result<()> {
-        let mut output = File::from(self.inbox.descriptor()?);
-        let has_terminal = execution.terminal.is_some();
-        if let Some(path) = &execution.terminal {
-            let cannot_take = || format!("cannot take the terminal `{}`", path.display());
-            if !self.rights.all
-                && let Some(own) = privileges::own_terminal(path, &output).with_context(cannot_take)?
-            {
-                output = own;
-            }
-            self.lead_terminal(&output).with_context(cannot_take)?;
+        let output = File::from(self.inbox.descriptor()?);
+        let has_terminal = execution.has_terminal;
+        if has_terminal {
+            self.lead_terminal(&output).context("cannot take the terminal")?;
         }
         let input = if has_terminal { &output } else { &self.no_input };
         match program::start(execution, input, &output, self.rights) {

@@ -67,12 +67,14 @@ use link::Link;
 use oci_pull::VerifiedImage;
 use protocol::{Execution, Order};
 use relay::Relay;
+use running::ShowRest;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use terminal::SharedTerminal;
 use zygote::Zygote;
 
 /// The process name of the zygote, and of the PID 1 of a container.
@@ -90,6 +92,8 @@ pub struct Container {
     link: StopOnDrop,
     cgroup: Cgroup,
     host_files: HostFiles,
+    /// Made for the first program that has it.
+    terminal: Mutex<Option<SharedTerminal>>,
     _scratch: Scratch,
 }
 
@@ -153,6 +157,7 @@ impl Runtime {
             link,
             cgroup,
             host_files,
+            terminal: Mutex::new(None),
             _scratch: scratch,
         })
     }
@@ -170,7 +175,6 @@ impl Container {
     /// When it cannot be executed: with the reason.
     pub fn run(&self, program: &Program) -> anyhow::Result<Running> {
         self.host_files.refresh();
-        let (relay, output) = self.output(&program.stdio)?;
         let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
         let execution = Execution {
             id: 0,
@@ -178,26 +182,54 @@ impl Container {
             env: env.into_iter().flatten().cloned().collect(),
             directory: self.image.directory_for(program.directory.as_deref()),
             user: program.user.clone().unwrap_or_else(|| self.image.user.clone()),
-            terminal: match &program.stdio {
-                Stdio::Terminal(path) => Some(path.clone()),
-                Stdio::Console | Stdio::Log(_) | Stdio::Inherited => None,
-            },
+            has_terminal: matches!(program.stdio, Stdio::Terminal(_)),
         };
         let (memory, processes) = (self.cgroup.memory().clone(), self.cgroup.processes().clone());
         let before = (memory.kills(), processes.refusals());
-        let id = self.link.0.run(execution, output.as_fd())?;
+        let (id, show_rest) = self.run_with_output(execution, &program.stdio)?;
         let accounts = (memory, processes);
-        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, accounts, before, relay))
+        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, accounts, before, show_rest))
     }
 
-    /// The descriptor that a program writes to. A terminal is also its input.
-    fn output(&self, stdio: &Stdio) -> anyhow::Result<(Option<Arc<Relay>>, OwnedFd)> {
-        let output = open_output(stdio)?;
-        if self.privileged || matches!(stdio, Stdio::Terminal(_)) {
-            return Ok((None, output));
-        }
-        let (relay, input) = Relay::begin(output).context("cannot create a pipe for the program's output")?;
-        Ok((Some(relay), input))
+    /// Runs a program; returns its number, and what is to be called after its end.
+    fn run_with_output(
+        &self,
+        execution: Execution,
+        stdio: &Stdio,
+    ) -> anyhow::Result<(u64, Option<ShowRest>)> {
+        let run = |output: OwnedFd| self.link.0.run(execution, output.as_fd());
+        let relay = match stdio {
+            Stdio::Terminal(terminal) => return self.run_attached(terminal, run),
+            Stdio::Console(terminal) => {
+                Relay::begin(terminal.printer().context("cannot write to the console")?)
+            }
+            Stdio::Log(file) if self.privileged => return Ok((run(file.try_clone()?)?, None)),
+            Stdio::Log(file) => Relay::begin(relay::write_to(file.try_clone()?)),
+            Stdio::Inherited => {
+                let output = io::stdout().as_fd().try_clone_to_owned()?;
+                if self.privileged {
+                    return Ok((run(output)?, None));
+                }
+                Relay::begin(relay::write_to(output))
+            }
+        };
+        let (relay, input) = relay.context("cannot create a pipe for the program's output")?;
+        Ok((run(input)?, Some(Box::new(move || relay.finish()))))
+    }
+
+    /// Runs a program with the terminal, which is made for the first one. It is kept for what stays in the background.
+    fn run_attached(
+        &self,
+        terminal: &Terminal,
+        run: impl FnOnce(OwnedFd) -> anyhow::Result<u64>,
+    ) -> anyhow::Result<(u64, Option<ShowRest>)> {
+        let mut shared = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = match &mut *shared {
+            Some(shared) => shared,
+            none => none.insert(SharedTerminal::begin(terminal, &self.root()?)?),
+        };
+        let (id, attached) = shared.attach(run)?;
+        Ok((id, Some(Box::new(move || attached.finish()))))
     }
 
     /// The container's `/`, for looking up paths in it (openat2(2), `RESOLVE_IN_ROOT`).
@@ -233,24 +265,6 @@ impl Container {
         self.link.0.wait_until_quiet(self.stop_grace);
         self.link.0.close();
     }
-}
-
-/// Opens the standard output and error of a program; a terminal is also its standard input.
-fn open_output(stdio: &Stdio) -> anyhow::Result<OwnedFd> {
-    let write = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let (path, flags) = match stdio {
-        Stdio::Terminal(path) => {
-            let terminal = terminal::open(path);
-            let terminal =
-                terminal.with_context(|| format!("cannot take the terminal `{}`", path.display()))?;
-            return Ok(terminal.into());
-        }
-        Stdio::Console => (Path::new("/dev/console"), write),
-        Stdio::Log(file) => return Ok(file.try_clone()?),
-        Stdio::Inherited => return Ok(io::stdout().as_fd().try_clone_to_owned()?),
-    };
-    open(path, flags, Mode::from_raw_mode(0o600))
-        .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Ends the container when it is dropped.

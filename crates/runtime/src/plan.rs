@@ -2,12 +2,12 @@
 
 use super::cgroup::ResourceLimits;
 use super::host_files;
-use super::terminal;
+use super::terminal::Terminal;
 use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,10 +137,10 @@ pub enum ProgramCommand {
 /// The standard input, output and error of a program.
 #[derive(Debug, Clone)]
 pub enum Stdio {
-    /// The terminal at this path, as its controlling terminal. Only one program of a container can have it at a time.
-    Terminal(PathBuf),
-    /// Writes to the console and reads nothing: there is no terminal.
-    Console,
+    /// The machine's terminal, as its controlling terminal. Only one program of a container can have it at a time.
+    Terminal(Terminal),
+    /// Writes to the consoles and reads nothing.
+    Console(Terminal),
     /// Writes to this file and reads nothing.
     Log(Arc<OwnedFd>),
     /// Writes to the standard output of this process and reads nothing.
@@ -242,8 +242,8 @@ impl Stdio {
     /// `TERM` for a program with a terminal; the container's plan and the program may override it.
     pub(super) fn env(&self) -> Option<(String, String)> {
         match self {
-            Self::Terminal(path) => Some(("TERM".into(), terminal_type(path).into())),
-            Self::Console | Self::Log(_) | Self::Inherited => None,
+            Self::Terminal(terminal) => Some(("TERM".into(), terminal.kind().into())),
+            Self::Console(_) | Self::Log(_) | Self::Inherited => None,
         }
     }
 }
@@ -262,11 +262,6 @@ fn contract_env(hostname: &str) -> Vec<(String, String)> {
         ("NEWROOT", NEWROOT),
     ];
     env.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
-}
-
-/// systemd's rule: `linux` on a virtual console, `vt220` on a line whose other end may be remote.
-fn terminal_type(path: &Path) -> &'static str {
-    if terminal::is_screen(path) { "linux" } else { "vt220" }
 }
 
 #[cfg(test)]
@@ -316,12 +311,5 @@ mod tests {
         assert_eq!(fewer.limits(true).pids, Some(PROCESSES_OF_FEWER_RIGHTS));
         assert_eq!(fewer.limits(false).pids, None);
         assert_eq!(Plan { pids: Some(9), ..fewer }.limits(false).pids, Some(9));
-    }
-
-    #[test]
-    fn terminals_far_away_are_plain() {
-        assert_eq!(terminal_type(Path::new("/dev/tty1")), "linux");
-        assert_eq!(terminal_type(Path::new("/dev/ttyS0")), "vt220");
-        assert_eq!(terminal_type(Path::new("/dev/hvc0")), "vt220");
     }
 }

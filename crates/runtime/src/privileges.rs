@@ -2,10 +2,10 @@
 //! `masked_paths`, `read_only_paths`).
 
 use super::mounts::{Reach, make_read_only};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use hint::WithHint as _;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, mknodat};
+use rustix::fs::{CWD, Dev, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::CapabilitySet;
@@ -192,34 +192,6 @@ impl KernelFileSystems {
 
 fn is_below_dev(target: &Path) -> bool {
     target.strip_prefix(DEVICES_AT).is_ok_and(|below| !below.as_os_str().is_empty())
-}
-
-/// Opens the terminal through a new node in the container's own `/dev`. Programs look there for the terminal's name,
-/// and changes of owner and mode affect that node instead of the host's. Pseudo-terminals are left alone, as they can
-/// be reached only in their own mount of devpts.
-pub(super) fn own_terminal(path: &Path, terminal: &File) -> anyhow::Result<Option<File>> {
-    let (Some(name), Ok(parent)) = (path.file_name(), path.parent().unwrap_or(path).strip_prefix("/dev"))
-    else {
-        return Ok(None);
-    };
-    if parent.starts_with("pts") {
-        return Ok(None);
-    }
-    let dev = Directory::open("/dev")?.make_directories(parent, 0o755, Links::Refuse)?;
-    let device = rustix::fs::fstat(terminal)?.st_rdev;
-    // Something that an earlier program has put there.
-    dev.remove(name)?;
-    make_device(&dev, Path::new(name), 0o620, device)?;
-    // O_NONBLOCK, as opening a serial line without a carrier would block.
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let own = File::from(rustix::fs::openat(&dev, name, flags, Mode::empty())?);
-    let found = rustix::fs::fstat(&own)?;
-    ensure!(
-        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == device,
-        "a program of the container has replaced the terminal"
-    );
-    rustix::fs::fcntl_setfl(&own, rustix::fs::fcntl_getfl(&own)? - OFlags::NONBLOCK)?;
-    Ok(Some(own))
 }
 
 fn make_device(at: impl AsFd, name: &Path, mode: u32, device: rustix::fs::Dev) -> anyhow::Result<()> {

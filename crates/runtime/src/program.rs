@@ -48,7 +48,7 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     let directory = rootfs::working_directory(&root, &program.directory)?;
     let mut command = Command::new(&path);
     command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(output.try_clone()?);
-    let session = if program.terminal.is_some() { Session::Foreground } else { Session::Own };
+    let session = if program.has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if rights.all { None } else { Some(privileges::CAPABILITIES) };
     // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
     if !rights.all && !rustix::process::getpid().is_init() {

@@ -68,8 +68,8 @@ pub(super) struct Execution {
     pub(super) env: Vec<(String, String)>,
     pub(super) directory: String,
     pub(super) user: String,
-    /// The descriptor is the terminal at this path, and becomes the controlling terminal.
-    pub(super) terminal: Option<PathBuf>,
+    /// The descriptor is a terminal, and becomes the controlling terminal.
+    pub(super) has_terminal: bool,
 }
 
 /// The replies of PID 1.

@@ -47,21 +47,21 @@ enum Read {
 }
 
 impl Relay {
-    /// Starts to relay to `target` what is written to the returned descriptor.
+    /// Starts to hand on to `target` what is written to the returned descriptor.
     ///
     /// # Errors
     /// When no descriptor or thread is left.
-    pub(super) fn begin(target: OwnedFd) -> io::Result<(Arc<Self>, OwnedFd)> {
+    pub(super) fn begin(mut target: impl FnMut(&[u8]) + Send + 'static) -> io::Result<(Arc<Self>, OwnedFd)> {
         let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
         // Only this end is non-blocking: programs do not expect that of their standard output.
         rustix::io::ioctl_fionbio(&source, true)?;
         let relay = Arc::new(Self { source, busy: AtomicBool::new(false), written: AtomicUsize::new(0) });
         let working = Arc::clone(&relay);
-        thread::Builder::new().name("relay".into()).spawn(move || working.work(&target.into()))?;
+        thread::Builder::new().name("relay".into()).spawn(move || working.work(&mut target))?;
         Ok((relay, input))
     }
 
-    fn work(&self, target: &File) {
+    fn work(&self, target: &mut impl FnMut(&[u8])) {
         let mut block = vec![0; BLOCK];
         loop {
             let mut waited_for = [PollFd::new(&self.source, PollFlags::IN)];
@@ -96,12 +96,11 @@ impl Relay {
         rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0 && !self.busy.load(SeqCst)
     }
 
-    fn hand_on(&self, block: &mut [u8], mut target: &File) -> Read {
+    fn hand_on(&self, block: &mut [u8], target: &mut impl FnMut(&[u8])) -> Read {
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
             Ok(0) => Read::End,
             Ok(count) => {
-                // Output that cannot be written is lost, as on a console that is gone; the program must not block.
-                let _ = target.write_all(&block[..count]);
+                target(&block[..count]);
                 self.written.fetch_add(count, SeqCst);
                 Read::Bytes(count)
             }
@@ -109,6 +108,12 @@ impl Relay {
             Err(_) => Read::End,
         }
     }
+}
+
+/// Writes to a file. Output that cannot be written is lost; the program must not block.
+pub(super) fn write_to(file: OwnedFd) -> impl FnMut(&[u8]) + Send + 'static {
+    let mut file = File::from(file);
+    move |output| drop(file.write_all(output))
 }
 
 #[cfg(test)]
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn everything_written_before_the_end_is_handed_on_in_order() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (relay, input) = Relay::begin(file.reopen().unwrap().into()).unwrap();
+        let (relay, input) = Relay::begin(write_to(file.reopen().unwrap().into())).unwrap();
         let mut input = File::from(input);
         let text: String = (0..100_000).map(|number| format!("{number}\n")).collect();
         input.write_all(text.as_bytes()).unwrap();
@@ -132,7 +137,7 @@ mod tests {
     #[test]
     fn a_target_that_does_not_take_anything_is_not_waited_for_without_end() {
         let (unread, target) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (relay, input) = Relay::begin(target).unwrap();
+        let (relay, input) = Relay::begin(write_to(target)).unwrap();
         File::from(input).write_all(&vec![0; BLOCK + BLOCK / 2]).unwrap();
         let start = Instant::now();
         relay.finish();

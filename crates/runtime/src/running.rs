@@ -2,7 +2,6 @@
 
 use super::cgroup::{MemoryAccount, ProcessAccount};
 use super::link::Link;
-use super::relay::Relay;
 use hint::hinted;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -201,6 +200,9 @@ impl StopToken {
     }
 }
 
+/// Called once, after the end of a program.
+pub(super) type ShowRest = Box<dyn FnOnce() + Send>;
+
 /// A running program. Dropping this does not end it; the end of its container does.
 pub struct Running {
     link: Arc<Link>,
@@ -212,7 +214,8 @@ pub struct Running {
     /// The same for processes.
     processes: ProcessAccount,
     refusals_before: u64,
-    relay: Option<Arc<Relay>>,
+    /// Waits, with a limit, until its output is shown.
+    show_rest: Option<ShowRest>,
     ended: Option<ProgramExit>,
 }
 
@@ -223,9 +226,19 @@ impl Running {
         stop_grace: Duration,
         (memory, processes): (MemoryAccount, ProcessAccount),
         (kills_before, refusals_before): (u64, u64),
-        relay: Option<Arc<Relay>>,
+        show_rest: Option<ShowRest>,
     ) -> Self {
-        Self { link, id, stop_grace, memory, kills_before, processes, refusals_before, relay, ended: None }
+        Self {
+            link,
+            id,
+            stop_grace,
+            memory,
+            kills_before,
+            processes,
+            refusals_before,
+            show_rest,
+            ended: None,
+        }
     }
 
     /// Waits for its end. At the limit it gets `SIGTERM`, and is killed after the plan's `stop_grace`.
@@ -293,8 +306,8 @@ impl Running {
             self.ended = ended.map(|ended| self.explained(ended));
             if self.ended.is_some() {
                 // Its last output comes before the report of its end.
-                if let Some(relay) = self.relay.take() {
-                    relay.finish();
+                if let Some(show_rest) = self.show_rest.take() {
+                    show_rest();
                 }
             }
         }

@@ -69,7 +69,7 @@ fn systemd_switches(suite: Suite) -> Result<()> {
     let disks = disks()?;
     let mut boot = installing(suite, HookRunner::Systemd, &disks)?.boot()?;
     boot.expect_all(&["job network: started", "progress: the bus answers", "job network: succeeded"])?;
-    boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
+    boot.expect_all(&["progress: /dev/pts/", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
     boot.ends()?;
     Ok(())
@@ -78,7 +78,7 @@ fn systemd_switches(suite: Suite) -> Result<()> {
 fn scripts_switch(suite: Suite) -> Result<()> {
     let disks = disks()?;
     let mut boot = installing(suite, HookRunner::Scripts, &disks)?.boot()?;
-    boot.expect_all(&["progress: /dev/ttyS0", "handover: switch root to LABEL=system"])?;
+    boot.expect_all(&["progress: /dev/pts/", "handover: switch root to LABEL=system"])?;
     boot.expect("system: pid 1 on ext4, 0 mounts left, with its data")?;
     boot.ends()?;
     Ok(())

@@ -288,7 +288,7 @@ jobs:
         "no command:",
         "guest:root in /etc",
         "image workflow job job+ true /sysroot",
-        "/dev/ttyS0",
+        "/dev/pts/0",
         "vt220.",
         "not a tty",
         "job notty: succeeded",

@@ -19,7 +19,7 @@ jobs:
       - run: |
           printf '\033[5;10r\033[7m\033[?25l'
           stty raw -echo
-          [ "$(tty)" = /dev/ttyS0 ] || kbd_mode -s -C /dev/tty1
+          [ "$TERM" = vt220 ] || kbd_mode -s -C /dev/tty1
           kill -9 $$
         continue-on-error: true
       - run: sh /sane.sh
@@ -42,7 +42,7 @@ done
 /// Checks that the terminal has normal settings after another program used it.
 const SANE: &str = r#"
 stty -a | grep -q ' icanon' && stty -a | grep -q ' echo ' || echo 'NOT: settings'
-if [ "$(tty)" = /dev/tty1 ]; then
+if [ "$TERM" = linux ]; then
     seq 40
     [ $(fold -w 80 /dev/vcs1 | grep -cE '^[0-9]+ *$') -gt 20 ] || echo 'NOT: scrolling'
     printf plain
@@ -69,7 +69,7 @@ fn interactive() -> Result<Scenario> {
 #[test]
 fn a_person_works_on_a_serial_line() -> Result<()> {
     let mut boot = interactive()?.boot()?;
-    boot.expect("/dev/ttyS0 vt220 24 80")?;
+    boot.expect("/dev/pts/0 vt220 24 80")?;
     keys_reach_the_job_and_not_iguana(&mut boot)?;
     full_screen_programs_work(&mut boot)?;
     a_killed_program_leaves_no_trace(&mut boot)?;
@@ -82,7 +82,7 @@ fn a_person_works_on_a_serial_line() -> Result<()> {
 #[test]
 fn a_person_works_on_a_screen() -> Result<()> {
     let mut boot = interactive()?.screen()?.boot()?;
-    boot.expect("/dev/tty1 linux 25 80")?;
+    boot.expect("/dev/pts/0 linux 25 80")?;
     keys_reach_the_job_and_not_iguana(&mut boot)?;
     full_screen_programs_work(&mut boot)?;
     a_killed_program_leaves_no_trace(&mut boot)?;

@@ -2,6 +2,7 @@
 
 mod containers;
 mod images;
+mod job_output;
 mod outputs;
 mod prefetch;
 mod scope;
@@ -18,7 +19,8 @@ use events::{Event, Seconds, Text};
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
-use runtime::Runtime;
+use job_output::JobOutput;
+use runtime::{Program, Runtime};
 use scope::{JobResult, Outcome, Scope, StringMap};
 use services::{Service, ServiceFailureSignal};
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use steps::Steps;
 use workflow::expression::Value;
-use workflow::{Container, Job, Limits, Plan};
+use workflow::{Job, Limits, Plan};
 
 /// What is needed to run a plan.
 pub(crate) struct Setup {
@@ -176,7 +178,11 @@ impl Runner<'_> {
         let alarm = Arc::new(ServiceFailureSignal::default());
         let (services, started) = self.start_services(id, job, scope, &alarm);
         let ended = match started {
-            Ok(()) => self.run_attached(id, job, scope, &alarm, written).at(Stage::Job),
+            Ok(()) => {
+                let output = JobOutput::new(id, self.report);
+                let ended = self.run_attached(id, job, scope, &alarm, &output, written).at(Stage::Job);
+                ended.map_err(|failure| failure.with_output(output.last_lines()))
+            }
             Err(error) => Err(error).at(Stage::Service),
         };
         services.into_iter().rev().for_each(Service::stop);
@@ -211,6 +217,7 @@ impl Runner<'_> {
         job: &Job,
         scope: &Scope,
         alarm: &ServiceFailureSignal,
+        output: &JobOutput,
         written: &mut StringMap,
     ) -> anyhow::Result<()> {
         alarm.check()?;
@@ -223,14 +230,17 @@ impl Runner<'_> {
         self.report.tell(Event::JobStarted { job: Text::of(id) });
         let scope = scope.with_env(&own.env);
         if job.steps.is_empty() {
-            let ran = self.own_program(&container, own, &scope, &deadline, alarm);
+            let stdio = self.setup.terminal.stdio(own.tty, output);
+            let program = containers::own_program(own, &scope, stdio);
+            let ran = run_program(&container, &program, &deadline, alarm);
             let read = outputs::read(container.step_files());
             // The outputs of a failed program count too, but its failure is what is reported.
             *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
             ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
-            let steps = Steps { id, job, container: &container, pulled, setup, deadline, alarm, report };
+            let steps =
+                Steps { id, job, container: &container, pulled, setup, deadline, alarm, output, report };
             let (scope, all, ran) = steps.run(&scope);
             *written = outputs_of(job, &scope, all);
             ran?;
@@ -240,24 +250,20 @@ impl Runner<'_> {
         self.report.tell(job_end(id, Outcome::Success, Some(start.elapsed().into()), None));
         Ok(())
     }
+}
 
-    fn own_program(
-        &self,
-        container: &runtime::Container,
-        own: &Container,
-        scope: &Scope,
-        deadline: &Deadline,
-        alarm: &ServiceFailureSignal,
-    ) -> anyhow::Result<()> {
-        let limit = deadline.limit(None)?;
-        let ended = self.setup.terminal.attached(own.tty, |stdio| {
-            alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
-        })?;
-        if ended.is_success() {
-            return Ok(());
-        }
-        Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the container's messages above")))
+/// Runs the job's own program to its end.
+fn run_program(
+    container: &runtime::Container,
+    program: &Program,
+    deadline: &Deadline,
+    alarm: &ServiceFailureSignal,
+) -> anyhow::Result<()> {
+    let ended = alarm.wait(container.run(program)?, deadline.limit(None)?)?;
+    if ended.is_success() {
+        return Ok(());
     }
+    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the container's messages above")))
 }
 
 fn job_end(id: &str, outcome: Outcome, seconds: Option<Seconds>, why: Option<Text>) -> Event {

@@ -1,6 +1,7 @@
 //! Runs the steps of a job, one after the other, in its container.
 
 use super::images::Pulled;
+use super::job_output::JobOutput;
 use super::scope::{Outcome, Scope, StepResult, StringMap};
 use super::services::ServiceFailureSignal;
 use super::{Deadline, Setup, attempts, containers, outputs};
@@ -25,6 +26,7 @@ pub(super) struct Steps<'a> {
     pub(super) setup: &'a Setup,
     pub(super) deadline: Deadline,
     pub(super) alarm: &'a ServiceFailureSignal,
+    pub(super) output: &'a JobOutput,
     pub(super) report: &'a Report,
 }
 
@@ -153,16 +155,14 @@ impl Steps<'_> {
         let words = self.shell(shell, &file)?;
         let own = &self.job.container;
         let limit = self.deadline.limit(step.limits.timeout)?;
-        self.setup.terminal.attached(own.tty, |stdio| {
-            let program = Program {
-                command: ProgramCommand::Exactly(words),
-                env: containers::pairs(scope.env()),
-                directory: below(own.directory.as_deref(), directory),
-                user: own.user.clone(),
-                stdio,
-            };
-            self.alarm.wait(self.container.run(&program)?, limit)
-        })
+        let program = Program {
+            command: ProgramCommand::Exactly(words),
+            env: containers::pairs(scope.env()),
+            directory: below(own.directory.as_deref(), directory),
+            user: own.user.clone(),
+            stdio: self.setup.terminal.stdio(own.tty, self.output),
+        };
+        self.alarm.wait(self.container.run(&program)?, limit)
     }
 
     /// The command that runs a script file, as with GitHub (workflow syntax, `jobs.<job_id>.steps[*].shell`).
@@ -203,9 +203,8 @@ impl Steps<'_> {
         scope: &Scope,
     ) -> anyhow::Result<ProgramExit> {
         let limit = self.deadline.limit(step.limits.timeout)?;
-        self.setup.terminal.attached(own.tty, |stdio| {
-            self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
-        })
+        let stdio = self.setup.terminal.stdio(own.tty, self.output);
+        self.alarm.wait(container.run(&containers::own_program(own, scope, stdio))?, limit)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Standard input and output of the programs of jobs.
 
+use super::job_output::JobOutput;
 use runtime::{Stdio, Terminal};
 
 /// Where the user is.
@@ -13,8 +14,8 @@ pub(crate) enum Streams {
 
 /// What jobs read from and write to, as it was before the first of them.
 pub(crate) enum JobTerminal {
-    /// The machine's console, if it is a terminal.
-    Console(Option<Terminal>),
+    /// The machine's consoles.
+    Console(Terminal),
     /// That of the caller, who looks after it.
     Caller,
 }
@@ -22,29 +23,24 @@ pub(crate) enum JobTerminal {
 impl JobTerminal {
     pub(crate) fn open(streams: Streams) -> Self {
         match streams {
-            Streams::Console => Self::Console(Terminal::find()),
+            Streams::Console => Self::Console(Terminal::of_machine()),
             Streams::Caller => Self::Caller,
         }
     }
 
-    /// Calls `run` with the terminal, if requested and available. The terminal's settings are restored afterwards.
-    pub(super) fn attached<T>(&self, tty: bool, run: impl FnOnce(Stdio) -> T) -> T {
-        match self {
-            Self::Console(Some(terminal)) if tty => {
-                terminal.lend();
-                let done = run(Stdio::Terminal(terminal.path().into()));
-                terminal.restore();
-                done
-            }
-            Self::Console(_) => run(Stdio::Console),
-            Self::Caller => run(Stdio::Inherited),
-        }
+    /// The standard input and output of a job's program, whose lines are added to `output`. At the console it has the
+    /// terminal, if requested and available.
+    pub(super) fn stdio(&self, tty: bool, output: &JobOutput) -> Stdio {
+        let Self::Console(terminal) = self else { return Stdio::Inherited };
+        let output = output.clone();
+        let terminal = terminal.heard_by(move |line| output.add(line));
+        if tty && terminal.is_present() { Stdio::Terminal(terminal) } else { Stdio::Console(terminal) }
     }
 
-    /// Restores the terminal after the containers of a job: with all rights, one without the terminal may have opened it, and
-    /// one that ended in the background may have stopped it again.
+    /// Restores the terminal after the containers of a job: with all rights, one without the terminal may have opened
+    /// it.
     pub(super) fn restore(&self) {
-        if let Self::Console(Some(terminal)) = self {
+        if let Self::Console(terminal) = self {
             terminal.restore();
         }
     }

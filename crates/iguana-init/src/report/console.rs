@@ -6,7 +6,7 @@
 //! overflows, the oldest lines are dropped, and the loss is reported as soon as the console continues.
 
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::termios::{Action, InputModes, OptionalActions, tcflow, tcgetattr, tcsetattr};
+use rustix::termios::{Action, InputModes, OptionalActions, OutputModes, tcflow, tcgetattr, tcsetattr};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -150,7 +150,7 @@ impl Shared {
             if let Some(line) = state.pop() {
                 drop(state);
                 // Fails when the console is gone; there is nowhere to report that.
-                let _ = target.write_all(line.as_bytes());
+                let _ = target.write_all(for_terminal(&target, line).as_bytes());
                 state = self.state();
                 state.done += 1;
                 state.is_late &= !state.queue.is_empty();
@@ -170,6 +170,12 @@ impl Shared {
             self.changed.notify_all();
         }
     }
+}
+
+/// The line as this terminal needs it: while a job has it, it is raw, and moves to the first column only at a `\r`.
+fn for_terminal(target: &File, line: String) -> String {
+    let is_raw = tcgetattr(target).is_ok_and(|now| !now.output_modes.contains(OutputModes::OPOST));
+    if is_raw { line.replace('\n', "\r\n") } else { line }
 }
 
 fn loss(count: usize) -> String {
@@ -289,6 +295,20 @@ mod tests {
         console.say("last\n".into());
         let lines: String = (0..1000).map(|number| format!("line {number}\r\n")).collect();
         assert_eq!(heard(&person, "last\r\n"), format!("one\r\n{lines}last\r\n"));
+    }
+
+    #[test]
+    fn lines_begin_in_the_first_column_of_a_raw_terminal() {
+        let (person, path) = line();
+        let terminal =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path).unwrap();
+        let console = Console::open(&path).unwrap();
+        console.say("cooked\n".into());
+        let mut raw = tcgetattr(&terminal).unwrap();
+        raw.make_raw();
+        tcsetattr(&terminal, OptionalActions::Now, &raw).unwrap();
+        console.say("raw\n".into());
+        assert_eq!(heard(&person, "raw\r\n"), "cooked\r\nraw\r\n");
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(crate) struct Failure {
     pub(crate) stage: Stage,
     pub(crate) job: Option<String>,
     pub(crate) error: anyhow::Error,
+    /// The last lines that the job wrote.
+    pub(crate) output: Vec<String>,
 }
 
 impl fmt::Display for Failure {
@@ -26,11 +28,21 @@ pub(crate) trait At<T> {
 
 impl<T, E: Into<anyhow::Error>> At<T> for Result<T, E> {
     fn at(self, stage: Stage) -> Result<T, Failure> {
-        self.map_err(|error| Failure { stage, job: None, error: error.into() })
+        self.map_err(|error| Failure::new(stage, error))
     }
 }
 
 impl Failure {
+    /// A failure outside of a job.
+    pub(crate) fn new(stage: Stage, error: impl Into<anyhow::Error>) -> Self {
+        Self { stage, job: None, error: error.into(), output: Vec::new() }
+    }
+
+    /// The same failure, with the last lines that the job wrote.
+    pub(crate) fn with_output(self, output: Vec<String>) -> Self {
+        Self { output, ..self }
+    }
+
     /// The same failure, attributed to a job.
     pub(crate) fn of_job(self, job: &str) -> Self {
         let error = self.error.context(format!("the job `{job}` failed"));
@@ -46,6 +58,7 @@ impl Failure {
             error: chain.next().unwrap_or_else(|| Text::of("")),
             causes: chain.collect(),
             hint: hint::of(&self.error).map(Text::of),
+            output: self.output.iter().map(Text::of).collect(),
         }
     }
 }
@@ -64,6 +77,7 @@ mod tests {
             .context("cannot fetch `http://x`")
             .at(Stage::Image)
             .unwrap_err()
+            .with_output(vec!["a line of the job".into()])
             .of_job("one");
         let lines = words::lines(&failure.event(), Some("/run/iguana/log"));
         assert_eq!(
@@ -74,6 +88,8 @@ mod tests {
                 "  why: connection refused",
                 "  stage: image, job one",
                 "  hint: start the server",
+                "  last lines of the job:",
+                "  | a line of the job",
                 "  log: /run/iguana/log",
             ]
         );

@@ -65,7 +65,7 @@ fn severity(consoles: &str, printk: &str, level: Level) -> (u8, bool) {
         Level::Error => 3,
         Level::Warn => 4,
         Level::Info => 5,
-        Level::Debug => DEBUG,
+        Level::Debug | Level::LogOnly => DEBUG,
     };
     let severity = if has_netconsole { own } else { DEBUG };
     (severity, severity < shown_below)

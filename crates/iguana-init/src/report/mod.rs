@@ -55,6 +55,8 @@ pub(crate) enum Level {
     Warn,
     Info,
     Debug,
+    /// Never shown: the consoles have it already.
+    LogOnly,
 }
 
 struct Outputs {

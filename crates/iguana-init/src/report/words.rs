@@ -47,6 +47,7 @@ fn line(event: &Event) -> Option<Line> {
         Event::PullEnd { image, outcome: Outcome::Success, seconds } => {
             (Level::Info, format!("image {image}: ready after {seconds:.1} s"))
         }
+        Event::JobOutput { job, text } => (Level::LogOnly, format!("job {job}: | {text}")),
         Event::Output { service: None, text, .. } => (Level::Info, format!("progress: {text}")),
         Event::Output { service: Some(service), failed: true, text } => {
             (Level::Warn, format!("warning: {service}: | {text}"))
@@ -98,7 +99,7 @@ fn resolved(event: &Event) -> Vec<Line> {
 
 /// The block that reports a failure.
 fn failure(event: &Event, log: Option<&str>) -> Vec<Line> {
-    let Event::Failure { stage, job, error, causes, hint } = event else { return Vec::new() };
+    let Event::Failure { stage, job, error, causes, hint, output } = event else { return Vec::new() };
     let mut lines = vec![format!("error: {error}")];
     lines.extend(causes.iter().map(|cause| format!("  why: {cause}")));
     lines.push(match job {
@@ -106,6 +107,10 @@ fn failure(event: &Event, log: Option<&str>) -> Vec<Line> {
         None => format!("  stage: {stage}"),
     });
     lines.extend(hint.iter().map(|hint| format!("  hint: {hint}")));
+    if !output.is_empty() {
+        lines.push("  last lines of the job:".into());
+        lines.extend(output.iter().map(|line| format!("  | {line}")));
+    }
     lines.extend(log.map(|log| format!("  log: {log}")));
     lines.into_iter().map(|line| (Level::Error, line)).collect()
 }

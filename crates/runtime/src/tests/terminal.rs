@@ -32,9 +32,13 @@ impl Screen {
         shown
     }
 
+    fn terminal(&self) -> Terminal {
+        Terminal::of(&[self.path.clone()])
+    }
+
     pub(super) fn script(&self, script: &str) -> Program {
         let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
-        Program { command, ..Program::of_image(Stdio::Terminal(self.path.clone())) }
+        Program { command, ..Program::of_image(Stdio::Terminal(self.terminal())) }
     }
 }
 
@@ -78,6 +82,110 @@ fn what_stays_in_the_background_does_not_read_what_is_typed_for_the_next() {
     let mut program = container.run(&screen.script("read name; echo got $name")).unwrap();
     screen.shows("got Bob");
     assert!(program.wait(Some(SOON)).unwrap().is_success());
+}
+
+#[test]
+fn a_program_knows_the_name_of_its_terminal_and_the_lines_are_heard() {
+    for lab in [Lab::new(), Lab::unprivileged()] {
+        let screen = Screen::new();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&heard);
+        let terminal = screen.terminal().heard_by(move |line| {
+            lines.lock().unwrap().push(line.to_owned());
+        });
+        let script = "[ $(tty) = /dev/pts/0 ] || [ -c $(tty) ] && stty size; printf '\\033[1mlast\\033[0m'";
+        let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
+        let program = Program { command, ..Program::of_image(Stdio::Terminal(terminal)) };
+        let container = lab.start();
+        assert!(container.run(&program).unwrap().wait(Some(SOON)).unwrap().is_success());
+        assert_eq!(*heard.lock().unwrap(), ["24 80", "last"]);
+    }
+}
+
+#[test]
+fn whoever_presses_a_key_at_another_console_goes_on_there() {
+    let lab = Lab::new();
+    let (mut first, mut main) = (Screen::new(), Screen::new());
+    let terminal = Terminal::of(&[first.path.clone(), main.path.clone()]);
+    let script = "trap 'echo redrawn' WINCH; echo asks; until read name; do :; done; echo hello, $name";
+    let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
+    let program = Program { command, ..Program::of_image(Stdio::Terminal(terminal)) };
+    let container = lab.start();
+    let mut running = container.run(&program).unwrap();
+    main.shows("asks");
+    first.shows("asks");
+    // This key only changes to the console.
+    first.person.write_all(b"x").unwrap();
+    first.person.flush().unwrap();
+    first.shows("redrawn");
+    first.person.write_all(b"Ada\n").unwrap();
+    first.shows("hello, Ada");
+    main.shows("hello, Ada");
+    assert!(running.wait(Some(SOON)).unwrap().is_success());
+}
+
+#[test]
+fn a_console_has_its_settings_back_after_the_container_and_a_killed_program_leaves_no_trace() {
+    let lab = Lab::new();
+    let mut screen = Screen::new();
+    let console = File::options().read(true).write(true).open(&screen.path).unwrap();
+    let modes = || rustix::termios::tcgetattr(&console).unwrap();
+    let before = modes();
+    let container = lab.start();
+    let run = |script: &str| container.run(&screen.script(script)).unwrap().wait(Some(SOON)).unwrap();
+    assert!(run("echo ordinary").is_success());
+    assert!(!run("stty raw -echo; printf '\\033[7mreverse'; kill -9 $$").is_success());
+    assert!(run("stty -a | grep -q ' icanon' && stty -a | grep -q ' echo '").is_success());
+    drop(container);
+    assert_eq!(format!("{:?}", modes()), format!("{before:?}"));
+    let shown = screen.shows("\x1b[J");
+    let (ordinary, drawn) = shown.split_once("\x1b[7mreverse").unwrap();
+    assert_eq!(ordinary, "ordinary\r\n");
+    assert!(drawn.starts_with("\x1b[!p\x1b[0m"), "{drawn:?}");
+}
+
+#[test]
+fn what_a_container_left_on_a_console_is_undone_whether_or_not_it_was_given_the_terminal() {
+    let mut screen = Screen::new();
+    let console = File::options().read(true).write(true).open(&screen.path).unwrap();
+    let modes = || rustix::termios::tcgetattr(&console).unwrap();
+    let (before, terminal) = (modes(), screen.terminal());
+    terminal.restore();
+    let mut raw = before.clone();
+    raw.make_raw();
+    rustix::termios::tcsetattr(&console, rustix::termios::OptionalActions::Now, &raw).unwrap();
+    rustix::termios::tcflow(&console, rustix::termios::Action::OOff).unwrap();
+    terminal.restore();
+    assert_eq!(format!("{:?}", modes()), format!("{before:?}"));
+    // Nothing was written the first time.
+    assert!(screen.shows("\x1b[J").starts_with("\x1b[!p\x1b[0m"));
+}
+
+#[test]
+fn after_sequences_of_a_program_a_serial_line_is_reset() {
+    let lab = Lab::new();
+    let mut screen = Screen::new();
+    let container = lab.start();
+    let concealed = container.run(&screen.script("printf '\\033[8mconcealed'")).unwrap().wait(Some(SOON));
+    assert!(concealed.unwrap().is_success());
+    assert!(screen.shows("\x1b[J").contains("concealed\x1b[!p\x1b[0m"));
+}
+
+#[test]
+fn a_console_that_takes_nothing_does_not_keep_the_program() {
+    let lab = Lab::new();
+    let (main, stuck) = (Screen::new(), Screen::new());
+    // Without an open descriptor, a pseudo-terminal is hung up.
+    let [_open, stopped] =
+        [&main, &stuck].map(|screen| File::options().read(true).write(true).open(&screen.path).unwrap());
+    rustix::termios::tcflow(&stopped, rustix::termios::Action::OOff).unwrap();
+    let mut main_output = main.person.try_clone().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut main_output, &mut std::io::sink()));
+    let terminal = Terminal::of(&[stuck.path.clone(), main.path.clone()]);
+    let command = ProgramCommand::Exactly(["sh", "-c", "seq 20000"].map(Into::into).into());
+    let program = Program { command, ..Program::of_image(Stdio::Terminal(terminal)) };
+    let container = lab.start();
+    assert!(container.run(&program).unwrap().wait(Some(SOON)).unwrap().is_success());
 }
 
 #[test]

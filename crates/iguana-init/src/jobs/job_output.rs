@@ -1,0 +1,89 @@
+//! What the programs of a job write: the log has it, and a failure is reported with its last lines.
+
+use crate::report::Report;
+use events::{Event, Text};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of a job's lines in the log, which holds 4 MiB; the lines of a usual installation are 50 KiB.
+const LOG_LIMIT: usize = 256 << 10;
+/// Lines that a failure is reported with: what fits on a screen of 24 lines.
+const LAST: usize = 20;
+
+/// The output of one job. Clones share it.
+#[derive(Clone)]
+pub(super) struct JobOutput {
+    job: String,
+    report: Report,
+    lines: Arc<Mutex<Lines>>,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// Bytes that the log has.
+    logged: usize,
+    last: VecDeque<String>,
+}
+
+impl JobOutput {
+    pub(super) fn new(job: &str, report: &Report) -> Self {
+        Self { job: job.into(), report: report.clone(), lines: Arc::default() }
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&self, line: &str) {
+        let mut lines = self.lines();
+        if lines.last.len() == LAST {
+            lines.last.pop_front();
+        }
+        lines.last.push_back(line.into());
+        let before = lines.logged;
+        lines.logged = before.saturating_add(line.len() + 1);
+        match (before <= LOG_LIMIT, lines.logged <= LOG_LIMIT) {
+            (true, true) => self.tell(line),
+            (true, false) => self.tell("… (the log takes no more lines of this job)"),
+            (false, _) => {}
+        }
+    }
+
+    /// Its last lines, without empty ones at the beginning and the end.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        let lines = self.lines();
+        let is_blank = |line: &&String| line.trim().is_empty();
+        let mut last: Vec<String> = lines.last.iter().skip_while(is_blank).cloned().collect();
+        while last.last().as_ref().is_some_and(is_blank) {
+            last.pop();
+        }
+        last
+    }
+
+    fn tell(&self, line: &str) {
+        self.report.tell(Event::JobOutput { job: Text::of(&self.job), text: Text::of(line) });
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // A panic leaves one line out at most.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_first_lines_and_a_failure_the_last_ones() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        output.add("the first one");
+        (0..20_000).for_each(|number| output.add(&format!("line {number} of many others that say nothing")));
+        output.add("");
+        let last = output.last_lines();
+        assert_eq!(last.len(), LAST - 1);
+        assert!(last[0].starts_with("line 19981 ") && last[LAST - 2].starts_with("line 19999 "));
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        assert!(text.contains("iguana: job install: | the first one\n"), "{}", &text[..200]);
+        assert_eq!(text.matches("the log takes no more").count(), 1);
+        assert!(text.len() < 4 * LOG_LIMIT, "{}", text.len());
+    }
+}

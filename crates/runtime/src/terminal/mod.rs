@@ -1,0 +1,220 @@
+//! The terminal of the person at the machine: its consoles, shared with the programs of containers.
+
+mod console;
+mod output_lines;
+mod shared;
+
+pub(crate) use output_lines::OutputLines;
+pub(super) use shared::SharedTerminal;
+
+use anyhow::Context as _;
+use console::{Console, OpenConsole, USUAL_SIZE};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+use sys::{self, Identity, Session};
+
+/// The consoles of the kernel, the main one last (Documentation/ABI/testing/sysfs-tty).
+const ACTIVE: &str = "/sys/class/tty/console/active";
+
+/// The kernel's main console, which need not be a terminal.
+const MAIN: &str = "/dev/console";
+
+/// Time limit for a terminal to send its output: 4 KiB at 9600 Bd.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Resets a terminal after a full-screen program (xterm's ctlseqs, console_codes(4)). Terminals ignore sequences that
+/// they do not support. The screen is kept, except for what such a program drew below the cursor.
+const RESET: &str = concat!(
+    "\x1b[!p",                           // soft reset, where there is one
+    "\x1b[0m\x1b(B\x0f",                 // no colours, no line drawing
+    "\x1b[4l\x1b[?7h\x1b[?25h",          // no inserting, lines wrap, the cursor is seen
+    "\x1b[?1l\x1b>",                     // keys as they are labelled
+    "\x1b[?1000l\x1b[?1006l\x1b[?2004l", // no mouse, no marks around what is pasted
+    "\x1b7\x1b[?6l\x1b[r\x1b8",          // all lines scroll; this alone would move the cursor
+    "\x1b7\x1b[?1049l",                  // the ordinary screen; on it already, the cursor stays
+    "\x1b[J",
+);
+
+/// The same for a screen of the kernel only, as other terminals take the first one for the beginning of a text: the palette,
+/// and UTF-8.
+const RESET_SCREEN: &str = "\x1b]R\x1b%G";
+
+/// Called with each line that a program writes.
+type LineListener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The consoles of the machine, as the terminal of a container's programs. They see a pseudo-terminal. A person works
+/// at one of the consoles; who presses a key at another one continues there. The others show finished lines.
+#[derive(Clone)]
+pub struct Terminal {
+    /// The main one is the last.
+    consoles: Vec<Console>,
+    on_line: LineListener,
+    /// A program has written sequences that steer a terminal.
+    has_sequences: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    /// The machine's consoles that are terminals, with their settings now.
+    pub fn of_machine() -> Self {
+        Self::of(&consoles(&std::fs::read_to_string(ACTIVE).unwrap_or_default()))
+    }
+
+    /// These consoles, the main one last.
+    pub(super) fn of(paths: &[PathBuf]) -> Self {
+        let consoles = paths.iter().filter_map(|path| Console::find(path).ok()).collect();
+        Self { consoles, on_line: Arc::new(|_| {}), has_sequences: Arc::default() }
+    }
+
+    /// The same consoles; `on_line` is called with each line that a program writes.
+    #[must_use]
+    pub fn heard_by(&self, on_line: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { on_line: Arc::new(on_line), ..self.clone() }
+    }
+
+    /// Whether one of them is a terminal. Otherwise programs can only write to the kernel's main console.
+    pub fn is_present(&self) -> bool {
+        !self.consoles.is_empty()
+    }
+
+    /// Restores the consoles after a job: one with all rights may have opened them, whether it had the terminal or not.
+    /// The keys and the font stay: a workflow may choose them.
+    pub fn restore(&self) {
+        let has_sequences = self.has_sequences.swap(false, SeqCst);
+        for console in self.open() {
+            console.restore(has_sequences || console.is_left_otherwise());
+        }
+    }
+
+    /// A function that shows what a program without a terminal writes.
+    ///
+    /// # Errors
+    /// When the main console cannot be opened.
+    pub(super) fn printer(&self) -> io::Result<impl FnMut(&[u8]) + Send + 'static> {
+        let mut main = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(MAIN)?;
+        let mut others = self.open();
+        others.pop();
+        let (terminal, mut lines) = (self.clone(), OutputLines::default());
+        Ok(move |output: &[u8]| {
+            // Output that cannot be written is lost, as on a console that is gone; the program must not block.
+            let _ = main.write_all(output);
+            lines.add(output, |line| {
+                (terminal.on_line)(line);
+                // A console that takes nothing delays nothing.
+                let text = plain(line, "\n");
+                others.iter().for_each(|console| console.write(text.as_bytes(), Duration::ZERO));
+            });
+            terminal.has_sequences.fetch_or(lines.has_sequences(), SeqCst);
+        })
+    }
+
+    /// systemd's rule for `TERM`: `linux` on a virtual console, `vt220` on a line whose other end may be remote.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.consoles.last().is_some_and(Console::is_screen) { "linux" } else { "vt220" }
+    }
+
+    /// Opens those that are still there.
+    fn open(&self) -> Vec<OpenConsole> {
+        self.consoles.iter().filter_map(|console| console.open().ok()).collect()
+    }
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(self.consoles.iter().map(Console::path)).finish()
+    }
+}
+
+/// Runs a command on the main console, in a session of its own with the console as controlling terminal.
+///
+/// # Errors
+/// When there is no terminal.
+pub fn attach(command: &mut Command) -> anyhow::Result<()> {
+    let path = main_console().context("this machine has no console that is a terminal")?;
+    let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    give_size(&terminal);
+    make_cooked(&terminal)?;
+    command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
+    sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);
+    Ok(())
+}
+
+/// Sets the modes in which a shell expects its terminal. A job may have ended without restoring them.
+fn make_cooked(terminal: &File) -> io::Result<()> {
+    let mut settings = tcgetattr(terminal)?;
+    settings.input_modes |= InputModes::ICRNL | InputModes::BRKINT;
+    settings.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+    settings.local_modes |= LocalModes::ISIG
+        | LocalModes::ICANON
+        | LocalModes::IEXTEN
+        | LocalModes::ECHO
+        | LocalModes::ECHOE
+        | LocalModes::ECHOK;
+    Ok(tcsetattr(terminal, OptionalActions::Now, &settings)?)
+}
+
+/// Sets a size if there is none: full-screen programs draw nothing on a terminal of no lines.
+fn give_size(terminal: &File) {
+    if tcgetwinsize(terminal).is_ok_and(|size| size.ws_row == 0 || size.ws_col == 0) {
+        // Ignored: without a size, programs can still write lines.
+        let _ = tcsetwinsize(terminal, USUAL_SIZE);
+    }
+}
+
+/// Waits until a terminal has sent its output: the end of its session discards the rest. The limit is [`DRAIN_LIMIT`],
+/// 5 s, for a stopped terminal.
+pub(super) fn drain(terminal: &File) {
+    let start = Instant::now();
+    while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) && start.elapsed() < DRAIN_LIMIT {
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Opens a terminal without making it the controlling one.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)
+}
+
+/// Opens a console without waiting for a carrier; writing to it does not wait either.
+fn open_unhindered(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
+}
+
+/// A line without anything that steers a terminal.
+fn plain(line: &str, end: &str) -> String {
+    line.chars().filter(|letter| !letter.is_control()).chain(end.chars()).collect()
+}
+
+fn main_console() -> Option<PathBuf> {
+    consoles(&std::fs::read_to_string(ACTIVE).ok()?).pop()
+}
+
+fn consoles(active: &str) -> Vec<PathBuf> {
+    // `tty0` means the virtual console that is shown; a session needs a fixed one.
+    let device = |name| if name == "tty0" { "tty1" } else { name };
+    active.split_whitespace().map(|name| Path::new("/dev").join(device(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_main_console_is_the_last_one() {
+        assert_eq!(consoles("tty0 ttyS0\n"), [Path::new("/dev/tty1"), Path::new("/dev/ttyS0")]);
+        assert_eq!(consoles("ttyS0 tty0\n").pop(), Some("/dev/tty1".into()));
+        assert!(consoles("\n").is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! The lines in what a program writes to a terminal.
+
+/// Bytes of a line; a longer one is split.
+const LINE_LIMIT: usize = 4096;
+const ESCAPE: u8 = 0x1b;
+const BELL: u8 = 0x07;
+const BACKSPACE: u8 = 0x08;
+
+/// Splits output into lines of text, as a person would read them on the screen: without escape sequences, and of text
+/// that is overwritten (after `\r`) only the last. What a full-screen program draws is no line.
+///
+/// Specification: ECMA-48, 5.4 (control sequences) and 5.6 (control strings); xterm's ctlseqs.
+#[derive(Debug, Default)]
+pub(crate) struct OutputLines {
+    line: Vec<u8>,
+    state: State,
+    /// The cursor was moved to another line.
+    is_drawing: bool,
+    /// A `\r` was written: the next character overwrites the line.
+    is_at_start: bool,
+    /// An escape sequence was written.
+    has_sequences: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    Escape,
+    /// After `ESC [`, up to a byte from `@` to `~`.
+    ControlSequence,
+    /// After `ESC ]` and the like, up to `BEL` or `ESC \`.
+    ControlString,
+    /// After `ESC (` and the like: one more byte.
+    Designation,
+}
+
+impl OutputLines {
+    /// Adds output, and hands each finished line to `on_line`.
+    pub(crate) fn add(&mut self, output: &[u8], mut on_line: impl FnMut(&str)) {
+        for byte in output {
+            self.has_sequences |= *byte == ESCAPE;
+            self.state = match (&self.state, *byte) {
+                (State::Text, ESCAPE) | (State::ControlString, ESCAPE) => State::Escape,
+                (State::Text, byte) => {
+                    self.add_text(byte, &mut on_line);
+                    State::Text
+                }
+                (State::Escape, b'[') => State::ControlSequence,
+                (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::ControlString,
+                (State::Escape, b' '..=b'/') => State::Designation,
+                (State::Escape | State::Designation, _) | (State::ControlString, BELL) => State::Text,
+                (State::ControlSequence, end @ b'@'..=b'~') => {
+                    // Moves the cursor up, down, or to a line, or erases the screen.
+                    self.is_drawing |= b"ABEFHJdf".contains(&end);
+                    State::Text
+                }
+                (State::ControlSequence, _) => State::ControlSequence,
+                (State::ControlString, _) => State::ControlString,
+            };
+        }
+    }
+
+    /// Whether an escape sequence was written, which may steer the terminal.
+    pub(crate) fn has_sequences(&self) -> bool {
+        self.has_sequences
+    }
+
+    /// Hands on what was written without a line break at its end.
+    pub(crate) fn finish(&mut self, on_line: impl FnOnce(&str)) {
+        let was_empty = self.line.is_empty();
+        let line = std::mem::take(self);
+        if !was_empty && !line.is_drawing {
+            on_line(&String::from_utf8_lossy(&line.line));
+        }
+    }
+
+    fn add_text(&mut self, byte: u8, on_line: &mut impl FnMut(&str)) {
+        match byte {
+            b'\n' => self.end(on_line),
+            b'\r' => self.is_at_start = true,
+            BACKSPACE => drop(self.line.pop()),
+            b'\t' => self.line.push(b' '),
+            byte if byte.is_ascii_control() => {}
+            byte => {
+                if std::mem::take(&mut self.is_at_start) {
+                    self.line.clear();
+                }
+                self.line.push(byte);
+                if self.line.len() >= LINE_LIMIT {
+                    self.end(on_line);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, on_line: &mut impl FnMut(&str)) {
+        if !self.is_drawing {
+            on_line(&String::from_utf8_lossy(&self.line));
+        }
+        self.line.clear();
+        (self.is_drawing, self.is_at_start) = (false, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(output: &[u8]) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut lines = OutputLines::default();
+        // Byte by byte, as a sequence may come in two reads.
+        for byte in output {
+            lines.add(&[*byte], |line| all.push(line.to_owned()));
+        }
+        lines.finish(|line| all.push(line.to_owned()));
+        all
+    }
+
+    #[test]
+    fn lines_are_what_a_person_reads() {
+        assert_eq!(lines(b"one\r\ntwo\n\nthree"), ["one", "two", "", "three"]);
+        assert_eq!(lines(b"\x1b[1;31mred\x1b[0m\x1b(B and\x1b]0;title\x07 plain\n"), ["red and plain"]);
+        assert_eq!(lines(b"a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\n"), ["alink"]);
+        assert_eq!(lines(b" 10 %\r 50 %\r100 %\r\ndone\n"), ["100 %", "done"]);
+        assert_eq!(lines(b"ax\x08b\tc\x00\x07\n"), ["ab c"]);
+        assert_eq!(lines("ä€\n".as_bytes()), ["ä€"]);
+        assert_eq!(lines(b"\xff\n"), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn what_is_drawn_on_the_screen_is_no_line() {
+        assert_eq!(lines(b"before\n\x1b[2J\x1b[3;4Hmenu\x1b[4;4Hentry\nafter\n"), ["before", "after"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_split() {
+        let all = lines(&[b'x'; 10_000]);
+        assert_eq!(all.iter().map(String::len).collect::<Vec<_>>(), [4096, 4096, 1808]);
+    }
+}
