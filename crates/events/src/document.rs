@@ -29,6 +29,9 @@ replaced by the event `lost`. Control characters and characters that hide others
 log has the lines that jobs write, those in `/iguana/progress`, and the last lines of failed services, but not what a full-screen
 program draws. A job can mount the log as a volume: `/run/iguana/log.jsonl:/log.jsonl:ro`.
 
+A virtual machine also sends these lines to its host if the host has created a virtio port with the name `org.iguana.events` (in QEMU
+`-device virtserialport,name=org.iguana.events`), as `iguana try` does.
+
 [`events.schema.json`](events.schema.json) is a JSON Schema (2020-12) of one line. The schema and this page are generated from the same
 table with `cargo run -p events --example write-docs`.
 ";

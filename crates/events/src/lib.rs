@@ -34,6 +34,9 @@ pub use record::Record;
 pub use value::{Decision, Level, Outcome, Seconds, Stage, Text, Value};
 pub use vocabulary::{Event, EventField, EventKind, VOCABULARY};
 
+/// Name of the virtio port through which a virtual machine sends its events to the host, if the host has made one.
+pub const PORT: &str = "org.iguana.events";
+
 /// Version of the record format, which `log` events state. Adding events and fields does not change it, because
 /// readers ignore unknown ones. Raise it when one is removed or changes its meaning.
 pub const FORMAT: u64 = 1;

@@ -53,6 +53,7 @@ pub(crate) enum Verdict {
 pub(crate) fn run() -> ExitCode {
     let mounted = mounts::early();
     let report = Report::open();
+    report.send_to_host();
     if let Err(error) = mounted {
         report.say(format_args!("error: {error:#}"));
     }

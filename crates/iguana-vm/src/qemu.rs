@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The program that runs an x86-64 PC.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -54,10 +54,14 @@ impl Qemu {
         command
     }
 
-    /// Runs `machine` on the current terminal until it ends.
-    pub fn run(&self, machine: &Machine) -> Result<()> {
+    /// Runs `machine` on the current terminal until it ends. Its serial console goes to `output`.
+    pub fn run(&self, machine: &Machine, output: impl Into<Stdio>) -> Result<()> {
         let program = self.program.display();
-        let status = self.command(machine).status().with_context(|| format!("cannot run `{program}`"))?;
+        let status = self
+            .command(machine)
+            .stdout(output)
+            .status()
+            .with_context(|| format!("cannot run `{program}`"))?;
         status.success().then_some(()).ok_or_else(|| anyhow!("`{program}` failed: {status}"))
     }
 }

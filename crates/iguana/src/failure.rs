@@ -17,20 +17,39 @@ pub(crate) enum Exit {
     Usage = 2,
     /// It did what it should, and found errors.
     Findings = 3,
+    /// It ran a workflow, which failed.
+    WorkflowFailed = 4,
 }
 
 impl Exit {
-    const ALL: [(Self, &str); 4] = [
+    /// The exit codes of `iguana check` and their meaning.
+    const CHECK: [(Self, &str); 4] = [
         (Self::Fine, "success; there may be warnings and notes"),
         (Self::Failed, "the command failed, for example because a file cannot be read"),
         (Self::Usage, "the command line is invalid"),
         (Self::Findings, "a workflow has errors"),
     ];
+    /// Those of `iguana try`.
+    const TRY: [(Self, &str); 4] = [
+        (Self::Fine, "the workflow succeeded"),
+        (Self::Failed, "the command failed, or the virtual machine ended before the workflow"),
+        (Self::Usage, "the command line is invalid"),
+        (Self::WorkflowFailed, "the workflow failed"),
+    ];
 
-    /// The exit codes and their meaning, for `--help`.
-    pub(crate) fn help() -> String {
+    /// For `iguana check --help`.
+    pub(crate) fn help_of_check() -> String {
+        Self::help(&Self::CHECK)
+    }
+
+    /// For `iguana try --help`.
+    pub(crate) fn help_of_try() -> String {
+        Self::help(&Self::TRY)
+    }
+
+    fn help(codes: &[(Self, &str)]) -> String {
         let line = |(exit, meaning): &(Self, &str)| format!("  {}  {meaning}\n", *exit as u8);
-        format!("Exit codes:\n{}", Self::ALL.iter().map(line).collect::<String>())
+        format!("Exit codes:\n{}", codes.iter().map(line).collect::<String>())
     }
 }
 
@@ -93,7 +112,8 @@ mod tests {
 
     #[test]
     fn the_help_tells_every_code() {
-        assert!(Exit::help().starts_with("Exit codes:\n  0  success"));
-        assert!(Exit::help().ends_with("  3  a workflow has errors\n"));
+        assert!(Exit::help_of_check().starts_with("Exit codes:\n  0  success"));
+        assert!(Exit::help_of_check().ends_with("  3  a workflow has errors\n"));
+        assert!(Exit::help_of_try().ends_with("  4  the workflow failed\n"));
     }
 }

@@ -45,7 +45,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Check workflows and report all problems
-    #[command(after_help = Exit::help())]
+    #[command(after_help = Exit::help_of_check())]
     Check(check::Options),
     /// Print a shell completion script
     Completion {
@@ -80,20 +80,14 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Command),
     /// Run a workflow in a virtual machine on this terminal
+    #[command(after_help = Exit::help_of_try())]
     Try {
         /// The workflow
         workflow: PathBuf,
         #[command(flatten)]
         recipe: Recipe,
-        /// Memory of the virtual machine
-        #[arg(long, value_name = "MIB", default_value = "1024", value_parser = trial::memory)]
-        memory: u32,
-        /// Attach an empty disk of a size such as 8G, or a disk image (raw unless stated otherwise); can be repeated
-        #[arg(long = "disk", value_name = "SIZE|FILE[,format=qcow2]")]
-        disks: Vec<String>,
-        /// Options to append to the kernel command line
-        #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
-        append: String,
+        #[command(flatten)]
+        trial: Trial,
     },
 }
 
@@ -115,9 +109,7 @@ fn run(command: Command) -> Result<Exit> {
         Command::Pull(options) => pull::run(&options)?,
         Command::Lock(options) => trust::lock(&options)?,
         Command::Trust(command) => trust::run(&command)?,
-        Command::Try { workflow, recipe, memory, disks, append } => {
-            trial::run(&recipe, &workflow, &Trial { memory_mib: memory, disks, append })?;
-        }
+        Command::Try { workflow, recipe, trial } => return trial::run(&recipe, &workflow, &trial),
     }
     Ok(Exit::Fine)
 }

@@ -18,17 +18,33 @@ pub const QUICK: Duration = Duration::from_secs(60);
 /// Limit for tools that fetch packages or make a whole Debian, on two slow cores.
 pub const LONG: Duration = Duration::from_secs(1200);
 
+/// How a command ended, and what it printed.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub errors: String,
+}
+
 /// Runs `command` to its end within `limit`; returns its standard output, or an error with its output.
 pub fn run(command: &mut Command, limit: Duration) -> Result<String> {
+    let Ended { status, output, errors } = end(command, limit)?;
+    if !status.success() {
+        bail!("`{}` ended with {status}:\n{}", line(command), tail(&(output + &errors)));
+    }
+    Ok(output)
+}
+
+/// Runs `command` to its end within `limit`, whatever its exit status.
+pub fn end(command: &mut Command, limit: Duration) -> Result<Ended> {
     let mut out = tempfile::tempfile()?;
     let mut err = tempfile::tempfile()?;
     let mut child = spawn(command.stdout(out.try_clone()?).stderr(err.try_clone()?))?;
     let status = wait(&mut child, limit).with_context(|| format!("`{}`", line(command)))?;
-    if !status.success() {
-        let said = tail(&format!("{}{}", from_start(&mut out)?, from_start(&mut err)?));
-        bail!("`{}` ended with {status}:\n{said}", line(command));
-    }
-    from_start(&mut out)
+    Ok(Ended { status, output: from_start(&mut out)?, errors: from_start(&mut err)? })
 }
 
 /// Runs `command` with its output on this terminal, and expects success.

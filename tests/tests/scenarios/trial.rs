@@ -21,18 +21,50 @@ fn example(name: &str) -> Result<String> {
 
 #[test]
 fn the_hello_example_greets() -> Result<()> {
+    let mut trial = trial("hello.sh", &example("hello/hello.sh")?, &["--disk", "64M"])?;
+    let said = process::run(&mut trial.command, LONG)?;
+    assert!(said.contains("hello from ") && said.contains("handover: power off"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_workflow_that_fails_is_told_by_the_exit_status_and_as_json() -> Result<()> {
+    let mut trial = trial("fails.sh", "echo its last words; exit 3", &["--output", "json"])?;
+    let ended = process::end(&mut trial.command, LONG)?;
+    let console = ended.errors;
+    assert_eq!(ended.status.code(), Some(4), "{console}");
+    assert!(console.contains("iguana: error: the job `hello` failed"), "{console}");
+    let result: serde_json::Value = serde_json::from_str(&ended.output)?;
+    assert_eq!(result["failure"]["job"], "hello", "{result:#}");
+    assert_eq!(result["failure"]["output"], json!(["its last words"]));
+    assert_eq!(result["jobs"][0]["outcome"], "failure");
+    assert!(result["decision"].as_str().is_some_and(|text| text.contains("power off")), "{result:#}");
+    Ok(())
+}
+
+/// `iguana try` with the example, whose image runs this script, and what it needs.
+struct Trial {
+    command: Command,
+    _registry: Registry,
+    _home: tempfile::TempDir,
+}
+
+fn trial(name: &str, script: &str, options: &[&str]) -> Result<Trial> {
     let registry = Registry::plain()?;
-    let recipe = Recipe::busybox()?.file("/hello.sh", 0o755, example("hello/hello.sh")?)?;
-    registry.push_recipe(recipe.set("Cmd", json!(["/hello.sh"])), "hello")?;
+    let recipe = Recipe::busybox()?.file(&format!("/{name}"), 0o755, script)?;
+    let words = if script.starts_with("#!") {
+        vec![format!("/{name}")]
+    } else {
+        vec!["sh".into(), format!("/{name}")]
+    };
+    registry.push_recipe(recipe.set("Cmd", json!(words)), "hello")?;
     let home = tempfile::tempdir()?;
     let workflow = home.path().join("workflow.yaml");
     fs::write(&workflow, example("hello/workflow.yaml")?.replace(EXAMPLE_REGISTRY, &registry.address()))?;
-
-    let mut trial = Command::new(program("iguana"));
-    trial.arg("try").arg(&workflow).args(initrd::options(&Kernel::debian(Flavour::Cloud)?)?);
-    let said = process::run(trial.args(["--memory", "256", "--disk", "64M"]), LONG)?;
-    assert!(said.contains("hello from ") && said.contains("handover: power off"), "{said}");
-    Ok(())
+    let mut command = Command::new(program("iguana"));
+    command.arg("try").arg(&workflow).args(initrd::options(&Kernel::debian(Flavour::Cloud)?)?);
+    command.args(["--memory", "256"]).args(options);
+    Ok(Trial { command, _registry: registry, _home: home })
 }
 
 #[test]

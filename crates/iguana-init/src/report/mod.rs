@@ -8,6 +8,7 @@
 mod activity;
 mod console;
 mod consoles;
+mod event_port;
 mod failure;
 mod kernel_log;
 mod log;
@@ -20,6 +21,7 @@ mod words;
 use activity::Activity;
 pub(crate) use activity::{Attended, SILENCE_LIMIT};
 use consoles::Consoles;
+use event_port::EventPort;
 pub(crate) use failure::{At, Failure, Stage};
 use log::Log;
 use splash::Splash;
@@ -68,6 +70,8 @@ struct Outputs {
     level: Level,
     /// Also shows each line.
     splash: Option<Splash>,
+    /// Gets all events.
+    host: Option<EventPort>,
 }
 
 /// Where lines are shown.
@@ -89,14 +93,20 @@ impl Report {
         }
         let log = Log::open(Path::new(LOG), cut_out).ok();
         let events = open_events(Path::new(EVENTS)).ok();
-        Self::with(Outputs { screen, log, events, level: Level::Info, splash: Splash::connect() })
+        Self::with(Outputs { screen, log, events, level: Level::Info, splash: Splash::connect(), host: None })
+    }
+
+    /// Starts to send all events to the host of a virtual machine, if it asks for them. In one process only.
+    pub(crate) fn send_to_host(&self) {
+        let port = EventPort::start(Path::new(EVENTS));
+        self.outputs().host = Some(port);
     }
 
     /// Reports to the caller on standard error.
     pub(crate) fn to_caller(level: Level) -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
-        Self::with(Outputs { screen, log: None, events: None, level, splash: None })
+        Self::with(Outputs { screen, log: None, events: None, level, splash: None, host: None })
     }
 
     /// Reports to this log only.
@@ -108,6 +118,7 @@ impl Report {
             events: None,
             level: Level::Info,
             splash: None,
+            host: None,
         })
     }
 
@@ -161,10 +172,14 @@ impl Report {
         self.outputs().write(event);
     }
 
-    /// Waits up to `limit` until the console has sent everything.
+    /// Waits up to `limit` each until the consoles have sent everything, and the host has all events.
     pub(crate) fn drain(&self, limit: Duration) {
-        if let Screen::Machine(consoles) = &self.outputs().screen {
+        let outputs = self.outputs();
+        if let Screen::Machine(consoles) = &outputs.screen {
             consoles.drain(limit);
+        }
+        if let Some(host) = &outputs.host {
+            host.drain(Path::new(EVENTS), limit);
         }
     }
 
@@ -340,6 +355,7 @@ mod tests {
             events: Some(open_events(events.path()).unwrap()),
             level: Level::Debug,
             splash: None,
+            host: None,
         };
         act(&Report::with(outputs));
         let mut text = String::new();
@@ -415,6 +431,7 @@ mod tests {
             events: open_events(&path).ok(),
             level: Level::Debug,
             splash: None,
+            host: None,
         });
         let start = std::time::Instant::now();
         let done = report.during(Stage::Network, || {
@@ -446,6 +463,7 @@ mod tests {
             events: open_events(&path).ok(),
             level: Level::Debug,
             splash: None,
+            host: None,
         });
         for number in 0..40_000 {
             report.say(format_args!("{number}: {}", "x".repeat(200)));

@@ -33,7 +33,7 @@ impl Screen {
     }
 
     fn terminal(&self) -> Terminal {
-        Terminal::of(&[self.path.clone()])
+        Terminal::of(std::slice::from_ref(&self.path))
     }
 
     pub(super) fn script(&self, script: &str) -> Program {

@@ -1,19 +1,14 @@
-//! `iguana try`: runs a workflow in a virtual machine on the current terminal.
+//! The disks of `iguana try`.
 
-use crate::build;
-use crate::build::Recipe;
+use super::path_of;
 use crate::output;
 use anyhow::{Context, Result, ensure};
 use hint::{WithHint, hinted};
-use iguana_vm::{Disk, DiskFormat, Machine, Qemu, Serial};
+use iguana_vm::{Disk, DiskFormat};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-
-/// Sends the messages of the kernel and the workflow to the terminal.
-const CONSOLE: &str = "console=ttyS0";
+use std::path::Path;
 
 /// Prefixes that state a disk's format. Without one the format is raw.
 const FORMATS: &[(&str, DiskFormat)] =
@@ -28,53 +23,9 @@ const BACKING_FILE: std::ops::Range<usize> = 8..16;
 const FEATURES: std::ops::Range<usize> = 72..80;
 const EXTERNAL_DATA: u8 = 1 << 2;
 
-/// The virtual machine that the workflow is tried in.
-#[derive(Clone, Debug)]
-pub(crate) struct Trial {
-    /// Memory in MiB.
-    pub(crate) memory_mib: u32,
-    /// The disks, each a size or a file.
-    pub(crate) disks: Vec<String>,
-    /// Additional kernel options.
-    pub(crate) append: String,
-}
-
-/// Builds an initrd with `workflow` and boots it.
-pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<()> {
-    let qemu =
-        Qemu::find().hint("it runs the virtual machine: install it with `apt install qemu-system-x86`")?;
-    let disks = trial.disks.iter().map(|disk| TrialDisk::open(disk)).collect::<Result<Vec<_>>>()?;
-    let kernel = recipe.kernel()?;
-    let image = kernel.readable_image()?;
-    let built = build::make(&kernel, recipe, Some(workflow))?;
-    for fact in &built.facts {
-        output::say(fact);
-    }
-    let mut initrd = tempfile::tempfile().context("cannot create a temporary file")?;
-    initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
-    let machine = Machine {
-        initrd: Some(path_of(&initrd)),
-        append: format!("{CONSOLE} {}", trial.append).trim_end().to_string(),
-        memory_mib: trial.memory_mib,
-        disks: disks.iter().map(TrialDisk::disk).collect(),
-        serial: Serial::Terminal,
-        ..Machine::new(image)
-    };
-    output::say(format_args!(
-        "starting the virtual machine ({}); Ctrl-A X ends it",
-        qemu.accelerator.argument()
-    ));
-    qemu.run(&machine)
-}
-
-/// A path to an unnamed temporary file, which QEMU can open as long as this process lives.
-fn path_of(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
-}
-
 /// A disk of the virtual machine.
 #[derive(Debug)]
-enum TrialDisk {
+pub(super) enum TrialDisk {
     /// Initially empty. The file has no name, so it disappears when this process ends, for whatever reason.
     Temporary(File),
     /// A file or device of the user.
@@ -82,7 +33,7 @@ enum TrialDisk {
 }
 
 impl TrialDisk {
-    fn open(text: &str) -> Result<Self> {
+    pub(super) fn open(text: &str) -> Result<Self> {
         match parse_size(text) {
             Some(bytes) => Self::empty(bytes).with_context(|| format!("cannot create a disk of `{text}`")),
             None => Self::file(text),
@@ -117,7 +68,7 @@ impl TrialDisk {
         Ok(Self::Own(if is_stated { Disk::qcow2(path) } else { Disk::raw(path) }))
     }
 
-    fn disk(&self) -> Disk {
+    pub(super) fn disk(&self) -> Disk {
         match self {
             Self::Temporary(file) => Disk::raw(path_of(file)).throw_away(),
             Self::Own(disk) => disk.clone(),
@@ -158,13 +109,6 @@ fn parse_size(text: &str) -> Option<u64> {
     let power = "KMGT".find(unit.to_ascii_uppercase())? as u32 + 1;
     let number: u64 = text[..text.len() - 1].parse().ok()?;
     number.checked_mul(1024_u64.checked_pow(power)?)
-}
-
-/// Parses `--memory`.
-pub(crate) fn memory(text: &str) -> Result<u32> {
-    let mib = text.parse().context("it is not a number of MiB")?;
-    ensure!(mib >= 96, "even Debian's smallest kernel needs 96 MiB to unpack an initrd");
-    Ok(mib)
 }
 
 #[cfg(test)]
