@@ -5,7 +5,7 @@ use crate::image::{Image, Maker, Recipe};
 use crate::process::{self, QUICK};
 use crate::registries::port::Port;
 use crate::{HOST, scratch_directory};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::ops::Range;
@@ -157,9 +157,34 @@ impl Registry {
         self.push(&recipe.make(Maker::Spec)?, name)
     }
 
-    /// As `push`, with every layer recompressed with zstd.
+    /// As `push`, with every layer recompressed with zstd. Not in one copy: skopeo would find the layers in the registry as
+    /// they were pushed before, and use these.
     pub fn push_as_zstd(&self, image: &Image, name: &str) -> Result<String> {
-        self.copy(image, name, &["--dest-compress-format", "zstd", "--format", "oci"])
+        let room = scratch_directory("zstd")?;
+        let packed = format!("oci:{}:latest", room.path().join("image").display());
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", "copy", "-q", "--dest-compress-format", "zstd", "--format", "oci"]);
+        skopeo.arg(format!("oci:{}:latest", image.layout().display()));
+        process::run(skopeo.arg(&packed), LIMIT_OF_A_PUSH)?;
+        let reference = self.copy_from(&packed, name, &["--preserve-digests"])?;
+        let types = self.layer_types(name)?;
+        ensure!(
+            types.iter().all(|it| it.ends_with("+zstd")),
+            "`{name}` was pushed with the layers {types:?}"
+        );
+        Ok(reference)
+    }
+
+    /// The media types of the layers of an image that was pushed.
+    pub fn layer_types(&self, name: &str) -> Result<Vec<String>> {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", "inspect", "--raw"]);
+        self.trust(&mut skopeo, "")?;
+        let manifest = process::run(skopeo.arg(format!("docker://{}/{name}:latest", self.here())), QUICK)?;
+        let manifest: serde_json::Value = serde_json::from_str(&manifest)?;
+        let layers = manifest["layers"].as_array().context("it is not the manifest of one image")?;
+        let types = layers.iter().map(|layer| layer["mediaType"].as_str().map(str::to_owned));
+        types.collect::<Option<_>>().context("a layer has no media type")
     }
 
     /// As `push`, with a manifest and configuration in Docker's format.
@@ -173,18 +198,28 @@ impl Registry {
     }
 
     fn copy(&self, image: &Image, name: &str, options: &[&str]) -> Result<String> {
+        self.copy_from(&format!("oci:{}:latest", image.layout().display()), name, options)
+    }
+
+    fn copy_from(&self, source: &str, name: &str, options: &[&str]) -> Result<String> {
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["--insecure-policy", "copy", "-q"]).args(options);
-        match &self.certificate {
-            Some(file) => skopeo.arg("--dest-cert-dir").arg(self.trusting(file)?),
-            None => skopeo.arg("--dest-tls-verify=false"),
-        };
-        if self.demands_a_password {
-            skopeo.args(["--dest-creds", &format!("{}:{}", CREDENTIALS.0, CREDENTIALS.1)]);
-        }
-        skopeo.arg(format!("oci:{}:latest", image.layout().display()));
+        self.trust(&mut skopeo, "dest-")?;
+        skopeo.arg(source);
         process::run(skopeo.arg(format!("docker://{}/{name}:latest", self.here())), LIMIT_OF_A_PUSH)?;
         Ok(format!("{}/{name}", self.address()))
+    }
+
+    /// Adds the options by which skopeo trusts this registry and logs in.
+    fn trust(&self, skopeo: &mut Command, side: &str) -> Result<()> {
+        match &self.certificate {
+            Some(file) => skopeo.arg(format!("--{side}cert-dir")).arg(self.trusting(file)?),
+            None => skopeo.arg(format!("--{side}tls-verify=false")),
+        };
+        if self.demands_a_password {
+            skopeo.args([format!("--{side}creds"), format!("{}:{}", CREDENTIALS.0, CREDENTIALS.1)]);
+        }
+        Ok(())
     }
 
     /// A directory in the format of containers-certs.d(5) that trusts `ca`, with a client certificate if one is

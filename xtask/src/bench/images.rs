@@ -75,12 +75,26 @@ impl ImageKind {
             ImageKind::LargeZstd => registry.push_as_zstd(&image, self.name())?,
             _ => registry.push(&image, self.name())?,
         };
+        self.check(&registry.layer_types(self.name())?)?;
         let (_, port) = registry
             .address()
             .rsplit_once(':')
             .map(|(host, port)| (host.to_owned(), port.to_owned()))
             .context("no port")?;
         Ok(Pushed { image, reference: format!("127.0.0.1:{port}/{}", self.name()) })
+    }
+
+    /// Fails unless the layers are what the heading of the row says.
+    fn check(self, types: &[String]) -> Result<()> {
+        let (ending, count) = match self {
+            ImageKind::Tiny | ImageKind::Medium | ImageKind::SmallFiles => ("+gzip", 2),
+            ImageKind::Large => ("+gzip", 6),
+            ImageKind::LargeZstd => ("+zstd", 6),
+            ImageKind::ManyLayers => ("+gzip", LAYERS),
+        };
+        let is_right = types.len() == count && types.iter().all(|it| it.ends_with(ending));
+        anyhow::ensure!(is_right, "`{}` was pushed with the layers {types:?}", self.name());
+        Ok(())
     }
 
     fn image(self) -> Result<Image> {
