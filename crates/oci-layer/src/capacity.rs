@@ -7,6 +7,11 @@ pub trait Capacity: Sync {
 
     /// Tries to enlarge the store.
     fn stretch(&self);
+
+    /// What is said when nothing more fits into the store: the failure, and the hint.
+    fn full(&self) -> (&'static str, &'static str) {
+        ("the memory for images is full", "give the machine more memory, or use a smaller image")
+    }
 }
 
 /// The capacity of a store on a disk: its file system reports by itself that it is full.
@@ -19,4 +24,8 @@ impl Capacity for Unlimited {
     }
 
     fn stretch(&self) {}
+
+    fn full(&self) -> (&'static str, &'static str) {
+        ("the disk is full", "make room on it, or name a directory on another one")
+    }
 }

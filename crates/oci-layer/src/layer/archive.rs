@@ -140,7 +140,15 @@ impl<'a> Archive<'a> {
             BLOCK => {}
             _ => bail!("the archive is truncated in the header at byte {start}"),
         }
-        if block.iter().all(|byte| *byte == 0) {
+        if block == [0; BLOCK] {
+            // "At the end of the archive file there shall be two 512-octet logical records filled with binary zeros" (pax,
+            // ustar Interchange Format); some makers write one, and nothing behind it.
+            let mut next = [0; BLOCK];
+            let count = self.read(&mut next)?;
+            ensure!(
+                next[..count].iter().all(|byte| *byte == 0),
+                "a block of zeros at byte {start} is not the end of the archive"
+            );
             return Ok(None);
         }
         let header = Header(block);

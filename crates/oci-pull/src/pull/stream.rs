@@ -106,8 +106,10 @@ fn fetch_once(
             let outcome = inflate(packed, layer.compression, inflated, into);
             outcome.inspect_err(|stopped| stopped.tell(&is_hopeless))
         });
-        let unpacker = scope
-            .spawn(|| unpack_counted(arriving, &incoming).inspect_err(|stopped| stopped.tell(&is_hopeless)));
+        let unpacker = scope.spawn(|| {
+            unpack_counted(arriving, &incoming, layer.compression, into.capacity)
+                .inspect_err(|stopped| stopped.tell(&is_hopeless))
+        });
         let mut download = Download {
             layer,
             arrived,
@@ -125,8 +127,12 @@ fn fetch_once(
         let crashed = |what| Stopped::Stream(anyhow::anyhow!("the {what} crashed"));
         let inflated = inflater.join().unwrap_or_else(|_| Err(crashed("decompressor")));
         let unpacked = unpacker.join().unwrap_or_else(|_| Err(crashed("unpacker")));
-        // An error in the decompressor explains one in the unpacker.
-        (compressed, inflated.and(unpacked))
+        // An error in the decompressor explains one in the unpacker. Each of them may have had the digest to compute.
+        let unpacked = inflated.and_then(|digest| {
+            let (of_unpacker, lower_dependencies) = unpacked?;
+            Ok((digest.or(of_unpacker).context("the unpacked layer has no digest")?, lower_dependencies))
+        });
+        (compressed, unpacked)
     });
     // A wrong digest explains a failure of the unpacker, not the other way round; a lack of room on this machine
     // explains everything.
@@ -318,14 +324,22 @@ enum StreamEnd {
     Network(Failure),
 }
 
+/// Whether the decompressor computes the digest of the unpacked layer, too, instead of the unpacker. Of both threads the one
+/// with less to do should have it: to inflate a Debian takes 0.84 s by gzip and 0.35 s by zstd, to unpack it 0.6 s, and
+/// its digest 0.45 s (`cargo xtask bench pull`).
+fn is_hashed_early(compression: Compression) -> bool {
+    compression != Compression::Gzip
+}
+
 /// Decompresses a layer for the unpacker, as long as there is room: the kernel reports a full file system, but not that
-/// memory runs out.
+/// memory runs out. Returns the digest of the uncompressed bytes if that is its task.
 fn inflate(
     mut packed: Blocks,
     compression: Compression,
     inflated: BlockSender,
     into: Target<'_>,
-) -> Result<(), Stopped> {
+) -> Result<Option<Digest>, Stopped> {
+    let mut hasher = is_hashed_early(compression).then(Hasher::new);
     let mut largest_window = 0;
     let mut reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(packed),
@@ -346,27 +360,38 @@ fn inflate(
         if unasked > ASK_EVERY {
             unasked = 0;
             if into.capacity.left() == 0 {
-                return Err(Stopped::Here(hinted(FULL, MORE_MEMORY)));
+                let (full, hint) = into.capacity.full();
+                return Err(Stopped::Here(hinted(full, hint)));
             }
+        }
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&block);
         }
         // The unpacker has the error.
         if block.is_empty() || inflated.hand_on(block).is_err() {
-            return Ok(());
+            return Ok(hasher.map(Hasher::finish));
         }
     }
 }
 
-/// Unpacks a layer, and returns the digest of its uncompressed bytes.
-fn unpack_counted(inflated: Blocks, incoming: &Layer) -> Result<(Digest, LowerDependencies), Stopped> {
+/// Unpacks a layer, and returns the digest of its uncompressed bytes if the decompressor does not have it.
+fn unpack_counted(
+    mut inflated: Blocks,
+    incoming: &Layer,
+    compression: Compression,
+    capacity: &dyn Capacity,
+) -> Result<(Option<Digest>, LowerDependencies), Stopped> {
+    let root = incoming.directory(Path::new(""))?;
+    let explain = |error| explain_full(error, capacity);
+    if is_hashed_early(compression) {
+        return Ok((None, unpack(&mut inflated, root).map_err(explain)?));
+    }
     let mut hashed = Hashed::new(inflated);
-    let lower_dependencies = unpack(&mut hashed, incoming.directory(Path::new(""))?).map_err(explain_full)?;
-    Ok((hashed.finish(), lower_dependencies))
+    let lower_dependencies = unpack(&mut hashed, root).map_err(explain)?;
+    Ok((Some(hashed.finish()), lower_dependencies))
 }
 
-const FULL: &str = "the memory for images is full";
-const MORE_MEMORY: &str = "give the machine more memory, or use a smaller image";
-
-fn explain_full(error: anyhow::Error) -> Stopped {
+fn explain_full(error: anyhow::Error, capacity: &dyn Capacity) -> Stopped {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let by_io = cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
         by_io || cause.downcast_ref() == Some(&rustix::io::Errno::NOSPC)
@@ -374,7 +399,8 @@ fn explain_full(error: anyhow::Error) -> Stopped {
     if !error.chain().any(is_full) {
         return Stopped::Stream(error);
     }
-    Stopped::Here(hint::attach(error.context(FULL), MORE_MEMORY))
+    let (full, hint) = capacity.full();
+    Stopped::Here(hint::attach(error.context(full), hint))
 }
 
 #[cfg(test)]
