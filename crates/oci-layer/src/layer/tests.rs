@@ -1,10 +1,10 @@
-use super::root::DEPTH_LIMIT;
 use super::*;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use tar::EntryType;
 
 mod cost;
+mod limits;
 mod marks;
 
 const TIME: u64 = 1_000_000_000;
@@ -297,80 +297,6 @@ fn an_archive_may_end_with_its_last_byte() {
     let (outer, done) = tar.unpack();
     done.unwrap();
     assert_eq!(fs::read_to_string(outer.path().join("root/a")).unwrap(), "hello");
-}
-
-fn deep(directories: usize) -> Tar {
-    let path = [vec!["d"; directories].join("/"), "/file".into()].concat();
-    Tar::new().pax(&[("path", path.as_bytes())]).file("x", "deep")
-}
-
-#[test]
-fn an_entry_lies_as_deep_as_the_limit() {
-    let (outer, done) = deep(DEPTH_LIMIT - 1).file("d", "now a file").unpack();
-    done.unwrap();
-    assert_eq!(fs::read_to_string(outer.path().join("root/d")).unwrap(), "now a file");
-    assert!(
-        deep(DEPTH_LIMIT)
-            .error()
-            .contains("257 directories deep with links resolved, more than the limit of 256")
-    );
-    // Also through links.
-    let half = vec!["d"; DEPTH_LIMIT / 2].join("/");
-    let twice = Tar::new().directory("d").pax(&[("linkpath", half.as_bytes())]).link("l", "x");
-    let below = format!("l/{half}/file");
-    let twice = twice.pax(&[("path", below.as_bytes())]).file("x", "");
-    assert!(twice.error().contains("257 directories deep with links resolved, more than the limit of 256"));
-}
-
-#[test]
-fn names_and_attributes_have_limits() {
-    let name = |bytes: usize| {
-        ["d/".repeat(10), "./".repeat(bytes / 2 - 11), "file".chars().take(2 + bytes % 2).collect()].concat()
-    };
-    let named = |bytes| Tar::new().pax(&[("path", name(bytes).as_bytes())]).file("x", "");
-    named(root::NAME_LIMIT).unpack().1.unwrap();
-    let error = named(root::NAME_LIMIT + 1).error();
-    assert!(error.contains("its name has 4096 bytes, more than the limit of 4095"), "{error}");
-    let attribute = vec![b'x'; metadata::XATTRS_LIMIT + 1 - "user.x".len()];
-    let error = Tar::new().pax(&[("SCHILY.xattr.user.x", &attribute)]).file("x", "").error();
-    assert!(
-        error.contains("its extended attributes have 131073 bytes, more than the limit of 131072"),
-        "{error}"
-    );
-    assert!(check_count(ENTRIES_LIMIT).is_ok());
-    assert!(check_count(ENTRIES_LIMIT + 1).unwrap_err().to_string().contains("more than 4000000 entries"));
-}
-
-/// A long name in GNU tar's format states its length: nothing is allocated for 64 GB.
-#[test]
-fn a_long_name_is_bounded_before_it_is_read() {
-    let mut long = Tar::header(EntryType::GNULongName, "l", "", 0);
-    long.as_old_mut().size = *b"\x80\0\0\0\0\0\0\x10\0\0\0\0";
-    let error = Tar::new().raw(&mut long, b"").error();
-    assert!(
-        error.contains("an extension header of 68719476736 bytes exceeds the limit of 1048576"),
-        "{error}"
-    );
-}
-
-#[test]
-fn what_is_remembered_of_a_layer_has_a_limit() {
-    let mut memory = Memory::default();
-    memory.take(memory::MEMORY_LIMIT - 128).unwrap();
-    assert!(memory.take(0).unwrap_err().to_string().contains("exceed 32 MiB"));
-}
-
-/// A chain of links with many `..` does not cost a system call for each.
-#[test]
-fn a_path_through_many_names_is_refused() {
-    let long = "../".repeat(1300);
-    let mut tar = Tar::new();
-    for number in 0..30 {
-        let name = format!("l{number}");
-        let target = format!("{long}l{}", number + 1);
-        tar = tar.pax(&[("linkpath", target.as_bytes())]).link(&name, "x");
-    }
-    assert!(tar.file("l0/x", "").error().contains("takes more than 1024 steps"));
 }
 
 /// The layers of an image.

@@ -1,6 +1,8 @@
 //! The cost of hostile layers.
 
 use super::super::assembly::assemble_within;
+use super::super::root::DEPTH_LIMIT;
+use super::limits::deep;
 use super::*;
 use std::time::Instant;
 
