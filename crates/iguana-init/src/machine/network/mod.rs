@@ -405,6 +405,7 @@ fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -
 }
 
 #[cfg(test)]
+#[path = "tests/segment.rs"]
 mod segment;
 
 #[cfg(test)]
