@@ -583,6 +583,7 @@ fn alone_two_hundred_containers_leave_nothing() {
     // Leftovers named after the container would be the same before and after the next runs, so they are checked here.
     assert!(cgroups_of(process::id()).is_empty() && !lab.plan.scratch.exists());
     // A stopping thread takes some time.
+    std::thread::sleep(Duration::from_secs(1));
     let before = what_is_there(&lab.directory.0);
     run(200);
     until(&format!("as before: {before:#?}"), || what_is_there(&lab.directory.0) == before);

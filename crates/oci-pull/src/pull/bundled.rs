@@ -191,7 +191,7 @@ mod tests {
         let machine = checked(PLAIN, 1, &configuration(own, 1), "linux/arm64").unwrap();
         assert_eq!(machine.to_string(), "linux/arm64/v8");
         for (media_type, count, configuration, platform, told) in [
-            (PLAIN, 1, json!("not json"), "linux/arm64", "configuration is not understood"),
+            (PLAIN, 1, json!("not json"), "linux/arm64", "configuration is malformed"),
             (PLAIN, 1, configuration(Digest::of(b"other"), 1), "linux/arm64", "its uncompressed bytes"),
             ("application/x-nothing", 1, configuration(own, 1), "linux/arm64", "unknown media type"),
             (PLAIN, 600, configuration(own, 600), "linux/arm64", "at most 500"),

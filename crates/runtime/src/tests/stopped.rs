@@ -13,7 +13,7 @@ fn a_zygote_that_is_stopped_is_found_told_and_replaced() {
         Ok(_) => panic!("a stopped process made a copy"),
         Err(error) => format!("{error:#}"),
     };
-    assert!(said.contains("does not answer within 20 s"), "{said}");
+    assert!(said.contains("did not respond within 20 s"), "{said}");
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(!lives(stopped));
     let container = lab.start();

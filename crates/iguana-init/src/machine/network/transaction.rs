@@ -8,8 +8,8 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Messages that belong together. An answer to any of them counts, however late it comes: a server may be slower than
-/// the client's patience with one message.
+/// Messages that belong together. An answer to any of them counts, however late it comes: a server may need longer than
+/// the client waits for one message.
 pub(super) struct Transaction<'a> {
     socket: &'a UdpSocket,
     complaints: &'a Complaints<'a>,

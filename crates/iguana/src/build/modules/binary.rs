@@ -93,10 +93,10 @@ mod tests {
 
     #[test]
     fn a_trie_is_written_as_kmod_reads_it() {
-        let file = index([("ab", "1"), ("abd", "2"), ("ab", "3")]);
+        let file = index([("ab", "1"), ("abx", "2"), ("ab", "3")]);
         let child = [&[0, 0, 0, 1, 0, 0, 0, 1][..], b"2\0"].concat();
         let root =
-            [b"ab\0dd\x40\0\0\x0c".as_slice(), &[0, 0, 0, 2, 0, 0, 0, 0], b"1\0", &[0, 0, 0, 2], b"3\0"]
+            [b"ab\0xx\x40\0\0\x0c".as_slice(), &[0, 0, 0, 2, 0, 0, 0, 0], b"1\0", &[0, 0, 0, 2], b"3\0"]
                 .concat();
         let header = [0xB0, 0x07, 0xF4, 0x57, 0, 2, 0, 1, 0xE0, 0, 0, 12 + child.len() as u8];
         assert_eq!(file, [&header[..], &child, &root].concat());
