@@ -219,7 +219,7 @@ fn verify(path: &Path, trust_directory: Option<&Path>, control_url: Option<&str>
     let examined = trust::examine_bundle(&name, control_url, &documents, &trust)?;
     let platforms = judge(&name, &examined, bundle, &trust, trust_directory.is_some())?;
     output::say(format_args!(
-        "{name} is whole: {} names, {} blobs, {:.1} MB{platforms}",
+        "{name} is complete: {} images, {} blobs, {:.1} MB{platforms}",
         inventory.names,
         inventory.blobs,
         inventory.bytes as f64 / 1e6

@@ -53,7 +53,7 @@ pub enum Action {
     Raw(Vec<u8>),
     /// Answer with an endless body of zeros.
     Endless,
-    /// Open a tunnel to the target's port on loopback, as a proxy does.
+    /// Do what a proxy does, on loopback: open a tunnel for `CONNECT`, and forward a request for an `http:` URL.
     Tunnel,
 }
 
@@ -205,8 +205,18 @@ fn answer(action: Action, request: &Request, behind: &str, client: &mut TcpStrea
         Action::Endless => endless(client),
         Action::Raw(bytes) => client.write_all(&bytes).ok(),
         Action::Answer(status, headers, body) => send(client, status, &headers, &body),
-        Action::Tunnel => tunnel(client, &request.target),
+        Action::Tunnel => match request.target.strip_prefix("http://") {
+            Some(target) => forward(client, head, target),
+            None => tunnel(client, &request.target),
+        },
     }
+}
+
+/// Forwards a request for a URL, of which `target` is the part after `http://`, in origin form (RFC 9112, 3.2.1).
+fn forward(client: &mut TcpStream, head: &str, target: &str) -> Option<()> {
+    let (authority, path) = target.split_at(target.find('/')?);
+    let head = head.replacen(&format!("http://{target}"), path, 1);
+    io::copy(&mut ask(&head, &authority.replace(HOST, "127.0.0.1"))?, client).ok().map(drop)
 }
 
 /// Passes on a connection in both directions.
