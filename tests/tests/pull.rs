@@ -75,7 +75,7 @@ fn a_directory_gets_the_tree_that_the_layers_make() -> Result<()> {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), digest.trim());
     assert_eq!(fs::read_to_string(file)?, digest.trim());
     let again = workstation.pull_from(&here(&registry), "tool", &[])?;
-    fails(&again, &["is not empty: it contains `", "name a directory that is empty"]);
+    fails(&again, &["is not empty: it contains `", "choose a directory that is empty"]);
     Ok(())
 }
 

@@ -226,7 +226,11 @@ impl Container {
         let mut shared = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = match &mut *shared {
             Some(shared) => shared,
-            none => none.insert(SharedTerminal::begin(terminal, &self.root()?)?),
+            none => {
+                // In the container's devpts its descriptors would keep a privileged program from `umount -a`.
+                let root = (!self.privileged).then(|| self.root()).transpose()?;
+                none.insert(SharedTerminal::begin(terminal, root.as_ref())?)
+            }
         };
         let (id, attached) = shared.attach(run)?;
         Ok((id, Some(Box::new(move || attached.finish()))))

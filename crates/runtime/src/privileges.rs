@@ -5,7 +5,7 @@ use super::mounts::{Reach, make_read_only};
 use anyhow::Context as _;
 use hint::WithHint as _;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Dev, FileType, Mode, mknodat};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, ResolveFlags, major, minor, mknodat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::CapabilitySet;
@@ -41,6 +41,8 @@ struct KernelMount {
 
 const DEVICES_AT: &str = "/dev";
 const NULL: &str = "/dev/null";
+/// Its major and minor number (Documentation/admin-guide/devices.txt).
+const NULL_NUMBERS: (u32, u32) = (1, 3);
 
 const PROC: KernelMount = KernelMount { at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" };
 
@@ -151,6 +153,17 @@ fn mask(path: &Path) -> rustix::io::Result<()> {
 /// Opens `/dev/null`. Only while no program of the container could have put something else there.
 pub(super) fn open_null() -> anyhow::Result<File> {
     File::open(NULL).with_context(|| format!("cannot open `{NULL}`"))
+}
+
+/// Opens what lies at `/dev/null` in a container with the machine's devices, if it is that: programs may look up the
+/// name of their input. No program of the container runs yet, so it cannot be replaced meanwhile.
+pub(super) fn find_null(root: &Directory) -> Option<File> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let open = |flags| openat2(root, &NULL[1..], flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let status = rustix::fs::fstat(open(OFlags::PATH).ok()?).ok()?;
+    let is_null = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+        && (major(status.st_rdev), minor(status.st_rdev)) == NULL_NUMBERS;
+    is_null.then(|| open(OFlags::RDONLY).ok().map(File::from)).flatten()
 }
 
 /// The file systems of the kernel in a container. What is mounted there is taken for the kernel's word, so a link of the

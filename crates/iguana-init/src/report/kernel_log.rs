@@ -39,7 +39,7 @@ impl KernelLog {
     /// Opens the log, if there is one, and makes the kernel take every line.
     pub(super) fn open() -> Option<Self> {
         // Fails if the command line sets it (`printk.devkmsg=`), which takes precedence.
-        let _ = fs::write(RATE, "on");
+        let _ = fs::write(RATE, "on\n");
         let device = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE).ok()?;
         Some(Self { device })
     }

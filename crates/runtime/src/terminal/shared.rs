@@ -61,17 +61,14 @@ struct Shown {
 }
 
 impl SharedTerminal {
-    /// Makes a pseudo-terminal in the container with this root, so that programs find its name there, and starts the
-    /// thread that relays.
+    /// Makes a pseudo-terminal in the container with this root, or in the machine's devpts, which a privileged container
+    /// shares, and starts the thread that relays. Programs find its name there.
     ///
     /// # Errors
     /// When none can be made, or no thread started.
-    pub(crate) fn begin(terminal: &Terminal, root: &OwnedFd) -> anyhow::Result<Self> {
-        let master = multiplexer(root).or_else(|_| {
-            // The container has mounted something else there.
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        });
-        let master = master.context("cannot make a pseudo-terminal")?;
+    pub(crate) fn begin(terminal: &Terminal, root: Option<&OwnedFd>) -> anyhow::Result<Self> {
+        let of_machine = || openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
+        let master = root.map_or_else(of_machine, multiplexer).context("cannot make a pseudo-terminal")?;
         unlockpt(&master)?;
         rustix::io::ioctl_fionbio(&master, true)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
