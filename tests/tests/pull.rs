@@ -148,6 +148,6 @@ fn what_a_mirror_refuses_comes_from_the_registry() -> Result<()> {
     fs::write(&conf, insecure(&here(&registry)) + &mirror(&without_blobs.address()))?;
     let options = ["--registries", &conf.display().to_string()];
     let output = workstation.pull(&format!("{}/tool", here(&registry)), &options)?;
-    says(&output, 0, &[&format!("not from `{}/tool`", without_blobs.address()), "403 Forbidden"]);
+    says(&output, 0, &[&format!("cannot use `{}/tool`", without_blobs.address()), "403 Forbidden"]);
     Ok(())
 }

@@ -194,7 +194,7 @@ fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
         ("", "cannot use the policy"),
         (
             r#"{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/a"}]}"#,
-            "Iguana does not check",
+            "which Iguana does not support",
         ),
     ] {
         lab.puller.file("policy.json", policy)?;
@@ -306,7 +306,7 @@ fn a_workflow_does_not_run_after_its_end() -> Result<()> {
         let output = lab.run_signed(&a_workflow(&lab, &format!("valid-until: {end}")))?;
         match told {
             "" => succeeds(&output, &[]),
-            told => refused(&output, &[told, "hint: serve the newest workflow"]),
+            told => refused(&output, &[told, "hint: serve a workflow with a later `valid-until`"]),
         }
     }
     let output = lab.run_signed(&a_workflow(&lab, "valid-until: tomorrow"))?;
@@ -542,6 +542,6 @@ fn https_leads_nowhere_without_encryption() -> Result<()> {
     let puller = Puller::new()?;
     puller.file("ca/lab.pem", fs::read(dater.authority())?)?;
     let output = puller.run(&format!("{}/x", server.address), "")?;
-    refused(&output, &["redirects to `http://127.0.0.1:1/x`, which is not encrypted"]);
+    refused(&output, &["redirects to the unencrypted `http://127.0.0.1:1/x`"]);
     Ok(())
 }
