@@ -168,7 +168,7 @@ jobs:
 "#,
     )?;
     boot.expect_all(&[
-        "service lazy: waiting for `/never` in it (3 s of 4 s)",
+        "service lazy: waiting for path `/never` (3 s of 4 s)",
         "service lazy: | I am lazy",
         "job slow: failed: the service `lazy` was not ready within 4 s: no path `/never`",
         "service dead: | I die",
@@ -570,7 +570,7 @@ jobs:
         "job prepare: failed: step 2 of 4",
         "waiting to retry (1 of 2), 1 s",
         "service web: ready after",
-        "step 3 of 4 (`sleep 99`) failed: stopped after 1.0 s",
+        "step 3 of 4 (`sleep 99`) failed: stopped after its time limit of 1.0 s",
         "the service answers",
         "job prepare: succeeded",
         "installing 42",

@@ -194,15 +194,15 @@ mod tests {
             (PLAIN, 1, json!("not json"), "linux/arm64", "configuration is malformed"),
             (PLAIN, 1, configuration(Digest::of(b"other"), 1), "linux/arm64", "its uncompressed bytes"),
             ("application/x-nothing", 1, configuration(own, 1), "linux/arm64", "unknown media type"),
-            (PLAIN, 600, configuration(own, 600), "linux/arm64", "at most 500"),
-            (PLAIN, 2, configuration(own, 1), "linux/arm64", "the configuration tells of 1"),
+            (PLAIN, 600, configuration(own, 600), "linux/arm64", "more than the limit of 500"),
+            (PLAIN, 2, configuration(own, 1), "linux/arm64", "the configuration lists 1"),
             (PLAIN, 1, configuration(own, 1), "linux/amd64", "says that it is for `linux/amd64"),
             (
                 "application/vnd.oci.image.layer.v1.tar+gzip",
                 1,
                 configuration(own, 1),
                 "linux/arm64",
-                "decompressed",
+                "decompress",
             ),
         ] {
             let error = checked(media_type, count, &configuration, platform).unwrap_err();
