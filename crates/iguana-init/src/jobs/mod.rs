@@ -259,7 +259,8 @@ fn run_program(
     deadline: &Deadline,
     alarm: &ServiceFailureSignal,
 ) -> anyhow::Result<()> {
-    let ended = alarm.wait(container.run(program)?, deadline.limit(None)?)?;
+    let limit = deadline.limit(None)?;
+    let ended = alarm.wait(container.run(program)?, limit)?;
     if ended.is_success() {
         return Ok(());
     }
