@@ -5,7 +5,7 @@
 use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
-use super::{program, rootfs, terminal, zygote};
+use super::{privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -135,7 +135,9 @@ impl Server {
         if has_terminal {
             self.lead_terminal(&output).context("cannot take the terminal")?;
         }
-        let input = if has_terminal { &output } else { &self.no_input };
+        // Opened for each program: a descriptor that is kept would keep a privileged one from `umount -a`.
+        let own_null = (self.rights.all && !has_terminal).then(privileges::find_null).flatten();
+        let input = if has_terminal { &output } else { own_null.as_ref().unwrap_or(&self.no_input) };
         match program::start(execution, input, &output, self.rights) {
             Ok(process) => {
                 self.programs.insert(process, RunningProgram { id: execution.id, has_terminal });

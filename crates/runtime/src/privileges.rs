@@ -155,15 +155,16 @@ pub(super) fn open_null() -> anyhow::Result<File> {
     File::open(NULL).with_context(|| format!("cannot open `{NULL}`"))
 }
 
-/// Opens what lies at `/dev/null` in a container with the machine's devices, if it is that: programs may look up the
-/// name of their input. No program of the container runs yet, so it cannot be replaced meanwhile.
-pub(super) fn find_null(root: &Directory) -> Option<File> {
+/// Opens what lies at `/dev/null` in a privileged container, if it is that: programs may look up the name of their
+/// input. The container may replace it, but has all rights anyway.
+pub(super) fn find_null() -> Option<File> {
+    let root = Directory::open("/").ok()?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    let open = |flags| openat2(root, &NULL[1..], flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let open = |flags| openat2(&root, &NULL[1..], flags | OFlags::CLOEXEC, Mode::empty(), resolve);
     let status = rustix::fs::fstat(open(OFlags::PATH).ok()?).ok()?;
     let is_null = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
         && (major(status.st_rdev), minor(status.st_rdev)) == NULL_NUMBERS;
-    is_null.then(|| open(OFlags::RDONLY).ok().map(File::from)).flatten()
+    is_null.then(|| open(OFlags::RDONLY | OFlags::NONBLOCK).ok().map(File::from)).flatten()
 }
 
 /// The file systems of the kernel in a container. What is mounted there is taken for the kernel's word, so a link of the

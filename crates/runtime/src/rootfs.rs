@@ -63,7 +63,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
-    let own_null = (!order.privileged).then(privileges::open_null).transpose()?;
+    let null = if order.privileged { null_of_machine } else { privileges::open_null()? };
     if !order.privileged {
         privileges::hide()?;
     }
@@ -92,7 +92,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     if order.read_only {
         mounts::make_read_only(Path::new("/"), Reach::ThisMount).context("cannot make the root read-only")?;
     }
-    Ok(own_null.or_else(|| privileges::find_null(&root)).unwrap_or(null_of_machine))
+    Ok(null)
 }
 
 fn detach_mounts() -> anyhow::Result<()> {
