@@ -74,7 +74,7 @@ fn of_two_roots_the_one_on_the_disk_that_was_written_to_is_taken() -> Result<()>
     let mut boot = machine(&disks, "true")?.boot()?;
     let block = boot.fails_in("handover")?;
     assert!(
-        block.contains("2 candidates for the new system") && block.contains("`/dev/vda1`, `/dev/vdb1`"),
+        block.contains("2 candidates for the new root") && block.contains("`/dev/vda1`, `/dev/vdb1`"),
         "{block}"
     );
     boot.ends()?;
@@ -100,7 +100,7 @@ fn a_root_that_cannot_be_found_is_explained() -> Result<()> {
         "no job decided what comes next",
         "`/dev/vda` (no GPT, and an MBR has no partition type for a root)",
         "`/dev/vdb` (its root partition has the flag `no-auto`)",
-        "`/dev/vdc` (none of 1 partitions is a root",
+        "`/dev/vdc` (none of its 1 partitions is a root",
         "hint: have a job write `DEVICE /sysroot`",
     ] {
         assert!(block.contains(part), "{part}: {block}");
