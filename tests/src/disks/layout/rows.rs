@@ -172,7 +172,7 @@ pub const LAYOUTS: &[Layout] = &[
         name: "two disks with a root each, both just made",
         script: "two_disks",
         disks: 2,
-        steps: &[Refusal(&["there are 2 candidates for the new system", "`/dev/vda1`, `/dev/vdb1`"])],
+        steps: &[Refusal(&["there are 2 candidates for the new root", "`/dev/vda1`, `/dev/vdb1`"])],
         ..PLAIN
     },
     Layout {
