@@ -122,43 +122,9 @@ fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<D
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_source::Source;
     use super::*;
-    use crate::retry::Failure;
     use serde_json::{Value, json};
-    use std::collections::HashMap;
-    use std::io::Cursor;
-    use std::time::Duration;
-
-    /// Documents and blobs by digest.
-    #[derive(Default)]
-    struct Source(HashMap<String, Vec<u8>>);
-
-    impl Source {
-        fn put(&mut self, bytes: &[u8]) -> Digest {
-            self.0.insert(Digest::of(bytes).to_string(), bytes.to_vec());
-            Digest::of(bytes)
-        }
-    }
-
-    impl ImageSource for Source {
-        fn name(&self) -> String {
-            "r.example/x".into()
-        }
-
-        fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
-            let found = self.0.get(identifier).cloned();
-            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
-        }
-
-        fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
-            self.manifest(&digest.to_string(), deadline)
-        }
-
-        fn blob(&self, digest: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
-            let deadline = Deadline::within(Duration::from_secs(1));
-            Ok(Box::new(Cursor::new(self.document(digest, deadline)?)))
-        }
-    }
 
     fn checked(
         media_type: &str,

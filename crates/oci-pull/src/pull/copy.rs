@@ -190,45 +190,12 @@ impl Copy<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_source::Source;
     use super::*;
-    use fetch::http::Deadline;
     use serde_json::{Value, json};
-    use std::collections::HashMap;
-    use std::io::{Cursor, Read};
     use std::sync::atomic::AtomicBool;
 
     const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-    /// Documents by tag or digest.
-    #[derive(Default)]
-    struct Registry(HashMap<String, Vec<u8>>);
-
-    impl Registry {
-        fn put(&mut self, bytes: &[u8]) -> Digest {
-            self.0.insert(Digest::of(bytes).to_string(), bytes.to_vec());
-            Digest::of(bytes)
-        }
-    }
-
-    impl ImageSource for Registry {
-        fn name(&self) -> String {
-            "r.example/x".into()
-        }
-
-        fn manifest(&self, identifier: &str, _: Deadline) -> Result<Vec<u8>, Failure> {
-            let found = self.0.get(identifier).cloned();
-            found.ok_or_else(|| Failure::absent(anyhow::anyhow!("no `{identifier}`")))
-        }
-
-        fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
-            self.manifest(&digest.to_string(), deadline)
-        }
-
-        fn blob(&self, digest: Digest, _: u64, _: u64) -> Result<Box<dyn Read + '_>, Failure> {
-            let deadline = Deadline::within(std::time::Duration::from_secs(1));
-            Ok(Box::new(Cursor::new(self.document(digest, deadline)?)))
-        }
-    }
 
     fn part(digest: Digest, size: u64) -> Value {
         json!({"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest.to_string(),
@@ -242,7 +209,7 @@ mod tests {
     }
 
     /// Copies what is attached to an image.
-    fn copied(registry: &Registry, image: Digest) -> (tempfile::TempDir, anyhow::Result<Writer>) {
+    fn copied(registry: &Source, image: Digest) -> (tempfile::TempDir, anyhow::Result<Writer>) {
         let home = tempfile::tempdir().unwrap();
         let mut writer = Writer::new(home.path()).unwrap();
         let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(false) };
@@ -253,7 +220,7 @@ mod tests {
 
     #[test]
     fn of_what_refers_to_an_image_signatures_alone_are_taken_along() {
-        let (mut registry, image) = (Registry::default(), Digest::of(b"image"));
+        let (mut registry, image) = (Source::default(), Digest::of(b"image"));
         let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
         let signature = registry.put(&manifest(config, &[part(payload, 7)]));
         let large = registry.put(&manifest(config, &[part(Digest::of(b"sbom"), u64::MAX >> 1)]));
@@ -278,7 +245,7 @@ mod tests {
 
     #[test]
     fn signatures_that_are_taken_along_are_fetched_for_a_time_at_most() {
-        let (mut registry, home) = (Registry::default(), tempfile::tempdir().unwrap());
+        let (mut registry, home) = (Source::default(), tempfile::tempdir().unwrap());
         let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
         registry.0.insert(signature_tag(payload), manifest(config, &[part(payload, 7)]));
         let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(false) };
@@ -297,7 +264,7 @@ mod tests {
             (vec![part(Digest::of(b"payload"), 65_537)], "exceeds the limit of 65536"),
             (vec![part(Digest::of(b"payload"), 7); 65], "it has 65 signatures"),
         ] {
-            let (mut registry, image) = (Registry::default(), Digest::of(b"image"));
+            let (mut registry, image) = (Source::default(), Digest::of(b"image"));
             let config = registry.put(b"{}");
             registry.0.insert(format!("{}.sig", as_tag(image)), manifest(config, &layers));
             let (_home, writer) = copied(&registry, image);

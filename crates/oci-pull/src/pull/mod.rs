@@ -15,6 +15,8 @@ mod layers;
 mod manifest;
 mod need;
 mod stream;
+#[cfg(test)]
+mod test_source;
 mod window;
 
 use super::registry::Credentials;
