@@ -26,7 +26,7 @@ fn filled() -> Result<Registry> {
 }
 
 #[test]
-fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> {
+fn a_bundle_is_a_layout_that_other_tools_read_and_is_reproducible() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let first = workstation.bundle(&registry, WORKFLOW, "first.tar")?;
@@ -45,7 +45,7 @@ fn a_bundle_is_a_layout_that_others_read_and_the_same_each_time() -> Result<()> 
 
 /// Other tools copy a bundle as a unit, from registry to registry and to a stick.
 #[test]
-fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
+fn a_bundle_copied_by_other_tools_stays_valid() -> Result<()> {
     let (registry, far) = (filled()?, Registry::plain()?);
     let workstation = Workstation::using(&registry)?;
     workstation.bundle(&registry, WORKFLOW, "bundle")?;
@@ -65,7 +65,7 @@ fn what_others_have_copied_is_still_a_bundle() -> Result<()> {
 }
 
 #[test]
-fn what_is_missing_or_changed_is_found_out() -> Result<()> {
+fn missing_or_changed_content_is_detected() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let directory = workstation.bundle(&registry, WORKFLOW, "bundle")?;
@@ -116,7 +116,7 @@ fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
 
 /// The policy demands signatures of the images, whose signatures are bundled, and of the workflow.
 #[test]
-fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle() -> Result<()> {
+fn a_strict_trust_bundles_signed_images_with_their_signatures() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let key = Key::usual(&workstation.path(""), "key")?;
@@ -154,7 +154,7 @@ fn a_strict_trust_bundles_what_is_signed_and_finds_the_signatures_in_the_bundle(
 
 /// `bundle verify` gives the result of a boot that has only the bundle.
 #[test]
-fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
+fn a_bundle_is_verified_as_the_boot_does() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let (key, other) =
@@ -215,7 +215,7 @@ fn a_bundle_is_verified_by_the_decision_of_the_boot() -> Result<()> {
 }
 
 #[test]
-fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()> {
+fn a_bundle_is_verified_for_the_control_url_of_a_machine() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let key = Key::usual(&workstation.path(""), "key")?;
@@ -242,7 +242,7 @@ fn a_bundle_is_verified_for_the_place_where_a_machine_asks_for_it() -> Result<()
 
 /// The workflow was put into an artifact without its images, which any artifact tool can do.
 #[test]
-fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
+fn a_bundle_without_the_images_of_its_workflow_is_incomplete() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let layout = workstation.path("bare");
@@ -274,7 +274,7 @@ fn a_bundle_without_the_images_of_its_workflow_is_not_whole() -> Result<()> {
 
 /// An outdated lock file is reported when the bundle or the initrd is made.
 #[test]
-fn a_lock_file_of_another_workflow_is_not_taken_along() -> Result<()> {
+fn a_lock_file_of_another_workflow_is_not_included() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let text = WORKFLOW.replace("REGISTRY", &here(&registry));
@@ -324,7 +324,7 @@ fn a_lock_file_goes_into_the_initrd_and_a_trust_that_demands_digests_wants_it() 
 
 /// Root writes to a directory in which others can write, too.
 #[test]
-fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
+fn planted_links_are_not_followed_when_writing() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let victim = workstation.file("victim", "untouched")?;
@@ -348,7 +348,7 @@ fn planted_links_are_not_followed_by_what_is_written() -> Result<()> {
 
 /// Opening a FIFO in place of a blob would block forever.
 #[test]
-fn what_lies_in_the_place_of_a_blob_is_refused_and_not_waited_for() -> Result<()> {
+fn a_special_file_instead_of_a_blob_is_refused_without_waiting() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let bundle = workstation.bundle(&registry, WORKFLOW, "bundle")?;

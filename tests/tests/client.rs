@@ -125,7 +125,7 @@ fn logins_are_found_by_registry_and_by_repository() -> Result<()> {
 }
 
 #[test]
-fn credentials_of_a_container_go_to_no_mirror() -> Result<()> {
+fn credentials_of_a_container_are_not_sent_to_mirrors() -> Result<()> {
     let registry = filled(Registry::demanding_a_password()?)?;
     let fault_proxy = FaultProxy::before(&registry.address(), pass)?;
     let puller = Puller::with(&format!("{}{}", insecure(&here(&registry)), mirror(&fault_proxy.address())))?;
@@ -141,9 +141,9 @@ fn credentials_of_a_container_go_to_no_mirror() -> Result<()> {
 }
 
 #[test]
-fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
+fn certs_d_has_authorities_and_client_certificates() -> Result<()> {
     let authority = Authority::named("lab")?;
-    let registry = filled(Registry::demanding_a_certificate(&authority)?)?;
+    let registry = filled(Registry::requiring_a_certificate(&authority)?)?;
     let (image, puller) = (format!("{}/tool", here(&registry)), Puller::with("")?);
     fails(&puller.run(&image, "")?, &["UnknownIssuer"]);
     let directory = format!("certs.d/{}", here(&registry));
@@ -155,7 +155,7 @@ fn certs_d_says_whom_to_believe_and_what_to_show() -> Result<()> {
 }
 
 #[test]
-fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
+fn a_proxy_is_used_except_for_excluded_hosts() -> Result<()> {
     let authority = Authority::named("lab")?;
     let registry = filled(Registry::tls(&authority)?)?;
     let proxy = FaultProxy::before("", |request| {
@@ -192,7 +192,7 @@ fn a_proxy_is_used_but_not_for_whom_it_is_not_meant() -> Result<()> {
 }
 
 #[test]
-fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
+fn a_busy_registry_is_retried_when_it_says() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| {
         let told = |message| format!("{{\"errors\": [{{\"code\": \"X\", \"message\": \"{message}\"}}]}}");
@@ -230,7 +230,7 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() -> Result<()> {
 }
 
 #[test]
-fn a_registry_that_puts_us_off_for_long_is_given_up() -> Result<()> {
+fn a_registry_that_asks_for_a_long_delay_is_given_up() -> Result<()> {
     let fault_proxy = FaultProxy::before("", |_| {
         Action::Answer("429 Too Many Requests", vec![("Retry-After", "3600".into())], Vec::new())
     })?;
@@ -290,7 +290,7 @@ fn a_redirect_to_another_host_carries_no_credentials() -> Result<()> {
 }
 
 #[test]
-fn redirects_in_a_circle_end() -> Result<()> {
+fn redirect_loops_end() -> Result<()> {
     let fault_proxy = FaultProxy::before("", |request| {
         Action::Answer("302 Found", vec![("Location", format!("{}x", request.target))], Vec::new())
     })?;
@@ -302,7 +302,7 @@ fn redirects_in_a_circle_end() -> Result<()> {
 }
 
 #[test]
-fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
+fn an_expiring_token_is_renewed_during_a_pull() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     let authorizer = FaultProxy::before("", |request| {
         assert!(request.says("authorization: basic"));
@@ -328,7 +328,7 @@ fn a_token_that_runs_out_is_renewed_in_the_middle() -> Result<()> {
 }
 
 #[test]
-fn a_token_that_is_refused_twice_in_the_middle_is_asked_for_once_more() -> Result<()> {
+fn a_token_refused_twice_during_a_pull_is_requested_once_more() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     let authorizer = FaultProxy::before("", |request| {
         Action::Answer("200 OK", Vec::new(), format!("{{\"token\": \"number-{}\"}}", request.before).into())
@@ -353,7 +353,7 @@ fn a_token_that_is_refused_twice_in_the_middle_is_asked_for_once_more() -> Resul
 }
 
 #[test]
-fn a_prefetch_that_stalls_says_why_when_its_job_waits_for_it() -> Result<()> {
+fn a_stalled_prefetch_is_explained_when_its_job_waits() -> Result<()> {
     let registry = filled(Registry::plain()?)?;
     registry.push(&Recipe::script("sleep 5")?.make(Maker::Spec)?, "slow")?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
@@ -378,7 +378,7 @@ fn a_prefetch_that_stalls_says_why_when_its_job_waits_for_it() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_image_is_refused_by_its_name() -> Result<()> {
+fn foreign_artifacts_are_refused_by_their_type() -> Result<()> {
     let manifest = |target: &str| match target {
         "/v2/old/manifests/latest" => r#"{"schemaVersion": 1, "name": "old", "fsLayers": []}"#,
         _ => {

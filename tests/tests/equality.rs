@@ -8,7 +8,7 @@ use iguana_lab::equality::{Campaign, differences};
 const MANY: usize = 3000;
 
 #[test]
-fn images_unpack_to_what_the_specification_says() -> Result<()> {
+fn images_unpack_as_specified() -> Result<()> {
     let campaign = Campaign::new(MANY)?;
     let mut wrong = String::new();
     for ((subject, expected), seen) in

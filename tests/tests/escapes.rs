@@ -1,5 +1,5 @@
 //! Attempts to escape from a container with `privileged: false`, with `iguana-init run` on a running system. It must
-//! be run by root. The same in an initrd: `scenarios::containers::fewer_rights_are_not_got_around_in_an_initrd`.
+//! be run by root. The same in an initrd: `scenarios::containers::an_unprivileged_container_cannot_gain_rights_in_an_initrd`.
 
 use anyhow::{Context, Result, ensure};
 use iguana_lab::live::LiveSystem;
@@ -22,7 +22,7 @@ const CANARIES: &[&str] = &[
 ];
 
 #[test]
-fn every_way_out_of_a_container_with_fewer_rights_is_shut() -> Result<()> {
+fn every_escape_from_an_unprivileged_container_is_blocked() -> Result<()> {
     packages::ensure(packages::ORACLE)?;
     let registry = Registry::plain()?;
     registry.push_recipe(escapes::recipe()?, "escapes")?;

@@ -47,7 +47,7 @@ fn ranges(fault_proxy: &FaultProxy, is_of_layer: impl Fn(&Request) -> bool) -> V
 }
 
 #[test]
-fn a_download_goes_on_where_it_broke() -> Result<()> {
+fn an_interrupted_download_resumes() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Cut(LAYER_BYTES / 2)),
@@ -68,7 +68,7 @@ fn a_download_goes_on_where_it_broke() -> Result<()> {
 }
 
 #[test]
-fn a_byte_that_changes_on_its_way_is_named_by_digest_and_fetched_again() -> Result<()> {
+fn content_that_changed_in_transit_is_named_by_digest_and_fetched_again() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Damage(700)),
@@ -97,7 +97,7 @@ fn a_server_that_sends_a_little_each_time_is_given_up() -> Result<()> {
 }
 
 #[test]
-fn a_download_goes_on_at_the_next_place_when_the_first_is_gone() -> Result<()> {
+fn a_download_continues_from_the_next_mirror_when_the_first_fails() -> Result<()> {
     let registry = filled()?;
     let broken = FaultProxy::before(&registry.address(), |request| {
         if request.target.contains("/blobs/") {
@@ -140,13 +140,13 @@ fn forged(
 }
 
 #[test]
-fn a_forged_image_runs_when_all_is_true() -> Result<()> {
+fn a_crafted_image_runs_when_every_statement_is_true() -> Result<()> {
     succeeds(&pulled_from(&forged(|_| (), |_| None)?)?, &[]);
     Ok(())
 }
 
 #[test]
-fn what_is_not_what_was_said_of_it_is_refused() -> Result<()> {
+fn layers_that_differ_from_their_description_are_refused() -> Result<()> {
     type Change = fn(&mut Layer);
     let cases: &[(&str, Change, &[&str])] = &[
         (
@@ -193,7 +193,7 @@ fn what_is_not_what_was_said_of_it_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_server_that_lies_is_found_out() -> Result<()> {
+fn false_statements_of_a_server_are_detected() -> Result<()> {
     type Lie = fn(&Request) -> Option<Action>;
     let cases: &[(&str, Lie, &[&str])] = &[
         (
@@ -253,7 +253,7 @@ fn a_body_that_does_not_end_is_not_read_to_its_end() -> Result<()> {
 }
 
 #[test]
-fn silence_is_given_up_and_the_rest_fetched_anew() -> Result<()> {
+fn a_silent_transfer_is_ended_and_the_rest_fetched_again() -> Result<()> {
     let registry = filled()?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
         0 if request.target.contains("/blobs/") => Action::Impaired(Impairment::Stall(LAYER_BYTES / 2)),
@@ -298,7 +298,7 @@ fn scripted(script: &str) -> Result<Layer> {
 
 /// The digests are all correct; the archives are malicious.
 #[test]
-fn hostile_archives_are_refused() -> Result<()> {
+fn malicious_archives_are_refused() -> Result<()> {
     const FULL: &str = "the memory for images is full";
     const LONGER: &str = "the unpacked archive exceeds the";
     let cases: &[(&str, &str, &[&str])] = &[

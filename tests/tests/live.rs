@@ -41,7 +41,7 @@ jobs:
 ";
 
 #[test]
-fn a_workflow_runs_on_a_system_that_is_up() -> Result<()> {
+fn a_workflow_runs_on_a_running_system() -> Result<()> {
     let system = system("echo the own program")?;
     let file = system.workflow(WORKFLOW)?;
     let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
@@ -81,7 +81,7 @@ fn the_classic_command_line_works() -> Result<()> {
 }
 
 #[test]
-fn rights_and_new_root_are_the_callers_choice() -> Result<()> {
+fn the_caller_chooses_rights_and_new_root() -> Result<()> {
     let system = system("true")?;
     let file = system.workflow(WORKFLOW)?;
     let output = system.run(
@@ -107,7 +107,7 @@ fn a_dry_run_reports_everything_and_does_nothing() -> Result<()> {
 
 /// The kernel gives PID 1 the words of its command line that it does not know.
 #[test]
-fn arguments_of_any_bytes_end_nothing() -> Result<()> {
+fn arguments_that_are_not_utf8_are_tolerated() -> Result<()> {
     let odd = OsStr::from_bytes(b"\xff.yaml");
     for (arguments, status, told) in [
         (vec![odd], 2, "this program runs as PID 1"),
@@ -120,7 +120,7 @@ fn arguments_of_any_bytes_end_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_second_run_finds_nothing_in_its_way() -> Result<()> {
+fn a_second_run_works_after_the_first() -> Result<()> {
     let system = system("echo one > /iguana/progress")?;
     let (file, init) = (system.workflow(WORKFLOW)?, program("iguana-init"));
     let twice = format!("{0} run {file} && {0} run {file}", init.display());
@@ -147,7 +147,7 @@ fn run_twice(system: &LiveSystem, first: &str, second: &str) -> Result<Output> {
 }
 
 #[test]
-fn links_in_the_shared_directory_lead_nowhere_in_this_run_and_the_next() -> Result<()> {
+fn links_in_the_shared_directory_are_not_followed_in_this_run_or_the_next() -> Result<()> {
     let system = system("echo the second run")?;
     let first = "
 jobs:
@@ -167,7 +167,7 @@ jobs:
 }
 
 #[test]
-fn nothing_that_takes_a_files_place_is_waited_for_or_read_without_end() -> Result<()> {
+fn special_files_are_neither_waited_for_nor_read_without_limit() -> Result<()> {
     let system = system("true")?;
     let first = "
 jobs:
@@ -186,7 +186,7 @@ jobs:
 }
 
 #[test]
-fn a_full_shared_directory_takes_no_memory_from_others_and_is_new_for_the_next_run() -> Result<()> {
+fn a_full_shared_directory_is_bounded_and_new_for_the_next_run() -> Result<()> {
     let system = system("true")?;
     let first = "
 shared: {size: 2M}
@@ -247,7 +247,7 @@ jobs:
 }
 
 #[test]
-fn nobody_gets_in_the_way_of_scripts_and_outputs() -> Result<()> {
+fn other_users_cannot_interfere_with_scripts_and_outputs() -> Result<()> {
     let system = system("sleep 1; echo 'disk=/dev/vda' >> $IGUANA_OUTPUT")?;
     let first = "
 jobs:
@@ -271,7 +271,7 @@ jobs:
 }
 
 #[test]
-fn a_volume_does_not_follow_what_a_container_has_linked() -> Result<()> {
+fn a_volume_does_not_follow_links_of_a_container() -> Result<()> {
     let system = system("true")?;
     let first = "
 jobs:
@@ -289,7 +289,7 @@ jobs:
 }
 
 #[test]
-fn a_volume_does_not_follow_what_another_container_has_linked_on_the_machine() -> Result<()> {
+fn a_volume_on_the_machine_does_not_follow_links_of_another_container() -> Result<()> {
     let system = system("true")?;
     let first = "
 jobs:
@@ -331,7 +331,7 @@ jobs:
 }
 
 #[test]
-fn of_two_runs_at_once_the_second_is_refused() -> Result<()> {
+fn a_concurrent_run_is_refused() -> Result<()> {
     let system = system("echo first; sleep 4; echo first is whole > /iguana/progress")?;
     let (file, init) = (system.workflow("jobs: {a: {container: REGISTRY/tool}}")?, program("iguana-init"));
     let script = format!(
@@ -349,7 +349,7 @@ fn of_two_runs_at_once_the_second_is_refused() -> Result<()> {
 }
 
 #[test]
-fn what_others_have_mounted_at_the_shared_directory_stays() -> Result<()> {
+fn foreign_mounts_at_the_shared_directory_are_kept() -> Result<()> {
     let system = system("true")?;
     let (file, init) = (system.workflow("jobs: {a: {container: REGISTRY/tool}}")?, program("iguana-init"));
     let script = format!(

@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 const CUT_OFF: u16 = 0x8380;
 const CNAME: u16 = 5;
 
-const LIARS: &[(&str, ByUdp, ByTcp)] = &[
+const MALICIOUS_SERVERS: &[(&str, ByUdp, ByTcp)] = &[
     ("nothing", |_| vec![], no_tcp),
     ("an empty packet", |_| vec![vec![]], no_tcp),
     ("noise", |question| vec![vec![0xff; 512], [&question[..2], &[0xff; 500][..]].concat()], no_tcp),
@@ -152,7 +152,7 @@ fn failure() -> Result<Failure> {
 }
 
 #[test]
-fn failures_of_name_servers_are_told_apart_and_may_pass() -> Result<()> {
+fn failures_of_name_servers_are_distinguished_and_transient() -> Result<()> {
     let rcode = |flags| move |question: &[u8]| vec![answer(question, flags, 0, &[])];
     let cases: [(Answerer, &str); 7] = [
         (Box::new(rcode(0x8182)), "DNS server `127.0.0.1` answers `SERVFAIL`"),
@@ -174,14 +174,14 @@ fn failures_of_name_servers_are_told_apart_and_may_pass() -> Result<()> {
         })?;
         let said = format!("{:#}", failure.error);
         assert!(said.contains("http://name.example:9/x") && said.contains(expected), "{expected}: {said}");
-        assert_eq!(failure.may_pass(), !expected.starts_with("no such name"), "{said}");
+        assert_eq!(failure.is_transient(), !expected.starts_with("no such name"), "{said}");
     }
     Ok(())
 }
 
 #[test]
-fn name_servers_that_lie_make_a_fetch_fail_in_time() -> Result<()> {
-    for (lie, by_udp, by_tcp) in LIARS {
+fn a_malicious_name_server_makes_a_fetch_fail_in_time() -> Result<()> {
+    for (lie, by_udp, by_tcp) in MALICIOUS_SERVERS {
         let (said, took) = thread::scope(|scope| {
             let asked = scope.spawn(|| -> Result<(String, Duration)> {
                 enter_network("options timeout:1 attempts:1\n")?;

@@ -79,7 +79,7 @@ const RUNS: &[Run] = &[
 ];
 
 /// Run privileged only, because privileges make no difference. podman without a cgroup refuses the last one.
-const WHATEVER_THE_RIGHTS: &[Run] = &[
+const PRIVILEGED_ONLY: &[Run] = &[
     run("user and group by name", "ask", &[("user", "guest:wheel")], WHO),
     run("user and group by number", "ask", &[("user", "1000:10")], WHO),
     run("user by name, group by number", "ask", &[("user", "guest:88")], WHO),
@@ -135,12 +135,12 @@ const WHATEVER_THE_RIGHTS: &[Run] = &[
 const ALL_CALLS: &[Run] = &[run("calls", "ask", &[], &["sh", "/ask.sh", "calls"])];
 
 #[test]
-fn a_container_finds_what_it_finds_under_podman() -> Result<()> {
-    compare("### With all rights", &[RUNS, WHATEVER_THE_RIGHTS].concat(), true)
+fn a_container_has_the_same_environment_as_under_podman() -> Result<()> {
+    compare("### With all rights", &[RUNS, PRIVILEGED_ONLY].concat(), true)
 }
 
 #[test]
-fn a_container_with_less_rights_finds_what_it_finds_under_podman() -> Result<()> {
+fn an_unprivileged_container_has_the_same_environment_as_under_podman() -> Result<()> {
     compare("### With `privileged: false`", &[RUNS, ALL_CALLS].concat(), false)
 }
 

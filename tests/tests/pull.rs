@@ -97,7 +97,7 @@ fn another_platform_is_pulled_when_it_is_named() -> Result<()> {
 }
 
 #[test]
-fn a_login_and_an_archive_are_taken() -> Result<()> {
+fn a_login_and_an_archive_are_accepted() -> Result<()> {
     let (registry, image) = (Registry::demanding_a_password()?, layered()?);
     registry.push(&image, "tool")?;
     let workstation = Workstation::new()?;
@@ -119,7 +119,7 @@ fn a_login_and_an_archive_are_taken() -> Result<()> {
 }
 
 #[test]
-fn what_breaks_is_told_in_plain_lines() -> Result<()> {
+fn failures_are_reported_in_plain_lines() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::busybox()?.file("/data", 0o644, vec![1; 1 << 20])?.make(Maker::Spec)?, "tool")?;
     let fault_proxy = FaultProxy::before(&registry.address(), |request| match request.before {
@@ -134,7 +134,7 @@ fn what_breaks_is_told_in_plain_lines() -> Result<()> {
 }
 
 #[test]
-fn what_a_mirror_refuses_comes_from_the_registry() -> Result<()> {
+fn content_refused_by_a_mirror_is_fetched_from_the_registry() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&layered()?, "tool")?;
     let without_blobs = FaultProxy::before(&registry.address(), |request| {

@@ -24,14 +24,14 @@ fn kept(seeds: u64, at_once: usize, run: impl Fn(u64) -> Result<Outcome> + Sync)
 }
 
 #[test]
-fn a_pull_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
+fn a_pull_succeeds_or_names_the_injected_fault() -> Result<()> {
     let campaign = PullCampaign::start()?;
     kept(PULLS, AT_ONCE, |seed| campaign.run(seed))
 }
 
 #[test]
 #[ignore = "boots machines for minutes"]
-fn a_boot_ends_right_or_names_the_fault_that_its_seed_draws() -> Result<()> {
+fn a_boot_succeeds_or_names_the_injected_fault() -> Result<()> {
     let campaign = BootCampaign::start()?;
     kept(BOOTS, boots::AT_ONCE, |seed| campaign.run(seed))
 }

@@ -19,7 +19,7 @@ fn manifest(registry: &Registry, name: &str) -> Result<String> {
 }
 
 #[test]
-fn images_of_every_maker_are_taken_by_a_registry() -> Result<()> {
+fn a_registry_accepts_images_of_every_tool() -> Result<()> {
     let registry = Registry::plain()?;
     for maker in [Maker::Spec, Maker::Umoci, Maker::Buildah] {
         registry.push(&Recipe::script("echo hello")?.make(maker)?, "hello")?;
@@ -29,7 +29,7 @@ fn images_of_every_maker_are_taken_by_a_registry() -> Result<()> {
 }
 
 #[test]
-fn layers_may_be_packed_by_zstd() -> Result<()> {
+fn layers_may_be_compressed_by_zstd() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::script("echo hello")?.packing(Packing::Zstd).make(Maker::Spec)?, "made")?;
     assert!(manifest(&registry, "made")?.contains("tar+zstd"));
@@ -39,7 +39,7 @@ fn layers_may_be_packed_by_zstd() -> Result<()> {
 }
 
 #[test]
-fn an_image_for_two_architectures_stays_one() -> Result<()> {
+fn a_pushed_multi_architecture_image_keeps_its_index() -> Result<()> {
     let registry = Registry::tls(&Authority::named("lab")?)?;
     let other = Recipe::script("exec wrong")?.make(Maker::Spec)?;
     let image = Recipe::script("echo hello")?.make(Maker::Spec)?.beside_arm64(&other)?;
@@ -105,7 +105,7 @@ fn refusals_of(schema: &str, documents: &[PathBuf]) -> Result<Vec<String>> {
 }
 
 #[test]
-fn the_schema_of_events_takes_each_of_them_and_no_other() -> Result<()> {
+fn the_schema_of_events_accepts_exactly_the_events() -> Result<()> {
     let home = tempfile::tempdir()?;
     let mut lines = Vec::new();
     for event in Event::examples() {
@@ -130,7 +130,7 @@ fn the_schema_of_events_takes_each_of_them_and_no_other() -> Result<()> {
 }
 
 #[test]
-fn the_schema_takes_every_workflow_that_is_right() -> Result<()> {
+fn the_schema_accepts_every_valid_workflow() -> Result<()> {
     let mut paths = workflows("crates/iguana/tests/valid")?;
     for example in std::fs::read_dir(source_tree().join("examples"))? {
         let example = example?;
@@ -146,7 +146,7 @@ fn the_schema_takes_every_workflow_that_is_right() -> Result<()> {
 }
 
 #[test]
-fn the_schema_refuses_every_workflow_of_a_wrong_shape() -> Result<()> {
+fn the_schema_refuses_every_workflow_with_a_wrong_structure() -> Result<()> {
     let mut paths = Vec::new();
     for path in workflows("crates/iguana/tests/invalid")? {
         paths.extend(is_of_a_wrong_shape(&path)?.then_some(path));

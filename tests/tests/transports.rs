@@ -28,7 +28,7 @@ fn shell(script: &str, directory: &Path) -> Result<String> {
 }
 
 #[test]
-fn a_layout_of_every_maker_is_run_from_its_directory() -> Result<()> {
+fn a_layout_of_every_tool_runs_from_its_directory() -> Result<()> {
     let puller = Puller::new()?;
     let zstd = Recipe::script("echo it runs")?.packing(Packing::Zstd).make(Maker::Spec)?;
     for image in [image(Maker::Umoci)?, image(Maker::Buildah)?, zstd] {
@@ -88,7 +88,7 @@ fn layer(image: &Image) -> Result<PathBuf> {
 }
 
 #[test]
-fn what_is_damaged_in_a_file_is_found_out_at_once() -> Result<()> {
+fn damage_in_an_image_file_is_detected_at_once() -> Result<()> {
     let puller = Puller::new()?;
     type Damage = fn(&Path) -> Result<()>;
     let cases: &[(Damage, &[&str])] = &[

@@ -84,7 +84,7 @@ fn images_run_that_are_signed() -> Result<()> {
 /// Debian's registry has no referrers API (OCI distribution-spec 1.1). A fault proxy provides it, with the list that
 /// registries without the API store under a tag.
 #[test]
-fn a_registry_is_asked_for_what_refers_to_an_image() -> Result<()> {
+fn a_registry_is_asked_for_the_referrers_of_an_image() -> Result<()> {
     let lab = Lab::new()?;
     let digest = lab.push("x")?;
     let list = lab.repository("x");
@@ -133,7 +133,7 @@ fn a_signature_is_for_one_image_under_one_name() -> Result<()> {
 }
 
 #[test]
-fn truncated_and_malformed_signatures_are_none() -> Result<()> {
+fn truncated_and_malformed_signatures_are_ignored() -> Result<()> {
     let lab = Lab::new()?;
     let digest = lab.push("x")?;
     let good = Attachment::new(&lab.key, &digest, &lab.name("x"))?;
@@ -185,7 +185,7 @@ fn a_mirror_cannot_serve_other_content() -> Result<()> {
 }
 
 #[test]
-fn a_policy_that_is_not_understood_lets_nothing_run() -> Result<()> {
+fn a_policy_that_is_not_understood_rejects_everything() -> Result<()> {
     let lab = Lab::new()?;
     lab.signed("x", &lab.key)?;
     for (policy, words) in [
@@ -296,7 +296,7 @@ fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
 }
 
 #[test]
-fn a_workflow_does_not_run_after_its_end() -> Result<()> {
+fn a_workflow_does_not_run_after_its_expiry() -> Result<()> {
     let lab = lab_of_workflows("")?;
     for (end, told) in [
         ("2090-01-01", ""),
@@ -350,7 +350,7 @@ fn an_old_lock_file_beside_the_newest_workflow_is_refused() -> Result<()> {
 }
 
 #[test]
-fn documents_of_a_newer_release_run_nothing() -> Result<()> {
+fn nothing_runs_from_documents_of_a_newer_release() -> Result<()> {
     let lab = lab_of_workflows("require-digest = true\n")?;
     let told = |document: &str, version: u64| {
         format!("the {document} needs version `{version}` of its format, but Iguana ")
@@ -369,7 +369,7 @@ fn documents_of_a_newer_release_run_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_trust_takes_no_workflow_by_omission() -> Result<()> {
+fn a_trust_accepts_no_workflow_by_omission() -> Result<()> {
     let lab = lab_of_workflows("")?;
     lab.puller.file("iguana.conf", "[workflow]\nkeys = [\"keys/images.pub\"]\n")?;
     refused(&lab.run_signed(&a_workflow(&lab, ""))?, &["accepts every workflow", "hint: "]);
@@ -485,7 +485,7 @@ impl Lab {
 }
 
 #[test]
-fn a_trust_that_is_not_understood_lets_nothing_run() -> Result<()> {
+fn a_trust_that_is_not_understood_rejects_everything() -> Result<()> {
     let lab = lab_of_workflows("require-digests = true\n")?;
     refused(
         &lab.puller.run_workflow(&a_workflow(&lab, ""), "")?,
@@ -531,7 +531,7 @@ fn certificates_are_verified_in_every_way() -> Result<()> {
 }
 
 #[test]
-fn https_leads_nowhere_without_encryption() -> Result<()> {
+fn https_never_redirects_to_plain_http() -> Result<()> {
     let room = scratch_directory("trust")?;
     let dater = DatedAuthority::new(room.path())?;
     let manifests = room.path().join("v2/x/manifests");

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_found_by_its_path_or_the_paths_end() {
+    fn a_test_is_found_by_its_path_or_a_suffix_of_it() {
         let library = program("a_library", &["trust::policy::tests::a", "http::tests::a"]);
         assert_eq!(library.test("trust::policy::tests::a"), Some("trust::policy::tests::a"));
         assert_eq!(library.test("a_library::http::tests::a"), Some("http::tests::a"));

@@ -1,18 +1,18 @@
 //! `cargo xtask check`: static checks of the source.
 
 use crate::cargo::{cargo, show};
-use crate::{deny, house};
+use crate::{conventions, deny};
 use anyhow::Result;
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::{packages, source_tree};
 use std::process::Command;
 
-/// Format, lints, documentation, house rules, dependencies, shell scripts. The first failure ends it.
+/// Format, lints, documentation, conventions, dependencies, shell scripts. The first failure ends it.
 pub(crate) fn run() -> Result<()> {
     show(&mut cargo(&["fmt", "--all", "--check"]))?;
     show(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     documentation()?;
-    house::check()?;
+    conventions::check()?;
     deny::check()?;
     shell_scripts()
 }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_the_one_that_is_named_beside_it() -> Result<()> {
+    fn the_advisories_are_the_recorded_version() -> Result<()> {
         let pin = Pin::read()?;
         let commit = "xz -dc \"$0\" | git get-tar-commit-id";
         let mut ask = Command::new("sh");

@@ -33,9 +33,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = Scratch::make()?;
     let mut unnoticed = 0;
     for promise in &promises {
-        let is_red = scratch.is_red(promise).with_context(|| format!("`{}`", promise.patch))?;
-        println!("{}  {}  {}", if is_red { "red      " } else { "NOT SEEN " }, promise.patch, promise.test);
-        unnoticed += usize::from(!is_red);
+        let is_failing = scratch.is_failing(promise).with_context(|| format!("`{}`", promise.patch))?;
+        println!(
+            "{}  {}  {}",
+            if is_failing { "red      " } else { "NOT SEEN " },
+            promise.patch,
+            promise.test
+        );
+        unnoticed += usize::from(!is_failing);
     }
     ensure!(unnoticed == 0, "{unnoticed} of {} broken promises are not noticed", promises.len());
     println!("{} of {} broken promises are noticed", promises.len(), promises.len());
@@ -97,7 +102,7 @@ impl Scratch {
     }
 
     /// Whether the test fails once the patch is applied.
-    fn is_red(&self, promise: &Promise) -> Result<bool> {
+    fn is_failing(&self, promise: &Promise) -> Result<bool> {
         process::run(git().current_dir(&self.tree).arg("apply").arg(promise.patch_file()), QUICK)?;
         let mut test = cargo(&["test", "--quiet", "--locked", "--lib", "--package", &promise.package]);
         test.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
@@ -127,7 +132,7 @@ fn git() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::house::tracked_files;
+    use crate::conventions::tracked_files;
     use std::collections::BTreeSet;
 
     #[test]

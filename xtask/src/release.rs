@@ -1,7 +1,7 @@
 //! `cargo xtask release`: collects the files to publish for a version in one directory.
 
 use crate::cargo::{cargo, show};
-use crate::{dist, house};
+use crate::{conventions, dist};
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::{program, source_tree};
@@ -25,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
          `## {VERSION} - YYYY-MM-DD`"
     );
     dist::run()?;
-    house::program_is_small()?;
+    conventions::program_is_small()?;
     let directory = source_tree().join(format!("target/release-{VERSION}"));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create `{}`", directory.display()))?;

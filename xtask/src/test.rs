@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass before a change is merged.
 
 use crate::cargo::{cargo, show};
-use crate::{check, dist, docs, fuzz, house};
+use crate::{check, conventions, dist, docs, fuzz};
 use anyhow::Result;
 use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::packages;
@@ -38,7 +38,7 @@ pub(crate) fn prepare() -> Result<()> {
     Kernel::debian(Flavour::Cloud)?;
     Kernel::debian(Flavour::Full)?;
     dist::run()?;
-    house::program_is_small()
+    conventions::program_is_small()
 }
 
 /// Prepares, runs the checks, then every test of the workspace. The last lines are cargo's own.

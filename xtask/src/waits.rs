@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_the_sources() {
-        check(&crate::house::tracked_files(&["*.rs"]).unwrap()).unwrap();
+    fn the_table_matches_the_sources() {
+        check(&crate::conventions::tracked_files(&["*.rs"]).unwrap()).unwrap();
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Settings {
                 false => settings.warn(key, value, "the trust directory of this initrd does not allow it"),
             }
         }
-        settings.tell_useless();
+        settings.warn_of_unused();
         settings
     }
 
@@ -158,13 +158,13 @@ impl Settings {
                 Ok(address) => self.nameservers.push(address),
                 Err(_) => self.warn(key, value, "expected an address"),
             },
-            _ if is_meant_for_us(key) => self.warn(key, value, "unknown option"),
+            _ if has_iguana_prefix(key) => self.warn(key, value, "unknown option"),
             _ => {}
         }
     }
 
     /// Warns about options that have no effect together with another option, or without one.
-    fn tell_useless(&mut self) {
+    fn warn_of_unused(&mut self) {
         if self.control_url.is_some() && !self.containers.is_empty() {
             let images = self.containers.join(",");
             self.warn("rd.iguana.containers", &images, "`rd.iguana.control_url` takes precedence");
@@ -181,7 +181,7 @@ impl Settings {
 }
 
 /// Whether `key` is an option of Iguana, or similar to one.
-fn is_meant_for_us(key: &str) -> bool {
+fn has_iguana_prefix(key: &str) -> bool {
     let key = key.strip_prefix("rd.").unwrap_or(key).to_ascii_lowercase();
     key.strip_prefix("iguana")
         .is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric()))
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_has_its_time_and_its_end() {
+    fn the_watchdog_has_a_timeout_and_can_be_stopped() {
         let watchdog = |cmdline: &str| Settings::parse(cmdline).watchdog;
         assert_eq!(watchdog(""), Watchdog { seconds: Some(60), is_handed_over: false });
         assert_eq!(watchdog("rd.iguana.watchdog=off").seconds, None);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_no_text_hides_nothing() {
+    fn a_byte_that_is_not_text_hides_nothing() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"quiet x=\xff root=/dev/sdb").unwrap();
         assert_eq!(Settings::parse(&read(file.path())).root.as_deref(), Some("/dev/sdb"));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn options_that_are_not_understood_are_named() {
         let settings = Settings::parse("rd.iguana.on_failure=explode rd.iguana.controlurl=x");
         assert_eq!(settings.on_failure, OnFailure::Reboot);
         assert_eq!(settings.warnings.len(), 2);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_ours_is_ignored_in_silence() {
+    fn no_option_of_ours_is_ignored_silently() {
         for (cmdline, words) in [
             ("rd.iguana.unheard=1", "`rd.iguana.unheard=1` is ignored: unknown option"),
             ("rd.iguana", "`rd.iguana` is ignored"),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_address_is_read_as_dracut_does() {
+    fn a_static_address_is_parsed_as_dracut_does() {
         let expected = StaticAddress {
             address: Ipv4Addr::new(10, 0, 0, 5),
             prefix: 24,

@@ -315,7 +315,7 @@ mod tests {
     use oci_trust::testing::Signer;
 
     #[test]
-    fn signatures_are_taken_as_cosign_and_openssl_write_them() {
+    fn signatures_of_cosign_and_openssl_are_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let (ours, other) = (Signer::new(), Signer::new());
         std::fs::create_dir(directory.path().join("keys")).unwrap();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_an_error_and_what_is_not_there_demands_nothing() {
+    fn unknown_rules_are_errors_and_absent_rules_demand_nothing() {
         let none = Rules::from_directory(Path::new("/nonexistent")).unwrap();
         assert!(!none.demand_signature() && !none.demand_digests() && !none.settings("").no_shell);
         assert!(none.allow_option("rd.iguana.debug", "") && none.allow_option("root", "/dev/vda"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_not_an_absent_file() {
+    fn a_dangling_link_is_not_an_absent_file() {
         let directory = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("nowhere", directory.path().join(FILE)).unwrap();
         let error = format!("{:#}", Rules::from_directory(directory.path()).unwrap_err());
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hide_no_system_from_the_trust() {
+    fn quotes_cannot_hide_a_system_option() {
         let rules = Rules::parse("[command-line]\nallow = []", Path::new("/")).unwrap();
         for hidden in [
             "x=\"y root=/dev/sdb z\"",
@@ -424,7 +424,7 @@ mod tests {
 
     /// `root=LABEL=system\u{a0}` is another disk for dracut, and one with `\u{b}` for systemd.
     #[test]
-    fn white_space_hides_no_system_from_the_trust() {
+    fn white_space_cannot_hide_a_system_option() {
         let rules = Rules::parse("[command-line]\nallow = ['root=LABEL=system']", Path::new("/")).unwrap();
         for space in ['\u{a0}', '\u{85}', '\u{3000}', '\u{b}', '\u{c}'] {
             assert!(rules.refuse_system(&format!("quiet root=LABEL=system{space}x")), "{space:?}");
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_first_program_is_ruled() {
+    fn every_option_that_names_init_is_covered_by_the_rules() {
         let none = Rules::parse("[command-line]\nallow = []", Path::new("/")).unwrap();
         let one = Rules::parse("[command-line]\nallow = ['init=/bin/x']", Path::new("/")).unwrap();
         for name in ["init", "real_init", "rd.distroinit"] {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn of_dracut_and_systemd_only_what_is_listed_or_harmless_is_taken() {
+    fn only_listed_or_harmless_options_of_dracut_and_systemd_are_accepted() {
         let strict = rules("'rd.luks.uuid=1', 'systemd.unit'");
         for refused in [
             "mount.usr=/dev/sdb",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_name_any_root_may_say_how_it_is_mounted() {
+    fn permission_to_name_any_root_includes_its_mount_options() {
         let options = "root=/dev/vda rootfstype=ext4 rootflags=ro mount.usr=/dev/vdb netroot=nfs";
         assert_eq!(rules("'root'").refused_of_others(options), Vec::<String>::new());
         let one = rules("'root=/dev/vda'").refused_of_others(options);
@@ -224,7 +224,7 @@ mod tests {
 
     /// Without a `root=`, systemd takes the one that lies beside the firmware's boot partition.
     #[test]
-    fn no_root_is_the_root_that_systemd_finds() {
+    fn without_root_the_root_that_systemd_finds_is_refused() {
         let refuse = |allow: &str| rules(allow).refuse_found_root("quiet");
         assert!(refuse("") && refuse("'root=LABEL=a'"));
         assert!(!refuse("'root'") && !refuse("'root=gpt-auto'"));

@@ -133,7 +133,7 @@ impl Trust {
     /// A notice about the signatures that are not demanded, for the user of this trust; `None` if all are.
     #[must_use]
     pub fn unsigned_notice(&self) -> Option<&'static str> {
-        match (self.policy.lets_unsigned_run(), self.rules.demand_signature()) {
+        match (self.policy.allows_unsigned(), self.rules.demand_signature()) {
             (true, false) => Some("signatures are required neither for the workflow nor for all images"),
             (true, true) => Some("signatures are not required for all images"),
             (false, false) => Some("the workflow does not have to be signed"),

@@ -24,12 +24,12 @@ pub struct Candidate<'a> {
     /// The control URL as written; `None` when a workstation checks the workflow.
     pub control_url: Option<&'a str>,
     /// What authenticates it other than its own signature.
-    pub voucher: Voucher,
+    pub provenance: Provenance,
 }
 
 /// What authenticates a workflow other than its own signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voucher {
+pub enum Provenance {
     /// Nothing.
     Nothing,
     /// The initrd that contains it.
@@ -118,12 +118,12 @@ impl Candidate<'_> {
         if !rules.demand_signature() {
             return Ok(Signer::NotDemanded);
         }
-        match self.voucher {
-            Voucher::Initrd => return Ok(Signer::Initrd),
-            Voucher::Policy if self.control_url.is_some_and(|url| rules.accepts_artifact(url)) => {
+        match self.provenance {
+            Provenance::Initrd => return Ok(Signer::Initrd),
+            Provenance::Policy if self.control_url.is_some_and(|url| rules.accepts_artifact(url)) => {
                 return Ok(Signer::Policy);
             }
-            Voucher::Policy | Voucher::Nothing => {}
+            Provenance::Policy | Provenance::Nothing => {}
         }
         let accepted = rules.accepted(self.control_url);
         if accepted.is_empty() {

@@ -33,7 +33,7 @@ fn empty_registry() -> String {
 }
 
 #[test]
-fn a_bundle_that_nobody_signed_does_not_say_what_a_tag_means() {
+fn an_unsigned_bundle_does_not_decide_what_a_tag_means() {
     let (home, registry) = (tempfile::tempdir().unwrap(), empty_registry());
     let name = format!("{registry}/tool:1");
     let mut writer = Writer::new(&home.path().join("bundle")).unwrap();

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_of_a_network_is_everybodys() {
+    fn the_last_address_of_a_network_is_broadcast() {
         let is = |address: [u8; 4], prefix| is_broadcast(address.into(), prefix);
         assert!(is([10, 0, 2, 255], 24) && is([10, 0, 255, 255], 16));
         assert!(!is([10, 0, 2, 255], 16) && !is([10, 0, 2, 255], 31) && !is([10, 0, 2, 255], 32));

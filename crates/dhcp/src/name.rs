@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_names_may_refer_to_names_before() {
+    fn an_entry_may_refer_to_earlier_names() {
         // The example of RFC 3397, section 2: `eng.apple.com`, and `marketing` with a pointer to `apple.com`.
         let example = b"\x03eng\x05apple\x03com\x00\x09marketing\xc0\x04";
         assert_eq!(list(example).unwrap(), ["eng.apple.com", "marketing.apple.com"]);

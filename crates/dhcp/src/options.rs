@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_of_an_option_are_put_together() {
+    fn the_parts_of_an_option_are_joined() {
         let mut options = Options::default();
         options.add(&[PAD, 6, 4, 10, 0, 0, 1, 6, 2, 10, 0, PAD, END, 7]).unwrap();
         options.add(&[6, 2, 0, 2]).unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_another_length_is_none() {
+    fn an_option_of_another_length_is_ignored() {
         let mut options = Options::default();
         options.add(&[51, 3, 0, 0, 1, 53, 2, 5, 5, 6, 5, 1, 2, 3, 4, 5, 54, 0]).unwrap();
         assert_eq!((options.number(51), options.byte(53), options.address(54)), (None, None, None));

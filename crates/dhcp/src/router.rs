@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_whose_time_is_over_is_left_out() {
+    fn an_expired_server_is_omitted() {
         let read = Advertisement::parse(&advertisement(0, &[&servers(0)])).unwrap();
         assert!(read.name_servers.is_empty());
     }

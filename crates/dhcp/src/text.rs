@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_loader_s_file_is_no_url() {
+    fn the_file_of_a_boot_loader_is_not_a_url() {
         assert_eq!(
             url(b"http://boot.example/${mac}.yaml\0\0").as_deref(),
             Some("http://boot.example/${mac}.yaml")

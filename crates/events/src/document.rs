@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_is_made_of_the_table() {
+    fn the_published_documents_match_the_table() {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
         for (name, expected) in [("events.schema.json", schema()), ("events.md", page())] {
             let published = std::fs::read_to_string(format!("{docs}/{name}")).unwrap_or_default();

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_off_and_says_so() {
+    fn a_long_text_is_truncated_visibly() {
         let line = record(&"ä".repeat(1 << 20)).line().unwrap();
         assert!(line.len() < 17 << 10, "{}", line.len());
         assert!(line.contains("… (2080768 bytes omitted)"), "{}", &line[line.len() - 100..]);

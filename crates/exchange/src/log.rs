@@ -30,10 +30,10 @@ const TAIL: usize = 256 << 10;
 /// Bytes per read: the capacity of a pipe (pipe(7)).
 const BLOCK: usize = 64 << 10;
 /// How often the file is rewritten, once something was cut out.
-const WRITE_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const WRITE_INTERVAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Time limit for reading the rest of the pipe.
 const READ_LIMIT: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The log of one service.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Reader {
     fn work(&self) {
         let mut block = vec![0; BLOCK];
         loop {
-            let every = self.kept().is_file_old().then_some(&WRITE_EVERY);
+            let every = self.kept().is_file_old().then_some(&WRITE_INTERVAL);
             let mut waited_for = [PollFd::new(&self.source, PollFlags::IN)];
             if rustix::io::retry_on_intr(|| poll(&mut waited_for, every)).is_err() {
                 return;
@@ -161,7 +161,7 @@ impl Reader {
     fn catch_up(&self) {
         let start = Instant::now();
         while rustix::io::ioctl_fionread(&self.source).unwrap_or(0) > 0 && start.elapsed() < READ_LIMIT {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_beginning_and_the_end_of_a_log_are_kept_and_no_more() {
+    fn only_the_beginning_and_the_end_of_a_log_are_kept() {
         let home = tempfile::tempdir().unwrap();
         let log = ServiceLog::create_in(&Directory::open(home.path()).unwrap(), "job.noisy.log").unwrap();
         let path = home.path().join("services/job.noisy.log");
@@ -223,7 +223,7 @@ mod tests {
             if text.ends_with("\nline 639\n") || start.elapsed() > Duration::from_secs(60) {
                 break text;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         };
         let written: usize = (0..640).map(|number| 100_000 + format!("\nline {number}\n").len()).sum();
         let cut = format!("\n[… {} bytes removed here …]\n", written - HEAD - TAIL);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_grows_as_it_is_written_and_goes_when_it_is_not_wanted() {
+    fn a_log_grows_while_written_and_is_removed_when_not_kept() {
         let home = tempfile::tempdir().unwrap();
         let log = ServiceLog::create_in(&Directory::open(home.path()).unwrap(), "a.log").unwrap();
         let path = home.path().join("services/a.log");

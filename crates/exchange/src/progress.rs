@@ -12,7 +12,7 @@ use untrusted_fs::{Directory, Links};
 const FIFO: &str = "progress";
 const PLAIN: &str = "dc_progress";
 /// The interval at which the plain progress file is polled.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes that are read from the plain file at each poll; further ones are shown later.
 const LOOK_LIMIT: u64 = 64 << 10;
 /// Bytes of a line that are shown; a screen is narrower.
@@ -184,7 +184,7 @@ impl Plain {
             while let Some(plain) = watched.upgrade() {
                 plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
                 drop(plain);
-                thread::sleep(LOOK_EVERY);
+                thread::sleep(POLL_INTERVAL);
             }
         });
         Ok(plain)
@@ -266,7 +266,7 @@ mod tests {
     const MODE: u32 = 0o666;
 
     #[test]
-    fn where_others_are_only_root_writes_progress_lines() {
+    fn progress_files_are_writable_by_root_only_on_shared_machines() {
         for (writers, expected) in [(Writers::Everybody, 0o666), (Writers::Root, 0o600)] {
             let home = tempfile::tempdir().unwrap();
             let directory = Arc::new(Directory::open(home.path()).unwrap());
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_our_end_of_the_lines_takes_no_memory() {
+    fn a_forged_end_marker_uses_no_memory() {
         let home = tempfile::tempdir().unwrap();
         let directory = Directory::open(home.path()).unwrap();
         let recorder = Arc::new(Recorder::default());
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_new_lines_are_taken() {
+    fn only_complete_new_lines_are_read() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         fs::write(&path, "one\ntwo\nthr").unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_bounded() {
+    fn a_probe_is_bounded() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         File::create(&path).unwrap().set_len(10 << 30).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_takes_no_memory() {
+    fn a_line_without_end_uses_bounded_memory() {
         let (mut lines, mut shown) = (Lines::default(), Vec::new());
         for block in ["on", "e\ntw", "o", "\n"] {
             lines.take(block.as_bytes(), |line| shown.push(line.to_vec()));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_container_puts_in_a_file_s_place_is_not_opened() {
+    fn a_file_replaced_by_a_container_is_not_opened() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
         let plain = Plain::show(&directory, Screen::new(Arc::new(Recorder::default())), MODE).unwrap();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_takes_so_many_lines_at_most() {
+    fn the_number_of_log_lines_is_limited() {
         let recorder = Arc::new(Recorder::default());
         let screen = Screen::new(Arc::clone(&recorder) as Arc<dyn ProgressSink>);
         screen.show(b"first");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_comes_though_a_writer_floods() {
+    fn the_relay_ends_although_a_writer_floods() {
         let home = tempfile::tempdir().unwrap();
         let directory = Arc::new(Directory::open(home.path()).unwrap());
         let sink: Arc<dyn ProgressSink> = Arc::new(Recorder::default());

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_told_and_not_read() {
+    fn result_files_of_other_containers_are_reported_and_not_read() {
         let home = tempfile::tempdir().unwrap();
         let results = results(home.path());
         assert!(results.not_taken().is_empty());

@@ -294,7 +294,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn only_a_run_s_own_mount_is_let_go_of() {
+    fn only_the_mount_of_the_run_is_unmounted() {
         let root = "22 1 254:0 / / rw - ext4 /dev/vda1 rw\n";
         let disk = "40 22 254:16 / /iguana rw,relatime shared:1 - ext4 /dev/vdb rw\n";
         let ours = "41 22 0:40 / /iguana rw,nosuid,nodev shared:2 - tmpfs iguana rw,size=65536k\n";
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_containers_share_is_found_wherever_it_is_mounted_again() {
+    fn the_shared_directory_is_found_wherever_it_is_mounted() {
         let shared = "41 22 0:40 / /iguana rw - tmpfs iguana rw\n42 41 0:41 / /iguana/unprivileged rw - tmpfs iguana rw\n\
             43 22 0:42 / /run/iguana rw - tmpfs tmpfs rw\n44 43 0:43 / /run/iguana/store rw - tmpfs tmpfs rw\n";
         let there = |line: &str| is_shown_below(&format!("{shared}{line}"), Path::new("/sysroot"));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_hold_the_machine() {
+    fn only_root_can_hold_the_lock_of_the_machine() {
         let home = tempfile::tempdir().unwrap();
         let own = Directory::open(home.path()).unwrap();
         let held = lock_in(&own).unwrap();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_containers_are_known_however_they_are_written() {
+    fn paths_of_containers_are_recognised_in_every_spelling() {
         for path in ["/iguana", "/iguana/new", "//run/./iguana/x", "/tmp/../iguana", "iguana/x", "/../iguana"]
         {
             assert!(is_of_containers(Path::new(path)), "{path}");

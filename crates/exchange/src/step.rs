@@ -85,7 +85,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
-    fn outputs_come_from_the_file_that_was_made_whatever_is_in_its_place() {
+    fn outputs_are_read_from_the_created_file_even_if_replaced() {
         let home = tempfile::tempdir().unwrap();
         let victim = home.path().join("victim");
         fs::write(&victim, "victim").unwrap();

@@ -376,12 +376,12 @@ mod tests {
     /// RFC 8446, section 6.1: without `close_notify` the data may be truncated. RFC 9112, section 9.8: such an answer
     /// is incomplete.
     #[test]
-    fn an_answer_that_somebody_cut_off_is_not_whole() {
+    fn a_truncated_answer_is_incomplete() {
         let client = Client::new(&Roots::from_pem(CERTIFICATE).unwrap());
         assert_eq!(fetch(&client, &ending(true)).unwrap(), b"jobs: {first: {}}");
         let failure = fetch(&client, &ending(false)).unwrap_err();
         let error = format!("{:#}", failure.error);
-        assert!(error.contains("the connection was cut off") && failure.may_pass(), "{error}");
+        assert!(error.contains("the connection was cut off") && failure.is_transient(), "{error}");
     }
 
     #[test]
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_drips_ends_within_its_time_and_says_so() {
+    fn a_document_sent_slowly_ends_within_its_time_limit_with_an_error() {
         for head in ["content-length: 1000000\r\n\r\n", "\r\n"] {
             let url = dripping(head);
             let told = in_a_second(&url);
@@ -427,13 +427,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_drips_where_nothing_can_be_read_ends_within_its_time() {
+    fn a_slow_body_ends_within_its_time_limit_where_nothing_can_be_read() {
         let told = in_a_second(&dripping("transfer-encoding: chunked\r\n\r\n5;a="));
         assert!(told.ends_with("the transfer did not finish within 1 s"), "{told}");
     }
 
     #[test]
-    fn headers_that_drip_end_within_the_time_of_the_document() {
+    fn slow_headers_end_within_the_time_limit_of_the_document() {
         let told = in_a_second(&dripping("x: "));
         assert!(told.ends_with("the transfer did not finish within 1 s"), "{told}");
     }
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_redirects_has_one_time_in_all() {
+    fn a_chain_of_redirects_shares_one_time_limit() {
         use std::io::Write as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/x", listener.local_addr().unwrap());
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn redirections_are_followed_for_a_time_at_most() {
+    fn following_redirects_has_a_time_limit() {
         let client = Client::new(&Roots::default());
         let follow = |hops, until| {
             client.follow(
@@ -506,11 +506,11 @@ mod tests {
         assert!(follow(3, later).is_ok());
         let error = follow(1, Instant::now()).err().expect("too late");
         assert!(error.to_string().contains("still redirects after 0 redirects and 60 s"), "{error:#}");
-        assert!(!Failure::from(error).may_pass());
+        assert!(!Failure::from(error).is_transient());
     }
 
     #[test]
-    fn a_document_has_its_size_at_most() {
+    fn the_size_of_a_document_is_limited() {
         for (largest, is_whole) in [(10, true), (9, false)] {
             let mut response = Response::builder().body(Body::builder().data("0123456789")).unwrap();
             let read = read_at_most(&mut response, largest);

@@ -4,7 +4,7 @@
 mod diagnosis;
 
 use crate::http::RESOLVE_LIMIT;
-use retry::Unsteady;
+use retry::TransientError;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -27,7 +27,7 @@ pub(crate) enum LookupError {
     /// The host does not exist, or has no address: a retry does not help.
     NoSuchName(String),
     /// No DNS server sent a usable answer.
-    Unsteady(Unsteady),
+    TransientError(TransientError),
 }
 
 impl LookupError {
@@ -35,7 +35,7 @@ impl LookupError {
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Self::NoSuchName(host) => anyhow::Error::msg(no_such_name(&host)),
-            Self::Unsteady(error) => error.into(),
+            Self::TransientError(error) => error.into(),
         }
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchName(host) => out.write_str(&no_such_name(host)),
-            Self::Unsteady(error) => error.fmt(out),
+            Self::TransientError(error) => error.fmt(out),
         }
     }
 }
@@ -110,17 +110,17 @@ pub(crate) fn addresses(place: &str, limit: Duration) -> Result<Vec<SocketAddr>,
 /// glibc also says "no such name" when it does not understand an answer. In that case a server has sent records.
 fn explain(host: &str, error: &io::Error) -> LookupError {
     let replies = diagnosis::ask(host);
-    if is_lasting(error) && !replies.iter().any(diagnosis::Reply::has_records) {
+    if is_permanent(error) && !replies.iter().any(diagnosis::Reply::has_records) {
         return LookupError::NoSuchName(host.into());
     }
     unsteady(format!("cannot look up `{host}`: {}", diagnosis::in_words(&replies)))
 }
 
-fn is_lasting(error: &io::Error) -> bool {
+fn is_permanent(error: &io::Error) -> bool {
     let text = error.to_string();
     LASTING.iter().any(|lasting| text.ends_with(lasting))
 }
 
 fn unsteady(text: String) -> LookupError {
-    LookupError::Unsteady(Unsteady(text))
+    LookupError::TransientError(TransientError(text))
 }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_halves_of_an_identity_belong_together() {
+    fn the_certificate_and_key_of_an_identity_match() {
         let files = |names: &[&str]| names.iter().map(|name| (name.to_string(), Vec::new())).collect();
         for (names, missing) in
             [(&["me.key", "x.cert"][..], "`me.cert`"), (&["me.cert", "you.key"], "`me.key`")]

@@ -91,7 +91,7 @@ mod tests {
     use anyhow::Context as _;
 
     #[test]
-    fn a_hint_is_found_below_later_context_and_does_not_show_in_the_chain() {
+    fn a_hint_is_found_below_later_context_and_not_shown_in_the_chain() {
         let error = Err::<(), _>(anyhow::anyhow!("no such file"))
             .context("cannot read `a`")
             .hint("make the file")
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_a_remedy_has_no_hint() {
+    fn an_error_without_a_hint_shows_none() {
         assert_eq!(of(&anyhow::anyhow!("x")), None);
     }
 }

@@ -35,10 +35,10 @@ pub(crate) enum Initrd {
 /// The main function of the worker in the standalone initrd. It decides, and sends the verdict to PID 1 on standard
 /// output.
 pub(crate) fn work() -> ExitCode {
-    memory::be_killed_last();
+    memory::protect_from_oom_killer();
     let cmdline = config::cmdline::read("/proc/cmdline");
     let report = Report::open();
-    supervise::keep_telling(&report);
+    supervise::report_periodically(&report);
     let (trust, settings) = read_trust(&cmdline);
     let verdict = Boot::new(Initrd::Standalone, &cmdline, &settings, &report).run(trust);
     Message::Decided(verdict).send();

@@ -11,9 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How often to check whether a thread or process has ended.
-const END_LOOK_EVERY: Duration = Duration::from_millis(5);
+const END_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How often to check how many bytes are still to be written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the disks may make no progress. The kernel gives up a request after 30 s, and retries a few times
 /// (`/sys/block/*/device/timeout`).
 const STALL_LIMIT: Duration = Duration::from_secs(90);
@@ -42,7 +42,7 @@ pub(crate) fn join<T>(thread: JoinHandle<T>, limit: Duration) -> Option<T> {
         if start.elapsed() > limit {
             return None;
         }
-        thread::sleep(END_LOOK_EVERY);
+        thread::sleep(END_POLL_INTERVAL);
     }
     thread.join().ok()
 }
@@ -65,14 +65,14 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> io::Result<ExitStat
                 format!("it did not end within {} s", limit.as_secs()),
             ));
         }
-        thread::sleep(END_LOOK_EVERY);
+        thread::sleep(END_POLL_INTERVAL);
     }
 }
 
 /// Writes all cached data to the disks (sync(2)); `false` if that did not finish. Each check calls `tell` with the
 /// bytes that are left.
 pub(crate) fn sync_disks(tell: impl FnMut(u64)) -> bool {
-    let limits = Limits { look: LOOK_EVERY, stall: STALL_LIMIT, total: SYNC_LIMIT };
+    let limits = Limits { look: POLL_INTERVAL, stall: STALL_LIMIT, total: SYNC_LIMIT };
     begin(rustix::fs::sync).is_some_and(|written| ends_while_less(&written, limits, unwritten, tell))
 }
 
@@ -124,7 +124,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn what_never_ends_is_left_behind_at_its_limit() {
+    fn work_that_never_ends_is_abandoned_at_its_limit() {
         let start = Instant::now();
         let ended = within(Duration::from_millis(100), || thread::sleep(Duration::from_secs(3600)));
         assert!(ended.is_none() && start.elapsed() < Duration::from_secs(10));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_or_a_program_that_does_not_end_is_given_up() {
+    fn waiting_for_a_thread_or_a_program_has_a_limit() {
         let limit = Duration::from_millis(100);
         assert!(join(thread::spawn(|| thread::sleep(Duration::from_secs(3600))), limit).is_none());
         assert_eq!(join(thread::spawn(|| 7), Duration::from_secs(60)), Some(7));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_waited_for_as_long_as_it_takes_anything() {
+    fn a_slow_disk_is_waited_for_while_it_makes_progress() {
         let limits = || Limits {
             look: Duration::from_millis(10),
             stall: Duration::from_millis(200),

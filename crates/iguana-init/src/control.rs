@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use config::cmdline::Settings;
 use config::rules::Rules;
 use config::trust::Trust;
-use config::workflow_trust::{Admitted, Authenticated, BundledPins, Candidate, Signer, Voucher};
+use config::workflow_trust::{Admitted, Authenticated, BundledPins, Candidate, Provenance, Signer};
 use fetch::http::{Deadline, RetryEvent};
 use fetch::{http, tftp};
 use hint::{WithHint as _, hinted};
@@ -47,7 +47,7 @@ pub(crate) struct Document {
     inside: Option<HashMap<String, Vec<u8>>>,
     /// The control URL as requested, before the machine's facts were filled in.
     control_url: String,
-    voucher: Voucher,
+    provenance: Provenance,
     /// The bundle with its images, if it came in one.
     bundle: Option<Bundle>,
 }
@@ -113,21 +113,21 @@ impl Document {
 
     /// A document without artifact or bundle. The bundled workflow is as trusted as the keys in the same initrd.
     fn alone(origin: &str, bytes: Vec<u8>) -> Self {
-        let voucher = if origin == BUNDLED { Voucher::Initrd } else { Voucher::Nothing };
+        let provenance = if origin == BUNDLED { Provenance::Initrd } else { Provenance::Nothing };
         let (origin, control_url) = (origin.to_owned(), origin.to_owned());
-        Self { origin, bytes, inside: None, control_url, voucher, bundle: None }
+        Self { origin, bytes, inside: None, control_url, provenance, bundle: None }
     }
 
-    fn bundled(origin: &str, opened: Opened, voucher: Voucher) -> Self {
+    fn bundled(origin: &str, opened: Opened, provenance: Provenance) -> Self {
         let Opened { documents: mut inside, bundle } = opened;
         let bytes = inside.remove(artifact::WORKFLOW).unwrap_or_default();
-        Self { inside: Some(inside), voucher, bundle: Some(bundle), ..Self::alone(origin, bytes) }
+        Self { inside: Some(inside), provenance, bundle: Some(bundle), ..Self::alone(origin, bytes) }
     }
 
     fn authenticate(self, sources: &Sources<'_>) -> anyhow::Result<ControlFile> {
-        let Self { origin, bytes, control_url, voucher, .. } = &self;
+        let Self { origin, bytes, control_url, provenance, .. } = &self;
         let control_url = Some(control_url.as_str());
-        let candidate = Candidate { origin, bytes, control_url, voucher: *voucher };
+        let candidate = Candidate { origin, bytes, control_url, provenance: *provenance };
         let beside = |ending: &str| self.beside(ending, sources);
         let authenticated = candidate.authenticate(&sources.trust.rules, &beside)?;
         tell_signer(&authenticated, sources.report);
@@ -188,7 +188,7 @@ impl Sources<'_> {
         self.report.detail(format_args!("workflow: may run {}", approval.reason()));
         self.tell_images(url, &opened.bundle);
         let is_signed = approval.is_by_signature();
-        Ok(Document::bundled(url, opened, if is_signed { Voucher::Policy } else { Voucher::Nothing }))
+        Ok(Document::bundled(url, opened, if is_signed { Provenance::Policy } else { Provenance::Nothing }))
     }
 
     /// A workflow or a bundle, in the initrd or on a disk of this machine.
@@ -205,7 +205,7 @@ impl Sources<'_> {
             None => return Ok(Document::alone(url, media::read(Path::new(url))?)),
         };
         self.tell_images(url, &opened.bundle);
-        Ok(Document::bundled(url, opened, Voucher::Nothing))
+        Ok(Document::bundled(url, opened, Provenance::Nothing))
     }
 
     fn tell_images(&self, url: &str, bundle: &Bundle) {

@@ -222,7 +222,7 @@ fn matching(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<std::path:
 
 /// Hook `pre-mount`: runs the boot. Then dracut continues with what is mounted, or opens its shell if that was decided.
 fn pre_mount() -> u8 {
-    memory::be_killed_last();
+    memory::protect_from_oom_killer();
     let cmdline = command_line();
     let (trust, settings) = boot::read_trust(&cmdline);
     let trust = trust.and_then(|trust| refuse_init(&trust.rules, &cmdline).at(Stage::Trust).map(|()| trust));
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_alone_is_for_others() {
+    fn a_root_option_alone_is_left_to_others() {
         assert!(is_ours("quiet rd.iguana.containers=a", false));
         assert!(is_ours("root=/dev/vda1 rd.iguana.control_url=http://a/b", false));
         assert!(is_ours("quiet", true));
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mount_of_the_new_root_has_its_place_in_the_order_of_systemd() {
+    fn the_mount_of_the_new_root_is_ordered_by_systemd() {
         for line in ["After=dracut-pre-mount.service", "Before=initrd-root-fs.target", "Where=/sysroot"] {
             assert!(ROOT_UNIT_TEXT.lines().any(|it| it == line), "{line}");
         }

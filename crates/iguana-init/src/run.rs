@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use arguments::Arguments;
 use config::cmdline::Settings;
 use config::trust::Trust;
-use config::workflow_trust::{Candidate, Voucher};
+use config::workflow_trust::{Candidate, Provenance};
 use fetch::http::{DOCUMENT_LIMIT, Proxies};
 use hint::WithHint as _;
 use oci_reference::Machine;
@@ -83,7 +83,7 @@ fn run(arguments: &Arguments, report: &Report) -> Result<End, Failure> {
         origin: &arguments.file,
         bytes: &bytes,
         control_url: Some(&arguments.file),
-        voucher: Voucher::Nothing,
+        provenance: Provenance::Nothing,
     };
     let authenticated = candidate.authenticate(&trust.rules, &beside).at(Stage::Trust)?;
     control::tell_signer(&authenticated, report);
@@ -165,7 +165,7 @@ mod tests {
 
     /// The directory of a workflow may belong to another user.
     #[test]
-    fn what_lies_beside_a_workflow_is_a_bounded_file_of_its_directory() {
+    fn a_file_next_to_a_workflow_is_bounded_and_in_its_directory() {
         let home = tempfile::tempdir().unwrap();
         let place = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
         assert!(read_beside(&place("absent")).unwrap().is_none());

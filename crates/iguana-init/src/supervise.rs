@@ -6,7 +6,7 @@ mod watchdog;
 mod worker;
 
 pub(crate) use watchdog::{After, Watchdog};
-pub(crate) use worker::{Message, keep_telling};
+pub(crate) use worker::{Message, report_periodically};
 
 use crate::bounded;
 use crate::handover;
@@ -36,9 +36,9 @@ const SHELL: &str = "/bin/sh";
 /// How long a console may take to send its buffer: 4 KiB at 9600 Bd.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How often to check whether the shell has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the remaining bytes are reported while the disks are synced, in checks of one second.
-const TELL_EVERY: u64 = 3;
+const REPORT_INTERVAL: u64 = 3;
 
 /// What the worker has decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,7 +181,7 @@ fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
     // No limit: the user decides when the shell ends.
     while !has_been_reaped(&shell) {
         watchdog.feed(report);
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ pub(crate) fn end(how: RebootCommand, watchdog: &mut Watchdog, report: &Report) 
     let is_written = bounded::sync_disks(|left| {
         watchdog.feed(report);
         looks += 1;
-        if looks % TELL_EVERY == 0 {
+        if looks % REPORT_INTERVAL == 0 {
             report.say(format_args!("waiting for the disks: {} MiB left to write", left >> 20));
         }
     });

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kvm_is_proved_once() {
+    fn kvm_is_tested_once() {
         let directory = tempfile::tempdir().unwrap();
         let memory = directory.path().join("cache/accelerator");
         let first = Accelerator::remembered(Some(&memory), "boot qemu", open_device(), || Ok(true)).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_from_another_boot_is_not_believed() {
+    fn an_answer_from_another_boot_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let memory = directory.path().join("accelerator");
         Accelerator::remembered(Some(&memory), "boot-a qemu", open_device(), || Ok(true)).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_device_nothing_is_asked_nor_remembered() {
+    fn a_missing_kvm_device_is_neither_tested_nor_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let memory = directory.path().join("accelerator");
         let asked = || panic!("a guest was started without the device");
@@ -182,7 +182,7 @@ mod tests {
 
     /// Tests the guest itself with the accelerator that works everywhere. Needs QEMU.
     #[test]
-    fn the_tiny_guest_says_its_line_and_ends() {
+    fn the_tiny_guest_prints_its_line_and_ends() {
         let program = crate::on_path("qemu-system-x86_64").expect("QEMU is on the PATH");
         // This tests what the guest does, not its speed: loading QEMU from a cold disk may be slow.
         assert!(runs_guests(&program, Accelerator::Tcg, Duration::from_secs(60)).unwrap());

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_is_told_at_once_with_the_messages_of_qemu() {
+    fn an_early_exit_is_reported_at_once_with_the_messages_of_qemu() {
         let (mut console, _directory) = console("echo no such disk >&2; exit 1");
         let start = Instant::now();
         let error = console.expect_any(&["a", "b"], Duration::from_secs(60)).unwrap_err().to_string();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_ends_the_machine() {
+    fn dropping_a_machine_ends_it() {
         let (console, _directory) = console("exec sleep 60");
         let process = PathBuf::from(format!("/proc/{}", console.pid()));
         assert!(process.exists());

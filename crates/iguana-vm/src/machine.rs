@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_has_the_monitor_snapshot_and_extra_come_last() {
+    fn a_terminal_has_the_monitor_and_extra_options_come_last() {
         let machine = Machine {
             serial: Serial::Terminal,
             snapshot: true,

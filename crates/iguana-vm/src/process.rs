@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_has_used_some() {
+    fn the_current_process_has_used_processor_time() {
         assert!(cpu_seconds(std::process::id()).is_some());
     }
 }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_runs_into_the_next() {
+    fn the_parts_do_not_overlap() {
         assert!(REAL_MODE + real_mode().len() <= PROTECTED_MODE);
         assert!(PROTECTED_MODE + protected_mode().len() <= LONG_MODE);
         assert!(LONG_MODE + long_mode().len() <= DESCRIPTORS);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn push_returns_just_the_lines_that_ended() {
+    fn push_returns_complete_lines_only() {
         let mut transcript = said(&["one\ntw"]);
         let ended = transcript.push(b"o\nthree\nfo", Moment::default());
         assert_eq!(ended.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["two", "three"]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_goes_on_after_the_last_find() {
+    fn a_search_continues_after_the_last_match() {
         let transcript = said(&["job a: started\njob b: started\n", "# "]);
         let first = transcript.find(Position::default(), &["started"]).unwrap();
         assert_eq!(first.line.text, "job a: started");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_searched_is_not_searched_again_but_an_open_line_is() {
+    fn complete_lines_are_searched_once_and_an_open_line_again() {
         let transcript = said(&["one\ntwo\nthr"]);
         let place = transcript.searched(Position::default());
         assert!(transcript.find(place, &["one"]).is_none());

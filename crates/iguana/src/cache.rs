@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_is_made_once_for_its_key() {
+    fn a_value_is_made_once_per_key() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::Kept(directory.path().join("cache"));
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_used_for_long_goes() {
+    fn entries_unused_for_long_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::Kept(directory.path().into());
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));

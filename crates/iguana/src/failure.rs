@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_tells_every_code() {
+    fn the_help_lists_every_exit_code() {
         assert!(Exit::help_of_check().starts_with("Exit codes:\n  0  success"));
         assert!(Exit::help_of_check().ends_with("  3  a workflow has errors\n"));
         assert!(Exit::help_of_try().ends_with("  4  the workflow failed\n"));

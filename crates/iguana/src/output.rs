@@ -78,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_leaves_is_no_failure_and_a_full_disk_is() {
+    fn a_closed_pipe_is_not_a_failure_but_a_full_disk_is() {
         assert!(write(Refusing(ErrorKind::BrokenPipe), "text").is_ok());
         assert!(write(Refusing(ErrorKind::StorageFull), "text").is_err());
     }
 
     #[test]
-    fn a_file_has_no_colour_unless_it_is_wanted() {
+    fn a_file_has_no_colour_unless_requested() {
         let file = tempfile::tempfile().unwrap();
         assert!(!Color::Auto.is_for(&file) && !Color::Never.is_for(&file) && Color::Always.is_for(&file));
     }

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_goes_where_it_was_begun_whoever_moves_the_directory() {
+    fn an_output_is_written_where_it_was_begun_even_if_the_directory_moves() {
         let home = tempfile::tempdir().unwrap();
         let [directory, moved] = ["directory", "moved"].map(|name| home.path().join(name));
         fs::create_dir(&directory).unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_written_over() {
+    fn sockets_and_directories_are_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).unwrap();
         fs::create_dir(directory.path().join("directory")).unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_is_written_to_as_it_is() {
+    fn open_files_and_devices_are_written_to_directly() {
         write(Path::new("/dev/null"), PUBLIC, b"text").unwrap();
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
         let file = tempfile::NamedTempFile::new().unwrap();

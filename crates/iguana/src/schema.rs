@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn another_spelling_is_there_and_deprecated() {
+    fn another_spelling_is_accepted_and_deprecated() {
         let schema = schema();
         assert_eq!(schema["properties"]["on_failure"]["deprecated"], true);
         assert_eq!(schema["properties"]["on-failure"].get("deprecated"), None);

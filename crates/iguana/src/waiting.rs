@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often a wait is told.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tells the wait and its duration until it is dropped.
 pub(crate) struct Waiting {
@@ -19,7 +19,7 @@ impl Waiting {
         let (end, ended) = channel::<()>();
         let (start, limit) = (Instant::now(), limit.as_secs());
         thread::spawn(move || {
-            while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while ended.recv_timeout(REPORT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let seconds = start.elapsed().as_secs();
                 output::note(format_args!("{what}, {seconds} s of {limit} s"));
             }

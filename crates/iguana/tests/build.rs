@@ -18,7 +18,7 @@ use system::{RELEASE, System, fails, kernel, module, succeeds, unpack};
 const FLOW: &[u8] = b"jobs: {a: {container: {image: r.example/a}}}\n";
 
 #[test]
-fn two_builds_are_identical_wherever_and_by_whomever() {
+fn builds_by_different_users_in_different_directories_are_identical() {
     let system = System::new();
     system.write("flow.yaml", FLOW);
     succeeds(&mut system.build("one.img", &["--fresh", "--workflow", "flow.yaml"]));
@@ -53,7 +53,7 @@ fn the_cache_gives_what_a_fresh_build_gives() {
 }
 
 #[test]
-fn a_changed_module_is_packed_anew() {
+fn a_changed_module_is_packed_again() {
     let system = System::new();
     succeeds(&mut system.build("one.img", &[]));
     system.write_module("kernel/fs/new.ko", &module("new", "depends=", RELEASE));
@@ -62,7 +62,7 @@ fn a_changed_module_is_packed_anew() {
 }
 
 #[test]
-fn the_initrd_has_what_was_asked_for() {
+fn the_initrd_has_the_requested_contents() {
     let system = System::new();
     system.write("flow.yaml", FLOW);
     system.write("registries.conf", b"[[registry]]\nlocation = \"10.0.2.2:5000\"\ninsecure = true\n");
@@ -122,7 +122,7 @@ fn refuses(system: &System, more: &[&str], error: &str, hint: &str) {
 }
 
 #[test]
-fn a_wrong_kernel_is_told() {
+fn a_wrong_kernel_is_reported() {
     let system = System::new();
     let refuses_kernel = |kernel: &str, error: &str| {
         let arguments = ["build", "--init", "iguana-init", "--output", "initrd", "--kernel", kernel];
@@ -139,7 +139,7 @@ fn a_wrong_kernel_is_told() {
 }
 
 #[test]
-fn wrong_modules_are_told() {
+fn wrong_modules_are_reported() {
     let system = System::new();
     let empty = system.path("empty");
     fs::create_dir(&empty).unwrap();
@@ -153,7 +153,7 @@ fn wrong_modules_are_told() {
 }
 
 #[test]
-fn a_kernel_that_cannot_mount_the_image_is_told() {
+fn a_kernel_that_cannot_mount_the_image_is_reported() {
     let system = System::new();
     fs::remove_file(system.modules().join("kernel/fs/squashfs/squashfs.ko")).unwrap();
     refuses(&system, &[], "this kernel lacks `squashfs`", "squashfs");
@@ -162,7 +162,7 @@ fn a_kernel_that_cannot_mount_the_image_is_told() {
 }
 
 #[test]
-fn a_wrong_file_is_told() {
+fn a_wrong_file_is_reported() {
     let system = System::new();
     system.write("text", b"hello");
     refuses(&system, &["--workflow", "absent.yaml"], "cannot read the workflow `absent.yaml`", "--workflow");
@@ -184,7 +184,7 @@ fn a_wrong_file_is_told() {
 }
 
 #[test]
-fn an_initrd_with_logins_is_its_owners_alone() {
+fn an_initrd_with_logins_is_readable_by_its_owner_only() {
     let system = System::new();
     let mode = || fs::metadata(system.path("initrd")).unwrap().permissions().mode() & 0o777;
     succeeds(&mut system.build("initrd", &[]));
@@ -201,7 +201,7 @@ fn an_initrd_with_logins_is_its_owners_alone() {
 }
 
 #[test]
-fn a_workflow_is_checked_and_all_its_findings_are_told() {
+fn a_workflow_is_checked_and_all_its_findings_are_reported() {
     let system = System::new();
     system.write("typo.yaml", b"jobs:\n  a:\n    containre: {image: x}\n  b: {}\n");
     let told = fails(&mut system.build("initrd", &["--workflow", "typo.yaml"]));
@@ -215,7 +215,7 @@ fn a_workflow_is_checked_and_all_its_findings_are_told() {
 }
 
 #[test]
-fn a_workflow_that_is_only_warned_of_is_taken() {
+fn a_workflow_with_warnings_is_accepted() {
     let system = System::new();
     system.write("noted.yaml", b"on: push\njobs: {a: {container: r.example/a}}\n");
     let mut build = system.build("initrd", &["--workflow", "noted.yaml"]);
@@ -225,7 +225,7 @@ fn a_workflow_that_is_only_warned_of_is_taken() {
 }
 
 #[test]
-fn a_program_that_cannot_start_in_the_initrd_is_told() {
+fn a_program_that_cannot_start_in_the_initrd_is_reported() {
     let system = System::new();
     system.write("text", b"hello");
     // `/proc/self/exe` is this test program, which has shared libraries.
@@ -238,7 +238,7 @@ fn a_program_that_cannot_start_in_the_initrd_is_told() {
 }
 
 #[test]
-fn a_missing_tool_is_told_with_its_package() {
+fn a_missing_tool_is_reported_with_its_package() {
     let system = System::new();
     let told = fails(system.build("initrd", &[]).env("PATH", "/nowhere"));
     assert!(told.contains("error: `mksquashfs` is not on the PATH"), "{told}");
@@ -252,7 +252,7 @@ fn a_missing_tool_is_told_with_its_package() {
 }
 
 #[test]
-fn a_failed_packing_is_told_with_what_the_tool_says() {
+fn a_failure_to_pack_includes_the_output_of_the_tool() {
     let system = System::new();
     let tool = system.write("bin/mksquashfs", b"#!/bin/sh\necho no room >&2\nexit 1\n");
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
@@ -264,7 +264,7 @@ fn a_failed_packing_is_told_with_what_the_tool_says() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_told() {
+fn an_output_that_cannot_be_written_is_reported() {
     let system = System::new();
     let told = fails(&mut system.build("absent/initrd", &[]));
     assert!(told.starts_with("iguana: error: cannot write `absent/initrd`"), "{told}");
@@ -279,7 +279,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// The trust directory may belong to another user than the one who builds.
 #[test]
-fn a_trust_directory_brings_nothing_from_elsewhere_into_an_initrd() {
+fn a_trust_directory_cannot_add_foreign_files_to_an_initrd() {
     let system = System::new();
     let outside = tempfile::tempdir().unwrap();
     let secret = outside.path().join("shadow");

@@ -71,7 +71,7 @@ fn json(output: &Output) -> Value {
 }
 
 #[test]
-fn every_mistake_is_told_as_expected() {
+fn every_mistake_is_reported_as_expected() {
     let is_update = std::env::var_os("UPDATE_EXPECTED").is_some();
     let mut wrong = Vec::new();
     for path in workflows("invalid") {
@@ -179,7 +179,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_hostile_workflow_costs_little_and_is_refused() {
+fn a_malicious_workflow_is_refused_at_little_cost() {
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes, rule) in hostile() {
         fs::write(directory.path().join("flow.yaml"), bytes).unwrap();
@@ -216,7 +216,7 @@ fn every_rule_has_a_case_and_every_case_a_rule() {
 }
 
 #[test]
-fn all_files_are_checked_and_the_exit_code_says_what_was_found() {
+fn all_files_are_checked_and_the_exit_code_is_the_worst_result() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     write("good.yaml", "jobs: {a: {container: r.example/a}}");
@@ -248,7 +248,7 @@ fn the_standard_input_is_a_file_too() {
 }
 
 #[test]
-fn colours_are_for_terminals_and_for_those_who_ask() {
+fn colours_are_for_terminals_or_on_request() {
     let is_coloured = |arguments: &[&str]| {
         said(&check(&directory("invalid"), arguments).output().unwrap()).contains('\x1b')
     };
@@ -261,7 +261,7 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_stops_early_is_not_a_failure() {
     let mut command = check(&directory("invalid"), &["unknown-key-everywhere.yaml"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
@@ -270,7 +270,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn programs_are_told_lines_and_columns() {
+fn machine_readable_findings_have_lines_and_columns() {
     let run = |format: &str| {
         check(&directory("invalid"), &["--format", format, "wide-letters.yaml", "../valid/smallest.yaml"])
             .output()
@@ -295,7 +295,7 @@ fn programs_are_told_lines_and_columns() {
 }
 
 #[test]
-fn the_plan_is_shown_when_there_is_one() {
+fn a_valid_plan_is_shown() {
     let run = |arguments: &[&str]| check(&directory("valid"), arguments).output().unwrap();
     let output = run(&["--plan", "order.yaml"]);
     let expected = "\

@@ -125,7 +125,7 @@ fn the_table_has_one_row_for_each_key() {
 }
 
 #[test]
-fn every_named_test_is_there_and_uses_its_key() {
+fn every_named_test_exists_and_uses_its_key() {
     let document = document();
     let rows = rows(&document);
     let mut to_do = Vec::new();
@@ -305,7 +305,7 @@ fn every_example_is_accepted() {
 }
 
 #[test]
-fn every_fact_of_the_machine_is_told_and_no_other() {
+fn exactly_the_facts_of_the_machine_are_inserted() {
     let document = document();
     let told = |name: &str| document.contains(&format!("\n| `machine.{name}` | "));
     let missing = MACHINE.iter().filter(|name| !told(name));
@@ -321,7 +321,7 @@ const HANDOVER: &str = "docs/handover.md";
 const ARROWS: usize = 17;
 
 #[test]
-fn every_arrow_of_the_handover_has_a_test_that_is_there() {
+fn every_transition_of_the_handover_has_an_existing_test() {
     let document = fs::read_to_string(root().join(HANDOVER)).unwrap();
     let layouts = fs::read_to_string(root().join("tests/src/disks/layout/rows.rs")).unwrap();
     let (picture, table) = document.split_once("| arrow | tests |").unwrap();
@@ -348,7 +348,7 @@ fn every_arrow_of_the_handover_has_a_test_that_is_there() {
 }
 
 #[test]
-fn the_tests_that_the_page_about_security_names_are_there() {
+fn the_tests_named_in_the_security_page_exist() {
     let page = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
     let (_, attacks) = page.split_once("\n## Attacks\n").expect("a section `Attacks`");
     let rows = attacks.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
@@ -367,7 +367,7 @@ fn the_tests_that_the_page_about_security_names_are_there() {
 
 /// Checks links between pages and to files of the repository.
 #[test]
-fn links_lead_to_files() {
+fn links_point_to_files() {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages = pages.filter(|page| page.extension().is_some_and(|it| it == "md"));
     let mut dead = Vec::new();

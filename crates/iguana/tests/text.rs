@@ -67,7 +67,7 @@ fn registry(words: &'static str) -> String {
 }
 
 #[test]
-fn what_a_registry_says_is_text() {
+fn messages_of_a_registry_are_escaped() {
     for words in HOSTILE {
         let home = tempfile::tempdir().unwrap();
         let address = registry(words);
@@ -82,7 +82,7 @@ fn what_a_registry_says_is_text() {
 }
 
 #[test]
-fn what_a_workflow_and_its_name_say_is_text() {
+fn the_content_and_name_of_a_workflow_are_escaped() {
     for (number, words) in HOSTILE.iter().enumerate() {
         let home = tempfile::tempdir().unwrap();
         let name = words.replace('/', "_");

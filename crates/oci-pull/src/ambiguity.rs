@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_two_things_is_refused() {
+    fn an_ambiguous_document_is_refused() {
         let both = json!({"schemaVersion": 2, "config": {}, "layers": [], "manifests": []});
         for document in [
             both.clone(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_document_does_not_contradict_it() {
+    fn a_document_must_match_its_media_type() {
         let manifest = |own: &str| json!({"schemaVersion": 2, "mediaType": own, "config": {}, "layers": []});
         let index = |own: &str| json!({"schemaVersion": 2, "mediaType": own, "manifests": []});
         let bare = json!({"schemaVersion": 2, "config": {}, "layers": [], "manifests": null});
@@ -263,7 +263,7 @@ mod tests {
 
     /// Go puts the two objects together, and serde_json takes the last.
     #[test]
-    fn a_key_that_is_there_twice_is_refused() {
+    fn a_duplicate_key_is_refused() {
         let twice = br#"{"rootfs": {}, "config": {"User": "1000"}, "config": {"Cmd": ["id"]}}"#;
         let told = check_keys("the configuration", twice).unwrap_err().to_string();
         assert!(told.contains("its key `config` is there twice"), "{told}");
@@ -273,7 +273,7 @@ mod tests {
 
     /// 8 MiB of annotations of two letters took 350 MB of memory.
     #[test]
-    fn a_document_has_so_many_annotations_at_most() {
+    fn the_number_of_annotations_is_limited() {
         let entries = |count: usize| (0..count).map(|it| format!("\"{it}\":\"\",")).collect::<String>();
         for (count, is_taken) in [(ANNOTATIONS_LIMIT / 2, true), (ANNOTATIONS_LIMIT / 2 + 1, false)] {
             let (labels, annotations) = (entries(ANNOTATIONS_LIMIT / 2 - 1), entries(count - 1));
@@ -288,7 +288,7 @@ mod tests {
 
     /// 8 MiB of small objects took 700 MB of memory.
     #[test]
-    fn a_document_has_so_many_values_at_most() {
+    fn the_number_of_values_in_a_document_is_limited() {
         for (count, is_taken) in [(VALUES_LIMIT - 2, true), (VALUES_LIMIT - 1, false)] {
             let document = format!("{{\"x\": [{}0]}}", "0,".repeat(count - 1));
             let told = check_keys("it", document.as_bytes()).map_err(|error| error.to_string());
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_has_so_many_entries_at_most() {
+    fn the_number_of_entries_in_an_index_is_limited() {
         let entry =
             json!({"mediaType": OCI_MANIFEST, "size": 1, "digest": format!("sha256:{}", "0".repeat(64))});
         for (entries, is_taken) in [(ENTRIES_LIMIT, true), (ENTRIES_LIMIT + 1, false)] {

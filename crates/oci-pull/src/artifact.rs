@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_from_types_of_others() {
+    fn a_newer_version_is_distinguished_from_foreign_types() {
         for newer in ["application/vnd.iguana.workflow.v2+yaml", "application/vnd.iguana.index.v3"] {
             let error = check_version(newer).unwrap_err();
             assert!(

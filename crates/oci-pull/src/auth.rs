@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_special_key_decides() {
+    fn the_most_specific_key_decides() {
         let logins = logins(&format!(
             "{{\"auths\": {{\"index.docker.io/team\": {}, \"R.Example/team\": {}, \"r.example/team/x\": {}, \"r.example\": {}, \
              \"r.example:5000\": {}, \"https://index.docker.io/v1/\": {}, \"http://old.example/v1/\": {}, \
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_only_a_program_knows_is_refused_where_it_is_needed() {
+    fn a_login_that_needs_a_credential_helper_is_refused_where_needed() {
         let helper = logins("{\"credHelpers\": {\"r.example\": \"pass\"}}");
         let store = logins("{\"auths\": {\"r.example\": {}}, \"credsStore\": \"desktop\"}");
         for (logins, program) in [(helper, "docker-credential-pass"), (store, "docker-credential-desktop")] {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_told_without_what_it_holds() {
+    fn a_damaged_login_is_reported_without_its_content() {
         for auth in ["c2VjcmV0", "secret!"] {
             let logins = logins(&format!("{{\"auths\": {{\"r.example\": {{\"auth\": \"{auth}\"}}}}}}"));
             let error = logins.find("r.example/x").unwrap_err();

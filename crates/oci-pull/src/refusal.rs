@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_a_registry_are_shown_bounded() {
+    fn the_error_message_of_a_registry_is_bounded() {
         for (body, expected) in [
             (
                 r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hint_knows_who_asked() {
+    fn the_hint_depends_on_the_caller() {
         let hint = |status, login_origin| explain(status, "r.example", "https://r.example/x", login_origin).1;
         assert!(hint(StatusCode::UNAUTHORIZED, LoginOrigin::Workflow).contains("container's `credentials`"));
         assert!(hint(StatusCode::FORBIDDEN, LoginOrigin::AuthFile).contains("login in auth.json"));

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How soon a pause ends when the pull has failed elsewhere.
-pub(super) const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The receiver of a pull's events, which can also cancel it.
 pub(super) struct PullObserver<'a> {
@@ -54,7 +54,7 @@ impl RetryPolicy {
         let pause = self.0.pause(failure)?;
         let (wait, tried, tries) = (pause.wait, pause.tried, pause.tries);
         (observer.tell)(PullEvent::Waiting { why: format!("{:#}", pause.why), wait, tried, tries });
-        if observer.sits_out(wait) { Ok(()) } else { Err(pause.why) }
+        if observer.wait_unless_cancelled(wait) { Ok(()) } else { Err(pause.why) }
     }
 }
 
@@ -70,14 +70,14 @@ impl PullObserver<'_> {
     }
 
     /// Waits; `false` when the pull was cancelled meanwhile.
-    fn sits_out(&self, wait: Duration) -> bool {
+    fn wait_unless_cancelled(&self, wait: Duration) -> bool {
         let end = Instant::now() + wait;
         while !self.is_cancelled.load(Ordering::Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
-            thread::sleep(left.min(LOOK_UP_EVERY));
+            thread::sleep(left.min(LOOK_UP_INTERVAL));
         }
         false
     }
@@ -89,7 +89,7 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
-    fn what_passes_is_waited_out_and_told() {
+    fn transient_failures_are_retried_and_reported() {
         let told = RefCell::new(Vec::new());
         let tell = |event| told.borrow_mut().push(event);
         let observer = PullObserver { tell: &tell, is_cancelled: &AtomicBool::new(false) };
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_pull_that_has_failed() {
+    fn a_failed_pull_is_not_waited_for() {
         let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(true) };
         let start = Instant::now();
         let busy = || {

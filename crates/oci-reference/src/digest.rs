@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_told() {
+    fn a_digest_mismatch_is_reported() {
         let error = Digest::of(b"").verify("layer 1", b"x").unwrap_err().to_string();
         assert!(error.contains("layer 1") && error.contains(EMPTY), "{error}");
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn malformed_digests_are_refused() {
         for text in ["", "sha256:", "sha512:00", &EMPTY[..70], &EMPTY.to_uppercase(), "sha256:é"] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_is_read_as_others_write_it() {
+    fn platforms_of_other_tools_are_parsed() {
         for (text, expected) in [
             ("linux/arm64", "linux/arm64/v8"),
             ("linux/arm/v6", "linux/arm/v6"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_this_machine_says_what_it_has() {
+    fn an_index_without_this_platform_lists_its_platforms() {
         let index = index(&["linux/s390x", "linux/amd64/v3", "unknown/unknown"]);
         let error = Machine::new(Arch::Amd64, 2).choose(&index).unwrap_err();
         assert_eq!(error.to_string(), "the image is not available for `linux/amd64/v2`");

@@ -83,7 +83,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_most_special_scope_that_says_something_decides() {
+    fn the_most_specific_scope_with_an_entry_decides() {
         let mut all = Attachments::default();
         let mut has_default = false;
         all.add("default-docker:\n  lookaside: https://s.example\n", &mut has_default).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_says_nothing() {
+    fn a_missing_directory_has_no_entries() {
         let none = Attachments::from_files(&Files::of(Path::new("/nonexistent")).unwrap()).unwrap();
         assert!(!none.are_used(&"r.example/x".parse().unwrap()));
     }

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_bounded_by_length_and_depth() {
+    fn evaluation_is_bounded_by_length_and_depth() {
         let start = std::time::Instant::now();
         let keys = |count: usize| {
             let keys: Vec<String> = (0..count).map(|number| format!("\"{number}\":0")).collect();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_twice_or_is_not_known_is_an_error() {
+    fn duplicate_and_unknown_keys_are_errors() {
         let twice = Json::parse(br#"{"a": {"b": 1, "b": 2}}"#).unwrap_err().to_string();
         assert!(twice.contains("duplicate key `b`"), "{twice}");
         let mut object = Json::parse(br#"{"a": "x", "b": [], "c": 7}"#).unwrap().object().unwrap();

@@ -112,7 +112,7 @@ mod tests {
     use base64::prelude::BASE64_STANDARD;
 
     #[test]
-    fn a_key_knows_what_its_other_half_signed() {
+    fn a_public_key_verifies_what_its_private_key_signed() {
         let (signer, other) = (Signer::new(), Signer::new());
         let key = PublicKey::from_pem(signer.pem().as_bytes()).unwrap();
         assert!(key.has_signed(b"x", &signer.sign(b"x")));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_or_of_another_kind_is_refused() {
+    fn malformed_and_unsupported_keys_are_refused() {
         let pem = |information: &[u8]| {
             let text = BASE64_STANDARD.encode(information);
             format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_good_beside_its_own_workflow() {
+    fn a_lock_is_valid_for_its_own_workflow_only() {
         let lock = Lock::of(b"jobs: {}", Some(7));
         let read = Lock::parse(lock.to_string().as_bytes()).unwrap();
         assert_eq!(read, lock);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lock_is_refused() {
+    fn malformed_locks_are_refused() {
         let image = r#""r.example/x:1": {"digest": "sha256:0", "platforms": {}}"#;
         let workflow = format!(r#""workflow": {{"digest": "{}"}}"#, Digest::of(b""));
         for (text, expected) in [

@@ -107,7 +107,7 @@ mod tests {
     use crate::testing::Signer;
 
     #[test]
-    fn a_promise_is_of_this_log_and_about_this_signature() {
+    fn a_promise_belongs_to_its_log_and_its_signature() {
         let (log, signer, other) = (Signer::new(), Signer::new(), Signer::new());
         let key = |signer: &Signer| PublicKey::from_pem(signer.pem().as_bytes()).unwrap();
         let signature = signer.sign(b"payload");

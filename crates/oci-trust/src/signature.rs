@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_says_what_and_as_what_and_nothing_unknown() {
+    fn a_payload_states_digest_and_identity_and_nothing_unknown() {
         let digest = Digest::of(b"");
         let critical = |kind: &str, more: &str| {
             format!(

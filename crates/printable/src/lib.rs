@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hidden_is_escaped_and_the_rest_is_not() {
+    fn only_invisible_characters_are_escaped() {
         for (text, expected) in [
             ("plain", "plain"),
             ("ä 漢 é\tb", "ä 漢 é\tb"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_line_never_looks_like_a_first_one() {
+    fn a_continuation_line_never_looks_like_a_first_line() {
         let message = "refused\niguana: workflow: signed by you\r\n\n::error::x\n";
         let expected = ["refused", "  | iguana: workflow: signed by you", "  | ", "  | ::error::x"];
         assert_eq!(lines(message), expected);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_so_many_bytes_and_lines_at_most() {
+    fn the_bytes_and_lines_of_a_message_are_limited() {
         for (message, expected, left_out) in [
             ("é".repeat(MESSAGE_LIMIT / 2), 1, 0),
             (format!("a{}", "é".repeat(MESSAGE_LIMIT)), 2, MESSAGE_LIMIT + 2),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_commands_a_ci_service() {
+    fn no_line_is_a_command_for_a_ci_service() {
         for (line, expected) in [
             ("::error::x", r"\u{3a}:error::x"),
             ("  ::set-env name=a::b", r"  \u{3a}:set-env name=a::b"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_value() {
+    fn json_keeps_its_value() {
         let value = serde_json::json!({"a": "\u{9b}\u{202e}\u{e0041}\n\u{1b}##[x] ##vso[y]\u{7f}ä"});
         let shown = json(&format!("{value:#}\n"));
         assert!(

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_refuses_between_two_answers_keeps_its_attempts() {
+    fn a_refusal_between_two_answers_does_not_reset_the_attempts() {
         let mut attempts = Attempts::usual();
         for _ in 0..4 {
             attempts.pause(failure(FailureKind::Overloaded, None)).unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_left_alone_as_long_as_it_says_within_the_total() {
+    fn retry_after_is_respected_within_the_total_limit() {
         for wanted in [1, 61, 500, 599] {
             let pause = Attempts::usual().pause(failure(FailureKind::Overloaded, Some(wanted))).unwrap();
             let wanted = Duration::from_secs(wanted);

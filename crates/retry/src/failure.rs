@@ -63,7 +63,7 @@ impl Failure {
 
     /// Whether the same request may succeed later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.kind != FailureKind::Permanent
     }
 
@@ -75,10 +75,10 @@ impl Failure {
 }
 
 impl From<anyhow::Error> for Failure {
-    /// The kind follows from the chain of causes: an [`io::Error`] of a connection, or [`Unsteady`], is transient.
+    /// The kind follows from the chain of causes: an [`io::Error`] of a connection, or [`TransientError`], is transient.
     fn from(error: anyhow::Error) -> Self {
         let is_unsteady = |cause: &(dyn std::error::Error + 'static)| {
-            cause.is::<Unsteady>() || cause.downcast_ref::<io::Error>().is_some_and(is_broken)
+            cause.is::<TransientError>() || cause.downcast_ref::<io::Error>().is_some_and(is_broken)
         };
         if error.chain().any(is_unsteady) { Self::unreachable(error) } else { Self::permanent(error) }
     }
@@ -86,15 +86,15 @@ impl From<anyhow::Error> for Failure {
 
 /// A transient error for which there is no [`io::Error`], such as a DNS server that is out of order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsteady(pub String);
+pub struct TransientError(pub String);
 
-impl fmt::Display for Unsteady {
+impl fmt::Display for TransientError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unsteady {}
+impl std::error::Error for TransientError {}
 
 /// Whether a connection failed or was lost.
 fn is_broken(error: &io::Error) -> bool {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_connection_may_pass_and_a_missing_file_does_not() {
+    fn a_lost_connection_is_transient_and_a_missing_file_is_not() {
         let kind = |error: anyhow::Error| Failure::from(error.context("cannot fetch `x`")).kind;
         for lost in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::UnexpectedEof]
         {
@@ -127,6 +127,6 @@ mod tests {
         for lasting in [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::StorageFull] {
             assert_eq!(kind(io::Error::from(lasting).into()), FailureKind::Permanent, "{lasting}");
         }
-        assert_eq!(kind(Unsteady("SERVFAIL".into()).into()), FailureKind::Unreachable);
+        assert_eq!(kind(TransientError("SERVFAIL".into()).into()), FailureKind::Unreachable);
     }
 }

@@ -29,7 +29,7 @@ mod failure;
 mod table;
 
 pub use attempts::{Attempts, Pause};
-pub use failure::{Failure, FailureKind, Unsteady};
+pub use failure::{Failure, FailureKind, TransientError};
 pub use table::{
     ADDRESS_LOOKUP, DAMAGED, DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, NEXT_LOCATION, OVERLOADED,
     ROUTER_SOLICITATION, Schedule, TABLE, TFTP_PACKET, UNREACHABLE, markdown,

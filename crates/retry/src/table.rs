@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overloaded_server_is_left_alone_for_minutes() {
+    fn an_overloaded_server_gets_minutes_to_recover() {
         let pauses: Duration = (1..10).map(|tried| OVERLOADED.pause(tried)).sum();
         assert!(pauses >= seconds(180) && pauses < OVERLOADED.total, "{pauses:?}");
     }

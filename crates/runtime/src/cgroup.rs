@@ -25,7 +25,7 @@ const KILLS_OF_ALL: &str = "/proc/vmstat";
 
 /// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// The child cgroup of version 1 that holds the processes. A container with a cgroup namespace sees it as the root and
 /// can write its files, so the limits are set one level above. In version 2 `nsdelegate` protects them (cgroups(7)).
 pub(super) const INSIDE: &str = "inside";
@@ -375,7 +375,7 @@ pub(super) fn end(directory: &Path) {
     let start = Instant::now();
     while remove(directory).is_err() && start.elapsed() < END_LIMIT {
         kill(directory);
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

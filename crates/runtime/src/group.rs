@@ -24,7 +24,7 @@ const MOST_RESERVE: u64 = 32 << 20;
 const LEAST_LIMIT: u64 = 4 << 20;
 /// How often the limit is adjusted to the use of the rest of the machine, which takes some 10 MB in that time during a
 /// pull.
-const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// The limit is written again when it differs by more bytes than this.
 const TOLERANCE: u64 = 1 << 20;
 /// The fraction of its content that compressed swap is expected to save: a half (zram.rst, "we expect a 2:1 compression
@@ -107,7 +107,7 @@ impl Group {
         let (directory, files) = self.memory.as_ref().unwrap();
         self.held.store(true, Ordering::Relaxed);
         // Until an adjustment that has already begun is over.
-        thread::sleep(FOLLOW_EVERY);
+        thread::sleep(FOLLOW_INTERVAL);
         cgroup::write(&directory.join(files.limit), &limit.to_string()).unwrap();
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -188,7 +188,7 @@ fn follow(group: &Weak<Group>) {
     while let Some(group) = group.upgrade() {
         group.look();
         drop(group);
-        thread::sleep(FOLLOW_EVERY);
+        thread::sleep(FOLLOW_INTERVAL);
     }
 }
 
@@ -243,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_machines_processes_is_not_for_containers() {
+    fn containers_leave_a_part_of_the_processes() {
         assert_eq!(process_limit([Some(4000), Some(32768)]), 3000);
         assert_eq!(process_limit([None, None]), 24576);
     }
 
     #[test]
-    fn what_can_be_swapped_counts_by_half() {
+    fn swappable_memory_counts_half() {
         let text = "MemTotal: 102400 kB\nMemAvailable: 10240 kB\nShmem: 40960 kB\nSwapFree: 20480 kB\n";
         assert_eq!(MachineMemory::parse(text), Some(MachineMemory { total: 100 * MIB, available: 20 * MIB }));
         assert_eq!(MachineMemory::parse("MemTotal: 1 kB\n"), None);

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_finds_where_it_is() {
+    fn a_process_finds_its_own_cgroup() {
         let top = "/sys/fs/cgroup";
         assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/\n"), place(top, top));
         assert_eq!(CgroupPath::unified(UNIFIED_MOUNTS, "0::/a/b\n"), place(top, "/sys/fs/cgroup/a/b"));

@@ -20,7 +20,7 @@ const LIMIT: u64 = 16 << 20;
 /// Readable for everybody, like the host's files.
 const MODE: u32 = 0o644;
 /// The interval at which the host's files are checked. Each check costs three stat(2).
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The copies of one container. Dropping them stops the refreshing.
 pub(super) struct HostFiles {
@@ -94,7 +94,7 @@ impl Drop for HostFiles {
 fn follow(copies: Arc<Mutex<Vec<HostFile>>>) -> Option<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = channel();
     let life = move || {
-        while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        while stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
             refresh(&copies);
         }
     };
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_refreshed_by_itself_and_stays_the_same_file() {
+    fn a_copy_is_refreshed_automatically_and_stays_the_same_file() {
         use std::os::unix::fs::MetadataExt as _;
         let lab = Lab::new();
         let inode = || fs::metadata(lab.container.path().join("resolv.conf")).unwrap().ino();
@@ -234,7 +234,7 @@ mod tests {
         lab.host_says("lease", "renewed");
         let start = std::time::Instant::now();
         while lab.copy("resolv.conf") != "renewed" {
-            assert!(start.elapsed() < 10 * LOOK_EVERY);
+            assert!(start.elapsed() < 10 * POLL_INTERVAL);
             thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(inode(), before);

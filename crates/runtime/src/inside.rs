@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// The end of a child, and the signals that are forwarded to the programs.
 const WATCHED: &[i32] = &[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 /// Blocked, as it would stop this process when it configures the terminal from the background, between two programs.
-const NEVER_WANTED: &[i32] = &[libc::SIGTTOU];
+const BLOCKED_SIGNALS: &[i32] = &[libc::SIGTTOU];
 /// The usual umask: everybody may read and execute what a program creates.
 const UMASK: Mode = Mode::from_raw_mode(0o022);
 /// The limits of open files of a program, soft and hard: systemd's (systemd-system.conf(5), `DefaultLimitNOFILE=`).
@@ -36,7 +36,7 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 const NEVER_KILLED: &str = "-1000";
 /// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The main function of the zygote, and of its copies, which are the PID 1 of containers. The exit status is not used.
 pub fn init() -> ExitCode {
@@ -232,7 +232,7 @@ struct Prepared {
 }
 
 fn prepare(order: &Order) -> anyhow::Result<Prepared> {
-    sys::block_signals(&[WATCHED, NEVER_WANTED].concat())?;
+    sys::block_signals(&[WATCHED, BLOCKED_SIGNALS].concat())?;
     let signals = sys::signal_descriptor(WATCHED)?;
     // Leaves the session of the host, in order to lead that of the programs' terminal.
     rustix::process::setsid()?;
@@ -297,7 +297,7 @@ impl Children {
                     Err(_) => return,
                 }
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 

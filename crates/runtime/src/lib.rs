@@ -147,7 +147,7 @@ impl Runtime {
             spare_init: cgroup.spares_init(),
         };
         let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, &self.zygote)?);
-        link.0.build(&order).or_else(|error| blame_limit(error, &cgroup))?;
+        link.0.build(&order).or_else(|error| attribute_to_limit(error, &cgroup))?;
         Ok(Container {
             image,
             env: plan.env.clone(),
@@ -164,7 +164,7 @@ impl Runtime {
 }
 
 /// Replaces an error by that of the memory limit, if the kernel has killed something for it.
-fn blame_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
+fn attribute_to_limit(error: anyhow::Error, cgroup: &Cgroup) -> anyhow::Result<()> {
     if cgroup.memory().has_killed() { Err(cgroup.memory().too_little()) } else { Err(error) }
 }
 

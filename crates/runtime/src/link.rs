@@ -28,7 +28,7 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a PID 1 may stay stopped, and how often that is checked.
 const STOPPED_LIMIT: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A connection to a PID 1. When it is closed, PID 1 and all processes of its container end.
 pub(super) struct Link {
@@ -138,7 +138,7 @@ impl Link {
             if left == Some(Duration::ZERO) {
                 return None;
             }
-            let look = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+            let look = left.map_or(POLL_INTERVAL, |left| left.min(POLL_INTERVAL));
             known = self.changed.wait_timeout(known, look).unwrap_or_else(PoisonError::into_inner).0;
             self.end_if_stopped(&mut known);
         }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links, Located, Regions};
 
 /// The mode of a tmpfs that covers no directory: for everybody, as in Docker.
-const EVERYBODYS: &str = "1777";
+const WORLD_WRITABLE: &str = "1777";
 
 /// The modes of missing directories on the path of a mount, and of a file that one is attached to; as in podman.
 const NEW_DIRECTORY: u32 = 0o755;
@@ -155,7 +155,7 @@ impl MountTree {
 
     fn of_memory(size: Option<u64>) -> anyhow::Result<Self> {
         let memory = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&memory, "mode", EVERYBODYS)?;
+        fsconfig_set_string(&memory, "mode", WORLD_WRITABLE)?;
         if let Some(size) = size {
             fsconfig_set_string(&memory, "size", size.to_string())?;
         }
@@ -343,7 +343,7 @@ mod tests {
 
     /// `/home` of many systems is a link; whoever has a volume there writes to what it leads to in the new system.
     #[test]
-    fn a_volume_behind_a_link_of_the_new_system_is_known_as_writable_by_others() {
+    fn a_volume_behind_a_link_of_the_new_system_counts_as_writable_by_others() {
         let home = tempfile::tempdir().unwrap();
         let new_root = &home.path().canonicalize().unwrap().join("sysroot");
         fs::create_dir_all(new_root.join("data")).unwrap();

@@ -285,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn one_with_less_rights_gets_no_devices_of_the_machine() {
+    fn an_unprivileged_container_gets_no_devices_of_the_machine() {
         let plan = Plan { privileged: false, ..Plan::new("/store/job".into()) };
         assert!(!targets(&plan).iter().any(|target| target == "/dev" || target == "/sys"));
     }
 
     #[test]
-    fn a_volume_covers_what_a_read_only_root_makes_writable_but_not_the_files_of_steps() {
+    fn a_volume_covers_writable_directories_but_not_the_files_of_steps() {
         let mut plan = Plan { read_only: true, ..Plan::new("/store/job".into()) };
         plan.mounts.push(Mount::bind("/srv", "/run"));
         let targets = targets(&plan);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn only_fewer_rights_come_with_a_limit_and_only_where_processes_are_counted() {
+    fn only_unprivileged_containers_have_a_process_limit_where_supported() {
         let plan = Plan::new("/store/job".into());
         let fewer = Plan { privileged: false, ..plan.clone() };
         assert_eq!((plan.name().as_ref(), plan.limits(true)), ("job", ResourceLimits::default()));

@@ -52,7 +52,7 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     let capabilities = if rights.all { None } else { Some(privileges::CAPABILITIES) };
     // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
     if !rights.all && !rustix::process::getpid().is_init() {
-        sys::look_into_own_processes_only(&mut command, &root)
+        sys::inspect_own_processes_only(&mut command, &root)
             .context("cannot isolate it from the machine's processes")?;
     }
     sys::begin_in(&mut command, directory.as_fd().try_clone_to_owned()?);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_found_along_the_path() {
+    fn programs_are_found_on_the_path() {
         assert_eq!(find("sh", "/nonexistent:/bin").unwrap(), PathBuf::from("/bin/sh"));
         assert_eq!(find("./x", "").unwrap(), PathBuf::from("./x"));
         assert!(find("no-such-program", "/bin").unwrap_err().to_string().contains("`no-such-program`"));

@@ -216,7 +216,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_refusal_crosses_with_chain_and_hint() {
+    fn a_refusal_is_transmitted_with_chain_and_hint() {
         let error = hint::attach(anyhow::anyhow!("inner").context("outer"), "do this");
         let text = serde_json::to_string(&Refusal::of(&error)).unwrap();
         let error = serde_json::from_str::<Refusal>(&text).unwrap().into_error();

@@ -22,7 +22,7 @@ const BLOCK: usize = 64 << 10;
 const REST: usize = 1 << 20;
 /// How long to wait for a terminal that was stopped with Ctrl-S; the same as for draining it.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Relays output in a thread of its own until no writer is left.
 ///
@@ -69,7 +69,7 @@ impl Relay {
                 return;
             }
             self.busy.store(true, SeqCst);
-            let read = self.hand_on(&mut block, target);
+            let read = self.pass_on(&mut block, target);
             self.busy.store(false, SeqCst);
             if read == Read::End {
                 return;
@@ -86,7 +86,7 @@ impl Relay {
             && self.written.load(SeqCst) - written_before < REST
             && start.elapsed() < WAIT_LIMIT
         {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -96,7 +96,7 @@ impl Relay {
         rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0 && !self.busy.load(SeqCst)
     }
 
-    fn hand_on(&self, block: &mut [u8], target: &mut impl FnMut(&[u8])) -> Read {
+    fn pass_on(&self, block: &mut [u8], target: &mut impl FnMut(&[u8])) -> Read {
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
             Ok(0) => Read::End,
             Ok(count) => {
@@ -122,7 +122,7 @@ mod tests {
     use std::io::Read as _;
 
     #[test]
-    fn everything_written_before_the_end_is_handed_on_in_order() {
+    fn everything_written_before_the_end_is_forwarded_in_order() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let (relay, input) = Relay::begin(write_to(file.reopen().unwrap().into())).unwrap();
         let mut input = File::from(input);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_does_not_take_anything_is_not_waited_for_without_end() {
+    fn a_blocked_target_is_not_waited_for_indefinitely() {
         let (unread, target) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (relay, input) = Relay::begin(write_to(target)).unwrap();
         File::from(input).write_all(&vec![0; BLOCK + BLOCK / 2]).unwrap();

@@ -92,7 +92,7 @@ impl ProgramExit {
 
     /// Turns a failure into [`Self::OutOfMemory`], after the kernel has killed a part of the program for lack of
     /// memory.
-    fn for_want_of_memory(self, memory_shortage: MemoryShortage) -> Self {
+    fn out_of_memory(self, memory_shortage: MemoryShortage) -> Self {
         match self {
             Self::With(status) if status != 0 => Self::OutOfMemory { status, memory_shortage },
             Self::Killed(libc::SIGKILL) => Self::OutOfMemory { status: KILLED, memory_shortage },
@@ -316,7 +316,7 @@ impl Running {
 
     fn explained(&self, ended: ProgramExit) -> ProgramExit {
         if self.memory.kills() > self.kills_before {
-            return ended.for_want_of_memory(self.memory.memory_shortage());
+            return ended.out_of_memory(self.memory.memory_shortage());
         }
         match ended {
             ProgramExit::With(status) if status != 0 && self.processes.refusals() > self.refusals_before => {
@@ -332,14 +332,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_as_shells_count() {
+    fn exit_codes_are_those_of_shells() {
         assert_eq!(ProgramExit::With(3).to_string(), "exit status 3");
         assert_eq!(ProgramExit::With(137).to_string(), "exit status 137 (signal 9)");
         assert!(ProgramExit::With(0).is_success() && !ProgramExit::Killed(9).is_success());
     }
 
     #[test]
-    fn a_limit_is_told_with_what_it_took() {
+    fn a_limit_is_reported_with_the_usage() {
         let limit = Duration::from_secs(90);
         assert_eq!(
             ProgramExit::TimedOut { limit, by_force: false }.to_string(),
@@ -350,25 +350,25 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_for_want_of_memory_is_told_with_the_limit_and_the_peak() {
+    fn an_oom_kill_is_reported_with_the_limit_and_the_peak() {
         let limited = MemoryShortage { limit: LimitReached::Own(64 << 20), peak: Some(64 << 20) };
         assert_eq!(
-            ProgramExit::With(137).for_want_of_memory(limited).to_string(),
+            ProgramExit::With(137).out_of_memory(limited).to_string(),
             "killed by signal 9: it exceeded its memory limit of 64 MiB (peak 64 MiB)"
         );
         let unlimited = MemoryShortage { limit: LimitReached::Machine, peak: None };
-        let killed = ProgramExit::Killed(libc::SIGKILL).for_want_of_memory(unlimited);
+        let killed = ProgramExit::Killed(libc::SIGKILL).out_of_memory(unlimited);
         assert_eq!(killed.to_string(), "killed by signal 9: the machine was out of memory");
         assert!(killed.remedy().unwrap().contains("machine"));
         let small = MemoryShortage { limit: LimitReached::Own(300 << 10), peak: None };
         assert_eq!(
-            ProgramExit::With(2).for_want_of_memory(small).to_string(),
+            ProgramExit::With(2).out_of_memory(small).to_string(),
             "exit status 2 after one of its processes was killed: it exceeded its memory limit of 300 KiB"
         );
-        assert!(ProgramExit::With(0).for_want_of_memory(small).is_success());
+        assert!(ProgramExit::With(0).out_of_memory(small).is_success());
         let shared = MemoryShortage { limit: LimitReached::AllContainers(400 << 20), peak: Some(399 << 20) };
         assert_eq!(
-            ProgramExit::With(137).for_want_of_memory(shared).to_string(),
+            ProgramExit::With(137).out_of_memory(shared).to_string(),
             "killed by signal 9: the memory limit of all containers, 400 MiB, was reached (peak 399 MiB)"
         );
     }

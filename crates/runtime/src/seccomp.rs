@@ -429,15 +429,14 @@ fn filter(rules: Rules, others: SeccompAction, these: SeccompAction) -> Result<B
 }
 
 fn allowed() -> Result<Rules, BackendError> {
-    let mut rules = whatever_their_arguments(&[ALLOWED, ALLOWED_OF_THIS_ARCHITECTURE]);
+    let mut rules = unconditional(&[ALLOWED, ALLOWED_OF_THIS_ARCHITECTURE]);
     let personalities = PERSONALITIES.iter().map(|value| SeccompRule::new(vec![argument(0, *value)?]));
     rules.insert(libc::SYS_personality, personalities.collect::<Result<_, _>>()?);
     Ok(rules)
 }
 
 fn refused() -> Result<Rules, BackendError> {
-    let mut rules =
-        whatever_their_arguments(&[REFUSED, REFUSED_OF_THIS_ARCHITECTURE, REFUSED_WITHOUT_A_NAME]);
+    let mut rules = unconditional(&[REFUSED, REFUSED_OF_THIS_ARCHITECTURE, REFUSED_WITHOUT_A_NAME]);
     let terminal = TERMINAL_REQUESTS.iter().map(|request| terminal_request(SeccompCmpOp::Eq, *request));
     let screen = SCREEN_REQUESTS
         .iter()
@@ -463,7 +462,7 @@ fn unsupported() -> Result<Rules, BackendError> {
     Ok(Rules::from([(libc::SYS_socket, vec![SeccompRule::new(to_audit.into())?])]))
 }
 
-fn whatever_their_arguments(tables: &[&[c_long]]) -> Rules {
+fn unconditional(tables: &[&[c_long]]) -> Rules {
     tables.iter().copied().flatten().map(|call| (*call, Vec::new())).collect()
 }
 
@@ -476,7 +475,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_call_is_in_one_table_only() {
+    fn every_system_call_is_in_exactly_one_table() {
         let tables = [
             ALLOWED,
             ALLOWED_OF_THIS_ARCHITECTURE,
@@ -486,12 +485,12 @@ mod tests {
             &[libc::SYS_personality],
         ];
         let all: Vec<c_long> = tables.concat();
-        let rules = whatever_their_arguments(&tables);
+        let rules = unconditional(&tables);
         assert_eq!(rules.len(), all.len(), "a call is named twice");
     }
 
     #[test]
-    fn the_filters_are_within_the_kernels_limit() {
+    fn the_filters_do_not_exceed_the_kernels_limit() {
         // linux/bpf_common.h: BPF_MAXINSNS.
         for filters in [true, false].map(|cgroup_namespaces| filters(cgroup_namespaces).unwrap()) {
             assert!(filters.iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));

@@ -100,7 +100,7 @@ impl Lab {
         lab
     }
 
-    fn impatient() -> Self {
+    fn with_short_grace() -> Self {
         let mut lab = Self::new();
         lab.plan.stop_grace = Duration::from_millis(300);
         lab
@@ -193,7 +193,7 @@ fn steps_share_one_container() {
 }
 
 #[test]
-fn what_the_image_says_can_be_changed() {
+fn the_configuration_of_the_image_can_be_overridden() {
     let mut lab = Lab::new();
     lab.image.entrypoint =
         ["sh", "-c", "echo \"$A $B $C in $(pwd) as $(id -u), at home in $HOME: $0\""].map(Into::into).into();
@@ -211,7 +211,7 @@ fn what_the_image_says_can_be_changed() {
 }
 
 #[test]
-fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
+fn a_program_that_cannot_be_executed_is_refused_and_the_container_continues() {
     let lab = Lab::new();
     // elf(5), `e_machine`: a processor that does not exist.
     let mut foreign = fs::read(BUSYBOX).unwrap();
@@ -237,7 +237,7 @@ fn what_cannot_be_executed_is_refused_and_the_container_goes_on() {
 }
 
 #[test]
-fn a_megabyte_of_arguments_is_refused_with_what_to_do() {
+fn a_megabyte_of_arguments_is_refused_with_a_hint() {
     let lab = Lab::new();
     let container = lab.start();
     let command = ProgramCommand::Exactly(["echo".into(), "x".repeat(1 << 20)].into());
@@ -249,7 +249,7 @@ fn a_megabyte_of_arguments_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_root_that_cannot_be_built_is_told_and_leaves_nothing() {
+fn a_root_that_cannot_be_built_is_reported_and_leaves_nothing() {
     let mut lab = Lab::new();
     lab.plan.mounts = vec![Mount::bind("/etc/passwd/none", "/x")];
     let error = lab.try_start().map(drop).unwrap_err();
@@ -261,7 +261,7 @@ fn a_root_that_cannot_be_built_is_told_and_leaves_nothing() {
 }
 
 #[test]
-fn several_programs_run_at_once_and_stop_when_asked() {
+fn several_programs_run_at_once_and_stop_on_request() {
     let lab = Lab::new();
     let mut container = lab.start();
     let service = "trap 'echo stopping; exit 3' TERM; touch /srv/ready; while :; do sleep 0.01; done";
@@ -295,8 +295,8 @@ fn the_image_chooses_how_it_is_stopped() {
 }
 
 #[test]
-fn what_does_not_stop_is_stopped_by_force() {
-    let lab = Lab::impatient();
+fn a_program_that_ignores_the_stop_signal_is_killed() {
+    let lab = Lab::with_short_grace();
     let mut container = lab.start();
     let mut program = container.run(&lab.script("trap '' TERM; echo up; sleep 1000; sleep 1000")).unwrap();
     until("start", || !lab.log().is_empty());
@@ -313,7 +313,7 @@ fn a_limit_ends_a_program_and_not_its_container() {
     let container = patient.start();
     let ended = container.run(&patient.script("sleep 1000")).unwrap().wait(Some(limit)).unwrap();
     assert_eq!(ended, ProgramExit::TimedOut { limit, by_force: false });
-    let lab = Lab::impatient();
+    let lab = Lab::with_short_grace();
     let container = lab.start();
     // The shell ignores the signal, and so do its children.
     let script = "trap '' TERM; echo up; sleep 1000; sleep 1000";
@@ -334,7 +334,7 @@ fn orphans_are_reaped() {
 }
 
 #[test]
-fn the_end_of_process_1_is_the_end_of_all() {
+fn the_exit_of_pid_1_ends_all_processes() {
     let lab = Lab::new();
     let container = lab.start();
     let mut program = container.run(&lab.script("sleep 1000")).unwrap();
@@ -345,7 +345,7 @@ fn the_end_of_process_1_is_the_end_of_all() {
 }
 
 #[test]
-fn a_container_takes_everything_with_it() {
+fn a_container_ends_with_all_its_processes_and_mounts() {
     let lab = Lab::new();
     let container = lab.start();
     let mut program = container.run(&lab.script("sleep 1000")).unwrap();
@@ -425,7 +425,7 @@ fn a_read_only_root_has_a_few_places_to_write() {
 }
 
 #[test]
-fn what_outlives_process_1_ends_with_the_container() {
+fn processes_that_outlive_pid_1_end_with_the_container() {
     let mut lab = Lab::new();
     lab.plan.pid_host = true;
     let container = lab.start();
@@ -464,7 +464,7 @@ fn the_machines_root_is_not_below_the_containers() {
 }
 
 #[test]
-fn programs_begin_as_everywhere() {
+fn programs_start_with_the_usual_process_attributes() {
     // Programs must not inherit these from the caller.
     rustix::process::umask(Mode::from_raw_mode(0o002));
     let own = getrlimit(Resource::Nofile);
@@ -485,7 +485,7 @@ fn variables_may_have_several_lines() {
 
 #[test]
 fn a_stop_token_stops_the_program_that_is_waited_for_and_no_other() {
-    let lab = Lab::impatient();
+    let lab = Lab::with_short_grace();
     let container = lab.start();
     let stop_token = StopToken::default();
     let start = Instant::now();
@@ -509,7 +509,7 @@ fn a_stop_token_stops_the_program_that_is_waited_for_and_no_other() {
 }
 
 #[test]
-fn a_copy_of_the_zygote_has_nothing_of_other_containers() {
+fn a_fork_of_the_zygote_holds_nothing_of_other_containers() {
     let (lab, mut other) = (Lab::new(), Lab::new());
     other.runtime = lab.runtime.clone();
     let (first, second) = (lab.start(), other.start());
@@ -567,7 +567,7 @@ fn what_is_there(directory: &Path) -> Vec<String> {
 /// For [`two_hundred_containers_leave_nothing`], which runs it in a process of its own.
 #[test]
 #[ignore = "counts what this process has, so no other test may run in it"]
-fn alone_two_hundred_containers_leave_nothing() {
+fn in_isolation_two_hundred_containers_leave_nothing() {
     let mut lab = Lab::new();
     (lab.plan.memory, lab.plan.pids) = (Some(64 << 20), Some(50));
     let run = |count: u32| {
@@ -592,7 +592,7 @@ fn alone_two_hundred_containers_leave_nothing() {
 #[test]
 fn two_hundred_containers_leave_nothing() {
     let program = std::env::current_exe().unwrap();
-    let name = "tests::alone_two_hundred_containers_leave_nothing";
+    let name = "tests::in_isolation_two_hundred_containers_leave_nothing";
     let ran = process::Command::new(program).args(["--exact", name, "--ignored"]).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && said.contains("1 passed"), "{said}");

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Time limit for its end after the socket was closed.
 const END_LIMIT: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The OOM score adjustment of a container's PID 1: as if it used a quarter of all memory in addition. Its end frees
 /// everything that the container keeps in a tmpfs. So the kernel kills it before any process of the host, and after the
@@ -143,7 +143,7 @@ impl Process {
             if start.elapsed() > END_LIMIT {
                 self.child.kill()?;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn either_way_the_program_runs() {
+    fn the_program_runs_from_a_mount_or_a_copy() {
         for program in [read_only_program(), copy_of_program()] {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let null = File::options().write(true).open("/dev/null").unwrap();

@@ -40,7 +40,7 @@ struct PathBeneath {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn look_into_own_processes_only(command: &mut Command, root: impl AsFd) -> io::Result<()> {
+pub fn inspect_own_processes_only(command: &mut Command, root: impl AsFd) -> io::Result<()> {
     let Some(rules) = rules(root)? else { return Ok(()) };
     // SAFETY: the closure makes system calls without pointers, on a descriptor that it owns.
     unsafe {

@@ -24,7 +24,7 @@
 mod landlock;
 mod watchdog;
 
-pub use landlock::look_into_own_processes_only;
+pub use landlock::inspect_own_processes_only;
 pub use watchdog::set_watchdog_timeout;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -190,7 +190,7 @@ pub fn set_up_process(
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
-            be_killed_first();
+            prefer_for_oom_killer();
             match session {
                 Session::Own => {
                     check(libc::setsid())?;
@@ -251,7 +251,7 @@ pub fn stay_in_root(command: &mut Command) {
 
 /// Has the OOM killer choose the programs of containers first. With CAP_SYS_RESOURCE this also sets the minimum below
 /// which a program without it cannot go.
-fn be_killed_first() {
+fn prefer_for_oom_killer() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     // Ignored: a process that already has a higher score may lack the right to change it.
     let _ = rustix::fs::open(OOM_SCORE_C, flags, Mode::empty())

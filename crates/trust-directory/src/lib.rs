@@ -193,7 +193,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_of_a_trust_directory_lead_to_what_is_in_it() {
+    fn links_of_a_trust_directory_stay_inside_it() {
         let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("secret"), "secret").unwrap();
         fs::create_dir_all(room.path().join("certs.d/r.example")).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_of_a_trust_is_neither_waited_for_nor_read() {
+    fn special_and_oversized_files_of_a_trust_are_refused() {
         let room = tempfile::tempdir().unwrap();
         let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
         rustix::fs::mknodat(rustix::fs::CWD, room.path().join("policy.json"), kind, mode, 0).unwrap();

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn links_of_another_system_lead_where_they_lead_there() {
+    fn links_of_another_system_are_resolved_in_that_system() {
         let home = tempfile::tempdir().unwrap();
         let top = &home.path().canonicalize().unwrap();
         fs::create_dir_all(top.join("sysroot/data")).unwrap();

@@ -81,7 +81,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_what_was_asked_for_is_opened() {
+    fn only_regular_files_and_directories_are_opened() {
         let scratch = tempfile::tempdir().unwrap();
         let (fifo, link, file) =
             (scratch.path().join("fifo"), scratch.path().join("link"), scratch.path().join("file"));

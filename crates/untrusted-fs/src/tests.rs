@@ -49,7 +49,7 @@ fn links_are_refused_or_stay_inside() {
 }
 
 #[test]
-fn a_path_does_not_lead_out() {
+fn a_path_cannot_leave_its_directory() {
     let scratch = Scratch::new();
     let directory = scratch.directory();
     for path in ["../x", "/etc/passwd", ".."] {
@@ -61,7 +61,7 @@ fn a_path_does_not_lead_out() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_named_and_never_waited_for() {
+fn special_files_are_refused_without_waiting() {
     let scratch = Scratch::new();
     fifo(&scratch.at("fifo"));
     std::fs::create_dir(scratch.at("below")).unwrap();
@@ -76,7 +76,7 @@ fn what_is_not_a_regular_file_is_named_and_never_waited_for() {
 }
 
 #[test]
-fn the_limit_is_the_last_size_that_is_taken() {
+fn the_limit_is_the_largest_accepted_size() {
     let scratch = Scratch::new();
     std::fs::write(scratch.at("ten"), [0; 10]).unwrap();
     let directory = scratch.directory();
@@ -102,7 +102,7 @@ fn a_planted_link_is_replaced_and_not_followed() {
 }
 
 #[test]
-fn a_file_that_is_given_up_leaves_nothing() {
+fn an_abandoned_file_leaves_nothing() {
     let scratch = Scratch::new();
     let directory = scratch.directory();
     drop(directory.begin().unwrap());
@@ -112,7 +112,7 @@ fn a_file_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
-fn only_single_names_are_made() {
+fn only_single_path_components_are_created() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.at("below")).unwrap();
     for name in ["below/x", "..", ".", "", "/x", "x/"] {
@@ -122,7 +122,7 @@ fn only_single_names_are_made() {
 }
 
 #[test]
-fn a_tree_is_removed_and_what_its_links_lead_to_is_not() {
+fn a_tree_is_removed_without_following_its_links() {
     let scratch = Scratch::new();
     std::fs::create_dir_all(scratch.at("a/b/c")).unwrap();
     symlink(scratch.outside.path(), scratch.at("a/b/out")).unwrap();
@@ -150,7 +150,7 @@ fn a_tree_is_removed_however_deep() {
 }
 
 #[test]
-fn of_a_directory_with_many_names_a_part_is_in_memory() {
+fn a_large_directory_is_read_in_parts() {
     let scratch = Scratch::new();
     let directory = scratch.directory();
     let full = directory.create_directory("full", 0o755).unwrap();
@@ -176,7 +176,7 @@ fn a_directory_is_opened_or_made_and_a_link_is_neither() {
 }
 
 #[test]
-fn missing_directories_are_made_where_no_link_leads_out() {
+fn missing_directories_are_made_inside_the_root() {
     let scratch = Scratch::new();
     let directory = scratch.directory();
     std::fs::create_dir(scratch.at("there")).unwrap();
@@ -198,7 +198,7 @@ fn missing_directories_are_made_where_no_link_leads_out() {
 }
 
 #[test]
-fn what_is_located_is_not_opened() {
+fn locating_a_file_does_not_open_it() {
     let scratch = Scratch::new();
     fifo(&scratch.at("fifo"));
     symlink("fifo", scratch.at("link")).unwrap();
@@ -225,7 +225,7 @@ fn a_file_is_overwritten_in_place_and_a_link_is_not() {
 }
 
 #[test]
-fn a_fifo_is_new_and_blocks_nobody() {
+fn a_fifo_is_new_and_does_not_block() {
     let scratch = Scratch::new();
     let directory = scratch.directory();
     symlink(scratch.secret(), scratch.at("taken")).unwrap();
@@ -252,7 +252,7 @@ fn a_link_is_read_and_not_followed() {
 }
 
 #[test]
-fn a_scratch_directory_is_the_one_that_was_made_and_goes_with_its_value() {
+fn a_scratch_directory_is_removed_with_its_value() {
     let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let top = Directory::open(home.path()).unwrap();
     let scratch = top.scratch().unwrap();

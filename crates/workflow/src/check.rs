@@ -195,7 +195,7 @@ jobs:
     }
 
     #[test]
-    fn every_mistake_is_found_at_once_and_in_order() {
+    fn all_mistakes_are_found_in_one_run_and_in_order() {
         let text = "jobs:\n  a:\n    container: x/UPPER\n    neds: b\n  b:\n    container: r.example/x\n    needs: [c]\n";
         let expected =
             [("image", "x/UPPER".to_owned()), ("unknown-key", "neds".into()), ("needs", "c".into())];
@@ -203,7 +203,7 @@ jobs:
     }
 
     #[test]
-    fn a_mark_is_where_the_mistake_is() {
+    fn a_marker_is_below_the_error() {
         let job = |rest: &str| format!("jobs:\n  a:\n    container: r.example/x\n{rest}");
         for (rest, rule_name, marked) in [
             ("    if: needs.b.result == 'success'\n", "name", "needs.b.result"),
@@ -239,7 +239,7 @@ jobs:
     }
 
     #[test]
-    fn no_number_of_notes_hides_an_error() {
+    fn many_notes_do_not_hide_an_error() {
         let noted = |id: usize| format!("  j{id}: {{container: r.example/a, runs-on: x}}\n");
         let notes: String = (0..500).map(noted).collect();
         let checked = check(format!("jobs:\n{notes}  last: {{}}\n").as_bytes());
@@ -249,7 +249,7 @@ jobs:
     }
 
     #[test]
-    fn what_a_message_quotes_is_short_and_steers_no_terminal() {
+    fn quotations_in_messages_are_short_and_escaped() {
         let checked =
             check(format!("jobs: {{a: {{container: a, \"\\e[31m{}\": 1}}}}", "k".repeat(900)).as_bytes());
         let message = &checked.findings[0].message;
@@ -261,7 +261,7 @@ jobs:
     }
 
     #[test]
-    fn hostile_documents_cost_little() {
+    fn malicious_documents_cost_little() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..30 {
             let before = format!("*a{}", level - 1);
@@ -277,7 +277,7 @@ jobs:
     }
 
     #[test]
-    fn documents_are_taken_up_to_their_limits() {
+    fn documents_are_accepted_up_to_their_limits() {
         let limits = ["too-large", "too-deep"];
         let is_taken =
             |text: &str| !check(text.as_bytes()).findings.iter().any(|found| limits.contains(&found.rule));
@@ -316,7 +316,7 @@ jobs:
     }
 
     #[test]
-    fn an_error_shows_the_line_and_the_remedy() {
+    fn an_error_shows_the_line_and_the_hint() {
         let error = check(b"jobs:\n  a: {contianer: x}\n").into_plan("w.yaml").unwrap_err();
         let text = error.to_string();
         for part in

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_units() {
+    fn durations_have_units() {
         for (text, expected) in [
             ("90s", Some(90.0)),
             ("1m 30s", Some(90.0)),

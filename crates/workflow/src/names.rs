@@ -83,7 +83,7 @@ impl<'a> Names<'a> {
         }
         let mut known = vec!["env", "machine", "cmdline", "needs"];
         known.extend(self.steps.as_ref().map(|_| "steps"));
-        (message, did_you_mean(name, &known).unwrap_or_else(|| there_are(&known)))
+        (message, did_you_mean(name, &known).unwrap_or_else(|| list_known(&known)))
     }
 
     fn check_needed(&self, job: &str) -> Result<(), (String, String)> {
@@ -132,7 +132,7 @@ fn one_of(message: &str, name: &str, known: &[&str], remedy: &str) -> Result<(),
     }
     let hint = match (did_you_mean(name, known), remedy) {
         (Some(hint), _) => hint,
-        (None, "") => there_are(known),
+        (None, "") => list_known(known),
         (None, remedy) => remedy.to_owned(),
     };
     Err((format!("{message} `{name}`"), hint))
@@ -142,6 +142,6 @@ fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
     nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))
 }
 
-fn there_are(known: &[&str]) -> String {
+fn list_known(known: &[&str]) -> String {
     format!("use one of `{}`", known.join("`, `"))
 }

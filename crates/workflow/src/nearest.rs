@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_understood_and_another_word_is_not() {
+    fn a_typo_is_recognised_and_another_word_is_not() {
         let known = ["a", "container", "continue-on-error", "env", "needs", "steps"];
         for (word, expected) in [
             ("contianer", Some("container")),

@@ -90,7 +90,7 @@ fn order(jobs: &[&(String, Job)], findings: &mut Findings) -> Vec<usize> {
         }
     }
     if let Some(first) = missing.iter().position(|count| *count > 0) {
-        tell_circle(jobs, &waits_for, &missing, first, findings);
+        report_cycle(jobs, &waits_for, &missing, first, findings);
     }
     ordered
 }
@@ -136,7 +136,7 @@ fn known_jobs(wanted: &str, places: &HashMap<&str, usize>) -> String {
 }
 
 /// Reports a cycle: follows `needs` until a job comes a second time.
-fn tell_circle(
+fn report_cycle(
     jobs: &[&(String, Job)],
     waits_for: &[Vec<usize>],
     missing: &[usize],
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_unknown_needs_are_refused() {
+    fn cycles_and_unknown_needs_are_refused() {
         let error = order(&[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")]).unwrap_err();
         assert_eq!(error, "the `needs` of the jobs `a`, `b` form a cycle");
         assert_eq!(order(&[("a", "a")]).unwrap_err(), "the job `a` needs itself");

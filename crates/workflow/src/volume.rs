@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms_and_their_modes() {
+    fn the_three_forms_of_volumes_and_their_modes() {
         assert_eq!(volume("/data").source, VolumeSource::Anonymous);
         assert_eq!(volume("bus:/run/bus").source, VolumeSource::Named("bus".into()));
         let host = volume("/srv:/data:ro");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_volumes_are_explained() {
         for (text, why) in [
             ("data", "begin with `/`"),
             ("a:b", "begin with `/`"),

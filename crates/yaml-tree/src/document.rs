@@ -17,7 +17,7 @@ const DEEPEST: usize = 40;
 /// The largest number of entries in a list or a map: twice the jobs of the largest known workflow.
 const MOST_ENTRIES: usize = 2000;
 /// The largest weight of a document with every alias expanded. A workflow of 1,000 jobs weighs about 40,000.
-const HEAVIEST: usize = 250_000;
+const WEIGHT_LIMIT: usize = 250_000;
 /// Bytes of text that weigh as much as a node: aliases multiply both.
 const BYTES_PER_WEIGHT: usize = 16;
 
@@ -362,7 +362,7 @@ impl<'a> Reader<'a> {
     /// Adds to the weight of the tree, so that aliases of aliases cannot multiply without limit.
     fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Aborted> {
         self.weight = self.weight.saturating_add(weight);
-        if self.weight <= HEAVIEST {
+        if self.weight <= WEIGHT_LIMIT {
             return Ok(());
         }
         let message = "with its aliases expanded, the document is too large";

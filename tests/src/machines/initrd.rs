@@ -3,7 +3,7 @@
 use crate::authority::Authority;
 use crate::kernel::{Flavour, Kernel};
 use crate::process;
-use crate::registry::{INSECURE_PORTS, STAND_IN_PORT, STOOD_IN_FOR};
+use crate::registry::{INSECURE_PORTS, REPLACED_REGISTRIES, REPLACEMENT_PORT};
 use crate::signing::Key;
 use crate::tools::cache::{cached, lock};
 use crate::{HOST, lab_directory, program};
@@ -130,8 +130,8 @@ impl Trust {
         let registries = lab_directory("initrd")?.join("registries.conf");
         let insecure = INSECURE_PORTS
             .map(|port| format!("[[registry]]\nlocation = \"{HOST}:{port}\"\ninsecure = true\n\n"));
-        let elsewhere = STOOD_IN_FOR.iter().map(|(name, directory)| {
-            let location = format!("{HOST}:{STAND_IN_PORT}/{directory}");
+        let elsewhere = REPLACED_REGISTRIES.iter().map(|(name, directory)| {
+            let location = format!("{HOST}:{REPLACEMENT_PORT}/{directory}");
             format!("[[registry]]\nprefix = \"{name}\"\nlocation = \"{location}\"\ninsecure = true\n\n")
         });
         let text: String = insecure.chain(elsewhere).collect();

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn greeting_and_events_are_no_answers() {
+    fn greeting_and_events_are_not_answers() {
         let mut said = "{\"QMP\": {}}\n{\"event\": \"X\"}\n{\"return\": {}}\n".as_bytes();
         assert!(answer(&mut said).is_ok());
         let mut refused = "{\"error\": {\"desc\": \"no such bus\"}}\n".as_bytes();

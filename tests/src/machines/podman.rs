@@ -29,7 +29,7 @@ exit $status
 "#;
 
 /// A root user without CAP_SYS_RESOURCE, as in many CI systems, cannot raise its limits to podman's defaults.
-const WITHIN_ITS_LIMITS: &[&str] =
+const ULIMIT_OPTIONS: &[&str] =
     &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit=-1"];
 
 /// podman with the images that it has pulled.
@@ -53,7 +53,7 @@ impl<'a> Podman<'a> {
     pub fn run(&self, options: &[&str], image: &str, words: &[&str]) -> Result<Output> {
         let image = self.system.reference(image);
         let command = ["run", "--rm", "--network=host"];
-        self.does(&[&command, WITHIN_ITS_LIMITS, options, &[&image], words].concat())
+        self.does(&[&command, ULIMIT_OPTIONS, options, &[&image], words].concat())
     }
 
     fn does(&self, words: &[&str]) -> Result<Output> {

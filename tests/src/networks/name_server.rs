@@ -20,7 +20,7 @@ pub const FOUND: u16 = 0x8180;
 pub const A: u16 = 1;
 
 /// How often a server looks whether it should end.
-const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
+const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The answer to `question` with these flags and records.
 pub fn answer(question: &[u8], flags: u16, count: u16, records: &[u8]) -> Vec<u8> {
@@ -59,7 +59,7 @@ impl NameServer {
         rule: impl Fn(Duration, &[u8]) -> Option<Vec<u8>> + Send + 'static,
     ) -> Result<NameServer> {
         let socket = UdpSocket::bind((address, 53)).with_context(|| format!("port 53 of {address}"))?;
-        socket.set_read_timeout(Some(LOOK_UP_EVERY))?;
+        socket.set_read_timeout(Some(LOOK_UP_INTERVAL))?;
         let (closing, start) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let server = std::thread::spawn({
             let closing = closing.clone();

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_hold_one_port() {
+    fn a_port_is_held_once() {
         let range = 35600..35603;
         let first = Port::free(range.clone()).unwrap();
         let second = Port::free(range.clone()).unwrap();

@@ -22,10 +22,10 @@ pub const INSECURE_PORTS: Range<u16> = 35500..35516;
 const OTHER_PORTS: Range<u16> = 35516..35580;
 
 /// The port of the registry that the lab's `registries.conf` uses as the location of other registries' images.
-pub const STAND_IN_PORT: u16 = 35499;
+pub const REPLACEMENT_PORT: u16 = 35499;
 
 /// The registries that it replaces, with the repository prefixes of their images.
-pub const STOOD_IN_FOR: &[(&str, &str)] =
+pub const REPLACED_REGISTRIES: &[(&str, &str)] =
     &[("registry.opensuse.org", "opensuse"), ("registry.example", "example")];
 
 /// The name and the password for [`Registry::demanding_a_password`].
@@ -75,7 +75,7 @@ impl Registry {
     }
 
     /// As [`Registry::tls`], with client certificates of the same authority required.
-    pub fn demanding_a_certificate(authority: &Authority) -> Result<Registry> {
+    pub fn requiring_a_certificate(authority: &Authority) -> Result<Registry> {
         let wish = RegistryOptions {
             authority: Some(authority),
             demands_a_certificate: true,
@@ -95,9 +95,9 @@ impl Registry {
         )
     }
 
-    /// A registry that replaces those in [`STOOD_IN_FOR`], so that workflows with their names run unchanged.
-    pub fn standing_for_others() -> Result<Registry> {
-        Registry::start(STAND_IN_PORT..STAND_IN_PORT + 1, &RegistryOptions::default())
+    /// A registry that replaces those in [`REPLACED_REGISTRIES`], so that workflows with their names run unchanged.
+    pub fn replacing_others() -> Result<Registry> {
+        Registry::start(REPLACEMENT_PORT..REPLACEMENT_PORT + 1, &RegistryOptions::default())
     }
 
     fn start(ports: Range<u16>, wish: &RegistryOptions<'_>) -> Result<Registry> {

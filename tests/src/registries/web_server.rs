@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_the_request_and_says_nothing() {
+    fn silence_accepts_the_request_and_never_responds() {
         let web_server = WebServer::plain().unwrap();
         web_server.silence("/quiet");
         let mut stream = TcpStream::connect(web_server.address).unwrap();

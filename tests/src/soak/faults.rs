@@ -1,7 +1,7 @@
 //! The faults of requests: what each does, whether a pull or a boot gets over it, and how a message names it.
 
 use crate::fault_proxy::{Action, Impairment, Request};
-use crate::soak::chance::Chance;
+use crate::soak::random::Random;
 use Severity::{Harmless, Permanent, Transient};
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub(super) struct Kind {
     /// Seconds after which the pull has failed if the fault stays.
     bound: u64,
     /// What happens to one request; of several, to the first, the second and so on.
-    make: fn(&mut Chance, usize) -> Vec<Action>,
+    make: fn(&mut Random, usize) -> Vec<Action>,
 }
 
 /// A fault with its stage.
@@ -91,25 +91,25 @@ pub(super) struct Fault {
 
 impl Fault {
     /// A fault of this kind in `stage`.
-    fn draw(kind: &Kind, stage: Stage, chance: &mut Chance) -> Fault {
-        let mut actions = (kind.make)(chance, stage.bytes());
+    fn draw(kind: &Kind, stage: Stage, random: &mut Random) -> Fault {
+        let mut actions = (kind.make)(random, stage.bytes());
         let stays = match kind.severity {
             Harmless | Permanent => true,
-            Transient(_) => kind.bound > 0 && chance.one_in(STAYING_IN),
+            Transient(_) => kind.bound > 0 && random.one_in(STAYING_IN),
         };
         if let (Transient(most), [action]) = (kind.severity, &actions[..]) {
-            actions = vec![action.clone(); chance.length(1, most)];
+            actions = vec![action.clone(); random.length(1, most)];
         }
         let bound = Duration::from_secs(kind.bound);
         Fault { name: kind.name, stage, actions, stays, severity: kind.severity, words: kind.words, bound }
     }
 
     /// A fault of one of `kinds` in one of `stages`.
-    pub(super) fn among(kinds: &[Kind], stages: &[Stage], chance: &mut Chance) -> Fault {
-        let stage = chance.pick(stages);
+    pub(super) fn among(kinds: &[Kind], stages: &[Stage], random: &mut Random) -> Fault {
+        let stage = random.pick(stages);
         let of_stage: Vec<&Kind> = kinds.iter().filter(|kind| kind.stages.contains(&stage)).collect();
-        let kind = chance.pick(&of_stage);
-        Fault::draw(kind, stage, chance)
+        let kind = random.pick(&of_stage);
+        Fault::draw(kind, stage, random)
     }
 
     /// What happens to the request number `before` of its target, counted from 0.
@@ -156,30 +156,30 @@ const fn kind(
     stages: &'static [Stage],
     words: &'static [&'static str],
     bound: u64,
-    make: fn(&mut Chance, usize) -> Vec<Action>,
+    make: fn(&mut Random, usize) -> Vec<Action>,
 ) -> Kind {
     Kind { name, severity, stages, words, bound, make }
 }
 
 /// Faults of single requests.
 pub(super) const OF_REQUESTS: &[Kind] = &[
-    kind("delay", Harmless, ALL_STAGES, &[], 60, |chance, _| {
-        one(Impairment::Delay(Duration::from_millis(chance.between(100, 4000))))
+    kind("delay", Harmless, ALL_STAGES, &[], 60, |random, _| {
+        one(Impairment::Delay(Duration::from_millis(random.between(100, 4000))))
     }),
-    kind("jitter", Harmless, ALL_STAGES, &[], 60, |chance, _| {
-        one(Impairment::Jitter(Duration::from_millis(chance.between(10, 200))))
+    kind("jitter", Harmless, ALL_STAGES, &[], 60, |random, _| {
+        one(Impairment::Jitter(Duration::from_millis(random.between(10, 200))))
     }),
-    kind("rate", Harmless, ALL_STAGES, &[], 60, |chance, _| {
-        one(Impairment::Rate(chance.length(100_000, 1_000_000)))
+    kind("rate", Harmless, ALL_STAGES, &[], 60, |random, _| {
+        one(Impairment::Rate(random.length(100_000, 1_000_000)))
     }),
-    kind("cut", Transient(2), ALL_STAGES, BROKEN, 60, |chance, bytes| {
-        one(Impairment::Cut(chance.length(0, bytes + HEAD)))
+    kind("cut", Transient(2), ALL_STAGES, BROKEN, 60, |random, bytes| {
+        one(Impairment::Cut(random.length(0, bytes + HEAD)))
     }),
-    kind("reset", Transient(2), ALL_STAGES, BROKEN, 60, |chance, bytes| {
-        one(Impairment::Reset(chance.length(0, bytes + HEAD)))
+    kind("reset", Transient(2), ALL_STAGES, BROKEN, 60, |random, bytes| {
+        one(Impairment::Reset(random.length(0, bytes + HEAD)))
     }),
-    kind("half-close", Transient(2), ALL_STAGES, BROKEN, 60, |chance, bytes| {
-        one(Impairment::HalfClose(chance.length(0, bytes + HEAD)))
+    kind("half-close", Transient(2), ALL_STAGES, BROKEN, 60, |random, bytes| {
+        one(Impairment::HalfClose(random.length(0, bytes + HEAD)))
     }),
     kind(
         "stall",
@@ -187,13 +187,13 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         ALL_STAGES,
         &["no data received for 30 s", "no response within 30 s"],
         220,
-        |chance, bytes| one(Impairment::Stall(chance.length(0, bytes + HEAD))),
+        |random, bytes| one(Impairment::Stall(random.length(0, bytes + HEAD))),
     ),
-    kind("damage", Transient(1), STAGES, DAMAGED, 60, |chance, bytes| {
-        one(Impairment::Damage(chance.length(0, bytes)))
+    kind("damage", Transient(1), STAGES, DAMAGED, 60, |random, bytes| {
+        one(Impairment::Damage(random.length(0, bytes)))
     }),
-    kind("duplicate", Transient(1), STAGES, DAMAGED, 60, |chance, bytes| {
-        one(Impairment::Duplicate(chance.length(0, bytes / 2)))
+    kind("duplicate", Transient(1), STAGES, DAMAGED, 60, |random, bytes| {
+        one(Impairment::Duplicate(random.length(0, bytes / 2)))
     }),
     kind(
         "length too small",
@@ -201,10 +201,10 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         STAGES,
         &["arrived damaged", "connection was lost"],
         60,
-        |chance, _| vec![Action::Lie("content-length", chance.between(1, 100).to_string())],
+        |random, _| vec![Action::Lie("content-length", random.between(1, 100).to_string())],
     ),
-    kind("length too large", Transient(1), STAGES, BROKEN, 60, |chance, _| {
-        vec![Action::Lie("content-length", chance.between(1_000_000, 1 << 40).to_string())]
+    kind("length too large", Transient(1), STAGES, BROKEN, 60, |random, _| {
+        vec![Action::Lie("content-length", random.between(1_000_000, 1 << 40).to_string())]
     }),
     kind(
         "out of order",
@@ -212,30 +212,30 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         ALL_STAGES,
         &["responded with `408", "responded with `50"],
         60,
-        |chance, _| {
+        |random, _| {
             let out_of_order =
                 ["408 Request Timeout", "500 Internal", "502 Bad Gateway", "504 Gateway Timeout"];
-            vec![status(chance.pick(&out_of_order))]
+            vec![status(random.pick(&out_of_order))]
         },
     ),
-    kind("overloaded", Transient(2), ALL_STAGES, &[], 0, |chance, _| {
-        let status = chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
-        let after = chance.one_in(2).then(|| ("Retry-After", chance.between(0, 3).to_string()));
+    kind("overloaded", Transient(2), ALL_STAGES, &[], 0, |random, _| {
+        let status = random.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
+        let after = random.one_in(2).then(|| ("Retry-After", random.between(0, 3).to_string()));
         vec![Action::Answer(status, after.into_iter().collect(), Vec::new())]
     }),
-    kind("put off", Permanent, ALL_STAGES, &["asks to retry after"], 60, |chance, _| {
-        let status = chance.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
-        let after = chance.between(700, 1_000_000).to_string();
+    kind("put off", Permanent, ALL_STAGES, &["asks to retry after"], 60, |random, _| {
+        let status = random.pick(&["429 Too Many Requests", "503 Service Unavailable"]);
+        let after = random.between(700, 1_000_000).to_string();
         vec![Action::Answer(status, vec![("Retry-After", after)], Vec::new())]
     }),
-    kind("refused", Permanent, ALL_STAGES, &["responded with `4", "has no `"], 60, |chance, _| {
+    kind("refused", Permanent, ALL_STAGES, &["responded with `4", "has no `"], 60, |random, _| {
         let refusals =
             ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone", "451 No"];
-        vec![status(chance.pick(&refusals))]
+        vec![status(random.pick(&refusals))]
     }),
-    kind("not HTTP", Transient(2), ALL_STAGES, &["is not HTTP"], 60, |chance, _| {
-        let length = chance.length(20, 2000);
-        vec![Action::Raw((0..length).map(|_| chance.between(128, 255) as u8).collect())]
+    kind("not HTTP", Transient(2), ALL_STAGES, &["is not HTTP"], 60, |random, _| {
+        let length = random.length(20, 2000);
+        vec![Action::Raw((0..length).map(|_| random.between(128, 255) as u8).collect())]
     }),
     kind("login page", Permanent, &[Stage::Manifest], &["not a manifest", "manifest", "JSON"], 60, |_, _| {
         let html = vec![("Content-Type", "text/html".to_owned())];
@@ -252,33 +252,33 @@ pub(super) const OF_REQUESTS: &[Kind] = &[
         let nowhere = "http://127.0.0.1:1/x".to_owned();
         vec![Action::Answer("307 Temporary", vec![("Location", nowhere)], Vec::new())]
     }),
-    kind("no ranges", Harmless, &[Stage::Layer], &[], 60, |chance, bytes| {
-        vec![cut_in(chance, bytes), Action::PassWithout("range")]
+    kind("no ranges", Harmless, &[Stage::Layer], &[], 60, |random, bytes| {
+        vec![cut_in(random, bytes), Action::PassWithout("range")]
     }),
-    kind("range too late", Permanent, &[Stage::Layer], &["response begins at byte"], 60, |chance, bytes| {
+    kind("range too late", Permanent, &[Stage::Layer], &["response begins at byte"], 60, |random, bytes| {
         vec![
-            cut_in(chance, bytes),
+            cut_in(random, bytes),
             Action::Lie("content-range", format!("bytes {}-{}/{}", bytes * 2, bytes * 3, bytes * 3)),
         ]
     }),
-    kind("range refused", Permanent, &[Stage::Layer], &["responded with `416"], 60, |chance, bytes| {
-        vec![cut_in(chance, bytes), status("416 Range Not Satisfiable")]
+    kind("range refused", Permanent, &[Stage::Layer], &["responded with `416"], 60, |random, bytes| {
+        vec![cut_in(random, bytes), status("416 Range Not Satisfiable")]
     }),
 ];
 
 /// Faults of connections with TLS.
 pub(super) const OF_CONNECTIONS: &[Kind] = &[
-    kind("delay", Harmless, CONNECTION, &[], 60, |chance, _| {
-        one(Impairment::Delay(Duration::from_millis(chance.between(100, 4000))))
+    kind("delay", Harmless, CONNECTION, &[], 60, |random, _| {
+        one(Impairment::Delay(Duration::from_millis(random.between(100, 4000))))
     }),
-    kind("cut", Transient(2), CONNECTION, BROKEN, 60, |chance, bytes| {
-        one(Impairment::Cut(chance.length(0, bytes)))
+    kind("cut", Transient(2), CONNECTION, BROKEN, 60, |random, bytes| {
+        one(Impairment::Cut(random.length(0, bytes)))
     }),
-    kind("reset", Transient(2), CONNECTION, BROKEN, 60, |chance, bytes| {
-        one(Impairment::Reset(chance.length(0, bytes)))
+    kind("reset", Transient(2), CONNECTION, BROKEN, 60, |random, bytes| {
+        one(Impairment::Reset(random.length(0, bytes)))
     }),
-    kind("half-close", Transient(2), CONNECTION, BROKEN, 60, |chance, bytes| {
-        one(Impairment::HalfClose(chance.length(0, bytes)))
+    kind("half-close", Transient(2), CONNECTION, BROKEN, 60, |random, bytes| {
+        one(Impairment::HalfClose(random.length(0, bytes)))
     }),
     kind(
         "stall",
@@ -286,13 +286,13 @@ pub(super) const OF_CONNECTIONS: &[Kind] = &[
         CONNECTION,
         &["no data received for 30 s", "no response within 30 s", "no connection within 15 s"],
         220,
-        |chance, bytes| one(Impairment::Stall(chance.length(0, bytes))),
+        |random, bytes| one(Impairment::Stall(random.length(0, bytes))),
     ),
-    kind("damage", Transient(2), CONNECTION, TLS, 60, |chance, bytes| {
-        one(Impairment::Damage(chance.length(0, bytes)))
+    kind("damage", Transient(2), CONNECTION, TLS, 60, |random, bytes| {
+        one(Impairment::Damage(random.length(0, bytes)))
     }),
-    kind("duplicate", Transient(2), CONNECTION, TLS, 60, |chance, bytes| {
-        one(Impairment::Duplicate(chance.length(0, bytes / 2)))
+    kind("duplicate", Transient(2), CONNECTION, TLS, 60, |random, bytes| {
+        one(Impairment::Duplicate(random.length(0, bytes / 2)))
     }),
     kind("no TLS", Permanent, CONNECTION, &["does not speak TLS"], 60, |_, _| {
         vec![Action::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\nwhat is this?".to_vec())]
@@ -311,6 +311,6 @@ fn status(status: &'static str) -> Action {
 }
 
 /// A cut in the middle, so that the layer is asked for from there on.
-fn cut_in(chance: &mut Chance, bytes: usize) -> Action {
-    Action::Impaired(Impairment::Cut(chance.length(bytes / 4, bytes / 2)))
+fn cut_in(random: &mut Random, bytes: usize) -> Action {
+    Action::Impaired(Impairment::Cut(random.length(bytes / 4, bytes / 2)))
 }

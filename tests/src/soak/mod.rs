@@ -1,9 +1,9 @@
 //! Campaigns: many runs with faults that a seed draws. Each run must end right, or say the true cause in time.
 
 pub mod boots;
-mod chance;
 mod faults;
 pub mod pulls;
+mod random;
 mod watched;
 
 use crate::image::Image;

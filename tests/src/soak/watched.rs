@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_killed_at_the_limit() {
+    fn a_program_that_never_ends_is_killed_at_the_limit() {
         let watched = watch(&mut sh("exec sleep 20"), Duration::from_millis(200)).unwrap();
         assert!(watched.is_late && watched.status.is_none() && watched.silence < Duration::from_secs(10));
     }

@@ -33,7 +33,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn many_want_it_and_one_makes_it() {
+    fn concurrent_requests_create_one_entry() {
         let name = format!("test-{}", std::process::id());
         let made = AtomicUsize::new(0);
         let make = |directory: &Path| {

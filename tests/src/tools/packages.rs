@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_debian_has_is_found_and_what_none_has_is_not() {
+    fn installed_packages_are_found() {
         if has_apt() {
             assert!(installed("dpkg"));
             assert!(!installed("no-such-package-as-this"));

@@ -115,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn failure_tells_the_command_and_what_it_said() {
+    fn a_failure_names_the_command_and_its_output() {
         let error = run(&mut sh("echo why >&2; exit 3"), QUICK).unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("why"), "{error}");
     }
 
     #[test]
-    fn what_hangs_is_killed() {
+    fn a_hanging_program_is_killed() {
         let start = Instant::now();
         let error = run(&mut sh("exec sleep 20"), Duration::from_millis(100)).unwrap_err();
         assert!(format!("{error:#}").contains("killed"), "{error:#}");

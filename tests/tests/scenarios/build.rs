@@ -29,7 +29,7 @@ fn two_builds_are_identical() -> Result<()> {
 }
 
 #[test]
-fn sizes_are_within_their_goals() -> Result<()> {
+fn sizes_are_within_their_limits() -> Result<()> {
     assert!(size(&program("iguana-init"))? <= 5 * MB);
     assert!(size(&Initrd::bare(Flavour::Cloud)?.image)? < 16 * MB);
     assert!(size(&Initrd::bare(Flavour::Full)?.image)? < 42 * MB);
@@ -44,7 +44,7 @@ fn the_program_in_the_initrd_needs_no_libraries() -> Result<()> {
 }
 
 #[test]
-fn a_kernel_that_is_not_there_is_an_error_with_a_hint() -> Result<()> {
+fn a_missing_kernel_is_an_error_with_a_hint() -> Result<()> {
     let mut build = Command::new(program("iguana"));
     build.args(["build", "--kernel", "/no/such/vmlinuz", "--output", "/dev/null"]);
     let error = process::run(&mut build, QUICK).unwrap_err().to_string();

@@ -38,7 +38,7 @@ fn with_bundle(label: &str) -> Result<Disk> {
 }
 
 #[test]
-fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
+fn a_usb_stick_suffices_without_a_network() -> Result<()> {
     let disk = with_bundle("IGUANA")?;
     let mut boot = Scenario::new()?.no_network().disk(&disk).append(STICK).boot()?;
     boot.expect_all(&["is a bundle; its images are used", "it came along", "handover: power off"])?;
@@ -48,7 +48,7 @@ fn a_stick_is_all_that_a_machine_without_a_network_needs() -> Result<()> {
 
 /// A machine takes the image of its platform from a bundle, and reports if it is missing.
 #[test]
-fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
+fn a_bundle_may_be_for_several_or_for_foreign_architectures() -> Result<()> {
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;
     let tool = "jobs: {one: {container: REGISTRY/tool}}";
@@ -73,7 +73,7 @@ fn a_bundle_may_be_for_several_machines_and_for_others_only() -> Result<()> {
 }
 
 #[test]
-fn two_sticks_of_one_label_and_none_are_errors() -> Result<()> {
+fn an_ambiguous_or_missing_usb_label_is_an_error() -> Result<()> {
     let (one, other) = (with_bundle("IGUANA")?, with_bundle("IGUANA")?);
     let mut boot = Scenario::new()?.no_network().disk(&one).disk(&other).append(STICK).boot()?;
     let block = boot.fails_in("control file")?;
@@ -118,7 +118,7 @@ fn with_its_manifests(top: &[u8]) -> Result<Vec<String>> {
 
 /// The lock file that `iguana bundle` makes is unsigned, so a trust that demands signatures does not accept it.
 #[test]
-fn a_strict_initrd_runs_what_is_signed_in_a_bundle_and_believes_no_unsigned_lock() -> Result<()> {
+fn a_strict_initrd_runs_signed_bundles_and_ignores_unsigned_locks() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;
     let registry = filled()?;
     let workstation = Workstation::using(&registry)?;

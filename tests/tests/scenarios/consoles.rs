@@ -13,7 +13,7 @@ echo poweroff > /iguana/kernelAction
 "#;
 
 #[test]
-fn every_console_and_the_kernel_log_have_each_line_once() -> Result<()> {
+fn every_console_and_the_kernel_log_show_each_line_once() -> Result<()> {
     let recipe = Recipe::busybox()?.file("/reader.sh", 0o755, READER)?;
     let scenario = Scenario::new()?.job(recipe.set("Cmd", json!(["sh", "/reader.sh"])))?.screen()?;
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;

@@ -130,7 +130,7 @@ fn the_job_has_the_terminal() -> Result<()> {
 }
 
 #[test]
-fn the_last_words_of_a_job_are_shown() -> Result<()> {
+fn the_last_lines_of_a_job_are_shown() -> Result<()> {
     // More than a serial line sends in a second, written just before the end.
     let job = format!("{POWER_OFF}for n in $(seq 400); do echo this is line $n of 400; done");
     let said = Scenario::new()?.job(Recipe::script(&job)?)?.boot()?.ends()?;
@@ -172,7 +172,7 @@ jobs:
 
 /// In an initrd, pivot_root(2) does not work for a container's root, and the machine's own mounts are below it.
 #[test]
-fn fewer_rights_are_not_got_around_in_an_initrd() -> Result<()> {
+fn an_unprivileged_container_cannot_gain_rights_in_an_initrd() -> Result<()> {
     let prepare = "echo secret > /victim/secret; cat /proc/sys/kernel/core_pattern > /victim/before";
     let look = format!(
         "{CHECK}

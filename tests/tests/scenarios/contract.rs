@@ -96,7 +96,7 @@ jobs:
 
 /// As in Agama: a service whose socket is in a volume that the job has, too; and a socket of the machine.
 #[test]
-fn sockets_are_shared_by_volumes_and_bound_as_what_they_are() -> Result<()> {
+fn sockets_can_be_shared_by_volumes_and_bound() -> Result<()> {
     let listens = |path: &str, answer: &str| {
         format!("exec socat UNIX-LISTEN:{path},fork SYSTEM:'read word; echo \"{answer} $word\"'")
     };
@@ -127,7 +127,7 @@ jobs:
 }
 
 #[test]
-fn the_small_print() -> Result<()> {
+fn the_details_of_the_contract() -> Result<()> {
     let own = Recipe::busybox()?
         .file("/etc/hosts", 0o644, "192.0.2.1 of-the-image\n")?
         .link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")?;

@@ -108,7 +108,7 @@ fn script(text: &str) -> String {
 }
 
 #[test]
-fn what_a_container_makes_is_there_for_others() -> Result<()> {
+fn devices_created_by_a_container_are_visible_to_others() -> Result<()> {
     let disks = [Disk::empty(256)?, Disk::empty(256)?];
     let image = tools()?
         .copy(Path::new("/bin/busybox"), "/busybox")?

@@ -143,7 +143,7 @@ fn a_root_alone_is_left_to_scripts() -> Result<()> {
 
 #[test]
 #[ignore = "long"]
-fn a_root_that_is_not_there_yet_keeps_nobody_waiting() -> Result<()> {
+fn a_root_that_does_not_exist_yet_delays_nothing() -> Result<()> {
     for kind in [HookRunner::Systemd, HookRunner::Scripts] {
         let disks = disks()?;
         let mut boot = installing(Suite::Bookworm, kind, &disks)?.append("root=/dev/vdz1").boot()?;
@@ -176,7 +176,7 @@ fn leave_shell(boot: &mut Boot, kind: HookRunner) -> Result<()> {
 
 #[test]
 #[ignore = "long"]
-fn a_failure_ends_in_the_shell_that_dracut_has() -> Result<()> {
+fn a_failure_ends_in_dracuts_emergency_shell() -> Result<()> {
     for kind in [HookRunner::Systemd, HookRunner::Scripts] {
         let scenario = machine(Suite::Bookworm, kind)?
             .job(Recipe::script("exit 7")?)?
@@ -216,13 +216,13 @@ fn dies(kind: HookRunner) -> Result<()> {
 }
 
 #[test]
-fn a_death_of_the_program_opens_no_shell() -> Result<()> {
+fn a_crash_of_the_program_opens_no_shell() -> Result<()> {
     dies(HookRunner::Systemd)
 }
 
 #[test]
 #[ignore = "long"]
-fn a_death_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
+fn a_crash_of_the_program_opens_no_shell_of_scripts() -> Result<()> {
     dies(HookRunner::Scripts)
 }
 
@@ -298,7 +298,7 @@ fn a_kernel_action_ends_the_machine() -> Result<()> {
 }
 
 #[test]
-fn what_is_missing_is_said_when_the_initrd_is_made() -> Result<()> {
+fn missing_dependencies_are_reported_when_the_initrd_is_built() -> Result<()> {
     let dracut = Dracut::of(&Kernel::debian(Flavour::Cloud)?, Suite::Bookworm)?;
     let iguana = ["--add", "iguana"];
     let program = dracut.complains(&iguana, Some("usr/lib/iguana/iguana-init"))?;

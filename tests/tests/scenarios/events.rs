@@ -4,7 +4,7 @@ use crate::running;
 use anyhow::Result;
 
 #[test]
-fn a_job_reads_what_happened_before_it_as_events_in_order() -> Result<()> {
+fn a_job_can_read_earlier_events_in_order() -> Result<()> {
     let mut boot = running(
         r#"
 jobs:

@@ -71,7 +71,7 @@ fn saltboot_deploys_a_system_and_the_machine_goes_on_as_it() -> Result<()> {
 }
 
 #[test]
-fn agama_has_its_backend_beside_it() -> Result<()> {
+fn agama_runs_with_its_backend_as_a_service() -> Result<()> {
     let mut boot = Scenario::new()?
         .image("agama-web", image("agama", "backend.sh")?)?
         .image("agama-service", image("agama", "installer.sh")?)?
@@ -163,7 +163,7 @@ fn a_rescue_shell_is_there_on_the_console_and_by_ssh() -> Result<()> {
 }
 
 #[test]
-fn an_installer_asks_the_udev_beside_it() -> Result<()> {
+fn an_installer_uses_the_udev_in_its_service() -> Result<()> {
     let disk = Disk::empty(64)?;
     let mut boot = Scenario::new()?
         .memory(1024)

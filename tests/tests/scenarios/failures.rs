@@ -50,7 +50,7 @@ fn control_file_on_an_unknown_host() -> Result<()> {
 }
 
 #[test]
-fn control_file_that_is_not_there() -> Result<()> {
+fn control_file_that_does_not_exist() -> Result<()> {
     let web_server = WebServer::plain()?;
     let block = failure_of(fetching(&web_server.url("/none-${mac}-${arch}.yaml"))?, "control file")?;
     assert_says(&block, &["/none-52:54:00:12:34:56-x86_64.yaml", "404"]);
@@ -60,7 +60,7 @@ fn control_file_that_is_not_there() -> Result<()> {
 }
 
 #[test]
-fn control_file_that_never_comes() -> Result<()> {
+fn control_file_that_never_arrives() -> Result<()> {
     let web_server = WebServer::plain()?;
     let scenario = fetching(&web_server.silence("/silent.yaml"))?;
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
@@ -71,7 +71,7 @@ fn control_file_that_never_comes() -> Result<()> {
 }
 
 #[test]
-fn control_file_from_a_server_that_nobody_vouches_for() -> Result<()> {
+fn control_file_from_a_server_with_an_untrusted_certificate() -> Result<()> {
     let web_server = WebServer::tls(&Authority::named("stranger")?)?;
     let url = web_server.serve("/workflow.yaml", "jobs: {}");
     let block = failure_of(fetching(&url)?, "control file")?;
@@ -103,7 +103,7 @@ fn image_that_the_registry_does_not_have() -> Result<()> {
 }
 
 #[test]
-fn registry_without_tls_that_is_not_called_insecure() -> Result<()> {
+fn registry_without_tls_that_is_not_marked_as_insecure() -> Result<()> {
     let scenario =
         Scenario::new()?.registry(Registry::plain_unlisted()?).job(Recipe::script("echo never")?)?;
     let block = failure_of(scenario, "image")?;
@@ -112,7 +112,7 @@ fn registry_without_tls_that_is_not_called_insecure() -> Result<()> {
 }
 
 #[test]
-fn registry_that_nobody_vouches_for() -> Result<()> {
+fn registry_with_an_untrusted_certificate() -> Result<()> {
     let registry = Registry::tls(&Authority::named("lab")?)?;
     let initrd = Initrd::trusting(&Authority::named("stranger")?)?;
     let scenario = Scenario::with(&initrd).registry(registry).job(Recipe::script("echo never")?)?;

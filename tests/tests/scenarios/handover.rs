@@ -23,7 +23,7 @@ fn power_off_by_kernel_action() -> Result<()> {
 }
 
 #[test]
-fn a_failed_job_gives_a_shell_when_asked_for() -> Result<()> {
+fn a_failed_job_opens_a_shell_if_requested() -> Result<()> {
     let scenario = Scenario::new()?.job(Recipe::script("echo broken >&2; exit 7")?)?;
     let mut boot = scenario.append("rd.iguana.on_failure=shell").boot()?;
     boot.expect("job job: failed: exit status 7")?;
@@ -58,7 +58,7 @@ fn installed() -> Result<Disk> {
 }
 
 #[test]
-fn the_system_on_the_disk_goes_on_when_the_server_cannot_be_reached() -> Result<()> {
+fn the_system_on_the_disk_boots_when_the_server_is_unreachable() -> Result<()> {
     let disk = installed()?;
     let local = "rd.iguana.on_failure=local root=LABEL=system rd.iguana.control_url=http://10.0.2.2:9/none";
     let mut boot = Scenario::new()?.disk(&disk).append(local).boot()?;
@@ -86,7 +86,7 @@ fn a_disk_that_a_failed_job_has_written_to_is_not_started() -> Result<()> {
 }
 
 #[test]
-fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
+fn the_outcome_of_a_workflow_is_reported_on_the_next_boot() -> Result<()> {
     let disk = installed()?;
     let boot = |script: &str| -> Result<String> {
         let workflow = "name: try it\nstate: LABEL=system\njobs: {job: {container: REGISTRY/job}}";
@@ -105,7 +105,7 @@ fn what_became_of_a_workflow_is_told_on_the_next_boot() -> Result<()> {
 }
 
 #[test]
-fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Result<()> {
+fn a_container_that_may_not_hand_over_cannot_boot_its_own_system() -> Result<()> {
     let root = tempfile::tempdir()?;
     busybox_root(root.path())?;
     let init = "#!/bin/sh\necho the chosen system is $(cat /run/iguana/machine-id | wc -c)\npoweroff -f\n";
@@ -119,13 +119,13 @@ fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Resul
         let scenario = Scenario::new()?.image("tool", Recipe::script("true")?)?.disk(&disk);
         scenario.append("rd.iguana.on_failure=poweroff").workflow(workflow).boot()
     };
-    let said = boot(USURPERS.into())?.ends()?;
+    let said = boot(UNAUTHORISED_HANDOVERS.into())?.ends()?;
     assert!(
         said.contains("ignoring `/iguana/mountlist` of a container without the right to hand over"),
         "{said}"
     );
     assert!(said.contains("no job decided what comes next") && !said.contains("usurped"), "{said}");
-    let mut chosen = boot(format!("{USURPERS}{all}"))?;
+    let mut chosen = boot(format!("{UNAUTHORISED_HANDOVERS}{all}"))?;
     // 32 digits and a line break: the machine ID that Iguana made.
     chosen.expect_all(&["ignoring `/iguana/", "switch root to LABEL=system", "the chosen system is 33"])?;
     assert!(!chosen.ends()?.contains("usurped"));
@@ -133,7 +133,7 @@ fn a_container_without_the_handover_cannot_have_its_own_system_booted() -> Resul
 }
 
 /// An unprivileged container and a service that try to boot a system of their own.
-const USURPERS: &str = r#"
+const UNAUTHORISED_HANDOVERS: &str = r#"
 jobs:
   few:
     container: {image: REGISTRY/tool, privileged: false, volumes: ['/iguana:/again', '/:/host']}
@@ -156,7 +156,7 @@ jobs:
 "#;
 
 #[test]
-fn a_container_without_rights_may_be_given_the_handover() -> Result<()> {
+fn an_unprivileged_container_may_be_allowed_to_hand_over() -> Result<()> {
     let workflow = "
 jobs:
   few: {container: {image: REGISTRY/tool, privileged: false, handover: true, command: [sh, -c, 'echo poweroff > /iguana/kernelAction']}}";
@@ -167,7 +167,7 @@ jobs:
 }
 
 #[test]
-fn a_mount_list_does_not_name_what_containers_share() -> Result<()> {
+fn a_mount_list_cannot_name_the_directories_of_containers() -> Result<()> {
     let job = "mkdir -p /iguana/new/sbin; echo /iguana/new /sysroot bind > /iguana/mountlist";
     let scenario = Scenario::new()?.job(Recipe::script(job)?)?;
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;

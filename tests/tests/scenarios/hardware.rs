@@ -82,7 +82,7 @@ fn a_network_interface_plugged_in_late_is_found() -> Result<()> {
 }
 
 #[test]
-fn a_small_memory_is_enough() -> Result<()> {
+fn a_machine_with_little_memory_is_enough() -> Result<()> {
     let initrd = Initrd::bare(Flavour::Cloud)?;
     let mut boot = Scenario::with(&initrd).memory(128).job(Recipe::script(POWER_OFF)?)?.boot()?;
     boot.expect_all(&["job job: succeeded", "memory: peak ", "handover: power off"])?;

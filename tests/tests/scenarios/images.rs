@@ -14,7 +14,7 @@ fn recipe(name: &str) -> Result<Recipe> {
 }
 
 #[test]
-fn every_maker_and_packing() -> Result<()> {
+fn every_tool_and_compression() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&recipe("spec-gzip")?.make(Maker::Spec)?, "spec-gzip")?;
     registry.push(&recipe("spec-zstd")?.packing(Packing::Zstd).make(Maker::Spec)?, "spec-zstd")?;

@@ -71,7 +71,7 @@ fn root_with_inits(directory: &Path) -> Result<()> {
 }
 
 #[test]
-fn mounts_are_made_in_order_and_init_is_honoured() -> Result<()> {
+fn mounts_are_made_in_order_and_init_is_used() -> Result<()> {
     let (root, data) = (tempfile::tempdir()?, tempfile::tempdir()?);
     root_with_inits(root.path())?;
     put(data.path(), "/name", 0o644, b"here are data\n")?;

@@ -57,7 +57,7 @@ jobs:
 }
 
 #[test]
-fn what_needs_a_failed_job_is_skipped() -> Result<()> {
+fn dependants_of_a_failed_job_are_skipped() -> Result<()> {
     let workflow = "
 jobs:
   bad: {container: {image: REGISTRY/bad}}

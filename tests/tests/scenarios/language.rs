@@ -110,7 +110,7 @@ jobs:
 }
 
 #[test]
-fn a_service_is_changed_as_the_workflow_says() -> Result<()> {
+fn the_workflow_can_change_a_service() -> Result<()> {
     let mut boot = boot(
         r#"
 jobs:
@@ -180,7 +180,7 @@ jobs:
 }
 
 #[test]
-fn what_takes_too_long_is_ended_and_what_fails_is_tried_again() -> Result<()> {
+fn jobs_are_ended_at_their_timeout_and_retried_after_failure() -> Result<()> {
     let mut boot = boot(
         r#"
 jobs:
@@ -256,7 +256,7 @@ jobs:
 }
 
 #[test]
-fn a_container_is_changed_as_the_workflow_says() -> Result<()> {
+fn the_workflow_can_change_a_container() -> Result<()> {
     let image = Recipe::busybox()?
         .set("Entrypoint", json!(["echo", "entrypoint"]))
         .set("Cmd", json!(["command"]))
@@ -423,7 +423,7 @@ jobs:
 }
 
 #[test]
-fn the_workflow_says_what_follows_a_failure() -> Result<()> {
+fn the_workflow_chooses_the_failure_policy() -> Result<()> {
     let workflow = "
 on-failure: poweroff
 jobs:
@@ -440,7 +440,7 @@ jobs:
 
 #[test]
 fn the_workflows_of_the_first_iguana_run_as_they_stand() -> Result<()> {
-    let registry = Registry::standing_for_others()?;
+    let registry = Registry::replacing_others()?;
     let agama = "
 name: Agama
 jobs:
@@ -492,7 +492,7 @@ env:
 "#;
     let busybox = Recipe::script("echo \"$TEST and $GLOBAL\"")?;
     let mut boot = Scenario::new()?
-        .registry(Registry::standing_for_others()?)
+        .registry(Registry::replacing_others()?)
         .image("example/busybox", busybox)?
         .workflow(two)
         .append("rd.iguana.on_failure=poweroff")
@@ -530,7 +530,7 @@ jobs:
 }
 
 #[test]
-fn one_workflow_uses_it_all() -> Result<()> {
+fn one_workflow_uses_the_whole_language() -> Result<()> {
     let data = Recipe::busybox()?.file("/data/size", 0o644, "42")?;
     let workflow = r#"
 name: Everything at once

@@ -13,7 +13,7 @@ const FIRST_LOOK: u32 = 20;
 const MEMORY_KEPT: i64 = 4 << 10;
 
 #[test]
-fn a_container_has_no_more_than_its_limits() -> Result<()> {
+fn a_container_cannot_exceed_its_limits() -> Result<()> {
     let mut boot = boot(
         r#"
 jobs:
@@ -92,7 +92,7 @@ jobs:
 }
 
 #[test]
-fn containers_that_behave_badly_harm_nobody() -> Result<()> {
+fn misbehaving_containers_harm_nobody() -> Result<()> {
     let mut boot = boot(
         r#"
 jobs:
@@ -243,7 +243,7 @@ fn figures(said: &str, job: u32) -> Result<Vec<(&str, i64)>> {
 }
 
 #[test]
-fn nothing_is_left_of_five_hundred_jobs() -> Result<()> {
+fn five_hundred_jobs_leave_nothing() -> Result<()> {
     let mut workflow = "jobs:\n".to_owned();
     for number in 1..=JOBS {
         match number {

@@ -30,7 +30,7 @@ fn an_iso_boots_with_a_bios() -> Result<()> {
 }
 
 #[test]
-fn a_interface_boots_from_the_network() -> Result<()> {
+fn a_machine_boots_from_its_network_interface() -> Result<()> {
     takes_the_way(Way::PxeBios, "media-pxe-bios")
 }
 
@@ -93,7 +93,7 @@ fn secure_boot_starts_only_what_its_owner_signed() -> Result<()> {
 }
 
 #[test]
-fn another_makers_program_accepts_the_signature() -> Result<()> {
+fn another_tool_accepts_the_signature() -> Result<()> {
     let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
     let home = scratch_directory("media")?;
     let image = home.path().join("iguana.efi");
@@ -135,7 +135,7 @@ fn disc_says(image: &Path, texts: &[&str], log: &str) -> Result<String> {
 
 /// The complete disc, and the same one truncated as by an interrupted download.
 #[test]
-fn a_disc_has_all_with_it_and_says_when_it_is_cut() -> Result<()> {
+fn an_iso_is_complete_and_detects_truncation() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::script(&format!("echo first words\n{POWER_OFF}"))?.make(Maker::Spec)?, "job")?;
     let workstation = Workstation::using(&registry)?;
@@ -172,7 +172,7 @@ fn says(said: &str, words: &[&str]) {
 }
 
 #[test]
-fn options_that_do_not_fit_are_told() -> Result<()> {
+fn conflicting_options_are_reported() -> Result<()> {
     let (owner, stranger) = (Owner::named("owner")?, Owner::named("stranger")?);
     let kernel = Kernel::debian(Flavour::Cloud)?.image;
     let mixed = [owner.key(), stranger.certificate()];
@@ -190,7 +190,7 @@ fn options_that_do_not_fit_are_told() -> Result<()> {
 }
 
 #[test]
-fn a_kernel_that_is_cut_off_is_told() -> Result<()> {
+fn a_truncated_kernel_is_reported() -> Result<()> {
     let home = scratch_directory("media")?;
     let cut = home.path().join("vmlinuz");
     let whole = fs::read(Kernel::debian(Flavour::Cloud)?.image)?;
@@ -203,7 +203,7 @@ fn a_kernel_that_is_cut_off_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_missing_tool_is_told_with_its_package() -> Result<()> {
+fn a_missing_tool_is_reported_with_its_package() -> Result<()> {
     let home = scratch_directory("media")?;
     let kernel = Kernel::debian(Flavour::Cloud)?.image;
     for (format, tool, package) in [("iso", "xorriso", "xorriso"), ("usb", "mformat", "mtools")] {

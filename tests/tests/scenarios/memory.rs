@@ -68,7 +68,7 @@ fn an_image_that_no_compression_fits_is_refused_before_it_is_fetched() -> Result
 }
 
 #[test]
-fn the_next_jobs_image_comes_while_a_job_runs_and_goes_after_it() -> Result<()> {
+fn the_image_of_the_next_job_is_prefetched_and_later_freed() -> Result<()> {
     const SAY: &str = "echo \"$1 $(sed -n 's/^MemAvailable: *//p' /proc/meminfo)\"";
     let tool = Recipe::busybox()?.file("/say", 0o755, format!("#!/bin/sh\n{SAY}\n"))?;
     let (image, bytes) = debian(0, "echo large one runs")?;

@@ -46,7 +46,7 @@ fn system(change: impl Fn(&Path) -> Result<()>) -> Result<Disk> {
 }
 
 #[test]
-fn a_list_that_is_not_one_touches_no_disk() -> Result<()> {
+fn an_invalid_mount_list_touches_no_disk() -> Result<()> {
     let disk = system(|_| Ok(()))?;
     let before = fs::read(disk.image())?;
     for (job, words) in [
@@ -117,7 +117,7 @@ fn a_file_system_that_is_damaged_or_a_device_that_vanishes() -> Result<()> {
 
 /// Anyone who can plug in a disk can give it the UUID of another.
 #[test]
-fn of_two_disks_with_one_tag_none_is_taken() -> Result<()> {
+fn two_disks_with_the_same_tag_are_refused() -> Result<()> {
     let root = tempfile::tempdir()?;
     let part = Part { mib: 16, row: "name=system", directory: root.path() };
     let (whole, divided) = (system(|_| Ok(()))?, Disk::gpt(&[part])?);

@@ -120,7 +120,7 @@ fn kernels(kernel: &Kernel, owner: &Owner, home: &Path) -> Result<[Kernel; 2]> {
 }
 
 #[test]
-fn a_locked_down_kernel_takes_only_what_is_signed() -> Result<()> {
+fn a_locked_down_kernel_accepts_only_signed_kernels() -> Result<()> {
     let home = scratch_directory("secure-boot")?;
     let owner = Owner::named("owner")?;
     let kernel = Kernel::debian(Flavour::Cloud)?;

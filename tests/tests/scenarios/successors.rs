@@ -67,7 +67,7 @@ fn the_root_is_found_by_its_type_with_its_usr() -> Result<()> {
 }
 
 #[test]
-fn of_two_roots_the_one_on_the_disk_that_was_written_to_is_taken() -> Result<()> {
+fn the_root_on_the_disk_that_was_written_to_is_preferred() -> Result<()> {
     let (first, second) = (system("first")?, system("second")?);
     let disks = [Disk::gpt(&[one(ROOT, first.path())])?, Disk::gpt(&[one(ROOT, second.path())])?];
     let disks: Vec<&Disk> = disks.iter().collect();
@@ -140,7 +140,7 @@ impl Successor {
 }
 
 #[test]
-fn a_job_loads_the_kernel_that_comes_next() -> Result<()> {
+fn a_job_can_load_the_next_kernel() -> Result<()> {
     let successor = Successor::new()?;
     let job = "kexec --kexec-file-syscall --load /kernel --initrd=/initrd --command-line='console=ttyS0 by=job' && \
         printf ' Kexec\\r\\n' > /iguana/kernelAction";
@@ -158,7 +158,7 @@ fn a_job_loads_the_kernel_that_comes_next() -> Result<()> {
 }
 
 #[test]
-fn a_kernel_that_nobody_has_loaded_cannot_come_next() -> Result<()> {
+fn kexec_without_a_loaded_kernel_is_refused() -> Result<()> {
     let mut boot = machine(&[], "echo kexec > /iguana/kernelAction")?.boot()?;
     let block = boot.fails_in("handover")?;
     assert!(block.contains("`/iguana/kernelAction` asks for `kexec`, but no kernel is loaded"), "{block}");

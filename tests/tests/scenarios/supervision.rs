@@ -25,7 +25,7 @@ jobs:
 }
 
 #[test]
-fn a_stopped_worker_is_found_and_the_failure_policy_carried_out() -> Result<()> {
+fn a_stopped_worker_is_detected_and_the_failure_policy_carried_out() -> Result<()> {
     let mut boot = running(
         r#"
 jobs:
@@ -54,7 +54,7 @@ jobs:
 }
 
 #[test]
-fn a_full_run_and_a_noisy_service_leave_the_log_and_the_machine_id_whole() -> Result<()> {
+fn a_full_run_directory_and_a_noisy_service_spare_the_log_and_the_machine_id() -> Result<()> {
     let mut boot = running(
         r#"
 jobs:
@@ -99,7 +99,7 @@ jobs:
 }
 
 #[test]
-fn the_machines_watchdog_is_fed_while_the_boot_goes_on_and_stopped_at_its_end() -> Result<()> {
+fn the_watchdog_is_fed_during_the_boot_and_stopped_at_its_end() -> Result<()> {
     let job = Recipe::script(
         "echo the job works; sleep 25; echo the job has worked; echo poweroff > /iguana/kernelAction",
     )?;

@@ -40,7 +40,7 @@ done
 "#;
 
 /// Checks that the terminal has normal settings after another program used it.
-const SANE: &str = r#"
+const CHECK_TERMINAL: &str = r#"
 stty -a | grep -q ' icanon' && stty -a | grep -q ' echo ' || echo 'NOT: settings'
 if [ "$TERM" = linux ]; then
     seq 40
@@ -60,7 +60,7 @@ fn tool() -> Result<Recipe> {
     for terminal in ["/lib/terminfo/l/linux", "/lib/terminfo/v/vt220"] {
         recipe = recipe.file(terminal, 0o644, fs::read(terminal)?)?;
     }
-    recipe.file("/mirror.sh", 0o755, MIRROR)?.file("/sane.sh", 0o755, SANE)
+    recipe.file("/mirror.sh", 0o755, MIRROR)?.file("/sane.sh", 0o755, CHECK_TERMINAL)
 }
 
 fn interactive() -> Result<Scenario> {
@@ -69,26 +69,26 @@ fn interactive() -> Result<Scenario> {
 }
 
 #[test]
-fn a_person_works_on_a_serial_line() -> Result<()> {
+fn a_serial_line_is_interactive() -> Result<()> {
     let mut boot = interactive()?.boot()?;
     boot.expect("/dev/pts/0 vt220 24 80")?;
     keys_reach_the_job_and_not_iguana(&mut boot)?;
     full_screen_programs_work(&mut boot)?;
     a_killed_program_leaves_no_trace(&mut boot)?;
-    output_that_was_stopped_goes_on(&mut boot)?;
+    suspended_output_resumes(&mut boot)?;
     boot.expect_all(&["job work: succeeded", "handover: power off"])?;
     assert_all_held(&boot.ends()?);
     Ok(())
 }
 
 #[test]
-fn a_person_works_on_a_screen() -> Result<()> {
+fn a_screen_is_interactive() -> Result<()> {
     let mut boot = interactive()?.screen()?.boot()?;
     boot.expect("/dev/pts/0 linux 25 80")?;
     keys_reach_the_job_and_not_iguana(&mut boot)?;
     full_screen_programs_work(&mut boot)?;
     a_killed_program_leaves_no_trace(&mut boot)?;
-    output_that_was_stopped_goes_on(&mut boot)?;
+    suspended_output_resumes(&mut boot)?;
     assert_all_held(&boot.ends()?);
     Ok(())
 }
@@ -146,7 +146,7 @@ fn a_killed_program_leaves_no_trace(boot: &mut Boot) -> Result<()> {
 }
 
 /// Ctrl-S is for the running program; it must not stop Iguana.
-fn output_that_was_stopped_goes_on(boot: &mut Boot) -> Result<()> {
+fn suspended_output_resumes(boot: &mut Boot) -> Result<()> {
     // Not before the program has the terminal: its title does not have the sum.
     boot.expect("pause 41")?;
     boot.types("\x13\n")?;

@@ -20,7 +20,7 @@ fn example(name: &str) -> Result<String> {
 }
 
 #[test]
-fn the_hello_example_greets() -> Result<()> {
+fn the_hello_example_works() -> Result<()> {
     let mut trial = trial("hello.sh", &example("hello/hello.sh")?, &["--disk", "64M"])?;
     let said = process::run(&mut trial.command, LONG)?;
     assert!(said.contains("hello from ") && said.contains("handover: power off"), "{said}");
@@ -28,7 +28,7 @@ fn the_hello_example_greets() -> Result<()> {
 }
 
 #[test]
-fn a_workflow_that_fails_is_told_by_the_exit_status_and_as_json() -> Result<()> {
+fn a_failed_workflow_is_reported_by_exit_status_and_as_json() -> Result<()> {
     let mut trial = trial("fails.sh", "echo its last words; exit 3", &["--output", "json"])?;
     let ended = process::end(&mut trial.command, LONG)?;
     let console = ended.errors;

@@ -68,7 +68,7 @@ fn another_workflow_by_the_same_key_does_not_run() -> Result<()> {
 /// A clock without a battery starts before the date of the initrd. It is then not known whether a workflow is still
 /// valid.
 #[test]
-fn a_workflow_with_an_end_needs_a_clock() -> Result<()> {
+fn a_workflow_with_an_expiry_needs_a_clock() -> Result<()> {
     let workflow = "valid-until: 2090-01-01\njobs: {none: {container: 127.0.0.1:1/none}}";
     let scenario = || {
         Ok::<_, anyhow::Error>(Scenario::new()?.workflow(workflow).append("rd.iguana.on_failure=poweroff"))
@@ -85,7 +85,7 @@ fn a_workflow_with_an_end_needs_a_clock() -> Result<()> {
 
 /// A workflow in a registry is signed in the same way as an image.
 #[test]
-fn a_workflow_in_a_registry_runs_when_the_policy_lets_it() -> Result<()> {
+fn a_workflow_in_a_registry_runs_if_the_policy_allows_it() -> Result<()> {
     let (initrd, key) = Initrd::strict()?;
     let registry = Registry::plain()?;
     let repository = Repository::new(&here(&registry), "flows/one");

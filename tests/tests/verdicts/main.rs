@@ -124,7 +124,7 @@ impl Keys {
 }
 
 /// Repositories with the expected decision under a policy that demands the usual key.
-const UNDER_THE_USUAL_POLICY: &[(&str, Verdict)] = &[
+const DEFAULT_POLICY_VERDICTS: &[(&str, Verdict)] = &[
     ("unsigned", Rejected),
     ("usual", Accepted),
     ("by-skopeo", Rejected),
@@ -422,7 +422,7 @@ fn keyless(lab: &Lab) -> Result<Vec<(String, Value, Verdict)>> {
 }
 
 #[test]
-fn verdicts_are_skopeos_or_stricter() -> Result<()> {
+fn verdicts_are_those_of_skopeo_or_stricter() -> Result<()> {
     let lab = Lab::new()?;
     let mut wrong = Vec::new();
     let mut count = 0;
@@ -432,7 +432,7 @@ fn verdicts_are_skopeos_or_stricter() -> Result<()> {
         Ok(())
     };
     let usual = json!({"default": [lab.signed(&lab.keys.usual, json!({}))]}).to_string();
-    for (repository, expected) in UNDER_THE_USUAL_POLICY {
+    for (repository, expected) in DEFAULT_POLICY_VERDICTS {
         compare(&lab.name(repository), "registries.d", &usual, *expected)?;
     }
     // Without an entry in registries.d no signatures are looked up.

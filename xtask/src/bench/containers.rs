@@ -46,7 +46,7 @@ const ONE_CGROUP_TREE: &str =
 const HAS_ONE_CGROUP_TREE: &str = "[ \"$(stat -f -c %T /sys/fs/cgroup)\" = cgroup2fs ]";
 
 /// A root user without CAP_SYS_RESOURCE, as in many CI systems, cannot raise its limits to podman's defaults.
-const WITHIN_ITS_LIMITS: &[&str] =
+const ULIMIT_OPTIONS: &[&str] =
     &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit=-1"];
 
 /// Jobs per run of Iguana on this host. Only the last job is measured, so that everything was used once before.
@@ -62,7 +62,7 @@ const MACHINE_MIB: u32 = 3072;
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, &["podman", "crun", "runc"]].concat())?;
     if !process::succeeds(Command::new("sh").args(["-c", HAS_ONE_CGROUP_TREE])) {
-        return go_on_in_one_cgroup_tree();
+        return continue_in_one_cgroup_tree();
     }
     dist::run()?;
     let mut report = header()?;
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs the same command again in a mount namespace with a single cgroup tree.
-fn go_on_in_one_cgroup_tree() -> Result<()> {
+fn continue_in_one_cgroup_tree() -> Result<()> {
     let mut again = Command::new("unshare");
     again.args(["--mount", "sh", "-c", ONE_CGROUP_TREE, "sh"]).args(std::env::args_os());
     Err(again.exec()).context("`unshare` cannot be started")
@@ -194,7 +194,7 @@ impl Peers {
         match peer {
             "podman" => {
                 let mut podman = self.podman();
-                podman.args(["run", "--rm", "--privileged", "--network=host"]).args(WITHIN_ITS_LIMITS);
+                podman.args(["run", "--rm", "--privileged", "--network=host"]).args(ULIMIT_OPTIONS);
                 podman.args([&self.image, "true"]);
                 podman
             }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Bytes in the job's image besides its programs, which must be freed during the handover.
-const BALLAST: usize = 64 << 20;
+const UNUSED_BYTES: usize = 64 << 20;
 
 /// The new system's first program. It reads the clock first, then makes the kernel release all caches.
 const INIT: &str = "#!/bin/sh
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         result::today()?,
         options.runs,
         result::processor()?,
-        BALLAST >> 20,
+        UNUSED_BYTES >> 20,
     );
     writeln!(report, "| last job's end to the new init's execution, ms | {} |", ours.whole)?;
     writeln!(report, "| of these for mounting, ms | {} |", ours.mounting)?;
@@ -131,7 +131,7 @@ fn new_system() -> Result<Disk> {
 
 fn with_iguana(disk: &Disk) -> Result<String> {
     let job = Recipe::script("echo /dev/vda /sysroot > /iguana/mountlist")?;
-    let job = job.file("/ballast", 0o644, vec![0; BALLAST])?;
+    let job = job.file("/ballast", 0o644, vec![0; UNUSED_BYTES])?;
     Scenario::new()?.job(job)?.disk(disk).append("rd.iguana.on_failure=poweroff").boot()?.ends()
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Interval for reading the usage of the file system.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const MB: f64 = 1e6;
 
 /// The measurements of one command.
@@ -88,7 +88,7 @@ impl Stage {
                 let mut most = 0_u64;
                 while !has_ended.load(Ordering::Relaxed) {
                     most = most.max(used(self.path()));
-                    thread::sleep(LOOK_EVERY);
+                    thread::sleep(POLL_INTERVAL);
                 }
                 most.max(used(self.path()))
             });

@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs after which the progress is told.
-const TOLD_EVERY: u64 = 10;
+const REPORT_INTERVAL: u64 = 10;
 
 impl Options {
     fn campaign(
@@ -73,7 +73,7 @@ impl Options {
                 println!("seed {}: {what}", outcome.seed);
             }
             record.add(&outcome);
-            if done % TOLD_EVERY == 0 {
+            if done % REPORT_INTERVAL == 0 {
                 eprintln!("{name}: {done} of {count}, {broken} broken");
             }
             until.is_none_or(|until| Instant::now() < until)

@@ -31,7 +31,12 @@ fn text(more: &str) -> String {
 }
 
 fn candidate<'a>(bytes: &'a str, url: &'a str) -> Candidate<'a> {
-    Candidate { origin: url, bytes: bytes.as_bytes(), control_url: Some(url), voucher: Voucher::Nothing }
+    Candidate {
+        origin: url,
+        bytes: bytes.as_bytes(),
+        control_url: Some(url),
+        provenance: Provenance::Nothing,
+    }
 }
 
 /// Takes all steps of a boot, with these files beside the workflow.
@@ -126,7 +131,7 @@ fn a_control_url_has_its_own_entry() {
 }
 
 #[test]
-fn a_key_can_stand_for_all_that_it_signs() {
+fn a_key_can_accept_every_workflow_that_it_signed() {
     let lab = Lab::new();
     let rules = lab
         .rules("[[workflow.accept]]\nkeys = ['b.pub']\n[[workflow.accept]]\nname = 'x'\nkeys = ['a.pub']\n");
@@ -145,7 +150,7 @@ fn a_key_can_stand_for_all_that_it_signs() {
 }
 
 #[test]
-fn a_workflow_ends_at_its_date() {
+fn a_workflow_expires_at_its_date() {
     let none = Rules::default();
     let text = text("valid-until: 2026-11-30");
     for (now, expected) in [
@@ -200,7 +205,7 @@ fn a_lock_of_another_version_is_refused() {
 
 /// A key for one workflow must not sign the images of another.
 #[test]
-fn a_lock_is_signed_by_a_key_of_its_workflow() {
+fn a_lock_must_be_signed_by_a_key_of_its_workflow() {
     let lab = Lab::new();
     let rules = lab.rules(
         "[workflow]\nrequire-digest = true\n[[workflow.accept]]\nname = 'i'\nkeys = ['a.pub']\n\
@@ -220,13 +225,13 @@ fn a_lock_is_signed_by_a_key_of_its_workflow() {
 }
 
 #[test]
-fn an_artifact_is_believed_where_an_entry_names_its_repository() {
+fn an_artifact_is_accepted_where_an_entry_names_its_repository() {
     let lab = Lab::new();
     let named =
         "[[workflow.accept]]\nname = 'install'\nmin-serial = 3\nfrom = ['oci://r.example/flows/install']\n";
     let keyed = "[workflow]\nkeys = ['a.pub']\n[[workflow.accept]]\nname = 'install'\n";
     let signed = |url: &'static str| {
-        move |bytes: &'static str| Candidate { voucher: Voucher::Policy, ..candidate(bytes, url) }
+        move |bytes: &'static str| Candidate { provenance: Provenance::Policy, ..candidate(bytes, url) }
     };
     let ours = signed("oci://r.example/flows/install:1");
     let vendor = signed("oci://r.example/vendor/tool:1");
@@ -237,7 +242,7 @@ fn an_artifact_is_believed_where_an_entry_names_its_repository() {
         (named, ours(INSTALL), "runs"),
         (named, ours(OLD), "requires at least 3"),
         (named, ours(WIPE), "but this machine accepts only `install`"),
-        (named, Candidate { voucher: Voucher::Nothing, ..ours(INSTALL) }, "it has no signature"),
+        (named, Candidate { provenance: Provenance::Nothing, ..ours(INSTALL) }, "it has no signature"),
         (named, vendor(INSTALL), "no entry of `workflow.accept` matches"),
         // A key for images must not sign workflows.
         (keyed, vendor(INSTALL), "it has no signature"),
@@ -248,11 +253,12 @@ fn an_artifact_is_believed_where_an_entry_names_its_repository() {
 }
 
 #[test]
-fn what_lies_in_the_initrd_needs_no_signature_and_no_trust_demands_one_of_anybody() {
+fn the_bundled_workflow_needs_no_signature_nor_does_any_without_trust() {
     let lab = Lab::new();
     let rules = lab.rules("[workflow]\nkeys = ['a.pub']\n[[workflow.accept]]\nname = 'install'\n");
     let text = text("name: other");
-    let bundled = Candidate { voucher: Voucher::Initrd, ..candidate(&text, "/etc/iguana/control.yaml") };
+    let bundled =
+        Candidate { provenance: Provenance::Initrd, ..candidate(&text, "/etc/iguana/control.yaml") };
     assert_eq!(told(decide(&rules, bundled, &[], NOW)), "runs");
     assert_eq!(told(decide(&Rules::default(), candidate(&text, URL), &[], None)), "runs");
     let none = Rules::from_directory(Path::new("/nonexistent")).unwrap();

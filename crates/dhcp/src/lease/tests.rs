@@ -22,7 +22,7 @@ fn times(lease: &Lease) -> [u64; 3] {
 }
 
 #[test]
-fn a_lease_has_what_the_server_gave() {
+fn a_lease_has_the_options_of_the_server() {
     let lease = lease(&[
         (options::SUBNET_MASK, &[255, 255, 254, 0]),
         (options::ROUTER, &[10, 0, 2, 2]),
@@ -55,7 +55,7 @@ fn an_address_that_no_machine_can_have_is_refused() {
 }
 
 #[test]
-fn times_are_in_order_whatever_a_server_says() {
+fn lease_times_are_in_order_whatever_a_server_sends() {
     let of = |end: Option<u32>, renew: Option<u32>, rebind: Option<u32>| {
         let all =
             [(options::LEASE_TIME, end), (options::RENEWAL_TIME, renew), (options::REBINDING_TIME, rebind)];
@@ -77,7 +77,7 @@ fn times_are_in_order_whatever_a_server_says() {
 }
 
 #[test]
-fn what_comes_besides_the_address_is_left_out_when_it_cannot_be_used() {
+fn unusable_options_are_omitted() {
     let lease = lease(&[
         (options::SUBNET_MASK, &[255, 0, 255, 0]),
         (options::SERVER_IDENTIFIER, &[127, 0, 0, 1]),
@@ -132,7 +132,7 @@ fn classless_routes_take_the_place_of_the_router() {
 }
 
 #[test]
-fn what_a_server_tells_besides_addresses_is_read() {
+fn further_options_of_a_server_are_read() {
     let lease = lease(&[
         (options::DOMAIN_NAME, b"lab.example"),
         (options::INTERFACE_MTU, &[5, 140]),
@@ -149,7 +149,7 @@ fn what_a_server_tells_besides_addresses_is_read() {
 }
 
 #[test]
-fn a_search_list_or_a_packet_size_that_is_none_leaves_the_rest() {
+fn an_invalid_search_list_or_packet_size_leaves_the_rest() {
     let lease = lease(&[
         (options::DOMAIN_NAME, b"lab.example"),
         (options::INTERFACE_MTU, &[0, 68]),

@@ -69,7 +69,7 @@ fn an_answer_is_read() {
 }
 
 #[test]
-fn a_hardware_address_of_any_length_ends_nothing() {
+fn a_hardware_address_of_any_length_is_tolerated() {
     let refused = Unanswered::Malformed("its hardware address is not an Ethernet address");
     for length in (0..=255).filter(|length| *length != 6) {
         let mut packet = reply(OFFER, &[]);
@@ -82,7 +82,7 @@ fn a_hardware_address_of_any_length_ends_nothing() {
 }
 
 #[test]
-fn what_is_for_others_is_passed_over() {
+fn messages_for_others_are_ignored() {
     let ask = |packet: &[u8]| asking(Question::Discover).read_answer(packet);
     let good = reply(OFFER, &[]);
     // The operation, the transaction, the hardware address.
@@ -98,7 +98,7 @@ fn what_is_for_others_is_passed_over() {
 }
 
 #[test]
-fn what_is_malformed_is_told() {
+fn malformed_messages_are_reported() {
     let ask = |packet: &[u8]| match asking(Question::Discover).read_answer(packet) {
         Err(Unanswered::Malformed(why)) => why,
         other => panic!("{other:?}"),
@@ -162,13 +162,13 @@ fn only_the_server_that_was_asked_answers() {
 }
 
 #[test]
-fn a_renewal_gives_no_other_address() {
+fn a_renewal_cannot_change_the_address() {
     let renewal = asking(Question::Renew { address: [10, 0, 2, 16].into(), server: None });
     assert!(matches!(renewal.read_answer(&reply(ACK, &[])), Err(Unanswered::Unusable(_))));
 }
 
 #[test]
-fn an_offer_of_no_address_is_none() {
+fn an_offer_without_an_address_is_ignored() {
     let mut packet = reply(OFFER, &[]);
     packet[16..20].copy_from_slice(&[127, 0, 0, 1]);
     let refused = asking(Question::Discover).read_answer(&packet).unwrap_err();

@@ -80,7 +80,7 @@ fn an_offer_and_a_lease_are_read() {
 }
 
 #[test]
-fn a_reply_at_once_is_a_commitment_or_none() {
+fn a_rapid_reply_needs_the_rapid_commit_option() {
     let association = association(ADDRESS, [0, 0, 200, 300]);
     let read = |more: &[&[u8]]| asking(Question::Solicit).read_answer(&answer(REPLY, more));
     assert_eq!(read(&[&association]), Err(Unanswered::NotForUs));
@@ -88,7 +88,7 @@ fn a_reply_at_once_is_a_commitment_or_none() {
 }
 
 #[test]
-fn what_cannot_be_used_is_told() {
+fn unusable_addresses_are_reported() {
     let read =
         |packet: &[u8]| asking(Question::Request(offer())).read_answer(packet).unwrap_err().to_string();
     for address in ["::", "::1", "ff02::1", "::ffff:10.0.0.1"] {
@@ -104,7 +104,7 @@ fn what_cannot_be_used_is_told() {
 }
 
 #[test]
-fn what_is_for_others_is_passed_over() {
+fn messages_for_others_are_ignored() {
     let association = association(ADDRESS, [0, 0, 200, 300]);
     let good = answer(REPLY, &[&association]);
     for at in [1, 3, 12, 17] {
@@ -125,7 +125,7 @@ fn what_is_for_others_is_passed_over() {
 }
 
 #[test]
-fn times_are_in_order_whatever_a_server_says() {
+fn lease_times_are_in_order_whatever_a_server_sends() {
     let of = |t1, t2, preferred, valid| {
         let times = Times::new(t1, t2, preferred, valid);
         (times.renew.as_secs(), times.rebind.as_secs())

@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_was_compressed_on_its_way_is_itself_again() {
+    fn a_document_compressed_in_transit_is_decompressed() {
         let text = b"{\"schemaVersion\": 2}";
         for (encoding, bytes, expected) in [
             ("gzip", packed(text), Some(&text[..])),

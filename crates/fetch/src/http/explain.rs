@@ -3,7 +3,7 @@
 use super::limits::Deadline;
 use super::{CONNECT_LIMIT, RESOLVE_LIMIT, SILENCE_LIMIT, SLOWNESS_LIMIT, certificate, host};
 use crate::resolve::LookupError;
-use retry::Unsteady;
+use retry::TransientError;
 use std::io;
 use ureq::{Error, Timeout};
 
@@ -56,7 +56,7 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
         return anyhow::Error::msg(told);
     }
     if let Some(fault) = certificate::fault(&error).filter(|fault| certificate::may_be_damage(fault)) {
-        return Unsteady(format!("the response was changed on its way, or is not TLS: {fault}")).into();
+        return TransientError(format!("the response was changed on its way, or is not TLS: {fault}")).into();
     }
     match error {
         Error::Io(cause) => cause.into(),
@@ -67,7 +67,7 @@ fn cause(error: Error, deadline: Deadline) -> anyhow::Error {
         },
         Error::Timeout(over) => timeout(over, deadline).into(),
         // A byte that was corrupted in transit has the same effect, so a retry may help.
-        Error::Protocol(cause) => Unsteady(format!("the response is not HTTP: {cause}")).into(),
+        Error::Protocol(cause) => TransientError(format!("the response is not HTTP: {cause}")).into(),
         Error::Rustls(cause) => cause.into(),
         Error::ConnectionFailed => io::Error::from(io::ErrorKind::NotConnected).into(),
         Error::ConnectProxyFailed(reason) => anyhow::anyhow!("the proxy refused the connection: {reason}"),

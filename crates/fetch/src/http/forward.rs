@@ -137,7 +137,7 @@ mod tests {
     use crate::tls::Roots;
 
     #[test]
-    fn a_proxy_is_given_the_whole_url_and_looks_up_the_name() {
+    fn a_proxy_gets_the_whole_url_and_resolves_the_name() {
         for (login, expected) in
             [("", None), ("user:open%40sesame@", Some("proxy-authorization: basic dxnlcjpvcgvuqhnlc2ftzq=="))]
         {

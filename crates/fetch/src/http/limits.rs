@@ -314,7 +314,7 @@ mod tests {
     /// Whatever size a manifest claims for a layer: bytes that are not part of the body cannot arrive one at a time for
     /// days.
     #[test]
-    fn a_connection_keeps_its_pace_in_what_is_no_body() {
+    fn a_connection_keeps_its_pace_outside_bodies() {
         let Some(start) = Instant::now().checked_sub(Duration::from_secs(400)) else { return };
         let waits = Arc::<Mutex<Vec<_>>>::default();
         let inner = Dripping(LazyBuffers::new(100, 100), Arc::clone(&waits));
@@ -335,7 +335,7 @@ mod tests {
                 ureq::Error::Io(error) => error,
                 other => panic!("{other}"),
             }))
-            .may_pass()
+            .is_transient()
         );
         connection.transmit_output(1, soon).unwrap();
         assert!(connection.await_input(days).is_ok(), "the next request has a time of its own");
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_before_a_large_body_are_passed_over() {
+    fn interim_responses_before_a_large_body_are_skipped() {
         let hints = "HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n";
         for interim in ["", hints, "HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 100 Continue\r\nx: y\r\n\r\n"]
         {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_body_ends_and_says_why() {
+    fn a_slow_body_ends_with_a_reason() {
         for (seconds, expected) in [(0, 0), (300, 0), (301, 4096), (1300, 4_096_000), (u64::MAX, u64::MAX)] {
             assert_eq!(least(seconds), expected, "{seconds}");
         }

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_completed() {
+    fn a_relative_location_is_resolved() {
         let here = Origin::parse("https://r.example:5000/v2/a/blobs/x?y=/z").unwrap();
         for (location, expected) in [
             ("https://cdn.example/x?a=b:c", "https://cdn.example/x?a=b:c"),

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_excepted_as_go_does_it() {
+    fn no_proxy_is_interpreted_as_go_does() {
         for (list, host, port, expected) in [
             ("", "r.example", 443, false),
             ("", "localhost", 443, true),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_has_a_proxy_for_each_scheme_in_either_case() {
+    fn proxy_variables_exist_for_each_scheme_in_either_case() {
         let of = |pairs: &'static [(&str, &str)]| {
             let value = move |name: &str| {
                 pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_proxy_is_told_without_its_password() {
+    fn an_invalid_proxy_is_reported_without_its_password() {
         for url in ["socks5://user:secret@proxy.example:1080", "http://user:secret@", "ftp://secret@x"] {
             let error = Proxies::one(url, "").unwrap_err();
             assert!(!format!("{error:#}").contains("secret"), "{error:#}");

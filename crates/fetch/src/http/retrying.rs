@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_fetched_again_after_what_may_pass() {
+    fn a_document_is_fetched_again_after_a_transient_failure() {
         let url = server(&["503 X\r\nretry-after: 1", "500 X", "200 X"]);
         let (outcome, told) = fetched(&url);
         assert_eq!(outcome.unwrap(), b"it is here");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_pass_is_asked_for_once() {
+    fn a_permanent_failure_is_not_retried() {
         let (outcome, told) = fetched(&server(&["404 X"]));
         let error = outcome.unwrap_err();
         assert!(error.to_string().contains("the server responded with `404") && told.len() == 1, "{error:#}");

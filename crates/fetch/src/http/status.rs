@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overloaded_server_is_told_from_one_that_refuses() {
+    fn an_overloaded_server_is_distinguished_from_a_refusing_one() {
         let failure = |status: u16| {
             let response = Response::builder().status(status).header(header::RETRY_AFTER, "90");
             failure("https://r.example/x", &response.body(Body::builder().data("")).unwrap())

@@ -114,13 +114,13 @@ fn converse(server: SocketAddr, question: &[u8]) -> io::Result<Outcome> {
                 Some(answer) => return Ok(answer),
                 None => outcome = Outcome::Noise,
             },
-            Err(error) if is_passing(error.kind()) => {}
+            Err(error) if is_transient(error.kind()) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-fn is_passing(kind: io::ErrorKind) -> bool {
+fn is_transient(kind: io::ErrorKind) -> bool {
     [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted].contains(&kind)
 }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_has_each_label_with_its_length() {
+    fn each_label_of_a_question_has_its_length() {
         let message = question("a.example.").unwrap();
         assert_eq!(&message[12..], b"\x01a\x07example\0\0\x01\0\x01");
         for wrong in ["", ".", "a..b", &"x".repeat(64), &"x.".repeat(200)] {

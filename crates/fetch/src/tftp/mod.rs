@@ -123,7 +123,7 @@ impl Conversation {
         let mut buffer = [0; 4 + BLOCK + 1];
         let (packet, from) = match self.socket.recv_from(&mut buffer) {
             Ok((length, from)) => (&buffer[..length], from),
-            Err(error) if is_passing(error.kind()) => return Ok(Step::Pass),
+            Err(error) if is_transient(error.kind()) => return Ok(Step::Pass),
             Err(error) => return Err(error.into()),
         };
         let is_known = from == self.peer || (!self.has_answered && from.ip() == self.peer.ip());
@@ -139,7 +139,7 @@ impl Conversation {
 }
 
 /// Whether a receive that failed with this may be repeated.
-fn is_passing(kind: io::ErrorKind) -> bool {
+fn is_transient(kind: io::ErrorKind) -> bool {
     [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted].contains(&kind)
 }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_of_the_size_that_was_agreed_on() {
+    fn blocks_have_the_negotiated_size() {
         let agreed = b"\0\x06blksize\08\0".to_vec();
         let got = served(vec![agreed, data(1, b"12345678"), data(2, b"9")]);
         assert_eq!(got.unwrap(), b"123456789");
@@ -184,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_is_taken_once() {
+    fn duplicate_blocks_are_accepted_once() {
         let got = served(vec![data(1, &[1; 512]), data(1, &[1; 512]), data(3, b"late"), data(2, b"end")]);
         assert_eq!(got.unwrap(), [&[1; 512][..], b"end"].concat());
     }
 
     #[test]
-    fn what_the_server_says_is_told() {
+    fn the_message_of_the_server_is_reported() {
         let got = served(vec![b"\0\x05\0\x01File not found\0".to_vec()]).unwrap_err();
         assert!(format!("{got:#}").ends_with("the server replied `File not found`"), "{got:#}");
     }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_takes_the_server_s_place() {
+    fn packets_of_another_server_are_ignored() {
         let listening = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = listening.local_addr().unwrap().port();
         let server = thread::spawn(move || {

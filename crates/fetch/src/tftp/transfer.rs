@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_keeps_to_the_block_that_it_was_asked_for() {
+    fn a_server_must_send_the_requested_block() {
         for lie in ["1449", "65464", "7", "0", "-1", "", "99999999999999999999"] {
             let agreed = format!("\0\x06blksize\0{lie}\0");
             let failed = failure(begun().receive(agreed.as_bytes()));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_or_late_changes_nothing() {
+    fn old_and_late_packets_change_nothing() {
         let mut transfer = begun();
         for early in [data(0, b"0"), data(2, b"2"), vec![0, 4, 0, 1], vec![0, 9], vec![], vec![0, 3, 1]] {
             assert!(matches!(transfer.receive(&early), Step::Pass), "{early:?}");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_passed_on_to_its_first_zero() {
+    fn the_message_of_a_server_ends_at_the_first_zero_byte() {
         let said = failure(begun().receive(b"\0\x05\0\x01\x1b[2J\niguana: done\0more"));
         assert_eq!(said, "the server replied `\u{1b}[2J\niguana: done`");
     }

@@ -241,7 +241,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn memory_is_no_disk() {
+    fn memory_is_not_a_disk() {
         assert!(
             ["vda", "vda1", "loop0", "dm-0", "md127", "sr0", "nvme0n1p2"].iter().all(|it| is_of_interest(it))
         );

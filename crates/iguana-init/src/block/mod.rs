@@ -2,7 +2,7 @@
 //! parsers do no I/O, and a read is never longer than a few dozen KiB.
 
 pub(crate) mod device;
-mod doubles;
+mod duplicates;
 pub(crate) mod named;
 mod raid;
 mod superblock;

@@ -1,7 +1,7 @@
 //! Resolves a device name of a mount list or of the command line, and waits until the device exists.
 
-use super::doubles;
-use super::doubles::Tag;
+use super::duplicates;
+use super::duplicates::Tag;
 use super::encoded;
 use hint::hinted;
 use std::fs;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a device may take to appear: partitions appear at once, disks behind USB within seconds.
 const LIMIT: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const TELL_EVERY: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// The directory of links for each tag of fstab(5), as udev keeps them. With a `Tag`, the value is under the control of
 /// anyone who can write to a disk, and is checked for duplicates.
 const DIRECTORIES: &[(&str, &str, Option<Tag>)] = &[
@@ -41,7 +41,7 @@ pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
                 format!("the disks and partitions of this machine are {}", all_names()),
             ));
         }
-        if told.elapsed() > TELL_EVERY {
+        if told.elapsed() > REPORT_INTERVAL {
             told = Instant::now();
             waiting(&format!(
                 "the device `{name}` ({} s of {} s)",
@@ -49,7 +49,7 @@ pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
                 LIMIT.as_secs()
             ));
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn wait_for(name: &str, waiting: &mut dyn FnMut(&str)) -> anyhow::Res
 pub(crate) fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
     let Some(path) = path_of(name).filter(|path| is_block_device(path)) else { return Ok(None) };
     if let Some((tag, value)) = tag_of(&path) {
-        doubles::refuse(tag, value)?;
+        duplicates::refuse(tag, value)?;
     }
     Ok(Some(plain(path)))
 }

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_versions_have_it_at_the_end() {
+    fn old_versions_of_the_superblock_are_at_the_end() {
         assert_eq!(places_at_end((1 << 20) + 512), [(1 << 20) - (64 << 10), (1 << 20) - (8 << 10)]);
         assert!(places_at_end(4096).is_empty());
     }

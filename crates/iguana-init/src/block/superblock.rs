@@ -203,7 +203,7 @@ mod tests {
     const UUID: &str = "00010203-0405-0607-0809-0a0b0c0d0e0f";
 
     #[test]
-    fn file_systems_are_told_apart() {
+    fn file_systems_are_distinguished() {
         let uuid = &uuid()[..];
         let ext: &[(usize, &[u8])] = &[(0x438, &[0x53, 0xef]), (0x468, uuid), (0x478, b"root")];
         assert_eq!(found(ext), format!("ext4 {UUID} root"));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_system_says_what_it_is() {
+    fn a_superblock_states_its_usage() {
         let uuid = &uuid()[..];
         let usage = |parts: &[(usize, &[u8])]| identify(&device(parts)).unwrap().usage;
         let swap: &[(usize, &[u8])] = &[(4086, b"SWAPSPACE2"), (0x40c, uuid), (0x41c, b"s")];
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_are_too_few() {
+    fn truncated_superblocks_are_tolerated() {
         let whole = device(&[(512, b"LABELONE"), (512 + 20, &[0xff; 4]), (512 + 24, b"LVM2 001")]);
         (0..whole.len()).step_by(7).for_each(|length| drop(identify(&whole[..length])));
     }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_where_the_entries_are() {
+    fn the_entries_are_found_by_the_header() {
         let mut header = vec![0; GPT_HEADER_LENGTH];
         header[..8].copy_from_slice(b"EFI PART");
         (header[72], header[80], header[84]) = (2, 128, 128);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mbr_is_told_from_the_one_that_protects_a_gpt() {
+    fn an_mbr_is_distinguished_from_a_protective_mbr() {
         assert!(is_protected(&first_sector(PROTECTED)));
         assert!(!is_protected(&first_sector(0x83)));
         let table = mbr(&first_sector(0x83)).unwrap();

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_of_zeros_is_none() {
+    fn a_zero_uuid_is_not_a_uuid() {
         assert_eq!(uuid(&[0; 16]), "");
         let bytes: Vec<u8> = (0..16).collect();
         assert_eq!(uuid(&bytes), "00010203-0405-0607-0809-0a0b0c0d0e0f");

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_as_containers_write_them() {
+    fn actions_are_parsed_as_containers_write_them() {
         for (word, expected) in [
             ("reboot", Handover::Reboot),
             (" PowerOff\r\n", Handover::PowerOff),
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_shown() {
+    fn an_unknown_action_is_shown() {
         let error = |word: &str| parse(word).unwrap_err().to_string();
         assert!(error("explode").contains("`explode`"));
         assert!(error("reboot now").contains("`reboot now`"));

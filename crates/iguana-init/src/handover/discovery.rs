@@ -102,7 +102,7 @@ fn overview(disks: &[Disk]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::partitions::boot_disk_is_one;
+    use super::super::partitions::with_unique_boot_disk;
     use super::*;
     use crate::block::Partition;
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_root_is_taken_with_its_usr() {
+    fn the_only_root_is_mounted_with_its_usr() {
         let disks =
             [disk("vda", &[(OTHER, 0)]), disk("vdb", &[(OTHER, 0), (TYPES.root, 0), (TYPES.usr, 1 << 60)])];
         let found = choose(&disks).unwrap();
@@ -158,7 +158,7 @@ mod tests {
         let boot = |name, kinds: &[(&str, u64)]| Disk { is_boot: true, ..disk(name, kinds) };
         let own = disk("vda", &[(TYPES.root, 0)]);
         let disks = vec![own, boot("vdb", &[(OTHER, 0)]), boot("vdc", &[(OTHER, 0), (TYPES.root, 0)])];
-        let found = error(&boot_disk_is_one(disks));
+        let found = error(&with_unique_boot_disk(disks));
         assert!(found.contains("`/dev/vda1`, `/dev/vdc2`"), "{found}");
     }
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_said_with_its_reason() {
+    fn rejected_partitions_are_listed_with_the_reason() {
         assert!(error(&[]).contains("there is no disk"));
         let none =
             error(&[disk("vda", &[]), disk("vdb", &[(OTHER, 0)]), disk("vdc", &[(TYPES.root, 1 << 63)])]);

@@ -14,7 +14,7 @@ const FIRMWARE: &str = "/sys/class/dmi/id";
 
 /// Machines, by vendor and product, on which a kernel started by kexec finds devices in a state that it cannot handle.
 /// SUSE's installer (yast-bootloader) does not use kexec on these either.
-const DOES_NOT_WORK: &[(&str, &str)] =
+const KEXEC_BROKEN: &[(&str, &str)] =
     &[("innotek GmbH", "VirtualBox"), ("Microsoft Corporation", "Virtual Machine")];
 
 /// Whether a kernel is loaded, by Iguana or by a container.
@@ -39,7 +39,7 @@ pub(super) fn load(kernel: &Installed) -> anyhow::Result<()> {
 fn known_bad(firmware: &Path) -> Option<(&'static str, &'static str)> {
     let says = |file: &str| fs::read_to_string(firmware.join(file)).unwrap_or_default().trim().to_owned();
     let (maker, product) = (says("sys_vendor"), says("product_name"));
-    DOES_NOT_WORK.iter().find(|known| **known == (maker.as_str(), product.as_str())).copied()
+    KEXEC_BROKEN.iter().find(|known| **known == (maker.as_str(), product.as_str())).copied()
 }
 
 #[cfg(test)]

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_option_wins_and_what_is_for_other_programs_is_left_out() {
+    fn a_later_option_wins_and_options_of_other_programs_are_ignored() {
         let of = |options| MountEntry::new("/dev/vda1", "/sysroot/home", options).flags_and_data();
         let (none, ro) = (MountFlags::empty(), MountFlags::RDONLY);
         assert_eq!(of("ro,rw"), (none, String::new()));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_containers_share_is_no_part_of_a_system() {
+    fn the_directories_of_containers_cannot_be_part_of_a_system() {
         let refused = |device: &str, options: &str| {
             MountEntry::new(device, "/sysroot", options).refuse_containers_files().is_err()
         };

@@ -123,12 +123,12 @@ impl DiskBaseline {
 /// All disks of the machine, in the kernel's order.
 pub(super) fn disks(before: &DiskBaseline) -> Vec<Disk> {
     let origin = boot_partition();
-    boot_disk_is_one(whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect())
+    with_unique_boot_disk(whole_disks().map(|disk| look(&disk, origin.as_deref(), before)).collect())
 }
 
 /// Unmarks the boot disk if several claim to be it. Anyone who can plug in a disk can give its partition the UUID of
 /// the real one, and which of the two the machine was started from cannot be decided then.
-pub(super) fn boot_disk_is_one(mut disks: Vec<Disk>) -> Vec<Disk> {
+pub(super) fn with_unique_boot_disk(mut disks: Vec<Disk>) -> Vec<Disk> {
     if disks.iter().filter(|disk| disk.is_boot).count() > 1 {
         disks.iter_mut().for_each(|disk| disk.is_boot = false);
     }

@@ -153,7 +153,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn what_was_noted_is_told() {
+    fn the_recorded_outcome_is_reported() {
         let state = BootRecord { place: String::new(), workflow: "install\nit".into() };
         assert_eq!(
             told(&state.text(SUCCEEDED, "")),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planted_on_the_state_file_system_is_not_followed() {
+    fn planted_links_on_the_state_file_system_are_not_followed() {
         let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (directory, victim) = (home.path().join(DIRECTORY), outside.path().join("victim"));
         fs::create_dir(&directory).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_on_the_state_file_system_does_not_keep_the_boot() {
+    fn a_fifo_on_the_state_file_system_does_not_block_the_boot() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join(DIRECTORY);
         fs::create_dir(&directory).unwrap();

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 /// How long killed processes may take to exit.
 const END_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Ends the initrd and executes the new system's init program. Only PID 1 can do this.
 ///
@@ -103,7 +103,7 @@ pub(crate) fn end_other_processes() {
     let start = Instant::now();
     // A process that waits for a broken disk cannot be killed, so stop waiting after a limit.
     while rustix::process::wait(WaitOptions::NOHANG).is_ok() && start.elapsed() < END_LIMIT {
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

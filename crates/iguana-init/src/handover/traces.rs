@@ -146,7 +146,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_identity_is_whole_and_what_jobs_made_of_it_is_replaced() {
+    fn a_damaged_machine_identity_is_replaced() {
         let home = tempfile::tempdir().unwrap();
         let (kept, path) = (Directory::open(home.path()).unwrap(), home.path().join(IDENTITY));
         keep_in(&kept, "0123").unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_copied_whole() {
+    fn kept_files_are_copied_completely() {
         let (home, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let open = |directory: &tempfile::TempDir| Directory::open(directory.path()).unwrap();
         copy_kept(&open(&home), &open(&new)).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_goes_into_the_new_system_and_through_nothing_that_lies_there() {
+    fn the_log_is_copied_into_the_new_system_without_following_links() {
         let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let logs = home.path().join("data/log");
         fs::create_dir_all(logs.join("iguana")).unwrap();

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use workflow::{Container, Job};
 
 /// How often the progress of a pull is reported.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How images are pulled, and into which memory.
 pub(crate) struct Images {
@@ -112,7 +112,8 @@ impl Images {
         report: &Report,
     ) -> anyhow::Result<Self> {
         finder.registries.warnings().iter().for_each(|warning| report.warn(warning));
-        let puller = Puller { finder, store: Store::open(Path::new(STORE))?, progress_every: PROGRESS_EVERY };
+        let puller =
+            Puller { finder, store: Store::open(Path::new(STORE))?, progress_every: PROGRESS_INTERVAL };
         Ok(Self { puller, pins, space })
     }
 

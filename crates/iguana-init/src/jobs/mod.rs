@@ -222,7 +222,7 @@ impl Runner<'_> {
     ) -> anyhow::Result<()> {
         alarm.check()?;
         // A job takes as long as its workflow allows, so the activity check must not apply.
-        let _attended = self.report.attend();
+        let _attended = self.report.begin_silent_operation();
         let own = &job.container;
         let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();

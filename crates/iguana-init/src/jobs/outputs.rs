@@ -108,7 +108,7 @@ mod tests {
 
     /// 60 steps with 120,000 outputs each took 2.4 GB.
     #[test]
-    fn outputs_have_a_number_and_bytes_at_most() {
+    fn the_number_and_size_of_outputs_are_limited() {
         let many = |count: usize| (0..count).map(|number| format!("{number}=\n")).collect::<String>();
         let full = parse(&many(NUMBER_LIMIT)).unwrap();
         let left = Room::default().after(&full).unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_output_is_said() {
+    fn malformed_outputs_are_reported() {
         for (text, expected) in
             [("word\n", "`word`"), ("=1\n", "has no name"), ("a<<E\nx\n", "lacks the line `E`")]
         {

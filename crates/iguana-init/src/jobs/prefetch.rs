@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use workflow::Job;
 
 /// How often to check whether the last pull has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often a job that waits for a prefetch reports it.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A prefetch in progress; cancelled on drop, for example when the job is skipped.
 pub(super) struct Prefetch {
@@ -65,8 +65,8 @@ impl Prefetch {
             trouble.iter().for_each(|why| report.warn(why));
             let (start, mut told) = (Instant::now(), Instant::now());
             while !pulls.is_finished() {
-                thread::sleep(LOOK_EVERY);
-                if told.elapsed() >= TELL_EVERY {
+                thread::sleep(POLL_INTERVAL);
+                if told.elapsed() >= REPORT_INTERVAL {
                     told = Instant::now();
                     report.say(format_args!("images: still waiting ({} s)", start.elapsed().as_secs()));
                 }

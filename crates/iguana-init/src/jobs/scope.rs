@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_only_those_run_that_ask_for_it() {
+    fn after_a_failure_only_jobs_that_request_it_run() {
         let (id, result) = ("build".to_owned(), job(Outcome::Failure));
         let scope = Scope::new(Value::Null, Value::Null)
             .with_needs([(&id, &result)].into_iter(), &[Outcome::Failure]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_job_holds_back_but_is_no_failure() {
+    fn a_skipped_job_skips_its_dependants_but_is_not_a_failure() {
         let (id, result) = ("build".to_owned(), job(Outcome::Skipped));
         let scope = Scope::new(Value::Null, Value::Null)
             .with_needs([(&id, &result)].into_iter(), &[Outcome::Skipped]);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_made_from_outer_ones() {
+    fn variables_can_refer_to_outer_ones() {
         let outer = Env::from([("A".to_owned(), Template::literal("1"))]);
         let inner = Env::from([("B".to_owned(), Template::parse("${{ env.A }}2").unwrap())]);
         let scope = Scope::new(Value::Null, Value::Null).with_env(&outer).with_env(&inner);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_allowed_holds_nothing_back() {
+    fn an_allowed_failure_skips_no_job() {
         let mut scope = Scope::new(Value::Null, Value::Null);
         let step =
             |conclusion| StepResult { outcome: Outcome::Failure, conclusion, outputs: StringMap::new() };

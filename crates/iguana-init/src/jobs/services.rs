@@ -22,7 +22,7 @@ use workflow::{Ready, Restart, Sign};
 /// Lines of a failed service's output that are shown.
 const LINES_SHOWN: usize = 10;
 /// How often to check whether a service is ready.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the watcher thread may take to notice the end of a container.
 const WATCHER_LIMIT: Duration = Duration::from_secs(5);
 /// How long the loopback interface may take to accept a connection.
@@ -322,7 +322,7 @@ impl Watched {
                 return Err(hinted(message, "check its messages above, or raise `ready: {timeout: …}`"));
             }
             // The end of the service wakes this up at once.
-            let _ = self.changed.wait_timeout(state, ASK_EVERY);
+            let _ = self.changed.wait_timeout(state, ASK_INTERVAL);
         }
     }
 
@@ -341,7 +341,7 @@ impl Watched {
                 let mut command = container.run(&program).with_context(|| {
                     format!("cannot run the `ready` command of the service `{}`", self.service.name)
                 })?;
-                Ok(command.wait(Some(left.max(ASK_EVERY)))?.is_success())
+                Ok(command.wait(Some(left.max(ASK_INTERVAL)))?.is_success())
             }
         }
     }

@@ -19,7 +19,7 @@ const FIRMWARE: &[(&str, &str)] = &[
 const NO_HOSTNAME: &str = "(none)";
 /// Facts that may be used in a control URL.
 const IN_URLS: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
-const CARDS: &str = "/sys/class/net";
+const SYS_CLASS_NET: &str = "/sys/class/net";
 
 /// All facts in [`workflow::MACHINE`]. Unknown ones are empty.
 pub(crate) fn read() -> Value {
@@ -27,7 +27,7 @@ pub(crate) fn read() -> Value {
     let system = rustix::system::uname();
     let mut facts: Vec<(&str, Value)> =
         FIRMWARE.iter().map(|(name, path)| (*name, text(line(Path::new(path))))).collect();
-    facts.push(("mac", text(first_mac(Path::new(CARDS)))));
+    facts.push(("mac", text(first_mac(Path::new(SYS_CLASS_NET)))));
     let hostname = system.nodename().to_string_lossy();
     facts.push((
         "hostname",
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_gets_what_is_this_machines_own() {
+    fn variables_of_this_machine_are_inserted_into_a_url() {
         let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
         let url = filled("http://x/${arch}/${arch}.yaml").unwrap();
         assert_eq!(url, format!("http://x/{machine}/{machine}.yaml"));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_tells_is_one_part_of_a_url() {
+    fn a_fact_of_the_machine_is_one_component_of_a_url() {
         let url = |serial: &str| with_serial("http://x/m/${serial}.yaml?of=${serial}", serial).unwrap();
         let encoded = |serial: &str| {
             url(serial).strip_prefix("http://x/m/").unwrap().split_once(".yaml?of=").unwrap().0.to_owned()
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_lead_to_another_directory_is_refused() {
+    fn values_that_lead_to_another_directory_are_refused() {
         for (serial, expected) in [
             (".", "uses `${serial}`, which is `.` on this machine and would lead to another directory"),
             ("..", "uses `${serial}`, which is `..` on this machine"),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_of_the_language_is_there() {
+    fn the_facts_match_the_machine_context() {
         let Value::Map(facts) = read() else { panic!("the facts are a map") };
         let mut names: Vec<&str> = facts.keys().map(String::as_str).collect();
         let mut expected = workflow::MACHINE.to_vec();

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_are_looked_through_in_the_manuals_order() {
+    fn the_files_are_searched_in_the_order_of_the_manual() {
         assert_eq!(
             listed(&[("HOME", "/h")]),
             ["/run/containers/7/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// a fine resolution; with a coarse one it takes up to 16 times as long.
 const LIMIT: Duration = Duration::from_secs(60);
 /// A longer wait is reported on the console.
-const UNNOTICED: Duration = Duration::from_secs(1);
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 
 /// The kernel's random number generator, being seeded.
 pub(crate) struct Random {
@@ -49,7 +49,7 @@ impl Random {
         drop(waiting);
         let waited = self.start.elapsed();
         match come {
-            Ok(()) if waited > UNNOTICED => {
+            Ok(()) if waited > REPORT_AFTER => {
                 report.say(format_args!("random numbers: ready after {:.1} s", waited.as_secs_f32()));
                 Ok(())
             }
@@ -73,14 +73,14 @@ mod tests {
     use crate::report::Level;
 
     #[test]
-    fn a_machine_that_is_up_has_random_numbers() {
+    fn a_running_machine_has_random_numbers() {
         let start = Instant::now();
         Random::make().wait(&Report::to_caller(Level::Error)).unwrap();
-        assert!(start.elapsed() < UNNOTICED);
+        assert!(start.elapsed() < REPORT_AFTER);
     }
 
     #[test]
-    fn a_machine_without_random_numbers_is_told() {
+    fn a_machine_without_random_numbers_is_reported() {
         let (_tell, ready) = channel();
         let start = Instant::now().checked_sub(LIMIT).unwrap();
         let error = Random { start, ready }.wait(&Report::to_caller(Level::Error)).unwrap_err();

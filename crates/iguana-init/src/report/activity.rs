@@ -41,9 +41,9 @@ impl Activity {
         state.quiet_until = until.map_or(state.quiet_until, |until| state.quiet_until.max(until));
     }
 
-    pub(super) fn attend(&self) -> Attended {
+    pub(super) fn begin_silent_operation(&self) -> SilentOperation {
         self.state().attended += 1;
-        Attended(self.clone())
+        SilentOperation(self.clone())
     }
 
     pub(super) fn is_recent(&self) -> bool {
@@ -58,9 +58,9 @@ impl Activity {
 }
 
 /// An operation without a limit that may stay silent, such as a job's program; ends on drop.
-pub(crate) struct Attended(Activity);
+pub(crate) struct SilentOperation(Activity);
 
-impl Drop for Attended {
+impl Drop for SilentOperation {
     fn drop(&mut self) {
         self.0.state().attended -= 1;
         self.0.note();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_stuck_unless_a_limit_or_a_job_is_known() {
+    fn silence_means_stuck_unless_a_wait_or_a_job_is_known() {
         let activity = Activity::default();
         assert!(activity.is_recent());
         silent_for(&activity, SILENCE_LIMIT);
@@ -88,7 +88,7 @@ mod tests {
         assert!(activity.is_recent(), "the limit has not passed yet");
         silent_for(&activity, Duration::from_secs(5));
         assert!(!activity.is_recent());
-        let attended = activity.attend();
+        let attended = activity.begin_silent_operation();
         assert!(activity.is_recent());
         drop(attended);
         silent_for(&activity, SILENCE_LIMIT);

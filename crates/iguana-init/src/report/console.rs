@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_console_that_takes_nothing_keeps_nobody_and_the_loss_is_told() {
+    fn a_blocked_console_blocks_nobody_and_lost_lines_are_reported() {
         let (unread, target) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let console = Console::start(target.into()).unwrap();
         let start = Instant::now();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_console_keeps_nobody_and_goes_on_with_whole_lines() {
+    fn a_stopped_console_blocks_nobody_and_resumes_with_whole_lines() {
         let (person, path) = line();
         let terminal =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_when_it_was_said() {
+    fn a_line_is_written_at_once() {
         let mut file = tempfile::tempfile().unwrap();
         let console = Console::start(file.try_clone().unwrap()).unwrap();
         for number in 0..100 {

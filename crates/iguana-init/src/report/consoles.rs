@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_console_shows_every_line_and_one_that_takes_nothing_stops_no_other() {
+    fn every_console_shows_every_line_even_if_another_is_blocked() {
         let ((main, of_main), (other, of_other)) = (file(), file());
         let (_unread, target) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let stuck = Console::start(target.into()).unwrap();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The ports of this machine; each has a file `name` (drivers/char/virtio_console.c in the kernel's sources).
 const PORTS: &str = "/sys/class/virtio-ports";
 /// How often to look for the port and for new events.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
 
@@ -41,7 +41,7 @@ impl EventPort {
         let start = Instant::now();
         let length = || log.metadata().map_or(0, |log| log.len());
         while (1..length()).contains(&self.sent.load(SeqCst)) && start.elapsed() < limit {
-            thread::sleep(LOOK_EVERY / 10);
+            thread::sleep(POLL_INTERVAL / 10);
         }
     }
 
@@ -50,7 +50,7 @@ impl EventPort {
             if let Some(device) = find(Path::new(PORTS)) {
                 break device;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         };
         // Non-blocking: a host that reads nothing must not delay the end of the machine.
         let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(device);
@@ -63,7 +63,7 @@ impl EventPort {
         let mut block = vec![0; BLOCK];
         loop {
             self.send_rest(&mut log, &mut block, port)?;
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -85,7 +85,7 @@ impl EventPort {
                         rest = &rest[count..];
                         self.sent.fetch_add(count as u64, SeqCst);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOOK_EVERY),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(POLL_INTERVAL),
                     Err(error) => return Err(error),
                 }
             }

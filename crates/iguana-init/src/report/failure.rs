@@ -71,7 +71,7 @@ mod tests {
     use hint::WithHint as _;
 
     #[test]
-    fn a_block_has_what_why_where_and_what_to_do() {
+    fn a_report_says_what_failed_why_where_and_what_to_do() {
         let failure = Err::<(), _>(anyhow::anyhow!("connection refused"))
             .hint("start the server")
             .context("cannot fetch `http://x`")

@@ -87,7 +87,7 @@ mod tests {
         "ttyS0                -W- (EC p a)    4:64\nnetcon0              -W- (E     )\n";
 
     #[test]
-    fn the_kernel_shows_a_line_only_in_our_place() {
+    fn the_kernel_prints_a_line_only_when_we_cannot() {
         let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
         let of = |consoles, printk| levels.map(|level| severity(consoles, printk, level));
         let hidden = [(7, false); 4];

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_keeps_its_beginning_and_its_end_and_says_what_was_cut_out() {
+    fn a_log_keeps_its_beginning_and_its_end_and_notes_the_gap() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log");
         let mut log = Log::open(&path, super::super::cut_out).unwrap();

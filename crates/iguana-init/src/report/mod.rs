@@ -19,7 +19,7 @@ mod waiting;
 mod words;
 
 use activity::Activity;
-pub(crate) use activity::{Attended, SILENCE_LIMIT};
+pub(crate) use activity::{SILENCE_LIMIT, SilentOperation};
 use consoles::Consoles;
 use event_port::EventPort;
 pub(crate) use failure::{At, Failure, Stage};
@@ -189,8 +189,8 @@ impl Report {
     }
 
     /// Until the value is dropped, silence of any length counts as activity: an operation without a limit is running.
-    pub(crate) fn attend(&self) -> Attended {
-        self.activity.attend()
+    pub(crate) fn begin_silent_operation(&self) -> SilentOperation {
+        self.activity.begin_silent_operation()
     }
 
     /// Whether there was an event within [`SILENCE_LIMIT`], or a wait with a limit or an operation without one is in
@@ -300,7 +300,7 @@ pub(crate) fn misused(program: &str, error: &anyhow::Error, hint: &str) {
 }
 
 /// Sends one line of JSON to the supervisor.
-pub(crate) fn hand_on(verdict: &str) {
+pub(crate) fn pass_on(verdict: &str) {
     println!("{verdict}");
 }
 
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_steers_the_console_or_looks_like_a_message_of_ours() {
+    fn untrusted_text_cannot_control_the_console_or_imitate_a_message() {
         for hostile in HOSTILE {
             let error = || anyhow::anyhow!("it says: {hostile}").context(format!("cannot pull `{hostile}`"));
             let failure = Err::<(), _>(error()).at(Stage::Image).unwrap_err().of_job(hostile);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_console_that_takes_nothing_stops_no_event_and_the_logs_have_them_in_order() {
+    fn a_blocked_console_delays_no_event_and_logs_keep_their_order() {
         let home = tempfile::tempdir().unwrap();
         let (_unread, target) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let path = home.path().join("log.jsonl");
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_events_keeps_its_beginning_and_its_end_and_an_event_says_what_was_cut_out() {
+    fn the_event_log_keeps_its_beginning_and_its_end_and_notes_the_gap() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log.jsonl");
         let report = Report::with(Outputs {

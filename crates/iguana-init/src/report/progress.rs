@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_has_no_more_before_a_line_than_was_said() {
+    fn the_prefix_of_a_log_line_is_bounded() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let report = Report::to_log(log.path());
         report.log("first");

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_splash_screen_of_the_host_is_told_and_cannot_have_us_wait() {
+    fn a_splash_screen_gets_text_and_cannot_block_the_boot() {
         let name = format!("iguana-splash-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let observer = UnixListener::bind_addr(&address).unwrap();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_in_its_place_is_told_nothing() {
+    fn a_container_that_imitates_the_splash_screen_gets_nothing() {
         let name = format!("iguana-thief-{}", std::process::id());
         let script = "use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
             bind($s, pack_sockaddr_un(\"\\0$ARGV[0]\")) or die; listen($s, 5) or die;

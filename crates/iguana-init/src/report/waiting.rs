@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often the current wait is reported.
-const TELL_EVERY: Duration = Duration::from_secs(3);
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Reports the wait and its duration until it is dropped.
 pub(crate) struct Waiting {
@@ -23,7 +23,7 @@ impl Waiting {
         let report = report.clone();
         let start = Instant::now();
         thread::spawn(move || {
-            while ended.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while ended.recv_timeout(REPORT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 report.remind(waiting(&what, start.elapsed(), limit));
             }
         });

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_in_words_or_told_by_others() {
+    fn every_event_has_a_text_or_is_reported_elsewhere() {
         let silent = ["log", "stage-begin", "stage-end", "lost"];
         for event in Event::examples() {
             let name = serde_json::to_value(&event).unwrap()["event"].as_str().unwrap().to_owned();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_arguments_are_named() {
         for (text, expected) in
             [("", "no workflow"), ("--fast a", "--fast"), ("a b", "\"b\""), ("--log-level=x a", "`x`")]
         {

@@ -17,7 +17,7 @@ const STOP: &[u8] = b"V";
 /// Any other byte feeds it.
 const FEED: &[u8] = b"\0";
 /// How often it is fed, and searched for. The minimum of `rd.iguana.watchdog=` is ten times as long.
-const FEED_EVERY: Duration = Duration::from_secs(1);
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What happens after the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Watchdog {
 
     /// Feeds the watchdog. Starts it first, as soon as its driver is loaded.
     pub(crate) fn feed(&mut self, report: &Report) {
-        if self.setting.seconds.is_none() || self.last.is_some_and(|last| last.elapsed() < FEED_EVERY) {
+        if self.setting.seconds.is_none() || self.last.is_some_and(|last| last.elapsed() < FEED_INTERVAL) {
             return;
         }
         self.last = Some(Instant::now());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_stopped_or_left_by_rule() {
+    fn the_watchdog_is_stopped_or_left_running_as_configured() {
         assert_eq!(told(ON, After::System), b"\0\0V");
         assert_eq!(told(Setting { is_handed_over: true, ..ON }, After::System), b"\0\0\0");
         assert_eq!(told(ON, After::Restart), b"\0\0\0");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_fed_so_often_and_no_more_and_may_come_late() {
+    fn the_watchdog_is_fed_at_its_interval_and_may_appear_late() {
         let report = Report::to_caller(Level::Error);
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("watchdog");

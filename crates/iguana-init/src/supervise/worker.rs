@@ -16,24 +16,24 @@ use std::thread;
 use std::time::Duration;
 
 /// How often the worker reports that it is alive.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often PID 1 checks its children.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Checks without a message after which the worker counts as stuck. Checks are counted instead of seconds because PID 1
 /// does not check while the whole machine is paused.
-const MUTE_LOOKS: u32 = looks(Duration::from_secs(30));
+const SILENT_CHECKS: u32 = looks(Duration::from_secs(30));
 /// Checks for which the worker may stay stopped (SIGSTOP).
-const STOPPED_LOOKS: u32 = looks(Duration::from_secs(10));
+const STOPPED_CHECKS: u32 = looks(Duration::from_secs(10));
 /// Checks within which the worker must exit after its decision. A thread that waits for a disk may keep it forever.
-const END_LOOKS: u32 = looks(Duration::from_secs(5));
+const EXIT_CHECKS: u32 = looks(Duration::from_secs(5));
 /// Checks within which an out-of-memory kill may have hit the worker. The kernel counts the kill before the process
 /// ends.
-const KEPT_LOOKS: usize = looks(Duration::from_secs(2)) as usize;
+const KILL_CHECKS: usize = looks(Duration::from_secs(2)) as usize;
 /// Bytes of one message; a verdict has some hundred.
 const MESSAGE_LIMIT: usize = 64 << 10;
 
 const fn looks(time: Duration) -> u32 {
-    (time.as_millis() / LOOK_EVERY.as_millis()) as u32
+    (time.as_millis() / POLL_INTERVAL.as_millis()) as u32
 }
 
 /// Messages from the worker to PID 1: lines of JSON on its standard output.
@@ -50,19 +50,19 @@ impl Message {
     /// Sends the message to PID 1.
     pub(crate) fn send(&self) {
         if let Ok(line) = serde_json::to_string(self) {
-            report::hand_on(&line);
+            report::pass_on(&line);
         }
     }
 }
 
 /// Called in the worker: reports to PID 1 whether the boot makes progress, until the process ends.
-pub(crate) fn keep_telling(report: &Report) {
+pub(crate) fn report_periodically(report: &Report) {
     let report = report.clone();
     thread::spawn(move || {
         loop {
             let message = if report.is_active() { Message::Active } else { Message::Inactive };
             message.send();
-            thread::sleep(BEAT_EVERY);
+            thread::sleep(HEARTBEAT_INTERVAL);
         }
     });
 }
@@ -134,7 +134,7 @@ impl Worker {
         decided.map_err(Failed::into_error)
     }
 
-    /// Does one check, which takes [`LOOK_EVERY`] unless something happens before.
+    /// Does one check, which takes [`POLL_INTERVAL`] unless something happens before.
     fn look(&mut self) -> Option<Result<Verdict, Failed>> {
         self.wait_for_message();
         self.reap();
@@ -158,7 +158,7 @@ impl Worker {
     }
 
     fn note_kills(&mut self, count: u64) {
-        if self.memory_kills.len() >= KEPT_LOOKS {
+        if self.memory_kills.len() >= KILL_CHECKS {
             self.memory_kills.pop_front();
         }
         self.memory_kills.push_back(count);
@@ -170,19 +170,19 @@ impl Worker {
 
     fn stuck(&mut self) -> Option<Failed> {
         match &mut self.stopped {
-            Some((looks, signal)) if *looks >= STOPPED_LOOKS => Some(Failed::Stopped(*signal)),
+            Some((looks, signal)) if *looks >= STOPPED_CHECKS => Some(Failed::Stopped(*signal)),
             Some((looks, _)) => {
                 *looks += 1;
                 None
             }
-            None if self.silent >= MUTE_LOOKS => Some(Failed::Mute),
+            None if self.silent >= SILENT_CHECKS => Some(Failed::Mute),
             None => None,
         }
     }
 
     fn wait_for_message(&self) {
-        let Some(messages) = &self.messages else { return thread::sleep(LOOK_EVERY) };
-        let limit = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.as_nanos() as i64 };
+        let Some(messages) = &self.messages else { return thread::sleep(POLL_INTERVAL) };
+        let limit = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.as_nanos() as i64 };
         // A signal, or lack of memory, only makes this check come earlier.
         let _ = poll(&mut [PollFd::new(messages, PollFlags::IN)], Some(&limit));
     }
@@ -226,17 +226,17 @@ impl Worker {
     /// Waits until the worker has exited, and kills it after a limit.
     fn end(&mut self, mut at_look: impl FnMut()) {
         self.messages = None;
-        for look in 0..2 * END_LOOKS {
+        for look in 0..2 * EXIT_CHECKS {
             self.reap();
             if self.ended.is_some() {
                 return;
             }
-            if look == END_LOOKS || self.stopped.is_some() || self.silent >= MUTE_LOOKS {
+            if look == EXIT_CHECKS || self.stopped.is_some() || self.silent >= SILENT_CHECKS {
                 // Fails if it has just ended.
                 let _ = kill_process(Pid::from_child(&self.process), Signal::KILL);
             }
             at_look();
-            thread::sleep(if look == 0 { FIRST_LOOK } else { LOOK_EVERY });
+            thread::sleep(if look == 0 { FIRST_LOOK } else { POLL_INTERVAL });
         }
     }
 }
@@ -246,7 +246,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(5);
 
 impl Failed {
     fn into_error(self) -> anyhow::Error {
-        let seconds = |looks: u32| (LOOK_EVERY * looks).as_secs();
+        let seconds = |looks: u32| (POLL_INTERVAL * looks).as_secs();
         match self {
             Self::Ended => hinted("the boot program exited without a decision", "please report this"),
             Self::OutOfMemory => {
@@ -262,12 +262,15 @@ impl Failed {
             Self::Stopped(signal) => hinted(
                 format!(
                     "the boot program was stopped by signal {signal} and not continued within {} s",
-                    seconds(STOPPED_LOOKS)
+                    seconds(STOPPED_CHECKS)
                 ),
                 "a container that sees the processes of the machine (`pid: host`) may have stopped it",
             ),
             Self::Mute => hinted(
-                format!("the boot program does not respond: no sign of life for {} s", seconds(MUTE_LOOKS)),
+                format!(
+                    "the boot program does not respond: no sign of life for {} s",
+                    seconds(SILENT_CHECKS)
+                ),
                 "check the kernel's messages for lack of memory or a disk that does not respond",
             ),
             Self::Inactive => hinted(
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_taken_also_from_a_worker_that_does_not_end() {
+    fn the_verdict_of_a_worker_that_does_not_exit_is_carried_out() {
         let verdict = Verdict::HandOver(Handover::Reboot);
         let line = serde_json::to_string(&Message::Decided(verdict.clone())).unwrap();
         let active = serde_json::to_string(&Message::Active).unwrap();
@@ -310,21 +313,21 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_decision_is_told() {
+    fn an_exit_without_a_verdict_is_reported() {
         assert!(failure("echo; echo '{\"Decided\":7}'").contains("exited without a decision"));
         assert!(failure("kill -SEGV $$").contains("crashed with signal 11"));
         assert!(failure("kill -KILL $$").contains("not by lack of memory"));
     }
 
     #[test]
-    fn a_kill_for_want_of_memory_is_the_workers_only_if_it_came_with_its_end() {
+    fn an_oom_kill_is_attributed_to_the_worker_only_if_simultaneous() {
         let mut worker = worker("kill -KILL $$");
         (0..100).for_each(|count| worker.note_kills(count));
-        assert_eq!((worker.memory_kills.len(), worker.memory_kills.front()), (KEPT_LOOKS, Some(&92)));
+        assert_eq!((worker.memory_kills.len(), worker.memory_kills.front()), (KILL_CHECKS, Some(&92)));
     }
 
     #[test]
-    fn a_worker_that_is_stopped_is_found() {
+    fn a_stopped_worker_is_detected() {
         let start = Instant::now();
         let mut stopped = worker("kill -STOP $$; sleep 1000");
         let error = stopped.decision(|| ()).unwrap_err();
@@ -333,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_stopped_for_a_moment_goes_on() {
+    fn a_worker_stopped_briefly_continues() {
         let line = serde_json::to_string(&Message::Decided(Verdict::HandOver(Handover::Halt))).unwrap();
         let mut worker = worker(&format!("(sleep 2; kill -CONT $$) & kill -STOP $$; echo '{line}'"));
         assert_eq!(worker.decision(|| ()).unwrap(), Verdict::HandOver(Handover::Halt));
     }
 
     #[test]
-    fn a_worker_that_says_nothing_or_does_nothing_is_stuck() {
+    fn a_worker_that_neither_reports_nor_runs_is_stuck() {
         assert!(failure("exec sleep 1000").contains("does not respond: no sign of life for 30 s"));
         let inactive = serde_json::to_string(&Message::Inactive).unwrap();
         assert!(

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_come_before_what_is_in_them() {
+    fn directories_come_before_their_entries() {
         let tree = tree();
         let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
         assert_eq!(paths, ["a", "a/b", "a/b/file", "bin", "bin/sh", "dev", "dev/console"]);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn another_program_reads_it() {
+    fn another_tool_reads_the_result() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive");
         let mut file = std::fs::File::create(&path).unwrap();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_added() {
+    fn requested_contents_are_added() {
         let full = Contents {
             shell: Some(b"busybox".to_vec()),
             workflow: Some(b"jobs:".to_vec()),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_devices_and_links_are_what_they_are() {
+    fn programs_devices_and_links_have_their_types() {
         assert_eq!(node(contents(), "init"), Node::program("init"));
         assert_eq!(node(contents(), "dev/console"), Node::Device { mode: 0o600, major: 5, minor: 1 });
         assert_eq!(node(contents(), "sbin/modprobe"), Node::Link { target: "/init".into() });
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_one_that_the_kernel_takes() {
+    fn the_window_is_one_that_the_kernel_accepts() {
         let archive = vec![7; 20 << 20];
         let compressed = compress(&archive).unwrap();
         // Frame header (RFC 8878, 3.1.1.1): a window descriptor follows unless the single segment flag is set.

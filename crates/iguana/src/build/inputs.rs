@@ -6,7 +6,7 @@ use crate::output::Color;
 use crate::trust;
 use anyhow::{Context, Result, ensure};
 use config::trust::{OF_SYSTEMS, Trust};
-use config::workflow_trust::Voucher;
+use config::workflow_trust::Provenance;
 use fetch::http::DOCUMENT_LIMIT;
 use fetch::tls::{Certificates, Roots};
 use hint::{WithHint, hinted};
@@ -103,7 +103,7 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
     }
     if let Some(directory) = trust {
         let trust = Trust::open(directory)?;
-        trust::examine_as(Voucher::Initrd, &name, &text, &trust)
+        trust::examine_as(Provenance::Initrd, &name, &text, &trust)
             .with_context(|| format!("`{name}` would not be allowed to run"))?;
     }
     Ok(lock)
@@ -269,7 +269,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn who_may_not_read_an_input_may_not_read_what_is_made_of_it() {
+    fn outputs_are_at_most_as_readable_as_their_inputs() {
         let home = tempfile::tempdir().unwrap();
         let place = |name: &str| home.path().join(name);
         std::fs::write(place("secret"), "secret").unwrap();

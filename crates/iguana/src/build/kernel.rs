@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_is_told() {
+    fn files_that_are_not_kernels_are_reported() {
         let told = |head: &[u8]| release_in(head).unwrap_err().to_string();
         assert_eq!(told(b"short"), "it is too short to be a kernel");
         assert_eq!(told(&[0; 0x400]), "it is not a bootable x86 kernel (bzImage)");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_kernel_with_modules_is_taken() {
+    fn the_newest_kernel_with_modules_is_used() {
         let root = tempfile::tempdir().unwrap();
         let (boot, modules) = (root.path().join("boot"), root.path().join("modules"));
         fs::create_dir_all(&boot).unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_lie_beside_a_kernel_that_was_unpacked_aside() {
+    fn modules_are_found_next_to_an_unpacked_kernel() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("boot")).unwrap();

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_is_that_of_the_newest_input_unless_it_is_set() {
+    fn the_date_is_that_of_the_newest_input_unless_set() {
         assert_eq!(date(None, 17).unwrap(), 17);
         assert_eq!(date(Some("5".into()), 17).unwrap(), 5);
         let error = date(Some("today".into()), 17).unwrap_err().to_string();

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_begins_alike_is_another_directory() {
+    fn a_name_with_the_same_prefix_is_another_directory() {
         assert!(!wants("kernel/libfoo/x.ko"));
         assert!(!wants("kernel/drivers/network/x.ko"));
         assert!(!wants("kernel/sound/soundcore.ko"));

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_told_with_its_package() {
+    fn a_missing_program_is_reported_with_its_package() {
         let error = Tool { program: "no-such-tool", package: "tools" }.command().unwrap_err();
         assert_eq!(error.to_string(), "`no-such-tool` is not on the PATH");
         assert_eq!(hint::of(&error), Some("install the package `tools`: `apt install tools`"));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_tells_what_the_program_said() {
+    fn a_failure_includes_the_output_of_the_program() {
         let mut failing = Tool { program: "sh", package: "dash" }.command().unwrap();
         let error = run(failing.args(["-c", "echo why >&2; exit 3"])).unwrap_err().to_string();
         assert_eq!(error, "`sh` failed (exit status: 3): why");

@@ -55,7 +55,7 @@ mod tests {
     use workflow::check;
 
     #[test]
-    fn what_separates_is_escaped() {
+    fn separators_are_escaped() {
         let checked = check(b"jobs: {a: {container: r.example/a, '100%,:\\r': 1}}");
         let told = text(&[Document { name: "a,b:%.yaml".into(), bytes: Vec::new(), checked }]);
         let start = "::error file=a%2Cb%3A%25.yaml,line=1,col=36,endLine=1,endColumn=46,title=unknown-key::";

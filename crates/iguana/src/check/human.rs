@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_sums_up() {
+    fn one_line_summarises_the_result() {
         let good = "jobs: {a: {container: r.example/a}}";
         let noted = "{on: push, jobs: {a: {container: r.example/a}}}";
         let bad = "jobs: {a: {}, b: {}}";

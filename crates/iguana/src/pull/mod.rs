@@ -30,7 +30,7 @@ const STORE: &str = ".iguana-pull";
 /// Mode of [`STORE`]: only its owner may enter.
 const STORE_MODE: u32 = 0o700;
 /// inode(7), `S_IXOTH`.
-const ENTERED_BY_ALL: u32 = 0o001;
+const EXECUTABLE_BY_ALL: u32 = 0o001;
 /// The directory that mkfs.ext4 creates in every new file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
     }
     output::say(digest);
-    if can_be_entered_by_all(&options.directory) {
+    if is_accessible_to_all(&options.directory) {
         output::note(format_args!(
             "note: every user can enter `{}`: also what the image has there with set-user-ID, and its devices",
             options.directory.display()
@@ -93,9 +93,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Whether all users of this machine may enter a directory.
-fn can_be_entered_by_all(directory: &Path) -> bool {
+fn is_accessible_to_all(directory: &Path) -> bool {
     let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    let is_open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.mode() & ENTERED_BY_ALL != 0);
+    let is_open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.mode() & EXECUTABLE_BY_ALL != 0);
     whole.ancestors().all(is_open)
 }
 

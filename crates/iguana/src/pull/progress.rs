@@ -9,9 +9,9 @@ use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 /// Update interval on a terminal: short enough to look smooth.
-const BARS_EVERY: Duration = Duration::from_millis(100);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval of lines elsewhere, the same as in a boot.
-const LINES_EVERY: Duration = Duration::from_secs(5);
+const LINES_INTERVAL: Duration = Duration::from_secs(5);
 /// Digits of a digest that identify a layer, the same number as podman and docker show.
 const DIGITS: usize = 12;
 /// Template: layer, bar, bytes, rate, time left.
@@ -21,7 +21,7 @@ const FULL_BAR: &str = "{prefix} {bar:30} {total_bytes:>11}";
 
 /// Update interval for this kind of standard error.
 pub(super) fn interval() -> Duration {
-    if stderr().is_terminal() { BARS_EVERY } else { LINES_EVERY }
+    if stderr().is_terminal() { REDRAW_INTERVAL } else { LINES_INTERVAL }
 }
 
 /// Prints the progress.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bars_are_understood() {
+    fn the_templates_of_the_progress_bars_are_valid() {
         for template in [BAR, FULL_BAR] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }

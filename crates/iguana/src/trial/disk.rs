@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_a_disk_without_a_name() {
+    fn a_bare_size_is_a_disk_without_a_name() {
         let disk = TrialDisk::open("3M").unwrap();
         let path = disk.disk().path;
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 3 << 20);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_raw_unless_it_is_stated() {
+    fn a_disk_is_raw_unless_stated_otherwise() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk");
         let text = path.to_str().unwrap();

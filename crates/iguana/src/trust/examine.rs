@@ -4,7 +4,7 @@ use super::read_beside;
 use crate::check;
 use anyhow::{Context, Result};
 use config::trust::Trust;
-use config::workflow_trust::{Beside, BundledPins, Candidate, Signer, Voucher};
+use config::workflow_trust::{Beside, BundledPins, Candidate, Provenance, Signer};
 use hint::{WithHint as _, hinted};
 use oci_pull::artifact::{BESIDE, WORKFLOW};
 use oci_trust::pins::Pins;
@@ -25,14 +25,19 @@ pub(crate) struct Examined {
 /// Checks its signature, name, serial number and date, the digests of its images, and the rules for them. Signatures
 /// of images are not checked, because they are in registries. The control URL of the later boot is not known.
 pub(crate) fn examine(file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
-    examine_as(Voucher::Nothing, file, bytes, trust)
+    examine_as(Provenance::Nothing, file, bytes, trust)
 }
 
 /// The same for a workflow that is or will be in an initrd.
-pub(crate) fn examine_as(voucher: Voucher, file: &str, bytes: &[u8], trust: &Trust) -> Result<Examined> {
+pub(crate) fn examine_as(
+    provenance: Provenance,
+    file: &str,
+    bytes: &[u8],
+    trust: &Trust,
+) -> Result<Examined> {
     let get = |ending: &str| read_beside(Path::new(file), ending);
     let examined = || {
-        let authenticated = candidate(file, bytes, voucher).authenticate(&trust.rules, &get)?;
+        let authenticated = candidate(file, bytes, provenance).authenticate(&trust.rules, &get)?;
         let plan = workflow::check(bytes).into_plan(file).or_hint(check::REMEDY)?;
         let pins = authenticated.admit(&plan, now())?.pins(&plan, &get)?;
         plan.images().try_for_each(|image| refuse_rejected(image, trust))?;
@@ -62,7 +67,7 @@ pub(crate) fn examine_bundle(
     let get: Beside<'_> = &|ending| Ok(of_ending(ending).and_then(|kind| documents.get(kind)).cloned());
     let examined = || {
         let bytes = documents.get(WORKFLOW).with_context(|| format!("`{name}` contains no workflow"))?;
-        let candidate = Candidate { control_url, ..candidate(name, bytes, Voucher::Nothing) };
+        let candidate = Candidate { control_url, ..candidate(name, bytes, Provenance::Nothing) };
         let authenticated = candidate.authenticate(&trust.rules, get)?;
         let plan = workflow::check(bytes).into_plan(name).or_hint(check::REMEDY)?;
         let BundledPins { pins, unused_lock } =
@@ -72,8 +77,8 @@ pub(crate) fn examine_bundle(
     examined().with_context(|| format!("the workflow in `{name}` may not run"))
 }
 
-fn candidate<'a>(origin: &'a str, bytes: &'a [u8], voucher: Voucher) -> Candidate<'a> {
-    Candidate { origin, bytes, control_url: None, voucher }
+fn candidate<'a>(origin: &'a str, bytes: &'a [u8], provenance: Provenance) -> Candidate<'a> {
+    Candidate { origin, bytes, control_url: None, provenance }
 }
 
 fn now() -> Option<Timestamp> {

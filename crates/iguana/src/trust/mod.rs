@@ -164,7 +164,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn what_lies_beside_a_workflow_is_a_file_of_its_directory() {
+    fn a_file_next_to_a_workflow_is_in_its_directory() {
         let (room, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("secret"), "secret").unwrap();
         let (workflow, lock) = (room.path().join("flow.yaml"), room.path().join("flow.yaml.lock"));

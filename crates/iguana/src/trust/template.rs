@@ -39,7 +39,7 @@ mod tests {
     use oci_trust::policy::Subject;
 
     #[test]
-    fn the_beginning_is_strict_and_says_what_is_missing() {
+    fn an_initialised_trust_directory_is_strict_and_says_what_is_missing() {
         let room = tempfile::tempdir().unwrap();
         let directory = room.path().join("trust");
         write(&directory).unwrap();

@@ -41,7 +41,7 @@ pub(super) fn assemble_within(
         let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
         chain = Some(id);
         view.push(layer);
-        if is_at_home(&view)? {
+        if is_in_place(&view)? {
             continue;
         }
         // The ChainID of the lowest layer is its diff-ID.
@@ -80,15 +80,15 @@ pub(super) fn assemble_within(
 /// # Errors
 /// When one of them cannot be read or set.
 pub fn take_after(directory: &Path, other: &Path) -> anyhow::Result<()> {
-    become_like(&Directory::open(directory)?, &Directory::open(other)?)
+    copy_metadata(&Directory::open(directory)?, &Directory::open(other)?)
 }
 
-fn become_like(directory: &Directory, other: &Directory) -> anyhow::Result<()> {
+fn copy_metadata(directory: &Directory, other: &Directory) -> anyhow::Result<()> {
     Metadata::of_directory(other.as_fd())?.apply(directory.as_fd(), &Maker::this())
 }
 
 /// Whether the topmost layer can be used as it is.
-fn is_at_home(view: &View) -> anyhow::Result<bool> {
+fn is_in_place(view: &View) -> anyhow::Result<bool> {
     let Some(lower_dependencies) = view.layers().last().map(|layer| layer.lower_dependencies()) else {
         return Ok(true);
     };
@@ -154,7 +154,7 @@ fn make_cover(view: &View, described: &BTreeMap<PathBuf, usize>, cover: &Layer) 
     }
     // Children first: creating them has changed the time of their parent.
     for (path, layer) in described.iter().rev() {
-        become_like(&cover.directory(path)?, &view.layers()[*layer].directory(path)?)?;
+        copy_metadata(&cover.directory(path)?, &view.layers()[*layer].directory(path)?)?;
     }
     Ok(())
 }

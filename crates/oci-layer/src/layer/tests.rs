@@ -121,7 +121,7 @@ fn the_last_entry_of_a_name_wins() {
 }
 
 #[test]
-fn links_do_not_lead_out() {
+fn links_cannot_leave_the_root() {
     let (outer, done) = Tar::new()
         .link("out", "../..")
         .file("out/victim", "changed")
@@ -149,7 +149,7 @@ fn links_do_not_lead_out() {
 }
 
 #[test]
-fn whiteouts_become_overlays_own() {
+fn whiteouts_become_those_of_overlayfs() {
     if !rustix::process::getuid().is_root() {
         return; // Device nodes and trusted attributes are root's alone.
     }
@@ -182,7 +182,7 @@ fn whiteouts_become_overlays_own() {
 }
 
 #[test]
-fn attributes_are_set_but_not_those_that_overlayfs_goes_by() {
+fn attributes_are_set_except_those_of_overlayfs() {
     if !rustix::process::getuid().is_root() {
         return;
     }
@@ -215,7 +215,7 @@ fn attributes_are_set_but_not_those_that_overlayfs_goes_by() {
 
 /// The same file in each of the formats: a hole, then as many bytes of `x` (4096), and a hole at the end.
 #[test]
-fn holes_are_where_they_were() {
+fn holes_of_sparse_files_are_kept() {
     let content = [b'x'; 4096];
     let mut old = Tar::header(EntryType::GNUSparse, "old", "", content.len());
     let gnu = old.as_gnu_mut().unwrap();
@@ -353,7 +353,7 @@ fn files(layer: &Layer) -> Vec<String> {
 }
 
 #[test]
-fn what_is_below_a_link_of_a_lower_layer_lands_where_the_link_leads() {
+fn entries_below_a_symlink_of_a_lower_layer_are_moved_to_its_target() {
     let lower = || {
         Tar::new()
             .directory(".")
@@ -489,14 +489,14 @@ fn a_whiteout_hides_nothing_that_its_own_layer_has_through_a_link() {
 }
 
 #[test]
-fn a_link_in_a_circle_hides_what_was_below_it() {
+fn a_symlink_loop_hides_the_lower_entry() {
     let stack = Stack::of(vec![Tar::new().file("b/a/x", "1"), Tar::new().link("b", "/b")]);
     let layers = stack.assembled();
     assert!(layers[1].path().join("b").is_symlink());
 }
 
 #[test]
-fn hard_links_may_lead_through_links_and_to_each_other() {
+fn hard_links_may_point_through_symlinks_and_to_each_other() {
     let lower = Tar::new().directory(".").directory("usr").directory("usr/lib").link("lib", "usr/lib");
     let upper = Tar::new()
         .directory(".")
@@ -518,7 +518,7 @@ fn hard_links_may_lead_through_links_and_to_each_other() {
 }
 
 #[test]
-fn hard_links_may_lead_into_lower_layers() {
+fn hard_links_may_point_into_lower_layers() {
     let link = |target| Tar::new().directory(".").add(EntryType::Link, "twin", target, b"");
     let stack = Stack::of(vec![Tar::new().directory(".").file("a", "1").link("l", "a"), link("./a")]);
     let layers = stack.assembled();

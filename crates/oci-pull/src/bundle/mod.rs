@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_there_once() {
+    fn documents_are_stored_once() {
         let read = |layers| documents(&manifest(layers), |_| Ok(b"text".to_vec()));
         assert_eq!(read(json!([layer(1, WORKFLOW), layer(2, "text/plain")])).ok().unwrap().len(), 1);
         for (layers, why) in [

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bundle_is_made_where_it_was_begun_whoever_moves_it() {
+    fn a_bundle_is_written_where_it_was_begun_even_if_moved() {
         let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (place, moved) = (home.path().join("bundle"), home.path().join("moved"));
         let writer = Writer::new(&place).unwrap();

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_found_by_its_tag_its_place_or_as_the_only_one() {
+    fn an_image_is_found_by_tag_by_index_or_as_the_only_one() {
         let two = || vec![item(&["busybox:latest"]), item(&["r.example/a:1", "r.example/a:2"])];
         for (name, expected) in [
             ("busybox", "busybox:latest"),

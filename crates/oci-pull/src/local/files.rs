@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_tar_is_refused() {
+    fn incomplete_and_compressed_archives_are_refused() {
         let whole = packed("x", &[7; 5000]);
         for (content, expected) in [
             (&whole[..4000], "it ends in the middle of `x`"),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_the_place_of_a_blob_is_neither_waited_for_nor_followed() {
+    fn a_link_or_fifo_instead_of_a_blob_is_neither_followed_nor_waited_for() {
         let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(outside.path().join("secret"), "secret").unwrap();
         std::fs::write(directory.path().join("file"), "file").unwrap();

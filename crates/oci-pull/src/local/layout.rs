@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_found_by_its_name_its_place_or_as_the_only_one() {
+    fn an_image_is_found_by_name_by_index_or_as_the_only_one() {
         let (one, two) = (layout(&[None]), layout(&[Some("r.example/a:1"), Some("latest")]));
         for (directory, name, expected) in [
             (&one, "", "manifest 0"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_with_what_is() {
+    fn a_missing_image_is_reported_with_the_existing_ones() {
         let directory = layout(&[Some("a"), Some("b")]);
         for (name, expected) in [("", "`:a`, `:b`"), ("c", "it has `a`, `b`"), ("@2", "it has `a`, `b`")] {
             let error = opened(&directory).manifest(name, soon()).unwrap_err().error;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_cut_or_changed_is_found_out() {
+    fn a_truncated_or_changed_blob_is_detected() {
         let directory = layout(&[None]);
         let digest = Digest::of(b"manifest 0");
         let layout = opened(&directory);
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(rest, "0");
         let cut = layout.blob(digest, 11, 0).err().unwrap();
         assert!(
-            cut.error.to_string().contains("has 10 of the 11 bytes of") && !cut.may_pass(),
+            cut.error.to_string().contains("has 10 of the 11 bytes of") && !cut.is_transient(),
             "{}",
             cut.error
         );

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_image_has_is_refused() {
+    fn implausible_archives_are_refused() {
         let name = "n".repeat(NAME_LIMIT + 1);
         let long = tar_of(&[
             (EntryType::GNULongName, "n", name.len() as u64, name.as_bytes()),

@@ -53,7 +53,7 @@ mod tests {
 
     /// The policy has rules for directories: it must judge the directory that was opened.
     #[test]
-    fn what_was_opened_is_where_it_was_whoever_moves_the_name() {
+    fn an_opened_layout_is_unaffected_by_renames() {
         let room = tempfile::tempdir().unwrap();
         let room = room.path().canonicalize().unwrap();
         for (name, version) in [("trusted", "1.0.0"), ("planted", "1.0.1")] {

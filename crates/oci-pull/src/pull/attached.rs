@@ -229,7 +229,7 @@ impl<'a> Attached<'a> {
     ) -> anyhow::Result<Result<T, Failure>> {
         self.check_time()?;
         let attempt = |deadline| match ask(deadline) {
-            Err(failure) if failure.may_pass() => Err(failure),
+            Err(failure) if failure.is_transient() => Err(failure),
             answered => Ok(answered),
         };
         RetryPolicy::usual().until_done(self.observer, attempt)

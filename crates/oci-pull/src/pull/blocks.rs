@@ -11,7 +11,7 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may be queued between two threads: 1 MiB together with [`BLOCK`].
 const BLOCKS_WAITING: usize = 4;
 /// A block is passed on after this time, even if it is not full.
-const HAND_ON_AFTER: Duration = Duration::from_secs(1);
+const PASS_ON_AFTER: Duration = Duration::from_secs(1);
 
 /// A channel of blocks from one thread to another. Blocks return when they are read: a new one costs a page fault for
 /// each of its 64 pages.
@@ -35,12 +35,12 @@ impl BlockSender {
         self.empty.try_recv().unwrap_or_default()
     }
 
-    pub(super) fn hand_on(&self, block: Vec<u8>) -> Result<(), ReceiverClosed> {
+    pub(super) fn pass_on(&self, block: Vec<u8>) -> Result<(), ReceiverClosed> {
         self.full.send(block).map_err(|_| ReceiverClosed)
     }
 }
 
-/// Reads until the block is full, the stream ends, or [`HAND_ON_AFTER`] passes; after a failure the block has the bytes
+/// Reads until the block is full, the stream ends, or [`PASS_ON_AFTER`] passes; after a failure the block has the bytes
 /// before it.
 pub(super) fn fill(block: &mut Vec<u8>, reader: &mut impl Read) -> io::Result<()> {
     block.resize(BLOCK, 0);
@@ -50,7 +50,7 @@ pub(super) fn fill(block: &mut Vec<u8>, reader: &mut impl Read) -> io::Result<()
             Ok(0) => break Ok(()),
             Ok(count) => {
                 filled += count;
-                if filled == block.len() || start.elapsed() >= HAND_ON_AFTER {
+                if filled == block.len() || start.elapsed() >= PASS_ON_AFTER {
                     break Ok(());
                 }
             }
@@ -138,7 +138,7 @@ mod tests {
     fn blocks_read_as_one_stream() {
         let (sender, mut blocks) = block_channel();
         for block in ["hel", "lo ", "world"] {
-            assert!(sender.hand_on(block.as_bytes().to_vec()).is_ok());
+            assert!(sender.pass_on(block.as_bytes().to_vec()).is_ok());
         }
         let mut text = [0; 8];
         blocks.read_exact(&mut text).unwrap();

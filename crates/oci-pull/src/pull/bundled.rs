@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_boot_could_unpack_is_not_whole() {
+    fn an_image_that_no_boot_could_unpack_is_incomplete() {
         let own = Digest::of(LAYER);
         let machine = checked(PLAIN, 1, &configuration(own, 1), "linux/arm64").unwrap();
         assert_eq!(machine.to_string(), "linux/arm64/v8");

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_refers_to_an_image_signatures_alone_are_taken_along() {
+    fn only_signatures_among_the_referrers_are_copied() {
         let (mut registry, image) = (Source::default(), Digest::of(b"image"));
         let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
         let signature = registry.put(&manifest(config, &[part(payload, 7)]));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_that_are_taken_along_are_fetched_for_a_time_at_most() {
+    fn copying_signatures_has_a_time_limit() {
         let (mut registry, home) = (Source::default(), tempfile::tempdir().unwrap());
         let (config, payload) = (registry.put(b"{}"), registry.put(b"payload"));
         registry.0.insert(signature_tag(payload), manifest(config, &[part(payload, 7)]));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_that_are_taken_along_have_a_number_and_a_size_at_most() {
+    fn the_number_and_size_of_copied_signatures_are_limited() {
         for (layers, expected) in [
             (vec![part(Digest::of(b"payload"), 65_537)], "exceeds the limit of 65536"),
             (vec![part(Digest::of(b"payload"), 7); 65], "it has 65 signatures"),

@@ -2,7 +2,7 @@
 
 use super::blocks::fill;
 use super::layers::Wanted;
-use crate::retry::{Failure, LOOK_UP_EVERY};
+use crate::retry::{Failure, LOOK_UP_INTERVAL};
 use crate::source::ImageSource;
 use oci_reference::digest::Digest;
 use std::io;
@@ -57,7 +57,7 @@ impl Incoming {
     /// The next arrival.
     pub(super) fn next(&self, is_cancelled: &AtomicBool) -> Arrival {
         while !is_cancelled.load(Ordering::Relaxed) {
-            match self.arrivals.recv_timeout(LOOK_UP_EVERY) {
+            match self.arrivals.recv_timeout(LOOK_UP_INTERVAL) {
                 Ok(arrival) => return arrival,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {

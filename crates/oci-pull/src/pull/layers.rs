@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_has_so_many_layers_and_fetches_each_once() {
+    fn the_number_of_layers_is_limited_and_each_is_fetched_once() {
         let (manifest, configuration) = image_of(LAYERS_LIMIT);
         let wanted = Wanted::all(&manifest, &configuration).unwrap();
         let room = tempfile::tempdir().unwrap();

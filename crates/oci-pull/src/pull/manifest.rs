@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_image_is_refused_by_its_name() {
+    fn documents_that_are_not_images_are_refused_by_their_type() {
         assert!(matches!(
             ManifestDocument::parse(br#"{"schemaVersion":2,"manifests":[]}"#, ManifestKind::Image),
             Ok(ManifestDocument::Index)

@@ -160,7 +160,7 @@ pub struct Puller {
 }
 
 /// If the store can take this many times the compressed bytes, their uncompressed size is not queried.
-const SURELY_FITTING: u64 = 16;
+const CERTAIN_FIT_RATIO: u64 = 16;
 
 /// Makes sure that the layers fit. Their uncompressed size is queried only where it might be too large: each query
 /// costs a round trip to the registry.
@@ -170,7 +170,7 @@ fn make_room(
     packed: u64,
     capacity: &dyn Capacity,
 ) -> anyhow::Result<Need> {
-    if packed.saturating_mul(SURELY_FITTING) <= capacity.left() {
+    if packed.saturating_mul(CERTAIN_FIT_RATIO) <= capacity.left() {
         return Ok(Need::guess(packed));
     }
     let need = Need::ask(source, missing);

@@ -122,7 +122,7 @@ mod tests {
     const CONTENT: &[u8] = &[b'x'; 100_000];
 
     #[test]
-    fn gzip_says_at_its_end_what_it_holds() {
+    fn the_size_is_read_from_the_gzip_trailer() {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(CONTENT).unwrap();
         let packed = encoder.finish().unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn zstd_says_at_its_beginning_what_it_holds_if_whoever_packed_it_knew() {
+    fn the_size_is_read_from_the_zstd_header_if_present() {
         let known = zstd::bulk::compress(CONTENT, 1).unwrap();
         assert_eq!(zstd(&known[..ZSTD_HEADER as usize]), Some(100_000));
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
@@ -169,7 +169,7 @@ mod tests {
 
     /// With 500 layers and each answer as slow as allowed, this kept a boot for hours.
     #[test]
-    fn layers_are_asked_for_a_time_at_most() {
+    fn fetching_layers_has_a_time_limit() {
         let digest = Digest::of(b"layer");
         let layer = Wanted { digest, diff_id: digest, compression: Compression::Gzip, bytes: 100 };
         let asked = Asked(AtomicUsize::new(0));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_a_guess() {
+    fn an_implausible_size_is_an_estimate() {
         assert_eq!(Need::told(100, 40), Need { at_least: 100, about: 100 });
         // A second member of gzip, or more than 4 GiB.
         assert_eq!(Need::told(7, 40), Need { at_least: 40, about: 120 });

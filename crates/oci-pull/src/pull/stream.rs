@@ -30,7 +30,7 @@ use std::thread;
 /// sends a few bytes and closes the connection gets no more attempts than one that sends none.
 pub(super) const RENEWED_BY: u64 = 64 << 10;
 /// Uncompressed bytes between two checks of the store's capacity.
-const ASK_EVERY: u64 = 4 << 20;
+const ASK_INTERVAL: u64 = 4 << 20;
 
 /// The destination of layers.
 #[derive(Clone, Copy)]
@@ -263,7 +263,7 @@ impl Download<'_> {
         loop {
             let error = match incoming.next(observer.is_cancelled) {
                 Arrival::Block(block) => {
-                    self.hand_on(block)?;
+                    self.pass_on(block)?;
                     incoming.give_back(self.blocks.take_empty());
                     continue;
                 }
@@ -285,7 +285,7 @@ impl Download<'_> {
         }
     }
 
-    fn hand_on(&mut self, block: Vec<u8>) -> Result<(), StreamEnd> {
+    fn pass_on(&mut self, block: Vec<u8>) -> Result<(), StreamEnd> {
         self.received += block.len() as u64;
         self.arrived.store(self.received, Ordering::Relaxed);
         if self.received > self.layer.bytes {
@@ -297,7 +297,7 @@ impl Download<'_> {
             return Err(StreamEnd::Final(Interrupted::TooLong(error)));
         }
         self.hasher.update(&block);
-        if !self.is_unread && self.blocks.hand_on(block).is_err() {
+        if !self.is_unread && self.blocks.pass_on(block).is_err() {
             self.is_unread = true;
         }
         if self.is_unread && self.is_hopeless.load(Ordering::Relaxed) {
@@ -357,7 +357,7 @@ fn inflate(
         let filled = fill(&mut block, &mut reader).map_err(|error| window::explain(error, largest_window));
         filled.context("cannot decompress it")?;
         unasked += block.len() as u64;
-        if unasked > ASK_EVERY {
+        if unasked > ASK_INTERVAL {
             unasked = 0;
             if into.capacity.left() == 0 {
                 let (full, hint) = into.capacity.full();
@@ -368,7 +368,7 @@ fn inflate(
             hasher.update(&block);
         }
         // The unpacker has the error.
-        if block.is_empty() || inflated.hand_on(block).is_err() {
+        if block.is_empty() || inflated.pass_on(block).is_err() {
             return Ok(hasher.map(Hasher::finish));
         }
     }

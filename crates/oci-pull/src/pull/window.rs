@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_says_its_window_in_each_way() {
+    fn the_window_of_a_frame_is_read_in_each_encoding() {
         let whole = |bytes: usize| zstd::bulk::compress(&vec![0; bytes], 1).unwrap();
         for bytes in [100, 255, 256, 70_000, 1 << 17] {
             assert_eq!(of_frame(&whole(bytes)), Some(bytes as u64), "{bytes}");

@@ -51,7 +51,7 @@ fn bases(conf: &str, name: &str) -> anyhow::Result<Vec<String>> {
 }
 
 #[test]
-fn places_are_tried_in_order() {
+fn locations_are_tried_in_order() {
     for (name, expected) in [
         ("10.0.2.2:5000/x", &["http://10.0.2.2:5000|x"][..]),
         ("10.0.2.2:50001/x", &["https://10.0.2.2:50001|x"]),
@@ -115,7 +115,7 @@ fn docker_hub_is_blocked_moved_and_mirrored_by_any_of_its_names() {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn invalid_configurations_are_refused() {
     for (conf, expected) in [
         ("[[registry]]\ninsecure = true\n", "neither `prefix` nor `location`"),
         ("registry = 3", "version 2"),
@@ -153,7 +153,7 @@ fn what_is_wrong_is_refused() {
 }
 
 #[test]
-fn unknown_keys_have_no_effect_and_are_told() {
+fn unknown_keys_have_no_effect_and_are_reported() {
     let conf = "colour = 1\n[[registry]]\nlocation = 'a.example'\ninsecur = true\n\
                 [[registry.mirror]]\nlocation = 'b.example'\nblocked = true\n";
     let registries = Registries::parse(conf).unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 #[test]
-fn credentials_are_sent_as_the_standard_says_and_never_shown() {
+fn credentials_are_sent_as_specified_and_never_shown() {
     // RFC 7617, section 2.
     let credentials = Credentials { username: "Aladdin".into(), password: "open sesame".into() };
     assert_eq!(credentials.basic(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
@@ -107,7 +107,7 @@ fn storage_that_a_registry_redirects_to_gets_no_login() {
 }
 
 #[test]
-fn what_is_shown_to_a_registry_is_not_shown_where_it_redirects_to() {
+fn credentials_for_a_registry_are_not_sent_along_a_redirect() {
     for login in logins() {
         let (storage, stored) = server(|_| response("200", "", "content"));
         let location = format!("location: http://{storage}/blob\r\n");
@@ -146,7 +146,7 @@ fn a_token_server_that_redirects_does_not_pass_the_login_on() {
 }
 
 #[test]
-fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
+fn a_registry_with_tls_cannot_name_a_token_server_without() {
     for login in logins().map(Some).into_iter().chain([None]) {
         for realm in [
             "http://r.example/token",
@@ -165,7 +165,7 @@ fn from_a_registry_with_encryption_nobody_goes_to_a_token_server_without() {
 }
 
 #[test]
-fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
+fn the_scope_of_the_challenge_is_added_to_our_own() {
     for (scope, expected) in [
         (
             "repository:docker-local/x:pull",
@@ -191,7 +191,7 @@ fn the_scope_of_the_challenge_is_asked_for_beside_our_own() {
 }
 
 #[test]
-fn a_registry_that_always_asks_is_asked_twice() {
+fn a_registry_that_always_challenges_is_tried_twice() {
     let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
     let (registry, asked) = server(move |_| response("401", &bearer(&tokens), ""));
     assert!(repository("http", &registry, None).manifest("1", soon()).is_err());
@@ -209,7 +209,7 @@ fn a_token_has_a_limit() {
 }
 
 #[test]
-fn a_token_that_is_refused_in_the_middle_is_refused_for_the_moment() {
+fn a_token_refused_during_a_pull_is_a_transient_failure() {
     let (tokens, given) = server(|_| response("200", "", r#"{"token": "given"}"#));
     let challenge = bearer(&tokens);
     let (registry, asked) = server(move |request| match request.contains("/manifests/1 ") {
@@ -228,7 +228,7 @@ fn a_token_that_is_refused_in_the_middle_is_refused_for_the_moment() {
 }
 
 #[test]
-fn what_comes_damaged_is_named_with_its_digest_and_its_url() {
+fn a_damaged_download_is_named_with_its_digest_and_its_url() {
     let whole = "{\"schemaVersion\": 2}";
     let digest = Digest::of(whole.as_bytes());
     let header = format!("docker-content-digest: {digest}\r\n");
@@ -247,7 +247,7 @@ fn what_comes_damaged_is_named_with_its_digest_and_its_url() {
 }
 
 #[test]
-fn a_registry_that_is_overloaded_is_told_from_one_that_refuses() {
+fn an_overloaded_registry_is_distinguished_from_a_refusing_one() {
     for (status, kind, told) in [
         ("429", FailureKind::Overloaded, "too many requests to"),
         ("503", FailureKind::Overloaded, "is overloaded or starting"),
@@ -301,7 +301,7 @@ fn a_login_is_offered_where_only_the_api_has_a_challenge() {
 }
 
 #[test]
-fn of_several_challenges_one_is_met_that_can_be() {
+fn a_challenge_that_can_be_answered_is_chosen() {
     let [password, token] = logins();
     for (login, expected) in
         [(Some(password), "basic"), (Some(token), "bearer given"), (None, "bearer given")]
@@ -329,7 +329,7 @@ fn of_several_challenges_one_is_met_that_can_be() {
 
 /// The token says nothing about when it ends; the registry does.
 #[test]
-fn a_token_that_ends_in_the_middle_is_renewed() {
+fn a_token_that_expires_during_a_pull_is_renewed() {
     let newest = Arc::new(AtomicUsize::new(0));
     let (giving, asking) = (newest.clone(), AtomicUsize::new(0));
     let (tokens, _) = server(move |_| {

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_and_name_are_told_apart_at_the_first_colon() {
+    fn path_and_name_are_separated_at_the_first_colon() {
         for (text, transport, path, name) in [
             ("oci:images", Transport::Layout, "images", ""),
             ("oci:/a/b:latest", Transport::Layout, "/a/b", "latest"),

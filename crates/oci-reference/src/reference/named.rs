@@ -209,7 +209,7 @@ mod tests {
     /// The cases of distribution/reference, `reference_test.go` and `normalize_test.go`, and the stricter ones here:
     /// invalid ports and invalid addresses.
     #[test]
-    fn the_grammar_of_names_is_distributions() {
+    fn the_grammar_of_names_is_that_of_distribution() {
         let (long, longer) = (format!("a/{}", "a".repeat(243)), format!("a/{}", "a".repeat(244)));
         let (identifier, short) =
             ("0123456789abcdef".repeat(4), "0123456789abcdef".repeat(4)[1..].to_owned());

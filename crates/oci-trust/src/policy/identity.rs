@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_as_the_manual_says() {
+    fn names_are_compared_as_the_manual_specifies() {
         let by_digest = format!("r.example/a/x{DIGEST}");
         let both = format!("r.example/a/x:1{DIGEST}");
         let hub = "docker.io/library/busybox:1";
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manual_does_not_know_is_refused() {
+    fn undocumented_identities_are_refused() {
         for text in [
             r#"{"type": "matchAll"}"#,
             r#"{"type": "matchExact", "more": 1}"#,

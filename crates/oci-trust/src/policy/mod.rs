@@ -249,7 +249,7 @@ impl Policy {
 
     /// Whether the policy would let any unsigned image run.
     #[must_use]
-    pub fn lets_unsigned_run(&self) -> bool {
+    pub fn allows_unsigned(&self) -> bool {
         let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
         let mut lists = lists.chain([&self.default]);
         lists.any(|list| list.iter().all(|one| *one == Requirement::AcceptAnything))

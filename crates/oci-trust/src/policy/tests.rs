@@ -99,7 +99,7 @@ fn another_spelling_of_a_registry_is_under_the_same_rule() {
 }
 
 #[test]
-fn the_most_special_rule_decides() {
+fn the_most_specific_rule_decides() {
     let digest = Digest::of(b"");
     let scopes = [
         format!("r.example:5000/a/x@{digest}"),
@@ -144,7 +144,7 @@ fn the_most_special_rule_decides() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_a_rejection() {
+fn unsupported_requirements_reject() {
     let gpg = r#"{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/a"}"#;
     let keyless = r#"{"type": "sigstoreSigned", "rekorPublicKeyPath": "/a",
         "fulcio": {"caPath": "/a", "oidcIssuer": "b", "subjectEmail": "c"}}"#;
@@ -167,7 +167,7 @@ fn what_cannot_be_checked_is_a_rejection() {
 }
 
 #[test]
-fn a_policy_with_anything_unknown_is_no_policy() {
+fn a_policy_with_unknown_content_is_invalid() {
     let key = r#""keyPath": "/a""#;
     let signed = |more: &str| format!(r#"{{"default": [{{"type": "sigstoreSigned"{more}}}]}}"#);
     for text in [
@@ -211,9 +211,9 @@ fn a_policy_with_anything_unknown_is_no_policy() {
 }
 
 #[test]
-fn a_policy_that_cannot_be_read_is_not_an_absent_one() {
+fn an_unreadable_policy_is_not_an_absent_policy() {
     let directory = tempfile::tempdir().unwrap();
-    assert!(Policy::from_directory(directory.path()).unwrap().lets_unsigned_run());
+    assert!(Policy::from_directory(directory.path()).unwrap().allows_unsigned());
     std::fs::create_dir(directory.path().join(FILE)).unwrap();
     let error = Policy::from_directory(directory.path()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the policy `"), "{error}");

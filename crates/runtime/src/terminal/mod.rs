@@ -32,7 +32,7 @@ const MAIN: &str = "/dev/console";
 
 /// Time limit for a terminal to send its output: 4 KiB at 9600 Bd.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Resets a terminal after a full-screen program (xterm's ctlseqs, console_codes(4)). Terminals ignore sequences that
 /// they do not support. The screen is kept, except for what such a program drew below the cursor.
@@ -177,7 +177,7 @@ fn give_size(terminal: &File) {
 pub(super) fn drain(terminal: &File) {
     let start = Instant::now();
     while sys::unsent_bytes(terminal).is_ok_and(|count| count > 0) && start.elapsed() < DRAIN_LIMIT {
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_on_the_screen_is_no_line() {
+    fn screen_drawings_are_not_lines() {
         assert_eq!(lines(b"before\n\x1b[2J\x1b[3;4Hmenu\x1b[4;4Hentry\nafter\n"), ["before", "after"]);
     }
 

@@ -28,7 +28,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(20);
 /// Processes in the background may keep writing.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A pseudo-terminal for the programs of one container, shown on the consoles until it is dropped.
 pub(crate) struct SharedTerminal {
@@ -251,7 +251,7 @@ impl Shared {
             if !is_read || self.is_busy.load(SeqCst) {
                 quiet_since = Instant::now();
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 

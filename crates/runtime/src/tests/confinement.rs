@@ -73,7 +73,7 @@ fn a_working_directory_stays_in_the_root() {
 }
 
 #[test]
-fn a_working_directory_may_be_missing_behind_a_link_or_of_another_user() {
+fn a_working_directory_may_be_missing_or_linked_or_of_another_user() {
     let lab = Lab::unprivileged();
     let layer = &lab.image.layers[0];
     symlink("/srv", layer.join("link")).unwrap();
@@ -93,7 +93,7 @@ fn a_working_directory_may_be_missing_behind_a_link_or_of_another_user() {
 }
 
 #[test]
-fn nothing_is_made_or_mounted_through_a_link_of_proc() {
+fn nothing_is_created_or_mounted_through_a_link_of_proc() {
     for privileged in [true, false] {
         for (link, source) in [("etc/hosts", "file"), ("data", "")] {
             let mut lab = with_host_processes(privileged);
@@ -161,7 +161,7 @@ fn lists_of_users_are_files_of_the_container_and_bounded() {
 }
 
 #[test]
-fn devices_in_a_volume_are_of_no_use_with_fewer_rights() {
+fn devices_in_a_volume_are_unusable_without_privileges() {
     for (mut lab, expected) in [(Lab::new(), "usable"), (Lab::unprivileged(), "not")] {
         let volume = lab.directory("volume");
         let device = rustix::fs::makedev(1, 5);
@@ -213,7 +213,7 @@ fn files_of_the_host_are_copies() {
 }
 
 #[test]
-fn fewer_rights_come_with_a_limit_of_processes() {
+fn an_unprivileged_container_has_a_process_limit() {
     let limits = |lab: &Lab| {
         let _container = lab.start();
         let limit = |cgroup: PathBuf| fs::read_to_string(cgroup.join("pids.max")).ok();
@@ -236,7 +236,7 @@ pub(super) fn with_perl(lab: &mut Lab) {
 }
 
 #[test]
-fn nothing_is_typed_for_the_person_at_the_terminal() {
+fn a_container_cannot_inject_terminal_input() {
     // TIOCSTI, with and without bits that the kernel ignores; TIOCLINUX, TIOCSETD, KDSETMODE, VT_ACTIVATE.
     let requests = "for my $request (0x5412, 0xffffffff00005412, 0x541c, 0x5423, 0x4b3a, 0x5606) {
             my $text = q(x); $! = 0;
@@ -257,7 +257,7 @@ fn nothing_is_typed_for_the_person_at_the_terminal() {
 }
 
 #[test]
-fn keys_of_the_machines_root_are_out_of_reach() {
+fn kernel_keys_of_the_machines_root_are_inaccessible() {
     // keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1)
     let ask = "exec /usr/bin/perl -e 'print syscall(250, 0, -4, 1) < 0 ? \"refused\" : \"has it\"'";
     for (mut lab, expected) in [(Lab::new(), "has it"), (Lab::unprivileged(), "refused")] {
@@ -267,7 +267,7 @@ fn keys_of_the_machines_root_are_out_of_reach() {
 }
 
 #[test]
-fn what_a_program_writes_to_is_a_pipe() {
+fn the_output_of_a_program_is_a_pipe() {
     let lab = Lab::unprivileged();
     let container = lab.start();
     lab.says(&container, "echo earlier");
@@ -282,7 +282,7 @@ fn what_a_program_writes_to_is_a_pipe() {
 /// Deeper than the limit of descriptors: a tree that cannot be removed would keep its memory, and block a later
 /// container of that name.
 #[test]
-fn directories_without_end_go_with_their_container() {
+fn a_very_deep_tree_is_removed_with_its_container() {
     let lab = Lab::unprivileged();
     let container = lab.start();
     let script = "cd /tmp; for number in $(seq 1500); do mkdir d && cd d || exit; done; echo deep";
@@ -295,7 +295,7 @@ fn directories_without_end_go_with_their_container() {
 /// Processes of the host that have no capabilities, or no more than root in such a container: root could become their
 /// user, and enter their root.
 #[test]
-fn processes_of_the_machine_are_not_looked_into() {
+fn processes_of_the_machine_cannot_be_inspected() {
     let mut lab = with_host_processes(false);
     with_perl(&mut lab);
     let container = lab.start();

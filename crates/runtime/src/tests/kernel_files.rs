@@ -4,7 +4,7 @@ use super::*;
 
 /// PID 1 has all rights; it must not open what a program has put there, and give it to the next one.
 #[test]
-fn no_program_chooses_what_the_next_one_reads() {
+fn a_program_cannot_change_what_the_next_one_reads() {
     for mut lab in [Lab::new(), Lab::unprivileged()] {
         if lab.plan.privileged {
             // Not the machine's.
@@ -23,7 +23,7 @@ fn no_program_chooses_what_the_next_one_reads() {
 
 /// The masks come from the container's own `/dev/null`, whatever a volume has there.
 #[test]
-fn no_image_leads_a_volume_over_files_of_the_kernel() {
+fn no_image_can_redirect_a_volume_onto_kernel_files() {
     for target in
         ["/dev", "/proc", "/sys", "/proc/self", "/dev/pts", "/sys/fs/cgroup", "/dev/shm", "/proc/keys"]
     {

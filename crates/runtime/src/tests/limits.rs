@@ -51,7 +51,7 @@ fn a_container_has_a_cgroup_of_its_own_and_sees_it_as_the_root() {
 }
 
 #[test]
-fn more_memory_than_the_limit_is_told_as_that() {
+fn exceeding_the_memory_limit_is_reported_as_such() {
     let mut lab = Lab::new();
     lab.plan.memory = Some(64 << 20);
     let container = lab.start();
@@ -64,7 +64,7 @@ fn more_memory_than_the_limit_is_told_as_that() {
 }
 
 #[test]
-fn a_limit_too_low_to_start_is_told() {
+fn a_limit_too_low_to_start_is_reported() {
     let mut lab = Lab::new();
     lab.plan.memory = Some(4 << 10);
     let error = lab.try_start().map(drop).unwrap_err();
@@ -91,7 +91,7 @@ fn no_more_processes_than_the_limit() {
 
 /// With namespaces of its own, a container sees its cgroup as the root, and root owns the files there.
 #[test]
-fn a_container_does_not_change_its_own_limits() {
+fn a_container_cannot_change_its_own_limits() {
     let mut lab = Lab::unprivileged();
     with_perl(&mut lab);
     (lab.plan.memory, lab.plan.pids) = (Some(256 << 20), Some(100));
@@ -118,7 +118,7 @@ fn a_container_does_not_change_its_own_limits() {
 /// In namespaces of its own, root of a container could mount the machine's hierarchies of version 1, of which it has no
 /// cgroup of its own as the root.
 #[test]
-fn a_container_does_not_reach_the_machines_cgroups() {
+fn a_container_cannot_reach_the_machines_cgroups() {
     let mut lab = Lab::unprivileged();
     with_perl(&mut lab);
     let container = lab.start();
@@ -139,7 +139,7 @@ fn a_container_does_not_reach_the_machines_cgroups() {
 
 /// Some kernels do not count the memory that they take. One with fewer rights can make them in namespaces of its own.
 #[test]
-fn a_container_does_not_make_cgroups_without_end() {
+fn a_container_cannot_create_unlimited_cgroups() {
     let mut lab = Lab::new();
     with_perl(&mut lab);
     let container = lab.start();
@@ -202,7 +202,7 @@ fn the_kernel_kills_programs_first_then_init_and_never_spares_either() {
 }
 
 #[test]
-fn all_containers_are_in_one_cgroup_that_leaves_something_to_the_machine() {
+fn all_containers_share_one_cgroup_with_a_reserve_for_the_machine() {
     let lab = Lab::new();
     let container = lab.start();
     let process = container.link.0.pid().unwrap().as_raw_pid();
@@ -228,7 +228,7 @@ fn all_containers_are_in_one_cgroup_that_leaves_something_to_the_machine() {
 }
 
 #[test]
-fn the_limit_of_all_containers_is_told_as_that() {
+fn reaching_the_limit_of_all_containers_is_reported_as_such() {
     let lab = Lab::new();
     let container = lab.start();
     let group = Arc::clone(&lab.runtime.group);
@@ -244,7 +244,7 @@ fn the_limit_of_all_containers_is_told_as_that() {
 }
 
 #[test]
-fn programs_that_multiply_reach_the_limit_of_all_containers() {
+fn fork_bombs_reach_the_limit_of_all_containers() {
     let lab = Lab::new();
     let container = lab.start();
     let directory = lab.runtime.group.cgroups().pids_directory().unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn all_rights_are_the_default() {
+fn privileged_is_the_default() {
     let lab = Lab::new();
     let container = lab.start();
     let own = fs::read_to_string("/proc/self/status").unwrap();
@@ -16,7 +16,7 @@ fn all_rights_are_the_default() {
 }
 
 #[test]
-fn fewer_rights_are_podmans() {
+fn unprivileged_rights_are_those_of_podman() {
     let lab = Lab::unprivileged();
     // Capabilities that every program would inherit from the host side.
     let mut own = rustix::thread::capabilities(None).unwrap();
@@ -40,7 +40,7 @@ fn fewer_rights_are_podmans() {
 }
 
 #[test]
-fn fewer_rights_make_podmans_calls_only() {
+fn an_unprivileged_container_may_make_the_calls_that_podman_allows() {
     // The owner of a user namespace has all capabilities in it: so it is the filter that refuses.
     let script = "grep -E '^Seccomp:' /proc/self/status | cut -f2
         linux32 true && unshare -Uru true && echo allowed
@@ -58,7 +58,7 @@ fn fewer_rights_make_podmans_calls_only() {
 }
 
 #[test]
-fn devices_in_an_image_are_of_use_only_with_all_rights() {
+fn devices_in_an_image_are_usable_only_with_privileges() {
     for (lab, expected) in [(Lab::new(), "usable"), (Lab::unprivileged(), "not")] {
         let layer = &lab.image.layers[0];
         let device = rustix::fs::makedev(1, 5);
@@ -71,7 +71,7 @@ fn devices_in_an_image_are_of_use_only_with_all_rights() {
 }
 
 #[test]
-fn fewer_rights_see_little_of_the_machine() {
+fn an_unprivileged_container_sees_little_of_the_machine() {
     let lab = Lab::unprivileged();
     let container = lab.start();
     let says = |script: &str| lab.says(&container, script);
@@ -99,7 +99,7 @@ fn fewer_rights_see_little_of_the_machine() {
 }
 
 #[test]
-fn processes_of_the_machine_are_seen_and_left_alone() {
+fn processes_of_the_machine_are_visible_and_protected() {
     see_the_machine(Lab::new());
     see_the_machine(Lab::unprivileged());
 }

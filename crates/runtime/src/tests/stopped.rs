@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_zygote_that_is_stopped_is_found_told_and_replaced() {
+fn a_stopped_zygote_is_detected_reported_and_replaced() {
     let lab = Lab::new();
     drop(lab.start());
     let stopped = lab.runtime.zygote.pid().unwrap();
@@ -21,7 +21,7 @@ fn a_zygote_that_is_stopped_is_found_told_and_replaced() {
 }
 
 #[test]
-fn a_zygote_that_is_stopped_keeps_nobody_at_the_end() {
+fn a_stopped_zygote_does_not_delay_the_end() {
     let lab = Lab::new();
     drop(lab.start());
     let stopped = lab.runtime.zygote.pid().unwrap();
@@ -32,7 +32,7 @@ fn a_zygote_that_is_stopped_keeps_nobody_at_the_end() {
 }
 
 #[test]
-fn a_container_whose_init_is_stopped_is_found_and_ended() {
+fn a_container_whose_init_is_stopped_is_detected_and_ended() {
     let lab = Lab::new();
     let container = lab.start();
     let mut program = container.run(&lab.script("sleep 10000")).unwrap();

@@ -43,7 +43,7 @@ impl Screen {
 }
 
 #[test]
-fn programs_have_the_terminal_in_turn() {
+fn programs_own_the_terminal_in_turn() {
     for lab in [Lab::new(), Lab::unprivileged()] {
         let mut screen = Screen::new();
         let container = lab.start();
@@ -71,7 +71,7 @@ fn programs_have_the_terminal_in_turn() {
 }
 
 #[test]
-fn what_stays_in_the_background_does_not_read_what_is_typed_for_the_next() {
+fn background_programs_cannot_read_input_for_the_next() {
     let lab = Lab::new();
     let mut screen = Screen::new();
     let container = lab.start();
@@ -85,7 +85,7 @@ fn what_stays_in_the_background_does_not_read_what_is_typed_for_the_next() {
 }
 
 #[test]
-fn a_program_knows_the_name_of_its_terminal_and_the_lines_are_heard() {
+fn a_program_has_a_named_terminal_and_its_lines_are_observed() {
     for lab in [Lab::new(), Lab::unprivileged()] {
         let screen = Screen::new();
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -103,7 +103,7 @@ fn a_program_knows_the_name_of_its_terminal_and_the_lines_are_heard() {
 }
 
 #[test]
-fn whoever_presses_a_key_at_another_console_goes_on_there() {
+fn a_key_press_moves_the_terminal_to_another_console() {
     let lab = Lab::new();
     let (mut first, mut main) = (Screen::new(), Screen::new());
     let terminal = Terminal::of(&[first.path.clone(), main.path.clone()]);
@@ -125,7 +125,7 @@ fn whoever_presses_a_key_at_another_console_goes_on_there() {
 }
 
 #[test]
-fn a_console_has_its_settings_back_after_the_container_and_a_killed_program_leaves_no_trace() {
+fn console_settings_are_restored_after_a_container_or_a_killed_program() {
     let lab = Lab::new();
     let mut screen = Screen::new();
     let console = File::options().read(true).write(true).open(&screen.path).unwrap();
@@ -145,7 +145,7 @@ fn a_console_has_its_settings_back_after_the_container_and_a_killed_program_leav
 }
 
 #[test]
-fn what_a_container_left_on_a_console_is_undone_whether_or_not_it_was_given_the_terminal() {
+fn changes_of_a_container_to_a_console_are_undone() {
     let mut screen = Screen::new();
     let console = File::options().read(true).write(true).open(&screen.path).unwrap();
     let modes = || rustix::termios::tcgetattr(&console).unwrap();
@@ -162,7 +162,7 @@ fn what_a_container_left_on_a_console_is_undone_whether_or_not_it_was_given_the_
 }
 
 #[test]
-fn after_sequences_of_a_program_a_serial_line_is_reset() {
+fn a_serial_line_is_reset_after_escape_sequences_of_a_program() {
     let lab = Lab::new();
     let mut screen = Screen::new();
     let container = lab.start();
@@ -172,7 +172,7 @@ fn after_sequences_of_a_program_a_serial_line_is_reset() {
 }
 
 #[test]
-fn a_console_that_takes_nothing_does_not_keep_the_program() {
+fn a_blocked_console_does_not_block_the_program() {
     let lab = Lab::new();
     let (main, stuck) = (Screen::new(), Screen::new());
     // Without an open descriptor, a pseudo-terminal is hung up.
@@ -189,7 +189,7 @@ fn a_console_that_takes_nothing_does_not_keep_the_program() {
 }
 
 #[test]
-fn nobody_is_left_suspended() {
+fn no_process_is_left_suspended() {
     let lab = Lab::new();
     let mut screen = Screen::new();
     let container = lab.start();
@@ -201,7 +201,7 @@ fn nobody_is_left_suspended() {
 }
 
 #[test]
-fn a_program_without_a_terminal_reads_nothing_and_has_no_descriptors_but_three() {
+fn a_program_without_a_terminal_has_empty_input_and_three_descriptors() {
     let lab = Lab::new();
     let container = lab.start();
     // Descriptor 3 is the directory that is listed.

@@ -4,7 +4,7 @@ use super::*;
 
 /// It would cover what it likes, such as the shell of a container with all rights.
 #[test]
-fn whoever_writes_to_a_volume_does_not_choose_what_is_mounted_over() {
+fn writers_to_a_volume_cannot_redirect_mounts() {
     let mut lab = Lab::new();
     let [others, tools] = ["others", "tools"].map(|name| lab.directory(name));
     fs::write(tools.join("file"), "").unwrap();
@@ -45,7 +45,7 @@ fn whoever_writes_to_a_volume_does_not_choose_what_is_mounted_over() {
 
 /// systemd takes a machine with such a file for a container, also when it starts later as the new system's PID 1.
 #[test]
-fn the_marks_of_a_container_are_not_left_in_its_volumes() {
+fn the_marker_files_of_a_container_are_not_left_in_its_volumes() {
     let mut lab = Lab::new();
     let [run, etc] = ["of-host/run", "of-host/etc"].map(|name| lab.directory(name));
     lab.plan.mounts.extend([Mount::bind(&run, "/run"), Mount::bind(&etc, "/etc")]);
@@ -64,7 +64,7 @@ fn the_marks_of_a_container_are_not_left_in_its_volumes() {
 
 /// Whoever has the machine's `/run` would write the scripts of containers with all rights.
 #[test]
-fn a_volume_does_not_bring_along_what_other_containers_have() {
+fn a_volume_does_not_expose_mounts_of_other_containers() {
     let mut lab = Lab::unprivileged();
     let above = lab.directory.0.parent().unwrap().to_owned();
     let name = lab.directory.0.file_name().unwrap().to_str().unwrap().to_owned();

@@ -90,7 +90,7 @@ mod tests {
     use super::super::tests::assert_values;
 
     #[test]
-    fn logic_yields_an_operand_and_stops_early() {
+    fn logical_operators_return_an_operand_and_short_circuit() {
         assert_values(&[
             ("1 && 'a'", "\"a\""),
             ("'' && never", "\"\""),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_passes_what_follows_on_to_each_item() {
+    fn a_star_applies_the_following_keys_to_each_item() {
         assert_values(&[
             ("disks.*.name", r#"["sda","sdb"]"#),
             ("disks[*]['NAME']", r#"["sda","sdb"]"#),

@@ -260,7 +260,7 @@ mod tests {
     use super::super::{Expression, Value};
 
     #[test]
-    fn functions_yield_what_they_do_on_github() {
+    fn functions_return_the_same_as_on_github() {
         assert_values(&[
             ("success() && always()", "true"),
             ("failure() || cancelled()", "false"),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_known_in_the_run_only_keeps_what_is_wrong_in_it() {
+    fn a_format_computed_at_run_time_tolerates_errors() {
         assert_values(&[
             ("format(format('{0}', '{1} {0}'), 'a')", "\"{1} a\""),
             ("format(format('{0}', '{0} {'), 'a')", "\"{0} {\""),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_laid_out_as_on_github() {
+    fn json_is_formatted_as_on_github() {
         for (text, expected) in [
             ("toJSON(null)", "null"),
             ("toJSON(1.50)", "1.5"),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_be_made_to_grow_for_ever() {
+    fn a_text_cannot_grow_without_limit() {
         let wrap = |before: &str, levels: usize, after: &str| {
             before.repeat(levels) + "'\"\"'" + &after.repeat(levels)
         };

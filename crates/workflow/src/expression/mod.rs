@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_is_known_of_them_before_the_run() {
+    fn the_names_in_an_expression_are_known_before_the_run() {
         let cases: [(&str, &[(&str, &str)]); 8] = [
             ("needs.build.outputs.x == 'y'", &[("needs.build.outputs.x", "needs/build/outputs/x")]),
             ("ENV['A b'] [ 'C' ]", &[("ENV['A b'] [ 'C' ]", "env/A b/C")]),
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn places_in_a_condition_are_those_of_the_whole_text() {
+    fn positions_in_a_condition_refer_to_the_whole_text() {
         let expression = Expression::condition(" ${{ env.A }}\n").unwrap();
         assert_eq!(expression.names()[0].offset, 5);
         assert_faults(&[("${{ env.A b }}", "b", "unexpected `b`")]);
     }
 
     #[test]
-    fn a_call_for_the_status_is_seen_at_any_depth() {
+    fn a_status_function_is_found_at_any_depth() {
         for (text, expected) in [
             ("true", false),
             ("env.success", false),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_texts_are_refused_and_do_no_harm() {
+    fn malicious_texts_are_refused_and_do_no_harm() {
         let hostile = [
             "(".repeat(20_000),
             "!".repeat(20_000),

@@ -68,7 +68,7 @@ impl Syntax {
         let parsed = current.span.clone();
         let (names, asks_for_status) = (Vec::new(), false);
         let mut parser = Parser { text, tokens, current, parsed, depth: 0, names, asks_for_status };
-        let root = parser.expression(LOOSEST)?;
+        let root = parser.expression(LOWEST_PRECEDENCE)?;
         match parser.current.kind {
             TokenKind::End => Ok(Self { root, names: parser.names, asks_for_status: parser.asks_for_status }),
             _ => Err(parser.unexpected()),
@@ -135,7 +135,7 @@ impl Parser<'_> {
 
     fn group(&mut self) -> Parsed {
         let open = self.advance().span;
-        let node = self.expression(LOOSEST)?;
+        let node = self.expression(LOWEST_PRECEDENCE)?;
         self.close(")", &open)?;
         self.items(node, None)
     }
@@ -190,7 +190,7 @@ impl Parser<'_> {
         let open = self.advance().span;
         let key = match self.is_at("*") {
             true => self.key()?,
-            false => Some(self.expression(LOOSEST)?),
+            false => Some(self.expression(LOWEST_PRECEDENCE)?),
         };
         self.close("]", &open)?;
         Ok(key)
@@ -227,7 +227,7 @@ impl Parser<'_> {
             return Ok(arguments);
         }
         loop {
-            arguments.push(self.expression(LOOSEST)?);
+            arguments.push(self.expression(LOWEST_PRECEDENCE)?);
             if !self.is_at(",") {
                 return Ok(arguments);
             }
@@ -283,12 +283,12 @@ fn too_deep(span: &Range<usize>) -> ExpressionError {
 }
 
 /// The precedence of the operator that binds least.
-const LOOSEST: u8 = 1;
+const LOWEST_PRECEDENCE: u8 = 1;
 
 fn binary(token: &TokenKind) -> Option<(u8, Operator)> {
     let TokenKind::Sign(sign) = token else { return None };
     Some(match *sign {
-        "||" => (LOOSEST, Operator::Logic(Logic::Or)),
+        "||" => (LOWEST_PRECEDENCE, Operator::Logic(Logic::Or)),
         "&&" => (2, Operator::Logic(Logic::And)),
         "==" => (3, Operator::Compare(Comparison::Equal)),
         "!=" => (3, Operator::Compare(Comparison::NotEqual)),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_found_at_its_place() {
+    fn an_error_has_its_position() {
         assert_faults(&[
             ("", "", "the expression is empty"),
             (" \n", " \n", "the expression is empty"),

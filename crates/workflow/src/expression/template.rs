@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_of_a_template_is_at_its_place() {
+    fn an_expression_in_a_template_has_its_position() {
         let text = "é ${{ env.A }}${{needs.b}}";
         let template = Template::parse(text).unwrap();
         let names: Vec<_> = template
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_template_is_found_at_its_place() {
+    fn an_error_in_a_template_has_its_position() {
         for (text, at_fault, expected) in [
             ("é ${{ a", "${{", "close it with `}}`"),
             ("${{ a }} ${{ 'b }}", "${{", "close the string"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_an_expression_or_wholly_in_braces() {
+    fn a_condition_is_an_expression_with_or_without_braces() {
         for (text, expected) in [
             ("env.name == 'ada'", "true"),
             ("${{ env.name == 'ada' }}", "true"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filled_template_is_bounded() {
+    fn the_result_of_a_template_is_bounded() {
         let text = "${{ join(words, env.name) }}".repeat(60_000);
         assert_eq!(Template::parse(&text).unwrap().evaluate(&Sample).len(), super::super::bounded::MAX_BYTES);
     }

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_word_is_an_error_with_its_place() {
+    fn an_invalid_token_is_an_error_with_its_position() {
         assert_faults(&[
             ("env.A == \"a b\" || x", "\"a b\"", "single quotes"),
             ("\"a", "\"a", "single quotes"),

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_numbers_as_on_github() {
+    fn strings_convert_to_numbers_as_on_github() {
         for (text, expected) in [
             ("", 0.0),
             (" \t\n", 0.0),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_true_but_for_the_empty_ones() {
+    fn values_are_true_except_empty_ones() {
         assert_values(&[
             ("!null", "true"),
             ("!false", "true"),

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_everything_but_what_is_secret() {
+    fn json_has_everything_except_secrets() {
         let plan = plan(
             "on-failure: shell\n\
              env: {TOKEN: hush}\n\

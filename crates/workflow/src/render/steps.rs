@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_would_be_done_is_told_in_order() {
+    fn everything_that_would_be_done_is_listed_in_order() {
         let text = b"
 env: {A: '1'}
 jobs:

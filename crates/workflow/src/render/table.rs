@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_jobs_with_long_texts_stay_readable() {
+    fn a_plan_of_a_hundred_jobs_stays_readable() {
         let image = format!("r.example/{}installer:latest", "directory/".repeat(9));
         let job = |number| {
             format!("  job-{number}: {{container: '{image}', if: \"env.A == '{}'\"}}\n", "é ".repeat(90))
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_known_by_the_end_of_its_name_and_the_beginning_of_its_digest() {
+    fn an_image_matches_a_name_suffix_or_a_digest_prefix() {
         let digest = "0123456789abcdef".repeat(4);
         assert_eq!(image("busybox"), "busybox");
         assert_eq!(image(&format!("r.example/a@sha256:{digest}")), "r.example/a@sha256:01234567…");

@@ -34,7 +34,7 @@ const SYSTEM: &str = "the installed system runs";
 const CHECK: &str = "sha256sum -c /data/sums && echo the tree is right";
 
 /// Fills the memory by shared memory, as a job whose failure does not matter.
-const GREEDY: &str = "mount -o remount,size=100% /dev/shm; cat /dev/zero > /dev/shm/fill";
+const FILL_MEMORY: &str = "mount -o remount,size=100% /dev/shm; cat /dev/zero > /dev/shm/fill";
 
 /// What all boots of a campaign share.
 pub struct BootCampaign {
@@ -128,7 +128,7 @@ fn workflow(plan: &Plan, registry: &str) -> String {
     let image = format!("{registry}/soak");
     let before = match plan.injected {
         Injected::Signal(signal, after) => job("killer", &image, &kill(signal, after), "options: --pid host"),
-        Injected::Memory => job("greedy", &image, GREEDY, "env: {}")
+        Injected::Memory => job("greedy", &image, FILL_MEMORY, "env: {}")
             .replace("  greedy:", "  greedy:\n    continue-on-error: true"),
         _ => String::new(),
     };

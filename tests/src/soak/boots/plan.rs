@@ -1,7 +1,7 @@
 //! What a seed makes of a boot: its fault.
 
-use crate::soak::chance::Chance;
 use crate::soak::faults::{Fault, OF_REQUESTS, Stage};
+use crate::soak::random::Random;
 use std::time::Duration;
 
 /// Faults of requests that stay for longer than this are left to the campaign of pulls.
@@ -64,20 +64,20 @@ impl DiskFault {
 impl Plan {
     /// The plan of a seed.
     pub(super) fn draw(seed: u64) -> Plan {
-        let mut chance = Chance::from_seed(seed);
-        let injected = match chance.between(0, 9) {
-            0..4 => Injected::Request(Box::new(request(&mut chance))),
-            4 => Injected::Event(chance.pick(LINES), Event::Xoff),
-            5 => Injected::Event(chance.pick(LINES), link(&mut chance)),
+        let mut random = Random::from_seed(seed);
+        let injected = match random.between(0, 9) {
+            0..4 => Injected::Request(Box::new(request(&mut random))),
+            4 => Injected::Event(random.pick(LINES), Event::Xoff),
+            5 => Injected::Event(random.pick(LINES), link(&mut random)),
             6 => {
-                let after = Duration::from_millis(chance.between(0, 2000));
-                Injected::Signal(chance.pick(&["KILL", "STOP", "TERM"]), after)
+                let after = Duration::from_millis(random.between(0, 2000));
+                Injected::Signal(random.pick(&["KILL", "STOP", "TERM"]), after)
             }
             7 => Injected::Memory,
-            8 => Injected::Clock(chance.pick(&["1980-01-02", "2001-02-03", "2037-12-31"])),
+            8 => Injected::Clock(random.pick(&["1980-01-02", "2001-02-03", "2037-12-31"])),
             _ => {
-                let sector = (!chance.one_in(4)).then(|| chance.between(0, SECTORS - 1));
-                Injected::Disk(DiskFault { sector, is_once: chance.one_in(2) })
+                let sector = (!random.one_in(4)).then(|| random.between(0, SECTORS - 1));
+                Injected::Disk(DiskFault { sector, is_once: random.one_in(2) })
             }
         };
         Plan { seed, injected }
@@ -89,21 +89,21 @@ impl Plan {
     }
 }
 
-fn request(chance: &mut Chance) -> Fault {
+fn request(random: &mut Random) -> Fault {
     let stages = [Stage::ControlFile, Stage::Manifest, Stage::Configuration, Stage::Layer];
     loop {
-        let fault = Fault::among(OF_REQUESTS, &stages, chance);
+        let fault = Fault::among(OF_REQUESTS, &stages, random);
         if !fault.stays || fault.bound < LONGEST_BOUND {
             return fault;
         }
     }
 }
 
-fn link(chance: &mut Chance) -> Event {
-    match chance.between(0, 3) {
+fn link(random: &mut Random) -> Event {
+    match random.between(0, 3) {
         0 => Event::Unplug,
         1 => Event::LinkLoss(None),
-        _ => Event::LinkLoss(Some(Duration::from_millis(chance.between(100, 15_000)))),
+        _ => Event::LinkLoss(Some(Duration::from_millis(random.between(100, 15_000)))),
     }
 }
 

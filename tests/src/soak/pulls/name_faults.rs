@@ -1,7 +1,7 @@
 //! The faults of a name server.
 
 use crate::name_server::{FOUND, answer};
-use crate::soak::chance::Chance;
+use crate::soak::random::Random;
 use std::time::Duration;
 
 /// What the name server does.
@@ -36,11 +36,11 @@ pub(super) struct NameFault {
 }
 
 impl NameFault {
-    pub(super) fn draw(chance: &mut Chance) -> NameFault {
-        let kind = chance.pick(KINDS);
+    pub(super) fn draw(random: &mut Random) -> NameFault {
+        let kind = random.pick(KINDS);
         // Longer than one lookup, and shorter than the attempts at it.
-        let until = Duration::from_millis(chance.between(100, 8000));
-        NameFault { kind, until: (!chance.one_in(4)).then_some(until) }
+        let until = Duration::from_millis(random.between(100, 8000));
+        NameFault { kind, until: (!random.one_in(4)).then_some(until) }
     }
 
     pub(super) fn is_on(self, since: Duration) -> bool {

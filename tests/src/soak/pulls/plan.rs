@@ -1,8 +1,8 @@
 //! What a seed makes of a pull: by which route it goes, and which faults it meets.
 
 use super::name_faults::NameFault;
-use crate::soak::chance::Chance;
 use crate::soak::faults::{Fault, OF_CONNECTIONS, OF_REQUESTS, Stage};
+use crate::soak::random::Random;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -59,21 +59,21 @@ impl Plan {
 
     /// The plan of a seed.
     pub(super) fn draw(seed: u64) -> Plan {
-        let mut chance = Chance::from_seed(seed);
-        let route = chance.pick(ROUTES);
+        let mut random = Random::from_seed(seed);
+        let route = random.pick(ROUTES);
         let plan = Plan { seed, route, ..Plan::without_faults() };
-        if chance.one_in(NO_ROOM_IN) && route == Route::Plain {
+        if random.one_in(NO_ROOM_IN) && route == Route::Plain {
             return Plan { has_no_room: true, ..plan };
         }
         match route {
-            Route::Name => Plan { of_names: Some(NameFault::draw(&mut chance)), ..plan },
-            Route::Tls if chance.one_in(NO_AUTHORITY_IN) => Plan { lacks_authority: true, ..plan },
+            Route::Name => Plan { of_names: Some(NameFault::draw(&mut random)), ..plan },
+            Route::Tls if random.one_in(NO_AUTHORITY_IN) => Plan { lacks_authority: true, ..plan },
             Route::Tls => Plan {
-                of_requests: vec![Fault::among(OF_CONNECTIONS, &[Stage::Connection], &mut chance)],
+                of_requests: vec![Fault::among(OF_CONNECTIONS, &[Stage::Connection], &mut random)],
                 ..plan
             },
             Route::Plain | Route::Token | Route::Mirror => {
-                Plan { of_requests: of_requests(route, &mut chance), ..plan }
+                Plan { of_requests: of_requests(route, &mut random), ..plan }
             }
         }
     }
@@ -125,11 +125,11 @@ impl Plan {
     }
 }
 
-fn of_requests(route: Route, chance: &mut Chance) -> Vec<Fault> {
+fn of_requests(route: Route, random: &mut Random) -> Vec<Fault> {
     let stages: &[Stage] = match route {
         Route::Token => &[Stage::Token, Stage::Manifest, Stage::Configuration, Stage::Layer],
         _ => &[Stage::Manifest, Stage::Configuration, Stage::Layer],
     };
-    let count = if chance.one_in(TWO_FAULTS_IN) { 2 } else { 1 };
-    (0..count).map(|_| Fault::among(OF_REQUESTS, stages, chance)).collect()
+    let count = if random.one_in(TWO_FAULTS_IN) { 2 } else { 1 };
+    (0..count).map(|_| Fault::among(OF_REQUESTS, stages, random)).collect()
 }

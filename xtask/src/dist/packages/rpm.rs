@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// Errors of rpmlint that are intended: programs of an initrd are static; a kernel with its initrd is
 /// architecture-dependent although it has no program of a system; and the build service adds the rest.
-const MEANT: &[&str] =
+const INTENDED_ERRORS: &[&str] =
     &["statically-linked-binary", "no-binary", "no-changelogname-tag", "no-packager-tag", "no-signature"];
 
 /// Makes the packages from the staged files.
@@ -35,7 +35,7 @@ pub(super) fn check(made: &[PathBuf]) -> Result<()> {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let errors: Vec<&str> = said
         .lines()
-        .filter(|line| line.contains(": E: ") && !MEANT.iter().any(|meant| line.contains(meant)))
+        .filter(|line| line.contains(": E: ") && !INTENDED_ERRORS.iter().any(|meant| line.contains(meant)))
         .collect();
     println!("{}", said.lines().last().unwrap_or_default());
     ensure!(errors.is_empty(), "rpmlint finds:\n{}", errors.join("\n"));

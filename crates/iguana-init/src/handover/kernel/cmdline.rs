@@ -103,13 +103,13 @@ mod tests {
         menuentry 'rescue' {\n\tlinux /boot/vmlinuz-6.1 root=UUID=1 single\n}\n";
 
     #[test]
-    fn the_first_line_of_grubs_menu_counts() {
+    fn the_first_menu_entry_of_the_kernel_is_used() {
         assert_eq!(in_menu(MENU, "vmlinuz-6.1").unwrap(), "root=UUID=1 ro quiet $vt_handoff");
         assert_eq!(in_menu(MENU, "vmlinuz-6"), None);
     }
 
     #[test]
-    fn variables_of_grub_are_put_in() {
+    fn variables_of_grub_are_substituted() {
         let (_home, place) =
             directory(&[("grub2/grubenv", "# GRUB Environment Block\nkernelopts=root=UUID=1 ro \n####")]);
         assert_eq!(without_variables("$kernelopts ${tuned} quiet", &place), "root=UUID=1 ro  quiet");

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_goes_first_and_the_default_before_it() {
+    fn the_default_entry_comes_before_the_newest() {
         let files = [
             ("loader/entries/plain-9.conf", "linux /a\n"),
             ("loader/entries/os-6.9.conf", "sort-key os\nversion 6.9\nlinux /a\n"),

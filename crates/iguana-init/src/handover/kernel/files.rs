@@ -7,7 +7,7 @@ use uapi_version::strverscmp;
 /// Prefixes of a kernel's file name.
 const KERNELS: &[&str] = &["vmlinuz-", "Image-"];
 /// Files that are not booted by default: GRUB's old kernels, Fedora's rescue system, checksums.
-const NOT_MEANT: &[&str] = &[".old", ".bak", "-rescue-", ".hmac"];
+const NOT_BOOTED_BY_DEFAULT: &[&str] = &[".old", ".bak", "-rescue-", ".hmac"];
 /// Prefix and suffix of the initrd's name around the kernel's version: Debian; Fedora and Arch; SUSE; Alpine.
 const INITRDS: &[(&str, &str)] =
     &[("initrd.img-", ""), ("initramfs-", ".img"), ("initrd-", ""), ("initramfs-", "")];
@@ -30,7 +30,7 @@ pub(super) fn newest(
 }
 
 fn choose(names: &[String]) -> Option<(String, Option<String>)> {
-    let is_meant = |name: &&String| !NOT_MEANT.iter().any(|part| name.contains(part));
+    let is_meant = |name: &&String| !NOT_BOOTED_BY_DEFAULT.iter().any(|part| name.contains(part));
     let kernels = names.iter().filter(is_meant).filter_map(|name| {
         let version = KERNELS.iter().find_map(|start| name.strip_prefix(start))?;
         let initrd = INITRDS.iter().map(|(start, end)| format!("{start}{version}{end}"));
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_is_taken_with_its_initrd() {
+    fn the_newest_kernel_is_used_with_its_initrd() {
         for (names, expected) in [
             (
                 "config-6.1.0-9-amd64 vmlinuz-6.1.0-9-amd64 initrd.img-6.1.0-9-amd64 vmlinuz-6.1.0-18-amd64 \

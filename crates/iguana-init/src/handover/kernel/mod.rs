@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_fits_by_its_modules() {
+    fn a_system_matches_a_kernel_by_its_modules() {
         let (_home, place) =
             directory(&[("lib/modules/6.1/modules.dep", ""), ("usr/lib/modules/6.9/x.ko", "")]);
         let root = &place.directory;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_directory_is_known_with_its_name_and_without() {
+    fn a_boot_directory_is_recognised_with_and_without_its_name() {
         let (_home, place) = directory(&[("vmlinuz", "kernel"), ("bootx", "other")]);
         for path in ["/vmlinuz", "vmlinuz", "/boot/vmlinuz"] {
             assert!(place.open(path).is_ok(), "{path}");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planted_in_a_boot_directory_is_passed_over() {
+    fn planted_files_in_a_boot_directory_are_ignored() {
         let (home, place) =
             directory(&[("loader/entries/good.conf", "linux /vmlinuz"), ("vmlinuz", "kernel")]);
         let outside = tempfile::tempdir().unwrap();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_taken_apart() {
+    fn an_image_is_split_into_its_sections() {
         let file = image(&[
             (".osrel", "ID=debian\n"),
             (".cmdline", "root=UUID=1 ro\n"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn files_that_are_not_unified_images_are_refused() {
         let refused = |file: File| open(&file, "it".into()).err().unwrap().to_string();
         assert!(refused(image(&[(".cmdline", "x")])).contains("no `.linux` section"));
         assert!(refused(image(&[])).contains("no sections"));

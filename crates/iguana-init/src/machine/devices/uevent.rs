@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_added_devices_want_a_driver() {
+    fn only_added_devices_need_a_driver() {
         let message =
             |action: &str| format!("{action}@/devices/x\0ACTION={action}\0MODALIAS=usb:v1\0SEQNUM=1\0");
         assert_eq!(parse(message("add").as_bytes()), Some(Uevent::WantsDriver("usb:v1")));

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How often memory use is sampled: often compared with the duration of a pull, and cheap enough for a whole boot.
-const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The OOM score adjustment of this process and the zygote: when memory is full, containers are killed first, then
 /// other programs. Not -1000 ("never"), because a kernel without a process to kill panics (proc_pid_oom_score_adj(5)).
@@ -22,7 +22,7 @@ const KILLED_LAST: &str = "-900";
 const COUNTS: &str = "/proc/vmstat";
 
 /// Makes the kernel kill this process last when memory is full. Child processes inherit that.
-pub(crate) fn be_killed_last() {
+pub(crate) fn protect_from_oom_killer() {
     // Fails without CAP_SYS_RESOURCE; then this process is treated like any other.
     let _ = std::fs::write(sys::OOM_SCORE, KILLED_LAST);
 }
@@ -79,7 +79,7 @@ impl Watch {
         thread::spawn(move || {
             loop {
                 sample(&watched);
-                thread::sleep(SAMPLE_EVERY);
+                thread::sleep(SAMPLE_INTERVAL);
             }
         });
         Self { peak }

@@ -31,12 +31,12 @@ const SMALLEST_FILE: u64 = 1024;
 /// expect a 2:1 compression ratio").
 const EXPECTED: u64 = 200;
 /// Bytes of compressed data from which on the measured ratio is used.
-const ENOUGH_TO_KNOW: u64 = 32 << 20;
+const RATIO_SAMPLE: u64 = 32 << 20;
 /// The highest ratio that is assumed, in hundredths: the next data may be compressed already.
-const MOST_BELIEVED: u64 = 300;
+const RATIO_LIMIT: u64 = 300;
 
 /// How often the limit is adapted to the measured ratio: a fast container writes some 100 MB in that time.
-const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The store's memory. Safe to use from several threads.
 #[derive(Clone)]
@@ -144,7 +144,7 @@ fn follow(shared: Weak<Shared>) {
         while let Some(shared) = shared.upgrade() {
             shared.left();
             drop(shared);
-            thread::sleep(FOLLOW_EVERY);
+            thread::sleep(FOLLOW_INTERVAL);
         }
     });
 }
@@ -187,10 +187,10 @@ fn left_with(memory: Memory, content: Option<ZramContent>) -> u64 {
 
 /// The compression ratio in hundredths.
 fn ratio(content: ZramContent) -> u64 {
-    if content.original < ENOUGH_TO_KNOW {
+    if content.original < RATIO_SAMPLE {
         return EXPECTED;
     }
-    (content.original.saturating_mul(100) / content.used.max(1)).clamp(100, MOST_BELIEVED)
+    (content.original.saturating_mul(100) / content.used.max(1)).clamp(100, RATIO_LIMIT)
 }
 
 /// The use of the store's file system, in bytes.
@@ -233,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_reaches_what_containers_write() {
+    fn only_root_can_access_the_store() {
         assert_eq!(limits(MIB).unwrap().to_str().unwrap(), "mode=0700,size=1048576,nr_inodes=1024");
     }
 
     #[test]
-    fn what_does_not_compress_leaves_what_is_free() {
+    fn incompressible_content_leaves_the_free_memory() {
         let content = Some(ZramContent { original: 100 * MIB, used: 101 * MIB });
         assert_eq!(left_with(memory(132, 100), content), 100 * MIB);
-        assert_eq!(ratio(ZramContent { original: 100 * MIB, used: 10 * MIB }), MOST_BELIEVED);
+        assert_eq!(ratio(ZramContent { original: 100 * MIB, used: 10 * MIB }), RATIO_LIMIT);
         assert_eq!(ratio(ZramContent { original: MIB, used: MIB }), EXPECTED);
     }
 }

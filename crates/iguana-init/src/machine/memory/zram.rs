@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_is_mkswaps() {
+    fn the_header_is_that_of_mkswap() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let pages = 64;
         file.as_file().set_len(pages * PAGE as u64).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_holds_is_read() {
+    fn the_usage_of_a_device_is_read() {
         let stat = "  4096000  1200000  1318912        0  1318912       12        3        0        0\n";
         assert_eq!(parse(stat), Some(ZramContent { original: 4_096_000, used: 1_318_912 }));
         assert_eq!(parse(""), None);

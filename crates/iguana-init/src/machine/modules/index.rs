@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blacklisted_loads_by_its_own_name_only() {
+    fn a_blacklisted_module_loads_by_its_own_name_only() {
         let index = Index::parse("kernel/a/nouveau.ko:\n", "alias pci:v1* nouveau\nalias pci:v* other\n", "");
         let blacklist = HashSet::from(["nouveau".to_owned()]);
         assert_eq!(index.find("pci:v1", &blacklist), ["other"]);

@@ -6,10 +6,10 @@
 //! No packet may end this thread or the boot: an answer that cannot be used is reported, and the client waits for
 //! another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
-use super::complaints::Complaints;
 use super::firmware;
 use super::interfaces::Interface;
 use super::transaction::Transaction;
+use super::warnings::Warnings;
 use crate::report::Report;
 use anyhow::{Context as _, bail};
 use dhcp::{Answer, CLIENT_PORT, Kind, Lease, Question, Request, SERVER_PORT};
@@ -34,10 +34,10 @@ pub(super) enum Taken {
 /// Obtains a lease for an interface and keeps renewing it. Passes each lease to `take`, until that returns
 /// [`Taken::NotWanted`].
 pub(super) fn hold_lease(interface: &Interface, report: &Report, take: impl Fn(Lease) -> Taken) {
-    let complaints = Complaints::new(&interface.name, report);
+    let warnings = Warnings::new(&interface.name, report);
     loop {
         let start = Instant::now();
-        match get_and_renew(interface, &complaints, &take) {
+        match get_and_renew(interface, &warnings, &take) {
             Ok(LeaseEnd::NotWanted) => return,
             Ok(LeaseEnd::Expired) => report.warn(format_args!(
                 "network: {}: the lease has expired and no server renewed it; requesting a new one",
@@ -56,10 +56,10 @@ enum LeaseEnd {
 
 fn get_and_renew(
     interface: &Interface,
-    complaints: &Complaints<'_>,
+    warnings: &Warnings<'_>,
     take: &impl Fn(Lease) -> Taken,
 ) -> anyhow::Result<LeaseEnd> {
-    let client = Client::open(interface, complaints)?;
+    let client = Client::open(interface, warnings)?;
     let mut lease = client.get()?;
     loop {
         let start = Instant::now();
@@ -79,24 +79,19 @@ struct Client<'a> {
     socket: UdpSocket,
     hardware_address: [u8; 6],
     machine: Kind,
-    complaints: &'a Complaints<'a>,
+    warnings: &'a Warnings<'a>,
 }
 
 impl<'a> Client<'a> {
-    fn open(interface: &Interface, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
+    fn open(interface: &Interface, warnings: &'a Warnings<'a>) -> anyhow::Result<Self> {
         let socket =
             bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
-        Ok(Self {
-            socket,
-            hardware_address: interface.hardware_address,
-            machine: firmware::kind(),
-            complaints,
-        })
+        Ok(Self { socket, hardware_address: interface.hardware_address, machine: firmware::kind(), warnings })
     }
 
     /// One transaction: DISCOVER, OFFER, REQUEST, ACK.
     fn get(&self) -> anyhow::Result<Lease> {
-        let transaction = Transaction::begin(&self.socket, self.complaints);
+        let transaction = Transaction::begin(&self.socket, self.warnings);
         let discover = self.request(Question::Discover);
         let Answer::Lease(offer) = ask(&transaction, discover, Ipv4Addr::BROADCAST, DHCP_LEASE)? else {
             bail!("the server refused (DHCPNAK)");
@@ -113,7 +108,7 @@ impl<'a> Client<'a> {
         for (when, until, server) in [(held.renew, held.rebind, held.server), (held.rebind, held.end, None)] {
             thread::sleep(when.saturating_sub(start.elapsed()));
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
-            let transaction = Transaction::begin(&self.socket, self.complaints);
+            let transaction = Transaction::begin(&self.socket, self.warnings);
             let request = self.request(Question::Renew { address: held.address, server });
             while start.elapsed() < until {
                 let total = until.saturating_sub(start.elapsed());

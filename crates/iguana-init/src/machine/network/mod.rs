@@ -1,6 +1,5 @@
 //! The network: waits for an interface, brings it up, and obtains an address.
 
-mod complaints;
 mod dhcp;
 mod firmware;
 mod interfaces;
@@ -9,13 +8,13 @@ mod netlink;
 mod others;
 mod resolver;
 mod transaction;
+mod warnings;
 
 use crate::report::{Report, Waiting, waiting};
 use anyhow::Context as _;
 pub(crate) use others::wait_for_others;
 
 use ::dhcp::{Learned, Lease, Route};
-use complaints::Complaints;
 use config::cmdline::{Addressing, Settings, StaticAddress};
 use dhcp::Taken;
 use events::{Event, Text};
@@ -30,15 +29,16 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+use warnings::Warnings;
 
 /// How long interface, carrier and address may take together.
 const LIMIT: Duration = retry::DHCP_LEASE.total;
 /// How long to wait if there is no interface at all; USB ones appear within a few seconds.
 const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
 /// How often to check for new interfaces and carriers.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the current wait is reported.
-const TELL_EVERY: Duration = Duration::from_secs(3);
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// How long an interface that has IPv6 may still wait for a DHCPv4 server, which answers within milliseconds in most
 /// networks. Who needs IPv4 later waits for it then.
 const IPV4_LIMIT: Duration = Duration::from_millis(500);
@@ -142,7 +142,7 @@ fn ask_interfaces(
     let mut first: Option<(Configured, Instant)> = None;
     loop {
         let interfaces = asking.look(&mut netlink, report);
-        match leases.recv_timeout(LOOK_EVERY) {
+        match leases.recv_timeout(POLL_INTERVAL) {
             Ok(configured) => {
                 known.add(&configured.interface, &configured.gained);
                 report.tell(Event::Network {
@@ -178,7 +178,7 @@ fn ask_interfaces(
         if start.elapsed() > limit && first.is_none() {
             return Err(nothing_came(name, &interfaces, limit));
         }
-        if told.elapsed() > TELL_EVERY {
+        if told.elapsed() > REPORT_INTERVAL {
             told = Instant::now();
             let what = format!("network: waiting for {}", wanted(name, &interfaces));
             report.tell(waiting(what, start.elapsed(), limit));
@@ -224,9 +224,9 @@ impl PendingLeases {
         });
         let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
         thread::spawn(move || {
-            let complaints = Complaints::new(&interface.name, &report);
+            let warnings = Warnings::new(&interface.name, &report);
             let held = Cell::new(None);
-            dhcp::hold_lease(&interface, &report, |lease| take(&interface, &held, lease, &found, &complaints))
+            dhcp::hold_lease(&interface, &report, |lease| take(&interface, &held, lease, &found, &warnings))
         });
     }
 }
@@ -238,7 +238,7 @@ fn take(
     held: &Cell<Option<(Ipv4Addr, u8)>>,
     lease: Lease,
     found: &Sender<Configured>,
-    complaints: &Complaints<'_>,
+    warnings: &Warnings<'_>,
 ) -> Taken {
     let address = (lease.address, lease.prefix);
     let change = |mut netlink: Netlink| {
@@ -247,12 +247,12 @@ fn take(
             // it as a second one of the same network.
             let _ = netlink.remove_address(interface.index, old);
         }
-        configure(&mut netlink, interface, &lease, complaints)?;
+        configure(&mut netlink, interface, &lease, warnings)?;
         held.set(Some(address));
         Ok(())
     };
     if let Err(error) = Netlink::open().and_then(change) {
-        complaints.tell(format!("{error:#}"));
+        warnings.tell(format!("{error:#}"));
         return Taken::Refused;
     }
     match found.send(Configured { interface: interface.clone(), gained: Gained::Ipv4(lease) }) {
@@ -276,7 +276,7 @@ impl ActiveNetwork {
     fn keep(mut self, leases: Receiver<Configured>, report: Report, stop: Receiver<()>) {
         thread::spawn(move || {
             while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
-                if let Ok(configured) = leases.recv_timeout(TELL_EVERY)
+                if let Ok(configured) = leases.recv_timeout(REPORT_INTERVAL)
                     && let Err(error) = self.take(&configured, &report)
                 {
                     report.warn(format_args!("network: {}: {error:#}", configured.interface.name));
@@ -301,22 +301,22 @@ fn configure(
     netlink: &mut Netlink,
     interface: &Interface,
     lease: &Lease,
-    complaints: &Complaints<'_>,
+    warnings: &Warnings<'_>,
 ) -> anyhow::Result<()> {
     netlink
         .set_address(interface.index, (lease.address, lease.prefix), Some(lease.end))
         .with_context(|| format!("the kernel rejects the address `{lease}`"))?;
     for ignored in &lease.ignored {
-        complaints.tell(format!("ignoring in the DHCP lease: {ignored}"));
+        warnings.tell(format!("ignoring in the DHCP lease: {ignored}"));
     }
     if let Some(mtu) = lease.mtu
         && let Err(error) = netlink.set_mtu(interface.index, mtu)
     {
-        complaints.tell(format!("cannot set the MTU of {mtu} bytes: {error}"));
+        warnings.tell(format!("cannot set the MTU of {mtu} bytes: {error}"));
     }
     for route in &lease.routes {
         if let Err(error) = netlink.add_route(interface.index, route) {
-            complaints.tell(format!("cannot add the route to {route}: {error}"));
+            warnings.tell(format!("cannot add the route to {route}: {error}"));
         }
     }
     Ok(())
@@ -369,7 +369,7 @@ fn wait_for_interface(
         if start.elapsed() > INTERFACE_LIMIT {
             return Err(nothing_came(name, &interfaces, INTERFACE_LIMIT));
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_the_next_thing_that_is_missing() {
+    fn the_wait_names_the_next_missing_thing() {
         assert_eq!(wanted(None, &[]), "a network interface");
         assert_eq!(wanted(Some("eth1"), &[]), "the network interface `eth1`");
         assert_eq!(

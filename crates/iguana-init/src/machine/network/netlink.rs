@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_ends_with_its_lease() {
+    fn an_address_expires_with_its_lease() {
         if !rustix::process::getuid().is_root() {
             return;
         }

@@ -1,6 +1,6 @@
 //! A network that another program brings up: dracut's NetworkManager, networkd or dhclient.
 
-use super::{LIMIT, LOOK_EVERY};
+use super::{LIMIT, POLL_INTERVAL};
 use crate::report::{Report, Waiting};
 use config::cmdline;
 use std::fs;
@@ -26,7 +26,7 @@ pub(crate) fn wait_for_others(cmdline: &str, report: &Report) {
             report.warn(format_args!("no network after {seconds} s (`rd.neednet=0` continues without it)"));
             return;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_way_to_other_machines_is_told_from_the_interface_s_own() {
+    fn a_route_to_other_machines_is_distinguished_from_a_local_one() {
         let heading = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
         let none = "0000 00 0000 00 0000 ffffffff 00000001 00000000 00200200 lo\nfe80 40 0000 00 0000 00000100 1 0 00000001 eth0\n";
         assert!(!has_route(heading, none));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_network_may_be_done_without() {
+    fn the_network_is_optional() {
         assert!(is_demanded("rd.neednet=1 ip=dhcp"));
         assert!(!is_demanded("rd.neednet=1 rd.neednet=0"));
         assert!(!is_demanded("ip=off"));

@@ -1,6 +1,6 @@
 //! Questions by UDP that are repeated until an answer comes, as DHCP's are.
 
-use super::complaints::Complaints;
+use super::warnings::Warnings;
 use anyhow::{Context as _, bail};
 use dhcp::{LARGEST_MESSAGE, Unanswered};
 use retry::Schedule;
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 /// the client waits for one message.
 pub(super) struct Transaction<'a> {
     socket: &'a UdpSocket,
-    complaints: &'a Complaints<'a>,
+    warnings: &'a Warnings<'a>,
     begin: Instant,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn begin(socket: &'a UdpSocket, complaints: &'a Complaints<'a>) -> Self {
-        Self { socket, complaints, begin: Instant::now() }
+    pub(super) fn begin(socket: &'a UdpSocket, warnings: &'a Warnings<'a>) -> Self {
+        Self { socket, warnings, begin: Instant::now() }
     }
 
     /// Asks again and again, with the pauses and the total limit of `schedule`, until an answer comes. `question` makes a
@@ -60,19 +60,19 @@ impl<'a> Transaction<'a> {
             self.socket.set_read_timeout(Some(left))?;
             let (packet, from) = match self.socket.recv_from(&mut buffer) {
                 Ok((count, from)) => (buffer.get(..count).unwrap_or_default(), from),
-                Err(error) if is_passing(error.kind()) => continue,
+                Err(error) if is_transient(error.kind()) => continue,
                 Err(error) => return Err(error).context("cannot receive"),
             };
             match read(packet) {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(Unanswered::NotForUs) => {}
-                Err(why) => self.complaints.make(from, &why),
+                Err(why) => self.warnings.make(from, &why),
             }
         }
     }
 }
 
 /// Whether to retry at once after this socket error.
-pub(super) fn is_passing(kind: ErrorKind) -> bool {
+pub(super) fn is_transient(kind: ErrorKind) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&kind)
 }

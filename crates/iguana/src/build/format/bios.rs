@@ -20,7 +20,7 @@ const SECTOR: usize = 512;
 const CODE: usize = 440;
 
 /// Offset in `boot.img` of the sector number of GRUB's core (`GRUB_BOOT_MACHINE_KERNEL_SECTOR` in its `boot.h`).
-const CORE_PLACE: usize = 0x5c;
+const CORE_SECTOR_OFFSET: usize = 0x5c;
 
 /// Offset in `boot.img` of a jump. On a hard disk two `nop` must replace it, because some BIOSes pass a wrong drive
 /// number (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
@@ -30,7 +30,7 @@ const NOP: u8 = 0x90;
 
 /// Offset in the core's first sector of the number of its second sector (`GRUB_BOOT_MACHINE_LIST_SIZE` before the end
 /// of the sector).
-const REST_PLACE: usize = SECTOR - 12;
+const REST_SECTOR_OFFSET: usize = SECTOR - 12;
 
 /// GRUB's configuration, in the medium's file system.
 pub(super) const CONFIGURATION: &str = "boot/grub/grub.cfg";
@@ -63,10 +63,10 @@ pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
         "the files of the package `{PACKAGE}` are not as \
                                                             expected"
     );
-    record[CORE_PLACE..CORE_PLACE + 8].copy_from_slice(&sector.to_le_bytes());
+    record[CORE_SECTOR_OFFSET..CORE_SECTOR_OFFSET + 8].copy_from_slice(&sector.to_le_bytes());
     record[DRIVE_CHECK..DRIVE_CHECK + 2].fill(NOP);
     record.truncate(CODE);
-    core[REST_PLACE..REST_PLACE + 8].copy_from_slice(&(sector + 1).to_le_bytes());
+    core[REST_SECTOR_OFFSET..REST_SECTOR_OFFSET + 8].copy_from_slice(&(sector + 1).to_le_bytes());
     Ok(OnDisk { record, core })
 }
 
@@ -89,17 +89,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_core_is_made_twice() {
+    fn the_core_is_reproducible() {
         assert!(for_disc().unwrap() == for_disc().unwrap());
     }
 
     #[test]
-    fn record_and_core_know_where_they_lie() {
+    fn record_and_core_contain_their_own_location() {
         let made = for_disk(2048, 2).unwrap();
         assert_eq!(made.record.len(), CODE);
-        assert_eq!(made.record[CORE_PLACE..CORE_PLACE + 4], [0, 8, 0, 0]);
-        assert_eq!(made.core[REST_PLACE..REST_PLACE + 4], [1, 8, 0, 0]);
-        let sectors = u16::from_le_bytes([made.core[REST_PLACE + 8], made.core[REST_PLACE + 9]]);
+        assert_eq!(made.record[CORE_SECTOR_OFFSET..CORE_SECTOR_OFFSET + 4], [0, 8, 0, 0]);
+        assert_eq!(made.core[REST_SECTOR_OFFSET..REST_SECTOR_OFFSET + 4], [1, 8, 0, 0]);
+        let sectors =
+            u16::from_le_bytes([made.core[REST_SECTOR_OFFSET + 8], made.core[REST_SECTOR_OFFSET + 9]]);
         assert_eq!(usize::from(sectors), made.core.len().div_ceil(SECTOR) - 1);
     }
 }

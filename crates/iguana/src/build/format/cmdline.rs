@@ -13,7 +13,7 @@ const LONGEST: usize = 2047;
 const TEXTS: &[&str] = &["serial", "hostname"];
 
 /// The settings of iPXE that Iguana also has as variables.
-const IGUANA_TOO: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
+const SHARED_VARIABLES: &[&str] = &["mac", "uuid", "serial", "hostname", "arch"];
 
 /// iPXE's setting types whose values consist of digits, letters and a few punctuation marks (ipxe.org/cfg).
 const PLAIN_TYPES: &[&str] = &[
@@ -70,7 +70,7 @@ impl CommandLine {
         let settings = self.0.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
         let is_open = |name: &str| match name.split_once(':') {
             Some((_, kind)) => !PLAIN_TYPES.contains(&kind),
-            None => !IGUANA_TOO.contains(&name),
+            None => !SHARED_VARIABLES.contains(&name),
         };
         let Some((name, _)) = settings.into_iter().find(|(name, _)| is_open(name)) else { return Ok(()) };
         let bare = name.split(':').next().unwrap_or_default();
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grub_gets_words_in_quotes() {
+    fn arguments_for_grub_are_quoted() {
         let line =
             CommandLine::parse(" quiet rd.iguana.control_url=http://a/${mac} dyndbg=\"file a +p\" ").unwrap();
         assert_eq!(line.for_grub(), " 'quiet' 'rd.iguana.control_url=http://a/${mac}' 'dyndbg=file a +p'");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_passed_on_is_refused() {
+    fn a_command_line_that_cannot_be_passed_on_is_refused() {
         let told = |text: &str| CommandLine::parse(text).unwrap_err().to_string();
         assert_eq!(told(""), "the command line is empty");
         assert_eq!(told(" \t\n"), "the command line is empty");
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(told(&"x".repeat(2048)), "the command line has 2048 bytes");
     }
     #[test]
-    fn what_ipxe_puts_in_is_no_option_of_its_own() {
+    fn variables_of_ipxe_cannot_add_options() {
         let told = |text: &str| {
             CommandLine::parse(text).unwrap().check_for_ipxe().map_err(|error| error.to_string())
         };

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn another_program_reads_it() {
+    fn another_tool_reads_the_result() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         fs::write(&path, image("IGUANA", &files(), 1_700_000_000).unwrap()).unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_follows_the_content() {
+    fn the_size_depends_on_the_content() {
         assert_eq!(size_for(&files()), SMALLEST);
         let large = vec![("f".to_string(), vec![0; 100 << 20])];
         assert_eq!(size_for(&large), 105 << 20);

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_the_machine_are_not_for_ipxe() {
+    fn variables_of_the_machine_are_escaped_for_ipxe() {
         let line =
             CommandLine::parse("u=http://x/${mac}/${serial}/${arch}?h=${hostname}&s=${serial}").unwrap();
         let script = ipxe("k", "i", &line);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn another_build_has_another_end() {
+    fn another_build_has_another_end_marker() {
         let [one, other] =
             [b"a", b"b"].map(|initrd| End::of("end.cfg", &vec![("initrd".into(), initrd.into())]));
         assert_ne!(one.content(), other.content());

@@ -64,7 +64,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_configuration_of_somebody_else_stays() {
+    fn a_foreign_configuration_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let theirs = directory.path().join("grub/grub.cfg");
         fs::create_dir(theirs.parent().unwrap()).unwrap();

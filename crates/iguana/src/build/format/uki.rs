@@ -101,18 +101,18 @@ mod tests {
     }
 
     #[test]
-    fn the_same_parts_make_the_same_image() {
+    fn an_image_is_reproducible() {
         assert!(around(&stub(), &parts()).unwrap() == around(&stub(), &parts()).unwrap());
     }
 
     #[test]
-    fn a_kernel_that_uefi_cannot_start_is_told() {
+    fn a_kernel_that_uefi_cannot_start_is_reported() {
         let error = image(&parts()).unwrap_err().to_string();
         assert_eq!(error, "UEFI cannot start the kernel 6.1.0-9-amd64");
     }
 
     #[test]
-    fn a_stub_that_is_none_is_told() {
+    fn an_invalid_stub_is_reported() {
         let told = |stub: &[u8]| around(stub, &parts()).unwrap_err().to_string();
         assert_eq!(told(b"#!/bin/sh"), "it is not a UEFI program (PE)");
         assert_eq!(told(&stub()[..1000]), "it is truncated");

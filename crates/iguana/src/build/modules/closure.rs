@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_needed_comes_along_and_no_more() {
+    fn exactly_the_needed_modules_are_included() {
         let all = ["ext4: jbd2 mbcache", "jbd2:", "mbcache: crc", "crc:", "xfs:", "loop:"];
         let closure = closure("ext4", "", &all).unwrap();
         assert_eq!(closure.modules().keys().collect::<Vec<_>>(), ["crc", "ext4", "jbd2", "mbcache"]);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_soft_dependency_comes_along_if_there_is_one() {
+    fn an_existing_soft_dependency_is_included() {
         let all = ["btrfs: xor : pre: crc absent post: late", "xor:", "crc:", "late:"];
         let closure = closure("btrfs", "", &all).unwrap();
         assert_eq!(closure.modules().keys().collect::<Vec<_>>(), ["btrfs", "crc", "late", "xor"]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_wishes_ends() {
+    fn a_cycle_of_soft_dependencies_ends() {
         let closure = closure("a", "", &["a: : pre: b", "b: : pre: a"]).unwrap();
         assert_eq!(closure.load_order("a"), ["b", "a"]);
     }

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_loaded_first_stands_last() {
+    fn the_module_to_load_first_is_listed_last() {
         let expected = "kernel/crc16.ko:\n\
                         kernel/ext4.ko: kernel/jbd2.ko kernel/crc16.ko\n\
                         kernel/jbd2.ko: kernel/crc16.ko\n";

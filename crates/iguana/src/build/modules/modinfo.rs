@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn no_dependency_is_an_empty_value() {
+    fn an_empty_depends_field_is_no_dependency() {
         assert!(ModInfo::from_section(b"depends=\0").depends.is_empty());
     }
 
     #[test]
-    fn what_is_not_a_module_is_told() {
+    fn a_file_that_is_not_a_module_is_reported() {
         let error = ModInfo::from_elf(b"hello").unwrap_err();
         assert_eq!(error.to_string(), "it is not an ELF file");
     }

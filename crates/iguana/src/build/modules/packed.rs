@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_of_another_directory_are_never_taken_from_the_cache() {
+    fn modules_of_another_directory_are_never_reused_from_the_cache() {
         let home = tempfile::tempdir().unwrap();
         let source = |name: &str, module: &[u8]| {
             let directory = home.path().join(name);

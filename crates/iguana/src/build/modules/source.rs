@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn each_compression_is_undone() {
+    fn each_compression_is_decompressed() {
         let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 6);
         xz.write_all(b"module").unwrap();
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_modules_is_told() {
+    fn a_directory_without_modules_is_reported() {
         let directory = directory(&[("modules.builtin", b"")]);
         let error = ModuleTree::open(directory.path()).unwrap_err();
         assert!(error.to_string().starts_with("no kernel modules found in"), "{error}");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planted_among_modules_is_neither_followed_nor_waited_for() {
+    fn planted_files_among_modules_are_neither_followed_nor_waited_for() {
         let outside = tempfile::NamedTempFile::new().unwrap();
         let planted = |name: &str, plant: &dyn Fn(&Path)| {
             let directory = directory(&[("modules.builtin", b""), ("kernel/a.ko", b"module")]);

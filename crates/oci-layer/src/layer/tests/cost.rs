@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// Looking up a directory does not cost more because it is deep: this took half a minute.
 #[test]
-fn a_deep_entry_is_put_together_at_once() {
+fn a_deep_path_is_assembled_at_once() {
     let begin = Instant::now();
     let stack = Stack::of(vec![Tar::new().directory("."), deep(DEPTH_LIMIT - 1)]);
     stack.assembled();
@@ -17,7 +17,7 @@ fn a_deep_entry_is_put_together_at_once() {
 
 /// An image with the same layer 500 times, with 500 directories without an entry: 144 kB, and this took minutes.
 #[test]
-fn what_putting_layers_together_takes_has_a_limit() {
+fn the_cost_of_assembling_layers_is_limited() {
     let tar = || (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("d/{number}/x"), ""));
     let stack = Stack::of((0..50).map(|_| tar()).collect());
     assert!(assemble_within(100_000, &stack.store, stack.layers.clone()).is_ok());
@@ -28,7 +28,7 @@ fn what_putting_layers_together_takes_has_a_limit() {
 
 /// Fitting a layer counts the files that it copies.
 #[test]
-fn fitting_layers_counts_too() {
+fn the_cost_of_rebasing_layers_counts() {
     let content = (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("l/{number}"), ""));
     let stack = Stack::of(vec![Tar::new().directory("d").link("l", "d"), content]);
     assert!(assemble_within(100, &stack.store, stack.layers.clone()).is_ok());
@@ -38,7 +38,7 @@ fn fitting_layers_counts_too() {
 
 /// 300 directories with 55,000 attributes of one letter each took 1.3 GB of memory.
 #[test]
-fn attributes_of_a_letter_count_for_what_they_take() {
+fn attributes_with_short_names_count_with_their_overhead() {
     let records: Vec<(&str, &[u8])> = vec![("SCHILY.xattr.a", b""); 20_000];
     let several = |count| (0..count).fold(Tar::new(), |tar, n| tar.pax(&records).directory(&format!("d{n}")));
     several(3).unpack().1.unwrap();
@@ -47,7 +47,7 @@ fn attributes_of_a_letter_count_for_what_they_take() {
 
 /// The map was parsed from its beginning for each of its blocks: 20 files took minutes.
 #[test]
-fn a_long_map_of_holes_is_read_once() {
+fn a_long_sparse_map_is_read_once() {
     let major: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"0")];
     let map = format!("{}1\n{}0\n0\n", "0".repeat(500_000), "0".repeat(500_000));
     let map = format!("{map}{}", "\0".repeat(map.len().next_multiple_of(512) - map.len()));

@@ -127,7 +127,7 @@ fn an_image_has_no_referrers_unless_there_is_a_valid_index() {
 }
 
 #[test]
-fn what_is_not_a_signature_is_passed_over() {
+fn referrers_that_are_not_signatures_are_ignored() {
     let sha512 = format!("sha512:{}", "0".repeat(128));
     for (other, told) in [
         (entry(&Digest::of(b"index").to_string(), INDEX), ""),
@@ -156,7 +156,7 @@ fn what_is_not_a_signature_is_passed_over() {
 }
 
 #[test]
-fn what_the_policy_demands_and_cannot_be_had_is_told() {
+fn a_required_signature_that_cannot_be_fetched_is_reported() {
     let (mut repository, image, _) = signed();
     repository.refuses = true;
     let (count, why) = found(&repository, image);
@@ -170,7 +170,7 @@ fn what_the_policy_demands_and_cannot_be_had_is_told() {
 }
 
 #[test]
-fn signatures_have_a_number_and_a_size_at_most() {
+fn the_number_and_size_of_signatures_are_limited() {
     let mut repository = Repository::default();
     let small = (repository.put(b"payload"), 7);
     for (count, is_taken) in [(MOST_SIGNATURES, true), (MOST_SIGNATURES + 1, false)] {
@@ -193,7 +193,7 @@ fn signatures_have_a_number_and_a_size_at_most() {
 
 /// 64 manifests of 64 signatures, each as slow as a document may be, would take days.
 #[test]
-fn signatures_are_fetched_for_a_time_at_most() {
+fn fetching_signatures_has_a_time_limit() {
     let mut repository = Repository::default();
     let payload = (repository.put(b"payload"), 7);
     let late = Attached { until: Instant::now(), ..attached(&repository) };
@@ -209,7 +209,7 @@ fn signatures_are_fetched_for_a_time_at_most() {
 }
 
 #[test]
-fn of_a_list_of_referrers_no_more_are_fetched_than_there_may_be_signatures() {
+fn the_number_of_fetched_referrers_is_limited() {
     let mut repository = Repository::default();
     let digest = repository.put(&manifest(&[])).to_string();
     let image = Digest::of(b"image");

@@ -120,7 +120,7 @@ fn body(bytes: Vec<u8>) -> Result<Box<dyn Read>, Failure> {
 }
 
 #[test]
-fn a_layer_that_comes_damaged_is_named_by_its_digest_and_fetched_again() {
+fn a_damaged_layer_is_named_by_its_digest_and_fetched_again() {
     let content = tar(100_000);
     let layer = wanted(&content);
     let digest = layer.digest;
@@ -139,7 +139,7 @@ fn a_layer_that_comes_damaged_is_named_by_its_digest_and_fetched_again() {
 }
 
 #[test]
-fn a_layer_that_stays_damaged_is_given_up_with_its_digest() {
+fn a_layer_damaged_each_time_fails_with_its_digest() {
     let layer = wanted(&tar(100));
     let source = Fake::new(|_, _, _| body(vec![9; tar(100).len()]));
     let (outcome, told) = fetched(&(source.clone() as Arc<dyn ImageSource>), &[layer]);
@@ -150,7 +150,7 @@ fn a_layer_that_stays_damaged_is_given_up_with_its_digest() {
 }
 
 #[test]
-fn a_whole_layer_that_is_no_archive_is_fetched_once() {
+fn a_verified_layer_that_is_not_an_archive_is_fetched_once() {
     let bytes = vec![9; 100_000];
     let layer = wanted(&bytes);
     let source = Fake::new(move |_, _, _| body(bytes.clone()));
@@ -174,7 +174,7 @@ fn a_layer_that_is_longer_than_its_manifest_says_is_refused() {
 }
 
 #[test]
-fn a_break_after_the_last_byte_is_the_end() {
+fn a_connection_lost_after_the_last_byte_is_complete() {
     let content = tar(600_000);
     let layer = wanted(&content);
     let source = Fake::new(move |_, _, _| Ok(Box::new(Breaking(Cursor::new(content.clone())))));
@@ -183,7 +183,7 @@ fn a_break_after_the_last_byte_is_the_end() {
 }
 
 #[test]
-fn a_break_in_the_middle_goes_on_at_the_byte_that_was_reached() {
+fn an_interrupted_transfer_resumes_at_the_byte_it_reached() {
     let content = tar(600_000);
     let layer = wanted(&content);
     let source = Fake::new(move |_, start, count| {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_with_one_label_the_first_has_the_link() {
+    fn the_link_of_a_duplicate_label_is_the_first_device() {
         let mut claims = claims("two");
         claim(&mut claims, "vdb1", 0, 2, &[LABEL]);
         claim(&mut claims, "vda1", 0, 1, &[LABEL]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_made_stays() {
+    fn foreign_files_are_kept() {
         let mut claims = claims("others");
         fs::create_dir_all(claims.directory.join("mapper")).unwrap();
         fs::write(claims.directory.join("mapper/root"), "").unwrap();

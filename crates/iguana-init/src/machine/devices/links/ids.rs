@@ -19,7 +19,7 @@ pub(super) fn ids(disk: &Device) -> Vec<String> {
 
 fn virtio(disk: &Device) -> Vec<String> {
     let serial = disk.attribute("serial");
-    serial.map(|serial| format!("virtio-{}", squeezed(&serial))).into_iter().collect()
+    serial.map(|serial| format!("virtio-{}", with_collapsed_spaces(&serial))).into_iter().collect()
 }
 
 fn nvme(disk: &Device) -> Vec<String> {
@@ -59,7 +59,7 @@ fn usb_serial(disk: &Device) -> Option<String> {
 
 /// `VENDOR_MODEL_SERIAL-TARGET:LUN` (udev-builtin-usb_id.c)
 fn usb_id(vendor: &str, model: &str, serial: &str, disk: &Device) -> String {
-    let mut id = [vendor, model].map(squeezed).join("_");
+    let mut id = [vendor, model].map(with_collapsed_spaces).join("_");
     if !serial.is_empty() {
         id += &format!("_{}", replaced(serial));
     }
@@ -73,7 +73,7 @@ fn ata_id(designators: &[Designator<'_>]) -> Option<String> {
     const MODEL: usize = 40;
     let id = designators.iter().find(|it| it.kind == T10)?.id.strip_prefix(b"ATA     ")?;
     let (model, serial) = id.split_at_checked(MODEL)?;
-    Some([model, serial].map(|text| squeezed(&String::from_utf8_lossy(text))).join("_"))
+    Some([model, serial].map(|text| with_collapsed_spaces(&String::from_utf8_lossy(text))).join("_"))
 }
 
 /// A designator of SPC-4, section 7.8.6; `vpd_pg83` is a list of them.
@@ -131,7 +131,7 @@ fn scsi_id(designators: &[Designator<'_>], vendor: &str, model: &str) -> Option<
     let best = designators.iter().filter(|it| it.rank().is_some()).min_by_key(|it| it.rank())?;
     let maker = if best.kind == VENDOR_SPECIFIC { format!("{vendor:<8}{model:<16}") } else { String::new() };
     let id = if best.is_text { String::from_utf8_lossy(best.id).into_owned() } else { hex(best.id) };
-    Some(squeezed(&format!("{}{maker}{id}", best.kind)))
+    Some(with_collapsed_spaces(&format!("{}{maker}{id}", best.kind)))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -139,7 +139,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Trims blanks, and replaces blanks in between and other unusual characters by one `_`.
-fn squeezed(text: &str) -> String {
+fn with_collapsed_spaces(text: &str) -> String {
     let text = text.trim_end_matches('\0');
     replaced(&text.split_whitespace().collect::<Vec<_>>().join("_"))
 }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn usb_disks_are_named_by_their_plug() {
+    fn usb_disks_are_named_by_their_port() {
         let usb = "pci0000:00/usb1/1-2";
         let scsi = format!("{usb}/1-2:1.0/host6/target6:0:0/6:0:0:3");
         let tree = Tree::new("usb")

@@ -44,7 +44,7 @@ impl ProbeResult {
         lock(&disk, FlockOperation::NonBlockingLockShared)?;
         self.table = block::table(&disk, device.disk().block_size()).ok().flatten();
         if let TableRecord::Found(known) = known
-            && is_news(known, &self.table, device)
+            && is_changed(known, &self.table, device)
         {
             tell_kernel(&disk)?;
         }
@@ -117,7 +117,7 @@ fn tell_kernel(disk: &File) -> io::Result<()> {
 
 /// Whether a disk has a new partition table that the kernel does not know: partitioning tools tell the kernel, copying
 /// a whole image does not. Never for a table that was seen before, because the kernel reads some tables differently.
-fn is_news(known: &Option<Table>, table: &Option<Table>, disk: &Device) -> bool {
+fn is_changed(known: &Option<Table>, table: &Option<Table>, disk: &Device) -> bool {
     if disk.partition_number().is_some() {
         return false;
     }

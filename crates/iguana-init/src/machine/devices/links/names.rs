@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_found_by_all_that_is_known_of_it() {
+    fn a_partition_is_found_by_each_of_its_identifiers() {
         let partition = Partition {
             number: 2,
             start: 0,
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_member_holds_is_not_the_members() {
+    fn the_content_of_an_array_does_not_name_its_members() {
         let member = LinkAttributes { content: content(Usage::Member, "host:sys"), ..disk("vda") };
         assert!(!member.names().iter().any(|name| name.contains("by-uuid") || name.contains("by-label")));
         let kind = "LVM2_member";
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_does_not_lead_out() {
+    fn a_label_cannot_leave_its_directory() {
         let named = |label: &str| {
             LinkAttributes { content: content(Usage::FileSystem, label), ..LinkAttributes::default() }.names()
         };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_goes_first() {
+    fn likely_devices_have_priority() {
         let divided = LinkAttributes { is_divided: true, ..disk("vda") };
         let ranked = [mapped("root", ""), disk("vdb"), divided, disk("sr0")].map(|facts| facts.priority());
         assert!(ranked.is_sorted_by(|a, b| a > b), "{ranked:?}");

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scsi_disk_is_counted_within_its_controller() {
+    fn a_scsi_disk_is_numbered_within_its_controller() {
         let directory = format!("{CONTROLLER}/virtio1");
         let scsi = format!("{directory}/host7/target7:0:4/7:0:4:1");
         let tree = tree("route-scsi")
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn usb_and_nvme_disks_have_a_way_of_their_own() {
+    fn usb_and_nvme_disks_have_paths_of_their_own() {
         let interface = format!("{CONTROLLER}/usb1/1-2/1-2:1.0");
         let scsi = format!("{interface}/host0/target0:0:0/0:0:0:0");
         let tree = tree("route-usb")
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_has_no_name() {
+    fn a_device_without_a_path_has_no_name() {
         let tree = Tree::new("route-none").subsystem("pnp0/00:01", "pnp");
         assert!(places(&tree.device("pnp0/00:01/block/fd0")).is_empty());
         assert!(places(&tree.device("virtual/block/loop0")).is_empty());

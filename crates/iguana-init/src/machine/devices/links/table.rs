@@ -224,7 +224,7 @@ mod tests {
     const NAMES: [&str; 2] = ["iguana-test-1", "iguana-test-2"];
 
     #[test]
-    fn a_device_is_looked_at_once_however_often_it_is_asked_for() {
+    fn a_device_is_probed_once_however_often_it_is_requested() {
         let (queue, queued) = channel();
         let table = LinkTable::new(queue, None, &Report::to_caller(crate::report::Level::Error));
         NAMES.iter().chain(&NAMES).for_each(|name| table.ask(name));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_answer_is_waited_for_once() {
+    fn a_device_that_does_not_answer_is_waited_for_once() {
         let (queue, _queued) = channel();
         let table = LinkTable::new(queue, None, &Report::to_caller(crate::report::Level::Error));
         table.ask(NAMES[0]);

@@ -84,7 +84,7 @@ mod tests {
     use std::sync::{Arc, mpsc};
 
     #[test]
-    fn closing_after_writing_is_told_and_reading_is_not() {
+    fn closing_after_writing_is_reported_and_after_reading_is_not() {
         let path = std::env::temp_dir().join(format!("iguana-writes-{}", std::process::id()));
         fs::write(&path, "").unwrap();
         let writes = Arc::new(NodeWatcher::new().unwrap());

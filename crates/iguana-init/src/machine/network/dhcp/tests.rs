@@ -90,7 +90,7 @@ fn a_lease_is_renewed_before_it_ends() {
 }
 
 #[test]
-fn hostile_answers_do_not_keep_the_client_from_a_good_one() {
+fn malicious_answers_do_not_prevent_a_good_one() {
     let serve = |question: &[u8]| {
         // Few enough for the socket's buffer. If a flood overflowed it, the client would ask again.
         let with_length = |length: u8| {
@@ -116,7 +116,7 @@ fn hostile_answers_do_not_keep_the_client_from_a_good_one() {
 }
 
 #[test]
-fn an_address_that_the_kernel_refuses_is_asked_for_anew() {
+fn an_address_that_the_kernel_refuses_is_requested_again() {
     let questions = std::sync::atomic::AtomicU8::new(0);
     let serve = move |question: &[u8]| {
         // Offer another address for each DISCOVER.
@@ -135,7 +135,7 @@ fn an_address_that_the_kernel_refuses_is_asked_for_anew() {
 }
 
 #[test]
-fn a_server_that_takes_everything_back_is_not_asked_without_a_pause() {
+fn a_server_that_declines_everything_is_asked_with_pauses() {
     let (asked, questions) = channel();
     let serve = move |question: &[u8]| {
         let _ = asked.send(());
@@ -151,7 +151,7 @@ fn a_server_that_takes_everything_back_is_not_asked_without_a_pause() {
 
 /// A server that needs five seconds for each message: relays and servers that probe addresses do.
 #[test]
-fn a_server_that_is_slower_than_the_client_asks_again_gives_a_lease() {
+fn a_server_slower_than_the_retransmissions_gives_a_lease() {
     if !rustix::process::getuid().is_root() {
         return;
     }

@@ -1,10 +1,10 @@
 //! A DHCPv6 client (RFC 8415) for one interface: obtains an address and renews it, or only asks what the network is like.
 
-use super::super::complaints::Complaints;
 use super::super::firmware;
 use super::super::interfaces::Interface;
 use super::super::netlink::Netlink;
 use super::super::transaction::Transaction;
+use super::super::warnings::Warnings;
 use crate::report::Report;
 use anyhow::{Context as _, bail};
 use dhcp::v6::{Answer, CLIENT_PORT, Network, Offer, Question, Request, SERVER_PORT, SERVERS, Times};
@@ -31,10 +31,10 @@ pub(super) struct Told {
 pub(super) fn ask(interface: &Interface, report: &Report, wants_address: bool, told: Sender<Told>) {
     let (interface, report) = (interface.clone(), report.clone());
     thread::spawn(move || {
-        let complaints = Complaints::new(&interface.name, &report);
+        let warnings = Warnings::new(&interface.name, &report);
         loop {
             let start = Instant::now();
-            let asked = Client::open(&interface, &complaints)
+            let asked = Client::open(&interface, &warnings)
                 .and_then(|client| if wants_address { client.hold(&told) } else { client.inform(&told) });
             match asked {
                 Ok(true) => {}
@@ -48,14 +48,14 @@ pub(super) fn ask(interface: &Interface, report: &Report, wants_address: bool, t
 struct Client<'a> {
     socket: UdpSocket,
     interface: &'a Interface,
-    complaints: &'a Complaints<'a>,
+    warnings: &'a Warnings<'a>,
 }
 
 impl<'a> Client<'a> {
-    fn open(interface: &'a Interface, complaints: &'a Complaints<'a>) -> anyhow::Result<Self> {
+    fn open(interface: &'a Interface, warnings: &'a Warnings<'a>) -> anyhow::Result<Self> {
         let socket =
             bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
-        Ok(Self { socket, interface, complaints })
+        Ok(Self { socket, interface, warnings })
     }
 
     /// Asks once; whether somebody still wants to know.
@@ -95,7 +95,7 @@ impl<'a> Client<'a> {
             Ok(netlink.set_ipv6_address(self.interface.index, address, times.preferred, times.valid)?)
         });
         if let Err(error) = &set {
-            self.complaints.tell(format!("the kernel rejects the address `{address}`: {error:#}"));
+            self.warnings.tell(format!("the kernel rejects the address `{address}`: {error:#}"));
         }
         set
     }
@@ -130,7 +130,7 @@ impl<'a> Client<'a> {
         };
         let at = |elapsed| Request { elapsed, ..request.clone() }.encode();
         let to = SocketAddrV6::new(SERVERS, SERVER_PORT, 0, self.interface.index).into();
-        let transaction = Transaction::begin(&self.socket, self.complaints);
+        let transaction = Transaction::begin(&self.socket, self.warnings);
         transaction.ask(to, schedule, at, |packet| request.read_answer(packet))
     }
 }

@@ -4,9 +4,9 @@
 mod addresses;
 mod dhcp;
 
-use super::complaints::Complaints;
 use super::interfaces::Interface;
-use super::transaction::is_passing;
+use super::transaction::is_transient;
+use super::warnings::Warnings;
 use crate::report::Report;
 use ::dhcp::router::{Advertisement, ROUTERS, SOLICITATION};
 use ::dhcp::v6;
@@ -26,9 +26,9 @@ const KERNEL_SETTINGS: [(&str, &str); 2] = [("optimistic_dad", "1"), ("use_optim
 /// How long the kernel may take to make an address: it does so while the advertisement is delivered, but one that it
 /// does not use at once takes a second (`RetransTimer`).
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How often a duplicate address is looked for; the kernel notices one within a second.
-const CHECK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long an answer of DHCPv6 with name servers may take before the network counts as usable without.
 const INFORMATION_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of the longest advertisement that is read: what an Ethernet frame holds.
@@ -53,19 +53,19 @@ pub(super) fn prepare(interface: &Interface) {
 
 /// Follows what routers and servers tell an interface, and passes on each change, until `tell` returns false.
 pub(super) fn follow(interface: &Interface, report: &Report, tell: impl Fn(Ipv6) -> bool) {
-    let complaints = Complaints::new(&interface.name, report);
+    let warnings = Warnings::new(&interface.name, report);
     let Ok(socket) = open(&interface.name) else {
         // The kernel has no IPv6.
         return;
     };
     let mut follower =
-        Follower { interface, complaints: &complaints, socket, router: None, dhcp: None, told: None };
+        Follower { interface, warnings: &warnings, socket, router: None, dhcp: None, told: None };
     while follower.step().is_none_or(&tell) {}
 }
 
 struct Follower<'a> {
     interface: &'a Interface,
-    complaints: &'a Complaints<'a>,
+    warnings: &'a Warnings<'a>,
     socket: UdpSocket,
     /// The last advertisement and its router.
     router: Option<(Ipv6Addr, Advertisement)>,
@@ -80,13 +80,13 @@ impl Follower<'_> {
         match &self.router {
             None => self.router = Some(self.solicit()),
             Some(_) => {
-                if let Some(found) = self.receive(CHECK_EVERY) {
+                if let Some(found) = self.receive(CHECK_INTERVAL) {
                     self.router = Some(found);
                 }
             }
         }
         if let Some(duplicate) = addresses::of(self.interface.index, State::Duplicate) {
-            self.complaints.tell(format!("ignoring the address {duplicate}: another machine has it"));
+            self.warnings.tell(format!("ignoring the address {duplicate}: another machine has it"));
         }
         self.ask_servers();
         let found = self.found()?;
@@ -101,7 +101,7 @@ impl Follower<'_> {
             tried += 1;
             // Fails while the interface has no address of its own; the kernel soon makes one.
             let is_sent = self.socket.send_to(&SOLICITATION, to).is_ok();
-            let pause = if is_sent { ROUTER_SOLICITATION.pause(tried) } else { LOOK_EVERY };
+            let pause = if is_sent { ROUTER_SOLICITATION.pause(tried) } else { POLL_INTERVAL };
             tried = if is_sent { tried } else { 0 };
             if let Some(found) = self.receive(pause) {
                 return found;
@@ -127,7 +127,7 @@ impl Follower<'_> {
                     }
                 }
                 Ok(_) => {}
-                Err(error) if is_passing(error.kind()) => {}
+                Err(error) if is_transient(error.kind()) => {}
                 // The interface went down, or is gone.
                 Err(_) => thread::sleep(left),
             }
@@ -139,7 +139,7 @@ impl Follower<'_> {
         let Some((_, advertisement)) = &self.router else { return };
         if self.dhcp.is_none() && (advertisement.is_managed || advertisement.has_other) {
             let (sender, receiver) = channel();
-            dhcp::ask(self.interface, self.complaints.report(), advertisement.is_managed, sender);
+            dhcp::ask(self.interface, self.warnings.report(), advertisement.is_managed, sender);
             let first = receiver.recv_timeout(INFORMATION_LIMIT).ok();
             self.dhcp = Some((receiver, first));
         }
@@ -159,7 +159,7 @@ impl Follower<'_> {
             // The kernel takes an address that it has made away again when another machine has it.
             if advertisement.makes_address {
                 let what = "no advertised address is usable: another machine may have it";
-                self.complaints.tell(what.to_owned());
+                self.warnings.tell(what.to_owned());
             }
             return None;
         };
@@ -186,7 +186,7 @@ fn await_address(index: u32, limit: Duration) -> Option<String> {
         if found.is_some() || start.elapsed() >= limit {
             return found;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

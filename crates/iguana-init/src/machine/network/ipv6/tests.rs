@@ -27,7 +27,7 @@ fn first(segment: &Segment, limit: Duration) -> Ipv6 {
 }
 
 #[test]
-fn a_router_that_makes_addresses_is_enough() {
+fn a_router_with_stateless_configuration_is_enough() {
     let Some(mut segment) = Segment::enter() else { return };
     segment.address("2001:db8:1::1/64");
     let config = segment.home().join("radvd.conf");
@@ -53,7 +53,7 @@ fn a_router_that_makes_addresses_is_enough() {
 }
 
 #[test]
-fn a_server_gives_the_address_when_the_router_says_so() {
+fn an_address_is_requested_when_the_router_says_so() {
     let Some(mut segment) = Segment::enter() else { return };
     segment.address("2001:db8:2::1/64");
     segment.dnsmasq(
@@ -72,7 +72,7 @@ fn a_server_gives_the_address_when_the_router_says_so() {
 }
 
 #[test]
-fn a_server_tells_what_a_router_does_not() {
+fn a_server_supplies_what_the_router_does_not() {
     let Some(mut segment) = Segment::enter() else { return };
     segment.address("2001:db8:3::1/64");
     segment.dnsmasq(
@@ -99,7 +99,7 @@ fn an_address_that_another_machine_has_is_not_used() {
     let begin = Instant::now();
     while !fs::read_to_string(&log).unwrap_or_default().contains("another machine may have it") {
         assert!(begin.elapsed() < 2 * SOON, "{}\n{}", run("ip -6 address show dev v0"), segment.log());
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
     assert_eq!(addresses::of(segment.interface().index, State::Usable), None);
 }

@@ -12,13 +12,13 @@ const AT_MOST: usize = 8;
 
 /// What was told of answers or leases that cannot be used, each once: who answers as often as he likes must not fill the
 /// console.
-pub(super) struct Complaints<'a> {
+pub(super) struct Warnings<'a> {
     interface: &'a str,
     report: &'a Report,
     made: RefCell<HashSet<String>>,
 }
 
-impl<'a> Complaints<'a> {
+impl<'a> Warnings<'a> {
     pub(super) fn new(interface: &'a str, report: &'a Report) -> Self {
         Self { interface, report, made: RefCell::default() }
     }
@@ -57,11 +57,11 @@ mod tests {
 
     /// A lease of four seconds is renewed every two: one with another mistake each time would fill the console.
     #[test]
-    fn what_is_wrong_with_leases_is_told_so_often_at_most() {
+    fn warnings_about_leases_are_limited() {
         let report = Report::to_caller(Level::Error);
-        let complaints = Complaints::new("lo", &report);
+        let warnings = Warnings::new("lo", &report);
         let told: Vec<_> =
-            (0..100).filter(|number| complaints.tell(format!("mistake {}", number / 2))).collect();
+            (0..100).filter(|number| warnings.tell(format!("mistake {}", number / 2))).collect();
         assert_eq!(told, [0, 2, 4, 6, 8, 10, 12, 14]);
     }
 }

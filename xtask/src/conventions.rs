@@ -49,14 +49,14 @@ const PROGRAM_LIMIT: u64 = 5_400_000;
 const PHRASES: &[(&str, &str)] = &[("process 1", "PID 1"), ("network card", "network interface")];
 
 /// Files that may have retired terms: the pages that list them, and the checks for them.
-const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml", "xtask/src/house.rs"];
+const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml", "xtask/src/conventions.rs"];
 
 /// Checks every rule; the first violation ends it.
 pub(crate) fn check() -> Result<()> {
     crates_depend_downwards()?;
     modules_depend_downwards()?;
     files_are_short()?;
-    front_pages_are_whole()?;
+    front_pages_are_complete()?;
     waits::check(&tracked_files(&["*.rs"])?)?;
     terms_are_ours()
 }
@@ -103,7 +103,7 @@ fn crates_depend_downwards() -> Result<()> {
     for package in &metadata.packages {
         let Some(here) = of_ours.get(&*package.name) else {
             bail!(
-                "the crate `{}` has no layer\n  hint: add it to `LAYERS` in xtask/src/house.rs",
+                "the crate `{}` has no layer\n  hint: add it to `LAYERS` in xtask/src/conventions.rs",
                 package.name
             );
         };
@@ -123,7 +123,9 @@ fn modules_depend_downwards() -> Result<()> {
         let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();
         let module = file.trim_start_matches(MODULES_HOME).split(['/', '.']).next().unwrap_or_default();
         let here = module_layer(module).with_context(|| {
-            format!("the module `{module}` has no layer\n  hint: add it to `MODULES` in xtask/src/house.rs")
+            format!(
+                "the module `{module}` has no layer\n  hint: add it to `MODULES` in xtask/src/conventions.rs"
+            )
         })?;
         let is_above = |used: &&str| *used != module && module_layer(used).is_none_or(|below| below >= here);
         upwards.extend(used_modules(&text).filter(is_above).map(|used| format!("{file}: `crate::{used}`")));
@@ -166,7 +168,7 @@ fn files_are_short() -> Result<()> {
 const PARTS: &[&str] = &["\n//! Principles:\n", "\n//! 1. ", "\n//! Errors", "\n//! Specification"];
 const EXAMPLE: &str = "\n//! ```";
 
-fn front_pages_are_whole() -> Result<()> {
+fn front_pages_are_complete() -> Result<()> {
     let mut incomplete = Vec::new();
     for file in tracked_files(&["crates/*/src/lib.rs", "crates/*/src/main.rs"])? {
         let text = fs::read_to_string(source_tree().join(&file)).unwrap_or_default();

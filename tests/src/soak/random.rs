@@ -3,12 +3,12 @@
 /// A generator of random choices: SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 /// The same seed makes the same choices on every machine.
 #[derive(Debug)]
-pub(super) struct Chance(u64);
+pub(super) struct Random(u64);
 
-impl Chance {
+impl Random {
     /// The generator for a seed.
-    pub(super) fn from_seed(seed: u64) -> Chance {
-        Chance(seed)
+    pub(super) fn from_seed(seed: u64) -> Random {
+        Random(seed)
     }
 
     /// A number from `low` to `high`, both included.
@@ -16,7 +16,7 @@ impl Chance {
         low + self.number() % (high - low + 1)
     }
 
-    /// As [`Chance::between`], as a length or an offset.
+    /// As [`Random::between`], as a length or an offset.
     pub(super) fn length(&mut self, low: usize, high: usize) -> usize {
         self.between(low as u64, high as u64) as usize
     }
@@ -47,22 +47,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_makes_the_same_choices_and_another_one_others() {
+    fn a_seed_determines_all_choices() {
         let drawn = |seed| {
-            let mut chance = Chance::from_seed(seed);
-            (0..8).map(|_| chance.between(0, 99)).collect::<Vec<_>>()
+            let mut random = Random::from_seed(seed);
+            (0..8).map(|_| random.between(0, 99)).collect::<Vec<_>>()
         };
         assert_eq!(drawn(7), drawn(7));
         assert_ne!(drawn(7), drawn(8));
         // The first output for the seed 0 in the reference implementation.
-        assert_eq!(Chance::from_seed(0).number(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(Random::from_seed(0).number(), 0xe220_a839_7b1d_cdaf);
     }
 
     #[test]
-    fn every_choice_is_drawn_sooner_or_later() {
-        let mut chance = Chance::from_seed(1);
+    fn every_choice_is_drawn_eventually() {
+        let mut random = Random::from_seed(1);
         let mut counts = [0; 3];
-        (0..300).for_each(|_| counts[chance.pick(&[0, 1, 2])] += 1);
+        (0..300).for_each(|_| counts[random.pick(&[0, 1, 2])] += 1);
         assert!(counts.iter().all(|count| *count > 60), "{counts:?}");
     }
 }

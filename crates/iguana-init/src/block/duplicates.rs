@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_disks_with_one_tag_none_is_taken() {
+    fn two_disks_with_the_same_tag_are_refused() {
         assert_eq!(ambiguous(&[carrier("vda1", &["vda"]), carrier("vdb1", &["vdb"])]), ["vda1", "vdb1"]);
         assert_eq!(ambiguous(&[carrier("vda1", &["vda"]), carrier("vda2", &["vda"])]), ["vda1", "vda2"]);
         assert!(ambiguous(&[carrier("vda1", &["vda"])]).is_empty() && ambiguous(&[]).is_empty());
     }
 
     #[test]
-    fn what_is_made_of_another_is_no_double() {
+    fn a_device_built_on_another_is_not_a_duplicate() {
         for carriers in [
             vec![carrier("sda", &[]), carrier("sda1", &["sda"])],
             vec![carrier("sda1", &["sda"]), carrier("sdb1", &["sdb"]), carrier("md0", &["sda1", "sdb1"])],
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_reached_by_two_ways_is_one() {
+    fn a_disk_reached_by_two_paths_is_one_disk() {
         let way = |name: &str, number: &str, partition| Carrier {
             world_wide: Some((number.into(), partition)),
             ..carrier(name, &[])
@@ -191,13 +191,13 @@ mod tests {
     fn a_btrfs_on_several_devices_is_one_and_a_copy_of_it_is_not() {
         assert!(ambiguous(&[btrfs("sda", 1, 2), btrfs("sdb", 2, 2)]).is_empty());
         assert!(ambiguous(&[btrfs("sda", 1, 3), btrfs("sdb", 2, 3)]).is_empty(), "one is missing");
-        for doubles in [
+        for duplicates in [
             [btrfs("sda", 1, 1), btrfs("sdb", 1, 1)],
             [btrfs("sda", 1, 1), btrfs("sdb", 2, 2)],
             [btrfs("sda", 1, 2), btrfs("sdb", 1, 2)],
             [btrfs("sda", 1, 2), carrier("sdb", &[])],
         ] {
-            assert_eq!(ambiguous(&doubles), ["sda", "sdb"], "{doubles:?}");
+            assert_eq!(ambiguous(&duplicates), ["sda", "sdb"], "{duplicates:?}");
         }
     }
 }
