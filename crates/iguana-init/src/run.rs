@@ -131,7 +131,7 @@ fn run_plan(
         cmdline: &cmdline,
         // The system manages its own swap.
         may_swap: false,
-        new_root: arguments.new_root.clone(),
+        new_root: arguments.new_root.clone().into(),
         privileged: !arguments.unprivileged,
         debug: arguments.debug,
         streams: Streams::Caller,

@@ -10,6 +10,7 @@ use exchange::{Mounted, Results, Shared, Writers};
 use oci_pull::Finder;
 use oci_trust::pins::Pins;
 use runtime::Runtime;
+use std::path::PathBuf;
 use workflow::Plan;
 
 /// The differences between a boot and a run on a running system.
@@ -18,8 +19,8 @@ pub(crate) struct RunOptions<'a> {
     pub(crate) cmdline: &'a str,
     /// Whether the store may use swap, because Iguana manages the machine.
     pub(crate) may_swap: bool,
-    /// The value of `NEWROOT` in containers.
-    pub(crate) new_root: String,
+    /// The root of the new system: `NEWROOT` in containers.
+    pub(crate) new_root: PathBuf,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
     /// Whether images are kept after their last job, and the output of services is shown.

@@ -12,7 +12,7 @@
 //! ```
 //! use runtime::{Mount, Plan};
 //!
-//! let mut plan = Plan::new("/run/iguana/store/containers/install".into());
+//! let mut plan = Plan::new("/run/iguana/store/containers/install".into(), "/sysroot".into());
 //! plan.privileged = false;
 //! plan.memory = Some(256 << 20);
 //! plan.mounts.push(Mount::bind("/srv/data", "/data"));
@@ -138,6 +138,7 @@ impl Runtime {
             layers: image.layers.clone(),
             scratch: plan.scratch.clone(),
             mounts: plan.all_mounts(self.group.cgroups().are_unified()),
+            new_root: plan.new_root.clone(),
             writable_by_others: plan.writable_by_others.clone(),
             directory: image.directory.clone(),
             read_only: plan.read_only,

@@ -1,7 +1,7 @@
 //! The mounts of a container: opened in the host's tree, attached in the container's.
 
 pub(super) use super::plan::Mount;
-use super::plan::{KernelFiles, MountSource, NEWROOT};
+use super::plan::{KernelFiles, MountSource};
 use super::privileges::KernelFileSystems;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
@@ -34,16 +34,12 @@ const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(M
 /// The layers that overlayfs supports (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
-/// The rules for links on the path of a volume: refused in `/iguana` and `writable_by_others`, and resolved inside the
-/// new system as they will be there.
+/// The rules for links on the path of a volume, and of its target: refused in `/iguana` and `writable_by_others`, and
+/// resolved inside the new system as they will be there. They hold for these directories wherever they are mounted.
 ///
 /// # Errors
 /// When one of these directories exists and cannot be opened.
-pub(super) fn regions(writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
-    regions_beside(NEWROOT.as_ref(), writable_by_others)
-}
-
-fn regions_beside(new_root: &Path, writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
+pub(super) fn regions(new_root: &Path, writable_by_others: &[PathBuf]) -> anyhow::Result<Regions> {
     let present = |opened: &Result<Directory, untrusted_fs::Error>| !opened.as_ref().is_err_and(has_no_links);
     let new_root: Vec<_> =
         [Directory::open(new_root)].into_iter().filter(present).collect::<Result<_, _>>()?;
@@ -74,12 +70,14 @@ pub(super) struct MountTree {
     path: Option<PathBuf>,
 }
 
-/// Where mounts go: in the container's root (`/`), where every link of the image stays. In a mount in which others write, and
-/// in the file systems of the kernel, no link is followed: whoever made it would choose what the mount covers.
+/// Where mounts go: in the container's root (`/`), where every link of the image stays. The `machine`'s regions hold here,
+/// too: a volume may be above a directory in which others write. In a mount in which others write, and in the file systems
+/// of the kernel, no link is followed: whoever made it would choose what the mount covers.
 ///
 /// # Errors
 /// When the kernel cannot identify a directory.
 pub(super) fn targets<'a>(
+    machine: &Regions,
     attached: impl Iterator<Item = &'a MountTree>,
     kernel: &KernelFileSystems,
 ) -> anyhow::Result<Regions> {
@@ -87,7 +85,7 @@ pub(super) fn targets<'a>(
     let opened = of_others.map(|tree| tree.descriptor.try_clone());
     let opened = opened.chain(kernel.descriptors()).collect::<io::Result<Vec<_>>>()?;
     let named = opened.into_iter().map(|descriptor| Directory::from_descriptor(descriptor, "a mount"));
-    Ok(Regions::new(&named.collect::<Vec<_>>(), &[])?)
+    Ok(machine.with_writable_by_others(&named.collect::<Vec<_>>())?)
 }
 
 impl MountTree {
@@ -350,7 +348,7 @@ mod tests {
         symlink("/data", new_root.join("home")).unwrap();
         symlink("/etc", new_root.join("data/settings")).unwrap();
         let writable = [new_root.join("home"), home.path().join("missing")];
-        let regions = regions_beside(new_root, &writable).unwrap();
+        let regions = regions(new_root, &writable).unwrap();
         assert!(regions.locate_or_make(new_root.join("home"), 0o755).unwrap().is_writable_by_others);
         let error = regions.locate_or_make(new_root.join("home/settings"), 0o755).unwrap_err();
         assert!(matches!(error.cause(), untrusted_fs::Cause::Link), "{error}");

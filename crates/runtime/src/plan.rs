@@ -7,12 +7,10 @@ use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The root of the new system, which every container gets as `NEWROOT`.
-pub(super) const NEWROOT: &str = "/sysroot";
 /// The directories that every container shares with the host.
 const SHARED: &[&str] = &[SHARED_DIRECTORY];
 /// The directories that a privileged container shares, too; others have their own.
@@ -38,7 +36,10 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// Its root is read-only, except for its mounts and what podman leaves writable.
     pub read_only: bool,
-    /// Directories of the host in which unprivileged containers write: links there are refused on the path of a volume.
+    /// The root of the new system, which programs get as `NEWROOT`. Links in it are resolved inside it.
+    pub new_root: PathBuf,
+    /// Directories of the host in which unprivileged containers write: links there are refused on the path of a volume, and
+    /// of its target.
     pub writable_by_others: Vec<PathBuf>,
     /// It is privileged: it has all capabilities, and the host's devices. Otherwise: podman's default capabilities, and
     /// only harmless devices such as `/dev/null`.
@@ -149,12 +150,13 @@ pub enum Stdio {
 
 impl Plan {
     /// A privileged container with the defaults of the contract (docs/containers.md).
-    pub fn new(scratch: PathBuf) -> Self {
+    pub fn new(scratch: PathBuf, new_root: PathBuf) -> Self {
         Self {
             scratch,
             mounts: SHARED.iter().map(Mount::same).collect(),
-            env: contract_env(&hostname()),
+            env: contract_env(&hostname(), &new_root),
             read_only: false,
+            new_root,
             writable_by_others: Vec::new(),
             privileged: true,
             handover: true,
@@ -252,14 +254,15 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn contract_env(hostname: &str) -> Vec<(String, String)> {
+fn contract_env(hostname: &str, new_root: &Path) -> Vec<(String, String)> {
+    let new_root = new_root.to_string_lossy();
     let env = [
         ("HOSTNAME", hostname),
         // systemd's Container Interface: programs recognize by it that they run in a container, and in which kind.
         ("container", "iguana"),
         ("IGUANA", "true"),
         ("iguana", "true"),
-        ("NEWROOT", NEWROOT),
+        ("NEWROOT", &*new_root),
     ];
     env.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
@@ -274,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_container_has_what_the_contract_says() {
-        let plan = Plan::new("/store/job".into());
+        let plan = Plan::new("/store/job".into(), "/sysroot".into());
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         assert_eq!(text[1..], ["container=iguana", "IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
@@ -286,13 +289,13 @@ mod tests {
 
     #[test]
     fn an_unprivileged_container_gets_no_devices_of_the_machine() {
-        let plan = Plan { privileged: false, ..Plan::new("/store/job".into()) };
+        let plan = Plan { privileged: false, ..Plan::new("/store/job".into(), "/sysroot".into()) };
         assert!(!targets(&plan).iter().any(|target| target == "/dev" || target == "/sys"));
     }
 
     #[test]
     fn a_volume_covers_writable_directories_but_not_the_files_of_steps() {
-        let mut plan = Plan { read_only: true, ..Plan::new("/store/job".into()) };
+        let mut plan = Plan { read_only: true, ..Plan::new("/store/job".into(), "/sysroot".into()) };
         plan.mounts.push(Mount::bind("/srv", "/run"));
         let targets = targets(&plan);
         let first = targets.iter().position(|target| target == "/run").unwrap();
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn only_unprivileged_containers_have_a_process_limit_where_supported() {
-        let plan = Plan::new("/store/job".into());
+        let plan = Plan::new("/store/job".into(), "/sysroot".into());
         let fewer = Plan { privileged: false, ..plan.clone() };
         assert_eq!((plan.name().as_ref(), plan.limits(true)), ("job", ResourceLimits::default()));
         assert_eq!(fewer.limits(true).pids, Some(PROCESSES_OF_FEWER_RIGHTS));

@@ -35,7 +35,9 @@ pub(super) struct Order {
     pub(super) layers: Vec<PathBuf>,
     pub(super) scratch: PathBuf,
     pub(super) mounts: Vec<Mount>,
-    /// Directories in which links on the path of a volume are refused.
+    /// Links in it are resolved inside it.
+    pub(super) new_root: PathBuf,
+    /// Directories in which links on the path of a volume, and of its target, are refused.
     pub(super) writable_by_others: Vec<PathBuf>,
     /// The image's working directory: created before the root may become read-only.
     pub(super) directory: String,

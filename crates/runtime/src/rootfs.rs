@@ -24,7 +24,7 @@ use std::fs;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use untrusted_fs::{Directory, Links};
+use untrusted_fs::{Directory, Links, Regions};
 
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -59,7 +59,8 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     }
     let root = order.scratch.join("root");
     mount_layers(order, &root).context("cannot assemble the image's layers")?;
-    let trees = take_trees(order)?;
+    let regions = mounts::regions(&order.new_root, &order.writable_by_others)?;
+    let trees = take_trees(order, &regions)?;
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
@@ -77,7 +78,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     let own = [Path::new(exchange::OWN), order.scratch.parent().unwrap_or(&order.scratch)];
     for (number, (tree, mount)) in trees.iter().zip(&order.mounts).enumerate() {
         let Some(tree) = tree else { continue };
-        mounts::targets(trees[..number].iter().flatten(), &kernel)
+        mounts::targets(&regions, trees[..number].iter().flatten(), &kernel)
             .and_then(|targets| tree.attach(&targets, mount, restrictions, &kernel))
             .and_then(|()| if order.privileged { Ok(()) } else { tree.hide(&own) })
             .with_context(|| format!("cannot mount `{}` in the container", mount.target.display()))?;
@@ -129,11 +130,10 @@ fn mount_layers(order: &Order, root: &Path) -> anyhow::Result<()> {
     mounts::mount_overlay(root, &order.layers, Some(scratch), flags)
 }
 
-fn take_trees(order: &Order) -> anyhow::Result<Vec<Option<MountTree>>> {
+fn take_trees(order: &Order, regions: &Regions) -> anyhow::Result<Vec<Option<MountTree>>> {
     let numbered = order.mounts.iter().enumerate();
-    let regions = mounts::regions(&order.writable_by_others)?;
     let tree = |(number, mount): (usize, &mounts::Mount)| {
-        MountTree::take(&mount.source, &order.scratch.join(format!("image-{number}")), &regions).with_context(
+        MountTree::take(&mount.source, &order.scratch.join(format!("image-{number}")), regions).with_context(
             || format!("cannot clone the mount of `{}` for the container", mount.target.display()),
         )
     };

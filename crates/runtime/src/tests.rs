@@ -77,6 +77,7 @@ impl Lab {
             mounts: Vec::new(),
             env: Vec::new(),
             read_only: false,
+            new_root: directory.join("sysroot"),
             writable_by_others: Vec::new(),
             privileged: true,
             handover: true,

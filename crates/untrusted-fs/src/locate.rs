@@ -14,7 +14,7 @@ const LINKS_LIMIT: usize = 40;
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Directories in which links are treated specially.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Regions {
     writable_by_others: Vec<Identity>,
     roots: Vec<Identity>,
@@ -40,11 +40,17 @@ impl Regions {
     /// # Errors
     /// When the kernel cannot identify a directory (fstat(2)).
     pub fn new(writable_by_others: &[Directory], roots: &[Directory]) -> Result<Self> {
-        let all = |directories: &[Directory]| -> Result<Vec<Identity>> {
-            let one = |it: &Directory| identity(it).map_err(|errno| Error::new(it.path(), errno));
-            directories.iter().map(one).collect()
-        };
-        Ok(Self { writable_by_others: all(writable_by_others)?, roots: all(roots)? })
+        Ok(Self { writable_by_others: identities(writable_by_others)?, roots: identities(roots)? })
+    }
+
+    /// These regions, and more directories in which untrusted parties can write.
+    ///
+    /// # Errors
+    /// As [`Regions::new`].
+    pub fn with_writable_by_others(&self, more: &[Directory]) -> Result<Self> {
+        let mut all = self.clone();
+        all.writable_by_others.extend(identities(more)?);
+        Ok(all)
     }
 
     /// Finds the file at a trusted absolute path without opening it (`O_PATH`). Missing components are created as
@@ -179,6 +185,11 @@ impl<'a> Walk<'a> {
         self.go(&PathBuf::from(OsString::from_vec(target.into_bytes())));
         Ok(())
     }
+}
+
+fn identities(directories: &[Directory]) -> Result<Vec<Identity>> {
+    let one = |it: &Directory| identity(it).map_err(|errno| Error::new(it.path(), errno));
+    directories.iter().map(one).collect()
 }
 
 fn identity(directory: impl AsFd) -> std::result::Result<Identity, Errno> {

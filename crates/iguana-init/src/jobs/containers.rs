@@ -48,14 +48,13 @@ pub(super) fn prepare(
     setup: &Setup,
 ) -> anyhow::Result<Prepared> {
     let scope = scope.with_env(&container.env);
-    let mut plan = Plan::new(setup.store.join("containers").join(name));
+    let mut plan = Plan::new(setup.store.join("containers").join(name), setup.new_root.clone());
     plan.read_only = container.read_only;
     plan.writable_by_others = setup.writable_by_others.clone();
     plan.privileged = container.privileged && setup.privileged;
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
     (plan.memory, plan.pids) = (container.memory, container.pids);
-    plan.env.push(("NEWROOT".into(), setup.new_root.clone()));
     plan.env.extend(scope.env().clone());
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
     for (number, volume) in volumes.iter().enumerate() {

@@ -42,8 +42,8 @@ pub(crate) struct Setup {
     pub(crate) machine: Value,
     /// The `cmdline` context of expressions.
     pub(crate) cmdline: Value,
-    /// The value of `NEWROOT` in containers.
-    pub(crate) new_root: String,
+    /// The root of the new system: `NEWROOT` in containers.
+    pub(crate) new_root: PathBuf,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
     /// Whether images are kept after their last job, and the output of services is shown.

@@ -13,7 +13,7 @@ Usage: iguana-init run [OPTIONS] FILE
        iguana-workflow [OPTIONS] FILE
 
 Options:
-      --newroot DIR       The value of NEWROOT in containers [default: /sysroot]
+      --newroot DIR       The root of the new system, as NEWROOT in containers [default: /sysroot]
       --trust DIR         The trust directory: keys, policies, registries [default: /etc/containers]
       --dry-run           Print what would be done without doing it
       --log-level LEVEL   error, warn, info or debug [default: info]
@@ -52,7 +52,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<O
     };
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("newroot") => parsed.new_root = parser.value()?.string()?,
+            Long("newroot") => parsed.new_root = absolute(parser.value()?.string()?)?,
             Long("trust") => parsed.trust = Some(parser.value()?.into()),
             Long("dry-run") => parsed.dry_run = true,
             Long("log-level") => parsed.level = level(&parser.value()?.string()?)?,
@@ -67,6 +67,14 @@ pub(super) fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<O
         Some(file) => Ok(Some(Arguments { file, ..parsed })),
         None => bail!("no workflow given"),
     }
+}
+
+/// Containers have it as `NEWROOT`, and a relative path would mean another directory in each of them.
+fn absolute(path: String) -> anyhow::Result<String> {
+    if !path.starts_with('/') {
+        bail!("the new root `{path}` is not an absolute path: begin it with `/`");
+    }
+    Ok(path)
 }
 
 fn level(word: &str) -> anyhow::Result<Level> {
@@ -107,9 +115,13 @@ mod tests {
 
     #[test]
     fn invalid_arguments_are_named() {
-        for (text, expected) in
-            [("", "no workflow"), ("--fast a", "--fast"), ("a b", "\"b\""), ("--log-level=x a", "`x`")]
-        {
+        for (text, expected) in [
+            ("", "no workflow"),
+            ("--fast a", "--fast"),
+            ("a b", "\"b\""),
+            ("--log-level=x a", "`x`"),
+            ("--newroot mnt a", "`mnt`"),
+        ] {
             let error = format!("{:#}", arguments(text).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");
         }

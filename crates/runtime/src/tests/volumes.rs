@@ -77,3 +77,37 @@ fn a_volume_does_not_expose_mounts_of_other_containers() {
     lab.plan.privileged = true;
     assert!(lab.says(&lab.start(), &format!("ls /data/{name}")).contains("layer"));
 }
+
+/// A volume above a shared directory reaches it by a path on which no mount of the container says so.
+#[test]
+fn writers_to_a_volume_cannot_redirect_mounts_below_a_volume_above_it() {
+    let mut lab = Lab::new();
+    let [others, tools] = ["srv/others", "tools"].map(|name| lab.directory(name));
+    let above = others.parent().unwrap().to_owned();
+    lab.plan.writable_by_others = vec![others.clone()];
+    symlink("/bin", others.join("cache")).unwrap();
+    for (source, inside) in [(above, "/srv/others/cache"), ("/".into(), "/srv/whole")] {
+        let whole = Path::new("/srv/whole").join(others.strip_prefix("/").unwrap()).join("cache");
+        let target = if inside == "/srv/whole" { whole } else { inside.into() };
+        let place = if inside == "/srv/whole" { inside } else { "/srv" };
+        lab.plan.mounts = vec![Mount::bind(source, place), Mount::bind(&tools, target)];
+        let error = format!("{:#}", lab.try_start().map(drop).unwrap_err());
+        assert!(error.contains("symbolic link"), "{error}");
+    }
+}
+
+/// A disk's link would choose which programs of the container a mount covers.
+#[test]
+fn links_of_a_new_system_stay_in_it_also_for_targets() {
+    let mut lab = Lab::new();
+    let [new_root, tools] = ["sysroot", "tools"].map(|name| lab.directory(name));
+    fs::write(tools.join("note"), "found").unwrap();
+    fs::create_dir(new_root.join("opt")).unwrap();
+    symlink("/bin", new_root.join("opt/tools")).unwrap();
+    for place in ["/sysroot", "/mnt"] {
+        let target = Path::new(place).join("opt/tools");
+        lab.plan.mounts = vec![Mount::bind(&new_root, place), Mount::bind(&tools, target)];
+        assert_eq!(lab.says(&lab.start(), &format!("cat {place}/bin/note")), "found");
+    }
+    assert!(new_root.join("bin").is_dir(), "the link leads there in the new system");
+}
