@@ -1,5 +1,6 @@
 //! A cache of results that take long to make. The key is the digest of everything that a result is made from.
 
+use crate::temporary;
 use anyhow::{Context, Result};
 use oci_reference::Digest;
 use std::fs;
@@ -48,7 +49,7 @@ impl Cache {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<CachedDirectory> {
         let Self::Kept(cache) = self else {
-            let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+            let directory = temporary::directory()?;
             make(directory.path())?;
             return Ok(CachedDirectory::Temporary(directory));
         };
@@ -69,8 +70,7 @@ impl Cache {
 /// Fills a temporary directory and renames it, so that no other process sees a partial entry.
 #[expect(clippy::disallowed_methods, reason = "only this user can write to the cache")]
 fn make_kept(cache: &Path, kept: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let prefix = tempfile::Builder::new().prefix(".new-").tempdir_in(cache);
-    let directory = prefix.with_context(|| format!("cannot write in `{}`", cache.display()))?;
+    let directory = temporary::directory_in(cache, ".new-")?;
     make(directory.path())?;
     match fs::rename(directory.path(), kept) {
         Ok(()) => drop(directory.keep()),

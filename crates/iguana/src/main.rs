@@ -5,7 +5,8 @@
 //!
 //! 1. A command decides as a boot would: the same crates read workflows, trust directories and images.
 //! 2. Two runs on the same input write the same bytes.
-//! 3. Only `output` prints, and it escapes untrusted text. Only `output_file` writes files that the user names.
+//! 3. Only `output` prints, and it escapes untrusted text. Only `output_file` writes files that the user names,
+//!    and only `temporary` makes directories for other files.
 //!
 //! Errors are printed with their causes and a hint; `failure` has the exit statuses.
 //!
@@ -22,6 +23,7 @@ mod output;
 mod output_file;
 mod pull;
 mod schema;
+mod temporary;
 mod trial;
 mod trust;
 mod waiting;

@@ -1,7 +1,7 @@
 //! Manual pages and shell completions, generated from the definition of the command line.
 
 use crate::output_file::{OutputDirectory, PUBLIC};
-use crate::{Cli, output};
+use crate::{Cli, output, temporary};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -17,7 +17,7 @@ pub(crate) fn complete(shell: Shell, stream: impl Write) -> Result<()> {
 
 /// Writes `iguana(1)` and a page for each command.
 pub(crate) fn write(directory: &Path) -> Result<()> {
-    let made = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let made = temporary::directory()?;
     clap_mangen::generate_to(Cli::command(), made.path()).context("cannot create the manual pages")?;
     let directory = OutputDirectory::open(directory)?;
     for page in std::fs::read_dir(made.path())? {

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use system::{RELEASE, System, fails, kernel, module, succeeds, unpack};
+use system::{RELEASE, System, fails, kernel, module, succeeds, uefi_kernel, unpack};
 
 /// A workflow without a mistake.
 const FLOW: &[u8] = b"jobs: {a: {container: {image: r.example/a}}}\n";
@@ -198,6 +198,31 @@ fn an_initrd_with_logins_is_readable_by_its_owner_only() {
     let logins = directory.join("etc/containers/auth.json");
     assert_eq!(fs::metadata(&logins).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read_to_string(logins).unwrap().contains("YTpi"));
+}
+
+#[test]
+fn files_staged_for_a_medium_are_readable_only_by_their_owner() {
+    let system = System::new();
+    fs::write(system.kernel(), uefi_kernel(RELEASE)).unwrap();
+    let (staged, seen) = (system.path("staged"), system.path("seen"));
+    fs::create_dir(&staged).unwrap();
+    // A tool in place of each that writes files: it lists the temporary directories, and then does its work.
+    for tool in ["mcopy", "sfdisk", "xorriso", "sbsign"] {
+        let list = format!("ls -ld {}/* >>{}", staged.display(), seen.display());
+        let real = format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin exec {tool} \"$@\"");
+        let script = system.write(&format!("bin/{tool}"), format!("#!/bin/sh\n{list}\n{real}\n").as_bytes());
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(system.write("secret", b"secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", system.path("bin").display());
+    for format in ["usb", "iso"] {
+        let mut build = system.build("medium", &["--fresh", "--format", format, "--add", "secret"]);
+        succeeds(build.env("PATH", &path).env("TMPDIR", &staged));
+        assert_eq!(fs::metadata(system.path("medium")).unwrap().permissions().mode() & 0o777, 0o600);
+        let listed = fs::read_to_string(&seen).unwrap();
+        assert!(listed.lines().all(|line| line.starts_with("drwx------")), "{listed}");
+        fs::remove_file(&seen).unwrap();
+    }
 }
 
 #[test]

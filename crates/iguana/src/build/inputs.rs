@@ -78,7 +78,7 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
     let input = Input::read("the workflow", path).hint("`--workflow` takes a YAML file")?;
     let checked = workflow::check(&input.bytes);
     let is_styled = Color::Auto.is_for(&stderr());
-    output::write(stderr(), &check::blocks(&path.display().to_string(), &checked, is_styled))?;
+    output::write_lines(stderr(), &check::blocks(&path.display().to_string(), &checked, is_styled))?;
     // Mistakes are errors here: on a machine without an operator nobody could correct them.
     match checked.plan {
         Some(_) => Ok(input),
@@ -116,7 +116,7 @@ pub(crate) fn registries(path: &Path) -> Result<Input> {
     let parsed = or_see("containers-registries.conf(5) describes the format", parsed)
         .with_context(|| format!("cannot use the registries in `{}`", path.display()))?;
     for warning in parsed.warnings() {
-        output::write(stderr(), &format!("warning: {}: {warning}\n", path.display()))?;
+        output::note(format_args!("warning: {}: {warning}", path.display()));
     }
     Ok(input)
 }

@@ -9,6 +9,9 @@ use std::process::{Command, Output};
 /// `uname -r` of the made-up kernel.
 pub(crate) const RELEASE: &str = "6.1.0-9-test";
 
+/// Bytes of the optional header of a 64-bit PE file with its 16 directories.
+const OPTIONAL_HEADER: usize = 240;
+
 /// A directory with `boot`, `lib/modules` and `iguana-init`, as in an unpacked kernel package.
 pub(crate) struct System(tempfile::TempDir);
 
@@ -88,6 +91,25 @@ pub(crate) fn kernel(release: &str) -> Vec<u8> {
     head[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
     let text = format!("{release} (nobody) #1");
     head[0x300..0x300 + text.len()].copy_from_slice(text.as_bytes());
+    head
+}
+
+/// The same with the headers of a UEFI program (PE), which has no sections.
+pub(crate) fn uefi_kernel(release: &str) -> Vec<u8> {
+    // Offset of the PE header in the DOS header, and the end of the kernel's own header.
+    const PE: std::ops::Range<usize> = 0x3c..0x40;
+    // Bytes of the signature and the file header, with the number of sections and the size of the optional header.
+    const FILE_HEADER: usize = 24;
+    const SECTIONS: std::ops::Range<usize> = 6..8;
+    let program = fs::read("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").unwrap();
+    let start = u32::from_le_bytes(program[PE].try_into().unwrap()) as usize;
+    let mut headers = program[start..][..FILE_HEADER + OPTIONAL_HEADER].to_vec();
+    headers[SECTIONS].fill(0);
+    let mut head = kernel(release);
+    head[..2].copy_from_slice(b"MZ");
+    let end = head.len() as u32;
+    head[PE].copy_from_slice(&end.to_le_bytes());
+    head.extend(headers);
     head
 }
 

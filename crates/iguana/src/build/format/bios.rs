@@ -1,6 +1,7 @@
 //! GRUB, for machines whose firmware is a BIOS.
 
 use crate::build::tool::{self, Tool, packaged_file};
+use crate::temporary;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
@@ -73,7 +74,7 @@ pub(super) fn for_disk(sector: u64, number: u32) -> Result<OnDisk> {
 /// GRUB's core for `target` with the file system `drivers`. It looks for its configuration in the directory `prefix`.
 fn core(target: &str, prefix: &str, drivers: &[&str]) -> Result<Vec<u8>> {
     packaged_file(&Path::new(HOME).join("modinfo.sh"), PACKAGE)?;
-    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let directory = temporary::directory()?;
     let image = directory.path().join("core.img");
     let mut make = MKIMAGE.command()?;
     make.args(["--directory", HOME, "--format", target, "--prefix", prefix, "--output"]).arg(&image);

@@ -2,6 +2,7 @@
 
 use super::files::{Files, directories, stage};
 use crate::build::tool::{self, Tool};
+use crate::temporary;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::Path;
@@ -33,7 +34,7 @@ const SERIAL: &str = "49475541";
 /// A file system with the label `label` that holds `files`, each with the modification time `date`.
 #[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 pub(super) fn image(label: &str, files: &Files, date: u32) -> Result<Vec<u8>> {
-    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let directory = temporary::directory()?;
     let (tree, image) = (directory.path().join("tree"), directory.path().join("image"));
     fs::create_dir(&tree).context("cannot create a temporary directory")?;
     stage(files, &tree, date)?;

@@ -6,6 +6,7 @@ use super::medium::{self, END, LABEL};
 use super::parts::Parts;
 use super::{bios, fat};
 use crate::build::tool::{self, Tool};
+use crate::temporary;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -22,7 +23,7 @@ const UEFI_LABEL: &str = "IGUANA-EFI";
 /// The bytes of the image of `parts`.
 pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
     XORRISO.command()?;
-    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let directory = temporary::directory()?;
     let at = |name: &str| directory.path().join(name);
     let mut more = parts.added.clone();
     more.push((BIOS_PROGRAM.into(), bios::for_disc()?));

@@ -2,6 +2,7 @@
 
 use crate::build::tool;
 use crate::build::tool::Tool;
+use crate::temporary;
 use anyhow::{Context, Result, ensure};
 use hint::{WithHint, hinted};
 use std::fs;
@@ -48,7 +49,7 @@ impl Signer {
     /// Signs `program` and verifies the signature, which contains the time of signing.
     #[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
     pub(super) fn sign(&self, program: &[u8]) -> Result<Vec<u8>> {
-        let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+        let directory = temporary::directory()?;
         let [unsigned, signed] = ["unsigned.efi", "signed.efi"].map(|name| directory.path().join(name));
         fs::write(&unsigned, program).context("cannot write into a temporary directory")?;
         let mut sign = SBSIGN.command()?;

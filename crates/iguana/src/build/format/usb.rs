@@ -7,6 +7,7 @@ use super::parts::Parts;
 use super::{bios, fat};
 use crate::build::tool;
 use crate::build::tool::Tool;
+use crate::temporary;
 use anyhow::{Context, Result, ensure};
 use oci_reference::Digest;
 use std::fs::{self, File};
@@ -52,7 +53,7 @@ pub(super) fn image(parts: &Parts) -> Result<Vec<u8>> {
 /// An empty disk with the partitions, written by sfdisk(8).
 #[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 fn partitioned(sectors: u64, seed: &str) -> Result<Vec<u8>> {
-    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let directory = temporary::directory()?;
     let (disk, table) = (directory.path().join("disk"), directory.path().join("table"));
     let size = (FILES_START + sectors + TABLE).next_multiple_of(BIOS_START) * SECTOR;
     File::create(&disk).and_then(|file| file.set_len(size)).context("cannot create a temporary file")?;

@@ -4,6 +4,7 @@ use super::closure::Closure;
 use super::source::ModuleTree;
 use super::{squashfs, staging};
 use crate::cache::Cache;
+use crate::temporary;
 use anyhow::{Context, Result, ensure};
 use hint::hinted;
 use oci_reference::Digest;
@@ -85,7 +86,7 @@ fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
 
 #[expect(clippy::disallowed_methods, reason = "only this user can write to a temporary directory")]
 fn make(directory: &Path, source: &ModuleTree, release: &str, wanted: &[String]) -> Result<()> {
-    let staged = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let staged = temporary::directory()?;
     let root = staged.path().join("modules");
     let closure = staging::fill(&root, source, release, wanted)?;
     let early = early(&closure, source)?;
