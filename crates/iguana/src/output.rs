@@ -3,6 +3,7 @@
 //! The text may contain untrusted parts: file names, workflows, answers of registries. It is escaped here, once.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -52,6 +53,13 @@ pub(crate) fn write_lines(stream: impl Write, laid_out: &str) -> Result<()> {
     write(stream, &lines.join("\n"))
 }
 
+/// Writes `value` as JSON (RFC 8259), laid out in lines. Untrusted text in it neither controls a terminal nor is a
+/// command of a CI service.
+pub(crate) fn write_json(stream: impl Write, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot write the output as JSON")?;
+    write(stream, &(printable::json(&text) + "\n"))
+}
+
 /// Writes all of `text`. A reader that closes the pipe early, such as `head`, is no error.
 pub(crate) fn write(mut stream: impl Write, text: &str) -> Result<()> {
     match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
@@ -81,6 +89,20 @@ mod tests {
     fn a_closed_pipe_is_not_a_failure_but_a_full_disk_is() {
         assert!(write(Refusing(ErrorKind::BrokenPipe), "text").is_ok());
         assert!(write(Refusing(ErrorKind::StorageFull), "text").is_err());
+    }
+
+    #[test]
+    fn json_escapes_untrusted_text() {
+        let value =
+            serde_json::json!({"job": "##vso[a]b ##[error]", "error": "\u{9b}31m gpj\u{202e}exe \u{7f}"});
+        let mut written = Vec::new();
+        write_json(&mut written, &value).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert!(
+            !written.contains("##") && written.chars().all(|c| c == '\n' || !printable::is_hidden(c)),
+            "{written}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), value);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use workflow::render;
 
 /// All findings; with `has_plans` also the job order, which is null for a workflow that cannot run.
-pub(super) fn text(documents: &[Document], has_plans: bool) -> String {
+pub(super) fn report(documents: &[Document], has_plans: bool) -> Value {
     let files: Vec<Value> = documents.iter().map(|document| file(document, has_plans)).collect();
-    format!("{:#}\n", json!({ "files": files }))
+    json!({ "files": files })
 }
 
 fn file(document: &Document, has_plan: bool) -> Value {

@@ -153,8 +153,8 @@ impl Options {
             Format::Human => {
                 output::write_lines(stdout(), &human::text(documents, self.color.is_for(&stdout())))
             }
-            Format::Json => output::write(stdout(), &printable::json(&json::text(documents, self.plan))),
-            Format::Sarif => output::write(stdout(), &printable::json(&sarif::text(documents))),
+            Format::Json => output::write_json(stdout(), &json::report(documents, self.plan)),
+            Format::Sarif => output::write_json(stdout(), &sarif::report(documents)),
             Format::Github => output::write(stdout(), &github::text(documents)),
         }
     }

@@ -9,14 +9,14 @@ const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
 /// The SARIF log of one run.
-pub(super) fn text(documents: &[Document]) -> String {
+pub(super) fn report(documents: &[Document]) -> Value {
     let results: Vec<Value> = documents.iter().flat_map(findings::of).map(|told| result(&told)).collect();
     let run = json!({
         "tool": { "driver": driver() },
         "columnKind": "unicodeCodePoints",
         "results": results,
     });
-    format!("{:#}\n", json!({ "$schema": SCHEMA, "version": "2.1.0", "runs": [run] }))
+    json!({ "$schema": SCHEMA, "version": "2.1.0", "runs": [run] })
 }
 
 fn driver() -> Value {

@@ -12,7 +12,6 @@ use disk::TrialDisk;
 use hint::WithHint;
 use iguana_vm::{Machine, Qemu, Serial};
 use outcome::{Events, Outcome};
-use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -65,7 +64,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<Exi
     }
     let mut initrd = tempfile::tempfile().context("cannot create a temporary file")?;
     initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
-    let events = Events::new()?;
+    let events = Events::receive()?;
     let machine = Machine {
         initrd: Some(path_of(&initrd)),
         append: trial.command_line(),
@@ -107,8 +106,8 @@ impl Trial {
     }
 }
 
-/// A path to an unnamed temporary file, which QEMU can open as long as this process lives.
-fn path_of(file: &File) -> PathBuf {
+/// A path to an unnamed temporary file or a pipe, which QEMU can open as long as this process lives.
+fn path_of(file: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
 

@@ -1,18 +1,28 @@
 //! What became of the workflow: read from the events that the virtual machine sends.
+//!
+//! A guest may send anything. Its events are read while it runs, so that neither a file nor memory collects them, and
+//! only the parts of the outcome are kept, up to [`LIMIT`].
 
 use super::path_of;
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use events::{Event, Outcome as Ended, Record, Seconds};
 use hint::hinted;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, PipeWriter, Read as _};
+use std::thread::{self, JoinHandle};
 
-/// The events of a virtual machine, received in a file without a name.
+/// Bytes of one event, and of the ended jobs together; the log of events has as many (docs/limits.md). The longest
+/// event is a failure with 20 lines of output, each of 16 KiB at most.
+const LIMIT: usize = 4 << 20;
+
+/// The events of a virtual machine, which are read while it runs.
 #[derive(Debug)]
-pub(super) struct Events(File);
+pub(super) struct Events {
+    port: PipeWriter,
+    outcome: JoinHandle<Result<Outcome>>,
+}
 
 /// What became of a workflow, as `--output json` prints it.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -49,15 +59,18 @@ struct Job {
 
 impl Events {
     /// # Errors
-    /// When no temporary file can be made.
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self(tempfile::tempfile().context("cannot make a temporary file")?))
+    /// When no pipe or thread can be made.
+    pub(super) fn receive() -> Result<Self> {
+        let (reader, port) = io::pipe().context("cannot make a pipe")?;
+        let read = move || Outcome::of(BufReader::new(reader));
+        let outcome = thread::Builder::new().name("events".into()).spawn(read);
+        Ok(Self { port, outcome: outcome.context("cannot start a thread")? })
     }
 
     /// QEMU's arguments for the port from which they come.
     pub(super) fn arguments(&self) -> [OsString; 6] {
         let mut file = OsString::from("file,id=events,path=");
-        file.push(path_of(&self.0));
+        file.push(path_of(&self.port));
         let port = format!("virtserialport,chardev=events,name={}", events::PORT);
         ["-device".into(), "virtio-serial-pci".into(), "-chardev".into(), file, "-device".into(), port.into()]
     }
@@ -65,22 +78,33 @@ impl Events {
     /// What they tell, after the machine has ended.
     ///
     /// # Errors
-    /// When the file cannot be read, or a line is no event.
-    pub(super) fn outcome(mut self) -> Result<Outcome> {
-        self.0.rewind().context("cannot read the events of the virtual machine")?;
-        Outcome::of(BufReader::new(self.0))
+    /// When they cannot be read, or exceed a limit.
+    pub(super) fn outcome(self) -> Result<Outcome> {
+        // The pipe ends when nobody can write to it.
+        drop(self.port);
+        self.outcome
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread that reads them panicked")))
+            .context("cannot read the events of the virtual machine")
     }
 }
 
 impl Outcome {
-    fn of(lines: impl BufRead) -> Result<Self> {
-        let mut outcome = Self::default();
-        for line in lines.lines() {
-            let line = line.context("cannot read the events of the virtual machine")?;
-            // Its last line may be cut off; one of another version may hold events that are not known here.
-            if let Ok(record) = serde_json::from_str::<Record>(&line) {
-                outcome.add(record);
+    fn of(mut events: impl BufRead) -> Result<Self> {
+        let (mut outcome, mut line, mut jobs) = (Self::default(), Vec::new(), 0);
+        while events.by_ref().take(LIMIT as u64).read_until(b'\n', &mut line)? > 0 {
+            // The last line may be cut off; one of another version may hold events that are not known here.
+            let record = serde_json::from_slice::<Record>(&line).ok();
+            if record.as_ref().is_some_and(|record| matches!(record.event, Event::JobEnd { .. })) {
+                jobs += line.len();
             }
+            if jobs > LIMIT || (line.len() == LIMIT && !line.ends_with(b"\n")) {
+                // The machine goes on: its console shows more than these events.
+                io::copy(&mut events, &mut io::sink())?;
+                return Err(too_long(if jobs > LIMIT { "the ended jobs have" } else { "one event has" }));
+            }
+            record.into_iter().for_each(|record| outcome.add(record));
+            line.clear();
         }
         Ok(outcome)
     }
@@ -118,7 +142,7 @@ impl Outcome {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn print(&self) -> Result<()> {
-        output::write(std::io::stdout(), &(serde_json::to_string_pretty(self)? + "\n"))
+        output::write_json(io::stdout(), self)
     }
 
     /// # Errors
@@ -132,6 +156,13 @@ impl Outcome {
             "its console says why: a panic of the kernel, say, or Ctrl-A X",
         ))
     }
+}
+
+fn too_long(what: &str) -> anyhow::Error {
+    hinted(
+        format!("{what} more than {LIMIT} bytes"),
+        "no workflow has so much to tell: a container or the kernel of the virtual machine wrote to the port of the events",
+    )
 }
 
 #[cfg(test)]
@@ -148,6 +179,51 @@ mod tests {
 
     fn decided(decision: Decision) -> Event {
         Event::Decided { decision, text: Text::of("handover: power off") }
+    }
+
+    fn read(events: impl io::Read) -> Result<Outcome> {
+        Outcome::of(BufReader::new(events))
+    }
+
+    #[test]
+    fn an_endless_event_line_is_refused_at_the_limit() {
+        let mut endless = io::repeat(b'x').take(16 * LIMIT as u64);
+        let error = read(&mut endless).unwrap_err().to_string();
+        assert_eq!(error, format!("one event has more than {LIMIT} bytes"));
+        assert_eq!(endless.limit(), 0, "a pipe that nobody reads would stop the machine");
+    }
+
+    #[test]
+    fn ended_jobs_are_refused_beyond_the_limit() {
+        let id = "x".repeat(LIMIT / 8);
+        let ended = format!(
+            "{{\"uptime\":1.0,\"time\":\"\",\"event\":\"job-end\",\"job\":\"{id}\",\"outcome\":\"success\",\"seconds\":null,\"why\":null}}\n"
+        );
+        assert_eq!(read(ended.repeat(7).as_bytes()).unwrap().jobs.len(), 7);
+        let error = read(ended.repeat(8).as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, format!("the ended jobs have more than {LIMIT} bytes"));
+    }
+
+    #[test]
+    fn bytes_that_are_not_events_are_skipped() {
+        let decided = Record::new(2.0, UNIX_EPOCH, decided(Decision::PowerOff)).line().unwrap();
+        let sent = [b"\xff\n".as_slice(), b"\0{\n", decided.as_bytes(), b"\xfe"].concat();
+        assert!(read(sent.as_slice()).unwrap().is_success());
+    }
+
+    #[test]
+    fn events_are_read_while_they_are_written() {
+        let events = Events::receive().unwrap();
+        let port = events.arguments().into_iter().find_map(|argument| {
+            argument.to_str()?.strip_prefix("file,id=events,path=").map(ToOwned::to_owned)
+        });
+        let mut guest = std::fs::OpenOptions::new().write(true).open(port.unwrap()).unwrap();
+        let other = vec![b'\n'; 1 << 20];
+        io::Write::write_all(&mut guest, &other).unwrap();
+        let decided = Record::new(2.0, UNIX_EPOCH, decided(Decision::PowerOff)).line().unwrap();
+        io::Write::write_all(&mut guest, decided.as_bytes()).unwrap();
+        drop(guest);
+        assert!(events.outcome().unwrap().is_success());
     }
 
     #[test]
