@@ -12,6 +12,8 @@ use iguana_lab::signing::{self, Attachment, Key, MANIFEST, Repository, SIGNATURE
 use iguana_lab::{program, scratch_directory};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
@@ -376,15 +378,25 @@ fn a_trust_accepts_no_workflow_by_omission() -> Result<()> {
     Ok(())
 }
 
-/// As with skopeo: naming a trust directory means that something is demanded.
-#[test]
-fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
+/// Changes a trust directory that has no policy yet.
+type Damage = fn(&Path) -> Result<()>;
+
+fn any_policy(trust: &Path) -> Result<()> {
+    Ok(fs::write(trust.join("policy.json"), iguana_lab::bundle::ANYTHING)?)
+}
+
+fn dangling(trust: &Path, name: &str) -> Result<()> {
+    any_policy(trust)?;
+    let _ = fs::remove_file(trust.join(name));
+    Ok(symlink("nowhere", trust.join(name))?)
+}
+
+/// Each command that takes a trust directory fails with one that has this damage, and says the words.
+fn every_command_refuses(damages: &[(&str, Damage)]) -> Result<()> {
     let lab = lab_of_workflows("")?;
     let room = lab.room.path();
-    let (workflow, trust) = (room.join("workflow.yaml"), room.join("bare"));
+    let (workflow, trust, whole) = (room.join("workflow.yaml"), room.join("bare"), room.join("whole"));
     fs::write(&workflow, a_workflow(&lab, ""))?;
-    fs::create_dir_all(&trust)?;
-    fs::write(trust.join("registries.conf"), insecure(&here(&lab.registry)))?;
     let kernel = iguana_lab::kernel::Kernel::debian(iguana_lab::kernel::Flavour::Cloud)?;
     let run = |program_name: &str, words: &[&str]| -> Result<Output> {
         Ok(Command::new(program(program_name)).args(words).current_dir(room).output()?)
@@ -404,43 +416,61 @@ fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
         let mut command = iguana_lab::initrd::command(&kernel, &room.join("initrd"));
         Ok(command.args(["--trust", "bare"]).current_dir(room).output()?)
     };
-    says(
-        &run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?,
-        1,
-        &["cannot read the trust directory"],
-    );
-    fs::create_dir_all(room.join("whole"))?;
-    fs::copy(trust.join("registries.conf"), room.join("whole/registries.conf"))?;
-    fs::write(room.join("whole/policy.json"), iguana_lab::bundle::ANYTHING)?;
-    says(&run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"])?, 0, &[]);
-    for (words, lay) in [
-        ("has no `policy.json`", None),
-        ("dangling symbolic link", Some("policy.json")),
-        ("dangling symbolic link", Some("iguana.conf")),
-        ("dangling symbolic link", Some("registries.d")),
-        ("dangling symbolic link", Some("ca")),
-        ("dangling symbolic link", Some("auth.json")),
-    ] {
-        if let Some(name) = lay {
-            if name != "policy.json" {
-                fs::write(trust.join("policy.json"), iguana_lab::bundle::ANYTHING)?;
-            }
-            std::os::unix::fs::symlink("nowhere", trust.join(name))?;
-        }
-        for (program_name, command) in &commands {
-            let output = run(program_name, command)?;
+    let bundle = || run("iguana", &["bundle", "workflow.yaml", "--output", "good.tar", "--trust", "whole"]);
+    says(&bundle()?, 1, &["cannot read the trust directory"]);
+    fs::create_dir_all(&whole)?;
+    fs::write(whole.join("registries.conf"), insecure(&here(&lab.registry)))?;
+    any_policy(&whole)?;
+    says(&bundle()?, 0, &[]);
+    for (words, damage) in damages {
+        fs::create_dir_all(&trust)?;
+        fs::write(trust.join("registries.conf"), insecure(&here(&lab.registry)))?;
+        damage(&trust)?;
+        let outputs = commands.iter().map(|(name, command)| Ok((command.clone(), run(name, command)?)));
+        for done in outputs.chain([build().map(|output| (vec!["build"], output))]) {
+            let (command, output) = done?;
             assert!(!output.status.success(), "{command:?}: {}", text(&output));
             assert!(text(&output).contains(words), "{command:?}: `{words}` is not in {}", text(&output));
         }
-        let output = build()?;
-        assert!(!output.status.success() && text(&output).contains(words), "build: {}", text(&output));
-        if let Some(name) = lay {
-            fs::remove_file(trust.join(name))?;
-        }
+        fs::remove_dir_all(&trust)?;
     }
     assert!(!room.join("initrd").exists() && !room.join("b.tar").exists());
     assert_eq!(fs::read_dir(room.join("root")).into_iter().flatten().count(), 0);
     Ok(())
+}
+
+/// As with skopeo: naming a trust directory means that something is demanded.
+#[test]
+fn a_named_trust_without_a_policy_is_an_error_everywhere() -> Result<()> {
+    every_command_refuses(&[
+        ("has no `policy.json`", |_| Ok(())),
+        ("dangling symbolic link", |trust| dangling(trust, "policy.json")),
+        ("dangling symbolic link", |trust| dangling(trust, "iguana.conf")),
+        ("dangling symbolic link", |trust| dangling(trust, "registries.d")),
+        ("dangling symbolic link", |trust| dangling(trust, "ca")),
+        ("dangling symbolic link", |trust| dangling(trust, "auth.json")),
+    ])
+}
+
+fn no_key(trust: &Path, demand: &serde_json::Value) -> Result<()> {
+    fs::create_dir_all(trust.join("keys"))?;
+    fs::write(trust.join("keys/damaged.pub"), "damaged")?;
+    Ok(fs::write(trust.join("policy.json"), json!({"default": [demand]}).to_string())?)
+}
+
+/// Otherwise a boot would be the first to find it.
+#[test]
+fn a_named_trust_with_a_damaged_key_is_an_error_everywhere() -> Result<()> {
+    every_command_refuses(&[
+        ("keys/damaged.pub`: it contains no `BEGIN PUBLIC KEY`", |trust| {
+            no_key(trust, &json!({"type": "sigstoreSigned", "keyPath": "keys/damaged.pub"}))
+        }),
+        ("keys/damaged.pub`: it contains no `BEGIN PUBLIC KEY`", |trust| {
+            no_key(trust, &json!({"type": "insecureAcceptAnything"}))?;
+            let rules = "[[workflow.accept]]\nname = 'a'\nkeys = ['keys/damaged.pub']\n";
+            Ok(fs::write(trust.join("iguana.conf"), rules)?)
+        }),
+    ])
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The trust directory: `/etc/containers` of an initrd, or a directory on a workstation that will become it. It has
 //! the same files as podman's configuration, and `iguana.conf`.
 
+use super::rules;
 use super::rules::Rules;
 use anyhow::Context as _;
 use fetch::http;
@@ -64,10 +65,11 @@ impl Trust {
     }
 
     /// Reads a directory that the user named. It must exist and have a policy, because naming a trust directory means
-    /// that something is demanded.
+    /// that something is demanded. Every key and certificate that its files name is parsed: otherwise a boot would be
+    /// the first to find a damaged one.
     ///
     /// # Errors
-    /// When it or the policy does not exist, or a file in it cannot be read or understood.
+    /// When it or the policy does not exist, or a file in it, or one that they name, cannot be read or understood.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         std::fs::read_dir(directory)
             .with_context(|| format!("cannot read the trust directory `{}`", directory.display()))
@@ -83,7 +85,11 @@ impl Trust {
                  \"insecureAcceptAnything\"}]}` allows all",
             ));
         }
-        Self::from_directory(directory)
+        let trust = Self::from_directory(directory)?;
+        let cannot = |file| format!("cannot use `{}`", directory.join(file).display());
+        trust.policy.check_keys().with_context(|| cannot(policy::FILE))?;
+        trust.rules.workflow_keys().with_context(|| cannot(rules::FILE))?;
+        Ok(trust)
     }
 
     /// Reads the trust directory of this machine, which may have none.
@@ -191,4 +197,59 @@ fn registries(files: &Files) -> anyhow::Result<Registries> {
         }
     }
     Ok(registries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_trust::testing::Signer;
+    use std::fs;
+
+    /// Opens a trust directory with a good key `good.pub` and a file `bad.pub` that is no key.
+    fn opened(policy: &str, rules: &str) -> anyhow::Result<Trust> {
+        let room = tempfile::tempdir()?;
+        for (name, content) in [
+            ("policy.json", policy),
+            ("iguana.conf", rules),
+            ("good.pub", &Signer::new().pem()),
+            ("bad.pub", "no"),
+        ] {
+            fs::write(room.path().join(name), content)?;
+        }
+        Trust::open(room.path())
+    }
+
+    fn policy(demand: &str) -> String {
+        let signed = format!(r#"{{"type": "sigstoreSigned", {demand}}}"#);
+        format!(
+            r#"{{"default": [{{"type": "reject"}}], "transports": {{"docker": {{"r.example/a": [{signed}]}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn every_key_that_a_named_trust_directory_names_is_parsed_when_it_is_opened() {
+        opened(&policy(r#""keyPath": "good.pub", "rekorPublicKeyPath": "good.pub""#), "").unwrap();
+        let fulcio = r#""rekorPublicKeyPath": "good.pub", "fulcio": {"oidcIssuer": "i", "subjectEmail": "e", "caPath""#;
+        for (demand, expected) in [
+            (r#""keyPath": "bad.pub""#.to_owned(), "bad.pub`: it contains no `BEGIN PUBLIC KEY`"),
+            (r#""keyPath": "/etc/containers/bad.pub""#.into(), "bad.pub`: it contains no `BEGIN PUBLIC KEY`"),
+            (r#""keyPath": "none.pub""#.into(), "none.pub`: it does not exist"),
+            (r#""keyPaths": ["good.pub", "bad.pub"]"#.into(), "bad.pub`: it contains no `BEGIN PUBLIC KEY`"),
+            (r#""keyData": "bm8=""#.into(), "in the policy: it contains no `BEGIN PUBLIC KEY`"),
+            (r#""keyPath": "good.pub", "rekorPublicKeyPath": "bad.pub""#.into(), "bad.pub`: it contains no"),
+            (format!(r#"{fulcio}: "bad.pub"}}"#), "bad.pub`: it contains no `BEGIN CERTIFICATE`"),
+            (format!(r#"{fulcio}: "good.pub"}}"#), "good.pub`: it contains no `BEGIN CERTIFICATE`"),
+        ] {
+            let error = format!("{:#}", opened(&policy(&demand), "").unwrap_err());
+            assert!(error.contains("policy.json`: ") && error.contains(expected), "{demand}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_workflows_are_parsed_when_it_is_opened() {
+        let rules = |key| format!("[[workflow.accept]]\nname = 'a'\nkeys = ['good.pub', '{key}']\n");
+        opened(&policy(r#""keyPath": "good.pub""#), &rules("good.pub")).unwrap();
+        let error = opened(&policy(r#""keyPath": "good.pub""#), &rules("bad.pub")).unwrap_err();
+        assert!(format!("{error:#}").contains("iguana.conf`: cannot use the key"), "{error:#}");
+    }
 }

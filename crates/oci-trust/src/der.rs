@@ -3,7 +3,6 @@
 /// Universal tags (X.690, section 8.1.2; X.680, section 8.4).
 #[cfg(feature = "keyless")]
 pub(super) const BOOLEAN: u8 = 0x01;
-#[cfg(feature = "keyless")]
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 #[cfg(feature = "keyless")]

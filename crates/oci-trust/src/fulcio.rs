@@ -61,12 +61,12 @@ impl Authority {
     /// An authority from its certificates in PEM.
     ///
     /// # Errors
-    /// When there is no certificate.
+    /// When there is no certificate, or one cannot be used.
     pub(super) fn new(pem: &[u8], issuer: &str, email: &str) -> anyhow::Result<Self> {
         let roots = certificates(pem)
             .and_then(|roots| roots.into_iter().map(Root::new).collect::<Result<Vec<_>, _>>());
-        let roots = roots.context("cannot use the CA of `fulcio`")?;
-        ensure!(!roots.is_empty(), "the CA of `fulcio` contains no `BEGIN CERTIFICATE`");
+        let roots = roots?;
+        ensure!(!roots.is_empty(), "it contains no `BEGIN CERTIFICATE`");
         Ok(Self { roots, issuer: issuer.to_owned(), email: email.to_owned() })
     }
 
@@ -172,6 +172,8 @@ impl Authority {
 impl Root {
     /// A root from a certificate, which must be allowed to issue code signing certificates.
     fn new(certificate: CertificateDer<'static>) -> anyhow::Result<Self> {
+        anchor_from_trusted_cert(&certificate)
+            .map_err(|error| anyhow::anyhow!("the certificate is malformed: {error}"))?;
         let (not_before, not_after) = validity(&certificate).context("its validity is malformed")?;
         let extensions = extensions(&certificate).context("it has no extensions, or malformed ones")?;
         let constraints = find(&extensions, BASIC_CONSTRAINTS)?.context("it is not a CA certificate")?;

@@ -126,8 +126,7 @@ pub(crate) type Found = (String, File);
 /// The files of a trust directory that goes into an initrd. Fails if one of them has no meaning there.
 pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
     let trust = Trust::open(directory)?;
-    trust.policy.check_keys()?;
-    trust.rules.workflow_keys()?;
+    trust.policy.check_places()?;
     let (files, mut found) = (Files::of(directory)?, Vec::new());
     for name in files.names()? {
         if name.to_ascii_uppercase().starts_with("README") {

@@ -272,21 +272,35 @@ impl Policy {
         })
     }
 
-    /// Checks that each key named in the policy is in the trust directory and can be used.
+    /// Checks that each key and certificate named in the policy exists and can be used.
     ///
     /// # Errors
-    /// For the first key that cannot be used.
+    /// For the first one that cannot be used.
     pub fn check_keys(&self) -> anyhow::Result<()> {
+        self.signatures().try_for_each(|signed| {
+            self.signers(&signed.signers)?;
+            signed.logs.as_deref().map(|logs| self.logs(logs)).transpose().map(drop)
+        })
+    }
+
+    /// Checks that each key and certificate named in the policy is in the trust directory, as an initrd needs it.
+    ///
+    /// # Errors
+    /// For the first one that is elsewhere.
+    pub fn check_places(&self) -> anyhow::Result<()> {
+        self.signatures().try_for_each(|signed| {
+            let mut sources = signed.signers.files().iter().chain(signed.logs.iter().flatten());
+            sources.try_for_each(|source| self.check_place(source))
+        })
+    }
+
+    /// The requirements that name keys or certificates.
+    fn signatures(&self) -> impl Iterator<Item = &SigstoreSigned> {
         let lists = self.transports.iter().flat_map(|(_, scopes)| scopes.iter().map(|(_, list)| list));
-        for requirement in lists.chain([&self.default]).flatten() {
-            if let Requirement::SigstoreSigned(signed) = requirement {
-                self.signers(&signed.signers)?;
-                signed.logs.as_deref().map(|logs| self.logs(logs)).transpose()?;
-                let mut sources = signed.signers.files().iter().chain(signed.logs.iter().flatten());
-                sources.try_for_each(|source| self.check_place(source))?;
-            }
-        }
-        Ok(())
+        lists.chain([&self.default]).flatten().filter_map(|requirement| match requirement {
+            Requirement::SigstoreSigned(signed) => Some(signed),
+            _ => None,
+        })
     }
 
     fn check_place(&self, source: &KeySource) -> anyhow::Result<()> {
@@ -310,7 +324,8 @@ impl Policy {
             SignerSource::Keys(keys) => Signers::Keys(self.keys(keys)?),
             #[cfg(feature = "keyless")]
             SignerSource::Fulcio { authority, issuer, email } => {
-                Signers::Subject(Authority::new(&self.bytes(authority)?, issuer, email)?)
+                let trusted = Authority::new(&self.bytes(authority)?, issuer, email);
+                Signers::Subject(trusted.with_context(|| self.cannot_use("CA of `fulcio`", authority))?)
             }
         })
     }
@@ -320,18 +335,30 @@ impl Policy {
     }
 
     fn logs(&self, sources: &[KeySource]) -> anyhow::Result<Vec<PublicKey>> {
-        let keys = self.keys(sources)?;
-        ensure!(keys.iter().all(PublicKey::is_ecdsa), "the key of a transparency log must be an ECDSA key");
-        Ok(keys)
+        let log = |source| {
+            let key = self.key(source)?;
+            let is_ecdsa = key.is_ecdsa();
+            ensure!(
+                is_ecdsa,
+                "{}: it is not an ECDSA key",
+                self.cannot_use("key of a transparency log", source)
+            );
+            Ok(key)
+        };
+        sources.iter().map(log).collect()
     }
 
     fn key(&self, source: &KeySource) -> anyhow::Result<PublicKey> {
-        PublicKey::from_pem(&self.bytes(source)?).with_context(|| match source {
-            KeySource::Data(_) => "cannot use a key in the policy".into(),
+        PublicKey::from_pem(&self.bytes(source)?).with_context(|| self.cannot_use("key", source))
+    }
+
+    fn cannot_use(&self, what: &str, source: &KeySource) -> String {
+        match source {
+            KeySource::Data(_) => format!("cannot use the {what} in the policy"),
             KeySource::File(path) => {
-                format!("cannot use the key `{}`", place_in(&self.directory, path).display())
+                format!("cannot use the {what} `{}`", place_in(&self.directory, path).display())
             }
-        })
+        }
     }
 
     fn bytes(&self, source: &KeySource) -> anyhow::Result<Vec<u8>> {
