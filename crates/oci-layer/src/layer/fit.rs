@@ -1,8 +1,9 @@
 //! Fits a layer to the lower ones: plans the content of its copy as a tree of values, and then makes it by hard links.
 
 use super::LowerDependencies;
+use super::links;
 use super::metadata::{Maker, Metadata};
-use super::root::{LINKS_LIMIT, check_depth, is_stat_of_whiteout, make_opaque, make_whiteout, stat};
+use super::root::{check_depth, is_stat_of_whiteout, make_opaque, make_whiteout, stat};
 use super::view::{Follow, Seen, View};
 use crate::store::Layer;
 use anyhow::{Context as _, bail};
@@ -204,17 +205,9 @@ impl Plan<'_> {
 
     /// Plans the hard links whose targets the layer itself does not have. One may lead to another.
     fn links(&mut self) -> anyhow::Result<()> {
-        let mut waiting: Vec<&(PathBuf, PathBuf)> = self.layer.lower_dependencies().links.iter().collect();
-        for _ in 0..LINKS_LIMIT {
-            let mut left = Vec::new();
-            for link in waiting {
-                if !self.link(&link.0, &link.1)? {
-                    left.push(link);
-                }
-            }
-            waiting = left;
-        }
-        let Some((path, target)) = waiting.first() else { return Ok(()) };
+        let waiting = self.layer.lower_dependencies().links.clone();
+        let left = links::make_all(waiting, |path, target| self.link(path, target))?;
+        let Some((path, target)) = left.first() else { return Ok(()) };
         Err(hinted(
             format!(
                 "the hard link `{}` refers to `{}`, which neither its layer nor one below it contains",

@@ -7,6 +7,7 @@
 mod archive;
 mod assembly;
 mod fit;
+mod links;
 mod memory;
 mod metadata;
 mod pax;
@@ -25,7 +26,7 @@ use archive::{Archive, ArchiveEntry, EntryKind};
 use memory::Memory;
 use metadata::{Maker, Metadata};
 use oci_reference::digest::Digest;
-use root::{LINKS_LIMIT, Purpose, Root, kind, make_opaque, make_whiteout, open_directory, relative, stat};
+use root::{Purpose, Root, kind, make_opaque, make_whiteout, open_directory, relative, stat};
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fchmod, fremovexattr, fstatvfs, ftruncate, linkat, makedev, mknodat,
@@ -470,29 +471,30 @@ impl Unpacker {
         Ok(lower_dependencies)
     }
 
-    /// Makes the remaining hard links. One may lead to another that waits, too, in chains as long as those of symbolic
-    /// links.
+    /// Makes the remaining hard links, of which one may lead to another.
     fn link_the_rest(&mut self) -> anyhow::Result<()> {
-        for _ in 0..LINKS_LIMIT {
-            let waiting = std::mem::take(&mut self.links);
-            let before = waiting.len();
-            for (path, target) in waiting {
-                let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name());
-                let directory = self.root.find_directly(above)?;
-                let place = OpenDirectory { path: above.to_owned(), directory };
-                let is_made = match name {
-                    Some(name) => self.hard_link(&place, name, &target),
-                    None => Ok(true),
-                };
-                if !is_made.with_context(|| format!("cannot unpack `{}`", path.display()))? {
-                    self.links.insert(path, target);
-                }
-            }
-            if self.links.len() == before {
-                break;
-            }
-        }
+        let waiting = std::mem::take(&mut self.links).into_iter().collect();
+        let left = links::make_all(waiting, |path, target| {
+            let made = self.link_late(path, target);
+            made.with_context(|| format!("cannot unpack `{}`", path.display()))
+        })?;
+        self.links.extend(left);
         Ok(())
+    }
+
+    /// Makes one of them; `false` if its target does not exist.
+    fn link_late(&mut self, path: &Path, target: &Path) -> anyhow::Result<bool> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+        let place = match &self.parent {
+            Some((known, place)) if known == above && place.path == above => Rc::clone(place),
+            _ => match self.root.find_directly(above) {
+                // Another link has replaced the directory.
+                Err(error) if is_absent(&error) => return Ok(true),
+                found => Rc::new(OpenDirectory { path: above.to_owned(), directory: found? }),
+            },
+        };
+        self.parent = Some((above.to_owned(), Rc::clone(&place)));
+        self.hard_link(&place, name, target)
     }
 }
 
