@@ -3,7 +3,7 @@
 //! The first byte says what was asked, and whether the fixed fields are put right, which chance does seldom.
 #![no_main]
 
-use dhcp::{Answer, Kind, Learned, Lease, Question, Request, Resolver};
+use dhcp::{Answer, Datagram, Kind, Learned, Lease, Question, Request, Resolver};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ const HARDWARE_ADDRESS: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const FIXED: usize = 240;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    assert!(Datagram::parse(bytes).is_none_or(|found| found.payload.len() + 28 <= bytes.len()));
     let Some((&choice, packet)) = bytes.split_first() else { return };
     let mut packet = packet.to_vec();
     if choice & 0x80 == 0 {

@@ -44,6 +44,7 @@
 )]
 
 mod address;
+mod datagram;
 mod lease;
 mod message;
 mod name;
@@ -53,6 +54,7 @@ pub mod router;
 mod text;
 pub mod v6;
 
+pub use datagram::Datagram;
 pub use lease::{Lease, Route};
 pub use message::{Answer, CLIENT_PORT, Kind, LARGEST_MESSAGE, Question, Request, SERVER_PORT, Unanswered};
 pub use resolver::{Learned, Resolver};

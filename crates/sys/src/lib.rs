@@ -22,9 +22,11 @@
 #![expect(unsafe_code, reason = "this is the crate with the unsafe code of all others")]
 
 mod landlock;
+mod packets;
 mod watchdog;
 
 pub use landlock::inspect_own_processes_only;
+pub use packets::{Received, attach_filter, bind_to_packets, receive_packet};
 pub use watchdog::set_watchdog_timeout;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

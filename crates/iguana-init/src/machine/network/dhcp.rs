@@ -1,21 +1,22 @@
 //! A DHCPv4 client (RFC 2131) for one interface: obtains a lease and renews it.
 //!
-//! The crate `dhcp` encodes and decodes messages; states and sockets are here. The client asks servers to broadcast
-//! their answers, so that an ordinary UDP socket receives them before the interface has an address.
+//! The crate `dhcp` encodes and decodes messages; states are here. The client asks servers to broadcast their
+//! answers, as some cannot send to an address that the interface does not have yet.
 //!
 //! No packet may end this thread or the boot: an answer that cannot be used is reported, and the client waits for
 //! another. In the shipped program a panic ends the whole boot, so nothing here may panic.
 
+use super::channel::{Channel, Version};
 use super::firmware;
 use super::interfaces::Interface;
 use super::transaction::Transaction;
 use super::warnings::Warnings;
 use crate::report::Report;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use dhcp::{Answer, CLIENT_PORT, Kind, Lease, Question, Request, SERVER_PORT};
 use retry::{DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, Schedule};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,7 @@ fn get_and_renew(
 }
 
 struct Client<'a> {
-    socket: UdpSocket,
+    channel: Channel,
     hardware_address: [u8; 6],
     machine: Kind,
     warnings: &'a Warnings<'a>,
@@ -84,14 +85,18 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn open(interface: &Interface, warnings: &'a Warnings<'a>) -> anyhow::Result<Self> {
-        let socket =
-            bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
-        Ok(Self { socket, hardware_address: interface.hardware_address, machine: firmware::kind(), warnings })
+        let channel = Channel::open(interface, Version::V4, CLIENT_PORT)?;
+        Ok(Self {
+            channel,
+            hardware_address: interface.hardware_address,
+            machine: firmware::kind(),
+            warnings,
+        })
     }
 
     /// One transaction: DISCOVER, OFFER, REQUEST, ACK.
     fn get(&self) -> anyhow::Result<Lease> {
-        let transaction = Transaction::begin(&self.socket, self.warnings);
+        let transaction = Transaction::begin(&self.channel, self.warnings);
         let discover = self.request(Question::Discover);
         let Answer::Lease(offer) = ask(&transaction, discover, Ipv4Addr::BROADCAST, DHCP_LEASE)? else {
             bail!("the server refused (DHCPNAK)");
@@ -108,7 +113,7 @@ impl<'a> Client<'a> {
         for (when, until, server) in [(held.renew, held.rebind, held.server), (held.rebind, held.end, None)] {
             thread::sleep(when.saturating_sub(start.elapsed()));
             let to = server.unwrap_or(Ipv4Addr::BROADCAST);
-            let transaction = Transaction::begin(&self.socket, self.warnings);
+            let transaction = Transaction::begin(&self.channel, self.warnings);
             let request = self.request(Question::Renew { address: held.address, server });
             while start.elapsed() < until {
                 let total = until.saturating_sub(start.elapsed());
@@ -147,22 +152,6 @@ fn ask(
     };
     let to = SocketAddrV4::new(to, SERVER_PORT).into();
     transaction.ask(to, schedule, at, |packet| request.read_answer(packet))
-}
-
-fn bind(interface: &str) -> anyhow::Result<UdpSocket> {
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // Several interfaces are configured at once, each with its own socket.
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    sys::bind_to_interface(&socket, interface)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
-    let socket = UdpSocket::from(socket);
-    socket.set_broadcast(true)?;
-    Ok(socket)
 }
 
 #[cfg(test)]

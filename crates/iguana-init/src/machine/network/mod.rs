@@ -1,5 +1,6 @@
 //! The network: waits for an interface, brings it up, and obtains an address.
 
+mod channel;
 mod dhcp;
 mod firmware;
 mod interfaces;
@@ -22,7 +23,7 @@ use hint::hinted;
 use interfaces::Interface;
 use ipv6::Ipv6;
 use netlink::Netlink;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -225,30 +226,27 @@ impl PendingLeases {
         let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
         thread::spawn(move || {
             let warnings = Warnings::new(&interface.name, &report);
-            let held = Cell::new(None);
+            let held = RefCell::new(None);
             dhcp::hold_lease(&interface, &report, |lease| take(&interface, &held, lease, &found, &warnings))
         });
     }
 }
 
 /// Configures the interface by a lease, and passes both on. What the kernel refuses is told, and the client asks on. `held`
-/// is the address of the lease before.
+/// is the lease before.
 fn take(
     interface: &Interface,
-    held: &Cell<Option<(Ipv4Addr, u8)>>,
+    held: &RefCell<Option<Lease>>,
     lease: Lease,
     found: &Sender<Configured>,
     warnings: &Warnings<'_>,
 ) -> Taken {
-    let address = (lease.address, lease.prefix);
     let change = |mut netlink: Netlink| {
-        if let Some(old) = held.take().filter(|old| *old != address) {
-            // Ignored: the kernel may have removed it, at the end of its lease. Before the new one is set, which might go with
-            // it as a second one of the same network.
-            let _ = netlink.remove_address(interface.index, old);
+        if let Some(old) = held.take() {
+            remove_what_ends(&mut netlink, interface, &old, &lease);
         }
         configure(&mut netlink, interface, &lease, warnings)?;
-        held.set(Some(address));
+        held.replace(Some(lease.clone()));
         Ok(())
     };
     if let Err(error) = Netlink::open().and_then(change) {
@@ -258,6 +256,18 @@ fn take(
     match found.send(Configured { interface: interface.clone(), gained: Gained::Ipv4(lease) }) {
         Ok(()) => Taken::Kept,
         Err(_) => Taken::NotWanted,
+    }
+}
+
+/// Removes what a lease had and the next one has not. Before the new address is set, which might go with the old one as a
+/// second one of the same network.
+fn remove_what_ends(netlink: &mut Netlink, interface: &Interface, old: &Lease, new: &Lease) {
+    // Ignored: the kernel may have removed them, at the end of the lease or together with the address.
+    for route in old.routes.iter().filter(|route| !new.routes.contains(route)) {
+        let _ = netlink.remove_route(interface.index, route);
+    }
+    if (old.address, old.prefix) != (new.address, new.prefix) {
+        let _ = netlink.remove_address(interface.index, (old.address, old.prefix));
     }
 }
 
@@ -426,5 +436,52 @@ mod tests {
         );
         let asked = wanted(None, &[interface("eth0", false), interface("eth1", true)]);
         assert_eq!(asked, "a reply of a DHCP server or an IPv6 router on eth1");
+    }
+
+    fn lease(address: [u8; 4], gateways: &[[u8; 4]]) -> Lease {
+        let route = |(number, gateway): (usize, &[u8; 4])| Route {
+            network: Ipv4Addr::new(198, 51, number as u8, 0),
+            prefix: 24,
+            gateway: Some((*gateway).into()),
+        };
+        let routes = gateways.iter().enumerate().map(route).collect();
+        let long = Duration::from_secs(600);
+        Lease {
+            address: address.into(),
+            prefix: 24,
+            server: None,
+            routes,
+            name_servers: Vec::new(),
+            search: Vec::new(),
+            host_name: None,
+            mtu: None,
+            time_servers: Vec::new(),
+            boot_url: None,
+            captive_portal: None,
+            renew: long,
+            rebind: long,
+            end: long,
+            ignored: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_renewed_lease_does_not_have_is_removed() {
+        let Some(segment) = segment::Segment::enter() else { return };
+        segment::run("ip link set v0 up");
+        let report = Report::to_caller(crate::report::Level::Error);
+        let (held, (found, _leases)) = (RefCell::new(None), channel());
+        let interface = segment.interface();
+        let warnings = Warnings::new("v0", &report);
+        let take = |new| take(&interface, &held, new, &found, &warnings);
+        let _ = take(lease([203, 0, 113, 5], &[[203, 0, 113, 1], [203, 0, 113, 1]]));
+        let _ = take(lease([203, 0, 113, 5], &[[203, 0, 113, 2]]));
+        let routes = segment::run("ip route");
+        assert!(routes.contains("198.51.0.0/24 via 203.0.113.2"), "{routes}");
+        assert_eq!(routes.matches("198.51.").count(), 1, "{routes}");
+        let _ = take(lease([203, 0, 113, 6], &[]));
+        let shown = segment::run("ip -4 address show dev v0");
+        assert!(shown.contains("203.0.113.6") && !shown.contains("203.0.113.5"), "{shown}");
+        assert!(!segment::run("ip route").contains("198.51."));
     }
 }

@@ -98,25 +98,13 @@ impl Netlink {
 
     /// Adds a route through an interface.
     pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = route.prefix;
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Dhcp;
-        message.header.kind = RouteType::Unicast;
-        message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Priority(ROUTE_METRIC + index)];
-        if route.prefix > 0 {
-            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.network)));
-        }
-        match route.gateway {
-            None => message.header.scope = RouteScope::Link,
-            Some(gateway) => {
-                message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-                // The router of a /32 address is outside of the interface's network.
-                message.header.flags = RouteFlags::Onlink;
-            }
-        }
+        let message = route_message(index, route);
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes a route that was added.
+    pub(super) fn remove_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::DelRoute(route_message(index, route)), 0)
     }
 
     fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
@@ -133,6 +121,28 @@ impl Netlink {
             error => Err(io::Error::from_raw_os_error(-error)),
         }
     }
+}
+
+fn route_message(index: u32, route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = route.prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Dhcp;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Priority(ROUTE_METRIC + index)];
+    if route.prefix > 0 {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.network)));
+    }
+    match route.gateway {
+        None => message.header.scope = RouteScope::Link,
+        Some(gateway) => {
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            // The router of a /32 address is outside of the interface's network.
+            message.header.flags = RouteFlags::Onlink;
+        }
+    }
+    message
 }
 
 fn address_message(index: u32, (address, prefix): (Ipv4Addr, u8)) -> AddressMessage {
@@ -205,6 +215,25 @@ mod tests {
         std::thread::sleep(Duration::from_secs(4));
         assert_eq!(shown(), "");
         assert!(netlink.remove_address(index, second).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn a_removed_route_is_gone() {
+        if !rustix::process::getuid().is_root() {
+            return;
+        }
+        let (mut netlink, index) = interface();
+        netlink.set_address(index, (Ipv4Addr::new(203, 0, 113, 5), 24), None).unwrap();
+        let to = |gateway: [u8; 4]| Route {
+            network: Ipv4Addr::new(198, 51, 100, 0),
+            prefix: 24,
+            gateway: Some(gateway.into()),
+        };
+        let (first, second) = (to([203, 0, 113, 1]), to([203, 0, 113, 2]));
+        netlink.add_route(index, &first).unwrap();
+        assert!(netlink.remove_route(index, &second).is_err(), "it is another one");
+        netlink.remove_route(index, &first).unwrap();
+        assert!(!ip("route").contains("198.51.100.0"), "{}", ip("route"));
     }
 
     /// Cloud providers assign an address with a /32 prefix, and a router outside of it.

@@ -2,6 +2,7 @@ use super::*;
 use crate::report::Level;
 use dhcp::LARGEST_MESSAGE;
 use std::collections::HashSet;
+use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, channel};
 
 /// Message types in answers built with [`head`].

@@ -1,16 +1,17 @@
 //! A DHCPv6 client (RFC 8415) for one interface: obtains an address and renews it, or only asks what the network is like.
 
+use super::super::channel::{Channel, Version};
 use super::super::firmware;
 use super::super::interfaces::Interface;
 use super::super::netlink::Netlink;
 use super::super::transaction::Transaction;
 use super::super::warnings::Warnings;
 use crate::report::Report;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use dhcp::v6::{Answer, CLIENT_PORT, Network, Offer, Question, Request, SERVER_PORT, SERVERS, Times};
 use retry::{DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, Schedule};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,16 +47,15 @@ pub(super) fn ask(interface: &Interface, report: &Report, wants_address: bool, t
 }
 
 struct Client<'a> {
-    socket: UdpSocket,
+    channel: Channel,
     interface: &'a Interface,
     warnings: &'a Warnings<'a>,
 }
 
 impl<'a> Client<'a> {
     fn open(interface: &'a Interface, warnings: &'a Warnings<'a>) -> anyhow::Result<Self> {
-        let socket =
-            bind(&interface.name).with_context(|| format!("cannot open a socket on `{}`", interface.name))?;
-        Ok(Self { socket, interface, warnings })
+        let channel = Channel::open(interface, Version::V6, CLIENT_PORT)?;
+        Ok(Self { channel, interface, warnings })
     }
 
     /// Asks once; whether somebody still wants to know.
@@ -130,22 +130,7 @@ impl<'a> Client<'a> {
         };
         let at = |elapsed| Request { elapsed, ..request.clone() }.encode();
         let to = SocketAddrV6::new(SERVERS, SERVER_PORT, 0, self.interface.index).into();
-        let transaction = Transaction::begin(&self.socket, self.warnings);
+        let transaction = Transaction::begin(&self.channel, self.warnings);
         transaction.ask(to, schedule, at, |packet| request.read_answer(packet))
     }
-}
-
-fn bind(interface: &str) -> anyhow::Result<UdpSocket> {
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::INET6,
-        rustix::net::SocketType::DGRAM,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // Several interfaces are configured at once, each with its own socket.
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-    sys::bind_to_interface(&socket, interface)?;
-    rustix::net::bind(&socket, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, CLIENT_PORT, 0, 0))?;
-    Ok(UdpSocket::from(socket))
 }
