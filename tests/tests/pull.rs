@@ -8,6 +8,7 @@ use iguana_lab::puller::{fails, here, insecure, mirror, says, text};
 use iguana_lab::registry::{CREDENTIALS, Registry};
 use iguana_lab::{program, scratch_directory, tree};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -25,9 +26,20 @@ impl Workstation {
     }
 
     fn pull(&self, image: &str, options: &[&str]) -> Result<Output> {
+        self.pull_with(image, options, &[])
+    }
+
+    /// Pulls with a user's environment.
+    fn pull_with(&self, image: &str, options: &[&str], environment: &[(&str, &Path)]) -> Result<Output> {
         let mut command = Command::new(program("iguana"));
         command.args(["pull", image]).arg(self.path("root")).args(options);
-        command.output().context("`iguana` cannot be started")
+        command.envs(environment.iter().copied()).output().context("`iguana` cannot be started")
+    }
+
+    /// An executable file of the user's.
+    fn script(&self, name: &str, text: &str) -> Result<()> {
+        fs::write(self.path(name), text)?;
+        Ok(fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755))?)
     }
 
     /// Pulls from a registry without TLS.
@@ -115,6 +127,51 @@ fn a_login_and_an_archive_are_accepted() -> Result<()> {
     process::run(Command::new("skopeo").args(["--insecure-policy", "copy", "-q", &source, &target]), LONG)?;
     says(&archived.pull(&archive, &[])?, 0, &[]);
     assert_eq!(tree::listing(&archived.path("root"))?, tree::listing(&workstation.path("root"))?);
+    Ok(())
+}
+
+#[test]
+fn variables_of_containers_tools_and_credential_helpers_are_respected() -> Result<()> {
+    let (registry, image) = (Registry::demanding_a_password()?, layered()?);
+    registry.push(&image, "tool")?;
+    let workstation = Workstation::new()?;
+    let (conf, config) = (workstation.path("registries.conf"), workstation.path("config.json"));
+    fs::write(&conf, insecure(&here(&registry)))?;
+    let helpers = format!("{{\"credHelpers\": {{\"{}\": \"lab\", \"gcr.io\": \"none\"}}}}", here(&registry));
+    fs::write(&config, helpers)?;
+    let (name, password) = CREDENTIALS;
+    let home = workstation.path("");
+    let registries = [("CONTAINERS_REGISTRIES_CONF", conf.as_path())];
+    let path = format!("{}:{}", home.display(), std::env::var("PATH")?);
+    let user = [registries[0], ("DOCKER_CONFIG", &home), ("HOME", &home), ("PATH", Path::new(&path))];
+    let tool = format!("{}/tool", here(&registry));
+    let missing = workstation.pull_with(&tool, &[], &user)?;
+    fails(
+        &missing,
+        &["the credential helper `docker-credential-lab` is not on the PATH", "hint: install it"],
+    );
+    workstation.script(
+        "docker-credential-lab",
+        "#!/bin/sh\necho credentials not found in native keychain; exit 1\n",
+    )?;
+    fails(&workstation.pull_with(&tool, &[], &user)?, &["requires a name and a password"]);
+    workstation.script(
+        "docker-credential-lab",
+        &format!(
+            "#!/bin/sh\nread -r server\n[ $1 = get ] && [ $server = {} ] && \
+             echo '{{\"ServerURL\":\"x\",\"Username\":\"{name}\",\"Secret\":\"{password}\"}}'\n",
+            here(&registry)
+        ),
+    )?;
+    let output = workstation.pull_with(&tool, &[], &user)?;
+    says(&output, 0, &[]);
+    assert!(!text(&output).contains(password));
+    // A file that cannot be used concerns no image in local files.
+    let (local, missing) = (Workstation::new()?, workstation.path("missing.json"));
+    let layout = format!("oci:{}:latest", image.layout().display());
+    let named = [registries[0], ("REGISTRY_AUTH_FILE", missing.as_path())];
+    says(&local.pull_with(&layout, &[], &named)?, 0, &[]);
+    fails(&Workstation::new()?.pull_with(&tool, &[], &named)?, &["missing.json`", "it does not exist"]);
     Ok(())
 }
 

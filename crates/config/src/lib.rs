@@ -21,6 +21,7 @@
 //! Specifications: kernel-parameters.rst, dracut.cmdline(7), containers-policy.json(5) and its relatives.
 #![forbid(unsafe_code)]
 
+pub mod caller;
 pub mod cmdline;
 pub mod rules;
 mod system_options;

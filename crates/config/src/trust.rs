@@ -20,6 +20,8 @@ use trust_directory::{FILE_LIMIT, Files};
 pub const HOME: &str = "/etc/containers";
 /// Name of the file with the logins.
 const LOGINS: &str = "auth.json";
+/// Name of the file with the locations of images.
+const REGISTRIES: &str = "registries.conf";
 
 /// Trusted CA certificates of an installed system: Debian and derivatives, Fedora and derivatives, SUSE. They are
 /// used if the trust directory has no `ca/`.
@@ -51,13 +53,17 @@ impl Trust {
     /// # Errors
     /// When a file exists and cannot be read or understood.
     pub fn from_directory(directory: &Path) -> anyhow::Result<Self> {
+        Self::with_registries(directory, None)
+    }
+
+    fn with_registries(directory: &Path, registries_conf: Option<&Path>) -> anyhow::Result<Self> {
         let files = Files::of(directory)?;
         Ok(Self {
             // Read first, because it states the version of the format of the whole directory.
             rules: Rules::from_directory(directory)?,
             roots: roots(&files)?,
             certificates: RegistryCertificates::from_files(&files.directory("certs.d"))?,
-            registries: registries(&files)?,
+            registries: registries(&files, registries_conf)?,
             logins: logins_of(files.text(LOGINS)?, &files.path(LOGINS))?,
             policy: Policy::from_directory(directory)?,
             attachments: Attachments::from_files(&files.directory("registries.d"))?,
@@ -98,6 +104,14 @@ impl Trust {
     /// When a file in it cannot be read or understood.
     pub fn of_machine() -> anyhow::Result<Self> {
         Self::from_directory(Path::new(HOME))
+    }
+
+    /// Reads the trust directory of this machine, with another registries.conf if the calling user named one.
+    ///
+    /// # Errors
+    /// When a file cannot be read or understood.
+    pub fn of_machine_for(registries_conf: Option<&Path>) -> anyhow::Result<Self> {
+        Self::with_registries(Path::new(HOME), registries_conf)
     }
 
     /// A trust that demands nothing and has no certificate authorities, for checks without a trust directory.
@@ -161,18 +175,14 @@ fn roots(files: &Files) -> anyhow::Result<Roots> {
     }
 }
 
-/// The logins of an auth.json; no logins if it does not exist.
-///
-/// # Errors
-/// When it cannot be read or understood.
-pub fn logins(path: &Path) -> anyhow::Result<Logins> {
-    let text = match untrusted_fs::read_file(path, FILE_LIMIT) {
-        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => None,
-        read => Some(
+/// The text of a file outside of the trust directory; `None` if it does not exist.
+pub(crate) fn text_of(path: &Path) -> anyhow::Result<Option<String>> {
+    match untrusted_fs::read_file(path, FILE_LIMIT) {
+        Err(error) if error.is_not_found() && path.symlink_metadata().is_err() => Ok(None),
+        read => Ok(Some(
             String::from_utf8(read?).with_context(|| format!("`{}` is not UTF-8 text", path.display()))?,
-        ),
-    };
-    logins_of(text, path)
+        )),
+    }
 }
 
 fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
@@ -180,23 +190,38 @@ fn logins_of(text: Option<String>, path: &Path) -> anyhow::Result<Logins> {
     logins.with_context(|| format!("cannot use the logins in `{}`", path.display()))
 }
 
-/// The content of registries.conf and the files of registries.conf.d. Later files, sorted by name, override earlier
-/// ones.
-fn registries(files: &Files) -> anyhow::Result<Registries> {
-    let mut registries = Registries::default();
+/// The content of registries.conf, or of the file in its place, and the files of registries.conf.d. Later files, sorted
+/// by name, override earlier ones.
+fn registries(files: &Files, in_its_place: Option<&Path>) -> anyhow::Result<Registries> {
+    let mut registries = match in_its_place {
+        Some(path) => registries_of(path)?,
+        None => added(files, REGISTRIES)?.unwrap_or_default(),
+    };
     let drop_ins = files.directory("registries.conf.d");
     let names = drop_ins.names()?.into_iter();
-    let names = names.filter(|name| name.ends_with(".conf") && !drop_ins.has_directory(name));
-    let all = [(files, "registries.conf".to_owned())].into_iter().chain(names.map(|name| (&drop_ins, name)));
-    for (directory, name) in all {
-        // Ignoring the file could open a registry that it blocks.
-        if let Some(text) = directory.text(&name)? {
-            let later = Registries::parse(&text);
-            let path = directory.path(&name);
-            registries.overlay(later.with_context(|| format!("cannot use `{}`", path.display()))?);
+    for name in names.filter(|name| name.ends_with(".conf") && !drop_ins.has_directory(name)) {
+        if let Some(later) = added(&drop_ins, &name)? {
+            registries.overlay(later);
         }
     }
     Ok(registries)
+}
+
+/// One file. Ignoring it could open a registry that it blocks.
+fn added(directory: &Files, name: &str) -> anyhow::Result<Option<Registries>> {
+    let parse = |text: String| {
+        let path = directory.path(name);
+        Registries::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
+    };
+    directory.text(name)?.map(parse).transpose()
+}
+
+/// The content of a registries.conf outside of the trust directory.
+fn registries_of(path: &Path) -> anyhow::Result<Registries> {
+    let text = text_of(path).and_then(|text| text.context("it does not exist"));
+    let parsed = text.and_then(|text| Registries::parse(&text));
+    let hint = "the environment names it (`CONTAINERS_REGISTRIES_CONF`)";
+    parsed.with_context(|| format!("cannot use the registries in `{}`", path.display())).or_hint(hint)
 }
 
 #[cfg(test)]

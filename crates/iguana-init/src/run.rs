@@ -7,13 +7,14 @@ mod arguments;
 
 use crate::control;
 use crate::jobs::Streams;
-use crate::machine::{logins, memory};
+use crate::machine::memory;
 use crate::report;
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::run_plan;
 use crate::run_plan::{Prepared, RunOptions};
 use anyhow::Context as _;
 use arguments::Arguments;
+use config::caller::CallerLogins;
 use config::cmdline::Settings;
 use config::trust::Trust;
 use config::workflow_trust::{Candidate, Provenance};
@@ -22,7 +23,10 @@ use hint::WithHint as _;
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
 use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::getuid;
+use std::env;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 use timestamp::Timestamp;
@@ -122,10 +126,9 @@ fn run_plan(
     let mounted = exchange::mount(run_plan::shared_limits(plan)).at(Stage::Boot)?;
     leave_no_mounts().at(Stage::Boot)?;
     let memory = memory::Watch::start();
-    let proxies = Proxies::from_environment(|name| std::env::var(name).ok()).at(Stage::Image)?;
+    let proxies = Proxies::from_environment(|name| env::var(name).ok()).at(Stage::Image)?;
     let http = trust.client().through(proxies);
-    let logins = logins::of_caller(trust.logins).at(Stage::Image)?;
-    let trust = Trust { logins, ..trust };
+    let trust = with_logins_of_caller(trust);
     let cmdline = config::cmdline::read("/proc/cmdline");
     let options = RunOptions {
         cmdline: &cmdline,
@@ -148,6 +151,17 @@ fn run_plan(
     Ok(outcome.failures)
 }
 
+/// The calling user's logins come before those of the trust directory, and replace them if the user named the file.
+fn with_logins_of_caller(mut trust: Trust) -> Trust {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let CallerLogins { mut logins, is_chosen } = CallerLogins::read(&variable, getuid().as_raw());
+    if !is_chosen {
+        logins.then(trust.logins);
+    }
+    trust.logins = logins;
+    trust
+}
+
 /// Separates the mount namespace: mounts of this process end with it, and new mounts of the system still appear in it.
 fn leave_no_mounts() -> anyhow::Result<()> {
     sys::leave_mounts_of_others().context("cannot create a mount namespace").hint("run it as root")?;
@@ -162,6 +176,28 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    /// Words of the kernel command line become the environment of PID 1, so a boot must not take anything from it: only
+    /// this file, which a boot does not use, reads variables. Libraries get what they need from their callers.
+    #[test]
+    fn only_a_run_on_a_running_system_reads_the_environment() {
+        let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let elsewhere = ["iguana", "iguana-vm"];
+        let mut readers = Vec::new();
+        let mut left = vec![PathBuf::from(crates)];
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                let inside = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+                left.extend(inside.filter(|path| !elsewhere.iter().any(|name| path.ends_with(name))));
+            } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("build.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let reads = ["var(", "var_os(", "vars(", "vars_os("].map(|call| format!("env::{call}"));
+                readers.extend(reads.iter().any(|call| text.contains(call)).then_some(path));
+            }
+        }
+        assert_eq!(readers.len(), 1, "{readers:?}");
+        assert!(readers[0].ends_with("iguana-init/src/run.rs"), "{readers:?}");
+    }
 
     /// The directory of a workflow may belong to another user.
     #[test]

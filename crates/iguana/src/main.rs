@@ -16,6 +16,7 @@
 mod build;
 mod bundle;
 mod cache;
+mod caller;
 mod check;
 mod failure;
 mod manual;

@@ -171,16 +171,32 @@ fn a_wrong_file_is_reported() {
     refuses(&system, &["--registries", "text"], "cannot use the registries in `text`", "registries.conf");
     refuses(&system, &["--auth", "text"], "cannot use the logins in `text`", "auth.json");
     system.write("helper.json", b"{\"credHelpers\": {\"r.example\": \"pass\"}}");
-    let helper = fails(&mut system.build("initrd", &["--auth", "helper.json"]));
-    assert!(
-        helper.contains("docker-credential-pass") && helper.contains("hint: Iguana does not run"),
-        "{helper}"
-    );
     refuses(&system, &["--certs", "text"], "cannot read the directory `text`", "certs.d");
     fs::create_dir_all(system.path("certs/r.example:5000")).unwrap();
     system.write("certs/r.example:5000/me.key", b"");
     let half = fails(&mut system.build("initrd", &["--certs", "certs"]));
     assert!(half.contains("`me.key` exists without `me.cert`") && half.contains("hint: "), "{half}");
+}
+
+#[test]
+fn a_login_that_an_initrd_cannot_use_causes_a_warning() {
+    let system = System::new();
+    system.write(
+        "helper.json",
+        b"{\"credHelpers\": {\"r.example\": \"pass\"}, \"auths\": {\"b.example\": {\"auth\": 7}}}",
+    );
+    let output = system.build("initrd", &["--auth", "helper.json"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let parts = [
+        "warning: helper.json: ",
+        "docker-credential-pass",
+        "hint: an initrd has no credential helpers",
+        "`b.example`",
+    ];
+    for part in parts {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }
 
 #[test]

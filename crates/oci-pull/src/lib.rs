@@ -40,7 +40,7 @@ mod retry;
 mod source;
 mod spelling;
 
-pub use auth::{Login, Logins};
+pub use auth::{CredentialHelpers, Login, Logins, PROGRAM as CREDENTIAL_HELPER};
 pub use pull::{Artifact, Finder, LayerProgress, Need, PullEvent, Puller, VerifiedImage};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

@@ -112,6 +112,7 @@ impl Images {
         report: &Report,
     ) -> anyhow::Result<Self> {
         finder.registries.warnings().iter().for_each(|warning| report.warn(warning));
+        finder.registries.ignored_helpers().for_each(|warning| report.warn(&warning));
         let puller =
             Puller { finder, store: Store::open(Path::new(STORE))?, progress_every: PROGRESS_INTERVAL };
         Ok(Self { puller, pins, space })

@@ -3,7 +3,6 @@
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod facts;
-pub(crate) mod logins;
 pub(crate) mod media;
 pub(crate) mod memory;
 pub(crate) mod modules;

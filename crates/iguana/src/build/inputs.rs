@@ -109,26 +109,58 @@ pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input
     Ok(lock)
 }
 
-/// The text of containers-registries.conf(5).
-pub(crate) fn registries(path: &Path) -> Result<Input> {
+/// The text of containers-registries.conf(5) for an initrd.
+pub(super) fn registries(path: &Path) -> Result<Input> {
+    let (input, parsed) = read_registries(path)?;
+    parsed.ignored_helpers().for_each(|warning| warn(path, &warning));
+    Ok(input)
+}
+
+/// The content of containers-registries.conf(5) for a command of this program.
+pub(crate) fn parsed_registries(path: &Path) -> Result<Registries> {
+    Ok(read_registries(path)?.1)
+}
+
+fn read_registries(path: &Path) -> Result<(Input, Registries)> {
     let input = Input::read("the registries", path)?;
     let parsed = Registries::parse(input.text("registries.conf", path)?);
     let parsed = or_see("containers-registries.conf(5) describes the format", parsed)
         .with_context(|| format!("cannot use the registries in `{}`", path.display()))?;
-    for warning in parsed.warnings() {
-        output::note(format_args!("warning: {}: {warning}", path.display()));
-    }
+    parsed.warnings().iter().for_each(|warning| warn(path, warning));
+    Ok((input, parsed))
+}
+
+/// The text of containers-auth.json(5) for an initrd. A login that is not usable there matters only for its registry.
+pub(super) fn logins(path: &Path) -> Result<Input> {
+    let (input, parsed) = read_logins(path)?;
+    warn_of_unusable(&parsed, path);
     Ok(input)
 }
 
-/// The text of containers-auth.json(5).
-pub(crate) fn logins(path: &Path) -> Result<Input> {
+/// Reports the logins of a file that an initrd cannot use.
+pub(crate) fn warn_of_unusable(logins: &Logins, path: &Path) {
+    for error in logins.unusable() {
+        let hint = hint::of(&error).map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        warn(path, &format!("{error:#}{hint}"));
+    }
+}
+
+/// The content of containers-auth.json(5) for a command of this program.
+pub(crate) fn parsed_logins(path: &Path) -> Result<Logins> {
+    Ok(read_logins(path)?.1)
+}
+
+fn read_logins(path: &Path) -> Result<(Input, Logins)> {
     let input =
         Input::read("the logins", path).hint("`--auth` takes an auth.json as written by `skopeo login`")?;
-    let checked = Logins::parse(input.text("auth.json", path)?).and_then(|logins| logins.check());
-    or_see("containers-auth.json(5) describes the format", checked)
+    let parsed = Logins::parse(input.text("auth.json", path)?);
+    let parsed = or_see("containers-auth.json(5) describes the format", parsed)
         .with_context(|| format!("cannot use the logins in `{}`", path.display()))?;
-    Ok(input)
+    Ok((input, parsed))
+}
+
+fn warn(path: &Path, text: &str) {
+    output::note(format_args!("warning: {}: {text}", path.display()));
 }
 
 /// The files of a directory in the format of containers-certs.d(5), by relative path.

@@ -3,6 +3,7 @@
 mod progress;
 
 use crate::build::inputs;
+use crate::caller;
 use crate::output;
 use crate::output_file;
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use fetch::http::Proxies;
 use fetch::tls::{RegistryCertificates, Roots};
 use hint::hinted;
 use oci_layer::{Store, Unlimited};
-use oci_pull::{Logins, Puller, Registries, settle};
+use oci_pull::{Puller, Registries, settle};
 use oci_reference::{Machine, Reference};
 use oci_trust::attachments::Attachments;
 use oci_trust::policy::Policy;
@@ -53,11 +54,13 @@ pub(crate) struct Options {
     /// A trusted CA certificate, in PEM; can be repeated [default: those of this machine]
     #[arg(long = "ca", value_name = "FILE")]
     authorities: Vec<PathBuf>,
-    /// A registries.conf with mirrors and insecure registries, see containers-registries.conf(5)
+    /// A registries.conf with mirrors and insecure registries, see containers-registries.conf(5) [default: the file in
+    /// CONTAINERS_REGISTRIES_CONF]
     #[arg(long, value_name = "FILE")]
     registries: Option<PathBuf>,
-    /// An auth.json with logins for registries, see containers-auth.json(5)
-    #[arg(long = "auth", value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    /// An auth.json with logins for registries, see containers-auth.json(5) [default: the file in REGISTRY_AUTH_FILE, or
+    /// else those of podman and docker]
+    #[arg(long = "auth", value_name = "FILE")]
     logins: Option<PathBuf>,
     /// A directory with certificates for individual registries, see containers-certs.d(5)
     #[arg(long = "certs", value_name = "DIR")]
@@ -103,7 +106,7 @@ impl Options {
     fn puller(&self, room: &PullTarget) -> Result<Puller> {
         let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
         let trust = match &self.trust {
-            Some(directory) => Trust::open(directory)?,
+            Some(directory) => caller::with_logins(Trust::open(directory)?),
             None => self.trust_of_options()?,
         };
         let machine = self.platform.clone().unwrap_or_else(Machine::this);
@@ -129,15 +132,15 @@ impl Options {
             }
             None => RegistryCertificates::default(),
         };
-        let text = |input: inputs::Input| String::from_utf8(input.bytes);
-        let registries = match &self.registries {
-            Some(file) => Registries::parse(&text(inputs::registries(file)?)?)?,
+        let registries = match self.registries.clone().or_else(caller::registries) {
+            Some(file) => inputs::parsed_registries(&file)?,
             None => Registries::default(),
         };
         let logins = match &self.logins {
-            Some(file) => Logins::parse(&text(inputs::logins(file)?)?)?,
-            None => Logins::default(),
+            Some(file) => inputs::parsed_logins(file)?,
+            None => caller::logins(),
         };
+        let logins = caller::with_helpers(logins, &registries);
         Ok(Trust {
             roots: if roots.is_empty() { Roots::default() } else { Roots::from_pem(&roots)? },
             certificates,

@@ -5,6 +5,8 @@ mod explain;
 mod lock;
 mod template;
 
+use crate::build::inputs;
+use crate::caller;
 use crate::output;
 use crate::waiting::Waiting;
 use anyhow::{Context, Result, ensure};
@@ -90,9 +92,11 @@ pub(crate) fn read_beside(workflow: &Path, ending: &str) -> Result<Option<Vec<u8
     read.map(Some).with_context(|| format!("cannot read `{}`", beside(workflow, ending).display()))
 }
 
-/// The trust directory that the user named, or else this machine's.
+/// The trust directory that the user named, or else this machine's, with the registries.conf that the environment names.
+/// It has the user's logins, too.
 pub(crate) fn open(directory: Option<&Path>) -> Result<Trust> {
-    directory.map_or_else(Trust::of_machine, Trust::open)
+    let of_machine = || Trust::of_machine_for(caller::registries().as_deref());
+    Ok(caller::with_logins(directory.map_or_else(of_machine, Trust::open)?))
 }
 
 /// Looks up images as the trust directory says.
@@ -127,6 +131,8 @@ pub(crate) type Found = (String, File);
 pub(crate) fn files(directory: &Path) -> Result<Vec<Found>> {
     let trust = Trust::open(directory)?;
     trust.policy.check_places()?;
+    inputs::warn_of_unusable(&trust.logins, &directory.join("auth.json"));
+    trust.registries.ignored_helpers().for_each(|warning| output::note(format_args!("warning: {warning}")));
     let (files, mut found) = (Files::of(directory)?, Vec::new());
     for name in files.names()? {
         if name.to_ascii_uppercase().starts_with("README") {

@@ -137,11 +137,10 @@ impl Finder {
                 }
                 Err(error) => return Err(error),
                 Ok(found) => {
-                    let others = places.map(|(candidate, endpoint)| {
-                        let repository = self.repository(&candidate, endpoint, credentials)?;
-                        Ok(Box::new(repository) as Box<dyn ImageSource>)
+                    let others = places.filter_map(|(candidate, endpoint)| {
+                        self.other(&candidate, endpoint, credentials, observer)
                     });
-                    return Ok(FoundImage { others: others.collect::<anyhow::Result<_>>()?, ..found });
+                    return Ok(FoundImage { others: others.collect(), ..found });
                 }
             }
         }
@@ -202,6 +201,24 @@ impl Finder {
             }
         }
         refused.filter(|_| places.is_empty()).map_or(Ok(places), Err)
+    }
+
+    /// A further source of an image that was found. One whose login cannot be used is left out.
+    fn other(
+        &self,
+        candidate: &Named,
+        endpoint: Endpoint,
+        credentials: Option<&Credentials>,
+        observer: &PullObserver<'_>,
+    ) -> Option<Box<dyn ImageSource>> {
+        let place = endpoint.name();
+        match self.repository(candidate, endpoint, credentials) {
+            Ok(repository) => Some(Box::new(repository)),
+            Err(error) => {
+                (observer.tell)(PullEvent::Elsewhere { place, why: format!("{error:#}") });
+                None
+            }
+        }
     }
 
     fn repository(

@@ -15,9 +15,6 @@ const REGISTRY_KEYS: &[&str] =
     &["prefix", "location", "insecure", "blocked", "mirror", "mirror-by-digest-only", "pull-from-mirror"];
 const MIRROR_KEYS: &[&str] = &["location", "insecure", "pull-from-mirror"];
 
-/// A pseudo credential helper: it means containers-auth.json(5).
-const AUTH_FILES: &str = "containers-auth.json";
-
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct File {
@@ -60,17 +57,15 @@ pub(super) struct FileRules {
     pub(super) short_names: Option<ShortNames>,
     /// An empty value removes the alias.
     pub(super) aliases: BTreeMap<String, String>,
+    pub(super) credential_helpers: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
     let table: Table = toml::from_str(text).context("not a version 2 registries.conf")?;
     refuse_version_1(&table)?;
-    let mut warnings = unknown_keys(&table);
+    let warnings = unknown_keys(&table);
     let file: File = toml::from_str(text).context("not a version 2 registries.conf")?;
-    for helper in file.credential_helpers.iter().filter(|helper| *helper != AUTH_FILES) {
-        warnings.push(format!("ignoring the credential helper `{helper}`: only auth.json is supported"));
-    }
     let rules = file.registry.into_iter().map(rule).collect::<anyhow::Result<Vec<_>>>()?;
     refuse_contradictions(&rules)?;
     file.aliases.iter().try_for_each(|(name, value)| check_alias(name, value))?;
@@ -85,7 +80,8 @@ pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
                               `{other}`"
         ),
     };
-    Ok(FileRules { rules, search, short_names, aliases: file.aliases, warnings })
+    let (aliases, credential_helpers) = (file.aliases, file.credential_helpers);
+    Ok(FileRules { rules, search, short_names, aliases, credential_helpers, warnings })
 }
 
 /// Version 1 has only lists of registries below `[registries.…]`.

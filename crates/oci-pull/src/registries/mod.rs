@@ -8,6 +8,7 @@
 
 mod file;
 
+use crate::auth::AUTH_FILES;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use oci_reference::reference::Named;
@@ -21,6 +22,7 @@ pub struct Registries {
     search: Option<Vec<String>>,
     short_names: Option<ShortNames>,
     aliases: BTreeMap<String, String>,
+    credential_helpers: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -88,6 +90,7 @@ impl Registries {
         registries.search = content.search;
         registries.short_names = content.short_names;
         registries.aliases = content.aliases;
+        registries.credential_helpers = content.credential_helpers;
         registries.warnings = content.warnings;
         Ok(registries)
     }
@@ -100,6 +103,9 @@ impl Registries {
         self.search = later.search.or(self.search.take());
         self.short_names = later.short_names.or(self.short_names);
         self.aliases.extend(later.aliases);
+        if !later.credential_helpers.is_empty() {
+            self.credential_helpers = later.credential_helpers;
+        }
         self.warnings.extend(later.warnings);
     }
 
@@ -107,6 +113,21 @@ impl Registries {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The order in which credential helpers and files with logins are asked (`credential-helpers`); empty if it is not
+    /// configured.
+    #[must_use]
+    pub fn credential_helpers(&self) -> &[String] {
+        &self.credential_helpers
+    }
+
+    /// The credential helpers that have no effect where none can be run, as in an initrd, one sentence each.
+    pub fn ignored_helpers(&self) -> impl Iterator<Item = String> {
+        let helpers = self.credential_helpers.iter().filter(|helper| *helper != AUTH_FILES);
+        helpers.map(|helper| {
+            format!("ignoring the credential helper `{helper}`: an initrd can only use auth.json")
+        })
     }
 
     /// The images that a name may mean, in the order in which they are tried: more than one only for a name without a
