@@ -76,7 +76,8 @@ fn all_requirements_of_a_rule_have_to_be_met() {
 #[test]
 fn another_spelling_of_a_registry_is_under_the_same_rule() {
     for scope in ["docker.io", "index.docker.io", "Docker.IO/library"] {
-        let docker = json!({scope: [{"type": "reject"}], "R.Example:5000": [{"type": "reject"}]});
+        let docker = json!({scope: [{"type": "reject"}], "R.Example:5000": [{"type": "reject"}],
+            "[2001:DB8::0:1]:5000": [{"type": "reject"}]});
         let policy =
             json!({"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": docker}});
         let policy = parse(&policy.to_string()).unwrap();
@@ -88,6 +89,7 @@ fn another_spelling_of_a_registry_is_under_the_same_rule() {
             "docker.io:443/busybox",
             "r.example:5000/x",
             "R.EXAMPLE:5000/x",
+            "[2001:db8:0:0:0:0:0:1]:5000/x",
         ] {
             let rule = policy.rule(&subject(name)).to_string();
             assert!(rule.ends_with("(reject)"), "{scope}, {name}: {rule}");
