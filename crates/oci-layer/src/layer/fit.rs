@@ -2,6 +2,7 @@
 
 use super::LowerDependencies;
 use super::links;
+use super::memory::Memory;
 use super::metadata::{Maker, Metadata};
 use super::root::{check_depth, is_stat_of_whiteout, make_opaque, make_whiteout, stat};
 use super::view::{Follow, Seen, View};
@@ -13,8 +14,9 @@ use rustix::fs::{AtFlags, FileType, linkat};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use untrusted_fs::Directory;
+use untrusted_fs::{Cause, Directory};
 
 /// The mode of the copy's directories until they get their final metadata.
 const MODE_MEANWHILE: u32 = 0o700;
@@ -22,14 +24,15 @@ const MODE_MEANWHILE: u32 = 0o700;
 /// Copies the topmost layer into the empty layer `target` by hard links, with everything at its proper path.
 pub(super) fn fit(view: &View, target: &Layer) -> anyhow::Result<LowerDependencies> {
     let layer = view.layers().last().context("there is no layer")?;
-    let mut plan = Plan { view, layer, root: Branch::default(), places: HashMap::new() };
+    let memory = Memory::for_copy();
+    let mut plan = Plan { view, layer, root: Branch::default(), places: HashMap::new(), memory };
     let root = Path::new("");
     plan.directory(root, root)?;
     plan.content(root, root)?;
     plan.links()?;
     drop_idle(view, &mut plan.root, root, false)?;
     let mut lower_dependencies = LowerDependencies::default();
-    let mut copy = Copy { view, source: None };
+    let mut copy = Copy { view, source: None, memory: plan.memory };
     copy.make(&plan.root, &target.directory(root)?, root, &mut lower_dependencies)?;
     Ok(lower_dependencies)
 }
@@ -41,6 +44,8 @@ struct Plan<'a> {
     root: Branch,
     /// The directories of the layer, and their paths in the copy.
     places: HashMap<PathBuf, PathBuf>,
+    /// The memory that all these take.
+    memory: Memory,
 }
 
 /// The proper path of a directory of the layer.
@@ -61,7 +66,10 @@ enum Item {
 #[derive(Clone)]
 struct Origin {
     layer: usize,
-    path: PathBuf,
+    /// Its directory in that layer. The files of a directory share it: a path may have 4 KiB.
+    directory: Rc<Path>,
+    /// Its name there, unless that is its name in the copy.
+    name: Option<Rc<OsStr>>,
     /// Whether the path in the fitted layer is the same as in the copy. Of two entries for one path that one wins; a
     /// hollow directory is not an entry in this sense, for whiteouts hide only lower layers.
     is_direct: bool,
@@ -92,8 +100,10 @@ enum Description {
 impl Plan<'_> {
     fn content(&mut self, from: &Path, to: &Path) -> anyhow::Result<()> {
         let directory = self.layer.directory(from)?;
-        let mut below = Vec::new();
-        for name in directory.names(usize::MAX)? {
+        let (mut below, is_direct) = (Vec::new(), from == to);
+        let source: Rc<Path> = from.into();
+        self.memory.take(from.as_os_str().len())?;
+        for name in self.names(&directory)? {
             self.view.count_lookup()?;
             let Some(found) = stat(directory.as_fd(), &name)? else { continue };
             if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
@@ -101,9 +111,9 @@ impl Plan<'_> {
             } else if is_stat_of_whiteout(&found) {
                 self.whiteout(&to.join(name))?;
             } else {
-                let (path, to) = (from.join(&name), to.join(&name));
-                let origin = Origin { layer: self.number(), is_direct: path == to, path };
-                self.file(&to, origin)?;
+                let directory = Rc::clone(&source);
+                let origin = Origin { layer: self.number(), directory, name: None, is_direct };
+                self.file(&to.join(&name), origin)?;
             }
         }
         drop(directory);
@@ -120,6 +130,13 @@ impl Plan<'_> {
             }
         }
         Ok(())
+    }
+
+    fn names(&self, directory: &Directory) -> anyhow::Result<Vec<OsString>> {
+        match directory.names(self.memory.items_left()) {
+            Err(error) if matches!(error.cause(), Cause::TooMany(_)) => Err(self.memory.exceeded()),
+            names => Ok(names?),
+        }
     }
 
     /// The index of the layer that is fitted.
@@ -157,6 +174,9 @@ impl Plan<'_> {
         let is_cut_off = lower_dependencies.cut_off.contains(from);
         let is_described = !is_cut_off && !lower_dependencies.directories.contains(from);
         let (is_hollow, is_opaque) = (lower_dependencies.hollow.contains(from), self.layer.is_opaque(from)?);
+        // Its place, and the origin of its metadata.
+        self.memory.take(2 * from.as_os_str().len() + to.as_os_str().len())?;
+        to.iter().skip(self.root.depth_of(to)).try_for_each(|name| self.memory.take(name.len()))?;
         let Some(branch) = self.root.reach(to, is_direct, is_hollow) else { return Ok(false) };
         branch.is_opaque |= is_opaque;
         if is_described && (is_direct || !matches!(branch.description, Description::Of(_))) {
@@ -178,6 +198,7 @@ impl Plan<'_> {
         };
         if !stays {
             items.insert(name.to_owned(), Item::File(origin));
+            self.memory.take(name.len())?;
         }
         Ok(())
     }
@@ -189,7 +210,10 @@ impl Plan<'_> {
         match items.get_mut(name) {
             Some(Item::Branch(branch)) if !branch.is_hollow => branch.cut_off(),
             Some(Item::File(_)) => {}
-            _ => drop(items.insert(name.to_owned(), Item::Whiteout)),
+            _ => {
+                items.insert(name.to_owned(), Item::Whiteout);
+                self.memory.take(name.len())?;
+            }
         }
         Ok(())
     }
@@ -225,13 +249,18 @@ impl Plan<'_> {
         let to = parent.join(name);
         let (found_at, seen) = self.view.find(target, Follow::ButLast)?;
         let origin = match (self.root.item(&found_at), seen) {
-            (Some(Item::File(origin)), _) => origin.clone(),
+            (Some(Item::File(origin)), _) => {
+                let name = origin.name.clone().or_else(|| found_at.file_name().map(Rc::from));
+                Origin { name, ..origin.clone() }
+            }
             (Some(Item::Whiteout), _) => return Ok(false),
             (Some(Item::Branch(_)), _) | (None, Seen::MergedDirectory(_)) => {
                 bail!("the hard link `{}` refers to a directory", path.display())
             }
             (None, Seen::Other(layer) | Seen::Link(layer)) => {
-                Origin { layer, path: found_at, is_direct: false }
+                self.memory.take(found_at.as_os_str().len())?;
+                let (directory, name) = (found_at.parent().map(Rc::from), found_at.file_name().map(Rc::from));
+                Origin { layer, directory: directory.context("it has no directory")?, name, is_direct: false }
             }
             (None, Seen::Nothing | Seen::Barred) => return Ok(false),
         };
@@ -246,6 +275,19 @@ impl Branch {
             Some(Item::Branch(inner)) => Some(inner),
             _ => None,
         })
+    }
+
+    /// How many components of a path are directories here, from its first one on.
+    fn depth_of(&self, path: &Path) -> usize {
+        let mut branch = self;
+        let is_here = |name: &&OsStr| match branch.items.get(*name) {
+            Some(Item::Branch(inner)) => {
+                branch = inner;
+                true
+            }
+            _ => false,
+        };
+        path.iter().take_while(is_here).count()
     }
 
     /// Whether the lower layers are hidden at a path.
@@ -337,7 +379,9 @@ fn drop_idle(view: &View, branch: &mut Branch, path: &Path, is_hidden: bool) -> 
 struct Copy<'a> {
     view: &'a View,
     /// The layer and directory of the last file, as the files of one directory follow each other.
-    source: Option<(usize, PathBuf, Directory)>,
+    source: Option<(usize, Rc<Path>, Directory)>,
+    /// What the plan and the dependencies of the copy take.
+    memory: Memory,
 }
 
 impl Copy<'_> {
@@ -361,6 +405,8 @@ impl Copy<'_> {
                 }
             }
         }
+        // At most in three of the lists of dependencies.
+        self.memory.take(3 * path.as_os_str().len())?;
         if branch.items.values().any(|item| matches!(item, Item::Whiteout)) {
             lower_dependencies.marked.insert(path.to_owned());
         }
@@ -388,14 +434,13 @@ impl Copy<'_> {
     }
 
     fn link(&mut self, origin: &Origin, directory: &Directory, name: &OsStr) -> anyhow::Result<()> {
-        let (Some(above), Some(source)) = (origin.path.parent(), origin.path.file_name()) else {
-            bail!("a hard link to a directory");
-        };
+        let above = &origin.directory;
+        let source = origin.name.as_deref().unwrap_or(name);
         let is_known =
             self.source.as_ref().is_some_and(|(layer, path, _)| *layer == origin.layer && path == above);
         if !is_known {
             let opened = self.view.layers()[origin.layer].directory(above)?;
-            self.source = Some((origin.layer, above.to_owned(), opened));
+            self.source = Some((origin.layer, Rc::clone(above), opened));
         }
         let Some((_, _, opened)) = &self.source else { return Ok(()) };
         Ok(linkat(opened, source, directory, name, AtFlags::empty())?)

@@ -175,7 +175,7 @@ impl Unpacker {
             hollow: BTreeSet::new(),
             marked: BTreeSet::new(),
             links: BTreeMap::new(),
-            memory: Memory::default(),
+            memory: Memory::for_unpacking(),
         })
     }
 

@@ -308,7 +308,15 @@ struct Stack {
 
 impl Stack {
     fn of(tars: Vec<Tar>) -> Self {
-        let room = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), tars)
+    }
+
+    /// In memory, for thousands of files.
+    fn in_memory(tars: Vec<Tar>) -> Self {
+        Self::within(tempfile::tempdir_in("/dev/shm").unwrap(), tars)
+    }
+
+    fn within(room: tempfile::TempDir, tars: Vec<Tar>) -> Self {
         let store = Store::open(room.path()).unwrap();
         let unpacked = |tar: Tar| {
             let directory = store.incoming().unwrap();

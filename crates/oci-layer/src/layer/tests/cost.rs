@@ -90,3 +90,24 @@ fn links_that_wait_are_not_tried_again_for_each_link_of_a_chain() {
     // Those of the unpacked layer and of its copy, and the original.
     assert_eq!((links("c00"), links("d00"), links("w0")), (78, 39, WAITING as u64 + 1));
 }
+
+/// Fitting a layer kept the whole path of each of its files: an image of 2 MB took 2.4 GB.
+#[test]
+fn the_memory_for_rebasing_a_layer_is_limited() {
+    let long = vec!["d".repeat(250); 15].join("/");
+    let below = || {
+        let directory = Tar::new().pax(&[("path", long.as_bytes())]).directory("d");
+        directory.pax(&[("linkpath", long.as_bytes())]).link("l", "d")
+    };
+    let add = |tar: Tar, count, kind: fn(Tar, &str) -> Tar| {
+        (0..count).fold(tar, |tar, number| kind(tar, &format!("l/{number}")))
+    };
+    // The files of a directory share its path, which takes 75 MB otherwise.
+    let files = add(Tar::new(), 20_000, |tar, path| tar.file(path, ""));
+    Stack::in_memory(vec![below(), files]).assembled();
+    let directories = add(Tar::new(), 6_000, |tar, path| tar.directory(path));
+    let stack = Stack::in_memory(vec![below(), directories]);
+    let error = assemble(&stack.store, stack.layers.clone()).unwrap_err();
+    assert!(format!("{error:#}").contains("which depend on lower layers, exceed 64 MiB"), "{error:#}");
+    assert!(hint::of(&error).unwrap().contains("one layer"));
+}

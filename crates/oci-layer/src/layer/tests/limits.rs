@@ -59,7 +59,7 @@ fn a_long_name_is_bounded_before_it_is_read() {
 
 #[test]
 fn the_memory_for_a_layer_is_limited() {
-    let mut memory = Memory::default();
+    let mut memory = Memory::for_unpacking();
     memory.take(memory::MEMORY_LIMIT - 128).unwrap();
     assert!(memory.take(0).unwrap_err().to_string().contains("exceed 32 MiB"));
 }
