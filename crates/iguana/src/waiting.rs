@@ -16,12 +16,21 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Starts to tell the wait for `what` (`tool:1: waiting for the registry`), which takes at most `limit`.
     pub(crate) fn start(what: String, limit: Duration) -> Self {
+        let limit = limit.as_secs();
+        Self::tell(move |seconds| output::note(format_args!("{what}, {seconds} s of {limit} s")))
+    }
+
+    /// Starts to tell work whose limit is not a time.
+    pub(crate) fn for_work(what: String) -> Self {
+        Self::tell(move |seconds| output::note(format_args!("{what}, {seconds} s")))
+    }
+
+    fn tell(told: impl Fn(u64) + Send + 'static) -> Self {
         let (end, ended) = channel::<()>();
-        let (start, limit) = (Instant::now(), limit.as_secs());
+        let start = Instant::now();
         thread::spawn(move || {
             while ended.recv_timeout(REPORT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let seconds = start.elapsed().as_secs();
-                output::note(format_args!("{what}, {seconds} s of {limit} s"));
+                told(start.elapsed().as_secs());
             }
         });
         Self { _end: end }

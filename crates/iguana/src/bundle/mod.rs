@@ -8,6 +8,7 @@ use crate::output::Color;
 use crate::output_file;
 use crate::output_file::Destination;
 use crate::trust::ExaminedBundle;
+use crate::waiting::Waiting;
 use crate::{check, trust};
 use anyhow::{Context, Result};
 use config::trust::Trust;
@@ -254,6 +255,7 @@ fn judge(
             ));
             continue;
         }
+        let _work = Waiting::for_work(format!("{name}: decompressing the layers of `{image}`"));
         let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image));
         let judged = judged.with_context(|| format!("`{name}` is incomplete"))?;
         let judged: BTreeSet<_> = judged.iter().map(Machine::architecture).collect();

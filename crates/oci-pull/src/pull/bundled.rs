@@ -19,6 +19,9 @@ use std::io::{BufReader, Read};
 
 /// Bytes per read.
 const BLOCK: usize = 256 << 10;
+/// Bytes of an image's layers when they are decompressed. A machine has them in memory; a large installer has some GB. A
+/// bundle of 2 MB can claim this many, which take a minute.
+const UNPACKED_LIMIT: u64 = 64 << 30;
 
 impl Finder {
     /// Asks the policy about an image in the bundle, and whether it could be unpacked, for each platform that the bundle has.
@@ -57,7 +60,7 @@ impl Finder {
             })
             .with_context(|| format!("`{candidate}` may not run"))?;
             if self.takes_word_of_bundle(candidate, &approval) {
-                return check_whole(repository_view, *digest, platform.as_ref())
+                return check_whole(UNPACKED_LIMIT, repository_view, *digest, platform.as_ref())
                     .with_context(|| format!("`{candidate}` cannot be unpacked"));
             }
             Err(hinted(
@@ -75,8 +78,9 @@ impl Finder {
 }
 
 /// Checks what a boot checks of an image: the configuration, that it is for the platform that the index tells of, and each
-/// layer, which is decompressed. Returns the platform.
+/// layer, which is decompressed, to `limit` bytes in all. Returns the platform.
 fn check_whole(
+    limit: u64,
     source: &dyn ImageSource,
     digest: Digest,
     platform: Option<&Machine>,
@@ -93,17 +97,17 @@ fn check_whole(
         let message = format!("its index says that it is for `{wanted}`, and it is for `{machine}`");
         return Err(hinted(message, "push the image again"));
     }
-    let mut seen = HashSet::new();
+    let (mut seen, mut left) = (HashSet::new(), limit);
     for layer in Wanted::all(&manifest, &configuration)?.iter().filter(|layer| seen.insert(layer.digest)) {
-        let unpacked =
-            unpacked_digest(source, layer).with_context(|| format!("the layer `{}`", layer.digest))?;
+        let unpacked = unpacked_digest(source, layer, &mut left)
+            .with_context(|| format!("the layer `{}`", layer.digest))?;
         layer.diff_id.expect("its uncompressed bytes", unpacked)?;
     }
     Ok(machine)
 }
 
-/// The digest of the uncompressed bytes of a layer.
-fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<Digest> {
+/// The digest of the uncompressed bytes of a layer, of which `left` may still be read.
+fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted, left: &mut u64) -> anyhow::Result<Digest> {
     let blob = source.blob(layer.digest, layer.bytes, 0).map_err(|failure| failure.error)?;
     let packed = BufReader::new(blob);
     let mut unpacked: Box<dyn Read> = match layer.compression {
@@ -115,9 +119,22 @@ fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<D
     loop {
         match unpacked.read(&mut block).context("cannot decompress it")? {
             0 => return Ok(hasher.finish()),
-            count => hasher.update(&block[..count]),
+            count => {
+                *left = left.checked_sub(count as u64).ok_or_else(too_large)?;
+                hasher.update(&block[..count]);
+            }
         }
     }
+}
+
+fn too_large() -> anyhow::Error {
+    hinted(
+        format!(
+            "the layers of the image have more than {} GiB when they are decompressed",
+            UNPACKED_LIMIT >> 30
+        ),
+        "build a smaller image: a machine that boots it has it in memory",
+    )
 }
 
 #[cfg(test)]
@@ -125,6 +142,7 @@ mod tests {
     use super::super::test_source::Source;
     use super::*;
     use serde_json::{Value, json};
+    use std::io;
 
     fn checked(
         media_type: &str,
@@ -140,7 +158,7 @@ mod tests {
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": part("application/vnd.oci.image.config.v1+json", config), "layers": layers});
         let digest = source.put(manifest.to_string().as_bytes());
-        check_whole(&source, digest, Some(&platform.parse()?))
+        check_whole(LAYER.len() as u64, &source, digest, Some(&platform.parse()?))
     }
 
     const LAYER: &[u8] = b"not packed";
@@ -149,6 +167,25 @@ mod tests {
     fn configuration(diff_id: Digest, count: usize) -> Value {
         let diff_ids = vec![diff_id.to_string(); count];
         json!({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    }
+
+    #[test]
+    fn a_decompression_bomb_in_a_bundle_is_abandoned_at_the_limit() {
+        let mut source = Source::default();
+        let bomb = zstd::encode_all(io::repeat(0).take(1 << 20), 1).unwrap();
+        assert!(bomb.len() < 1000);
+        let layer = source.put(&bomb);
+        let config = source.put(configuration(Digest::of(&[0; 1 << 20]), 1).to_string().as_bytes());
+        let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+            "digest": layer.to_string(), "size": bomb.len()});
+        let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config.to_string(), "size": LAYER.len()});
+        let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": [layer]});
+        let digest = source.put(manifest.to_string().as_bytes());
+        assert!(check_whole(1 << 20, &source, digest, None).is_ok());
+        let error = check_whole((1 << 20) - 1, &source, digest, None).unwrap_err();
+        assert!(format!("{error:#}").contains("more than 64 GiB when they are decompressed"), "{error:#}");
     }
 
     #[test]
