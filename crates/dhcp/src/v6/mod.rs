@@ -161,6 +161,15 @@ impl Request {
         association
     }
 
+    /// The address that is renewed.
+    fn renewed(&self) -> Option<Ipv6Addr> {
+        match &self.question {
+            Question::Renew(held) => Some(held.address),
+            Question::Rebind(held) => Some(*held),
+            Question::Solicit | Question::Request(_) | Question::Information => None,
+        }
+    }
+
     fn client_id(&self) -> Vec<u8> {
         [&FROM_HARDWARE_ADDRESS[..], &self.hardware_address].concat()
     }
@@ -211,7 +220,8 @@ impl Request {
         }
     }
 
-    /// The first usable address of our association.
+    /// The first usable address of our association; in a renewal, the address that is renewed. A server that gives
+    /// another with each renewal would have the interface collect them, for each may be valid for ever.
     fn address(&self, options: &Options<'_>) -> Result<(Ipv6Addr, Times), Unanswered> {
         const NONE: Unanswered = Unanswered::Malformed("it has no address");
         let ours = |value: &&[u8]| value.starts_with(&self.association_id());
@@ -225,10 +235,15 @@ impl Request {
             let (octets, _) = value.split_first_chunk::<16>()?;
             let [preferred, valid] = [16, 20].map(|at| number(value, at));
             let address = Ipv6Addr::from(*octets);
-            (is_usable(address) && valid > 0 && preferred <= valid).then_some((address, preferred, valid))
+            let is_ours = self.renewed().is_none_or(|renewed| renewed == address);
+            let is_valid = is_usable(address) && valid > 0 && preferred <= valid;
+            (is_ours && is_valid).then_some((address, preferred, valid))
         });
-        let (address, preferred, valid) =
-            usable.ok_or_else(|| Unanswered::Unusable("it has no usable address".into()))?;
+        let none = || match self.renewed() {
+            Some(renewed) => format!("it does not renew the address `{renewed}`"),
+            None => "it has no usable address".into(),
+        };
+        let (address, preferred, valid) = usable.ok_or_else(|| Unanswered::Unusable(none()))?;
         Ok((address, Times::new(t1, t2, preferred, valid)))
     }
 }

@@ -137,3 +137,16 @@ fn lease_times_are_in_order_whatever_a_server_sends() {
     assert_eq!(of(150, 20, 200, 300), (150, 150));
     assert_eq!(of(0, 0, 0, 300), (150, 240));
 }
+
+#[test]
+fn a_renewal_with_another_address_is_refused() {
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x16);
+    let forever = [2, 3, u32::MAX, u32::MAX];
+    let (own, foreign) = (association(ADDRESS, forever), association(other, forever));
+    for question in [Question::Renew(offer()), Question::Rebind(ADDRESS)] {
+        let read = |association: &[u8]| asking(question.clone()).read_answer(&answer(REPLY, &[association]));
+        assert!(matches!(read(&own), Ok(Answer::Lease(lease, ..)) if lease.address == ADDRESS));
+        let refused = Unanswered::Unusable(format!("it does not renew the address `{ADDRESS}`"));
+        assert_eq!(read(&foreign), Err(refused));
+    }
+}
