@@ -1,10 +1,12 @@
 //! The command `modprobe`, called by the kernel, or by a user to find the modules for an alias.
 
+use super::requests::{LIMIT, Requests};
 use super::{Index, Modules, directory};
 use crate::report::{self, Report};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 /// The kernel calls `modprobe -q -- NAME` (Documentation/admin-guide/sysctl/kernel.rst). As in modprobe(8),
 /// `modprobe -R [-d ROOT] [-S VERSION] ALIAS...` only prints the names of the modules.
@@ -13,7 +15,23 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     if call.is_question {
         return call.answer();
     }
-    if call.aliases.iter().all(|alias| load(alias)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if call.aliases.iter().all(|alias| answer_request(alias)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Loads the modules that the kernel asks for, unless it has asked for too many of this kind in vain.
+fn answer_request(alias: &str) -> bool {
+    let requests = Requests::of(alias);
+    if requests.are_exhausted(SystemTime::now()) {
+        return false;
+    }
+    let is_loaded = load(alias);
+    if !is_loaded && requests.count_one_in_vain() {
+        Report::open().warn(format_args!(
+            "a program causes requests for kernel modules without end, the last one for `{alias}`: after {LIMIT} in \
+             vain, those of its kind are ignored for a minute"
+        ));
+    }
+    is_loaded
 }
 
 /// Loads the modules for a name or alias. `true` if any of them was new.

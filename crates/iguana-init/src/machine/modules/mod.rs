@@ -4,6 +4,7 @@ mod command;
 mod index;
 mod nodes;
 mod options;
+mod requests;
 
 pub(crate) use command::main as modprobe;
 use index::{Index, module_name};
