@@ -9,8 +9,8 @@ use iguana_lab::puller::{fails, here, says};
 use iguana_lab::registry::Registry;
 use iguana_lab::signing::{Attachment, Key, Repository, digest};
 use serde_json::json;
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 const WORKFLOW: &str = "jobs: {one: {container: REGISTRY/tool}, two: {container: REGISTRY/tool}}\n";
@@ -365,6 +365,51 @@ fn a_special_file_instead_of_a_blob_is_refused_without_waiting() -> Result<()> {
         let mut verify = Command::new("timeout");
         verify.arg("30").arg(program("iguana")).args(["bundle", "verify"]).arg(&bundle);
         fails(&verify.output()?, &[words, "hint: "]);
+    }
+    Ok(())
+}
+
+/// What skopeo says of a registry is the registry's text.
+#[test]
+fn what_a_registry_says_to_a_push_is_text() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    workstation.bundle(&registry, WORKFLOW, "bundle.tar")?;
+    let script = r"printf 'denied: \033[31mred\n::error::forged\niguana: forged\n' >&2; exit 1";
+    let skopeo = workstation.file("bin/skopeo", format!("#!/bin/sh\n{script}\n"))?;
+    fs::set_permissions(skopeo, Permissions::from_mode(0o755))?;
+    let mut push = Command::new(program("iguana"));
+    push.args(["bundle", "push", "bundle.tar", "r.example/all:1"]).current_dir(workstation.path(""));
+    let output = push.env("PATH", workstation.path("bin")).output()?;
+    fails(&output, &["`skopeo` failed", "denied: \\u{1b}[31mred", "forged"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains('\x1b'), "{said}");
+    assert!(!said.lines().any(|line| line.starts_with("::") || line.starts_with("iguana:")), "{said}");
+    Ok(())
+}
+
+/// A workflow that only its owner may read stays so, and what belongs to it, too.
+#[test]
+fn a_bundle_is_for_those_who_may_read_all_that_is_in_it() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let text = WORKFLOW.replace("REGISTRY", &here(&registry));
+    let workflow = workstation.file("workflow.yaml", text)?;
+    says(&workstation.iguana(&["lock", "workflow.yaml", "--trust", "trust"])?, 0, &[]);
+    let lock = workstation.path("workflow.yaml.lock");
+    for (of_workflow, of_lock, expected) in
+        [(0o644, 0o644, [0o644, 0o755]), (0o600, 0o644, [0o600, 0o700]), (0o644, 0o600, [0o600, 0o700])]
+    {
+        fs::set_permissions(&workflow, Permissions::from_mode(of_workflow))?;
+        fs::set_permissions(&lock, Permissions::from_mode(of_lock))?;
+        for (name, mode) in ["bundle.tar", "bundle"].into_iter().zip(expected) {
+            let name = format!("{of_workflow:o}-{of_lock:o}-{name}");
+            let bundled =
+                workstation.iguana(&["bundle", "workflow.yaml", "--trust", "trust", "--output", &name])?;
+            says(&bundled, 0, &[]);
+            let found = fs::metadata(workstation.path(&name))?.permissions().mode() & 0o777;
+            assert_eq!(found, mode, "{name} has {found:o}");
+        }
     }
     Ok(())
 }

@@ -184,10 +184,17 @@ fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(found)
 }
 
-/// The mode of a bundle: who may not read the workflow may not read that.
+/// The mode of a bundle: who may not read the workflow, or a file beside it that belongs to it, may not read that.
 fn mode_of(workflow: &Path) -> Result<u32> {
-    let found = fs::metadata(workflow).with_context(|| format!("cannot read `{}`", workflow.display()))?;
-    Ok(if found.mode() & READABLE_BY_ALL == 0 { output_file::SECRET } else { output_file::PUBLIC })
+    let beside =
+        BESIDE.iter().map(|(ending, _)| trust::beside(workflow, ending)).filter(|path| path.exists());
+    for path in [workflow.to_owned()].into_iter().chain(beside) {
+        let found = fs::metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        if found.mode() & READABLE_BY_ALL == 0 {
+            return Ok(output_file::SECRET);
+        }
+    }
+    Ok(output_file::PUBLIC)
 }
 
 /// Writes one archive, with a fixed order and fixed times.
