@@ -4,6 +4,7 @@
 
 use crate::cmdline;
 use crate::rules::Rules;
+use std::ffi::OsString;
 
 /// Options that decide which system is started. A `root=` or `init=` has an effect on Iguana as well.
 const SYSTEM: &[&str] = &["root", "init"];
@@ -74,6 +75,9 @@ const HARMLESS: &[&str] = &[
 /// Variables of the environment, which the kernel makes of the words that it does not know, and which are none.
 const NO_VARIABLES: &[&str] = &["BOOT_IMAGE", "BOOTIF"];
 
+/// The environment that the kernel gives the first process (init/main.c, `envp_init`).
+const KERNEL_ENVIRONMENT: &[(&str, &str)] = &[("HOME", "/"), ("TERM", "linux")];
+
 impl Rules {
     /// Whether a command line names a system to start, by `root=` or `init=`, that it may not name. Other programs
     /// must not use the option then either.
@@ -112,6 +116,21 @@ impl Rules {
         refused.sort();
         refused.dedup();
         refused
+    }
+
+    /// Of the variables that the kernel put into the environment of the first process, those that the new system's init
+    /// may have: the kernel's own, and those that the trust allows on the command line.
+    #[must_use]
+    pub fn allowed_variables(&self, given: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+        let is_of_kernel = |(name, value): &(OsString, OsString)| {
+            KERNEL_ENVIRONMENT
+                .iter()
+                .any(|own| (name.as_os_str(), value.as_os_str()) == (own.0.as_ref(), own.1.as_ref()))
+        };
+        let is_listed = |(name, value): &(OsString, OsString)| {
+            self.lists(&name.to_string_lossy(), &value.to_string_lossy())
+        };
+        given.into_iter().filter(|variable| is_of_kernel(variable) || is_listed(variable)).collect()
     }
 
     fn allow_word_of_others(&self, word: &str) -> bool {
@@ -220,6 +239,25 @@ mod tests {
         assert_eq!(rules("'root'").refused_of_others(options), Vec::<String>::new());
         let one = rules("'root=/dev/vda'").refused_of_others(options);
         assert_eq!(one, ["mount.usr=/dev/vdb", "netroot=nfs", "rootflags=ro", "rootfstype=ext4"]);
+    }
+
+    #[test]
+    fn the_new_system_has_the_variables_that_are_allowed() {
+        let given =
+            ["HOME=/", "TERM=linux", "TERM=/x", "LD_PRELOAD=/x", "SYSTEMD_LOG_LEVEL=debug", "HTTP_PROXY=x"];
+        let pair =
+            |word: &&str| word.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap();
+        let allowed = |rules: Rules| {
+            let pairs = rules.allowed_variables(given.iter().map(pair).collect());
+            pairs
+                .iter()
+                .map(|(name, value)| format!("{}={}", name.display(), value.display()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(Rules::default()), given);
+        assert_eq!(allowed(rules("")), ["HOME=/", "TERM=linux"]);
+        let some = rules("'SYSTEMD_LOG_LEVEL', 'HTTP_PROXY=y'");
+        assert_eq!(allowed(some), ["HOME=/", "TERM=linux", "SYSTEMD_LOG_LEVEL=debug"]);
     }
 
     /// Without a `root=`, systemd takes the one that lies beside the firmware's boot partition.

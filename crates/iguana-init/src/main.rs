@@ -40,18 +40,26 @@ mod supervise;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    sys::want_no_backtrace();
     // Of any bytes: the kernel passes on what is on its command line.
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let word = |place: usize| arguments.get(place).map(String::as_str).unwrap_or_default();
     let rest = |first: usize| arguments.iter().skip(first).cloned();
     let is_first_process = rustix::process::getpid().is_init();
-    match (word(0).rsplit('/').next(), word(1)) {
+    let (name, command) = (word(0).rsplit('/').next(), word(1));
+    let is_called_by_user = command == run::COMMAND || name == Some(run::CLASSIC_NAME);
+    // In an initrd the environment comes from the kernel command line, and so from anyone: only a user of a running
+    // system may say something there.
+    let environment = match is_called_by_user && !is_first_process {
+        true => Vec::new(),
+        false => sys::take_environment(),
+    };
+    sys::want_no_backtrace();
+    match (name, command) {
         (Some(runtime::INIT_NAME), _) => runtime::init(),
         (Some("modprobe"), _) => machine::modules::modprobe(rest(1)),
         // Check this first: the kernel passes unknown bare words of its command line to PID 1 as arguments.
-        _ if is_first_process => supervise::run(),
+        _ if is_first_process => supervise::run(environment),
         (Some(dracut::GENERATOR_NAME), _) => dracut::generator(),
         (_, "--version" | "-V") => report::version(),
         (Some(run::CLASSIC_NAME), _) => run::main(rest(1)),

@@ -19,6 +19,7 @@ use events::Decision;
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 use std::thread;
@@ -49,15 +50,20 @@ pub(crate) enum Verdict {
     Failed(OnFailure),
 }
 
-/// The main function of PID 1.
-pub(crate) fn run() -> ExitCode {
+/// The environment of the new system's init program.
+type Environment = Vec<(OsString, OsString)>;
+
+/// The main function of PID 1. `given` is what the kernel put into its environment, which it does not have any more.
+pub(crate) fn run(given: Environment) -> ExitCode {
     let mounted = mounts::early();
     let report = Report::open();
     report.send_to_host();
     if let Err(error) = mounted {
         report.say(format_args!("error: {error:#}"));
     }
-    let settings = settings(&config::cmdline::read("/proc/cmdline"));
+    let rules = Rules::from_directory(Path::new(trust_directory::HOME)).ok();
+    let settings = settings(rules.as_ref(), &config::cmdline::read("/proc/cmdline"));
+    let environment = rules.map_or(Vec::new(), |rules| rules.allowed_variables(given));
     let mut watchdog = Watchdog::new(settings.watchdog);
     let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
         // Kill first: if memory is full, or processes are created without end, reporting would fail.
@@ -66,15 +72,14 @@ pub(crate) fn run() -> ExitCode {
         report.failure(&Failure::new(Stage::Boot, error));
         Verdict::Failed(settings.on_failure)
     });
-    carry_out(verdict, &settings, &mut watchdog, &report);
+    carry_out(verdict, environment, &settings, &mut watchdog, &report);
     loop {
         thread::park();
     }
 }
 
 /// The settings that the trust allows; the most restrictive ones if the trust cannot be read.
-fn settings(cmdline: &str) -> Settings {
-    let rules = Rules::from_directory(Path::new(trust_directory::HOME));
+fn settings(rules: Option<&Rules>, cmdline: &str) -> Settings {
     rules.map_or(Settings { no_shell: true, ..Settings::default() }, |rules| rules.settings(cmdline))
 }
 
@@ -83,12 +88,18 @@ fn work(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<Verdict> {
     Worker::start(Command::new(PROGRAM).arg(WORKER))?.decision(|| watchdog.feed(report))
 }
 
-fn carry_out(verdict: Verdict, settings: &Settings, watchdog: &mut Watchdog, report: &Report) {
+fn carry_out(
+    verdict: Verdict,
+    environment: Environment,
+    settings: &Settings,
+    watchdog: &mut Watchdog,
+    report: &Report,
+) {
     match verdict {
         Verdict::HandOver(Handover::SwitchRoot { init }) => {
             watchdog.leave(After::System, report);
             report.drain(DRAIN_LIMIT);
-            let Err(error) = handover::switch_root(&init, report);
+            let Err(error) = handover::switch_root(&init, environment, report);
             report.say(format_args!("error: cannot switch root: {error:#}"));
             on_failure(settings.on_failure, settings, watchdog, report);
         }

@@ -35,7 +35,7 @@ use rustix::mount::MountFlags;
 use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::BpfProgram;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_uint, c_ulong};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -54,6 +54,15 @@ pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// kills them before any process of the host, and before the PID 1 of a container.
 pub const PROGRAM_OOM_SCORE: &str = "500";
 const OOM_SCORE_C: &CStr = c"/proc/self/oom_score_adj";
+
+/// Removes all variables from the environment of this process, and returns them. Only before the first thread.
+#[must_use]
+pub fn take_environment() -> Vec<(OsString, OsString)> {
+    let given = std::env::vars_os().collect();
+    // SAFETY: there is one thread, so nothing else accesses the environment.
+    unsafe { libc::clearenv() };
+    given
+}
 
 /// Turns backtraces off for errors and panics: this program cannot produce one and would abort (`build.rs`). Only
 /// before the first thread and the first error.

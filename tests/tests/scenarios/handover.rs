@@ -1,6 +1,6 @@
 //! The handover after the last job, and the reaction to a failure.
 
-use crate::POWER_OFF;
+use crate::{POWER_OFF, running};
 use anyhow::Result;
 use iguana_lab::disk::Disk;
 use iguana_lab::image::{Recipe, busybox_root, put};
@@ -174,6 +174,43 @@ fn a_mount_list_cannot_name_the_directories_of_containers() -> Result<()> {
     let block = boot.fails_in("handover")?;
     let line = "the line `/iguana/new /sysroot bind` of the mount list refers to `/iguana`";
     assert!(block.contains(line), "{block}");
+    boot.ends()?;
+    Ok(())
+}
+
+/// The kernel puts words that it does not know into the environment of PID 1. There they could change how libraries of
+/// Iguana work: with this stack, no thread can be created.
+#[test]
+fn variables_on_the_command_line_are_for_the_new_system_only() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    let init = b"#!/bin/sh\necho \"the new system has <$GIVEN $RUST_MIN_STACK $HOME>\"\npoweroff -f\n";
+    put(root.path(), "/sbin/init", 0o755, init)?;
+    let disk = Disk::ext4(16, "system", root.path())?;
+    let scenario = running(
+        r#"
+jobs:
+  look:
+    container:
+      image: REGISTRY/tool
+      options: --pid host
+      command:
+        - sh
+        - -c
+        - |
+          for process in /proc/[0-9]*; do
+            case "$(tr '\0' ' ' < $process/cmdline)" in
+              "/init boot "*) echo "the worker has <$(tr '\0' ' ' < $process/environ)>";;
+            esac
+          done
+          echo "the container has <$GIVEN$RUST_MIN_STACK$HTTP_PROXY>"
+          echo /dev/vda /sysroot ro > /iguana/mountlist"#,
+    )?;
+    let variables =
+        "GIVEN=here RUST_MIN_STACK=1000000000000000 RUST_BACKTRACE=1 HTTP_PROXY=http://10.0.2.2:9";
+    let mut boot = scenario.disk(&disk).append(variables).boot()?;
+    boot.expect_all(&["the worker has <>", "the container has <>"])?;
+    boot.expect("the new system has <here 1000000000000000 />")?;
     boot.ends()?;
     Ok(())
 }

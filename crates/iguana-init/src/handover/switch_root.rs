@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::WaitOptions;
 use std::convert::Infallible;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -27,11 +27,15 @@ const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Ends the initrd and executes the new system's init program. Only PID 1 can do this.
+/// Ends the initrd and executes the new system's init program with this environment. Only PID 1 can do this.
 ///
 /// # Errors
 /// Returns only when it fails.
-pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infallible> {
+pub(crate) fn switch_root(
+    init: &str,
+    environment: Vec<(OsString, OsString)>,
+    report: &Report,
+) -> anyhow::Result<Infallible> {
     end_other_processes();
     release_resources()?;
     if let Err(error) = super::move_to_run() {
@@ -49,7 +53,7 @@ pub(crate) fn switch_root(init: &str, report: &Report) -> anyhow::Result<Infalli
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
     // The kernel passed the words after `--` to this program; they are meant for the new system's init.
-    let error = Command::new(init).args(std::env::args_os().skip(1)).exec();
+    let error = Command::new(init).args(std::env::args_os().skip(1)).env_clear().envs(environment).exec();
     Err(error).with_context(|| format!("cannot execute `{init}`"))
 }
 
