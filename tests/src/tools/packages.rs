@@ -2,9 +2,10 @@
 
 use crate::lab_directory;
 use crate::process::{self, LONG, QUICK};
-use crate::tools::cache::lock;
+use crate::tools::cache::{cached, lock};
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Packages for building Iguana and trying it in a VM.
@@ -91,6 +92,38 @@ pub fn update() -> Result<()> {
     }
     Ok(())
 }
+
+/// The files of a package of Debian 13, which this system does not have; downloaded once, cached under
+/// `target/lab/debian-13`.
+pub fn of_debian_13(package: &str) -> Result<PathBuf> {
+    let home = cached("debian-13", package, |directory| {
+        let at = |name: &str| directory.join(name);
+        fs::create_dir_all(at("lists/partial"))?;
+        fs::create_dir_all(at("cache/archives/partial"))?;
+        fs::write(at("sources.list"), DEBIAN_13)?;
+        let own_apt = |words: &[&str]| {
+            let mut command = apt();
+            command.current_dir(directory).args(["-o", "APT::Sandbox::User=root", "-o"]);
+            command.arg(format!("Dir::Etc::SourceList={}", at("sources.list").display()));
+            command.args(["-o", "Dir::Etc::SourceParts=/dev/null", "-o"]);
+            command.arg(format!("Dir::State::Lists={}", at("lists").display())).arg("-o");
+            command.arg(format!("Dir::Cache={}", at("cache").display())).args(words);
+            process::run(&mut command, LONG)
+        };
+        own_apt(&["update"])?;
+        own_apt(&["download", package])?;
+        let is_package = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+        let found = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path())).find(is_package);
+        let found = found.context("apt has downloaded no package")?;
+        process::run(Command::new("dpkg-deb").arg("-x").arg(found).arg(at("root")), LONG)?;
+        fs::remove_dir_all(at("lists"))?;
+        Ok(fs::remove_dir_all(at("cache"))?)
+    })?;
+    Ok(home.join("root"))
+}
+
+/// Where apt finds Debian 13.
+const DEBIAN_13: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n";
 
 /// `apt-get` without questions, which tolerates a busy mirror and a concurrent apt.
 pub fn apt() -> Command {

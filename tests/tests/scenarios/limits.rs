@@ -273,34 +273,3 @@ fn five_hundred_jobs_leave_nothing() -> Result<()> {
     }
     Ok(())
 }
-
-/// The kernel asks for a module for each format of a program that it does not know, and executes Iguana's modprobe.
-#[test]
-fn requests_for_modules_that_do_not_exist_are_limited() -> Result<()> {
-    let mut boot = boot(
-        r#"
-jobs:
-  asks:
-    container:
-      image: REGISTRY/tool
-      privileged: false
-      command:
-        - sh
-        - -c
-        - |
-          printf '\001\002\003\004' > /unknown; chmod +x /unknown
-          for number in $(seq 1200); do /unknown 2> /dev/null; done
-          echo it has asked
-  works:
-    container: {image: REGISTRY/tool, command: [sh, -c, "grep -c 'requests for kernel modules' /run/iguana/log; ls /run/iguana"], volumes: ["/run/iguana:/run/iguana"]}
-  end: {container: REGISTRY/end}
-"#,
-    )?;
-    boot.expect(
-        "warning: a program causes requests for kernel modules without end, the last one for `binfmt-0403`",
-    )?;
-    boot.expect_all(&["it has asked", "job works: succeeded", "handover: power off"])?;
-    let said = boot.ends()?;
-    assert_eq!(said.matches("requests for kernel modules").count(), 0, "{said}");
-    Ok(())
-}

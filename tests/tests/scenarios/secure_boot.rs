@@ -10,10 +10,10 @@ use iguana_lab::kernel::{Flavour, Kernel};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::registry::Registry;
 use iguana_lab::way::LIMIT;
-use iguana_lab::{initrd, lab_directory, scratch_directory};
+use iguana_lab::{initrd, lab_directory, packages, scratch_directory};
 use iguana_vm::{Console, Disk, Echo, Machine, Qemu};
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -80,6 +80,119 @@ fn options_of_a_boot_entry_count_only_without_secure_boot() -> Result<()> {
         assert_eq!(found, 0, "the options are not the signed ones: {}", line.text);
         console.wait_exit(LIMIT)?;
     }
+    Ok(())
+}
+
+/// Where `iguana build` finds systemd-stub.
+const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
+/// A UKI with Debian 13's stub (systemd 257), which reads options from more places than Debian 12's: SMBIOS, and
+/// add-ons beside the UKI and in `loader/addons`.
+struct LaterStub {
+    home: TempDir,
+    stubs: PathBuf,
+    owner: Owner,
+    _registry: Registry,
+}
+
+impl LaterStub {
+    fn running(image: &Image) -> Result<Self> {
+        packages::ensure(&["binutils", "mtools"])?;
+        let (registry, home) = (Registry::plain()?, scratch_directory("secure-boot")?);
+        let stubs = packages::of_debian_13("systemd-boot-efi")?.join("usr/lib/systemd/boot/efi");
+        let (owner, reference) = (Owner::named("owner")?, registry.push(image, "job")?);
+        let workflow = home.path().join("workflow.yaml");
+        fs::write(&workflow, format!("jobs: {{job: {{container: {reference}}}}}\n"))?;
+        let mut build = initrd::command(&Kernel::debian(Flavour::Cloud)?, &home.path().join("uki"));
+        build.args(initrd::lab_trust()?).args(["--format", "uki", "--cmdline", "panic=-1", "--workflow"]);
+        build.arg(workflow).arg("--sign-key").arg(owner.key()).arg("--sign-cert").arg(owner.certificate());
+        // In place of this system's stub, for this build only.
+        let mut own = Command::new("unshare");
+        own.args(["--mount", "sh", "-c", &format!("mount --bind \"$0\" {STUB} && exec \"$@\"")]);
+        own.arg(stubs.join("linuxx64.efi.stub")).arg(build.get_program()).args(build.get_args());
+        process::run(&mut own, LONG)?;
+        Ok(Self { home, stubs, owner, _registry: registry })
+    }
+
+    /// An add-on with these options, signed or not.
+    fn add_on(&self, options: &str, is_signed: bool) -> Result<PathBuf> {
+        let at = |ending: &str| self.home.path().join(format!("{options}.{ending}"));
+        fs::write(at("options"), options)?;
+        let stub = self.stubs.join("addonx64.efi.stub");
+        let mut add = Command::new("objcopy");
+        add.arg("--add-section").arg(format!(".cmdline={}", at("options").display()));
+        add.args(["--change-section-vma", &format!(".cmdline={:#x}", end_of_sections(&stub)?)]);
+        process::run(add.arg(stub).arg(at("efi")), QUICK)?;
+        if !is_signed {
+            return Ok(at("efi"));
+        }
+        let mut sign = Command::new("sbsign");
+        sign.arg("--key").arg(self.owner.key()).arg("--cert").arg(self.owner.certificate());
+        process::run(sign.arg("--output").arg(at("signed.efi")).arg(at("efi")), QUICK)?;
+        Ok(at("signed.efi"))
+    }
+
+    /// A medium with the UKI and add-ons, each with its path.
+    fn medium(&self, add_ons: &[(&Path, &str)]) -> Result<PathBuf> {
+        let medium = self.home.path().join("medium");
+        File::create(&medium)?.set_len(256 << 20)?;
+        let run = |program: &str, words: &[&str]| {
+            let mut command = Command::new(program);
+            process::run(command.arg("-i").arg(&medium).args(words), LONG)
+        };
+        run("mformat", &["-F", "::"])?;
+        run(
+            "mmd",
+            &["::/EFI", "::/EFI/BOOT", "::/EFI/BOOT/BOOTX64.EFI.extra.d", "::/loader", "::/loader/addons"],
+        )?;
+        let uki = self.home.path().join("uki");
+        for (file, path) in [(uki.as_path(), "EFI/BOOT/BOOTX64.EFI")].iter().chain(add_ons) {
+            run("mcopy", &[&file.display().to_string(), &format!("::/{path}")])?;
+        }
+        Ok(medium)
+    }
+}
+
+/// The first free address after the sections of a program, as objdump(1) lists them.
+fn end_of_sections(program: &Path) -> Result<u64> {
+    let listed = process::run(Command::new("objdump").arg("-h").arg(program), QUICK)?;
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let ends = listed.lines().filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [number, name, size, address, ..] if name.starts_with('.') && number.parse::<u32>().is_ok() => {
+            Some(hex(size)? + hex(address)?)
+        }
+        _ => None,
+    });
+    Ok(ends.max().context("it has no sections")?.next_multiple_of(0x1000))
+}
+
+/// Besides the signed command line, options of the machine's or virtual machine's SMBIOS and of signed add-ons count;
+/// docs/security.md says so. Those of a boot entry and of unsigned add-ons do not.
+#[test]
+#[ignore = "long"]
+fn of_debian_13s_stub_smbios_and_signed_add_ons_count_beside_the_signed_options() -> Result<()> {
+    let stub = LaterStub::running(&says_its_command_line()?)?;
+    let add_on = |options: &str, is_signed| stub.add_on(options, is_signed);
+    let files = [add_on("signed.add-on", true)?, add_on("unsigned.add-on", false)?];
+    let [signed, unsigned] = [files[0].as_path(), files[1].as_path()];
+    let medium = stub.medium(&[
+        (signed, "EFI/BOOT/BOOTX64.EFI.extra.d/signed.addon.efi"),
+        (unsigned, "EFI/BOOT/BOOTX64.EFI.extra.d/unsigned.addon.efi"),
+        (unsigned, "loader/addons/unsigned.addon.efi"),
+    ])?;
+    let firmware = Firmware::passing(ATTACK, Some(&stub.owner))?;
+    let smbios = "type=11,value=io.systemd.stub.kernel-cmdline-extra=from.smbios";
+    let extra = firmware.arguments().into_iter().chain(["-smbios".to_owned(), smbios.to_owned()]);
+    let machine =
+        Machine { extra: extra.map(Into::into).collect(), ..Machine::from_disks(vec![Disk::raw(&medium)]) };
+    let log = lab_directory("logs")?.join("secure-boot-debian-13.log");
+    let mut console = Qemu::find()?.start(&machine, &log, Echo::Silent)?;
+    let line = console.expect("the options are <", LIMIT)?.text;
+    console.wait_exit(LIMIT)?;
+    let given = line.split(['<', '>']).nth(1).context("the options are incomplete")?;
+    let mut options: Vec<&str> = given.split_whitespace().collect();
+    options.sort_unstable();
+    assert_eq!(options, ["from.smbios", "panic=-1", "signed.add-on"], "{line}");
     Ok(())
 }
 
