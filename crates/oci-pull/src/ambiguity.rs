@@ -1,6 +1,7 @@
 //! Refuses ambiguous documents of a registry or a layout. A document that one reader takes for an index and another for
 //! a manifest has one digest and two contents (CVE-2021-41190).
 
+use crate::document;
 use crate::spelling;
 use crate::spelling::{ANNOTATIONS_LIMIT, Fault, VALUES_LIMIT};
 use anyhow::ensure;
@@ -146,8 +147,7 @@ pub(super) fn media_type(content_type: &str) -> String {
 /// # Errors
 /// When it is not an index, or has more.
 pub(super) fn index(bytes: &[u8]) -> anyhow::Result<ImageIndex> {
-    check_keys("the list", bytes)?;
-    let index = ImageIndex::from_reader(bytes)?;
+    let index = document::index(bytes)?;
     let entries = index.manifests().len();
     ensure!(
         entries <= ENTRIES_LIMIT,

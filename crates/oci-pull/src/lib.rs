@@ -31,6 +31,7 @@ pub mod artifact;
 mod auth;
 pub mod bundle;
 mod challenge;
+mod document;
 mod local;
 mod pull;
 mod refusal;

@@ -42,37 +42,53 @@ impl Machine {
         self.architecture.to_string()
     }
 
-    /// How well the machine runs an image: the lowest number is the best; `None` if it cannot run it.
+    /// How well the machine runs an image: the lowest number is the best; `None` if it cannot run it. An image without an
+    /// architecture may be for every machine, and is the last choice.
     pub fn rank(&self, architecture: &Arch, variant: Option<&str>) -> Option<usize> {
-        let variant = usual(architecture, variant.unwrap_or_default());
+        let (architecture, variant) = usual(architecture, variant.unwrap_or_default());
+        if is_unstated(&architecture) {
+            return Some(usize::MAX);
+        }
         let found = || self.variants.iter().position(|known| *known == variant);
-        (*architecture == self.architecture).then(found).flatten()
+        (architecture == self.architecture).then(found).flatten()
     }
 
-    /// The image of an index that the machine runs best. An entry without a platform fits every machine and is the
-    /// last choice; the image's configuration then states the platform.
-    pub fn choose<'a>(&self, index: &'a ImageIndex) -> anyhow::Result<&'a Descriptor> {
+    /// The entries of an index that the machine can run, the best first; of equal ones in the order of the index
+    /// (image-index.md: "the first matching entry SHOULD be used"). An entry without a platform is the last choice; the
+    /// image's configuration then states the platform. Entries that need a feature (`os.features`) come after those that
+    /// need none, and what is no image is passed over if there is one: "An encountered `mediaType` that is unknown to the
+    /// implementation MUST NOT generate an error."
+    #[must_use]
+    pub fn ranked<'a>(&self, index: &'a ImageIndex) -> Vec<&'a Descriptor> {
         let rank = |entry: &Descriptor| match entry.platform() {
-            Some(platform) if *platform.os() == Os::Linux => {
+            Some(platform) if is_unstated(platform.os()) || is_linux(platform.os()) => {
                 self.rank(platform.architecture(), platform.variant().as_deref())
             }
             Some(_) => None,
             None => Some(usize::MAX),
         };
-        let ranked = index.manifests().iter().filter_map(|entry| Some((rank(entry)?, entry)));
-        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
-        best.ok_or_else(|| {
-            hinted(
-                format!("the image is not available for `{self}`"),
-                match offered(index) {
-                    list if list.is_empty() => "its index is empty: push it again".into(),
-                    list => format!(
-                        "it is available for `{}`; build it for this machine as well",
-                        list.join("`, `")
-                    ),
-                },
-            )
-        })
+        let needs_features = |entry: &Descriptor| {
+            let features = entry.platform().as_ref().and_then(|platform| platform.os_features().as_ref());
+            features.is_some_and(|features| !features.is_empty())
+        };
+        let has_images = index.manifests().iter().any(is_image);
+        let entries = index.manifests().iter().filter(|entry| is_image(entry) || !has_images);
+        let ranked = entries.filter_map(|entry| Some(((needs_features(entry), rank(entry)?), entry)));
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Says that an image is not for this machine, with the platforms that it is for.
+    #[must_use]
+    pub fn unavailable(&self, offered: &[String]) -> anyhow::Error {
+        let hint = match offered {
+            [] => "its index is empty: push it again".into(),
+            list => {
+                format!("it is available for `{}`; build it for this machine as well", list.join("`, `"))
+            }
+        };
+        hinted(format!("the image is not available for `{self}`"), hint)
     }
 }
 
@@ -94,13 +110,13 @@ impl Machine {
     /// # Errors
     /// When it is for another operating system than Linux.
     pub fn of_platform(platform: &Platform) -> anyhow::Result<Self> {
-        anyhow::ensure!(*platform.os() == Os::Linux, "its index has an image for `{}`", platform.os());
+        anyhow::ensure!(is_linux(platform.os()), "its index has an image for `{}`", platform.os());
         Ok(Self::of_image(platform.architecture(), platform.variant().as_deref()))
     }
 
     /// A machine with this variant; an empty one is the default variant.
     fn of(architecture: Arch, variant: &str) -> Self {
-        let variant = usual(&architecture, variant);
+        let (architecture, variant) = usual(&architecture, variant);
         let newest = variant.trim_start_matches('v').parse().unwrap_or_default();
         Self::new(architecture, newest)
     }
@@ -145,8 +161,42 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The platforms of an index, except attestations, whose platform is `unknown` (BuildKit).
-fn offered(index: &ImageIndex) -> Vec<String> {
+/// The media types that an entry of an index may have: OCI image-spec, image-index.md; Docker's manifest v2 schema 2.
+const MEDIA_TYPES: &[&str] = &[
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "",
+];
+
+/// The types of artifact that an image may have: distribution-spec, "Listing Referrers", takes that of its config.
+const ARTIFACT_TYPES: &[&str] =
+    &["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+/// The annotation of BuildKit's attestations.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// The annotation that tells what an entry of a layout of `cosign save` is, and what begins its values.
+const COSIGN_KIND: &str = "kind";
+const COSIGN: &str = "dev.cosignproject.cosign/";
+
+/// Whether an entry of an index is an image, or an index of images, and no attestation, signature or other artifact.
+#[must_use]
+pub fn is_image(entry: &Descriptor) -> bool {
+    let annotation = |key: &str| entry.annotations().as_ref().and_then(|all| all.get(key));
+    let kind = entry.artifact_type().as_ref().map_or("", |kind| kind.as_ref());
+    let is_of_cosign = annotation(COSIGN_KIND).and_then(|kind| kind.strip_prefix(COSIGN));
+    MEDIA_TYPES.contains(&entry.media_type().as_ref())
+        && ARTIFACT_TYPES.contains(&kind)
+        && annotation(REFERENCE_TYPE).is_none()
+        && is_of_cosign.is_none_or(|kind| kind.starts_with("image"))
+        && entry.platform().as_ref().is_none_or(|platform| platform.os().to_string() != "unknown")
+}
+
+/// The platforms that an index states, except those of attestations, whose platform is `unknown` (BuildKit).
+#[must_use]
+pub fn offered(index: &ImageIndex) -> Vec<String> {
     let platforms = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
     let known = platforms.filter(|platform| platform.os().to_string() != "unknown");
     let text = |platform: &Platform| {
@@ -156,15 +206,37 @@ fn offered(index: &ImageIndex) -> Vec<String> {
     known.map(text).collect()
 }
 
-/// Normalizes a variant: many images omit the default one, or the `v`.
-fn usual(architecture: &Arch, variant: &str) -> String {
-    match (architecture, variant) {
-        (Arch::Amd64, "") => "v1".into(),
-        (Arch::ARM, "") => "v7".into(),
-        (Arch::ARM64, "") => "v8".into(),
+/// Whether an operating system is Linux; some makers write it with a capital letter.
+#[must_use]
+pub fn is_linux(os: &Os) -> bool {
+    os.to_string().eq_ignore_ascii_case("linux")
+}
+
+/// Whether a field that must be there is empty.
+fn is_unstated(field: &impl ToString) -> bool {
+    field.to_string().is_empty()
+}
+
+/// Normalizes an architecture and its variant: many images omit the default variant, or its `v`, and some have the name that
+/// `uname -m` prints (containerd's platforms package takes the same).
+fn usual(architecture: &Arch, variant: &str) -> (Arch, String) {
+    let name = architecture.to_string().to_ascii_lowercase();
+    let (name, of_name) = match name.as_str() {
+        "x86_64" | "x86-64" => ("amd64", ""),
+        "i386" => ("386", ""),
+        "aarch64" => ("arm64", ""),
+        "armhf" => ("arm", "v7"),
+        "armel" => ("arm", "v6"),
+        name => (name, ""),
+    };
+    let variant = match (name, if variant.is_empty() { of_name } else { variant }) {
+        ("amd64", "") => "v1".into(),
+        ("arm", "") => "v7".into(),
+        ("arm64", "") => "v8".into(),
         (_, digits) if digits.starts_with(|letter: char| letter.is_ascii_digit()) => format!("v{digits}"),
         (_, other) => other.into(),
-    }
+    };
+    (Arch::from(name), variant)
 }
 
 /// The level of this processor: x86-64 psABI, "Micro-Architecture Levels".
@@ -229,7 +301,7 @@ mod tests {
             (Machine::new("riscv64".into(), 0), &["linux/amd64", "linux/riscv64"], Some(1)),
         ] {
             let index = index(platforms);
-            let chosen = machine.choose(&index).ok();
+            let chosen = machine.ranked(&index).first().copied();
             let expected = expected.map(|at: usize| &index.manifests()[at]);
             assert!(
                 chosen.map(std::ptr::from_ref) == expected.map(std::ptr::from_ref),
@@ -254,8 +326,75 @@ mod tests {
     #[test]
     fn an_index_without_this_platform_lists_its_platforms() {
         let index = index(&["linux/s390x", "linux/amd64/v3", "unknown/unknown"]);
-        let error = Machine::new(Arch::Amd64, 2).choose(&index).unwrap_err();
+        let machine = Machine::new(Arch::Amd64, 2);
+        assert!(machine.ranked(&index).is_empty());
+        let error = machine.unavailable(&offered(&index));
         assert_eq!(error.to_string(), "the image is not available for `linux/amd64/v2`");
         assert!(hint::of(&error).unwrap().contains("`linux/s390x`, `linux/amd64/v3`;"), "{error:#}");
+    }
+
+    /// An index whose entries have these further fields.
+    fn entries(further: &[serde_json::Value]) -> ImageIndex {
+        let entry = |further: &serde_json::Value| {
+            let mut entry = serde_json::json!({"mediaType": MEDIA_TYPES[0], "size": 1, "digest":
+                "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"});
+            further.as_object().unwrap().iter().for_each(|(key, value)| entry[key] = value.clone());
+            entry
+        };
+        let entries: Vec<_> = further.iter().map(entry).collect();
+        serde_json::from_value(serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap()
+    }
+
+    /// image-index.md: "An encountered `mediaType` that is unknown to the implementation MUST NOT generate an error";
+    /// `os.features` are "mandatory OS features"; "If multiple manifests match a client or runtime's requirements, the first
+    /// matching entry SHOULD be used."
+    #[test]
+    fn an_image_is_chosen_before_what_is_none_or_needs_more() {
+        use serde_json::json;
+        let here = || json!({"os": "linux", "architecture": "amd64"});
+        let with = |key: &str, value: serde_json::Value| {
+            let mut platform = here();
+            platform[key] = value;
+            json!({"platform": platform})
+        };
+        let image = || json!({"platform": here()});
+        for (before, choices) in [
+            (
+                json!({"platform": here(), "mediaType": "application/vnd.oci.image.manifest.v2+json"}),
+                &[1][..],
+            ),
+            (json!({"platform": here(), "artifactType": "application/spdx+json"}), &[1]),
+            (json!({"platform": here(), "annotations": {REFERENCE_TYPE: "attestation-manifest"}}), &[1]),
+            (json!({"platform": here(), "annotations": {"kind": "dev.cosignproject.cosign/sigs"}}), &[1]),
+            (with("os_features", json!(["nydus.remoteimage.v1"])), &[1, 0]),
+            (with("os_features", json!([])), &[0, 1]),
+            (with("os_version", json!("6.1")), &[0, 1]),
+            (json!({"platform": here(), "artifactType": ARTIFACT_TYPES[1]}), &[0, 1]),
+            (json!({"platform": here(), "annotations": {"kind": "dev.cosignproject.cosign/image"}}), &[0, 1]),
+            (json!({"platform": {"os": "", "architecture": "amd64"}}), &[0, 1]),
+            (json!({"platform": {"os": "", "architecture": ""}}), &[1, 0]),
+        ] {
+            let index = entries(&[before.clone(), image()]);
+            let machine = Machine::new(Arch::Amd64, 2);
+            let ranked: Vec<_> = machine.ranked(&index).into_iter().map(std::ptr::from_ref).collect();
+            let expected: Vec<_> =
+                choices.iter().map(|at| std::ptr::from_ref(&index.manifests()[*at])).collect();
+            assert_eq!(ranked, expected, "{before}");
+        }
+    }
+
+    #[test]
+    fn an_architecture_may_have_the_name_of_the_kernel() {
+        for (machine, architecture, variant, expected) in [
+            (Machine::new(Arch::Amd64, 2), "x86_64", None, Some(1)),
+            (Machine::new(Arch::Amd64, 2), "AMD64", Some("v2"), Some(0)),
+            (Machine::new(Arch::ARM64, 8), "aarch64", Some("8"), Some(0)),
+            (Machine::new(Arch::ARM, 7), "armhf", None, Some(0)),
+            (Machine::new(Arch::ARM, 7), "armel", None, Some(1)),
+            (Machine::new(Arch::Amd64, 2), "", None, Some(usize::MAX)),
+            (Machine::new(Arch::Amd64, 2), "aarch64", None, None),
+        ] {
+            assert_eq!(machine.rank(&Arch::from(architecture), variant), expected, "{architecture}");
+        }
     }
 }

@@ -13,6 +13,7 @@ pub use verify::Inventory;
 pub use writer::Writer;
 
 use super::ambiguity;
+use super::document;
 use super::local::{Files, Layout, Packed, name_of};
 use super::retry::Failure;
 use super::source::ImageSource;
@@ -97,9 +98,8 @@ impl Bundle {
         let entry = entry(layout.entries()).with_context(cannot)?;
         let read = || -> Result<_, Failure> {
             let deadline = Deadline::within(DOCUMENT_TIME_LIMIT);
-            let manifest =
-                ImageManifest::from_reader(&layout.manifest(entry.digest().as_ref(), deadline)?[..])
-                    .context("the workflow's manifest is malformed")?;
+            let manifest = document::manifest(&layout.manifest(entry.digest().as_ref(), deadline)?)
+                .context("the workflow's manifest is malformed")?;
             let documents = documents(&manifest, |digest| layout.document(digest, deadline))?;
             Ok((manifest, documents))
         };

@@ -2,12 +2,14 @@
 
 use super::Bundle;
 use crate::ambiguity;
+use crate::document;
+use crate::pull::INDEX_DEPTH_LIMIT;
 use crate::source::ImageSource;
 use anyhow::{Context as _, bail, ensure};
 use fetch::http::{DOCUMENT_TIME_LIMIT, Deadline};
 use hint::WithHint as _;
 use oci_reference::digest::{Digest, Hasher};
-use oci_spec::image::{Descriptor, ImageManifest};
+use oci_spec::image::Descriptor;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -35,7 +37,7 @@ impl Bundle {
     pub fn verify(&self) -> anyhow::Result<Inventory> {
         let mut walk = Walk { bundle: self, seen: HashSet::new() };
         let mut read = || {
-            self.0.images.iter().try_for_each(|image| walk.document(image, Depth::Top))?;
+            self.0.images.iter().try_for_each(|image| walk.document(image, 0))?;
             self.0.blobs.iter().try_for_each(|(digest, size)| walk.blob(*digest, *size))
         };
         read().with_context(|| format!("`{}` is incomplete", self.source().name()))?;
@@ -48,23 +50,15 @@ impl Bundle {
     }
 }
 
-/// The position of a document.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// It has a name.
-    Top,
-    /// It is in an index.
-    Listed,
-}
-
 struct Walk<'a> {
     bundle: &'a Bundle,
     seen: HashSet<Digest>,
 }
 
 impl Walk<'_> {
-    /// Verifies a manifest with everything it refers to, or an index with those of its manifests that the bundle has.
-    fn document(&mut self, entry: &Descriptor, depth: Depth) -> anyhow::Result<()> {
+    /// Verifies a manifest with everything it refers to, or an index with those of its manifests that the bundle has; `depth`
+    /// is the number of indexes that it is in.
+    fn document(&mut self, entry: &Descriptor, depth: usize) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Shape {
             manifests: Option<serde::de::IgnoredAny>,
@@ -80,18 +74,18 @@ impl Walk<'_> {
             .map_err(|failure| failure.error)?;
         let shape: Shape = serde_json::from_slice(&bytes).context("a manifest is malformed")?;
         if shape.manifests.is_none() {
-            let manifest = ImageManifest::from_reader(&bytes[..]).context("a manifest is malformed")?;
+            let manifest = document::manifest(&bytes).context("a manifest is malformed")?;
             let blobs = manifest.layers().iter().chain([manifest.config()]);
             return blobs
                 .map(|blob| (blob.digest(), blob.size()))
                 .try_for_each(|(digest, size)| self.blob(Digest::from_str(digest.as_ref())?, size));
         }
-        ensure!(depth == Depth::Top, "`{digest}` is an index within an index");
+        ensure!(depth < INDEX_DEPTH_LIMIT, "its indexes are nested more than {INDEX_DEPTH_LIMIT} deep");
         let index = ambiguity::index(&bytes).context("an index is malformed")?;
         let mut taken = 0;
         for entry in index.manifests() {
             if self.bundle.has(Digest::from_str(entry.digest().as_ref())?) {
-                self.document(entry, Depth::Listed)?;
+                self.document(entry, depth + 1)?;
                 taken += 1;
             }
         }

@@ -5,14 +5,15 @@
 
 use super::files::{Packed, Part};
 use super::place;
+use crate::document;
 use crate::retry::Failure;
 use crate::source::ImageSource;
 use anyhow::{Context as _, ensure};
 use fetch::http::Deadline;
 use hint::hinted;
 use oci_reference::digest::{Digest, Hasher};
+use oci_reference::platform::Machine;
 use oci_reference::reference::Named;
-use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -69,8 +70,8 @@ impl DockerArchive {
     /// Makes the manifest that the image would have in a registry.
     fn describe(&mut self, item: &Item) -> anyhow::Result<Value> {
         let bytes = file(&self.packed, &item.config)?.document()?;
-        let configuration =
-            ImageConfiguration::from_reader(&bytes[..]).context("the image's configuration is malformed")?;
+        let configuration = document::configuration(&bytes, &Machine::usual())
+            .context("the image's configuration is malformed")?;
         let diff_ids = configuration.rootfs().diff_ids();
         ensure!(
             diff_ids.len() == item.layers.len(),

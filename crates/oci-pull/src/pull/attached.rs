@@ -6,6 +6,7 @@
 //! that is listed and cannot be had is remembered, to explain why the policy found none.
 
 use crate::ambiguity;
+use crate::document;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::ensure;
@@ -55,8 +56,7 @@ pub(super) struct Referrers {
 impl SignatureManifest {
     /// `None` for every other document.
     fn parse(bytes: Vec<u8>) -> Option<Self> {
-        ambiguity::check_keys("the manifest of the signatures", &bytes).ok()?;
-        let manifest = ImageManifest::from_reader(&bytes[..]).ok()?;
+        let manifest = document::manifest(&bytes).ok()?;
         let kind = manifest.media_type().as_ref().unwrap_or(&MediaType::ImageManifest);
         (*kind == MediaType::ImageManifest).then_some(Self { bytes, manifest })
     }

@@ -1,9 +1,11 @@
 //! Judges the images of a bundle without asking any registry: the decision that a boot would make.
 
 use super::Finder;
-use super::layers::{Compression, Wanted};
+use super::compression::Compression;
+use super::layers::Wanted;
 use super::manifest;
 use super::manifest::ManifestKind;
+use super::resolve::{resolve, taken_along};
 use crate::bundle::RepositoryView;
 use crate::retry::PullObserver;
 use crate::source::ImageSource;
@@ -15,7 +17,7 @@ use oci_reference::platform::Machine;
 use oci_reference::reference::{Named, Reference};
 use oci_trust::policy::Approval;
 use std::collections::HashSet;
-use std::io::{BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read};
 
 /// Bytes per read.
 const BLOCK: usize = 256 << 10;
@@ -51,7 +53,7 @@ impl Finder {
     }
 
     fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Machine>> {
-        let manifests = manifest::taken_along(repository_view, &candidate.identifier(), candidate.digest());
+        let manifests = taken_along(repository_view, &candidate.identifier(), candidate.digest());
         let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
         ensure!(!manifests.is_empty(), "the bundle contains none of the manifests of `{candidate}`");
         let judge = |(digest, platform): &(Digest, Option<Machine>)| {
@@ -87,8 +89,8 @@ fn check_whole(
 ) -> anyhow::Result<Machine> {
     let (name, kind, deadline) =
         (digest.to_string(), ManifestKind::Image, Deadline::within(DOCUMENT_TIME_LIMIT));
-    let resolved = manifest::resolve(source, &name, Some(digest), kind, &Machine::usual(), deadline);
-    let (_, manifest) = resolved.map_err(|failure| failure.error)?;
+    let resolved = resolve(source, &name, Some(digest), kind, &Machine::usual(), deadline);
+    let manifest = resolved.map_err(|failure| failure.error)?.manifest;
     let (configuration, machine) = manifest::any_configuration(source, &manifest, deadline)?;
     let is_for = |wanted: &&Machine| {
         wanted.rank(configuration.architecture(), configuration.variant().as_deref()).is_some()
@@ -109,8 +111,9 @@ fn check_whole(
 /// The digest of the uncompressed bytes of a layer, of which `left` may still be read.
 fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted, left: &mut u64) -> anyhow::Result<Digest> {
     let blob = source.blob(layer.digest, layer.bytes, 0).map_err(|failure| failure.error)?;
-    let packed = BufReader::new(blob);
-    let mut unpacked: Box<dyn Read> = match layer.compression {
+    let mut packed = BufReader::new(blob);
+    let compression = Compression::of_content(packed.fill_buf().context("cannot read it")?)?;
+    let mut unpacked: Box<dyn Read> = match compression {
         Compression::None => Box::new(packed),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
@@ -145,18 +148,21 @@ mod tests {
     use std::io;
 
     fn checked(
+        content: &[u8],
         media_type: &str,
         count: usize,
         configuration: &Value,
         platform: &str,
     ) -> anyhow::Result<Machine> {
         let mut source = Source::default();
-        let layer = source.put(LAYER);
-        let config = source.put(configuration.to_string().as_bytes());
-        let part = |media_type: &str, digest: Digest| json!({"mediaType": media_type, "digest": digest.to_string(), "size": LAYER.len()});
-        let layers = vec![part(media_type, layer); count];
+        let mut part = |media_type: &str, bytes: &[u8]| {
+            let digest = source.put(bytes).to_string();
+            json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+        };
+        let layers = vec![part(media_type, content); count];
+        let config = part("application/vnd.oci.image.config.v1+json", configuration.to_string().as_bytes());
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": part("application/vnd.oci.image.config.v1+json", config), "layers": layers});
+            "config": config, "layers": layers});
         let digest = source.put(manifest.to_string().as_bytes());
         check_whole(LAYER.len() as u64, &source, digest, Some(&platform.parse()?))
     }
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn an_image_that_no_boot_could_unpack_is_incomplete() {
         let own = Digest::of(LAYER);
-        let machine = checked(PLAIN, 1, &configuration(own, 1), "linux/arm64").unwrap();
+        let machine = checked(LAYER, PLAIN, 1, &configuration(own, 1), "linux/arm64").unwrap();
         assert_eq!(machine.to_string(), "linux/arm64/v8");
         for (media_type, count, configuration, platform, told) in [
             (PLAIN, 1, json!("not json"), "linux/arm64", "configuration is malformed"),
@@ -200,16 +206,11 @@ mod tests {
             (PLAIN, 600, configuration(own, 600), "linux/arm64", "more than the limit of 500"),
             (PLAIN, 2, configuration(own, 1), "linux/arm64", "the configuration lists 1"),
             (PLAIN, 1, configuration(own, 1), "linux/amd64", "says that it is for `linux/amd64"),
-            (
-                "application/vnd.oci.image.layer.v1.tar+gzip",
-                1,
-                configuration(own, 1),
-                "linux/arm64",
-                "decompress",
-            ),
         ] {
-            let error = checked(media_type, count, &configuration, platform).unwrap_err();
+            let error = checked(LAYER, media_type, count, &configuration, platform).unwrap_err();
             assert!(format!("{error:#}").contains(told), "{told}: {error:#}");
         }
+        let damaged = checked(b"\x1f\x8b damaged", PLAIN, 1, &configuration(own, 1), "linux/arm64");
+        assert!(format!("{:#}", damaged.unwrap_err()).contains("cannot decompress it"));
     }
 }

@@ -3,7 +3,8 @@
 use super::PullEvent;
 use super::attached::{Attached, SignatureManifest, as_tag, check_bounds, signature_tag};
 use super::find::Finder;
-use super::manifest::{ManifestKind, configuration, descriptor_digest, locked};
+use super::manifest::{ManifestKind, configuration, descriptor_digest};
+use super::resolve::locked;
 use super::stream::RENEWED_BY;
 use crate::bundle::Writer;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
@@ -52,6 +53,11 @@ impl Finder {
             let top = copy.manifest(&named.identifier())?;
             named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
             bundle.put(&top)?;
+            for nested in &found.through {
+                let bytes = copy.manifest(&nested.to_string())?;
+                nested.verify("the index", &bytes)?;
+                bundle.put(&bytes)?;
+            }
             let manifest = found.approval.manifest();
             let chosen = copy.manifest(&manifest.to_string())?;
             manifest.verify("the manifest", &chosen)?;
@@ -64,7 +70,8 @@ impl Finder {
             if let (Some(tag), Some(_)) = (named.tag(), named.digest()) {
                 copy.name(tag, &top, bundle)?;
             }
-            all = Some(locked(&top, manifest)?);
+            let read = |deadline| locked(&*found.source, &top, manifest, machine, deadline);
+            all = Some(RetryPolicy::usual().until_done(observer, read)?);
         }
         all.context("no platform is requested")
     }

@@ -1,8 +1,8 @@
 //! Finds images: from a name to the manifest that the policy approves, for all transports.
 
 use super::PullEvent;
-use super::manifest;
 use super::manifest::ManifestKind;
+use super::resolve::{Resolved, locked, resolve};
 use crate::auth::{Login, Logins};
 use crate::bundle::Bundle;
 use crate::local;
@@ -13,6 +13,7 @@ use crate::retry::{PullObserver, RetryPolicy};
 use crate::source::ImageSource;
 use anyhow::bail;
 use fetch::http;
+use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
 use oci_reference::reference::{Local, Named, Reference};
 use oci_spec::image::ImageManifest;
@@ -49,6 +50,8 @@ pub(super) struct FoundImage {
     pub(super) others: Vec<Box<dyn ImageSource>>,
     pub(super) approval: Approval,
     pub(super) manifest: ImageManifest,
+    /// The indexes within the name's own index that lead to the manifest.
+    pub(super) through: Vec<Digest>,
     /// The full name under which it was found and judged, if it has one.
     pub(super) named: Option<Named>,
 }
@@ -77,9 +80,11 @@ impl Finder {
         PullObserver::staying(watch, |observer| {
             let FoundImage { source, approval, .. } =
                 self.look_up(reference, None, ManifestKind::Image, observer)?;
-            let read = |deadline| source.manifest(&identifier, deadline);
-            let bytes = RetryPolicy::usual().until_done(observer, read)?;
-            manifest::locked(&bytes, approval.manifest())
+            let read = |deadline| {
+                let bytes = source.manifest(&identifier, deadline)?;
+                locked(&*source, &bytes, approval.manifest(), &self.machine, deadline)
+            };
+            RetryPolicy::usual().until_done(observer, read)
         })
     }
 
@@ -101,10 +106,10 @@ impl Finder {
     fn find_here(&self, local: &Local, kind: ManifestKind) -> anyhow::Result<FoundImage> {
         let local::Opened { source, path } = local::open(local)?;
         let deadline = http::Deadline::within(http::DOCUMENT_TIME_LIMIT);
-        let found = manifest::resolve(&*source, local.name(), None, kind, &self.machine, deadline);
-        let (digest, manifest) = found.map_err(|failure| failure.error)?;
+        let found = resolve(&*source, local.name(), None, kind, &self.machine, deadline);
+        let Resolved { digest, manifest, through } = found.map_err(|failure| failure.error)?;
         let approval = self.approve_local(&Subject::of_path(local.transport().name(), &path), digest)?;
-        Ok(FoundImage { source, others: Vec::new(), approval, manifest, named: None })
+        Ok(FoundImage { source, others: Vec::new(), approval, manifest, through, named: None })
     }
 
     /// Finds the image in the first location that has it. Only the last location is asked with retries, as no other one
@@ -181,13 +186,13 @@ impl Finder {
         retry: RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {
-        let (digest, manifest) = retry.until_done(observer, |deadline| {
+        let Resolved { digest, manifest, through } = retry.until_done(observer, |deadline| {
             let (identifier, digest) = (candidate.identifier(), candidate.digest());
-            manifest::resolve(&source, &identifier, digest, kind, &self.machine, deadline)
+            resolve(&source, &identifier, digest, kind, &self.machine, deadline)
         })?;
         let approval = self.approve(candidate, &source, digest, observer)?;
         let named = Some(candidate.clone());
-        Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, named })
+        Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, through, named })
     }
 
     /// The names that the reference may mean, and their locations.

@@ -1,14 +1,15 @@
 //! The layers of an image: their expected digests, and fetching them in parallel.
 
+use super::compression::{Compression, is_foreign};
 use super::manifest::descriptor_digest;
 use super::stream::{Sources, Target, fetch};
 use super::{LayerProgress, PullEvent};
 use crate::retry::PullObserver;
 use anyhow::{Context as _, ensure};
-use hint::hinted;
+use hint::{WithHint as _, hinted};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::Digest;
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use std::collections::HashSet;
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,10 @@ pub(super) struct Wanted {
     pub(super) digest: Digest,
     /// Of the uncompressed bytes: it identifies the layer, however it is compressed.
     pub(super) diff_id: Digest,
+    /// What its media type states.
     pub(super) compression: Compression,
+    /// Whether the registry need not have it.
+    pub(super) is_foreign: bool,
     /// The number of compressed bytes.
     pub(super) bytes: u64,
 }
@@ -59,7 +63,8 @@ impl Wanted {
         Ok(Self {
             digest: descriptor_digest(descriptor)?,
             diff_id: Digest::from_str(diff_id)?,
-            compression: Compression::of(descriptor.media_type())?,
+            compression: Compression::stated(descriptor.media_type().as_ref())?,
+            is_foreign: is_foreign(descriptor.media_type().as_ref()),
             bytes: descriptor.size(),
         })
     }
@@ -69,42 +74,6 @@ impl Wanted {
 pub(super) fn missing<'a>(wanted: &'a [Wanted], store: &Store) -> Vec<&'a Wanted> {
     let mut seen = HashSet::new();
     wanted.iter().filter(|layer| store.find(&layer.diff_id).is_none() && seen.insert(layer.diff_id)).collect()
-}
-
-/// The compression of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// By media type: OCI image-spec, layer.md, and Docker's image manifest v2 schema 2.
-    fn of(media_type: &MediaType) -> anyhow::Result<Self> {
-        Ok(match media_type.to_string().as_str() {
-            "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
-                Self::None
-            }
-            "application/vnd.oci.image.layer.v1.tar+gzip"
-            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Self::Gzip,
-            "application/vnd.oci.image.layer.v1.tar+zstd"
-            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Self::Zstd,
-            foreign if foreign.contains("foreign") || foreign.contains("nondistributable") => {
-                return Err(hinted(
-                    format!("a layer is not in the registry: its type is `{foreign}`"),
-                    "such layers belong to Windows images and are not stored in registries: use a Linux \
-                     image",
-                ));
-            }
-            other => {
-                return Err(hinted(
-                    format!("a layer has the unknown media type `{other}`"),
-                    "push the image with gzip or zstd layers",
-                ));
-            }
-        })
-    }
 }
 
 /// Fetches layers, as many in parallel as there are processors.
@@ -205,8 +174,15 @@ fn fetch_in_turn(
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some((layer, arrived)) = next else { return Ok(()) };
-        let unpacked = fetch(sources, into, layer, arrived, observer)
-            .with_context(|| format!("cannot unpack the layer `{}`", layer.digest))?;
+        let mut unpacked = fetch(sources, into, layer, arrived, observer)
+            .with_context(|| format!("cannot unpack the layer `{}`", layer.digest));
+        if layer.is_foreign {
+            // layer.md, "Non-Distributable Layers": "such a media type SHOULD NOT affect whether an implementation downloads
+            // the layer."
+            let why = "its type is that of layers that are not distributed by registries";
+            unpacked = unpacked.context(why).or_hint("push the image again with all of its layers");
+        }
+        let unpacked = unpacked?;
         fetched.lock().unwrap_or_else(PoisonError::into_inner).push(unpacked);
     }
 }
@@ -245,25 +221,6 @@ mod tests {
                 error.to_string().contains(&format!("has {layers} layers, more than the limit of 500")),
                 "{error}"
             );
-        }
-    }
-
-    #[test]
-    fn layers_of_docker_and_oci_are_known_by_media_type() {
-        for (text, expected) in [
-            ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
-            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
-            ("application/vnd.oci.image.layer.v1.tar", Compression::None),
-        ] {
-            assert_eq!(Compression::of(&MediaType::from(text)).unwrap(), expected);
-        }
-        assert!(Compression::of(&MediaType::from("text/plain")).is_err());
-        for foreign in [
-            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        ] {
-            let error = Compression::of(&MediaType::from(foreign)).unwrap_err();
-            assert!(error.to_string().contains("not in the registry"), "{error}");
         }
     }
 }

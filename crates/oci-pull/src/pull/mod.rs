@@ -8,12 +8,14 @@ mod artifact;
 mod attached;
 mod blocks;
 mod bundled;
+mod compression;
 mod copy;
 mod find;
 mod incoming;
 mod layers;
 mod manifest;
 mod need;
+mod resolve;
 mod stream;
 #[cfg(test)]
 mod test_source;
@@ -41,6 +43,7 @@ use stream::{Sources, Target};
 pub use artifact::Artifact;
 pub use find::Finder;
 pub use need::Need;
+pub(crate) use resolve::INDEX_DEPTH_LIMIT;
 
 /// What happens during a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Queries the uncompressed size of layers before they are fetched.
 
-use super::layers::{Compression, Wanted};
+use super::compression::Compression;
+use super::layers::Wanted;
 use crate::source::ImageSource;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 const USUAL_RATIO: u64 = 3;
 /// Bytes of gzip's last field, the uncompressed length (RFC 1952, section 2.3.1, ISIZE).
 const GZIP_TRAILER: u64 = 4;
-/// Bytes of the longest header of a zstd frame (RFC 8878, section 3.1.1: magic number and frame header).
-const ZSTD_HEADER: u64 = 18;
+/// Bytes that show the compression: a header of an archive. The longest header of a zstd frame has 18 (RFC 8878, section
+/// 3.1.1: magic number and frame header).
+const BEGINNING: u64 = 512;
 /// Time limit for the queries; sizes that are unknown by then are guessed. Nothing on the console shows this wait.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Parallel requests. They are small, and only wait for the network.
@@ -53,7 +55,7 @@ impl Need {
         }
     }
 
-    /// Queries each layer with a request of a few bytes. If a query fails, the size is guessed: the pull will report
+    /// Queries each layer with one or two requests of a few bytes. If a query fails, the size is guessed: the pull will report
     /// the failure.
     pub(super) fn ask(source: &dyn ImageSource, layers: &[&Wanted]) -> Self {
         Self::ask_until(Instant::now() + TIME_LIMIT, source, layers)
@@ -79,24 +81,17 @@ impl Need {
     }
 
     fn of_layer(source: &dyn ImageSource, layer: &Wanted) -> Self {
-        let unpacked = match layer.compression {
-            Compression::None => Some(layer.bytes),
-            Compression::Gzip => {
-                let start = layer.bytes.saturating_sub(GZIP_TRAILER);
-                source
-                    .part(layer.digest, layer.bytes, start, GZIP_TRAILER)
-                    .ok()
-                    .flatten()
-                    .and_then(|trailer| gzip(&trailer))
+        let part = |start, count| source.part(layer.digest, layer.bytes, start, count).ok().flatten();
+        // By its content, as it will be unpacked.
+        let Some(beginning) = part(0, layer.bytes.min(BEGINNING)) else { return Self::guess(layer.bytes) };
+        let unpacked = match Compression::of_content(&beginning) {
+            Ok(Compression::None) => Some(layer.bytes),
+            Ok(Compression::Gzip) => {
+                let trailer = part(layer.bytes.saturating_sub(GZIP_TRAILER), GZIP_TRAILER);
+                trailer.and_then(|trailer| gzip(&trailer))
             }
-            Compression::Zstd => {
-                let count = layer.bytes.min(ZSTD_HEADER);
-                source
-                    .part(layer.digest, layer.bytes, 0, count)
-                    .ok()
-                    .flatten()
-                    .and_then(|header| zstd(&header))
-            }
+            Ok(Compression::Zstd) => zstd(&beginning),
+            Err(_) => None,
         };
         unpacked.map_or_else(|| Self::guess(layer.bytes), |unpacked| Self::told(unpacked, layer.bytes))
     }
@@ -133,11 +128,11 @@ mod tests {
     #[test]
     fn the_size_is_read_from_the_zstd_header_if_present() {
         let known = zstd::bulk::compress(CONTENT, 1).unwrap();
-        assert_eq!(zstd(&known[..ZSTD_HEADER as usize]), Some(100_000));
+        assert_eq!(zstd(&known[..18]), Some(100_000));
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         CONTENT.chunks(70_000).for_each(|part| encoder.write_all(part).unwrap());
         let streamed = encoder.finish().unwrap();
-        assert_eq!(zstd(&streamed[..ZSTD_HEADER as usize]), None);
+        assert_eq!(zstd(&streamed[..18]), None);
         assert_eq!(zstd(b"no zstd"), None);
     }
 
@@ -161,9 +156,10 @@ mod tests {
             unreachable!("only parts are asked for")
         }
 
-        fn part(&self, _: Digest, _: u64, _: u64, _: u64) -> Result<Option<Vec<u8>>, Failure> {
+        fn part(&self, _: Digest, _: u64, start: u64, _: u64) -> Result<Option<Vec<u8>>, Failure> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Ok(Some(1000_u32.to_le_bytes().into()))
+            let beginning = vec![0x1f, 0x8b];
+            Ok(Some(if start == 0 { beginning } else { 1000_u32.to_le_bytes().into() }))
         }
     }
 
@@ -171,12 +167,13 @@ mod tests {
     #[test]
     fn fetching_layers_has_a_time_limit() {
         let digest = Digest::of(b"layer");
-        let layer = Wanted { digest, diff_id: digest, compression: Compression::Gzip, bytes: 100 };
+        let layer =
+            Wanted { digest, diff_id: digest, compression: Compression::Gzip, is_foreign: false, bytes: 100 };
         let asked = Asked(AtomicUsize::new(0));
         let need = Need::ask_until(Instant::now(), &asked, &[&layer, &layer]);
         assert_eq!((need, asked.0.load(Ordering::Relaxed)), (Need::guess(200), 0));
         let need = Need::ask(&asked, &[&layer, &layer]);
-        assert_eq!((need, asked.0.load(Ordering::Relaxed)), (Need::told(2000, 200), 2));
+        assert_eq!((need, asked.0.load(Ordering::Relaxed)), (Need::told(2000, 200), 4));
     }
 
     #[test]

@@ -8,8 +8,9 @@
 
 use super::PullEvent;
 use super::blocks::{BlockSender, Blocks, Hashed, block_channel, fill};
+use super::compression::Compression;
 use super::incoming::{Arrival, Incoming};
-use super::layers::{Compression, Wanted};
+use super::layers::Wanted;
 use super::window;
 use crate::retry::{Failure, PullObserver, RetryPolicy};
 use crate::source::ImageSource;
@@ -331,17 +332,18 @@ fn is_hashed_early(compression: Compression) -> bool {
     compression != Compression::Gzip
 }
 
-/// Decompresses a layer for the unpacker, as long as there is room: the kernel reports a full file system, but not that
-/// memory runs out. Returns the digest of the uncompressed bytes if that is its task.
+/// Decompresses a layer for the unpacker, by its content, as long as there is room: the kernel reports a full file system,
+/// but not that memory runs out. Returns the digest of the uncompressed bytes if that is its task, which depends on the
+/// stated compression.
 fn inflate(
     mut packed: Blocks,
-    compression: Compression,
+    stated: Compression,
     inflated: BlockSender,
     into: Target<'_>,
 ) -> Result<Option<Digest>, Stopped> {
-    let mut hasher = is_hashed_early(compression).then(Hasher::new);
+    let mut hasher = is_hashed_early(stated).then(Hasher::new);
     let mut largest_window = 0;
-    let mut reader: Box<dyn Read> = match compression {
+    let mut reader: Box<dyn Read> = match Compression::of_content(packed.fill_buf()?)? {
         Compression::None => Box::new(packed),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Compression::Zstd => {

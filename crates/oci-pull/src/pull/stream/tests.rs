@@ -94,7 +94,13 @@ fn tar(bytes: usize) -> Vec<u8> {
 
 fn wanted(bytes: &[u8]) -> Wanted {
     let digest = Digest::of(bytes);
-    Wanted { digest, diff_id: digest, compression: Compression::None, bytes: bytes.len() as u64 }
+    Wanted {
+        digest,
+        diff_id: digest,
+        compression: Compression::None,
+        is_foreign: false,
+        bytes: bytes.len() as u64,
+    }
 }
 
 /// The result of fetching these layers, and the events.
