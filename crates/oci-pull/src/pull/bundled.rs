@@ -181,11 +181,12 @@ mod tests {
         let bomb = zstd::encode_all(io::repeat(0).take(1 << 20), 1).unwrap();
         assert!(bomb.len() < 1000);
         let layer = source.put(&bomb);
-        let config = source.put(configuration(Digest::of(&[0; 1 << 20]), 1).to_string().as_bytes());
+        let configuration = configuration(Digest::of(&[0; 1 << 20]), 1).to_string();
+        let config = source.put(configuration.as_bytes());
         let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
             "digest": layer.to_string(), "size": bomb.len()});
         let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": config.to_string(), "size": LAYER.len()});
+            "digest": config.to_string(), "size": configuration.len()});
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config, "layers": [layer]});
         let digest = source.put(manifest.to_string().as_bytes());
