@@ -68,7 +68,7 @@ fn digest_of(entry: &Value) -> Digest {
 fn an_image_is_found_in_an_index_within_an_index() {
     let mut registry = Registry::default();
     let (amd, arm, other) = (registry.entry("amd64"), registry.entry("arm64"), registry.entry("s390x"));
-    let first = registry.index(&[other.clone()]);
+    let first = registry.index(std::slice::from_ref(&other));
     let second = registry.index(&[arm.clone(), amd.clone()]);
     let whole = registry.index(&[first.clone(), second.clone()]);
     for (machine, expected) in [("linux/amd64", &amd), ("linux/arm64", &arm)] {
@@ -89,7 +89,7 @@ fn an_image_is_found_in_an_index_within_an_index() {
 fn a_nested_index_gives_its_platform_to_its_images() {
     let mut registry = Registry::default();
     let image = registry.image(&json!({"architecture": "arm64", "os": "linux"}));
-    let mut nested = registry.index(&[image.clone()]);
+    let mut nested = registry.index(std::slice::from_ref(&image));
     nested["platform"] = json!({"architecture": "arm64", "os": "linux"});
     let whole = registry.index(&[nested]);
     let found = taken_along(&registry.0, whole["digest"].as_str().unwrap(), None).unwrap();
@@ -102,7 +102,7 @@ fn a_nested_index_gives_its_platform_to_its_images() {
 fn indexes_are_nested_so_deep_and_list_so_many_documents_at_most() {
     let mut registry = Registry::default();
     let image = registry.entry("amd64");
-    let mut index = registry.index(&[image.clone()]);
+    let mut index = registry.index(std::slice::from_ref(&image));
     for depth in 2..=INDEX_DEPTH_LIMIT + 1 {
         index = registry.index(&[index]);
         let found = registry.find(&index, "linux/amd64");
