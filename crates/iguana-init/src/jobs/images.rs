@@ -154,9 +154,7 @@ impl Images {
         let place = reference.named().map_or("its files", |_| "the registry");
         let mut waiting = None;
         let mut watch = |event| {
-            if let Some(begun) = waiting_for(reference, place, &event, report) {
-                waiting = begun;
-            }
+            show_wait(&mut waiting, reference, place, &event, report);
             tell(reference, &event, start, report);
         };
         let pin = self.pins.pin(reference);
@@ -191,7 +189,7 @@ impl Images {
                 }
                 PullEvent::Waiting { why, .. } | PullEvent::Elsewhere { why, .. } => {
                     report.detail(format_args!("image {reference}: prefetching: {why}"));
-                    time.has_trouble(format!("image {reference}: {why}"));
+                    time.add_trouble(format!("image {reference}: {why}"));
                 }
                 _ => {}
             }
@@ -200,19 +198,24 @@ impl Images {
     }
 }
 
-/// The text to show while waiting, if the event changes it; `None` for events that report progress themselves.
-fn waiting_for(
+/// Shows what is waited for as of this event. It stays as it was at an event that reports progress itself.
+fn show_wait(
+    waiting: &mut Option<Waiting>,
     reference: &Reference,
     place: &str,
     event: &PullEvent,
     report: &Report,
-) -> Option<Option<Waiting>> {
-    let wait = |what, limit| Some(Waiting::start(report, format!("image {reference}: {what}"), limit));
+) {
+    let shown = |what, limit| Some(Waiting::start(report, format!("image {reference}: {what}"), limit));
     match event {
-        PullEvent::Asking { limit } => Some(wait(format!("waiting for {place}"), *limit)),
-        PullEvent::Waiting { wait: pause, .. } => Some(wait(format!("waiting to retry {place}"), *pause)),
-        PullEvent::Elsewhere { .. } => None,
-        PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => Some(None),
+        PullEvent::Asking { limit } => *waiting = shown(format!("waiting for {place}"), *limit),
+        PullEvent::Waiting { wait: pause, .. } => {
+            *waiting = shown(format!("waiting to retry {place}"), *pause)
+        }
+        PullEvent::Elsewhere { .. } => {}
+        PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => {
+            *waiting = None
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl PrefetchTime {
     }
 
     /// Records an error that is being retried.
-    pub(super) fn has_trouble(&self, why: String) {
+    pub(super) fn add_trouble(&self, why: String) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
