@@ -30,7 +30,7 @@ mod value;
 mod vocabulary;
 
 pub use document::{page, schema};
-pub use record::Record;
+pub use record::{Record, stated_format};
 pub use value::{Decision, Level, Outcome, Seconds, Stage, Text, Value};
 pub use vocabulary::{Event, EventField, EventKind, VOCABULARY};
 

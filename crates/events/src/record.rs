@@ -41,6 +41,20 @@ impl Record {
     }
 }
 
+/// The version of the format that a line states, if it is the event `log`, with which a log begins. This event is read
+/// in a log of any version, also where [`Record`] cannot be.
+#[must_use]
+pub fn stated_format(line: &[u8]) -> Option<u64> {
+    /// What this event has in every version.
+    #[derive(Deserialize)]
+    struct Statement {
+        event: String,
+        format: u64,
+    }
+    let statement: Statement = serde_json::from_slice(line).ok()?;
+    (statement.event == "log").then_some(statement.format)
+}
+
 /// Escapes characters that JSON leaves unchanged, but that hide or reorder text, or control a terminal (C1, DEL).
 /// They occur in strings only, where an escape has the same meaning.
 fn without_hidden(json: String) -> String {
@@ -97,6 +111,18 @@ mod tests {
         let line = record(&"ä".repeat(1 << 20)).line().unwrap();
         assert!(line.len() < 17 << 10, "{}", line.len());
         assert!(line.contains("… (2080768 bytes omitted)"), "{}", &line[line.len() - 100..]);
+    }
+
+    #[test]
+    fn the_format_is_read_in_a_log_of_any_version() {
+        let written = Record::new(2.0, UNIX_EPOCH, Event::Log { format: 1, version: Text::of("1") });
+        assert_eq!(stated_format(written.line().unwrap().as_bytes()), Some(1));
+        assert_eq!(stated_format(br#"{"event": "log", "format": 2, "clock": [0, 1]}"#), Some(2));
+        for other in
+            [record("x").line().unwrap().as_str(), r#"{"event": "x", "format": 2}"#, "{\"event\": \"lo", ""]
+        {
+            assert_eq!(stated_format(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::path_of;
 use crate::output;
 use anyhow::{Context, Result, anyhow};
 use events::{Event, Outcome as Ended, Record, Seconds};
+use format_version::Format;
 use hint::hinted;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -16,6 +17,9 @@ use std::thread::{self, JoinHandle};
 /// Bytes of one event, and of the ended jobs together; the log of events has as many (docs/limits.md). The longest
 /// event is a failure with 20 lines of output, each of 16 KiB at most.
 const LIMIT: usize = 4 << 20;
+
+/// The format of the events. The virtual machine may have been built by another release.
+const FORMAT: Format = Format { document: "the log of the virtual machine", newest: events::FORMAT };
 
 /// The events of a virtual machine, which are read while it runs.
 #[derive(Debug)]
@@ -78,7 +82,7 @@ impl Events {
     /// What they tell, after the machine has ended.
     ///
     /// # Errors
-    /// When they cannot be read, or exceed a limit.
+    /// When they cannot be read, exceed a limit, or have a newer format than this program reads.
     pub(super) fn outcome(self) -> Result<Outcome> {
         // The pipe ends when nobody can write to it.
         drop(self.port);
@@ -93,15 +97,17 @@ impl Outcome {
     fn of(mut events: impl BufRead) -> Result<Self> {
         let (mut outcome, mut line, mut jobs) = (Self::default(), Vec::new(), 0);
         while events.by_ref().take(LIMIT as u64).read_until(b'\n', &mut line)? > 0 {
-            // The last line may be cut off; one of another version may hold events that are not known here.
+            if let Some(Err(error)) = events::stated_format(&line).map(|format| FORMAT.check(format)) {
+                return drained(&mut events, error);
+            }
+            // The last line may be cut off; a machine of another release may send events that are not known here.
             let record = serde_json::from_slice::<Record>(&line).ok();
             if record.as_ref().is_some_and(|record| matches!(record.event, Event::JobEnd { .. })) {
                 jobs += line.len();
             }
             if jobs > LIMIT || (line.len() == LIMIT && !line.ends_with(b"\n")) {
-                // The machine goes on: its console shows more than these events.
-                io::copy(&mut events, &mut io::sink())?;
-                return Err(too_long(if jobs > LIMIT { "the ended jobs have" } else { "one event has" }));
+                let excess = if jobs > LIMIT { "the ended jobs have" } else { "one event has" };
+                return drained(&mut events, too_long(excess));
             }
             record.into_iter().for_each(|record| outcome.add(record));
             line.clear();
@@ -165,6 +171,12 @@ fn too_long(what: &str) -> anyhow::Error {
     )
 }
 
+/// The error, once the events have ended. The machine goes on: its console shows more than these events.
+fn drained(events: &mut impl BufRead, error: anyhow::Error) -> Result<Outcome> {
+    io::copy(events, &mut io::sink())?;
+    Err(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +214,18 @@ mod tests {
         assert_eq!(read(ended.repeat(7).as_bytes()).unwrap().jobs.len(), 7);
         let error = read(ended.repeat(8).as_bytes()).unwrap_err().to_string();
         assert_eq!(error, format!("the ended jobs have more than {LIMIT} bytes"));
+    }
+
+    /// In a newer format a failure may have another name: without one, the workflow would count as successful.
+    #[test]
+    fn a_log_in_a_newer_format_is_refused_by_its_version() {
+        let decided = Record::new(2.0, UNIX_EPOCH, decided(Decision::PowerOff)).line().unwrap();
+        let log = format!("{{\"uptime\": \"0\", \"event\": \"log\", \"format\": 2}}\n{decided}");
+        let error = read(log.as_bytes()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("the log of the virtual machine needs version `2` of its format"), "{text}");
+        assert!(hint::of(&error).unwrap().contains("a newer release of Iguana"));
+        assert!(read(log.replace("\"format\": 2", "\"format\": 1").as_bytes()).unwrap().is_success());
     }
 
     #[test]
