@@ -17,6 +17,7 @@ mod docs;
 mod equality;
 mod fuzz;
 mod handover;
+mod previous;
 mod promises;
 mod python;
 mod release;
@@ -55,7 +56,9 @@ enum Command {
     Equality(equality::Options),
     /// Runs the fuzz targets.
     Fuzz(fuzz::Options),
-    /// Break each promise that docs/promises.md lists, and see its test fail.
+    /// Boots the initrd of the previous release with a bundle of this tree's programs.
+    Previous(previous::Options),
+    /// Breaks each promise that docs/promises.md lists, and verifies that its test fails.
     Promises(promises::Options),
     /// Runs campaigns of pulls with seeded faults: each must succeed or report the fault in time.
     Soak(soak::Options),
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<()> {
         Command::Handover(options) => handover::run(&options),
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Previous(options) => previous::run(&options),
         Command::Promises(options) => promises::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Ways(options) => ways::run(&options),
