@@ -18,12 +18,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Makes `target/release-VERSION`: programs, bills of materials (CycloneDX), and their checksums.
 pub(crate) fn run() -> Result<()> {
-    let changes = fs::read_to_string(source_tree().join("CHANGELOG.md"))?;
-    ensure!(
-        changes.contains(&format!("## {VERSION} - ")),
-        "CHANGELOG.md has no section of version `{VERSION}`\n  hint: give the changes under `Unreleased` a heading \
-         `## {VERSION} - YYYY-MM-DD`"
-    );
+    check_changes(&fs::read_to_string(source_tree().join("CHANGELOG.md"))?)?;
     dist::run()?;
     conventions::program_is_small()?;
     let directory = source_tree().join(format!("target/release-{VERSION}"));
@@ -39,11 +34,29 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Fails unless the changelog has a section of this version, and no changes that are in none.
+fn check_changes(changes: &str) -> Result<()> {
+    let hint = format!("give the changes under `Unreleased` the heading `## {VERSION} - YYYY-MM-DD`");
+    ensure!(
+        changes.contains(&format!("\n## {VERSION} - ")),
+        "CHANGELOG.md has no section of version `{VERSION}`\n  hint: {hint}"
+    );
+    let (_, unreleased) = changes.split_once("\n## Unreleased\n").unwrap_or_default();
+    let unreleased = unreleased.split("\n## ").next().unwrap_or_default();
+    ensure!(
+        unreleased.trim().is_empty(),
+        "CHANGELOG.md has changes under `Unreleased` that no version has\n  hint: {hint}; if that version has been \
+         published, raise `version` in Cargo.toml first"
+    );
+    Ok(())
+}
+
 fn bills_of_materials(directory: &Path) -> Result<()> {
     let tools = source_tree().join("target/tools");
     let generator = tools.join("bin").join(CYCLONEDX);
     if !generator.exists() {
-        let mut install = cargo(&["install", "--locked", "--version", CYCLONEDX_VERSION, CYCLONEDX]);
+        let mut install =
+            cargo(&["install", "--locked", "--debug", "--version", CYCLONEDX_VERSION, CYCLONEDX]);
         show(install.arg("--root").arg(&tools))?;
     }
     for name in PROGRAMS {
@@ -75,4 +88,26 @@ fn checksums(directory: &Path) -> Result<()> {
     names.sort();
     let sums = process::run(Command::new("sha256sum").current_dir(directory).args(&names), QUICK)?;
     fs::write(directory.join("SHA256SUMS"), sums).context("cannot write `SHA256SUMS`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_a_section_with_all_changes() {
+        let section = format!("## {VERSION} - 2026-01-02\n\n- It\n");
+        for (changes, expected) in [
+            (format!("# Changelog\n\n{section}"), ""),
+            (format!("# Changelog\n\n## Unreleased\n\n{section}"), ""),
+            (format!("# Changelog\n\n## Unreleased\n\n- More\n\n{section}"), "that no version has"),
+            ("# Changelog\n\n## Unreleased\n\n- It\n".into(), "no section of version"),
+        ] {
+            let error = check_changes(&changes).err().map_or(String::new(), |error| error.to_string());
+            assert!(
+                error.contains(expected) && error.is_empty() == expected.is_empty(),
+                "{changes}: {error}"
+            );
+        }
+    }
 }
