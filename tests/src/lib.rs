@@ -25,7 +25,7 @@ pub use machines::{dracut, firmware, initrd, kernel, live, monitor, podman, pull
 pub use networks::{name_server, segment};
 pub use registries::{authority, fake_server, fault_proxy, registry, web_server};
 pub use tools::cache::cached;
-pub use tools::{packages, process};
+pub use tools::{packages, process, test_names};
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

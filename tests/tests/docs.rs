@@ -1,13 +1,16 @@
-//! `docs/workflow.md` and the language's table must agree. Each failure says what to write where.
+//! The documentation must agree with the language's table, and name only tests that exist. Each failure says what to
+//! write where.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a failed test panics, also in the functions that tests share"
 )]
 
+use iguana_lab::source_tree;
+use iguana_lab::test_names::{self, NamedTest};
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use workflow::language::{CONTAINER, OBJECTS, SERVICE};
 use workflow::schema::{Key, Object, ValueKind};
 use workflow::{MACHINE, check};
@@ -16,28 +19,25 @@ const DOCUMENT: &str = "docs/workflow.md";
 const TABLE: &str = "## Every key and the test that runs it";
 /// Placeholder in a failure message for a test that the developer has to name.
 const NO_TEST: &str = "`MODULE::TEST`";
-/// Directories in which a test's module may be.
-const MODULES: &[&str] = &[
-    "tests/tests/scenarios",
-    "tests/tests",
-    "crates/workflow/src",
-    "crates/iguana-init/src",
-    "crates/iguana/src",
-    "crates/iguana-vm/src",
-    "crates/iguana/tests",
-    "crates/iguana-vm/src",
-    "crates/untrusted-fs/src",
-    "xtask/src",
-];
 /// The directory of the case files.
 const CASES: &str = "crates/iguana/tests";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+/// The tests of the source tree.
+struct Tests(Vec<NamedTest>);
+
+impl Tests {
+    fn read() -> Tests {
+        Tests(test_names::all().unwrap())
+    }
+
+    /// The test that a page names, if it exists.
+    fn find(&self, named: &str) -> Option<&NamedTest> {
+        self.0.iter().find(|test| test_names::is_named(&test.path, named))
+    }
 }
 
 fn document() -> String {
-    fs::read_to_string(root().join(DOCUMENT)).unwrap()
+    fs::read_to_string(source_tree().join(DOCUMENT)).unwrap()
 }
 
 /// Fails with all items, not only with the first one.
@@ -126,6 +126,7 @@ fn the_table_has_one_row_for_each_key() {
 
 #[test]
 fn every_named_test_exists_and_uses_its_key() {
+    let all = Tests::read();
     let document = document();
     let rows = rows(&document);
     let mut to_do = Vec::new();
@@ -136,18 +137,18 @@ fn every_named_test_exists_and_uses_its_key() {
         if named.is_empty() {
             to_do.push(format!("name a test: {}", line(&facts, NO_TEST)));
         }
-        let wrong = named.iter().filter_map(|name| why_not(name, key));
+        let wrong = named.iter().filter_map(|name| why_not(name, key, &all));
         to_do.extend(wrong.map(|why| format!("{why}: {}", line(&facts, tests))));
     }
     assert_nothing_to_do(TABLE, &to_do);
 }
 
 /// Why the name of a test is not acceptable for this key.
-fn why_not(name: &str, key: &Key) -> Option<String> {
+fn why_not(name: &str, key: &Key, tests: &Tests) -> Option<String> {
     let text = if name.ends_with(".yaml") {
-        fs::read_to_string(root().join(CASES).join(name)).ok()
+        fs::read_to_string(source_tree().join(CASES).join(name)).ok()
     } else {
-        test(name)
+        tests.find(name).map(|test| test.source.clone())
     };
     match text {
         None => Some(format!("there is no test `{name}`; name another")),
@@ -156,32 +157,6 @@ fn why_not(name: &str, key: &Key) -> Option<String> {
         }
         Some(_) => None,
     }
-}
-
-/// The source of a test, and everything up to the next test.
-fn test(name: &str) -> Option<String> {
-    let (path, function) = name.rsplit_once("::")?;
-    // Tests are beside the code, or in a file of their own.
-    [path.strip_suffix("::tests"), Some(path)]
-        .into_iter()
-        .flatten()
-        .find_map(|module| test_in(module, function))
-}
-
-fn test_in(module: &str, function: &str) -> Option<String> {
-    let module = module.replace("::", "/");
-    let files = [format!("{module}.rs"), format!("{module}/mod.rs"), format!("{module}/main.rs")];
-    let known =
-        MODULES.iter().flat_map(|directory| files.iter().map(move |file| root().join(directory).join(file)));
-    // The first word may also be a crate.
-    let (name, rest) = module.split_once('/').unwrap_or((&module, "lib"));
-    let sources = root().join("crates").join(name.replace('_', "-")).join("src");
-    let files = known.chain([sources.join(format!("{rest}.rs")), sources.join(rest).join("mod.rs")]);
-    files.into_iter().find_map(|file| {
-        let source = fs::read_to_string(file).ok()?;
-        let mut tests = source.split("#[test]").skip(1);
-        tests.find(|test| test.trim_start().starts_with(&format!("fn {function}("))).map(ToOwned::to_owned)
-    })
 }
 
 /// Whether a text sets a key, in block or flow style. It does not tell to which object the key belongs.
@@ -322,12 +297,13 @@ const ARROWS: usize = 17;
 
 #[test]
 fn every_transition_of_the_handover_has_an_existing_test() {
-    let document = fs::read_to_string(root().join(HANDOVER)).unwrap();
-    let layouts = fs::read_to_string(root().join("tests/src/disks/layout/rows.rs")).unwrap();
+    let document = fs::read_to_string(source_tree().join(HANDOVER)).unwrap();
+    let layouts = fs::read_to_string(source_tree().join("tests/src/disks/layout/rows.rs")).unwrap();
     let (picture, table) = document.split_once("| arrow | tests |").unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let rows: Vec<Vec<&str>> = rows.map(|line| line.split('|').map(str::trim).collect()).collect();
     assert_eq!(rows.len(), ARROWS);
+    let all = Tests::read();
     for (number, row) in (1..).zip(&rows) {
         assert!(row[1].starts_with(&format!("{number} ")), "{HANDOVER}: the rows are in order: {row:?}");
         let words = picture.split(|letter: char| !letter.is_ascii_alphanumeric());
@@ -336,7 +312,7 @@ fn every_transition_of_the_handover_has_an_existing_test() {
         let named: Vec<&str> = row[2].split(['“', '”']).skip(1).step_by(2).collect();
         assert!(!tests.is_empty() || !named.is_empty(), "{HANDOVER}: name a test of arrow {number}");
         for name in tests {
-            assert!(test(name).is_some(), "{HANDOVER}: there is no test `{name}`");
+            assert!(all.find(name).is_some(), "{HANDOVER}: there is no test `{name}`");
         }
         for name in named {
             assert!(
@@ -348,30 +324,71 @@ fn every_transition_of_the_handover_has_an_existing_test() {
 }
 
 #[test]
-fn the_tests_named_in_the_security_page_exist() {
-    let page = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+fn every_attack_names_a_test() {
+    let page = fs::read_to_string(source_tree().join("docs/security.md")).expect("docs/security.md");
     let (_, attacks) = page.split_once("\n## Attacks\n").expect("a section `Attacks`");
     let rows = attacks.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
     let rows: Vec<&str> = rows.filter(|line| !line.starts_with("| ---")).collect();
     assert!(rows.len() > 10);
-    let mut to_do = Vec::new();
-    for row in rows {
-        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
-        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
-        let missing = named.iter().filter(|name| test(name).is_none());
-        to_do.extend(missing.map(|name| format!("there is no test `{name}`: {row}")));
-        to_do.extend(named.is_empty().then(|| format!("name a test: {row}")));
-    }
+    let tests = |row: &str| row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default().to_owned();
+    let unnamed = rows.iter().filter(|row| !tests(row).contains('`'));
+    let to_do: Vec<String> = unnamed.map(|row| format!("name a test: {row}")).collect();
     assert_nothing_to_do("docs/security.md", &to_do);
+}
+
+/// The pages of the book.
+fn pages() -> impl Iterator<Item = PathBuf> {
+    let pages = fs::read_dir(source_tree().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.filter(|page| page.extension().is_some_and(|it| it == "md"))
+}
+
+/// Whether a page means a test by these words in backticks: `module::a_sentence`.
+fn names_test(words: &str) -> bool {
+    let is_word =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "_:".contains(letter);
+    let function = words.rsplit_once("::").map(|(_, function)| function);
+    words.chars().all(is_word) && function.is_some_and(|it| it.contains('_'))
+}
+
+#[test]
+fn every_test_named_in_a_page_exists() {
+    let all = Tests::read();
+    let mut to_do = Vec::new();
+    for page in pages().chain([source_tree().join("docs/internals/waits.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        let named = text.split('`').filter(|words| names_test(words));
+        let missing = named.filter(|name| all.find(name).is_none());
+        to_do.extend(missing.map(|name| format!("{}: there is no test `{name}`", page.display())));
+    }
+    assert_nothing_to_do("and the other pages", &to_do);
+}
+
+/// A path is below `crates/`, from the root of the repository, or beside the one before it.
+#[test]
+fn every_place_to_make_changes_exists() {
+    let page = fs::read_to_string(source_tree().join("docs/internals/where.md")).unwrap();
+    let mut to_do = Vec::new();
+    for row in page.lines().filter(|line| line.starts_with("| ")).skip(2) {
+        let mut last = source_tree().to_owned();
+        let places = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for name in places.split('`').skip(1).step_by(2) {
+            let beside = last.parent().unwrap_or(&last).to_owned();
+            let directories = [source_tree().join("crates"), source_tree().to_owned(), last.clone(), beside];
+            match directories.iter().map(|it| it.join(name)).find(|path| path.exists()) {
+                Some(path) => last = path,
+                None => to_do.push(format!("there is no `{name}`: {row}")),
+            }
+        }
+    }
+    assert_nothing_to_do("docs/internals/where.md", &to_do);
 }
 
 /// Checks links between pages and to files of the repository.
 #[test]
 fn links_point_to_files() {
-    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = pages.filter(|page| page.extension().is_some_and(|it| it == "md"));
     let mut dead = Vec::new();
-    for page in pages.chain([root().join("README.md"), root().join("ARCHITECTURE.md")]) {
+    let others = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/internals/where.md"];
+    for page in pages().chain(others.map(|name| source_tree().join(name))) {
         let text = fs::read_to_string(&page).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             let is_here = !target.is_empty() && !target.contains("://") && !target.contains(' ');
@@ -386,8 +403,8 @@ fn links_point_to_files() {
 /// Every page must be in the table of contents of the book.
 #[test]
 fn the_book_has_every_page() {
-    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
+    let summary = fs::read_to_string(source_tree().join("docs/SUMMARY.md")).unwrap();
+    for entry in fs::read_dir(source_tree().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let is_page = name.ends_with(".md") && name != "SUMMARY.md";
         assert!(!is_page || summary.contains(&format!("({name})")), "`{name}` is not in docs/SUMMARY.md");

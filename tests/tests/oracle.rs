@@ -11,7 +11,7 @@ use iguana_lab::image::{Recipe, put};
 use iguana_lab::live::LiveSystem;
 use iguana_lab::podman::{self, Podman};
 use iguana_lab::registry::Registry;
-use iguana_lab::{packages, program, source_tree};
+use iguana_lab::{packages, program, source_tree, test_names};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -144,14 +144,13 @@ fn an_unprivileged_container_has_the_same_environment_as_under_podman() -> Resul
     compare("### With `privileged: false`", &[RUNS, ALL_CALLS].concat(), false)
 }
 
-/// Directories in which a test's module may be.
-const MODULES: &[&str] = &["tests/tests/scenarios", "tests/tests", "crates/iguana-init/src"];
-
 #[test]
 fn every_promise_of_the_contract_has_its_tests() -> Result<()> {
     let document = fs::read_to_string(source_tree().join(DOCUMENT))?;
     let rows = rows::<2>(&document, "## The contract")?;
     ensure!(!rows.is_empty(), "{DOCUMENT} has no promises");
+    let all = test_names::all()?;
+    let has_test = |name: &&str| all.iter().any(|test| test_names::is_named(&test.path, name));
     let mut wrong = Vec::new();
     for [promise, tests] in rows {
         let named: Vec<&str> = tests.split('`').filter(|name| name.contains("::")).collect();
@@ -163,22 +162,6 @@ fn every_promise_of_the_contract_has_its_tests() -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{DOCUMENT}:\n{}", wrong.join("\n"));
     Ok(())
-}
-
-fn has_test(name: &str) -> bool {
-    let Some((module, function)) = name.rsplit_once("::") else { return false };
-    let module = module.replace("::", "/");
-    let is_here = |source: String| {
-        source.split("#[test]").skip(1).any(|test| test.trim_start().starts_with(&format!("fn {function}(")))
-    };
-    // Or the first word is a crate. Unit tests are in the file that they test, or in one of their own.
-    let in_crate = module.split_once('/').map(|(name, rest)| (format!("crates/{name}/src"), rest));
-    let known = MODULES.iter().map(|directory| ((*directory).to_owned(), &*module)).chain(in_crate);
-    let files = known.flat_map(|(directory, module)| {
-        [module, module.trim_end_matches("/tests")].map(|module| format!("{directory}/{module}.rs"))
-    });
-    let sources = files.map(|file| source_tree().join(file));
-    sources.filter_map(|path| fs::read_to_string(path).ok()).any(is_here)
 }
 
 /// Two containers that listen on the same port of the machine would disturb each other.

@@ -4,7 +4,7 @@ use crate::cargo::cargo;
 use crate::test;
 use anyhow::{Context, Result, bail, ensure};
 use iguana_lab::process::{self, LONG};
-use iguana_lab::source_tree;
+use iguana_lab::{source_tree, test_names};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -143,7 +143,7 @@ impl Program {
     /// The test that the page calls `named`: either its whole path including the program's name, or the end of the
     /// path.
     fn test(&self, named: &str) -> Option<&str> {
-        let is_named = |test: &&String| format!("::{}::{test}", self.name).ends_with(&format!("::{named}"));
+        let is_named = |test: &&String| test_names::is_named(&format!("{}::{test}", self.name), named);
         self.tests.iter().find(is_named).map(String::as_str)
     }
 

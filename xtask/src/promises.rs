@@ -132,19 +132,16 @@ fn git() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conventions::tracked_files;
+    use iguana_lab::test_names;
     use std::collections::BTreeSet;
 
     #[test]
     fn each_promise_has_its_test_and_a_patch_that_applies() {
         let promises = promises().unwrap();
+        let tests = test_names::all().unwrap();
         for Promise { row, package, test, .. } in &promises {
-            let name = test.rsplit("::").next().unwrap();
-            let files = tracked_files(&[&format!("crates/{package}/src/*.rs")]).unwrap();
-            let has_it = |file: &String| {
-                fs::read_to_string(source_tree().join(file)).unwrap().contains(&format!("fn {name}()"))
-            };
-            assert!(files.iter().any(has_it), "there is no test `{test}`: {row}");
+            let path = format!("{}::{test}", package.replace('-', "_"));
+            assert!(tests.iter().any(|test| test.path == path), "there is no test `{path}`: {row}");
         }
         for promise in &promises {
             process::run(git().args(["apply", "--check"]).arg(promise.patch_file()), QUICK).unwrap();

@@ -3,3 +3,4 @@
 pub(crate) mod cache;
 pub mod packages;
 pub mod process;
+pub mod test_names;
