@@ -101,7 +101,8 @@ fn a_log_of_each_release_is_read_to_its_end() {
         let log = fs::read_to_string(release.join("log.jsonl")).unwrap();
         let records: Vec<Record> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(matches!(records[0].event, Event::Log { .. }) && records.len() > 20);
-        assert!(events::stated_format(log.lines().next().unwrap()).unwrap() <= events::FORMAT);
+        let first = log.lines().next().unwrap();
+        assert!(events::stated_format(first.as_bytes()).unwrap() <= events::FORMAT);
     }
 }
 
