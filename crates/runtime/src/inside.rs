@@ -5,6 +5,7 @@
 use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
+use super::rootfs::Entered;
 use super::{privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
@@ -79,9 +80,13 @@ impl Server {
             .as_ref()
             .map_or_else(|error| ProgramReply::Refused(Refusal::of(error)), |_| ProgramReply::Ready);
         protocol::send(inbox.socket(), &answer, None)?;
-        let Prepared { signals, children, no_input } = opened?;
+        let Prepared { signals, children, no_input, shows_other_processes } = opened?;
         let (programs, terminal) = (HashMap::new(), None);
-        let rights = Rights { all: order.privileged, cgroup_namespaces: order.cgroup_namespaces };
+        let rights = Rights {
+            all: order.privileged,
+            cgroup_namespaces: order.cgroup_namespaces,
+            shows_other_processes,
+        };
         Ok(Self { inbox, signals, rights, no_input, programs, terminal, children })
     }
 
@@ -229,6 +234,7 @@ struct Prepared {
     signals: OwnedFd,
     children: Children,
     no_input: File,
+    shows_other_processes: bool,
 }
 
 fn prepare(order: &Order) -> anyhow::Result<Prepared> {
@@ -240,13 +246,13 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     sys::make_own_cgroup_the_root().context("cannot create a cgroup namespace")?;
     rustix::process::umask(UMASK);
     limit_open_files();
-    let no_input = rootfs::enter(order)?;
+    let Entered { null: no_input, shows_other_processes } = rootfs::enter(order)?;
     let children = Children::adopt().context("cannot become the reaper of the container's orphans")?;
     if order.spare_init {
         // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
     }
-    Ok(Prepared { signals, children, no_input })
+    Ok(Prepared { signals, children, no_input, shows_other_processes })
 }
 
 /// Without CAP_SYS_RESOURCE the limit cannot be raised, and the machine's stays.

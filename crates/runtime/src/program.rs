@@ -28,6 +28,8 @@ pub(super) struct Rights {
     pub(super) all: bool,
     /// Without all rights: make cgroup namespaces.
     pub(super) cgroup_namespaces: bool,
+    /// A volume shows processes of another PID namespace.
+    pub(super) shows_other_processes: bool,
 }
 
 /// Starts a program; `input` and `output` are the terminal if it has one. Nothing is opened by a path that an earlier
@@ -50,8 +52,9 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(output.try_clone()?);
     let session = if program.has_terminal { Session::Foreground } else { Session::Own };
     let capabilities = if rights.all { None } else { Some(privileges::CAPABILITIES) };
-    // This process is not PID 1 of a namespace, so the programs of this container see the host's processes.
-    if !rights.all && !rustix::process::getpid().is_init() {
+    // If this process is not PID 1 of a namespace, the programs of this container see the host's processes, too.
+    let sees_others = rights.shows_other_processes || !rustix::process::getpid().is_init();
+    if !rights.all && sees_others {
         sys::inspect_own_processes_only(&mut command, &root)
             .context("cannot isolate it from the machine's processes")?;
     }

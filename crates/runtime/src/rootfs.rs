@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use hint::WithHint as _;
 use oci_layer::take_after;
 use rustix::fd::AsFd as _;
-use rustix::fs::{Mode, OFlags, open, symlinkat};
+use rustix::fs::{Mode, OFlags, fstat, major, minor, open, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move, unmount,
@@ -28,6 +28,8 @@ use untrusted_fs::{Directory, Links, Regions};
 
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
 const MOUNTS: &str = "/proc/self/mountinfo";
+/// Bytes of a list of mounts: more than the kernel allows in a namespace (`fs.mount-max`) have in practice.
+const MOUNTS_LIMIT: u64 = 64 << 20;
 /// The mode of missing directories on the path of a working directory; as in podman.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
@@ -49,9 +51,16 @@ pub(super) fn remove_scratch(scratch: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Builds the root in this process's own mount namespace and makes it `/`. Returns `/dev/null`, opened before a program of
-/// the container can put something else in its place.
-pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
+/// A root that was built.
+pub(super) struct Entered {
+    /// `/dev/null`, opened before a program of the container can put something else in its place.
+    pub(super) null: File,
+    /// A volume brings the processes of another PID namespace along: a `/proc` that is not the container's own.
+    pub(super) shows_other_processes: bool,
+}
+
+/// Builds the root in this process's own mount namespace and makes it `/`.
+pub(super) fn enter(order: &Order) -> anyhow::Result<Entered> {
     detach_mounts()?;
     let null_of_machine = privileges::open_null()?;
     if !order.handover {
@@ -64,6 +73,7 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
     privileges::mount_kernel_file_systems(&root, order.privileged)?;
+    let processes = Directory::open("/proc").context("cannot open the container's `/proc`")?;
     let null = if order.privileged { null_of_machine } else { privileges::open_null()? };
     if !order.privileged {
         privileges::hide()?;
@@ -93,7 +103,24 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<File> {
     if order.read_only {
         mounts::make_read_only(Path::new("/"), Reach::ThisMount).context("cannot make the root read-only")?;
     }
-    Ok(null)
+    Ok(Entered { null, shows_other_processes: shows_other_processes(&processes)? })
+}
+
+/// Whether any procfs is mounted besides the container's `own`.
+fn shows_other_processes(own: &Directory) -> anyhow::Result<bool> {
+    let device = fstat(own)?.st_dev;
+    let own_number = format!("{}:{}", major(device), minor(device));
+    let path = format!("{}/mountinfo", rustix::process::getpid().as_raw_pid());
+    let mounts =
+        own.read(&path, Links::Refuse, MOUNTS_LIMIT).context("cannot read the container's mounts")?;
+    Ok(String::from_utf8_lossy(&mounts).lines().any(|mount| is_other_procfs(mount, &own_number)))
+}
+
+/// Whether a line of proc_pid_mountinfo(5) is about a procfs with another device number.
+fn is_other_procfs(mount: &str, own_number: &str) -> bool {
+    let number = mount.split(' ').nth(2);
+    let kind = mount.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+    kind == Some("proc") && number != Some(own_number)
 }
 
 fn detach_mounts() -> anyhow::Result<()> {

@@ -5,7 +5,8 @@
 //! 32-bit program is killed by `SIGSYS`: podman supports its calls, but the compiler of these filters does not.
 //!
 //! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
-//! kernel keeps by user, whichever container that is. And on a machine with cgroups of version 1, or of version 2 without
+//! kernel keeps by user, whichever container that is, and pidfd_getfd(2): a process at the other end of an abstract socket of
+//! the machine may be one of another PID namespace (`SO_PEERPIDFD`), whose files it would take. And on a machine with cgroups of version 1, or of version 2 without
 //! `nsdelegate`, there are no new cgroup namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and
 //! a container has a cgroup of its own in few of those of version 1.
 
@@ -163,7 +164,6 @@ const ALLOWED: &[c_long] = {
         SYS_open_tree,
         SYS_openat,
         SYS_openat2,
-        SYS_pidfd_getfd,
         SYS_pidfd_open,
         SYS_pidfd_send_signal,
         SYS_pipe2,
@@ -362,6 +362,7 @@ const REFUSED: &[c_long] = {
         SYS_nfsservctl,
         SYS_open_by_handle_at,
         SYS_perf_event_open,
+        SYS_pidfd_getfd,
         SYS_process_madvise,
         SYS_quotactl,
         SYS_setdomainname,

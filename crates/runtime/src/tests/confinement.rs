@@ -296,7 +296,16 @@ fn a_very_deep_tree_is_removed_with_its_container() {
 /// user, and enter their root.
 #[test]
 fn processes_of_the_machine_cannot_be_inspected() {
-    let mut lab = with_host_processes(false);
+    processes_cannot_be_inspected_in("/proc", with_host_processes(false));
+    // A read-only mount does not make read-only what a link of it leads to.
+    for (volume, processes) in [("/proc", "/machine"), ("/", "/machine/proc")] {
+        let mut lab = Lab::unprivileged();
+        lab.plan.mounts.push(Mount { read_only: true, ..Mount::bind(volume, "/machine") });
+        processes_cannot_be_inspected_in(processes, lab);
+    }
+}
+
+fn processes_cannot_be_inspected_in(processes: &str, mut lab: Lab) {
     with_perl(&mut lab);
     let container = lab.start();
     let own = "sleep 60 & cat /proc/$!/root/etc/passwd > /dev/null && echo own; kill $!";
@@ -316,7 +325,7 @@ fn processes_of_the_machine_cannot_be_inspected() {
     for (number, user) in numbers.zip([1000, 0, 0]) {
         until("it sleeps", || fs::read_to_string(format!("/proc/{number}/comm")).unwrap() == "sleep\n");
         let look = format!(
-            "$) = q({user} {user}); $> = {user}; print opendir(my $root, q(/proc/{number}/root/)) ? q(in) : qq($!)"
+            "$) = q({user} {user}); $> = {user}; print opendir(my $root, q({processes}/{number}/root/)) ? q(in) : qq($!)"
         );
         let said = lab.says(&container, &format!("exec /usr/bin/perl -e '{look}'"));
         assert_eq!(said, "Permission denied", "{number}");
@@ -327,4 +336,14 @@ fn processes_of_the_machine_cannot_be_inspected() {
     }
     drop(beside_container);
     beside_program.wait(Some(SOON)).unwrap();
+}
+
+/// A socket names the process at its other end by a pidfd (`SO_PEERPIDFD`), whatever its PID namespace.
+#[test]
+fn no_open_files_are_taken_from_processes() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    let take = "my $own = syscall(434, $$, 0); print syscall(438, $own, 0, 0) < 0 ? qq($!) : q(taken)";
+    let said = lab.says(&lab.start(), &format!("exec /usr/bin/perl -e '{take}'"));
+    assert_eq!(said, "Operation not permitted");
 }
