@@ -3,7 +3,8 @@
 use super::{RESET, RESET_SCREEN, open_unhindered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
-    Action, OptionalActions, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize, tcsetattr,
+    Action, OptionalActions, QueueSelector, Termios, Winsize, tcflow, tcflush, tcgetattr, tcgetwinsize,
+    tcsetattr,
 };
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -87,6 +88,12 @@ impl OpenConsole {
             return;
         }
         self.write(RESET.as_bytes(), RESET_LIMIT);
+    }
+
+    /// Forgets what was typed and not read.
+    pub(super) fn forget_input(&self) {
+        // Ignored: the console may be gone.
+        let _ = tcflush(&self.device, QueueSelector::IFlush);
     }
 
     /// Whether its settings are not those from before the first job.

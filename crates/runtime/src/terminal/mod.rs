@@ -1,7 +1,9 @@
 //! The terminal of the person at the machine: its consoles, shared with the programs of containers.
 
 mod console;
+mod marked_text;
 mod output_lines;
+mod sequences;
 mod shared;
 
 pub(crate) use output_lines::OutputLines;
@@ -9,8 +11,10 @@ pub(super) use shared::SharedTerminal;
 
 use anyhow::Context as _;
 use console::{Console, OpenConsole, USUAL_SIZE};
+use marked_text::{MarkedText, marked_line};
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, OutputModes, QueueSelector, tcflush, tcgetattr, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
 };
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -19,7 +23,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 use sys::{self, Identity, Session};
@@ -61,8 +64,6 @@ pub struct Terminal {
     /// The main one is the last.
     consoles: Vec<Console>,
     on_line: LineListener,
-    /// A program has written sequences that steer a terminal.
-    has_sequences: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -74,7 +75,7 @@ impl Terminal {
     /// These consoles, the main one last.
     pub(super) fn of(paths: &[PathBuf]) -> Self {
         let consoles = paths.iter().filter_map(|path| Console::find(path).ok()).collect();
-        Self { consoles, on_line: Arc::new(|_| {}), has_sequences: Arc::default() }
+        Self { consoles, on_line: Arc::new(|_| {}) }
     }
 
     /// The same consoles; `on_line` is called with each line that a program writes.
@@ -89,11 +90,12 @@ impl Terminal {
     }
 
     /// Restores the consoles after a job: one with all rights may have opened them, whether it had the terminal or not.
-    /// The keys and the font stay: a workflow may choose them.
+    /// The keys and the font stay: a workflow may choose them. What was typed until now is forgotten: it may be the answer of
+    /// a terminal to a sequence of a program.
     pub fn restore(&self) {
-        let has_sequences = self.has_sequences.swap(false, SeqCst);
         for console in self.open() {
-            console.restore(has_sequences || console.is_left_otherwise());
+            console.restore(console.is_left_otherwise());
+            console.forget_input();
         }
     }
 
@@ -105,17 +107,16 @@ impl Terminal {
         let mut main = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(MAIN)?;
         let mut others = self.open();
         others.pop();
-        let (terminal, mut lines) = (self.clone(), OutputLines::default());
+        let (terminal, mut lines, mut text) = (self.clone(), OutputLines::default(), MarkedText::default());
         Ok(move |output: &[u8]| {
             // Output that cannot be written is lost, as on a console that is gone; the program must not block.
-            let _ = main.write_all(output);
+            let _ = main.write_all(text.show(output).as_bytes());
             lines.add(output, |line| {
                 (terminal.on_line)(line);
                 // A console that takes nothing delays nothing.
-                let text = plain(line, "\n");
+                let text = marked_line(line, "\n");
                 others.iter().for_each(|console| console.write(text.as_bytes(), Duration::ZERO));
             });
-            terminal.has_sequences.fetch_or(lines.has_sequences(), SeqCst);
         })
     }
 
@@ -145,6 +146,8 @@ pub fn attach(command: &mut Command) -> anyhow::Result<()> {
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     give_size(&terminal);
     make_cooked(&terminal)?;
+    // Ignored: it may be gone.
+    let _ = tcflush(&terminal, QueueSelector::IFlush);
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);
     Ok(())
@@ -190,11 +193,6 @@ fn open(path: &Path) -> io::Result<File> {
 fn open_unhindered(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
-}
-
-/// A line without anything that steers a terminal.
-fn plain(line: &str, end: &str) -> String {
-    line.chars().filter(|letter| !letter.is_control()).chain(end.chars()).collect()
 }
 
 fn main_console() -> Option<PathBuf> {

@@ -1,69 +1,38 @@
 //! The lines in what a program writes to a terminal.
 
+use super::sequences::{Meaning, Sequences};
+
 /// Bytes of a line; a longer one is split.
 const LINE_LIMIT: usize = 4096;
-const ESCAPE: u8 = 0x1b;
-const BELL: u8 = 0x07;
 const BACKSPACE: u8 = 0x08;
 
 /// Splits output into lines of text, as a person would read them on the screen: without escape sequences, and of text
 /// that is overwritten (after `\r`) only the last. What a full-screen program draws is no line.
-///
-/// Specification: ECMA-48, 5.4 (control sequences) and 5.6 (control strings); xterm's ctlseqs.
 #[derive(Debug, Default)]
 pub(crate) struct OutputLines {
     line: Vec<u8>,
-    state: State,
+    sequences: Sequences,
     /// The cursor was moved to another line.
     is_drawing: bool,
     /// A `\r` was written: the next character overwrites the line.
     is_at_start: bool,
-    /// An escape sequence was written.
-    has_sequences: bool,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Text,
-    Escape,
-    /// After `ESC [`, up to a byte from `@` to `~`.
-    ControlSequence,
-    /// After `ESC ]` and the like, up to `BEL` or `ESC \`.
-    ControlString,
-    /// After `ESC (` and the like: one more byte.
-    Designation,
 }
 
 impl OutputLines {
     /// Adds output, and hands each finished line to `on_line`.
     pub(crate) fn add(&mut self, output: &[u8], mut on_line: impl FnMut(&str)) {
         for byte in output {
-            self.has_sequences |= *byte == ESCAPE;
-            self.state = match (&self.state, *byte) {
-                (State::Text, ESCAPE) | (State::ControlString, ESCAPE) => State::Escape,
-                (State::Text, byte) => {
-                    self.add_text(byte, &mut on_line);
-                    State::Text
-                }
-                (State::Escape, b'[') => State::ControlSequence,
-                (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::ControlString,
-                (State::Escape, b' '..=b'/') => State::Designation,
-                (State::Escape | State::Designation, _) | (State::ControlString, BELL) => State::Text,
-                (State::ControlSequence, end @ b'@'..=b'~') => {
-                    // Moves the cursor up, down, or to a line, or erases the screen.
-                    self.is_drawing |= b"ABEFHJdf".contains(&end);
-                    State::Text
-                }
-                (State::ControlSequence, _) => State::ControlSequence,
-                (State::ControlString, _) => State::ControlString,
-            };
+            match self.sequences.take(*byte) {
+                Meaning::Text(byte) => self.add_text(byte, &mut on_line),
+                Meaning::Drawing => self.is_drawing = true,
+                Meaning::Nothing => {}
+            }
         }
     }
 
     /// Whether an escape sequence was written, which may steer the terminal.
     pub(crate) fn has_sequences(&self) -> bool {
-        self.has_sequences
+        self.sequences.has_any()
     }
 
     /// Hands on what was written without a line break at its end.

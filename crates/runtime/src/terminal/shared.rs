@@ -1,7 +1,8 @@
 //! The pseudo-terminal of a container, and the thread between it and the consoles.
 
 use super::console::{OpenConsole, are_equal, go_on};
-use super::{OutputLines, Terminal, plain};
+use super::marked_text::marked_line;
+use super::{OutputLines, Terminal};
 use anyhow::Context as _;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -74,6 +75,8 @@ impl SharedTerminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = File::from(ioctl_tiocgptpeer(&master, flags).context("cannot open a pseudo-terminal")?);
         let consoles = terminal.open();
+        // A terminal may have answered a sequence of an earlier container.
+        consoles.iter().for_each(OpenConsole::forget_input);
         let shared = Arc::new(Shared {
             master: master.into(),
             settings: tcgetattr(&slave)?,
@@ -207,7 +210,7 @@ impl Shared {
 
     fn add_line(&self, active: usize, line: &str) {
         (self.terminal.on_line)(line);
-        let text = plain(line, "\r\n");
+        let text = marked_line(line, "\r\n");
         let others = self.consoles.iter().enumerate().filter(|(number, _)| *number != active);
         // A console that takes nothing delays nothing.
         others.for_each(|(_, console)| console.write(text.as_bytes(), Duration::ZERO));
@@ -264,6 +267,7 @@ impl Shared {
         let _ = tcsetattr(&self.slave, OptionalActions::Now, &self.settings);
         for (number, console) in self.consoles.iter().enumerate() {
             console.restore(number == active && (has_sequences || is_left_otherwise));
+            console.forget_input();
         }
     }
 }

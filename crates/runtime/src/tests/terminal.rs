@@ -208,3 +208,20 @@ fn a_program_without_a_terminal_has_empty_input_and_three_descriptors() {
     let script = "cat; [ -t 0 ] || echo none; exec ls /proc/self/fd";
     assert_eq!(lab.says(&container, script), "none\n0\n1\n2\n3");
 }
+
+/// A terminal answers some sequences. Who has no terminal must not choose the input of who has it next.
+#[test]
+fn what_a_terminal_answers_is_not_input_of_the_next_program() {
+    let lab = Lab::unprivileged();
+    let mut screen = Screen::new();
+    let terminal = screen.terminal();
+    screen.person.write_all(b"\x1b[24;80R").unwrap();
+    terminal.restore();
+    screen.person.write_all(b"\x1b[?1;2c").unwrap();
+    let container = lab.start();
+    let script = "stty -icanon -echo min 0 time 5; echo reads; cat | od -c; echo end";
+    let mut program = container.run(&screen.script(script)).unwrap();
+    let shown = screen.shows("end");
+    assert!(!shown.contains("033") && !shown.contains("R"), "{shown}");
+    assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(0));
+}
