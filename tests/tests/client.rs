@@ -110,7 +110,7 @@ fn logins_are_found_by_registry_and_by_repository() -> Result<()> {
     let (name, password) = CREDENTIALS;
     let puller = Puller::with(&insecure(&here(&registry)))?;
     let image = format!("{}/tool", here(&registry));
-    fails(&puller.run(&image, "")?, &["requires a name and a password", "iguana build --auth FILE"]);
+    fails(&puller.run(&image, "")?, &["requires a name and a password", "skopeo login"]);
     puller.file("auth.json", auth_json(&here(&registry), name, "wrong")?)?;
     fails(&puller.run(&image, "")?, &["401", "check the login in auth.json"]);
     let chosen = puller.file("chosen.json", auth_json(&image, name, password)?)?;

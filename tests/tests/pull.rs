@@ -154,7 +154,7 @@ fn variables_of_containers_tools_and_credential_helpers_are_respected() -> Resul
         "docker-credential-lab",
         "#!/bin/sh\necho credentials not found in native keychain; exit 1\n",
     )?;
-    fails(&workstation.pull_with(&tool, &[], &user)?, &["requires a name and a password"]);
+    fails(&workstation.pull_with(&tool, &[], &user)?, &["requires a name and a password", "`--auth FILE`"]);
     workstation.script(
         "docker-credential-lab",
         &format!(

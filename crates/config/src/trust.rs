@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use fetch::http;
 use fetch::tls::{RegistryCertificates, Roots};
 use hint::{WithHint as _, hinted};
-use oci_pull::{Finder, Logins, Registries};
+use oci_pull::{Caller, Finder, Logins, Registries};
 use oci_reference::Machine;
 use oci_trust::attachments::Attachments;
 use oci_trust::policy;
@@ -147,6 +147,7 @@ impl Trust {
             machine,
             bundle: None,
             believes_bundle: false,
+            caller: Caller::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A bundle and a registry with the same image names: which of them decides.
+//! Where images are looked up: in a bundle or in a registry with the same names, or nowhere if the policy rejects them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -68,4 +68,25 @@ fn an_unsigned_bundle_does_not_decide_what_a_tag_means() {
     assert_eq!(judge(&pinned, false), (Some(digest), String::new()));
     // The bundle has nothing of another repository, whatever the digest.
     assert!(judge(&format!("{registry}/other@{digest}"), true).0.is_none());
+}
+
+/// The registry does not exist: a failure to look up its name would hide the reason.
+#[test]
+fn an_image_that_the_policy_always_rejects_is_rejected_before_its_registry_is_asked() {
+    for (rule, reason) in [
+        (r#"[{"type": "reject"}]"#, "the rule is `reject`"),
+        (r#"[{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "k"}]"#, "which Iguana does not support"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("policy.json"), format!("{{\"default\": {rule}}}")).unwrap();
+        let trust = Trust::from_directory(home.path()).unwrap();
+        let finder = trust.finder(http::Client::new(&trust.roots), Machine::this());
+        let mut events = Vec::new();
+        let judged =
+            finder.judge(&"r.invalid/x".parse().unwrap(), &mut |event| events.push(format!("{event:?}")));
+        let error = judged.unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with("the policy rejects it by its rule"), "{message}");
+        assert!(message.contains(reason) && events.is_empty(), "{message}: {events:?}");
+    }
 }

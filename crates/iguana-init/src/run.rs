@@ -20,6 +20,7 @@ use config::trust::Trust;
 use config::workflow_trust::{Candidate, Provenance};
 use fetch::http::{DOCUMENT_LIMIT, Proxies};
 use hint::WithHint as _;
+use oci_pull::{Caller, Finder};
 use oci_reference::Machine;
 use oci_trust::pins::Pins;
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -145,7 +146,8 @@ fn run_plan(
     }
     // The system's udev handles changes of disks.
     let job_ended = || ();
-    let outcome = prepared.run(plan, trust.finder(http, Machine::this()), pins, job_ended)?;
+    let finder = Finder { caller: Caller::Run, ..trust.finder(http, Machine::this()) };
+    let outcome = prepared.run(plan, finder, pins, job_ended)?;
     outcome.results.warnings().for_each(|warning| report.warn(warning));
     report.tell(memory.summary());
     Ok(outcome.failures)

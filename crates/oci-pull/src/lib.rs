@@ -30,6 +30,7 @@ mod ambiguity;
 pub mod artifact;
 mod auth;
 pub mod bundle;
+mod caller;
 mod challenge;
 mod document;
 mod local;
@@ -40,8 +41,10 @@ mod registry;
 mod retry;
 mod source;
 mod spelling;
+mod web_page;
 
 pub use auth::{CredentialHelpers, Login, Logins, PROGRAM as CREDENTIAL_HELPER};
+pub use caller::Caller;
 pub use pull::{Artifact, Finder, LayerProgress, Need, PullEvent, Puller, VerifiedImage};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;

@@ -3,12 +3,14 @@
 
 use super::ambiguity;
 use super::auth::Login;
+use super::caller::Caller;
 use super::challenge;
 use super::challenge::{Bearer, Challenge};
-use super::refusal::{LoginOrigin, refusal};
+use super::refusal::{Asker, LoginOrigin, Role, Server, refusal};
 use super::registries::Endpoint;
 use super::retry::Failure;
 use super::source::ImageSource;
+use super::web_page;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -64,7 +66,7 @@ pub(super) struct Repository {
     http: http::Client,
     endpoint: Endpoint,
     login: Option<Login>,
-    login_origin: LoginOrigin,
+    asker: Asker,
     /// The `Authorization` that the registry asked for: `Bearer …` or `Basic …`. A token is for this repository only,
     /// and is renewed when it has expired.
     authorization: Mutex<Option<String>>,
@@ -86,11 +88,16 @@ impl Repository {
             http,
             endpoint,
             login,
-            login_origin,
+            asker: Asker { login_origin, caller: Caller::default() },
             authorization: Mutex::new(None),
             api: Mutex::new(None),
             has_accepted_token: AtomicBool::new(false),
         }
+    }
+
+    /// The same repository, for the hints of this command.
+    pub(super) fn for_caller(self, caller: Caller) -> Self {
+        Self { asker: Asker { caller, ..self.asker }, ..self }
     }
 
     fn blob_url(&self, digest: Digest) -> String {
@@ -172,10 +179,12 @@ impl Repository {
             return Ok(answer.response);
         }
         let registry = self.endpoint.host();
-        Err(match answer.elsewhere {
-            Some(elsewhere) => refusal(&elsewhere, url, LoginOrigin::Elsewhere, answer.response),
-            None => refusal(registry, url, self.login_origin, answer.response),
-        })
+        let is_blob = url.strip_prefix(&self.endpoint.base()).is_some_and(|path| path.starts_with("/blobs/"));
+        let server = match &answer.elsewhere {
+            Some(elsewhere) => Server { host: elsewhere, role: Role::Storage(registry) },
+            None => Server { host: registry, role: if is_blob { Role::Blobs } else { Role::Names } },
+        };
+        Err(refusal(server, url, self.asker, answer.response))
     }
 
     fn send(
@@ -223,8 +232,7 @@ impl Repository {
             ))),
             (Challenge::Basic, None) => Err(Failure::permanent(hinted(
                 format!("`{}` requires a name and a password", self.endpoint.host()),
-                "set the container's `credentials:`, or add an auth.json to the initrd (`iguana build \
-                 --auth FILE`)",
+                self.asker.caller.how_to_log_in(&self.endpoint.registry),
             ))),
             (Challenge::Other(scheme), _) => Err(Failure::permanent(hinted(
                 format!(
@@ -271,7 +279,8 @@ impl Repository {
             None => self.http.answer(&url, &[], deadline)?.response,
         };
         if !response.status().is_success() {
-            return Err(refusal(http::host(realm), &url, self.login_origin, response));
+            let server = Server { host: http::host(realm), role: Role::Tokens(self.endpoint.host()) };
+            return Err(refusal(server, &url, self.asker, response));
         }
         let token = read_token(response).with_context(|| format!("`{url}` did not return a token"));
         Ok(token.or_hint(format!("look into the token server of `{}`", self.endpoint.host()))?)
@@ -297,6 +306,7 @@ impl ImageSource for Repository {
         let url = format!("{}/manifests/{identifier}", self.endpoint.base());
         let mut response = self.get(&url, MANIFEST_TYPES, None, deadline)?;
         let bytes = http::read_document(&mut response)?;
+        web_page::refuse(&url, "a manifest", &bytes)?;
         let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         let told = text(CONTENT_DIGEST).and_then(|digest| digest.parse().ok());
         for digest in identifier.parse().ok().into_iter().chain(told) {
@@ -310,15 +320,20 @@ impl ImageSource for Repository {
     fn referrers(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/referrers/{digest}", self.endpoint.base());
         let mut response = self.get(&url, MANIFEST_TYPES, None, deadline)?;
-        Ok(http::read_document(&mut response)?)
+        let bytes = http::read_document(&mut response)?;
+        web_page::refuse(&url, "a list of referrers", &bytes)?;
+        Ok(bytes)
     }
 
     fn document(&self, digest: Digest, deadline: Deadline) -> Result<Vec<u8>, Failure> {
         let url = self.blob_url(digest);
         let mut response = self.get(&url, "*/*", None, deadline)?;
         let bytes = http::read_document(&mut response)?;
-        undamaged(digest, "the document", &bytes, &url)?;
-        Ok(bytes)
+        let checked = undamaged(digest, "the document", &bytes, &url);
+        if checked.is_err() {
+            web_page::refuse(&url, "a document of the image", &bytes)?;
+        }
+        checked.map(|()| bytes)
     }
 
     /// A server without range requests (RFC 9110, section 14) sends the blob from its beginning; the bytes before
@@ -388,7 +403,9 @@ fn read_token(mut response: Response<Body>) -> anyhow::Result<String> {
         access_token: Option<String>,
     }
     // The parser's message could contain a part of the token.
-    let answer: Option<TokenResponse> = serde_json::from_slice(&http::read_document(&mut response)?).ok();
+    let bytes = http::read_document(&mut response)?;
+    ensure!(!web_page::is_web_page(&bytes), "it is a web page");
+    let answer: Option<TokenResponse> = serde_json::from_slice(&bytes).ok();
     // Some servers leave one of them empty.
     let tokens = answer.into_iter().flat_map(|answer| [answer.token, answer.access_token]).flatten();
     let token = tokens.into_iter().find(|token| !token.is_empty());

@@ -48,8 +48,8 @@ pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
 pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
-            "no CA trusted here has issued the certificate of `{host}`; to trust its CA, build the initrd \
-             with `--ca FILE`, or put it into `ca/` of the trust directory"
+            "no CA trusted here has issued the certificate of `{host}`; to trust its CA, put it \
+             into `ca/` of the trust directory, or name it with `--ca FILE` of `iguana build` and `iguana pull`"
         ),
         InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             format!("renew the certificate of `{host}`, or correct this machine's clock")
@@ -65,8 +65,8 @@ pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
             | rustls::AlertDescription::BadCertificate
             | rustls::AlertDescription::HandshakeFailure,
         ) => format!(
-            "`{host}` may require a client certificate: put it into `/etc/containers/certs.d/{host}` as \
-             `NAME.cert` and `NAME.key` (`iguana build --certs DIR`)"
+            "`{host}` may require a client certificate: put it into `certs.d/{host}` of the trust \
+             directory as `NAME.cert` and `NAME.key` (`--certs DIR` of `iguana build` and `iguana pull`)"
         ),
         rustls::Error::InvalidMessage(_) => {
             format!("`{host}` does not speak TLS on this port: should the URL begin with http?")

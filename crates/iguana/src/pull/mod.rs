@@ -14,7 +14,7 @@ use fetch::http::Proxies;
 use fetch::tls::{RegistryCertificates, Roots};
 use hint::hinted;
 use oci_layer::{Store, Unlimited};
-use oci_pull::{Puller, Registries, settle};
+use oci_pull::{Caller, Finder, Puller, Registries, settle};
 use oci_reference::{Machine, Reference};
 use oci_trust::attachments::Attachments;
 use oci_trust::policy::Policy;
@@ -110,8 +110,9 @@ impl Options {
             None => self.trust_of_options()?,
         };
         let machine = self.platform.clone().unwrap_or_else(Machine::this);
+        let finder = trust.finder(trust.client().through(proxies), machine);
         Ok(Puller {
-            finder: trust.finder(trust.client().through(proxies), machine),
+            finder: Finder { caller: Caller::Pull, ..finder },
             store: Store::within(room.store()?),
             progress_every: progress::interval(),
         })

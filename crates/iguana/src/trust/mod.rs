@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use config::trust::Trust;
 use fetch::http::{DOCUMENT_LIMIT, Proxies};
 use hint::{WithHint, hinted};
-use oci_pull::{Finder, PullEvent};
+use oci_pull::{Caller, Finder, PullEvent};
 use oci_reference::Machine;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,8 @@ pub(crate) fn open(directory: Option<&Path>) -> Result<Trust> {
 /// Looks up images as the trust directory says.
 pub(crate) fn finder(trust: &Trust) -> Result<Finder> {
     let proxies = Proxies::from_environment(|name| std::env::var(name).ok())?;
-    Ok(trust.finder(trust.client().through(proxies), Machine::this()))
+    let finder = trust.finder(trust.client().through(proxies), Machine::this());
+    Ok(Finder { caller: Caller::Trust, ..finder })
 }
 
 /// Reports the events of a pull that a waiting user should know.

@@ -5,6 +5,7 @@ use super::manifest::ManifestKind;
 use super::resolve::{Resolved, locked, resolve};
 use crate::auth::{Login, Logins};
 use crate::bundle::Bundle;
+use crate::caller::Caller;
 use crate::local;
 use crate::refusal::LoginOrigin;
 use crate::registries::{Endpoint, Registries};
@@ -41,6 +42,8 @@ pub struct Finder {
     /// Whether the bundle is trusted for the meaning of tags. It is not if only workflows must be signed and no
     /// signature covers all that came with the workflow: then TLS vouches for such images.
     pub believes_bundle: bool,
+    /// The command whose options hints name.
+    pub caller: Caller,
 }
 
 /// An image that was found, before its layers are fetched.
@@ -200,7 +203,9 @@ impl Finder {
         let mut places = Vec::new();
         let mut refused = None;
         for candidate in self.registries.candidates(reference)? {
-            match self.registries.sources(&candidate) {
+            // No registry is asked for what the policy rejects whatever it answers.
+            let may_run = self.policy.rule(&Subject::of_registry(&candidate)).check_acceptance();
+            match may_run.and_then(|()| self.registries.sources(&candidate)) {
                 Ok(sources) => places.extend(sources.into_iter().map(|source| (candidate.clone(), source))),
                 Err(error) => refused = Some(error),
             }
@@ -240,6 +245,6 @@ impl Finder {
                 None => (None, LoginOrigin::Nobody),
             },
         };
-        Ok(Repository::new(&self.http, endpoint, login, login_origin))
+        Ok(Repository::new(&self.http, endpoint, login, login_origin).for_caller(self.caller))
     }
 }

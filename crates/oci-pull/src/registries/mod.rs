@@ -192,7 +192,7 @@ impl Registries {
 fn blocked(prefix: &str) -> anyhow::Error {
     hinted(
         format!("registries.conf blocks `{prefix}`"),
-        "use an image from another registry, or change registries.conf and rebuild the initrd",
+        "use an image from another registry, or change registries.conf (an initrd must then be built again)",
     )
 }
 

@@ -94,7 +94,10 @@ fn storage_that_a_registry_redirects_to_gets_no_login() {
             let repository = repository("http", &registry, login.clone());
             let failure = repository.blob(Digest::of(b""), 0, 0).err().unwrap();
             assert!(
-                failure.error.to_string().starts_with(&format!("`{storage}` responded with `401")),
+                failure
+                    .error
+                    .to_string()
+                    .starts_with(&format!("the storage `{storage}` of `{registry}` responded with `401")),
                 "{:#}",
                 failure.error
             );
@@ -351,4 +354,52 @@ fn a_token_that_expires_during_a_pull_is_renewed() {
         repository.manifest(tag, soon()).unwrap();
     }
     assert_eq!(asked.lock().unwrap().len(), 6);
+}
+
+#[test]
+fn a_web_page_instead_of_a_document_is_reported_with_its_url() {
+    let (registry, asked) =
+        server(|_| response("200", "content-type: text/html\r\n", "<!DOCTYPE html><html></html>"));
+    let (repository, digest) = (repository("http", &registry, None), Digest::of(b"{}"));
+    for (outcome, url) in [
+        (repository.manifest("1", soon()), "manifests/1".to_owned()),
+        (repository.manifest(&digest.to_string(), soon()), format!("manifests/{digest}")),
+        (repository.referrers(digest, soon()), format!("referrers/{digest}")),
+        (repository.document(digest, soon()), format!("blobs/{digest}")),
+    ] {
+        let failure = outcome.unwrap_err();
+        let expected = format!("`http://{registry}/v2/x/{url}` responded with a web page, not with ");
+        assert!(failure.error.to_string().starts_with(&expected), "{:#}", failure.error);
+        assert_eq!(failure.kind, FailureKind::Permanent);
+    }
+    assert_eq!(asked.lock().unwrap().len(), 4);
+    let (tokens, _) = server(|_| response("200", "", "<html>sign in</html>"));
+    let (registry, _) = server(move |_| response("401", &bearer(&tokens), ""));
+    let error = self::repository("http", &registry, None).manifest("1", soon()).unwrap_err().error;
+    assert!(format!("{error:#}").contains("/token?"), "{error:#}");
+    assert!(format!("{error:#}").ends_with("did not return a token: it is a web page"), "{error:#}");
+}
+
+#[test]
+fn a_refusal_is_attributed_to_the_server_that_sent_it() {
+    let skewed = "<Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>";
+    let (storage, _) = server(move |_| response("403", "", skewed));
+    let location = format!("location: http://{storage}/blob\r\n");
+    let (registry, _) = server(move |_| response("307", &location, ""));
+    let error = repository("http", &registry, None).blob(Digest::of(b""), 0, 0).err().unwrap().error;
+    let told = format!("{error:#}");
+    assert!(
+        told.starts_with(&format!("the storage `{storage}` of `{registry}` responded with `403")),
+        "{told}"
+    );
+    assert!(told.ends_with("the server replied: RequestTimeTooSkewed: too large"), "{told}");
+    let (registry, _) = server(|_| response("404", "", ""));
+    let lost = repository("http", &registry, None).blob(Digest::of(b""), 0, 0).err().unwrap().error;
+    assert!(hint::of(&lost).unwrap().contains("lost a part of the image"));
+    let (tokens, _) = server(|_| response("404", "", ""));
+    let address = tokens.clone();
+    let (registry, _) = server(move |_| response("401", &bearer(&address), ""));
+    let error = repository("http", &registry, None).manifest("1", soon()).unwrap_err().error;
+    assert!(error.to_string().starts_with(&format!("the token server `{tokens}` of `{registry}` has no ")));
+    assert!(hint::of(&error).unwrap().contains("names this URL for tokens"), "{error:#}");
 }

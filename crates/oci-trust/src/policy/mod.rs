@@ -369,6 +369,23 @@ impl Policy {
     }
 }
 
+impl Requirement {
+    /// Why no image can meet it, if that is so.
+    fn rejection(&self) -> Option<anyhow::Error> {
+        match self {
+            Self::AcceptAnything | Self::SigstoreSigned(_) => None,
+            Self::Reject => Some(hinted(
+                "the rule is `reject`",
+                "use an image that the policy accepts, or change policy.json (an initrd must then be built again)",
+            )),
+            Self::Unchecked(what) => Some(hinted(
+                format!("the rule requires {what}, which Iguana does not support"),
+                "require `sigstoreSigned` with a key",
+            )),
+        }
+    }
+}
+
 impl Rule<'_> {
     /// Whether the rule can only be decided with signatures of the image. Otherwise nothing has to be fetched.
     #[must_use]
@@ -379,8 +396,22 @@ impl Rule<'_> {
     /// Whether the rule rejects every image, whatever its signatures.
     #[must_use]
     pub fn rejects_all(&self) -> bool {
-        let rejects = |one: &Requirement| matches!(one, Requirement::Reject | Requirement::Unchecked(_));
-        self.requirements.is_empty() || self.requirements.iter().any(rejects)
+        self.check_acceptance().is_err()
+    }
+
+    /// Checks that the rule can accept an image.
+    ///
+    /// # Errors
+    /// When it rejects every image, whatever its signatures, with the reason.
+    pub fn check_acceptance(&self) -> anyhow::Result<()> {
+        let rejection = self.requirements.iter().find_map(Requirement::rejection);
+        rejection.map_or(Ok(()), Err).with_context(|| self.rejects())?;
+        ensure!(!self.requirements.is_empty(), "a rule without requirements rejects everything");
+        Ok(())
+    }
+
+    fn rejects(&self) -> String {
+        format!("the policy rejects it by its rule {}", self.place)
     }
 
     /// Approves the image with this manifest and these signatures.
@@ -396,7 +427,7 @@ impl Rule<'_> {
         let mut signers = Vec::new();
         for requirement in self.requirements {
             let met = self.judge_one(requirement, subject, manifest, signatures);
-            signers.extend(met.with_context(|| format!("the policy rejects it by its rule {}", self.place))?);
+            signers.extend(met.with_context(|| self.rejects())?);
         }
         ensure!(!self.requirements.is_empty(), "a rule without requirements rejects everything");
         let signed =
@@ -414,15 +445,9 @@ impl Rule<'_> {
         signatures: &[Signature],
     ) -> anyhow::Result<Option<String>> {
         match requirement {
-            Requirement::AcceptAnything => Ok(None),
-            Requirement::Reject => Err(hinted(
-                "the rule is `reject`",
-                "use an image that the policy accepts, or change policy.json and rebuild the initrd",
-            )),
-            Requirement::Unchecked(what) => Err(hinted(
-                format!("the rule requires {what}, which Iguana does not support"),
-                "require `sigstoreSigned` with a key",
-            )),
+            Requirement::AcceptAnything | Requirement::Reject | Requirement::Unchecked(_) => {
+                requirement.rejection().map_or(Ok(None), Err)
+            }
             Requirement::SigstoreSigned(signed) => {
                 let signers = self.policy.signers(&signed.signers)?;
                 let logs = signed.logs.as_deref().map(|logs| self.policy.logs(logs)).transpose()?;
