@@ -176,6 +176,27 @@ fn variables_of_containers_tools_and_credential_helpers_are_respected() -> Resul
 }
 
 #[test]
+fn a_full_disk_is_reported_as_that() -> Result<()> {
+    let image = Recipe::busybox()?.file("/data", 0o644, vec![7; 8 << 20])?.make(Maker::Spec)?;
+    let workstation = Workstation::new()?;
+    let root = workstation.path("root").display().to_string();
+    fs::create_dir(&root)?;
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=4M small \"$1\" && exec \"$2\" pull \"$3\" \"$1\"",
+        "sh",
+    ]);
+    command.arg(&root).arg(program("iguana")).arg(format!("oci:{}:latest", image.layout().display()));
+    let output = command.output().context("`unshare` cannot be started")?;
+    fails(&output, &["the disk is full", "hint: make room on it"]);
+    assert!(!text(&output).contains("memory"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
 fn failures_are_reported_in_plain_lines() -> Result<()> {
     let registry = Registry::plain()?;
     registry.push(&Recipe::busybox()?.file("/data", 0o644, vec![1; 1 << 20])?.make(Maker::Spec)?, "tool")?;
