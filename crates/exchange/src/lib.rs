@@ -35,7 +35,7 @@ mod step;
 pub const OWN: &str = "/run/iguana";
 
 pub use log::ServiceLog;
-pub use progress::{LOG_PREFIX, ProgressSink, Writers};
+pub use progress::{LOG_LINE_COST, ProgressSink, Writers, log_cost};
 pub use results::{KERNEL_ACTION, MOUNT_LIST, Results};
 pub use shared::{
     Limits, Mounted, PATH as SHARED, Shared, is_mounted_below, is_of_containers, is_open_of_containers,

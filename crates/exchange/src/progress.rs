@@ -19,8 +19,8 @@ const LOOK_LIMIT: u64 = 64 << 10;
 const LINE_LIMIT: usize = 1024;
 /// Bytes of progress lines in the log: it is in memory, and containers can write without end.
 const LOG_LIMIT: usize = 1 << 20;
-/// Bytes that a [`ProgressSink`] may put before a line in the log: the time and the source.
-pub const LOG_PREFIX: usize = 32;
+/// Bytes that a line takes in a log besides its text: the time, the source, and as an event the names of both.
+pub const LOG_LINE_COST: usize = 160;
 /// Time limit for the last lines of a FIFO, which the reader only has to show.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
 /// The pause before another write to a full FIFO.
@@ -31,7 +31,7 @@ const END_OF_LINES: &[u8] = b"\0";
 /// Shows progress lines to the person at the machine and keeps them in a log. The lines are untrusted text: the
 /// implementation has to escape them.
 pub trait ProgressSink: Send + Sync {
-    /// Shows a line, and adds it to the log with at most [`LOG_PREFIX`] bytes before it.
+    /// Shows a line, and adds it to the log with at most [`LOG_LINE_COST`] bytes besides it, escaped.
     fn log(&self, line: &str);
     /// Notes in the log that it takes no further lines.
     fn log_end(&self);
@@ -226,6 +226,13 @@ struct Screen {
     room: Arc<Mutex<usize>>,
 }
 
+/// Bytes that a line takes in a log at most, in words or as an event.
+pub fn log_cost(line: &str) -> usize {
+    let escaped = printable::visible(line);
+    let in_json = escaped.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    escaped.len() + in_json + LOG_LINE_COST
+}
+
 impl Screen {
     fn new(sink: Arc<dyn ProgressSink>) -> Self {
         Self { sink, room: Arc::new(Mutex::new(LOG_LIMIT)) }
@@ -239,7 +246,7 @@ impl Screen {
             return;
         }
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        match room.checked_sub(line.len() + LOG_PREFIX) {
+        match room.checked_sub(log_cost(line)) {
             Some(left) => {
                 *room = left;
                 self.sink.log(line);
@@ -378,7 +385,7 @@ mod tests {
         screen.show(b"first");
         (0..2 * LOG_LIMIT / LINE_LIMIT).for_each(|_| screen.show(&[b'x'; LINE_LIMIT]));
         let logged = recorder.logged.lock().unwrap();
-        let bytes: usize = logged.iter().map(|line| line.len() + LOG_PREFIX).sum();
+        let bytes: usize = logged.iter().map(|line| log_cost(line)).sum();
         assert!((LOG_LIMIT - 2 * LINE_LIMIT..=LOG_LIMIT).contains(&bytes), "{bytes}");
         assert_eq!(logged[0], "first");
         assert_eq!(recorder.ends.load(Ordering::Relaxed), 1);

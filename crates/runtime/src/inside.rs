@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, setrlimit, wait,
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgid, getrlimit, kill_process, setrlimit, wait,
 };
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -171,8 +171,7 @@ impl Server {
 
     fn signal(&self, id: u64, signal: i32) {
         for (process, _) in self.programs.iter().filter(|(_, program)| program.id == id) {
-            // Ignored: the program may have just ended, which SIGCHLD reports.
-            let _ = sys::signal_group(*process, signal);
+            send(*process, signal);
         }
     }
 
@@ -181,8 +180,7 @@ impl Server {
             return self.reap();
         }
         for process in self.programs.keys() {
-            // As above.
-            let _ = sys::signal_group(*process, signal);
+            send(*process, signal);
         }
         Ok(())
     }
@@ -264,6 +262,16 @@ fn limit_open_files() {
     };
     // A process may always lower its own limit.
     let _ = set(hard).or_else(|_| set(own));
+}
+
+/// Sends a signal to a program and the processes of its group. A program that has gone to the group of a child gets it all
+/// the same. It is not reaped yet, so the number is its own.
+fn send(program: Pid, signal: i32) {
+    // Ignored: the program may have just ended, which SIGCHLD reports.
+    let _ = sys::signal_group(program, signal);
+    if getpgid(Some(program)) != Ok(program) {
+        let _ = sys::signal_process(program, signal);
+    }
 }
 
 fn as_shells_count(status: WaitStatus) -> u8 {

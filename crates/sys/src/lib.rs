@@ -421,6 +421,15 @@ pub fn signal_group(leader: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::killpg(leader.as_raw_pid(), signal) }).map(drop)
 }
 
+/// Sends a signal, which may be a real-time one, to a process that is a child or this one.
+///
+/// # Errors
+/// When there is no such process, or no such signal.
+pub fn signal_process(process: Pid, signal: c_int) -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    check(unsafe { libc::kill(process.as_raw_pid(), signal) }).map(drop)
+}
+
 /// Adds the restrictions in `flags` (read-only, no devices, no set-user-ID) to a mount, and with `recursive` to all
 /// mounts below it. Their other flags stay (mount_setattr(2), Linux 5.12). `mount` is an open descriptor of the mount
 /// point.

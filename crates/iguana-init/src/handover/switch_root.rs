@@ -7,7 +7,9 @@ use crate::machine::{media, memory};
 use crate::report::Report;
 use anyhow::Context as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, open, openat, renameat_with, statat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::WaitOptions;
@@ -26,6 +28,8 @@ const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 /// How long killed processes may take to exit.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Levels of directories that are removed in one pass; each takes two descriptors, of which a process has at least 1024.
+const DEPTH_AT_ONCE: usize = 100;
 
 /// Ends the initrd and executes the new system's init program with this environment. Only PID 1 can do this.
 ///
@@ -147,9 +151,16 @@ fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes everything on the initrd's file system, which is in memory.
-fn empty(directory: BorrowedFd<'_>, device: u64) {
-    let Ok(entries) = Dir::read_from(directory) else { return };
+/// Removes everything on the initrd's file system, which is in memory, however deep it is.
+fn empty(root: BorrowedFd<'_>, device: u64) {
+    while empty_below(root, root, device, DEPTH_AT_ONCE) {}
+}
+
+/// Empties a directory. Directories that are too deep for one pass are moved up into `root`; the result is then `true`, and
+/// `root` has to be emptied again.
+fn empty_below(directory: BorrowedFd<'_>, root: BorrowedFd<'_>, device: u64, depth: usize) -> bool {
+    let Ok(entries) = Dir::read_from(directory) else { return false };
+    let mut has_moved = false;
     for entry in entries.flatten() {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
@@ -164,10 +175,37 @@ fn empty(directory: BorrowedFd<'_>, device: u64) {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if depth == 0 {
+            // The number of the inode makes the name unique.
+            let above = format!("removed-{}", stat.st_ino);
+            has_moved |= renameat_with(directory, name, root, above, RenameFlags::NOREPLACE).is_ok();
+            continue;
+        }
         if let Ok(inner) = openat(directory, name, flags, Mode::empty()) {
-            empty(inner.as_fd(), device);
+            has_moved |= empty_below(inner.as_fd(), root, device, depth - 1);
         }
         // Fails for a mount point, which must stay.
         let _ = unlinkat(directory, name, AtFlags::REMOVEDIR);
+    }
+    has_moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::mkdirat;
+
+    #[test]
+    fn a_very_deep_tree_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let root = open(home.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut deepest = root.try_clone().unwrap();
+        for _ in 0..5_000 {
+            mkdirat(&deepest, "d", Mode::RWXU).unwrap();
+            deepest = openat(&deepest, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        openat(&deepest, "large", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
+        empty(root.as_fd(), statat(&root, "", AtFlags::EMPTY_PATH).unwrap().st_dev);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 }

@@ -38,7 +38,7 @@ impl JobOutput {
         }
         lines.last.push_back(line.into());
         let before = lines.logged;
-        lines.logged = before.saturating_add(line.len() + 1);
+        lines.logged = before.saturating_add(exchange::log_cost(line));
         match (before <= LOG_LIMIT, lines.logged <= LOG_LIMIT) {
             (true, true) => self.tell(line),
             (true, false) => self.tell("… (the log takes no more lines of this job)"),
@@ -86,5 +86,14 @@ mod tests {
         assert!(text.contains("iguana: job install: | the first one\n"), "{}", &text[..200]);
         assert_eq!(text.matches("the log takes no more").count(), 1);
         assert!(text.len() < 4 * LOG_LIMIT, "{}", text.len());
+    }
+
+    #[test]
+    fn many_empty_lines_fill_no_log() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        (0..20_000).for_each(|_| output.add(""));
+        (0..20_000).for_each(|_| output.add("\"\\\u{200b}"));
+        assert!(log.as_file().metadata().unwrap().len() < LOG_LIMIT as u64);
     }
 }

@@ -41,7 +41,7 @@ mod tests {
         report.log("first");
         let text = std::fs::read_to_string(log.path()).unwrap();
         assert!(text.ends_with("iguana: progress: first\n"), "{text}");
-        assert!(text.len() <= "first".len() + exchange::LOG_PREFIX, "{text}");
+        assert!(text.len() <= "first".len() + exchange::LOG_LINE_COST, "{text}");
         report.log_end();
         ProgressSink::show(&report, "second");
         report.say("the log goes on");

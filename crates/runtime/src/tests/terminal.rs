@@ -1,5 +1,6 @@
 //! Programs with a terminal, one after the other.
 
+use super::confinement::with_perl;
 use super::*;
 
 /// A terminal, and what a person at it sees.
@@ -222,6 +223,24 @@ fn what_a_terminal_answers_is_not_input_of_the_next_program() {
     let script = "stty -icanon -echo min 0 time 5; echo reads; cat | od -c; echo end";
     let mut program = container.run(&screen.script(script)).unwrap();
     let shown = screen.shows("end");
-    assert!(!shown.contains("033") && !shown.contains("R"), "{shown}");
+    assert!(!shown.contains("033"), "{shown}");
     assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(0));
+}
+
+/// A program with the terminal leads no session, so it may join the group of a child.
+#[test]
+fn a_program_that_leaves_its_group_is_ended_at_its_limit() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    let mut screen = Screen::new();
+    let container = lab.start();
+    let leave = "$SIG{TERM} = q(IGNORE); if (!($child = fork)) { setpgrp(0, 0); sleep 1000 } \
+        sleep 1; setpgrp(0, $child); print qq(left\\n); sleep 1000";
+    let mut program =
+        container.run(&screen.script(&format!("exec /usr/bin/perl -e '$| = 1; {leave}'"))).unwrap();
+    screen.shows("left");
+    let ended = program.wait(Some(Duration::from_millis(100))).unwrap();
+    assert!(matches!(ended, ProgramExit::TimedOut { by_force: true, .. }), "{ended:?}");
+    container.run(&screen.script("echo next")).unwrap().wait(Some(SOON)).unwrap();
+    screen.shows("next");
 }
