@@ -40,6 +40,9 @@ const INTERFACE_LIMIT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the current wait is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+/// How often the files of name resolution and the log follow changes: routers and servers may announce thousands of them
+/// in a second.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an interface that has IPv6 may still wait for a DHCPv4 server, which answers within milliseconds in most
 /// networks. Who needs IPv4 later waits for it then.
 const IPV4_LIMIT: Duration = Duration::from_millis(500);
@@ -286,12 +289,16 @@ impl ActiveNetwork {
     fn keep(mut self, leases: Receiver<Configured>, report: Report, stop: Receiver<()>) {
         thread::spawn(move || {
             while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
-                if let Ok(configured) = leases.recv_timeout(REPORT_INTERVAL)
-                    && let Err(error) = self.take(&configured, &report)
-                {
-                    report.warn(format_args!("network: {}: {error:#}", configured.interface.name));
+                let changes = changes(&leases);
+                for configured in &changes {
+                    if let Err(error) = self.take(configured, &report) {
+                        report.warn(format_args!("network: {}: {error:#}", configured.interface.name));
+                    }
                 }
                 self.asking.look(&mut self.netlink, &report);
+                if !changes.is_empty() {
+                    thread::sleep(CHANGE_INTERVAL);
+                }
             }
         });
     }
@@ -304,6 +311,18 @@ impl ActiveNetwork {
         report.detail(format_args!("network: {} has {gained}", interface.name));
         Ok(())
     }
+}
+
+/// Waits for a change, at most [`REPORT_INTERVAL`]. Of all that are there, the last one of each interface and version of
+/// IP counts.
+fn changes(leases: &Receiver<Configured>) -> Vec<Configured> {
+    let first = leases.recv_timeout(REPORT_INTERVAL).ok();
+    let mut latest = HashMap::new();
+    for configured in first.into_iter().chain(leases.try_iter()) {
+        let is_ipv4 = matches!(configured.gained, Gained::Ipv4(_));
+        latest.insert((configured.interface.index, is_ipv4), configured);
+    }
+    latest.into_values().collect()
 }
 
 /// Sets the address and routes of an interface. Only the address is required; other errors in a lease are reported.
@@ -424,6 +443,20 @@ mod tests {
 
     fn interface(name: &str, has_carrier: bool) -> Interface {
         Interface { index: 2, name: name.into(), hardware_address: [0; 6], has_carrier }
+    }
+
+    #[test]
+    fn of_many_changes_the_last_one_counts() {
+        let (sender, leases) = channel();
+        for number in 0..1000 {
+            let ipv6 =
+                Ipv6 { address: format!("2001:db8::{number}"), from: "a router".into(), ..Ipv6::default() };
+            let configured = Configured { interface: interface("eth0", true), gained: Gained::Ipv6(ipv6) };
+            sender.send(configured).unwrap();
+        }
+        let changes = changes(&leases);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].gained.to_string(), "2001:db8::999");
     }
 
     #[test]

@@ -4,19 +4,25 @@ use crate::report::Report;
 use anyhow::Context as _;
 use config::cmdline::Settings;
 use dhcp::{Learned, Resolver};
+use untrusted_fs::Directory;
+
+/// Readable by everyone: programs of any user look names up.
+const MODE: u32 = 0o644;
 
 /// Writes the files. Name servers of the command line come before those that were learned.
 pub(super) fn write(settings: &Settings, learned: Learned<'_>, report: &Report) -> anyhow::Result<()> {
     let resolver = Resolver::new(&settings.nameservers, learned);
-    put("/etc/resolv.conf", &resolver.resolv_conf)?;
-    put("/etc/hostname", &format!("{}\n", resolver.host_name))?;
-    put("/etc/hosts", &resolver.hosts)?;
+    let directory = Directory::open("/etc")?;
+    put(&directory, "resolv.conf", &resolver.resolv_conf)?;
+    put(&directory, "hostname", &format!("{}\n", resolver.host_name))?;
+    put(&directory, "hosts", &resolver.hosts)?;
     if let Err(error) = rustix::system::sethostname(resolver.host_name.as_bytes()) {
         report.warn(format_args!("network: cannot set the host name `{}`: {error}", resolver.host_name));
     }
     Ok(())
 }
 
-fn put(path: &str, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write `{path}`"))
+/// Replaces a file at once: a lookup that reads it meanwhile finds the old one or the new one, and never an empty one.
+fn put(directory: &Directory, name: &str, text: &str) -> anyhow::Result<()> {
+    directory.replace(name, MODE, text.as_bytes()).with_context(|| format!("cannot write `/etc/{name}`"))
 }
