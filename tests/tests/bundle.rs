@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use iguana_lab::bundle::Workstation;
+use iguana_lab::fault_proxy::{Action, FaultProxy, Request};
 use iguana_lab::image::{Maker, Recipe};
 use iguana_lab::process::{self, QUICK};
 use iguana_lab::program;
-use iguana_lab::puller::{fails, here, says};
+use iguana_lab::puller::{fails, here, insecure, says};
 use iguana_lab::registry::Registry;
 use iguana_lab::signing::{Attachment, Key, Repository, digest};
 use serde_json::json;
@@ -409,5 +410,35 @@ fn a_bundle_is_for_those_who_may_read_all_that_is_in_it() -> Result<()> {
             assert_eq!(found, mode, "{name} has {found:o}");
         }
     }
+    Ok(())
+}
+
+/// Another user's link leads to root's workflow when it is read, and to a public one when the bundle is written.
+#[test]
+fn the_mode_of_a_bundle_is_that_of_the_file_that_was_read() -> Result<()> {
+    let registry = filled()?;
+    let workstation = Workstation::using(&registry)?;
+    let flow = workstation.path("flow.yaml");
+    let proxy = {
+        let (flow, public) = (flow.clone(), workstation.path("public.yaml"));
+        FaultProxy::before(&registry.address(), move |_: &Request| {
+            // The image is fetched: the workflow has been read.
+            let _ = fs::remove_file(&flow).and_then(|()| symlink(&public, &flow));
+            Action::Pass
+        })?
+    };
+    workstation.file("trust/registries.conf", insecure(&proxy.address()))?;
+    let text = WORKFLOW.replace("REGISTRY", &proxy.address());
+    let secret = workstation.file("secret.yaml", format!("# secret\n{text}"))?;
+    fs::set_permissions(&secret, Permissions::from_mode(0o600))?;
+    workstation.file("public.yaml", text)?;
+    symlink(&secret, &flow)?;
+    let bundled =
+        workstation.iguana(&["bundle", "flow.yaml", "--trust", "trust", "--output", "bundle.tar"])?;
+    says(&bundled, 0, &[]);
+    assert!(!proxy.requests().is_empty());
+    let bundle = workstation.path("bundle.tar");
+    assert!(String::from_utf8_lossy(&fs::read(&bundle)?).contains("# secret"));
+    assert_eq!(fs::metadata(&bundle)?.permissions().mode() & 0o777, 0o600);
     Ok(())
 }

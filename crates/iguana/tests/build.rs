@@ -138,6 +138,32 @@ fn a_wrong_kernel_is_reported() {
     refuses_kernel("./other", "cannot read the kernel modules in `/lib/modules/9.9.9-other`");
 }
 
+/// Another user's FIFO in place of a file that root names.
+#[test]
+fn a_fifo_instead_of_an_input_is_refused_without_waiting() {
+    let system = System::new();
+    let fifo = system.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let initrd = ["build", "--init", "iguana-init", "--output", "out"];
+    for arguments in [
+        &[&initrd[..], &["--kernel", "./fifo"]].concat()[..],
+        &["check", "./fifo"],
+        &["lock", "./fifo"],
+        &["bundle", "./fifo", "--output", "out.tar"],
+    ] {
+        let told = fails(&mut system.iguana(arguments));
+        assert!(told.contains("it is a FIFO"), "{arguments:?}: {told}");
+    }
+    let keys = ["--format", "uki", "--sign-key", "fifo", "--sign-cert", "fifo"];
+    let told = fails(&mut system.build("out", &keys));
+    assert!(told.contains("it is a FIFO"), "{told}");
+    // A shell's pipe is no file of another user.
+    let flow = system.write("flow.yaml", FLOW);
+    let mut check = Command::new("bash");
+    check.args(["-c", "\"$0\" check <(cat \"$1\") && cat \"$1\" | \"$0\" check /dev/stdin"]);
+    succeeds(check.arg(env!("CARGO_BIN_EXE_iguana")).arg(flow));
+}
+
 #[test]
 fn wrong_modules_are_reported() {
     let system = System::new();

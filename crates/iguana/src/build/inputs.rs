@@ -18,7 +18,7 @@ use oci_reference::Digest;
 use oci_trust::pins::Lock;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::stderr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const INPUT_LIMIT: u64 = 256 << 20;
 /// Bytes of one file for the medium: the largest of FAT and of ISO 9660.
 const MEDIUM_LIMIT: u64 = u32::MAX as u64;
 /// The permission bit that lets others read (inode(7), `S_IROTH`).
-pub(crate) const READABLE_BY_ALL: u32 = 0o004;
+const READABLE_BY_ALL: u32 = 0o004;
 
 /// A file's content and modification time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +53,14 @@ impl Input {
     }
 
     /// Reads an open file, not its path: another file may have replaced it in the meantime.
-    fn of(file: File, limit: u64) -> Result<Self> {
+    pub(crate) fn of(file: File, limit: u64) -> Result<Self> {
         let found = file.metadata()?;
-        let bytes = untrusted_fs::read_bounded(file, limit)?;
-        Ok(Self { bytes, mtime: found.mtime(), is_public: found.mode() & READABLE_BY_ALL != 0 })
+        Ok(Self::new(untrusted_fs::read_bounded(file, limit)?, &found))
+    }
+
+    /// The content of an open file, and what fstat(2) says of that file.
+    pub(crate) fn new(bytes: Vec<u8>, found: &Metadata) -> Self {
+        Self { bytes, mtime: found.mtime(), is_public: found.mode() & READABLE_BY_ALL != 0 }
     }
 
     fn text(&self, what: &str, path: &Path) -> Result<&str> {
@@ -86,24 +90,24 @@ pub(crate) fn workflow(path: &Path) -> Result<Input> {
     }
 }
 
-/// The lock file beside a bundled workflow, if there is one. If the trust demands digests, the lock file must have
-/// all images of the workflow; otherwise the machine would refuse to run it.
-pub(crate) fn lock(workflow: &Path, trust: Option<&Path>) -> Result<Option<Input>> {
+/// The lock file beside a bundled workflow, if there is one; `text` is the workflow. If the trust demands digests, the
+/// lock file must have all images of the workflow; otherwise the machine would refuse to run it.
+pub(crate) fn lock(workflow: &Path, text: &[u8], trust: Option<&Path>) -> Result<Option<Input>> {
     let path = trust::beside(workflow, ".lock");
     let there = trust::open_beside(workflow, ".lock")?;
     let lock = there.map(|file| Input::of(file, DOCUMENT_LIMIT)).transpose();
     let lock = lock.with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
-    let (name, text) = (workflow.display().to_string(), check::read(workflow)?);
+    let name = workflow.display().to_string();
     if let Some(lock) = &lock {
         let lock = Lock::parse(&lock.bytes)
             .with_context(|| format!("cannot read the lock file `{}`", path.display()))?;
-        let serial = workflow::check(&text).into_plan(&name).or_hint(check::REMEDY)?.serial;
-        lock.check_workflow(Digest::of(&text), serial)
+        let serial = workflow::check(text).into_plan(&name).or_hint(check::REMEDY)?.serial;
+        lock.check_workflow(Digest::of(text), serial)
             .with_context(|| format!("cannot use `{}`", path.display()))?;
     }
     if let Some(directory) = trust {
         let trust = Trust::open(directory)?;
-        trust::examine_as(Provenance::Initrd, &name, &text, &trust)
+        trust::examine_as(Provenance::Initrd, &name, text, &trust)
             .with_context(|| format!("`{name}` would not be allowed to run"))?;
     }
     Ok(lock)

@@ -1,6 +1,6 @@
 //! Finds the kernel that an initrd is for.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -15,6 +15,9 @@ const MODULES: &str = "/lib/modules";
 
 /// Prefix of kernel file names in [`BOOT`]; the version follows.
 const PREFIX: &str = "vmlinuz-";
+
+/// Bytes of a bootable file; the largest of distributions have 20 MB.
+const IMAGE_LIMIT: u64 = 256 << 20;
 
 /// A kernel and its modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,16 @@ impl Kernel {
         })?;
         open(image).map(|_| image)
     }
+
+    /// The content of the bootable file, which is checked again: another file may be in its place by now.
+    pub(crate) fn read_image(&self) -> Result<Vec<u8>> {
+        let image = self.readable_image()?;
+        let bytes = untrusted_fs::read_bounded(open(image)?, IMAGE_LIMIT)
+            .with_context(|| format!("cannot read the kernel `{}`", image.display()))?;
+        ensure!(!bytes.is_empty(), "the kernel `{}` is empty", image.display());
+        release_in(&bytes).with_context(|| format!("cannot use `{}`", image.display()))?;
+        Ok(bytes)
+    }
 }
 
 /// Whether `kernel` is a version: it has no slash and no such file exists.
@@ -122,15 +135,19 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
 
 fn open(image: &Path) -> Result<File> {
     let shown = image.display();
-    let opened = File::open(image);
+    let opened = untrusted_fs::open_file(image);
     let hint = match &opened {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => format!(
+        Err(error) if is_denied(error) => format!(
             "some distributions make kernels readable only for root: run as root, or copy the file with \
              `sudo install -m 644 {shown} .` and use the copy with `--kernel`"
         ),
         _ => "choose a kernel with `--kernel FILE`".to_string(),
     };
     opened.with_context(|| format!("cannot read the kernel `{shown}`")).hint(hint)
+}
+
+fn is_denied(error: &untrusted_fs::Error) -> bool {
+    matches!(error.cause(), untrusted_fs::Cause::Io(cause) if cause.kind() == ErrorKind::PermissionDenied)
 }
 
 /// The `uname -r` of the kernel in the file `image`.

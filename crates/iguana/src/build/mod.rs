@@ -128,11 +128,15 @@ impl Inputs {
         let has_authorities = trust.iter().any(|(path, _)| path.starts_with("ca/"));
         let authorities =
             if has_authorities { Vec::new() } else { inputs::authorities(&recipe.authorities)? };
+        let text = workflow.map(inputs::workflow).transpose()?;
+        let with_text = workflow.zip(text.as_ref());
         Ok(Self {
             init: inputs::init(recipe.init.as_deref())?,
             shell: recipe.shell.then(inputs::shell).transpose()?,
-            workflow: workflow.map(inputs::workflow).transpose()?,
-            lock: workflow.map_or(Ok(None), |workflow| inputs::lock(workflow, recipe.trust.as_deref()))?,
+            lock: with_text.map_or(Ok(None), |(workflow, text)| {
+                inputs::lock(workflow, &text.bytes, recipe.trust.as_deref())
+            })?,
+            workflow: text,
             registries: recipe.registries.as_deref().map(inputs::registries).transpose()?,
             logins: recipe.logins.as_deref().map(inputs::logins).transpose()?,
             authorities,

@@ -2,7 +2,7 @@
 
 mod push;
 
-use crate::build::inputs::READABLE_BY_ALL;
+use crate::build::inputs::Input;
 use crate::output;
 use crate::output::Color;
 use crate::output_file;
@@ -12,6 +12,7 @@ use crate::waiting::Waiting;
 use crate::{check, trust};
 use anyhow::{Context, Result};
 use config::trust::Trust;
+use fetch::http::DOCUMENT_LIMIT;
 use hint::{WithHint, hinted};
 use oci_pull::Finder;
 use oci_pull::artifact::BESIDE;
@@ -21,7 +22,6 @@ use oci_trust::pins::{Lock, Pins};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufWriter, Write, stderr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 use workflow::Plan;
@@ -29,6 +29,8 @@ use workflow::Plan;
 /// Name of a bundle while it is made, and the directory of its blobs (OCI image-spec, image-layout.md).
 const MADE: &str = "bundle";
 const BLOBS: &str = "blobs/sha256";
+/// The ending of the lock file beside a workflow.
+const LOCK: &str = ".lock";
 
 /// What to bundle, or what to do with a bundle.
 #[derive(clap::Args, Clone, Debug)]
@@ -90,28 +92,34 @@ fn make(recipe: &Recipe) -> Result<()> {
         return Err(hinted(message, "remove it, or choose another path"));
     }
     let name = recipe.workflow.display().to_string();
-    let text = check::read(&recipe.workflow)?;
+    let Input { bytes: text, is_public, .. } = check::read(&recipe.workflow)?;
     let checked = workflow::check(&text);
     output::write_lines(stderr(), &check::blocks(&name, &checked, Color::Auto.is_for(&stderr())))?;
     let plan = checked.plan.with_context(|| format!("`{name}` is not a workflow"));
     let plan = plan.hint("correct the errors above")?;
     let trust = trust::open(recipe.trust.as_deref())?;
     trust::examine(&name, &text, &trust)?;
-    let pins = pins(&recipe.workflow, &text, plan.serial)?;
+    let beside = beside(&recipe.workflow)?;
+    let pins = pins(&beside, &recipe.workflow, &text, plan.serial)?;
+    // Who may not read the workflow, or a file beside it that belongs to it, may not read the bundle.
+    let is_public = is_public && beside.iter().all(|(_, input)| input.is_public);
     let is_file = recipe.output.extension().is_some_and(|it| it == "tar");
     // Others may be able to write to the output's directory and move files in it. From here on everything uses
     // descriptors.
     let parent = Directory::open(output_directory(&recipe.output)?)?;
     let room = parent.scratch().hint("the directory must be writable")?;
     let room = room.directory();
-    let is_public = mode_of(&recipe.workflow)? == output_file::PUBLIC;
     let mut writer = Writer::within(room.create_directory(MADE, if is_public { 0o755 } else { 0o700 })?)?;
     let lock = images(recipe, &plan, &pins, &trust, &mut writer, Lock::of(&text, plan.serial))?;
-    writer.finish(&text, &beside(&recipe.workflow, &lock)?)?;
+    writer.finish(&text, &with_lock(beside, &lock))?;
     let made = Bundle::find(room, Path::new(MADE))?.context("the bundle no longer exists")?.bundle;
     let inventory = made.verify().context("the bundle is incomplete")?;
     if is_file {
-        pack(&room.directory(MADE, Links::Refuse)?, &recipe.output, mode_of(&recipe.workflow)?)?
+        pack(
+            &room.directory(MADE, Links::Refuse)?,
+            &recipe.output,
+            if is_public { output_file::PUBLIC } else { output_file::SECRET },
+        )?
     } else {
         output_file::place_directory(room, MADE, &parent, &recipe.output)?
     }
@@ -162,39 +170,37 @@ fn images(
 }
 
 /// The pins from the lock file beside the workflow, if there is one.
-fn pins(workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
-    let place = trust::beside(workflow, ".lock");
-    let Some(bytes) = trust::read_beside(workflow, ".lock")? else { return Ok(Pins::default()) };
-    let lock =
-        Lock::parse(&bytes).with_context(|| format!("cannot read the lock file `{}`", place.display()))?;
+fn pins(beside: &[(&'static str, Input)], workflow: &Path, text: &[u8], serial: Option<u64>) -> Result<Pins> {
+    let place = trust::beside(workflow, LOCK);
+    let Some((_, input)) = beside.iter().find(|(ending, _)| *ending == LOCK) else {
+        return Ok(Pins::default());
+    };
+    let lock = Lock::parse(&input.bytes)
+        .with_context(|| format!("cannot read the lock file `{}`", place.display()))?;
     lock.check_workflow(Digest::of(text), serial)
         .with_context(|| format!("cannot use `{}`", place.display()))?;
     Ok(Pins::offered(lock))
 }
 
-/// The files beside the workflow that belong to it. Without a lock file, the lock that was determined here.
-fn beside(workflow: &Path, lock: &Lock) -> Result<Vec<(&'static str, Vec<u8>)>> {
+/// The files beside the workflow that belong to it.
+fn beside(workflow: &Path) -> Result<Vec<(&'static str, Input)>> {
     let mut found = Vec::new();
     for (ending, _) in BESIDE {
-        found.extend(trust::read_beside(workflow, ending)?.map(|bytes| (*ending, bytes)));
-    }
-    if !found.iter().any(|(ending, _)| *ending == ".lock") {
-        found.push((".lock", format!("{lock}\n").into_bytes()));
+        let Some(file) = trust::open_beside(workflow, ending)? else { continue };
+        let input = Input::of(file, DOCUMENT_LIMIT)
+            .with_context(|| format!("cannot read `{}`", trust::beside(workflow, ending).display()))?;
+        found.push((*ending, input));
     }
     Ok(found)
 }
 
-/// The mode of a bundle: who may not read the workflow, or a file beside it that belongs to it, may not read that.
-fn mode_of(workflow: &Path) -> Result<u32> {
-    let beside =
-        BESIDE.iter().map(|(ending, _)| trust::beside(workflow, ending)).filter(|path| path.exists());
-    for path in [workflow.to_owned()].into_iter().chain(beside) {
-        let found = fs::metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        if found.mode() & READABLE_BY_ALL == 0 {
-            return Ok(output_file::SECRET);
-        }
+/// The same files; without a lock file, with the lock that was determined here.
+fn with_lock(beside: Vec<(&'static str, Input)>, lock: &Lock) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files: Vec<_> = beside.into_iter().map(|(ending, input)| (ending, input.bytes)).collect();
+    if !files.iter().any(|(ending, _)| *ending == LOCK) {
+        files.push((LOCK, format!("{lock}\n").into_bytes()));
     }
-    Ok(output_file::PUBLIC)
+    files
 }
 
 /// Writes one archive, with a fixed order and fixed times.

@@ -8,6 +8,7 @@ mod order;
 mod rules;
 mod sarif;
 
+use crate::build::inputs::Input;
 use crate::failure;
 use crate::failure::Exit;
 use crate::output;
@@ -116,17 +117,36 @@ fn document(path: &Path) -> Result<Document> {
         let bytes = bytes(io::stdin())?;
         return Ok(Document { name: "stdin".into(), checked: workflow::check(&bytes), bytes });
     }
-    let bytes = read(path).hint("give a YAML file, or `-` for standard input")?;
+    let bytes = read(path).hint("give a YAML file, or `-` for standard input")?.bytes;
     Ok(Document { name: path.display().to_string(), checked: workflow::check(&bytes), bytes })
 }
 
 /// The hint of other commands for a workflow with mistakes.
 pub(crate) const REMEDY: &str = "correct it; `iguana check FILE` shows all findings";
 
-/// Reads the workflow that the user named: a file or a pipe.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let read = || bytes(File::open(path)?);
+/// Reads the workflow that the user named. Another file may have its name at any time, so it is read once.
+pub(crate) fn read(path: &Path) -> Result<Input> {
+    let read = || {
+        let file = open(path)?;
+        let found = file.metadata()?;
+        anyhow::Ok(Input::new(bytes(file)?, &found))
+    };
     read().with_context(|| format!("cannot read the workflow `{}`", path.display()))
+}
+
+/// Directories of this process's descriptors, by which shells name pipes (`<(…)`), and its standard input.
+const DESCRIPTORS: &[&str] = &["/dev/fd", "/proc/self/fd"];
+const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// Opens a file, or a descriptor of this process, which may be a pipe. By another path a pipe could be anyone's, and
+/// opening it would wait until someone writes to it.
+fn open(path: &Path) -> Result<File> {
+    let parent = path.parent().unwrap_or(path);
+    if path == Path::new(STANDARD_INPUT) || DESCRIPTORS.iter().any(|directory| parent == Path::new(directory))
+    {
+        return Ok(File::open(path)?);
+    }
+    Ok(untrusted_fs::open_file(path)?)
 }
 
 /// Reads only as many bytes as are needed to detect that a file is too large.

@@ -32,7 +32,7 @@ fn image(name: &str, trust: &Trust) -> Result<()> {
 }
 
 fn workflow(file: &str, trust: &Trust) -> Result<()> {
-    let bytes = check::read(Path::new(file))?;
+    let bytes = check::read(Path::new(file))?.bytes;
     let examined = examine(file, &bytes, trust)?;
     let version = examined.plan.serial.map_or("none".into(), |serial| serial.to_string());
     let last = examined.plan.valid_until.map_or("indefinitely".into(), |last| format!("until {last}"));

@@ -1,6 +1,7 @@
 //! `iguana lock`: pins the images of a workflow to their current digests.
 
 use super::{finder, open, read_beside, teller};
+use crate::build::inputs::Input;
 use crate::{check, output, output_file};
 use anyhow::{Context, Result};
 use hint::WithHint;
@@ -20,7 +21,7 @@ pub(crate) struct Options {
 /// Writes the lock file. If the policy rejects an image, no file is written.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let name = options.workflow.display().to_string();
-    let bytes = check::read(&options.workflow)?;
+    let Input { bytes, is_public, .. } = check::read(&options.workflow)?;
     let plan = workflow::check(&bytes).into_plan(&name);
     let plan =
         plan.with_context(|| format!("`{name}` is not a workflow")).or_hint("correct the errors reported")?;
@@ -34,7 +35,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let target = format!("{name}.lock");
     warn_of_replay(&options.workflow, &target, &lock);
     let text = format!("{lock}\n");
-    output_file::write(Path::new(&target), output_file::PUBLIC, text.as_bytes())
+    // It names the images of the workflow.
+    let mode = if is_public { output_file::PUBLIC } else { output_file::SECRET };
+    output_file::write(Path::new(&target), mode, text.as_bytes())
         .hint("the directory of the workflow must be writable")?;
     output::say(format_args!(
         "wrote {target} with {} images; sign it: `openssl dgst -sha256 -sign KEY {target} > {target}.sig`",

@@ -17,13 +17,12 @@ mod usb;
 use super::inputs::Input;
 use super::{Initrd, Kernel, inputs};
 use crate::output_file;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use cmdline::CommandLine;
 use hint::hinted;
 use parts::Parts;
 use sign::Signer;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The form in which kernel and initrd are delivered.
@@ -130,12 +129,8 @@ impl Order {
     }
 
     fn parts(self, kernel: &Kernel, initrd: Initrd) -> Result<Parts> {
-        let image = kernel.readable_image()?;
-        let bytes =
-            fs::read(image).with_context(|| format!("cannot read the kernel `{}`", image.display()))?;
-        ensure!(!bytes.is_empty(), "the kernel `{}` is empty", image.display());
         Ok(Parts {
-            kernel: bytes,
+            kernel: kernel.read_image()?,
             release: kernel.release.clone(),
             initrd: initrd.bytes,
             cmdline: self.cmdline,

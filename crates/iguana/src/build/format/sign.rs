@@ -15,6 +15,9 @@ const SBVERIFY: Tool = Tool { program: "sbverify", package: "sbsigntool" };
 /// What `sbsign` prints when the key does not belong to the certificate.
 const MISMATCH: &str = "key values mismatch";
 
+/// Bytes of a key or a certificate with those that it depends on.
+const PEM_LIMIT: u64 = 1 << 20;
+
 /// A private key with its certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
@@ -30,7 +33,8 @@ impl Signer {
         for (what, option, path) in
             [("key", "--sign-key", &key), ("certificate", "--sign-cert", &certificate)]
         {
-            let pem = fs::read(path).with_context(|| format!("cannot read the {what} `{}`", path.display()));
+            let pem = untrusted_fs::read_file(path, PEM_LIMIT);
+            let pem = pem.with_context(|| format!("cannot read the {what} `{}`", path.display()));
             let pem = pem.hint(format!("`{option}` takes a PEM file"))?;
             let is_pem = pem.windows(11).any(|bytes| bytes == b"-----BEGIN ");
             ensure!(
