@@ -10,6 +10,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
 use rustix::fs::FileType;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -124,10 +125,11 @@ impl Output<'_> {
 /// another user, who could put there what he likes.
 pub(crate) fn open_directory(path: &Path) -> Result<Directory> {
     let open = || -> Result<Directory> {
-        let Some(name) = path.file_name() else { return Ok(Directory::open(path)?) };
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent)?;
-        let directory = Directory::open(parent)?.directory_or_new(name, 0o755)?;
+        let directory = match path.file_name() {
+            Some(name) => new_or_existing(path, name)?,
+            // `.`, or it ends in `..`.
+            None => Directory::open(path)?,
+        };
         let owner = rustix::fs::fstat(&directory)?.st_uid;
         ensure!(owner == rustix::process::geteuid().as_raw(), "it belongs to another user");
         Ok(directory)
@@ -135,6 +137,12 @@ pub(crate) fn open_directory(path: &Path) -> Result<Directory> {
     open()
         .with_context(|| format!("cannot make or use the directory `{}`", path.display()))
         .hint("name a directory of your own, or one that is not there yet; a symbolic link is not followed")
+}
+
+fn new_or_existing(path: &Path, name: &OsStr) -> Result<Directory> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    Ok(Directory::open(parent)?.directory_or_new(name, 0o755)?)
 }
 
 /// A directory for several outputs, created if necessary. Links in its parent's path are followed, others are not.
@@ -259,8 +267,10 @@ mod tests {
         open_directory(Path::new(".")).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(home.path().join("new"), Some(1), None).unwrap();
-            let error = format!("{:#}", open_directory(&home.path().join("new")).unwrap_err());
-            assert!(error.contains("another user"), "{error}");
+            for path in ["new", "new/.", "new/below/.."] {
+                let error = format!("{:#}", open_directory(&home.path().join(path)).unwrap_err());
+                assert!(error.contains("another user"), "{path}: {error}");
+            }
         }
     }
 
