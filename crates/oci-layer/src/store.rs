@@ -3,19 +3,24 @@
 use super::layer::LowerDependencies;
 use super::layer::root::is_opaque;
 use anyhow::Context as _;
+use hint::hinted;
 use oci_reference::digest::Digest;
 use rustix::fd::AsFd as _;
 use rustix::fs::Stat;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use untrusted_fs::{Directory, Links};
 
 /// The mode of a layer's directory: no other user enters it through the store. The layer's root has the mode in the
 /// image.
 const MODE_MEANWHILE: u32 = 0o700;
+
+/// Bytes of the paths that all layers of a store keep in memory ([`LowerDependencies`]). Usual images have less than a
+/// megabyte; 500 layers with the limit of one layer would have 16 GB.
+const PATHS_LIMIT: usize = 64 << 20;
 
 /// Holds layers, each once however many images have it, and frees a layer when the last image drops it.
 #[derive(Debug)]
@@ -24,6 +29,37 @@ pub struct Store {
     /// By diff-ID or ChainID.
     layers: Mutex<HashMap<Digest, Weak<Layer>>>,
     next: AtomicU64,
+    paths: Arc<AtomicUsize>,
+}
+
+/// Bytes of paths that a layer keeps in memory, counted in its store until it is dropped.
+#[derive(Debug)]
+struct Paths {
+    bytes: usize,
+    of_all: Arc<AtomicUsize>,
+}
+
+impl Paths {
+    fn take(bytes: usize, of_all: &Arc<AtomicUsize>) -> anyhow::Result<Self> {
+        let before = of_all.fetch_add(bytes, Ordering::Relaxed);
+        let paths = Self { bytes, of_all: Arc::clone(of_all) };
+        if before.saturating_add(bytes) <= PATHS_LIMIT {
+            return Ok(paths);
+        }
+        Err(hinted(
+            format!(
+                "the paths in the layers of all images that depend on lower layers exceed {} MiB",
+                PATHS_LIMIT >> 20
+            ),
+            "build the image with fewer layers, for example with `buildah build --squash-all`, or with shorter paths",
+        ))
+    }
+}
+
+impl Drop for Paths {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A verified, unpacked layer. Its directory is removed with the last owner.
@@ -38,6 +74,8 @@ pub struct Layer {
     /// The path of the directory, for overlayfs, which takes no descriptors.
     directory: PathBuf,
     lower_dependencies: LowerDependencies,
+    /// Held as long as these dependencies.
+    paths: Option<Paths>,
 }
 
 impl Layer {
@@ -97,7 +135,12 @@ impl Store {
     /// Opens a store in an empty directory.
     #[must_use]
     pub fn within(root: Directory) -> Self {
-        Self { root: Arc::new(root), layers: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            root: Arc::new(root),
+            layers: Mutex::default(),
+            next: AtomicU64::new(0),
+            paths: Arc::default(),
+        }
     }
 
     /// The layer with this diff-ID, if an image holds it.
@@ -116,24 +159,29 @@ impl Store {
             name,
             directory,
             lower_dependencies: LowerDependencies::default(),
+            paths: None,
         })
     }
 
     /// Adds a layer that was unpacked and verified; or, under its ChainID, one that was fitted to those below it (OCI
     /// image-spec, config.md, "Layer ChainID").
+    ///
+    /// # Errors
+    /// When the layers of the store depend on lower ones in too many paths (`docs/limits.md`).
     pub fn admit(
         &self,
         diff_id: Digest,
         mut layer: Layer,
         lower_dependencies: LowerDependencies,
-    ) -> Arc<Layer> {
+    ) -> anyhow::Result<Arc<Layer>> {
+        layer.paths = Some(Paths::take(lower_dependencies.memory(), &self.paths)?);
         layer.lower_dependencies = lower_dependencies;
         let layer = Arc::new(layer);
         if let Ok(mut layers) = self.layers.lock() {
             layers.retain(|_, known| known.strong_count() > 0);
             layers.insert(diff_id, Arc::downgrade(&layer));
         }
-        layer
+        Ok(layer)
     }
 }
 
@@ -149,7 +197,7 @@ mod tests {
         let incoming = store.incoming().unwrap();
         fs::write(incoming.path().join("file"), "x").unwrap();
         assert!(store.find(&digest).is_none());
-        let first = store.admit(digest, incoming, LowerDependencies::default());
+        let first = store.admit(digest, incoming, LowerDependencies::default()).unwrap();
         let second = store.find(&digest).unwrap();
         let directory = first.path().to_owned();
         drop(first);
@@ -157,5 +205,25 @@ mod tests {
         drop(second);
         assert!(!directory.exists());
         assert!(store.find(&digest).is_none());
+    }
+
+    /// The limit of a layer is for hundreds of layers: 28 kB of image took 385 MB.
+    #[test]
+    fn the_paths_of_all_layers_are_limited() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let add = |number: u8| {
+            let directories = [PathBuf::from("d".repeat(PATHS_LIMIT / 4))].into();
+            let lower_dependencies = LowerDependencies { directories, ..LowerDependencies::default() };
+            store.admit(Digest::of(&[number]), store.incoming().unwrap(), lower_dependencies)
+        };
+        let mut held: Vec<_> = (0..3).map(|number| add(number).unwrap()).collect();
+        let error = add(3).unwrap_err();
+        assert!(
+            error.to_string().contains("of all images that depend on lower layers exceed 64 MiB"),
+            "{error:#}"
+        );
+        held.pop();
+        add(4).unwrap();
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn assemble_within(
                 let target = store.incoming()?;
                 let lower_dependencies =
                     fit(&view, &target).with_context(|| format!("the layer with diff-id `{diff_id}`"))?;
-                store.admit(key, target, lower_dependencies)
+                store.admit(key, target, lower_dependencies)?
             }
         };
         view.pop();

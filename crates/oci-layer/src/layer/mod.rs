@@ -75,6 +75,15 @@ pub struct LowerDependencies {
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
+impl LowerDependencies {
+    /// The approximate memory that they take, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let sets = [&self.directories, &self.hollow, &self.cut_off, &self.marked].into_iter().flatten();
+        let links = self.links.iter().flat_map(|(path, target)| [path, target]);
+        sets.chain(links).map(|path| path.as_os_str().len() + memory::OF_EACH).sum()
+    }
+}
+
 /// Unpacks uncompressed layers, the lowest first, and assembles them. Nothing proves that their content was signed or
 /// requested: no image is made of them, so they cannot be started.
 ///
@@ -89,7 +98,7 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
             None => {
                 let incoming = store.incoming()?;
                 let lower_dependencies = unpack(*archive, incoming.directory(Path::new(""))?)?;
-                store.admit(digest, incoming, lower_dependencies)
+                store.admit(digest, incoming, lower_dependencies)?
             }
         };
         unpacked.push((digest, layer));

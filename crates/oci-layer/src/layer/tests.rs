@@ -321,7 +321,7 @@ impl Stack {
         let unpacked = |tar: Tar| {
             let directory = store.incoming().unwrap();
             let lower_dependencies = unpack(&tar.0[..], directory.directory(Path::new("")).unwrap()).unwrap();
-            (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), directory, lower_dependencies))
+            (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), directory, lower_dependencies).unwrap())
         };
         let layers = tars.into_iter().map(unpacked).collect();
         Self { _room: room, store, layers }

@@ -153,7 +153,7 @@ fn fetch_once(
         return Err(anyhow::anyhow!("the layer continues after its end").into());
     }
     layer.diff_id.expect("the unpacked layer", digest)?;
-    Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies))
+    Ok(into.store.admit(layer.diff_id, incoming, lower_dependencies)?)
 }
 
 /// Why a layer was not unpacked.

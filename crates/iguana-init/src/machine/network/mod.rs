@@ -449,8 +449,11 @@ mod tests {
     fn of_many_changes_the_last_one_counts() {
         let (sender, leases) = channel();
         for number in 0..1000 {
-            let ipv6 =
-                Ipv6 { address: format!("2001:db8::{number}"), from: "a router".into(), ..Ipv6::default() };
+            let ipv6 = Ipv6 {
+                address: format!("2001:db8::{number}"),
+                from: "a router".into(),
+                network: Default::default(),
+            };
             let configured = Configured { interface: interface("eth0", true), gained: Gained::Ipv6(ipv6) };
             sender.send(configured).unwrap();
         }
