@@ -72,8 +72,11 @@ const HARMLESS: &[&str] = &[
     "rootwait",
     "rootdelay",
 ];
-/// Variables of the environment, which the kernel makes of the words that it does not know, and which are none.
-const NO_VARIABLES: &[&str] = &["BOOT_IMAGE", "BOOTIF"];
+/// Words with capital letters that are no variables of the environment, which the kernel makes of the words that it does
+/// not know.
+const NO_VARIABLES: &[&str] = &["BOOT_IMAGE", "BOOTIF", "BusLogic"];
+/// The variables in small letters that usual programs read (curl(1)).
+const SMALL_VARIABLES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
 /// The environment that the kernel gives the first process (init/main.c, `envp_init`).
 const KERNEL_ENVIRONMENT: &[(&str, &str)] = &[("HOME", "/"), ("TERM", "linux")];
@@ -142,7 +145,8 @@ impl Rules {
             false => plain == *known,
         });
         let is_judged_elsewhere = SYSTEM.contains(&known_name(name));
-        if is_judged_elsewhere || is_harmless || !begins(OF_OTHERS) && !is_variable(name) {
+        let has_effect = begins(OF_OTHERS) || is_variable(name) || is_argument_of_init(word);
+        if is_judged_elsewhere || is_harmless || !has_effect {
             return true;
         }
         self.lists(name, value) || begins(OF_ROOT) && self.lists_any("root")
@@ -159,17 +163,25 @@ pub(super) fn selects_system(name: &str) -> bool {
     SYSTEM.contains(&name)
 }
 
-/// Whether it is a name of a variable of the environment, such as `SYSTEMD_UNIT_PATH`.
+/// Whether it is a name of a variable of the environment, such as `SYSTEMD_UNIT_PATH`, or of a function that bash takes
+/// from there (`BASH_FUNC_type%%`). The kernel makes none of a name with a dot: that is a module's parameter. Its own
+/// parameters have small letters.
 fn is_variable(name: &str) -> bool {
-    let is_of_variable = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    name.bytes().any(|byte| byte.is_ascii_uppercase())
-        && name.bytes().all(is_of_variable)
-        && !NO_VARIABLES.contains(&name)
+    let is_of_parameter =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let is_parameter = name.bytes().all(is_of_parameter) && !SMALL_VARIABLES.contains(&name);
+    !name.contains('.') && !is_parameter && !NO_VARIABLES.contains(&name)
+}
+
+/// Whether it is an option for init, which the kernel passes on: systemd takes its own options as arguments, too
+/// (systemd(1), `--unit=`, `--confirm-spawn`). Dashes alone only separate.
+fn is_argument_of_init(word: &str) -> bool {
+    word.starts_with('-') && word.bytes().any(|byte| byte != b'-')
 }
 
 /// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
-/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`). White space for one
-/// of them can be part of a value for another.
+/// (dracut-lib.sh, `_dogetarg`); systemd, which also accepts single quotes (`proc_cmdline_extract_first`), and before version
+/// 252 backslashes. White space for one of them can be part of a value for another.
 fn words(cmdline: &str) -> Vec<String> {
     let mut words = cmdline::words(cmdline);
     for spaces in WHITE_SPACE {
@@ -177,7 +189,8 @@ fn words(cmdline: &str) -> Vec<String> {
     }
     let within = |word: &String| word.split(char::is_whitespace).skip(1).map(Into::into).collect::<Vec<_>>();
     words.extend(words.iter().flat_map(within).collect::<Vec<String>>());
-    words.extend(words.iter().map(|word| word.replace('\'', "")).collect::<Vec<_>>());
+    let unquoted = words.iter().flat_map(|word| [word.replace('\'', ""), word.replace(['\'', '\\'], "")]);
+    words.extend(unquoted.collect::<Vec<_>>());
     words
 }
 
@@ -220,6 +233,15 @@ mod tests {
             "systemd.clock_usec=1",
             "SYSTEMD_UNIT_PATH=/x",
             "LD_PRELOAD=/x",
+            "BASH_FUNC_type%%=x",
+            "\"BASH_FUNC_[%%=() { /bin/sh; }\"",
+            "Mixed=1",
+            "https_proxy=http://x",
+            "--confirm-spawn",
+            "-- --unit=evil.target",
+            "-b",
+            "sys\\temd.mask=x",
+            "sys\\'temd.mask=x'",
             "\"x systemd.unknown y\"",
             "syste'md.mask=x'",
         ] {
@@ -227,7 +249,7 @@ mod tests {
         }
         let harmless = "BOOT_IMAGE=/vmlinuz initrd=/x init_on_alloc=1 console=ttyS0 quiet ro rd.debug rd.break=mount rd.shell=1 \
             rd.neednet=0 ip=dhcp rd.net.timeout.dhcp=3 systemd.log_level=debug systemd.show-status=1 rd.iguana.debug \
-            root=/dev/vda init=/x real_init=/x rootwait rd.luks.uuid=1 systemd.unit=x net.ifnames=0 single MODULE.x=1";
+            root=/dev/vda init=/x real_init=/x rootwait rd.luks.uuid=1 systemd.unit=x net.ifnames=0 single MODULE.x=1 --- -- 1";
         assert_eq!(strict.refused_of_others(harmless), Vec::<String>::new());
         let lax = Rules::parse("[command-line]\nshell = false", Path::new("/")).unwrap();
         assert_eq!(lax.refused_of_others("systemd.mask=x mount.usr=/dev/sdb"), Vec::<String>::new());
