@@ -9,7 +9,7 @@ use iguana_vm::on_path;
 use oci_pull::{CREDENTIAL_HELPER, CredentialHelpers, Login};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -26,24 +26,34 @@ const MESSAGE_LIMIT: usize = 400;
 /// What every helper prints if it has no login (docker/docker-credential-helpers, `credentials/error.go`).
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// The credential helpers on the PATH. Each is asked once for each server.
+/// The credential helpers on the PATH. Each is asked once for each server, and a warning is printed once.
 #[derive(Debug, Default)]
-pub(super) struct HelperPrograms(Mutex<HashMap<(String, String), Option<Login>>>);
+pub(super) struct HelperPrograms {
+    answers: Mutex<HashMap<Question, Outcome>>,
+    warnings: Mutex<HashSet<String>>,
+}
+
+/// The names of a helper and of a server.
+type Question = (String, String);
+/// The login, or why the helper failed and the hint: an error cannot be copied.
+type Outcome = Result<Option<Login>, (String, String)>;
 
 impl CredentialHelpers for HelperPrograms {
     fn login(&self, name: &str, server: &str) -> Result<Option<Login>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let question = (name.to_owned(), server.to_owned());
-        if let Some(login) = known.get(&question) {
-            return Ok(login.clone());
-        }
-        let login = ask(name, server, HELPER_LIMIT)?;
-        known.insert(question, login.clone());
-        Ok(login)
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answers.entry((name.to_owned(), server.to_owned())).or_insert_with(|| {
+            let reason = |error| (format!("{error:#}"), hint::of(&error).unwrap_or_default().to_owned());
+            ask(name, server, HELPER_LIMIT).map_err(reason)
+        });
+        answer.clone().map_err(|(why, hint)| hinted(why, hint))
     }
 
     fn warn(&self, error: &anyhow::Error) {
-        output::note(format_args!("warning: {error:#}; continuing without a login"));
+        let warning = format!("warning: {error:#}; continuing without a login");
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.insert(warning.clone()) {
+            output::note(warning);
+        }
     }
 }
 
@@ -186,6 +196,21 @@ mod tests {
         assert!(start.elapsed() < SECONDS);
         let error = script("exec head -c 200000 /dev/zero", SECONDS).map(|_| ()).unwrap_err();
         assert_eq!(format!("{error:#}"), "its answer exceeds 131072 bytes");
+    }
+
+    #[test]
+    fn a_failure_is_remembered_with_its_hint() {
+        let helpers = HelperPrograms::default();
+        let errors = [(); 2].map(|()| helpers.login("no-such", "r.example").unwrap_err());
+        for error in &errors {
+            assert!(
+                error.to_string().contains("`docker-credential-no-such` is not on the PATH"),
+                "{error:#}"
+            );
+            assert!(hint::of(error).unwrap().starts_with("install it"));
+        }
+        errors.iter().for_each(|error| helpers.warn(error));
+        assert_eq!((helpers.answers.lock().unwrap().len(), helpers.warnings.lock().unwrap().len()), (1, 1));
     }
 
     #[test]
