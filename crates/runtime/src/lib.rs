@@ -66,7 +66,7 @@ use image::Image;
 use link::Link;
 use oci_pull::VerifiedImage;
 use protocol::{Execution, Order};
-use relay::Relay;
+use relay::{Relay, Relays};
 use running::ShowRest;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
@@ -94,6 +94,7 @@ pub struct Container {
     host_files: HostFiles,
     /// Made for the first program that has it.
     terminal: Mutex<Option<SharedTerminal>>,
+    relays: Relays,
     _scratch: Scratch,
 }
 
@@ -159,6 +160,7 @@ impl Runtime {
             cgroup,
             host_files,
             terminal: Mutex::new(None),
+            relays: Relays::default(),
             _scratch: scratch,
         })
     }
@@ -215,6 +217,7 @@ impl Container {
             }
         };
         let (relay, input) = relay.context("cannot create a pipe for the program's output")?;
+        self.relays.add(&relay)?;
         Ok((run(input)?, Some(Box::new(move || relay.finish()))))
     }
 

@@ -4,14 +4,15 @@
 //! could then read what the person types, or truncate the file and change its mode. A pipe gives access to nothing
 //! else.
 
+use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ const REST: usize = 1 << 20;
 /// How long to wait for a terminal that was stopped with Ctrl-S; the same as for draining it.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// Relays of one container at a time, each with two descriptors and a thread of the boot's worker. A step may leave a process
+/// in the background that keeps its output open, and a service's `ready` command runs many times.
+const RELAYS_LIMIT: usize = 64;
 
 /// Relays output in a thread of its own until no writer is left.
 ///
@@ -35,6 +39,29 @@ pub(super) struct Relay {
     busy: AtomicBool,
     /// Bytes written.
     written: AtomicUsize,
+}
+
+/// The relays of a container that still have a writer.
+#[derive(Debug, Default)]
+pub(super) struct Relays(Mutex<Vec<Weak<Relay>>>);
+
+impl Relays {
+    /// # Errors
+    /// When there are too many.
+    pub(super) fn add(&self, relay: &Arc<Relay>) -> anyhow::Result<()> {
+        let mut relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.retain(|relay| relay.strong_count() > 0);
+        if relays.len() >= RELAYS_LIMIT {
+            return Err(hinted(
+                format!(
+                    "{RELAYS_LIMIT} programs of this container have left processes that keep their output open"
+                ),
+                "redirect the output of what stays in the background, for example to `/dev/null`",
+            ));
+        }
+        relays.push(Arc::downgrade(relay));
+        Ok(())
+    }
 }
 
 /// The result of reading a block.

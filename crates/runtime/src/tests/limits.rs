@@ -254,3 +254,20 @@ fn fork_bombs_reach_the_limit_of_all_containers() {
     assert!(!ended.is_success(), "{ended}");
     assert!(ended.to_string().contains("all containers together reached the limit"), "{ended}");
 }
+
+/// Each costs the boot's worker descriptors and a thread.
+#[test]
+fn processes_left_in_the_background_cannot_use_up_the_workers_descriptors() {
+    let lab = Lab::unprivileged();
+    let container = lab.start();
+    let run = |script: &str| {
+        container.run(&lab.script(script)).map(|mut program| program.wait(Some(SOON)).unwrap())
+    };
+    let error = (0..100).find_map(|_| run("sleep 1000 & exit 1").err()).unwrap();
+    assert!(format!("{error:#}").contains("keep their output open"), "{error:#}");
+    let quiet = lab.start();
+    for _ in 0..100 {
+        let script = lab.script("sleep 1000 > /dev/null 2>&1 & exit 0");
+        assert!(quiet.run(&script).unwrap().wait(Some(SOON)).unwrap().is_success());
+    }
+}
