@@ -362,3 +362,117 @@ fn foreign_mounts_at_the_shared_directory_are_kept() -> Result<()> {
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("2\n1\n"), "{}", text(&output));
     Ok(())
 }
+
+/// udev tells programs of device-mapper by semaphores that it is ready.
+#[test]
+fn containers_of_a_job_share_semaphores_and_others_do_not() -> Result<()> {
+    let registry = Registry::plain()?;
+    let count = "#!/bin/sh\necho \"$1 $(ipcs -s | awk '$5 == 3' | wc -l)\"\n";
+    let make = "#!/bin/sh\nipcmk -S 3 && touch /made && exec sleep 1000\n";
+    let tool = Recipe::script("true")?.program("/usr/bin/ipcmk")?.program("/usr/bin/ipcs")?;
+    registry.push_recipe(tool.file("/bin/count", 0o755, count)?.file("/bin/make", 0o755, make)?, "tool")?;
+    let system = LiveSystem::new(registry)?;
+    let file = system.workflow(
+        "
+jobs:
+  first:
+    container: REGISTRY/tool
+    services:
+      maker: {image: REGISTRY/tool, command: [make], ready: {path: /made}}
+    steps:
+      - run: count 'the job sees'
+      - uses: docker://REGISTRY/tool
+        with: {args: [count, a step sees]}
+      - run: ipcmk -S 3; count 'now there are'
+  second:
+    needs: first
+    container: REGISTRY/tool
+    steps: [{run: count 'another job sees'}]
+  private:
+    container: {image: REGISTRY/tool, options: --ipc private}
+    services:
+      maker: {image: REGISTRY/tool, command: [make], ready: {path: /made}}
+    steps: [{run: count 'its own has'}]
+",
+    )?;
+    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
+    let expected =
+        ["the job sees 1", "a step sees 1", "now there are 2", "another job sees 0", "its own has 0"];
+    assert_says(&output, 0, &expected);
+    Ok(())
+}
+
+/// Only where PID 1 is that of a container: elsewhere it would be the end of the machine.
+const REBOOT: &str = "#!/bin/sh\n[ \"$(cat /proc/1/comm)\" = iguana-containe ] && $1 -f\n";
+
+/// The output of a run, and the kernel action that it leaves behind.
+fn asking(workflow: &str) -> Result<Output> {
+    let registry = Registry::plain()?;
+    registry.push_recipe(Recipe::script("true")?.file("/bin/ask", 0o755, REBOOT)?, "tool")?;
+    let system = LiveSystem::new(registry)?;
+    let file = system.workflow(workflow)?;
+    let init = program("iguana-init");
+    let script = format!(
+        "timeout 60 {} run {file}; echo ended with $?; echo \"action: $(cat /iguana/kernelAction)\"",
+        init.display()
+    );
+    system.run("/bin/sh".as_ref(), "sh", &["-c", &script])
+}
+
+#[test]
+fn a_container_that_reboots_means_the_kernel_action() -> Result<()> {
+    let output = asking(
+        "
+jobs:
+  own: {container: {image: REGISTRY/tool, command: [ask, poweroff]}}
+  later: {needs: own, container: {image: REGISTRY/tool, command: [echo, a later job runs]}}
+",
+    )?;
+    let expected = [
+        "job own: the container asked for `poweroff` by reboot(2): after the last job",
+        "a later job runs",
+        "ended with 0",
+        "action: poweroff",
+    ];
+    assert_says(&output, 0, &expected);
+    Ok(())
+}
+
+#[test]
+fn a_step_or_a_service_that_reboots_ends_its_job() -> Result<()> {
+    let output = asking(
+        "
+jobs:
+  step:
+    container: REGISTRY/tool
+    steps: [{run: 'echo poweroff > /iguana/kernelAction; ask reboot'}, {run: echo not this}]
+",
+    )?;
+    assert_says(&output, 0, &["job step: succeeded", "ended with 0", "action: reboot"]);
+    assert!(!text(&output).contains("not this"));
+    let output = asking(
+        "
+jobs:
+  waiting:
+    container: {image: REGISTRY/tool, command: [sleep, '1000']}
+    services: {backend: {image: REGISTRY/tool, command: [sh, -c, sleep 1; ask reboot], restart: always}}
+",
+    )?;
+    let expected = ["the service `backend` asked for `reboot`", "ended with 0", "action: reboot"];
+    assert_says(&output, 0, &expected);
+    Ok(())
+}
+
+#[test]
+fn a_container_that_may_not_hand_over_cannot_reboot() -> Result<()> {
+    let output =
+        asking("jobs: {own: {container: {image: REGISTRY/tool, handover: false, command: [ask, reboot]}}}")?;
+    let expected = [
+        "why: ended when it asked for `reboot` by reboot(2): its container may not hand over",
+        "`handover: true`",
+        "ended with 1",
+    ];
+    assert_says(&output, 0, &expected);
+    assert!(!text(&output).contains("action: reboot"));
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use hint::WithHint as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory, Links};
 
@@ -49,6 +50,17 @@ impl Results {
         let is_there = |name: &str| self.of_others.stat(name, Links::Refuse).is_ok_and(|stat| stat.is_some());
         files.into_iter().filter(|(name, _)| is_there(name)).map(|(_, path)| path).collect()
     }
+}
+
+/// Writes the kernel action, in place of one that a container has written.
+pub(super) fn ask_for(directory: &Directory, action: &str) -> anyhow::Result<()> {
+    let write = || -> anyhow::Result<()> {
+        directory.remove(KERNEL_ACTION_NAME)?;
+        Ok(directory.create(KERNEL_ACTION_NAME, 0o644)?.write_all(action.as_bytes())?)
+    };
+    write()
+        .with_context(|| format!("cannot write `{action}` to `{KERNEL_ACTION}`"))
+        .hint("have the containers write less to `/iguana`, or raise `shared: {size: …}`")
 }
 
 fn read(directory: &Directory, name: &str, path: &str) -> Option<anyhow::Result<String>> {
@@ -103,6 +115,25 @@ mod tests {
             make();
             let error = format!("{:#}", results.mount_list().unwrap().unwrap_err());
             assert!(error.contains(expected) && error.contains("/iguana/mountlist"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_action_that_was_asked_for_replaces_whatever_is_there() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernelAction");
+        let results = results(home.path());
+        let plant: [&dyn Fn(); 4] = [
+            &|| (),
+            &|| fs::write(&path, "halt").unwrap(),
+            &|| symlink("/etc/hostname", &path).unwrap(),
+            &|| fs::create_dir_all(path.join("below")).unwrap(),
+        ];
+        for plant in plant {
+            let _ = fs::remove_file(&path);
+            plant();
+            ask_for(&results.shared, "reboot").unwrap();
+            assert_eq!(results.kernel_action().unwrap().unwrap(), "reboot");
         }
     }
 

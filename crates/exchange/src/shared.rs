@@ -7,6 +7,7 @@
 
 use super::OWN;
 use super::progress::{Progress, ProgressSink, Writers};
+use super::results;
 use super::results::Results;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
@@ -129,6 +130,14 @@ impl Shared {
     /// Shows the remaining progress lines: a container may write its last line and end at once.
     pub fn finish(&self) {
         self.progress.iter().for_each(Progress::finish);
+    }
+
+    /// Writes the kernel action, in place of one that a container has written.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced, because containers have filled the file system.
+    pub fn ask_for(&self, action: &str) -> anyhow::Result<()> {
+        results::ask_for(&self.shared, action)
     }
 
     /// The result files.

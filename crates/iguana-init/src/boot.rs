@@ -9,7 +9,7 @@ use crate::machine::clock::Clock;
 use crate::machine::devices::Devices;
 use crate::machine::network::Network;
 use crate::machine::random::Random;
-use crate::machine::{devices, memory, modules, network, release};
+use crate::machine::{devices, memory, modules, mounts, network, release};
 use crate::report::{At as _, Failure, Report, Stage};
 use crate::run_plan;
 use crate::run_plan::{JobsOutcome, Prepared, RunOptions};
@@ -110,6 +110,9 @@ impl<'a> Boot<'a> {
         let memory = memory::Watch::start();
         let random = Random::make();
         let machine = self.bring_up_machine()?;
+        if let Err(error) = mounts::firmware_variables() {
+            report.warn(format_args!("{error:#}: no boot entries can be made"));
+        }
         self.wait_for(random)?;
 
         let http = trust.client().through(proxies(settings).at(Stage::ControlFile)?);

@@ -97,11 +97,12 @@ impl<'a> Prepared<'a> {
             writable_by_others: jobs::writable_by_others(plan, memory::STORE.as_ref(), options.privileged),
             debug: options.debug,
             runtime: Runtime::open(),
+            shared,
             terminal: JobTerminal::open(options.streams),
             job_ended: Box::new(job_ended),
         };
         let failures = jobs::run(plan, &setup, report);
-        shared.finish();
-        Ok(JobsOutcome { failures, results: shared.results() })
+        setup.shared.finish();
+        Ok(JobsOutcome { failures, results: setup.shared.results() })
     }
 }

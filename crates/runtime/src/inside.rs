@@ -6,7 +6,7 @@ use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
 use super::rootfs::Entered;
-use super::{privileges, program, rootfs, terminal, zygote};
+use super::{ipc, privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -241,6 +241,7 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     // Leaves the session of the host, in order to lead that of the programs' terminal.
     rustix::process::setsid()?;
     sys::leave_keyring();
+    ipc::enter(&order.ipc)?;
     sys::make_own_cgroup_the_root().context("cannot create a cgroup namespace")?;
     rustix::process::umask(UMASK);
     limit_open_files();

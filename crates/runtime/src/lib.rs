@@ -34,6 +34,7 @@ mod hierarchy;
 mod host_files;
 mod image;
 mod inside;
+mod ipc;
 mod link;
 mod mounts;
 mod plan;
@@ -52,8 +53,9 @@ mod zygote;
 
 pub use group::memory_reserve;
 pub use inside::init;
-pub use plan::{KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
-pub use running::{MemoryShortage, ProgramExit, Running, StopToken};
+pub use ipc::SharedIpc;
+pub use plan::{Ipc, KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
+pub use running::{KernelAction, MemoryShortage, ProgramExit, Running, StopToken};
 pub use terminal::{Terminal, attach as attach_to_terminal};
 
 use anyhow::Context as _;
@@ -137,6 +139,7 @@ impl Runtime {
             Cgroup::make(&self.group, &plan.name(), plan.limits(self.group.cgroups().count_processes()))?;
         let order = Order {
             layers: image.layers.clone(),
+            ipc: plan.ipc.clone(),
             scratch: plan.scratch.clone(),
             mounts: plan.all_mounts(self.group.cgroups().are_unified()),
             new_root: plan.new_root.clone(),
@@ -148,7 +151,7 @@ impl Runtime {
             cgroup_namespaces: hierarchy::are_delegated(),
             spare_init: cgroup.spares_init(),
         };
-        let link = StopOnDrop(Link::open(plan.pid_host, &cgroup, &self.zygote)?);
+        let link = StopOnDrop(Link::open(plan.pid_host, plan.handover, &cgroup, &self.zygote)?);
         link.0.build(&order).or_else(|error| attribute_to_limit(error, &cgroup))?;
         Ok(Container {
             image,

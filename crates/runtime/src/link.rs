@@ -1,10 +1,10 @@
 //! The host side of the connection to the PID 1 of a container: the requests sent, and the replies received.
 
-use super::ProgramExit;
 use super::cgroup::Cgroup;
 use super::protocol;
 use super::protocol::{Execution, Order, ProgramReply, ProgramRequest, Refusal, SpawnRequest};
 use super::zygote::Zygote;
+use super::{KernelAction, ProgramExit};
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -35,6 +35,7 @@ pub(super) struct Link {
     socket: UnixStream,
     pid: Pid,
     process: OwnedFd,
+    may_hand_over: bool,
     /// Held while a message is sent, so that those of two threads do not mix.
     sending: Mutex<()>,
     known: Mutex<Received>,
@@ -63,8 +64,14 @@ enum ProgramState {
 
 impl Link {
     /// Starts a PID 1 in its cgroup.
-    pub(super) fn open(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> anyhow::Result<Arc<Self>> {
-        let link = Arc::new(Self::start_process(pid_host, cgroup, zygote).or_else(cannot_start)?);
+    pub(super) fn open(
+        pid_host: bool,
+        may_hand_over: bool,
+        cgroup: &Cgroup,
+        zygote: &Zygote,
+    ) -> anyhow::Result<Arc<Self>> {
+        let started = Self::start_process(pid_host, may_hand_over, cgroup, zygote);
+        let link = Arc::new(started.or_else(cannot_start)?);
         let observer = Arc::clone(&link);
         thread::spawn(move || observer.listen());
         Ok(link)
@@ -80,7 +87,12 @@ impl Link {
         }
     }
 
-    fn start_process(pid_host: bool, cgroup: &Cgroup, zygote: &Zygote) -> std::io::Result<Self> {
+    fn start_process(
+        pid_host: bool,
+        may_hand_over: bool,
+        cgroup: &Cgroup,
+        zygote: &Zygote,
+    ) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let pid = cgroup.admit(|directory| {
             zygote.spawn(&SpawnRequest { pid_host, cgroup: directory.map(Into::into) }, theirs.as_fd())
@@ -91,6 +103,7 @@ impl Link {
             socket: ours,
             pid,
             process,
+            may_hand_over,
             sending: Mutex::default(),
             known: Mutex::default(),
             changed: Condvar::new(),
@@ -108,13 +121,21 @@ impl Link {
         let status =
             rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED));
         let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
-        // If PID 1 has exited by itself, the kernel has killed the rest.
-        let killed = ProgramExit::With(128 + libc::SIGKILL as u8);
         let mut known = self.known();
-        let by_signal = if known.was_stopped { |_| ProgramExit::InitStopped } else { ProgramExit::Killed };
-        known.end = Some(signal.map_or(killed, by_signal));
+        known.end = Some(match signal {
+            // If PID 1 has exited by itself, the kernel has killed the rest.
+            None => ProgramExit::With(128 + libc::SIGKILL as u8),
+            Some(_) if known.was_stopped => ProgramExit::InitStopped,
+            Some(signal) => self.end_by(signal),
+        });
         drop(known);
         self.changed.notify_all();
+    }
+
+    fn end_by(&self, signal: i32) -> ProgramExit {
+        let may_hand_over = self.may_hand_over;
+        KernelAction::of_signal(signal)
+            .map_or(ProgramExit::Killed(signal), |action| ProgramExit::AskedFor { action, may_hand_over })
     }
 
     fn known(&self) -> MutexGuard<'_, Received> {

@@ -31,6 +31,9 @@ const NEW_FILE: u32 = 0o644;
 /// A mounted image provides files, but no devices and no privileges.
 const OF_IMAGE: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
 
+/// What every directory of modules has (depmod(8)).
+const MODULE_INDEX: &str = "modules.dep";
+
 /// The layers that overlayfs supports (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 const LAYERS_LIMIT: usize = 500;
 
@@ -98,6 +101,12 @@ impl MountTree {
     ) -> anyhow::Result<Option<Self>> {
         match source {
             MountSource::Bind(path) => Self::of_path(path, regions).map(Some),
+            MountSource::SharedMemory(path) => {
+                let tree = Self::of_path(path, regions)?;
+                Ok(Some(Self { is_writable_by_others: true, ..tree }))
+            }
+            MountSource::Modules(path) if !path.is_dir() => Ok(None),
+            MountSource::Modules(path) => Self::of_path(path, regions).map(Some),
             MountSource::Tmpfs { size } => Self::of_memory(*size).map(Some),
             MountSource::Image { layers } => Self::of_layers(layers, place, regions).map(Some),
             MountSource::Kernel(files) => Self::of_kernel(*files),
@@ -193,7 +202,15 @@ impl MountTree {
             // To make it would be to make it in the host's `/dev` or `/sys`.
             return Ok(());
         }
-        let made = make_target(targets, &mount.target, self.is_directory)?;
+        let is_of_modules = matches!(mount.source, MountSource::Modules(_));
+        if is_of_modules && targets.locate(mount.target.join(MODULE_INDEX)).is_ok() {
+            return Ok(());
+        }
+        let made = match make_target(targets, &mount.target, self.is_directory) {
+            // An image with a file in its place has no programs that load modules.
+            Err(_) if is_of_modules => return Ok(()),
+            made => made?,
+        };
         if kernel.are_covered_at(&made, &mount.target)? {
             return Err(hinted(
                 "a symbolic link of the image leads from it to `/dev`, `/proc` or `/sys`",
@@ -205,10 +222,13 @@ impl MountTree {
         }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&self.descriptor, "", &made, "", flags)?;
-        let of_image =
-            if matches!(mount.source, MountSource::Image { .. }) { OF_IMAGE } else { MountFlags::empty() };
+        let of_source = match mount.source {
+            MountSource::Image { .. } => OF_IMAGE,
+            MountSource::SharedMemory(_) if !restrictions.is_empty() => MountFlags::NOEXEC,
+            _ => MountFlags::empty(),
+        };
         let read_only = if mount.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        let flags = restrictions | of_image | read_only;
+        let flags = restrictions | of_source | read_only;
         if flags.is_empty() { Ok(()) } else { Ok(restrict(&self.descriptor, flags, Reach::WholeTree)?) }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cgroup::ResourceLimits;
 use super::host_files;
+use super::ipc;
 use super::terminal::Terminal;
 use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
 use rustix::fd::OwnedFd;
@@ -15,6 +16,10 @@ use std::time::Duration;
 const SHARED: &[&str] = &[SHARED_DIRECTORY];
 /// The directories that a privileged container shares, too; others have their own.
 const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
+/// Kernel modules, in a directory for each kernel.
+const MODULES: &str = "/lib/modules";
+/// POSIX shared memory (shm_overview(7)).
+const SHARED_MEMORY: &str = "/dev/shm";
 /// The writable directories of a container with a read-only root; podman's `--read-only-tmpfs`.
 const WRITABLE: &[&str] = &["/run", "/tmp", "/var/tmp"];
 /// Time between `SIGTERM` (or the image's stop signal) and the kill, unless the plan sets it; podman's default.
@@ -48,12 +53,25 @@ pub struct Plan {
     pub handover: bool,
     /// It is in the host's PID namespace.
     pub pid_host: bool,
+    /// Its IPC namespace.
+    pub ipc: Ipc,
     /// Time between `SIGTERM` (or the image's stop signal) and the kill.
     pub stop_grace: Duration,
     /// Its memory limit in bytes, files in its root included.
     pub memory: Option<u64>,
     /// Its limit of processes and threads.
     pub pids: Option<u64>,
+}
+
+/// The IPC namespace of a container, and its `/dev/shm`; podman's `--ipc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ipc {
+    /// Its own.
+    Private,
+    /// The host's.
+    Machine,
+    /// That of [`super::SharedIpc`] in this directory of the host.
+    Shared(PathBuf),
 }
 
 /// A mount of a container.
@@ -72,6 +90,9 @@ pub struct Mount {
 pub enum MountSource {
     /// A path of the host; a missing one is created as a directory.
     Bind(PathBuf),
+    /// A directory of the host that is the `/dev/shm` of several containers. Those with fewer rights execute no
+    /// programs from it.
+    SharedMemory(PathBuf),
     /// A tmpfs. It gets the owner and the mode of the directory that it covers.
     Tmpfs {
         /// Its size in bytes; by default the kernel's limit: half of all memory.
@@ -82,6 +103,8 @@ pub enum MountSource {
         /// The directories of its layers, the lowest first.
         layers: Vec<PathBuf>,
     },
+    /// The host's kernel modules, read-only; not if the image has modules for this kernel, or the host has none.
+    Modules(PathBuf),
     /// A file system of the kernel for the container's own namespaces. Skipped if the kernel lacks it, or the host has
     /// no directory for it.
     Kernel(KernelFiles),
@@ -161,6 +184,7 @@ impl Plan {
             privileged: true,
             handover: true,
             pid_host: false,
+            ipc: Ipc::Private,
             stop_grace: STOP_GRACE,
             memory: None,
             pids: None,
@@ -186,7 +210,7 @@ impl Plan {
     /// All mounts, in order: those of the plan come last, as they may cover the others. With `unified` it can see its
     /// own cgroup.
     pub(super) fn all_mounts(&self, unified: bool) -> Vec<Mount> {
-        let machine = if self.privileged { Self::of_machine(unified) } else { Vec::new() };
+        let machine = if self.privileged { self.of_machine(unified) } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
         let files = self.scratch.join(STEP_FILES);
         let output = Mount::bind(files.join(OUTPUT), OUTPUT_INSIDE);
@@ -195,6 +219,7 @@ impl Plan {
         let host_files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
         machine
             .into_iter()
+            .chain(self.shared_memory())
             .chain(writable)
             .chain(host_files)
             .chain(self.mounts.iter().cloned())
@@ -203,11 +228,27 @@ impl Plan {
     }
 
     /// The mounts that a privileged container shares with the host, except those of its own namespaces.
-    fn of_machine(unified: bool) -> Vec<Mount> {
+    fn of_machine(&self, unified: bool) -> Vec<Mount> {
         let shared = SHARED_BY_PRIVILEGED.iter().map(Mount::same);
-        let own = [Mount::memory(&"/dev/shm"), Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues)];
+        let own_memory = (self.ipc == Ipc::Private).then(|| Mount::memory(&SHARED_MEMORY));
+        let queues = Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues);
         let cgroups = Mount::kernel("/sys/fs/cgroup", KernelFiles::Cgroups);
-        shared.chain(own).chain(unified.then_some(cgroups)).collect()
+        let modules = Mount::modules();
+        shared.chain(own_memory).chain([queues]).chain(unified.then_some(cgroups)).chain([modules]).collect()
+    }
+
+    /// The `/dev/shm` that it shares with others.
+    fn shared_memory(&self) -> Option<Mount> {
+        let source = match &self.ipc {
+            Ipc::Private => return None,
+            Ipc::Machine => SHARED_MEMORY.into(),
+            Ipc::Shared(directory) => ipc::shared_memory(directory),
+        };
+        Some(Mount {
+            source: MountSource::SharedMemory(source),
+            target: SHARED_MEMORY.into(),
+            read_only: false,
+        })
     }
 }
 
@@ -224,6 +265,13 @@ impl Mount {
 
     fn kernel(target: &str, files: KernelFiles) -> Self {
         Self { source: MountSource::Kernel(files), target: target.into(), read_only: false }
+    }
+
+    /// The modules of the running kernel (modprobe(8)).
+    fn modules() -> Self {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let directory = Path::new(MODULES).join(release);
+        Self { source: MountSource::Modules(directory.clone()), target: directory, read_only: true }
     }
 
     fn memory(target: &&str) -> Self {
@@ -281,7 +329,8 @@ mod tests {
         let text: Vec<String> = plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(text[0].starts_with("HOSTNAME="), "{}", text[0]);
         assert_eq!(text[1..], ["container=iguana", "IGUANA=true", "iguana=true", "NEWROOT=/sysroot"]);
-        let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue"];
+        let modules = Mount::modules().target.display().to_string();
+        let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue", &modules];
         let shared = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/iguana"];
         let of_steps = ["/run/iguana", "/run/iguana/output"];
         assert_eq!(targets(&plan), [&machine[..], &shared, &of_steps].concat());
@@ -291,6 +340,7 @@ mod tests {
     fn an_unprivileged_container_gets_no_devices_of_the_machine() {
         let plan = Plan { privileged: false, ..Plan::new("/store/job".into(), "/sysroot".into()) };
         assert!(!targets(&plan).iter().any(|target| target == "/dev" || target == "/sys"));
+        assert!(!targets(&plan).iter().any(|target| target.starts_with(MODULES)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The protocol between the host side and the PID 1 of a container: one line of JSON per message, over a stream socket.
 //! A descriptor is sent with the first byte of its message.
 
-use super::plan::Mount;
+use super::plan::{Ipc, Mount};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -33,6 +33,7 @@ pub(super) struct SpawnRequest {
 pub(super) struct Order {
     /// The lowest first.
     pub(super) layers: Vec<PathBuf>,
+    pub(super) ipc: Ipc,
     pub(super) scratch: PathBuf,
     pub(super) mounts: Vec<Mount>,
     /// Links in it are resolved inside it.

@@ -20,6 +20,13 @@ pub enum ProgramExit {
     With(u8),
     /// The container's PID 1 itself was killed by this signal.
     Killed(i32),
+    /// It called reboot(2), which ended the container.
+    AskedFor {
+        /// What for.
+        action: KernelAction,
+        /// Whether its container may hand over.
+        may_hand_over: bool,
+    },
     /// The container's PID 1 was stopped by a signal, and then killed: the end of the program is unknown.
     InitStopped,
     /// It exceeded its time limit.
@@ -50,6 +57,35 @@ pub enum ProgramExit {
     },
 }
 
+/// What a program asked the kernel for by reboot(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelAction {
+    /// To restart the machine.
+    Reboot,
+    /// To power it off, or to halt it: in a PID namespace both end alike.
+    PowerOff,
+}
+
+impl KernelAction {
+    /// The word for it in the result file `kernelAction`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reboot => "reboot",
+            Self::PowerOff => "poweroff",
+        }
+    }
+
+    /// What reboot(2) was called for in a PID namespace whose PID 1 ended by this signal. PID 1 ignores or handles
+    /// these signals when others send them.
+    pub(super) fn of_signal(signal: i32) -> Option<Self> {
+        match signal {
+            libc::SIGHUP => Some(Self::Reboot),
+            libc::SIGINT => Some(Self::PowerOff),
+            _ => None,
+        }
+    }
+}
+
 /// Which memory limit was reached; in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitReached {
@@ -71,9 +107,9 @@ pub struct MemoryShortage {
 }
 
 impl ProgramExit {
-    /// Whether its exit status is 0.
+    /// Whether its exit status is 0, or it ended by asking for a kernel action that its container may ask for.
     pub fn is_success(self) -> bool {
-        self == Self::With(0)
+        matches!(self, Self::With(0) | Self::AskedFor { may_hand_over: true, .. })
     }
 
     /// The hint, for causes that the program itself does not report.
@@ -85,6 +121,7 @@ impl ProgramExit {
             Self::OutOfMemory { .. } => {
                 Some("give the machine more memory, or have the container write to a disk")
             }
+            Self::AskedFor { .. } => Some("have it exit instead, or allow it with `handover: true`"),
             Self::TooManyProcesses { .. } => Some("a program may be forking endlessly: set `pids`"),
             _ => None,
         }
@@ -107,6 +144,16 @@ impl fmt::Display for ProgramExit {
             Self::With(status @ 129..=192) => write!(out, "exit status {status} (signal {})", status - 128),
             Self::With(status) => write!(out, "exit status {status}"),
             Self::Killed(signal) => write!(out, "killed by signal {signal}"),
+            Self::AskedFor { action, may_hand_over: true } => {
+                write!(out, "asked for `{}` by reboot(2)", action.word())
+            }
+            Self::AskedFor { action, may_hand_over: false } => {
+                let action = action.word();
+                write!(
+                    out,
+                    "ended when it asked for `{action}` by reboot(2): its container may not hand over"
+                )
+            }
             Self::InitStopped => write!(out, "killed: its container's PID 1 was stopped by a signal"),
             Self::TimedOut { limit, by_force: false } => {
                 write!(out, "stopped after its time limit of {:.1} s", limit.as_secs_f32())

@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 mod confinement;
+mod ipc;
+mod kernel_action;
 mod kernel_files;
 mod limits;
+mod modules;
 mod rights;
 mod stopped;
 mod terminal;
@@ -73,18 +76,10 @@ impl Lab {
             ..Image::default()
         };
         let plan = Plan {
-            scratch: directory.join(format!("lab-{number}")),
             mounts: Vec::new(),
             env: Vec::new(),
-            read_only: false,
-            new_root: directory.join("sysroot"),
-            writable_by_others: Vec::new(),
-            privileged: true,
-            handover: true,
-            pid_host: false,
             stop_grace: SOON,
-            memory: None,
-            pids: None,
+            ..Plan::new(directory.join(format!("lab-{number}")), directory.join("sysroot"))
         };
         Self {
             image,

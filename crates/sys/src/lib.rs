@@ -22,14 +22,18 @@
 #![expect(unsafe_code, reason = "this is the crate with the unsafe code of all others")]
 
 mod landlock;
+mod namespaces;
 mod packets;
 mod watchdog;
 
 pub use landlock::inspect_own_processes_only;
+pub use namespaces::{
+    copy_into_namespaces, leave_ipc_of_others, leave_mounts_of_others, make_own_cgroup_the_root,
+};
 pub use packets::{Received, attach_filter, bind_to_packets, receive_packet};
 pub use watchdog::set_watchdog_timeout;
 
-use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use rustix::process::Pid;
@@ -43,11 +47,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// The namespaces that every container gets; those of network and time stay the host's. The cgroup namespace has to
-/// wait for the container's own cgroup: see [`make_own_cgroup_the_root`].
-const CONTAINER_NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-/// linux/sched.h (Linux 5.7). The type in the libc crate is too narrow for the value.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// How likely the OOM killer is to choose a process (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// The OOM score adjustment of programs in containers: as if each used half of all memory in addition. So the kernel
@@ -95,32 +94,6 @@ pub fn start(program: impl AsFd, name: &str, input: OwnedFd, output: &File) -> i
         });
     }
     command.spawn()
-}
-
-/// Forks this process (fork(2)): the copy is the first process of new namespaces, and a child of this process's parent.
-/// Returns `None` in the copy. With `pid_host` the copy stays in the host's PID namespace; otherwise it is PID 1 of a
-/// new one. It starts in `cgroup`, an open directory of cgroup v2. Only while this process has one thread.
-///
-/// # Errors
-/// When the kernel refuses (clone(2)); a kernel before 5.7 cannot start it in a cgroup.
-pub fn copy_into_namespaces(pid_host: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Pid>> {
-    let processes = if pid_host { 0 } else { libc::CLONE_NEWPID };
-    let flags = CONTAINER_NAMESPACES | processes | libc::CLONE_PARENT;
-    // SAFETY: without CLONE_VM both calls act as fork(2): the copy has its own copy of all memory, in which no other
-    // thread can hold a lock. The structure consists of numbers, for which zero means "none"; the kernel is given its
-    // size.
-    let pid = unsafe {
-        match cgroup {
-            None => libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0),
-            Some(cgroup) => {
-                let mut wish: libc::clone_args = std::mem::zeroed();
-                wish.flags = flags as u64 | CLONE_INTO_CGROUP;
-                wish.cgroup = cgroup.as_raw_fd() as u64;
-                libc::syscall(libc::SYS_clone3, &raw const wish, size_of::<libc::clone_args>())
-            }
-        }
-    };
-    Ok(Pid::from_raw(check(pid as c_int)?))
 }
 
 /// Forks this process (fork(2)); `None` in the child. Only while this process has one thread.
@@ -337,28 +310,6 @@ pub fn execute_exactly(
     Ok(())
 }
 
-/// Gives this process a mount namespace of its own. Only while it has one thread: other threads would stay in the old
-/// one.
-///
-/// # Errors
-/// When the kernel refuses (unshare(2)).
-pub fn leave_mounts_of_others() -> io::Result<()> {
-    // SAFETY: no thread relies on sharing mounts.
-    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
-}
-
-/// Gives this process a cgroup namespace whose root is its current cgroup. Only while it has one thread.
-///
-/// # Errors
-/// When the kernel refuses (unshare(2)). A kernel without cgroup namespaces is not an error.
-pub fn make_own_cgroup_the_root() -> io::Result<()> {
-    // SAFETY: the cgroup namespace is not among the things that threads must share.
-    match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) } {
-        Err(rustix::io::Errno::INVAL) => Ok(()),
-        made => Ok(made?),
-    }
-}
-
 /// Replaces the session keyring of the host by an empty one, which the descendants of this process inherit.
 pub fn leave_keyring() {
     // SAFETY: a system call; the null pointer asks for a keyring without a name. A kernel without keyrings has nothing
@@ -430,7 +381,7 @@ pub fn signal_process(process: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(process.as_raw_pid(), signal) }).map(drop)
 }
 
-/// Adds the restrictions in `flags` (read-only, no devices, no set-user-ID) to a mount, and with `recursive` to all
+/// Adds the restrictions in `flags` (read-only, no devices, set-user-ID, programs) to a mount, and with `recursive` to all
 /// mounts below it. Their other flags stay (mount_setattr(2), Linux 5.12). `mount` is an open descriptor of the mount
 /// point.
 ///
@@ -439,8 +390,8 @@ pub fn signal_process(process: Pid, signal: c_int) -> io::Result<()> {
 pub fn restrict_mounts(mount: impl AsFd, flags: MountFlags, recursive: bool) -> io::Result<()> {
     // SAFETY: a structure of numbers, for which zero means "no change".
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
-    // These three flags have the same values in mount(2) and in mount_setattr(2) (linux/mount.h).
-    let restrictions = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    // These flags have the same values in mount(2) and in mount_setattr(2) (linux/mount.h).
+    let restrictions = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     attributes.attr_set = u64::from((flags & restrictions).bits());
     let reach = if recursive { libc::AT_RECURSIVE } else { 0 } | libc::AT_EMPTY_PATH;
     let descriptor = mount.as_fd().as_raw_fd();
@@ -602,6 +553,7 @@ mod tests {
             (MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
             (MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
             (MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
+            (MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
         ];
         assert!(pairs.iter().all(|(flag, attribute)| u64::from(flag.bits()) == *attribute));
     }

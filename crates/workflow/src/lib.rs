@@ -36,7 +36,7 @@ mod volume;
 pub use check::{Checked, check};
 pub use failure_policy::OnFailurePolicy;
 pub use model::{
-    Action, Container, Credentials, Env, Image, Job, Limits, OnFailure, Ready, Restart, Service, Sign,
+    Action, Container, Credentials, Env, Image, Ipc, Job, Limits, OnFailure, Ready, Restart, Service, Sign,
     Spanned, Step, Workflow,
 };
 pub use names::MACHINE;

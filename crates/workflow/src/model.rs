@@ -152,12 +152,26 @@ pub struct Container {
     pub read_only: bool,
     /// Whether it sees the machine's processes.
     pub pid_host: bool,
+    /// Whose IPC namespace it uses.
+    pub ipc: Ipc,
     /// Login for the registry.
     pub credentials: Option<Credentials>,
     /// Memory limit in bytes.
     pub memory: Option<u64>,
     /// Limit of processes and threads.
     pub pids: Option<u64>,
+}
+
+/// A namespace of System V IPC, POSIX message queues, and shared memory (`/dev/shm`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ipc {
+    /// The one that the containers of a job share.
+    #[default]
+    Job,
+    /// Its own.
+    Private,
+    /// The machine's.
+    Machine,
 }
 
 /// The name of an image, which may contain expressions.
@@ -275,6 +289,7 @@ impl Container {
             handover: None,
             read_only: false,
             pid_host: false,
+            ipc: Ipc::Job,
             credentials: None,
             memory: None,
             pids: None,

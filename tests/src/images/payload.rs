@@ -132,6 +132,11 @@ pub fn disk_tools() -> Result<PathBuf> {
     )
 }
 
+/// A small Debian with the programs of installers that need the kernel's modules or the firmware, as a tar file.
+pub fn installer_tools() -> Result<PathBuf> {
+    small("installer-tools", "kmod,efibootmgr,fdisk,mount")
+}
+
 fn small(name: &'static str, packages: &'static str) -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let debian =

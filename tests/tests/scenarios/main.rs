@@ -17,6 +17,7 @@ mod handover;
 mod hardware;
 mod images;
 mod install;
+mod installers;
 mod jobs;
 mod language;
 mod limits;

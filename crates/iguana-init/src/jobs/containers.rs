@@ -7,10 +7,54 @@ use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use hint::hinted;
 use oci_pull::VerifiedImage;
-use runtime::{Mount, MountSource, Plan, Program, ProgramCommand, Runtime, Stdio};
+use runtime::{Ipc, Mount, MountSource, Plan, Program, ProgramCommand, Runtime, SharedIpc, Stdio};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use workflow::{Volume, VolumeSource};
+use workflow::{Job, Volume, VolumeSource};
+
+/// Bytes of `/dev/shm` if no container of the job is privileged; podman's default (`--shm-size`, 64000 KiB).
+const SHARED_MEMORY_OF_FEWER_RIGHTS: u64 = 64_000 << 10;
+
+/// The machine's shared memory, which `--ipc host` gives to a container.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Which container of which job it is. Its text is unique among the containers that run at the same time: the IDs of
+/// jobs and the names of services contain no dots.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name<'a> {
+    pub(super) job: &'a str,
+    pub(super) part: Part<'a>,
+}
+
+/// Which container of its job it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    Own,
+    Service(&'a str),
+    /// From 0.
+    Step(usize),
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.part {
+            Part::Own => write!(out, "{}", self.job),
+            Part::Service(name) => write!(out, "{}.{name}", self.job),
+            Part::Step(number) => write!(out, "{}.step.{}", self.job, number + 1),
+        }
+    }
+}
+
+/// Makes what the containers of a job share: [`prepare`] finds it by the job's ID.
+pub(super) fn share_ipc(id: &str, job: &Job, setup: &Setup) -> anyhow::Result<SharedIpc> {
+    let has_rights = job.containers().any(|container| container.privileged && setup.privileged);
+    SharedIpc::make(&ipc_directory(id, setup), (!has_rights).then_some(SHARED_MEMORY_OF_FEWER_RIGHTS))
+}
+
+fn ipc_directory(job: &str, setup: &Setup) -> PathBuf {
+    setup.store.join("ipc").join(job)
+}
 
 /// A container that can be started, and restarted after its end.
 pub(super) struct Prepared {
@@ -28,7 +72,7 @@ impl Prepared {
 
 /// Prepares a container and starts it.
 pub(super) fn start(
-    name: &str,
+    name: Name<'_>,
     container: &workflow::Container,
     volumes: &[Volume],
     scope: &Scope,
@@ -38,9 +82,9 @@ pub(super) fn start(
     prepare(name, container, volumes, scope, pulled, setup)?.start()
 }
 
-/// Prepares a container. `name` is unique among the containers that run at the same time; `scope` is that of its job.
+/// Prepares a container. `scope` is that of its job.
 pub(super) fn prepare(
-    name: &str,
+    name: Name<'_>,
     container: &workflow::Container,
     volumes: &[Volume],
     scope: &Scope,
@@ -48,12 +92,17 @@ pub(super) fn prepare(
     setup: &Setup,
 ) -> anyhow::Result<Prepared> {
     let scope = scope.with_env(&container.env);
-    let mut plan = Plan::new(setup.store.join("containers").join(name), setup.new_root.clone());
+    let mut plan = Plan::new(setup.store.join("containers").join(name.to_string()), setup.new_root.clone());
     plan.read_only = container.read_only;
     plan.writable_by_others = setup.writable_by_others.clone();
     plan.privileged = container.privileged && setup.privileged;
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
+    plan.ipc = match container.ipc {
+        workflow::Ipc::Job => Ipc::Shared(ipc_directory(name.job, setup)),
+        workflow::Ipc::Private => Ipc::Private,
+        workflow::Ipc::Machine => Ipc::Machine,
+    };
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
@@ -69,13 +118,17 @@ pub(super) fn prepare(
 /// else of theirs. `privileged` is whether containers may have all rights at all.
 pub(crate) fn writable_by_others(plan: &workflow::Plan, store: &Path, privileged: bool) -> Vec<PathBuf> {
     let all = plan.jobs.iter().flat_map(|(_, job)| job.containers_with_volumes());
-    let with_fewer_rights = all.filter(|(container, _)| !(container.privileged && privileged));
-    let volumes = with_fewer_rights.flat_map(|(_, volumes)| volumes).filter(|volume| !volume.read_only);
+    let with_fewer_rights: Vec<_> =
+        all.filter(|(container, _)| !(container.privileged && privileged)).collect();
+    let shares_memory = with_fewer_rights.iter().any(|(it, _)| it.ipc == workflow::Ipc::Machine);
+    let shared_memory = shares_memory.then(|| PathBuf::from(SHARED_MEMORY));
+    let volumes =
+        with_fewer_rights.into_iter().flat_map(|(_, volumes)| volumes).filter(|volume| !volume.read_only);
     let paths = volumes.filter_map(|volume| match &volume.source {
         VolumeSource::Host(path) => Some(path.clone()),
         _ => None,
     });
-    [store.to_owned()].into_iter().chain(paths).collect()
+    [store.to_owned()].into_iter().chain(shared_memory).chain(paths).collect()
 }
 
 /// Refuses the scripts and files of other containers as a volume of one with fewer rights.

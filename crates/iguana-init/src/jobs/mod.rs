@@ -15,7 +15,9 @@ pub(crate) use images::Images;
 pub(crate) use streams::{JobTerminal, Streams};
 
 use crate::report::{At as _, Failure, Report, Stage, Waiting};
+use containers::{Name, Part};
 use events::{Event, Seconds, Text};
+use exchange::Shared;
 use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
@@ -50,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) debug: bool,
     /// The runtime that starts containers.
     pub(crate) runtime: Runtime,
+    /// `/iguana`.
+    pub(crate) shared: Shared,
     pub(crate) terminal: JobTerminal,
     /// Called after the containers of a job have ended: the content of disks may have changed.
     pub(crate) job_ended: Box<dyn Fn() + Send + Sync>,
@@ -175,6 +179,7 @@ impl Runner<'_> {
         if let Some(next) = self.next {
             self.pulled.look_ahead(&self.setup.images, next, self.report);
         }
+        let _ipc = containers::share_ipc(id, job, self.setup).at(Stage::Job)?;
         let alarm = Arc::new(ServiceFailureSignal::default());
         let (services, started) = self.start_services(id, job, scope, &alarm);
         let ended = match started {
@@ -187,7 +192,16 @@ impl Runner<'_> {
         };
         services.into_iter().rev().for_each(Service::stop);
         self.setup.terminal.restore();
-        ended
+        let noted = self.note_kernel_action(id, &alarm).at(Stage::Job);
+        ended.and(noted)
+    }
+
+    /// A container that calls reboot(2) means the kernel action of that name: it is carried out after the last job.
+    fn note_kernel_action(&self, id: &str, alarm: &ServiceFailureSignal) -> anyhow::Result<()> {
+        let Some((action, who)) = alarm.asked() else { return Ok(()) };
+        let word = action.word();
+        self.report.say(format_args!("job {id}: {who} asked for `{word}` by reboot(2): after the last job"));
+        self.setup.shared.ask_for(word)
     }
 
     /// Starts the services in order, each when the previous ones are ready. Also returns those that run if a later one
@@ -224,7 +238,8 @@ impl Runner<'_> {
         // A job takes as long as its workflow allows, so the activity check must not apply.
         let _attended = self.report.begin_silent_operation();
         let own = &job.container;
-        let container = containers::start(id, own, &own.volumes, scope, &self.pulled, self.setup)?;
+        let name = Name { job: id, part: Part::Own };
+        let container = containers::start(name, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();
         let deadline = Deadline { start, limit: job.limits.timeout };
         self.report.tell(Event::JobStarted { job: Text::of(id) });

@@ -2,7 +2,7 @@
 
 use super::Setup;
 use super::containers;
-use super::containers::Prepared;
+use super::containers::{Name, Part, Prepared};
 use super::images::Pulled;
 use super::scope::Scope;
 use crate::bounded;
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use events::{Event, Text};
 use exchange::ServiceLog;
 use hint::hinted;
-use runtime::{Container, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
+use runtime::{Container, KernelAction, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,12 +32,15 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// Raised when a service that the job needs has ended: the job's program is stopped then.
+/// Raised when a service that the job needs has ended, or has asked for a kernel action: the job's program is stopped
+/// then.
 #[derive(Default)]
 pub(super) struct ServiceFailureSignal {
     stop_token: StopToken,
     /// Why the first service ended, and a hint.
     reason: Mutex<Option<(String, &'static str)>>,
+    /// The kernel action that a container of the job asked for, and which container.
+    asked: Mutex<Option<(KernelAction, String)>>,
 }
 
 impl ServiceFailureSignal {
@@ -55,16 +58,33 @@ impl ServiceFailureSignal {
         }
     }
 
-    /// Waits for the end of a program of the job.
+    /// Waits for the end of a program of the job, which is a success if a service asked for a kernel action meanwhile.
     ///
     /// # Errors
-    /// When the program was stopped because the signal was raised.
+    /// When the program was stopped because a service has ended.
     pub(super) fn wait(&self, mut program: Running, limit: Option<Duration>) -> anyhow::Result<ProgramExit> {
         let ended = program.wait_unless(&self.stop_token, limit)?;
-        if let ProgramExit::Stopped { .. } = ended {
-            self.check()?;
+        match ended {
+            ProgramExit::Stopped { .. } => {
+                self.check()?;
+                Ok(if self.asked().is_some() { ProgramExit::With(0) } else { ended })
+            }
+            ProgramExit::AskedFor { action, may_hand_over: true } => {
+                self.ask(action, "the container".into());
+                Ok(ended)
+            }
+            ended => Ok(ended),
         }
-        Ok(ended)
+    }
+
+    /// Notes that a container has asked for a kernel action. The first one counts: its job ends with it.
+    fn ask(&self, action: KernelAction, who: String) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((action, who));
+    }
+
+    /// The kernel action that a container of the job asked for, and which container.
+    pub(super) fn asked(&self) -> Option<(KernelAction, String)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn reason(&self) -> MutexGuard<'_, Option<(String, &'static str)>> {
@@ -122,10 +142,10 @@ impl Service {
         setup: &Setup,
     ) -> anyhow::Result<PreparedService> {
         let own = &service.container;
-        let container =
-            containers::prepare(&format!("{job}.{name}"), own, &own.volumes, scope, pulled, setup);
+        let unique = Name { job, part: Part::Service(name) };
+        let container = containers::prepare(unique, own, &own.volumes, scope, pulled, setup);
         let container = container.with_context(|| format!("cannot start the service `{name}`"))?;
-        let log = ServiceLog::create(&format!("{job}.{name}.log"));
+        let log = ServiceLog::create(&format!("{unique}.log"));
         let log = log.with_context(|| format!("cannot create the log of the service `{name}`"))?;
         Ok(PreparedService {
             name: name.into(),
@@ -241,6 +261,9 @@ impl Watched {
             if self.state().phase == Phase::Stops {
                 return;
             }
+            if let Ok(ended @ ProgramExit::AskedFor { action, may_hand_over: true }) = ended {
+                return self.asked_for(action, ended);
+            }
             let how = match ended {
                 Ok(ended) if !self.service.starts_again_after(ended) => return self.stays_ended(ended),
                 Ok(ended) => ended.to_string(),
@@ -257,6 +280,13 @@ impl Watched {
             delay = LONGEST_DELAY.min(2 * delay);
             running = self.start_again();
         }
+    }
+
+    fn asked_for(&self, action: KernelAction, ended: ProgramExit) {
+        self.state().phase = Phase::Over(ended);
+        self.alarm.ask(action, format!("the service `{}`", self.service.name));
+        self.alarm.stop_token.call();
+        self.changed.notify_all();
     }
 
     fn stays_ended(&self, ended: ProgramExit) {

@@ -1,5 +1,6 @@
 //! Runs the steps of a job, one after the other, in its container.
 
+use super::containers::{Name, Part};
 use super::images::Pulled;
 use super::job_output::JobOutput;
 use super::scope::{Outcome, Scope, StepResult, StringMap};
@@ -50,6 +51,9 @@ impl Steps<'_> {
                     self.report.say(format_args!("job {}: {error:#}; {going_on}", self.id));
                 }
                 _ => {}
+            }
+            if self.alarm.asked().is_some() {
+                break;
             }
         }
         (scope, written, failure.map_or(Ok(()), Err))
@@ -189,10 +193,9 @@ impl Steps<'_> {
         own: &workflow::Container,
         scope: &Scope,
     ) -> anyhow::Result<Container> {
-        // Job and service IDs contain no dots, so this name is unique.
-        let name = format!("{}.step.{}", self.id, number + 1);
+        let name = Name { job: self.id, part: Part::Step(number) };
         let volumes = &self.job.container.volumes;
-        containers::start(&name, own, volumes, scope, self.pulled, self.setup)
+        containers::start(name, own, volumes, scope, self.pulled, self.setup)
     }
 
     fn run_container(

@@ -63,6 +63,16 @@ const EARLY: &[Mount] = &[
     },
 ];
 
+/// The variables of the firmware: programs that install boot loaders make boot entries there (efivarfs.rst). The kernel
+/// provides the directory on machines with UEFI.
+const FIRMWARE_VARIABLES: Mount = Mount {
+    what: "efivarfs",
+    at: "/sys/firmware/efi/efivars",
+    kind: "efivarfs",
+    flags: NO_PROGRAMS,
+    options: "",
+};
+
 /// Links that programs expect in `/dev` and that devtmpfs does not create.
 const LINKS: &[(&str, &str)] = &[
     ("/dev/fd", "/proc/self/fd"),
@@ -94,6 +104,19 @@ pub(crate) fn early() -> anyhow::Result<()> {
 /// When the kernel refuses.
 pub(crate) fn own() -> anyhow::Result<()> {
     OWN.mount().map_err(|error| error.context(format!("cannot mount `{}`", OWN.at)))
+}
+
+/// Mounts the variables of the firmware, if it has any and nothing has mounted them yet. Call it when modules can be
+/// loaded.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn firmware_variables() -> anyhow::Result<()> {
+    if !Path::new(FIRMWARE_VARIABLES.at).is_dir() {
+        return Ok(());
+    }
+    let at = FIRMWARE_VARIABLES.at;
+    FIRMWARE_VARIABLES.mount().map_err(|error| error.context(format!("cannot mount `{at}`")))
 }
 
 impl Mount {

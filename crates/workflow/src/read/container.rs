@@ -51,7 +51,8 @@ impl Reader<'_> {
             }
         }
         if let Some(options) = fields.get("options") {
-            self.options(options, &mut container);
+            let has_terminal = object.keys.iter().any(|key| key.name == "tty");
+            self.options(options, &mut container, has_terminal);
             places.resize(container.volumes.len(), options.span.clone());
         }
         self.check_targets(&container.volumes, &places);

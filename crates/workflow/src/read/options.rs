@@ -3,7 +3,7 @@
 use super::Reader;
 use crate::duration;
 use crate::expression::Template;
-use crate::model::Container;
+use crate::model::{Container, Ipc};
 use crate::nearest::nearest;
 use crate::volume::{Volume, VolumeSource, target_path};
 use std::iter::Peekable;
@@ -27,6 +27,7 @@ use Form::{Flag, Value};
 const EFFECTIVE: &[(&str, &str, Form)] = &[
     ("entrypoint", "", Value),
     ("env", "e", Value),
+    ("ipc", "", Value),
     ("memory", "m", Value),
     ("pid", "", Value),
     ("pids-limit", "", Value),
@@ -43,7 +44,6 @@ const EFFECTIVE: &[(&str, &str, Form)] = &[
 const GRANTED: &[(&str, &str, Form)] = &[
     ("init", "", Flag),
     ("interactive", "i", Flag),
-    ("ipc", "", Value),
     ("net", "", Value),
     ("network", "", Value),
     ("rm", "", Flag),
@@ -53,20 +53,48 @@ const GRANTED: &[(&str, &str, Form)] = &[
 const GRANTED_TO_PRIVILEGED: &[(&str, &str, Form)] =
     &[("cap-add", "", Value), ("device", "", Value), ("security-opt", "", Value)];
 
+/// The mounts and rules that `--security-opt` can take away, and that privileged containers do not have.
+const UNCONFINED: &[&str] =
+    &["seccomp=unconfined", "apparmor=unconfined", "label=disable", "no-new-privileges=false"];
+
+/// Why an option is wrong, and a hint.
+type Mistake = (String, String);
+
+/// An option of a container, as it is written.
+struct Given {
+    name: &'static str,
+    word: String,
+}
+
 impl Reader<'_> {
-    /// Applies the options to the container.
-    pub(super) fn options(&mut self, node: &Node, container: &mut Container) {
+    /// Applies the options to the container. `has_terminal` is whether a container of its kind can have one.
+    pub(super) fn options(&mut self, node: &Node, container: &mut Container, has_terminal: bool) {
         let Some(words) = self.plain_words(node).filter(|_| node.is_text()) else { return };
         let mut words = words.into_iter().flat_map(single_flags).peekable();
+        let mut given = Vec::new();
         while let Some(word) = words.next() {
             if self.findings.are_enough() {
                 return;
             }
-            if let Err((message, hint)) = self.option(node, &word, &mut words, container) {
-                let span = self.word(node, &word);
-                self.findings.error("options", &span, message, hint);
+            match Self::option(&word, &mut words, container) {
+                Ok(name) => given.push(Given { name, word }),
+                Err(mistake) => self.mistake(node, &word, mistake),
             }
         }
+        for Given { name, word } in given {
+            match in_vain(name, container, has_terminal) {
+                Some(mistake) => self.mistake(node, &word, mistake),
+                None if is_among(name, GRANTED) || is_among(name, GRANTED_TO_PRIVILEGED) => {
+                    self.note_granted(node, &word, name);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn mistake(&mut self, node: &Node, word: &str, (message, hint): Mistake) {
+        let span = self.word(node, word);
+        self.findings.error("options", &span, message, hint);
     }
 
     /// The span of a word; the first one if there are several equal words.
@@ -79,12 +107,10 @@ impl Reader<'_> {
     }
 
     fn option(
-        &mut self,
-        node: &Node,
         word: &str,
         rest: &mut Peekable<impl Iterator<Item = String>>,
         container: &mut Container,
-    ) -> Result<(), (String, String)> {
+    ) -> Result<&'static str, Mistake> {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word, None),
@@ -101,28 +127,66 @@ impl Reader<'_> {
                 (format!("`{name}` needs a value"), format!("write `{name} VALUE` or `--{known}=VALUE`"))
             })?,
         };
-        let is_among = |options: &[(&str, &str, Form)]| options.iter().any(|(name, ..)| *name == known);
-        if is_among(GRANTED_TO_PRIVILEGED) && !container.privileged {
-            let message = format!("`--{known}` cannot be combined with `privileged: false`");
-            return Err((message, "remove one of them".into()));
+        if is_among(known, GRANTED) || is_among(known, GRANTED_TO_PRIVILEGED) {
+            granted(known, &value)?;
+        } else {
+            apply(known, &value, container).map_err(|why| (format!("`{word}`: {why}"), remedy(known)))?;
         }
-        if is_among(GRANTED) || is_among(GRANTED_TO_PRIVILEGED) {
-            return self.granted(node, word, known, &value);
-        }
-        apply(known, &value, container).map_err(|why| (format!("`{word}`: {why}"), remedy(known)))
+        Ok(known)
     }
 
-    fn granted(&mut self, node: &Node, word: &str, name: &str, value: &str) -> Result<(), (String, String)> {
-        if ["net", "network"].contains(&name) && value != "host" {
-            let message =
-                format!("`--{name}={value}` is not supported: every container uses the machine's network");
-            return Err((message, "remove it".into()));
-        }
+    fn note_granted(&mut self, node: &Node, word: &str, name: &str) {
         let message = format!("`--{name}` has no effect: it always applies");
         let span = self.word(node, word);
         self.findings.add(Severity::Note, "options", &span, message, Some("it can be removed".into()));
-        Ok(())
     }
+}
+
+fn is_among(name: &str, options: &[(&str, &str, Form)]) -> bool {
+    options.iter().any(|(known, ..)| *known == name)
+}
+
+/// Why an option would change nothing in this container, whose other options are applied.
+fn in_vain(name: &str, container: &Container, has_terminal: bool) -> Option<Mistake> {
+    let remove = || "remove it".to_owned();
+    match name {
+        _ if is_among(name, GRANTED_TO_PRIVILEGED) && !container.privileged => {
+            let message = format!("`--{name}` cannot be combined with `privileged: false`");
+            Some((message, "remove one of them".into()))
+        }
+        "tty" if container.tty && !has_terminal => {
+            Some(("`--tty` is not supported: a service has no terminal".into(), remove()))
+        }
+        "interactive" if !container.tty || !has_terminal => {
+            let message = "`--interactive` is not supported without a terminal: the input is empty";
+            Some((message.into(), remove()))
+        }
+        _ => None,
+    }
+}
+
+/// Checks the value of an option that every container, or every privileged one, has anyway.
+fn granted(name: &str, value: &str) -> Result<(), Mistake> {
+    let refused =
+        |why: &str| Err((format!("`--{name}={value}` is not supported: {why}"), "remove it".into()));
+    match name {
+        "net" | "network" if value != "host" => refused("every container uses the machine's network"),
+        "init" | "interactive" | "rm" if value != "true" => refused("this option always applies"),
+        "device" if !is_device_itself(value) => {
+            refused("a privileged container has the machine's devices under their names, to read and write")
+        }
+        "security-opt" if !UNCONFINED.contains(&value) && !value.starts_with("unmask=") => {
+            refused("a privileged container is not confined")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `--device` names a device of the machine, without another name or fewer rights for it.
+fn is_device_itself(value: &str) -> bool {
+    let mut parts = value.split(':');
+    let path = parts.next().unwrap_or_default();
+    path.starts_with("/dev/") && parts.all(|part| part == path || part == "rwm" || part == "rw")
 }
 
 /// Splits combined flags: `-it` is `-i -t`.
@@ -149,7 +213,7 @@ fn find(name: &str) -> Option<(&'static str, Form)> {
     all.find(|(long, short, _)| is_it((long, short))).map(|(long, _, form)| (*long, *form))
 }
 
-fn unknown(name: &str) -> (String, String) {
+fn unknown(name: &str) -> Mistake {
     if !name.starts_with('-') {
         let hint = "move the image to `image`, and its arguments to `command`";
         return (format!("`{name}` is not an option"), hint.into());
@@ -167,7 +231,9 @@ fn unknown(name: &str) -> (String, String) {
 
 fn remedy(name: &str) -> String {
     let value = match name {
+        "entrypoint" => "[\"WORD\",\"WORD\"]",
         "env" => "NAME=VALUE",
+        "ipc" => "private",
         "memory" => "64M",
         "pid" => "host",
         "pids-limit" => "100",
@@ -183,12 +249,13 @@ fn remedy(name: &str) -> String {
 fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), String> {
     let flag = || value.parse::<bool>().map_err(|_| format!("`{value}` is neither `true` nor `false`"));
     match name {
-        "entrypoint" => container.entrypoint = Some(vec![Template::literal(value)]),
+        "entrypoint" => container.entrypoint = Some(entrypoint(value)?),
         "env" => {
             let (key, value) =
                 value.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("it must be `NAME=VALUE`")?;
             container.env.insert(key.to_owned(), Template::literal(value));
         }
+        "ipc" => container.ipc = ipc(value)?,
         "memory" => {
             let size = duration::bytes(value).ok_or(format!("`{value}` is not a size"))?;
             container.memory = Some(size);
@@ -210,6 +277,29 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
         _ => return Err(format!("`{value}` is not an absolute path")),
     }
     Ok(())
+}
+
+/// One word, or a list of words in JSON; nothing drops the image's entrypoint (podman-run(1)).
+fn entrypoint(value: &str) -> Result<Vec<Template>, String> {
+    let words = match value {
+        "" => Vec::new(),
+        _ if value.starts_with('[') => serde_json::from_str::<Vec<String>>(value)
+            .map_err(|error| format!("`{value}` is not a JSON list of words: {error}"))?,
+        _ => vec![value.to_owned()],
+    };
+    Ok(words.into_iter().map(Template::literal).collect())
+}
+
+/// The values of podman-run(1). A shareable namespace is one that other containers can use: the job's.
+fn ipc(value: &str) -> Result<Ipc, String> {
+    match value {
+        "" | "shareable" => Ok(Ipc::Job),
+        "private" => Ok(Ipc::Private),
+        "host" => Ok(Ipc::Machine),
+        _ => Err("only `host`, `private` and `shareable` are supported; the containers of a job share one \
+                  namespace"
+            .into()),
+    }
 }
 
 /// Parses `PATH[:OPTION,…]`. Only the option `size=` has an effect.

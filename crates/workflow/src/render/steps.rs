@@ -3,7 +3,8 @@
 use super::needs;
 use crate::expression::Template;
 use crate::{
-    Action, Container, Env, Image, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume, VolumeSource,
+    Action, Container, Env, Image, Ipc, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume,
+    VolumeSource,
 };
 use printable::visible;
 
@@ -102,6 +103,8 @@ impl Lines {
             (!container.privileged, "with podman's default rights only"),
             (container.read_only, "with a read-only root"),
             (container.pid_host, "in the machine's process namespace"),
+            (container.ipc == Ipc::Machine, "in the machine's IPC namespace"),
+            (container.ipc == Ipc::Private, "in an IPC namespace of its own"),
             (container.credentials.is_some(), "pulled with credentials"),
         ];
         for (_, text) in rights.iter().filter(|(is_so, _)| *is_so) {
