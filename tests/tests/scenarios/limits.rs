@@ -273,3 +273,42 @@ fn five_hundred_jobs_leave_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+/// The kernel asks for a module for each format of a program that it does not know, and executes Iguana's modprobe.
+/// The first job stands for all but one of the requests up to the limit, which would take minutes.
+#[test]
+fn requests_for_modules_that_do_not_exist_are_limited() -> Result<()> {
+    let mut boot = boot(
+        r#"
+jobs:
+  before:
+    container:
+      image: REGISTRY/tool
+      command: [sh, -c, "mkdir -p /own/module-requests && head -c 499 /dev/zero > /own/module-requests/binfmt"]
+      volumes: ["/run/iguana:/own"]
+  asks:
+    container:
+      image: REGISTRY/tool
+      privileged: false
+      command:
+        - sh
+        - -c
+        - |
+          printf '\001\002\003\004' > /unknown; chmod +x /unknown
+          for number in 1 2 3; do /unknown 2> /dev/null; done
+          echo it has asked
+  counted:
+    container:
+      image: REGISTRY/tool
+      command: [sh, -c, "echo requests: $(wc -c < /own/module-requests/binfmt)"]
+      volumes: ["/run/iguana:/own"]
+  end: {container: REGISTRY/end}
+"#,
+    )?;
+    boot.expect(
+        "warning: a program causes requests for kernel modules without end, the last one for `binfmt-0403`",
+    )?;
+    boot.expect_all(&["it has asked", "requests: 500", "handover: power off"])?;
+    boot.ends()?;
+    Ok(())
+}
