@@ -1,7 +1,8 @@
 //! `cargo xtask release`: collects the files to publish for a version in one directory.
 
 use crate::cargo::{cargo, show};
-use crate::{conventions, dist};
+use crate::conventions::{program_is_small, tracked_files};
+use crate::dist;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::{program, source_tree};
@@ -20,7 +21,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) fn run() -> Result<()> {
     check_changes(&fs::read_to_string(source_tree().join("CHANGELOG.md"))?)?;
     dist::run()?;
-    conventions::program_is_small()?;
+    program_is_small()?;
     let directory = source_tree().join(format!("target/release-{VERSION}"));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
@@ -59,27 +60,47 @@ fn bills_of_materials(directory: &Path) -> Result<()> {
             cargo(&["install", "--locked", "--debug", "--version", CYCLONEDX_VERSION, CYCLONEDX]);
         show(install.arg("--root").arg(&tools))?;
     }
+    let time = commit_time()?;
     for name in PROGRAMS {
-        let manifest = source_tree().join("crates").join(name).join("Cargo.toml");
         let file = format!("{name}-{VERSION}.cdx");
         let mut generate = Command::new(&generator);
-        generate.args(["cyclonedx", "--format", "json", "--target", "x86_64-unknown-linux-gnu"]);
-        generate.args(["--no-build-deps", "--override-filename", &file, "--manifest-path"]).arg(&manifest);
-        process::run(&mut generate, LONG)?;
-        // The generator writes one beside each manifest of the workspace.
-        for made in find(&source_tree().join("crates"), &format!("{file}.json"))? {
-            if made.parent() == manifest.parent() {
-                fs::copy(&made, directory.join(format!("{file}.json")))?;
-            }
-            fs::remove_file(made)?;
-        }
+        generate.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps"]);
+        generate.args(["--target", "x86_64-unknown-linux-gnu", "--override-filename", &file]);
+        generate.arg("--manifest-path").arg(source_tree().join("crates").join(name).join("Cargo.toml"));
+        process::run(generate.env("SOURCE_DATE_EPOCH", &time), LONG)?;
+        let file = format!("{file}.json");
+        let bill = take(name, &file)?;
+        fs::write(directory.join(&file), bill).with_context(|| format!("cannot write `{file}`"))?;
     }
     Ok(())
 }
 
-fn find(directory: &Path, name: &str) -> Result<Vec<std::path::PathBuf>> {
-    let crates = fs::read_dir(directory)?.flatten().map(|entry| entry.path().join(name));
-    Ok(crates.filter(|path| path.exists()).collect())
+/// The time of the commit, which makes the bills of materials reproducible.
+fn commit_time() -> Result<String> {
+    let mut show = Command::new("git");
+    show.current_dir(source_tree()).args(["log", "-1", "--format=%ct"]);
+    Ok(process::run(&mut show, QUICK)?.trim().to_owned())
+}
+
+/// The bill of materials of the crate `name`. The generator writes one beside each manifest of the workspace; all are
+/// removed.
+fn take(name: &str, file: &str) -> Result<String> {
+    let mut bill = None;
+    for manifest in tracked_files(&["*Cargo.toml"])? {
+        let made = source_tree().join(&manifest).with_file_name(file);
+        if manifest == format!("crates/{name}/Cargo.toml") {
+            bill =
+                Some(fs::read_to_string(&made).with_context(|| format!("cannot read `{}`", made.display()))?);
+        }
+        let _ = fs::remove_file(made);
+    }
+    let bill = bill.with_context(|| format!("the crate `{name}` has no manifest"))?;
+    Ok(without_directory(&bill, source_tree()))
+}
+
+/// Names the workspace's own crates without the directory in which they were built.
+fn without_directory(bill: &str, tree: &Path) -> String {
+    bill.replace(&format!("path+file://{}/", tree.display()), "path+file:///")
 }
 
 /// Checksums in the format of `sha256sum --check`.
@@ -93,6 +114,13 @@ fn checksums(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bill_of_materials_does_not_name_the_build_directory() {
+        let bill = r#"{"bom-ref": "path+file:///home/me/iguana/crates/hint#0.1.0"}"#;
+        let expected = r#"{"bom-ref": "path+file:///crates/hint#0.1.0"}"#;
+        assert_eq!(without_directory(bill, Path::new("/home/me/iguana")), expected);
+    }
 
     #[test]
     fn a_release_has_a_section_with_all_changes() {
