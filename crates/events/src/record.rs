@@ -3,7 +3,6 @@
 use crate::Event;
 use crate::value::Seconds;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 use timestamp::Timestamp;
 
@@ -35,7 +34,7 @@ impl Record {
     /// # Errors
     /// None that is known: every event can be serialized.
     pub fn line(&self) -> serde_json::Result<String> {
-        let mut line = without_hidden(serde_json::to_string(self)?);
+        let mut line = printable::json(&serde_json::to_string(self)?);
         line.push('\n');
         Ok(line)
     }
@@ -53,26 +52,6 @@ pub fn stated_format(line: &[u8]) -> Option<u64> {
     }
     let statement: Statement = serde_json::from_slice(line).ok()?;
     (statement.event == "log").then_some(statement.format)
-}
-
-/// Escapes characters that JSON leaves unchanged, but that hide or reorder text, or control a terminal (C1, DEL).
-/// They occur in strings only, where an escape has the same meaning.
-fn without_hidden(json: String) -> String {
-    if !json.contains(printable::is_hidden) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len());
-    for letter in json.chars() {
-        if printable::is_hidden(letter) {
-            for unit in letter.encode_utf16(&mut [0; 2]) {
-                // Writing to a string cannot fail.
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
-        } else {
-            escaped.push(letter);
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -96,9 +75,10 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_one_line_that_steers_no_terminal_and_is_read_as_it_was() {
-        let text = "a\nb\r\t\u{1b}[2J\u{9b}31m\u{7f}\0\u{202e}\u{200b}\u{2028}\u{e0041}\"\\ ä 🦎";
+        let text = "a\nb\r\t\u{1b}[2J\u{9b}31m\u{7f}\0\u{202e}\u{200b}\u{2028}\u{e0041}\"\\ ä 🦎 ##vso[a]b ##[error]c";
         let line = record(text).line().unwrap();
         assert!(!line.trim_end_matches('\n').contains(printable::is_hidden), "{line:?}");
+        assert!(!line.contains("##"), "{line}");
         assert!(
             line.starts_with(r#"{"uptime":2.0,"time":"1970-01-01T00:00:01.042Z","event":"message""#),
             "{line}"

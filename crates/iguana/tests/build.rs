@@ -138,6 +138,31 @@ fn a_wrong_kernel_is_reported() {
     refuses_kernel("./other", "cannot read the kernel modules in `/lib/modules/9.9.9-other`");
 }
 
+/// A program in QEMU's place sends what a hostile guest could send.
+#[test]
+fn a_guest_does_not_choose_what_try_prints_as_json() {
+    let system = System::new();
+    system.write("flow.yaml", FLOW);
+    let event = r###"{"uptime":1.0,"time":"x","event":"failure","stage":"job","job":"##vso[task.a]b","error":"\u009b31m \u202ex",
+        "causes":["##[error]forged"],"hint":null,"output":[]}"###.replace("\n        ", "");
+    let script = format!(
+        "#!/bin/sh\nfor word; do case $word in file,id=events,path=*) cat >${{word#*path=}} <<'END'\n{event}\nEND\nesac; done\n"
+    );
+    let qemu = system.write("bin/qemu-system-x86_64", script.as_bytes());
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", system.path("bin").display());
+    let mut run =
+        system.iguana(&["try", "flow.yaml", "--init", "iguana-init", "--fresh", "--output", "json"]);
+    let output = run.arg("--kernel").arg(system.kernel()).env("PATH", path).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.is_ascii() && !printed.contains("##"), "{printed}");
+    // Nothing but JSON, even when the modules are packed first.
+    let read: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(read["failure"]["job"], "##vso[task.a]b");
+    assert_eq!(read["failure"]["error"], "\u{9b}31m \u{202e}x");
+}
+
 /// Another user's FIFO in place of a file that root names.
 #[test]
 fn a_fifo_instead_of_an_input_is_refused_without_waiting() {

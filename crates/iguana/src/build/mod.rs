@@ -78,7 +78,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: Option<&Path>, delivery: &Delivery)
     let start = Instant::now();
     let order = delivery.order()?;
     let kernel = recipe.kernel()?;
-    let initrd = make(&kernel, recipe, workflow)?;
+    let initrd = make(&kernel, recipe, workflow, |line| output::say(line))?;
     for fact in &initrd.facts {
         output::say(fact);
     }
@@ -95,12 +95,17 @@ impl Recipe {
     }
 }
 
-/// Makes the initrd for `kernel` with `workflow` bundled.
-pub(crate) fn make(kernel: &Kernel, recipe: &Recipe, workflow: Option<&Path>) -> Result<Initrd> {
+/// Makes the initrd for `kernel` with `workflow` bundled. `tell` gets a line before what takes long.
+pub(crate) fn make(
+    kernel: &Kernel,
+    recipe: &Recipe,
+    workflow: Option<&Path>,
+    tell: impl Fn(&str),
+) -> Result<Initrd> {
     let source = ModuleTree::open(&kernel.modules)?;
     let inputs = Inputs::read(recipe, workflow)?;
     let wanted = modules::wanted(&source, &recipe.add_modules)?;
-    let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), |line| output::say(line))?;
+    let modules = Packed::of(&source, &kernel.release, &wanted, &cache(recipe), tell)?;
     let facts = facts(kernel, &source, &modules, &inputs);
     let is_secret = inputs.are_secret();
     let contents = inputs.with(kernel, &source, modules)?;

@@ -58,7 +58,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<Exi
     let disks = trial.disks.iter().map(|disk| TrialDisk::open(disk)).collect::<Result<Vec<_>>>()?;
     let kernel = recipe.kernel()?;
     let image = kernel.readable_image()?;
-    let built = build::make(&kernel, recipe, Some(workflow))?;
+    let built = build::make(&kernel, recipe, Some(workflow), |line| output::note(line))?;
     for fact in &built.facts {
         output::note(fact);
     }
