@@ -5,6 +5,7 @@ use iguana_lab::image::Recipe;
 use iguana_lab::live::LiveSystem;
 use iguana_lab::program;
 use iguana_lab::registry::Registry;
+use serde_json::json;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output};
@@ -399,6 +400,49 @@ jobs:
     let expected =
         ["the job sees 1", "a step sees 1", "now there are 2", "another job sees 0", "its own has 0"];
     assert_says(&output, 0, &expected);
+    Ok(())
+}
+
+/// The C library that starts this program has it ignore signals 32 and 33 (posix_spawn(3)).
+#[test]
+fn a_program_ignores_no_signal() -> Result<()> {
+    let system = system("grep ^SigIgn /proc/self/status")?;
+    let file = system.workflow(
+        "
+jobs:
+  privileged: {container: {image: REGISTRY/tool}}
+  confined: {container: {image: REGISTRY/tool, privileged: false}}
+",
+    )?;
+    let init = program("iguana-init").display().to_string();
+    // This shell ignores one, too.
+    let script = format!("trap '' USR1; exec {init} run {file}");
+    let output = system.run("/bin/sh".as_ref(), "sh", &["-c", &script])?;
+    assert_says(&output, 0, &[]);
+    assert_eq!(text(&output).matches("SigIgn:\t0000000000000000").count(), 2, "{}", text(&output));
+    Ok(())
+}
+
+/// `HEALTHCHECK` of a Containerfile.
+#[test]
+fn a_service_is_ready_when_the_health_check_of_its_image_succeeds() -> Result<()> {
+    let registry = Registry::plain()?;
+    let check =
+        json!({"Test": ["CMD-SHELL", "test -e /healthy"], "Interval": 1_000_000_000_u64, "Retries": 3});
+    let server = Recipe::script("sleep 2; touch /healthy /shared/healthy; exec sleep 1000")?;
+    registry.push_recipe(server.set("Healthcheck", check), "server")?;
+    registry.push_recipe(Recipe::script("ls /shared")?, "tool")?;
+    let system = LiveSystem::new(registry)?;
+    let file = system.workflow(
+        "
+jobs:
+  job:
+    container: {image: REGISTRY/tool, volumes: [shared:/shared]}
+    services: {server: {image: REGISTRY/server, volumes: [shared:/shared]}}
+",
+    )?;
+    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
+    assert_says(&output, 0, &["service server: ready after", "healthy", "job job: succeeded"]);
     Ok(())
 }
 

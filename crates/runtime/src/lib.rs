@@ -194,7 +194,16 @@ impl Container {
         let before = (memory.kills(), processes.refusals());
         let (id, show_rest) = self.run_with_output(execution, &program.stdio)?;
         let accounts = (memory, processes);
-        Ok(Running::new(Arc::clone(&self.link.0), id, self.stop_grace, accounts, before, show_rest))
+        let stop = (self.stop_signal_of(&program.command), self.stop_grace);
+        Ok(Running::new(Arc::clone(&self.link.0), id, stop, accounts, before, show_rest))
+    }
+
+    /// The image's stop signal is meant for the image's own program.
+    fn stop_signal_of(&self, command: &ProgramCommand) -> i32 {
+        match command {
+            ProgramCommand::FromImage { .. } => self.image.stop_signal,
+            ProgramCommand::Exactly(_) => libc::SIGTERM,
+        }
     }
 
     /// Runs a program; returns its number, and what is to be called after its end.

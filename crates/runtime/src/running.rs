@@ -254,6 +254,7 @@ pub(super) type ShowRest = Box<dyn FnOnce() + Send>;
 pub struct Running {
     link: Arc<Link>,
     id: u64,
+    stop_signal: i32,
     stop_grace: Duration,
     /// The memory account of the container, and its number of kills before this program started.
     memory: MemoryAccount,
@@ -270,7 +271,7 @@ impl Running {
     pub(super) fn new(
         link: Arc<Link>,
         id: u64,
-        stop_grace: Duration,
+        (stop_signal, stop_grace): (i32, Duration),
         (memory, processes): (MemoryAccount, ProcessAccount),
         (kills_before, refusals_before): (u64, u64),
         show_rest: Option<ShowRest>,
@@ -278,6 +279,7 @@ impl Running {
         Self {
             link,
             id,
+            stop_signal,
             stop_grace,
             memory,
             kills_before,
@@ -288,7 +290,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end. At the limit it gets `SIGTERM`, and is killed after the plan's `stop_grace`.
+    /// Waits for its end. At the limit it gets its stop signal, and is killed after the plan's `stop_grace`.
     ///
     /// # Errors
     /// When the kernel cannot end it: it waits for a disk or a network.
@@ -320,9 +322,9 @@ impl Running {
         Ok(ended)
     }
 
-    /// Sends `SIGTERM`, and kills it if it does not end; returns whether that was needed.
+    /// Sends its stop signal, and kills it if it does not end; returns whether that was needed.
     fn stop(&mut self) -> anyhow::Result<bool> {
-        let by_force = !self.ends_by(libc::SIGTERM, self.stop_grace);
+        let by_force = !self.ends_by(self.stop_signal, self.stop_grace);
         if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) {
             return Err(hinted(
                 format!("the program still exists {KILL_LIMIT:?} after it was killed"),

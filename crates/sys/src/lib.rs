@@ -163,7 +163,7 @@ pub enum Session {
     Foreground,
 }
 
-/// Has the command run in such a session, with no signal blocked, as `identity`. With `capabilities`, neither it nor
+/// Has the command run in such a session, with no signal blocked or ignored, as `identity`. With `capabilities`, neither it nor
 /// the programs that it executes can have any others.
 pub fn set_up_process(
     command: &mut Command,
@@ -191,6 +191,7 @@ pub fn set_up_process(
             }
             let none = signal_set(&[]);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+            reset_signals();
             if let Some(capabilities) = capabilities {
                 bound_capabilities(capabilities)?;
             }
@@ -230,6 +231,25 @@ pub fn stay_in_root(command: &mut Command) {
                 Err(error) => Err(error),
             }
         });
+    }
+}
+
+/// Gives every signal its default action. The C library has posix_spawn(3) ignore those that it uses itself, and
+/// sigaction(2) of the library does not reach them.
+fn reset_signals() {
+    /// The largest `struct sigaction` of the kernel: action, flags, restorer, mask. Zero stands for the default.
+    const DEFAULT_ACTION: [u64; 4] = [0; 4];
+    /// Bytes of the kernel's signal set.
+    const SET: usize = size_of::<u64>();
+    /// signal(7); the real-time signals come last.
+    const LAST: c_int = 64;
+    for signal in 1..=LAST {
+        // SAFETY: the kernel reads the structure, which is alive and at least as large as its own. It refuses the
+        // signals whose action cannot change.
+        unsafe {
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), old, SET)
+        };
     }
 }
 

@@ -6,7 +6,7 @@ use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::OUTPUT_INSIDE;
 use hint::hinted;
-use oci_pull::VerifiedImage;
+use oci_pull::{HealthCheck, VerifiedImage};
 use runtime::{Ipc, Mount, MountSource, Plan, Program, ProgramCommand, Runtime, SharedIpc, Stdio};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,11 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// The health check of its image.
+    pub(super) fn health_check(&self) -> Option<&HealthCheck> {
+        self.image.health_check()
+    }
+
     /// Starts the container, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<runtime::Container> {
         self.runtime.start(&self.image, &self.plan)

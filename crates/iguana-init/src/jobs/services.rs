@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use events::{Event, Text};
 use exchange::ServiceLog;
 use hint::hinted;
+use oci_pull::HealthCheck;
 use runtime::{Container, KernelAction, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -23,6 +24,10 @@ use workflow::{Ready, Restart, Sign};
 const LINES_SHOWN: usize = 10;
 /// How often to check whether a service is ready.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a health check of an image may fail before its service is ready: at least as long as any `ready:`, whose default
+/// this is, and at most as long as a person waits for a boot that says what it waits for.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+const MOST_PATIENCE: Duration = Duration::from_secs(600);
 /// How long the watcher thread may take to notice the end of a container.
 const WATCHER_LIMIT: Duration = Duration::from_secs(5);
 /// How long the loopback interface may take to accept a connection.
@@ -203,8 +208,9 @@ impl PreparedService {
         let watcher = Arc::clone(&watched);
         let watcher = thread::spawn(move || watcher.watch(program));
         let started = Service { watched, watcher };
-        match &service.ready {
-            Some(ready) => started.when_ready(service, ready),
+        let of_image = || started.watched.service.container.health_check().map(ready_when_healthy);
+        match service.ready.clone().or_else(of_image) {
+            Some(ready) => started.when_ready(service, &ready),
             None => Ok(started),
         }
     }
@@ -380,6 +386,12 @@ impl Watched {
         // A panic leaves no partial change, so the state stays valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A service without `ready:` is ready when its image's health check succeeds.
+fn ready_when_healthy(check: &HealthCheck) -> Ready {
+    let limit = check.patience.clamp(LEAST_PATIENCE, MOST_PATIENCE);
+    Ready { sign: Sign::Command(check.command.clone()), limit }
 }
 
 fn describe(sign: &Sign) -> String {

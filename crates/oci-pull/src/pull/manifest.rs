@@ -1,6 +1,6 @@
 //! The documents behind a name: indexes, manifests and configs (OCI image-spec; Docker's manifest v2 schema 2).
 
-use super::PullEvent;
+use super::{HealthCheck, PullEvent};
 use crate::ambiguity;
 use crate::artifact;
 use crate::document;
@@ -127,13 +127,13 @@ fn manifest(bytes: &[u8]) -> anyhow::Result<ManifestDocument> {
     Ok(ManifestDocument::Manifest(Box::new(manifest)))
 }
 
-/// The config that a manifest refers to, if it is for this platform.
+/// The config that a manifest refers to, if it is for this platform, and its health check.
 pub(super) fn configuration(
     sources: &[&dyn ImageSource],
     manifest: &ImageManifest,
     machine: &Machine,
     observer: &PullObserver<'_>,
-) -> anyhow::Result<ImageConfiguration> {
+) -> anyhow::Result<(ImageConfiguration, Option<HealthCheck>)> {
     let digest = descriptor_digest(manifest.config())?;
     let bytes = document_of_any(sources, digest, observer)?;
     document::check_size(manifest.config(), "the manifest", &bytes)?;
@@ -147,7 +147,7 @@ pub(super) fn configuration(
             "build the image for this machine as well",
         ));
     }
-    Ok(configuration)
+    Ok((configuration, HealthCheck::of(&bytes)?))
 }
 
 /// A document from the first source that has it. Each is tried once, the last one with retries.

@@ -11,6 +11,7 @@ mod bundled;
 mod compression;
 mod copy;
 mod find;
+mod health;
 mod incoming;
 mod layers;
 mod manifest;
@@ -42,6 +43,7 @@ use stream::{Sources, Target};
 
 pub use artifact::Artifact;
 pub use find::Finder;
+pub use health::HealthCheck;
 pub use need::Need;
 pub(crate) use resolve::INDEX_DEPTH_LIMIT;
 
@@ -122,6 +124,7 @@ pub struct VerifiedImage {
     reference: Reference,
     approval: Approval,
     configuration: ImageConfiguration,
+    health_check: Option<HealthCheck>,
     layers: Vec<Arc<Layer>>,
 }
 
@@ -142,6 +145,12 @@ impl VerifiedImage {
     #[must_use]
     pub fn configuration(&self) -> &ImageConfiguration {
         &self.configuration
+    }
+
+    /// Its health check, which the OCI image-spec does not have.
+    #[must_use]
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.health_check.as_ref()
     }
 
     /// Its layers, the lowest first.
@@ -233,7 +242,7 @@ impl Puller {
         let sources: Vec<Arc<dyn ImageSource>> = [source].into_iter().chain(others).map(Arc::from).collect();
         let askable: Vec<&dyn ImageSource> = sources.iter().map(|source| &**source).collect();
         let (source, machine) = (askable[0], &self.finder.machine);
-        let configuration = manifest::configuration(&askable, &manifest, machine, observer)?;
+        let (configuration, health_check) = manifest::configuration(&askable, &manifest, machine, observer)?;
         let wanted = Wanted::all(&manifest, &configuration)?;
         // Held from here on, so that none is freed before the others arrive.
         let known: Vec<_> = wanted.iter().filter_map(|layer| self.store.find(&layer.diff_id)).collect();
@@ -252,6 +261,6 @@ impl Puller {
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
         let layers = assemble(&self.store, unpacked).context("cannot assemble the image's layers")?;
-        Ok(VerifiedImage { reference: reference.clone(), approval, configuration, layers })
+        Ok(VerifiedImage { reference: reference.clone(), approval, configuration, health_check, layers })
     }
 }
