@@ -8,17 +8,38 @@ use std::path::{Path, PathBuf};
 
 /// The signals that an image may name as its stop signal, in the spelling of `kill -l` (signal(7), x86 and Arm).
 const SIGNALS: &[(&str, i32)] = &[
+    ("ABRT", libc::SIGABRT),
+    ("ALRM", libc::SIGALRM),
+    ("BUS", libc::SIGBUS),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("FPE", libc::SIGFPE),
     ("HUP", libc::SIGHUP),
+    ("ILL", libc::SIGILL),
     ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
+    ("IO", libc::SIGIO),
     ("KILL", libc::SIGKILL),
+    ("PIPE", libc::SIGPIPE),
+    ("POLL", libc::SIGPOLL),
+    ("PROF", libc::SIGPROF),
+    ("PWR", libc::SIGPWR),
+    ("QUIT", libc::SIGQUIT),
+    ("SEGV", libc::SIGSEGV),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("STOP", libc::SIGSTOP),
+    ("SYS", libc::SIGSYS),
+    ("TERM", libc::SIGTERM),
+    ("TRAP", libc::SIGTRAP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
     ("USR1", libc::SIGUSR1),
     ("USR2", libc::SIGUSR2),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("CONT", libc::SIGCONT),
+    ("VTALRM", libc::SIGVTALRM),
     ("WINCH", libc::SIGWINCH),
-    ("PWR", libc::SIGPWR),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
 ];
 /// The first real-time signal that a C library leaves to programs (glibc; signal(7)).
 const RTMIN: i32 = 34;
@@ -95,17 +116,19 @@ impl Image {
     }
 }
 
-/// Parses `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+/// Parses `SIGTERM`, `TERM`, `term`, `15`, `SIGRTMIN+3`, `SIGRTMAX-1`.
 fn signal(text: &str) -> anyhow::Result<i32> {
-    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let named = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    let from = |base: &str, sign: char| {
+        let offset = name.strip_prefix(base)?;
+        if offset.is_empty() { Some(0) } else { offset.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from) }
+    };
     let real_time = || {
-        let offset = name.strip_prefix("RTMIN")?;
-        if offset.is_empty() {
-            Some(RTMIN)
-        } else {
-            Some(RTMIN + offset.strip_prefix('+')?.parse::<i32>().ok()?)
-        }
+        let number = from("RTMIN", '+').map(|offset| RTMIN + offset);
+        let number = number.or_else(|| from("RTMAX", '-').map(|offset| LAST_SIGNAL - offset));
+        number.filter(|number| *number >= RTMIN)
     };
     let number = name.parse().ok().or_else(named).or_else(real_time);
     number
@@ -150,9 +173,10 @@ mod tests {
 
     #[test]
     fn signals_by_name_and_number() {
-        let numbers = ["SIGTERM", "QUIT", "15", "SIGRTMIN+3", "RTMIN"].map(|text| signal(text).unwrap());
-        assert_eq!(numbers, [15, 3, 15, 37, 34]);
-        for wrong in ["SIGNOTHING", "0", "65", "SIGRTMIN+99", "RTMIN3"] {
+        let names =
+            ["SIGTERM", "QUIT", "15", "SIGRTMIN+3", "RTMIN", "sigint", "SIGRTMAX", "RTMAX-14", "SIGTSTP"];
+        assert_eq!(names.map(|text| signal(text).unwrap()), [15, 3, 15, 37, 34, 2, 64, 50, 20]);
+        for wrong in ["SIGNOTHING", "0", "65", "SIGRTMIN+99", "RTMIN3", "RTMIN+-1", "RTMAX-40", "SIG"] {
             assert!(signal(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
         }
     }

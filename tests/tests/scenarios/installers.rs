@@ -1,5 +1,6 @@
 //! The tools that installers are made of, unmodified: device-mapper with udev beside it, modprobe, efibootmgr.
 
+use crate::running;
 use anyhow::Result;
 use iguana_lab::disk::Disk;
 use iguana_lab::firmware::Firmware;
@@ -122,5 +123,19 @@ efibootmgr --verbose | grep 'Installed.*grubx64.efi' && echo 'an entry is made'
         boot.expect_all(&[said, "handover: power off"])?;
         boot.ends()?;
     }
+    Ok(())
+}
+
+/// reboot(2) in a PID namespace ends the container only; the machine ends after the last job.
+#[test]
+fn a_container_that_powers_off_ends_the_machine_after_the_last_job() -> Result<()> {
+    let workflow = "
+jobs:
+  install: {container: {image: REGISTRY/tool, command: [poweroff, -f]}}
+  later: {needs: install, container: {image: REGISTRY/tool, command: [echo, the last job]}}
+";
+    let mut boot = running(workflow)?.boot()?;
+    boot.expect_all(&["asked for `poweroff` by reboot(2)", "the last job", "handover: power off"])?;
+    boot.ends()?;
     Ok(())
 }
