@@ -23,9 +23,9 @@ pub use disks::{disk, layout};
 pub use images::{bundle, crafted_image, equality, escapes, fulcio, image, payload, signing, skopeo, tree};
 pub use machines::{dracut, firmware, initrd, kernel, live, monitor, podman, puller, scenario, way};
 pub use networks::{name_server, segment};
-pub use registries::{authority, fake_server, fault_proxy, registry, web_server};
+pub use registries::{authority, fake_server, fault_proxy, other_makers, registry, server, web_server};
 pub use tools::cache::cached;
-pub use tools::{packages, process, test_names};
+pub use tools::{packages, process, python, test_names};
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

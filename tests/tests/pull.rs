@@ -51,13 +51,6 @@ impl Workstation {
     }
 }
 
-/// The listing of its tree after umoci unpacked the image.
-fn unpacked_by_umoci(image: &Image, room: &Path) -> Result<String> {
-    let source = format!("{}:latest", image.layout().display());
-    process::run(Command::new("umoci").args(["unpack", "--image", &source]).arg(room.join("umoci")), LONG)?;
-    tree::listing(&room.join("umoci/rootfs"))
-}
-
 /// Layers that hide files of lower layers: by a file, a whiteout, and an opaque directory.
 fn layered() -> Result<Image> {
     Recipe::busybox()?
@@ -80,7 +73,10 @@ fn a_directory_gets_the_tree_that_the_layers_make() -> Result<()> {
     let output =
         workstation.pull_from(&here(&registry), "tool", &["--digest-file", &file.display().to_string()])?;
     says(&output, 0, &["layers, ", "MB"]);
-    assert_eq!(tree::listing(&workstation.path("root"))?, unpacked_by_umoci(&image, workstation.0.path())?);
+    assert_eq!(
+        tree::listing(&workstation.path("root"))?,
+        tree::unpacked_by_umoci(&image, workstation.0.path())?
+    );
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
     let digest = process::run(skopeo.arg(format!("docker://{}/tool", here(&registry))), QUICK)?;

@@ -2,11 +2,10 @@
 //! of files, the size of the program, and retired terms.
 
 use crate::cargo::cargo;
-use crate::python;
 use crate::waits;
 use anyhow::{Context, Result, bail, ensure};
 use iguana_lab::process::{self, QUICK};
-use iguana_lab::{cached, program, source_tree};
+use iguana_lab::{cached, program, python, source_tree};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;

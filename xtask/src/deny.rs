@@ -2,10 +2,9 @@
 //! advisories are a pinned copy in the source tree, which `cargo xtask advisories` renews.
 
 use crate::cargo::{cargo, show};
-use crate::python;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
-use iguana_lab::{cached, source_tree};
+use iguana_lab::{cached, python, source_tree};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,6 @@ mod fuzz;
 mod handover;
 mod previous;
 mod promises;
-mod python;
 mod release;
 mod soak;
 mod table;

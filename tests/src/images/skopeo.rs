@@ -1,37 +1,24 @@
 //! skopeo 1.18 of Debian 13, which supports sigstore signatures. In Debian 12's skopeo they are disabled.
 
-use crate::packages;
-use crate::payload::Suite;
-use crate::process::{self, LONG, QUICK};
-use crate::tools::cache::cached;
+use crate::process::{self, QUICK};
+use crate::tools::debian_13::Programs;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// A skopeo that is unpacked but not installed.
 #[derive(Debug)]
-pub struct Skopeo {
-    root: PathBuf,
-}
+pub struct Skopeo(Programs);
 
 impl Skopeo {
     /// Downloads it once.
     pub fn of_debian_13() -> Result<Skopeo> {
-        packages::ensure(packages::DEBIAN)?;
-        let make = |directory: &Path| {
-            let mut mmdebstrap = Command::new("mmdebstrap");
-            mmdebstrap.args(["--quiet", "--variant=extract", "--include=skopeo", Suite::Trixie.name()]);
-            process::run(mmdebstrap.arg(directory.join("root")), LONG).map(drop)
-        };
-        Ok(Skopeo { root: cached("skopeo", Suite::Trixie.name(), make)?.join("root") })
+        Ok(Skopeo(Programs::of_debian_13()?))
     }
 
     /// A command that runs it with its own libraries and this host's files.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.root.join("usr/lib64/ld-linux-x86-64.so.2"));
-        command.arg("--library-path").arg(self.root.join("usr/lib/x86_64-linux-gnu"));
-        command.arg(self.root.join("usr/bin/skopeo"));
-        command
+        self.0.command("usr/bin/skopeo")
     }
 
     /// Makes a key in cosign's format: `PREFIX.private`, encrypted with the passphrase in the file `passphrase`, and

