@@ -26,8 +26,8 @@ const LINES_SHOWN: usize = 10;
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a health check of an image may fail before its service is ready: at least as long as any `ready:`, whose default
 /// this is, and at most as long as a person waits for a boot that says what it waits for.
-const LEAST_PATIENCE: Duration = Duration::from_secs(60);
-const MOST_PATIENCE: Duration = Duration::from_secs(600);
+const SHORTEST_CHECK: Duration = Duration::from_secs(60);
+const LONGEST_CHECK: Duration = Duration::from_secs(600);
 /// How long the watcher thread may take to notice the end of a container.
 const WATCHER_LIMIT: Duration = Duration::from_secs(5);
 /// How long the loopback interface may take to accept a connection.
@@ -390,7 +390,7 @@ impl Watched {
 
 /// A service without `ready:` is ready when its image's health check succeeds.
 fn ready_when_healthy(check: &HealthCheck) -> Ready {
-    let limit = check.patience.clamp(LEAST_PATIENCE, MOST_PATIENCE);
+    let limit = check.until_unhealthy.clamp(SHORTEST_CHECK, LONGEST_CHECK);
     Ready { sign: Sign::Command(check.command.clone()), limit }
 }
 

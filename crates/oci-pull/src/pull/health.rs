@@ -18,7 +18,7 @@ pub struct HealthCheck {
     pub command: Vec<String>,
     /// How long docker lets it fail before the container counts as unhealthy: the start period, and the intervals of
     /// all retries.
-    pub patience: Duration,
+    pub until_unhealthy: Duration,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +67,9 @@ impl HealthCheck {
         let interval =
             if described.interval == 0 { INTERVAL } else { Duration::from_nanos(described.interval) };
         let retries = if described.retries == 0 { RETRIES } else { described.retries };
-        let patience =
+        let until_unhealthy =
             Duration::from_nanos(described.start_period).saturating_add(interval.saturating_mul(retries));
-        Ok((!command.is_empty()).then_some(Self { command, patience }))
+        Ok((!command.is_empty()).then_some(Self { command, until_unhealthy }))
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     fn check(text: &str) -> Option<(String, u64)> {
         let text = format!(r#"{{"config":{{"Healthcheck":{text}}}}}"#);
         let check = HealthCheck::of(text.as_bytes()).unwrap();
-        check.map(|check| (check.command.join(" "), check.patience.as_secs()))
+        check.map(|check| (check.command.join(" "), check.until_unhealthy.as_secs()))
     }
 
     #[test]
