@@ -12,6 +12,8 @@ mod compression;
 mod copy;
 mod find;
 mod health;
+#[cfg(test)]
+mod image_spec;
 mod incoming;
 mod layers;
 mod manifest;
