@@ -97,12 +97,18 @@ impl Layout {
     }
 
     fn file(&self, digest: Digest) -> anyhow::Result<Part> {
-        let name = format!("blobs/{}", digest.to_string().replace(':', "/"));
-        let path = self.files.path().display();
-        self.files.open(&name)?.ok_or_else(|| {
-            hinted(format!("`{path}` has no `{name}`"), "the copy is incomplete: copy the image again")
-        })
+        self.files.open(&file_name(digest))?.ok_or_else(|| self.lacks(digest))
     }
+
+    fn lacks(&self, digest: Digest) -> anyhow::Error {
+        let (path, name) = (self.files.path().display(), file_name(digest));
+        hinted(format!("`{path}` has no `{name}`"), "the copy is incomplete: copy the image again")
+    }
+}
+
+/// The name of a blob's file.
+fn file_name(digest: Digest) -> String {
+    format!("blobs/{}", digest.to_string().replace(':', "/"))
 }
 
 /// Of these entries those of images, without attestations, signatures and other artifacts; all if there is no image.
@@ -174,7 +180,8 @@ impl ImageSource for Layout {
     }
 
     fn blob(&self, digest: Digest, size: u64, start: u64) -> Result<Box<dyn Read + '_>, Failure> {
-        let file = self.file(digest)?;
+        let found = self.files.open(&file_name(digest))?;
+        let file = found.ok_or_else(|| Failure::absent(self.lacks(digest)))?;
         let path = self.files.path().display();
         if file.len() < size {
             return Err(Failure::permanent(hinted(

@@ -3,6 +3,7 @@
 //! Makers and registries mislabel layers, so podman and docker go by the content. That is safe: both digests of the layer
 //! are verified whatever it is called.
 
+use crate::retry::Failure;
 use hint::hinted;
 
 /// The compression of a layer.
@@ -38,6 +39,17 @@ const GENERAL: &[&str] = &[
 /// Whether layers of this type need not be in a registry (layer.md, "Non-Distributable Layers").
 pub(super) fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".foreign.") || media_type.contains(".nondistributable.")
+}
+
+/// The failure to get a layer of such a type. layer.md, "Non-Distributable Layers": it "SHOULD NOT affect whether an
+/// implementation downloads the layer", so only an absent one is explained: nothing is lost, it was never there.
+pub(super) fn explain_foreign(failure: Failure) -> Failure {
+    if !failure.is_absent {
+        return failure;
+    }
+    let why = "its type is that of layers that are not distributed by registries";
+    let error = hint::attach(failure.error.context(why), "push the image again with all of its layers");
+    Failure { error, ..failure }
 }
 
 impl Compression {

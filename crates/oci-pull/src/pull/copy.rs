@@ -2,6 +2,7 @@
 
 use super::PullEvent;
 use super::attached::{Attached, SignatureManifest, as_tag, check_bounds, signature_tag};
+use super::compression::{explain_foreign, is_foreign};
 use super::find::Finder;
 use super::manifest::{ManifestKind, configuration, descriptor_digest};
 use super::resolve::locked;
@@ -102,13 +103,13 @@ impl Copy<'_> {
     }
 
     fn blob(&self, descriptor: &Descriptor, bundle: &Writer) -> anyhow::Result<()> {
-        let (digest, size) = (descriptor_digest(descriptor)?, descriptor.size());
+        let digest = descriptor_digest(descriptor)?;
         if bundle.has(digest) {
             return Ok(());
         }
         let mut attempts = RetryPolicy::usual();
         loop {
-            match self.take_in(digest, size, bundle) {
+            match self.take_in(digest, descriptor, bundle) {
                 Ok(()) => return Ok(()),
                 Err(failure) if self.source.is_remote() => attempts.wait_out(failure, self.observer)?,
                 Err(failure) => return Err(failure.error),
@@ -117,12 +118,14 @@ impl Copy<'_> {
     }
 
     /// Copies a blob, over as many connections as needed; the failure says whether it was damaged.
-    fn take_in(&self, digest: Digest, size: u64, bundle: &Writer) -> Result<(), Failure> {
+    fn take_in(&self, digest: Digest, descriptor: &Descriptor, bundle: &Writer) -> Result<(), Failure> {
+        let (size, is_foreign) = (descriptor.size(), is_foreign(descriptor.media_type().as_ref()));
         let (retry, pace) = (RefCell::new(RetryPolicy::usual()), Pace::start());
         let wait = |failure: Failure| retry.borrow_mut().wait_out(failure, self.observer);
         let more = |start| loop {
             match self.source.blob(digest, size, start) {
                 Ok(piece) => return Ok(piece),
+                Err(failure) if is_foreign => wait(explain_foreign(failure))?,
                 Err(failure) => wait(failure)?,
             }
         };
@@ -248,6 +251,26 @@ mod tests {
         registry.0.insert(as_tag(image), alone.clone());
         let (_home, writer) = copied(&registry, image);
         assert!(!writer.unwrap().has(Digest::of(&alone)));
+    }
+
+    #[test]
+    fn an_absent_layer_that_is_not_distributed_is_explained() {
+        let (registry, home) = (Source::default(), tempfile::tempdir().unwrap());
+        let observer = PullObserver { tell: &|_| (), is_cancelled: &AtomicBool::new(false) };
+        let copy = Copy { source: &registry, repository: registry.name(), observer: &observer };
+        let writer = Writer::new(home.path()).unwrap();
+        for (kind, is_explained) in [("nondistributable.v1.tar", true), ("v1.tar", false)] {
+            let mut layer = part(Digest::of(b"layer"), 5);
+            layer["mediaType"] = json!(format!("application/vnd.oci.image.layer.{kind}"));
+            let told = copy.blob(&serde_json::from_value(layer).unwrap(), &writer).unwrap_err();
+            assert_eq!(
+                format!("{told:#}").contains("not distributed by registries"),
+                is_explained,
+                "{told:#}"
+            );
+            let expected = is_explained.then_some("push the image again with all of its layers");
+            assert_eq!(hint::of(&told), expected);
+        }
     }
 
     #[test]

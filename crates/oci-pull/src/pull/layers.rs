@@ -6,7 +6,7 @@ use super::stream::{Sources, Target, fetch};
 use super::{LayerProgress, PullEvent};
 use crate::retry::PullObserver;
 use anyhow::{Context as _, ensure};
-use hint::{WithHint as _, hinted};
+use hint::hinted;
 use oci_layer::{Layer, Store};
 use oci_reference::digest::Digest;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
@@ -174,15 +174,8 @@ fn fetch_in_turn(
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some((layer, arrived)) = next else { return Ok(()) };
-        let mut unpacked = fetch(sources, into, layer, arrived, observer)
-            .with_context(|| format!("cannot unpack the layer `{}`", layer.digest));
-        if layer.is_foreign {
-            // layer.md, "Non-Distributable Layers": "such a media type SHOULD NOT affect whether an implementation downloads
-            // the layer."
-            let why = "its type is that of layers that are not distributed by registries";
-            unpacked = unpacked.context(why).or_hint("push the image again with all of its layers");
-        }
-        let unpacked = unpacked?;
+        let unpacked = fetch(sources, into, layer, arrived, observer)
+            .with_context(|| format!("cannot unpack the layer `{}`", layer.digest))?;
         fetched.lock().unwrap_or_else(PoisonError::into_inner).push(unpacked);
     }
 }

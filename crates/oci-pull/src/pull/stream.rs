@@ -8,7 +8,7 @@
 
 use super::PullEvent;
 use super::blocks::{BlockSender, Blocks, Hashed, block_channel, fill};
-use super::compression::Compression;
+use super::compression::{Compression, explain_foreign};
 use super::incoming::{Arrival, Incoming};
 use super::layers::Wanted;
 use super::window;
@@ -271,6 +271,9 @@ impl Download<'_> {
                 Arrival::Cancelled => {
                     let error = anyhow::anyhow!("stopped because another layer failed");
                     return Err(StreamEnd::Network(Failure::permanent(error)));
+                }
+                Arrival::Unopened(failure) if self.layer.is_foreign => {
+                    return Err(StreamEnd::Network(explain_foreign(failure)));
                 }
                 Arrival::Unopened(failure) => return Err(StreamEnd::Network(failure)),
                 Arrival::End | Arrival::Broken(_) if self.received == self.layer.bytes => return Ok(()),

@@ -227,3 +227,24 @@ fn a_fatal_error_of_one_layer_stops_the_others_at_once() {
     assert!(outcome.is_err_and(|error| error.ends_with("this layer is lost")));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[test]
+fn only_an_absent_layer_is_explained_by_its_type() {
+    let lost = "the registry has lost a part of the image";
+    let push = "push the image again with all of its layers";
+    for (is_foreign, is_absent, expected) in
+        [(true, true, push), (true, false, lost), (false, true, lost), (false, false, lost)]
+    {
+        let source = Fake::new(move |_, _, _| {
+            Err(Failure { is_absent, ..Failure::permanent(hint::hinted("404", lost)) })
+        });
+        let layer = Wanted { is_foreign, ..wanted(b"") };
+        let room = tempfile::tempdir().unwrap();
+        let into = Target { store: &Store::open(room.path()).unwrap(), capacity: &Room, at_once: 1 };
+        let sources = Sources(vec![source as Arc<dyn ImageSource>]);
+        let error = fetch_all(&sources, into, &[&layer], Duration::from_secs(5), &|_| ()).unwrap_err();
+        assert_eq!(hint::of(&error), Some(expected), "{error:#}");
+        let is_named = format!("{error:#}").contains("not distributed by registries");
+        assert_eq!(is_named, expected == push, "{error:#}");
+    }
+}
