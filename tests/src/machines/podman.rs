@@ -18,14 +18,26 @@ exec "$@"
 /// Images and volumes stay in the system's directory. `cgroupfs` and disabled events avoid systemd. crun passes on
 /// all open descriptors, possibly a lock of the test run, so they are closed. podman has its own locks in `/dev/shm`,
 /// and leaves cgroups behind.
-const PODMAN: &str = r#"
+const SETUP: &str = r#"
 exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 mount -t tmpfs tmpfs /dev/shm
-podman --root "$ROOM/podman" --runroot /run/podman --storage-driver overlay \
-    --cgroup-manager cgroupfs --events-backend none "$@"
+engine() {
+    podman --root "$ROOM/podman" --runroot /run/podman --storage-driver overlay \
+        --cgroup-manager cgroupfs --events-backend none "$@"
+}
+"#;
+
+/// Runs podman with the remaining arguments.
+const COMMAND: &str = r#"
+engine "$@"
 status=$?
 find /sys/fs/cgroup/libpod_parent -depth -type d -exec rmdir {} + 2> /dev/null
 exit $status
+"#;
+
+/// Copies the tree of the image `$1` to the directory `$2`.
+const COPY_TREE: &str = r#"
+tree=$(engine image mount "$1") && cp -a "$tree" "$2"
 "#;
 
 /// A root user without CAP_SYS_RESOURCE, as in many CI systems, cannot raise its limits to podman's defaults.
@@ -56,8 +68,20 @@ impl<'a> Podman<'a> {
         self.does(&[&command, ULIMIT_OPTIONS, options, &[&image], words].concat())
     }
 
+    /// Copies the tree of `image` to a new directory, which is below the system's room.
+    pub fn copy_tree(&self, image: &str, to: &Path) -> Result<()> {
+        let (image, to) = (self.system.reference(image), to.display().to_string());
+        let copied = self.runs(COPY_TREE, &[&image, &to])?;
+        ensure!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Ok(())
+    }
+
     fn does(&self, words: &[&str]) -> Result<Output> {
-        let script = format!("ROOM={}{PODMAN}", self.system.room().display());
+        self.runs(COMMAND, words)
+    }
+
+    fn runs(&self, script: &str, words: &[&str]) -> Result<Output> {
+        let script = format!("ROOM={}{SETUP}{script}", self.system.room().display());
         run_in_one_cgroup_tree(self.system, &[&["sh", "-c", &script, "podman"], words].concat())
     }
 }

@@ -7,6 +7,7 @@ use crate::scratch_directory;
 use crate::server::Server;
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,16 +165,37 @@ impl Registry {
         Ok(reference)
     }
 
-    /// The media types of the layers of an image that was pushed.
+    /// The media types of the layers of an image that was pushed, which their first bytes confirm.
     pub fn layer_types(&self, name: &str) -> Result<Vec<String>> {
+        let manifest = self.manifest(name)?;
+        let layers = manifest["layers"].as_array().context("it is not the manifest of one image")?;
+        layers.iter().map(|layer| self.layer_type(layer)).collect()
+    }
+
+    fn layer_type(&self, layer: &serde_json::Value) -> Result<String> {
+        let stated = layer["mediaType"].as_str().context("a layer has no media type")?;
+        let digest = layer["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
+        let digest = digest.context("a layer has no digest")?;
+        let path = self.blob_directory().join(&digest[..2]).join(digest).join("data");
+        let mut beginning = [0; 4];
+        fs::File::open(path)?.read_exact(&mut beginning)?;
+        // RFC 1952, section 2.3.1, and RFC 8878, section 3.1.1.
+        let is = match beginning {
+            [0x1f, 0x8b, ..] => "gzip",
+            [0x28, 0xb5, 0x2f, 0xfd] => "zstd",
+            _ => "tar",
+        };
+        ensure!(stated.ends_with(is), "a layer of the type `{stated}` is {is}");
+        Ok(stated.to_owned())
+    }
+
+    /// The manifest or index of an image that was pushed.
+    pub fn manifest(&self, name: &str) -> Result<serde_json::Value> {
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["--insecure-policy", "inspect", "--raw"]);
         self.trust(&mut skopeo, "")?;
         let manifest = process::run(skopeo.arg(format!("docker://{}/{name}:latest", self.here())), QUICK)?;
-        let manifest: serde_json::Value = serde_json::from_str(&manifest)?;
-        let layers = manifest["layers"].as_array().context("it is not the manifest of one image")?;
-        let types = layers.iter().map(|layer| layer["mediaType"].as_str().map(str::to_owned));
-        types.collect::<Option<_>>().context("a layer has no media type")
+        Ok(serde_json::from_str(&manifest)?)
     }
 
     /// As `push`, with a manifest and configuration in Docker's format.

@@ -38,6 +38,13 @@ pub enum Packing {
     Gzip,
     /// `application/vnd.oci.image.layer.v1.tar+zstd`
     Zstd,
+    /// `application/vnd.oci.image.layer.v1.tar+NAME`, packed by a shell script from the archive `$1` to the file `$2`.
+    By {
+        /// The suffix of the media type.
+        name: &'static str,
+        /// The script.
+        script: &'static str,
+    },
 }
 
 /// A layer to make.

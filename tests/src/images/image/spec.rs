@@ -66,6 +66,7 @@ fn packed(tar: &Path, packing: Packing, layout: &Path) -> Result<Value> {
     let (name, script) = match packing {
         Packing::Gzip => ("gzip", "exec gzip -6 -n -c \"$1\" > \"$2\""),
         Packing::Zstd => ("zstd", "exec zstd -q -T0 -c \"$1\" > \"$2\""),
+        Packing::By { name, script } => (name, script),
     };
     let file = layout.join("new");
     process::run(Command::new("sh").args(["-c", script, "sh"]).arg(tar).arg(&file), LONG)?;
