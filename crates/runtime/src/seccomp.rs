@@ -5,8 +5,8 @@
 //! 32-bit program is killed by `SIGSYS`: podman supports its calls, but the compiler of these filters does not.
 //!
 //! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
-//! kernel keeps by user, whichever container that is, and pidfd_getfd(2): a process at the other end of an abstract socket of
-//! the machine may be one of another PID namespace (`SO_PEERPIDFD`), whose files it would take. And on a machine with cgroups of version 1, or of version 2 without
+//! kernel keeps by user, whichever container that is, pidfd_getfd(2), and the options of sockets that give a pidfd of a
+//! process of the machine or send from an address of another one ([`SOCKET_OPTIONS_SET`]). And on a machine with cgroups of version 1, or of version 2 without
 //! `nsdelegate`, there are no new cgroup namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and
 //! a container has a cgroup of its own in few of those of version 1.
 
@@ -401,6 +401,19 @@ const TERMINAL_REQUESTS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSE
 const SCREEN_REQUESTS: &[u64] = &[0x4B00, 0x5600];
 const SCREEN_REQUESTS_MASK: u64 = 0xFFFF_FF00;
 
+/// Options of sockets, as level and name, that lead out of the container, as its network is the machine's (asm-generic/socket.h,
+/// linux/in.h, linux/in6.h). A pidfd of the process at the other end of an abstract socket is one for setns(2) and
+/// pidfd_getfd(2), whatever its PID namespace. Free binding lets anyone send from the IPv6 address of a name server.
+const SOCKET_OPTIONS_READ: &[(u64, u64)] = &[(libc::SOL_SOCKET as u64, SO_PEERPIDFD)];
+const SOCKET_OPTIONS_SET: &[(u64, u64)] = &[
+    (libc::SOL_SOCKET as u64, SO_PASSPIDFD),
+    (libc::SOL_IP as u64, libc::IP_FREEBIND as u64),
+    (libc::SOL_IPV6 as u64, IPV6_FREEBIND),
+];
+const SO_PASSPIDFD: u64 = 76;
+const SO_PEERPIDFD: u64 = 77;
+const IPV6_FREEBIND: u64 = 78;
+
 /// Makes a cgroup namespace (linux/sched.h): a bit of the first argument of clone(2) and unshare(2). clone3(2) has it in
 /// memory, where no filter sees it.
 const NEW_CGROUP_NAMESPACE: u64 = libc::CLONE_NEWCGROUP as u64;
@@ -443,7 +456,18 @@ fn refused() -> Result<Rules, BackendError> {
         .iter()
         .map(|group| terminal_request(SeccompCmpOp::MaskedEq(SCREEN_REQUESTS_MASK), *group));
     rules.insert(libc::SYS_ioctl, terminal.chain(screen).collect::<Result<_, _>>()?);
+    for (call, options) in
+        [(libc::SYS_getsockopt, SOCKET_OPTIONS_READ), (libc::SYS_setsockopt, SOCKET_OPTIONS_SET)]
+    {
+        rules.insert(call, options.iter().copied().map(socket_option).collect::<Result<_, _>>()?);
+    }
     Ok(rules)
+}
+
+/// The kernel uses 32 bits of both (getsockopt(2)).
+fn socket_option((level, name): (u64, u64)) -> Result<SeccompRule, BackendError> {
+    let is = |number, value| SeccompCondition::new(number, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
+    SeccompRule::new(vec![is(1, level)?, is(2, name)?])
 }
 
 /// The kernel uses 32 bits of a request (ioctl(2)); a filter that compares 64 can be bypassed (CVE-2019-7303).

@@ -347,3 +347,17 @@ fn no_open_files_are_taken_from_processes() {
     let said = lab.says(&lab.start(), &format!("exec /usr/bin/perl -e '{take}'"));
     assert_eq!(said, "Operation not permitted");
 }
+
+/// With the pidfd of a process that has a user namespace of its own, setns(2) would lead to its mounts: those of the
+/// machine.
+#[test]
+fn sockets_give_no_process_of_the_machine_and_no_address_of_others() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    let ask = "socketpair($a, $b, 1, 1, 0); socket($s, 10, 2, 0);
+        sub report { print $_[0] ? q(allowed ) : qq($!; ) }
+        report(defined getsockopt($a, 1, 77)); report(setsockopt($a, 1, 76, 1));
+        report(setsockopt($s, 41, 78, 1)); report(setsockopt($s, 0, 15, 1)); report(setsockopt($s, 41, 26, 1))";
+    let said = lab.says(&lab.start(), &format!("exec /usr/bin/perl -e '{ask}'"));
+    assert_eq!(said, format!("{}allowed", "Operation not permitted; ".repeat(4)));
+}

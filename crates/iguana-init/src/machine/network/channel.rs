@@ -11,6 +11,7 @@ use libc::{
     BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
 };
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
@@ -87,7 +88,11 @@ fn open_udp(interface: &str, version: Version, port: u16) -> io::Result<UdpSocke
         rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
     }
     sys::bind_to_interface(&socket, interface)?;
-    rustix::net::bind(&socket, &SocketAddr::new(anywhere, port))?;
+    // A container may keep the port to itself. Servers answer to the client's port, wherever the question came from.
+    match rustix::net::bind(&socket, &SocketAddr::new(anywhere, port)) {
+        Err(Errno::ADDRINUSE) => rustix::net::bind(&socket, &SocketAddr::new(anywhere, 0))?,
+        bound => bound?,
+    }
     let socket = UdpSocket::from(socket);
     socket.set_broadcast(true)?;
     Ok(socket)
@@ -162,6 +167,10 @@ mod tests {
             let interface = segment.interface();
             let channel = Channel::open(&interface, version, 68).unwrap();
             let thief = open_udp("v0", version, 68).unwrap();
+            // Nobody else can bind the port after that, but packets come without it.
+            set_socket_reuseaddr(&thief, false).unwrap();
+            drop(channel);
+            let channel = Channel::open(&interface, version, 68).unwrap();
             let forger = open_udp("v0", version, 67).unwrap();
             for to in [machine, everybody] {
                 let to = match to.parse().unwrap() {
