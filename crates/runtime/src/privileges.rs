@@ -54,11 +54,13 @@ const OWN: &[KernelMount] = &[
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
         options: "mode=755,size=64k",
     },
+    // The machine has 4096 pseudo-terminals for all (Documentation/admin-guide/sysctl/kernel.rst, `pty.max`); one container
+    // must not use up those of others.
     KernelMount {
         at: "/dev/pts",
         kind: "devpts",
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
-        options: "newinstance,gid=5,mode=620,ptmxmode=666",
+        options: "newinstance,gid=5,mode=620,ptmxmode=666,max=256",
     },
     // 64000 KiB: podman's default (`--shm-size`).
     KernelMount { at: "/dev/shm", kind: "tmpfs", flags: NO_PROGRAMS, options: "mode=1777,size=64000k" },

@@ -271,3 +271,10 @@ fn processes_left_in_the_background_cannot_use_up_the_workers_descriptors() {
         assert!(quiet.run(&script).unwrap().wait(Some(SOON)).unwrap().is_success());
     }
 }
+
+#[test]
+fn an_unprivileged_container_has_a_limited_number_of_pseudo_terminals() {
+    let lab = Lab::unprivileged();
+    let options = lab.says(&lab.start(), "grep ' /dev/pts ' /proc/mounts");
+    assert!(options.contains("max=256"), "{options}");
+}
