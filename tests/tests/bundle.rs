@@ -110,7 +110,7 @@ fn an_image_for_another_machine_only_is_not_bundled() -> Result<()> {
         "--platform",
         "linux/arm64",
     ])?;
-    fails(&output, &["cannot bundle `", "the image is for `amd64`, not for `linux/arm64/v8`"]);
+    fails(&output, &["cannot bundle `", "the image is for `linux/amd64`, not for `linux/arm64/v8`"]);
     assert!(!workstation.path("b.tar").exists());
     Ok(())
 }
