@@ -403,6 +403,44 @@ jobs:
     Ok(())
 }
 
+/// A privileged program executes what it has unpacked in `/dev/shm`, and waits for its semaphores.
+#[test]
+fn containers_of_different_rights_share_semaphores_and_memory_only_if_both_say_so() -> Result<()> {
+    let registry = Registry::plain()?;
+    let make = "#!/bin/sh\nipcmk -S $1 && touch /dev/shm/$1 && touch /made && exec sleep 1000\n";
+    let list =
+        "#!/bin/sh\necho \"$1: $(ipcs -s | awk '$5 + 0 { print $5 }' | xargs) and $(ls /dev/shm | xargs)\"\n";
+    let tool = Recipe::script("true")?.program("/usr/bin/ipcmk")?.program("/usr/bin/ipcs")?;
+    registry.push_recipe(tool.file("/bin/list", 0o755, list)?.file("/bin/make", 0o755, make)?, "tool")?;
+    let system = LiveSystem::new(registry)?;
+    let file = system.workflow(
+        "
+jobs:
+  privileged:
+    container: REGISTRY/tool
+    services: &services
+      privileged: {image: REGISTRY/tool, command: [make, '3'], ready: {path: /made}}
+      confined: {image: REGISTRY/tool, privileged: false, command: [make, '4'], ready: {path: /made}}
+    steps: [{run: list 'privileged ones share'}]
+  confined:
+    container: {image: REGISTRY/tool, privileged: false}
+    services: *services
+    steps: [{run: list 'confined ones share'}]
+  all:
+    container: {image: REGISTRY/tool, privileged: false, options: --ipc shareable}
+    services:
+      <<: *services
+      third: {image: REGISTRY/tool, options: --ipc shareable, command: [make, '5'], ready: {path: /made}}
+    steps: [{run: list 'shareable ones share'}]
+",
+    )?;
+    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
+    let expected =
+        ["privileged ones share: 3 and 3", "confined ones share: 4 and 4", "shareable ones share: 5 and 5"];
+    assert_says(&output, 0, &expected);
+    Ok(())
+}
+
 /// The C library that starts this program has it ignore signals 32 and 33 (posix_spawn(3)).
 #[test]
 fn a_program_ignores_no_signal() -> Result<()> {

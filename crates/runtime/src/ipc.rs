@@ -1,7 +1,8 @@
 //! IPC namespaces: System V IPC, POSIX message queues, and the shared memory in `/dev/shm` (ipc_namespaces(7), shm_overview(7)).
 //!
-//! The containers of a job share one, as those of a pod do: udev answers programs of device-mapper by semaphores. A
-//! file and a directory of the host keep the namespace and its `/dev/shm`.
+//! Containers of a job may share one, as those of a pod do: udev answers programs of device-mapper by semaphores. The
+//! caller decides which containers do, as each can replace what the others read there and execute. A file and a
+//! directory of the host keep the namespace and its `/dev/shm`.
 
 use super::plan::Ipc;
 use anyhow::Context as _;
@@ -22,7 +23,7 @@ const NAMESPACE: &str = "namespace";
 /// The directory that containers see as `/dev/shm`.
 const SHARED_MEMORY: &str = "shm";
 
-/// An IPC namespace and its `/dev/shm`, for the containers of a job. Dropping it unmounts both; they stay with the
+/// An IPC namespace and its `/dev/shm`, for containers of a job. Dropping it unmounts both; they stay with the
 /// containers that use them.
 #[derive(Debug)]
 pub struct SharedIpc {

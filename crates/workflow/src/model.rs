@@ -165,9 +165,11 @@ pub struct Container {
 /// A namespace of System V IPC, POSIX message queues, and shared memory (`/dev/shm`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ipc {
-    /// The one that the containers of a job share.
+    /// One that the containers of the job with the same rights share: the privileged ones, or the others.
     #[default]
-    Job,
+    SameRights,
+    /// One that all containers of the job that ask for it share, whatever their rights.
+    Shareable,
     /// Its own.
     Private,
     /// The machine's.
@@ -289,7 +291,7 @@ impl Container {
             handover: None,
             read_only: false,
             pid_host: false,
-            ipc: Ipc::Job,
+            ipc: Ipc::SameRights,
             credentials: None,
             memory: None,
             pids: None,

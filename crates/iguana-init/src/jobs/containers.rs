@@ -8,12 +8,13 @@ use exchange::OUTPUT_INSIDE;
 use hint::hinted;
 use oci_pull::{HealthCheck, VerifiedImage};
 use runtime::{Ipc, Mount, MountSource, Plan, Program, ProgramCommand, Runtime, SharedIpc, Stdio};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use workflow::{Job, Volume, VolumeSource};
 
-/// Bytes of `/dev/shm` if no container of the job is privileged; podman's default (`--shm-size`, 64000 KiB).
+/// Bytes of a `/dev/shm` that no privileged container shares; podman's default (`--shm-size`, 64000 KiB).
 const SHARED_MEMORY_OF_FEWER_RIGHTS: u64 = 64_000 << 10;
 
 /// The machine's shared memory, which `--ipc host` gives to a container.
@@ -46,14 +47,33 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Makes what the containers of a job share: [`prepare`] finds it by the job's ID.
-pub(super) fn share_ipc(id: &str, job: &Job, setup: &Setup) -> anyhow::Result<SharedIpc> {
-    let has_rights = job.containers().any(|container| container.privileged && setup.privileged);
-    SharedIpc::make(&ipc_directory(id, setup), (!has_rights).then_some(SHARED_MEMORY_OF_FEWER_RIGHTS))
+/// Makes the IPC namespaces that containers of a job share: [`prepare`] finds them by [`ipc`].
+pub(super) fn share_ipc(id: &str, job: &Job, setup: &Setup) -> anyhow::Result<Vec<SharedIpc>> {
+    let mut has_rights = BTreeMap::<PathBuf, bool>::new();
+    for container in job.containers() {
+        if let Ipc::Shared(directory) = ipc(id, container, setup) {
+            *has_rights.entry(directory).or_default() |= is_privileged(container, setup);
+        }
+    }
+    let size = |has_rights: bool| (!has_rights).then_some(SHARED_MEMORY_OF_FEWER_RIGHTS);
+    has_rights.into_iter().map(|(directory, has)| SharedIpc::make(&directory, size(has))).collect()
 }
 
-fn ipc_directory(job: &str, setup: &Setup) -> PathBuf {
-    setup.store.join("ipc").join(job)
+/// The IPC namespace of a container. By default only those of the same rights share one: who can write to the `/dev/shm`
+/// of a privileged program, or change its semaphores, has its rights.
+fn ipc(job: &str, container: &workflow::Container, setup: &Setup) -> Ipc {
+    let shared_by = match container.ipc {
+        workflow::Ipc::SameRights if is_privileged(container, setup) => "privileged",
+        workflow::Ipc::SameRights => "unprivileged",
+        workflow::Ipc::Shareable => "shareable",
+        workflow::Ipc::Private => return Ipc::Private,
+        workflow::Ipc::Machine => return Ipc::Machine,
+    };
+    Ipc::Shared(setup.store.join("ipc").join(format!("{job}.{shared_by}")))
+}
+
+fn is_privileged(container: &workflow::Container, setup: &Setup) -> bool {
+    container.privileged && setup.privileged
 }
 
 /// A container that can be started, and restarted after its end.
@@ -100,14 +120,10 @@ pub(super) fn prepare(
     let mut plan = Plan::new(setup.store.join("containers").join(name.to_string()), setup.new_root.clone());
     plan.read_only = container.read_only;
     plan.writable_by_others = setup.writable_by_others.clone();
-    plan.privileged = container.privileged && setup.privileged;
+    plan.privileged = is_privileged(container, setup);
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
-    plan.ipc = match container.ipc {
-        workflow::Ipc::Job => Ipc::Shared(ipc_directory(name.job, setup)),
-        workflow::Ipc::Private => Ipc::Private,
-        workflow::Ipc::Machine => Ipc::Machine,
-    };
+    plan.ipc = ipc(name.job, container, setup);
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));

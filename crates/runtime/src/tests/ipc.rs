@@ -19,7 +19,7 @@ fn beside(lab: &Lab, privileged: bool, ipc: Ipc) -> Container {
 }
 
 #[test]
-fn containers_of_a_job_share_a_namespace_and_memory_whatever_their_rights() {
+fn containers_of_a_job_can_share_a_namespace_and_memory_whatever_their_rights() {
     let mut lab = Lab::new();
     let shared = SharedIpc::make(&lab.directory("ipc").join("job"), Some(8 << 20)).unwrap();
     lab.plan.ipc = shared.share();

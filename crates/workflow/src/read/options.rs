@@ -290,14 +290,15 @@ fn entrypoint(value: &str) -> Result<Vec<Template>, String> {
     Ok(words.into_iter().map(Template::literal).collect())
 }
 
-/// The values of podman-run(1). A shareable namespace is one that other containers can use: the job's.
+/// The values of podman-run(1). As there, a shareable namespace is shared only with containers that ask for it.
 fn ipc(value: &str) -> Result<Ipc, String> {
     match value {
-        "" | "shareable" => Ok(Ipc::Job),
+        "" => Ok(Ipc::SameRights),
+        "shareable" => Ok(Ipc::Shareable),
         "private" => Ok(Ipc::Private),
         "host" => Ok(Ipc::Machine),
-        _ => Err("only `host`, `private` and `shareable` are supported; the containers of a job share one \
-                  namespace"
+        _ => Err("only `host`, `private` and `shareable` are supported; the containers of a job with \
+                  `shareable` share one namespace"
             .into()),
     }
 }

@@ -104,6 +104,7 @@ impl Lines {
             (container.read_only, "with a read-only root"),
             (container.pid_host, "in the machine's process namespace"),
             (container.ipc == Ipc::Machine, "in the machine's IPC namespace"),
+            (container.ipc == Ipc::Shareable, "in the job's shareable IPC namespace"),
             (container.ipc == Ipc::Private, "in an IPC namespace of its own"),
             (container.credentials.is_some(), "pulled with credentials"),
         ];
