@@ -24,8 +24,7 @@ struct File {
     short_name_mode: Option<String>,
     #[serde(default)]
     aliases: BTreeMap<String, String>,
-    #[serde(default)]
-    credential_helpers: Vec<String>,
+    credential_helpers: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -57,17 +56,18 @@ pub(super) struct FileRules {
     pub(super) short_names: Option<ShortNames>,
     /// An empty value removes the alias.
     pub(super) aliases: BTreeMap<String, String>,
-    pub(super) credential_helpers: Vec<String>,
+    pub(super) credential_helpers: Option<Vec<String>>,
     pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn parse(text: &str) -> anyhow::Result<FileRules> {
     let table: Table = toml::from_str(text).context("not a version 2 registries.conf")?;
     refuse_version_1(&table)?;
-    let warnings = unknown_keys(&table);
+    let mut warnings = unknown_keys(&table);
     let file: File = toml::from_str(text).context("not a version 2 registries.conf")?;
     let rules = file.registry.into_iter().map(rule).collect::<anyhow::Result<Vec<_>>>()?;
     refuse_contradictions(&rules)?;
+    warnings.extend(rules.iter().filter_map(misplaced_wildcard));
     file.aliases.iter().try_for_each(|(name, value)| check_alias(name, value))?;
     let search = file.unqualified_search_registries;
     search.iter().flatten().try_for_each(|registry| check_search_registry(registry))?;
@@ -107,6 +107,15 @@ fn unknown_keys(table: &Table) -> Vec<String> {
         }
     }
     unknown
+}
+
+/// A `*` that is not that of `*.` matches nothing, as in containers/image.
+fn misplaced_wildcard(rule: &Rule) -> Option<String> {
+    let prefix = &rule.prefix;
+    let is_misplaced = prefix.strip_prefix("*.").unwrap_or(prefix).contains('*');
+    is_misplaced.then(|| {
+        format!("ignoring the `[[registry]]` of `{prefix}`: only `*.` before a domain is a wildcard")
+    })
 }
 
 fn tables<'a>(table: &'a Table, key: &str) -> impl Iterator<Item = &'a Table> {

@@ -9,7 +9,7 @@
 mod file;
 
 use crate::auth::AUTH_FILES;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use hint::{WithHint as _, hinted};
 use oci_reference::reference::Named;
 use std::collections::BTreeMap;
@@ -22,7 +22,8 @@ pub struct Registries {
     search: Option<Vec<String>>,
     short_names: Option<ShortNames>,
     aliases: BTreeMap<String, String>,
-    credential_helpers: Vec<String>,
+    /// An empty list is a setting, too: only auth.json is asked.
+    credential_helpers: Option<Vec<String>>,
     warnings: Vec<String>,
 }
 
@@ -103,9 +104,7 @@ impl Registries {
         self.search = later.search.or(self.search.take());
         self.short_names = later.short_names.or(self.short_names);
         self.aliases.extend(later.aliases);
-        if !later.credential_helpers.is_empty() {
-            self.credential_helpers = later.credential_helpers;
-        }
+        self.credential_helpers = later.credential_helpers.or(self.credential_helpers.take());
         self.warnings.extend(later.warnings);
     }
 
@@ -119,12 +118,12 @@ impl Registries {
     /// configured.
     #[must_use]
     pub fn credential_helpers(&self) -> &[String] {
-        &self.credential_helpers
+        self.credential_helpers.as_deref().unwrap_or_default()
     }
 
     /// The credential helpers that have no effect where none can be run, as in an initrd, one sentence each.
     pub fn ignored_helpers(&self) -> impl Iterator<Item = String> {
-        let helpers = self.credential_helpers.iter().filter(|helper| *helper != AUTH_FILES);
+        let helpers = self.credential_helpers().iter().filter(|helper| *helper != AUTH_FILES);
         helpers.map(|helper| {
             format!("ignoring the credential helper `{helper}`: an initrd can only use auth.json")
         })
@@ -189,6 +188,13 @@ impl Registries {
     }
 }
 
+/// Parses the name of an image at a location.
+fn image(name: &str) -> anyhow::Result<Named> {
+    let named = name.parse::<Named>()?;
+    ensure!(name.contains('/'), "`{name}` has no repository");
+    Ok(named)
+}
+
 fn blocked(prefix: &str) -> anyhow::Error {
     hinted(
         format!("registries.conf blocks `{prefix}`"),
@@ -209,7 +215,7 @@ impl MirrorUse {
 impl Rule {
     /// The number of bytes of `name` that the prefix matches, if it does.
     fn covered(&self, name: &str) -> Option<usize> {
-        let (length, ends) = match self.prefix.strip_prefix('*') {
+        let (length, ends) = match self.prefix.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) {
             Some(suffix) => {
                 let host = &name[..name.find('/').unwrap_or(name.len())];
                 let host = host.split_once(':').map_or(host, |(host, _)| host);
@@ -227,7 +233,7 @@ impl Rule {
     fn moved(&self, name: &str, location: Option<&str>) -> anyhow::Result<String> {
         let (Some(location), Some(covered)) = (location, self.covered(name)) else { return Ok(name.into()) };
         let moved = format!("{location}{}", &name[covered..]);
-        let checked = moved.parse::<Named>().with_context(|| format!("registries.conf maps `{name}` to it"));
+        let checked = image(&moved).with_context(|| format!("registries.conf maps `{name}` to it"));
         let named = checked.hint(format!("correct the `location` in the table of `{}`", self.prefix))?;
         // A location without a dot or a port is a host all the same.
         Ok(if named.short_name().is_some() { moved } else { named.name() })
