@@ -156,24 +156,6 @@ impl Cgroups {
     }
 }
 
-/// Whether whoever makes a cgroup namespace in a container can write to nothing but the cgroups that he makes in it
-/// (cgroups(7)): without hierarchies of version 1, in most of which a container has the machine's cgroup, and with
-/// `nsdelegate`, by which its own limits are not its own to change.
-pub(super) fn are_delegated() -> bool {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    may_be_delegated(&read(OWN), &read(MOUNTS))
-}
-
-fn may_be_delegated(own: &str, mounts: &str) -> bool {
-    // All of version 1 have another number.
-    let is_of_version_2 = !own.is_empty() && own.lines().all(|line| line.starts_with("0:"));
-    let mut options = mounts.lines().filter_map(|line| {
-        let (_, kind) = line.split_once(" - ")?;
-        kind.starts_with("cgroup2 ").then(|| kind.rsplit(' ').next().unwrap_or_default())
-    });
-    is_of_version_2 && options.all(|options| options.split(',').any(|option| option == "nsdelegate"))
-}
-
 /// Where this process is in a hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct CgroupPath {
@@ -277,14 +259,6 @@ mod tests {
 
     fn place(mount: &str, own: &str) -> Option<CgroupPath> {
         Some(CgroupPath { mount: mount.into(), own: own.into() })
-    }
-
-    #[test]
-    fn cgroups_are_delegated_where_there_are_none_of_version_1() {
-        let without = UNIFIED_MOUNTS.replace(",nsdelegate", "");
-        assert!(may_be_delegated("0::/\n", UNIFIED_MOUNTS) && !may_be_delegated("0::/\n", &without));
-        assert!(!may_be_delegated("1:name=systemd:/\n0::/\n", UNIFIED_MOUNTS));
-        assert!(!may_be_delegated("", UNIFIED_MOUNTS) && !may_be_delegated("0::/\n", HYBRID_MOUNTS));
     }
 
     #[test]

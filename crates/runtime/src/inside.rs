@@ -82,11 +82,7 @@ impl Server {
         protocol::send(inbox.socket(), &answer, None)?;
         let Prepared { signals, children, no_input, shows_other_processes } = opened?;
         let (programs, terminal) = (HashMap::new(), None);
-        let rights = Rights {
-            all: order.privileged,
-            cgroup_namespaces: order.cgroup_namespaces,
-            shows_other_processes,
-        };
+        let rights = Rights { all: order.privileged, shows_other_processes };
         Ok(Self { inbox, signals, rights, no_input, programs, terminal, children })
     }
 

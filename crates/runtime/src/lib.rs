@@ -148,7 +148,6 @@ impl Runtime {
             read_only: plan.read_only,
             privileged: plan.privileged,
             handover: plan.handover,
-            cgroup_namespaces: hierarchy::are_delegated(),
             spare_init: cgroup.spares_init(),
         };
         let link = StopOnDrop(Link::open(plan.pid_host, plan.handover, &cgroup, &self.zygote)?);

@@ -26,8 +26,6 @@ const USERS_LIMIT: u64 = 16 << 20;
 pub(super) struct Rights {
     /// Everything.
     pub(super) all: bool,
-    /// Without all rights: make cgroup namespaces.
-    pub(super) cgroup_namespaces: bool,
     /// A volume shows processes of another PID namespace.
     pub(super) shows_other_processes: bool,
 }
@@ -62,7 +60,7 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     sys::set_up_process(&mut command, user.identity, session, capabilities);
     sys::stay_in_root(&mut command);
     if !rights.all {
-        let filters = seccomp::filters(rights.cgroup_namespaces);
+        let filters = seccomp::filters();
         sys::filter_calls(&mut command, filters.context("cannot create the seccomp filter")?);
     }
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();

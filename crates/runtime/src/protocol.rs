@@ -45,9 +45,6 @@ pub(super) struct Order {
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) handover: bool,
-    /// Programs may get cgroup namespaces: [`super::hierarchy::are_delegated`]. Not asked in the container, which has a
-    /// `/proc` of its own.
-    pub(super) cgroup_namespaces: bool,
     /// PID 1 is not killed when the container's own memory limit is reached.
     pub(super) spare_init: bool,
 }

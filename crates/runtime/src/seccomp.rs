@@ -6,9 +6,10 @@
 //!
 //! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
 //! kernel keeps by user, whichever container that is, pidfd_getfd(2), and the options of sockets that give a pidfd of a
-//! process of the machine or send from an address of another one ([`SOCKET_OPTIONS_SET`]). And on a machine with cgroups of version 1, or of version 2 without
-//! `nsdelegate`, there are no new cgroup namespaces: whoever makes one, in a user namespace, may mount every hierarchy, and
-//! a container has a cgroup of its own in few of those of version 1.
+//! process of the machine or send from an address of another one ([`SOCKET_OPTIONS_SET`]). And there are no new cgroup
+//! namespaces: whoever makes one, in a user namespace, may mount the hierarchies of version 1, in few of which a container
+//! has a cgroup of its own, and freeze the container's PID 1 in a cgroup of version 2, even where that is delegated
+//! (`nsdelegate`, cgroups(7)).
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -35,7 +36,6 @@ const ALLOWED: &[c_long] = {
         SYS_clock_gettime,
         SYS_clock_nanosleep,
         SYS_clone,
-        SYS_clone3,
         SYS_close,
         SYS_close_range,
         SYS_connect,
@@ -415,22 +415,14 @@ const SO_PEERPIDFD: u64 = 77;
 const IPV6_FREEBIND: u64 = 78;
 
 /// Makes a cgroup namespace (linux/sched.h): a bit of the first argument of clone(2) and unshare(2). clone3(2) has it in
-/// memory, where no filter sees it.
+/// memory, where no filter sees it, so that call is not listed: whoever gets `ENOSYS` goes back to clone.
 const NEW_CGROUP_NAMESPACE: u64 = libc::CLONE_NEWCGROUP as u64;
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-/// The filters, to be applied in this order: of two that refuse a call, the later one says how. `cgroup_namespaces` lets
-/// programs make them.
-pub(super) fn filters(cgroup_namespaces: bool) -> Result<[BpfProgram; 3], BackendError> {
-    let (mut allowed, mut refused) = (allowed()?, refused()?);
-    if !cgroup_namespaces {
-        // Whoever gets no clone3 goes back to clone.
-        allowed.remove(&libc::SYS_clone3);
-        for call in [libc::SYS_clone, libc::SYS_unshare] {
-            refused.insert(call, vec![new_cgroup_namespace()?]);
-        }
-    }
+/// The filters, to be applied in this order: of two that refuse a call, the later one says how.
+pub(super) fn filters() -> Result<[BpfProgram; 3], BackendError> {
+    let (allowed, refused) = (allowed()?, refused()?);
     Ok([
         filter(allowed, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
         filter(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
@@ -460,6 +452,9 @@ fn refused() -> Result<Rules, BackendError> {
         [(libc::SYS_getsockopt, SOCKET_OPTIONS_READ), (libc::SYS_setsockopt, SOCKET_OPTIONS_SET)]
     {
         rules.insert(call, options.iter().copied().map(socket_option).collect::<Result<_, _>>()?);
+    }
+    for call in [libc::SYS_clone, libc::SYS_unshare] {
+        rules.insert(call, vec![new_cgroup_namespace()?]);
     }
     Ok(rules)
 }
@@ -517,8 +512,6 @@ mod tests {
     #[test]
     fn the_filters_do_not_exceed_the_kernels_limit() {
         // linux/bpf_common.h: BPF_MAXINSNS.
-        for filters in [true, false].map(|cgroup_namespaces| filters(cgroup_namespaces).unwrap()) {
-            assert!(filters.iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));
-        }
+        assert!(filters().unwrap().iter().all(|filter| !filter.is_empty() && filter.len() <= 4096));
     }
 }

@@ -137,7 +137,30 @@ fn a_container_cannot_reach_the_machines_cgroups() {
     assert!(made.is_empty(), "{made:?}: {said}");
 }
 
-/// Some kernels do not count the memory that they take. One with fewer rights can make them in namespaces of its own.
+/// In a cgroup namespace, root of a container could make a cgroup of version 2, move PID 1 there and freeze it.
+#[test]
+fn a_container_cannot_move_its_init_to_another_cgroup() {
+    let mut lab = Lab::unprivileged();
+    with_perl(&mut lab);
+    let container = lab.start();
+    let cgroups = || {
+        let path = format!("/proc/{}/cgroup", container.link.0.pid().unwrap().as_raw_pid());
+        fs::read_to_string(path).unwrap()
+    };
+    let before = cgroups();
+    // unshare(CLONE_NEWUSER | CLONE_NEWCGROUP), clone3(2) of no valid arguments.
+    let calls = "/usr/bin/perl -e 'for ([272, 0x12000000], [435, 0]) { syscall($_->[0], $_->[1], 0); print $!+0, qq( ) }'";
+    assert_eq!(lab.says(&container, calls), format!("{} {}", libc::EPERM, libc::ENOSYS));
+    let freeze = "mkdir /tmp/2; mount -t cgroup2 none /tmp/2; mkdir /tmp/2/a
+        for file in procs freeze; do echo 1 > /tmp/2/a/cgroup.$file; done";
+    let said = lab.says(
+        &container,
+        &format!("for namespaces in -UrmC -Urm; do /usr/bin/unshare $namespaces sh -c '{freeze}' 2>&1 || true; done"),
+    );
+    assert_eq!(cgroups(), before, "{said}");
+}
+
+/// Some kernels do not count the memory that they take.
 #[test]
 fn a_container_cannot_create_unlimited_cgroups() {
     let mut lab = Lab::new();
