@@ -107,6 +107,7 @@ impl Server {
             match request? {
                 ProgramRequest::Run(execution) => self.run(&execution)?,
                 ProgramRequest::Signal { id, signal } => self.signal(id, signal),
+                ProgramRequest::Ping => protocol::send(self.inbox.socket(), &ProgramReply::Pong, None)?,
             }
         }
         Ok(is_open)

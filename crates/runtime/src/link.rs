@@ -3,6 +3,7 @@
 use super::cgroup::Cgroup;
 use super::protocol;
 use super::protocol::{Execution, Order, ProgramReply, ProgramRequest, Refusal, SpawnRequest};
+use super::running::MAY_BE_FROZEN;
 use super::zygote::Zygote;
 use super::{KernelAction, ProgramExit};
 use anyhow::Context as _;
@@ -13,10 +14,10 @@ use rustix::process::{
 };
 use serde::Serialize;
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for ending by force: draining the terminal takes up to 5 s, and the kernel needs time, too.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long a PID 1 may stay stopped, and how often that is checked.
-const STOPPED_LIMIT: Duration = Duration::from_secs(10);
+/// How long a PID 1 may be silent, and not read its requests. It answers in milliseconds, later when memory is full, and
+/// never if it was stopped (SIGSTOP) or frozen (cgroups(7)). While it starts a program, the limit is [`START_LIMIT`].
+const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is asked for a sign of life.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A connection to a PID 1. When it is closed, PID 1 and all processes of its container end.
@@ -50,9 +53,18 @@ pub(super) struct Received {
     next: u64,
     /// How PID 1 itself ended.
     end: Option<ProgramExit>,
-    /// Since when PID 1 is stopped (SIGSTOP), and whether it was killed for that.
-    stopped_since: Option<Instant>,
-    was_stopped: bool,
+    contact: Contact,
+    /// PID 1 was killed because it was silent.
+    was_silent: bool,
+}
+
+/// Whether PID 1 responds. Counts checks and not time, which also passes while this process itself is stopped.
+#[derive(Default)]
+struct Contact {
+    /// Its last message, or the last check since then. It is not asked before its root is built.
+    checked: Option<Instant>,
+    /// Checks since its last message; each asks for an answer.
+    unanswered: u32,
 }
 
 enum ProgramState {
@@ -80,7 +92,8 @@ impl Link {
     /// Has PID 1 build the root.
     pub(super) fn build(&self, order: &Order) -> anyhow::Result<()> {
         self.send(order, None);
-        match self.wait(Some(START_LIMIT), |known| known.root.take().or(known.end.map(|_| Err(gone())))) {
+        match self.wait(Some(START_LIMIT), |known| known.root.take().or(known.end.map(|end| Err(gone(end)))))
+        {
             Some(Ok(())) => Ok(()),
             Some(Err(refusal)) => Err(refusal.into_error()),
             None => Err(too_slow("the container's root was not built")),
@@ -94,6 +107,7 @@ impl Link {
         zygote: &Zygote,
     ) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_write_timeout(Some(SILENCE_LIMIT))?;
         let pid = cgroup.admit(|directory| {
             zygote.spawn(&SpawnRequest { pid_host, cgroup: directory.map(Into::into) }, theirs.as_fd())
         })?;
@@ -125,7 +139,7 @@ impl Link {
         known.end = Some(match signal {
             // If PID 1 has exited by itself, the kernel has killed the rest.
             None => ProgramExit::With(128 + libc::SIGKILL as u8),
-            Some(_) if known.was_stopped => ProgramExit::InitStopped,
+            Some(_) if known.was_silent => ProgramExit::InitSilent,
             Some(signal) => self.end_by(signal),
         });
         drop(known);
@@ -161,19 +175,51 @@ impl Link {
             }
             let look = left.map_or(POLL_INTERVAL, |left| left.min(POLL_INTERVAL));
             known = self.changed.wait_timeout(known, look).unwrap_or_else(PoisonError::into_inner).0;
-            self.end_if_stopped(&mut known);
+            self.check(&mut known);
         }
     }
 
-    /// Kills a PID 1 that stays stopped: it could neither report the end of its programs nor end them.
-    fn end_if_stopped(&self, known: &mut Received) {
-        if known.end.is_some() || !is_stopped(self.pid) {
-            known.stopped_since = None;
-        } else if known.stopped_since.get_or_insert_with(Instant::now).elapsed() > STOPPED_LIMIT {
-            known.was_stopped = true;
-            // Ignored: it may have just ended.
-            let _ = pidfd_send_signal(&self.process, Signal::KILL);
+    /// Asks PID 1 for a sign of life, and kills it when it gives none: it could neither report the end of its programs nor
+    /// end them. One that the kernel cannot end is abandoned.
+    fn check(&self, known: &mut Received) {
+        if known.end.is_some() || !known.contact.is_due() {
+            return;
         }
+        let silence = known.contact.count_check();
+        let limit = if known.is_starting() { START_LIMIT } else { SILENCE_LIMIT };
+        if silence > limit + END_LIMIT {
+            known.end = Some(ProgramExit::InitSilent);
+        } else if silence > limit {
+            self.kill_silent(known);
+        } else {
+            self.ping();
+        }
+    }
+
+    fn ping(&self) {
+        let one_at_a_time = self.sending.try_lock();
+        // A message that is being sent has a limit of its own.
+        if !matches!(one_at_a_time, Err(TryLockError::WouldBlock)) {
+            // Ignored: it has ended, or has not read what was sent before.
+            let _ = protocol::send_at_once(&self.socket, &ProgramRequest::Ping);
+        }
+    }
+
+    fn kill_silent(&self, known: &mut Received) {
+        known.was_silent = true;
+        // Ignored: it may have just ended.
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
+    }
+
+    /// Kills PID 1 if it owes an answer for [`POLL_INTERVAL`] or longer; returns whether it does. For a program that did not
+    /// end: PID 1 has not passed the signal on.
+    pub(super) fn end_if_silent(&self) -> bool {
+        let mut known = self.known();
+        let is_silent = known.contact.unanswered > 1;
+        if is_silent {
+            self.kill_silent(&mut known);
+        }
+        is_silent
     }
 
     /// Has PID 1 start a program, and returns the ID that was chosen for it.
@@ -184,7 +230,10 @@ impl Link {
         match self.wait(Some(START_LIMIT), |known| known.started(id)) {
             Some(Ok(())) => Ok(id),
             Some(Err(refusal)) => Err(refusal.into_error()),
-            None => Err(too_slow("the program was not started")),
+            None => {
+                self.kill_silent(&mut self.known());
+                Err(silent().into_error())
+            }
         }
     }
 
@@ -195,8 +244,12 @@ impl Link {
 
     fn send(&self, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) {
         let _one_at_a_time = self.sending.lock();
-        // A failure means that PID 1 has ended, which every wait detects.
-        let _ = protocol::send(&self.socket, message, descriptor);
+        // Another failure means that PID 1 has ended, which every wait detects.
+        let sent = protocol::send(&self.socket, message, descriptor);
+        // socket(7), `SO_SNDTIMEO`. A part of the message may be sent, so no other can follow.
+        if sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.kill_silent(&mut self.known());
+        }
     }
 
     /// The end of a program, if it came within the limit and before the wait was cancelled.
@@ -259,7 +312,9 @@ impl Received {
     }
 
     fn note(&mut self, answer: ProgramReply) {
+        self.contact = Contact { checked: Some(Instant::now()), unanswered: 0 };
         let (id, state) = match answer {
+            ProgramReply::Pong => return,
             ProgramReply::Ready => return self.root = Some(Ok(())),
             ProgramReply::Refused(refusal) => return self.root = Some(Err(refusal)),
             ProgramReply::Started { id } => (id, ProgramState::Runs),
@@ -272,7 +327,7 @@ impl Received {
     /// Whether a program was started, once that is known.
     fn started(&mut self, id: u64) -> Option<Result<(), Refusal>> {
         match self.programs.get(&id)? {
-            ProgramState::Asked => self.end.map(|_| Err(gone())),
+            ProgramState::Asked => self.end.map(|end| Err(gone(end))),
             ProgramState::Runs | ProgramState::ProgramExit(_) => Some(Ok(())),
             ProgramState::Refused(_) => match self.programs.remove(&id)? {
                 ProgramState::Refused(refusal) => Some(Err(refusal)),
@@ -293,6 +348,11 @@ impl Received {
         ended
     }
 
+    /// Whether PID 1 may be starting a program. Its files may be on a slow disk or network.
+    fn is_starting(&self) -> bool {
+        self.programs.values().any(|state| matches!(state, ProgramState::Asked))
+    }
+
     fn running(&self) -> Vec<u64> {
         let runs = self
             .programs
@@ -302,15 +362,21 @@ impl Received {
     }
 }
 
-/// Whether a process is stopped by a signal, and not by a debugger (proc_pid_stat(5), field 3).
-fn is_stopped(process: Pid) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
-    // The process name, in parentheses, may contain anything.
-    text.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+impl Contact {
+    fn is_due(&self) -> bool {
+        self.checked.is_some_and(|at| at.elapsed() >= POLL_INTERVAL)
+    }
+
+    /// Counts a check; returns how long PID 1 owes an answer.
+    fn count_check(&mut self) -> Duration {
+        let silence = POLL_INTERVAL * self.unanswered;
+        *self = Self { checked: Some(Instant::now()), unanswered: self.unanswered + 1 };
+        silence
+    }
 }
 
 fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {
-    let is_stopped = error.kind() == std::io::ErrorKind::TimedOut;
+    let is_stopped = error.kind() == ErrorKind::TimedOut;
     let failed = Err(error).context("cannot create namespaces");
     match is_stopped {
         true => failed
@@ -319,11 +385,18 @@ fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {
     }
 }
 
-fn gone() -> Refusal {
+fn gone(end: ProgramExit) -> Refusal {
+    if end == ProgramExit::InitSilent {
+        return silent();
+    }
     Refusal::of(&hinted(
         "the container's PID 1 exited before this was done",
         "check the kernel's messages for lack of memory",
     ))
+}
+
+fn silent() -> Refusal {
+    Refusal::of(&hinted("the container's PID 1 did not respond, and was killed", MAY_BE_FROZEN))
 }
 
 fn too_slow(what: &str) -> anyhow::Error {

@@ -57,6 +57,8 @@ pub(super) enum ProgramRequest {
     Run(Execution),
     /// Sends a signal to the program's whole process group.
     Signal { id: u64, signal: i32 },
+    /// Answered by [`ProgramReply::Pong`].
+    Ping,
 }
 
 /// One program, with all choices resolved.
@@ -92,6 +94,8 @@ pub(super) enum ProgramReply {
         id: u64,
         status: u8,
     },
+    /// PID 1 handles requests.
+    Pong,
 }
 
 /// Why a root was not built or a program not started.
@@ -123,7 +127,7 @@ impl Refusal {
 /// Sends one message, and a descriptor with it.
 ///
 /// # Errors
-/// When the peer is gone.
+/// When the peer is gone, or does not read within the socket's write timeout; a part may be sent.
 pub(super) fn send(
     socket: impl AsFd,
     message: &impl Serialize,
@@ -145,6 +149,17 @@ pub(super) fn send(
         rest = &rest[sent..];
         ancillary.clear();
     }
+    Ok(())
+}
+
+/// Sends one short message without waiting.
+///
+/// # Errors
+/// When the peer is gone, or has not read earlier messages.
+pub(super) fn send_at_once(socket: impl AsFd, message: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(message)? + "\n";
+    // The kernel queues a message of less than a page whole or not at all.
+    rustix::net::send(socket, line.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
     Ok(())
 }
 

@@ -13,6 +13,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// The exit status of a program that `SIGKILL` ended.
 const KILLED: u8 = 128 + libc::SIGKILL as u8;
 
+/// The hint for a PID 1 that does not respond.
+pub(super) const MAY_BE_FROZEN: &str = "a program of the container may have stopped or frozen it, or a volume may be on a disk or \
+                                        a network that does not respond";
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramExit {
@@ -27,8 +31,8 @@ pub enum ProgramExit {
         /// Whether its container may hand over.
         may_hand_over: bool,
     },
-    /// The container's PID 1 was stopped by a signal, and then killed: the end of the program is unknown.
-    InitStopped,
+    /// The container's PID 1 did not respond, and was killed: the end of the program is unknown.
+    InitSilent,
     /// It exceeded its time limit.
     TimedOut {
         /// The time limit.
@@ -122,6 +126,7 @@ impl ProgramExit {
                 Some("give the machine more memory, or have the container write to a disk")
             }
             Self::AskedFor { .. } => Some("have it exit instead, or allow it with `handover: true`"),
+            Self::InitSilent => Some(MAY_BE_FROZEN),
             Self::TooManyProcesses { .. } => Some("a program may be forking endlessly: set `pids`"),
             _ => None,
         }
@@ -154,7 +159,7 @@ impl fmt::Display for ProgramExit {
                     "ended when it asked for `{action}` by reboot(2): its container may not hand over"
                 )
             }
-            Self::InitStopped => write!(out, "killed: its container's PID 1 was stopped by a signal"),
+            Self::InitSilent => write!(out, "killed: its container's PID 1 did not respond"),
             Self::TimedOut { limit, by_force: false } => {
                 write!(out, "stopped after its time limit of {:.1} s", limit.as_secs_f32())
             }
@@ -312,6 +317,9 @@ impl Running {
             return Ok(ended);
         }
         let by_force = self.stop()?;
+        if let Some(ProgramExit::InitSilent) = self.ended {
+            return Ok(ProgramExit::InitSilent);
+        }
         let ended = if stop_token.is_set() {
             stop_token.take_request();
             ProgramExit::Stopped { by_force }
@@ -325,7 +333,7 @@ impl Running {
     /// Sends its stop signal, and kills it if it does not end; returns whether that was needed.
     fn stop(&mut self) -> anyhow::Result<bool> {
         let by_force = !self.ends_by(self.stop_signal, self.stop_grace);
-        if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) {
+        if by_force && !self.ends_by(libc::SIGKILL, KILL_LIMIT) && !self.ends_with_silent_init() {
             return Err(hinted(
                 format!("the program still exists {KILL_LIMIT:?} after it was killed"),
                 "it waits for a disk or a network that does not respond; check the kernel's messages",
@@ -338,6 +346,11 @@ impl Running {
     #[cfg(test)]
     pub(super) fn try_wait(&mut self) -> Option<ProgramExit> {
         self.ends_within(Some(Duration::ZERO))
+    }
+
+    /// Ends the container if its PID 1 does not respond: no signal has reached the program.
+    fn ends_with_silent_init(&mut self) -> bool {
+        self.link.end_if_silent() && self.ends_within(Some(KILL_LIMIT)).is_some()
     }
 
     fn ends_by(&mut self, signal: i32, limit: Duration) -> bool {
