@@ -5,7 +5,7 @@
 //! else.
 
 use hint::hinted;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -24,9 +24,22 @@ const REST: usize = 1 << 20;
 /// How long to wait for a terminal that was stopped with Ctrl-S; the same as for draining it.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How long the rest of a line is waited for: a person waits for a prompt that has no line break.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// Relays of one container at a time, each with two descriptors and a thread of the boot's worker. A step may leave a process
 /// in the background that keeps its output open, and a service's `ready` command runs many times.
 const RELAYS_LIMIT: usize = 64;
+
+/// What a relay hands on.
+#[derive(Debug)]
+pub(super) enum Output<'a> {
+    /// What was written.
+    Bytes(&'a [u8]),
+    /// After half a line, nothing was written for [`PAUSE`], 0.5 s.
+    Pause,
+    /// No writer is left.
+    End,
+}
 
 /// Relays output in a thread of its own until no writer is left.
 ///
@@ -37,6 +50,8 @@ pub(super) struct Relay {
     source: OwnedFd,
     /// Set from before a block is read until it is written.
     busy: AtomicBool,
+    /// The last line is not finished, so the target may keep it back.
+    is_in_line: AtomicBool,
     /// Bytes written.
     written: AtomicUsize,
 }
@@ -78,25 +93,41 @@ impl Relay {
     ///
     /// # Errors
     /// When no descriptor or thread is left.
-    pub(super) fn begin(mut target: impl FnMut(&[u8]) + Send + 'static) -> io::Result<(Arc<Self>, OwnedFd)> {
+    pub(super) fn begin(mut target: impl FnMut(Output) + Send + 'static) -> io::Result<(Arc<Self>, OwnedFd)> {
         let (source, input) = pipe_with(PipeFlags::CLOEXEC)?;
         // Only this end is non-blocking: programs do not expect that of their standard output.
         rustix::io::ioctl_fionbio(&source, true)?;
-        let relay = Arc::new(Self { source, busy: AtomicBool::new(false), written: AtomicUsize::new(0) });
+        let relay = Arc::new(Self {
+            source,
+            busy: AtomicBool::new(false),
+            is_in_line: AtomicBool::new(false),
+            written: AtomicUsize::new(0),
+        });
         let working = Arc::clone(&relay);
         thread::Builder::new().name("relay".into()).spawn(move || working.work(&mut target))?;
         Ok((relay, input))
     }
 
-    fn work(&self, target: &mut impl FnMut(&[u8])) {
+    fn work(&self, target: &mut impl FnMut(Output)) {
         let mut block = vec![0; BLOCK];
         loop {
             let mut waited_for = [PollFd::new(&self.source, PollFlags::IN)];
-            if rustix::io::retry_on_intr(|| poll(&mut waited_for, None)).is_err() {
-                return;
+            let limit = self.is_in_line.load(SeqCst).then_some(&PAUSE);
+            match rustix::io::retry_on_intr(|| poll(&mut waited_for, limit)) {
+                Ok(0) => {
+                    target(Output::Pause);
+                    self.is_in_line.store(false, SeqCst);
+                    continue;
+                }
+                Ok(_) => {}
+                Err(_) => return,
             }
             self.busy.store(true, SeqCst);
             let read = self.pass_on(&mut block, target);
+            if read == Read::End {
+                target(Output::End);
+                self.is_in_line.store(false, SeqCst);
+            }
             self.busy.store(false, SeqCst);
             if read == Read::End {
                 return;
@@ -120,14 +151,17 @@ impl Relay {
     /// Whether everything is relayed. The pipe is checked first: bytes that are no longer in it have made the thread
     /// busy.
     fn is_drained(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0 && !self.busy.load(SeqCst)
+        rustix::io::ioctl_fionread(&self.source).unwrap_or(0) == 0
+            && !self.busy.load(SeqCst)
+            && !self.is_in_line.load(SeqCst)
     }
 
-    fn pass_on(&self, block: &mut [u8], target: &mut impl FnMut(&[u8])) -> Read {
+    fn pass_on(&self, block: &mut [u8], target: &mut impl FnMut(Output)) -> Read {
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.source, &mut *block)) {
             Ok(0) => Read::End,
             Ok(count) => {
-                target(&block[..count]);
+                target(Output::Bytes(&block[..count]));
+                self.is_in_line.store(!block[..count].ends_with(b"\n"), SeqCst);
                 self.written.fetch_add(count, SeqCst);
                 Read::Bytes(count)
             }
@@ -138,9 +172,13 @@ impl Relay {
 }
 
 /// Writes to a file. Output that cannot be written is lost; the program must not block.
-pub(super) fn write_to(file: OwnedFd) -> impl FnMut(&[u8]) + Send + 'static {
+pub(super) fn write_to(file: OwnedFd) -> impl FnMut(Output) + Send + 'static {
     let mut file = File::from(file);
-    move |output| drop(file.write_all(output))
+    move |output| {
+        if let Output::Bytes(bytes) = output {
+            drop(file.write_all(bytes));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One console of the machine.
 
-use super::{RESET, RESET_SCREEN, open_unhindered};
+use super::{DRAIN_LIMIT, POLL_INTERVAL, RESET, RESET_SCREEN, open_unhindered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     Action, OptionalActions, QueueSelector, Termios, Winsize, tcflow, tcflush, tcgetattr, tcgetwinsize,
@@ -9,12 +9,17 @@ use rustix::termios::{
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The size of a terminal that reports none, such as a serial line: a VT100's, which every terminal can show.
 pub(super) const USUAL_SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 /// How long the sequences of a reset may wait for a console that takes nothing.
 const RESET_LIMIT: Duration = Duration::from_secs(1);
+/// A terminal has answered when nothing has come for this time: it may be at the other end of a network.
+pub(super) const ANSWERS_QUIET: Duration = Duration::from_millis(500);
+/// How long answers are waited for: a terminal may answer as slowly as its line is, or somebody may type.
+const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
 /// A console, with its settings before the first job.
 #[derive(Clone)]
@@ -80,7 +85,7 @@ impl OpenConsole {
     pub(super) fn restore(&self, needs_reset: bool) {
         // Errors are ignored: the console may be gone.
         let _ = go_on(&self.device);
-        let _ = tcsetattr(&self.device, OptionalActions::Now, &self.console.settings);
+        self.restore_settings();
         if self.console.is_screen() {
             let _ = sys::show_text(&self.device);
             self.write(RESET_SCREEN.as_bytes(), RESET_LIMIT);
@@ -88,6 +93,11 @@ impl OpenConsole {
             return;
         }
         self.write(RESET.as_bytes(), RESET_LIMIT);
+    }
+
+    fn restore_settings(&self) {
+        // Ignored: the console may be gone.
+        let _ = tcsetattr(&self.device, OptionalActions::Now, &self.console.settings);
     }
 
     /// Forgets what was typed and not read.
@@ -121,9 +131,54 @@ impl OpenConsole {
 
     fn takes_more(&self, limit: Duration) -> bool {
         let mut waited_for = [PollFd::new(&self.device, PollFlags::OUT)];
-        let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
-        poll(&mut waited_for, Some(&limit)).is_ok_and(|count| count > 0)
+        poll(&mut waited_for, Some(&timespec(limit))).is_ok_and(|count| count > 0)
     }
+}
+
+pub(super) fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() }
+}
+
+/// Forgets what the terminals answer to sequences of programs that have ended. First they must have received all of them,
+/// then the answers come. Returns whether they came to an end within the limits, [`DRAIN_LIMIT`] and [`ANSWERS_LIMIT`].
+pub(super) fn discard_answers(consoles: &[OpenConsole]) -> bool {
+    // Otherwise an answer, which has no line break, would not be seen, and echoed.
+    consoles.iter().for_each(OpenConsole::make_raw);
+    let is_quiet = are_drained(consoles) & is_quiet_soon(consoles);
+    consoles.iter().for_each(OpenConsole::restore_settings);
+    is_quiet
+}
+
+fn are_drained(consoles: &[OpenConsole]) -> bool {
+    let start = Instant::now();
+    let has_unsent = |console: &OpenConsole| sys::unsent_bytes(&console.device).is_ok_and(|count| count > 0);
+    while consoles.iter().any(has_unsent) {
+        if start.elapsed() >= DRAIN_LIMIT {
+            return false;
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    true
+}
+
+/// Forgets input until there was none for [`ANSWERS_QUIET`]; `false` at the limit.
+fn is_quiet_soon(consoles: &[OpenConsole]) -> bool {
+    let start = Instant::now();
+    let mut present: Vec<_> = consoles.iter().collect();
+    while start.elapsed() < ANSWERS_LIMIT {
+        let mut waited_for: Vec<_> =
+            present.iter().map(|console| PollFd::new(&console.device, PollFlags::IN)).collect();
+        match rustix::io::retry_on_intr(|| poll(&mut waited_for, Some(&timespec(ANSWERS_QUIET)))) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+        let is_gone = waited_for.iter().map(|one| one.revents().intersects(PollFlags::HUP | PollFlags::ERR));
+        let with_gone = present.iter().zip(is_gone.collect::<Vec<_>>());
+        present = with_gone.filter(|(_, is_gone)| !is_gone).map(|(console, _)| *console).collect();
+        present.iter().for_each(|console| console.forget_input());
+    }
+    false
 }
 
 /// Restarts the output of a terminal: a Ctrl-S was meant for a program that has ended.

@@ -1,7 +1,6 @@
 //! The terminal of the person at the machine: its consoles, shared with the programs of containers.
 
 mod console;
-mod marked_text;
 mod output_lines;
 mod sequences;
 mod shared;
@@ -9,12 +8,12 @@ mod shared;
 pub(crate) use output_lines::OutputLines;
 pub(super) use shared::SharedTerminal;
 
+use super::relay::Output;
 use anyhow::Context as _;
-use console::{Console, OpenConsole, USUAL_SIZE};
-use marked_text::{MarkedText, marked_line};
+use console::{Console, OpenConsole, USUAL_SIZE, discard_answers};
+use output_lines::marked_line;
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, QueueSelector, tcflush, tcgetattr, tcgetwinsize,
-    tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -23,6 +22,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 use sys::{self, Identity, Session};
@@ -64,6 +64,8 @@ pub struct Terminal {
     /// The main one is the last.
     consoles: Vec<Console>,
     on_line: LineListener,
+    /// A program has written what a terminal may answer; its answers may still come.
+    may_be_answered: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -75,7 +77,7 @@ impl Terminal {
     /// These consoles, the main one last.
     pub(super) fn of(paths: &[PathBuf]) -> Self {
         let consoles = paths.iter().filter_map(|path| Console::find(path).ok()).collect();
-        Self { consoles, on_line: Arc::new(|_| {}) }
+        Self { consoles, on_line: Arc::new(|_| {}), may_be_answered: Arc::default() }
     }
 
     /// The same consoles; `on_line` is called with each line that a program writes.
@@ -91,33 +93,58 @@ impl Terminal {
 
     /// Restores the consoles after a job: one with all rights may have opened them, whether it had the terminal or not.
     /// The keys and the font stay: a workflow may choose them. What was typed until now is forgotten: it may be the answer of
-    /// a terminal to a sequence of a program.
+    /// a terminal to a sequence of a program. If a program wrote such sequences, this waits for the answers, up to 10 s.
     pub fn restore(&self) {
-        for console in self.open() {
+        let consoles = self.open();
+        for console in &consoles {
             console.restore(console.is_left_otherwise());
-            console.forget_input();
         }
+        self.forget_input(&consoles);
+    }
+
+    /// Forgets what was typed, and what the terminals answer to programs that have ended. Returns whether no more answers
+    /// come.
+    fn forget_input(&self, consoles: &[OpenConsole]) -> bool {
+        consoles.iter().for_each(OpenConsole::forget_input);
+        if self.may_be_answered.load(SeqCst) {
+            self.may_be_answered.store(!discard_answers(consoles), SeqCst);
+        }
+        !self.may_be_answered.load(SeqCst)
     }
 
     /// A function that shows what a program without a terminal writes.
     ///
     /// # Errors
     /// When the main console cannot be opened.
-    pub(super) fn printer(&self) -> io::Result<impl FnMut(&[u8]) + Send + 'static> {
-        let mut main = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(MAIN)?;
+    pub(super) fn printer(&self) -> io::Result<impl FnMut(Output) + Send + 'static> {
+        Ok(self.printer_to(OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(MAIN)?))
+    }
+
+    /// Shows whole lines only, on the main console, too: a line of Iguana's own would end half a line, and the other half
+    /// would have no mark. After a pause, half a line is shown as a whole one.
+    fn printer_to(&self, main: File) -> impl FnMut(Output) + Send + 'static {
         let mut others = self.open();
         others.pop();
-        let (terminal, mut lines, mut text) = (self.clone(), OutputLines::default(), MarkedText::default());
-        Ok(move |output: &[u8]| {
+        let show = move |line: &str| {
+            let text = marked_line(line, "\n");
             // Output that cannot be written is lost, as on a console that is gone; the program must not block.
-            let _ = main.write_all(text.show(output).as_bytes());
-            lines.add(output, |line| {
-                (terminal.on_line)(line);
-                // A console that takes nothing delays nothing.
-                let text = marked_line(line, "\n");
-                others.iter().for_each(|console| console.write(text.as_bytes(), Duration::ZERO));
-            });
-        })
+            let _ = (&main).write_all(text.as_bytes());
+            // A console that takes nothing delays nothing.
+            others.iter().for_each(|console| console.write(text.as_bytes(), Duration::ZERO));
+        };
+        let on_line = Arc::clone(&self.on_line);
+        let (mut heard, mut shown) = (OutputLines::default(), OutputLines::default());
+        move |output| match output {
+            Output::Bytes(bytes) => {
+                heard.add(bytes, |line| on_line(line));
+                shown.add(bytes, &show);
+            }
+            Output::Pause => shown.split(&show),
+            Output::End => {
+                heard.finish(|line| on_line(line));
+                shown.finish(&show);
+            }
+        }
     }
 
     /// systemd's rule for `TERM`: `linux` on a virtual console, `vt220` on a line whose other end may be remote.
@@ -137,7 +164,8 @@ impl fmt::Debug for Terminal {
     }
 }
 
-/// Runs a command on the main console, in a session of its own with the console as controlling terminal.
+/// Runs a command on the main console, in a session of its own with the console as controlling terminal. What was typed
+/// before is forgotten: this waits up to 10 s, usually 0.5 s, for the terminal's answers to earlier programs.
 ///
 /// # Errors
 /// When there is no terminal.
@@ -145,9 +173,9 @@ pub fn attach(command: &mut Command) -> anyhow::Result<()> {
     let path = main_console().context("this machine has no console that is a terminal")?;
     let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     give_size(&terminal);
+    // After the limit the shell starts all the same: a person needs it.
+    discard_answers(&[Console::find(&path)?.open()?]);
     make_cooked(&terminal)?;
-    // Ignored: it may be gone.
-    let _ = tcflush(&terminal, QueueSelector::IFlush);
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);
     Ok(())
@@ -207,6 +235,7 @@ fn consoles(active: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::relay::Relay;
     use super::*;
 
     #[test]
@@ -214,5 +243,35 @@ mod tests {
         assert_eq!(consoles("tty0 ttyS0\n"), [Path::new("/dev/tty1"), Path::new("/dev/ttyS0")]);
         assert_eq!(consoles("ttyS0 tty0\n").pop(), Some("/dev/tty1".into()));
         assert!(consoles("\n").is_empty());
+    }
+
+    /// A program's half line, a line of Iguana's own, and the other half.
+    #[test]
+    fn a_line_of_ours_between_two_halves_takes_the_mark_from_neither() {
+        for is_shown_first in [false, true] {
+            let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+            let console = || OpenOptions::new().append(true).open(&path).unwrap();
+            let (relay, input) = Relay::begin(Terminal::of(&[]).printer_to(console())).unwrap();
+            let mut input = File::from(input);
+            input.write_all(b"x").unwrap();
+            let start = Instant::now();
+            while is_shown_first && std::fs::read(&path).unwrap() != b"| x\n" {
+                assert!(start.elapsed() < DRAIN_LIMIT);
+                thread::sleep(POLL_INTERVAL);
+            }
+            console().write_all(b"[   20.000] iguana: progress: half\n").unwrap();
+            input.write_all(b"::error::y ##vso[task]z\n[   20.001] iguana: workflow: signed").unwrap();
+            drop(input);
+            relay.finish();
+            let shown = std::fs::read_to_string(&path).unwrap();
+            let is_ours = |line: &&str| line.starts_with("[   20.000] iguana: ");
+            assert_eq!(shown.lines().filter(is_ours).count(), 1, "{shown}");
+            assert!(
+                shown.lines().filter(|line| !is_ours(line)).all(|line| line.starts_with("| ")),
+                "{shown}"
+            );
+            assert!(shown.ends_with("\n| [   20.001] iguana: workflow: signed\n"), "{shown}");
+            assert!(!shown.contains("##vso[") && !shown.contains("| ::"), "{shown}");
+        }
     }
 }

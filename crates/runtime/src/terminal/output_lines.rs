@@ -1,10 +1,17 @@
-//! The lines in what a program writes to a terminal.
+//! The lines in what a program writes to a terminal, and how a console shows those of a program that does not have it.
+//!
+//! A terminal answers some sequences, and the answer would be input of the next program that has the terminal. Other
+//! sequences move the cursor to the lines of others. So only text is shown, and a mark at the beginning of each line
+//! tells it from Iguana's own.
 
 use super::sequences::{Meaning, Sequences};
+use printable::{is_hidden, without_commands};
 
 /// Bytes of a line; a longer one is split.
 const LINE_LIMIT: usize = 4096;
 const BACKSPACE: u8 = 0x08;
+/// As in the log.
+const MARK: &str = "| ";
 
 /// Splits output into lines of text, as a person would read them on the screen: without escape sequences, and of text
 /// that is overwritten (after `\r`) only the last. What a full-screen program draws is no line.
@@ -33,6 +40,18 @@ impl OutputLines {
     /// Whether an escape sequence was written, which may steer the terminal.
     pub(crate) fn has_sequences(&self) -> bool {
         self.sequences.has_any()
+    }
+
+    /// Whether a sequence was written that a terminal may answer.
+    pub(super) fn may_ask(&self) -> bool {
+        self.sequences.may_ask()
+    }
+
+    /// Hands on what there is of an unfinished line; what follows is a line of its own.
+    pub(super) fn split(&mut self, mut on_line: impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            self.end(&mut on_line);
+        }
     }
 
     /// Hands on what was written without a line break at its end.
@@ -72,9 +91,58 @@ impl OutputLines {
     }
 }
 
+/// A line as a console shows it: text only, after the mark, and no command to a CI service.
+pub(super) fn marked_line(line: &str, end: &str) -> String {
+    let text: String = line.chars().filter(|letter| !is_hidden(*letter)).collect();
+    format!("{MARK}{}{end}", without_commands(&text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shown(output: &[u8]) -> String {
+        lines(output).iter().map(|line| marked_line(line, "\n")).collect()
+    }
+
+    #[test]
+    fn each_line_has_the_mark_whatever_begins_it() {
+        assert_eq!(shown(b"one\n\ntwo\r\n 10 %\r 20 %\n"), "| one\n| \n| two\n|  20 %\n");
+        let forged = b"\r[   20.001] iguana: workflow: signed\n\x1b[1G[   20] x\n\x08\x08y\n";
+        assert_eq!(shown(forged), "| [   20.001] iguana: workflow: signed\n| [   20] x\n| y\n");
+    }
+
+    #[test]
+    fn nothing_is_left_that_a_terminal_answers_or_hides() {
+        assert_eq!(shown(b"\x1b[6n\x1b[c\x1bZ\x05\x1b]11;?\x07\x1bP$q m\x1b\\a\x1b[8mb\x1b[0m\n"), "| ab\n");
+        // The same as one byte each (ISO 6429), in UTF-8 and not.
+        assert_eq!(shown(b"\xc2\x9b6n\x9b6n\n"), "| 6n\u{fffd}6n\n");
+        assert_eq!(shown("a\u{202e}b\u{feff}\n".as_bytes()), "| ab\n");
+    }
+
+    #[test]
+    fn text_of_any_language_is_shown() {
+        assert_eq!(shown("ä€😀\tö\n".as_bytes()), "| ä€😀 ö\n");
+        assert_eq!(shown(b"\xe2\x82a\xf0\n"), "| \u{fffd}a\u{fffd}\n");
+    }
+
+    #[test]
+    fn a_line_commands_no_ci_service() {
+        assert_eq!(marked_line("done", "\r\n"), "| done\r\n");
+        assert!(!marked_line("a ##vso[task.setvariable variable=PATH]/evil", "\n").contains("##vso["));
+        assert!(!marked_line("::error::x", "\n").contains("::error"));
+    }
+
+    #[test]
+    fn a_split_line_is_two_lines_even_within_a_sequence_or_a_character() {
+        let mut all = Vec::new();
+        let mut lines = OutputLines::default();
+        for output in [&b"one"[..], b"two\x1b", b"[6nthree\xc3", b"\xa4\n"] {
+            lines.add(output, |line| all.push(line.to_owned()));
+            lines.split(|line| all.push(line.to_owned()));
+        }
+        assert_eq!(all, ["one", "two", "three\u{fffd}", "\u{fffd}"]);
+    }
 
     fn lines(output: &[u8]) -> Vec<String> {
         let mut all = Vec::new();

@@ -1,7 +1,7 @@
 //! The pseudo-terminal of a container, and the thread between it and the consoles.
 
-use super::console::{OpenConsole, are_equal, go_on};
-use super::marked_text::marked_line;
+use super::console::{ANSWERS_QUIET, OpenConsole, are_equal, go_on, timespec};
+use super::output_lines::marked_line;
 use super::{OutputLines, Terminal};
 use anyhow::Context as _;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -75,8 +75,8 @@ impl SharedTerminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = File::from(ioctl_tiocgptpeer(&master, flags).context("cannot open a pseudo-terminal")?);
         let consoles = terminal.open();
-        // A terminal may have answered a sequence of an earlier container.
-        consoles.iter().for_each(OpenConsole::forget_input);
+        // A terminal may answer a sequence of an earlier container.
+        let is_answered = !terminal.forget_input(&consoles);
         let shared = Arc::new(Shared {
             master: master.into(),
             settings: tcgetattr(&slave)?,
@@ -94,7 +94,8 @@ impl SharedTerminal {
         });
         shared.set_size(&shared.shown());
         let of_thread = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("terminal".into()).spawn(move || of_thread.work())?;
+        let thread =
+            thread::Builder::new().name("terminal".into()).spawn(move || of_thread.work(is_answered))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -154,21 +155,32 @@ impl Shared {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The main function of the thread.
-    fn work(&self) {
+    /// The main function of the thread. While terminals still answer earlier programs (`is_answered`), what comes are no
+    /// keys.
+    fn work(&self, is_answered: bool) {
+        let mut last_answer = is_answered.then(Instant::now);
         let mut is_gone = vec![false; self.consoles.len()];
         let mut block = [0; BLOCK];
         while !self.is_closed.load(SeqCst) {
-            let Ok((has_output, with_keys)) = self.wait(&is_gone) else { return };
+            let limit = last_answer.map(|_| ANSWERS_QUIET);
+            let has_program = self.has_program.load(SeqCst);
+            let waited = self.wait(&is_gone, has_program, limit);
+            let Ok((has_output, with_keys)) = waited else { return };
             if has_output {
                 self.is_busy.store(true, SeqCst);
                 let count = (&self.master).read(&mut block).unwrap_or(0);
                 self.show(&block[..count]);
                 self.is_busy.store(false, SeqCst);
             }
+            last_answer = match with_keys.is_empty() && has_program {
+                true => last_answer.filter(|last| last.elapsed() < ANSWERS_QUIET),
+                // Without a program, nobody has looked for answers.
+                false => last_answer.map(|_| Instant::now()),
+            };
             for number in with_keys {
                 match self.consoles[number].read(&mut block) {
                     0 => is_gone[number] = true,
+                    _ if last_answer.is_some() => {}
                     count => self.take_keys(number, &block[..count]),
                 }
             }
@@ -176,14 +188,18 @@ impl Shared {
     }
 
     /// Waits for output, keys or a change; returns whether there is output, and the consoles where keys were pressed.
-    fn wait(&self, is_gone: &[bool]) -> rustix::io::Result<(bool, Vec<usize>)> {
+    fn wait(
+        &self,
+        is_gone: &[bool],
+        has_program: bool,
+        limit: Option<Duration>,
+    ) -> rustix::io::Result<(bool, Vec<usize>)> {
         let read = |file| PollFd::new(file, PollFlags::IN);
-        let has_program = self.has_program.load(SeqCst);
         let heard: Vec<usize> =
             (0..self.consoles.len()).filter(|number| has_program && !is_gone[*number]).collect();
         let mut waited_for = vec![read(&self.wake), read(&self.master)];
         waited_for.extend(heard.iter().map(|number| read(self.consoles[*number].device())));
-        rustix::io::retry_on_intr(|| poll(&mut waited_for, None))?;
+        rustix::io::retry_on_intr(|| poll(&mut waited_for, limit.map(timespec).as_ref()))?;
         let is_ready: Vec<bool> = waited_for.iter().map(|waited| !waited.revents().is_empty()).collect();
         if is_ready[0] {
             // Resets the counter; fails only if another thread has done it.
@@ -206,6 +222,7 @@ impl Shared {
             console.write(output, WRITE_LIMIT);
         }
         shown.lines.add(output, |line| self.add_line(active, line));
+        self.terminal.may_be_answered.fetch_or(shown.lines.may_ask(), SeqCst);
     }
 
     fn add_line(&self, active: usize, line: &str) {

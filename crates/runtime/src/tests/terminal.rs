@@ -2,6 +2,7 @@
 
 use super::confinement::with_perl;
 use super::*;
+use std::thread::JoinHandle;
 
 /// A terminal, and what a person at it sees.
 pub(super) struct Screen {
@@ -38,9 +39,41 @@ impl Screen {
     }
 
     pub(super) fn script(&self, script: &str) -> Program {
-        let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
-        Program { command, ..Program::of_image(Stdio::Terminal(self.terminal())) }
+        script_at(&self.terminal(), script)
     }
+
+    /// Answers each question for the terminal's attributes (`ESC [ c`), some of them every 200 ms, like a terminal at a slow
+    /// line. Returns what was shown until `last` was.
+    fn answer(mut self, at_once: usize, last: &'static str) -> JoinHandle<String> {
+        std::thread::spawn(move || {
+            let (mut shown, mut answered, mut since) = (String::new(), 0, Instant::now());
+            let mut block = [0; 1024];
+            let start = Instant::now();
+            while !shown.contains(last) {
+                assert!(start.elapsed() < 4 * SOON, "{shown:?}");
+                let mut poll = [rustix::event::PollFd::new(&self.person, rustix::event::PollFlags::IN)];
+                let soon = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+                if rustix::event::poll(&mut poll, Some(&soon)).unwrap() > 0 {
+                    let count = self.person.read(&mut block).unwrap_or(0);
+                    shown += &String::from_utf8_lossy(&block[..count]);
+                }
+                let asked = shown.matches("\x1b[c").count();
+                if asked == answered {
+                    since = Instant::now();
+                } else if since.elapsed() > Duration::from_millis(200) {
+                    let count = at_once.min(asked - answered);
+                    self.person.write_all("\x1b[?1;2c".repeat(count).as_bytes()).unwrap();
+                    (answered, since) = (answered + count, Instant::now());
+                }
+            }
+            shown
+        })
+    }
+}
+
+fn script_at(terminal: &Terminal, script: &str) -> Program {
+    let command = ProgramCommand::Exactly(["sh", "-c", script].map(Into::into).into());
+    Program { command, ..Program::of_image(Stdio::Terminal(terminal.clone())) }
 }
 
 #[test]
@@ -225,6 +258,43 @@ fn what_a_terminal_answers_is_not_input_of_the_next_program() {
     let shown = screen.shows("end");
     assert!(!shown.contains("033"), "{shown}");
     assert_eq!(program.wait(Some(SOON)).unwrap(), ProgramExit::With(0));
+}
+
+/// A terminal at a slow line answers long after the end of the program that asked.
+#[test]
+fn what_a_terminal_answers_late_is_not_input_of_the_next_program() {
+    let lab = Lab::unprivileged();
+    let screen = Screen::new();
+    let terminal = screen.terminal();
+    let answering = screen.answer(100, "end");
+    let ask = script_at(&terminal, "for i in $(seq 500); do printf '\\033[c'; done");
+    assert!(lab.start().run(&ask).unwrap().wait(Some(SOON)).unwrap().is_success());
+    terminal.restore();
+    let read = script_at(&terminal, "stty -icanon -echo min 0 time 10; cat | od -c; echo end");
+    assert!(lab.start().run(&read).unwrap().wait(Some(SOON)).unwrap().is_success());
+    let shown = answering.join().unwrap();
+    assert!(!shown.contains("033"), "{shown:?}");
+}
+
+/// A terminal that answers for longer than anyone waits.
+#[test]
+fn keys_are_read_only_after_the_last_answer() {
+    let lab = Lab::unprivileged();
+    let screen = Screen::new();
+    let (terminal, mut person) = (screen.terminal(), screen.person.try_clone().unwrap());
+    let answering = screen.answer(1, "got");
+    let ask = script_at(&terminal, "for i in $(seq 30); do printf '\\033[c'; done");
+    assert!(lab.start().run(&ask).unwrap().wait(Some(SOON)).unwrap().is_success());
+    let container = lab.start();
+    let begun = Instant::now();
+    let mut program = container
+        .run(&script_at(&terminal, "stty -echo; read key; echo \"$key\" | od -c; echo got"))
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(9).saturating_sub(begun.elapsed()));
+    person.write_all(b"x\n").unwrap();
+    assert!(program.wait(Some(SOON)).unwrap().is_success());
+    let shown = answering.join().unwrap();
+    assert!(shown.contains("0000000   x  \\n") && !shown.contains("033"), "{shown:?}");
 }
 
 /// A program with the terminal leads no session, so it may join the group of a child.
