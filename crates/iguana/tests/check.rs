@@ -191,8 +191,14 @@ fn a_malicious_workflow_is_refused_at_little_cost() {
         let output = in_time(&mut check(directory.path(), &["flow.yaml"]), name);
         assert!(output.status.code() == Some(3) && output.stdout.len() < 200_000, "{name}");
     }
-    let output = in_time(&mut check(directory.path(), &["/dev/zero"]), "/dev/zero");
-    assert!(said(&output).starts_with("error: the file exceeds 1048576 bytes"), "{}", said(&output));
+    fs::write(directory.path().join("large.yaml"), vec![b' '; 2 << 20]).unwrap();
+    for (file, refusal) in
+        [("large.yaml", "the file exceeds 1048576 bytes"), ("/dev/zero", "not a regular file")]
+    {
+        let output = in_time(&mut check(directory.path(), &[file]), file);
+        let text = said(&output) + &told(&output);
+        assert!(text.contains(refusal), "{text}");
+    }
 }
 
 fn rules(document: &Value) -> BTreeSet<String> {
