@@ -117,13 +117,7 @@ fn sigstore_signed(object: &mut Object) -> anyhow::Result<Requirement> {
 fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
     let read = || {
         let mut object = value.object()?;
-        let mut authorities = Vec::new();
-        for ending in ["Path", "Data"] {
-            let key = format!("ca{ending}");
-            if let Some(value) = object.take(&key) {
-                authorities.push(key_source(value, ending).with_context(|| format!("`{key}`"))?);
-            }
-        }
+        let mut authorities = authorities(&mut object, "ca")?;
         let (issuer, email) = (object.need_text("oidcIssuer")?, object.need_text("subjectEmail")?);
         object.end()?;
         ensure!(authorities.len() == 1, "exactly one of `caPath`, `caData` is required");
@@ -134,22 +128,39 @@ fn fulcio(value: Json) -> anyhow::Result<(KeySource, String, String)> {
 
 /// Checks the syntax of `pki`, although the requirement is not supported.
 fn pki(value: Json) -> anyhow::Result<()> {
-    let mut object = value.object()?;
-    let known = [
-        "caRootsPath",
-        "caRootsData",
-        "caIntermediatesPath",
-        "caIntermediatesData",
-        "subjectEmail",
-        "subjectHostname",
-    ];
-    for key in known {
-        object
-            .take(key)
-            .map_or(Ok(()), |value| value.text().map(drop))
-            .with_context(|| format!("`{key}`"))?;
+    let read = || {
+        let mut object = value.object()?;
+        let roots = authorities(&mut object, "caRoots")?;
+        let intermediates = authorities(&mut object, "caIntermediates")?;
+        let mut has_subject = false;
+        for key in ["subjectEmail", "subjectHostname"] {
+            if let Some(value) = object.take(key) {
+                value.text().with_context(|| format!("`{key}`"))?;
+                has_subject = true;
+            }
+        }
+        object.end()?;
+        ensure!(roots.len() == 1, "exactly one of `caRootsPath`, `caRootsData` is required");
+        ensure!(
+            intermediates.len() <= 1,
+            "at most one of `caIntermediatesPath`, `caIntermediatesData` is allowed"
+        );
+        ensure!(has_subject, "one of `subjectEmail`, `subjectHostname` is required");
+        Ok(())
+    };
+    read().context("`pki`")
+}
+
+/// The values of `STEMPath` and `STEMData`.
+fn authorities(object: &mut Object, stem: &str) -> anyhow::Result<Vec<KeySource>> {
+    let mut found = Vec::new();
+    for ending in ["Path", "Data"] {
+        let key = format!("{stem}{ending}");
+        if let Some(value) = object.take(&key) {
+            found.push(key_source(value, ending).with_context(|| format!("`{key}`"))?);
+        }
     }
-    object.end().context("`pki`")
+    Ok(found)
 }
 
 /// Signatures of OpenPGP: checks the syntax; the requirement itself is not supported.

@@ -1,3 +1,8 @@
+mod fixtures;
+mod identities;
+mod signatures;
+mod validity;
+
 use super::*;
 use crate::testing::Signer;
 use base64::Engine as _;
