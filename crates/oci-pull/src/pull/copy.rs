@@ -51,27 +51,18 @@ impl Finder {
             configuration(&[&*found.source], &found.manifest, machine, observer)?;
             let named = found.named.as_ref().unwrap_or(reference);
             let copy = Copy { source: &*found.source, repository: named.name(), observer };
-            let top = copy.manifest(&named.identifier())?;
-            named.digest().map_or(Ok(()), |digest| digest.verify("the manifest", &top))?;
-            bundle.put(&top)?;
-            for nested in &found.through {
-                let bytes = copy.manifest(&nested.to_string())?;
-                nested.verify("the index", &bytes)?;
-                bundle.put(&bytes)?;
-            }
-            let manifest = found.approval.manifest();
-            let chosen = copy.manifest(&manifest.to_string())?;
-            manifest.verify("the manifest", &chosen)?;
-            bundle.put(&chosen)?;
+            // A registry may answer otherwise when it is asked again: a tag moves, and a cache has lost the type.
+            found.documents.iter().try_for_each(|document| bundle.put(document).map(drop))?;
+            let (top, manifest) = (found.top()?, found.approval.manifest());
             copy.blobs(&found.manifest, bundle)?;
-            for signed in [Digest::of(&top), manifest] {
+            for signed in [Digest::of(top), manifest] {
                 copy.signatures(signed, bundle)?;
             }
-            copy.name(&named.identifier(), &top, bundle)?;
+            copy.name(&named.identifier(), top, bundle)?;
             if let (Some(tag), Some(_)) = (named.tag(), named.digest()) {
-                copy.name(tag, &top, bundle)?;
+                copy.name(tag, top, bundle)?;
             }
-            let read = |deadline| locked(&*found.source, &top, manifest, machine, deadline);
+            let read = |deadline| locked(&*found.source, top, manifest, machine, deadline);
             all = Some(RetryPolicy::usual().until_done(observer, read)?);
         }
         all.context("no platform is requested")
@@ -86,11 +77,6 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn manifest(&self, identifier: &str) -> anyhow::Result<Vec<u8>> {
-        let read = |deadline| self.source.manifest(identifier, deadline);
-        RetryPolicy::usual().until_done(self.observer, read)
-    }
-
     fn blobs(&self, manifest: &ImageManifest, bundle: &Writer) -> anyhow::Result<()> {
         for descriptor in manifest.layers().iter().chain([manifest.config()]) {
             self.named_blob(descriptor, bundle)?;

@@ -12,9 +12,8 @@ use crate::registries::{Endpoint, Registries};
 use crate::registry::{Credentials, Repository};
 use crate::retry::{PullObserver, RetryPolicy};
 use crate::source::ImageSource;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use fetch::http;
-use oci_reference::digest::Digest;
 use oci_reference::platform::Machine;
 use oci_reference::reference::{Local, Named, Reference};
 use oci_spec::image::ImageManifest;
@@ -53,10 +52,17 @@ pub(super) struct FoundImage {
     pub(super) others: Vec<Box<dyn ImageSource>>,
     pub(super) approval: Approval,
     pub(super) manifest: ImageManifest,
-    /// The indexes within the name's own index that lead to the manifest.
-    pub(super) through: Vec<Digest>,
+    /// The documents that lead to the manifest, from that of the name on; the last one is the manifest itself.
+    pub(super) documents: Vec<Vec<u8>>,
     /// The full name under which it was found and judged, if it has one.
     pub(super) named: Option<Named>,
+}
+
+impl FoundImage {
+    /// The document of the name.
+    pub(super) fn top(&self) -> anyhow::Result<&[u8]> {
+        self.documents.first().map(Vec::as_slice).context("no document was found")
+    }
 }
 
 impl Finder {
@@ -76,16 +82,10 @@ impl Finder {
     /// # Errors
     /// When the policy rejects the image, or it cannot be fetched.
     pub fn lock(&self, reference: &Reference, watch: &mut dyn FnMut(PullEvent)) -> anyhow::Result<Locked> {
-        let identifier = match reference {
-            Reference::Registry(named) => named.identifier(),
-            Reference::Local(local) => local.name().to_owned(),
-        };
         PullObserver::staying(watch, |observer| {
-            let FoundImage { source, approval, .. } =
-                self.look_up(reference, None, ManifestKind::Image, observer)?;
+            let found = self.look_up(reference, None, ManifestKind::Image, observer)?;
             let read = |deadline| {
-                let bytes = source.manifest(&identifier, deadline)?;
-                locked(&*source, &bytes, approval.manifest(), &self.machine, deadline)
+                locked(&*found.source, found.top()?, found.approval.manifest(), &self.machine, deadline)
             };
             RetryPolicy::usual().until_done(observer, read)
         })
@@ -110,9 +110,9 @@ impl Finder {
         let local::Opened { source, path } = local::open(local)?;
         let deadline = http::Deadline::within(http::DOCUMENT_TIME_LIMIT);
         let found = resolve(&*source, local.name(), None, kind, &self.machine, deadline);
-        let Resolved { digest, manifest, through } = found.map_err(|failure| failure.error)?;
+        let Resolved { digest, manifest, documents } = found.map_err(|failure| failure.error)?;
         let approval = self.approve_local(&Subject::of_path(local.transport().name(), &path), digest)?;
-        Ok(FoundImage { source, others: Vec::new(), approval, manifest, through, named: None })
+        Ok(FoundImage { source, others: Vec::new(), approval, manifest, documents, named: None })
     }
 
     /// Finds the image in the first location that has it. Only the last location is asked with retries, as no other one
@@ -189,13 +189,13 @@ impl Finder {
         retry: RetryPolicy,
         observer: &PullObserver<'_>,
     ) -> anyhow::Result<FoundImage> {
-        let Resolved { digest, manifest, through } = retry.until_done(observer, |deadline| {
+        let Resolved { digest, manifest, documents } = retry.until_done(observer, |deadline| {
             let (identifier, digest) = (candidate.identifier(), candidate.digest());
             resolve(&source, &identifier, digest, kind, &self.machine, deadline)
         })?;
         let approval = self.approve(candidate, &source, digest, observer)?;
         let named = Some(candidate.clone());
-        Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, through, named })
+        Ok(FoundImage { source: Box::new(source), others: Vec::new(), approval, manifest, documents, named })
     }
 
     /// The names that the reference may mean, and their locations.

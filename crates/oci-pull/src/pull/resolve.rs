@@ -33,8 +33,8 @@ const INDEXES: &[&str] =
 pub(super) struct Resolved {
     pub(super) digest: Digest,
     pub(super) manifest: ImageManifest,
-    /// The indexes within the name's own index that lead to it.
-    pub(super) through: Vec<Digest>,
+    /// The documents that lead to it, from that of the name on; the last one is the manifest itself.
+    pub(super) documents: Vec<Vec<u8>>,
 }
 
 /// The manifest of the wanted kind, from whatever document the name refers to.
@@ -51,12 +51,20 @@ pub(super) fn resolve(
         digest.verify("the manifest", &bytes)?;
     }
     if let ManifestDocument::Manifest(manifest) = ManifestDocument::parse(&bytes, kind)? {
-        return Ok(Resolved { digest: Digest::of(&bytes), manifest: *manifest, through: Vec::new() });
+        return Ok(Resolved { digest: Digest::of(&bytes), manifest: *manifest, documents: vec![bytes] });
     }
     let mut search = Search { source, kind, machine, deadline, read: 0, offered: Vec::new() };
     match search.within(&bytes, 1)? {
-        Some(found) => Ok(found),
+        Some(found) => Ok(found.behind(bytes)),
         None => Err(Failure::permanent(search.unavailable())),
+    }
+}
+
+impl Resolved {
+    /// The same manifest, with the index that leads to it.
+    fn behind(mut self, index: Vec<u8>) -> Self {
+        self.documents.insert(0, index);
+        self
     }
 }
 
@@ -109,16 +117,13 @@ impl Search<'_> {
         match ManifestDocument::parse(&bytes, self.kind)? {
             ManifestDocument::Manifest(manifest) => {
                 let is_meant = is_only || self.is_for_machine(entry, &manifest)?;
-                Ok(is_meant.then(|| Resolved { digest, manifest: *manifest, through: Vec::new() }))
+                Ok(is_meant.then(|| Resolved { digest, manifest: *manifest, documents: vec![bytes] }))
             }
             ManifestDocument::Index if depth == INDEX_DEPTH_LIMIT => Err(Failure::permanent(hinted(
                 format!("the image's indexes are nested more than {INDEX_DEPTH_LIMIT} deep"),
                 "push the image with a single index that lists the manifests",
             ))),
-            ManifestDocument::Index => Ok(self.within(&bytes, depth + 1)?.map(|mut found| {
-                found.through.insert(0, digest);
-                found
-            })),
+            ManifestDocument::Index => Ok(self.within(&bytes, depth + 1)?.map(|found| found.behind(bytes))),
         }
     }
 
