@@ -121,7 +121,7 @@ jobs:
       - run: |
           ps | grep -E 'sleep (1|4711)|[d]d if' || echo nobody is left
   again:
-    container: {image: REGISTRY/tool, command: [sh, -c, "[ -t 0 ] && read line && echo the terminal gives $line"]}
+    container: {image: REGISTRY/tool, command: [sh, -c, "[ -t 0 ] && echo type && read line && echo the terminal gives $line"]}
   end: {container: REGISTRY/end}
 "#,
     )?;
@@ -131,6 +131,8 @@ jobs:
     boot.expect_all(&["No space left on device", "job full-exchange: failed: exit status 3"])?;
     boot.expect_all(&["job no-terminal: failed: exit status 4", "progress: the daemon runs"])?;
     boot.expect_all(&["job daemon: succeeded", "nobody is left", "job again: started"])?;
+    // What is typed before a program has the terminal is discarded.
+    boot.expect("type")?;
     boot.types("what is typed\n")?;
     boot.expect_all(&["the terminal gives what is typed", "handover: power off"])?;
     let said = boot.ends()?;
