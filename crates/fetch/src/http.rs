@@ -8,6 +8,7 @@ mod limits;
 mod origin;
 mod proxies;
 mod retrying;
+mod setting_names;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -27,6 +28,7 @@ use hint::{WithHint as _, hinted};
 use limits::{PacedConnector, Request, Timed};
 use origin::Origin;
 use retry::Failure;
+pub use setting_names::SettingNames;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,6 +72,7 @@ struct ClientConfig {
     certificates: RegistryCertificates,
     /// The client certificate, and the host that it is sent to.
     identity: Option<(String, Identity)>,
+    names: SettingNames,
 }
 
 /// An answer, and the server that sent it.
@@ -109,6 +112,13 @@ impl Client {
     #[must_use]
     pub fn with_certificates(&self, certificates: RegistryCertificates) -> Self {
         Self::with(ClientConfig { certificates, ..ClientConfig::clone(&self.config) })
+    }
+
+    /// The same client, whose hints name the settings so. It shares the connections.
+    #[must_use]
+    pub fn with_hints(&self, names: SettingNames) -> Self {
+        let config = ClientConfig { names, ..ClientConfig::clone(&self.config) };
+        Self { config: Arc::new(config), agents: Arc::clone(&self.agents) }
     }
 
     /// A client that also trusts the authorities in the certs.d directory of `registry`, for redirects to other hosts,
@@ -151,7 +161,7 @@ impl Client {
         until: Instant,
     ) -> anyhow::Result<Answer> {
         let mut headers = headers.to_vec();
-        let first = Origin::parse(url).map_err(|error| explain(error, url, deadline))?;
+        let first = Origin::parse(url).map_err(|error| self.explain(error, url, deadline))?;
         let mut origin = first.clone();
         for hops in 0..=REDIRECT_LIMIT {
             let response = self.ask(&origin, &headers, deadline)?;
@@ -186,9 +196,13 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = request.call().map_err(|error| explain(error, &origin.url, deadline))?;
+        let mut response = request.call().map_err(|error| self.explain(error, &origin.url, deadline))?;
         response.extensions_mut().insert(Request { url: origin.url.clone(), deadline });
         Ok(response)
+    }
+
+    fn explain(&self, error: ureq::Error, url: &str, deadline: Deadline) -> anyhow::Error {
+        explain(error, url, deadline, self.config.names)
     }
 
     /// Posts a form (`application/x-www-form-urlencoded`). Redirects are not followed, as the form may hold a secret.
@@ -196,11 +210,11 @@ impl Client {
     /// # Errors
     /// When no answer came, or the certificate of the server is not valid.
     pub fn post(&self, url: &str, form: &str, deadline: Deadline) -> anyhow::Result<Response<Body>> {
-        let origin = Origin::parse(url).map_err(|error| explain(error, url, deadline))?;
+        let origin = Origin::parse(url).map_err(|error| self.explain(error, url, deadline))?;
         let request = self.agent(&origin).post(url);
         let request = request.config().timeout_global(Some(deadline.left())).build();
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let mut response = request.send(form).map_err(|error| explain(error, url, deadline))?;
+        let mut response = request.send(form).map_err(|error| self.explain(error, url, deadline))?;
         response.extensions_mut().insert(Request { url: origin.url, deadline });
         Ok(response)
     }

@@ -97,7 +97,8 @@ impl Repository {
 
     /// The same repository, for the hints of this command.
     pub(super) fn for_caller(self, caller: Caller) -> Self {
-        Self { asker: Asker { caller, ..self.asker }, ..self }
+        let http = self.http.with_hints(caller.setting_names());
+        Self { http, asker: Asker { caller, ..self.asker }, ..self }
     }
 
     fn blob_url(&self, digest: Digest) -> String {

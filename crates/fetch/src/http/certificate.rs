@@ -1,5 +1,6 @@
 //! Explains what is wrong with a server's certificate, and what to do about it.
 
+use super::setting_names::SettingNames;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError as Bad, Error::InvalidCertificate};
 
@@ -45,11 +46,11 @@ pub(super) fn dates(fault: &rustls::Error) -> Option<String> {
 }
 
 /// The hint for a TLS error.
-pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
+pub(super) fn remedy(fault: &rustls::Error, host: &str, names: SettingNames) -> Option<String> {
     Some(match fault {
         InvalidCertificate(Bad::UnknownIssuer) => format!(
-            "no CA trusted here has issued the certificate of `{host}`; to trust its CA, put it \
-             into `ca/` of the trust directory, or name it with `--ca FILE` of `iguana build` and `iguana pull`"
+            "no CA trusted here has issued the certificate of `{host}`; to trust its CA, {}",
+            names.authority
         ),
         InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             format!("renew the certificate of `{host}`, or correct this machine's clock")
@@ -65,8 +66,9 @@ pub(super) fn remedy(fault: &rustls::Error, host: &str) -> Option<String> {
             | rustls::AlertDescription::BadCertificate
             | rustls::AlertDescription::HandshakeFailure,
         ) => format!(
-            "`{host}` may require a client certificate: put it into `certs.d/{host}` of the trust \
-             directory as `NAME.cert` and `NAME.key` (`--certs DIR` of `iguana build` and `iguana pull`)"
+            "`{host}` may require a client certificate: put it as `NAME.cert` and `NAME.key` into the directory \
+             `{host}` in {}",
+            names.certificates
         ),
         rustls::Error::InvalidMessage(_) => {
             format!("`{host}` does not speak TLS on this port: should the URL begin with http?")

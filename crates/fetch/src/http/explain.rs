@@ -1,6 +1,7 @@
 //! Error messages of failed requests.
 
 use super::limits::Deadline;
+use super::setting_names::SettingNames;
 use super::{CONNECT_LIMIT, RESOLVE_LIMIT, SILENCE_LIMIT, SLOWNESS_LIMIT, certificate, host};
 use crate::resolve::LookupError;
 use retry::TransientError;
@@ -8,7 +9,7 @@ use std::io;
 use ureq::{Error, Timeout};
 
 /// Explains why there was no answer, with the URL and a hint.
-pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Error {
+pub(super) fn explain(error: Error, url: &str, deadline: Deadline, names: SettingNames) -> anyhow::Error {
     let host = host(url);
     let remedy = match &error {
         Error::HostNotFound => name_remedy(host),
@@ -17,8 +18,9 @@ pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Er
         Error::Timeout(Timeout::Resolve) => servers_remedy(),
         Error::BadUri(_) => "write it as `https://HOST/PATH` or `http://HOST/PATH`".into(),
         Error::ConnectProxyFailed(_) => format!(
-            "check the proxy, its user and password (`proxy=`, `HTTPS_PROXY`), whether it allows `{host}`, \
-             and whether `{host}` should be reached without it (`rd.iguana.no_proxy=`, `NO_PROXY`)"
+            "check the proxy, its user and password ({}), whether it allows `{host}`, and whether `{host}` should \
+             be reached without it ({})",
+            names.proxy, names.no_proxy
         ),
         Error::Timeout(_) => format!("check that `{host}` is up and that no firewall blocks it"),
         Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
@@ -26,7 +28,7 @@ pub(super) fn explain(error: Error, url: &str, deadline: Deadline) -> anyhow::Er
         }
         _ => {
             let of_certificate =
-                certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host));
+                certificate::fault(&error).and_then(|fault| certificate::remedy(fault, host, names));
             of_certificate.unwrap_or_else(|| network_remedy(host))
         }
     };
