@@ -21,7 +21,7 @@ timeout 60 pvcreate -q /dev/mapper/safe
 timeout 60 vgcreate -q group /dev/mapper/safe
 timeout 60 lvcreate -q --yes --size 8M --name data group
 mkfs.ext4 -q -L data /dev/group/data
-udevadm settle --timeout=30
+timeout 60 udevadm trigger --settle $(readlink -f /dev/group/data)
 echo \"label: $(lsblk --noheadings --output LABEL /dev/group/data)\"
 timeout 60 lvremove -q --yes group
 timeout 60 vgchange -q --activate n group
