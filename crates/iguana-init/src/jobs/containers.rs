@@ -47,16 +47,28 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Makes the IPC namespaces that containers of a job share: [`prepare`] finds them by [`ipc`].
+/// Makes the IPC namespaces that containers of a job share: [`prepare`] finds them by [`made_ipc`].
 pub(super) fn share_ipc(id: &str, job: &Job, setup: &Setup) -> anyhow::Result<Vec<SharedIpc>> {
-    let mut has_rights = BTreeMap::<PathBuf, bool>::new();
+    let mut users = BTreeMap::<PathBuf, Vec<bool>>::new();
     for container in job.containers() {
         if let Ipc::Shared(directory) = ipc(id, container, setup) {
-            *has_rights.entry(directory).or_default() |= is_privileged(container, setup);
+            users.entry(directory).or_default().push(is_privileged(container, setup));
         }
     }
-    let size = |has_rights: bool| (!has_rights).then_some(SHARED_MEMORY_OF_FEWER_RIGHTS);
-    has_rights.into_iter().map(|(directory, has)| SharedIpc::make(&directory, size(has))).collect()
+    let make = |(directory, users): (PathBuf, Vec<bool>)| {
+        let size = (!users.contains(&true)).then_some(SHARED_MEMORY_OF_FEWER_RIGHTS);
+        SharedIpc::make(&directory, size)
+    };
+    users.into_iter().filter(|(_, users)| users.len() > 1).map(make).collect()
+}
+
+/// The same as [`ipc`], but of its own for a container that shares with no other one: the memory of its `/dev/shm` is then
+/// free when it ends, which saves a machine whose memory is full.
+fn made_ipc(job: &str, container: &workflow::Container, setup: &Setup) -> Ipc {
+    match ipc(job, container, setup) {
+        Ipc::Shared(directory) if !directory.exists() => Ipc::Private,
+        ipc => ipc,
+    }
 }
 
 /// The IPC namespace of a container. By default only those of the same rights share one: who can write to the `/dev/shm`
@@ -123,7 +135,7 @@ pub(super) fn prepare(
     plan.privileged = is_privileged(container, setup);
     plan.handover = container.handover.unwrap_or(plan.privileged);
     plan.pid_host = container.pid_host;
-    plan.ipc = ipc(name.job, container, setup);
+    plan.ipc = made_ipc(name.job, container, setup);
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());
     plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
