@@ -37,8 +37,9 @@ jobs:
         - sh
         - -c
         - |
+          # The program that is stopped shows what a job says.
           for process in /proc/[0-9]*; do
-            case "$(tr '\0' ' ' < $process/cmdline)" in "/init boot "*) echo stopping it; kill -STOP ${process#/proc/};; esac
+            case "$(tr '\0' ' ' < $process/cmdline)" in "/init boot "*) echo stopping it; sleep 1; kill -STOP ${process#/proc/};; esac
           done
           sleep 10000"#,
     )?
