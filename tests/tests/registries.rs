@@ -158,6 +158,7 @@ fn serves(tool: &Tool, address: &str) -> Result<()> {
 }
 
 #[test]
+#[ignore = "long"]
 fn container_registry_serves_what_it_was_pushed() -> Result<()> {
     let (tool, server) = (Tool::new()?, other_makers::container_registry()?);
     let mut skopeo = Command::new("skopeo");
