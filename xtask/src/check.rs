@@ -1,6 +1,7 @@
 //! `cargo xtask check`: static checks of the source.
 
 use crate::cargo::{cargo, show};
+use crate::git::git;
 use crate::{conventions, deny};
 use anyhow::Result;
 use iguana_lab::process::{self, QUICK};
@@ -24,8 +25,8 @@ fn documentation() -> Result<()> {
 }
 
 fn shell_scripts() -> Result<()> {
-    let mut list = Command::new("git");
-    list.current_dir(source_tree()).args(["grep", "-lE", "^#!.*(bash|/sh)$", "--", ":!*.rs", ":!*.md"]);
+    let mut list = git();
+    list.args(["grep", "-lE", "^#!.*(bash|/sh)$", "--", ":!*.rs", ":!*.md"]);
     // Without a match, or outside a git repository, git's exit status is not 0.
     let listed = process::run(&mut list, QUICK).unwrap_or_default();
     let scripts: Vec<&str> = listed.lines().collect();

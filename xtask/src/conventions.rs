@@ -2,6 +2,7 @@
 //! of files, the size of the program, and retired terms.
 
 use crate::cargo::cargo;
+use crate::git::git;
 use crate::waits;
 use anyhow::{Context, Result, bail, ensure};
 use iguana_lab::process::{self, QUICK};
@@ -145,9 +146,8 @@ fn used_modules(text: &str) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn tracked_files(patterns: &[&str]) -> Result<Vec<String>> {
-    let mut list = Command::new("git");
-    list.current_dir(source_tree()).args(["ls-files", "--"]).args(patterns);
-    Ok(process::run(&mut list, QUICK)?.lines().map(str::to_owned).collect())
+    let listed = process::run(git().args(["ls-files", "--"]).args(patterns), QUICK)?;
+    Ok(listed.lines().map(str::to_owned).collect())
 }
 
 fn files_are_short() -> Result<()> {

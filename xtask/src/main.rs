@@ -16,6 +16,7 @@ mod dist;
 mod docs;
 mod equality;
 mod fuzz;
+mod git;
 mod handover;
 mod previous;
 mod promises;

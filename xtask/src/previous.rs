@@ -2,6 +2,7 @@
 //! initrd is signed once and used for years, so it must run what later programs write (docs/versions.md).
 
 use crate::dist;
+use crate::git::git;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::bundle::{Workstation, stick};
 use iguana_lab::disk::Disk;
@@ -156,12 +157,6 @@ fn previous_version<'a>(changes: &'a str, current: &str) -> Option<&'a str> {
     let mut versions =
         changes.lines().filter_map(|line| Some(line.strip_prefix("## ")?.split_once(" - ")?.0));
     versions.find(|version| *version != current)
-}
-
-fn git() -> Command {
-    let mut command = Command::new("git");
-    command.current_dir(source_tree());
-    command
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `cargo xtask promises`: breaks each promise of docs/promises.md by a patch, and sees its test fail.
 
 use crate::cargo::cargo;
+use crate::git::git;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::source_tree;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// The page with the promises.
 const PAGE: &str = "docs/promises.md";
@@ -121,12 +121,6 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         self.remove();
     }
-}
-
-fn git() -> Command {
-    let mut command = Command::new("git");
-    command.current_dir(source_tree());
-    command
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::cargo::{cargo, show};
 use crate::conventions::{program_is_small, tracked_files};
 use crate::dist;
+use crate::git::git;
 use anyhow::{Context, Result, ensure};
 use iguana_lab::process::{self, LONG, QUICK};
 use iguana_lab::{program, source_tree};
@@ -77,9 +78,7 @@ fn bills_of_materials(directory: &Path) -> Result<()> {
 
 /// The time of the commit, which makes the bills of materials reproducible.
 fn commit_time() -> Result<String> {
-    let mut show = Command::new("git");
-    show.current_dir(source_tree()).args(["log", "-1", "--format=%ct"]);
-    Ok(process::run(&mut show, QUICK)?.trim().to_owned())
+    Ok(process::run(git().args(["log", "-1", "--format=%ct"]), QUICK)?.trim().to_owned())
 }
 
 /// The bill of materials of the crate `name`. The generator writes one beside each manifest of the workspace; all are
