@@ -265,7 +265,7 @@ const END_SCRIPT: &str = "cat /machine-run/iguana/log > /dev/ttyS0; echo powerof
 const PEERS_SCRIPT: &str = r#"
 exec > /dev/ttyS0
 [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || mount -t cgroup2 none /sys/fs/cgroup
-podman() { command podman --root /work/podman --runroot /work/podman-run --storage-driver=overlay \
+podman() { command podman --root /scratch/podman --runroot /scratch/podman-run --storage-driver=overlay \
     --cgroup-manager=cgroupfs --events-backend=none "$@"; }
 podman pull --quiet --tls-verify=false "$2"
 timed() {
@@ -276,10 +276,10 @@ timed() {
     echo "@@$name $((microseconds / 1000)).$(printf %03d $((microseconds % 1000)))"
 }
 for ((run = 0; run < $1; run++)); do
-    timed crun crun --root /work/crun run --bundle /work/bundle iguana-bench
-    timed runc runc --root /work/runc run --bundle /work/bundle iguana-bench
+    timed crun crun --root /scratch/crun run --bundle /scratch/bundle iguana-bench
+    timed runc runc --root /scratch/runc run --bundle /scratch/bundle iguana-bench
     timed podman podman run --rm --privileged --network=host "$2" true
-    timed unshare unshare -mpfui chroot /work/bundle/rootfs /bin/true
+    timed unshare unshare -mpfui chroot /scratch/bundle/rootfs /bin/true
 done
 "#;
 
@@ -288,9 +288,9 @@ fn in_a_vm(options: &Options) -> Result<String> {
     let registry = Registry::plain()?;
     let reference = registry.push(&image, "true")?;
     registry.push(&peers_image(&image)?, "peers")?;
-    let script = format!("cp -a /bundle /work/; exec bash /peers.sh {} {reference}", options.machine_runs);
+    let script = format!("cp -a /bundle /scratch/; exec bash /peers.sh {} {reference}", options.machine_runs);
     let workflow = format!(
-        "{}  peers: {{container: {{image: REGISTRY/peers, volumes: [{{type: tmpfs, target: /work}}], \
+        "{}  peers: {{container: {{image: REGISTRY/peers, volumes: [{{type: tmpfs, target: /scratch}}], \
          command: [sh, -c, '{script}']}}}}\n  \
          end: {{container: {{image: REGISTRY/true, volumes: ['/run:/machine-run'], \
          command: [sh, -c, '{END_SCRIPT}']}}}}\n",
