@@ -400,7 +400,7 @@ impl Lab {
         );
         // A program that could not decide has not rejected the image.
         let is_told = ours.status.success()
-            || ["policy rejects", "cannot use the policy"].iter().any(|words| text(&ours).contains(words));
+            || ["policy rejects", "policy.json`\n  why: "].iter().any(|words| text(&ours).contains(words));
         Ok((!fits || !is_told).then_some(told))
     }
 }
