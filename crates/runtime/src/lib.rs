@@ -71,12 +71,13 @@ use protocol::{Execution, Order};
 use relay::{Relay, Relays};
 use running::ShowRest;
 use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, open};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use terminal::SharedTerminal;
+use untrusted_fs::{Directory, Links};
 use zygote::Zygote;
 
 /// The process name of the zygote, and of the PID 1 of a container.
@@ -266,9 +267,8 @@ impl Container {
 
     /// Whether this path exists in the container.
     pub fn has_path(&self, path: &Path) -> bool {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        self.root().is_ok_and(|root| openat2(root, path, flags, Mode::empty(), resolve).is_ok())
+        let found = |root| Directory::from_descriptor(root, "/").locate(path, Links::Inside);
+        self.root().is_ok_and(|root| found(root).is_ok())
     }
 
     /// The scripts and the output file of its steps.

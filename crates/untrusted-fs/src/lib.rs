@@ -53,6 +53,11 @@ use std::path::{Path, PathBuf};
 
 type Result<T> = std::result::Result<T, Error>;
 
+/// Attempts to resolve a path with `..`. Each fails if anyone on the machine renames a file or mounts something during
+/// the few hundred nanoseconds that it takes (openat2(2), `EAGAIN`); against a program that does nothing else, one of
+/// ten does.
+const ATTEMPTS_LIMIT: usize = 1000;
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How symbolic links on a path are treated. Magic links, those of `/proc`, are always refused.
@@ -227,8 +232,15 @@ impl Directory {
 
     fn resolve(&self, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd> {
         let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        openat2(&self.descriptor, below, flags, Mode::empty(), links.resolve())
-            .map_err(|errno| self.error(path, Cause::resolving(errno, links)))
+        let resolve = || openat2(&self.descriptor, below, flags, Mode::empty(), links.resolve());
+        let mut found = resolve();
+        for _ in 1..ATTEMPTS_LIMIT {
+            if found.as_ref().err() != Some(&Errno::AGAIN) {
+                break;
+            }
+            found = resolve();
+        }
+        found.map_err(|errno| self.error(path, Cause::resolving(errno, links)))
     }
 
     fn error(&self, path: &Path, cause: impl Into<Cause>) -> Error {

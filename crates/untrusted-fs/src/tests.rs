@@ -267,3 +267,30 @@ fn a_scratch_directory_is_removed_with_its_value() {
     assert!(!home.path().join(&name).is_symlink());
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }
+
+/// Anyone could make a lookup fail by renaming files elsewhere (openat2(2), `EAGAIN`).
+#[test]
+fn renames_by_others_do_not_prevent_that_a_path_is_found() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (scratch, other, ended) =
+        (Scratch::new(), tempfile::tempdir_in("/dev/shm").unwrap(), AtomicBool::new(false));
+    std::fs::create_dir_all(scratch.at("usr/lib")).unwrap();
+    std::fs::create_dir(scratch.at("etc")).unwrap();
+    std::fs::write(scratch.at("usr/lib/os-release"), "ID=test").unwrap();
+    // The more `..`, the longer it takes.
+    let target = format!("{}../usr/lib/os-release", "../etc/".repeat(40));
+    symlink(target, scratch.at("etc/os-release")).unwrap();
+    std::fs::write(other.path().join("a"), "").unwrap();
+    let directory = scratch.directory();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                std::fs::rename(other.path().join("a"), other.path().join("b")).unwrap();
+                std::fs::rename(other.path().join("b"), other.path().join("a")).unwrap();
+            }
+        });
+        let failed = (0..50_000).find_map(|_| directory.locate("etc/os-release", Links::Inside).err());
+        ended.store(true, Ordering::Relaxed);
+        assert!(failed.is_none(), "{failed:?}");
+    });
+}
