@@ -3,7 +3,7 @@
 #![no_main]
 #![allow(clippy::expect_used, reason = "a panic is how a target reports what it found")]
 
-use oci_layer::unpack;
+use oci_layer::{Work, unpack};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -29,7 +29,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     fs::create_dir(&root).expect("an empty directory");
     let before = surroundings(room);
-    let unpacked = unpack(bytes, Directory::open(&root).expect("the directory"));
+    let unpacked = unpack(bytes, Directory::open(&root).expect("the directory"), &Work::of_image());
     assert_eq!(before, surroundings(room), "something outside changed");
     if unpacked.is_ok()
         && bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)))

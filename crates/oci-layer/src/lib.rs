@@ -12,7 +12,7 @@
 //! let directory = tempfile::tempdir().unwrap();
 //! let empty_archive = [0_u8; 1024];
 //! let root = untrusted_fs::Directory::open(directory.path()).unwrap();
-//! oci_layer::unpack(&empty_archive[..], root).unwrap();
+//! oci_layer::unpack(&empty_archive[..], root, &oci_layer::Work::of_image()).unwrap();
 //! assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 //! ```
 //!
@@ -28,6 +28,6 @@ mod rootfs;
 pub mod store;
 
 pub use capacity::{Capacity, Unlimited};
-pub use layer::{LowerDependencies, take_after, unpack, unpack_all};
+pub use layer::{LowerDependencies, Work, take_after, unpack, unpack_all};
 pub use rootfs::flatten;
 pub use store::{Layer, Store};

@@ -6,6 +6,7 @@
 use super::pax;
 use super::sparse;
 use super::sparse::{MapInContent, Piece};
+use super::work::{BYTES_OF_STEP, Work};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::Timespec;
 use std::io::{self, BufRead};
@@ -57,6 +58,10 @@ pub(super) struct Archive<'a> {
     position: u64,
     /// The most bytes that may be read.
     limit: u64,
+    /// Counts the bytes with those of the whole image.
+    work: &'a Work,
+    /// Bytes that are not counted there yet.
+    uncounted: u64,
     /// Bytes of the current entry's content that are unread.
     left: u64,
     /// Bytes of padding after that content.
@@ -65,8 +70,8 @@ pub(super) struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     /// An archive of at most `limit` bytes.
-    pub(super) fn new(inner: &'a mut dyn BufRead, limit: u64) -> Self {
-        Self { inner, position: 0, limit, left: 0, padding: 0 }
+    pub(super) fn new(inner: &'a mut dyn BufRead, limit: u64, work: &'a Work) -> Self {
+        Self { inner, position: 0, limit, work, uncounted: 0, left: 0, padding: 0 }
     }
 
     /// The next entry; `None` at the end-of-archive mark, or at the end of an archive without one.
@@ -127,6 +132,11 @@ impl<'a> Archive<'a> {
             "the unpacked archive exceeds the {} bytes that fit into the file system",
             self.limit
         );
+        self.uncounted += count as u64;
+        if self.uncounted >= BYTES_OF_STEP {
+            self.work.take(self.uncounted / BYTES_OF_STEP)?;
+            self.uncounted %= BYTES_OF_STEP;
+        }
         Ok(())
     }
 

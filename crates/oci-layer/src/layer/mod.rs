@@ -16,9 +16,11 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 mod view;
+mod work;
 
 pub use assembly::assemble;
 pub use assembly::take_after;
+pub use work::Work;
 
 use super::store::{Layer, Store};
 use anyhow::{Context as _, bail, ensure};
@@ -42,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use untrusted_fs::{Cause, Directory};
+use work::steps_of_path;
 
 /// Prefix of a file that hides its namesake in the lower layers (layer.md, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -90,14 +93,14 @@ impl LowerDependencies {
 /// # Errors
 /// As [`unpack`], and when the layers do not fit together.
 pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<Layer>>> {
-    let mut unpacked = Vec::new();
+    let (mut unpacked, work) = (Vec::new(), Work::of_image());
     for archive in archives {
         let digest = Digest::of(archive);
         let layer = match store.find(&digest) {
             Some(known) => known,
             None => {
                 let incoming = store.incoming()?;
-                let lower_dependencies = unpack(*archive, incoming.directory(Path::new(""))?)?;
+                let lower_dependencies = unpack(*archive, incoming.directory(Path::new(""))?, &work)?;
                 store.admit(digest, incoming, lower_dependencies)?
             }
         };
@@ -106,7 +109,8 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
     assemble(store, unpacked)
 }
 
-/// Unpacks an uncompressed tar stream into `root`, which must be an empty directory.
+/// Unpacks an uncompressed tar stream into `root`, which must be an empty directory. `work` is shared by all layers of
+/// an image.
 ///
 /// Sockets and unknown kinds of entries are skipped. The whole stream is read, even after the end-of-archive mark, so
 /// that the caller's digest covers all of it.
@@ -114,14 +118,16 @@ pub fn unpack_all(store: &Store, archives: &[&[u8]]) -> anyhow::Result<Vec<Arc<L
 /// # Errors
 /// When the archive is damaged or longer than the file system has room, an entry leads outside or exceeds a limit
 /// (`docs/limits.md`), or the directory's file system refuses.
-pub fn unpack(mut archive: impl BufRead, root: Directory) -> anyhow::Result<LowerDependencies> {
-    let mut layer = Unpacker::new(Root::new(root))?;
-    let mut archive = Archive::new(&mut archive, layer.room()?);
+pub fn unpack(mut archive: impl BufRead, root: Directory, work: &Work) -> anyhow::Result<LowerDependencies> {
+    let mut layer = Unpacker::new(Root::new(root, work))?;
+    let mut archive = Archive::new(&mut archive, layer.room()?, work);
     let mut entries = 0;
     while let Some(mut entry) = archive.next()? {
         let name = std::mem::take(&mut entry.name);
         entries += 1;
-        let unpacked = check_count(entries).and_then(|()| layer.entry(&name, entry, &mut archive));
+        let unpacked = check_count(entries)
+            .and_then(|()| work.take(steps_of(&name, &entry)))
+            .and_then(|()| layer.entry(&name, entry, &mut archive));
         unpacked.with_context(|| format!("cannot unpack `{}`", String::from_utf8_lossy(&name)))?;
     }
     archive.drain()?;
@@ -133,8 +139,13 @@ fn check_count(entries: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Unpacker {
-    root: Root,
+/// The steps that an entry takes, besides those for its content and for links on its path.
+fn steps_of(name: &[u8], entry: &ArchiveEntry) -> u64 {
+    1 + entry.xattrs.len() as u64 + steps_of_path(name.len() + entry.link.len())
+}
+
+struct Unpacker<'a> {
+    root: Root<'a>,
     maker: Maker,
     /// The directory of the last entry, and its name in the archive: archives list the files of a directory one after
     /// the other.
@@ -170,8 +181,8 @@ enum DirectoryState {
     CutOff,
 }
 
-impl Unpacker {
-    fn new(root: Root) -> anyhow::Result<Self> {
+impl<'a> Unpacker<'a> {
+    fn new(root: Root<'a>) -> anyhow::Result<Self> {
         // New files must not inherit properties of a directory that existed before.
         fchmod(root.as_fd(), Mode::RWXU).context("cannot set the directory's mode")?;
         let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
@@ -362,10 +373,8 @@ impl Unpacker {
     /// Makes a hard link; `false` if its target does not exist yet.
     fn hard_link(&mut self, place: &OpenDirectory, name: &OsStr, target: &Path) -> anyhow::Result<bool> {
         let Some(target_name) = target.file_name() else { bail!("a hard link to a directory") };
-        let directory = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
-            Err(error) if is_absent(&error) => return Ok(false),
-            found => found?,
-        };
+        let above = target.parent().unwrap_or(Path::new(""));
+        let Some(directory) = self.root.find(above)? else { return Ok(false) };
         let Some(found) =
             stat(directory.as_fd(), target_name)?.filter(|stat| !root::is_stat_of_whiteout(stat))
         else {

@@ -2,6 +2,7 @@
 //! `RESOLVE_IN_ROOT`), so that neither `..` nor a link made by an earlier entry leads out. Creating and removing takes
 //! a single name in an open directory.
 
+use super::work::{Work, steps_of_path};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -30,7 +31,10 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The mode while the layer is unpacked: no other user has access. The directory's own mode is set at the end.
 const MODE_MEANWHILE: Mode = Mode::RWXU;
 
-pub(super) struct Root(Directory);
+pub(super) struct Root<'a> {
+    top: Directory,
+    work: &'a Work,
+}
 
 /// Why a directory is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(super) enum Purpose {
     Content,
     /// For a whiteout or an opaque whiteout.
     Whiteout,
+    /// As the target of a hard link: nothing is created.
+    Target,
 }
 
 /// A directory that was reached, and what was created on the way.
@@ -52,37 +58,37 @@ pub(super) struct Reached {
     pub(super) cut_off: Vec<PathBuf>,
 }
 
-impl Root {
-    pub(super) fn new(directory: Directory) -> Self {
-        Self(directory)
+impl<'a> Root<'a> {
+    pub(super) fn new(top: Directory, work: &'a Work) -> Self {
+        Self { top, work }
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.top.as_fd()
     }
 
-    /// The directory at a path; links are resolved inside the root.
-    pub(super) fn find(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
-        self.0.directory(path, Links::Inside)
+    /// The directory at a path, if it exists; links are resolved inside the root.
+    pub(super) fn find(&self, path: &Path) -> anyhow::Result<Option<Directory>> {
+        Ok(self.reach(path, Purpose::Target)?.map(|reached| reached.directory))
     }
 
     /// The directory at a path without links.
     pub(super) fn find_directly(&self, path: &Path) -> Result<Directory, untrusted_fs::Error> {
-        self.0.directory(path, Links::Refuse)
+        self.top.directory(path, Links::Refuse)
     }
 
     /// The directory at a path, created with its parents where they are missing. That includes the targets of dangling
     /// links, which may exist in a lower layer.
     ///
     /// `None` for a whiteout that has nothing to hide: something on the path is not a directory and hides all of it
-    /// already.
+    /// already. Also `None` for the target of a hard link that does not exist.
     pub(super) fn reach(&self, path: &Path, purpose: Purpose) -> anyhow::Result<Option<Reached>> {
         if let Ok(directory) = self.find_directly(path) {
             let (made, cut_off) = (Vec::new(), Vec::new());
             return Ok(Some(Reached { path: path.to_owned(), directory, made, cut_off }));
         }
         let (mut made, mut cut_off) = (Vec::new(), Vec::new());
-        let mut walk = Walk::new(path);
+        let mut walk = Walk::new(path, Some(self.work));
         let (mut here, mut directory) = (PathBuf::new(), Some(self.find_directly(Path::new(""))?));
         while let Some(name) = walk.next()? {
             if name == ".." {
@@ -110,12 +116,13 @@ impl Root {
                     }
                     continue;
                 }
+                None if purpose == Purpose::Target => return Ok(None),
                 None => {
                     check_depth(here.components().count())?;
                     make_directory(parent.as_fd(), &name)?;
                     made.push(here.clone());
                 }
-                Some(_) if purpose == Purpose::Whiteout => return Ok(None),
+                Some(_) if purpose != Purpose::Content => return Ok(None),
                 Some(FileType::CharacterDevice) if is_whiteout(parent.as_fd(), &name) => {
                     unlinkat(&parent, &name, AtFlags::empty())?;
                     make_directory(parent.as_fd(), &name)?;
@@ -140,11 +147,13 @@ pub(super) struct Walk<'a> {
     left: VecDeque<OsString>,
     steps: usize,
     links: usize,
+    /// Counts the steps with those of the whole image.
+    work: Option<&'a Work>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(path: &'a Path) -> Self {
-        Self { path, left: parts(path).collect(), steps: 0, links: 0 }
+    pub(super) fn new(path: &'a Path, work: Option<&'a Work>) -> Self {
+        Self { path, left: parts(path).collect(), steps: 0, links: 0, work }
     }
 
     /// The next name, or `..`.
@@ -155,6 +164,7 @@ impl<'a> Walk<'a> {
             "resolving `{}` takes more than {STEPS_LIMIT} steps",
             self.path.display()
         );
+        self.take(1)?;
         Ok(self.left.pop_front())
     }
 
@@ -167,8 +177,13 @@ impl<'a> Walk<'a> {
     pub(super) fn follow(&mut self, target: &Path) -> anyhow::Result<bool> {
         self.links += 1;
         ensure!(self.links <= LINKS_LIMIT, "too many symbolic links in `{}`", self.path.display());
+        self.take(steps_of_path(target.as_os_str().len()))?;
         parts(target).rev().for_each(|part| self.left.push_front(part));
         Ok(target.is_absolute())
+    }
+
+    fn take(&self, steps: u64) -> anyhow::Result<()> {
+        self.work.map_or(Ok(()), |work| work.take(steps))
     }
 }
 

@@ -65,11 +65,15 @@ impl Tar {
     }
 
     fn unpack(self) -> (tempfile::TempDir, anyhow::Result<LowerDependencies>) {
+        self.unpack_within(Work::of_image())
+    }
+
+    fn unpack_within(self, work: Work) -> (tempfile::TempDir, anyhow::Result<LowerDependencies>) {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("victim"), "safe").unwrap();
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
-        let done = unpack(&self.0[..], Directory::open(&root).unwrap());
+        let done = unpack(&self.0[..], Directory::open(&root).unwrap(), &work);
         assert_eq!(fs::read_to_string(outer.path().join("victim")).unwrap(), "safe");
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2, "something was made outside");
         (outer, done)
@@ -320,7 +324,8 @@ impl Stack {
         let store = Store::open(room.path()).unwrap();
         let unpacked = |tar: Tar| {
             let directory = store.incoming().unwrap();
-            let lower_dependencies = unpack(&tar.0[..], directory.directory(Path::new("")).unwrap()).unwrap();
+            let root = directory.directory(Path::new("")).unwrap();
+            let lower_dependencies = unpack(&tar.0[..], root, &Work::of_image()).unwrap();
             (Digest::of(&tar.0), store.admit(Digest::of(&tar.0), directory, lower_dependencies).unwrap())
         };
         let layers = tars.into_iter().map(unpacked).collect();

@@ -2,6 +2,7 @@
 
 use super::LowerDependencies;
 use super::root::{Walk, is_stat_of_whiteout};
+use super::work::steps_of_path;
 use crate::store::Layer;
 use anyhow::Context as _;
 use hint::hinted;
@@ -102,7 +103,11 @@ impl View {
     /// # Errors
     /// When the limit is reached.
     pub(super) fn count_lookup(&self) -> anyhow::Result<()> {
-        if let Some(left) = self.lookups.get().checked_sub(1) {
+        self.count_lookups(1)
+    }
+
+    fn count_lookups(&self, count: u64) -> anyhow::Result<()> {
+        if let Some(left) = self.lookups.get().checked_sub(count) {
             self.lookups.set(left);
             return Ok(());
         }
@@ -157,7 +162,7 @@ impl View {
     /// Looks up a name in a directory, and follows links.
     fn enter(&self, from: &Rc<KnownDirectory>, name: &Path, follows: bool) -> anyhow::Result<Entered> {
         let mut place = Rc::clone(from);
-        let mut walk = Walk::new(name);
+        let mut walk = Walk::new(name, None);
         loop {
             let name = match walk.next() {
                 Ok(Some(name)) => name,
@@ -174,7 +179,9 @@ impl View {
                 // It does not exist, but may be created together with its content.
                 Seen::Nothing => Rc::default(),
                 Seen::Link(number) if follows || !walk.is_at_end() => {
-                    match walk.follow(&self.layers[number].read_link(&next)?) {
+                    let target = self.layers[number].read_link(&next)?;
+                    self.count_lookups(steps_of_path(target.as_os_str().len()))?;
+                    match walk.follow(&target) {
                         Ok(false) => {}
                         Ok(true) => place = self.root()?,
                         Err(_) => return Ok(Entered::Else(next, Seen::Barred)),

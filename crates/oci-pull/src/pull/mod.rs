@@ -33,7 +33,7 @@ use hint::hinted;
 use layers::Wanted;
 use manifest::ManifestKind;
 use oci_layer::Capacity;
-use oci_layer::layer::assemble;
+use oci_layer::layer::{Work, assemble};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::Digest;
 use oci_reference::reference::Reference;
@@ -256,7 +256,7 @@ impl Puller {
         tell(PullEvent::Approved { reason: approval.reason().to_owned() });
         let digest = approval.manifest();
         tell(PullEvent::Resolved { place, digest, layers: missing.len(), bytes, need });
-        let into = Target { store: &self.store, capacity, at_once: 1 };
+        let into = Target { store: &self.store, capacity, at_once: 1, work: &Work::of_image() };
         let fetched = layers::fetch_all(&Sources(sources), into, &missing, self.progress_every, tell)?;
         let unpacked = |layer: &Wanted| Some((layer.diff_id, self.store.find(&layer.diff_id)?));
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();

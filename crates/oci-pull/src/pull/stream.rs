@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use fetch::http::Pace;
 use hint::hinted;
 use oci_layer::Capacity;
-use oci_layer::layer::{LowerDependencies, unpack};
+use oci_layer::layer::{LowerDependencies, Work, unpack};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::{Digest, Hasher};
 use std::io::{self, BufRead as _, Read};
@@ -40,6 +40,8 @@ pub(super) struct Target<'a> {
     pub(super) capacity: &'a dyn Capacity,
     /// Layers that are unpacked in parallel.
     pub(super) at_once: usize,
+    /// What unpacking all of them may take.
+    pub(super) work: &'a Work,
 }
 
 /// The sources of a layer: the one that had the manifest, then the others.
@@ -108,7 +110,7 @@ fn fetch_once(
             outcome.inspect_err(|stopped| stopped.tell(&is_hopeless))
         });
         let unpacker = scope.spawn(|| {
-            unpack_counted(arriving, &incoming, layer.compression, into.capacity)
+            unpack_counted(arriving, &incoming, layer.compression, into)
                 .inspect_err(|stopped| stopped.tell(&is_hopeless))
         });
         let mut download = Download {
@@ -384,15 +386,15 @@ fn unpack_counted(
     mut inflated: Blocks,
     incoming: &Layer,
     compression: Compression,
-    capacity: &dyn Capacity,
+    into: Target<'_>,
 ) -> Result<(Option<Digest>, LowerDependencies), Stopped> {
     let root = incoming.directory(Path::new(""))?;
-    let explain = |error| explain_full(error, capacity);
+    let explain = |error| explain_full(error, into.capacity);
     if is_hashed_early(compression) {
-        return Ok((None, unpack(&mut inflated, root).map_err(explain)?));
+        return Ok((None, unpack(&mut inflated, root, into.work).map_err(explain)?));
     }
     let mut hashed = Hashed::new(inflated);
-    let lower_dependencies = unpack(&mut hashed, root).map_err(explain)?;
+    let lower_dependencies = unpack(&mut hashed, root, into.work).map_err(explain)?;
     Ok((Some(hashed.finish()), lower_dependencies))
 }
 

@@ -59,6 +59,41 @@ fn a_long_sparse_map_is_read_once() {
     assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
+/// A layer of 100 kB, within all limits, took hours, and an image may have 500.
+#[test]
+fn the_work_of_unpacking_all_layers_is_limited() {
+    let links = |count, target: &str| {
+        let tar = (0..9).fold(Tar::new().file("x", ""), |tar, number| {
+            tar.link(&format!("l{number}"), &format!("./././l{}", number + 1))
+        });
+        (0..count).fold(tar.link("l9", "."), |tar, _| tar.add(EntryType::Link, "hard", target, b""))
+    };
+    let refused = |tar: Tar, limit| {
+        let error = tar.unpack_within(Work::within(limit)).1.unwrap_err();
+        let text = format!("takes more than {limit} steps");
+        assert!(format!("{error:#}").contains(&text), "{error:#}");
+        assert!(hint::of(&error).unwrap().contains("fewer files"));
+    };
+    links(100, "x").unpack_within(Work::within(150)).1.unwrap();
+    links(100, "l0/x").unpack_within(Work::within(1500)).1.unwrap();
+    refused(links(200, "x"), 150);
+    refused(links(100, "l0/x"), 1000);
+    // Bytes, long names and attributes count, too.
+    let megabyte = || Tar::new().file("f", &"x".repeat(1 << 20));
+    megabyte().unpack_within(Work::within(70)).1.unwrap();
+    refused(megabyte(), 60);
+    refused(Tar::new().pax(&[("path", "./".repeat(2000).as_bytes())]).directory("d"), 15);
+    refused(Tar::new().pax(&vec![("SCHILY.xattr.user.a", &b"x"[..]); 20]).file("f", ""), 0);
+    // All layers of an image share it.
+    let work = Work::within(100);
+    let unpack = |tar: Tar| {
+        let room = tempfile::tempdir().unwrap();
+        super::unpack(&tar.0[..], Directory::open(room.path()).unwrap(), &work)
+    };
+    unpack(links(60, "x")).unwrap();
+    assert!(unpack(links(60, "x")).is_err());
+}
+
 /// Links that wait for a target of a lower layer. A layer may have ten times as many.
 const WAITING: usize = 20_000;
 

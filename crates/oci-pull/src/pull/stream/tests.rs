@@ -107,7 +107,7 @@ fn wanted(bytes: &[u8]) -> Wanted {
 fn fetched(source: &Arc<dyn ImageSource>, layers: &[Wanted]) -> (Result<usize, String>, Vec<String>) {
     let room = tempfile::tempdir().unwrap();
     let store = Store::open(room.path()).unwrap();
-    let into = Target { store: &store, capacity: &Room, at_once: 1 };
+    let into = Target { store: &store, capacity: &Room, at_once: 1, work: &Work::of_image() };
     let told = RefCell::new(Vec::new());
     let tell = |event| {
         if let PullEvent::Waiting { why, tried, tries, .. } = event {
@@ -240,7 +240,12 @@ fn only_an_absent_layer_is_explained_by_its_type() {
         });
         let layer = Wanted { is_foreign, ..wanted(b"") };
         let room = tempfile::tempdir().unwrap();
-        let into = Target { store: &Store::open(room.path()).unwrap(), capacity: &Room, at_once: 1 };
+        let into = Target {
+            store: &Store::open(room.path()).unwrap(),
+            capacity: &Room,
+            at_once: 1,
+            work: &Work::of_image(),
+        };
         let sources = Sources(vec![source as Arc<dyn ImageSource>]);
         let error = fetch_all(&sources, into, &[&layer], Duration::from_secs(5), &|_| ()).unwrap_err();
         assert_eq!(hint::of(&error), Some(expected), "{error:#}");
