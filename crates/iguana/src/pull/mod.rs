@@ -18,6 +18,7 @@ use oci_pull::{Caller, Finder, Puller, Registries, settle};
 use oci_reference::{Machine, Reference};
 use oci_trust::attachments::Attachments;
 use oci_trust::policy::Policy;
+use rustix::fs::{Mode, OFlags, Stat, fstat, openat};
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt;
@@ -30,8 +31,10 @@ use untrusted_fs::Directory;
 const STORE: &str = ".iguana-pull";
 /// Mode of [`STORE`]: only its owner may enter.
 const STORE_MODE: u32 = 0o700;
-/// inode(7), `S_IXOTH`.
-const EXECUTABLE_BY_ALL: u32 = 0o001;
+/// inode(7), `S_IXGRP` and `S_IXOTH`. With an access control list the first is the most that it grants (acl(5)).
+const EXECUTABLE_BY_OTHERS: u32 = 0o011;
+/// Directories above one another that are looked at: PATH_MAX has room for half as many names.
+const LEVELS_LIMIT: usize = 4096;
 /// The directory that mkfs.ext4 creates in every new file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -78,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pulled.with_context(|| format!("cannot pull the image `{}`", options.image))?
     };
     let digest = image.approval().manifest();
+    let is_closed = is_closed_to_others(&room.directory);
     settle(image, &room.directory)
         .and_then(|()| room.leave())
         .with_context(|| format!("cannot unpack into `{}`", options.directory.display()))?;
@@ -86,20 +90,36 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         written.with_context(|| format!("cannot write the digest to `{}`", file.display()))?;
     }
     output::say(digest);
-    if is_accessible_to_all(&options.directory) {
+    if !is_closed {
         output::note(format_args!(
-            "note: every user can enter `{}`: also what the image has there with set-user-ID, and its devices",
+            "note: other users can enter `{}`: also what the image has there with set-user-ID, and its devices",
             options.directory.display()
         ));
     }
     Ok(())
 }
 
-/// Whether all users of this machine may enter a directory.
-fn is_accessible_to_all(directory: &Path) -> bool {
-    let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    let is_open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.mode() & EXECUTABLE_BY_ALL != 0);
-    whole.ancestors().all(is_open)
+/// Whether a directory above this one lets only its owner in, who is this user or root. The directory itself gets the
+/// mode that the image gives it.
+fn is_closed_to_others(directory: &Directory) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    let is_closed = |found: &Stat| {
+        (found.st_uid == user || found.st_uid == 0) && found.st_mode & EXECUTABLE_BY_OTHERS == 0
+    };
+    let Ok(mut here) = directory.as_fd().try_clone_to_owned() else { return false };
+    for _ in 0..LEVELS_LIMIT {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(above) = openat(&here, "..", flags, Mode::empty()) else { return false };
+        let (Ok(below), Ok(found)) = (fstat(&here), fstat(&above)) else { return false };
+        if (found.st_dev, found.st_ino) == (below.st_dev, below.st_ino) {
+            return false;
+        }
+        if is_closed(&found) {
+            return true;
+        }
+        here = above;
+    }
+    false
 }
 
 impl Options {
@@ -209,5 +229,33 @@ impl PullTarget {
 impl Drop for PullTarget {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    #[test]
+    fn a_directory_is_closed_by_one_above_it_that_only_this_user_or_root_can_enter() {
+        // Not in a directory that may be closed itself.
+        let outer = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (middle, target) = (outer.path().join("m"), outer.path().join("m/t"));
+        fs::create_dir_all(&target).unwrap();
+        let is_closed = |outer_mode, middle_mode| {
+            fs::set_permissions(outer.path(), Permissions::from_mode(outer_mode)).unwrap();
+            fs::set_permissions(&middle, Permissions::from_mode(middle_mode)).unwrap();
+            is_closed_to_others(&Directory::open(&target).unwrap())
+        };
+        assert!(!is_closed(0o755, 0o755) && !is_closed(0o710, 0o755) && !is_closed(0o755, 0o701));
+        assert!(is_closed(0o700, 0o755) && is_closed(0o755, 0o744));
+        fs::set_permissions(&target, Permissions::from_mode(0o700)).unwrap();
+        assert!(!is_closed(0o755, 0o755), "the image decides the mode of its own directory");
+        if rustix::process::geteuid().is_root() {
+            chown(&middle, Some(65534), None).unwrap();
+            assert!(!is_closed(0o755, 0o700), "it belongs to another user");
+        }
     }
 }
