@@ -20,6 +20,7 @@ mod caller;
 mod check;
 mod failure;
 mod manual;
+mod open_path;
 mod output;
 mod output_file;
 mod pull;

@@ -20,6 +20,8 @@ pub enum Cause {
     Io(std::io::Error),
     /// There is a symbolic link on the path, and links are refused.
     Link,
+    /// There is a symbolic link of another user on the path.
+    LinkOfOther,
     /// The path leads out of its directory.
     Outside,
     /// It is not a regular file but of this kind.
@@ -101,6 +103,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Io(error) => error.fmt(out),
             Self::Link => out.write_str("there is a symbolic link on the path"),
+            Self::LinkOfOther => out.write_str("a symbolic link on the path belongs to another user"),
             Self::Outside => out.write_str("the path leads out of its directory"),
             Self::NotRegular(kind) => write!(out, "it is {kind}, not a regular file"),
             Self::NotABlockDevice(kind) => write!(out, "it is {kind}, not a block device"),

@@ -37,7 +37,9 @@ mod write;
 
 pub use error::{Cause, Error};
 pub use locate::{Located, Regions};
-pub use path::{open_block_device, open_file, open_in_its_directory, open_in_place, read_file};
+pub use path::{
+    open_block_device, open_file, open_in_its_directory, open_in_place, open_to_change, read_file,
+};
 pub use write::{NewFile, Scratch};
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};

@@ -18,6 +18,8 @@ const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLO
 pub struct Regions {
     writable_by_others: Vec<Identity>,
     roots: Vec<Identity>,
+    /// The users whose links are followed; without a list, everyone's.
+    owners: Option<[u32; 2]>,
 }
 
 /// What a path names.
@@ -40,7 +42,16 @@ impl Regions {
     /// # Errors
     /// When the kernel cannot identify a directory (fstat(2)).
     pub fn new(writable_by_others: &[Directory], roots: &[Directory]) -> Result<Self> {
-        Ok(Self { writable_by_others: identities(writable_by_others)?, roots: identities(roots)? })
+        let (writable_by_others, roots) = (identities(writable_by_others)?, identities(roots)?);
+        Ok(Self { writable_by_others, roots, owners: None })
+    }
+
+    /// No such directories are known, but a link is refused wherever it is, unless it belongs to root or to the caller:
+    /// another user may have made it, and would choose the target.
+    #[must_use]
+    pub fn without_links_of_others() -> Self {
+        let owners = Some([0, rustix::process::geteuid().as_raw()]);
+        Self { owners, ..Self::default() }
     }
 
     /// These regions, and more directories in which untrusted parties can write.
@@ -167,9 +178,13 @@ impl<'a> Walk<'a> {
             }
             found => found?,
         };
-        match FileType::from_raw_mode(fstat(&found)?.st_mode) {
+        let stat = fstat(&found)?;
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => self.enter(found).map(|()| None),
             FileType::Symlink if is_writable_by_others => Err(Cause::Link),
+            FileType::Symlink if self.regions.owners.is_some_and(|owners| !owners.contains(&stat.st_uid)) => {
+                Err(Cause::LinkOfOther)
+            }
             FileType::Symlink => self.follow(&found).map(|()| None),
             _ if self.ahead.is_empty() => Ok(Some(Located { handle: found, is_writable_by_others })),
             _ => Err(Errno::NOTDIR.into()),

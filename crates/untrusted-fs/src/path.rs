@@ -1,6 +1,6 @@
 //! Opens files by trusted paths whose content may be untrusted.
 
-use crate::{Cause, Directory, Error, Links, Result, kind_name, read_bounded, reopen};
+use crate::{Cause, Directory, Error, Links, Regions, Result, kind_name, read_bounded, reopen};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::fs::File;
@@ -47,6 +47,23 @@ pub fn open_in_its_directory(path: impl AsRef<Path>) -> Result<Option<File>> {
     }
 }
 
+/// Opens a regular file or a block device, to read and to change its content, by a path on which other users may have
+/// put links: those are refused.
+///
+/// # Errors
+/// When there is nothing, what is there is neither, a link on the path belongs to another user, or the file cannot be
+/// written to.
+pub fn open_to_change(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    let whole = std::path::absolute(path).map_err(|error| Error::new(path, Cause::Io(error)))?;
+    let found = Regions::without_links_of_others().locate(whole)?.handle;
+    let of_path = |errno| Error::new(path, errno);
+    match FileType::from_raw_mode(fstat(&found).map_err(of_path)?.st_mode) {
+        FileType::RegularFile | FileType::BlockDevice => reopen(&found, OFlags::RDWR).map_err(of_path),
+        other => Err(Error::new(path, Cause::NotRegular(kind_name(other)))),
+    }
+}
+
 /// Opens an existing device, pipe, file or descriptor in `/proc`, to write to it in place. A disk in use is an error
 /// (`O_EXCL`); writes to a file append.
 ///
@@ -79,6 +96,29 @@ fn open_kind(path: &Path, kind: FileType, refused: fn(&'static str) -> Cause) ->
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_of_another_user_is_not_followed_to_change_a_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [file, link, directory] = ["file", "link", "directory"].map(|name| scratch.path().join(name));
+        std::fs::write(&file, "text").unwrap();
+        symlink(&file, &link).unwrap();
+        symlink(scratch.path(), &directory).unwrap();
+        for path in [&file, &link, &directory.join("file")] {
+            assert_eq!(open_to_change(path).unwrap().metadata().unwrap().len(), 4);
+        }
+        assert!(open_to_change(scratch.path()).is_err());
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        for link in [&link, &directory] {
+            std::os::unix::fs::lchown(link, Some(65534), Some(65534)).unwrap();
+        }
+        for path in [&link, &directory.join("file")] {
+            let error = open_to_change(path).unwrap_err();
+            assert!(matches!(error.cause(), Cause::LinkOfOther), "{error}");
+        }
+    }
 
     #[test]
     fn only_regular_files_and_directories_are_opened() {

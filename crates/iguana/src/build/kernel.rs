@@ -64,20 +64,23 @@ impl Kernel {
         Ok(Self::of_version(&release, Some(modules)))
     }
 
-    /// The bootable file, after a check that it can be read.
-    pub(crate) fn readable_image(&self) -> Result<&Path> {
-        let image = self.image.as_deref().ok_or_else(|| {
+    /// The bootable file, open.
+    pub(crate) fn open_image(&self) -> Result<File> {
+        open(self.image()?)
+    }
+
+    fn image(&self) -> Result<&Path> {
+        self.image.as_deref().ok_or_else(|| {
             hinted(
                 format!("no bootable file of kernel `{}` found in `{BOOT}`", self.release),
                 "give its path with `--kernel FILE`",
             )
-        })?;
-        open(image).map(|_| image)
+        })
     }
 
     /// The content of the bootable file, which is checked again: another file may be in its place by now.
     pub(crate) fn read_image(&self) -> Result<Vec<u8>> {
-        let image = self.readable_image()?;
+        let image = self.image()?;
         let bytes = untrusted_fs::read_bounded(open(image)?, IMAGE_LIMIT)
             .with_context(|| format!("cannot read the kernel `{}`", image.display()))?;
         ensure!(!bytes.is_empty(), "the kernel `{}` is empty", image.display());

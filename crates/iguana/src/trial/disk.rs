@@ -1,13 +1,13 @@
 //! The disks of `iguana try`.
 
-use super::path_of;
+use crate::open_path;
 use crate::output;
 use anyhow::{Context, Result, ensure};
 use hint::{WithHint, hinted};
 use iguana_vm::{Disk, DiskFormat};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Prefixes that state a disk's format. Without one the format is raw.
@@ -23,13 +23,17 @@ const BACKING_FILE: std::ops::Range<usize> = 8..16;
 const FEATURES: std::ops::Range<usize> = 72..80;
 const EXTERNAL_DATA: u8 = 1 << 2;
 
+/// Permission bits (inode(7), `S_IWOTH` and `S_IWGRP`).
+const WRITABLE_BY_ALL: u32 = 0o002;
+const WRITABLE_BY_GROUP: u32 = 0o020;
+
 /// A disk of the virtual machine.
 #[derive(Debug)]
 pub(super) enum TrialDisk {
     /// Initially empty. The file has no name, so it disappears when this process ends, for whatever reason.
     Temporary(File),
-    /// A file or device of the user.
-    Own(Disk),
+    /// A file or device that the user named. It is kept open: another one may take its place.
+    Own(File, DiskFormat),
 }
 
 impl TrialDisk {
@@ -51,12 +55,17 @@ impl TrialDisk {
     fn file(text: &str) -> Result<Self> {
         let stated = FORMATS.iter().find_map(|(end, format)| Some((text.strip_suffix(end)?, *format)));
         let path = Path::new(stated.map_or(text, |(path, _)| path));
-        let header = header(path)
+        let file = untrusted_fs::open_to_change(path)
             .with_context(|| format!("cannot open the disk `{}`", path.display()))
             .hint("`--disk` takes a size such as `8G`, a file, or `FILE,format=qcow2`")?;
+        let mut header = Vec::new();
+        (&file).take(QCOW2_HEADER).read_to_end(&mut header)?;
         let is_qcow2 = header.starts_with(QCOW2_MAGIC);
         match stated {
-            Some((_, DiskFormat::Qcow2)) => refuse_other_files(path, &header)?,
+            Some((_, DiskFormat::Qcow2)) => {
+                refuse_foreign(path, &file.metadata()?)?;
+                refuse_other_files(path, &header)?;
+            }
             None if is_qcow2 => output::note(format_args!(
                 "warning: using `{0}` as a raw disk although it looks like qcow2: if it is, write \
                  `{0},format=qcow2`",
@@ -64,26 +73,31 @@ impl TrialDisk {
             )),
             _ => {}
         }
-        let is_stated = stated.is_some_and(|(_, format)| format == DiskFormat::Qcow2);
-        Ok(Self::Own(if is_stated { Disk::qcow2(path) } else { Disk::raw(path) }))
+        Ok(Self::Own(file, stated.map_or(DiskFormat::Raw, |(_, format)| format)))
     }
 
     pub(super) fn disk(&self) -> Disk {
         match self {
-            Self::Temporary(file) => Disk::raw(path_of(file)).throw_away(),
-            Self::Own(disk) => disk.clone(),
+            Self::Temporary(file) => Disk::raw(open_path::of(file)).throw_away(),
+            Self::Own(file, format) => Disk { format: *format, ..Disk::raw(open_path::of(file)) },
         }
     }
 }
 
-/// The first bytes of a disk, which is a file or a device.
-fn header(path: &Path) -> Result<Vec<u8>> {
-    let is_device = path.metadata()?.file_type().is_block_device();
-    let open =
-        || if is_device { untrusted_fs::open_block_device(path) } else { untrusted_fs::open_file(path) };
-    let mut header = Vec::new();
-    open()?.take(QCOW2_HEADER).read_to_end(&mut header)?;
-    Ok(header)
+/// Fails for a file that another user may change: after the check of its header it could name other files.
+fn refuse_foreign(path: &Path, found: &Metadata) -> Result<()> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let is_writable = |group_of_file| {
+        found.mode() & WRITABLE_BY_ALL != 0 || found.mode() & WRITABLE_BY_GROUP != 0 && group_of_file != group
+    };
+    if (found.uid() == user || found.uid() == 0) && !is_writable(found.gid()) {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(hinted(
+        format!("other users can change the disk `{shown}`, and so let it refer to files of this machine"),
+        "if you trust them, copy it to a file that only you can write to",
+    ))
 }
 
 /// Fails for a disk whose content is partly or entirely in another file of the host.
@@ -149,16 +163,41 @@ mod tests {
         let path = directory.path().join("disk");
         let text = path.to_str().unwrap();
         std::fs::write(&path, qcow2(3, 1, 0)).unwrap();
+        let format = |stated: &str| TrialDisk::open(stated).unwrap().disk().format;
         for stated in [text.to_owned(), format!("{text},format=raw")] {
-            let disk = TrialDisk::open(&stated).unwrap().disk();
-            assert_eq!((disk.format, disk.path.as_path()), (DiskFormat::Raw, path.as_path()));
+            assert_eq!(format(&stated), DiskFormat::Raw);
         }
         std::fs::write(&path, qcow2(3, 0, 0)).unwrap();
-        let stated = TrialDisk::open(&format!("{text},format=qcow2")).unwrap().disk();
-        assert_eq!((stated.format, stated.path.as_path()), (DiskFormat::Qcow2, path.as_path()));
+        assert_eq!(format(&format!("{text},format=qcow2")), DiskFormat::Qcow2);
         std::fs::remove_file(&path).unwrap();
         let error = TrialDisk::open(text).unwrap_err().to_string();
         assert!(error.starts_with("cannot open the disk `"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_is_the_file_that_was_opened_and_not_behind_a_link_of_another_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, other] = ["disk", "other"].map(|name| directory.path().join(name));
+        std::fs::write(&path, qcow2(3, 0, 0)).unwrap();
+        std::fs::write(&other, "a file of root").unwrap();
+        let text = format!("{},format=qcow2", path.display());
+        let opened = TrialDisk::open(&text).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!(std::fs::read(opened.disk().path).unwrap(), qcow2(3, 0, 0));
+        let refused = |text: &str| format!("{:#}", TrialDisk::open(text).unwrap_err());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::symlink(&path, &other).unwrap();
+            std::os::unix::fs::lchown(&other, Some(65534), None).unwrap();
+            assert!(refused(other.to_str().unwrap()).contains("belongs to another user"));
+            std::fs::write(&path, qcow2(3, 0, 0)).unwrap();
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert!(refused(&text).contains("other users can change the disk"));
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
+        std::fs::write(&path, qcow2(3, 0, 0)).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(refused(&text).contains("other users can change the disk"));
+        assert!(TrialDisk::open(path.to_str().unwrap()).is_ok(), "its content is all that a raw disk has");
     }
 
     #[test]

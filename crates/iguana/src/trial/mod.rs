@@ -6,6 +6,7 @@ mod outcome;
 use crate::build;
 use crate::build::Recipe;
 use crate::failure::Exit;
+use crate::open_path;
 use crate::output;
 use anyhow::{Context, Result, ensure};
 use disk::TrialDisk;
@@ -13,8 +14,7 @@ use hint::WithHint;
 use iguana_vm::{Machine, Qemu, Serial};
 use outcome::{Events, Outcome};
 use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Sends the messages of the kernel and the workflow to the terminal.
 const CONSOLE: &str = "console=ttyS0";
@@ -57,7 +57,7 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<Exi
         Qemu::find().hint("it runs the virtual machine: install it with `apt install qemu-system-x86`")?;
     let disks = trial.disks.iter().map(|disk| TrialDisk::open(disk)).collect::<Result<Vec<_>>>()?;
     let kernel = recipe.kernel()?;
-    let image = kernel.readable_image()?;
+    let image = kernel.open_image()?;
     let built = build::make(&kernel, recipe, Some(workflow), |line| output::note(line))?;
     for fact in &built.facts {
         output::note(fact);
@@ -66,13 +66,13 @@ pub(crate) fn run(recipe: &Recipe, workflow: &Path, trial: &Trial) -> Result<Exi
     initrd.write_all(&built.bytes).context("cannot write the initrd to a temporary file")?;
     let events = Events::receive()?;
     let machine = Machine {
-        initrd: Some(path_of(&initrd)),
+        initrd: Some(open_path::of(&initrd)),
         append: trial.command_line(),
         memory_mib: trial.memory_mib,
         disks: disks.iter().map(TrialDisk::disk).collect(),
         serial: Serial::Terminal,
         extra: events.arguments().into(),
-        ..Machine::new(image)
+        ..Machine::new(open_path::of(&image))
     };
     output::note(format_args!(
         "starting the virtual machine ({}); Ctrl-A X ends it",
@@ -104,11 +104,6 @@ impl Trial {
         options.extend(self.append.split_whitespace().map(ToOwned::to_owned));
         options.join(" ")
     }
-}
-
-/// A path to an unnamed temporary file or a pipe, which QEMU can open as long as this process lives.
-fn path_of(file: &impl AsRawFd) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
 
 /// Parses `--memory`.

@@ -3,7 +3,7 @@
 //! A guest may send anything. Its events are read while it runs, so that neither a file nor memory collects them, and
 //! only the parts of the outcome are kept, up to [`LIMIT`].
 
-use super::path_of;
+use crate::open_path;
 use crate::output;
 use anyhow::{Context, Result, anyhow};
 use events::{Event, Outcome as Ended, Record, Seconds};
@@ -74,7 +74,7 @@ impl Events {
     /// QEMU's arguments for the port from which they come.
     pub(super) fn arguments(&self) -> [OsString; 6] {
         let mut file = OsString::from("file,id=events,path=");
-        file.push(path_of(&self.port));
+        file.push(open_path::of(&self.port));
         let port = format!("virtserialport,chardev=events,name={}", events::PORT);
         ["-device".into(), "virtio-serial-pci".into(), "-chardev".into(), file, "-device".into(), port.into()]
     }
