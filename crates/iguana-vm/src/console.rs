@@ -14,6 +14,17 @@ use std::time::{Duration, Instant};
 /// Lines of the console in the error of a failed wait.
 const LINES_SHOWN: usize = 30;
 
+/// Words of a kernel that found its timer dead, before it had started anything: an emulated machine loses the ticks that
+/// it waits for when its host is overloaded (Linux, `arch/x86/kernel/apic/io_apic.c`, `check_timer`).
+const STALLED_AT_START: &str = "IO-APIC + timer doesn't work";
+
+/// Why a wait failed.
+const ENDED: &str = "the machine ended before its console showed";
+
+/// Said in the console of a machine that was started again.
+const STARTED_AGAIN: &str =
+    "(the kernel of the last start found no timer, because this host is overloaded; started once more)\n";
+
 /// Whether the console is also shown to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
@@ -24,7 +35,13 @@ pub enum Echo {
 }
 
 /// A running machine whose serial console is read and written here. Dropping it ends the machine.
+///
+/// A machine whose kernel ends at once because it gets no timer interrupts is started once more: nothing has run
+/// in it. Its console then begins with a line that says so.
 pub struct Console {
+    command: Command,
+    echo: Echo,
+    was_started_again: bool,
     machine: Child,
     keys: ChildStdin,
     heard: Arc<SharedTranscript>,
@@ -34,13 +51,11 @@ pub struct Console {
 }
 
 /// State shared between the reading threads and the waiting one.
-#[derive(Default)]
 struct SharedTranscript {
     state: Mutex<ConsoleState>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct ConsoleState {
     transcript: Transcript,
     /// Number of threads that have reached the end: one for the console, one for QEMU's own messages.
@@ -57,20 +72,26 @@ impl Console {
     /// Runs `command`, whose standard input and output are a serial line. Every line is written to `log`.
     pub(crate) fn start(mut command: Command, log: &Path, echo: Echo) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
-        let errors = file.try_clone().context("cannot duplicate the log's descriptor")?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let program = command.get_program().to_owned();
-        let start = Instant::now();
-        let mut machine = command.spawn().with_context(|| format!("cannot run `{}`", program.display()))?;
-        let pid = machine.id();
-        let keys = machine.stdin.take().context("QEMU has no standard input")?;
-        let said = machine.stdout.take().context("QEMU has no standard output")?;
-        let complaints = machine.stderr.take().context("QEMU has no standard error")?;
-        let heard = Arc::<SharedTranscript>::default();
-        let clock = Clock { start, pid };
-        listen(said, Arc::clone(&heard), clock, file, echo);
-        listen(complaints, Arc::clone(&heard), clock, errors, echo);
-        Ok(Self { machine, keys, heard, place: Position::default(), log: log.to_owned() })
+        let (machine, keys, heard) = spawn(&mut command, file, echo, Transcript::default())?;
+        let (place, log) = (Position::default(), log.to_owned());
+        Ok(Self { command, echo, was_started_again: false, machine, keys, heard, place, log })
+    }
+
+    /// Whether the machine, which has ended, stalled at its start and was started once more.
+    fn starts_again(&mut self) -> Result<bool> {
+        let has_stalled = self.lines().iter().any(|line| line.text.contains(STALLED_AT_START));
+        if self.was_started_again || !has_stalled {
+            return Ok(false);
+        }
+        self.machine.wait().context("cannot wait for QEMU")?;
+        let mut file = File::options().append(true).open(&self.log)?;
+        write!(file, "{STARTED_AGAIN}")?;
+        let mut transcript = Transcript::default();
+        transcript.push(STARTED_AGAIN.as_bytes(), Moment::default());
+        (self.machine, self.keys, self.heard) = spawn(&mut self.command, file, self.echo, transcript)?;
+        (self.place, self.was_started_again) = (Position::default(), true);
+        Ok(true)
     }
 
     /// Waits at most `timeout` until the console prints `pattern` after the last match. The line need not be
@@ -83,6 +104,7 @@ impl Console {
     pub fn expect_any(&mut self, patterns: &[&str], timeout: Duration) -> Result<(usize, Line)> {
         let found = match self.wait_for(patterns, Instant::now() + timeout) {
             Ok(found) => found,
+            Err(ENDED) if self.starts_again()? => return self.expect_any(patterns, timeout),
             Err(why) => bail!(self.report(&format!(
                 "{why} `{}` within {} s",
                 patterns.join("` or `"),
@@ -102,7 +124,7 @@ impl Console {
             }
             place = state.transcript.searched(place);
             if state.is_complete() {
-                return Err("the machine ended before its console showed");
+                return Err(ENDED);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -134,6 +156,9 @@ impl Console {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(state);
+        if self.starts_again()? {
+            return self.wait_exit(timeout);
+        }
         self.machine.wait().context("cannot wait for QEMU")
     }
 
@@ -176,6 +201,28 @@ impl Drop for Console {
         self.machine.kill().ok();
         self.machine.wait().ok();
     }
+}
+
+/// Starts the machine, and the threads that add to `transcript` and `log` what it says.
+fn spawn(
+    command: &mut Command,
+    log: File,
+    echo: Echo,
+    transcript: Transcript,
+) -> Result<(Child, ChildStdin, Arc<SharedTranscript>)> {
+    let errors = log.try_clone().context("cannot duplicate the log's descriptor")?;
+    let start = Instant::now();
+    let program = command.get_program().to_owned();
+    let mut machine = command.spawn().with_context(|| format!("cannot run `{}`", program.display()))?;
+    let keys = machine.stdin.take().context("QEMU has no standard input")?;
+    let said = machine.stdout.take().context("QEMU has no standard output")?;
+    let complaints = machine.stderr.take().context("QEMU has no standard error")?;
+    let state = Mutex::new(ConsoleState { transcript, ended: 0 });
+    let heard = Arc::new(SharedTranscript { state, changed: Condvar::new() });
+    let clock = Clock { start, pid: machine.id() };
+    listen(said, Arc::clone(&heard), clock, log, echo);
+    listen(complaints, Arc::clone(&heard), clock, errors, echo);
+    Ok((machine, keys, heard))
 }
 
 /// Determines the time of each line.
@@ -272,6 +319,21 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(30));
         assert!(error.starts_with("the machine ended before its console showed `a` or `b`"), "{error}");
         assert!(error.contains("no such disk"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_that_stalls_at_its_start_is_started_once_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("stalled");
+        let (mut console, _directory) = console(&format!(
+            "echo \"Kernel panic: IO-APIC + timer doesn't work!\"; [ -e {0} ] && echo up; : > {0}; exit 1",
+            mark.display()
+        ));
+        console.expect("up", SOON).unwrap();
+        assert_eq!(console.wait_exit(SOON).unwrap().code(), Some(1));
+        assert!(console.lines()[0].text.contains("started once more"), "{:?}", console.lines());
+        let log = std::fs::read_to_string(console.log()).unwrap();
+        assert_eq!(log.matches("Kernel panic").count(), 2, "{log}");
     }
 
     #[test]
