@@ -284,12 +284,12 @@ fn machine_readable_findings_have_lines_and_columns() {
     };
     let document = json(&run("json"));
     assert_eq!(document["files"][1], serde_json::json!({ "file": "../valid/smallest.yaml", "findings": [] }));
-    let finding = &document["files"][0]["findings"][1];
+    let finding = &document["files"][0]["findings"][2];
     let place = ["line", "column", "end_line", "end_column"].map(|key| finding[key].as_u64().unwrap());
     assert_eq!((place, &finding["rule"]), ([5, 45, 5, 50], &Value::from("name")));
     let sarif = json(&run("sarif"));
     assert_eq!((&sarif["version"], sarif["runs"].as_array().unwrap().len()), (&Value::from("2.1.0"), 1));
-    let result = &sarif["runs"][0]["results"][1];
+    let result = &sarif["runs"][0]["results"][2];
     assert_eq!((&result["ruleId"], &result["level"]), (&Value::from("name"), &Value::from("error")));
     let location = &result["locations"][0]["physicalLocation"];
     assert_eq!(location["artifactLocation"]["uri"], "wide-letters.yaml");
@@ -297,7 +297,7 @@ fn machine_readable_findings_have_lines_and_columns() {
     let github = said(&run("github"));
     let expected = "::error file=wide-letters.yaml,line=5,col=45,endLine=5,endColumn=50,title=name::\
                     unknown variable `C`%0Ahint: define it in `env:`";
-    assert_eq!(github.lines().nth(1), Some(expected));
+    assert_eq!(github.lines().nth(2), Some(expected));
 }
 
 #[test]

@@ -116,6 +116,17 @@ impl ProgramExit {
         matches!(self, Self::With(0) | Self::AskedFor { may_hand_over: true, .. })
     }
 
+    /// The exit status as a shell reports it; `None` if the program did not end by itself, or its end is unknown.
+    pub fn status(self) -> Option<u8> {
+        match self {
+            Self::With(status) | Self::OutOfMemory { status, .. } | Self::TooManyProcesses { status, .. } => {
+                Some(status)
+            }
+            Self::Killed(signal) => u8::try_from(128 + signal).ok(),
+            Self::AskedFor { .. } | Self::InitSilent | Self::TimedOut { .. } | Self::Stopped { .. } => None,
+        }
+    }
+
     /// The hint, for causes that the program itself does not report.
     pub fn remedy(self) -> Option<&'static str> {
         match self {

@@ -39,7 +39,7 @@ pub use model::{
     Action, Container, Credentials, Env, Image, Ipc, Job, Limits, OnFailure, Ready, Restart, Service, Sign,
     Spanned, Step, Workflow,
 };
-pub use names::MACHINE;
+pub use names::{MACHINE, NEEDED};
 pub use nearest::nearest;
 pub use plan::Plan;
 pub use volume::{Volume, VolumeSource};

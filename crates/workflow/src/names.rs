@@ -8,6 +8,9 @@ use yaml_tree::document::Node;
 /// The keys of the `machine` context.
 pub const MACHINE: &[&str] = &["uuid", "serial", "mac", "hostname", "arch", "vendor", "product", "memory"];
 
+/// The keys of a job in the `needs` context.
+pub const NEEDED: &[&str] = &["result", "outputs", "outcome", "step", "exit-status", "reason"];
+
 /// The outputs of each job by its id; `None` for a job that does not declare them.
 pub(super) type DeclaredOutputs<'a> = HashMap<&'a str, Option<Vec<&'a str>>>;
 
@@ -18,6 +21,8 @@ pub(super) struct Names<'a> {
     pub(super) env: Rc<[&'a str]>,
     /// The jobs that this one needs.
     pub(super) needs: Rc<[&'a str]>,
+    /// Whether an earlier step may have set further variables.
+    pub(super) env_is_open: bool,
     /// The steps before this one; `None` outside of steps.
     pub(super) steps: Option<&'a [&'a str]>,
     pub(super) outputs: &'a DeclaredOutputs<'a>,
@@ -56,6 +61,7 @@ impl<'a> Names<'a> {
         match (context.as_str(), &parts[1..]) {
             ("env" | "machine" | "cmdline" | "needs", []) => Ok(()),
             ("steps", []) if self.steps.is_some() => Ok(()),
+            ("env", [_, ..]) if self.env_is_open => Ok(()),
             ("env", [name, ..]) => one_of("unknown variable", name, &self.env, "define it in `env:`"),
             ("machine", [name, ..]) => one_of("unknown fact of the machine", name, MACHINE, ""),
             ("cmdline", _) => Ok(()),
@@ -99,7 +105,10 @@ impl<'a> Names<'a> {
 
     fn check_result(&self, job: &str, rest: &[&str]) -> Result<(), (String, String)> {
         let [key, rest @ ..] = rest else { return Ok(()) };
-        one_of("a needed job has no", key, &["result", "outputs"], "")?;
+        one_of("a needed job has no", key, NEEDED, "")?;
+        if !key.eq_ignore_ascii_case("outputs") {
+            return Ok(());
+        }
         let declared = self.outputs.iter().find(|(id, _)| id.eq_ignore_ascii_case(job));
         match (rest.first(), declared) {
             (Some(output), Some((_, Some(declared)))) => {

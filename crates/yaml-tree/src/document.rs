@@ -77,6 +77,12 @@ pub enum ScalarType {
     Text,
 }
 
+impl Key {
+    fn used_at(&self, span: &Range<usize>) -> Rc<Self> {
+        Rc::new(Self { name: self.name.clone(), span: span.clone() })
+    }
+}
+
 impl Content {
     fn own_weight(&self) -> usize {
         match self {
@@ -194,6 +200,19 @@ impl Node {
             Content::List(items) => items,
             _ => &[],
         }
+    }
+
+    /// A copy for an alias: every part of it has the span of the alias, because a finding belongs to the place of use.
+    fn used_at(&self, span: &Range<usize>) -> Rc<Self> {
+        let content = match &self.content {
+            Content::Scalar(scalar) => Content::Scalar(scalar.clone()),
+            Content::List(items) => Content::List(items.iter().map(|item| item.used_at(span)).collect()),
+            Content::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| (key.used_at(span), value.used_at(span)));
+                Content::Map(entries.collect())
+            }
+        };
+        Rc::new(Self { span: span.clone(), content, weight: self.weight })
     }
 
     /// The kind of the node, for messages.
@@ -378,7 +397,8 @@ impl<'a> Reader<'a> {
             return Err(Aborted);
         };
         self.count(node.weight, span)?;
-        Ok(node)
+        self.findings.note_alias(span, &node.span);
+        Ok(node.used_at(span))
     }
 
     fn check_tag(&mut self, tag: Option<&Tag>, span: &Range<usize>) {

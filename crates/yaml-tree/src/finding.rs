@@ -160,6 +160,10 @@ pub struct Findings {
     /// Errors are kept apart from other findings, so that notes cannot displace them.
     errors: Vec<Finding>,
     others: Vec<Finding>,
+    /// Those of aliases that were left out because they are shown where their anchor is.
+    repeated: Vec<Finding>,
+    /// The spans of each alias and of the node that it refers to, in the order of the document.
+    aliases: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl Findings {
@@ -183,14 +187,45 @@ impl Findings {
         message: String,
         hint: Option<String>,
     ) {
+        let (message, hint) = (readable(&message), hint.as_deref().map(readable));
+        let finding = Finding { severity, rule, message, span: span.clone(), hint };
         let kept = match severity {
+            _ if self.is_repeated(&finding) => &mut self.repeated,
             Severity::Error => &mut self.errors,
             Severity::Warning | Severity::Note => &mut self.others,
         };
         if kept.len() < MOST {
-            let (message, hint) = (readable(&message), hint.as_deref().map(readable));
-            kept.push(Finding { severity, rule, message, span: span.clone(), hint });
+            kept.push(finding);
         }
+    }
+
+    /// Notes that the alias at `used` refers to the node at `defined`. Aliases come in the order of the document.
+    pub(crate) fn note_alias(&mut self, used: &Range<usize>, defined: &Range<usize>) {
+        self.aliases.push((used.clone(), defined.clone()));
+    }
+
+    /// Whether the finding is about an alias, and was added before: for the same alias, or where its anchor is.
+    fn is_repeated(&self, finding: &Finding) -> bool {
+        let is_of_alias = self.definition(&finding.span).is_some();
+        is_of_alias && (self.all().any(|other| other == finding) || self.is_at_anchor(finding))
+    }
+
+    /// Whether the finding is about an alias, and the same was found in the node that it refers to.
+    fn is_at_anchor(&self, finding: &Finding) -> bool {
+        let Some(defined) = self.definition(&finding.span) else { return false };
+        let is_inside = |span: &Range<usize>| defined.start <= span.start && span.end <= defined.end;
+        let is_same = |other: &Finding| other.rule == finding.rule && other.message == finding.message;
+        self.all().any(|other| is_inside(&other.span) && is_same(other))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Finding> {
+        self.errors.iter().chain(&self.others).chain(&self.repeated)
+    }
+
+    /// The node that the alias with this span refers to.
+    fn definition(&self, span: &Range<usize>) -> Option<&Range<usize>> {
+        let at = self.aliases.partition_point(|(used, _)| used.start < span.start);
+        self.aliases.get(at).filter(|(used, _)| used == span).map(|(_, defined)| defined)
     }
 
     /// Whether the limit of errors is reached.
@@ -206,10 +241,10 @@ impl Findings {
 
     /// The findings in the order of the document.
     #[must_use]
-    pub fn into_sorted(mut self) -> Vec<Finding> {
+    pub fn into_sorted(self) -> Vec<Finding> {
         let may_be_more = self.are_enough() || self.others.len() >= MOST;
-        let mut findings = self.errors;
-        findings.append(&mut self.others);
+        let kept = self.errors.iter().chain(&self.others);
+        let mut findings: Vec<Finding> = kept.filter(|one| !self.is_at_anchor(one)).cloned().collect();
         findings.sort_by_key(|finding| (finding.span.start, finding.severity));
         findings.extend(may_be_more.then(|| Finding {
             severity: Severity::Note,

@@ -22,8 +22,8 @@ use hint::hinted;
 use images::Pulled;
 use indexmap::IndexMap;
 use job_output::JobOutput;
-use runtime::{Program, Runtime};
-use scope::{JobResult, Outcome, Scope, StringMap};
+use runtime::{Program, ProgramExit, Runtime};
+use scope::{JobFailure, JobResult, Outcome, Scope, StringMap};
 use services::{Service, ServiceFailureSignal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,32 +100,35 @@ impl Runner<'_> {
         if !scope.allows(job.condition.as_ref()) {
             let why = Text::of(self.why_skipped(job, &ancestors));
             self.report.tell(job_end(id, Outcome::Skipped, None, Some(why)));
-            self.note(id, Outcome::Skipped, StringMap::new(), ancestors);
+            self.note(id, Outcome::Skipped, None, StringMap::new(), ancestors);
             return None;
         }
         let scope = scope.with_env(&job.env);
         let name = job.name.as_ref().map(|name| Text::of(name.evaluate(&scope)));
         self.report.tell(Event::JobBegin { job: Text::of(id), name });
         let report = self.report;
-        let mut written = StringMap::new();
+        let mut attempt = Attempt::default();
         let ended = images::resolved(job, &scope).at(Stage::Image).and_then(|job| {
             let is_last = || false;
             attempts(&job.limits, is_last, &format!("job {id}"), report, || {
-                self.run_job(id, &job, &scope, &mut written)
+                attempt = Attempt::default();
+                self.run_job(id, &job, &scope, &mut attempt)
             })
         });
         let Err(failure) = ended else {
-            self.note(id, Outcome::Success, written, ancestors);
+            self.note(id, Outcome::Success, None, attempt.outputs, ancestors);
             return None;
         };
+        let reason = format!("{:#}", failure.error);
+        let failed = Some(JobFailure { reason, step: attempt.failed_step, exit_status: attempt.exit_status });
         let why = Text::of(format_args!("{:#}", failure.error));
         report.tell(job_end(id, Outcome::Failure, None, Some(why)));
         if job.continue_on_error {
             report.say(format_args!("job {id}: continuing (continue-on-error)"));
-            self.note(id, Outcome::Success, written, ancestors);
+            self.note(id, Outcome::Success, failed, attempt.outputs, ancestors);
             return None;
         }
-        self.note(id, Outcome::Failure, written, ancestors);
+        self.note(id, Outcome::Failure, failed, attempt.outputs, ancestors);
         Some(failure.of_job(id))
     }
 
@@ -145,14 +148,14 @@ impl Runner<'_> {
 
     fn scope_of(&self, job: &Job, ancestors: &[String]) -> Scope {
         let needs = job.needs.iter().filter_map(|need| self.results.get_key_value(&need.value));
-        let outcome = |id: &String| self.results.get(id).map(|result| result.outcome);
+        let outcome = |id: &String| self.results.get(id).map(|result| result.conclusion);
         let outcomes: Vec<Outcome> = ancestors.iter().filter_map(outcome).collect();
         self.scope.with_needs(needs, &outcomes)
     }
 
     fn why_skipped(&self, job: &Job, ancestors: &[String]) -> String {
         let is_unmet =
-            |id: &&String| self.results.get(*id).is_some_and(|result| result.outcome != Outcome::Success);
+            |id: &&String| self.results.get(*id).is_some_and(|result| result.conclusion != Outcome::Success);
         match (ancestors.iter().find(is_unmet), &job.condition) {
             (Some(need), _) => format!("needs `{need}`"),
             (None, Some(condition)) => format!("`{}` is false", condition.source().trim()),
@@ -160,18 +163,19 @@ impl Runner<'_> {
         }
     }
 
-    fn note(&mut self, id: &str, outcome: Outcome, outputs: StringMap, ancestors: Vec<String>) {
-        self.results.insert(id.to_owned(), JobResult { outcome, outputs, ancestors });
+    fn note(
+        &mut self,
+        id: &str,
+        conclusion: Outcome,
+        failure: Option<JobFailure>,
+        outputs: StringMap,
+        ancestors: Vec<String>,
+    ) {
+        self.results.insert(id.to_owned(), JobResult { conclusion, failure, outputs, ancestors });
     }
 
     /// Pulls images, starts services, runs the job, and stops the services.
-    fn run_job(
-        &mut self,
-        id: &str,
-        job: &Job,
-        scope: &Scope,
-        written: &mut StringMap,
-    ) -> Result<(), Failure> {
+    fn run_job(&mut self, id: &str, job: &Job, scope: &Scope, attempt: &mut Attempt) -> Result<(), Failure> {
         self.pulled.settle(job, self.report);
         for container in job.containers() {
             self.setup.images.provide(container, scope, &mut self.pulled, self.report).at(Stage::Image)?;
@@ -185,7 +189,7 @@ impl Runner<'_> {
         let ended = match started {
             Ok(()) => {
                 let output = JobOutput::new(id, self.report);
-                let ended = self.run_attached(id, job, scope, &alarm, &output, written).at(Stage::Job);
+                let ended = self.run_attached(id, job, scope, &alarm, &output, attempt).at(Stage::Job);
                 ended.map_err(|failure| failure.with_output(output.last_lines()))
             }
             Err(error) => Err(error).at(Stage::Service),
@@ -232,7 +236,7 @@ impl Runner<'_> {
         scope: &Scope,
         alarm: &ServiceFailureSignal,
         output: &JobOutput,
-        written: &mut StringMap,
+        attempt: &mut Attempt,
     ) -> anyhow::Result<()> {
         alarm.check()?;
         // A job takes as long as its workflow allows, so the activity check must not apply.
@@ -248,17 +252,22 @@ impl Runner<'_> {
             let stdio = self.setup.terminal.stdio(own.tty, output);
             let program = containers::own_program(own, &scope, stdio);
             let ran = run_program(&container, &program, &deadline, alarm);
+            attempt.exit_status = ran.as_ref().ok().and_then(|ended| ended.status());
+            let ran = ran.and_then(steps::success);
             let read = outputs::read(container.step_files());
             // The outputs of a failed program count too, but its failure is what is reported.
-            *written = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
+            attempt.outputs = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
             ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
             let steps =
                 Steps { id, job, container: &container, pulled, setup, deadline, alarm, output, report };
-            let (scope, all, ran) = steps.run(&scope);
-            *written = outputs_of(job, &scope, all);
-            ran?;
+            let ended = steps.run(&scope);
+            attempt.outputs = outputs_of(job, &ended.scope, ended.outputs);
+            if let Some(failure) = ended.failure {
+                (attempt.failed_step, attempt.exit_status) = (Some(failure.step), failure.exit_status);
+                return Err(failure.error);
+            }
         }
         // Check again: a step that may fail hides the alarm, and it may have been raised while nothing waited.
         alarm.check()?;
@@ -273,17 +282,23 @@ fn run_program(
     program: &Program,
     deadline: &Deadline,
     alarm: &ServiceFailureSignal,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ProgramExit> {
     let limit = deadline.limit(None)?;
-    let ended = alarm.wait(container.run(program)?, limit)?;
-    if ended.is_success() {
-        return Ok(());
-    }
-    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the container's messages above")))
+    alarm.wait(container.run(program)?, limit)
 }
 
 fn job_end(id: &str, outcome: Outcome, seconds: Option<Seconds>, why: Option<Text>) -> Event {
     Event::JobEnd { job: Text::of(id), outcome: outcome.into(), seconds, why }
+}
+
+/// What one attempt at a job leaves for later jobs.
+#[derive(Debug, Default)]
+struct Attempt {
+    outputs: StringMap,
+    /// The first step that failed and was not allowed to: its ID, or else its number.
+    failed_step: Option<String>,
+    /// The exit status of the job's program, or of that step.
+    exit_status: Option<u8>,
 }
 
 /// The outputs that the job declares; all that were written if it declares none.

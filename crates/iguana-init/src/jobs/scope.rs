@@ -39,10 +39,49 @@ pub(super) type StringMap = IndexMap<String, String>;
 /// What other jobs see of a job.
 #[derive(Debug, Clone)]
 pub(super) struct JobResult {
-    pub(super) outcome: Outcome,
+    /// The outcome, except that an allowed failure counts as success.
+    pub(super) conclusion: Outcome,
+    /// What failed, if anything did, whether it was allowed to or not.
+    pub(super) failure: Option<JobFailure>,
     pub(super) outputs: StringMap,
     /// All jobs that it needed, directly or not.
     pub(super) ancestors: Vec<String>,
+}
+
+/// How a job failed, as later jobs see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct JobFailure {
+    /// The step that failed: its ID, or else its number from 1. `None` if the job has no steps, or failed before them.
+    pub(super) step: Option<String>,
+    /// The exit status of the program that failed; `None` if that is not what failed.
+    pub(super) exit_status: Option<u8>,
+    /// Why, as reported.
+    pub(super) reason: String,
+}
+
+/// Bytes of a reason in the `needs` context; the report has all of it.
+const REASON_LIMIT: usize = 4096;
+
+impl JobResult {
+    /// The value of `needs.ID`. What does not apply is null.
+    fn value(&self) -> Value {
+        let text = |text: &str| Value::Text(text.into());
+        let failure = self.failure.as_ref();
+        let outcome = if failure.is_some() { Outcome::Failure } else { self.conclusion };
+        let step = failure.and_then(|failure| failure.step.as_deref());
+        let status = failure.and_then(|failure| failure.exit_status);
+        let reason = failure.map(|failure| &failure.reason[..]);
+        let reason = reason.map(|reason| &reason[..reason.floor_char_boundary(REASON_LIMIT)]);
+        let entries = [
+            ("result", text(self.conclusion.word())),
+            ("outputs", map(&self.outputs)),
+            ("outcome", text(outcome.word())),
+            ("step", step.map_or(Value::Null, text)),
+            ("exit-status", status.map_or(Value::Null, |status| Value::Number(status.into()))),
+            ("reason", reason.map_or(Value::Null, text)),
+        ];
+        Value::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
 }
 
 /// What later steps see of a step.
@@ -88,11 +127,7 @@ impl Scope {
     ) -> Self {
         let mut scope = self.clone();
         for (id, result) in needs {
-            let entry = [
-                ("result".into(), Value::Text(result.outcome.word().into())),
-                ("outputs".into(), map(&result.outputs)),
-            ];
-            scope.needs.insert(id.clone(), Value::Map(IndexMap::from(entry)));
+            scope.needs.insert(id.clone(), result.value());
         }
         scope.succeeded = ancestors.iter().all(|outcome| *outcome == Outcome::Success);
         scope.failed = ancestors.contains(&Outcome::Failure);
@@ -168,7 +203,7 @@ mod tests {
 
     fn job(outcome: Outcome) -> JobResult {
         let outputs = StringMap::from([("disk".into(), "/dev/vda".into())]);
-        JobResult { outcome, outputs, ancestors: Vec::new() }
+        JobResult { conclusion: outcome, failure: None, outputs, ancestors: Vec::new() }
     }
 
     fn allows(scope: &Scope, condition: &str) -> bool {
@@ -182,6 +217,28 @@ mod tests {
             .with_needs([(&id, &result)].into_iter(), &[Outcome::Success]);
         assert!(allows(&scope, "needs.build.outputs.disk == '/dev/vda' && needs.build.result == 'success'"));
         assert!(!allows(&scope, "failure()"));
+    }
+
+    #[test]
+    fn a_job_sees_what_failed_even_if_it_was_allowed_to() {
+        let failure = JobFailure {
+            step: Some("format".into()),
+            exit_status: Some(32),
+            reason: "exit status 32".into(),
+        };
+        let (id, result) =
+            ("build".to_owned(), JobResult { failure: Some(failure), ..job(Outcome::Success) });
+        let scope = Scope::new(Value::Null, Value::Null)
+            .with_needs([(&id, &result)].into_iter(), &[Outcome::Success]);
+        assert!(allows(&scope, "needs.build.result == 'success' && needs.build.outcome == 'failure'"));
+        assert!(allows(&scope, "needs.build.step == 'format' && needs.build.exit-status == 32"));
+        assert!(allows(&scope, "contains(needs.build.reason, 'status 32')"));
+        let Value::Map(keys) = result.value() else { panic!("a map") };
+        assert!(keys.keys().eq(workflow::NEEDED.iter().copied()));
+        let result = job(Outcome::Success);
+        let scope = scope.with_needs([(&id, &result)].into_iter(), &[Outcome::Success]);
+        assert!(allows(&scope, "needs.build.outcome == 'success' && !needs.build.exit-status"));
+        assert!(allows(&scope, "needs.build.step == null && needs.build.reason == ''"));
     }
 
     #[test]

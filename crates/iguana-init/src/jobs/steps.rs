@@ -32,21 +32,20 @@ pub(super) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Runs the steps. Returns the scope after the last one, the outputs, and the first failure that was not allowed.
-    pub(super) fn run(&self, scope: &Scope) -> (Scope, StringMap, anyhow::Result<()>) {
+    /// Runs the steps.
+    pub(super) fn run(&self, scope: &Scope) -> EndedSteps {
         let mut scope = scope.within_job();
         let mut written = StringMap::new();
         let (mut failure, mut room) = (None, outputs::Room::default());
         for (number, step) in self.job.steps.iter().enumerate() {
             let inner = scope.with_env(&step.env);
             let title = self.title(number, step, &inner);
-            let (result, error) = self.step(number, step, &title, &inner, &mut room);
+            let (result, failed) = self.step(number, step, &title, &inner, &mut room);
             written.extend(result.outputs.clone());
             scope.add_step(step.id.as_deref(), &result);
-            let error = error.map(|error| error.context(format!("{title} failed")));
-            match (result.conclusion, error) {
-                (Outcome::Failure, error) => failure = failure.or(error),
-                (_, Some(error)) => {
+            match (result.conclusion, failed) {
+                (Outcome::Failure, failed) => failure = failure.or(failed),
+                (_, Some(StepFailure { error, .. })) => {
                     let going_on = "continuing (continue-on-error)";
                     self.report.say(format_args!("job {}: {error:#}; {going_on}", self.id));
                 }
@@ -56,7 +55,7 @@ impl Steps<'_> {
                 break;
             }
         }
-        (scope, written, failure.map_or(Ok(()), Err))
+        EndedSteps { scope, outputs: written, failure }
     }
 
     fn title(&self, number: usize, step: &Step, scope: &Scope) -> String {
@@ -78,7 +77,7 @@ impl Steps<'_> {
         title: &str,
         scope: &Scope,
         room: &mut outputs::Room,
-    ) -> (StepResult, Option<anyhow::Error>) {
+    ) -> (StepResult, Option<StepFailure>) {
         if !scope.allows(step.condition.as_ref()) {
             if step.condition.is_some() {
                 self.tell_end(number, title, events::Outcome::Skipped, None, None);
@@ -93,23 +92,29 @@ impl Steps<'_> {
             title: Text::of(title),
         });
         let label = format!("job {}: {title}", self.id);
-        let (mut written, before) = (StringMap::new(), *room);
+        let (mut written, mut exit_status, before) = (StringMap::new(), None, *room);
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
             let Acted { ran, written: read } = self.act(number, step, scope);
+            exit_status = ran.as_ref().ok().and_then(|ended| ended.status());
             // The outputs of a failed step count, as with GitHub, but its failure is what is reported.
             let read = read.and_then(|read| {
                 *room = before.after(&read)?;
                 Ok(read)
             });
             written = read.as_ref().cloned().unwrap_or_default();
-            ran.and(read.map(drop))
+            ran.and_then(success).and(read.map(drop))
         });
         let outcome = if ran.is_ok() { Outcome::Success } else { Outcome::Failure };
         let why = ran.as_ref().err().map(|error| Text::of(format_args!("{error:#}")));
         self.tell_end(number, title, outcome.into(), Some(start.elapsed().into()), why);
         let conclusion = if step.continue_on_error { Outcome::Success } else { outcome };
-        (StepResult { outcome, conclusion, outputs: written }, ran.err())
+        let failure = ran.err().map(|error| StepFailure {
+            step: step.id.clone().unwrap_or_else(|| (number + 1).to_string()),
+            exit_status,
+            error: error.context(format!("{title} failed")),
+        });
+        (StepResult { outcome, conclusion, outputs: written }, failure)
     }
 
     fn tell_end(
@@ -143,7 +148,7 @@ impl Steps<'_> {
                 Err(error) => (Err(error), Ok(StringMap::new())),
             },
         };
-        Acted { ran: ended.and_then(success), written }
+        Acted { ran: ended, written }
     }
 
     fn run_script(
@@ -213,15 +218,34 @@ impl Steps<'_> {
 
 /// What a step did, and the outputs that it wrote.
 struct Acted {
-    ran: anyhow::Result<()>,
+    ran: anyhow::Result<ProgramExit>,
     written: anyhow::Result<StringMap>,
 }
 
-fn success(ended: ProgramExit) -> anyhow::Result<()> {
+/// The end of all steps.
+pub(super) struct EndedSteps {
+    /// The scope after the last one.
+    pub(super) scope: Scope,
+    pub(super) outputs: StringMap,
+    /// The first failure that was not allowed.
+    pub(super) failure: Option<StepFailure>,
+}
+
+/// A step that failed.
+pub(super) struct StepFailure {
+    /// Its ID, or else its number from 1.
+    pub(super) step: String,
+    pub(super) exit_status: Option<u8>,
+    pub(super) error: anyhow::Error,
+}
+
+/// # Errors
+/// When the program failed.
+pub(super) fn success(ended: ProgramExit) -> anyhow::Result<()> {
     if ended.is_success() {
         return Ok(());
     }
-    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the step's messages above")))
+    Err(hinted(ended.to_string(), ended.remedy().unwrap_or("check the program's messages above")))
 }
 
 /// The beginning of a script's first line, short enough for a line of the console.

@@ -149,10 +149,30 @@ impl Expression {
         &self.syntax.names
     }
 
+    /// Its value if it is the same in every run: it uses no context and calls no status function.
+    #[must_use]
+    pub fn constant(&self) -> Option<Value> {
+        let is_constant = self.names().is_empty() && !self.asks_for_status();
+        is_constant.then(|| self.evaluate(&Nothing))
+    }
+
     /// Whether it calls `success()`, `failure()`, `always()` or `cancelled()`.
     #[must_use]
     pub fn asks_for_status(&self) -> bool {
         self.syntax.asks_for_status
+    }
+}
+
+/// The scope of an expression that uses nothing.
+struct Nothing;
+
+impl Scope for Nothing {
+    fn context(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn status(&self, _: Status) -> bool {
+        false
     }
 }
 
@@ -260,6 +280,21 @@ mod tests {
             ("false && !(cancelled())", true),
         ] {
             assert_eq!(Expression::parse(text).unwrap().asks_for_status(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_constant_is_known_before_the_run() {
+        for (text, expected) in [
+            ("true", Some(true)),
+            ("'' || contains('ab', 'B')", Some(true)),
+            ("${{ 1 == 2 }}", Some(false)),
+            ("always()", None),
+            ("true || needs.*.result", None),
+            ("env", None),
+        ] {
+            let constant = Expression::condition(text).unwrap().constant();
+            assert_eq!(constant.map(|value| value.is_true()), expected, "{text}");
         }
     }
 

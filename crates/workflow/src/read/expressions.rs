@@ -5,6 +5,7 @@ use crate::expression::{Expression, ExpressionError, Template};
 use crate::names::Names;
 use std::ops::Range;
 use yaml_tree::document::Node;
+use yaml_tree::finding::Severity;
 
 impl Reader<'_> {
     /// A text whose `${{ … }}` are evaluated at run time.
@@ -30,6 +31,7 @@ impl Reader<'_> {
         match Expression::condition(text) {
             Ok(expression) => {
                 self.check_names(node, text, &expression, 0, names);
+                self.check_constant(node, &expression);
                 Some(expression)
             }
             Err(error) => {
@@ -115,6 +117,7 @@ impl Reader<'_> {
         names: &Names<'_>,
     ) {
         for name in expression.names() {
+            self.used.note(&name.path);
             if self.findings.are_enough() {
                 return;
             }
@@ -123,6 +126,16 @@ impl Reader<'_> {
                 self.findings.error("name", &span, message, hint);
             }
         }
+    }
+
+    /// Reports a condition that has the same value in every run.
+    fn check_constant(&mut self, node: &Node, condition: &Expression) {
+        let Some(value) = condition.constant() else { return };
+        let (message, hint) = match value.is_true() {
+            true => ("this condition is always true", "remove it, or write what it depends on"),
+            false => ("this condition is always false", "remove what it is for, or write what it depends on"),
+        };
+        self.findings.add(Severity::Warning, "constant-if", &node.span, message.into(), Some(hint.into()));
     }
 
     /// The span of a part of a scalar in the document. Quotes, escapes and indentation shift the offsets, so the part

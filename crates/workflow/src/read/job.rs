@@ -1,5 +1,6 @@
 //! Jobs, services and steps.
 
+use super::name_rules::NameOf;
 use super::{Fields, Reader, env_names};
 use crate::duration;
 use crate::expression::Template;
@@ -71,7 +72,11 @@ impl Reader<'_> {
         let limits = self.limits(&fields);
         let steps = fields.get("steps").map(|node| node.items()).unwrap_or_default();
         let ids: Vec<&str> = steps.iter().filter_map(|step| id_of(step)).collect();
-        let after_steps = Names { steps: Some(&ids), ..inner.clone() };
+        let after_steps = Names {
+            steps: Some(&ids),
+            env_is_open: steps.iter().any(|step| may_set_variables(step)),
+            ..inner.clone()
+        };
         let mut steps = self.steps(steps, &ids, &inner, &defaults, limits.timeout);
         if let Some(container) = &container {
             steps.iter_mut().for_each(|step| step.inherit(container));
@@ -83,7 +88,7 @@ impl Reader<'_> {
             needs: needs.clone(),
             condition: fields.get("if").and_then(|node| self.condition(node, &names)),
             env: self.env(fields.get("env"), &names),
-            outputs: self.env(fields.get("outputs"), &after_steps),
+            outputs: self.named_templates(fields.get("outputs"), NameOf::Output, &after_steps),
             limits,
             continue_on_error: fields.is_true("continue-on-error"),
             steps,
@@ -201,8 +206,10 @@ impl Reader<'_> {
         let mut known = HashSet::new();
         let mut before = 0;
         let mut steps = Vec::new();
+        let mut env_is_open = false;
         for node in nodes {
-            let names = Names { steps: Some(&ids[..before]), ..names.clone() };
+            let names = Names { steps: Some(&ids[..before]), env_is_open, ..names.clone() };
+            env_is_open |= may_set_variables(node);
             if let Some(step) = self.step(node, &names, defaults) {
                 self.check_time(&step, node, most);
                 steps.push(step);
@@ -325,6 +332,12 @@ impl Step {
 
 fn id_of(step: &Node) -> Option<&str> {
     step.entries().iter().find(|(key, _)| key.name == "id").and_then(|(_, id)| id.text())
+}
+
+/// Whether a step writes to the file whose variables later steps have.
+fn may_set_variables(step: &Node) -> bool {
+    let script = step.entries().iter().find(|(key, _)| key.name == "run").and_then(|(_, run)| run.text());
+    script.is_some_and(|script| script.contains("GITHUB_ENV"))
 }
 
 fn retries(node: &Node) -> (u32, Duration) {

@@ -6,7 +6,9 @@
 mod container;
 mod expressions;
 mod job;
+mod name_rules;
 mod options;
+mod unused;
 
 use super::duration;
 use super::language::{SHARED, WORKFLOW};
@@ -14,8 +16,10 @@ use super::model::{Env, OnFailure, Workflow};
 use super::names::{Names, declared_outputs};
 use super::schema;
 use crate::OnFailurePolicy;
+use name_rules::{NameFault, NameOf};
 use std::rc::Rc;
 use timestamp::Timestamp;
+use unused::UsedOutputs;
 use yaml_tree::document::{Key, MapEntry, Node};
 use yaml_tree::finding::Findings;
 
@@ -29,13 +33,16 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
         findings.error("no-jobs", &jobs.span, "the workflow has no jobs", "add at least one to `jobs:`");
     }
     let outputs = declared_outputs(jobs);
-    let names = Names { env: Rc::new([]), needs: Rc::new([]), steps: None, outputs: &outputs };
-    let mut reader = Reader { text, findings };
+    let names =
+        Names { env: Rc::new([]), needs: Rc::new([]), env_is_open: false, steps: None, outputs: &outputs };
+    let mut reader = Reader { text, findings, used: UsedOutputs::default() };
     let env = reader.env(fields.get("env"), &names);
     let names = names.with_env(env_names(fields.get("env")));
     let defaults = reader.defaults(&job::Defaults::default(), fields.get("defaults"));
     let shared = fields.get("shared").map(|node| Fields::of(node, &SHARED));
     let shared_size = shared.and_then(|shared| shared.text("size"));
+    let read_jobs = jobs.entries().iter().map(|(id, node)| reader.job(id, node, &names, &defaults)).collect();
+    reader.note_unused_outputs(jobs);
     Workflow {
         name: fields.text("name"),
         serial: fields.text("serial").and_then(|text| text.parse().ok()),
@@ -44,7 +51,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
         on_failure: on_failure(fields.text("on-failure").as_deref()),
         state: fields.text("state"),
         shared_size: shared_size.and_then(|size| duration::bytes(&size)),
-        jobs: jobs.entries().iter().map(|(id, node)| reader.job(id, node, &names, &defaults)).collect(),
+        jobs: read_jobs,
     }
 }
 
@@ -62,6 +69,8 @@ fn on_failure(word: Option<&str>) -> OnFailure {
 struct Reader<'a> {
     text: &'a str,
     findings: &'a mut Findings,
+    /// The outputs of jobs that expressions use.
+    used: UsedOutputs,
 }
 
 impl Reader<'_> {
@@ -78,10 +87,15 @@ impl Reader<'_> {
     }
 
     fn env(&mut self, node: Option<&Rc<Node>>, names: &Names<'_>) -> Env {
+        self.named_templates(node, NameOf::Variable, names)
+    }
+
+    /// Texts with expressions by their names.
+    fn named_templates(&mut self, node: Option<&Rc<Node>>, name_of: NameOf, names: &Names<'_>) -> Env {
         let entries = node.map(|node| node.entries()).unwrap_or_default();
         let mut env = Env::new();
         for (key, value) in entries {
-            self.check_variable(key);
+            self.check_name(key, name_of);
             if let Some(value) = self.template(value, names) {
                 env.insert(key.name.clone(), value);
             }
@@ -89,10 +103,9 @@ impl Reader<'_> {
         env
     }
 
-    fn check_variable(&mut self, key: &Key) {
-        if key.name.is_empty() || key.name.contains(['=', '\0']) {
-            let message = format!("`{}` is not a valid variable name", key.name.escape_debug());
-            self.findings.error("env-name", &key.span, message, "use letters, digits and `_`");
+    fn check_name(&mut self, key: &Key, name_of: NameOf) {
+        if let Some(NameFault { severity, message, hint }) = name_of.fault(&key.name) {
+            self.findings.add(severity, "env-name", &key.span, message, Some(hint.into()));
         }
     }
 }

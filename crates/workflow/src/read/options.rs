@@ -1,6 +1,7 @@
 //! `container.options`, with the options of `docker create` and `podman create`.
 
 use super::Reader;
+use super::name_rules::{NameFault, NameOf};
 use crate::duration;
 use crate::expression::Template;
 use crate::model::{Container, Ipc};
@@ -253,6 +254,9 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
         "env" => {
             let (key, value) =
                 value.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("it must be `NAME=VALUE`")?;
+            if let Some(NameFault { severity: Severity::Error, message, .. }) = NameOf::Variable.fault(key) {
+                return Err(message);
+            }
             container.env.insert(key.to_owned(), Template::literal(value));
         }
         "ipc" => container.ipc = ipc(value)?,
