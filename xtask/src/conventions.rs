@@ -10,6 +10,7 @@ use iguana_lab::{cached, program, python, source_tree};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates from the bottom up. A crate may use those on earlier lines, and none on its own line.
@@ -53,7 +54,9 @@ const ABOUT_TERMS: &[&str] = &["docs/internals/", "bench/results/", "typos.toml"
 
 /// Checks every rule; the first violation ends it.
 pub(crate) fn check() -> Result<()> {
-    crates_depend_downwards()?;
+    let packages = packages()?;
+    crates_depend_downwards(&packages)?;
+    dependencies_are_used(&packages)?;
     modules_depend_downwards()?;
     files_are_short()?;
     front_pages_are_complete()?;
@@ -81,26 +84,31 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Package {
     name: String,
+    manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
 }
 
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
+    /// Its name in this crate, if that differs.
+    rename: Option<String>,
     /// `dev` or `build`; `None` for an ordinary dependency.
     kind: Option<String>,
 }
 
-fn crates_depend_downwards() -> Result<()> {
+/// The crates of this workspace.
+fn packages() -> Result<Vec<Package>> {
     let text = process::run(&mut cargo(&["metadata", "--locked", "--no-deps", "--format-version=1"]), QUICK)?;
     let metadata: Metadata = serde_json::from_str(&text).context("cargo's metadata")?;
+    Ok(metadata.packages)
+}
+
+fn crates_depend_downwards(packages: &[Package]) -> Result<()> {
     let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
-    let of_ours: BTreeMap<&str, usize> = metadata
-        .packages
-        .iter()
-        .filter_map(|package| Some((&*package.name, layer(&package.name)?)))
-        .collect();
-    for package in &metadata.packages {
+    let of_ours: BTreeMap<&str, usize> =
+        packages.iter().filter_map(|package| Some((&*package.name, layer(&package.name)?))).collect();
+    for package in packages {
         let Some(here) = of_ours.get(&*package.name) else {
             bail!(
                 "the crate `{}` has no layer\n  hint: add it to `LAYERS` in xtask/src/conventions.rs",
@@ -115,6 +123,41 @@ fn crates_depend_downwards() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An unused dependency delays a crate in each build, and is an arrow of the map in ARCHITECTURE.md that nothing explains.
+fn dependencies_are_used(packages: &[Package]) -> Result<()> {
+    let mut unused = Vec::new();
+    for package in packages {
+        let directory = package.manifest_path.parent().context("a manifest has a directory")?;
+        let (tests, code): (Vec<_>, Vec<_>) =
+            sources(directory)?.into_iter().partition(|(file, _)| file.contains("tests"));
+        for dependency in &package.dependencies {
+            let name = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");
+            let for_tests = if dependency.kind.is_some() { &*tests } else { &[] };
+            if !code.iter().chain(for_tests).any(|(_, text)| names_crate(text, &name)) {
+                unused.push(format!("{}: `{}`", package.name, dependency.name));
+            }
+        }
+    }
+    ensure!(unused.is_empty(), "these crates do not use a dependency of theirs:\n  {}", unused.join("\n  "));
+    Ok(())
+}
+
+/// The paths below the directory of a crate, and the texts, of its source files.
+fn sources(directory: &Path) -> Result<Vec<(String, String)>> {
+    let listed = process::run(git().current_dir(directory).args(["ls-files", "--", "*.rs"]), QUICK)?;
+    let read = |file: &str| Ok((file.to_owned(), fs::read_to_string(directory.join(file))?));
+    listed.lines().filter(|file| directory.join(file).exists()).map(read).collect()
+}
+
+/// Whether code has the name of a crate as the beginning of a path, or imports it.
+fn names_crate(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        let is_whole = !before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+        is_whole && (after.starts_with("::") || (before.ends_with("use ") && after.starts_with([';', ' '])))
+    })
 }
 
 fn modules_depend_downwards() -> Result<()> {
@@ -222,8 +265,21 @@ mod tests {
 
     #[test]
     fn modules_and_crates_depend_downwards() {
-        crates_depend_downwards().unwrap();
+        crates_depend_downwards(&packages().unwrap()).unwrap();
         modules_depend_downwards().unwrap();
+    }
+
+    #[test]
+    fn every_dependency_is_used() {
+        dependencies_are_used(&packages().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_crate_is_found_where_it_is_named() {
+        assert!(names_crate("let header = tar::Header::new();", "tar"));
+        assert!(names_crate("use libc;\n", "libc"));
+        assert!(!names_crate("let start = start_tar::new(); // tar, tar::", "tar2"));
+        assert!(!names_crate("my_tar::new(); tar.read();", "tar"));
     }
 
     #[test]
