@@ -1,24 +1,24 @@
 //! Interfaces, addresses and routes by rtnetlink(7).
 
+mod request;
+
 use anyhow::Context as _;
 use dhcp::Route;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use libc::{IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, IFF_UP, IFLA_MTU, NLM_F_CREATE, NLM_F_REPLACE};
+use libc::{RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY};
+use libc::{RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use request::{Request, RouteHeader};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
+/// The origin of a route, and that its router is on the link even if no address says so: linux/rtnetlink.h.
+const RTPROT_DHCP: u8 = 16;
+const RTNH_F_ONLINK: u32 = 4;
 /// The metric of a route is this plus the interface's index, so that interfaces do not replace each other's routes.
 const ROUTE_METRIC: u32 = 100;
 
@@ -36,19 +36,12 @@ impl Netlink {
     }
 
     pub(super) fn set_up(&mut self, index: u32) -> io::Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        self.request(RouteNetlinkMessage::SetLink(message), 0)
+        self.send(Request::of_link(index, IFF_UP))
     }
 
     /// Sets the largest packet of an interface, in bytes.
     pub(super) fn set_mtu(&mut self, index: u32, mtu: u16) -> io::Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes = vec![LinkAttribute::Mtu(mtu.into())];
-        self.request(RouteNetlinkMessage::SetLink(message), 0)
+        self.send(Request::of_link(index, 0).with_number(IFLA_MTU, mtu.into()))
     }
 
     /// Sets the address of an interface; may be repeated. The kernel removes it after `lifetime`; `None` is forever.
@@ -58,23 +51,21 @@ impl Netlink {
         (address, prefix): (Ipv4Addr, u8),
         lifetime: Option<Duration>,
     ) -> io::Result<()> {
-        let mut message = address_message(index, (address, prefix));
+        let mut request = about_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, (address, prefix));
         if let Some(lifetime) = lifetime {
             let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
-            let mut times = CacheInfo::default();
-            (times.ifa_preferred, times.ifa_valid) = (seconds, seconds);
-            message.attributes.push(AddressAttribute::CacheInfo(times));
+            request = request.with_lifetime(seconds, seconds);
         }
         if prefix < 31 {
             let broadcast = u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-            message.attributes.push(AddressAttribute::Broadcast(broadcast.into()));
+            request = request.with_ipv4(IFA_BROADCAST, broadcast.into());
         }
-        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+        self.send(request)
     }
 
     /// Removes an address from an interface, and the routes by way of it.
     pub(super) fn remove_address(&mut self, index: u32, address: (Ipv4Addr, u8)) -> io::Result<()> {
-        self.request(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0)
+        self.send(about_address(RTM_DELADDR, 0, index, address))
     }
 
     /// Sets an IPv6 address without a network, as DHCPv6 gives it, for so many seconds; may be repeated.
@@ -85,36 +76,24 @@ impl Netlink {
         preferred: u32,
         valid: u32,
     ) -> io::Result<()> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet6;
-        message.header.prefix_len = 128;
-        message.header.index = index;
-        let mut times = CacheInfo::default();
-        (times.ifa_preferred, times.ifa_valid) = (preferred, valid);
-        message.attributes =
-            vec![AddressAttribute::Address(IpAddr::V6(address)), AddressAttribute::CacheInfo(times)];
-        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+        let whole = (index, libc::AF_INET6, 128);
+        let request = Request::of_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, whole);
+        self.send(request.with_ipv6(IFA_ADDRESS, address).with_lifetime(preferred, valid))
     }
 
     /// Adds a route through an interface.
     pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
-        let message = route_message(index, route);
-        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+        self.send(about_route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, index, route))
     }
 
     /// Removes a route that was added.
     pub(super) fn remove_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
-        self.request(RouteNetlinkMessage::DelRoute(route_message(index, route)), 0)
+        self.send(about_route(RTM_DELROUTE, 0, index, route))
     }
 
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
+    /// Sends a request, and returns the kernel's answer to it.
+    fn send(&mut self, request: Request) -> io::Result<()> {
+        self.socket.send(&request.into_bytes(), 0)?;
         let (answer, _) = self.socket.recv_from_full()?;
         match acknowledged(&answer)? {
             0 => Ok(()),
@@ -123,41 +102,31 @@ impl Netlink {
     }
 }
 
-fn route_message(index: u32, route: &Route) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.destination_prefix_length = route.prefix;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Dhcp;
-    message.header.kind = RouteType::Unicast;
-    message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Priority(ROUTE_METRIC + index)];
+fn about_route(kind: u16, flags: i32, index: u32, route: &Route) -> Request {
+    // The router of a /32 address is outside of the interface's network.
+    let (scope, of_hop) = match route.gateway {
+        None => (libc::RT_SCOPE_LINK, 0),
+        Some(_) => (libc::RT_SCOPE_UNIVERSE, RTNH_F_ONLINK),
+    };
+    let header = RouteHeader { prefix: route.prefix, protocol: RTPROT_DHCP, scope, flags: of_hop };
+    let mut request = Request::of_route(kind, flags, &header)
+        .with_number(RTA_OIF, index)
+        .with_number(RTA_PRIORITY, ROUTE_METRIC + index);
     if route.prefix > 0 {
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.network)));
+        request = request.with_ipv4(RTA_DST, route.network);
     }
     match route.gateway {
-        None => message.header.scope = RouteScope::Link,
-        Some(gateway) => {
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-            // The router of a /32 address is outside of the interface's network.
-            message.header.flags = RouteFlags::Onlink;
-        }
+        None => request,
+        Some(gateway) => request.with_ipv4(RTA_GATEWAY, gateway),
     }
-    message
 }
 
-fn address_message(index: u32, (address, prefix): (Ipv4Addr, u8)) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = prefix;
-    message.header.index = index;
-    let ip = IpAddr::V4(address);
-    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
-    message
+fn about_address(kind: u16, flags: i32, index: u32, (address, prefix): (Ipv4Addr, u8)) -> Request {
+    let request = Request::of_address(kind, flags, (index, libc::AF_INET, prefix));
+    request.with_ipv4(IFA_LOCAL, address).with_ipv4(IFA_ADDRESS, address)
 }
 
 /// The error number in an acknowledgement, 0 for success (netlink(7), `NLMSG_ERROR`).
-///
-/// Parsed by hand, because the library's parser supports all messages and adds 300 kB.
 fn acknowledged(answer: &[u8]) -> io::Result<i32> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
@@ -234,6 +203,27 @@ mod tests {
         assert!(netlink.remove_route(index, &second).is_err(), "it is another one");
         netlink.remove_route(index, &first).unwrap();
         assert!(!ip("route").contains("198.51.100.0"), "{}", ip("route"));
+    }
+
+    #[test]
+    fn an_interface_takes_its_mtu_and_a_route_without_a_router() {
+        if !rustix::process::getuid().is_root() {
+            return;
+        }
+        let (mut netlink, index) = interface();
+        netlink.set_mtu(index, 1400).unwrap();
+        assert!(ip("link show dev v0").contains("mtu 1400"), "{}", ip("link show dev v0"));
+        netlink.set_address(index, (Ipv4Addr::new(203, 0, 113, 5), 24), None).unwrap();
+        let address = ip("-4 -o address show dev v0");
+        assert!(address.contains("brd 203.0.113.255") && address.contains("valid_lft forever"), "{address}");
+        let network = Ipv4Addr::new(198, 51, 100, 0);
+        netlink.add_route(index, &Route { network, prefix: 24, gateway: None }).unwrap();
+        let route = ip("route show 198.51.100.0/24");
+        assert!(route.contains("dev v0 proto dhcp scope link metric"), "{route}");
+        netlink.set_ipv6_address(index, "2001:db8::5".parse().unwrap(), 300, 600).unwrap();
+        let address = ip("-6 -o address show dev v0 scope global");
+        assert!(address.contains("2001:db8::5/128"), "{address}");
+        assert!(address.contains("valid_lft 600sec preferred_lft 300sec"), "{address}");
     }
 
     /// Cloud providers assign an address with a /32 prefix, and a router outside of it.
