@@ -6,6 +6,7 @@ mod job_output;
 mod outputs;
 mod prefetch;
 mod scope;
+mod service_output;
 mod services;
 mod steps;
 mod streams;

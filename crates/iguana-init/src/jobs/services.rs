@@ -5,14 +5,13 @@ use super::containers;
 use super::containers::{Name, Part, Prepared};
 use super::images::Pulled;
 use super::scope::Scope;
+use super::service_output::ServiceOutput;
 use crate::bounded;
 use crate::report::{Report, Waiting};
 use anyhow::Context as _;
-use events::{Event, Text};
-use exchange::ServiceLog;
 use hint::hinted;
 use oci_pull::HealthCheck;
-use runtime::{Container, KernelAction, Program, ProgramExit, Running, STOP_GRACE, Stdio, StopToken};
+use runtime::{Container, KernelAction, Program, ProgramExit, Running, STOP_GRACE, StopToken};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,8 +19,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use workflow::{Ready, Restart, Sign};
 
-/// Lines of a failed service's output that are shown.
-const LINES_SHOWN: usize = 10;
 /// How often to check whether a service is ready.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a health check of an image may fail before its service is ready: at least as long as any `ready:`, whose default
@@ -103,8 +100,7 @@ pub(super) struct PreparedService {
     container: Prepared,
     program: Program,
     restart: Restart,
-    log: ServiceLog,
-    shows_log: bool,
+    output: ServiceOutput,
 }
 
 /// A running service and the thread that watches it.
@@ -150,34 +146,27 @@ impl Service {
         let unique = Name { job, part: Part::Service(name) };
         let container = containers::prepare(unique, own, &own.volumes, scope, pulled, setup);
         let container = container.with_context(|| format!("cannot start the service `{name}`"))?;
-        let log = ServiceLog::create(&format!("{unique}.log"));
-        let log = log.with_context(|| format!("cannot create the log of the service `{name}`"))?;
+        let output = ServiceOutput::create(name, &format!("{unique}.log"), setup.debug)?;
         Ok(PreparedService {
             name: name.into(),
             container,
-            program: containers::own_program(own, scope, Stdio::Log(log.writer()?.into())),
+            program: containers::own_program(own, scope, output.stdio()?),
             restart: service.restart,
-            log,
-            shows_log: setup.debug,
+            output,
         })
     }
 
     /// Stops the service.
     pub(super) fn stop(self) {
         let service = &self.watched.service;
-        // Keep the log of a failed service, of which only the last lines were shown.
         let has_failed = matches!(self.watched.state().phase, Phase::Over(_));
         self.watched.stop();
         // The watcher ends at once, unless the kernel cannot end the container.
         let _ = bounded::join(self.watcher, WATCHER_LIMIT);
         let report = &self.watched.report;
-        if service.shows_log {
-            service.log.end().lines().for_each(|line| report.tell(service.output(line, false)));
-        }
+        service.output.report_if_shown(report);
         report.say(format_args!("{service}: stopped"));
-        if !has_failed && !service.shows_log {
-            service.log.remove();
-        }
+        service.output.clean_up(has_failed);
     }
 }
 
@@ -227,18 +216,6 @@ impl PreparedService {
             Restart::OnFailure => !ended.is_success(),
             Restart::Always => true,
         }
-    }
-
-    fn show_last_lines(&self, report: &Report) {
-        let written = self.log.end();
-        let lines: Vec<&str> = written.lines().collect();
-        for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-            report.tell(self.output(line, true));
-        }
-    }
-
-    fn output(&self, line: &str, failed: bool) -> Event {
-        Event::Output { service: Some(Text::of(self)), failed, text: Text::of(line) }
     }
 }
 
@@ -300,7 +277,7 @@ impl Watched {
             return self.report.say(format_args!("{}: ended", self.service));
         }
         self.report.warn(format_args!("{}: ended: {ended}", self.service));
-        self.service.show_last_lines(&self.report);
+        self.service.output.report_last_lines(&self.report);
         self.state().phase = Phase::Over(ended);
         self.changed.notify_all();
         let reason = format!("the service `{}` ended while the job ran: {ended}", self.service.name);
@@ -352,7 +329,7 @@ impl Watched {
                 return Err(hinted(message, "check its messages above"));
             }
             if start.elapsed() >= ready.limit {
-                self.service.show_last_lines(&self.report);
+                self.service.output.report_last_lines(&self.report);
                 let seconds = ready.limit.as_secs_f32();
                 let message = format!("the service `{name}` was not ready within {seconds} s: no {sign}");
                 return Err(hinted(message, "check its messages above, or raise `ready: {timeout: …}`"));
@@ -372,8 +349,8 @@ impl Watched {
                 Ok(TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
             }
             Sign::Command(words) => {
-                let log = Stdio::Log(self.service.log.writer()?.into());
-                let program = containers::other_program(&service.container, words.clone(), log);
+                let output = self.service.output.stdio()?;
+                let program = containers::other_program(&service.container, words.clone(), output);
                 let mut command = container.run(&program).with_context(|| {
                     format!("cannot run the `ready` command of the service `{}`", self.service.name)
                 })?;

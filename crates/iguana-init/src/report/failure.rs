@@ -65,7 +65,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words;
+    use super::super::event_text;
     use super::*;
     use anyhow::Context as _;
     use hint::WithHint as _;
@@ -79,7 +79,7 @@ mod tests {
             .unwrap_err()
             .with_output(vec!["a line of the job".into()])
             .of_job("one");
-        let lines = words::lines(&failure.event(), Some("/run/iguana/log"));
+        let lines = event_text::lines(&failure.event(), Some("/run/iguana/log"));
         assert_eq!(
             lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>(),
             [

@@ -6,37 +6,28 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the printer")]
 
 mod activity;
-mod console;
-mod consoles;
-mod event_port;
+mod container_progress;
+mod event_text;
 mod failure;
-mod kernel_log;
-mod log;
-mod progress;
-mod splash;
+mod sinks;
 mod stage;
 mod waiting;
-mod words;
 
 use activity::Activity;
 pub(crate) use activity::{SILENCE_LIMIT, SilentOperation};
-use consoles::Consoles;
-use event_port::EventPort;
 pub(crate) use failure::{At, Failure, Stage};
-use log::Log;
-use splash::Splash;
+use sinks::{Screen, Sinks};
 pub(crate) use waiting::{Waiting, waiting};
 
-use events::{Decision, Event, Record, Text};
+use events::{Decision, Event, Text};
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+#[cfg(test)]
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The text log, which also has what the console does not show.
 pub(crate) const LOG: &str = "/run/iguana/log";
@@ -46,7 +37,7 @@ pub(crate) const EVENTS: &str = "/run/iguana/log.jsonl";
 /// Reports events. Clones share console and log.
 #[derive(Clone)]
 pub(crate) struct Report {
-    outputs: Arc<Mutex<Outputs>>,
+    sinks: Arc<Mutex<Sinks>>,
     activity: Activity,
 }
 
@@ -61,80 +52,43 @@ pub(crate) enum Level {
     LogOnly,
 }
 
-struct Outputs {
-    screen: Screen,
-    /// The text log.
-    log: Option<Log>,
-    /// The log of events.
-    events: Option<Log>,
-    level: Level,
-    /// Also shows each line.
-    splash: Option<Splash>,
-    /// Gets all events.
-    host: Option<EventPort>,
-}
-
-/// Where lines are shown.
-enum Screen {
-    /// The machine's consoles. They must not block the boot, even when they are stopped.
-    Machine(Consoles),
-    /// Standard error of the caller, which may block this program by not reading, as with any command.
-    Caller(File),
-    Nobody,
-}
-
 impl Report {
     /// Reports to all consoles, and to the logs if they can be written.
     pub(crate) fn open() -> Self {
-        let screen = Screen::Machine(Consoles::open());
-        if let Some(directory) = Path::new(LOG).parent() {
-            // Without a log, the console still shows everything that matters.
-            let _ = std::fs::create_dir_all(directory);
-        }
-        let log = Log::open(Path::new(LOG), cut_out).ok();
-        let events = open_events(Path::new(EVENTS)).ok();
-        Self::with(Outputs { screen, log, events, level: Level::Info, splash: Splash::connect(), host: None })
+        Self::with(Sinks::of_machine())
     }
 
     /// Starts to send all events to the host of a virtual machine, if it asks for them. In one process only.
     pub(crate) fn send_to_host(&self) {
-        let port = EventPort::start(Path::new(EVENTS));
-        self.outputs().host = Some(port);
+        self.sinks().send_to_host();
     }
 
     /// Reports to the caller on standard error.
     pub(crate) fn to_caller(level: Level) -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let screen = stderr.map_or(Screen::Nobody, |stderr| Screen::Caller(stderr.into()));
-        Self::with(Outputs { screen, log: None, events: None, level, splash: None, host: None })
+        Self::with(Sinks::new(screen, level, (None, None)))
     }
 
     /// Reports to this log only.
     #[cfg(test)]
     pub(crate) fn to_log(log: &Path) -> Self {
-        Self::with(Outputs {
-            screen: Screen::Nobody,
-            log: Some(Log::open(log, cut_out).unwrap()),
-            events: None,
-            level: Level::Info,
-            splash: None,
-            host: None,
-        })
+        Self::with(Sinks::new(Screen::Nobody, Level::Info, (Some(log), None)))
     }
 
-    fn with(outputs: Outputs) -> Self {
-        Self { outputs: Arc::new(Mutex::new(outputs)), activity: Activity::default() }
+    fn with(sinks: Sinks) -> Self {
+        Self { sinks: Arc::new(Mutex::new(sinks)), activity: Activity::default() }
     }
 
     /// Also shows the messages of [`Report::detail`] on the console.
     pub(crate) fn show_details(&self) {
-        self.outputs().level = Level::Debug;
+        self.sinks().show_up_to(Level::Debug);
     }
 
     /// Reports an event. Does not wait for an output that is blocked.
     pub(crate) fn tell(&self, event: Event) {
         self.activity.note();
-        self.outputs().write(event);
+        self.sinks().write(event);
     }
 
     /// Reports a message.
@@ -144,7 +98,7 @@ impl Report {
 
     /// Shows an event on the screen, but does not log it.
     fn show(&self, event: Event) {
-        self.outputs().show(&event, uptime());
+        self.sinks().show(&event, uptime());
     }
 
     /// Reports a warning.
@@ -169,23 +123,17 @@ impl Report {
 
     /// Reports a wait that continues, without counting it as activity.
     fn remind(&self, event: Event) {
-        self.outputs().write(event);
+        self.sinks().write(event);
     }
 
     /// Waits up to `limit` each until the consoles have sent everything, and the host has all events.
     pub(crate) fn drain(&self, limit: Duration) {
-        let outputs = self.outputs();
-        if let Screen::Machine(consoles) = &outputs.screen {
-            consoles.drain(limit);
-        }
-        if let Some(host) = &outputs.host {
-            host.drain(Path::new(EVENTS), limit);
-        }
+        self.sinks().drain(limit);
     }
 
     /// Resumes the console if it was stopped.
     pub(crate) fn resume(&self) {
-        consoles::resume();
+        sinks::resume_console();
     }
 
     /// Until the value is dropped, silence of any length counts as activity: an operation without a limit is running.
@@ -199,83 +147,10 @@ impl Report {
         self.activity.is_recent()
     }
 
-    fn outputs(&self) -> MutexGuard<'_, Outputs> {
+    fn sinks(&self) -> MutexGuard<'_, Sinks> {
         // A panic while printing must not silence the other threads.
-        self.outputs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.sinks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-impl Outputs {
-    fn write(&mut self, event: Event) {
-        let (uptime, time) = (uptime(), SystemTime::now());
-        let lines = self.show(&event, uptime);
-        if let Some(log) = &mut self.log {
-            lines.iter().for_each(|line| log.add(&timed(uptime, line)));
-        }
-        if let Some(events) = &mut self.events
-            && let Ok(line) = Record::new(uptime, time, event).line()
-        {
-            events.add(&line);
-        }
-    }
-
-    /// Shows an event on the screen, and returns its lines.
-    fn show(&mut self, event: &Event, uptime: f64) -> Vec<String> {
-        let log = self.log.is_some().then_some(LOG);
-        let mut shown = Vec::new();
-        for (level, text) in words::lines(event, log) {
-            let lines = printable::lines(&text);
-            lines.iter().for_each(|line| self.show_line(line, level, uptime));
-            shown.extend(lines);
-        }
-        shown
-    }
-
-    fn show_line(&mut self, line: &str, level: Level, uptime: f64) {
-        if level <= Level::Info {
-            self.splash.take_if(|splash| !splash.show(line));
-        }
-        if level <= self.level {
-            self.screen.show(uptime, line, level);
-        }
-    }
-}
-
-impl Screen {
-    fn show(&mut self, uptime: f64, line: &str, level: Level) {
-        match self {
-            Self::Machine(consoles) => consoles.show(uptime, line, level),
-            Self::Caller(file) => {
-                // There is nowhere to report this error.
-                let _ = file.write_all(format!("iguana: {line}\n").as_bytes());
-            }
-            Self::Nobody => {}
-        }
-    }
-}
-
-/// Opens the log of events. If it is new, the first event states the format.
-fn open_events(path: &Path) -> io::Result<Log> {
-    let mut log = Log::open(path, |bytes| event_line(Event::Lost { bytes }))?;
-    if log.is_empty() {
-        let version = Text::of(env!("CARGO_PKG_VERSION"));
-        log.add(&event_line(Event::Log { format: events::FORMAT, version }));
-    }
-    Ok(log)
-}
-
-/// The line of an event that happens now. Every event can be serialized.
-fn event_line(event: Event) -> String {
-    Record::new(uptime(), SystemTime::now(), event).line().unwrap_or_default()
-}
-
-/// The notice in the log that replaces its middle.
-fn cut_out(bytes: u64) -> String {
-    timed(uptime(), &format!("warning: the log was full: {bytes} bytes removed here"))
-}
-
-fn timed(uptime: f64, line: &str) -> String {
-    format!("[{uptime:9.3}] iguana: {line}\n")
 }
 
 /// Seconds since the kernel started, as in the kernel's messages.
@@ -323,6 +198,7 @@ pub(crate) fn not_for_people() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use events::Record;
     use std::io::{Read as _, Seek as _};
 
     /// Text that a registry, a workflow, a container or the network could send.
@@ -336,28 +212,17 @@ mod tests {
         "::error::x\n##[error]x\n  ::add-mask::x\n##vso[task.setvariable variable=a]b",
     ];
 
-    /// A machine whose only console is `target`.
-    fn machine(target: File) -> Screen {
-        Screen::Machine(Consoles::of(console::Console::start(target).unwrap(), Vec::new(), None))
-    }
-
     fn printed(at_machine: bool, act: impl FnOnce(&Report)) -> [String; 2] {
         let mut shown = tempfile::tempfile().unwrap();
         let target = shown.try_clone().unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
         let events = tempfile::NamedTempFile::new().unwrap();
-        let outputs = Outputs {
-            screen: match at_machine {
-                true => machine(target),
-                false => Screen::Caller(target),
-            },
-            log: Some(Log::open(log.path(), cut_out).unwrap()),
-            events: Some(open_events(events.path()).unwrap()),
-            level: Level::Debug,
-            splash: None,
-            host: None,
+        let screen = match at_machine {
+            true => Screen::machine(target),
+            false => Screen::Caller(target),
         };
-        act(&Report::with(outputs));
+        let logs = (Some(log.path()), Some(events.path()));
+        act(&Report::with(Sinks::new(screen, Level::Debug, logs)));
         let mut text = String::new();
         shown.rewind().unwrap();
         shown.read_to_string(&mut text).unwrap();
@@ -424,15 +289,9 @@ mod tests {
     fn a_blocked_console_delays_no_event_and_logs_keep_their_order() {
         let home = tempfile::tempdir().unwrap();
         let (_unread, target) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        let path = home.path().join("log.jsonl");
-        let report = Report::with(Outputs {
-            screen: machine(target.into()),
-            log: Log::open(&home.path().join("log"), cut_out).ok(),
-            events: open_events(&path).ok(),
-            level: Level::Debug,
-            splash: None,
-            host: None,
-        });
+        let (text_log, path) = (home.path().join("log"), home.path().join("log.jsonl"));
+        let logs = (Some(&*text_log), Some(&*path));
+        let report = Report::with(Sinks::new(Screen::machine(target.into()), Level::Debug, logs));
         let start = std::time::Instant::now();
         let done = report.during(Stage::Network, || {
             (0..5000).for_each(|number| report.say(format_args!("{number}: {}", "x".repeat(100))));
@@ -457,19 +316,13 @@ mod tests {
     fn the_event_log_keeps_its_beginning_and_its_end_and_notes_the_gap() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log.jsonl");
-        let report = Report::with(Outputs {
-            screen: Screen::Nobody,
-            log: None,
-            events: open_events(&path).ok(),
-            level: Level::Debug,
-            splash: None,
-            host: None,
-        });
+        let sinks = || Sinks::new(Screen::Nobody, Level::Debug, (None, Some(&*path)));
+        let report = Report::with(sinks());
         for number in 0..40_000 {
             report.say(format_args!("{number}: {}", "x".repeat(200)));
         }
         // Reopening appends to the same log.
-        drop(open_events(&path).unwrap());
+        drop(sinks());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.len() <= 4 << 20, "{}", text.len());
         let records: Vec<Record> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -5,7 +5,7 @@
 //! nobody reads a line twice, lines have the lowest level, `debug`, which no console shows by default. Where a
 //! netconsole is registered, they have their own levels instead, and the kernel shows them everywhere in our place.
 
-use super::Level;
+use crate::report::Level;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

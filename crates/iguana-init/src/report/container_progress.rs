@@ -1,4 +1,4 @@
-//! Reports the progress of containers on console and log.
+//! What containers write to their progress files, as events `output`.
 
 use super::Report;
 use events::{Event, Text};

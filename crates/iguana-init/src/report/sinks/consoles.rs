@@ -2,7 +2,8 @@
 
 use super::console::{self, Console};
 use super::kernel_log::KernelLog;
-use super::{Level, timed};
+use super::text_log::timed;
+use crate::report::Level;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ const MAIN: &str = "/dev/console";
 const ACTIVE: &str = "/sys/class/tty/console/active";
 
 /// The consoles of the machine, and the kernel's log.
-pub(super) struct Consoles {
+pub(in crate::report) struct Consoles {
     /// Lines wait for it briefly, because containers write to it, too.
     main: Option<Console>,
     others: Vec<Console>,

@@ -5,6 +5,8 @@
 //! that lost its other end, or because a container holds the terminal. Then lines wait in a bounded queue. When it
 //! overflows, the oldest lines are dropped, and the loss is reported as soon as the console continues.
 
+use super::text_log::timed;
+use crate::report::uptime;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::termios::{Action, InputModes, OptionalActions, OutputModes, tcflow, tcgetattr, tcsetattr};
 use std::collections::VecDeque;
@@ -132,7 +134,7 @@ impl State {
         self.bytes -= line.len();
         Some(match std::mem::take(&mut self.dropped) {
             0 => line,
-            count => super::timed(super::uptime(), &loss(count)) + &line,
+            count => timed(uptime(), &loss(count)) + &line,
         })
     }
 }

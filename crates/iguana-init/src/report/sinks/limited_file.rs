@@ -1,4 +1,4 @@
-//! The log: a file in memory, of which the beginning and the end are kept.
+//! A log file of limited size, of which the beginning and the end are kept.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,7 +12,7 @@ const HEAD: u64 = 1 << 20;
 const TAIL: u64 = 1 << 20;
 
 /// A log of limited size. Another process may append to the same file.
-pub(super) struct Log {
+pub(super) struct LimitedFile {
     lines: File,
     /// The same file, because a descriptor opened with O_APPEND cannot write elsewhere (pwrite(2), "BUGS").
     middle: File,
@@ -26,7 +26,7 @@ pub(super) struct Log {
     notice_of: fn(u64) -> String,
 }
 
-impl Log {
+impl LimitedFile {
     /// Opens or creates the log. `notice_of` formats the line with the number of bytes that were cut out.
     ///
     /// # Errors
@@ -90,7 +90,9 @@ mod tests {
     fn a_log_keeps_its_beginning_and_its_end_and_notes_the_gap() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log");
-        let mut log = Log::open(&path, super::super::cut_out).unwrap();
+        let mut log =
+            LimitedFile::open(&path, |bytes| format!("the log was full: {bytes} bytes removed here\n"))
+                .unwrap();
         for number in 0..200_000 {
             log.add(&format!("line {number} of many that say the same as all the others\n"));
             if number % 1000 == 0 {
