@@ -432,11 +432,24 @@ jobs:
       <<: *services
       third: {image: REGISTRY/tool, options: --ipc shareable, command: [make, '5'], ready: {path: /made}}
     steps: [{run: list 'shareable ones share'}]
+  author:
+    container: {image: REGISTRY/tool, privileged: false, handover: true}
+    services: *services
+    steps: [{run: list 'one with the handover shares'}]
+  signaller:
+    container: {image: REGISTRY/tool, privileged: false, pid: host}
+    services: *services
+    steps: [{run: list 'one with all processes shares'}]
 ",
     )?;
     let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
-    let expected =
-        ["privileged ones share: 3 and 3", "confined ones share: 4 and 4", "shareable ones share: 5 and 5"];
+    let expected = [
+        "privileged ones share: 3 and 3",
+        "confined ones share: 4 and 4",
+        "shareable ones share: 5 and 5",
+        "one with the handover shares:  and ",
+        "one with all processes shares:  and ",
+    ];
     assert_says(&output, 0, &expected);
     Ok(())
 }

@@ -6,7 +6,10 @@
 //!
 //! Stricter than podman: requests to a terminal, which with podman is never the machine's own, and keys, which the
 //! kernel keeps by user, whichever container that is, pidfd_getfd(2), and the options of sockets that give a pidfd of a
-//! process of the machine or send from an address of another one ([`SOCKET_OPTIONS_SET`]). And there are no new cgroup
+//! process of the machine or send from an address of another one ([`SOCKET_OPTIONS_SET`]). No namespace can be entered
+//! (setns(2)): the kernel lets a user into each user namespace that the same user has made, and root of a container is the
+//! machine's root. Handles of namespaces come from sockets, and since Linux 6.12 from an iteration over those of the whole
+//! machine (`NS_MNT_GET_NEXT`, ioctl_nsfs(2)). And there are no new cgroup
 //! namespaces: whoever makes one, in a user namespace, may mount the hierarchies of version 1, in few of which a container
 //! has a cgroup of its own, and freeze the container's PID 1 in a cgroup of version 2, even where that is delegated
 //! (`nsdelegate`, cgroups(7)).
@@ -235,7 +238,6 @@ const ALLOWED: &[c_long] = {
         SYS_setgid,
         SYS_setgroups,
         SYS_setitimer,
-        SYS_setns,
         SYS_setpgid,
         SYS_setpriority,
         SYS_setregid,
@@ -367,6 +369,7 @@ const REFUSED: &[c_long] = {
         SYS_quotactl,
         SYS_setdomainname,
         SYS_sethostname,
+        SYS_setns,
         SYS_settimeofday,
         SYS_swapoff,
         SYS_swapon,

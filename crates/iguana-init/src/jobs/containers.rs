@@ -52,7 +52,7 @@ pub(super) fn share_ipc(id: &str, job: &Job, setup: &Setup) -> anyhow::Result<Ve
     let mut users = BTreeMap::<PathBuf, Vec<bool>>::new();
     for container in job.containers() {
         if let Ipc::Shared(directory) = ipc(id, container, setup) {
-            users.entry(directory).or_default().push(is_privileged(container, setup));
+            users.entry(directory).or_default().push(Rights::of(container, setup).privileged);
         }
     }
     let make = |(directory, users): (PathBuf, Vec<bool>)| {
@@ -72,20 +72,41 @@ fn made_ipc(job: &str, container: &workflow::Container, setup: &Setup) -> Ipc {
 }
 
 /// The IPC namespace of a container. By default only those of the same rights share one: who can write to the `/dev/shm`
-/// of a privileged program, or change its semaphores, has its rights.
+/// of a program with more rights, or change its semaphores, has its rights.
 fn ipc(job: &str, container: &workflow::Container, setup: &Setup) -> Ipc {
     let shared_by = match container.ipc {
-        workflow::Ipc::SameRights if is_privileged(container, setup) => "privileged",
-        workflow::Ipc::SameRights => "unprivileged",
-        workflow::Ipc::Shareable => "shareable",
+        workflow::Ipc::SameRights => Rights::of(container, setup).name(),
+        workflow::Ipc::Shareable => "shareable".into(),
         workflow::Ipc::Private => return Ipc::Private,
         workflow::Ipc::Machine => return Ipc::Machine,
     };
     Ipc::Shared(setup.store.join("ipc").join(format!("{job}.{shared_by}")))
 }
 
-fn is_privileged(container: &workflow::Container, setup: &Setup) -> bool {
-    container.privileged && setup.privileged
+/// What a container may do beyond its own files and volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rights {
+    privileged: bool,
+    /// Whether its result files count.
+    handover: bool,
+    pid_host: bool,
+}
+
+impl Rights {
+    fn of(container: &workflow::Container, setup: &Setup) -> Self {
+        let privileged = container.privileged && setup.privileged;
+        let handover = container.handover.unwrap_or(privileged);
+        Self { privileged, handover, pid_host: container.pid_host }
+    }
+
+    /// The same name only for the same rights. A privileged container could take the others, too.
+    fn name(self) -> String {
+        if self.privileged {
+            return "privileged".into();
+        }
+        let more = [(self.handover, ".handover"), (self.pid_host, ".pid-host")];
+        more.iter().fold("unprivileged".into(), |name, (has, more)| if *has { name + more } else { name })
+    }
 }
 
 /// A container that can be started, and restarted after its end.
@@ -132,9 +153,8 @@ pub(super) fn prepare(
     let mut plan = Plan::new(setup.store.join("containers").join(name.to_string()), setup.new_root.clone());
     plan.read_only = container.read_only;
     plan.writable_by_others = setup.writable_by_others.clone();
-    plan.privileged = is_privileged(container, setup);
-    plan.handover = container.handover.unwrap_or(plan.privileged);
-    plan.pid_host = container.pid_host;
+    let rights = Rights::of(container, setup);
+    (plan.privileged, plan.handover, plan.pid_host) = (rights.privileged, rights.handover, rights.pid_host);
     plan.ipc = made_ipc(name.job, container, setup);
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());

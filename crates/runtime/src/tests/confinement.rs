@@ -348,6 +348,20 @@ fn no_open_files_are_taken_from_processes() {
     assert_eq!(said, "Operation not permitted");
 }
 
+/// The kernel gives handles of the namespaces of the machine in several ways, and lets a user into those that the same
+/// user has made.
+#[test]
+fn no_namespace_is_entered() {
+    let enter =
+        "open($own, q(/proc/self/ns/uts)); print syscall(308, fileno($own), 0) < 0 ? qq($!) : q(entered)";
+    for (mut lab, expected) in [(Lab::new(), "entered"), (Lab::unprivileged(), "Operation not permitted")] {
+        with_perl(&mut lab);
+        // Who has made the namespace may enter it.
+        let said = lab.says(&lab.start(), &format!("exec unshare -Uru /usr/bin/perl -e '{enter}'"));
+        assert_eq!(said, expected);
+    }
+}
+
 /// With the pidfd of a process that has a user namespace of its own, setns(2) would lead to its mounts: those of the
 /// machine.
 #[test]
