@@ -39,6 +39,11 @@ impl Initrd {
         Initrd::build("bare", flavour, &Trust::lab()?, &[])
     }
 
+    /// The smallest initrd with another `iguana-init`.
+    pub fn bare_with(init: &Path, flavour: Flavour) -> Result<Initrd> {
+        Initrd::build("bare-with", flavour, &Trust::lab()?, &["--init".into(), init.into()])
+    }
+
     /// The standard initrd with `workflow` bundled.
     pub fn bundling(workflow: &str) -> Result<Initrd> {
         let file = lab_directory("initrd")?.join("bundled.yaml");

@@ -1,4 +1,5 @@
-//! Time from the kernel's start to the first process of a container: Iguana and the peer in the same VM.
+//! Time from the kernel's start to the first process of a container: Iguana and the peer, or an earlier Iguana, in the
+//! same VM.
 
 use super::figures::Figures;
 use super::marker::{self, Size};
@@ -13,7 +14,7 @@ use iguana_lab::registry::Registry;
 use iguana_lab::{lab_directory, packages, program};
 use iguana_vm::{Echo, Machine, Qemu};
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,29 +43,46 @@ pub(crate) struct Options {
     /// Leave out the search for the smallest memory.
     #[arg(long)]
     no_floor: bool,
+    /// An earlier `iguana-init` to compare with, instead of the peer; only times are measured.
+    #[arg(long, value_name = "FILE")]
+    earlier: Option<PathBuf>,
 }
 
 /// Measures, prints the tables, and writes them to `bench/results`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&[packages::BUILD, packages::SCENARIOS, packages::DEBIAN].concat())?;
     dist::run()?;
-    let bench = Bench::prepare()?;
+    let bench = Bench::prepare(options.earlier.as_deref())?;
     let mut report = bench.header(options)?;
-    report += &bench.sizes()?;
+    if options.earlier.is_none() {
+        report += &bench.sizes()?;
+    }
     for name in &options.images {
         report += &bench.times(size_named(name)?, name, options.runs)?;
     }
-    if !options.no_floor {
+    if !options.no_floor && options.earlier.is_none() {
         report += &bench.floors()?;
     }
-    result::keep("boot", &report)
+    result::keep(if options.earlier.is_some() { "boot-earlier" } else { "boot" }, &report)
 }
 
 /// The initrd that boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Ours,
+    /// Iguana's initrd with another program.
+    Earlier,
     Peer,
+}
+
+impl Who {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Earlier => "earlier",
+            Self::Peer => "peer",
+        }
+    }
 }
 
 /// The inputs of all measurements.
@@ -72,6 +90,8 @@ struct Bench {
     qemu: Qemu,
     registry: Registry,
     ours: Initrd,
+    /// What ours is compared with, and its initrd.
+    other: Who,
     peer: Initrd,
 }
 
@@ -86,20 +106,39 @@ struct Sample {
 }
 
 impl Bench {
-    fn prepare() -> Result<Bench> {
+    fn prepare(earlier: Option<&Path>) -> Result<Bench> {
         let ours = Initrd::bare(Flavour::Cloud)?;
-        let peer = peer::initrd(&ours.kernel)?;
-        Ok(Bench { qemu: Qemu::find()?, registry: Registry::plain()?, ours, peer })
+        let (other, peer) = match earlier {
+            None => (Who::Peer, peer::initrd(&ours.kernel)?),
+            Some(init) => {
+                let init =
+                    init.canonicalize().with_context(|| format!("cannot find `{}`", init.display()))?;
+                (Who::Earlier, Initrd::bare_with(&init, Flavour::Cloud)?)
+            }
+        };
+        Ok(Bench { qemu: Qemu::find()?, registry: Registry::plain()?, ours, other, peer })
     }
 
     fn header(&self, options: &Options) -> Result<String> {
         let version = process::run(Command::new(&self.qemu.program).arg("--version"), QUICK)?;
+        let (what, about) = match &options.earlier {
+            None => (
+                "its peer",
+                "The peer is Debian's dracut initrd with NetworkManager, podman and crun, and the hook in `bench/peer`."
+                    .to_owned(),
+            ),
+            Some(init) => {
+                let (now, then) = (program("iguana-init").metadata()?.len(), init.metadata()?.len());
+                let sizes = format!("`iguana-init` has {now} bytes, the earlier one {then}.");
+                ("an earlier one", format!("Both initrds differ in `iguana-init` only. {sizes}"))
+            }
+        };
         Ok(format!(
-            "# Boot: Iguana and its peer\n\n\
-             `{}`, {}. Medians `[least-most]` of {} boots each, ours and the peer in turn, in a VM of \
+            "# Boot: Iguana and {what}\n\n\
+             `{}`, {}. Medians `[least-most]` of {} boots each, in turn, in a VM of \
              {AMPLE_MIB} MiB and 2 processors.\n\n\
              Host: {}, {} processors; {}, accelerator {:?}. Kernel {}.\n\n\
-             The peer is Debian's dracut initrd with NetworkManager, podman and crun, and the hook in `bench/peer`.\n\n",
+             {about}\n\n",
             result::command_line(),
             result::today()?,
             options.runs,
@@ -130,17 +169,19 @@ impl Bench {
         let mut peer = Collected::default();
         for run in 1..=runs {
             ours.add(&self.boot(Who::Ours, &reference, AMPLE_MIB)?);
-            peer.add(&self.boot(Who::Peer, &reference, AMPLE_MIB)?);
-            eprintln!("{name} {run}/{runs}: ours {}, peer {} s", ours.container, peer.container);
+            peer.add(&self.boot(self.other, &reference, AMPLE_MIB)?);
+            let other = self.other.name();
+            eprintln!("{name} {run}/{runs}: ours {}, {other} {} s", ours.container, peer.container);
         }
-        let mut table = format!("| {name} image | ours | peer | ratio |\n| --- | --- | --- | --- |\n");
+        let mut table =
+            format!("| {name} image | ours | {} | ratio |\n| --- | --- | --- | --- |\n", self.other.name());
         let rows = [
             ("kernel start to the container's first process, s", &ours.container, &peer.container),
             ("host processor seconds to that moment", &ours.cpu, &peer.cpu),
             ("peak memory in use, MiB", &ours.peak, &peer.peak),
         ];
         for (what, ours, peer) in rows {
-            writeln!(table, "| {what} | {ours} | {peer} | {:.1} |", ours.ratio_of(peer))?;
+            writeln!(table, "| {what} | {ours} | {peer} | {:.2} |", ours.ratio_of(peer))?;
         }
         Ok(table + "\n")
     }
@@ -149,23 +190,23 @@ impl Bench {
         let reference = self.registry.push(&marker::image(Size::Tiny)?, "tiny")?;
         let mut table =
             String::from("| smallest memory with the tiny image | works | fails |\n| --- | --- | --- |\n");
-        for (who, name, sizes) in [(Who::Ours, "ours", OURS_MIB), (Who::Peer, "peer", PEER_MIB)] {
+        for (who, sizes) in [(Who::Ours, OURS_MIB), (Who::Peer, PEER_MIB)] {
             let floor = sizes.iter().position(|mib| self.boot(who, &reference, *mib).is_ok());
             let works = floor.map_or("none tried".into(), |index| format!("{} MiB", sizes[index]));
             let fails = match floor.unwrap_or(sizes.len()) {
                 0 => "none tried".into(),
                 index => format!("{} MiB", sizes[index - 1]),
             };
-            writeln!(table, "| {name} | {works} | {fails} |")?;
+            writeln!(table, "| {} | {works} | {fails} |", who.name())?;
         }
         Ok(table)
     }
 
     fn boot(&self, who: Who, reference: &str, memory_mib: u32) -> Result<Sample> {
+        let of_iguana = || format!("rd.iguana.on_failure=poweroff rd.iguana.containers={reference}");
         let (initrd, append) = match who {
-            Who::Ours => {
-                (&self.ours, format!("rd.iguana.on_failure=poweroff rd.iguana.containers={reference}"))
-            }
+            Who::Ours => (&self.ours, of_iguana()),
+            Who::Earlier => (&self.peer, of_iguana()),
             Who::Peer => (&self.peer, format!("rd.neednet=1 ip=dhcp rd.shell=0 peer.image={reference}")),
         };
         let machine = Machine {
@@ -181,7 +222,7 @@ impl Bench {
         let said = console.lines();
         let texts = || said.iter().map(|line| line.text.as_str());
         let peak = match who {
-            Who::Ours => texts().rev().find_map(|text| number_after(text, "memory: peak ")),
+            Who::Ours | Who::Earlier => texts().rev().find_map(|text| number_after(text, "memory: peak ")),
             Who::Peer => texts().rev().find_map(|text| number_after(text, "@@PEAK ")).map(|kib| kib / 1024.0),
         };
         Ok(Sample {
