@@ -1,5 +1,7 @@
 //! The stages of one boot, in order. No other file knows the order.
 
+mod failure_policy;
+
 use crate::control;
 use crate::handover;
 use crate::handover::{BootRecord, DiskBaseline, Handover, HandoverContext};
@@ -15,9 +17,10 @@ use crate::run_plan;
 use crate::run_plan::{JobsOutcome, Prepared, RunOptions};
 use crate::supervise;
 use crate::supervise::{Message, Verdict};
-use config::cmdline::{OnFailure, Settings};
+use config::cmdline::Settings;
 use config::trust::Trust;
-use events::{Decision, Event, Text};
+use events::{Event, Text};
+use failure_policy::Failed;
 use fetch::http::Proxies;
 use std::path::Path;
 use std::process::ExitCode;
@@ -73,12 +76,6 @@ struct Finished {
     plan: Plan,
     outcome: JobsOutcome,
     state: Option<BootRecord>,
-}
-
-/// Why a boot failed, and which policy applies.
-struct Failed {
-    failure: Failure,
-    policy: OnFailure,
 }
 
 impl<'a> Boot<'a> {
@@ -153,49 +150,6 @@ impl<'a> Boot<'a> {
             state.end(why.as_deref(), self.report);
         }
         decided
-    }
-
-    /// Follows the result files, unless a job failed and the workflow has a failure policy. Without result files it
-    /// gives the first failure, or discovers the root if no job failed.
-    fn decide(&self, plan: &Plan, outcome: JobsOutcome) -> Result<Handover, Failed> {
-        let JobsOutcome { failures, results } = outcome;
-        if let (workflow::OnFailure::Do(policy), false) = (plan.on_failure, failures.is_empty()) {
-            return Err(Failed { failure: first_of(failures, self.report), policy });
-        }
-        let context = self.handover_context();
-        match handover::decide(&results, &context).map_err(|failure| self.failed(failure))? {
-            Some(handover) => {
-                for failure in failures {
-                    self.report.failure(&failure);
-                    self.report.say("  continuing: a container has written what comes next");
-                }
-                Ok(handover)
-            }
-            None if failures.is_empty() => {
-                handover::discover(&context).map_err(|failure| self.failed(failure))
-            }
-            None => Err(self.failed(first_of(failures, self.report))),
-        }
-    }
-
-    /// Reports the failure. With the policy `local` it tries the system that is already on the disk.
-    fn give_up(&self, failed: Failed) -> Verdict {
-        self.report.failure(&failed.failure);
-        if failed.policy != OnFailure::Local {
-            return Verdict::Failed(failed.policy);
-        }
-        self.report.decided(Decision::Local, "on failure: booting the system on the disk (local)");
-        match handover::local(&self.handover_context()) {
-            Ok(handover) => Verdict::HandOver(handover),
-            Err(failure) => {
-                self.report.failure(&failure);
-                Verdict::Failed(OnFailure::Local)
-            }
-        }
-    }
-
-    fn failed(&self, failure: Failure) -> Failed {
-        Failed { failure, policy: self.settings.on_failure }
     }
 
     fn handover_context(&self) -> HandoverContext<'_> {
@@ -319,13 +273,4 @@ impl Machine {
 fn proxies(settings: &Settings) -> anyhow::Result<Proxies> {
     let except = settings.no_proxy.as_deref().unwrap_or_default();
     settings.proxy.as_ref().map_or(Ok(Proxies::default()), |proxy| Proxies::one(proxy, except))
-}
-
-/// The first failure; the others are reported here.
-fn first_of(mut failures: Vec<Failure>, report: &Report) -> Failure {
-    let first = failures.remove(0);
-    for failure in &failures {
-        report.failure(failure);
-    }
-    first
 }

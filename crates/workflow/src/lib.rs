@@ -23,6 +23,7 @@ mod check;
 pub mod duration;
 pub mod expression;
 mod failure_policy;
+mod github_keys;
 pub mod language;
 mod model;
 mod names;

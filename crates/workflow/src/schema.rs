@@ -2,6 +2,7 @@
 //! JSON Schema and the check of the documentation all use this table, so they cannot disagree.
 
 use super::duration;
+use super::github_keys::UNSUPPORTED;
 use super::nearest::nearest;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -241,7 +242,7 @@ fn unknown_key(name: &str, object: &Object) -> (String, String) {
 }
 
 fn instead_of(foreign: &str) -> Option<&'static str> {
-    FOREIGN.iter().find(|(name, _)| *name == foreign).map(|(_, instead)| *instead)
+    UNSUPPORTED.iter().find(|(name, _)| *name == foreign).map(|(_, instead)| *instead)
 }
 
 impl Object {
@@ -369,15 +370,3 @@ pub(super) fn shortened(text: &str) -> String {
         None => line.to_owned(),
     }
 }
-
-/// Keys of GitHub's language that cannot be ignored, because they change what runs.
-const FOREIGN: &[(&str, &str)] = &[
-    ("strategy", "there is no matrix: write one job for each case"),
-    ("concurrency", "a machine runs only one workflow: remove it"),
-    ("environment", "there are no deployment environments: remove it"),
-    ("secrets", "put secrets into `credentials` or into the container"),
-    ("ports", "containers share the machine's network: remove it"),
-    ("network", "containers share the machine's network: remove it"),
-    ("uses", "reusable workflows are not supported; a step can use `docker://IMAGE`"),
-    ("snapshot", "there are no runner images: remove it"),
-];

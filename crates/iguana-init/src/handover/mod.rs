@@ -4,23 +4,23 @@
 mod action;
 mod discovery;
 mod filesystem;
-mod identity;
 mod init;
 mod kernel;
 mod kexec;
+mod left_in_system;
+mod machine_id;
 mod mount_list;
 mod partitions;
 mod read_only_mount;
 mod state;
 mod switch_root;
 mod system;
-mod traces;
 
-pub(crate) use identity::machine_id;
+pub(crate) use left_in_system::{keep_identity, move_to_run};
+pub(crate) use machine_id::machine_id;
 pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::BootRecord;
 pub(crate) use switch_root::{end_other_processes, release_media, release_store, switch_root};
-pub(crate) use traces::{keep_identity, move_to_run};
 
 use crate::block::named;
 use crate::bounded;
@@ -200,7 +200,7 @@ fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Han
         answer.map(drop).ok_or_else(silent_disk)?;
     }
     system.keep();
-    traces::leave(around.machine_id, around.report);
+    left_in_system::leave(around.machine_id, around.report);
     Ok(Handover::SwitchRoot { init })
 }
 
