@@ -15,7 +15,7 @@
 //! // What the container runs, and where it writes its outputs.
 //! let files = exchange::StepFiles::create(scratch.path(), "steps")?;
 //! assert_eq!(files.write_script("step-1", "echo disk=sda >> $IGUANA_OUTPUT")?, "/run/iguana/step-1");
-//! assert_eq!(files.read_output()?, b"");
+//! assert_eq!(files.read(exchange::StepFile::Output)?, b"");
 //! # Ok(())
 //! # }
 //! ```
@@ -41,7 +41,7 @@ pub use shared::{
     Limits, Mounted, PATH as SHARED, Shared, is_mounted_below, is_of_containers, is_open_of_containers,
     is_own, lock, mount, release, show_own_to_container, volume,
 };
-pub use step::{INSIDE as STEP_INSIDE, OUTPUT, OUTPUT_INSIDE, StepFiles};
+pub use step::{INSIDE as STEP_INSIDE, StepFile, StepFiles};
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "this test reads the program's own text")]

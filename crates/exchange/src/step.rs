@@ -1,7 +1,7 @@
-//! The files that Iguana exchanges with one container: the scripts of steps, and the output file.
+//! The files that Iguana exchanges with one container: the scripts of steps, and the files that steps write to.
 //!
-//! The container sees the directory read-only, so it cannot replace a script. Only the output file, which is a mount of
-//! its own, is writable. Iguana opens that file before the container starts and never looks it up again.
+//! The container sees the directory read-only, so it cannot replace a script. Only the files of [`StepFile`], which are
+//! mounts of their own, are writable. Iguana opens them before the container starts and never looks them up again.
 
 use anyhow::Context as _;
 use hint::hinted;
@@ -12,14 +12,57 @@ use untrusted_fs::{Cause, Directory, read_bounded};
 
 /// The directory as a container sees it.
 pub const INSIDE: &str = "/run/iguana";
-/// The output file as a container sees it.
-pub const OUTPUT_INSIDE: &str = "/run/iguana/output";
-/// The name of the output file in the directory.
-pub const OUTPUT: &str = "output";
 /// Writable for any user.
-const OUTPUT_MODE: u32 = 0o666;
-/// Bytes of the outputs of one step: GitHub's limit for a job.
-const OUTPUT_LIMIT: u64 = 1 << 20;
+const FILE_MODE: u32 = 0o666;
+/// Bytes of one file of one step: GitHub's limit for the outputs of a job, and for a summary.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// A file that the programs of a step write to (GitHub's workflow commands, "Environment files").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepFile {
+    /// Outputs: lines `NAME=VALUE`.
+    Output,
+    /// Variables of later steps: lines `NAME=VALUE`.
+    Env,
+    /// Directories that later steps search for programs first: one in a line.
+    Path,
+    /// Text for the person at the machine.
+    Summary,
+}
+
+impl StepFile {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Output, Self::Env, Self::Path, Self::Summary];
+
+    /// Its name in the directory, and in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Env => "env",
+            Self::Path => "path",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// The variables that have its path.
+    #[must_use]
+    pub fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Output => &["IGUANA_OUTPUT", "GITHUB_OUTPUT"],
+            Self::Env => &["GITHUB_ENV"],
+            Self::Path => &["GITHUB_PATH"],
+            Self::Summary => &["GITHUB_STEP_SUMMARY"],
+        }
+    }
+
+    /// Its path as a container sees it.
+    #[must_use]
+    pub fn inside(self) -> String {
+        format!("{INSIDE}/{}", self.name())
+    }
+}
+
 /// Any user may read and execute a script.
 const SCRIPT_MODE: u32 = 0o755;
 
@@ -27,41 +70,45 @@ const SCRIPT_MODE: u32 = 0o755;
 #[derive(Debug)]
 pub struct StepFiles {
     directory: Directory,
-    output: File,
+    /// In the order of [`StepFile::ALL`].
+    files: [File; 4],
 }
 
 impl StepFiles {
-    /// Creates the directory and an empty output file in it.
+    /// Creates the directory and the empty files in it.
     ///
     /// # Errors
     /// When the name exists already, or the directory cannot be created.
     pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
         let directory = Directory::open(parent)?.create_directory(name, 0o755)?;
-        let output = directory.create(OUTPUT, OUTPUT_MODE)?;
-        Ok(Self { directory, output })
+        let [output, env, path, summary] = StepFile::ALL.map(|file| directory.create(file.name(), FILE_MODE));
+        let files = [output?, env?, path?, summary?];
+        Ok(Self { directory, files })
     }
 
-    /// Truncates the output file.
+    /// Truncates the files.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn clear_output(&self) -> anyhow::Result<()> {
-        self.output.set_len(0).context("cannot truncate the output file")
+    pub fn clear(&self) -> anyhow::Result<()> {
+        self.files.iter().try_for_each(|file| file.set_len(0)).context("cannot truncate the files of a step")
     }
 
-    /// Reads the output file.
+    /// Reads a file.
     ///
     /// # Errors
     /// When it exceeds the limit.
-    pub fn read_output(&self) -> anyhow::Result<Vec<u8>> {
-        (&self.output).rewind()?;
-        match read_bounded(self.output.try_clone()?, OUTPUT_LIMIT) {
+    pub fn read(&self, file: StepFile) -> anyhow::Result<Vec<u8>> {
+        let name = file.name();
+        let mut file = &self.files[file as usize];
+        file.rewind()?;
+        match read_bounded(file.try_clone()?, FILE_LIMIT) {
             Ok(bytes) => Ok(bytes),
             Err(Cause::TooLarge(_)) => Err(hinted(
-                format!("the output file is larger than {OUTPUT_LIMIT} bytes"),
+                format!("the {name} file is larger than {FILE_LIMIT} bytes"),
                 "pass large data through a volume or `/iguana`",
             )),
-            Err(cause) => Err(cause).context("cannot read the output file"),
+            Err(cause) => Err(cause).with_context(|| format!("cannot read the {name} file")),
         }
     }
 
@@ -92,12 +139,16 @@ mod tests {
         let files = StepFiles::create(home.path(), "exchange").unwrap();
         let output = home.path().join("exchange/output");
         fs::write(&output, "a=1\n").unwrap();
-        assert_eq!(files.read_output().unwrap(), b"a=1\n");
+        assert_eq!(files.read(StepFile::Output).unwrap(), b"a=1\n");
         fs::remove_file(&output).unwrap();
         symlink(&victim, &output).unwrap();
-        files.clear_output().unwrap();
-        assert_eq!(files.read_output().unwrap(), b"");
+        files.clear().unwrap();
+        assert_eq!(files.read(StepFile::Output).unwrap(), b"");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "victim");
+        for file in StepFile::ALL {
+            assert_eq!(Path::new(&file.inside()), Path::new(INSIDE).join(file.name()));
+            assert_eq!(files.read(file).unwrap(), b"");
+        }
         assert!(StepFiles::create(home.path(), "exchange").is_err(), "it must be new");
     }
 
@@ -106,14 +157,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let files = StepFiles::create(home.path(), "exchange").unwrap();
         fs::write(home.path().join("exchange/output"), "x".repeat(1 << 20)).unwrap();
-        assert_eq!(files.read_output().unwrap().len(), 1 << 20);
+        assert_eq!(files.read(StepFile::Output).unwrap().len(), 1 << 20);
         File::options()
             .write(true)
             .open(home.path().join("exchange/output"))
             .unwrap()
             .set_len(10 << 30)
             .unwrap();
-        assert!(files.read_output().unwrap_err().to_string().contains("larger than 1048576 bytes"));
+        assert!(files.read(StepFile::Output).unwrap_err().to_string().contains("larger than 1048576 bytes"));
     }
 
     #[test]

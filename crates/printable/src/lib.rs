@@ -4,7 +4,8 @@
 //! Principles:
 //!
 //! 1. Text is escaped once, where it is printed, by both programs; before that it is passed on unchanged.
-//! 2. Everything that a reader cannot see is escaped: control characters, and characters that hide or reorder others.
+//! 2. [`Secrets`] are values that are hidden where text is printed.
+//! 3. Everything that a reader cannot see is escaped: control characters, and characters that hide or reorder others.
 //!
 //! ```
 //! assert_eq!(printable::visible("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
@@ -15,6 +16,10 @@
 //! Specifications: ISO 6429 (control functions), Unicode UAX #9 (bidirectional text), UAX #44
 //! (`Default_Ignorable_Code_Point`).
 #![forbid(unsafe_code)]
+
+mod secrets;
+
+pub use secrets::Secrets;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -56,7 +56,7 @@ pub use inside::init;
 pub use ipc::SharedIpc;
 pub use plan::{Ipc, KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
 pub use running::{KernelAction, MemoryShortage, ProgramExit, Running, StopToken};
-pub use terminal::{Terminal, attach as attach_to_terminal};
+pub use terminal::{Shown, Terminal, attach as attach_to_terminal};
 
 use anyhow::Context as _;
 use cgroup::Cgroup;
@@ -271,7 +271,13 @@ impl Container {
         self.root().is_ok_and(|root| found(root).is_ok())
     }
 
-    /// The scripts and the output file of its steps.
+    /// The directories in which its programs look for others (`PATH`).
+    pub fn search_path(&self) -> &str {
+        let mut env = self.image.env.iter().chain(&self.env);
+        env.rfind(|(name, _)| name == "PATH").map_or(program::DEFAULT_PATH, |(_, path)| path)
+    }
+
+    /// The scripts of its steps, and the files that they write to.
     pub fn step_files(&self) -> &StepFiles {
         &self.step_files
     }

@@ -4,7 +4,7 @@ use super::cgroup::ResourceLimits;
 use super::host_files;
 use super::ipc;
 use super::terminal::Terminal;
-use exchange::{OUTPUT, OUTPUT_INSIDE, SHARED as SHARED_DIRECTORY, STEP_INSIDE};
+use exchange::{SHARED as SHARED_DIRECTORY, STEP_INSIDE, StepFile};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -213,7 +213,7 @@ impl Plan {
         let machine = if self.privileged { self.of_machine(unified) } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] };
         let files = self.scratch.join(STEP_FILES);
-        let output = Mount::bind(files.join(OUTPUT), OUTPUT_INSIDE);
+        let written = StepFile::ALL.map(|file| Mount::bind(files.join(file.name()), file.inside()));
         let files = Mount { read_only: true, ..Mount::bind(files, STEP_INSIDE) };
         let writable = writable.iter().map(Mount::memory);
         let host_files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
@@ -223,7 +223,8 @@ impl Plan {
             .chain(writable)
             .chain(host_files)
             .chain(self.mounts.iter().cloned())
-            .chain([files, output])
+            .chain([files])
+            .chain(written)
             .collect()
     }
 

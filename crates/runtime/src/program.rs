@@ -16,7 +16,7 @@ use sys::Session;
 use untrusted_fs::{Directory, Links};
 
 /// podman's default, for images that set none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Bytes of `/etc/passwd` and of `/etc/group`: enough for a hundred thousand users.
 const USERS_LIMIT: u64 = 16 << 20;

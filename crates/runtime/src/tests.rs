@@ -359,7 +359,7 @@ fn the_files_of_steps_and_paths_are_seen_from_both_sides() {
     let script = "cd /run/iguana; cat output; echo from container >> output; touch new || echo denied";
     let program = Program { user: Some("guest".into()), ..lab.script(script) };
     assert!(lab.said(&container, &program).ends_with("denied\n"));
-    assert_eq!(files.read_output().unwrap(), b"to container from container\n");
+    assert_eq!(files.read(exchange::StepFile::Output).unwrap(), b"to container from container\n");
     lab.says(&container, "mount -t tmpfs none /srv; ln -s /bin /srv/link; touch /srv/here");
     let has = |path: &str| container.has_path(Path::new(path));
     assert!(has("/srv/here") && has("/srv/link/sh") && has("/run/iguana/output"));

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod commands;
 pub mod duration;
 pub mod expression;
 mod failure_policy;
@@ -35,6 +36,7 @@ pub mod schema;
 mod volume;
 
 pub use check::{Checked, check};
+pub use commands::{Command, WITHOUT_EFFECT};
 pub use failure_policy::OnFailurePolicy;
 pub use model::{
     Action, Container, Credentials, Env, Image, Ipc, Job, Limits, OnFailure, Ready, Restart, Service, Sign,

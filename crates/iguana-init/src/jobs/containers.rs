@@ -4,7 +4,7 @@ use super::Setup;
 use super::images::Pulled;
 use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
-use exchange::OUTPUT_INSIDE;
+use exchange::StepFile;
 use hint::hinted;
 use oci_pull::{HealthCheck, VerifiedImage};
 use runtime::{Ipc, Mount, MountSource, Plan, Program, ProgramCommand, Runtime, SharedIpc, Stdio};
@@ -158,7 +158,9 @@ pub(super) fn prepare(
     plan.ipc = made_ipc(name.job, container, setup);
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());
-    plan.env.extend(["IGUANA_OUTPUT", "GITHUB_OUTPUT"].map(|name| (name.into(), OUTPUT_INSIDE.into())));
+    for file in StepFile::ALL {
+        plan.env.extend(file.variables().iter().map(|name| ((*name).to_owned(), file.inside())));
+    }
     for (number, volume) in volumes.iter().enumerate() {
         refuse_own_files(volume, plan.privileged)?;
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);

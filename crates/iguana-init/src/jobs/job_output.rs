@@ -1,7 +1,10 @@
 //! What the programs of a job write: the log has it, and a failure is reported with its last lines.
 
+use super::commands::Commands;
 use crate::report::Report;
 use events::{Event, Text};
+use printable::Secrets;
+use runtime::Shown;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +13,16 @@ const LOG_LIMIT: usize = 256 << 10;
 /// Lines that a failure is reported with: what fits on a screen of 24 lines.
 const LAST: usize = 20;
 
+/// Lines of all summaries of a job that are shown: a few screens.
+const SUMMARY_LIMIT: usize = 100;
+
 /// The output of one job. Clones share it.
 #[derive(Clone)]
 pub(super) struct JobOutput {
     job: String,
     report: Report,
     lines: Arc<Mutex<Lines>>,
+    commands: Arc<Commands>,
 }
 
 #[derive(Default)]
@@ -23,11 +30,14 @@ struct Lines {
     /// Bytes that the log has.
     logged: usize,
     last: VecDeque<String>,
+    /// Lines of summaries that were shown.
+    summarized: usize,
 }
 
 impl JobOutput {
     pub(super) fn new(job: &str, report: &Report) -> Self {
-        Self { job: job.into(), report: report.clone(), lines: Arc::default() }
+        let commands = Arc::new(Commands::new(job, report));
+        Self { job: job.into(), report: report.clone(), lines: Arc::default(), commands }
     }
 
     /// Adds a line.
@@ -43,6 +53,34 @@ impl JobOutput {
             (true, true) => self.tell(line),
             (true, false) => self.tell("… (the log takes no more lines of this job)"),
             (false, _) => {}
+        }
+    }
+
+    /// Carries out a workflow command, and returns what is shown in its place.
+    pub(super) fn carry_out(&self, line: &str) -> Shown {
+        self.commands.carry_out(line)
+    }
+
+    /// The values that are not shown.
+    pub(super) fn secrets(&self) -> Secrets {
+        self.report.secrets()
+    }
+
+    /// Shows what a program wrote as a summary.
+    pub(super) fn show_summary(&self, summary: &str) {
+        for line in summary.lines() {
+            let shown = {
+                let mut lines = self.lines();
+                lines.summarized += 1;
+                lines.summarized
+            };
+            match shown {
+                1..=SUMMARY_LIMIT => self.report.say(format_args!("job {}: summary: {line}", self.job)),
+                _ => {
+                    let message = "summary: more lines than are shown";
+                    return self.report.say(format_args!("job {}: {message} ({SUMMARY_LIMIT})", self.job));
+                }
+            }
         }
     }
 
@@ -86,6 +124,18 @@ mod tests {
         assert!(text.contains("iguana: job install: | the first one\n"), "{}", &text[..200]);
         assert_eq!(text.matches("the log takes no more").count(), 1);
         assert!(text.len() < 4 * LOG_LIMIT, "{}", text.len());
+    }
+
+    #[test]
+    fn a_summary_is_shown_up_to_a_limit() {
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        output.show_summary("# Installed\n");
+        output.show_summary(&"line\n".repeat(10_000));
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut log, &mut text).unwrap();
+        assert!(text.contains("iguana: job install: summary: # Installed\n"), "{text}");
+        assert_eq!((text.lines().count(), text.matches("more lines").count()), (SUMMARY_LIMIT + 1, 1));
     }
 
     #[test]

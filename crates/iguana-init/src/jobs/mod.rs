@@ -1,5 +1,6 @@
 //! Runs a plan: for each job its images, its services, its container, and the cleanup.
 
+mod commands;
 mod containers;
 mod images;
 mod job_output;
@@ -257,7 +258,9 @@ impl Runner<'_> {
             let ran = ran.and_then(steps::success);
             let read = outputs::read(container.step_files());
             // The outputs of a failed program count too, but its failure is what is reported.
-            attempt.outputs = outputs_of(job, &scope, read.as_ref().cloned().unwrap_or_default());
+            let written = read.as_ref().cloned().unwrap_or_default();
+            output.show_summary(&written.summary);
+            attempt.outputs = outputs_of(job, &scope, written.outputs);
             ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);

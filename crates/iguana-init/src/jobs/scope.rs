@@ -101,6 +101,8 @@ pub(super) struct Scope {
     env: StringMap,
     needs: IndexMap<String, Value>,
     steps: IndexMap<String, Value>,
+    /// Directories that steps search for programs before those of `PATH`.
+    path: Vec<String>,
     succeeded: bool,
     failed: bool,
 }
@@ -151,6 +153,26 @@ impl Scope {
             ("outputs".into(), map(&step.outputs)),
         ];
         self.steps.insert(id.to_owned(), Value::Map(IndexMap::from(entry)));
+    }
+
+    /// Adds what a step has written for later ones. The directory written last is searched first.
+    pub(super) fn add_written(&mut self, env: StringMap, path: Vec<String>) {
+        self.env.extend(env);
+        for directory in path {
+            self.path.retain(|known| *known != directory);
+            self.path.insert(0, directory);
+        }
+    }
+
+    /// The variables of a step's script, in a container whose own `PATH` this is.
+    pub(super) fn env_of_script(&self, search_path: &str) -> StringMap {
+        let mut env = self.env.clone();
+        if !self.path.is_empty() {
+            let rest = env.get("PATH").map_or(search_path, String::as_str);
+            let path = format!("{}:{rest}", self.path.join(":"));
+            env.insert("PATH".into(), path);
+        }
+        env
     }
 
     /// Whether something may run. As with GitHub, a condition without a status function implies `success()`.
@@ -257,6 +279,22 @@ mod tests {
         let scope = Scope::new(Value::Null, Value::Null)
             .with_needs([(&id, &result)].into_iter(), &[Outcome::Skipped]);
         assert!(!scope.allows(None) && !allows(&scope, "failure()") && allows(&scope, "always()"));
+    }
+
+    #[test]
+    fn later_steps_have_what_earlier_ones_wrote() {
+        let mut scope = Scope::new(Value::Null, Value::Null).within_job();
+        assert!(scope.env_of_script("/bin").is_empty());
+        scope.add_written(StringMap::from([("A".into(), "1".into())]), vec!["/a".into(), "/b".into()]);
+        scope.add_written(StringMap::from([("A".into(), "2".into())]), vec!["/a".into()]);
+        let env = scope.env_of_script("/usr/bin:/bin");
+        assert_eq!((env["A"].as_str(), env["PATH"].as_str()), ("2", "/a:/b:/usr/bin:/bin"));
+        let step = Env::from([
+            ("PATH".to_owned(), Template::literal("/own")),
+            ("A".to_owned(), Template::literal("3")),
+        ]);
+        let env = scope.with_env(&step).env_of_script("/bin");
+        assert_eq!((env["A"].as_str(), env["PATH"].as_str()), ("3", "/a:/b:/own"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::containers::{Name, Part};
 use super::images::Pulled;
 use super::job_output::JobOutput;
+use super::outputs::Written;
 use super::scope::{Outcome, Scope, StepResult, StringMap};
 use super::services::ServiceFailureSignal;
 use super::{Deadline, Setup, attempts, containers, outputs};
@@ -40,8 +41,9 @@ impl Steps<'_> {
         for (number, step) in self.job.steps.iter().enumerate() {
             let inner = scope.with_env(&step.env);
             let title = self.title(number, step, &inner);
-            let (result, failed) = self.step(number, step, &title, &inner, &mut room);
+            let Stepped { result, env, path, failed } = self.step(number, step, &title, &inner, &mut room);
             written.extend(result.outputs.clone());
+            scope.add_written(env, path);
             scope.add_step(step.id.as_deref(), &result);
             match (result.conclusion, failed) {
                 (Outcome::Failure, failed) => failure = failure.or(failed),
@@ -77,13 +79,17 @@ impl Steps<'_> {
         title: &str,
         scope: &Scope,
         room: &mut outputs::Room,
-    ) -> (StepResult, Option<StepFailure>) {
+    ) -> Stepped {
         if !scope.allows(step.condition.as_ref()) {
             if step.condition.is_some() {
                 self.tell_end(number, title, events::Outcome::Skipped, None, None);
             }
             let skipped = Outcome::Skipped;
-            return (StepResult { outcome: skipped, conclusion: skipped, outputs: StringMap::new() }, None);
+            return Stepped::of(StepResult {
+                outcome: skipped,
+                conclusion: skipped,
+                outputs: StringMap::new(),
+            });
         }
         let start = Instant::now();
         self.report.tell(Event::StepBegin {
@@ -92,14 +98,15 @@ impl Steps<'_> {
             title: Text::of(title),
         });
         let label = format!("job {}: {title}", self.id);
-        let (mut written, mut exit_status, before) = (StringMap::new(), None, *room);
+        let (mut written, mut exit_status, before) = (Written::default(), None, *room);
         let is_last = || self.deadline.is_within(step.limits.delay) || self.alarm.check().is_err();
         let ran = attempts(&step.limits, is_last, &label, self.report, || {
             let Acted { ran, written: read } = self.act(number, step, scope);
             exit_status = ran.as_ref().ok().and_then(|ended| ended.status());
-            // The outputs of a failed step count, as with GitHub, but its failure is what is reported.
+            // What a failed step wrote counts, as with GitHub, but its failure is what is reported.
             let read = read.and_then(|read| {
                 *room = before.after(&read)?;
+                self.output.show_summary(&read.summary);
                 Ok(read)
             });
             written = read.as_ref().cloned().unwrap_or_default();
@@ -114,7 +121,8 @@ impl Steps<'_> {
             exit_status,
             error: error.context(format!("{title} failed")),
         });
-        (StepResult { outcome, conclusion, outputs: written }, failure)
+        let Written { outputs, env, path, .. } = written;
+        Stepped { result: StepResult { outcome, conclusion, outputs }, env, path, failed: failure }
     }
 
     fn tell_end(
@@ -136,7 +144,7 @@ impl Steps<'_> {
             Action::Run { script, shell, directory } => {
                 let files = self.container.step_files();
                 let script = script.evaluate(scope);
-                let ended = files.clear_output().and_then(|()| {
+                let ended = files.clear().and_then(|()| {
                     self.run_script(number, step, &script, shell.as_deref(), directory.as_deref(), scope)
                 });
                 (ended, outputs::read(files))
@@ -145,7 +153,7 @@ impl Steps<'_> {
                 Ok(own) => {
                     (self.run_container(step, container, &own, scope), outputs::read(own.step_files()))
                 }
-                Err(error) => (Err(error), Ok(StringMap::new())),
+                Err(error) => (Err(error), Ok(Written::default())),
             },
         };
         Acted { ran: ended, written }
@@ -166,7 +174,7 @@ impl Steps<'_> {
         let limit = self.deadline.limit(step.limits.timeout)?;
         let program = Program {
             command: ProgramCommand::Exactly(words),
-            env: containers::pairs(scope.env()),
+            env: containers::pairs(&scope.env_of_script(self.container.search_path())),
             directory: below(own.directory.as_deref(), directory),
             user: own.user.clone(),
             stdio: self.setup.terminal.stdio(own.tty, self.output),
@@ -216,10 +224,24 @@ impl Steps<'_> {
     }
 }
 
-/// What a step did, and the outputs that it wrote.
+/// What a step did, and what it wrote.
 struct Acted {
     ran: anyhow::Result<ProgramExit>,
-    written: anyhow::Result<StringMap>,
+    written: anyhow::Result<Written>,
+}
+
+/// A step that has run or was skipped, and what it wrote for later ones.
+struct Stepped {
+    result: StepResult,
+    env: StringMap,
+    path: Vec<String>,
+    failed: Option<StepFailure>,
+}
+
+impl Stepped {
+    fn of(result: StepResult) -> Self {
+        Self { result, env: StringMap::new(), path: Vec::new(), failed: None }
+    }
 }
 
 /// The end of all steps.

@@ -32,8 +32,10 @@ impl JobTerminal {
     /// terminal, if requested and available.
     pub(super) fn stdio(&self, tty: bool, output: &JobOutput) -> Stdio {
         let Self::Console(terminal) = self else { return Stdio::Inherited };
-        let output = output.clone();
-        let terminal = terminal.heard_by(move |line| output.add(line));
+        let (of_lines, of_commands) = (output.clone(), output.clone());
+        let terminal = terminal
+            .heard_by(move |line| of_lines.add(line))
+            .filtered_by(move |line| of_commands.carry_out(line), output.secrets());
         if tty && terminal.is_present() { Stdio::Terminal(terminal) } else { Stdio::Console(terminal) }
     }
 

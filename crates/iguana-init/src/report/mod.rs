@@ -9,6 +9,7 @@ mod activity;
 mod container_progress;
 mod event_text;
 mod failure;
+mod secrets;
 mod sinks;
 mod stage;
 mod waiting;
@@ -16,6 +17,7 @@ mod waiting;
 use activity::Activity;
 pub(crate) use activity::{SILENCE_LIMIT, SilentOperation};
 pub(crate) use failure::{At, Failure, Stage};
+use printable::Secrets;
 use sinks::{Screen, Sinks};
 pub(crate) use waiting::{Waiting, waiting};
 
@@ -39,6 +41,8 @@ pub(crate) const EVENTS: &str = "/run/iguana/log.jsonl";
 pub(crate) struct Report {
     sinks: Arc<Mutex<Sinks>>,
     activity: Activity,
+    /// Values that no sink gets.
+    secrets: Secrets,
 }
 
 /// How much is shown; each level includes those before it.
@@ -77,7 +81,11 @@ impl Report {
     }
 
     fn with(sinks: Sinks) -> Self {
-        Self { sinks: Arc::new(Mutex::new(sinks)), activity: Activity::default() }
+        Self {
+            sinks: Arc::new(Mutex::new(sinks)),
+            activity: Activity::default(),
+            secrets: Secrets::default(),
+        }
     }
 
     /// Also shows the messages of [`Report::detail`] on the console.
@@ -85,10 +93,20 @@ impl Report {
         self.sinks().show_up_to(Level::Debug);
     }
 
+    /// Whether the console shows the messages of [`Report::detail`].
+    pub(crate) fn shows_details(&self) -> bool {
+        self.sinks().shows(Level::Debug)
+    }
+
+    /// The values that are hidden in all messages.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
     /// Reports an event. Does not wait for an output that is blocked.
     pub(crate) fn tell(&self, event: Event) {
         self.activity.note();
-        self.sinks().write(event);
+        self.sinks().write(secrets::hidden(event, &self.secrets));
     }
 
     /// Reports a message.
@@ -98,7 +116,7 @@ impl Report {
 
     /// Shows an event on the screen, but does not log it.
     fn show(&self, event: Event) {
-        self.sinks().show(&event, uptime());
+        self.sinks().show(&secrets::hidden(event, &self.secrets), uptime());
     }
 
     /// Reports a warning.
@@ -123,7 +141,7 @@ impl Report {
 
     /// Reports a wait that continues, without counting it as activity.
     fn remind(&self, event: Event) {
-        self.sinks().write(event);
+        self.sinks().write(secrets::hidden(event, &self.secrets));
     }
 
     /// Waits up to `limit` each until the consoles have sent everything, and the host has all events.

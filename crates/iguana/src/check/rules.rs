@@ -41,6 +41,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ("version", "a workflow must be of a supported version of the format"),
     ("volume", "a volume must have a valid source and path"),
     ("words", "a command must be possible to split into words"),
+    ("workflow-command", "a workflow command must have an effect"),
     ("yaml", "a document must be valid YAML"),
     ("zero", "a string must not contain a NUL byte"),
 ];

@@ -1,17 +1,21 @@
 //! The terminal of the person at the machine: its consoles, shared with the programs of containers.
 
 mod console;
+mod filter;
 mod output_lines;
 mod sequences;
 mod shared;
 
+pub use filter::Shown;
 pub(crate) use output_lines::OutputLines;
 pub(super) use shared::SharedTerminal;
 
 use super::relay::Output;
 use anyhow::Context as _;
 use console::{Console, OpenConsole, USUAL_SIZE, discard_answers};
+use filter::{Filter, Rules};
 use output_lines::marked_line;
+use printable::Secrets;
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
@@ -64,6 +68,7 @@ pub struct Terminal {
     /// The main one is the last.
     consoles: Vec<Console>,
     on_line: LineListener,
+    rules: Rules,
     /// A program has written what a terminal may answer; its answers may still come.
     may_be_answered: Arc<AtomicBool>,
 }
@@ -77,13 +82,24 @@ impl Terminal {
     /// These consoles, the main one last.
     pub(super) fn of(paths: &[PathBuf]) -> Self {
         let consoles = paths.iter().filter_map(|path| Console::find(path).ok()).collect();
-        Self { consoles, on_line: Arc::new(|_| {}), may_be_answered: Arc::default() }
+        Self { consoles, on_line: Arc::new(|_| {}), rules: Rules::default(), may_be_answered: Arc::default() }
     }
 
     /// The same consoles; `on_line` is called with each line that a program writes.
     #[must_use]
     pub fn heard_by(&self, on_line: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { on_line: Arc::new(on_line), ..self.clone() }
+    }
+
+    /// The same consoles; `on_command` decides what is shown in place of a line that looks like a workflow command, and
+    /// `secrets` are hidden. The listener of lines gets what is shown.
+    #[must_use]
+    pub fn filtered_by(
+        &self,
+        on_command: impl Fn(&str) -> Shown + Send + Sync + 'static,
+        secrets: Secrets,
+    ) -> Self {
+        Self { rules: Rules { on_command: Arc::new(on_command), secrets }, ..self.clone() }
     }
 
     /// Whether one of them is a terminal. Otherwise programs can only write to the kernel's main console.
@@ -132,17 +148,24 @@ impl Terminal {
             // A console that takes nothing delays nothing.
             others.iter().for_each(|console| console.write(text.as_bytes(), Duration::ZERO));
         };
-        let on_line = Arc::clone(&self.on_line);
-        let (mut heard, mut shown) = (OutputLines::default(), OutputLines::default());
-        move |output| match output {
-            Output::Bytes(bytes) => {
-                heard.add(bytes, |line| on_line(line));
-                shown.add(bytes, &show);
-            }
-            Output::Pause => shown.split(&show),
-            Output::End => {
-                heard.finish(|line| on_line(line));
-                shown.finish(&show);
+        let (on_line, rules) = (Arc::clone(&self.on_line), self.rules.clone());
+        let (mut filter, mut heard, mut shown) =
+            (Filter::default(), OutputLines::default(), OutputLines::default());
+        move |output| {
+            let bytes = match output {
+                Output::Bytes(bytes) => filter.take(bytes, &rules),
+                Output::Pause => filter.pause(&rules),
+                Output::End => filter.finish(&rules),
+            };
+            heard.add(&bytes, |line| on_line(line));
+            shown.add(&bytes, &show);
+            match output {
+                Output::Bytes(_) => {}
+                Output::Pause => shown.split(&show),
+                Output::End => {
+                    heard.finish(|line| on_line(line));
+                    shown.finish(&show);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The pseudo-terminal of a container, and the thread between it and the consoles.
 
 use super::console::{ANSWERS_QUIET, OpenConsole, are_equal, go_on, timespec};
+use super::filter::Filter;
 use super::output_lines::marked_line;
 use super::{OutputLines, Terminal};
 use anyhow::Context as _;
@@ -30,6 +31,8 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Processes in the background may keep writing.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// How long output is held back that may be the beginning of a command or of a secret: a person does not notice it.
+const HOLD_LIMIT: Duration = Duration::from_millis(100);
 
 /// A pseudo-terminal for the programs of one container, shown on the consoles until it is dropped.
 pub(crate) struct SharedTerminal {
@@ -58,6 +61,7 @@ struct Shared {
 struct Shown {
     /// The console that the person uses.
     active: usize,
+    filter: Filter,
     lines: OutputLines,
 }
 
@@ -83,6 +87,7 @@ impl SharedTerminal {
             slave,
             shown: Mutex::new(Shown {
                 active: consoles.len().saturating_sub(1),
+                filter: Filter::default(),
                 lines: OutputLines::default(),
             }),
             consoles,
@@ -143,6 +148,8 @@ impl Attached {
         shared.has_program.store(false, SeqCst);
         shared.wake();
         let mut shown = shared.shown();
+        let rest = shown.filter.finish(&shared.terminal.rules);
+        shared.show_filtered(&mut shown, &rest);
         let (active, has_sequences) = (shown.active, shown.lines.has_sequences());
         shown.lines.finish(|line| shared.add_line(active, line));
         shared.restore(active, has_sequences);
@@ -162,7 +169,10 @@ impl Shared {
         let mut is_gone = vec![false; self.consoles.len()];
         let mut block = [0; BLOCK];
         while !self.is_closed.load(SeqCst) {
-            let limit = last_answer.map(|_| ANSWERS_QUIET);
+            let limit = match self.shown().filter.holds_back() {
+                true => Some(HOLD_LIMIT),
+                false => last_answer.map(|_| ANSWERS_QUIET),
+            };
             let has_program = self.has_program.load(SeqCst);
             let waited = self.wait(&is_gone, has_program, limit);
             let Ok((has_output, with_keys)) = waited else { return };
@@ -171,6 +181,8 @@ impl Shared {
                 let count = (&self.master).read(&mut block).unwrap_or(0);
                 self.show(&block[..count]);
                 self.is_busy.store(false, SeqCst);
+            } else if with_keys.is_empty() {
+                self.show_held_back();
             }
             last_answer = match with_keys.is_empty() && has_program {
                 true => last_answer.filter(|last| last.elapsed() < ANSWERS_QUIET),
@@ -217,6 +229,17 @@ impl Shared {
     /// Shows output on the console that is used, and finished lines on the others.
     fn show(&self, output: &[u8]) {
         let mut shown = self.shown();
+        let output = shown.filter.take(output, &self.terminal.rules);
+        self.show_filtered(&mut shown, &output);
+    }
+
+    fn show_held_back(&self) {
+        let mut shown = self.shown();
+        let output = shown.filter.pause(&self.terminal.rules);
+        self.show_filtered(&mut shown, &output);
+    }
+
+    fn show_filtered(&self, shown: &mut Shown, output: &[u8]) {
         let active = shown.active;
         if let Some(console) = self.consoles.get(active) {
             console.write(output, WRITE_LIMIT);

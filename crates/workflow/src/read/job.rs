@@ -2,6 +2,7 @@
 
 use super::name_rules::NameOf;
 use super::{Fields, Reader, env_names};
+use crate::commands;
 use crate::duration;
 use crate::expression::Template;
 use crate::language::{DEFAULTS, JOB, READY, RETRIES, RUN_DEFAULTS, SERVICE, STEP, WITH};
@@ -264,9 +265,19 @@ impl Reader<'_> {
         let shell = fields.get("shell").and_then(|node| self.shell(node));
         let directory = fields.get("working-directory").and_then(|node| self.plain(node));
         let script: Template = self.template(run, names)?;
+        self.check_commands(run, script.source());
         let shell = shell.or_else(|| defaults.shell.clone());
         let directory = directory.or_else(|| defaults.directory.clone());
         Some(Action::Run { script, shell, directory })
+    }
+
+    /// Reports workflow commands of GitHub that have no effect here.
+    fn check_commands(&mut self, run: &Node, script: &str) {
+        for (at, name, instead) in commands::without_effect(script) {
+            let span = self.place(run, script, at, "::".len() + name.len());
+            let message = format!("the workflow command `::{name}` has no effect");
+            self.findings.add(Severity::Warning, "workflow-command", &span, message, Some(instead.into()));
+        }
     }
 
     /// GitHub's rule: one of the known shells, or a command with `{0}` for the script's file.

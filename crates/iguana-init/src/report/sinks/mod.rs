@@ -67,6 +67,11 @@ impl Sinks {
         self.level = level;
     }
 
+    /// Whether lines of this level are shown.
+    pub(super) fn shows(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
     /// Starts to send all events to the host of a virtual machine, if it asks for them.
     pub(super) fn send_to_host(&mut self) {
         self.host = Some(EventPort::start(Path::new(EVENTS)));
