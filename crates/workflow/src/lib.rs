@@ -24,7 +24,7 @@ mod commands;
 pub mod duration;
 pub mod expression;
 mod failure_policy;
-mod github_keys;
+mod github;
 pub mod language;
 mod model;
 mod names;

@@ -1,5 +1,6 @@
 //! The names that expressions may use. They are known before anything runs, so unknown names are found beforehand.
 
+use super::github;
 use super::nearest::nearest;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -84,7 +85,7 @@ impl<'a> Names<'a> {
 
     fn no_context(&self, name: &str) -> (String, String) {
         let message = format!("unknown context `{name}`");
-        if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+        if let Some((_, instead)) = github::CONTEXTS.iter().find(|(foreign, _)| *foreign == name) {
             return (message, (*instead).to_owned());
         }
         let mut known = vec!["env", "machine", "cmdline", "needs"];
@@ -119,20 +120,6 @@ impl<'a> Names<'a> {
         }
     }
 }
-
-/// Contexts of GitHub's language, with the alternative here.
-const FOREIGN: &[(&str, &str)] = &[
-    ("github", "there is no event or repository: `machine` and `cmdline` describe where the workflow runs"),
-    ("inputs", "use `cmdline` or `machine` for values that differ between machines"),
-    ("job", "use `needs` and `steps` for results"),
-    ("jobs", "use `needs` for the results of needed jobs"),
-    ("matrix", "there is no matrix: write one job for each case"),
-    ("runner", "use `machine` for where the workflow runs"),
-    ("secrets", "put secrets into `credentials` or into the container"),
-    ("steps", "it is available only in steps and the job's `outputs`"),
-    ("strategy", "there is no matrix: write one job for each case"),
-    ("vars", "define variables in `env:`"),
-];
 
 /// Checks `name` against the known names, ignoring case as in GitHub's language.
 fn one_of(message: &str, name: &str, known: &[&str], remedy: &str) -> Result<(), (String, String)> {

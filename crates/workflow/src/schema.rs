@@ -2,7 +2,7 @@
 //! JSON Schema and the check of the documentation all use this table, so they cannot disagree.
 
 use super::duration;
-use super::github_keys::UNSUPPORTED;
+use super::github;
 use super::nearest::nearest;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -242,7 +242,7 @@ fn unknown_key(name: &str, object: &Object) -> (String, String) {
 }
 
 fn instead_of(foreign: &str) -> Option<&'static str> {
-    UNSUPPORTED.iter().find(|(name, _)| *name == foreign).map(|(_, instead)| *instead)
+    github::KEYS.iter().find(|(name, _)| *name == foreign).map(|(_, instead)| *instead)
 }
 
 impl Object {

@@ -4,6 +4,7 @@ use super::bounded::BoundedText;
 use super::token::shown;
 use super::value::without_case;
 use super::{ExpressionError, Scope, Status, Value};
+use crate::github;
 use crate::nearest::nearest;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -42,20 +43,14 @@ static SIGNATURES: [Signature; 10] = [
     Signature { name: "toJSON", function: Function::ToJson, arguments: 1..=1 },
 ];
 
-/// Functions that GitHub has and Iguana does not, with a hint for each.
-const ABSENT: [(&str, &str); 3] = [
-    ("case", "use `&&` and `||`: `env.FAST == 'yes' && 'a' || 'b'`"),
-    ("fromJSON", "pass each value as a separate output"),
-    ("hashFiles", "compute the hash in a step and pass it on as an output"),
-];
-
 /// The function whose name is at `span`.
 pub(super) fn find(text: &str, span: &Range<usize>) -> Result<&'static Signature, ExpressionError> {
     let name = &text[span.clone()];
     if let Some(signature) = SIGNATURES.iter().find(|known| known.name.eq_ignore_ascii_case(name)) {
         return Ok(signature);
     }
-    if let Some((name, hint)) = ABSENT.iter().find(|(absent, _)| absent.eq_ignore_ascii_case(name)) {
+    if let Some((name, hint)) = github::FUNCTIONS.iter().find(|(absent, _)| absent.eq_ignore_ascii_case(name))
+    {
         return Err(ExpressionError::new(span, format!("GitHub's `{name}` does not exist here")).hint(*hint));
     }
     let known = || SIGNATURES.iter().map(|known| known.name);
