@@ -3,7 +3,7 @@
 //! The first byte says what was asked, and whether the fixed fields are put right, which chance does seldom.
 #![no_main]
 
-use dhcp::{Answer, Datagram, Kind, Learned, Lease, Question, Request, Resolver};
+use dhcp::{Answer, Datagram, Learned, Lease, MachineKind, Question, Request, Resolver};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         hardware_address: HARDWARE_ADDRESS,
         question,
         seconds: choice.into(),
-        machine: Kind::default(),
+        machine: MachineKind::default(),
     };
     assert!(request.encode().len() >= 300);
     if let Ok(Answer::Lease(lease)) = request.read_answer(&packet) {

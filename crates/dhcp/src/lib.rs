@@ -10,14 +10,14 @@
 //!    ([`Lease::ignored`]).
 //!
 //! ```
-//! use dhcp::{Kind, Question, Request, Unanswered};
+//! use dhcp::{MachineKind, Question, Request, Unanswered};
 //!
 //! let request = Request {
 //!     transaction: 7,
 //!     hardware_address: [2, 0, 0, 0, 0, 1],
 //!     question: Question::Discover,
 //!     seconds: 0,
-//!     machine: Kind::default(),
+//!     machine: MachineKind::default(),
 //! };
 //! assert_eq!(request.encode()[..4], [1, 1, 6, 0]);
 //! assert!(matches!(request.read_answer(b""), Err(Unanswered::NotForUs | Unanswered::Malformed(_))));
@@ -56,5 +56,7 @@ pub mod v6;
 
 pub use datagram::Datagram;
 pub use lease::{Lease, Route};
-pub use message::{Answer, CLIENT_PORT, Kind, LARGEST_MESSAGE, Question, Request, SERVER_PORT, Unanswered};
+pub use message::{
+    Answer, CLIENT_PORT, LARGEST_MESSAGE, MachineKind, Question, Request, SERVER_PORT, Unanswered,
+};
 pub use resolver::{Learned, Resolver};

@@ -83,12 +83,12 @@ pub struct Request {
     /// Seconds since the client began to ask (`secs`). Relays and servers may leave the first messages to others.
     pub seconds: u16,
     /// What servers may choose by: they may give machines of another kind another boot file.
-    pub machine: Kind,
+    pub machine: MachineKind,
 }
 
 /// The kind of a machine, as network boot programs tell it (RFC 4578).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Kind {
+pub struct MachineKind {
     /// The processor and firmware, a number of the IANA registry "Processor Architecture Types".
     pub architecture: u16,
     /// The UUID in the firmware's tables.

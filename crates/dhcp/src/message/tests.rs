@@ -9,7 +9,7 @@ fn asking(question: Question) -> Request {
         hardware_address: MAC,
         question,
         seconds: 0,
-        machine: Kind::default(),
+        machine: MachineKind::default(),
     }
 }
 
@@ -49,7 +49,7 @@ fn a_request_is_as_the_rfc_has_it() {
         bytes[271..]
             .starts_with(&[57, 2, 5, 220, 60, 6, b'i', b'g', b'u', b'a', b'n', b'a', 93, 2, 0, 0, 255])
     );
-    let machine = Kind { architecture: 7, uuid: Some([9; 16]) };
+    let machine = MachineKind { architecture: 7, uuid: Some([9; 16]) };
     let bytes = Request { seconds: 258, machine, ..select() }.encode();
     assert_eq!(bytes[8..10], [1, 2]);
     assert!(bytes[283..].starts_with(&[93, 2, 0, 7, 97, 17, 0, 9, 9]));

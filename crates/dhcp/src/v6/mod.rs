@@ -70,7 +70,7 @@ pub struct Request {
     pub question: Question,
     /// Time since the client began to ask.
     pub elapsed: Duration,
-    /// The processor and firmware, as in [`crate::Kind`].
+    /// The processor and firmware, as in [`crate::MachineKind`].
     pub architecture: u16,
 }
 

@@ -37,14 +37,14 @@ pub(crate) const AUTH_FILES: &str = "containers-auth.json";
 /// Where logins are, in the order in which they are looked for.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
-    sources: Vec<Source>,
+    sources: Vec<LoginSource>,
     /// Asks credential helpers, where there are any.
     programs: Option<Arc<dyn CredentialHelpers>>,
 }
 
 /// Something that may have a login.
 #[derive(Debug, Clone)]
-enum Source {
+enum LoginSource {
     File(File),
     /// A credential helper for every registry.
     Helper(String),
@@ -58,7 +58,7 @@ impl Logins {
     /// # Errors
     /// When the text is not one. A damaged login is reported only when it is needed.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        Ok(Self::of(Source::File(File::parse(text).context("not a valid auth.json")?)))
+        Ok(Self::of(LoginSource::File(File::parse(text).context("not a valid auth.json")?)))
     }
 
     /// Parses docker's old `.dockercfg`.
@@ -66,16 +66,16 @@ impl Logins {
     /// # Errors
     /// As [`Self::parse`].
     pub fn parse_old(text: &str) -> anyhow::Result<Self> {
-        Ok(Self::of(Source::File(File::parse_old(text).context("not a valid `.dockercfg`")?)))
+        Ok(Self::of(LoginSource::File(File::parse_old(text).context("not a valid `.dockercfg`")?)))
     }
 
     /// A file that cannot be read, which is reported when a login is looked for in it.
     #[must_use]
     pub fn unreadable(error: anyhow::Error) -> Self {
-        Self::of(Source::Unreadable(Arc::new(error)))
+        Self::of(LoginSource::Unreadable(Arc::new(error)))
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: LoginSource) -> Self {
         Self { sources: vec![source], programs: None }
     }
 
@@ -91,7 +91,7 @@ impl Logins {
     pub fn with_helpers(self, order: &[String], programs: Arc<dyn CredentialHelpers>) -> Self {
         let of_name = |name: &String| match name.as_str() {
             AUTH_FILES => self.sources.clone(),
-            helper => vec![Source::Helper(helper.to_owned())],
+            helper => vec![LoginSource::Helper(helper.to_owned())],
         };
         let sources = if order.is_empty() { self.sources } else { order.iter().flat_map(of_name).collect() };
         Self { sources, programs: Some(programs) }
@@ -101,8 +101,8 @@ impl Logins {
     #[must_use]
     pub fn unusable(&self) -> Vec<anyhow::Error> {
         let answers = self.sources.iter().filter_map(|source| match source {
-            Source::File(file) => Some(file.others()),
-            Source::Helper(_) | Source::Unreadable(_) => None,
+            LoginSource::File(file) => Some(file.others()),
+            LoginSource::Helper(_) | LoginSource::Unreadable(_) => None,
         });
         answers.flatten().filter_map(|answer| login_of(answer, None).err()).collect()
     }
@@ -124,7 +124,7 @@ impl Logins {
     }
 }
 
-impl Source {
+impl LoginSource {
     fn find(
         &self,
         repository: &str,

@@ -13,7 +13,7 @@ use super::transaction::Transaction;
 use super::warnings::Warnings;
 use crate::report::Report;
 use anyhow::bail;
-use dhcp::{Answer, CLIENT_PORT, Kind, Lease, Question, Request, SERVER_PORT};
+use dhcp::{Answer, CLIENT_PORT, Lease, MachineKind, Question, Request, SERVER_PORT};
 use retry::{DHCP_LEASE, DHCP_RENEWAL, DHCP_SELECTION, Schedule};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -79,7 +79,7 @@ fn get_and_renew(
 struct Client<'a> {
     channel: Channel,
     hardware_address: [u8; 6],
-    machine: Kind,
+    machine: MachineKind,
     warnings: &'a Warnings<'a>,
 }
 

@@ -1,6 +1,6 @@
 //! What network boot programs tell servers about a machine (RFC 4578), so that they can choose what it boots.
 
-use dhcp::Kind;
+use dhcp::MachineKind;
 use std::fs;
 use std::path::Path;
 
@@ -9,9 +9,9 @@ const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const EFI: &str = "/sys/firmware/efi";
 
 /// The kind of this machine.
-pub(super) fn kind() -> Kind {
+pub(super) fn kind() -> MachineKind {
     let uuid = fs::read_to_string(UUID).ok().and_then(|text| uuid(text.trim()));
-    Kind { architecture: architecture(std::env::consts::ARCH, Path::new(EFI).exists()), uuid }
+    MachineKind { architecture: architecture(std::env::consts::ARCH, Path::new(EFI).exists()), uuid }
 }
 
 /// The number in the IANA registry "Processor Architecture Types"; 0, a PC with a BIOS, when it has none.
