@@ -62,7 +62,9 @@ impl Prefetch {
         let trouble = self.time.await_end();
         if let Some(pulls) = self.pulls.as_ref().filter(|pulls| !pulls.is_finished()) {
             report.say("images: waiting for those being prefetched");
-            trouble.iter().for_each(|why| report.warn(why));
+            if let Some(why) = trouble {
+                report.warn(why);
+            }
             let (start, mut told) = (Instant::now(), Instant::now());
             while !pulls.is_finished() {
                 thread::sleep(POLL_INTERVAL);
