@@ -26,9 +26,11 @@ const KILLS_OF_ALL: &str = "/proc/vmstat";
 /// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// The child cgroup of version 1 that holds the processes. A container with a cgroup namespace sees it as the root and
+/// The child cgroup of version 1 that holds the processes, and that of version 2 for an init system. A container with a cgroup namespace sees it as the root and
 /// can write its files, so the limits are set one level above. In version 2 `nsdelegate` protects them (cgroups(7)).
 pub(super) const INSIDE: &str = "inside";
+/// The child cgroup of version 2 that holds the container's PID 1 beside an init system.
+const OURS: &str = "ours";
 /// Cgroups that a container may make below its own, and how deep below one another. One with systemd in it has some
 /// hundred, less than ten deep. The kernel does not count the memory of all of them, and what lies deeper than the longest
 /// path could not be removed.
@@ -52,6 +54,8 @@ pub(super) struct Cgroup {
     unified: Option<PathBuf>,
     /// The cgroups of the container in hierarchies of version 1.
     others: Vec<PathBuf>,
+    /// The cgroup that is the root for the container's init system.
+    of_init_system: Option<PathBuf>,
     memory: MemoryAccount,
     processes: ProcessAccount,
 }
@@ -154,7 +158,7 @@ impl Cgroup {
             refusals_before: group.memory_refusals(),
         };
         let processes = ProcessAccount { group: Arc::clone(group), own: None };
-        let mut cgroup = Self { unified: None, others: Vec::new(), memory, processes };
+        let mut cgroup = Self { unified: None, others: Vec::new(), of_init_system: None, memory, processes };
         if let Some(directory) = &cgroups.unified {
             let directory = make_directory(directory.join(&name))?;
             limit_cgroups_below(&directory, CGROUPS);
@@ -178,6 +182,37 @@ impl Cgroup {
             None => cgroup.processes.own = cgroup.unified.clone(),
         }
         Ok(cgroup)
+    }
+
+    /// Makes a cgroup below it for an init system, with all controllers, and another one for the container's PID 1: an init
+    /// system gives controllers to the cgroups that it makes, which the kernel allows only in a cgroup without processes.
+    ///
+    /// # Errors
+    /// When there is no cgroup of version 2, or no other one can be made.
+    pub(super) fn for_init_system(mut self) -> anyhow::Result<Self> {
+        let directory = self.unified.as_ref().ok_or_else(no_cgroup_for_init_system)?;
+        let offered = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+        for controller in offered.split_whitespace() {
+            // Ignored: an init system works without controllers.
+            let _ = write(&directory.join("cgroup.subtree_control"), &format!("+{controller}"));
+        }
+        make_directory(directory.join(OURS))?;
+        self.of_init_system = Some(make_directory(directory.join(INSIDE))?);
+        Ok(self)
+    }
+
+    /// The directory of the cgroup that is the root for the container's init system.
+    pub(super) fn of_init_system(&self) -> Option<&Path> {
+        self.of_init_system.as_deref()
+    }
+
+    /// The cgroup of version 2 in which PID 1 starts.
+    fn of_pid_1(&self) -> Option<PathBuf> {
+        let below = |directory: &PathBuf| match self.of_init_system {
+            Some(_) => directory.join(OURS),
+            None => directory.clone(),
+        };
+        self.unified.as_ref().map(below)
     }
 
     fn make_other(&mut self, directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
@@ -226,13 +261,13 @@ impl Cgroup {
     /// supports that.
     pub(super) fn admit(&self, start: impl Fn(Option<&Path>) -> io::Result<Pid>) -> io::Result<Pid> {
         let mut to_join: Vec<PathBuf> = self.others.iter().map(|directory| directory.join(INSIDE)).collect();
-        let started = self.unified.as_ref().map(|directory| start(Some(directory)));
+        let started = self.of_pid_1().map(|directory| start(Some(&directory)));
         let process = match started {
             Some(Ok(process)) => process,
             Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
             // A kernel before 5.7.
             _ => {
-                to_join.extend(self.unified.clone());
+                to_join.extend(self.of_pid_1());
                 start(None)?
             }
         };
@@ -342,6 +377,13 @@ pub(super) fn number_in(file: &Path) -> Option<u64> {
 /// Whether there are processes in a cgroup or its descendants.
 pub(super) fn has_processes(directory: &Path) -> bool {
     !processes(directory).is_empty() || below(directory).iter().any(|inner| has_processes(inner))
+}
+
+fn no_cgroup_for_init_system() -> anyhow::Error {
+    hinted(
+        "its program is an init system, which needs cgroups of version 2, and this machine has none",
+        "mount them (`mount -t cgroup2 none DIRECTORY`), or start it as any other program with `options: --systemd=false`",
+    )
 }
 
 fn cannot_limit(key: &str, option: &str) -> anyhow::Error {

@@ -42,7 +42,7 @@ const SIGNALS: &[(&str, i32)] = &[
     ("XFSZ", libc::SIGXFSZ),
 ];
 /// The first real-time signal that a C library leaves to programs (glibc; signal(7)).
-const RTMIN: i32 = 34;
+pub(super) const RTMIN: i32 = 34;
 const LAST_SIGNAL: i32 = 64;
 
 /// The properties of an image that running it needs.
@@ -55,7 +55,7 @@ pub(super) struct Image {
     pub(super) env: Vec<(String, String)>,
     pub(super) directory: String,
     pub(super) user: String,
-    pub(super) stop_signal: i32,
+    pub(super) stop_signal: Option<i32>,
 }
 
 impl Image {
@@ -84,7 +84,7 @@ impl Image {
             env: pairs.map(|(key, value)| (key.into(), value.into())).collect(),
             directory: directory.unwrap_or_else(|| "/".into()),
             user: config.user().clone().unwrap_or_default(),
-            stop_signal: stop_signal.map_or(Ok(libc::SIGTERM), signal)?,
+            stop_signal: stop_signal.map(signal).transpose()?,
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A single-threaded loop: requests from the host side arrive on a socket, ends of children and signals on a signalfd.
 
+use super::init_system::InitSystem;
 use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
@@ -10,7 +11,7 @@ use super::{ipc, privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::Mode;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgid, getrlimit, kill_process, setrlimit, wait,
@@ -56,6 +57,7 @@ struct Server {
     inbox: Inbox,
     signals: OwnedFd,
     rights: Rights,
+    init_system: Option<InitSystem>,
     /// The standard input of programs without a terminal: `/dev/null`.
     no_input: File,
     programs: HashMap<Pid, RunningProgram>,
@@ -67,7 +69,9 @@ struct Server {
 
 struct RunningProgram {
     id: u64,
+    /// It is in the foreground of this process's session.
     has_terminal: bool,
+    is_init: bool,
 }
 
 impl Server {
@@ -80,10 +84,12 @@ impl Server {
             .as_ref()
             .map_or_else(|error| ProgramReply::Refused(Refusal::of(error)), |_| ProgramReply::Ready);
         protocol::send(inbox.socket(), &answer, None)?;
-        let Prepared { signals, children, no_input, shows_other_processes } = opened?;
+        let Prepared { signals, children, no_input, shows_other_processes, init_system } = opened?;
         let (programs, terminal) = (HashMap::new(), None);
-        let rights = Rights { all: order.privileged, shows_other_processes };
-        Ok(Self { inbox, signals, rights, no_input, programs, terminal, children })
+        // If this process is not PID 1 of a namespace, the programs of this container see the host's processes, too.
+        let sees_others = shows_other_processes || !rustix::process::getpid().is_init();
+        let rights = Rights { all: order.privileged, sees_others };
+        Ok(Self { inbox, signals, rights, init_system, no_input, programs, terminal, children })
     }
 
     /// Handles requests until the host side is gone.
@@ -93,7 +99,10 @@ impl Server {
 
     /// Waits for an event and handles it; `false` when the host side is gone.
     fn take_requests(&mut self) -> anyhow::Result<bool> {
-        let (requests, signals) = self.wait()?;
+        let (requests, signals, console) = self.wait()?;
+        if console && let Some(init_system) = &mut self.init_system {
+            init_system.relay_console();
+        }
         if signals {
             while let Some(signal) = sys::read_signal(&self.signals)? {
                 self.take_signal(signal)?;
@@ -113,13 +122,15 @@ impl Server {
         Ok(is_open)
     }
 
-    /// Whether there are requests, and whether there are signals.
-    fn wait(&self) -> io::Result<(bool, bool)> {
-        let mut waited_for =
-            [self.inbox.socket(), &self.signals].map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
+    /// Whether there are requests, signals, and output of the init system.
+    fn wait(&self) -> io::Result<(bool, bool, bool)> {
+        let console = self.init_system.as_ref().and_then(InitSystem::console).map(File::as_fd);
+        let waited_for = [self.inbox.socket().as_fd(), self.signals.as_fd()].into_iter().chain(console);
+        let mut waited_for: Vec<_> =
+            waited_for.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)).collect();
         rustix::io::retry_on_intr(|| poll(&mut waited_for, None))?;
-        let [requests, signals] = waited_for.map(|descriptor| !descriptor.revents().is_empty());
-        Ok((requests, signals))
+        let is_ready = |number: usize| waited_for.get(number).is_some_and(|it| !it.revents().is_empty());
+        Ok((is_ready(0), is_ready(1), is_ready(2)))
     }
 
     fn run(&mut self, execution: &Execution) -> io::Result<()> {
@@ -133,16 +144,23 @@ impl Server {
 
     fn start(&mut self, execution: &Execution) -> anyhow::Result<()> {
         let output = File::from(self.inbox.descriptor()?);
-        let has_terminal = execution.has_terminal;
+        // An init system takes its terminal itself.
+        let has_terminal = execution.has_terminal && !execution.is_init;
         if has_terminal {
             self.lead_terminal(&output).context("cannot take the terminal")?;
         }
         // Opened for each program: a descriptor that is kept would keep a privileged one from `umount -a`.
-        let own_null = (self.rights.all && !has_terminal).then(privileges::find_null).flatten();
-        let input = if has_terminal { &output } else { own_null.as_ref().unwrap_or(&self.no_input) };
-        match program::start(execution, input, &output, self.rights) {
+        let own_null = (self.rights.all && !execution.has_terminal).then(privileges::find_null).flatten();
+        let input =
+            if execution.has_terminal { &output } else { own_null.as_ref().unwrap_or(&self.no_input) };
+        let started = match &mut self.init_system {
+            Some(init_system) => init_system.start(execution, input, &output, self.rights),
+            None => program::start(execution, input, &output, self.rights),
+        };
+        match started {
             Ok(process) => {
-                self.programs.insert(process, RunningProgram { id: execution.id, has_terminal });
+                let program = RunningProgram { id: execution.id, has_terminal, is_init: execution.is_init };
+                self.programs.insert(process, program);
                 Ok(())
             }
             Err(error) => {
@@ -193,7 +211,7 @@ impl Server {
             if program.has_terminal {
                 self.take_terminal_back();
             }
-            let answer = ProgramReply::ProgramExit { id: program.id, status: as_shells_count(status) };
+            let answer = program.end(status);
             protocol::send(self.inbox.socket(), &answer, None)?;
         }
         Ok(())
@@ -224,12 +242,27 @@ impl Server {
     }
 }
 
+impl RunningProgram {
+    /// What is reported about its end.
+    fn end(&self, status: WaitStatus) -> ProgramReply {
+        let id = self.id;
+        match status.terminating_signal() {
+            // reboot(2) in a PID namespace; from inside, no other signal ends its PID 1.
+            Some(signal @ (libc::SIGHUP | libc::SIGINT)) if self.is_init => {
+                ProgramReply::Rebooted { id, signal }
+            }
+            _ => ProgramReply::ProgramExit { id, status: as_shells_count(status) },
+        }
+    }
+}
+
 /// What this process has before the first program.
 struct Prepared {
     signals: OwnedFd,
     children: Children,
     no_input: File,
     shows_other_processes: bool,
+    init_system: Option<InitSystem>,
 }
 
 fn prepare(order: &Order) -> anyhow::Result<Prepared> {
@@ -239,7 +272,10 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     rustix::process::setsid()?;
     sys::leave_keyring();
     ipc::enter(&order.ipc)?;
-    sys::make_own_cgroup_the_root().context("cannot create a cgroup namespace")?;
+    let init_system = InitSystem::find(order)?;
+    if init_system.is_none() {
+        sys::make_own_cgroup_the_root().context("cannot create a cgroup namespace")?;
+    }
     rustix::process::umask(UMASK);
     limit_open_files();
     let Entered { null: no_input, shows_other_processes } = rootfs::enter(order)?;
@@ -248,7 +284,7 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
         // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
     }
-    Ok(Prepared { signals, children, no_input, shows_other_processes })
+    Ok(Prepared { signals, children, no_input, shows_other_processes, init_system })
 }
 
 /// Without CAP_SYS_RESOURCE the limit cannot be raised, and the machine's stays.

@@ -33,6 +33,7 @@ mod group;
 mod hierarchy;
 mod host_files;
 mod image;
+mod init_system;
 mod inside;
 mod ipc;
 mod link;
@@ -89,6 +90,7 @@ pub struct Container {
     image: Image,
     env: Vec<(String, String)>,
     privileged: bool,
+    has_init_system: bool,
     stop_grace: Duration,
     step_files: StepFiles,
     // In this order: the files of the container can be removed only after its processes have ended.
@@ -118,6 +120,14 @@ impl Runtime {
         Self { zygote: Zygote::new(group.cgroups().joined_by_copies()).into(), group }
     }
 
+    /// The arguments of an image's program, changed as `command` says.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn arguments(image: &VerifiedImage, command: &ProgramCommand) -> anyhow::Result<Vec<String>> {
+        Image::of(image)?.arguments(command)
+    }
+
     /// Describes in one line for the log which resources are counted and limited.
     pub fn describe(&self) -> String {
         self.group.cgroups().describe()
@@ -138,6 +148,7 @@ impl Runtime {
         let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;
         let cgroup =
             Cgroup::make(&self.group, &plan.name(), plan.limits(self.group.cgroups().count_processes()))?;
+        let cgroup = if plan.init_system { cgroup.for_init_system()? } else { cgroup };
         let order = Order {
             layers: image.layers.clone(),
             ipc: plan.ipc.clone(),
@@ -149,6 +160,7 @@ impl Runtime {
             read_only: plan.read_only,
             privileged: plan.privileged,
             handover: plan.handover,
+            cgroup_of_init: cgroup.of_init_system().map(Path::to_owned),
             spare_init: cgroup.spares_init(),
         };
         let link = StopOnDrop(Link::open(plan.pid_host, plan.handover, &cgroup, &self.zygote)?);
@@ -157,6 +169,7 @@ impl Runtime {
             image,
             env: plan.env.clone(),
             privileged: plan.privileged,
+            has_init_system: plan.init_system,
             stop_grace: plan.stop_grace,
             step_files,
             link,
@@ -181,7 +194,9 @@ impl Container {
     /// When it cannot be executed: with the reason.
     pub fn run(&self, program: &Program) -> anyhow::Result<Running> {
         self.host_files.refresh();
-        let env = [&self.image.env, &Vec::from_iter(program.stdio.env()), &self.env, &program.env];
+        let is_own = matches!(program.command, ProgramCommand::FromImage { .. });
+        let is_init = self.has_init_system && is_own;
+        let env = [&self.image.env, &program.stdio.env(is_init), &self.env, &program.env];
         let execution = Execution {
             id: 0,
             arguments: self.image.arguments(&program.command)?,
@@ -189,19 +204,27 @@ impl Container {
             directory: self.image.directory_for(program.directory.as_deref()),
             user: program.user.clone().unwrap_or_else(|| self.image.user.clone()),
             has_terminal: matches!(program.stdio, Stdio::Terminal(_)),
+            is_init,
         };
         let (memory, processes) = (self.cgroup.memory().clone(), self.cgroup.processes().clone());
         let before = (memory.kills(), processes.refusals());
         let (id, show_rest) = self.run_with_output(execution, &program.stdio)?;
         let accounts = (memory, processes);
         let stop = (self.stop_signal_of(&program.command), self.stop_grace);
-        Ok(Running::new(Arc::clone(&self.link.0), id, stop, accounts, before, show_rest))
+        let is_beside_init = self.has_init_system && !is_init;
+        Ok(Running::new(Arc::clone(&self.link.0), id, stop, is_beside_init, accounts, before, show_rest))
+    }
+
+    /// podman's default for an init system is systemd's signal to halt (systemd(1)).
+    fn stop_signal(&self) -> i32 {
+        let default = if self.has_init_system { init_system::STOP_SIGNAL } else { libc::SIGTERM };
+        self.image.stop_signal.unwrap_or(default)
     }
 
     /// The image's stop signal is meant for the image's own program.
     fn stop_signal_of(&self, command: &ProgramCommand) -> i32 {
         match command {
-            ProgramCommand::FromImage { .. } => self.image.stop_signal,
+            ProgramCommand::FromImage { .. } => self.stop_signal(),
             ProgramCommand::Exactly(_) => libc::SIGTERM,
         }
     }
@@ -265,6 +288,11 @@ impl Container {
         self.link.0.pid().map(|_| root).ok_or_else(ended)
     }
 
+    /// Whether its own program is an init system, which runs before and beside all others.
+    pub fn has_init_system(&self) -> bool {
+        self.has_init_system
+    }
+
     /// Whether this path exists in the container.
     pub fn has_path(&self, path: &Path) -> bool {
         let found = |root| Directory::from_descriptor(root, "/").locate(path, Links::Inside);
@@ -285,7 +313,7 @@ impl Container {
     /// Sends all programs the stop signal, and kills those that do not end within the plan's `stop_grace`.
     pub fn stop(&mut self) {
         for program in self.link.0.running() {
-            self.link.0.signal(program, self.image.stop_signal);
+            self.link.0.signal(program, self.stop_signal());
         }
         self.link.0.wait_until_quiet(self.stop_grace);
         self.link.0.close();

@@ -53,6 +53,8 @@ pub(super) struct Received {
     next: u64,
     /// How PID 1 itself ended.
     end: Option<ProgramExit>,
+    /// How the init system ended, if by reboot(2).
+    reboot: Option<ProgramExit>,
     contact: Contact,
     /// PID 1 was killed because it was silent.
     was_silent: bool,
@@ -71,7 +73,7 @@ enum ProgramState {
     Asked,
     Refused(Refusal),
     Runs,
-    ProgramExit(u8),
+    ProgramExit(ProgramExit),
 }
 
 impl Link {
@@ -129,7 +131,7 @@ impl Link {
         for line in BufReader::new(&self.socket).lines() {
             let answer = line.ok().and_then(|line| serde_json::from_str(&line).ok());
             let Some(answer) = answer else { break };
-            self.known().note(answer);
+            self.known().note(answer, self.may_hand_over);
             self.changed.notify_all();
         }
         let status =
@@ -140,16 +142,10 @@ impl Link {
             // If PID 1 has exited by itself, the kernel has killed the rest.
             None => ProgramExit::With(128 + libc::SIGKILL as u8),
             Some(_) if known.was_silent => ProgramExit::InitSilent,
-            Some(signal) => self.end_by(signal),
+            Some(signal) => end_by(signal, self.may_hand_over),
         });
         drop(known);
         self.changed.notify_all();
-    }
-
-    fn end_by(&self, signal: i32) -> ProgramExit {
-        let may_hand_over = self.may_hand_over;
-        KernelAction::of_signal(signal)
-            .map_or(ProgramExit::Killed(signal), |action| ProgramExit::AskedFor { action, may_hand_over })
     }
 
     fn known(&self) -> MutexGuard<'_, Received> {
@@ -263,6 +259,12 @@ impl Link {
             .flatten()
     }
 
+    /// Whether the container's init system has called reboot(2), which kills all of its programs, and is reported after
+    /// their end.
+    pub(super) fn reboots_within(&self, limit: Duration) -> Option<ProgramExit> {
+        self.wait(Some(limit), |known| known.reboot)
+    }
+
     /// Has all waiting threads check their condition again.
     pub(super) fn look_again(&self) {
         // Taking the lock ensures that no thread is between its check and its wait.
@@ -311,7 +313,7 @@ impl Received {
         id
     }
 
-    fn note(&mut self, answer: ProgramReply) {
+    fn note(&mut self, answer: ProgramReply, may_hand_over: bool) {
         self.contact = Contact { checked: Some(Instant::now()), unanswered: 0 };
         let (id, state) = match answer {
             ProgramReply::Pong => return,
@@ -319,7 +321,14 @@ impl Received {
             ProgramReply::Refused(refusal) => return self.root = Some(Err(refusal)),
             ProgramReply::Started { id } => (id, ProgramState::Runs),
             ProgramReply::NotStarted { id, refusal } => (id, ProgramState::Refused(refusal)),
-            ProgramReply::ProgramExit { id, status } => (id, ProgramState::ProgramExit(status)),
+            ProgramReply::ProgramExit { id, status } => {
+                (id, ProgramState::ProgramExit(ProgramExit::With(status)))
+            }
+            ProgramReply::Rebooted { id, signal } => {
+                let end = end_by(signal, may_hand_over);
+                self.reboot = Some(end);
+                (id, ProgramState::ProgramExit(end))
+            }
         };
         self.programs.insert(id, state);
     }
@@ -339,7 +348,7 @@ impl Received {
     /// How a program ended, once that is known; its record is then removed.
     fn end_of(&mut self, id: u64) -> Option<ProgramExit> {
         let ended = match self.programs.get(&id) {
-            Some(ProgramState::ProgramExit(status)) => Some(ProgramExit::With(*status)),
+            Some(ProgramState::ProgramExit(end)) => Some(*end),
             _ => self.end,
         };
         if ended.is_some() {
@@ -373,6 +382,12 @@ impl Contact {
         *self = Self { checked: Some(Instant::now()), unanswered: self.unanswered + 1 };
         silence
     }
+}
+
+/// The meaning of a signal that has ended the PID 1 of a namespace.
+fn end_by(signal: i32, may_hand_over: bool) -> ProgramExit {
+    KernelAction::of_signal(signal)
+        .map_or(ProgramExit::Killed(signal), |action| ProgramExit::AskedFor { action, may_hand_over })
 }
 
 fn cannot_start<T>(error: std::io::Error) -> anyhow::Result<T> {

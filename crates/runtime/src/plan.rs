@@ -2,6 +2,7 @@
 
 use super::cgroup::ResourceLimits;
 use super::host_files;
+use super::init_system;
 use super::ipc;
 use super::terminal::Terminal;
 use exchange::{SHARED as SHARED_DIRECTORY, STEP_INSIDE, StepFile};
@@ -53,6 +54,8 @@ pub struct Plan {
     pub handover: bool,
     /// It is in the host's PID namespace.
     pub pid_host: bool,
+    /// Its own program is an init system, and gets what podman's `--systemd` gives it. Not together with `pid_host`.
+    pub init_system: bool,
     /// Its IPC namespace.
     pub ipc: Ipc,
     /// Time between `SIGTERM` (or the image's stop signal) and the kill.
@@ -184,6 +187,7 @@ impl Plan {
             privileged: true,
             handover: true,
             pid_host: false,
+            init_system: false,
             ipc: Ipc::Private,
             stop_grace: STOP_GRACE,
             memory: None,
@@ -211,11 +215,13 @@ impl Plan {
     /// own cgroup.
     pub(super) fn all_mounts(&self, unified: bool) -> Vec<Mount> {
         let machine = if self.privileged { self.of_machine(unified) } else { Vec::new() };
-        let writable = if self.read_only { WRITABLE } else { &[] };
+        let writable = if self.read_only { WRITABLE } else { &[] }.iter();
+        let of_init = if self.init_system { init_system::DIRECTORIES } else { &[] }.iter();
+        let writable = writable.chain(of_init.filter(|it| !self.read_only || !WRITABLE.contains(it)));
         let files = self.scratch.join(STEP_FILES);
         let written = StepFile::ALL.map(|file| Mount::bind(files.join(file.name()), file.inside()));
         let files = Mount { read_only: true, ..Mount::bind(files, STEP_INSIDE) };
-        let writable = writable.iter().map(Mount::memory);
+        let writable = writable.map(Mount::memory);
         let host_files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
         machine
             .into_iter()
@@ -235,7 +241,9 @@ impl Plan {
         let queues = Mount::kernel("/dev/mqueue", KernelFiles::MessageQueues);
         let cgroups = Mount::kernel("/sys/fs/cgroup", KernelFiles::Cgroups);
         let modules = Mount::modules();
-        shared.chain(own_memory).chain([queues]).chain(unified.then_some(cgroups)).chain([modules]).collect()
+        // An init system has a cgroup namespace of its own, which is shown when it starts.
+        let cgroups = (unified && !self.init_system).then_some(cgroups);
+        shared.chain(own_memory).chain([queues]).chain(cgroups).chain([modules]).collect()
     }
 
     /// The `/dev/shm` that it shares with others.
@@ -290,12 +298,14 @@ impl Program {
 }
 
 impl Stdio {
-    /// `TERM` for a program with a terminal; the container's plan and the program may override it.
-    pub(super) fn env(&self) -> Option<(String, String)> {
-        match self {
-            Self::Terminal(terminal) => Some(("TERM".into(), terminal.kind().into())),
-            Self::Console(_) | Self::Log(_) | Self::Inherited => None,
-        }
+    /// `TERM` for a program with a terminal, and for an init system, which always has one; the container's plan and the
+    /// program may override it.
+    pub(super) fn env(&self, is_init: bool) -> Vec<(String, String)> {
+        let kind = match self {
+            Self::Terminal(terminal) => Some(terminal.kind()),
+            Self::Console(_) | Self::Log(_) | Self::Inherited => is_init.then_some("dumb"),
+        };
+        kind.map(|kind| ("TERM".into(), kind.into())).into_iter().collect()
     }
 }
 

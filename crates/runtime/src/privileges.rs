@@ -7,7 +7,7 @@ use hint::WithHint as _;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, ResolveFlags, major, minor, mknodat, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::thread::CapabilitySet;
 use std::ffi::CString;
 use std::fs::File;
@@ -46,6 +46,9 @@ const NULL_NUMBERS: (u32, u32) = (1, 3);
 
 const PROC: KernelMount = KernelMount { at: "/proc", kind: "proc", flags: NO_PROGRAMS, options: "" };
 
+const CGROUPS: KernelMount =
+    KernelMount { at: "/sys/fs/cgroup", kind: "cgroup2", flags: NO_PROGRAMS, options: "" };
+
 /// Replaces the host's `/dev` and `/sys`, in this order.
 const OWN: &[KernelMount] = &[
     KernelMount {
@@ -66,7 +69,7 @@ const OWN: &[KernelMount] = &[
     KernelMount { at: "/dev/shm", kind: "tmpfs", flags: NO_PROGRAMS, options: "mode=1777,size=64000k" },
     KernelMount { at: "/dev/mqueue", kind: "mqueue", flags: NO_PROGRAMS, options: "" },
     KernelMount { at: "/sys", kind: "sysfs", flags: READ_ONLY, options: "" },
-    KernelMount { at: "/sys/fs/cgroup", kind: "cgroup2", flags: READ_ONLY, options: "" },
+    KernelMount { flags: READ_ONLY, ..CGROUPS },
 ];
 
 /// Name, mode, major and minor number (Documentation/admin-guide/devices.txt).
@@ -108,13 +111,19 @@ const MASKED: &[&str] = &[
 const FIXED: &[&str] =
     &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Mounts `/proc`, and in an unprivileged container its own `/dev` and `/sys`.
-pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> anyhow::Result<()> {
+/// Mounts `/proc`, and in an unprivileged container its own `/dev` and `/sys`; that of its cgroups only with
+/// `shows_cgroups`.
+pub(super) fn mount_kernel_file_systems(
+    root: &Directory,
+    privileged: bool,
+    shows_cgroups: bool,
+) -> anyhow::Result<()> {
     PROC.mount(root)?;
     if privileged {
         return Ok(());
     }
-    OWN.iter().try_for_each(|own| own.mount(root))?;
+    let own = OWN.iter().filter(|own| shows_cgroups || own.kind != CGROUPS.kind);
+    own.into_iter().try_for_each(|own| own.mount(root))?;
     for (path, mode, major, minor) in DEVICES {
         make_device(CWD, Path::new(path), *mode, rustix::fs::makedev(*major, *minor))?;
     }
@@ -124,13 +133,26 @@ pub(super) fn mount_kernel_file_systems(root: &Directory, privileged: bool) -> a
     Ok(())
 }
 
+/// Shows the PID namespace and the cgroup namespace of this process in place of those that are shown.
+pub(super) fn show_namespaces_of_init(root: &Directory, privileged: bool) -> anyhow::Result<()> {
+    unmount(PROC.at, UnmountFlags::DETACH).context("cannot replace `/proc`")?;
+    PROC.mount(root)?;
+    CGROUPS.mount(root)?;
+    if privileged { Ok(()) } else { hide_below(PROC.at) }
+}
+
 /// Masks paths that reveal too much about the machine, or can change it. Only while every path below `/dev`, `/proc` and
 /// `/sys` leads where the kernel and this program have put it: before any volume is mounted.
 pub(super) fn hide() -> anyhow::Result<()> {
-    for path in MASKED.iter().map(Path::new).filter(|path| path.exists()) {
+    hide_below("/")
+}
+
+fn hide_below(directory: &str) -> anyhow::Result<()> {
+    let is_there = |path: &&Path| path.starts_with(directory) && path.exists();
+    for path in MASKED.iter().map(Path::new).filter(is_there) {
         mask(path).with_context(|| format!("cannot hide `{}`", path.display()))?;
     }
-    for path in FIXED.iter().map(Path::new).filter(|path| path.exists()) {
+    for path in FIXED.iter().map(Path::new).filter(is_there) {
         let fixed =
             mount_bind(path, path).map_err(Into::into).and_then(|()| make_read_only(path, Reach::WholeTree));
         fixed.with_context(|| format!("cannot make `{}` read-only", path.display()))?;
@@ -182,8 +204,9 @@ struct KernelFileSystem {
 
 impl KernelFileSystems {
     /// Those that [`mount_kernel_file_systems`] has mounted. A privileged container may mount anything there.
-    pub(super) fn find(root: &Directory, privileged: bool) -> anyhow::Result<Self> {
-        let places = [&PROC].into_iter().chain(OWN.iter().filter(|_| !privileged)).map(|own| own.at);
+    pub(super) fn find(root: &Directory, privileged: bool, shows_cgroups: bool) -> anyhow::Result<Self> {
+        let own = OWN.iter().filter(|own| !privileged && (shows_cgroups || own.kind != CGROUPS.kind));
+        let places = [&PROC].into_iter().chain(own).map(|own| own.at);
         let find = |at: &str| {
             let directory = root.directory(&at[1..], Links::Refuse)?;
             let device = rustix::fs::fstat(&directory)?.st_dev;

@@ -26,8 +26,8 @@ const USERS_LIMIT: u64 = 16 << 20;
 pub(super) struct Rights {
     /// Everything.
     pub(super) all: bool,
-    /// A volume shows processes of another PID namespace.
-    pub(super) shows_other_processes: bool,
+    /// A volume shows processes of another PID namespace, or the container is in the host's.
+    pub(super) sees_others: bool,
 }
 
 /// Starts a program; `input` and `output` are the terminal if it has one. Nothing is opened by a path that an earlier
@@ -39,7 +39,13 @@ pub(super) fn start(program: &Execution, input: &File, output: &File, rights: Ri
     Ok(Pid::from_child(&child))
 }
 
-fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> anyhow::Result<Command> {
+/// The command that executes a program.
+pub(super) fn command(
+    program: &Execution,
+    input: &File,
+    output: &File,
+    rights: Rights,
+) -> anyhow::Result<Command> {
     let root = Directory::open("/").context("cannot open the container's root")?;
     let user = user::look_up(&program.user, &read(&root, "/etc/passwd")?, &read(&root, "/etc/group")?)?;
     let mut env: IndexMap<&str, &str> = IndexMap::from([("PATH", DEFAULT_PATH), ("HOME", &user.home)]);
@@ -48,11 +54,11 @@ fn command(program: &Execution, input: &File, output: &File, rights: Rights) -> 
     let directory = rootfs::working_directory(&root, &program.directory)?;
     let mut command = Command::new(&path);
     command.stdin(input.try_clone()?).stdout(output.try_clone()?).stderr(output.try_clone()?);
-    let session = if program.has_terminal { Session::Foreground } else { Session::Own };
+    // An init system releases its terminal, and gives it to what asks for a login there.
+    let is_in_foreground = program.has_terminal && !program.is_init;
+    let session = if is_in_foreground { Session::Foreground } else { Session::Own };
     let capabilities = if rights.all { None } else { Some(privileges::CAPABILITIES) };
-    // If this process is not PID 1 of a namespace, the programs of this container see the host's processes, too.
-    let sees_others = rights.shows_other_processes || !rustix::process::getpid().is_init();
-    if !rights.all && sees_others {
+    if !rights.all && rights.sees_others {
         sys::inspect_own_processes_only(&mut command, &root)
             .context("cannot isolate it from the machine's processes")?;
     }
@@ -94,7 +100,8 @@ fn find(name: &str, search_path: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-fn explain(error: io::Error, program: &str) -> anyhow::Error {
+/// The error of a program that was not executed, with a hint.
+pub(super) fn explain(error: io::Error, program: &str) -> anyhow::Error {
     let remedy = match error.raw_os_error() {
         Some(libc::ENOENT) => {
             "the file or its interpreter is not in the image: check the image's entrypoint and command"

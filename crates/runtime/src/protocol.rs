@@ -45,6 +45,8 @@ pub(super) struct Order {
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) handover: bool,
+    /// For an init system: the directory of the cgroup that becomes the root of its cgroup namespace.
+    pub(super) cgroup_of_init: Option<PathBuf>,
     /// PID 1 is not killed when the container's own memory limit is reached.
     pub(super) spare_init: bool,
 }
@@ -72,6 +74,8 @@ pub(super) struct Execution {
     pub(super) user: String,
     /// The descriptor is a terminal, and becomes the controlling terminal.
     pub(super) has_terminal: bool,
+    /// It is the container's init system.
+    pub(super) is_init: bool,
 }
 
 /// The replies of PID 1.
@@ -93,6 +97,11 @@ pub(super) enum ProgramReply {
     ProgramExit {
         id: u64,
         status: u8,
+    },
+    /// The container's init system has called reboot(2), which the kernel reports as its end by this signal.
+    Rebooted {
+        id: u64,
+        signal: i32,
     },
     /// PID 1 handles requests.
     Pong,

@@ -72,13 +72,14 @@ pub(super) fn enter(order: &Order) -> anyhow::Result<Entered> {
     let trees = take_trees(order, &regions)?;
     become_root(&root)?;
     let root = Directory::open("/").context("cannot open the container's root")?;
-    privileges::mount_kernel_file_systems(&root, order.privileged)?;
+    let shows_cgroups = order.cgroup_of_init.is_none();
+    privileges::mount_kernel_file_systems(&root, order.privileged, shows_cgroups)?;
     let processes = Directory::open("/proc").context("cannot open the container's `/proc`")?;
     let null = if order.privileged { null_of_machine } else { privileges::open_null()? };
     if !order.privileged {
         privileges::hide()?;
     }
-    let kernel = KernelFileSystems::find(&root, order.privileged)?;
+    let kernel = KernelFileSystems::find(&root, order.privileged, shows_cgroups)?;
     // A device node that one container can create would be usable in another one through a volume.
     let restrictions = if order.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     // Before any volume may lie there: in the machine's `/run` the mark would make a container of the machine.

@@ -10,8 +10,13 @@ use std::time::Duration;
 /// Time limit for the kernel to end a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the end of an init system may come after that of the programs that end with it.
+const REBOOT_LIMIT: Duration = Duration::from_secs(10);
+
 /// The exit status of a program that `SIGKILL` ended.
 const KILLED: u8 = 128 + libc::SIGKILL as u8;
+/// The exit status of a program that `SIGTERM` ended, which systemd sends first.
+const TERMINATED: u8 = 128 + libc::SIGTERM as u8;
 
 /// The hint for a PID 1 that does not respond.
 pub(super) const MAY_BE_FROZEN: &str = "a program of the container may have stopped or frozen it, or a volume may be on a disk or \
@@ -272,6 +277,8 @@ pub struct Running {
     id: u64,
     stop_signal: i32,
     stop_grace: Duration,
+    /// Its container has an init system, which is another program.
+    is_beside_init: bool,
     /// The memory account of the container, and its number of kills before this program started.
     memory: MemoryAccount,
     kills_before: u64,
@@ -288,6 +295,7 @@ impl Running {
         link: Arc<Link>,
         id: u64,
         (stop_signal, stop_grace): (i32, Duration),
+        is_beside_init: bool,
         (memory, processes): (MemoryAccount, ProcessAccount),
         (kills_before, refusals_before): (u64, u64),
         show_rest: Option<ShowRest>,
@@ -297,6 +305,7 @@ impl Running {
             id,
             stop_signal,
             stop_grace,
+            is_beside_init,
             memory,
             kills_before,
             processes,
@@ -353,6 +362,11 @@ impl Running {
         Ok(by_force)
     }
 
+    /// Its end, if it ends within `limit`; it runs on otherwise.
+    pub fn wait_briefly(&mut self, limit: Duration) -> Option<ProgramExit> {
+        self.ends_within(Some(limit))
+    }
+
     /// Its end, if it has ended.
     #[cfg(test)]
     pub(super) fn try_wait(&mut self) -> Option<ProgramExit> {
@@ -388,6 +402,12 @@ impl Running {
     }
 
     fn explained(&self, ended: ProgramExit) -> ProgramExit {
+        if self.is_beside_init
+            && matches!(ended, ProgramExit::With(TERMINATED | KILLED))
+            && let Some(reboot) = self.link.reboots_within(REBOOT_LIMIT)
+        {
+            return reboot;
+        }
         if self.memory.kills() > self.kills_before {
             return ended.out_of_memory(self.memory.memory_shortage());
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 mod confinement;
+mod init_system;
 mod ipc;
 mod kernel_action;
 mod kernel_files;
@@ -72,7 +73,6 @@ impl Lab {
             layers: vec![layer],
             env: vec![("PATH".into(), "/bin".into()), ("A".into(), "image".into())],
             directory: "/".into(),
-            stop_signal: libc::SIGTERM,
             ..Image::default()
         };
         let plan = Plan {
@@ -281,7 +281,7 @@ fn several_programs_run_at_once_and_stop_on_request() {
 #[test]
 fn the_image_chooses_how_it_is_stopped() {
     let mut lab = Lab::new();
-    lab.image.stop_signal = libc::SIGUSR1;
+    lab.image.stop_signal = Some(libc::SIGUSR1);
     let mut container = lab.start();
     let script = "trap 'exit 5' USR1; trap '' TERM; echo up; while :; do sleep 0.01; done";
     let mut program = container.run(&lab.script(script)).unwrap();

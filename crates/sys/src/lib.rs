@@ -29,6 +29,7 @@ mod watchdog;
 pub use landlock::inspect_own_processes_only;
 pub use namespaces::{
     copy_into_namespaces, leave_ipc_of_others, leave_mounts_of_others, make_own_cgroup_the_root,
+    put_children_into_new_pid_namespace,
 };
 pub use packets::{Received, attach_filter, bind_to_packets, receive_packet};
 pub use watchdog::set_watchdog_timeout;

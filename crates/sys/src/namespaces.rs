@@ -58,6 +58,16 @@ pub fn leave_ipc_of_others() -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWIPC) }?)
 }
 
+/// Has the next child of this process be the PID 1 of a new PID namespace, in which all later ones are, too
+/// (pid_namespaces(7)). When that PID 1 has ended, no more can be forked.
+///
+/// # Errors
+/// When the kernel refuses (unshare(2)).
+pub fn put_children_into_new_pid_namespace() -> io::Result<()> {
+    // SAFETY: this process itself stays in its namespace.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWPID) }?)
+}
+
 /// Gives this process a cgroup namespace whose root is its current cgroup. Only while it has one thread.
 ///
 /// # Errors
