@@ -86,13 +86,14 @@ impl<'a> Prepared<'a> {
         pins: Pins,
         job_ended: impl Fn() + Send + Sync + 'static,
     ) -> Result<JobsOutcome, Failure> {
-        let Self { options, report, shared, space, .. } = self;
+        let Self { options, report, machine_id, shared, space } = self;
         let setup = Setup {
             images: Images::open(finder, pins, space, report).at(Stage::Image)?.into(),
             store: memory::STORE.into(),
             machine: facts::read(),
             cmdline: facts::cmdline(options.cmdline),
             new_root: options.new_root,
+            machine_id,
             privileged: options.privileged,
             writable_by_others: jobs::writable_by_others(plan, memory::STORE.as_ref(), options.privileged),
             debug: options.debug,

@@ -25,6 +25,7 @@ pub mod duration;
 pub mod expression;
 mod failure_policy;
 mod github;
+mod init_system;
 pub mod language;
 mod model;
 mod names;
@@ -38,9 +39,10 @@ mod volume;
 pub use check::{Checked, check};
 pub use commands::{Command, WITHOUT_EFFECT};
 pub use failure_policy::OnFailurePolicy;
+pub use init_system::is_init_system;
 pub use model::{
     Action, Container, Credentials, Env, Image, Ipc, Job, Limits, OnFailure, Ready, Restart, Service, Sign,
-    Spanned, Step, Workflow,
+    Spanned, Step, Systemd, Workflow,
 };
 pub use names::{MACHINE, NEEDED};
 pub use nearest::nearest;

@@ -154,6 +154,8 @@ pub struct Container {
     pub pid_host: bool,
     /// Whose IPC namespace it uses.
     pub ipc: Ipc,
+    /// Whether its program is started as an init system.
+    pub systemd: Systemd,
     /// Login for the registry.
     pub credentials: Option<Credentials>,
     /// Memory limit in bytes.
@@ -174,6 +176,18 @@ pub enum Ipc {
     Private,
     /// The machine's.
     Machine,
+}
+
+/// Whether the program of a container is started as an init system: podman's `--systemd`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Systemd {
+    /// If its name is that of one.
+    #[default]
+    IfNamed,
+    /// Whatever its name is.
+    Always,
+    /// As any other program.
+    Never,
 }
 
 /// The name of an image, which may contain expressions.
@@ -292,6 +306,7 @@ impl Container {
             read_only: false,
             pid_host: false,
             ipc: Ipc::SameRights,
+            systemd: Systemd::IfNamed,
             credentials: None,
             memory: None,
             pids: None,

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use workflow::{Job, Volume, VolumeSource};
+use workflow::{Job, Systemd, Volume, VolumeSource};
 
 /// Bytes of a `/dev/shm` that no privileged container shares; podman's default (`--shm-size`, 64000 KiB).
 const SHARED_MEMORY_OF_FEWER_RIGHTS: u64 = 64_000 << 10;
@@ -122,6 +122,11 @@ impl Prepared {
         self.image.health_check()
     }
 
+    /// Whether its main program is an init system.
+    pub(super) fn has_init_system(&self) -> bool {
+        self.plan.init_system
+    }
+
     /// Starts the container, without a program in it yet.
     pub(super) fn start(&self) -> anyhow::Result<runtime::Container> {
         self.runtime.start(&self.image, &self.plan)
@@ -156,6 +161,12 @@ pub(super) fn prepare(
     let rights = Rights::of(container, setup);
     (plan.privileged, plan.handover, plan.pid_host) = (rights.privileged, rights.handover, rights.pid_host);
     plan.ipc = made_ipc(name.job, container, setup);
+    let image = Arc::clone(pulled.get(&container.image)?);
+    plan.init_system = has_init_system(container, &image, &own_command(container, &scope));
+    if plan.init_system {
+        // An image without a machine ID takes it over (systemd's Container Interface).
+        plan.env.push(("container_uuid".into(), setup.machine_id.clone()));
+    }
     (plan.memory, plan.pids) = (container.memory, container.pids);
     plan.env.extend(scope.env().clone());
     for file in StepFile::ALL {
@@ -165,7 +176,6 @@ pub(super) fn prepare(
         refuse_own_files(volume, plan.privileged)?;
         plan.mounts.push(mount(volume, number, &plan.scratch, pulled, &setup.store)?);
     }
-    let image = Arc::clone(pulled.get(&container.image)?);
     Ok(Prepared { image, plan, runtime: setup.runtime.clone() })
 }
 
@@ -219,15 +229,27 @@ fn mount(
     Ok(Mount { source, target: volume.target.clone(), read_only: volume.read_only })
 }
 
+/// Whether a container's main program is started as an init system. It cannot be PID 1 among the machine's processes.
+fn has_init_system(container: &workflow::Container, image: &VerifiedImage, command: &ProgramCommand) -> bool {
+    let is_named = || Runtime::arguments(image, command).is_ok_and(|words| workflow::is_init_system(&words));
+    match container.systemd {
+        _ if container.pid_host => false,
+        Systemd::Always => true,
+        Systemd::IfNamed => is_named(),
+        Systemd::Never => false,
+    }
+}
+
+/// The command of the container's main program; `scope` has the variables of the container.
+fn own_command(container: &workflow::Container, scope: &Scope) -> ProgramCommand {
+    let words = |words: &Option<Vec<_>>| words.as_ref().map(|words| scope.words(words));
+    ProgramCommand::FromImage { entrypoint: words(&container.entrypoint), command: words(&container.command) }
+}
+
 /// The container's main program: that of the image, changed as the workflow says.
 pub(super) fn own_program(container: &workflow::Container, scope: &Scope, stdio: Stdio) -> Program {
-    let scope = scope.with_env(&container.env);
-    let words = |words: &Option<Vec<_>>| words.as_ref().map(|words| scope.words(words));
     Program {
-        command: ProgramCommand::FromImage {
-            entrypoint: words(&container.entrypoint),
-            command: words(&container.command),
-        },
+        command: own_command(container, &scope.with_env(&container.env)),
         env: Vec::new(),
         directory: container.directory.clone(),
         user: container.user.clone(),

@@ -3,6 +3,7 @@
 mod commands;
 mod containers;
 mod images;
+mod init_system;
 mod job_output;
 mod outputs;
 mod prefetch;
@@ -48,6 +49,8 @@ pub(crate) struct Setup {
     pub(crate) cmdline: Value,
     /// The root of the new system: `NEWROOT` in containers.
     pub(crate) new_root: PathBuf,
+    /// The machine ID that containers see.
+    pub(crate) machine_id: String,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
     /// Whether images are kept after their last job, and the output of services is shown.
@@ -245,7 +248,7 @@ impl Runner<'_> {
         let _attended = self.report.begin_silent_operation();
         let own = &job.container;
         let name = Name { job: id, part: Part::Own };
-        let container = containers::start(name, own, &own.volumes, scope, &self.pulled, self.setup)?;
+        let mut container = containers::start(name, own, &own.volumes, scope, &self.pulled, self.setup)?;
         let start = Instant::now();
         let deadline = Deadline { start, limit: job.limits.timeout };
         self.report.tell(Event::JobStarted { job: Text::of(id) });
@@ -264,14 +267,21 @@ impl Runner<'_> {
             ran.and(read)?;
         } else {
             let (setup, pulled, report) = (self.setup, &self.pulled, self.report);
+            let init = container.has_init_system().then(|| {
+                let limit = deadline.limit(Some(init_system::UP_LIMIT))?.unwrap_or_default();
+                init_system::OfSteps::start(id, own, &container, &scope, limit, report)
+            });
+            let init = init.transpose()?;
             let steps =
                 Steps { id, job, container: &container, pulled, setup, deadline, alarm, output, report };
             let ended = steps.run(&scope);
+            let stopped = init.map(|init| init.stop(&mut container, alarm, report)).transpose();
             attempt.outputs = outputs_of(job, &ended.scope, ended.outputs);
             if let Some(failure) = ended.failure {
                 (attempt.failed_step, attempt.exit_status) = (Some(failure.step), failure.exit_status);
                 return Err(failure.error);
             }
+            stopped?;
         }
         // Check again: a step that may fail hides the alarm, and it may have been raised while nothing waited.
         alarm.check()?;

@@ -4,6 +4,7 @@ use super::Setup;
 use super::containers;
 use super::containers::{Name, Part, Prepared};
 use super::images::Pulled;
+use super::init_system::{self, State};
 use super::scope::Scope;
 use super::service_output::ServiceOutput;
 use crate::bounded;
@@ -197,8 +198,10 @@ impl PreparedService {
         let watcher = Arc::clone(&watched);
         let watcher = thread::spawn(move || watcher.watch(program));
         let started = Service { watched, watcher };
-        let of_image = || started.watched.service.container.health_check().map(ready_when_healthy);
-        match service.ready.clone().or_else(of_image) {
+        let container = &started.watched.service.container;
+        let of_image = || container.health_check().map(ready_when_healthy);
+        let up = || container.has_init_system().then_some(Readiness::INIT_SYSTEM);
+        match service.ready.clone().or_else(of_image).map(Readiness::of).or_else(up) {
             Some(ready) => started.when_ready(service, &ready),
             None => Ok(started),
         }
@@ -220,7 +223,7 @@ impl PreparedService {
 }
 
 impl Service {
-    fn when_ready(self, service: &workflow::Service, ready: &Ready) -> anyhow::Result<Self> {
+    fn when_ready(self, service: &workflow::Service, ready: &Readiness) -> anyhow::Result<Self> {
         let start = Instant::now();
         if let Err(error) = self.watched.wait_until_ready(service, ready) {
             self.watched.stop();
@@ -314,13 +317,18 @@ impl Watched {
         }
     }
 
-    fn wait_until_ready(&self, service: &workflow::Service, ready: &Ready) -> anyhow::Result<()> {
-        let (name, sign) = (&self.service.name, describe(&ready.sign));
+    fn wait_until_ready(&self, service: &workflow::Service, ready: &Readiness) -> anyhow::Result<()> {
+        let (name, sign) = (&self.service.name, ready.describe());
         let what = format!("{}: waiting for {sign}", self.service);
         let _waiting = Waiting::start(&self.report, what, ready.limit);
         let start = Instant::now();
         loop {
-            if self.shows(&ready.sign, service, ready.limit.saturating_sub(start.elapsed()))? {
+            let left = ready.limit.saturating_sub(start.elapsed());
+            let is_ready = match &ready.sign {
+                Some(sign) => self.shows(sign, service, left)?,
+                None => self.init_system_is_up(left)?,
+            };
+            if is_ready {
                 return Ok(());
             }
             let state = self.state();
@@ -331,11 +339,32 @@ impl Watched {
             if start.elapsed() >= ready.limit {
                 self.service.output.report_last_lines(&self.report);
                 let seconds = ready.limit.as_secs_f32();
-                let message = format!("the service `{name}` was not ready within {seconds} s: no {sign}");
-                return Err(hinted(message, "check its messages above, or raise `ready: {timeout: …}`"));
+                let (why, remedy) = match (&ready.sign, &state.container) {
+                    (None, Some(container)) => (init_system::why_not_up(container), init_system::MEND),
+                    _ => (format!("no {sign}"), "check its messages above, or raise `ready: {timeout: …}`"),
+                };
+                let message = format!("the service `{name}` was not ready within {seconds} s: {why}");
+                return Err(hinted(message, remedy));
             }
             // The end of the service wakes this up at once.
             let _ = self.changed.wait_timeout(state, ASK_INTERVAL);
+        }
+    }
+
+    /// Waits for it while it comes up.
+    fn init_system_is_up(&self, left: Duration) -> anyhow::Result<bool> {
+        let state = self.state();
+        let Some(container) = &state.container else { return Ok(false) };
+        let found = init_system::state(container, left.max(ASK_INTERVAL))?;
+        let warning = found.warning();
+        warning.iter().for_each(|warning| self.report.warn(format_args!("{}: {warning}", self.service)));
+        match found {
+            State::Up | State::UpWithout(_) => Ok(true),
+            State::ComesUp(_) => Ok(false),
+            State::Stuck(_) => {
+                let (name, why) = (&self.service.name, init_system::why_not_up(container));
+                Err(hinted(format!("the service `{name}` does not get ready: {why}"), init_system::MEND))
+            }
         }
     }
 
@@ -362,6 +391,25 @@ impl Watched {
     fn state(&self) -> MutexGuard<'_, ServiceState> {
         // A panic leaves no partial change, so the state stays valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a service counts as started.
+struct Readiness {
+    /// What shows that it is ready; its init system, if there is none.
+    sign: Option<Sign>,
+    limit: Duration,
+}
+
+impl Readiness {
+    const INIT_SYSTEM: Self = Self { sign: None, limit: init_system::UP_LIMIT };
+
+    fn of(ready: Ready) -> Self {
+        Self { sign: Some(ready.sign), limit: ready.limit }
+    }
+
+    fn describe(&self) -> String {
+        self.sign.as_ref().map_or_else(|| "its init system".into(), describe)
     }
 }
 

@@ -5,8 +5,9 @@ use super::{Fields, Reader, env_names};
 use crate::commands;
 use crate::duration;
 use crate::expression::Template;
+use crate::init_system::is_init_system;
 use crate::language::{DEFAULTS, JOB, READY, RETRIES, RUN_DEFAULTS, SERVICE, STEP, WITH};
-use crate::model::{Action, Container, Job, Limits, Ready, Restart, Service, Sign, Spanned, Step};
+use crate::model::{Action, Container, Job, Limits, Ready, Restart, Service, Sign, Spanned, Step, Systemd};
 use crate::names::Names;
 use indexmap::IndexMap;
 use std::collections::HashSet;
@@ -113,6 +114,9 @@ impl Reader<'_> {
     /// Reports settings of the image's own program, which does not run if there are steps.
     fn check_unused_program(&mut self, job: &Job, container: Option<&Rc<Node>>) {
         let (Some(node), false) = (container, job.steps.is_empty()) else { return };
+        if names_init_system(&job.container) {
+            return;
+        }
         let given = [("entrypoint", &job.container.entrypoint), ("command", &job.container.command)];
         for (name, _) in given.iter().filter(|(_, words)| words.is_some()) {
             let named = |key: &&str| node.entries().iter().find(|(given, _)| given.name == **key);
@@ -335,8 +339,9 @@ impl Step {
     /// credentials.
     fn inherit(&mut self, job: &Container) {
         if let Action::Use(own) = &mut self.action {
-            let Container { image, entrypoint, command, env, volumes, directory, .. } = (**own).clone();
-            **own = Container { image, entrypoint, command, env, volumes, directory, ..job.clone() };
+            let Container { image, entrypoint, command, env, volumes, directory, systemd, .. } =
+                (**own).clone();
+            **own = Container { image, entrypoint, command, env, volumes, directory, systemd, ..job.clone() };
         }
     }
 }
@@ -359,4 +364,17 @@ fn retries(node: &Node) -> (u32, Duration) {
     let fields = Fields::of(node, &RETRIES);
     let delay = fields.text("delay").and_then(|text| duration::parse(&text)).unwrap_or_default();
     (number(fields.text("times").as_deref()), delay)
+}
+
+/// Whether a container says that its program is an init system, which runs beside the steps.
+fn names_init_system(container: &Container) -> bool {
+    let words = |words: &Option<Vec<Template>>| -> Vec<String> {
+        words.iter().flatten().map(|word| word.source().to_owned()).collect()
+    };
+    let (entrypoint, command) = (words(&container.entrypoint), words(&container.command));
+    match container.systemd {
+        Systemd::IfNamed => is_init_system(&[entrypoint, command].concat()),
+        Systemd::Always => true,
+        Systemd::Never => false,
+    }
 }

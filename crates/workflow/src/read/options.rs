@@ -4,7 +4,7 @@ use super::Reader;
 use super::name_rules::{NameFault, NameOf};
 use crate::duration;
 use crate::expression::Template;
-use crate::model::{Container, Ipc};
+use crate::model::{Container, Ipc, Systemd};
 use crate::nearest::nearest;
 use crate::volume::{Volume, VolumeSource, target_path};
 use std::iter::Peekable;
@@ -34,6 +34,7 @@ const EFFECTIVE: &[(&str, &str, Form)] = &[
     ("pids-limit", "", Value),
     ("privileged", "", Flag),
     ("read-only", "", Flag),
+    ("systemd", "", Value),
     ("tmpfs", "", Value),
     ("tty", "t", Flag),
     ("user", "u", Value),
@@ -155,6 +156,10 @@ fn in_vain(name: &str, container: &Container, has_terminal: bool) -> Option<Mist
             let message = format!("`--{name}` cannot be combined with `privileged: false`");
             Some((message, "remove one of them".into()))
         }
+        "systemd" if container.systemd == Systemd::Always && container.pid_host => {
+            let message = "`--systemd=always` cannot be combined with the machine's processes (`pid: host`)";
+            Some((message.into(), "remove one of them".into()))
+        }
         "tty" if container.tty && !has_terminal => {
             Some(("`--tty` is not supported: a service has no terminal".into(), remove()))
         }
@@ -238,6 +243,7 @@ fn remedy(name: &str) -> String {
         "memory" => "64M",
         "pid" => "host",
         "pids-limit" => "100",
+        "systemd" => "always",
         "tmpfs" => "/PATH:size=64M",
         "user" => "NAME",
         "volume" => "SOURCE:/PATH",
@@ -272,6 +278,7 @@ fn apply(name: &str, value: &str, container: &mut Container) -> Result<(), Strin
         "pid" => return Err("only `host` is supported".into()),
         "privileged" => container.privileged = flag()?,
         "read-only" => container.read_only = flag()?,
+        "systemd" => container.systemd = systemd(value)?,
         "tmpfs" => container.volumes.push(tmpfs(value)?),
         "tty" => container.tty = flag()?,
         "user" if value.is_empty() => return Err("it names no user".into()),
@@ -304,6 +311,16 @@ fn ipc(value: &str) -> Result<Ipc, String> {
         _ => Err("only `host`, `private` and `shareable` are supported; the containers of a job with \
                   `shareable` share one namespace"
             .into()),
+    }
+}
+
+/// The values of podman-run(1).
+fn systemd(value: &str) -> Result<Systemd, String> {
+    match value {
+        "true" => Ok(Systemd::IfNamed),
+        "always" => Ok(Systemd::Always),
+        "false" => Ok(Systemd::Never),
+        _ => Err(format!("`{value}` is neither `true`, `false` nor `always`")),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::needs;
 use crate::expression::Template;
 use crate::{
-    Action, Container, Env, Image, Ipc, Job, Limits, OnFailure, Plan, Service, Sign, Step, Volume,
+    Action, Container, Env, Image, Ipc, Job, Limits, OnFailure, Plan, Service, Sign, Step, Systemd, Volume,
     VolumeSource,
 };
 use printable::visible;
@@ -106,6 +106,8 @@ impl Lines {
             (container.ipc == Ipc::Machine, "in the machine's IPC namespace"),
             (container.ipc == Ipc::Shareable, "in the job's shareable IPC namespace"),
             (container.ipc == Ipc::Private, "in an IPC namespace of its own"),
+            (container.systemd == Systemd::Always, "started as an init system"),
+            (container.systemd == Systemd::Never, "not started as an init system"),
             (container.credentials.is_some(), "pulled with credentials"),
         ];
         for (_, text) in rights.iter().filter(|(is_so, _)| *is_so) {
