@@ -3,7 +3,8 @@
 set -e
 /lib/systemd/systemd-udevd --daemon
 udevadm trigger --type=subsystems --action=add
-udevadm trigger --type=devices --action=add
+# Not the interfaces: they would get other names than those that the machine has configured.
+udevadm trigger --type=devices --action=add --subsystem-nomatch=net
 udevadm settle --timeout=60
 touch /run/udev/ready
 exec sleep infinity
