@@ -137,6 +137,11 @@ pub fn installer_tools() -> Result<PathBuf> {
     small("installer-tools", "kmod,efibootmgr,fdisk,mount")
 }
 
+/// A small Debian that boots with systemd, as a tar file.
+pub fn with_systemd() -> Result<PathBuf> {
+    small("with-systemd", "systemd-sysv,dbus,udev")
+}
+
 fn small(name: &'static str, packages: &'static str) -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let debian =

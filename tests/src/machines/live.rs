@@ -76,7 +76,7 @@ impl LiveSystem {
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(program, &link)?;
         let mut command = Command::new("timeout");
-        command.args(["120", "unshare", "--mount", "sh", "-c", ENTER, "sh"]);
+        command.args(["300", "unshare", "--mount", "sh", "-c", ENTER, "sh"]);
         command.arg(self.room.path()).arg(self.room.path().join("registries.conf")).arg(link).args(arguments);
         command.stdin(Stdio::null());
         Ok(command)
