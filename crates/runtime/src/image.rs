@@ -4,7 +4,7 @@ use super::plan::ProgramCommand;
 use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use oci_pull::VerifiedImage;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The signals that an image may name as its stop signal, in the spelling of `kill -l` (signal(7), x86 and Arm).
 const SIGNALS: &[(&str, i32)] = &[
@@ -56,6 +56,8 @@ pub(super) struct Image {
     pub(super) directory: String,
     pub(super) user: String,
     pub(super) stop_signal: Option<i32>,
+    /// The directories that it declares as volumes, without links resolved.
+    pub(super) volumes: Vec<PathBuf>,
 }
 
 impl Image {
@@ -85,6 +87,7 @@ impl Image {
             directory: directory.unwrap_or_else(|| "/".into()),
             user: config.user().clone().unwrap_or_default(),
             stop_signal: stop_signal.map(signal).transpose()?,
+            volumes: config.volumes().iter().flatten().map(|path| absolute(path)).collect(),
         })
     }
 
@@ -114,6 +117,18 @@ impl Image {
             ),
         })
     }
+}
+
+/// A path of an image, as it is below its root: without `.`, `..` and doubled slashes.
+fn absolute(path: &str) -> PathBuf {
+    Path::new(path).components().fold(PathBuf::from("/"), |mut path, component| {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => drop(path.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+        path
+    })
 }
 
 /// Parses `SIGTERM`, `TERM`, `term`, `15`, `SIGRTMIN+3`, `SIGRTMAX-1`.
@@ -169,6 +184,13 @@ mod tests {
         let nothing = Image { name: "x/y".into(), ..Image::default() };
         let error = nothing.arguments(&ProgramCommand::FromImage { entrypoint: None, command: None });
         assert!(error.unwrap_err().to_string().contains("`x/y` has neither"));
+    }
+
+    #[test]
+    fn paths_of_volumes_are_below_the_root() {
+        let paths = ["/data/", "data", "/a/../data", "/.././/data"];
+        assert!(paths.iter().all(|path| absolute(path) == Path::new("/data")));
+        assert_eq!(absolute("."), Path::new("/"));
     }
 
     #[test]

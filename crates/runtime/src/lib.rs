@@ -29,6 +29,7 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 mod cgroup;
+mod copy;
 mod group;
 mod hierarchy;
 mod host_files;
@@ -153,7 +154,7 @@ impl Runtime {
             layers: image.layers.clone(),
             ipc: plan.ipc.clone(),
             scratch: plan.scratch.clone(),
-            mounts: plan.all_mounts(self.group.cgroups().are_unified()),
+            mounts: plan.all_mounts(&image.volumes, self.group.cgroups().are_unified()),
             new_root: plan.new_root.clone(),
             writable_by_others: plan.writable_by_others.clone(),
             directory: image.directory.clone(),

@@ -1,5 +1,6 @@
 //! The mounts of a container: opened in the host's tree, attached in the container's.
 
+use super::copy::copy_directory;
 pub(super) use super::plan::Mount;
 use super::plan::{KernelFiles, MountSource};
 use super::privileges::KernelFileSystems;
@@ -100,7 +101,7 @@ impl MountTree {
         regions: &Regions,
     ) -> anyhow::Result<Option<Self>> {
         match source {
-            MountSource::Bind(path) => Self::of_path(path, regions).map(Some),
+            MountSource::Bind(path) | MountSource::Volume(path) => Self::of_path(path, regions).map(Some),
             MountSource::SharedMemory(path) => {
                 let tree = Self::of_path(path, regions)?;
                 Ok(Some(Self { is_writable_by_others: true, ..tree }))
@@ -219,6 +220,9 @@ impl MountTree {
         }
         if let Some(covered) = covered.filter(|_| self.is_memory) {
             take_after(&self.descriptor, &fstat(covered)?)?;
+        }
+        if matches!(mount.source, MountSource::Volume(_)) {
+            copy_directory(&made, &self.descriptor).context("cannot copy what the image has there")?;
         }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&self.descriptor, "", &made, "", flags)?;

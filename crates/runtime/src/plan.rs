@@ -17,6 +17,8 @@ use std::time::Duration;
 const SHARED: &[&str] = &[SHARED_DIRECTORY];
 /// The directories that a privileged container shares, too; others have their own.
 const SHARED_BY_PRIVILEGED: &[&str] = &["/dev", "/sys"];
+/// Where every container has file systems of the kernel.
+const KERNEL: &[&str] = &["/dev", "/proc", "/sys"];
 /// Kernel modules, in a directory for each kernel.
 const MODULES: &str = "/lib/modules";
 /// POSIX shared memory (shm_overview(7)).
@@ -93,6 +95,8 @@ pub struct Mount {
 pub enum MountSource {
     /// A path of the host; a missing one is created as a directory.
     Bind(PathBuf),
+    /// A new directory of the host, with what the image has at its target.
+    Volume(PathBuf),
     /// A directory of the host that is the `/dev/shm` of several containers. Those with fewer rights execute no
     /// programs from it.
     SharedMemory(PathBuf),
@@ -211,9 +215,9 @@ impl Plan {
         ResourceLimits { memory: self.memory, pids: self.pids.or(default) }
     }
 
-    /// All mounts, in order: those of the plan come last, as they may cover the others. With `unified` it can see its
-    /// own cgroup.
-    pub(super) fn all_mounts(&self, unified: bool) -> Vec<Mount> {
+    /// All mounts, in order: those of the plan come last, as they may cover the others. `volumes` are those that the image
+    /// declares. With `unified` it can see its own cgroup.
+    pub(super) fn all_mounts(&self, volumes: &[PathBuf], unified: bool) -> Vec<Mount> {
         let machine = if self.privileged { self.of_machine(unified) } else { Vec::new() };
         let writable = if self.read_only { WRITABLE } else { &[] }.iter();
         let of_init = if self.init_system { init_system::DIRECTORIES } else { &[] }.iter();
@@ -223,15 +227,37 @@ impl Plan {
         let files = Mount { read_only: true, ..Mount::bind(files, STEP_INSIDE) };
         let writable = writable.map(Mount::memory);
         let host_files = host_files::mounts(&self.host_files()).collect::<Vec<_>>();
-        machine
+        let others: Vec<Mount> = machine.into_iter().chain(self.shared_memory()).chain(writable).collect();
+        let volumes = self.of_image(volumes, &others);
+        others
             .into_iter()
-            .chain(self.shared_memory())
-            .chain(writable)
+            .chain(volumes)
             .chain(host_files)
             .chain(self.mounts.iter().cloned())
             .chain([files])
             .chain(written)
             .collect()
+    }
+
+    /// The volumes that the image declares; podman's `--image-volume=anonymous`. Not where there is another mount, above it
+    /// or at it.
+    fn of_image(&self, volumes: &[PathBuf], others: &[Mount]) -> Vec<Mount> {
+        let is_covered = |path: &Path| {
+            let mounts = others.iter().chain(&self.mounts).map(|mount| &*mount.target);
+            let mut all = mounts.chain(KERNEL.iter().chain(SHARED).map(Path::new));
+            path == Path::new("/") || all.any(|target| path.starts_with(target))
+        };
+        let directory = |number| self.scratch.join(format!("image-volume-{number}"));
+        let mount = |(number, target): (usize, &PathBuf)| Mount {
+            source: MountSource::Volume(directory(number)),
+            target: target.clone(),
+            read_only: false,
+        };
+        let mut volumes: Vec<&PathBuf> = volumes.iter().filter(|path| !is_covered(path)).collect();
+        // The upper ones first: a lower one lies in them.
+        volumes.sort();
+        volumes.dedup();
+        volumes.into_iter().enumerate().map(mount).collect()
     }
 
     /// The mounts that a privileged container shares with the host, except those of its own namespaces.
@@ -331,7 +357,7 @@ mod tests {
     use super::*;
 
     fn targets(plan: &Plan) -> Vec<String> {
-        plan.all_mounts(false).iter().map(|mount| mount.target.display().to_string()).collect()
+        plan.all_mounts(&[], false).iter().map(|mount| mount.target.display().to_string()).collect()
     }
 
     #[test]
@@ -365,6 +391,18 @@ mod tests {
             first < last && targets.ends_with(&["/run/iguana".into(), "/run/iguana/output".into()]),
             "{targets:?}"
         );
+    }
+
+    #[test]
+    fn volumes_of_the_image_are_where_nothing_else_is() {
+        let mut plan = Plan { init_system: true, ..Plan::new("/store/job".into(), "/sysroot".into()) };
+        plan.mounts.push(Mount::bind("/srv", "/srv"));
+        let declared =
+            ["/data/below", "/data", "/", "/run", "/sys/fs/cgroup", "/proc", "/srv/x", "/iguana", "/data"];
+        let mounts = plan.all_mounts(&declared.map(PathBuf::from), true);
+        let of_image = mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume(_)));
+        let targets: Vec<_> = of_image.map(|mount| mount.target.to_str().unwrap()).collect();
+        assert_eq!(targets, ["/data", "/data/below"]);
     }
 
     #[test]

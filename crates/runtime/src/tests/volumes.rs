@@ -111,3 +111,33 @@ fn links_of_a_new_system_stay_in_it_also_for_targets() {
     }
     assert!(new_root.join("bin").is_dir(), "the link leads there in the new system");
 }
+
+/// `VOLUME` of a Containerfile, with podman's `--image-volume=anonymous`.
+#[test]
+fn volumes_of_the_image_have_its_files_and_are_writable() {
+    for privileged in [true, false] {
+        let mut lab = Lab::new();
+        (lab.plan.privileged, lab.plan.read_only) = (privileged, true);
+        let data = lab.directory("layer/data");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o1770)).unwrap();
+        fs::create_dir(data.join("inner")).unwrap();
+        fs::write(data.join("inner/file"), "text").unwrap();
+        std::os::unix::fs::chown(data.join("inner/file"), Some(7), Some(8)).unwrap();
+        fs::set_permissions(data.join("inner/file"), fs::Permissions::from_mode(0o4750)).unwrap();
+        fs::hard_link(data.join("inner/file"), data.join("again")).unwrap();
+        symlink("inner/file", data.join("link")).unwrap();
+        lab.image.volumes = ["/data", "/missing", "/sys/fs/cgroup"].map(PathBuf::from).into();
+        let container = lab.start();
+        let facts =
+            "stat -c '%a %u %g %h' /data /data/inner/file; readlink /data/link; stat -c %s /data/again";
+        assert_eq!(lab.says(&container, facts), "1770 0 0 3\n4750 7 8 2\ninner/file\n4");
+        let writes = "echo more >> /data/inner/file && touch /missing/new && cat /data/again";
+        assert_eq!(lab.says(&container, writes), "textmore");
+        assert_eq!(lab.says(&container, "grep -cE ' /(data|missing) ' /proc/self/mounts"), "2");
+        assert_eq!(fs::read_to_string(data.join("again")).unwrap(), "text");
+        drop(container);
+        assert_eq!(lab.says(&lab.start(), "cat /data/again; ls /missing"), "text");
+        lab.plan.mounts.push(Mount::bind(lab.directory("other"), "/data"));
+        assert_eq!(lab.says(&lab.start(), "ls /data"), "");
+    }
+}
