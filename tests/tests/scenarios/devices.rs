@@ -58,6 +58,7 @@ const FIND: &str = r#"
 set -e
 shows() { echo "$1 is $(basename "$(readlink -f "$1")")"; }
 uuid=$(sfdisk --part-uuid /dev/vda 1 | tr A-Z a-z)
+echo "the partition is of group $(stat -c '%g with mode %a' /dev/vda1)"
 cd /dev/disk
 for link in \
     by-label/ROOT by-uuid/00112233-4455-6677-8899-aabbccddeeff "by-partuuid/$uuid" 'by-partlabel/the\x20root' \
@@ -131,6 +132,7 @@ jobs:
         "udevadm settle ends with 0",
         "job make: succeeded",
         "`dm-1` does not respond; continuing without its content",
+        "the partition is of group 6 with mode 660",
         "mounted by-label/ROOT",
         "mounted by-uuid/00112233-4455-6677-8899-aabbccddeeff",
         "mounted by-partuuid/",

@@ -4,6 +4,7 @@
 //! A device is probed when the kernel reports it as new or changed, when a process that had it open for writing closes
 //! it, and when it was written to since the last probe ([`Links::refresh`]).
 
+mod access;
 mod claims;
 mod ids;
 mod look;

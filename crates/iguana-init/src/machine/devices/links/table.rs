@@ -1,12 +1,14 @@
 //! The known devices and their probes. A device is probed by one thread at a time, and again if it changed during the
 //! probe.
 
+use super::access;
 use super::claims::Claims;
 use super::look::{self, ProbeResult};
 use super::writes::NodeWatcher;
 use crate::block::Table;
 use crate::block::device::Device;
 use crate::report::Report;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -118,6 +120,7 @@ impl LinkTable {
     pub(super) fn look(&self, name: &str) {
         let Some((turn, table)) = self.begin(name) else { return };
         let Some(device) = Device::block(name) else { return self.forget(name) };
+        self.grant(&device);
         if let Some(writes) = &self.writes {
             // Watch before probing, so that no write in between is missed. This fails for a device without a node yet;
             // the kernel will report that device again.
@@ -127,6 +130,18 @@ impl LinkTable {
         self.note_outside(&device, turn, &sight);
         let inside = sight.look_inside(&device, &table);
         self.note(name, turn, inside.map(|()| sight));
+    }
+
+    /// A device without a node yet will be reported again by the kernel.
+    fn grant(&self, device: &Device) {
+        let node = look::node(device);
+        match access::grant(&node) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                self.report
+                    .detail(format_args!("devices: the group of `{}` is not set: {error}", node.display()));
+            }
+        }
     }
 
     fn begin(&self, name: &str) -> Option<(u64, TableRecord)> {
