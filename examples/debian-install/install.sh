@@ -8,6 +8,7 @@ set -eu
 
 root_type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709 # "Linux root (x86-64)" of the Discoverable Partitions Specification
 bios_type=21686148-6449-6E6F-744E-656564454649 # "BIOS boot": room for GRUB's core
+esp_type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B # "EFI System": the firmware starts programs from it
 target=/mnt
 
 say() {
@@ -57,16 +58,22 @@ new_name=${NAME:-debian}
 disk=${DISK:-$(empty_disk)}
 [ -n "$disk" ] || die "no empty disk; DISK=/dev/... in the workflow's env chooses one to overwrite"
 
+is_uefi() {
+    [ -d /sys/firmware/efi ]
+}
+
 say "partitioning $disk"
+if is_uefi; then first="size=32MiB, type=$esp_type, name=esp"; else first="size=1MiB, type=$bios_type"; fi
 sfdisk --quiet --wipe always --wipe-partitions always "$disk" << TABLE
 label: gpt
-size=1MiB, type=$bios_type
+$first
 type=$root_type, name=root
 TABLE
 case $disk in
-*[0-9]) root=${disk}p2 ;;
-*) root=${disk}2 ;;
+*[0-9]) part=${disk}p ;;
+*) part=$disk ;;
 esac
+root=${part}2
 await "$root"
 partuuid=$(sfdisk --part-uuid "$disk" 2 | tr '[:upper:]' '[:lower:]')
 
@@ -84,7 +91,17 @@ echo "$new_name" > $target/etc/hostname
 printf '127.0.0.1 localhost %s\n' "$new_name" > $target/etc/hosts
 
 say "making $disk bootable by itself"
-grub-install --target=i386-pc --boot-directory=$target/boot "$disk"
+if is_uefi; then
+    mkfs.vfat -n ESP "${part}1" > /dev/null
+    mkdir -p $target/boot/efi
+    mount "${part}1" $target/boot/efi
+    echo "LABEL=ESP /boot/efi vfat umask=0077 0 1" >> $target/etc/fstab
+    # Writes a boot entry to the firmware with efibootmgr.
+    grub-install --target=x86_64-efi --boot-directory=$target/boot --efi-directory=$target/boot/efi --bootloader-id=debian
+    umount $target/boot/efi
+else
+    grub-install --target=i386-pc --boot-directory=$target/boot "$disk"
+fi
 cat > $target/boot/grub/grub.cfg << MENU
 serial
 terminal_input console serial

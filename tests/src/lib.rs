@@ -13,6 +13,7 @@
 
 mod disks;
 mod images;
+pub mod installers;
 mod machines;
 mod networks;
 mod registries;

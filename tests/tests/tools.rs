@@ -132,10 +132,12 @@ fn the_schema_of_events_accepts_exactly_the_events() -> Result<()> {
 #[test]
 fn the_schema_accepts_every_valid_workflow() -> Result<()> {
     let mut paths = workflows("crates/iguana/tests/valid")?;
-    for example in std::fs::read_dir(source_tree().join("examples"))? {
-        let example = example?;
-        if example.file_type()?.is_dir() {
-            paths.extend(workflows(&format!("examples/{}", example.file_name().display()))?);
+    for directory in ["examples", "examples/installers"] {
+        for example in std::fs::read_dir(source_tree().join(directory))? {
+            let example = example?;
+            if example.file_type()?.is_dir() {
+                paths.extend(workflows(&format!("{directory}/{}", example.file_name().display()))?);
+            }
         }
     }
     assert!(paths.len() > 12);

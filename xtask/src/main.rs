@@ -18,6 +18,7 @@ mod equality;
 mod fuzz;
 mod git;
 mod handover;
+mod installers;
 mod previous;
 mod promises;
 mod release;
@@ -52,6 +53,8 @@ enum Command {
     Bench(bench::What),
     /// Installs systems on many disk layouts, each up to its login prompt or its refusal.
     Handover(handover::Options),
+    /// Runs the installers of other makers, each up to a login prompt, and writes the table of docs/installers.md.
+    Installers(installers::Options),
     /// Unpacks unusual images, and compares the results with the OCI image-spec.
     Equality(equality::Options),
     /// Runs the fuzz targets.
@@ -93,6 +96,7 @@ fn run(command: Command) -> Result<()> {
         Command::Attack(options) => attack::run(&options),
         Command::Bench(what) => bench::run(&what),
         Command::Handover(options) => handover::run(&options),
+        Command::Installers(options) => installers::run(&options),
         Command::Equality(options) => equality::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Previous(options) => previous::run(&options),

@@ -117,6 +117,29 @@ pub fn installed_debian(kernel: &Kernel) -> Result<PathBuf> {
         .tar("tar.zst")
 }
 
+/// A Debian with systemd, which continues with the initrd's kernel, as a tar file compressed according to `suffix`.
+pub fn plain_debian(suffix: &str) -> Result<PathBuf> {
+    without_kernel("systemd-sysv,udev,dbus,kmod,login,passwd,mount,e2fsprogs", suffix)
+}
+
+/// The same, configured by cloud-init.
+pub fn cloud_debian(suffix: &str) -> Result<PathBuf> {
+    let packages = "systemd-sysv,udev,dbus,kmod,login,passwd,mount,e2fsprogs,cloud-init,netplan.io";
+    without_kernel(packages, suffix)
+}
+
+fn without_kernel(packages: &'static str, suffix: &str) -> Result<PathBuf> {
+    Debian {
+        name: "plain",
+        suite: Suite::Bookworm,
+        packages,
+        recommended: false,
+        hooks: finish().to_vec(),
+        inputs: vec![FACTS.into()],
+    }
+    .tar(suffix)
+}
+
 /// A small Debian to run an installation in, as a tar file.
 pub fn installer() -> Result<PathBuf> {
     small("installer", "fdisk,e2fsprogs,zstd,tar,mount,whiptail,grub-pc-bin,grub2-common")

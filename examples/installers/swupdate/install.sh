@@ -1,0 +1,5 @@
+#!/bin/sh
+# SWUpdate fetches the update, verifies its signature and the checksum of each image, and writes what its
+# sw-description says. The root is found by its type.
+set -eu
+swupdate -v -k /certificate.pem -d "-u $UPDATE"
