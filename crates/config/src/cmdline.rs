@@ -111,7 +111,7 @@ impl Settings {
     #[must_use]
     pub fn parse_allowed(cmdline: &str, is_allowed: impl Fn(&str, &str) -> bool) -> Self {
         let mut settings = Self::default();
-        for word in words(cmdline) {
+        for word in with_whole_lists(words(cmdline)) {
             let (key, value) = word.split_once('=').unwrap_or((&word, ""));
             match is_allowed(key, value) {
                 true => settings.take(key, value),
@@ -129,8 +129,12 @@ impl Settings {
             }
             "rd.iguana.control_url" => self.control_url = some(value),
             "rd.iguana.containers" => {
-                self.containers =
-                    value.split(',').filter(|image| !image.is_empty()).map(Into::into).collect();
+                self.containers = value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|image| !image.is_empty())
+                    .map(Into::into)
+                    .collect();
             }
             "rd.iguana.debug" => self.debug = !matches!(value, "0" | "no" | "false"),
             "rd.iguana.on_failure" => match OnFailure::parse(value) {
@@ -215,6 +219,22 @@ pub fn words(cmdline: &str) -> Vec<String> {
     words_between(cmdline, char::is_whitespace)
 }
 
+/// Joins the words of a list of images that was written with blanks after its commas. Only a word that can be the name of an
+/// image in a registry continues it: `rd.iguana.containers=a, quiet` has one image.
+fn with_whole_lists(words: Vec<String>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    for word in words {
+        let is_image = word.contains('/') && !word.contains('=') && !word.starts_with('/');
+        match joined.last_mut() {
+            Some(list) if is_image && list.starts_with("rd.iguana.containers=") && list.ends_with(',') => {
+                list.push_str(&word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
+}
+
 /// The same with another definition of white space.
 pub(super) fn words_between(cmdline: &str, is_space: impl Fn(char) -> bool) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), String::new());
@@ -271,6 +291,12 @@ mod tests {
              proxy=http://p:3128 rd.iguana.no_proxy=a,b quiet",
         );
         assert_eq!(settings.containers, ["one", "two:3"]);
+        for list in [
+            "\"rd.iguana.containers=r/one, r/two:3 ,\" quiet",
+            "rd.iguana.containers=r/one, r/two:3, quiet x=/y",
+        ] {
+            assert_eq!(Settings::parse(list).containers, ["r/one", "r/two:3"], "{list}");
+        }
         let url = Settings::parse("rd.iguana.control_url=http://a/b.yaml").control_url;
         assert_eq!(url.as_deref(), Some("http://a/b.yaml"));
         assert!(settings.debug);

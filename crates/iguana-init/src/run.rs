@@ -59,7 +59,7 @@ impl From<End> for ExitCode {
 
 /// Runs the command and returns its exit status.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let arguments = match arguments::parse(arguments) {
+    let arguments = match arguments::parse(arguments, env::var("RUST_LOG").ok().as_deref()) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             report::answer(arguments::HELP);
@@ -222,7 +222,7 @@ mod tests {
             assert!(error.contains(told), "{name}: {error}");
         }
         for name in ["fifo", "endless", "large"] {
-            let arguments = arguments::parse([place(name)].into_iter()).unwrap().unwrap();
+            let arguments = arguments::parse([place(name)].into_iter(), None).unwrap().unwrap();
             let failure = run(&arguments, &Report::to_caller(arguments.level)).unwrap_err();
             assert!(failure.to_string().contains("cannot read the workflow"), "{name}: {failure}");
         }

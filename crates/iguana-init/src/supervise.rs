@@ -2,9 +2,11 @@
 //! the verdict. A crash of the worker is just an exit status here, and a worker that is stuck is killed after a limit.
 //! All waits of PID 1 itself have limits (docs/internals/waits.md).
 
+mod debug_shell;
 mod watchdog;
 mod worker;
 
+pub(crate) use debug_shell::start as start_debug_shell;
 pub(crate) use watchdog::{After, Watchdog};
 pub(crate) use worker::{Message, report_periodically};
 
@@ -107,7 +109,8 @@ fn carry_out(
             watchdog.leave(After::System, report);
             handover::end_other_processes();
             end(RebootCommand::Kexec, watchdog, report);
-            on_failure(settings.on_failure, settings, watchdog, report);
+            report.decided(Decision::Reboot, "error: kexec failed: rebooting instead");
+            end(RebootCommand::Restart, watchdog, report);
         }
         Verdict::HandOver(Handover::Reboot) => end(RebootCommand::Restart, watchdog, report),
         Verdict::HandOver(Handover::PowerOff) => end(RebootCommand::PowerOff, watchdog, report),
@@ -184,10 +187,8 @@ fn count_down(why: &str, watchdog: &mut Watchdog, report: &Report) {
 }
 
 fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
-    let mut command = Command::new(SHELL);
-    command.arg("-l").current_dir("/root").env_clear();
-    command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
-    runtime::attach_to_terminal(&mut command)?;
+    let mut command = shell_command();
+    runtime::attach_to_main_console(&mut command)?;
     let shell = command.spawn()?;
     // No limit: the user decides when the shell ends.
     while !has_been_reaped(&shell) {
@@ -195,6 +196,13 @@ fn run_shell(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<()> {
         thread::sleep(POLL_INTERVAL);
     }
     Ok(())
+}
+
+fn shell_command() -> Command {
+    let mut command = Command::new(SHELL);
+    command.arg("-l").current_dir("/root").env_clear();
+    command.envs([("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/root"), ("TERM", "linux")]);
+    command
 }
 
 /// Reaps all children that have ended; `true` if `process` was among them, or no longer exists.

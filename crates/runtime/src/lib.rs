@@ -58,7 +58,7 @@ pub use inside::init;
 pub use ipc::SharedIpc;
 pub use plan::{Ipc, KernelFiles, Mount, MountSource, Plan, Program, ProgramCommand, STOP_GRACE, Stdio};
 pub use running::{KernelAction, MemoryShortage, ProgramExit, Running, StopToken};
-pub use terminal::{Shown, Terminal, attach as attach_to_terminal};
+pub use terminal::{Shown, Terminal, attach_to, attach_to_main_console};
 
 use anyhow::Context as _;
 use cgroup::Cgroup;
@@ -101,7 +101,8 @@ pub struct Container {
     /// Made for the first program that has it.
     terminal: Mutex<Option<SharedTerminal>>,
     relays: Relays,
-    _scratch: Scratch,
+    /// `None` if what the container wrote is kept.
+    _scratch: Option<Scratch>,
 }
 
 /// Starts containers on this machine. It has the parents of their cgroups, and the zygote that the PID 1 of each is a
@@ -143,7 +144,7 @@ impl Runtime {
     }
 
     fn start_from(&self, image: Image, plan: &Plan) -> anyhow::Result<Container> {
-        let scratch = Scratch(plan.scratch.clone());
+        let scratch = (!plan.keep).then(|| Scratch(plan.scratch.clone()));
         rootfs::make_scratch(&plan.scratch, &plan.host_files())?;
         let host_files = HostFiles::make(&plan.host_files())?;
         let step_files = StepFiles::create(&plan.scratch, plan::STEP_FILES)?;

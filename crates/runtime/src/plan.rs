@@ -54,6 +54,8 @@ pub struct Plan {
     pub privileged: bool,
     /// It may hand over: its `/iguana` is the one with the result files.
     pub handover: bool,
+    /// Whether what it wrote to its root stays after its end, in the directory `upper` of its scratch directory.
+    pub keep: bool,
     /// It is in the host's PID namespace.
     pub pid_host: bool,
     /// Its own program is an init system, and gets what podman's `--systemd` gives it. Not together with `pid_host`.
@@ -190,6 +192,7 @@ impl Plan {
             writable_by_others: Vec::new(),
             privileged: true,
             handover: true,
+            keep: false,
             pid_host: false,
             init_system: false,
             ipc: Ipc::Private,

@@ -159,6 +159,7 @@ pub(super) fn prepare(
     plan.read_only = container.read_only;
     plan.writable_by_others = setup.writable_by_others.clone();
     let rights = Rights::of(container, setup);
+    plan.keep = setup.debug;
     (plan.privileged, plan.handover, plan.pid_host) = (rights.privileged, rights.handover, rights.pid_host);
     plan.ipc = made_ipc(name.job, container, setup);
     let image = Arc::clone(pulled.get(&container.image)?);

@@ -53,7 +53,7 @@ pub(crate) struct Setup {
     pub(crate) machine_id: String,
     /// Whether containers may have all rights.
     pub(crate) privileged: bool,
-    /// Whether images are kept after their last job, and the output of services is shown.
+    /// Whether images and what containers wrote are kept, and the output of services is shown.
     pub(crate) debug: bool,
     /// The runtime that starts containers.
     pub(crate) runtime: Runtime,

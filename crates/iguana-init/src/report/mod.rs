@@ -48,6 +48,8 @@ pub(crate) struct Report {
 /// How much is shown; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
+    /// Nothing: no message has this level.
+    Off,
     Error,
     Warn,
     Info,

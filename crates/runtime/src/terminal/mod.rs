@@ -192,12 +192,19 @@ impl fmt::Debug for Terminal {
 ///
 /// # Errors
 /// When there is no terminal.
-pub fn attach(command: &mut Command) -> anyhow::Result<()> {
-    let path = main_console().context("this machine has no console that is a terminal")?;
-    let terminal = open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+pub fn attach_to_main_console(command: &mut Command) -> anyhow::Result<()> {
+    attach_to(&main_console().context("this machine has no console that is a terminal")?, command)
+}
+
+/// The same on the terminal with this path.
+///
+/// # Errors
+/// When it is not a terminal.
+pub fn attach_to(path: &Path, command: &mut Command) -> anyhow::Result<()> {
+    let terminal = open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
     give_size(&terminal);
     // After the limit the shell starts all the same: a person needs it.
-    discard_answers(&[Console::find(&path)?.open()?]);
+    discard_answers(&[Console::find(path)?.open()?]);
     make_cooked(&terminal)?;
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     sys::set_up_process(command, Identity { user: 0, group: 0, groups: vec![0] }, Session::Own, None);

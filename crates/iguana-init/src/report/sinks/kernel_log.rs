@@ -62,7 +62,7 @@ fn severity(consoles: &str, printk: &str, level: Level) -> (u8, bool) {
     let shown_below: u8 = printk.split_whitespace().next().and_then(|level| level.parse().ok()).unwrap_or(0);
     let has_netconsole = consoles.lines().any(|line| line.starts_with(NETCONSOLE));
     let own = match level {
-        Level::Error => 3,
+        Level::Error | Level::Off => 3,
         Level::Warn => 4,
         Level::Info => 5,
         Level::Debug | Level::LogOnly => DEBUG,
