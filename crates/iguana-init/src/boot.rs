@@ -4,7 +4,7 @@ mod failure_policy;
 
 use crate::control;
 use crate::handover;
-use crate::handover::{BootRecord, DiskBaseline, Handover, HandoverContext};
+use crate::handover::{BootRecord, DiskBaseline, Handover, HandoverContext, KernelState};
 use crate::jobs::Streams;
 use crate::machine::clock;
 use crate::machine::clock::Clock;
@@ -68,6 +68,7 @@ pub(crate) struct Boot<'a> {
 #[derive(Default)]
 struct Before {
     disks: DiskBaseline,
+    kernel: Option<KernelState>,
     machine_id: Option<String>,
 }
 
@@ -131,8 +132,11 @@ impl<'a> Boot<'a> {
         let prepared = Prepared::new(mounted, settings, self.run_options(), report)?;
         handover::keep_identity(prepared.machine_id()).at(Stage::Job)?;
         let state = plan.state.as_ref().map(|place| BootRecord::begin(place, plan.name.as_deref(), report));
-        self.before =
-            Before { disks: DiskBaseline::now(), machine_id: Some(prepared.machine_id().to_owned()) };
+        self.before = Before {
+            disks: DiskBaseline::now(),
+            kernel: Some(KernelState::now()),
+            machine_id: Some(prepared.machine_id().to_owned()),
+        };
         let finder = control_file.finder(trust.finder(http.clone(), oci_reference::Machine::this()));
         let job_ended = move || machine.refresh_links();
         let outcome = report.during(Stage::Job, || prepared.run(&plan, finder, pins, job_ended))?;
@@ -156,6 +160,7 @@ impl<'a> Boot<'a> {
         HandoverContext {
             settings: self.settings,
             before: &self.before.disks,
+            left_before: self.before.kernel.as_ref(),
             machine_id: self.before.machine_id.as_deref(),
             report: self.report,
         }
@@ -176,6 +181,9 @@ impl<'a> Boot<'a> {
         let report = self.report;
         if self.settings.debug {
             report.show_details();
+        }
+        if self.settings.debug && !self.settings.no_shell {
+            supervise::start_debug_shell(report);
         }
         let memory = memory::read().map_or(0, |memory| memory.total);
         let (version, kernel) = (Text::of(env!("CARGO_PKG_VERSION")), Text::of(release::kernel()));

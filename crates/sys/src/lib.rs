@@ -22,11 +22,13 @@
 #![expect(unsafe_code, reason = "this is the crate with the unsafe code of all others")]
 
 mod landlock;
+mod loop_device;
 mod namespaces;
 mod packets;
 mod watchdog;
 
 pub use landlock::inspect_own_processes_only;
+pub use loop_device::{LoopPart, clear_loop_device, free_loop_device, set_up_loop_device};
 pub use namespaces::{
     copy_into_namespaces, leave_ipc_of_others, leave_mounts_of_others, make_own_cgroup_the_root,
     put_children_into_new_pid_namespace,
@@ -468,38 +470,6 @@ pub fn reread_partitions(disk: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKRRPART) }).map(drop)
 }
 
-/// linux/loop.h, `LOOP_CONFIGURE` (Linux 5.8).
-const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
-/// linux/loop.h, `LOOP_CTL_GET_FREE`.
-const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
-/// linux/loop.h: the kernel detaches the device from its file when it is unmounted.
-const LO_FLAGS_AUTOCLEAR: u32 = 4;
-/// linux/loop.h: the device is read-only.
-const LO_FLAGS_READ_ONLY: u32 = 1;
-
-/// linux/loop.h, `struct loop_config` with `struct loop_info64` inside, of which only the flags are used.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    device_inode_rdevice_offset_limit: [u64; 5],
-    number_encryption_keysize: [u32; 3],
-    flags: u32,
-    names_and_key: [u8; 64 + 64 + 32],
-    init: [u64; 2],
-    reserved: [u64; 8],
-}
-
-/// The number of a free loop device.
-///
-/// # Errors
-/// When the kernel has none.
-pub fn free_loop_device(control: impl AsFd) -> io::Result<u32> {
-    // SAFETY: this request takes no argument.
-    let number = check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) })?;
-    u32::try_from(number).map_err(io::Error::other)
-}
-
 /// Uses a device for swap (swapon(2)).
 ///
 /// # Errors
@@ -518,25 +488,6 @@ pub fn swap_off(device: &Path) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: a string that outlives the call.
     check(unsafe { libc::swapoff(device.as_ptr()) }).map(drop)
-}
-
-/// Attaches a file to a loop device, read-only, until the device is unmounted.
-///
-/// # Errors
-/// When the device is in use, or the file is unsuitable.
-pub fn set_up_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
-    let config = LoopConfig {
-        fd: file.as_fd().as_raw_fd() as u32,
-        block_size: 0,
-        device_inode_rdevice_offset_limit: [0; 5],
-        number_encryption_keysize: [0; 3],
-        flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR,
-        names_and_key: [0; 160],
-        init: [0; 2],
-        reserved: [0; 8],
-    };
-    // SAFETY: the kernel reads one `loop_config`, which is alive and has the C layout.
-    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
 }
 
 /// linux/kexec.h, `KEXEC_FILE_NO_INITRAMFS`.
@@ -577,12 +528,5 @@ mod tests {
             (MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
         ];
         assert!(pairs.iter().all(|(flag, attribute)| u64::from(flag.bits()) == *attribute));
-    }
-
-    #[test]
-    fn the_loop_configuration_has_the_kernels_size() {
-        // linux/loop.h: two __u32, a loop_info64 of 232 bytes, eight __u64.
-        assert_eq!(size_of::<LoopConfig>(), 8 + 232 + 64);
-        assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
     }
 }

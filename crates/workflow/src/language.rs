@@ -71,6 +71,12 @@ pub const WORKFLOW: Object = Object {
             "where the outcome of the workflow is recorded for the next boot: `esp`, or a file system as in \
              the mount list",
         ),
+        key(
+            "strict",
+            ValueKind::Bool,
+            "whether the mount list is refused if it has a line for swap space or one that is not understood; \
+             `false`, the default, skips such lines with a warning",
+        ),
         key("shared", ValueKind::Object(&SHARED), "options of the directory `/iguana`"),
         required(
             "jobs",

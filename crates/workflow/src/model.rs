@@ -36,6 +36,8 @@ pub struct Workflow {
     pub on_failure: OnFailure,
     /// Where the outcome is recorded.
     pub state: Option<String>,
+    /// Whether a mount list with lines that would be skipped is refused.
+    pub strict: bool,
     /// Size limit of `/iguana` in bytes.
     pub shared_size: Option<u64>,
     /// The jobs by their ids, in file order.

@@ -22,6 +22,8 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// Where the outcome is recorded for the next boot: `esp`, or a file system as in the mount list.
     pub state: Option<String>,
+    /// Whether a mount list with lines that would be skipped is refused.
+    pub strict: bool,
     /// Size limit of `/iguana` in bytes.
     pub shared_size: Option<u64>,
     /// The jobs with their ids. Each job comes after those that it needs.
@@ -32,11 +34,12 @@ impl Plan {
     /// Orders the jobs as in the file, except that a job comes after those it needs. If the findings have errors,
     /// jobs in a cycle are missing.
     pub(super) fn of(workflow: Workflow, findings: &mut Findings) -> Self {
-        let Workflow { name, serial, valid_until, env, on_failure, state, shared_size, jobs } = workflow;
+        let Workflow { name, serial, valid_until, env, on_failure, state, strict, shared_size, jobs } =
+            workflow;
         let mut jobs: Vec<Option<(String, Job)>> = jobs.into_iter().map(Some).collect();
         let order = order(&jobs.iter().flatten().collect::<Vec<_>>(), findings);
         let jobs = order.into_iter().filter_map(|index| jobs[index].take()).collect();
-        Self { name, serial, valid_until, env, on_failure, state, shared_size, jobs }
+        Self { name, serial, valid_until, env, on_failure, state, strict, shared_size, jobs }
     }
 
     /// The plan for `rd.iguana.containers=`: the images one after another.

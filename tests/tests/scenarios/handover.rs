@@ -87,6 +87,28 @@ fn a_disk_that_a_failed_job_has_written_to_is_not_started() -> Result<()> {
 }
 
 #[test]
+fn a_mount_list_is_read_as_by_the_first_iguana_unless_the_workflow_is_strict() -> Result<()> {
+    let disk = installed()?;
+    let workflow = |strict: &str| {
+        let list = r"/dev/vda9 none swap sw 0 0\n/dev/vda /mnt\n/dev/vda /sysroot\n";
+        let command = format!(r#"[sh, -c, "printf '{list}' > /iguana/mountlist"]"#);
+        format!("{strict}\njobs: {{list: {{container: {{image: REGISTRY/tool, command: {command}}}}}}}\n")
+    };
+    let mut boot = running(&workflow(""))?.disk(&disk).boot()?;
+    boot.expect_all(&[
+        "skipping a line of the mount list: `/dev/vda9 none swap sw 0 0` is for swap space",
+        "skipping a line of the mount list: the mountpoint `/mnt` is not below `/sysroot`",
+        "the system of before",
+    ])?;
+    boot.ends()?;
+    let mut boot = running(&workflow("strict: true"))?.disk(&disk).boot()?;
+    let block = boot.fails_in("handover")?;
+    assert!(block.contains("`/dev/vda9 none swap sw 0 0` is for swap space"), "{block}");
+    boot.ends()?;
+    Ok(())
+}
+
+#[test]
 fn the_outcome_of_a_workflow_is_reported_on_the_next_boot() -> Result<()> {
     let disk = installed()?;
     let boot = |script: &str| -> Result<String> {

@@ -25,7 +25,7 @@ impl Boot<'_> {
             return Err(Failed { failure: first_of(failures, self.report), policy });
         }
         let context = self.handover_context();
-        match handover::decide(&results, &context).map_err(|failure| self.failed(failure))? {
+        match handover::decide(&results, plan.strict, &context).map_err(|failure| self.failed(failure))? {
             Some(handover) => {
                 for failure in failures {
                     self.report.failure(&failure);

@@ -8,6 +8,7 @@ mod init;
 mod kernel;
 mod kexec;
 mod left_in_system;
+mod leftovers;
 mod machine_id;
 mod mount_list;
 mod partitions;
@@ -17,6 +18,7 @@ mod switch_root;
 mod system;
 
 pub(crate) use left_in_system::{keep_identity, move_to_run};
+pub(crate) use leftovers::KernelState;
 pub(crate) use machine_id::machine_id;
 pub(crate) use partitions::DiskBaseline;
 pub(crate) use state::BootRecord;
@@ -31,7 +33,7 @@ use events::Decision;
 use exchange::{KERNEL_ACTION, MOUNT_LIST, Results};
 use hint::{WithHint as _, hinted};
 use kernel::Fit;
-use mount_list::MountEntry;
+use mount_list::{MountEntry, MountList};
 use read_only_mount::ReadOnlyMount;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -74,31 +76,42 @@ pub(crate) struct HandoverContext<'a> {
     pub(crate) settings: &'a Settings,
     /// The disks before the first job.
     pub(crate) before: &'a DiskBaseline,
+    /// What the kernel had in use before the first job; `None` if none ran.
+    pub(crate) left_before: Option<&'a KernelState>,
     /// The machine-id that the containers were given; `None` before any container started.
     pub(crate) machine_id: Option<&'a str>,
     pub(crate) report: &'a Report,
 }
 
-/// Reads the result files and prepares what they ask for; `None` if no container that may hand over wrote any.
+/// Reads the result files and prepares what they ask for; `None` if no container that may hand over wrote any. With
+/// `strict`, lines of the mount list that would be skipped are errors.
 ///
 /// # Errors
 /// When what they ask for cannot be done.
-pub(crate) fn decide(results: &Results, around: &HandoverContext<'_>) -> Result<Option<Handover>, Failure> {
+pub(crate) fn decide(
+    results: &Results,
+    strict: bool,
+    around: &HandoverContext<'_>,
+) -> Result<Option<Handover>, Failure> {
     results.warnings().for_each(|warning| around.report.warn(warning));
     let handover = match (results.kernel_action(), results.mount_list()) {
-        (Some(action), _) => action.and_then(|action| action::parse(&action)),
-        (None, Some(list)) => list.and_then(|list| enter(&entries(&list, around.report)?, around)),
+        (Some(action), _) => {
+            let asked = action.and_then(|action| action::parse(&action));
+            asked.map(|handover| action::possible(handover, around.report))
+        }
+        (None, Some(list)) => list.and_then(|list| enter(&entries(&list, strict, around.report)?, around)),
         (None, None) => return Ok(None),
     };
     handover.at(Stage::Handover).map(|handover| Some(told(handover, around.report)))
 }
 
-/// The mount list, with a warning for each line that is left to the new system.
-fn entries(list: &str, report: &Report) -> anyhow::Result<Vec<MountEntry>> {
-    for line in mount_list::swap_lines(list) {
-        report.warn(format_args!("handover: skipping `{line}`: the new system's fstab has its swap space"));
+/// The mount list, with a warning for each line that is skipped.
+fn entries(list: &str, strict: bool, report: &Report) -> anyhow::Result<Vec<MountEntry>> {
+    let MountList { entries, skipped } = mount_list::parse(list, strict)?;
+    for why in skipped {
+        report.warn(format_args!("handover: skipping a line of the mount list: {why}"));
     }
-    mount_list::parse(list)
+    Ok(entries)
 }
 
 /// The handover without result files: enters the system found by root discovery.
@@ -130,7 +143,7 @@ fn local_system(around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
         ));
     }
     match &around.settings.root {
-        Some(root) => enter(&mount_list::parse(&format!("{root} {NEW_ROOT}"))?, around),
+        Some(root) => enter(&mount_list::parse(&format!("{root} {NEW_ROOT}"), true)?.entries, around),
         None => find_root(around).hint("add `root=DEVICE` to the kernel command line"),
     }
 }
@@ -188,16 +201,20 @@ fn enter(list: &[MountEntry], around: &HandoverContext<'_>) -> anyhow::Result<Ha
 
 fn switch_to(system: System, around: &HandoverContext<'_>) -> anyhow::Result<Handover> {
     let init = init::find(&system::new_root()?, around.settings.init.as_deref())?;
+    let report = around.report;
     let Root::Open { name, .. } = &system.root else { bail!("the root is not mounted") };
-    let switch = format_args!("handover: switch root to {name}, init {init}");
-    around.report.decided(Decision::SwitchRoot, switch);
     {
         // Do this here and not in PID 1, which could not give up on a disk that does not answer.
         let what = format!("handover: waiting for the disk of {name}");
         let _waiting = Waiting::start(around.report, what, DISK_LIMIT);
         let answer = bounded::within(DISK_LIMIT, switch_root::make_mountpoints);
-        // A failure is reported later, by the switch of the root.
-        answer.map(drop).ok_or_else(silent_disk)?;
+        // A read-only root without these directories must be found out before anything is moved.
+        answer.unwrap_or_else(|| Err(silent_disk()))?;
+    }
+    let switch = format_args!("handover: switch root to {name}, init {init}");
+    report.decided(Decision::SwitchRoot, switch);
+    if let Some(before) = around.left_before {
+        leftovers::undo(before, report);
     }
     system.keep();
     left_in_system::leave(around.machine_id, around.report);

@@ -2,8 +2,9 @@
 
 use super::NEW_ROOT;
 use hint::{WithHint as _, hinted};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::path::{Component, Path, PathBuf};
+use sys::LoopPart;
 
 /// One line of the mount list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum EntrySource {
     Kernel(&'static str),
     /// An existing directory or file (bind mount), with or without the mounts below it.
     Path { with_mounts: bool },
+    /// The file system in a file.
+    File(LoopPart),
 }
 
 /// File systems that have no device.
@@ -58,6 +61,12 @@ const OPTIONS: &[(&str, MountFlags, MountFlags)] = &[
     ("sync",         MountFlags::SYNCHRONOUS, NONE),
     ("async",        NONE,                    MountFlags::SYNCHRONOUS),
     ("dirsync",      MountFlags::DIRSYNC,     NONE),
+    ("silent",       MountFlags::SILENT,      NONE),
+    ("loud",         NONE,                    MountFlags::SILENT),
+    ("mand",         MountFlags::PERMIT_MANDATORY_FILE_LOCKING, NONE),
+    ("nomand",       NONE,                    MountFlags::PERMIT_MANDATORY_FILE_LOCKING),
+    ("nosymfollow",  MountFlags::NOSYMFOLLOW, NONE),
+    ("symfollow",    NONE,                    MountFlags::NOSYMFOLLOW),
     ("lazytime",     MountFlags::LAZYTIME,    NONE),
     ("nolazytime",   NONE,                    MountFlags::LAZYTIME),
     ("user",         OF_USERS,                NONE),
@@ -74,16 +83,39 @@ const OPTIONS: &[(&str, MountFlags, MountFlags)] = &[
     ("_netdev",      NONE,                    NONE),
     ("bind",         NONE,                    NONE),
     ("rbind",        NONE,                    NONE),
+    ("loop",         NONE,                    NONE),
 ];
-/// The beginnings of options for other programs, and of comments.
-const OF_OTHERS: &[&str] = &["x-", "X-", "comment="];
+/// The options for how mounts spread to other namespaces (mount(8), "Shared subtree operations"). They are set after the mount.
+const PROPAGATION: &[(&str, MountPropagationFlags)] = &[
+    ("private", MountPropagationFlags::PRIVATE),
+    ("rprivate", MountPropagationFlags::PRIVATE.union(MountPropagationFlags::REC)),
+    ("shared", MountPropagationFlags::SHARED),
+    ("rshared", MountPropagationFlags::SHARED.union(MountPropagationFlags::REC)),
+    ("slave", MountPropagationFlags::DOWNSTREAM),
+    ("rslave", MountPropagationFlags::DOWNSTREAM.union(MountPropagationFlags::REC)),
+    ("unbindable", MountPropagationFlags::UNBINDABLE),
+    ("runbindable", MountPropagationFlags::UNBINDABLE.union(MountPropagationFlags::REC)),
+];
+/// The beginnings of options for other programs, of comments, and of what is not for the file system.
+const OF_OTHERS: &[&str] = &["x-", "X-", "comment=", "helper=", "uhelper=", "loop=", "offset=", "sizelimit="];
+/// Operations of mount(8) on what is mounted already.
+const ON_MOUNTED: &[&str] = &["remount", "move"];
 
-/// Parses a mount list. Empty lines, lines that begin with `#` and [`swap_lines`] are ignored. White space in a field is escaped as in
-/// fstab(5): `\040`.
+/// A mount list that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MountList {
+    pub(super) entries: Vec<MountEntry>,
+    /// Why lines were skipped.
+    pub(super) skipped: Vec<String>,
+}
+
+/// Parses a mount list. Empty lines and lines that begin with `#` are ignored. Lines for swap space and those that are not
+/// understood are skipped, as by the first Iguana, which went on after each line that it could not mount; with `strict` they
+/// are errors. White space in a field is escaped as in fstab(5): `\040`.
 ///
 /// # Errors
 /// When it is not text or empty, a line is invalid, or no line mounts the new root.
-pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
+pub(super) fn parse(text: &str, strict: bool) -> anyhow::Result<MountList> {
     let is_binary =
         |it: char| it == char::REPLACEMENT_CHARACTER || it.is_control() && !it.is_ascii_whitespace();
     if text.contains(is_binary) {
@@ -101,26 +133,28 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
             ),
         ));
     }
-    let lines = lines(text).filter(|line| !is_swap(line));
-    let entries: Vec<MountEntry> = lines.map(parse_line).collect::<anyhow::Result<_>>()?;
+    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    for line in lines(text) {
+        match parse_line(line) {
+            Ok(entry) => entries.push(entry),
+            Err(error) if strict => return Err(error),
+            Err(error) => skipped.push(format!("{error:#}")),
+        }
+    }
     if !entries.iter().any(MountEntry::is_root) {
         return Err(hinted(
             format!("the mount list has no entry for `{NEW_ROOT}`"),
             format!("add a line `DEVICE {NEW_ROOT}`"),
         ));
     }
-    Ok(entries)
-}
-
-/// The lines for swap space, as in fstab(5): the new system uses it by its own fstab, and nothing is mounted here.
-pub(super) fn swap_lines(text: &str) -> impl Iterator<Item = &str> {
-    lines(text).filter(|line| is_swap(line))
+    Ok(MountList { entries, skipped })
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// Whether a line is for swap space, as in fstab(5).
 fn is_swap(line: &str) -> bool {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (mountpoint, kind) = (fields.next(), fields.next());
@@ -128,6 +162,12 @@ fn is_swap(line: &str) -> bool {
 }
 
 fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
+    if is_swap(line) {
+        return Err(hinted(
+            format!("`{line}` is for swap space, which the new system uses by its own fstab"),
+            "remove the line",
+        ));
+    }
     let mut fields = line.split_ascii_whitespace().map(unescaped);
     let (Some(device), Some(mountpoint)) = (fields.next(), fields.next()) else {
         return Err(hinted(
@@ -141,8 +181,20 @@ fn parse_line(line: &str) -> anyhow::Result<MountEntry> {
         return Err(anyhow::anyhow!("the mountpoint `{mountpoint}` is not below `{NEW_ROOT}`"))
             .hint(format!("prefix it with `{NEW_ROOT}`: the new system's `/home` is `{NEW_ROOT}/home`"));
     }
-    let options = fields.next();
-    Ok(MountEntry::new(&device, &mountpoint, options.as_deref().unwrap_or("defaults")))
+    let entry = MountEntry::new(&device, &mountpoint, fields.next().as_deref().unwrap_or("defaults"));
+    if let Some(option) = ON_MOUNTED.iter().find(|option| entry.has(option)) {
+        return Err(hinted(
+            format!("`{option}` in `{line}` is not possible: nothing is mounted there yet"),
+            "remove the option",
+        ));
+    }
+    if entry.is_image() && entry.loop_part().is_none() {
+        return Err(hinted(
+            format!("`offset=` or `sizelimit=` in `{line}` is not a number of bytes"),
+            "write bytes, or a number with `K`, `M` or `G`",
+        ));
+    }
+    Ok(entry)
 }
 
 /// Decodes the octal escapes of a field: `\ooo`.
@@ -176,6 +228,9 @@ impl MountEntry {
 
     pub(super) fn source(&self) -> EntrySource {
         let without = WITHOUT_DEVICE.iter().find(|kind| **kind == self.device);
+        if let Some(part) = self.loop_part().filter(|_| self.is_image()) {
+            return EntrySource::File(part);
+        }
         match (without, self.has("bind"), self.has("rbind")) {
             (_, _, true) => EntrySource::Path { with_mounts: true },
             (_, true, _) => EntrySource::Path { with_mounts: false },
@@ -215,6 +270,30 @@ impl MountEntry {
         )
     }
 
+    /// Whether the line mounts a file (mount(8), "Loop-device support").
+    fn is_image(&self) -> bool {
+        self.has("loop") || self.value("loop").is_some()
+    }
+
+    /// The part of the file, if its options are numbers.
+    fn loop_part(&self) -> Option<LoopPart> {
+        let bytes = |name: &str| self.value(name).map_or(Some(0), workflow::duration::bytes);
+        let is_writable = !self.flags_and_data().0.contains(MountFlags::RDONLY);
+        Some(LoopPart { offset: bytes("offset")?, size_limit: bytes("sizelimit")?, is_writable })
+    }
+
+    /// The value of the last `NAME=VALUE`.
+    fn value(&self, name: &str) -> Option<&str> {
+        let values = self.options.split(',').filter_map(|option| option.split_once('='));
+        values.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back()
+    }
+
+    /// How the mount spreads to other namespaces, in the order written.
+    pub(super) fn propagation(&self) -> impl Iterator<Item = MountPropagationFlags> {
+        let of = |option: &str| PROPAGATION.iter().find(|(name, _)| *name == option).map(|(_, flags)| *flags);
+        self.options.split(',').filter_map(of)
+    }
+
     fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|it| it == option)
     }
@@ -225,9 +304,12 @@ impl MountEntry {
         let mut data = Vec::new();
         for option in self.options.split(',') {
             let known = OPTIONS.iter().find(|(name, ..)| *name == option);
-            let is_of_others = option.is_empty() || OF_OTHERS.iter().any(|prefix| option.starts_with(prefix));
+            let is_of_others = option.is_empty()
+                || OF_OTHERS.iter().any(|prefix| option.starts_with(prefix))
+                || PROPAGATION.iter().any(|(name, _)| *name == option);
             match known {
                 Some((_, set, clear)) => flags = (flags - *clear) | *set,
+                None if option.starts_with("user=") => flags |= OF_USERS,
                 None if is_of_others => {}
                 None => data.push(option),
             }
@@ -239,6 +321,10 @@ impl MountEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<Vec<MountEntry>> {
+        Ok(super::parse(text, true)?.entries)
+    }
 
     #[test]
     fn lines_have_two_or_three_fields() {
@@ -259,11 +345,21 @@ mod tests {
     }
 
     #[test]
-    fn swap_space_is_left_to_the_new_system() {
-        let text = "/dev/vda1 /sysroot\n/dev/vda2 swap\n# /dev/vda9 swap\n/dev/vda3 none swap sw 0 0\n";
-        assert_eq!(parse(text).unwrap().len(), 1);
-        assert_eq!(swap_lines(text).collect::<Vec<_>>(), ["/dev/vda2 swap", "/dev/vda3 none swap sw 0 0"]);
-        assert!(parse("/dev/vda1 /sysroot\n/dev/vda2 none").is_err());
+    fn lines_that_cannot_be_mounted_are_skipped_unless_the_workflow_is_strict() {
+        let text = "/dev/vda1 /sysroot\n/dev/vda2 swap\n# /dev/vda9 swap\n/dev/vda3 none swap sw 0 0\n\
+            /dev/vda4\n/dev/vda5 /etc\n";
+        let list = super::parse(text, false).unwrap();
+        assert_eq!(list.entries, [MountEntry::new("/dev/vda1", "/sysroot", "defaults")]);
+        for (why, part) in
+            list.skipped.iter().zip(["vda2 swap` is for swap", "vda3 none swap", "vda4`", "`/etc`"])
+        {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!(list.skipped.len(), 4);
+        for line in text.lines().filter(|line| *line != "/dev/vda1 /sysroot" && !line.starts_with('#')) {
+            assert!(super::parse(&format!("/dev/vda1 /sysroot\n{line}"), true).is_err(), "{line}");
+        }
+        assert!(super::parse("/dev/vda4\n", false).unwrap_err().to_string().contains("no entry for"));
     }
 
     #[test]
@@ -301,6 +397,18 @@ mod tests {
         assert_eq!(of("users,exec"), (OF_OWNERS, String::new()));
         assert_eq!(of("noatime,relatime,owner,dev,suid"), (MountFlags::RELATIME, String::new()));
         assert_eq!(of("uid=0,atime"), (none, "uid=0".to_owned()));
+        assert_eq!(
+            of("user=ada,loud,rshared,private,loop,offset=1M,uhelper=udisks2"),
+            (OF_USERS, String::new())
+        );
+        assert_eq!(of("nosymfollow,silent"), (MountFlags::NOSYMFOLLOW | MountFlags::SILENT, String::new()));
+        let spread: Vec<_> =
+            MountEntry::new("tmpfs", "/sysroot/run", "slave,rshared").propagation().collect();
+        let recursive = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+        assert_eq!(spread, [MountPropagationFlags::DOWNSTREAM, recursive]);
+        for line in ["/dev/vda1 /sysroot remount,rw", "/a /sysroot move", "/a /sysroot loop,offset=x"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]
@@ -340,5 +448,9 @@ mod tests {
         assert_eq!(source("overlay", "lowerdir=/a"), EntrySource::Kernel("overlay"));
         assert_eq!(source("/sysroot/data", "bind,ro"), EntrySource::Path { with_mounts: false });
         assert_eq!(source("/dev", "rbind"), EntrySource::Path { with_mounts: true });
+        let part = LoopPart { offset: 1 << 20, size_limit: 0, is_writable: false };
+        assert_eq!(source("/sysroot/image", "ro,loop,offset=1048576"), EntrySource::File(part));
+        let part = LoopPart { offset: 0, size_limit: 4096, is_writable: true };
+        assert_eq!(source("/sysroot/image", "loop=/dev/loop0,sizelimit=4K"), EntrySource::File(part));
     }
 }

@@ -6,6 +6,7 @@ use crate::bounded;
 use crate::machine::{media, memory};
 use crate::report::Report;
 use anyhow::Context as _;
+use hint::WithHint as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, open, openat, renameat_with, statat, unlinkat,
@@ -46,19 +47,38 @@ pub(crate) fn switch_root(
         report.warn(format_args!("cannot move `/run/iguana` out of its file system: {error:#}"));
     }
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for (path, target) in targets()? {
-        mount_move(path, &target.path).with_context(|| format!("cannot move `{path}` to the new system"))?;
-    }
-    rustix::process::chdir(NEW_ROOT)?;
+    enter_new_root(&targets()?)?;
     if is_memory(&old_root)? {
         empty_aside(&old_root)?;
     }
-    mount_move(".", "/").context("cannot move the new system's root to `/`")?;
-    rustix::process::chroot(".")?;
-    rustix::process::chdir("/")?;
     // The kernel passed the words after `--` to this program; they are meant for the new system's init.
     let error = Command::new(init).args(std::env::args_os().skip(1)).env_clear().envs(environment).exec();
     Err(error).with_context(|| format!("cannot execute `{init}`"))
+}
+
+/// Moves the mounts of the kernel into the new system, and the new system's root to `/`. If that fails, everything is moved
+/// back, so that the initrd's shell has its `/dev`.
+fn enter_new_root(targets: &[(&'static str, Mountpoint)]) -> anyhow::Result<()> {
+    let mut moved = Vec::new();
+    let entered = targets.iter().try_for_each(|(path, target)| {
+        mount_move(*path, &target.path).with_context(|| format!("cannot move `{path}` to the new system"))?;
+        moved.push((*path, &target.path));
+        Ok(())
+    });
+    let entered = entered.and_then(|()| {
+        rustix::process::chdir(NEW_ROOT)?;
+        mount_move(".", "/").context("cannot move the new system's root to `/`")
+    });
+    if let Err(error) = entered {
+        // Ignored, as nothing else can be done: the error that is returned is the reason for both.
+        let _ = rustix::process::chdir("/");
+        for (path, target) in moved.iter().rev() {
+            let _ = mount_move(*target, *path);
+        }
+        return Err(error);
+    }
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
 }
 
 /// The mount points in the new system for [`MOVED`]. All are opened while `/proc` is still mounted here: `/run` may be
@@ -66,7 +86,12 @@ pub(crate) fn switch_root(
 fn targets() -> anyhow::Result<Vec<(&'static str, Mountpoint)>> {
     let target = |path: &&'static str| {
         let found = Mountpoint::open(Path::new(&format!("{NEW_ROOT}{path}")));
-        Ok((*path, found.with_context(|| format!("cannot create `{NEW_ROOT}{path}`"))?))
+        let found = found.with_context(|| format!("cannot create `{NEW_ROOT}{path}`"));
+        Ok((
+            *path,
+            found
+                .hint("the new system needs this directory: add it to the image if its root is read-only")?,
+        ))
     };
     MOVED.iter().map(target).collect()
 }
@@ -138,7 +163,7 @@ fn is_memory(root: &OwnedFd) -> anyhow::Result<bool> {
 }
 
 /// Empties the initrd's file system in a child process while the new system starts, as util-linux' switch_root does. If
-/// there is no child, empties it before the switch.
+/// there is no child, empties it before that.
 fn empty_aside(old_root: &OwnedFd) -> anyhow::Result<()> {
     let device = statat(old_root, "", AtFlags::EMPTY_PATH)?.st_dev;
     let copy = sys::copy();

@@ -13,12 +13,13 @@ use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_remount, unmount,
+    MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount, unmount,
 };
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use sys::LoopPart;
 use untrusted_fs::{Directory, Links};
 
 /// A mounted system, unmounted on drop.
@@ -67,7 +68,8 @@ impl System {
         for entry in list {
             let start = Instant::now();
             // Again: what a line names may be there only since the line before.
-            match entry.refuse_containers_files().and_then(|()| mount_one(entry, report)) {
+            let mounted = entry.refuse_containers_files().and_then(|()| mount_one(entry, report));
+            match mounted.and_then(|mounted| spread(entry, mounted)) {
                 Ok(mounted) => {
                     system.take(entry, mounted)?;
                     // With `rbind` as part of something larger.
@@ -146,6 +148,12 @@ fn mount_one(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
                 .hint("check its options in the mount list")?;
             Ok(Mounted::At(target.path, None))
         }
+        EntrySource::File(part) => {
+            let mounted = loop_device(entry, part).and_then(|(device, _open)| mount_block(entry, device));
+            mounted
+                .with_context(|| format!("cannot mount the file `{}` at `{shown}`", entry.device))
+                .hint("check that it exists; paths in the new system begin with `/sysroot`, too")
+        }
         EntrySource::Path { with_mounts } => {
             let bound = bind(entry, with_mounts);
             bound
@@ -157,7 +165,50 @@ fn mount_one(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
 
 fn mount_device(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> {
     let mut wait = |waiting: &str| report.say(format_args!("handover: waiting for {waiting}"));
-    let device = named::wait_for(&entry.device, &mut wait)?;
+    mount_block(entry, named::wait_for(&entry.device, &mut wait)?)
+}
+
+/// Applies the options for how a mount spreads to other namespaces.
+fn spread(entry: &MountEntry, mounted: Mounted) -> anyhow::Result<Mounted> {
+    if let Mounted::At(place, _) = &mounted {
+        for flags in entry.propagation() {
+            mount_change(place, flags)
+                .with_context(|| format!("cannot change how `{}` spreads", entry.mountpoint.display()))
+                .hint("check the options `shared`, `private`, `slave` and `unbindable` in the mount list")?;
+        }
+    }
+    Ok(mounted)
+}
+
+/// A loop device with the file that a line names.
+fn loop_device(entry: &MountEntry, part: LoopPart) -> anyhow::Result<(PathBuf, File)> {
+    let opened = located(entry)?;
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let file = OpenOptions::new().read(true).write(part.is_writable).open(path)?;
+    anyhow::ensure!(file.metadata()?.is_file(), "it is not a file");
+    let control = File::open("/dev/loop-control").context("this kernel has no loop devices")?;
+    let device = PathBuf::from(format!("/dev/loop{}", sys::free_loop_device(&control)?));
+    let opened = OpenOptions::new().read(true).write(part.is_writable).open(&device)?;
+    sys::set_up_loop_device(&opened, &file, part)
+        .with_context(|| format!("cannot set up `{}`", device.display()))?;
+    // Without a mount, the device is detached from the file as soon as nothing has it open.
+    Ok((device, opened))
+}
+
+/// What a line names. A path below the new root is resolved as the new system will resolve it.
+fn located(entry: &MountEntry) -> anyhow::Result<OwnedFd> {
+    let source = Path::new(&entry.device);
+    let opened = match source.strip_prefix(NEW_ROOT) {
+        Ok(inside) if !inside.as_os_str().is_empty() => new_root()?.locate(inside, Links::Inside)?,
+        _ => open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+    };
+    if exchange::is_open_of_containers(&opened) {
+        return Err(entry.of_containers());
+    }
+    Ok(opened)
+}
+
+fn mount_block(entry: &MountEntry, device: PathBuf) -> anyhow::Result<Mounted> {
     let kind = match filesystem::content(&device)? {
         DeviceContent::FileSystem(kind) => kind,
         DeviceContent::Encrypted { uuid } => return Ok(Mounted::Closed { device, uuid }),
@@ -172,16 +223,9 @@ fn mount_device(entry: &MountEntry, report: &Report) -> anyhow::Result<Mounted> 
     Ok(Mounted::At(target.path, Some(device)))
 }
 
-/// Bind-mounts a path. A path below the new root is resolved as the new system will resolve it.
+/// Bind-mounts a path.
 fn bind(entry: &MountEntry, with_mounts: bool) -> anyhow::Result<Mounted> {
-    let source = Path::new(&entry.device);
-    let opened = match source.strip_prefix(NEW_ROOT) {
-        Ok(inside) if !inside.as_os_str().is_empty() => new_root()?.locate(inside, Links::Inside)?,
-        _ => open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
-    };
-    if exchange::is_open_of_containers(&opened) {
-        return Err(entry.of_containers());
-    }
+    let opened = located(entry)?;
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
     let target = mountpoint(entry)?;
     if with_mounts {

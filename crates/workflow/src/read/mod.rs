@@ -50,6 +50,7 @@ pub(super) fn workflow(text: &str, root: &Node, findings: &mut Findings) -> Work
         env,
         on_failure: on_failure(fields.text("on-failure").as_deref()),
         state: fields.text("state"),
+        strict: fields.is_true("strict"),
         shared_size: shared_size.and_then(|size| duration::bytes(&size)),
         jobs: read_jobs,
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Files with the command line that kernel-install(8) gives to every kernel of a system.
 const OF_SYSTEM: &[&str] = &["etc/kernel/cmdline", "usr/lib/kernel/cmdline"];
 /// GRUB's menus, relative to the boot directory.
-const MENUS: &[&str] = &["grub/grub.cfg", "grub2/grub.cfg"];
+pub(super) const MENUS: &[&str] = &["grub/grub.cfg", "grub2/grub.cfg"];
 /// GRUB's environment blocks, relative to the boot directory: lines of `NAME=VALUE`.
 const GRUB_VARIABLES: &[&str] = &["grub2/grubenv", "grub/grubenv"];
 /// Bytes of an environment block (GRUB's manual, "The GRUB environment block").
@@ -16,7 +16,7 @@ const GRUB_BLOCK: usize = 1024;
 /// Words of a command line that are read; the kernel takes 2 KiB of characters.
 const WORDS_LIMIT: usize = 2048;
 /// GRUB commands that name a kernel and its command line.
-const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
+pub(super) const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
 
 /// The command line: from GRUB's menu for this kernel, else from the files of kernel-install(8), else made from `root`.
 pub(super) fn find(kernel: &str, places: &[SearchLocation], system: &System, own: &str) -> String {
@@ -45,12 +45,27 @@ pub(super) fn without_variables(cmdline: &str, place: &SearchLocation) -> String
     let block = environment_block(place);
     let mut words = Vec::new();
     for word in cmdline.split_ascii_whitespace().take(WORDS_LIMIT) {
-        match word.strip_prefix('$') {
-            None => words.push(word),
-            Some(name) => words.extend(variable(name.trim_matches(['{', '}']), &block)),
+        match word.contains('$') {
+            false => words.push(word.to_owned()),
+            true => words.extend(Some(expanded(word, &block)).filter(|word| !word.is_empty())),
         }
     }
     words.join(" ")
+}
+
+/// A word with the values of the variables in it: `$NAME` or `${NAME}`.
+fn expanded(word: &str, block: &str) -> String {
+    let mut parts = word.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let braced = part.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, rest) = braced
+            .unwrap_or_else(|| part.split_at(part.find(|letter| !is_of_name(letter)).unwrap_or(part.len())));
+        text.push_str(variable(name, block).unwrap_or_default());
+        text.push_str(rest);
+    }
+    text
 }
 
 /// The entry that GRUB starts next: once (`next_entry`), or always (`saved_entry`).
@@ -114,6 +129,8 @@ mod tests {
             directory(&[("grub2/grubenv", "# GRUB Environment Block\nkernelopts=root=UUID=1 ro \n####")]);
         assert_eq!(without_variables("$kernelopts ${tuned} quiet", &place), "root=UUID=1 ro  quiet");
         assert_eq!(without_variables("a $x b", &directory(&[]).1), "a b");
+        let (_home, place) = directory(&[("grub/grubenv", "id=7\nname=x\n")]);
+        assert_eq!(without_variables("root=UUID=$id-${name}y a=$none;b $", &place), "root=UUID=7-xy a=;b");
     }
 
     #[test]

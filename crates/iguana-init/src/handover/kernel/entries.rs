@@ -27,6 +27,7 @@ const NAME_LIMIT: usize = 255;
 pub(super) struct LoaderEntry {
     /// The file name, without the boot counter.
     pub(super) id: String,
+    title: String,
     sort_key: String,
     machine_id: String,
     version: String,
@@ -63,10 +64,13 @@ pub(super) fn in_order(places: &[SearchLocation]) -> Vec<(&SearchLocation, Loade
     entries
 }
 
-/// The place of the entry that GRUB names: by its file name without `.conf`, or by its number (blscfg).
+/// The place of the entry that GRUB names: by its file name without `.conf`, by its title, or by its number (blscfg, and
+/// GRUB's manual, `default`).
 fn position(chosen: &str, entries: &[(&SearchLocation, LoaderEntry)]) -> Option<usize> {
     let is_chosen = |id: &str| id == chosen || id.strip_suffix(".conf") == Some(chosen);
-    entries.iter().position(|(_, entry)| is_chosen(&entry.id)).or_else(|| chosen.parse().ok())
+    let by_id = entries.iter().position(|(_, entry)| is_chosen(&entry.id));
+    let by_title = || entries.iter().position(|(_, entry)| entry.title == chosen);
+    by_id.or_else(by_title).or_else(|| chosen.parse().ok())
 }
 
 fn of(place: &SearchLocation) -> Vec<LoaderEntry> {
@@ -95,6 +99,7 @@ fn parse(name: &str, text: &str) -> LoaderEntry {
             line.split_once([' ', '\t']).map_or((line, ""), |(key, value)| (key, value.trim()));
         let value = value.to_owned();
         match key {
+            "title" => entry.title = value,
             "sort-key" => entry.sort_key = value,
             "machine-id" => entry.machine_id = value,
             "version" => entry.version = value,

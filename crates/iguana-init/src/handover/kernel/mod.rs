@@ -3,6 +3,7 @@
 mod cmdline;
 mod entries;
 mod files;
+mod menu;
 mod unified;
 
 use super::partitions::{self, DiskBaseline, ESP, XBOOTLDR};
@@ -105,8 +106,8 @@ impl SearchLocation {
     }
 }
 
-/// The kernel that the system boots by default: from its loader entries, else the newest in `/boot`. An entry that
-/// cannot be used is skipped, and the reason is reported.
+/// The kernel that the system boots by default: from its loader entries, else the newest in `/boot`, else the one that GRUB's
+/// menu names. An entry that cannot be used is skipped, and the reason is reported.
 pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report) -> Option<Installed> {
     let places = places(system, before);
     let own = config::cmdline::read("/proc/cmdline");
@@ -116,7 +117,14 @@ pub(super) fn installed(system: &System, before: &DiskBaseline, report: &Report)
             Err(error) => report.warn(format_args!("cannot use the boot entry `{}`: {error:#}", entry.id)),
         }
     }
-    places.iter().find_map(|place| files::newest(place, &places, system, &own))
+    let newest = places.iter().find_map(|place| files::newest(place, &places, system, &own));
+    newest.or_else(|| menu::find(&places, root_location().as_ref()))
+}
+
+/// The root file system, whose files a menu may name by their whole paths.
+fn root_location() -> Option<SearchLocation> {
+    let directory = new_root().ok()?;
+    Some(SearchLocation { directory, prefix: None, name: "`/`".into(), _mount: None })
 }
 
 /// The boot directories of the system, then the boot partitions of its disk.

@@ -127,7 +127,8 @@ fn mount_image(directory: &Path) -> anyhow::Result<()> {
     let path = format!("/dev/loop{}", sys::free_loop_device(&control)?);
     let device =
         OpenOptions::new().read(true).open(&path).with_context(|| format!("cannot open `{path}`"))?;
-    sys::set_up_loop_device(&device, &image).with_context(|| format!("cannot set up `{path}`"))?;
+    sys::set_up_loop_device(&device, &image, sys::LoopPart::default())
+        .with_context(|| format!("cannot set up `{path}`"))?;
     fs::create_dir_all(directory)?;
     Ok(mount(path.as_str(), directory, "squashfs", MountFlags::RDONLY, c"")?)
 }
