@@ -1,12 +1,12 @@
 //! Finds out which accelerator works on this machine. It is not enough that `/dev/kvm` can be opened: under some
 //! hypervisors a guest hangs, or is so slow that it seems to. So a tiny guest must print its line in time.
 
-use crate::{cache, proof};
+use crate::{cache, command, proof};
 use anyhow::{Context, Result};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,7 @@ pub(crate) fn runs_guests(program: &Path, accelerator: Accelerator, time: Durati
 
 fn start_guest(program: &Path, accelerator: Accelerator, firmware: &PathBuf, said: &Path) -> Result<Child> {
     let serial = fs::File::create(said).with_context(|| format!("cannot write `{}`", said.display()))?;
-    Command::new(program)
+    command(program)
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-m", "4", "-accel", accelerator.argument()])
         .args(["-serial", "stdio", "-device", &proof::exit_device()])
         .arg("-bios")
@@ -141,6 +141,7 @@ fn wait_at_most(guest: &mut Child, time: Duration) -> Result<Option<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn kvm_is_tested_once() {

@@ -7,6 +7,7 @@
 //! 2. A machine is a value ([`Machine`]), and QEMU's command line is made from it in one place.
 //! 3. Every wait has a limit, and its error shows the last lines of the console.
 //! 4. QEMU ends when its [`Console`] is dropped.
+//! 5. QEMU does not see the current directory, from which it would take its firmware ([`command`]).
 //!
 //! ```no_run
 //! use iguana_vm::{Disk, Echo, Machine, Qemu};
@@ -43,5 +44,5 @@ pub use accelerator::Accelerator;
 pub use cache::directory as cache_directory;
 pub use console::{Console, Echo};
 pub use machine::{Disk, DiskFormat, Machine, Network, Serial};
-pub use qemu::{Qemu, on_path};
+pub use qemu::{Qemu, command, on_path};
 pub use transcript::Line;

@@ -1,5 +1,6 @@
 //! A virtual machine as a value, and QEMU's arguments for it.
 
+use anyhow::{Context, Result};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ pub struct Machine {
     pub has_random_source: bool,
     /// Whether writes to all disks are discarded at the end.
     pub snapshot: bool,
-    /// Further arguments for QEMU.
+    /// Further arguments for QEMU. Paths in them must be absolute.
     pub extra: Vec<OsString>,
 }
 
@@ -93,8 +94,19 @@ impl Machine {
         }
     }
 
+    /// The same machine, whose files do not depend on the current directory.
+    pub(crate) fn in_absolute_paths(&self) -> Result<Self> {
+        let mut machine = self.clone();
+        let disks = machine.disks.iter_mut().map(|disk| &mut disk.path);
+        for path in machine.kernel.iter_mut().chain(&mut machine.initrd).chain(disks) {
+            let name = path.display();
+            *path = std::path::absolute(&*path).with_context(|| format!("cannot find `{name}`"))?;
+        }
+        Ok(machine)
+    }
+
     /// QEMU's arguments for this machine, except the accelerator and the processor.
-    pub fn arguments(&self) -> Vec<OsString> {
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Arguments(Vec::new());
         arguments.add("-m", self.memory_mib.to_string());
         arguments.add("-smp", self.cpus.to_string());

@@ -20,9 +20,9 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// A command that runs the program, without arguments.
+    /// A command that runs the program, without arguments. Paths in its arguments must be absolute.
     pub(crate) fn command(self) -> Result<Command> {
-        Ok(Command::new(self.find()?))
+        Ok(iguana_vm::command(self.find()?))
     }
 
     /// The program's path.
@@ -83,5 +83,11 @@ mod tests {
         assert_eq!(error, "`sh` failed (exit status: 3): why");
         let mut printing = Tool { program: "sh", package: "dash" }.command().unwrap();
         assert_eq!(run(printing.args(["-c", "echo out"])).unwrap(), "out\n");
+    }
+
+    #[test]
+    fn programs_do_not_run_in_the_current_directory() {
+        let mut shell = Tool { program: "sh", package: "dash" }.command().unwrap();
+        assert_eq!(run(shell.args(["-c", "pwd -P"])).unwrap(), "/\n");
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<()> {
     Bundle::open(&options.bundle)?.bundle.verify()?;
     let transport = if options.bundle.is_dir() { "oci" } else { "oci-archive" };
-    let place = options.bundle.display().to_string();
+    let bundle = std::path::absolute(&options.bundle)?;
+    let place = bundle.display().to_string();
     ensure!(
         !place.contains(':'),
         hinted(format!("skopeo would take another path for `{place}`"), "rename it: without `:`")

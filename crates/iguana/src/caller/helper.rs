@@ -76,7 +76,7 @@ fn ask(name: &str, server: &str, limit: Duration) -> Result<Option<Login>> {
         hinted(format!("the credential helper `{program}` is not on the PATH"), hint)
     })?;
     let _waiting = Waiting::start(format!("waiting for `{program}`"), limit);
-    let answer = run(Command::new(path).arg("get"), server, limit);
+    let answer = run(iguana_vm::command(path).arg("get"), server, limit);
     let answer = answer.with_context(|| format!("cannot run `{program}`")).hint(remedy.clone())?;
     read(&answer).with_context(|| format!("`{program}` failed")).hint(remedy)
 }
