@@ -45,7 +45,9 @@ mod web_page;
 
 pub use auth::{CredentialHelpers, Login, Logins, PROGRAM as CREDENTIAL_HELPER};
 pub use caller::Caller;
-pub use pull::{Artifact, Finder, HealthCheck, LayerProgress, Need, PullEvent, Puller, VerifiedImage};
+pub use pull::{
+    Artifact, BundleCheck, Finder, HealthCheck, LayerProgress, Need, PullEvent, Puller, VerifiedImage,
+};
 pub use registries::{Endpoint, Registries};
 pub use registry::Credentials;
 

@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use config::trust::Trust;
 use fetch::http::DOCUMENT_LIMIT;
 use hint::{WithHint, hinted};
-use oci_pull::Finder;
 use oci_pull::artifact::BESIDE;
 use oci_pull::bundle::{Bundle, Opened, Writer};
+use oci_pull::{BundleCheck, Finder};
 use oci_reference::{Digest, Machine, Reference};
 use oci_trust::pins::{Lock, Pins};
 use std::collections::BTreeSet;
@@ -258,7 +258,7 @@ fn judge(
     }
     let (bundle, believes_bundle) = (Some(bundle), examined.is_covered);
     let finder = Finder { bundle, believes_bundle, ..trust::finder(trust)? };
-    let mut all: Option<BTreeSet<String>> = None;
+    let (mut check, mut all) = (BundleCheck::default(), None::<BTreeSet<String>>);
     for image in examined.plan.images() {
         // Only a trust directory says which registry a short name means.
         let is_short = image.named().is_some_and(|named| named.short_name().is_some());
@@ -269,7 +269,7 @@ fn judge(
             continue;
         }
         let _work = Waiting::for_work(format!("{name}: decompressing the layers of `{image}`"));
-        let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image));
+        let judged = examined.pins.pin(image).and_then(|image| finder.judge_bundled(&image, &mut check));
         let judged = judged.with_context(|| format!("`{name}` is incomplete"))?;
         let judged: BTreeSet<_> = judged.iter().map(Machine::architecture).collect();
         all = Some(all.map_or_else(|| judged.clone(), |so_far| &so_far & &judged));

@@ -16,23 +16,44 @@ use oci_reference::digest::{Digest, Hasher};
 use oci_reference::platform::Machine;
 use oci_reference::reference::{Named, Reference};
 use oci_trust::policy::Approval;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read};
 
 /// Bytes per read.
 const BLOCK: usize = 256 << 10;
-/// Bytes of an image's layers when they are decompressed. A machine has them in memory; a large installer has some GB. A
-/// bundle of 2 MB can claim this many, which take a minute.
+/// Bytes of all layers of a bundle when they are decompressed, each counted once. A machine has those of an image in memory;
+/// a large installer has some GB. A bundle of 2 MB can claim this many, which take a minute.
 const UNPACKED_LIMIT: u64 = 64 << 30;
+
+/// What of a bundle was checked already. Thousands of names may lead to the same image, and images have layers in common.
+#[derive(Debug)]
+pub struct BundleCheck {
+    /// The platform of each image that can be unpacked, by its manifest and the platform in its index.
+    images: HashMap<(Digest, Option<String>), Machine>,
+    /// The digest of the decompressed bytes of each layer, by its digest and size.
+    layers: HashMap<(Digest, u64), Digest>,
+    /// Bytes that may still be decompressed.
+    left: u64,
+}
+
+impl Default for BundleCheck {
+    fn default() -> Self {
+        Self::within(UNPACKED_LIMIT)
+    }
+}
 
 impl Finder {
     /// Asks the policy about an image in the bundle, and whether it could be unpacked, for each platform that the bundle has.
-    /// Returns these.
+    /// Returns these. `check` is for all images of the bundle.
     ///
     /// # Errors
-    /// When the bundle does not have it, the policy rejects it or it cannot be unpacked for one of the platforms, or a boot
-    /// would not trust the bundle for the meaning of its tag.
-    pub fn judge_bundled(&self, reference: &Reference) -> anyhow::Result<Vec<Machine>> {
+    /// When the bundle does not have it, the policy rejects it or it cannot be unpacked for one of the platforms, the layers
+    /// are too large (`docs/limits.md`), or a boot would not trust the bundle for the meaning of its tag.
+    pub fn judge_bundled(
+        &self,
+        reference: &Reference,
+        check: &mut BundleCheck,
+    ) -> anyhow::Result<Vec<Machine>> {
         let absent = || {
             let hint = "create the bundle again: `iguana bundle WORKFLOW --output FILE`";
             hinted(format!("the bundle does not contain the image `{reference}`"), hint)
@@ -46,23 +67,29 @@ impl Finder {
             }
             let repository_views = self.bundle.iter().flat_map(|bundle| bundle.repository_views(&candidate));
             if let Some(repository_view) = repository_views.into_iter().next() {
-                return self.judge_on(&candidate, &repository_view);
+                return self.judge_on(&candidate, &repository_view, check);
             }
         }
         Err(refused.unwrap_or_else(absent))
     }
 
-    fn judge_on(&self, candidate: &Named, repository_view: &RepositoryView) -> anyhow::Result<Vec<Machine>> {
+    fn judge_on(
+        &self,
+        candidate: &Named,
+        repository_view: &RepositoryView,
+        check: &mut BundleCheck,
+    ) -> anyhow::Result<Vec<Machine>> {
         let manifests = taken_along(repository_view, &candidate.identifier(), candidate.digest());
         let manifests = manifests.with_context(|| format!("`{candidate}`"))?;
         ensure!(!manifests.is_empty(), "the bundle contains none of the manifests of `{candidate}`");
-        let judge = |(digest, platform): &(Digest, Option<Machine>)| {
+        let mut judge = |(digest, platform): &(Digest, Option<Machine>)| {
             let approval = PullObserver::staying(&mut |_| (), |observer| {
                 self.approve(candidate, repository_view, *digest, observer)
             })
             .with_context(|| format!("`{candidate}` may not run"))?;
             if self.takes_word_of_bundle(candidate, &approval) {
-                return check_whole(UNPACKED_LIMIT, repository_view, *digest, platform.as_ref())
+                return check
+                    .image(repository_view, *digest, platform.as_ref())
                     .with_context(|| format!("`{candidate}` cannot be unpacked"));
             }
             Err(hinted(
@@ -70,7 +97,7 @@ impl Finder {
                 "sign the lock file (`WORKFLOW.lock.sig`) or the image, and create the bundle again",
             ))
         };
-        manifests.iter().map(judge).collect()
+        manifests.iter().map(&mut judge).collect()
     }
 
     /// Whether the bundle is trusted for the meaning of a name: the name has a digest, or a signature vouches for it.
@@ -79,10 +106,44 @@ impl Finder {
     }
 }
 
+impl BundleCheck {
+    /// A check of a bundle whose layers have at most `limit` bytes in all when they are decompressed.
+    fn within(limit: u64) -> Self {
+        Self { images: HashMap::new(), layers: HashMap::new(), left: limit }
+    }
+
+    /// Checks an image, unless it was checked before. Returns its platform.
+    fn image(
+        &mut self,
+        source: &dyn ImageSource,
+        digest: Digest,
+        platform: Option<&Machine>,
+    ) -> anyhow::Result<Machine> {
+        let key = (digest, platform.map(Machine::to_string));
+        if let Some(known) = self.images.get(&key) {
+            return Ok(known.clone());
+        }
+        let machine = check_whole(self, source, digest, platform)?;
+        self.images.insert(key, machine.clone());
+        Ok(machine)
+    }
+
+    /// The digest of the decompressed bytes of a layer.
+    fn layer(&mut self, source: &dyn ImageSource, layer: &Wanted) -> anyhow::Result<Digest> {
+        let key = (layer.digest, layer.bytes);
+        if let Some(known) = self.layers.get(&key) {
+            return Ok(*known);
+        }
+        let unpacked = unpacked_digest(source, layer, &mut self.left)?;
+        self.layers.insert(key, unpacked);
+        Ok(unpacked)
+    }
+}
+
 /// Checks what a boot checks of an image: the configuration, that it is for the platform that the index tells of, and each
-/// layer, which is decompressed, to `limit` bytes in all. Returns the platform.
+/// layer, which is decompressed. Returns the platform.
 fn check_whole(
-    limit: u64,
+    check: &mut BundleCheck,
     source: &dyn ImageSource,
     digest: Digest,
     platform: Option<&Machine>,
@@ -99,10 +160,8 @@ fn check_whole(
         let message = format!("its index says that it is for `{wanted}`, and it is for `{machine}`");
         return Err(hinted(message, "push the image again"));
     }
-    let (mut seen, mut left) = (HashSet::new(), limit);
-    for layer in Wanted::all(&manifest, &configuration)?.iter().filter(|layer| seen.insert(layer.digest)) {
-        let unpacked = unpacked_digest(source, layer, &mut left)
-            .with_context(|| format!("the layer `{}`", layer.digest))?;
+    for layer in &Wanted::all(&manifest, &configuration)? {
+        let unpacked = check.layer(source, layer).with_context(|| format!("the layer `{}`", layer.digest))?;
         layer.diff_id.expect("its uncompressed bytes", unpacked)?;
     }
     Ok(machine)
@@ -133,10 +192,10 @@ fn unpacked_digest(source: &dyn ImageSource, layer: &Wanted, left: &mut u64) -> 
 fn too_large() -> anyhow::Error {
     hinted(
         format!(
-            "the layers of the image have more than {} GiB when they are decompressed",
+            "the layers of the bundle have more than {} GiB when they are decompressed",
             UNPACKED_LIMIT >> 30
         ),
-        "build a smaller image: a machine that boots it has it in memory",
+        "build smaller images, because a machine has them in memory, or more than one bundle",
     )
 }
 
@@ -164,7 +223,7 @@ mod tests {
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config, "layers": layers});
         let digest = source.put(manifest.to_string().as_bytes());
-        check_whole(LAYER.len() as u64, &source, digest, Some(&platform.parse()?))
+        BundleCheck::within(LAYER.len() as u64).image(&source, digest, Some(&platform.parse()?))
     }
 
     const LAYER: &[u8] = b"not packed";
@@ -175,13 +234,14 @@ mod tests {
         json!({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}})
     }
 
-    #[test]
-    fn a_decompression_bomb_in_a_bundle_is_abandoned_at_the_limit() {
-        let mut source = Source::default();
-        let bomb = zstd::encode_all(io::repeat(0).take(1 << 20), 1).unwrap();
+    /// Adds an image with one layer, of 1 MiB when it is decompressed.
+    fn bomb(source: &mut Source, byte: u8, architecture: &str) -> Digest {
+        let bomb = zstd::encode_all(io::repeat(byte).take(1 << 20), 1).unwrap();
         assert!(bomb.len() < 1000);
         let layer = source.put(&bomb);
-        let configuration = configuration(Digest::of(&[0; 1 << 20]), 1).to_string();
+        let mut configuration = configuration(Digest::of(&[byte; 1 << 20]), 1);
+        configuration["architecture"] = architecture.into();
+        let configuration = configuration.to_string();
         let config = source.put(configuration.as_bytes());
         let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
             "digest": layer.to_string(), "size": bomb.len()});
@@ -189,10 +249,37 @@ mod tests {
             "digest": config.to_string(), "size": configuration.len()});
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config, "layers": [layer]});
-        let digest = source.put(manifest.to_string().as_bytes());
-        assert!(check_whole(1 << 20, &source, digest, None).is_ok());
-        let error = check_whole((1 << 20) - 1, &source, digest, None).unwrap_err();
+        source.put(manifest.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_decompression_bomb_in_a_bundle_is_abandoned_at_the_limit() {
+        let mut source = Source::default();
+        let digest = bomb(&mut source, 0, "arm64");
+        assert!(BundleCheck::within(1 << 20).image(&source, digest, None).is_ok());
+        let error = BundleCheck::within((1 << 20) - 1).image(&source, digest, None).unwrap_err();
         assert!(format!("{error:#}").contains("more than 64 GiB when they are decompressed"), "{error:#}");
+    }
+
+    #[test]
+    fn a_layer_is_decompressed_once_and_counts_for_the_whole_bundle() {
+        let mut source = Source::default();
+        let [first, same_layer, other] =
+            [(0, "arm64"), (0, "amd64"), (1, "arm64")].map(|(byte, it)| bomb(&mut source, byte, it));
+        let mut check = BundleCheck::within(1 << 20);
+        for digest in [first, first, same_layer] {
+            check.image(&source, digest, None).unwrap();
+        }
+        let error = format!("{:#}", check.image(&source, other, None).unwrap_err());
+        assert!(error.contains("the layers of the bundle have more than"), "{error}");
+    }
+
+    #[test]
+    fn each_diff_id_of_a_repeated_layer_is_checked() {
+        let mut configuration = configuration(Digest::of(LAYER), 2);
+        configuration["rootfs"]["diff_ids"][1] = Digest::of(b"other").to_string().into();
+        let error = checked(LAYER, PLAIN, 2, &configuration, "linux/arm64").unwrap_err();
+        assert!(format!("{error:#}").contains("its uncompressed bytes"), "{error:#}");
     }
 
     #[test]

@@ -44,6 +44,7 @@ use std::time::Duration;
 use stream::{Sources, Target};
 
 pub use artifact::Artifact;
+pub use bundled::BundleCheck;
 pub use find::Finder;
 pub use health::HealthCheck;
 pub use need::Need;
