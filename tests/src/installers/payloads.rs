@@ -10,7 +10,7 @@ use crate::payload;
 use crate::process::{self, LONG};
 use crate::source_tree;
 use anyhow::Result;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -109,8 +109,8 @@ rm -r "$PWD"
 
 fn update() -> Result<PathBuf> {
     let (disk, owner) = (Payload::DiskGz.file()?, Owner::named(UPDATES)?);
-    made("update.swu", |target| {
-        let description = source_tree().join("examples/installers/swupdate/sw-description");
+    let description = source_tree().join("examples/installers/swupdate/sw-description");
+    made(&format!("update-{:016x}.swu", hash(std::fs::read(&description)?)), |target| {
         let mut pack = Command::new("sh");
         pack.args(["-ec", PACK_UPDATE]).arg(&disk).arg(target).arg(&description);
         process::run(pack.args([owner.certificate(), owner.key()]), LONG).map(drop)
@@ -142,6 +142,13 @@ fn made(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     Ok(home.join(name))
 }
 
+/// A part of a name in the cache, for what a product depends on.
+fn hash(input: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    input.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn shell(script: &str, from: &Path, to: &Path) -> Result<()> {
     process::run(Command::new("sh").args(["-ec", script]).arg(from).arg(to), LONG).map(drop)
 }
@@ -149,9 +156,7 @@ fn shell(script: &str, from: &Path, to: &Path) -> Result<()> {
 /// An archive with the content of `tar` in `directory`, as ADD unpacks it there.
 pub(super) fn below(tar: &Path, directory: &str) -> Result<PathBuf> {
     let directory = directory.trim_matches('/');
-    let mut key = DefaultHasher::new();
-    tar.hash(&mut key);
-    made(&format!("{}-{:016x}.tar", directory.replace('/', "-"), key.finish()), |target| {
+    made(&format!("{}-{:016x}.tar", directory.replace('/', "-"), hash(tar)), |target| {
         let home = tempfile::tempdir()?;
         let root = home.path().join(directory);
         std::fs::create_dir_all(&root)?;
