@@ -31,8 +31,9 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Processes in the background may keep writing.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// How long output is held back that may be the beginning of a command or of a secret: a person does not notice it.
-const HOLD_LIMIT: Duration = Duration::from_millis(100);
+/// How long output is held back that may be the beginning of a command or of a secret, as long as a relay waits for the rest
+/// of a line: the rest comes from a program that may have to be started, and a person waits for what is held back.
+const HOLD_LIMIT: Duration = Duration::from_millis(500);
 
 /// A pseudo-terminal for the programs of one container, shown on the consoles until it is dropped.
 pub(crate) struct SharedTerminal {
@@ -168,9 +169,10 @@ impl Shared {
         let mut last_answer = is_answered.then(Instant::now);
         let mut is_gone = vec![false; self.consoles.len()];
         let mut block = [0; BLOCK];
+        let mut last_output = Instant::now();
         while !self.is_closed.load(SeqCst) {
             let limit = match self.shown().filter.holds_back() {
-                true => Some(HOLD_LIMIT),
+                true => Some(HOLD_LIMIT.saturating_sub(last_output.elapsed())),
                 false => last_answer.map(|_| ANSWERS_QUIET),
             };
             let has_program = self.has_program.load(SeqCst);
@@ -181,7 +183,8 @@ impl Shared {
                 let count = (&self.master).read(&mut block).unwrap_or(0);
                 self.show(&block[..count]);
                 self.is_busy.store(false, SeqCst);
-            } else if with_keys.is_empty() {
+                last_output = Instant::now();
+            } else if last_output.elapsed() >= HOLD_LIMIT {
                 self.show_held_back();
             }
             last_answer = match with_keys.is_empty() && has_program {

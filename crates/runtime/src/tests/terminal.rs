@@ -137,6 +137,37 @@ fn a_program_has_a_named_terminal_and_its_lines_are_observed() {
 }
 
 #[test]
+fn commands_and_secrets_are_filtered_before_anybody_sees_them() {
+    let lab = Lab::new();
+    let mut screen = Screen::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (lines, secrets) = (Arc::clone(&heard), printable::Secrets::default());
+    let of_command = secrets.clone();
+    let on_command = move |line: &str| match line.strip_prefix("::mask::") {
+        Some(value) => {
+            of_command.add(value);
+            Shown::Nothing
+        }
+        None => Shown::Instead(line.replace("::group::", "> ")),
+    };
+    let terminal = screen.terminal().heard_by(move |line| lines.lock().unwrap().push(line.to_owned()));
+    let terminal = terminal.filtered_by(on_command, secrets);
+    // The first half of the secret and what looks like a command wait for the rest, but not for ever.
+    let script = "echo ::group::Disks; echo ::mask::s3cret; printf 'it is s3'; sleep 0.01; echo cret; printf 'name: s'; \
+        read name; echo; printf ::; sleep 1; echo end";
+    let program = script_at(&terminal, script);
+    let container = lab.start();
+    let mut program = container.run(&program).unwrap();
+    let shown = screen.shows("name: s");
+    assert!(shown.contains("> Disks\r\n") && shown.contains("it is ***\r\n"), "{shown:?}");
+    screen.person.write_all(b"Ada\n").unwrap();
+    screen.shows("::end");
+    assert!(program.wait(Some(SOON)).unwrap().is_success());
+    assert!(!shown.contains("mask"), "{shown:?}");
+    assert_eq!(*heard.lock().unwrap(), ["> Disks", "it is ***", "name: sAda", "", "::end"]);
+}
+
+#[test]
 fn a_key_press_moves_the_terminal_to_another_console() {
     let lab = Lab::new();
     let (mut first, mut main) = (Screen::new(), Screen::new());

@@ -62,6 +62,21 @@ fn the_marker_files_of_a_container_are_not_left_in_its_volumes() {
     }
 }
 
+#[test]
+fn what_a_container_wrote_is_kept_if_requested() {
+    for keep in [true, false] {
+        let mut lab = Lab::new();
+        lab.plan.keep = keep;
+        let container = lab.start();
+        lab.says(&container, "echo kept > /srv/note");
+        drop(container);
+        let note = lab.plan.scratch.join("upper/srv/note");
+        assert_eq!(fs::read_to_string(note).ok().as_deref(), keep.then_some("kept\n"));
+        // The next container of this name begins anew.
+        assert_eq!(lab.says(&lab.start(), "cat /srv/note 2> /dev/null || echo new"), "new");
+    }
+}
+
 /// Whoever has the machine's `/run` would write the scripts of containers with all rights.
 #[test]
 fn a_volume_does_not_expose_mounts_of_other_containers() {
