@@ -2,7 +2,8 @@
 
 use super::modinfo::ModInfo;
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A module in the closure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,37 +56,48 @@ impl Closure {
 
     /// `name` with everything that must be loaded before it, in the order of loading.
     pub(crate) fn load_order<'a>(&'a self, name: &str) -> Vec<&'a str> {
-        let mut order = Vec::new();
-        self.visit(name, &mut BTreeSet::new(), &mut order, &|info| {
-            [info.wished_before(), info.depends.clone()].concat()
-        });
-        order
+        self.ordered(name, |info| {
+            let wished = info.wished_before().into_iter().map(Cow::Owned);
+            wished.chain(info.depends.iter().map(Into::into)).collect()
+        })
     }
 
     /// The direct and indirect dependencies of `name`, in the order of loading.
     pub(crate) fn dependencies<'a>(&'a self, name: &str) -> Vec<&'a str> {
-        let mut order = Vec::new();
-        self.visit(name, &mut BTreeSet::new(), &mut order, &|info| info.depends.clone());
+        let mut order = self.ordered(name, |info| info.depends.iter().map(Into::into).collect());
         order.pop();
         order
     }
 
-    fn visit<'a>(
-        &'a self,
-        name: &str,
-        seen: &mut BTreeSet<&'a str>,
-        order: &mut Vec<&'a str>,
-        before: &impl Fn(&ModInfo) -> Vec<String>,
-    ) {
-        let Some((name, module)) = self.0.get_key_value(name) else { return };
-        if !seen.insert(name) {
-            return;
+    /// `name`, after all that has to come before it. Without recursion: a chain of modules may be as long as the list of
+    /// all.
+    fn ordered<'a>(&'a self, name: &str, before: impl Fn(&'a ModInfo) -> Vec<Cow<'a, str>>) -> Vec<&'a str> {
+        let (mut seen, mut order) = (HashSet::new(), Vec::new());
+        let mut open = vec![Visit::Enter(Cow::Owned(name.to_owned()))];
+        while let Some(visit) = open.pop() {
+            let name = match visit {
+                Visit::Leave(name) => {
+                    order.push(name);
+                    continue;
+                }
+                Visit::Enter(name) => name,
+            };
+            let Some((name, module)) = self.0.get_key_value(&*name) else { continue };
+            if seen.insert(&**name) {
+                open.push(Visit::Leave(name));
+                open.extend(before(&module.info).into_iter().rev().map(Visit::Enter));
+            }
         }
-        for other in before(&module.info) {
-            self.visit(&other, seen, order, before);
-        }
-        order.push(name);
+        order
     }
+}
+
+/// A step of the walk through modules.
+enum Visit<'a> {
+    /// Those before it come next.
+    Enter(Cow<'a, str>),
+    /// Those before it are done.
+    Leave(&'a str),
 }
 
 enum Need {
@@ -135,6 +147,19 @@ mod tests {
         let closure = closure("btrfs", "", &all).unwrap();
         assert_eq!(closure.modules().keys().collect::<Vec<_>>(), ["btrfs", "crc", "late", "xor"]);
         assert_eq!(closure.load_order("btrfs"), ["crc", "xor", "btrfs"]);
+    }
+
+    #[test]
+    fn a_chain_of_modules_may_have_any_length() {
+        let load = |name: &str| {
+            let number: u32 = name.parse()?;
+            let depends = Vec::from_iter((number < 100_000).then(|| (number + 1).to_string()));
+            let info = ModInfo { depends, ..ModInfo::default() };
+            Ok(Some(Module { path: String::new(), info }))
+        };
+        let closure = Closure::of(["0".to_string()], &BTreeSet::new(), load).unwrap();
+        assert_eq!(closure.load_order("0").len(), 100_001);
+        assert_eq!(closure.dependencies("0")[..2], ["100000", "99999"]);
     }
 
     #[test]

@@ -2,6 +2,11 @@
 
 use super::binary;
 use super::closure::{Closure, Module};
+use anyhow::{Result, ensure};
+
+/// Bytes of `modules.dep`; Debian's largest has less than a million. A chain of modules makes it as long as the square of
+/// the chain.
+const DEP_LIMIT: usize = 16 << 20;
 
 /// Every index: file name and content. kmod reads the binary ones, and Iguana the text ones. `builtin` is the kernel's
 /// own `modules.builtin`, and `in_kernel` the names in it.
@@ -9,11 +14,11 @@ pub(crate) fn all<'a>(
     closure: &Closure,
     builtin: &str,
     in_kernel: impl IntoIterator<Item = &'a str>,
-) -> Vec<(&'static str, Vec<u8>)> {
-    let (dep, names) = (dep(closure), closure.modules().keys().map(String::as_str));
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let (dep, names) = (dep(closure)?, closure.modules().keys().map(String::as_str));
     let aliases = aliases(closure);
     let aliases = aliases.iter().map(|(alias, name)| (alias.as_str(), *name));
-    vec![
+    Ok(vec![
         ("modules.dep.bin", binary::index(names.zip(dep.lines()))),
         ("modules.alias.bin", binary::index(aliases)),
         ("modules.builtin.bin", binary::index(in_kernel.into_iter().map(|name| (name, "")))),
@@ -25,7 +30,7 @@ pub(crate) fn all<'a>(
         ("modules.devname", devname(closure).into()),
         ("modules.builtin", builtin.into()),
         ("modules.dep", dep.into()),
-    ]
+    ])
 }
 
 /// Pairs of alias and module, normalized as kmod looks them up: `-` is `_`, except in a range of letters.
@@ -66,7 +71,7 @@ fn node(module: &Module) -> Option<(&str, String)> {
 }
 
 /// `modules.dep`: each module with all its dependencies; the one to load first comes last.
-fn dep(closure: &Closure) -> String {
+fn dep(closure: &Closure) -> Result<String> {
     let mut text = String::new();
     let path = |name: &str| closure.modules()[name].path.as_str();
     for name in closure.modules().keys() {
@@ -75,10 +80,15 @@ fn dep(closure: &Closure) -> String {
         for dependency in closure.dependencies(name).iter().rev() {
             text.push(' ');
             text.push_str(path(dependency));
+            ensure!(
+                text.len() <= DEP_LIMIT,
+                "the dependencies of the kernel modules have more than {} MiB",
+                DEP_LIMIT >> 20
+            );
         }
         text.push('\n');
     }
-    text
+    Ok(text)
 }
 
 /// `modules.alias`: the module for each device or request.
@@ -128,7 +138,20 @@ mod tests {
         let expected = "kernel/crc16.ko:\n\
                         kernel/ext4.ko: kernel/jbd2.ko kernel/crc16.ko\n\
                         kernel/jbd2.ko: kernel/crc16.ko\n";
-        assert_eq!(dep(&closure()), expected);
+        assert_eq!(dep(&closure()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_dependencies_of_all_modules_together_are_limited() {
+        let load = |name: &str| {
+            let number: u32 = name.parse()?;
+            let depends = Vec::from_iter((number < 4_000).then(|| (number + 1).to_string()));
+            let info = ModInfo { depends, ..ModInfo::default() };
+            Ok(Some(Module { path: format!("kernel/{name}.ko"), info }))
+        };
+        let chain = Closure::of(["0".to_string()], &BTreeSet::new(), load).unwrap();
+        let error = dep(&chain).unwrap_err().to_string();
+        assert_eq!(error, "the dependencies of the kernel modules have more than 16 MiB");
     }
 
     #[test]

@@ -1,7 +1,15 @@
 //! The `.modinfo` section of a module's ELF file.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
+use std::collections::HashSet;
+
+/// Bytes of the section. The largest of Debian have some tens of kB; a compressed module of 100 kB may have one of 64 MiB.
+const SECTION_LIMIT: u64 = 1 << 20;
+/// Bytes of a value that is kept. The longest of Debian's have a few hundred. An index nests as deep as one alias is long.
+const VALUE_LIMIT: usize = 2048;
+/// Bytes that a value takes besides its text, about.
+const OF_EACH: usize = 64;
 
 /// The fields of `.modinfo` that loading needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,15 +29,26 @@ impl ModInfo {
     pub(crate) fn from_elf(bytes: &[u8]) -> Result<Self> {
         let file = object::File::parse(bytes).context("it is not an ELF file")?;
         let section = file.section_by_name(".modinfo").context("it has no `.modinfo` section")?;
-        Ok(Self::from_section(section.data().context("its `.modinfo` section is damaged")?))
+        let bytes = section.size();
+        ensure!(
+            bytes <= SECTION_LIMIT,
+            "its `.modinfo` section has {bytes} bytes, more than the limit of {SECTION_LIMIT}"
+        );
+        Self::from_section(section.data().context("its `.modinfo` section is damaged")?)
     }
 
     /// Parses the section: `key=value` pairs, each terminated by a zero byte.
-    fn from_section(section: &[u8]) -> Self {
+    fn from_section(section: &[u8]) -> Result<Self> {
         let mut info = Self::default();
         for entry in section.split(|byte| *byte == 0) {
             let entry = String::from_utf8_lossy(entry);
             let Some((key, value)) = entry.split_once('=') else { continue };
+            let is_kept = matches!(key, "depends" | "alias" | "softdep" | "vermagic");
+            ensure!(
+                !is_kept || value.len() <= VALUE_LIMIT,
+                "a value of `{key}` in its `.modinfo` section has {} bytes, more than the limit of {VALUE_LIMIT}",
+                value.len()
+            );
             match key {
                 "depends" => {
                     info.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(name_of))
@@ -40,7 +59,15 @@ impl ModInfo {
                 _ => {}
             }
         }
-        info
+        let mut seen = HashSet::new();
+        info.depends.retain(|name| seen.insert(name.clone()));
+        Ok(info)
+    }
+
+    /// The approximate memory that it takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let values = self.depends.iter().chain(&self.aliases).chain(&self.softdeps);
+        values.map(|value| value.len() + OF_EACH).sum::<usize>() + OF_EACH
     }
 
     /// Names of all modules in the softdeps.
@@ -79,7 +106,7 @@ mod tests {
 
     #[test]
     fn all_fields_are_read() {
-        let info = ModInfo::from_section(SECTION);
+        let info = ModInfo::from_section(SECTION).unwrap();
         assert_eq!(info.depends, ["raid6_pq", "libcrc32c", "xor_blocks"]);
         assert_eq!(info.aliases, ["fs-btrfs", "devname:btrfs-control"]);
         assert_eq!(info.release.as_deref(), Some("6.1.0-9-amd64"));
@@ -89,7 +116,51 @@ mod tests {
 
     #[test]
     fn an_empty_depends_field_is_no_dependency() {
-        assert!(ModInfo::from_section(b"depends=\0").depends.is_empty());
+        assert!(ModInfo::from_section(b"depends=\0").unwrap().depends.is_empty());
+    }
+
+    /// A file in ELF (elf(5)) with this section: header, names of sections, the section, headers of sections.
+    fn elf(modinfo: &[u8]) -> Vec<u8> {
+        const NAMES: &[u8] = b"\0.modinfo\0names\0\0";
+        const HEADER: u64 = 64;
+        let start = HEADER + NAMES.len() as u64;
+        let section = |name: u32, kind: u32, offset: u64, size: u64| {
+            let (name, kind) = ([name, kind].map(u32::to_le_bytes).concat(), [0, 0, offset, size]);
+            [name, kind.map(u64::to_le_bytes).concat(), vec![0; 24]].concat()
+        };
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(16, 0);
+        file.extend([1, 0, 62, 0, 1, 0, 0, 0]);
+        file.extend([0, 0, start + modinfo.len() as u64].map(u64::to_le_bytes).concat());
+        file.extend([0_u16, 0, 64, 0, 0, 64, 3, 2].map(u16::to_le_bytes).concat());
+        file.extend([NAMES, modinfo].concat());
+        file.extend(section(0, 0, 0, 0));
+        file.extend(section(1, 1, start, modinfo.len() as u64));
+        file.extend(section(10, 3, HEADER, NAMES.len() as u64));
+        file
+    }
+
+    #[test]
+    fn a_repeated_dependency_is_one() {
+        assert_eq!(ModInfo::from_section(b"depends=a,b,a\0depends=b\0").unwrap().depends, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_length_of_a_value_is_limited() {
+        let with = |key: &str, bytes: usize| {
+            ModInfo::from_section(format!("{key}={}\0", "a".repeat(bytes)).as_bytes())
+        };
+        assert!(with("alias", VALUE_LIMIT).is_ok() && with("description", VALUE_LIMIT + 1).is_ok());
+        let error = with("alias", VALUE_LIMIT + 1).unwrap_err().to_string();
+        assert!(error.contains("`alias`") && error.contains("more than the limit of 2048"), "{error}");
+    }
+
+    #[test]
+    fn the_size_of_the_section_is_limited() {
+        let elf = |bytes: u64| ModInfo::from_elf(&elf(&b"alias=x\0".repeat(bytes as usize / 8)));
+        assert_eq!(elf(SECTION_LIMIT).unwrap().aliases.len(), SECTION_LIMIT as usize / 8);
+        let error = elf(SECTION_LIMIT + 8).unwrap_err().to_string();
+        assert!(error.contains("has 1048584 bytes, more than the limit of 1048576"), "{error}");
     }
 
     #[test]
