@@ -3,7 +3,7 @@
 //! The first byte says what was asked, and whether the fixed fields are put right, which chance does seldom.
 #![no_main]
 
-use dhcp::{Answer, Datagram, Learned, Lease, MachineKind, Question, Request, Resolver};
+use dhcp::{Answer, Datagram, Given, Learned, Lease, MachineKind, Question, Request, Resolver};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn judge(lease: &Lease) {
         Duration::from_secs(2) <= lease.renew && lease.renew <= lease.rebind && lease.rebind <= lease.end
     );
     assert!(lease.ignored.iter().all(|note| !note.contains(char::is_control)), "{:?}", lease.ignored);
-    let files = Resolver::new(&[], Learned { lease: Some(lease), ..Learned::default() });
+    let files = Resolver::new(Given::default(), Learned { lease: Some(lease), ..Learned::default() });
     assert!((1..=64).contains(&files.host_name.len()));
     for line in files.resolv_conf.lines().chain(files.hosts.lines()) {
         let words: Vec<&str> = line.split(' ').collect();

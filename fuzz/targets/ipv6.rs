@@ -6,7 +6,7 @@
 
 use dhcp::router::Advertisement;
 use dhcp::v6::{Answer, Network, Offer, Question, Request};
-use dhcp::{Learned, Resolver};
+use dhcp::{Given, Learned, Resolver};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ fn judge(network: &Network) {
     network.name_servers.iter().chain(&network.time_servers).for_each(|server| judge_address(*server));
     let urls = network.boot_url.iter().chain(&network.captive_portal);
     assert!(urls.clone().all(|url| url.bytes().all(|byte| byte.is_ascii_graphic())), "{network:?}");
-    let files = Resolver::new(&[], Learned { interface: "eth0", network: Some(network), lease: None });
+    let files =
+        Resolver::new(Given::default(), Learned { interface: "eth0", network: Some(network), lease: None });
     for line in files.resolv_conf.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         assert!((2..=7).contains(&words.len()) && words.iter().all(|word| !word.is_empty()), "{line:?}");

@@ -3,37 +3,10 @@
 //! Words are split as in the kernel (`Documentation/admin-guide/kernel-parameters.rst`): at white space, except
 //! inside double quotes. Options that are not Iguana's keep the meaning that dracut.cmdline(7) gives them.
 
+use crate::network_options::NetworkOptions;
 use indexmap::IndexMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 pub use workflow::OnFailurePolicy as OnFailure;
-
-/// How the network interfaces get their addresses: `ip=` of dracut.cmdline(7).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Addressing {
-    /// DHCPv4, on every interface that has a carrier.
-    #[default]
-    Dhcp,
-    /// DHCPv4, on the interface of this name: `ip=INTERFACE:dhcp`.
-    DhcpOn(String),
-    /// One interface with the given address: `ip=ADDRESS::GATEWAY:NETMASK:HOSTNAME:INTERFACE:none`.
-    Static(StaticAddress),
-    /// The network is not configured: `ip=off`.
-    Off,
-}
-
-/// A fixed IPv4 address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticAddress {
-    /// The machine's address.
-    pub address: Ipv4Addr,
-    /// Bits of the network mask, 0 to 32.
-    pub prefix: u8,
-    /// The default gateway.
-    pub gateway: Option<Ipv4Addr>,
-    /// The interface; without a name, the first one that appears.
-    pub interface: Option<String>,
-}
 
 /// How the machine's watchdog is used, if it has one: `rd.iguana.watchdog=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +57,8 @@ pub struct Settings {
     pub root: Option<String>,
     /// `init=`: the first program of the new system.
     pub init: Option<String>,
-    /// `ip=`.
-    pub addressing: Addressing,
-    /// `nameserver=`, in the order given.
-    pub nameservers: Vec<IpAddr>,
+    /// `ip=`, `nameserver=` and the like.
+    pub network: NetworkOptions,
     /// `proxy=` (dracut's url-lib, linuxrc): the URL of the proxy for http and https.
     pub proxy: Option<String>,
     /// `rd.iguana.no_proxy=a,b`: hosts that are reached without the proxy, as in the variable `NO_PROXY`.
@@ -149,19 +120,7 @@ impl Settings {
             "rd.iguana.no_proxy" => self.no_proxy = some(value),
             "root" => self.root = some(value),
             "init" => self.init = some(value),
-            "ip" => match addressing(value) {
-                Some(addressing) => self.addressing = addressing,
-                None => self.warn(
-                    key,
-                    value,
-                    "expected `dhcp`, `INTERFACE:dhcp`, `off` or `ADDRESS::GATEWAY:NETMASK::INTERFACE:none`",
-                ),
-            },
-            // dracut takes an IPv6 address with or without brackets.
-            "nameserver" => match value.trim_start_matches('[').trim_end_matches(']').parse() {
-                Ok(address) => self.nameservers.push(address),
-                Err(_) => self.warn(key, value, "expected an address"),
-            },
+            _ if self.network.take(key, value) => {}
             _ if has_iguana_prefix(key) => self.warn(key, value, "unknown option"),
             _ => {}
         }
@@ -251,34 +210,6 @@ pub(super) fn words_between(cmdline: &str, is_space: impl Fn(char) -> bool) -> V
     words
 }
 
-/// `ip=dhcp`, `ip=INTERFACE:dhcp`, `ip=off`, or the long form with colons.
-fn addressing(value: &str) -> Option<Addressing> {
-    let fields: Vec<&str> = value.split(':').collect();
-    match fields[..] {
-        ["dhcp" | "on" | "any" | "auto"] => Some(Addressing::Dhcp),
-        [interface, "dhcp" | "on" | "any"] => some(interface).map(Addressing::DhcpOn),
-        ["off" | "none"] => Some(Addressing::Off),
-        [address, _peer, gateway, netmask, _hostname, interface, ..] => {
-            Some(Addressing::Static(StaticAddress {
-                address: address.parse().ok()?,
-                prefix: prefix(netmask)?,
-                gateway: if gateway.is_empty() { None } else { Some(gateway.parse().ok()?) },
-                interface: some(interface),
-            }))
-        }
-        _ => None,
-    }
-}
-
-/// Converts a network mask, as a number of bits (`24`) or dotted (`255.255.255.0`), to bits.
-fn prefix(netmask: &str) -> Option<u8> {
-    if let Ok(bits) = netmask.parse::<u8>() {
-        return (bits <= 32).then_some(bits);
-    }
-    let mask = u32::from(netmask.parse::<Ipv4Addr>().ok()?);
-    (mask.leading_ones() + mask.trailing_zeros() >= 32).then(|| mask.leading_ones() as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,7 +234,7 @@ mod tests {
         assert_eq!(settings.on_failure, OnFailure::Shell);
         assert_eq!(settings.root.as_deref(), Some("/dev/vda1"));
         assert_eq!(settings.init.as_deref(), Some("/bin/x"));
-        assert_eq!(settings.nameservers, ["9.9.9.9", "2001:db8::53"].map(|it| it.parse::<IpAddr>().unwrap()));
+        assert_eq!(settings.network.name_servers.len(), 2);
         assert_eq!(settings.proxy.as_deref(), Some("http://p:3128"));
         assert_eq!(settings.no_proxy.as_deref(), Some("a,b"));
         assert!(settings.warnings.is_empty());
@@ -366,22 +297,5 @@ mod tests {
         assert!(
             Settings::parse("iguanas=1 rd.iguanas.x quiet proxy=x rd.iguana.no_proxy=a").warnings.is_empty()
         );
-    }
-
-    #[test]
-    fn a_static_address_is_parsed_as_dracut_does() {
-        let expected = StaticAddress {
-            address: Ipv4Addr::new(10, 0, 0, 5),
-            prefix: 24,
-            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
-            interface: Some("eth0".into()),
-        };
-        for netmask in ["24", "255.255.255.0"] {
-            let settings = Settings::parse(&format!("ip=10.0.0.5::10.0.0.1:{netmask}:host:eth0:none"));
-            assert_eq!(settings.addressing, Addressing::Static(expected.clone()));
-        }
-        assert!(!Settings::parse("ip=10.0.0.5::10.0.0.1:255.0.255.0::eth0:none").warnings.is_empty());
-        assert_eq!(Settings::parse("ip=off").addressing, Addressing::Off);
-        assert_eq!(Settings::parse("ip=eth0:dhcp").addressing, Addressing::DhcpOn("eth0".into()));
     }
 }

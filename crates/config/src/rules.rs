@@ -385,7 +385,9 @@ mod tests {
              rd.iguana.on_failure=poweroff rd.iguana.on_failure=local quiet nameserver=9.9.9.9",
         );
         assert!(settings.debug && settings.no_shell && settings.control_url.is_none());
-        assert!(settings.root.is_none() && settings.init.is_none() && settings.nameservers.len() == 1);
+        assert!(
+            settings.root.is_none() && settings.init.is_none() && settings.network.name_servers.len() == 1
+        );
         assert_eq!(settings.on_failure, crate::cmdline::OnFailure::PowerOff);
         let told = settings.warnings.join("\n");
         assert_eq!(settings.warnings.len(), 4, "{told}");

@@ -59,4 +59,4 @@ pub use lease::{Lease, Route};
 pub use message::{
     Answer, CLIENT_PORT, LARGEST_MESSAGE, MachineKind, Question, Request, SERVER_PORT, Unanswered,
 };
-pub use resolver::{Learned, Resolver};
+pub use resolver::{Given, Learned, Resolver};

@@ -19,6 +19,17 @@ pub struct Resolver {
     pub host_name: String,
 }
 
+/// What the command line gives, which comes before what was learned.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// Name servers.
+    pub name_servers: &'a [IpAddr],
+    /// The machine's name.
+    pub host_name: Option<&'a str>,
+    /// Whether name servers that were learned are not used.
+    pub ignores_learned_name_servers: bool,
+}
+
 /// What the networks on one interface told.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Learned<'a> {
@@ -31,9 +42,9 @@ pub struct Learned<'a> {
 }
 
 impl Resolver {
-    /// Puts the servers in `first` before those that were learned, those of IPv4 before those of IPv6.
+    /// Puts the servers that are given before those that were learned, those of IPv4 before those of IPv6.
     #[must_use]
-    pub fn new(first: &[IpAddr], learned: Learned<'_>) -> Self {
+    pub fn new(given: Given<'_>, learned: Learned<'_>) -> Self {
         let of_lease =
             learned.lease.into_iter().flat_map(|lease| &lease.name_servers).map(ToString::to_string);
         let of_network = learned.network.into_iter().flat_map(|network| &network.name_servers);
@@ -41,12 +52,14 @@ impl Resolver {
             true => format!("{server}%{}", learned.interface),
             false => server.to_string(),
         });
+        let learned_servers = of_lease.chain(of_network).filter(|_| !given.ignores_learned_name_servers);
         let servers: Vec<String> =
-            first.iter().map(ToString::to_string).chain(of_lease).chain(of_network).collect();
+            given.name_servers.iter().map(ToString::to_string).chain(learned_servers).collect();
         let mut search: Vec<&String> = learned.lease.into_iter().flat_map(|lease| &lease.search).collect();
         let more = learned.network.into_iter().flat_map(|network| &network.search);
         search.extend(more.filter(|domain| learned.lease.is_none_or(|lease| !lease.search.contains(domain))));
-        let host_name = learned.lease.and_then(|lease| lease.host_name.as_deref()).unwrap_or(NO_NAME);
+        let of_lease = || learned.lease.and_then(|lease| lease.host_name.as_deref());
+        let host_name = given.host_name.or_else(of_lease).unwrap_or(NO_NAME);
         Self {
             resolv_conf: resolv_conf(&servers, &search),
             hosts: hosts(host_name),
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn without_a_lease_the_machine_is_localhost() {
-        let resolver = Resolver::new(&[], Learned::default());
+        let resolver = Resolver::new(Given::default(), Learned::default());
         assert_eq!((&*resolver.resolv_conf, &*resolver.host_name), ("", "localhost"));
         assert_eq!(resolver.hosts, "127.0.0.1 localhost\n::1 localhost\n");
     }
@@ -96,9 +109,15 @@ mod tests {
             ..v6::Network::default()
         };
         let learned = Learned { interface: "eth0", network: Some(&network), ..Learned::default() };
-        let resolver = Resolver::new(&["9.9.9.9".parse().unwrap()], learned);
+        let own = ["9.9.9.9".parse().unwrap()];
+        let given = Given { name_servers: &own, host_name: Some("lab7"), ..Given::default() };
+        let resolver = Resolver::new(given, learned);
         let expected =
             "search lab.example\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\nnameserver 2001:db8::1\n";
         assert_eq!(resolver.resolv_conf, expected);
+        assert_eq!(resolver.host_name, "lab7");
+        let only_own = Given { ignores_learned_name_servers: true, ..given };
+        let expected = "search lab.example\nnameserver 9.9.9.9\n";
+        assert_eq!(Resolver::new(only_own, learned).resolv_conf, expected);
     }
 }

@@ -9,11 +9,11 @@ use iguana_lab::scenario::Scenario;
 use serde_json::json;
 
 /// `check NAME COMMAND...` prints whether the command succeeds.
-const CHECK: &str =
+pub(crate) const CHECK: &str =
     "check() { name=$1; shift; if \"$@\"; then echo \"ok: $name\"; else echo \"NOT: $name\"; fi; }\n";
 
 /// Boots, waits for the end, and fails with every check that failed.
-fn holds(scenario: Scenario, last: &str) -> Result<String> {
+pub(crate) fn holds(scenario: Scenario, last: &str) -> Result<String> {
     let mut boot = scenario.append("rd.iguana.on_failure=poweroff").boot()?;
     boot.expect(last)?;
     let said = boot.ends()?;

@@ -23,6 +23,7 @@ mod language;
 mod limits;
 mod media;
 mod memory;
+mod networks;
 mod real_installers;
 mod refusals;
 mod secure_boot;

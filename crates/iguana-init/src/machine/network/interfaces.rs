@@ -18,15 +18,8 @@ pub(super) struct Interface {
     pub(super) has_carrier: bool,
 }
 
-/// The interface of that name, if it exists; all interfaces if `name` is `None`.
-pub(super) fn named(name: Option<&str>) -> Vec<Interface> {
-    let mut interfaces = list();
-    interfaces.retain(|interface| name.is_none_or(|name| interface.name == name));
-    interfaces
-}
-
 /// The present interfaces, in the order in which the kernel found them. Bridges, tunnels and the like are left out.
-fn list() -> Vec<Interface> {
+pub(super) fn list() -> Vec<Interface> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mut interfaces: Vec<Interface> = entries.filter_map(|entry| read(&entry.path())).collect();
     interfaces.sort_by_key(|interface| interface.index);

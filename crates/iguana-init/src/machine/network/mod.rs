@@ -1,8 +1,10 @@
 //! The network: waits for an interface, brings it up, and obtains an address.
 
+mod arrivals;
 mod channel;
 mod dhcp;
 mod firmware;
+mod given;
 mod interfaces;
 mod ipv6;
 mod netlink;
@@ -11,22 +13,24 @@ mod resolver;
 mod transaction;
 mod warnings;
 
-use crate::report::{Report, Waiting, waiting};
+use crate::report::{Report, waiting};
 use anyhow::Context as _;
+use arrivals::Arrivals;
 pub(crate) use others::wait_for_others;
 
-use ::dhcp::{Learned, Lease, Route};
-use config::cmdline::{Addressing, Settings, StaticAddress};
+use ::dhcp::{Learned, Lease};
+use config::cmdline::Settings;
+use config::network_options::{Method, NetworkOptions};
 use dhcp::Taken;
 use events::{Event, Text};
+use given::{Chosen, FixedAddress};
 use hint::hinted;
 use interfaces::Interface;
 use ipv6::Ipv6;
 use netlink::Netlink;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,9 +47,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// How often the files of name resolution and the log follow changes: routers and servers may announce thousands of them
 /// in a second.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an interface that has IPv6 may still wait for a DHCPv4 server, which answers within milliseconds in most
-/// networks. Who needs IPv4 later waits for it then.
-const IPV4_LIMIT: Duration = Duration::from_millis(500);
 
 /// A network that is up. Leases are renewed until it is dropped.
 pub(crate) struct Network {
@@ -62,6 +63,7 @@ struct Configured {
 enum Gained {
     Ipv4(Lease),
     Ipv6(Ipv6),
+    Fixed(FixedAddress),
 }
 
 impl Gained {
@@ -72,6 +74,15 @@ impl Gained {
                 lease.server.map_or("a DHCP server".into(), |server| format!("DHCP server {server}"))
             }
             Self::Ipv6(ipv6) => ipv6.from.clone(),
+            Self::Fixed(_) => "`ip=`".into(),
+        }
+    }
+
+    fn is_ipv4(&self) -> bool {
+        match self {
+            Self::Ipv4(_) => true,
+            Self::Fixed(FixedAddress::Address(address, _)) => address.is_ipv4(),
+            Self::Ipv6(_) | Self::Fixed(FixedAddress::OfLink) => false,
         }
     }
 }
@@ -81,6 +92,7 @@ impl fmt::Display for Gained {
         match self {
             Self::Ipv4(lease) => lease.fmt(out),
             Self::Ipv6(ipv6) => out.write_str(&ipv6.address),
+            Self::Fixed(address) => address.fmt(out),
         }
     }
 }
@@ -95,6 +107,7 @@ impl Known {
         match gained {
             Gained::Ipv4(new) => *lease = Some(new.clone()),
             Gained::Ipv6(new) => *ipv6 = Some(new.clone()),
+            Gained::Fixed(_) => {}
         }
     }
 
@@ -108,7 +121,7 @@ impl Known {
     }
 }
 
-/// Brings the network up, and returns when the first interface has an address.
+/// Brings the network up, and returns when the first interface has an address, or that which the options name.
 ///
 /// # Errors
 /// When there is no interface, no carrier, or no answer in time.
@@ -118,32 +131,30 @@ pub(crate) fn bring_up(settings: &Settings, report: &Report) -> anyhow::Result<N
     let mut netlink = Netlink::open()?;
     netlink.set_up(interfaces::LOOPBACK_INDEX).context("cannot bring up the loopback interface")?;
     resolver::write(settings, Learned::default(), report)?;
-    match &settings.addressing {
-        Addressing::Off => report.say("network: not configured (ip=off)"),
-        Addressing::Static(address) => set_static(&mut netlink, address, settings, report)?,
-        Addressing::Dhcp => ask_interfaces(netlink, None, settings, report, stop)?,
-        Addressing::DhcpOn(name) => ask_interfaces(netlink, Some(name), settings, report, stop)?,
+    for warning in &settings.network.warnings {
+        report.warn(warning);
+    }
+    match settings.network.is_off {
+        true => report.say("network: not configured (ip=off)"),
+        false => ask_interfaces(netlink, settings, report, stop)?,
     }
     Ok(network)
 }
 
-/// Requests leases on the interface of that name, or on all, until the first lease arrives.
+/// Requests addresses on the interfaces until there is one to use, and goes on in the background.
 fn ask_interfaces(
     mut netlink: Netlink,
-    name: Option<&str>,
     settings: &Settings,
     report: &Report,
     stop: Receiver<()>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let (found, leases) = channel();
-    let name = name.map(str::to_owned);
-    let mut asking =
-        PendingLeases { name: name.clone(), known: HashSet::new(), asked: HashSet::new(), found };
-    let name = name.as_deref();
+    let mut asking = PendingLeases { options: settings.network.clone(), known: HashMap::new(), found };
+    let name = settings.network.awaited().map(ToString::to_string);
     let mut told = start;
     let mut known = Known::default();
-    let mut first: Option<(Configured, Instant)> = None;
+    let mut arrivals = Arrivals::default();
     loop {
         let interfaces = asking.look(&mut netlink, report);
         match leases.recv_timeout(POLL_INTERVAL) {
@@ -155,78 +166,122 @@ fn ask_interfaces(
                     from: Text::of(configured.gained.from()),
                     seconds: Some(start.elapsed().into()),
                 });
-                let is_better = matches!(configured.gained, Gained::Ipv4(_));
-                if is_better || first.is_none() {
-                    first = Some((configured, Instant::now()));
+                if let Some(chosen) = asking.chosen(&configured.interface) {
+                    arrivals.add(&configured, chosen.is_awaited, chosen.options.method);
                 }
+                asking.add_routes(&mut netlink, &configured, report);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all DHCP clients have ended"),
         }
-        let is_enough = |(configured, since): &mut (Configured, Instant)| {
-            matches!(configured.gained, Gained::Ipv4(_)) || since.elapsed() > IPV4_LIMIT
-        };
-        if let Some((Configured { interface, .. }, _)) = first.take_if(is_enough) {
-            resolver::write(settings, known.learned(&interface), report)?;
-            let going = ActiveNetwork {
-                netlink,
-                asking,
-                known,
-                first_interface: interface,
-                settings: settings.clone(),
-            };
+        let limit = if interfaces.is_empty() { INTERFACE_LIMIT } else { LIMIT };
+        let is_late = start.elapsed() > limit;
+        if let Some(interface) = arrivals.enough(is_late) {
+            if is_late && let Some(name) = &name {
+                report.warn(format_args!("network: using {}, as {name} has no address", interface.name));
+            }
+            resolver::write(settings, known.learned(interface), report)?;
+            let first_interface = interface.clone();
+            let going = ActiveNetwork { netlink, asking, known, first_interface, settings: settings.clone() };
             going.keep(leases, report.clone(), stop);
             return Ok(());
         }
-        let limit = if interfaces.is_empty() { INTERFACE_LIMIT } else { LIMIT };
-        if start.elapsed() > limit && first.is_none() {
-            return Err(nothing_came(name, &interfaces, limit));
+        if is_late {
+            return Err(nothing_came(name.as_deref(), &interfaces, limit));
         }
         if told.elapsed() > REPORT_INTERVAL {
             told = Instant::now();
-            let what = format!("network: waiting for {}", wanted(name, &interfaces));
+            let what = format!("network: waiting for {}", wanted(name.as_deref(), &interfaces));
             report.tell(waiting(what, start.elapsed(), limit));
         }
     }
 }
 
-/// The interfaces on which leases are being requested.
+/// The interfaces on which addresses are being requested.
 struct PendingLeases {
-    /// The only interface to use, if one is named.
-    name: Option<String>,
-    known: HashSet<u32>,
-    asked: HashSet<u32>,
+    options: NetworkOptions,
+    /// Every interface so far; `None` for those that are left alone.
+    known: HashMap<u32, Option<Pending>>,
     found: Sender<Configured>,
 }
 
+/// An interface that is configured.
+struct Pending {
+    chosen: Chosen,
+    is_asked: bool,
+}
+
 impl PendingLeases {
-    /// Brings up new interfaces, and requests leases on those that have a carrier now. An interface that cannot be
-    /// brought up must not prevent the others from being used.
+    /// Brings up new interfaces, and requests addresses on those that have a carrier now; returns the interfaces that the
+    /// machine waits for. One that cannot be brought up must not prevent the others from being used.
     fn look(&mut self, netlink: &mut Netlink, report: &Report) -> Vec<Interface> {
-        let interfaces = interfaces::named(self.name.as_deref());
-        for interface in &interfaces {
-            if self.known.insert(interface.index) {
-                ipv6::prepare(interface);
-                if let Err(error) = netlink.set_up(interface.index) {
-                    report.warn(format_args!("network: cannot bring up {}: {error}", interface.name));
-                }
+        let mut awaited = Vec::new();
+        for mut interface in interfaces::list() {
+            if !self.known.contains_key(&interface.index) {
+                let pending = self.meet(netlink, &mut interface, report);
+                self.known.insert(interface.index, pending);
             }
-            if interface.has_carrier && self.asked.insert(interface.index) {
-                self.ask(interface, report);
+            let Some(Some(pending)) = self.known.get_mut(&interface.index) else { continue };
+            if interface.has_carrier && !pending.is_asked {
+                pending.is_asked = true;
+                ask(netlink, &interface, &pending.chosen, &self.found, report);
+            }
+            if pending.chosen.is_awaited {
+                awaited.push(interface);
             }
         }
-        interfaces
+        awaited
     }
 
-    /// Asks for addresses of both kinds at once.
-    fn ask(&self, interface: &Interface, report: &Report) {
-        let (its, found, log) = (interface.clone(), self.found.clone(), report.clone());
+    /// Brings up an interface that has appeared; `None` if the options leave it alone.
+    fn meet(&self, netlink: &mut Netlink, interface: &mut Interface, report: &Report) -> Option<Pending> {
+        let chosen = given::choose(netlink, interface, &self.options, report)?;
+        given::prepare(netlink, interface, &chosen.options, report);
+        ipv6::prepare(interface);
+        if let Err(error) = netlink.set_up(interface.index) {
+            report.warn(format_args!("network: cannot bring up {}: {error}", interface.name));
+        }
+        Some(Pending { chosen, is_asked: false })
+    }
+
+    fn chosen(&self, interface: &Interface) -> Option<&Chosen> {
+        self.known.get(&interface.index)?.as_ref().map(|pending| &pending.chosen)
+    }
+
+    fn add_routes(&self, netlink: &mut Netlink, configured: &Configured, report: &Report) {
+        let Configured { interface, gained } = configured;
+        let is_awaited = self.chosen(interface).is_some_and(|chosen| chosen.is_awaited);
+        given::add_routes(netlink, interface, &self.options.routes, is_awaited, gained.is_ipv4(), report);
+    }
+}
+
+/// Sets the fixed address of an interface, and asks for others of both kinds at once.
+fn ask(
+    netlink: &mut Netlink,
+    interface: &Interface,
+    chosen: &Chosen,
+    found: &Sender<Configured>,
+    report: &Report,
+) {
+    match given::configure(netlink, interface, &chosen.options) {
+        Ok(None) => {}
+        Ok(Some(address)) => {
+            // The receiver lives as long as interfaces are asked.
+            let _ = found.send(Configured { interface: interface.clone(), gained: Gained::Fixed(address) });
+        }
+        Err(error) => report.warn(format_args!("network: {}: {error:#}", interface.name)),
+    }
+    let method = chosen.options.method;
+    if matches!(method, Method::Any | Method::Ipv6) {
+        let (its, found, log) = (interface.clone(), found.clone(), report.clone());
         thread::spawn(move || {
             ipv6::follow(&its, &log, |ipv6| {
                 found.send(Configured { interface: its.clone(), gained: Gained::Ipv6(ipv6) }).is_ok()
             });
         });
-        let (interface, found, report) = (interface.clone(), self.found.clone(), report.clone());
+    }
+    if method == Method::Any {
+        let (interface, found, report) = (interface.clone(), found.clone(), report.clone());
         thread::spawn(move || {
             let warnings = Warnings::new(&interface.name, &report);
             let held = RefCell::new(None);
@@ -291,6 +346,7 @@ impl ActiveNetwork {
             while !matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
                 let changes = changes(&leases);
                 for configured in &changes {
+                    self.asking.add_routes(&mut self.netlink, configured, &report);
                     if let Err(error) = self.take(configured, &report) {
                         report.warn(format_args!("network: {}: {error:#}", configured.interface.name));
                     }
@@ -351,57 +407,6 @@ fn configure(
     Ok(())
 }
 
-fn set_static(
-    netlink: &mut Netlink,
-    fixed: &StaticAddress,
-    settings: &Settings,
-    report: &Report,
-) -> anyhow::Result<()> {
-    let interface = wait_for_interface(netlink, fixed.interface.as_deref(), report)?;
-    netlink
-        .set_address(interface.index, (fixed.address, fixed.prefix), None)
-        .context("cannot set the address of `ip=`")?;
-    if let Some(gateway) = fixed.gateway {
-        let anywhere = Route { network: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) };
-        netlink.add_route(interface.index, &anywhere).context("cannot set the gateway of `ip=`")?;
-    }
-    resolver::write(settings, Learned::default(), report)?;
-    report.tell(Event::Network {
-        interface: Text::of(&interface.name),
-        address: Text::of(format_args!("{}/{}", fixed.address, fixed.prefix)),
-        from: Text::of("`ip=`"),
-        seconds: None,
-    });
-    Ok(())
-}
-
-/// Waits for a carrier on the interface of that name, or on any.
-fn wait_for_interface(
-    netlink: &mut Netlink,
-    name: Option<&str>,
-    report: &Report,
-) -> anyhow::Result<Interface> {
-    let what = format!("network: waiting for a carrier on {}", name.unwrap_or("a network interface"));
-    let _waiting = Waiting::start(report, what, INTERFACE_LIMIT);
-    let start = Instant::now();
-    let mut known = HashSet::new();
-    loop {
-        let interfaces = interfaces::named(name);
-        for interface in interfaces.iter().filter(|interface| known.insert(interface.index)) {
-            netlink
-                .set_up(interface.index)
-                .with_context(|| format!("cannot bring up `{}`", interface.name))?;
-        }
-        if let Some(interface) = interfaces.iter().find(|interface| interface.has_carrier) {
-            return Ok(interface.clone());
-        }
-        if start.elapsed() > INTERFACE_LIMIT {
-            return Err(nothing_came(name, &interfaces, INTERFACE_LIMIT));
-        }
-        thread::sleep(POLL_INTERVAL);
-    }
-}
-
 fn wanted(name: Option<&str>, interfaces: &[Interface]) -> String {
     let names = |wanted: &dyn Fn(&&Interface) -> bool| {
         let names: Vec<&str> =
@@ -419,7 +424,7 @@ fn wanted(name: Option<&str>, interfaces: &[Interface]) -> String {
 
 fn nothing_came(name: Option<&str>, interfaces: &[Interface], limit: Duration) -> anyhow::Error {
     let remedy = if interfaces.is_empty() && name.is_some() {
-        "check the name in `ip=`, and that the initrd has the driver for the interface"
+        "check the name in `ip=`, `bootdev=` or `BOOTIF=`, and that the initrd has the driver for the interface"
     } else if interfaces.is_empty() {
         "check that the machine has one, and that the initrd has the driver for it"
     } else if interfaces.iter().any(|interface| interface.has_carrier) {
@@ -440,6 +445,8 @@ mod segment;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ::dhcp::Route;
+    use std::net::Ipv4Addr;
 
     fn interface(name: &str, has_carrier: bool) -> Interface {
         Interface { index: 2, name: name.into(), hardware_address: [0; 6], has_carrier }

@@ -4,14 +4,15 @@ mod request;
 
 use anyhow::Context as _;
 use dhcp::Route;
-use libc::{IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, IFF_UP, IFLA_MTU, NLM_F_CREATE, NLM_F_REPLACE};
+use libc::{IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, IFF_UP, NLM_F_CREATE, NLM_F_REPLACE};
+use libc::{IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU};
 use libc::{RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY};
 use libc::{RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use request::{Request, RouteHeader};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// linux/netlink.h.
@@ -44,6 +45,16 @@ impl Netlink {
         self.send(Request::of_link(index, 0).with_number(IFLA_MTU, mtu.into()))
     }
 
+    /// Renames an interface, which must be down.
+    pub(super) fn set_name(&mut self, index: u32, name: &str) -> io::Result<()> {
+        self.send(Request::of_link(index, 0).with_bytes(IFLA_IFNAME, format!("{name}\0").as_bytes()))
+    }
+
+    /// Gives an interface, which must be down, another hardware address.
+    pub(super) fn set_hardware_address(&mut self, index: u32, address: [u8; 6]) -> io::Result<()> {
+        self.send(Request::of_link(index, 0).with_bytes(IFLA_ADDRESS, &address))
+    }
+
     /// Sets the address of an interface; may be repeated. The kernel removes it after `lifetime`; `None` is forever.
     pub(super) fn set_address(
         &mut self,
@@ -58,7 +69,7 @@ impl Netlink {
         }
         if prefix < 31 {
             let broadcast = u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-            request = request.with_ipv4(IFA_BROADCAST, broadcast.into());
+            request = request.with_address(IFA_BROADCAST, Ipv4Addr::from(broadcast));
         }
         self.send(request)
     }
@@ -68,27 +79,40 @@ impl Netlink {
         self.send(about_address(RTM_DELADDR, 0, index, address))
     }
 
-    /// Sets an IPv6 address without a network, as DHCPv6 gives it, for so many seconds; may be repeated.
+    /// Sets an IPv6 address, preferred and valid for so many seconds ([`u32::MAX`] is forever); may be repeated. One that
+    /// DHCPv6 gives is without a network: its prefix has 128 bits.
     pub(super) fn set_ipv6_address(
         &mut self,
         index: u32,
-        address: Ipv6Addr,
+        (address, prefix): (Ipv6Addr, u8),
         preferred: u32,
         valid: u32,
     ) -> io::Result<()> {
-        let whole = (index, libc::AF_INET6, 128);
-        let request = Request::of_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, whole);
-        self.send(request.with_ipv6(IFA_ADDRESS, address).with_lifetime(preferred, valid))
+        let network = (index, libc::AF_INET6, prefix);
+        let request = Request::of_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, network);
+        self.send(request.with_address(IFA_ADDRESS, address).with_lifetime(preferred, valid))
     }
 
     /// Adds a route through an interface.
     pub(super) fn add_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
-        self.send(about_route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, index, route))
+        let gateway = route.gateway.map(IpAddr::V4);
+        self.add_route_to(index, (route.network.into(), route.prefix), gateway)
+    }
+
+    /// Adds a route of either version of IP through an interface.
+    pub(super) fn add_route_to(
+        &mut self,
+        index: u32,
+        network: (IpAddr, u8),
+        gateway: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.send(about_route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, index, network, gateway))
     }
 
     /// Removes a route that was added.
     pub(super) fn remove_route(&mut self, index: u32, route: &Route) -> io::Result<()> {
-        self.send(about_route(RTM_DELROUTE, 0, index, route))
+        let network = (route.network.into(), route.prefix);
+        self.send(about_route(RTM_DELROUTE, 0, index, network, route.gateway.map(IpAddr::V4)))
     }
 
     /// Sends a request, and returns the kernel's answer to it.
@@ -102,28 +126,35 @@ impl Netlink {
     }
 }
 
-fn about_route(kind: u16, flags: i32, index: u32, route: &Route) -> Request {
+fn about_route(
+    kind: u16,
+    flags: i32,
+    index: u32,
+    (network, prefix): (IpAddr, u8),
+    gateway: Option<IpAddr>,
+) -> Request {
     // The router of a /32 address is outside of the interface's network.
-    let (scope, of_hop) = match route.gateway {
+    let (scope, of_hop) = match gateway {
         None => (libc::RT_SCOPE_LINK, 0),
         Some(_) => (libc::RT_SCOPE_UNIVERSE, RTNH_F_ONLINK),
     };
-    let header = RouteHeader { prefix: route.prefix, protocol: RTPROT_DHCP, scope, flags: of_hop };
+    let family = if network.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let header = RouteHeader { family, prefix, protocol: RTPROT_DHCP, scope, flags: of_hop };
     let mut request = Request::of_route(kind, flags, &header)
         .with_number(RTA_OIF, index)
         .with_number(RTA_PRIORITY, ROUTE_METRIC + index);
-    if route.prefix > 0 {
-        request = request.with_ipv4(RTA_DST, route.network);
+    if prefix > 0 {
+        request = request.with_address(RTA_DST, network);
     }
-    match route.gateway {
+    match gateway {
         None => request,
-        Some(gateway) => request.with_ipv4(RTA_GATEWAY, gateway),
+        Some(gateway) => request.with_address(RTA_GATEWAY, gateway),
     }
 }
 
 fn about_address(kind: u16, flags: i32, index: u32, (address, prefix): (Ipv4Addr, u8)) -> Request {
     let request = Request::of_address(kind, flags, (index, libc::AF_INET, prefix));
-    request.with_ipv4(IFA_LOCAL, address).with_ipv4(IFA_ADDRESS, address)
+    request.with_address(IFA_LOCAL, address).with_address(IFA_ADDRESS, address)
 }
 
 /// The error number in an acknowledgement, 0 for success (netlink(7), `NLMSG_ERROR`).
@@ -220,10 +251,31 @@ mod tests {
         netlink.add_route(index, &Route { network, prefix: 24, gateway: None }).unwrap();
         let route = ip("route show 198.51.100.0/24");
         assert!(route.contains("dev v0 proto dhcp scope link metric"), "{route}");
-        netlink.set_ipv6_address(index, "2001:db8::5".parse().unwrap(), 300, 600).unwrap();
+        netlink.set_ipv6_address(index, ("2001:db8::5".parse().unwrap(), 128), 300, 600).unwrap();
         let address = ip("-6 -o address show dev v0 scope global");
         assert!(address.contains("2001:db8::5/128"), "{address}");
         assert!(address.contains("valid_lft 600sec preferred_lft 300sec"), "{address}");
+    }
+
+    #[test]
+    fn an_interface_is_renamed_and_has_routes_of_ipv6() {
+        if !rustix::process::getuid().is_root() {
+            return;
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add name v0 type veth peer name v1");
+        let index = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        netlink.set_name(index, "lan0").unwrap();
+        netlink.set_hardware_address(index, [2, 0, 0, 0, 0, 7]).unwrap();
+        assert!(ip("link show dev lan0").contains("02:00:00:00:00:07"));
+        ip("link set v1 up");
+        netlink.set_up(index).unwrap();
+        let (address, gateway) = ("2001:db8::5".parse().unwrap(), "2001:db8::1".parse().ok());
+        netlink.set_ipv6_address(index, (address, 64), u32::MAX, u32::MAX).unwrap();
+        netlink.add_route_to(index, (Ipv6Addr::UNSPECIFIED.into(), 0), gateway).unwrap();
+        assert!(ip("-6 route").contains("default via 2001:db8::1 dev lan0"), "{}", ip("-6 route"));
+        assert!(ip("-6 -o address show dev lan0").contains("2001:db8::5/64"));
     }
 
     /// Cloud providers assign an address with a /32 prefix, and a router outside of it.

@@ -3,7 +3,7 @@
 use crate::report::Report;
 use anyhow::Context as _;
 use config::cmdline::Settings;
-use dhcp::{Learned, Resolver};
+use dhcp::{Given, Learned, Resolver};
 use untrusted_fs::Directory;
 
 /// Readable by everyone: programs of any user look names up.
@@ -11,7 +11,13 @@ const MODE: u32 = 0o644;
 
 /// Writes the files. Name servers of the command line come before those that were learned.
 pub(super) fn write(settings: &Settings, learned: Learned<'_>, report: &Report) -> anyhow::Result<()> {
-    let resolver = Resolver::new(&settings.nameservers, learned);
+    let options = &settings.network;
+    let given = Given {
+        name_servers: &options.name_servers,
+        host_name: options.host_name(),
+        ignores_learned_name_servers: options.ignores_learned_name_servers,
+    };
+    let resolver = Resolver::new(given, learned);
     let directory = Directory::open("/etc")?;
     put(&directory, "resolv.conf", &resolver.resolv_conf)?;
     put(&directory, "hostname", &format!("{}\n", resolver.host_name))?;

@@ -92,7 +92,12 @@ impl<'a> Client<'a> {
 
     fn configure(&self, address: Ipv6Addr, times: Times) -> anyhow::Result<()> {
         let set = Netlink::open().and_then(|mut netlink| {
-            Ok(netlink.set_ipv6_address(self.interface.index, address, times.preferred, times.valid)?)
+            Ok(netlink.set_ipv6_address(
+                self.interface.index,
+                (address, 128),
+                times.preferred,
+                times.valid,
+            )?)
         });
         if let Err(error) = &set {
             self.warnings.tell(format!("the kernel rejects the address `{address}`: {error:#}"));
