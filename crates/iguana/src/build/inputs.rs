@@ -30,8 +30,6 @@ const INSTALLED_INIT: &str = "/usr/lib/iguana/iguana-init";
 
 /// Bytes of one input file. The largest real one, a busybox with all applets, has a few MB.
 const INPUT_LIMIT: u64 = 256 << 20;
-/// Bytes of one file for the medium: the largest of FAT and of ISO 9660.
-const MEDIUM_LIMIT: u64 = u32::MAX as u64;
 /// The permission bit that lets others read (inode(7), `S_IROTH`).
 const READABLE_BY_ALL: u32 = 0o004;
 
@@ -66,15 +64,6 @@ impl Input {
     fn text(&self, what: &str, path: &Path) -> Result<&str> {
         std::str::from_utf8(&self.bytes).with_context(|| format!("{what} `{}` is not text", path.display()))
     }
-}
-
-/// A file for the medium beside the initrd, with its name there.
-pub(crate) fn added(path: &Path) -> Result<(String, Input)> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.with_context(|| format!("`--add {}` does not name a file", path.display()))?;
-    let read = || Input::of(untrusted_fs::open_file(path)?, MEDIUM_LIMIT);
-    let input = read().with_context(|| format!("cannot read `{}`", path.display()));
-    Ok((name, input.hint("`--add` takes a file to put on the medium")?))
 }
 
 /// The workflow to bundle. Its findings are written to standard error.
@@ -311,13 +300,13 @@ mod tests {
         std::fs::write(place("secret"), "secret").unwrap();
         std::fs::set_permissions(place("secret"), std::fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(place("secret"), place("install.tar")).unwrap();
-        let (name, input) = added(&place("install.tar")).unwrap();
-        assert_eq!((name.as_str(), input.is_public), ("install.tar", false));
+        let added = crate::build::added::read(&[place("install.tar")]).unwrap();
+        assert_eq!((added[0].0.as_str(), added[0].1.is_public), ("install.tar", false));
         assert!(!Input::read("the CA certificates", &place("secret")).unwrap().is_public);
         std::os::unix::fs::symlink("/dev/zero", place("endless")).unwrap();
         mknodat(CWD, place("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         for (name, told) in [("endless", "a character device"), ("fifo", "a FIFO")] {
-            let error = format!("{:#}", added(&place(name)).unwrap_err());
+            let error = format!("{:#}", crate::build::added::read(&[place(name)]).unwrap_err());
             assert!(error.contains(told), "{error}");
             assert!(Input::read("the workflow", &place(name)).is_err());
         }

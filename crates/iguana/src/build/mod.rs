@@ -1,5 +1,6 @@
 //! `iguana build`: makes the initrd for a kernel, and the formats in which both get to a machine.
 
+mod added;
 mod cpio;
 mod format;
 mod initrd;

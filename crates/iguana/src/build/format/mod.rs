@@ -15,7 +15,7 @@ mod uki;
 mod usb;
 
 use super::inputs::Input;
-use super::{Initrd, Kernel, inputs};
+use super::{Initrd, Kernel, added};
 use crate::output_file;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -97,7 +97,7 @@ impl Delivery {
         }
         let pair = self.sign_key.clone().zip(self.sign_cert.clone());
         let signer = pair.map(|(key, certificate)| Signer::new(key, certificate)).transpose()?;
-        let added = self.added.iter().map(|path| inputs::added(path)).collect::<Result<_>>()?;
+        let added = added::read(&self.added)?;
         let cmdline = self.command_line().context("cannot use `--cmdline`")?;
         Ok(Order { format: self.format, cmdline, signer, added })
     }
