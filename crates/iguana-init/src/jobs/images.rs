@@ -212,6 +212,7 @@ fn show_wait(
         PullEvent::Waiting { wait: pause, .. } => {
             *waiting = shown(format!("waiting to retry {place}"), *pause)
         }
+        PullEvent::Assembling { limit } => *waiting = shown("assembling its layers".to_owned(), *limit),
         PullEvent::Elsewhere { .. } => {}
         PullEvent::Approved { .. } | PullEvent::Resolved { .. } | PullEvent::Progress { .. } => {
             *waiting = None
@@ -222,7 +223,7 @@ fn show_wait(
 fn tell(reference: &Reference, event: &PullEvent, start: Instant, report: &Report) {
     let image = Text::of(reference);
     match event {
-        PullEvent::Asking { .. } => {}
+        PullEvent::Asking { .. } | PullEvent::Assembling { .. } => {}
         PullEvent::Elsewhere { place, why } => {
             report.warn(format_args!("image {reference}: cannot use `{place}`: {why}"));
         }

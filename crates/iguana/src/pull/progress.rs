@@ -48,6 +48,9 @@ impl<'a> ProgressPrinter<'a> {
             PullEvent::Elsewhere { place, why } => self.line(&format!("cannot use `{place}`: {why}")),
             PullEvent::Approved { .. } => {}
             PullEvent::Asking { limit } => self.wait_for("the registry", limit),
+            PullEvent::Assembling { limit } => {
+                self.waiting = Some(Waiting::start(format!("{image}: assembling its layers"), limit));
+            }
             PullEvent::Waiting { why, wait, tried, tries } => {
                 let seconds = wait.as_secs_f32();
                 self.line(&format!("{why}; retrying in {seconds:.1} s ({tried} of {tries})"));

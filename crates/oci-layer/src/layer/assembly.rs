@@ -16,10 +16,15 @@ use rustix::fd::AsFd as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use untrusted_fs::Directory;
 
 /// The mode of the cover's directories until they get their final metadata.
 const MODE_MEANWHILE: u32 = 0o700;
+
+/// Time for assembling the layers of an image. Usual ones take less than a second; the limit of lookups takes about a minute,
+/// and longer on a slow machine.
+pub const ASSEMBLY_TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// Makes the layers of an image, in the form that overlayfs needs, from its unpacked ones; the lowest first.
 ///
@@ -27,15 +32,16 @@ const MODE_MEANWHILE: u32 = 0o700;
 /// When a hard link has a target in no layer, the work exceeds that of any usual image (`docs/limits.md`), or the
 /// store's file system refuses.
 pub fn assemble(store: &Store, unpacked: Vec<(Digest, Arc<Layer>)>) -> anyhow::Result<Vec<Arc<Layer>>> {
-    assemble_within(LOOKUPS_LIMIT, store, unpacked)
+    assemble_within(LOOKUPS_LIMIT, ASSEMBLY_TIME_LIMIT, store, unpacked)
 }
 
 pub(super) fn assemble_within(
     lookups_limit: u64,
+    time_limit: Duration,
     store: &Store,
     unpacked: Vec<(Digest, Arc<Layer>)>,
 ) -> anyhow::Result<Vec<Arc<Layer>>> {
-    let mut view = View::new(lookups_limit);
+    let mut view = View::new(lookups_limit, time_limit);
     let mut chain: Option<Digest> = None;
     for (diff_id, layer) in unpacked {
         let id = chain.map_or(diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));

@@ -99,6 +99,7 @@ enum Description {
 
 impl Plan<'_> {
     fn content(&mut self, from: &Path, to: &Path) -> anyhow::Result<()> {
+        self.view.count_path(from)?;
         let directory = self.layer.directory(from)?;
         let (mut below, is_direct) = (Vec::new(), from == to);
         let source: Rc<Path> = from.into();

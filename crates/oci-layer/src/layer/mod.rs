@@ -18,6 +18,7 @@ mod tests;
 mod view;
 mod work;
 
+pub use assembly::ASSEMBLY_TIME_LIMIT;
 pub use assembly::assemble;
 pub use assembly::take_after;
 pub use work::Work;

@@ -11,10 +11,13 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Lookups of names while an image is assembled, counted per layer. Each costs some system calls, about 5 us. Usual
 /// images take less than 100,000; a name that each of 500 layers has takes 500 each time.
 pub(super) const LOOKUPS_LIMIT: u64 = 10_000_000;
+/// Names of a path that take about as long as one lookup: the kernel resolves each path from the layer's root.
+const NAMES_OF_LOOKUP: usize = 16;
 
 /// Stacked layers, the lowest first.
 pub(super) struct View {
@@ -25,6 +28,8 @@ pub(super) struct View {
     /// The remaining lookups, and their limit.
     lookups: Cell<u64>,
     lookups_limit: u64,
+    start: Instant,
+    time_limit: Duration,
 }
 
 /// A directory on a path, which may not exist.
@@ -74,13 +79,15 @@ enum Entered {
 }
 
 impl View {
-    /// A view without layers, and with a limit of lookups.
-    pub(super) fn new(lookups_limit: u64) -> Self {
+    /// A view without layers, and with a limit of lookups and one of the time from now on.
+    pub(super) fn new(lookups_limit: u64, time_limit: Duration) -> Self {
         Self {
             layers: Vec::new(),
             known: RefCell::default(),
             lookups: Cell::new(lookups_limit),
             lookups_limit,
+            start: Instant::now(),
+            time_limit,
         }
     }
 
@@ -101,20 +108,26 @@ impl View {
     /// Counts the lookup of a name in one layer.
     ///
     /// # Errors
-    /// When the limit is reached.
+    /// When a limit is reached.
     pub(super) fn count_lookup(&self) -> anyhow::Result<()> {
         self.count_lookups(1)
     }
 
+    /// Counts the lookup of a path from the root of a layer.
+    ///
+    /// # Errors
+    /// When a limit is reached.
+    pub(super) fn count_path(&self, path: &Path) -> anyhow::Result<()> {
+        self.count_lookups(1 + (path.components().count() / NAMES_OF_LOOKUP) as u64)
+    }
+
     fn count_lookups(&self, count: u64) -> anyhow::Result<()> {
-        if let Some(left) = self.lookups.get().checked_sub(count) {
-            self.lookups.set(left);
-            return Ok(());
+        let left = self.lookups.get().checked_sub(count);
+        self.lookups.set(left.ok_or_else(|| too_long(format!("{} lookups", self.lookups_limit)))?);
+        if self.start.elapsed() >= self.time_limit {
+            return Err(too_long(format!("{} s", self.time_limit.as_secs())));
         }
-        Err(hinted(
-            format!("assembling its layers takes more than {} lookups", self.lookups_limit),
-            "build the image with fewer layers, for example with `buildah build --layers=false`",
-        ))
+        Ok(())
     }
 
     pub(super) fn lower_dependencies(&self, number: usize) -> &LowerDependencies {
@@ -210,7 +223,7 @@ impl View {
         let mut seen = MergedDirectory::default();
         let (mut is_opaque_so_far, mut is_hollow_so_far) = (false, true);
         for &number in layers {
-            self.count_lookup()?;
+            self.count_path(path)?;
             let (layer, lower_dependencies) = (&self.layers[number], self.lower_dependencies(number));
             let Some(found) = layer.stat(path)? else { continue };
             match FileType::from_raw_mode(found.st_mode) {
@@ -234,4 +247,11 @@ impl View {
         }
         Ok(if is_hollow_so_far { Seen::Nothing } else { Seen::MergedDirectory(Rc::new(seen)) })
     }
+}
+
+fn too_long(limit: String) -> anyhow::Error {
+    hinted(
+        format!("assembling its layers takes more than {limit}"),
+        "build the image with fewer layers, for example with `buildah build --layers=false`",
+    )
 }

@@ -33,7 +33,7 @@ use hint::hinted;
 use layers::Wanted;
 use manifest::ManifestKind;
 use oci_layer::Capacity;
-use oci_layer::layer::{Work, assemble};
+use oci_layer::layer::{ASSEMBLY_TIME_LIMIT, Work, assemble};
 use oci_layer::{Layer, Store};
 use oci_reference::digest::Digest;
 use oci_reference::reference::Reference;
@@ -93,6 +93,11 @@ pub enum PullEvent {
     Approved {
         /// Which rule decided, and who has signed.
         reason: String,
+    },
+    /// All layers are there, and are assembled.
+    Assembling {
+        /// The time limit.
+        limit: Duration,
     },
     /// Some layers are still being fetched.
     Progress {
@@ -263,6 +268,7 @@ impl Puller {
         let unpacked = wanted.iter().map(unpacked).collect::<Option<Vec<_>>>();
         let unpacked = unpacked.context("a layer is missing although no fetch failed")?;
         drop((known, fetched));
+        tell(PullEvent::Assembling { limit: ASSEMBLY_TIME_LIMIT });
         let layers = assemble(&self.store, unpacked).context("cannot assemble the image's layers")?;
         Ok(VerifiedImage { reference: reference.clone(), approval, configuration, health_check, layers })
     }

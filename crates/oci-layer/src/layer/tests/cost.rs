@@ -1,6 +1,6 @@
 //! The cost of hostile layers.
 
-use super::super::assembly::assemble_within;
+use super::super::assembly::{ASSEMBLY_TIME_LIMIT, assemble_within};
 use super::super::root::DEPTH_LIMIT;
 use super::limits::deep;
 use super::*;
@@ -20,10 +20,29 @@ fn a_deep_path_is_assembled_at_once() {
 fn the_cost_of_assembling_layers_is_limited() {
     let tar = || (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("d/{number}/x"), ""));
     let stack = Stack::of((0..50).map(|_| tar()).collect());
-    assert!(assemble_within(100_000, &stack.store, stack.layers.clone()).is_ok());
-    let error = assemble_within(10_000, &stack.store, stack.layers.clone()).unwrap_err();
+    assert!(assemble_within(100_000, ASSEMBLY_TIME_LIMIT, &stack.store, stack.layers.clone()).is_ok());
+    let error = assemble_within(10_000, ASSEMBLY_TIME_LIMIT, &stack.store, stack.layers.clone()).unwrap_err();
     assert!(error.to_string().contains("takes more than 10000 lookups"), "{error:#}");
     assert!(hint::of(&error).unwrap().contains("fewer layers"));
+}
+
+/// A lookup 240 directories deep takes as long as 16 others: an image of 100 kB took ten minutes.
+#[test]
+fn the_lookup_of_a_deep_path_costs_more() {
+    let assembled = |layer: &dyn Fn() -> Tar| {
+        let stack = Stack::of((0..10).map(|_| layer()).collect());
+        assemble_within(50_000, ASSEMBLY_TIME_LIMIT, &stack.store, stack.layers.clone()).map(drop)
+    };
+    assembled(&|| (0..240).fold(Tar::new(), |tar, number| tar.file(&format!("{number}/x"), ""))).unwrap();
+    let error = assembled(&|| deep(240)).unwrap_err();
+    assert!(error.to_string().contains("takes more than 50000 lookups"), "{error:#}");
+}
+
+#[test]
+fn assembling_layers_has_a_time_limit() {
+    let stack = Stack::of(vec![Tar::new().file("d/x", ""), Tar::new().file("d/y", "")]);
+    let error = assemble_within(1000, Duration::ZERO, &stack.store, stack.layers.clone()).unwrap_err();
+    assert!(error.to_string().contains("takes more than 0 s"), "{error:#}");
 }
 
 /// Fitting a layer counts the files that it copies.
@@ -31,8 +50,8 @@ fn the_cost_of_assembling_layers_is_limited() {
 fn the_cost_of_rebasing_layers_counts() {
     let content = (0..20).fold(Tar::new(), |tar, number| tar.file(&format!("l/{number}"), ""));
     let stack = Stack::of(vec![Tar::new().directory("d").link("l", "d"), content]);
-    assert!(assemble_within(100, &stack.store, stack.layers.clone()).is_ok());
-    let error = assemble_within(20, &stack.store, stack.layers.clone()).unwrap_err();
+    assert!(assemble_within(100, ASSEMBLY_TIME_LIMIT, &stack.store, stack.layers.clone()).is_ok());
+    let error = assemble_within(20, ASSEMBLY_TIME_LIMIT, &stack.store, stack.layers.clone()).unwrap_err();
     assert!(format!("{error:#}").contains("takes more than 20 lookups"), "{error:#}");
 }
 
