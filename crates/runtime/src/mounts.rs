@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hint::{WithHint as _, hinted};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, open, openat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -132,6 +132,17 @@ impl MountTree {
             is_writable_by_others: false,
             path: None,
         }))
+    }
+
+    /// Covers a directory by the cgroups of this process's namespace. mount(2) refuses that where those of another namespace
+    /// are mounted: they are the same file system.
+    ///
+    /// # Errors
+    /// When the kernel lacks them, or there is no such directory.
+    pub(super) fn mount_cgroups(at: &str) -> anyhow::Result<()> {
+        let tree =
+            Self::of_kernel(KernelFiles::Cgroups)?.context("the kernel has no cgroups of version 2")?;
+        Ok(move_mount(&tree.descriptor, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
     }
 
     fn of_path(path: &Path, regions: &Regions) -> anyhow::Result<Self> {

@@ -1,7 +1,7 @@
 //! What an unprivileged container may do and see: podman's choice (containers-common: `default_capabilities`,
 //! `masked_paths`, `read_only_paths`).
 
-use super::mounts::{Reach, make_read_only};
+use super::mounts::{MountTree, Reach, make_read_only};
 use anyhow::Context as _;
 use hint::WithHint as _;
 use rustix::fd::{AsFd, OwnedFd};
@@ -137,7 +137,7 @@ pub(super) fn mount_kernel_file_systems(
 pub(super) fn show_namespaces_of_init(root: &Directory, privileged: bool) -> anyhow::Result<()> {
     unmount(PROC.at, UnmountFlags::DETACH).context("cannot replace `/proc`")?;
     PROC.mount(root)?;
-    CGROUPS.mount(root)?;
+    MountTree::mount_cgroups(CGROUPS.at).with_context(|| format!("cannot mount `{}`", CGROUPS.at))?;
     if privileged { Ok(()) } else { hide_below(PROC.at) }
 }
 
