@@ -120,6 +120,8 @@ const RULES: &[(&str, Verdict, &str)] = &[
     ("drivers/char/tpm",            Take,  "keys of encrypted disks"),
     ("drivers/char/virtio_console", Take,  "consoles of guests"),
     ("drivers/firmware",            Take,  "EFI variables, QEMU's configuration"),
+    ("drivers/misc/mei",            Take,  "Intel's management engine, for firmware updates"),
+    ("drivers/misc/mei/hdcp",       Leave, "protected video"),
     ("drivers/pci",                 Take,  "NVMe behind VMD, Hyper-V's PCI"),
     ("drivers/pcmcia",              Leave, "only as a dependency"),
     ("drivers/tty/serial",          Take,  "serial consoles"),
