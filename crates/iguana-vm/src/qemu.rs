@@ -62,7 +62,7 @@ impl Qemu {
     }
 }
 
-/// A command that runs a third-party program, without arguments. It runs in [`DIRECTORY`], so paths in its arguments
+/// A command that runs a third-party program, without arguments. It runs in `/`, so paths in its arguments
 /// must be absolute.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
