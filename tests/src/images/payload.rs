@@ -165,6 +165,11 @@ pub fn with_systemd() -> Result<PathBuf> {
     small("with-systemd", "systemd-sysv,dbus,udev")
 }
 
+/// A small Debian with the programs that make containers and sandboxes, as a tar file.
+pub fn container_tools() -> Result<PathBuf> {
+    small("container-tools", "podman,buildah,bubblewrap,crun,busybox-static")
+}
+
 fn small(name: &'static str, packages: &'static str) -> Result<PathBuf> {
     let hooks = vec![r#"rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*"#.into()];
     let debian =

@@ -139,3 +139,35 @@ jobs:
     boot.ends()?;
     Ok(())
 }
+
+/// Debian's programs, without any option for it but the image's own volume.
+#[test]
+fn buildah_podman_and_bubblewrap_run_in_a_privileged_container() -> Result<()> {
+    let script = "#!/bin/sh
+exec 2>&1
+echo poweroff > /iguana/kernelAction
+mkdir -p /tree/bin && cp /bin/busybox /tree/bin/
+cat > /tree/Containerfile <<'END'
+FROM scratch
+COPY bin /bin
+RUN [\"/bin/busybox\", \"touch\", \"/made\"]
+CMD [\"/bin/busybox\", \"echo\", \"podman has run it\"]
+END
+timeout 120 buildah build --quiet --tag made /tree && echo 'buildah has built it'
+timeout 120 podman run --rm --network=host localhost/made
+bwrap --bind / / --proc /proc --dev /dev --unshare-all sh -c 'echo \"bubblewrap: PID 1 is $(cat /proc/1/comm)\"'
+podman info --format 'storage: {{.Store.GraphDriverName}}'
+";
+    let image = debian(payload::container_tools()?, script)?;
+    let image = image.set("Volumes", serde_json::json!({"/var/lib/containers": {}}));
+    let mut boot = Scenario::new()?
+        .memory(3072)
+        .image("tools", image)?
+        .workflow("jobs: {nested: {container: REGISTRY/tools}}")
+        .append("rd.iguana.on_failure=poweroff")
+        .boot()?;
+    boot.expect_all(&["buildah has built it", "podman has run it", "bubblewrap: PID 1 is bwrap"])?;
+    boot.expect_all(&["storage: overlay", "handover: power off"])?;
+    boot.ends()?;
+    Ok(())
+}
